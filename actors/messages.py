@@ -1,0 +1,140 @@
+"""What the edge and the actors say to each other about one request."""
+
+from typing import Literal
+
+import msgspec
+
+from engine.messages import FinishReason, TokenLogprobs
+from engine.params import SamplingParams
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    """One turn; `content` is text (the edge has joined text parts)."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str
+    name: str | None = None
+
+
+class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
+    """A conversation, rendered by the chat template of the model that answers."""
+
+    messages: tuple[ChatMessage, ...]
+
+
+class TextPrompt(msgspec.Struct, frozen=True, tag=True):
+    """Plain text."""
+
+    text: str
+
+
+class TokenPrompt(msgspec.Struct, frozen=True, tag=True):
+    """Token ids of the model that answers."""
+
+    token_ids: tuple[int, ...]
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt
+
+
+class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A parsed, bounded request, before anything was decided about it."""
+
+    request_id: str
+    """Unique; the client sees it (`x-request-id`, and inside `id`)."""
+    model: str
+    prompts: tuple[Prompt, ...]
+    """One for chat; one or more for completions."""
+    params: SamplingParams
+    """`max_tokens` is 0 if the client did not say: the house fills in what the model's length and the caps leave."""
+    n: int = 1
+    """Choices for each prompt; choice index = prompt index * n + k."""
+    api_key: str | None = None
+    """The bearer token as it came. Never logged."""
+    tags: tuple[str, ...] = ()
+    user: str | None = None
+    body_bytes: int = 0
+    arrived_at: float
+    """`trio.current_time()` when the request's head was read."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Exact tokens. `prompt_tokens` counts each prompt once, whatever `n` is and however many rungs were tried."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    """Tokens of the answer that the client received."""
+    cached_tokens: int = 0
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One try of one rung: for headers, the extension field, logs and the ledger."""
+
+    rung: str
+    outcome: Literal["answered", "escalated", "failed", "refused"]
+    why: str
+    """A short stable word: "confident", "low_margin", "asked_for", "engine_failed", "breaker_open", "ttft_timeout" …"""
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """Before the first content. In `window` mode it can precede an escalation: `Done.served` has the last word."""
+
+    route: str
+    rung: str
+    prompt_tokens: int
+
+
+class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """New content of one choice; `text` may be empty while `token_ids` is not."""
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    finish_reason: FinishReason | None = None
+    stop: str | int | None = None
+
+
+class Served(msgspec.Struct, frozen=True):
+    """Who answered, and how it came to that."""
+
+    route: str
+    rung: str
+    why: str
+    attempts: tuple[Attempt, ...]
+    mark: str | None = None
+    margin: float | None = None
+    """Smallest margin of the small model's answer, in nats, if a cascade looked at it."""
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The truthful end of an answer: every choice had its finish reason and usage is settled in the ledger."""
+
+    usage: Usage
+    served: Served
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The truthful end of an answer that broke off after content was sent; before content an exception is raised."""
+
+    error: "ErrorBody"
+    usage: Usage
+    served: Served | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """An error as the protocols say it: see actors/errors.py for the tree that it comes from."""
+
+    status: int
+    type: str
+    """OpenAI's class: invalid_request_error, authentication_error, rate_limit_error, server_error …"""
+    code: str
+    """Stable, snake_case."""
+    message: str
+    """What was wrong and what to do."""
+    param: str | None = None
+    retry_after_s: float | None = None
+    should_retry: bool = False
+
+
+Event = Start | Delta | Done | Failed

@@ -1,0 +1,1 @@
+"""Tokens in, tokens out: loading, model, paged KV, scheduler, sampling, step loop, tokenizer."""

@@ -1,0 +1,76 @@
+"""One step's work as flat arrays: what the scheduler hands to a runner, and what the runner gives back."""
+
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engine.params import SamplingParams
+
+
+class SampleRow(msgspec.Struct, gc=False):
+    """One sequence whose next token is to be sampled in this step."""
+
+    row: int
+    """Row of the flat batch whose logits decide."""
+    params: SamplingParams
+    seed: int
+    """The request's 64-bit seed; the generator is keyed by (seed, position) alone, so batches cannot matter."""
+    position: int
+    """Index, in the whole sequence, of the token to be sampled."""
+    prompt_token_ids: tuple[int, ...]
+    output_token_ids: list[int]
+    """Tokens sampled so far; read by the penalties, never written by the runner."""
+    banned_token_ids: tuple[int, ...] = ()
+    """Never sampled in this step: end and stop tokens while `min_tokens` is not reached."""
+
+
+class Batch(msgspec.Struct):
+    """A flat batch: all sequences' new tokens one after the other, prefill chunks and decodes alike.
+
+    Shapes: T new tokens, S sequences, B the longest block table. Block 0 is the scratch block that absorbs padding.
+    """
+
+    token_ids: npt.NDArray[np.int64]
+    """[T]"""
+    positions: npt.NDArray[np.int64]
+    """[T]"""
+    slots: npt.NDArray[np.int64]
+    """[T] where each new token's KV goes: block id * block size + offset."""
+    query_starts: npt.NDArray[np.int32]
+    """[S + 1] the rows of sequence s are query_starts[s] : query_starts[s + 1]."""
+    context_lens: npt.NDArray[np.int32]
+    """[S] tokens of KV that sequence s has after this step, the new ones included."""
+    block_tables: npt.NDArray[np.int32]
+    """[S, B] padded with 0."""
+    samples: list[SampleRow]
+
+
+class Sampled(msgspec.Struct):
+    """One entry for each `Batch.samples`, in order."""
+
+    token_ids: list[int]
+    margins: list[float]
+    """Best minus second best log-probability, in nats, before temperature and masks."""
+    logprobs: list[tuple[float, tuple[tuple[int, float], ...]] | None]
+    """(log-probability of the chosen token, [(token id, log-probability)] best first), or None if not asked for."""
+
+
+class Runner(Protocol):
+    """A model with its KV pool. All calls come from the one thread that owns the engine."""
+
+    block_size: int
+    total_blocks: int
+    """Blocks in the pool, scratch block 0 included."""
+    vocab_size: int
+    max_model_len: int
+    """Longest sequence (prompt + output) in tokens."""
+
+    def execute(self, batch: Batch) -> Sampled:
+        """Run one forward pass, write its KV, sample the asked rows."""
+        ...
+
+    def close(self) -> None:
+        """Release the pool and the weights; a second call does nothing."""
+        ...

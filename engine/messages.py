@@ -1,0 +1,113 @@
+"""What crosses the border between the world outside and one engine's step loop, in both directions.
+
+In: commands, drained at the start of each step. Out: ONE `StepReport` a step. Both are plain values; no torch, no trio.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from engine.params import SamplingParams
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Take in one sequence. Its `request_id` is unique over the life of the engine."""
+
+    request_id: int
+    prompt_token_ids: tuple[int, ...]
+    params: SamplingParams
+    priority: int = 0
+    """Higher is more important; the lowest is preempted first."""
+    cache_salt: bytes = b""
+    """Goes into the hash chain of the prefix cache: sequences with different salts never share blocks."""
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    """Drop a sequence at the next step boundary and free its blocks; unknown or finished ids are ignored."""
+
+    request_id: int
+
+
+Command = Submit | Abort
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
+    """Log-probabilities of one sampled position, taken from the model's distribution before temperature and masks."""
+
+    token_id: int
+    logprob: float
+    token_bytes: bytes
+    """The token's own bytes: for OpenAI's `bytes` field, and its `token` string decoded with replacement."""
+    top: tuple[tuple[int, float, bytes], ...] = ()
+    """(token id, log-probability, bytes) of the best alternatives, best first."""
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The last word on a sequence."""
+
+    reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    """Prompt tokens that the prefix cache supplied."""
+    stop: str | int | None = None
+    """The stop string or the stop token id that ended it."""
+    preemptions: int = 0
+    code: str = ""
+    """With reason "error": the stable code of the error."""
+    message: str = ""
+    """With reason "error": what was wrong and what to do."""
+
+
+class TokenOutput(msgspec.Struct, frozen=True, gc=False):
+    """What one step brought for one sequence. `text` never holds half a character nor part of a stop string.
+
+    Text can lag behind tokens (an unfinished character, a possible stop string); the final output flushes it.
+    """
+
+    request_id: int
+    token_ids: tuple[int, ...]
+    text: str
+    margin: float
+    """Smallest difference, in nats, between the best and the second best log-probability over these tokens."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    finish: Finish | None = None
+
+
+class EngineStats(msgspec.Struct, frozen=True, gc=False):
+    """One engine after one step. Counters are totals since it started."""
+
+    total_blocks: int
+    free_blocks: int
+    """Blocks that a new sequence could take, cached but unreferenced ones included."""
+    cached_blocks: int
+    running: int
+    waiting: int
+    outstanding_tokens: int
+    """Prompt tokens still to compute plus output tokens still allowed: the work ahead."""
+    step_s: float = 0.0
+    step_tokens: int = 0
+    steps_total: int = 0
+    preemptions_total: int = 0
+    prefix_queries_total: int = 0
+    """Prompt tokens looked up in the prefix cache."""
+    prefix_hits_total: int = 0
+    """Prompt tokens found there."""
+    prompt_tokens_total: int = 0
+    generation_tokens_total: int = 0
+
+
+class StepReport(msgspec.Struct, frozen=True):
+    """All that one step has to say."""
+
+    outputs: tuple[TokenOutput, ...]
+    stats: EngineStats
+
+
+class EngineFailed(msgspec.Struct, frozen=True, tag=True):
+    """The step loop has ended with an error and will answer nothing more; every sequence in it is lost."""
+
+    code: str
+    message: str

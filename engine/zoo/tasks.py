@@ -1,0 +1,41 @@
+"""The generated tasks by name, and draws from either side of the train / held-out split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.zoo.arithmetic import arithmetic
+from engine.zoo.json_tasks import json_work
+from engine.zoo.lookups import lookups
+from engine.zoo.question import Question, is_held_out
+from engine.zoo.strings import strings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+TASKS: dict[str, Callable[[Random], Question]] = {
+    "arithmetic": arithmetic,
+    "strings": strings,
+    "lookups": lookups,
+    "json": json_work,
+}
+
+
+def draw(rng: Random, task: str, *, held_out: bool) -> Question:
+    """One question of `task` from the chosen side of the split."""
+    while True:
+        question = TASKS[task](rng)
+        if is_held_out(question) == held_out:
+            return question
+
+
+def held_out_questions(rng: Random, count: int) -> list[Question]:
+    """`count` different held-out questions, the tasks in turn."""
+    names, chosen, seen = tuple(TASKS), [], set[str]()
+    while len(chosen) < count:
+        question = draw(rng, names[len(chosen) % len(names)], held_out=True)
+        if question.key not in seen:
+            seen.add(question.key)
+            chosen.append(question)
+    return chosen

@@ -1,0 +1,1 @@
+"""The edge: command line, HTTP, SSE, WebSocket, wire formats, telemetry export."""

@@ -1,0 +1,1 @@
+"""Load generation that sees the service from outside only."""
