@@ -1,0 +1,63 @@
+# Everything starts here: `make serve`, `make test`. Each target prepares what it needs.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8080
+# Extra arguments for the installation of torch alone, e.g. an --index-url of another build: see docs/install.md.
+TORCH_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# torch goes first and by its exact version: left to the resolver, a looser wish pulls the CUDA packages.
+TORCH := $(shell grep '^torch==' requirements.lock)
+
+.PHONY: help setup serve test lint types layers unit parity bench-gateway lock clean
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## prepare .venv with everything, the command `penstock` included
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: on Debian, apt install python3-venv"; rm -rf $(VENV); exit 1; }
+	@echo "installing $(TORCH)"
+	@$(PIP) install $(TORCH) $(TORCH_ARGS)
+	@echo "installing requirements.lock"
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+serve: setup  ## serve the embedded models (HOST=, PORT=)
+	$(BIN)/penstock serve --host $(HOST) --port $(PORT)
+
+test: lint types layers unit  ## everything that CI runs
+
+lint: setup  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+layers: setup  ## who may import whom
+	$(BIN)/lint-imports
+
+unit: setup  ## pytest, without the slow suites
+	$(BIN)/pytest -q
+
+parity: setup  ## the whole parity grid against transformers
+	$(BIN)/pytest -q -m parity_full tests/parity
+
+bench-gateway: setup  ## the gateway with a fake engine beside fixed bytes
+	$(BIN)/python -m benchmarks.gateway
+
+lock:  ## resolve the dependencies anew into requirements.lock
+	$(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/python -m pip install --quiet $(TORCH) $(TORCH_ARGS)
+	.lock-venv/bin/python -m pip install --quiet '.[dev]' hatchling editables
+	.lock-venv/bin/python -m pip freeze --exclude penstock | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > requirements.lock
+	rm -rf .lock-venv
+
+clean:  ## remove the environment and all caches
+	rm -rf $(VENV) .lock-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
