@@ -206,7 +206,7 @@ class RouteSettings(_Table):
     midstream: Literal["error", "continue", "restart"] = "error"
 
 
-class Defer(_Table):
+class Defer(_Table, kw_only=True):
     """When the small model's answer is not trusted."""
 
     statistic: Literal["min_margin"] = "min_margin"
@@ -230,7 +230,7 @@ class WhenBusy(_Table):
     dwell: Seconds = Seconds(10)
 
 
-class CascadeSettings(_Table):
+class CascadeSettings(_Table, kw_only=True):
     """Start small, escalate when the small model is probably wrong."""
 
     stages: tuple[str, ...]
@@ -273,7 +273,7 @@ class RetryBudget(_Table):
     min_per_second: float = 1.0
 
 
-class Settings(_Table):
+class Settings(_Table, kw_only=True):
     """The whole file."""
 
     schema: Literal[1]
