@@ -1,0 +1,37 @@
+"""The errors of the edge, beside those of actors/errors.py.
+
+    Refusal (actors)
+    └── HttpError       the edge itself refuses: no valid HTTP, no such route, too large
+        └── BadField    400 that names a field of the request's body
+    ClientGone          the client hung up, or stopped reading: nobody is left to answer
+"""
+
+from actors.errors import Refusal
+from actors.messages import ErrorBody
+
+
+class HttpError(Refusal):
+    """What a client is told; `body` is what it reads. Not worth a retry unless it says so."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        kind: str = "invalid_request_error",
+        should_retry: bool = False,
+    ) -> None:
+        super().__init__(ErrorBody(status, kind, code, message, param, should_retry=should_retry))
+
+
+class BadField(HttpError):
+    """A field of the body is unknown, mistyped, out of range or not supported."""
+
+    def __init__(self, param: str | None, message: str, code: str = "invalid_value") -> None:
+        super().__init__(400, code, message, param=param)
+
+
+class ClientGone(Exception):  # noqa: N818  (it is an event of the world, not a fault)
+    """There is nobody left to answer."""

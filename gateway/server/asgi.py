@@ -1,0 +1,82 @@
+"""The cold routes: a whole request goes to an ASGI app, a whole response comes back.
+
+hypercorn's `HTTPStream` speaks ASGI. The response is collected and sent when the app's tasks have ended, so nothing that
+an app or its framework cancels can touch the connection.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypercorn.config import Config
+from hypercorn.protocol import events
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+
+from gateway.server.connection import Connection
+from gateway.server.request import Request
+
+_STREAM_ID = 1
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date", b"server"})
+
+
+class AsgiRoute:
+    """A handler of connections that lets an ASGI app answer."""
+
+    def __init__(self, app: Callable[..., Any], config: Config) -> None:
+        self._app = wrap_app(app, config.wsgi_max_body_size, "asgi")
+        self._config = config
+        self._context = WorkerContext(None)
+
+    def lifespan(self) -> Lifespan:
+        """The app's start and end, for the server's nursery."""
+        return Lifespan(self._app, self._config, {})
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        """Answer one request."""
+        response = _Response()
+        address = connection.socket.getsockname()[:2]
+        async with TaskGroup() as tasks:
+            stream = HTTPStream(
+                self._app, self._config, self._context, tasks, False, None, address, response.take, _STREAM_ID
+            )
+            response.stream = stream
+            target = b"%b?%b" % (request.path, request.query) if request.query else request.path
+            await stream.handle(
+                events.Request(
+                    stream_id=_STREAM_ID,
+                    headers=request.headers,
+                    http_version=request.version,
+                    method=request.method.decode("ascii"),
+                    raw_path=target,
+                    state=ConnectionState({}),
+                )
+            )
+            if request.body:
+                await stream.handle(events.Body(stream_id=_STREAM_ID, data=request.body))
+            await stream.handle(events.EndBody(stream_id=_STREAM_ID))
+        lines = [b"%b: %b\r\n" % (name, value) for name, value in response.headers if name.lower() not in _FRAMING]
+        await connection.respond(response.status, b"".join(lines), b"".join(response.body))
+
+
+class _Response:
+    """Collects what the app sends."""
+
+    def __init__(self) -> None:
+        self.status = 500
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        self.stream: HTTPStream
+
+    async def take(self, event: events.Event) -> None:
+        match event:
+            case events.Response():
+                self.status = event.status_code
+                self.headers = event.headers
+            case events.Body():
+                self.body.append(event.data)
+            case events.StreamClosed():
+                await self.stream.handle(event)
