@@ -26,7 +26,7 @@ _INTERNAL = ErrorBody(
 log = structlog.get_logger()
 
 Handler = Callable[["Connection", Request], Awaitable[None]]
-"""Answers one request with `respond`, `event_stream` or `take_over`; raises `Refusal` for what it does not serve."""
+"""Answers one request with `respond`, `event_stream` or `begin_upgrade`; raises `Refusal` for what it does not serve."""
 
 
 class Ticking(Protocol):
@@ -124,12 +124,15 @@ class Connection:
             raise ClientGone
         self.watching = True
 
-    def take_over(self, ticking: Ticking) -> bytes:
+    def begin_upgrade(self) -> bytes:
         """For another protocol on this socket: what was read beyond the request. No request is read after that."""
         self._keep_alive = False
         self._answered = True
-        self._ticking = ticking
         return self._parser.trailing
+
+    def tick_for(self, ticking: Ticking) -> None:
+        """Let `ticking` see the clock while this request lasts."""
+        self._ticking = ticking
 
     async def respond(self, status: int, headers: bytes, body: bytes, *, close: bool = False) -> None:
         """Send a whole response; `headers` are lines that end in CRLF."""

@@ -13,7 +13,7 @@ _SENDS_BEFORE_CHECKPOINT = 16
 class SocketWriter:
     """The one way out of a connection. One task sends; a ticker may slip whole pings in between, never into a send."""
 
-    __slots__ = ("_left", "_sends", "_socket", "_stall_s", "waiting")
+    __slots__ = ("_left", "_sends", "_socket", "_stall_s", "torn", "waiting")
 
     def __init__(self, sock: socket.socket, stall_s: float) -> None:
         self._socket = sock
@@ -22,6 +22,8 @@ class SocketWriter:
         self._left = b""
         self.waiting = False
         """A send waits for the reader."""
+        self.torn = False
+        """A send was given up half-way: nothing that follows would make sense to the reader."""
 
     async def send(self, data: bytes) -> None:
         """Send all of it. Raises `ClientGone` if the peer is away or takes nothing for `stall_s`."""
@@ -44,7 +46,7 @@ class SocketWriter:
 
     def send_nowait(self, data: bytes) -> bool:
         """Send now or not at all; False if a send is waiting or the peer takes nothing. Never raises."""
-        if self.waiting or self._left:
+        if self.waiting or self.torn or self._left:
             return False
         try:
             sent = self._socket.send(data)
@@ -70,3 +72,4 @@ class SocketWriter:
             raise ClientGone from error
         finally:
             self.waiting = False
+            self.torn = bool(data)

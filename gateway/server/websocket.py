@@ -1,0 +1,170 @@
+"""One WebSocket: handshake by hand, frames by wsproto, all sends through one task that merges what is ready.
+
+No compression is offered: it would cost each token more than it saves, and memory for every connection.
+"""
+
+import struct
+
+import trio
+import wsproto
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError, generate_accept_token
+
+from gateway.errors import ClientGone, HttpError
+from gateway.server.connection import Connection
+from gateway.server.request import Request
+
+_READ_BYTES = 64 * 1024
+_OUTBOX_MESSAGES = 64
+_CLOSE_WAIT_S = 2.0
+_TEXT = 0x81
+
+
+class PeerClosed(Exception):  # noqa: N818  (it is an event, not a fault)
+    """The peer has closed, with this code, or said what the protocol does not allow."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class WebSocket:
+    """An accepted WebSocket.
+
+    `receive` in one task only; it must always be called again, or closes and pings go unseen. `send` from any task:
+    it waits while `_OUTBOX_MESSAGES` are on their way, so a slow reader slows those who send to it.
+    """
+
+    def __init__(self, connection: Connection, trailing: bytes, *, max_message_bytes: int) -> None:
+        self._connection = connection
+        self._protocol = wsproto.Connection(wsproto.ConnectionType.SERVER, trailing_data=trailing)
+        self._events = self._protocol.events()
+        self._max_message_bytes = max_message_bytes
+        self._message: list[str] = []
+        self._message_bytes = 0
+        self._outbox, self._outgoing = trio.open_memory_channel[bytes](_OUTBOX_MESSAGES)
+        self._heard_at = trio.current_time()
+        self._pinged_at = self._heard_at
+        self._reply_to_close: Event | None = None
+
+    async def receive(self) -> str | None:
+        """The next text message; None for a binary one, which this server does not speak. Raises `PeerClosed`."""
+        while True:
+            for event in self._events:
+                match event:
+                    case TextMessage() | BytesMessage():
+                        self._message_bytes += len(event.data)
+                        if self._message_bytes > self._max_message_bytes:
+                            raise PeerClosed(CloseReason.MESSAGE_TOO_BIG)
+                        if isinstance(event, TextMessage):
+                            self._message.append(event.data)
+                        if event.message_finished:
+                            text = "".join(self._message) if isinstance(event, TextMessage) else None
+                            self._message = []
+                            self._message_bytes = 0
+                            return text
+                    case Ping():
+                        # Lost if the outbox is full: the peer then hears by the messages in there that we live.
+                        self._post(event.response())
+                    case CloseConnection():
+                        self._reply_to_close = event.response()
+                        raise PeerClosed(int(event.code))
+            await self._read()
+
+    async def send(self, text: bytes) -> None:
+        """Send one text message, UTF-8."""
+        await self._outbox.send(_text_frame(text))
+
+    async def run_sends(self) -> None:
+        """Send what `send` was given, merged, until cancelled. One task must run this. Raises `ClientGone`."""
+        async for frame in self._outgoing:
+            await self._connection.writer.send(frame + self._ready_frames())
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send what is left and the close frame, and wait a little for the peer's. `run_sends` must have ended."""
+        if self._connection.writer.torn:
+            raise ClientGone
+        if self._reply_to_close is not None:
+            await self._connection.writer.send(self._protocol.send(self._reply_to_close))
+            return
+        frames = self._ready_frames()
+        await self._connection.writer.send(frames + self._protocol.send(CloseConnection(code, reason)))
+        with trio.move_on_after(_CLOSE_WAIT_S):
+            try:
+                while True:
+                    await self.receive()
+            except PeerClosed:
+                return
+
+    def tick(self, now: float, heartbeat_s: float) -> None:
+        """Ping a silent peer; give up one that did not answer the ping before."""
+        if now - max(self._heard_at, self._pinged_at) < heartbeat_s:
+            return
+        if self._pinged_at > self._heard_at:
+            self._connection.cancel()
+            return
+        self._pinged_at = now
+        self._post(Ping())
+
+    def _post(self, control: Event) -> None:
+        try:
+            self._outbox.send_nowait(self._protocol.send(control))
+        except (trio.WouldBlock, LocalProtocolError):
+            return
+
+    def _ready_frames(self) -> bytes:
+        frames = []
+        while True:
+            try:
+                frames.append(self._outgoing.receive_nowait())
+            except trio.WouldBlock:
+                return b"".join(frames)
+
+    async def _read(self) -> None:
+        sock = self._connection.socket
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            data = sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ClientGone from error
+        if not data:
+            raise ClientGone
+        self._heard_at = trio.current_time()
+        self._protocol.receive_data(data)
+        self._events = self._protocol.events()
+
+
+async def accept(connection: Connection, request: Request, origins: frozenset[str]) -> bytes:
+    """Answer the handshake; returns the bytes that came right behind it. Raises `HttpError` if it is refused."""
+    key = request.header(b"sec-websocket-key")
+    if not request.upgrade or key is None:
+        raise HttpError(426, "upgrade_required", "This address speaks WebSocket only: see docs/websocket.md.")
+    if request.header(b"sec-websocket-version") != b"13":
+        raise HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is spoken.")
+    origin = request.header(b"origin")
+    if origin is not None and origin.decode("latin1") not in origins:
+        raise HttpError(
+            403,
+            "origin_not_allowed",
+            "This browser origin may not connect: add it to `ws_origins` in the [server] table of the configuration.",
+            kind="permission_error",
+        )
+    trailing = connection.begin_upgrade()
+    await connection.writer.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nserver: penstock\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-accept: %b\r\n\r\n" % generate_accept_token(key)
+    )
+    return trailing
+
+
+def _text_frame(text: bytes) -> bytes:
+    """An unmasked, final text frame (RFC 6455, 5.2); wsproto's own way is many times slower."""
+    size = len(text)
+    if size < 126:
+        return b"%c%c%b" % (_TEXT, size, text)
+    if size < 65536:
+        return struct.pack("!BBH", _TEXT, 126, size) + text
+    return struct.pack("!BBQ", _TEXT, 127, size) + text

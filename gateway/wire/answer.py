@@ -1,0 +1,223 @@
+"""What every answer says of itself, and what differs between chat and text completions: whole bodies and chunks."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from actors.messages import Delta, Served, Usage
+from engine.messages import FinishReason, TokenLogprobs
+from gateway.wire.json_text import encode, penstock_object, usage_fields
+from gateway.wire.logprobs import chat_logprobs, completion_logprobs
+
+_FINISH: dict[FinishReason, str] = {"stop": "stop", "length": "length"}
+"""The others end in an error, never in a finish reason."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """The fields that are the same in all chunks of an answer."""
+
+    request_id: str
+    model: str
+    created: int
+    """Unix time."""
+    fingerprint: str
+
+
+class Choice(msgspec.Struct):
+    """One choice, collected."""
+
+    texts: list[str] = msgspec.field(default_factory=list)
+    logprobs: list[TokenLogprobs] = msgspec.field(default_factory=list)
+    finish_reason: str | None = None
+
+    def take(self, delta: Delta) -> None:
+        """Add what came."""
+        self.texts.append(delta.text)
+        self.logprobs.extend(delta.logprobs)
+        if delta.finish_reason is not None:
+            self.finish_reason = finish_word(delta.finish_reason)
+
+
+class Chunks(Protocol):
+    """Renders the server-sent events of one answer."""
+
+    def opening(self, index: int) -> bytes:
+        """Before a choice's first content."""
+        ...
+
+    def content(self, delta: Delta) -> bytes:
+        """New text of a choice."""
+        ...
+
+    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
+        """A choice's end; with `served` it is the last chunk of the answer."""
+        ...
+
+    def usage(self, usage: Usage, served: Served) -> bytes:
+        """The chunk that `include_usage` asks for."""
+        ...
+
+
+class ChatChunks:
+    """`chat.completion.chunk`. A content event is a prepared template around the text."""
+
+    def __init__(self, identity: Identity, *, include_usage: bool) -> None:
+        self._head = _head("chatcmpl-", "chat.completion.chunk", identity)
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._content_end = b'},"logprobs":null,"finish_reason":null}]' + self._tail
+        self._starts: dict[int, bytes] = {}
+
+    def opening(self, index: int) -> bytes:
+        """The role; from here on the choice has its template."""
+        start = self._head + b'"choices":[{"index":%d,"delta":{' % index
+        self._starts[index] = start + b'"content":'
+        return start + b'"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]' + self._tail
+
+    def content(self, delta: Delta) -> bytes:
+        """Text and log-probabilities."""
+        if not delta.logprobs:
+            return self._starts[delta.index] + encode(delta.text) + self._content_end
+        return b'%b%b},"logprobs":{"content":%b,"refusal":null},"finish_reason":null}]%b' % (
+            self._starts[delta.index],
+            encode(delta.text),
+            encode(chat_logprobs(delta.logprobs)),
+            self._tail,
+        )
+
+    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
+        """An empty delta with the reason."""
+        return b'%b"choices":[{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]%b%b' % (
+            self._head,
+            index,
+            encode(reason),
+            _extension(served),
+            self._tail,
+        )
+
+    def usage(self, usage: Usage, served: Served) -> bytes:
+        """No choices, the true usage."""
+        return _usage_chunk(self._head, usage, served)
+
+
+class CompletionChunks:
+    """`text_completion` chunks."""
+
+    def __init__(self, identity: Identity, *, include_usage: bool) -> None:
+        self._head = _head("cmpl-", "text_completion", identity)
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._content_end = b',"logprobs":null,"finish_reason":null}]' + self._tail
+        self._starts: dict[int, bytes] = {}
+        self._offsets: dict[int, int] = {}
+
+    def opening(self, index: int) -> bytes:
+        """Nothing is sent: text completions have no role."""
+        self._starts[index] = self._head + b'"choices":[{"index":%d,"text":' % index
+        self._offsets[index] = 0
+        return b""
+
+    def content(self, delta: Delta) -> bytes:
+        """Text and log-probabilities."""
+        if not delta.logprobs:
+            return self._starts[delta.index] + encode(delta.text) + self._content_end
+        fields, self._offsets[delta.index] = completion_logprobs(delta.logprobs, self._offsets[delta.index])
+        return b'%b%b,"logprobs":%b,"finish_reason":null}]%b' % (
+            self._starts[delta.index],
+            encode(delta.text),
+            encode(fields),
+            self._tail,
+        )
+
+    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
+        """Empty text with the reason."""
+        return b'%b"choices":[{"index":%d,"text":"","logprobs":null,"finish_reason":%b}]%b%b' % (
+            self._head,
+            index,
+            encode(reason),
+            _extension(served),
+            self._tail,
+        )
+
+    def usage(self, usage: Usage, served: Served) -> bytes:
+        """No choices, the true usage."""
+        return _usage_chunk(self._head, usage, served)
+
+
+def finish_word(reason: FinishReason) -> str | None:
+    """OpenAI's word for it, if it is a true end."""
+    return _FINISH.get(reason)
+
+
+def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served) -> bytes:
+    """A whole chat completion."""
+    return _body(
+        "chatcmpl-",
+        "chat.completion",
+        identity,
+        [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": "".join(choice.texts), "refusal": None},
+                "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
+                "finish_reason": choice.finish_reason,
+            }
+            for index, choice in enumerate(choices)
+        ],
+        usage,
+        served,
+    )
+
+
+def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served) -> bytes:
+    """A whole text completion."""
+    return _body(
+        "cmpl-",
+        "text_completion",
+        identity,
+        [
+            {
+                "index": index,
+                "text": "".join(choice.texts),
+                "logprobs": completion_logprobs(choice.logprobs, 0)[0] if choice.logprobs else None,
+                "finish_reason": choice.finish_reason,
+            }
+            for index, choice in enumerate(choices)
+        ],
+        usage,
+        served,
+    )
+
+
+def _body(
+    prefix: str, kind: str, identity: Identity, choices: list[dict[str, Any]], usage: Usage, served: Served
+) -> bytes:
+    return encode(
+        {
+            "id": prefix + identity.request_id,
+            "object": kind,
+            "created": identity.created,
+            "model": identity.model,
+            "system_fingerprint": identity.fingerprint,
+            "choices": choices,
+            "usage": usage_fields(usage),
+            "penstock": served,
+        }
+    )
+
+
+def _head(prefix: str, kind: str, identity: Identity) -> bytes:
+    return b'data: {"id":%b,"object":%b,"created":%d,"model":%b,"system_fingerprint":%b,' % (
+        encode(prefix + identity.request_id),
+        encode(kind),
+        identity.created,
+        encode(identity.model),
+        encode(identity.fingerprint),
+    )
+
+
+def _usage_chunk(head: bytes, usage: Usage, served: Served) -> bytes:
+    return b'%b"choices":[],"usage":%b%b}\n\n' % (head, encode(usage_fields(usage)), _extension(served))
+
+
+def _extension(served: Served | None) -> bytes:
+    return b"" if served is None else b',"penstock":%b' % penstock_object(served)

@@ -1,0 +1,116 @@
+"""`POST /v1/chat/completions`: the body, checked, as an `InferenceRequest`."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from actors.messages import ChatMessage, ChatPrompt
+from engine.params import SamplingParams
+from gateway.errors import BadField
+from gateway.wire import neutral
+from gateway.wire.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
+
+_MAX_MESSAGES = 2048
+
+
+class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One part of a message's content; only text is understood."""
+
+    type: str
+    text: str | None = None
+    image_url: Any = None
+    input_audio: Any = None
+    file: Any = None
+    refusal: Any = None
+    prompt_cache_breakpoint: Any = None
+
+
+class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message as the client wrote it."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: Any = None
+    function_call: Any = None
+    refusal: Any = None
+    audio: Any = None
+    annotations: Any = None
+    """The last five come back to us when a client appends an answer as it received it; empty, they say nothing."""
+
+
+class ChatBody(SamplingBody, kw_only=True):
+    """The body of a chat completion."""
+
+    messages: list[MessageBody]
+    logprobs: bool | None = None
+    max_completion_tokens: int | None = None
+    top_logprobs: int | None = None
+    audio: Any = None
+    function_call: Any = None
+    functions: Any = None
+    modalities: Any = None
+    parallel_tool_calls: Any = None
+    prediction: Any = None
+    prompt_cache_retention: Any = None
+    reasoning_effort: Any = None
+    response_format: Any = None
+    tool_choice: Any = None
+    tools: Any = None
+    verbosity: Any = None
+    web_search_options: Any = None
+
+
+def chat_prompt(body: ChatBody) -> ChatPrompt:
+    """The conversation. Raises `BadField`."""
+    if not body.messages:
+        raise BadField("messages", "'messages' must hold at least one message.")
+    if len(body.messages) > _MAX_MESSAGES:
+        raise BadField("messages", f"'messages' must hold at most {_MAX_MESSAGES} messages.")
+    return ChatPrompt(tuple([_message(index, each) for index, each in enumerate(body.messages)]))
+
+
+def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int]:
+    """How to sample, and how many choices. Raises `BadField`."""
+    neutral.check(body, neutral.CHAT)
+    n = check_choices(body.n, 1, max_choices)
+    limit = body.max_completion_tokens
+    if limit is None:
+        limit = body.max_tokens
+    elif body.max_tokens is not None and body.max_tokens != limit:
+        raise BadField("max_tokens", "'max_tokens' and 'max_completion_tokens' contradict each other: give one of them.")
+    logprobs = None
+    if body.logprobs:
+        logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
+    elif body.top_logprobs:
+        raise BadField("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
+    return sampling_params(body, max_tokens=limit, default_max_tokens=0, logprobs=logprobs), n
+
+
+def _message(index: int, message: MessageBody) -> ChatMessage:
+    where = f"messages[{index}]"
+    for name in ("tool_calls", "function_call", "audio", "refusal", "annotations"):
+        if getattr(message, name):
+            raise BadField(
+                f"{where}.{name}", f"'{name}' in a message is not supported by this server.", "unsupported_parameter"
+            )
+    content = message.content
+    if content is None:
+        if message.role != "assistant":
+            raise BadField(f"{where}.content", f"The content of a {message.role} message is missing.", "missing_field")
+        content = ""
+    elif isinstance(content, list):
+        content = "".join([_text(f"{where}.content[{number}]", part) for number, part in enumerate(content)])
+    return ChatMessage(message.role, content, message.name)
+
+
+def _text(where: str, part: TextPart) -> str:
+    if part.type != "text":
+        raise BadField(
+            f"{where}.type", f"Content of type '{part.type[:64]}' is not supported: the models here read text.",
+            "unsupported_parameter",
+        )  # fmt: skip
+    if part.text is None:
+        raise BadField(f"{where}.text", f"The field '{where}.text' is missing.", "missing_field")
+    return part.text

@@ -1,0 +1,61 @@
+"""From the house's events to server-sent events: what is ready becomes one piece of bytes."""
+
+from collections.abc import Iterable
+
+from actors.messages import Delta, Done, ErrorBody, Event, Failed, Start
+from gateway.server.head import error_object
+from gateway.wire.answer import Chunks, finish_word
+
+_DONE = b"data: [DONE]\n\n"
+
+
+class SseRenderer:
+    """Renders one answer. `ended` tells that the last event of the stream was rendered, `failed` that it was an error."""
+
+    def __init__(self, chunks: Chunks, *, include_usage: bool) -> None:
+        self._chunks = chunks
+        self._include_usage = include_usage
+        self._open: set[int] = set()
+        self._held: tuple[int, str] | None = None
+        self.ended = False
+        self.failed = False
+
+    def render(self, events: Iterable[Event]) -> bytes:
+        """The bytes of these events; possibly none."""
+        parts: list[bytes] = []
+        for event in events:
+            match event:
+                case Delta():
+                    self._delta(event, parts)
+                case Start():
+                    pass
+                case Done():
+                    # The finish reason of the last choice waited for this: who answered belongs into the last chunk,
+                    # and clients expect that only the usage chunk has no choices.
+                    if self._held is not None:
+                        parts.append(self._chunks.finish(*self._held, None if self._include_usage else event.served))
+                    if self._include_usage:
+                        parts.append(self._chunks.usage(event.usage, event.served))
+                    parts.append(_DONE)
+                    self.ended = True
+                case Failed():
+                    parts.append(error_event(event.error))
+                    self.ended = self.failed = True
+        return b"".join(parts)
+
+    def _delta(self, delta: Delta, parts: list[bytes]) -> None:
+        index = delta.index
+        if index not in self._open:
+            self._open.add(index)
+            parts.append(self._chunks.opening(index))
+        if delta.text or delta.logprobs:
+            parts.append(self._chunks.content(delta))
+        if delta.finish_reason is not None and (word := finish_word(delta.finish_reason)) is not None:
+            if self._held is not None:
+                parts.append(self._chunks.finish(*self._held, None))
+            self._held = (index, word)
+
+
+def error_event(error: ErrorBody) -> bytes:
+    """The terminal event of a stream that broke off; no [DONE] follows."""
+    return b"data: %b\n\n" % error_object(error)

@@ -1,0 +1,101 @@
+"""The messages of `/v1/stream`: docs/websocket.md tells them to people."""
+
+from typing import Any
+
+import msgspec
+
+from actors.messages import Delta, Done, ErrorBody, Start, Usage
+from gateway.wire.answer import finish_word
+from gateway.wire.chat_request import ChatBody
+from gateway.wire.completion_request import CompletionBody
+from gateway.wire.json_text import encode, penstock_object, usage_fields
+from gateway.wire.logprobs import chat_logprobs
+
+MAX_ID_CHARACTERS = 128
+
+
+class Peek(msgspec.Struct):
+    """What must be known of a client's message before it can be read whole; other fields are not looked at."""
+
+    type: str
+    id: str | None = None
+    endpoint: str = "chat.completions"
+
+
+class StartChat(ChatBody, kw_only=True):
+    """A chat request on the socket."""
+
+    type: str
+    id: str
+    endpoint: str = "chat.completions"
+
+
+class StartCompletion(CompletionBody, kw_only=True):
+    """A text completion on the socket."""
+
+    type: str
+    id: str
+    endpoint: str
+
+
+class Cancel(msgspec.Struct, forbid_unknown_fields=True):
+    """The client wants no more of a request."""
+
+    type: str
+    id: str
+
+
+class Renderer:
+    """Renders the server's messages about one request."""
+
+    def __init__(self, message_id: str) -> None:
+        self._id = encode(message_id)
+        self._tokens = b'{"type":"token","id":%b,"index":' % self._id
+
+    def started(self, request_id: str, start: Start) -> bytes:
+        """The request was taken; a rung works on it."""
+        return b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d}' % (
+            self._id,
+            encode(request_id),
+            encode(start.route),
+            encode(start.rung),
+            start.prompt_tokens,
+        )
+
+    def token(self, delta: Delta) -> bytes:
+        """New text of one choice, and its end."""
+        reason = None if delta.finish_reason is None else finish_word(delta.finish_reason)
+        return b'%b%d,"text":%b,"logprobs":%b,"finish_reason":%b}' % (
+            self._tokens,
+            delta.index,
+            encode(delta.text),
+            encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",
+            b"null" if reason is None else encode(reason),
+        )
+
+    def usage(self, usage: Usage) -> bytes:
+        """Exact tokens."""
+        fields: dict[str, Any] = usage_fields(usage)
+        return b'{"type":"usage","id":%b,%b' % (self._id, encode(fields)[1:])
+
+    def done(self, done: Done) -> bytes:
+        """The truthful end."""
+        return b'{"type":"done","id":%b,"penstock":%b}' % (self._id, penstock_object(done.served))
+
+    def error(self, error: ErrorBody) -> bytes:
+        """The request is over, without success."""
+        return error_message(self._id, error)
+
+
+def error_message(message_id: bytes, error: ErrorBody) -> bytes:
+    """`message_id` is JSON: a string, or null if the message had none that could be read."""
+    fields = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+        "status": error.status,
+        "should_retry": error.should_retry,
+        "retry_after_s": error.retry_after_s,
+    }
+    return b'{"type":"error","id":%b,"error":%b}' % (message_id, encode(fields))
