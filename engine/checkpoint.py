@@ -1,0 +1,87 @@
+"""A model's tensors on disk: one *.safetensors file or many, taken out one by one by name."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from engine.errors import ModelError
+
+
+class Checkpoint:
+    """Open safetensors files of a model directory. Files are memory-mapped; a tensor is read when it is taken."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files = {name: self._open(name) for name in self._names(directory)}
+        self._where = {key: file for file in self._files.values() for key in file.keys()}  # noqa: SIM118
+
+    @staticmethod
+    def _names(directory: Path) -> list[str]:
+        index = directory / "model.safetensors.index.json"
+        if index.is_file():
+            try:
+                return sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError) as error:
+                raise ModelError("model_files", f"{index} is not an index of safetensors files: {error}") from error
+        names = sorted(path.name for path in directory.glob("*.safetensors"))
+        if not names:
+            raise ModelError("model_files", f"{directory} holds no *.safetensors; convert other formats first")
+        return names
+
+    def _open(self, name: str) -> Any:
+        path = self._directory / name
+        try:
+            return safe_open(path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise ModelError("model_files", f"{path} cannot be read as safetensors: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._where.clear()
+        self._files.clear()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The element type that a tensor has on disk, without reading it."""
+        codes = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+        code = self._find(name).get_slice(name).get_dtype()
+        if code not in codes:
+            raise ModelError(
+                "model_unsupported",
+                f"{self._directory}: tensor {name} is {code}; float32, bfloat16 and float16 are read",
+            )
+        return codes[code]
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Read a tensor that must have `shape`, converted to `dtype`.
+
+        Raises:
+            ModelError: there is no such tensor, or its shape is not the one that config.json implies.
+        """
+        tensor: Tensor = self._find(name).get_tensor(name)
+        if tuple(tensor.shape) != shape:
+            raise ModelError(
+                "model_tensor",
+                f"{self._directory}: tensor {name} has shape {list(tensor.shape)}, config.json implies {list(shape)}",
+            )
+        self.dtype(name)
+        return tensor.to(dtype)
+
+    def _find(self, name: str) -> Any:
+        file = self._where.get(name)
+        if file is None:
+            raise ModelError("model_tensor", f"{self._directory}: tensor {name} is missing from the safetensors files")
+        return file

@@ -1,0 +1,190 @@
+"""The decoder's kernels on the CPU: compiled code over buffers that live as long as the engine."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine import attention_kernel as attention
+from engine import row_kernels as row
+from engine.batch import Batch
+from engine.compiled import Compiled, Kernel
+from engine.kv_pool import KvPool
+from engine.model_config import ModelConfig
+from engine.weights import LayerWeights
+
+# Below this many multiply-adds (or elements) a second thread costs more to wake than it saves.
+_WORTH_A_TEAM = 200_000
+_TILE_ROWS = 32
+
+
+class CpuKernels:
+    """Wants head_dim, block size and intermediate size in multiples of sixteen, and a pool with transposed keys."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        pool: KvPool,
+        rotation: tuple[Tensor, Tensor],
+        *,
+        dtype: torch.dtype,
+        max_rows: int,
+        threads: int,
+    ) -> None:
+        """`max_rows`: the largest flat batch; a larger one makes the buffers grow."""
+        self._config = config
+        self._pool = pool
+        self._rotation = rotation
+        self._dtype = dtype
+        self._threads = threads
+        self._compiled = Compiled(half=dtype == torch.bfloat16)
+        self._tile_tokens = max(1, _TILE_ROWS // (config.heads // config.kv_heads))
+        self._floats = np.array([config.head_dim**-0.5, config.rms_eps], np.float32)
+        self._counter = np.zeros(1, np.int64)
+        self._norm_arguments = np.zeros(row.ARGUMENTS, np.int64)
+        self._gate_arguments = np.zeros(row.ARGUMENTS, np.int64)
+        self._attention_arguments = np.zeros((config.layers, attention.ARGUMENTS), np.int64)
+        self._allocate(max_rows)
+        self._describe()
+
+    @staticmethod
+    def fits(config: ModelConfig, block_size: int, device: torch.device, dtype: torch.dtype) -> bool:
+        """Can these kernels serve such a model?"""
+        sizes = (config.head_dim, config.intermediate_size, block_size)
+        return (
+            device.type == "cpu" and dtype in {torch.float32, torch.bfloat16} and all(size % 16 == 0 for size in sizes)
+        )
+
+    def _allocate(self, rows: int) -> None:
+        """Buffers for `rows` rows; zeroed, so that a padding row holds numbers."""
+        config, dtype = self._config, self._dtype
+        self._max_rows = rows
+        self._residual = torch.zeros((rows, config.hidden_size), dtype=torch.float32)
+        self._normed = torch.zeros((rows, config.hidden_size), dtype=dtype)
+        self._attended = torch.zeros((rows, config.heads * config.head_dim), dtype=dtype)
+        self._gated = torch.zeros((rows, config.intermediate_size), dtype=dtype)
+        self._positions = np.zeros(rows, np.int64)
+        self._slots = np.zeros(rows, np.int64)
+        # Each sequence may end in a tile that is not full.
+        self._tile_sequences = np.zeros(rows, np.int32)
+        self._tile_firsts = np.zeros(rows, np.int32)
+
+    def _describe(self) -> None:
+        """Write what stays the same from step to step into the blocks of arguments."""
+        config, pool = self._config, self._pool
+        floats = attention.scratch_floats(
+            self._tile_tokens * (config.heads // config.kv_heads), config.head_dim, pool.block_size
+        )
+        floats = -(-floats // 32) * 32  # threads do not share a cache line
+        self._scratch = np.zeros(self._threads * floats, np.float32)
+        blocks = self._attention_arguments
+        for place, value in {
+            attention.OUT: self._attended.data_ptr(),
+            attention.COS: self._rotation[0].data_ptr(),
+            attention.SIN: self._rotation[1].data_ptr(),
+            attention.POSITIONS: self._positions.ctypes.data,
+            attention.SLOTS: self._slots.ctypes.data,
+            attention.TILE_SEQUENCES: self._tile_sequences.ctypes.data,
+            attention.TILE_FIRSTS: self._tile_firsts.ctypes.data,
+            attention.TILE_TOKENS: self._tile_tokens,
+            attention.COUNTER: self._counter.ctypes.data,
+            attention.HEADS: config.heads,
+            attention.KV_HEADS: config.kv_heads,
+            attention.HEAD_DIM: config.head_dim,
+            attention.BLOCK_SIZE: pool.block_size,
+            attention.SCRATCH: self._scratch.ctypes.data,
+            attention.SCRATCH_FLOATS: floats,
+            attention.FLOATS: self._floats.ctypes.data,
+        }.items():
+            blocks[:, place] = value
+        for layer in range(config.layers):
+            blocks[layer, attention.KEYS] = pool.keys[layer].data_ptr()
+            blocks[layer, attention.VALUES] = pool.values[layer].data_ptr()
+            blocks[layer, attention.WINDOW] = config.windows[layer]
+        self._block_addresses = [block.ctypes.data for block in blocks]
+        for arguments, width, out in (
+            (self._norm_arguments, config.hidden_size, self._normed),
+            (self._gate_arguments, config.intermediate_size, self._gated),
+        ):
+            arguments[row.WIDTH] = width
+            arguments[row.OUT] = out.data_ptr()
+        self._norm_arguments[row.RESIDUAL] = self._residual.data_ptr()
+        self._norm_arguments[row.EPS] = self._floats[1:].ctypes.data
+        self._norm_address = self._norm_arguments.ctypes.data
+        self._gate_address = self._gate_arguments.ctypes.data
+
+    def start(self, batch: Batch, embedded: Tensor) -> None:
+        """See `Kernels`; writes the step's numbers into the blocks of arguments of all layers."""
+        rows, tokens = len(embedded), len(batch.token_ids)
+        if rows > self._max_rows:
+            self._allocate(rows)
+            self._describe()
+        config, blocks = self._config, self._attention_arguments
+        self._rows = rows
+        self._residual[:rows].copy_(embedded)
+        self._x = self._normed[:rows]
+        self._out = self._attended[:rows]
+        self._y = self._gated[:rows]
+        self._positions[:tokens] = batch.positions
+        self._slots[:tokens] = batch.slots
+        self._held = (batch.query_starts, batch.context_lens, np.ascontiguousarray(batch.block_tables))
+        lengths = np.diff(batch.query_starts)
+        counts = -(-lengths // self._tile_tokens)
+        tiles = int(counts.sum())
+        self._tile_sequences[:tiles] = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        before = np.repeat(np.cumsum(counts) - counts, counts)
+        self._tile_firsts[:tiles] = (np.arange(tiles) - before) * self._tile_tokens
+        blocks[:, attention.ROWS] = tokens
+        blocks[:, attention.TILES] = tiles
+        blocks[:, attention.STARTS] = self._held[0].ctypes.data
+        blocks[:, attention.CONTEXTS] = self._held[1].ctypes.data
+        blocks[:, attention.TABLES] = self._held[2].ctypes.data
+        blocks[:, attention.TABLE_WIDTH] = batch.block_tables.shape[1]
+        work = 2 * int((lengths * batch.context_lens.astype(np.int64)).sum()) * config.heads * config.head_dim
+        self._attention_parts = self._parts(work)
+        blocks[:, attention.PARTS] = self._attention_parts
+        self._norm_arguments[row.ROWS] = self._gate_arguments[row.ROWS] = rows
+        self._norm_arguments[row.PARTS] = self._parts(2 * rows * config.hidden_size)
+        self._gate_arguments[row.PARTS] = self._parts(4 * rows * config.intermediate_size)
+
+    def _parts(self, work: int) -> int:
+        return self._threads if work >= _WORTH_A_TEAM else 1
+
+    @staticmethod
+    def _run(kernel: Kernel, address: int, parts: int) -> None:
+        if parts == 1:
+            kernel.alone(address)
+        else:
+            kernel.together(address, parts)
+
+    def norm(self, weight: Tensor) -> Tensor:
+        """See `Kernels`."""
+        return self._norm(0, weight)
+
+    def add_norm(self, y: Tensor, weight: Tensor) -> Tensor:
+        """See `Kernels`."""
+        return self._norm(y.data_ptr(), weight)
+
+    def _norm(self, added: int, weight: Tensor) -> Tensor:
+        arguments = self._norm_arguments
+        arguments[row.ADDED] = added
+        arguments[row.WEIGHT] = weight.data_ptr()
+        self._run(self._compiled.add_norm, self._norm_address, int(arguments[row.PARTS]))
+        return self._x
+
+    def attend(self, index: int, layer: LayerWeights, qkv: Tensor) -> Tensor:
+        """See `Kernels`."""
+        arguments, address = self._attention_arguments[index], self._block_addresses[index]
+        arguments[attention.QKV] = qkv.data_ptr()
+        if layer.q_norm is not None and layer.k_norm is not None:
+            arguments[attention.Q_NORM] = layer.q_norm.data_ptr()
+            arguments[attention.K_NORM] = layer.k_norm.data_ptr()
+        self._counter[0] = 0
+        self._run(self._compiled.write_kv, address, self._attention_parts)
+        self._run(self._compiled.attend, address, self._attention_parts)
+        return self._out
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        """See `Kernels`."""
+        self._gate_arguments[row.GATE_UP] = gate_up.data_ptr()
+        self._run(self._compiled.gate, self._gate_address, int(self._gate_arguments[row.PARTS]))
+        return self._y

@@ -1,0 +1,47 @@
+"""How our compiled kernels are compiled: Numba, no Python objects, no GIL, cached on disk."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numba
+from numba.core import config as _config
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+carray: Any = numba.carray  # type: ignore[attr-defined]
+config: Any = _config
+_SOURCES = ("jit.py", "simd.py", "noise.py", "attention_kernel.py", "row_kernels.py")
+
+
+def _cache_directory() -> str:
+    """A folder of its own for each state of the sources.
+
+    Numba notices a change in the file of a kernel, but not in the files of the functions that it calls.
+    """
+    here = Path(__file__).parent
+    digest = hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES if (here / name).is_file()))
+    name = f"kernels-{digest.hexdigest()[:16]}"
+    if os.access(here, os.W_OK):
+        return str(here / "__pycache__" / name)
+    return str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "penstock" / name)
+
+
+if not config.CACHE_DIR:
+    config.CACHE_DIR = _cache_directory()
+
+
+def jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Compile at the first call with each combination of types. Integer division by zero is undefined."""
+    compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return cast("Callable[Arguments, Result]", compiled)
+
+
+def fast_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Like `jit`; sums may be reordered and products fused, but infinities and NaN keep their meaning."""
+    flags = {"reassoc", "contract", "nsz", "arcp"}
+    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(function)
+    return cast("Callable[Arguments, Result]", compiled)

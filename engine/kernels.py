@@ -1,0 +1,36 @@
+"""What a decoder needs done between its matrix products. Each device has its own way of doing it."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from engine.batch import Batch
+from engine.weights import LayerWeights
+
+
+class Kernels(Protocol):
+    """Owns the residual stream (float32) and the KV pages during one step.
+
+    `rows` is the number of rows of the flat batch, a padding row included. Tensors that a call returns may be
+    views of buffers that the next call of the same method overwrites.
+    """
+
+    def start(self, batch: Batch, embedded: Tensor) -> None:
+        """Begin a step: `embedded` [rows, hidden] becomes the residual stream."""
+        ...
+
+    def norm(self, weight: Tensor) -> Tensor:
+        """RMS norm of the residual stream: [rows, hidden]."""
+        ...
+
+    def add_norm(self, y: Tensor, weight: Tensor) -> Tensor:
+        """Add `y` to the residual stream, then `norm`."""
+        ...
+
+    def attend(self, index: int, layer: LayerWeights, qkv: Tensor) -> Tensor:
+        """Norm and rotate q and k, write k and v to their pages, attend: [rows, heads · head_dim]."""
+        ...
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        """silu(gate) · up: [rows, intermediate]."""
+        ...

@@ -1,0 +1,69 @@
+"""From logits to tokens: greedy or drawn, with margins and log-probabilities."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.batch import Sampled, SampleRow
+from engine.errors import EngineError
+from engine.logit_rules import GREEDY_BELOW, Row, change_logits, changes_logits, tail_cut
+from engine.noise import draw, scan
+from engine.params import SamplingParams
+
+
+def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
+    """Choose a token for each row of `logits` [len(rows), vocab], contiguous.
+
+    The choice for a row depends on its logits, its parameters, its seed and its position; on nothing else.
+
+    Raises:
+        EngineError: a logit is NaN or infinite: the model's numbers cannot be trusted any more.
+    """
+    best = np.empty(len(rows), np.int64)
+    second = np.empty(len(rows), np.int64)
+    broken = scan(logits.view(np.int32), best, second)
+    if broken >= 0:
+        raise EngineError(
+            "bad_logits",
+            'the model computed NaN or infinite logits; check its weights, or load it with dtype = "float32"',
+        )
+    every = np.arange(len(rows))
+    margins = logits[every, best] - logits[every, second]
+    tokens: list[int] = best.tolist()
+    logprobs: list[tuple[float, tuple[tuple[int, float], ...]] | None] = [None] * len(rows)
+    for index, row in enumerate(rows):
+        params = row.params
+        changed = changes_logits(row)
+        if changed or params.temperature >= GREEDY_BELOW:
+            tokens[index] = _choose(change_logits(logits[index], row) if changed else logits[index], row)
+        if params.logprobs is not None:
+            logprobs[index] = _logprobs(logits[index], tokens[index], params.logprobs)
+    return Sampled(token_ids=tokens, margins=margins.tolist(), logprobs=logprobs)
+
+
+def _choose(logits: Row, row: SampleRow) -> int:
+    params = row.params
+    if params.temperature < GREEDY_BELOW:
+        return int(logits.argmax())
+    cut = tail_cut(logits, params) if _has_filter(params) else -math.inf
+    return draw(
+        logits, 1.0 / params.temperature, cut, np.uint64(row.seed & 0xFFFFFFFFFFFFFFFF), np.uint64(row.position)
+    )
+
+
+def _has_filter(params: SamplingParams) -> bool:
+    return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
+
+
+def _logprobs(logits: Row, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """Of the chosen token and of the `count` best, from the model's own distribution."""
+    wide = logits.astype(np.float64)
+    peak = wide.max()
+    total = float(peak + np.log(np.exp(wide - peak).sum()))
+    count = min(count, len(wide))
+    top: list[int] = []
+    if count:
+        candidates = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
+        top = candidates[np.argsort(-logits[candidates], kind="stable")][:count].tolist()
+    return float(wide[token]) - total, tuple((best, float(wide[best]) - total) for best in top)

@@ -1,0 +1,302 @@
+"""Pieces of LLVM code that Numba's Python has no words for: raw memory, bfloat16, threads, vectors of sixteen floats.
+
+Every address is an int. `like` tells the element type of memory that holds either float32 or bfloat16: pass a
+`np.float32` for the one, a `np.uint16` for the other. Vectors need no alignment beyond their elements'.
+"""
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from llvmlite import binding, ir  # type: ignore[import-untyped]
+from numba import extending
+from numba import types as _types
+from numba.core import cgutils as _cgutils
+
+LANES = 16
+cgutils: Any = _cgutils
+types: Any = _types
+_F32 = ir.FloatType()
+_I32 = ir.IntType(32)
+_I16 = ir.IntType(16)
+_VF = ir.VectorType(_F32, LANES)
+_VI = ir.VectorType(_I32, LANES)
+_VH = ir.VectorType(_I16, LANES)
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """Numba's decorator, for the type checker: the function that results takes all but the typing context."""
+    return extending.intrinsic(function)
+
+
+def openmp_library() -> ctypes.CDLL:
+    """The OpenMP runtime that torch itself runs on: kernels that share its threads do not fight with them."""
+    beside = Path(torch.__file__).parent / "lib"
+    found = sorted(beside.glob("libgomp*")) or sorted((beside.parent.parent / "torch.libs").glob("libgomp*"))
+    return ctypes.CDLL(str(found[0]) if found else None)
+
+
+def _address(library: ctypes.CDLL, name: str) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+
+
+def _is_half(like: Any) -> bool:
+    return bool(types.unliteral(like) == types.uint16)
+
+
+def _element(like: Any) -> Any:
+    return _I16 if _is_half(like) else _F32
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    kind = ir.VectorType(scalar.type, LANES)
+    single = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(single, ir.Constant(kind, ir.Undefined), ir.Constant(_VI, [0] * LANES))
+
+
+def _f(value: float) -> Any:
+    return ir.Constant(_VF, [value] * LANES)
+
+
+def _i(value: int) -> Any:
+    return ir.Constant(_VI, [value] * LANES)
+
+
+def _at(builder: Any, address: Any, index: Any, element: Any) -> Any:
+    pointer = builder.inttoptr(address, element.as_pointer())
+    return builder.gep(pointer, [index])
+
+
+def _load(builder: Any, pointer: Any, like: Any) -> Any:
+    """Sixteen elements as float32."""
+    half = _is_half(like)
+    kind = _VH if half else _VF
+    loaded = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+    loaded.align = 2 if half else 4
+    if not half:
+        return loaded
+    return builder.bitcast(builder.shl(builder.zext(loaded, _VI), _i(16)), _VF)
+
+
+def _store(builder: Any, vector: Any, pointer: Any, like: Any) -> None:
+    """Sixteen float32 as elements; bfloat16 rounds to the nearest, ties to even."""
+    half = _is_half(like)
+    if half:
+        bits = builder.bitcast(vector, _VI)
+        odd = builder.and_(builder.lshr(bits, _i(16)), _i(1))
+        rounded = builder.add(bits, builder.add(odd, _i(0x7FFF)))
+        vector = builder.trunc(builder.lshr(rounded, _i(16)), _VH)
+    stored = builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer()))
+    stored.align = 2 if half else 4
+
+
+def _call(builder: Any, name: str, kind: Any, *args: Any) -> Any:
+    declared = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [a.type for a in args]), name)
+    return builder.call(declared, args)
+
+
+def _exp(builder: Any, x: Any) -> Any:
+    """e^x within 2 ulp for x <= 0 and up to 88; 0 below -87 (Cephes' polynomial)."""
+    small = builder.fcmp_ordered("<", x, _f(-87.0))
+    x = _call(builder, "llvm.minnum.v16f32", _VF, x, _f(88.0))
+    x = _call(builder, "llvm.maxnum.v16f32", _VF, x, _f(-87.0))
+    n = _call(builder, "llvm.rint.v16f32", _VF, builder.fmul(x, _f(1.4426950408889634)))
+    fma = "llvm.fma.v16f32"
+    r = _call(builder, fma, _VF, n, _f(-0.693359375), x)
+    r = _call(builder, fma, _VF, n, _f(2.12194440e-4), r)
+    y = _f(1.9875691500e-4)
+    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        y = _call(builder, fma, _VF, y, r, _f(c))
+    y = _call(builder, fma, _VF, y, builder.fmul(r, r), builder.fadd(r, _f(1.0)))
+    scale = builder.shl(builder.add(builder.fptosi(n, _VI), _i(127)), _i(23))
+    y = builder.fmul(y, builder.bitcast(scale, _VF))
+    return builder.select(small, _f(0.0), y)
+
+
+@intrinsic
+def pointer(_context: Any, address: Any, like: Any) -> Any:
+    """An address as a pointer, for `numba.carray`."""
+    kind = types.CPointer(types.unliteral(like))
+
+    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(address, like), code
+
+
+@intrinsic
+def size_of(_context: Any, like: Any) -> Any:
+    """Bytes of an element."""
+
+    def code(_context: Any, _builder: Any, _signature: Any, _args: Any) -> Any:
+        return ir.Constant(ir.IntType(64), 2 if _is_half(like) else 4)
+
+    return types.int64(like), code
+
+
+@intrinsic
+def widen(_context: Any, element: Any) -> Any:
+    """An element as float32."""
+
+    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        if not _is_half(element):
+            return args[0]
+        return builder.bitcast(builder.shl(builder.zext(args[0], _I32), ir.Constant(_I32, 16)), _F32)
+
+    return types.float32(element), code
+
+
+@intrinsic
+def narrow(_context: Any, value: Any, like: Any) -> Any:
+    """A float32 as an element of the type of `like`, rounded to the nearest, ties to even."""
+
+    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        if not _is_half(like):
+            return args[0]
+        bits = builder.bitcast(args[0], _I32)
+        odd = builder.and_(builder.lshr(bits, ir.Constant(_I32, 16)), ir.Constant(_I32, 1))
+        rounded = builder.add(bits, builder.add(odd, ir.Constant(_I32, 0x7FFF)))
+        return builder.trunc(builder.lshr(rounded, ir.Constant(_I32, 16)), _I16)
+
+    return types.unliteral(like)(types.float32, like), code
+
+
+@intrinsic
+def leading_zeros(_context: Any, word: Any) -> Any:
+    """Zero bits above the highest one of an integer."""
+
+    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return word(word), code
+
+
+@intrinsic
+def fetch_add(_context: Any, address: Any) -> Any:
+    """Take the next number of a shared int64 counter."""
+
+    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        counter = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def thread_number(_context: Any) -> Any:
+    """This thread's number in its OpenMP team; 0 outside of parallel work."""
+
+    def code(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        return builder.zext(_call(builder, "penstock_thread_number", _I32), ir.IntType(64))
+
+    return types.int64(), code
+
+
+def _tile(rows: int) -> Any:
+    @intrinsic
+    def tile(  # noqa: PLR0917
+        _context: Any,
+        a: Any,
+        a_stride: Any,
+        b: Any,
+        b_stride: Any,
+        c: Any,
+        c_stride: Any,
+        depth: Any,
+        accumulate: Any,
+        like: Any,
+    ) -> Any:
+        def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            a, a_stride, b, b_stride, c, c_stride, depth, accumulate, _ = args
+            index = a.type
+
+            def step(r: int, stride: Any) -> Any:
+                return builder.mul(stride, ir.Constant(index, r))
+
+            targets = [_at(builder, c, step(r, c_stride), _F32) for r in range(rows)]
+            sums = [cgutils.alloca_once(builder, _VF) for _ in range(rows)]
+            for total in sums:
+                builder.store(_f(0.0), total)
+            with builder.if_then(builder.icmp_signed("!=", accumulate, ir.Constant(accumulate.type, 0))):
+                for total, target in zip(sums, targets, strict=True):
+                    builder.store(_load(builder, target, types.float32), total)
+            with cgutils.for_range(builder, depth, intp=index) as loop:
+                at = builder.mul(loop.index, b_stride)
+                right = _load(builder, _at(builder, b, at, _element(like)), like)
+                for r, total in enumerate(sums):
+                    left = builder.load(_at(builder, a, builder.add(step(r, a_stride), loop.index), _F32))
+                    fused = _call(builder, "llvm.fma.v16f32", _VF, _splat(builder, left), right, builder.load(total))
+                    builder.store(fused, total)
+            for total, target in zip(sums, targets, strict=True):
+                _store(builder, builder.load(total), target, types.float32)
+            return _context.get_dummy_value()
+
+        signature = types.void(*[types.int64] * 8, like)
+        return signature, code
+
+    return tile
+
+
+tile_1 = _tile(1)
+tile_2 = _tile(2)
+tile_4 = _tile(4)
+tile_8 = _tile(8)
+"""c[r, 0:16] (+)= sum over k < depth of a[r, k] · b[k, 0:16] for that many rows r; a and c are float32."""
+
+
+@intrinsic
+def peak_16(_context: Any, address: Any, vectors: Any) -> Any:
+    """The largest of 16 · `vectors` float32."""
+
+    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        best = cgutils.alloca_once(builder, _VF)
+        builder.store(_f(float("-inf")), best)
+        with cgutils.for_range(builder, args[1], intp=args[1].type) as loop:
+            at = _at(builder, args[0], builder.shl(loop.index, ir.Constant(args[0].type, 4)), _F32)
+            value = _load(builder, at, types.float32)
+            builder.store(_call(builder, "llvm.maxnum.v16f32", _VF, builder.load(best), value), best)
+        return _call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, builder.load(best))
+
+    return types.float32(types.int64, types.int64), code
+
+
+@intrinsic
+def exp_16(_context: Any, address: Any, vectors: Any, peak: Any) -> Any:
+    """Replace 16 · `vectors` float32 x by e^(x - peak); return their sum."""
+
+    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        peak = _splat(builder, args[2])
+        total = cgutils.alloca_once(builder, _VF)
+        builder.store(_f(0.0), total)
+        with cgutils.for_range(builder, args[1], intp=args[1].type) as loop:
+            at = _at(builder, args[0], builder.shl(loop.index, ir.Constant(args[0].type, 4)), _F32)
+            value = _exp(builder, builder.fsub(_load(builder, at, types.float32), peak))
+            _store(builder, value, at, types.float32)
+            builder.store(builder.fadd(builder.load(total), value), total)
+        zero = ir.Constant(_F32, 0.0)
+        return _call(builder, "llvm.vector.reduce.fadd.v16f32", _F32, zero, builder.load(total))
+
+    return types.float32(types.int64, types.int64, types.float32), code
+
+
+@intrinsic
+def silu_16(_context: Any, gate: Any, up: Any, out: Any, vectors: Any, like: Any) -> Any:
+    """Write gate / (1 + e^-gate) · up to `out`, 16 · `vectors` elements."""
+
+    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        gate, up, out, vectors, _ = args
+        with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
+            at = builder.shl(loop.index, ir.Constant(vectors.type, 4))
+            kind = _element(like)
+            g = _load(builder, _at(builder, gate, at, kind), like)
+            u = _load(builder, _at(builder, up, at, kind), like)
+            bottom = builder.fadd(_exp(builder, builder.fsub(_f(0.0), g)), _f(1.0))
+            _store(builder, builder.fmul(builder.fdiv(g, bottom), u), _at(builder, out, at, kind), like)
+        return _context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4, like), code
+
+
+binding.add_symbol("penstock_thread_number", _address(openmp_library(), "omp_get_thread_num"))

@@ -1,0 +1,23 @@
+"""How many threads an engine's numbers get, and what the OpenMP runtime must be told before it is loaded."""
+
+import os
+
+
+def prepare_environment() -> None:
+    """Set what OpenMP reads once, at its start; call before anything imports torch. What the user set is kept.
+
+    The runtime's threads spin while they wait, by default for milliseconds. Where engines, event loop and clients
+    share few cores, a spinning thread takes the core from one that has work; a passive wait costs microseconds.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def set_threads(threads: int) -> None:
+    """Give the calling thread's torch operations this many threads (itself included).
+
+    torch keeps the number for each thread that starts parallel work, so engines with other numbers do not disturb
+    each other as long as each calls this inside its own thread.
+    """
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,98 @@
+"""The decoder's kernels in plain torch: any device, any shape; attention by gathering pages."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.batch import Batch
+from engine.kv_pool import KvPool
+from engine.model_config import ModelConfig
+from engine.weights import LayerWeights
+
+
+class TorchKernels:
+    """Correct everywhere, fast nowhere in particular: the reference for the others, and the way on other devices."""
+
+    def __init__(self, config: ModelConfig, pool: KvPool, rotation: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
+        """`rotation`: cosines and sines [positions, head_dim / 2]; `pool` with untransposed keys."""
+        self._config = config
+        self._pool = pool
+        self._cos, self._sin = rotation
+        self._dtype = dtype
+        self._residual = torch.empty(0)
+
+    def start(self, batch: Batch, embedded: Tensor) -> None:
+        """See `Kernels`; moves the step's indices to the device once for all layers."""
+        device = embedded.device
+        self._batch = batch
+        self._residual = embedded.float()
+        rows, tokens = len(embedded), len(batch.token_ids)
+        positions = torch.zeros(rows, dtype=torch.int64)
+        positions[:tokens] = torch.from_numpy(batch.positions)
+        slots = torch.zeros(rows, dtype=torch.int64)
+        slots[:tokens] = torch.from_numpy(batch.slots)
+        positions = positions.to(device)
+        self._rotation = self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
+        size = self._pool.block_size
+        self._blocks, self._offsets = (slots // size).to(device), (slots % size).to(device)
+        self._tables = torch.from_numpy(batch.block_tables.astype(np.int64)).to(device)
+
+    def norm(self, weight: Tensor) -> Tensor:
+        """See `Kernels`."""
+        return self._rms(self._residual, weight).to(self._dtype)
+
+    def add_norm(self, y: Tensor, weight: Tensor) -> Tensor:
+        """See `Kernels`."""
+        self._residual = self._residual + y
+        return self.norm(weight)
+
+    def attend(self, index: int, layer: LayerWeights, qkv: Tensor) -> Tensor:
+        """See `Kernels`; one gather and one SDPA a sequence."""
+        config, batch = self._config, self._batch
+        heads, kv_heads, head_dim = config.heads, config.kv_heads, config.head_dim
+        split = qkv.float().view(len(qkv), heads + 2 * kv_heads, head_dim)
+        q, k, v = torch.split(split, [heads, kv_heads, kv_heads], dim=1)
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q, k = self._rms(q, layer.q_norm), self._rms(k, layer.k_norm)
+        q, k = self._rotate(q), self._rotate(k)
+        keys, values = self._pool.keys[index], self._pool.values[index]
+        keys[self._blocks, :, self._offsets] = k.to(keys.dtype)
+        values[self._blocks, :, self._offsets] = v.to(values.dtype)
+        out = torch.zeros((len(qkv), heads, head_dim), device=qkv.device)
+        window = config.windows[index]
+        for sequence, context in enumerate(batch.context_lens.tolist()):
+            start, end = batch.query_starts[sequence : sequence + 2].tolist()
+            if start < end:
+                table = self._tables[sequence, : -(-context // self._pool.block_size)]
+                out[start:end] = self._attend_one(q[start:end], keys[table], values[table], context, window)
+        return out.to(self._dtype).view(len(qkv), heads * head_dim)
+
+    @staticmethod
+    def _attend_one(q: Tensor, keys: Tensor, values: Tensor, context: int, window: int) -> Tensor:
+        """`q` [new, heads, head_dim] over pages [blocks, kv_heads, block_size, head_dim] of `context` tokens."""
+        k = keys.transpose(0, 1).flatten(1, 2)[:, :context].float()
+        v = values.transpose(0, 1).flatten(1, 2)[:, :context].float()
+        at = torch.arange(context - len(q), context, device=q.device).unsqueeze(1)
+        seen = torch.arange(context, device=q.device).unsqueeze(0)
+        mask = seen <= at
+        if window:
+            mask &= seen > at - window
+        out = functional.scaled_dot_product_attention(
+            q.transpose(0, 1).unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), attn_mask=mask, enable_gqa=True
+        )
+        return out.squeeze(0).transpose(0, 1)
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        """See `Kernels`."""
+        gate, up = gate_up.float().chunk(2, dim=-1)
+        return (functional.silu(gate) * up).to(self._dtype)
+
+    def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self._config.rms_eps) * weight
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        """The first half of a head pairs with its second half, as Hugging Face lays checkpoints out."""
+        cos, sin = self._rotation
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

@@ -1,0 +1,109 @@
+"""A model directory as a `Runner`: the decoder, its KV pool and the sampler behind one call a step."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from config.settings import EngineSettings
+from engine.batch import Batch, Runner, Sampled
+from engine.checkpoint import Checkpoint
+from engine.cpu_kernels import CpuKernels
+from engine.decoder import Decoder
+from engine.errors import ModelError
+from engine.kernels import Kernels
+from engine.kv_pool import KvPool
+from engine.model_config import ModelConfig, read_model_config
+from engine.rope import rotation_table
+from engine.sampler import sample
+from engine.threads import set_threads
+from engine.torch_kernels import TorchKernels
+from engine.weights import load_weights
+
+
+class TorchRunner:
+    """One model and its KV pool. Built and used in one thread."""
+
+    def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
+        set_threads(settings.threads)
+        device = torch.device(settings.device)
+        config = read_model_config(settings.model)
+        with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
+            dtype = _compute_dtype(settings, checkpoint, device)
+            compiled = CpuKernels.fits(config, settings.kv.block_size, device, dtype)
+            pool = KvPool(
+                config,
+                memory_bytes=settings.kv.memory,
+                block_size=settings.kv.block_size,
+                dtype=dtype,
+                device=device,
+                transposed_keys=compiled,
+            )
+            self.block_size = settings.kv.block_size
+            self.total_blocks = pool.blocks
+            self.vocab_size = config.vocab_size
+            self.max_model_len = _max_model_len(settings, config, pool)
+            weights = load_weights(checkpoint, config, dtype, device, progress)
+            cos, sin = rotation_table(config.rope, config.head_dim, self.max_model_len)
+            kernels: Kernels
+            if compiled:
+                progress("compiling the attention kernel (once; it is cached)")
+                kernels = CpuKernels(
+                    config,
+                    pool,
+                    (cos, sin),
+                    dtype=dtype,
+                    max_rows=max(settings.max_step_tokens, 2),
+                    threads=settings.threads,
+                )
+            else:
+                kernels = TorchKernels(config, pool, (cos.to(device), sin.to(device)), dtype)
+        self._decoder: Decoder | None = Decoder(weights, kernels, device)
+
+    def execute(self, batch: Batch) -> Sampled:
+        """Run one forward pass, write its KV, sample the asked rows."""
+        if self._decoder is None:
+            raise ModelError("engine_closed", "the engine is closed")
+        with torch.inference_mode():
+            logits = self._decoder.forward(batch)
+            if not batch.samples:
+                return Sampled(token_ids=[], margins=[], logprobs=[])
+            table: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = logits.float().cpu().contiguous().numpy()
+        return sample(table, batch.samples)
+
+    def close(self) -> None:
+        """Release the pool and the weights; a second call does nothing."""
+        self._decoder = None
+
+
+def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None = None) -> Runner:
+    """Load `settings.model`; `progress` hears short sentences about what is being done.
+
+    Raises:
+        ModelError: the directory cannot be served, and why.
+    """
+    return TorchRunner(settings, progress or (lambda _: None))
+
+
+def _compute_dtype(settings: EngineSettings, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
+    """`auto`: float32 files in float32, half-precision files in bfloat16 where the processor multiplies it itself."""
+    native = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
+    if settings.dtype == "float32":
+        return torch.float32
+    if settings.dtype == "bfloat16":
+        if not native:
+            raise ModelError("dtype", 'this processor does not compute in bfloat16; use dtype = "float32" or "auto"')
+        return torch.bfloat16
+    half = checkpoint.dtype("model.embed_tokens.weight") != torch.float32
+    return torch.bfloat16 if half and native else torch.float32
+
+
+def _max_model_len(settings: EngineSettings, config: ModelConfig, pool: KvPool) -> int:
+    """A sequence can be no longer than the model's positions, than asked for, and than the pool holds."""
+    asked = settings.max_model_len
+    if asked is not None and asked > config.max_positions:
+        raise ModelError(
+            "max_model_len",
+            f"max_model_len = {asked} is more than the model's max_position_embeddings, {config.max_positions}",
+        )
+    return min(asked or config.max_positions, pool.tokens)

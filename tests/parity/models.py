@@ -1,0 +1,97 @@
+"""Tiny models with random weights, written as Hugging Face directories, and what transformers says they answer."""
+
+import warnings
+from pathlib import Path
+
+import torch
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
+        PreTrainedModel,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
+    )
+
+SHAPE = {
+    "vocab_size": 211,
+    "hidden_size": 64,
+    "intermediate_size": 112,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.15,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.0}
+CASES = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "llama-tied-llama3": (
+        LlamaForCausalLM,
+        LlamaConfig,
+        {"tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE, "num_key_value_heads": 1},
+    ),
+    "llama-biases": (
+        LlamaForCausalLM,
+        LlamaConfig,
+        {"attention_bias": True, "mlp_bias": True, "rope_parameters": LINEAR_ROPE, "num_key_value_heads": 4},
+    ),
+    "mistral-window": (MistralForCausalLM, MistralConfig, {"sliding_window": 24, "head_dim": 32}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {"tie_word_embeddings": True}),
+    "qwen2-window": (
+        Qwen2ForCausalLM,
+        Qwen2Config,
+        {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 1},
+    ),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 48, "tie_word_embeddings": True}),
+}
+
+
+def write_model(case: str, directory: Path, *, dtype: torch.dtype = torch.float32, shards: str = "1GB") -> Path:
+    """Write a case's weights, the same ones every time. Norms and biases are random too: ones and zeros hide errors."""
+    model_class, config_class, options = CASES[case]
+    torch.manual_seed(sum(case.encode()))
+    model = model_class(config_class(**{**SHAPE, **options}))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.uniform_(0.5, 1.5)
+            elif name.endswith("bias"):
+                parameter.normal_(0, 0.3)
+    model.to(dtype).save_pretrained(directory, max_shard_size=shards)
+    return directory
+
+
+def reference(directory: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation="eager").eval()
+
+
+def greedy(model: PreTrainedModel, prompt: list[int], tokens: int) -> tuple[list[int], float]:
+    """`tokens` greedy ids after `prompt`, and the smallest margin among them, in nats."""
+    ids, least = list(prompt), float("inf")
+    with torch.inference_mode():
+        for _ in range(tokens):
+            logits = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+            best, second = logits.topk(2).values.tolist()
+            least = min(least, best - second)
+            ids.append(int(logits.argmax()))
+    return ids[len(prompt) :], least
