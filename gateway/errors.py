@@ -1,9 +1,9 @@
 """The errors of the edge, beside those of actors/errors.py.
 
-    Refusal (actors)
-    └── HttpError       the edge itself refuses: no valid HTTP, no such route, too large
-        └── BadField    400 that names a field of the request's body
-    ClientGone          the client hung up, or stopped reading: nobody is left to answer
+Refusal (actors)
+└── HttpError       the edge itself refuses: no valid HTTP, no such route, too large
+    └── BadField    400 that names a field of the request's body
+ClientGone          the client hung up, or stopped reading: nobody is left to answer
 """
 
 from actors.errors import Refusal
@@ -26,7 +26,7 @@ class HttpError(Refusal):
         super().__init__(ErrorBody(status, kind, code, message, param, should_retry=should_retry))
 
 
-class BadField(HttpError):
+class BadField(HttpError):  # noqa: N818  (an answer, as its parents are)
     """A field of the body is unknown, mistyped, out of range or not supported."""
 
     def __init__(self, param: str | None, message: str, code: str = "invalid_value") -> None:

@@ -1,16 +1,16 @@
 """The cold routes: a whole request goes to an ASGI app, a whole response comes back.
 
-hypercorn's `HTTPStream` speaks ASGI. The response is collected and sent when the app's tasks have ended, so nothing that
-an app or its framework cancels can touch the connection.
+hypercorn's `HTTPStream` speaks ASGI. The response is collected and sent when the app's tasks have ended, so nothing
+that an app or its framework cancels can touch the connection.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from hypercorn.config import Config
 from hypercorn.protocol import events
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -24,16 +24,13 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"
 
 
 class AsgiRoute:
-    """A handler of connections that lets an ASGI app answer."""
+    """A handler of connections that lets an ASGI app answer. The app has no lifespan: the house has one."""
 
-    def __init__(self, app: Callable[..., Any], config: Config) -> None:
-        self._app = wrap_app(app, config.wsgi_max_body_size, "asgi")
-        self._config = config
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self._config = Config()
+        self._config.accesslog = self._config.errorlog = logging.getLogger("penstock.site")
+        self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._context = WorkerContext(None)
-
-    def lifespan(self) -> Lifespan:
-        """The app's start and end, for the server's nursery."""
-        return Lifespan(self._app, self._config, {})
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request."""

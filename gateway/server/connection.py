@@ -20,13 +20,13 @@ from gateway.server.writer import SocketWriter
 _READ_BYTES = 64 * 1024
 _LINGER_S = 1.0
 _LINGER_BYTES = 1024 * 1024
-_INTERNAL = ErrorBody(
+INTERNAL_ERROR = ErrorBody(
     500, "server_error", "internal_error", "The server failed on this request; its log says why.", should_retry=True
 )
 log = structlog.get_logger()
 
 Handler = Callable[["Connection", Request], Awaitable[None]]
-"""Answers one request with `respond`, `event_stream` or `begin_upgrade`; raises `Refusal` for what it does not serve."""
+"""Answers one request with `respond`, `event_stream` or `begin_upgrade`; raises `Refusal` for what it refuses."""
 
 
 class Ticking(Protocol):
@@ -34,6 +34,9 @@ class Ticking(Protocol):
 
     def tick(self, now: float, heartbeat_s: float) -> None:
         """Called every `Limits.tick_s`."""
+
+    def finish(self) -> None:
+        """The server closes: come to an end when what runs has ended."""
 
 
 class Shared:
@@ -99,6 +102,8 @@ class Connection:
         """End the connection as soon as it answers nothing; `Shared.closing` keeps it from reading on."""
         if self.idle:
             self._scope.cancel()
+        elif self._ticking is not None:
+            self._ticking.finish()
 
     def cancel(self) -> None:
         """End the connection now."""
@@ -188,7 +193,7 @@ class Connection:
         except Exception:
             # The path is ours or unknown; nothing that a client wrote into a body gets into the log.
             log.exception("handler_failed", path=request.path.decode("latin1")[:200])
-            await self._answer_error(_INTERNAL)
+            await self._answer_error(INTERNAL_ERROR)
 
     async def _answer_error(self, error: ErrorBody) -> None:
         """A handler gave up. If a response has begun, there is only the cut: its framing tells that it is not whole."""

@@ -17,7 +17,9 @@ class EventStream:
 
     __slots__ = ("_chunked", "_close", "_date", "_headers", "_sent_at", "_writer", "ended", "started")
 
-    def __init__(self, writer: SocketWriter, now: float, date: bytes, headers: bytes, *, chunked: bool, close: bool) -> None:
+    def __init__(
+        self, writer: SocketWriter, now: float, date: bytes, headers: bytes, *, chunked: bool, close: bool
+    ) -> None:
         self._writer = writer
         self._sent_at = now
         self._date = date
@@ -46,7 +48,7 @@ class EventStream:
         await self._writer.send(events)
 
     def tick(self, now: float, heartbeat_s: float) -> None:
-        """Ping if nothing was sent for so long: proxies and clients then know that we live, and we learn if they left."""
+        """Ping if nothing was sent for so long: proxies and clients know that we live, and we learn if they left."""
         if self.ended or now - self._sent_at < heartbeat_s:
             return
         ping = _CHUNKED_PING if self._chunked else _PING
@@ -55,8 +57,9 @@ class EventStream:
         if self._writer.send_nowait(ping):
             self._sent_at = now
 
+    def finish(self) -> None:
+        """A stream ends by itself: whoever feeds it knows that the house drains."""
+
     def _head(self) -> bytes:
         self.started = True
         return stream_head(self._date, self._headers, chunked=self._chunked, close=self._close)
-
-

@@ -9,9 +9,13 @@ import msgspec
 from actors.messages import ErrorBody
 
 _STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nserver: penstock\r\n".encode() for status in http.HTTPStatus
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nserver: penstock\r\n".encode()
+    for status in http.HTTPStatus
 }
 JSON_TYPE = b"content-type: application/json\r\n"
+_STREAM_HEADERS = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
 CLOSE = b"connection: close\r\n"
 _encode = msgspec.json.Encoder().encode
 
@@ -45,9 +49,10 @@ def whole(status: int, date: bytes, headers: bytes, body: bytes, *, close: bool,
 
 def stream_head(date: bytes, headers: bytes, *, chunked: bool, close: bool) -> bytes:
     """The head of an event stream. Without chunks the end of the connection is the end of the body."""
-    return b"%b%bcontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n%b%b%b\r\n" % (
+    return b"%b%b%b%b%b%b\r\n" % (
         _STATUS_LINES[200],
         date,
+        _STREAM_HEADERS,
         headers,
         b"transfer-encoding: chunked\r\n" if chunked else b"",
         CLOSE if close or not chunked else b"",
@@ -66,7 +71,9 @@ def error_headers(error: ErrorBody) -> bytes:
     if wait_s is None and error.should_retry:
         wait_s = 1.0
     if wait_s is not None:
-        lines.append(b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (max(math.ceil(wait_s), 1), math.ceil(wait_s * 1000)))
+        lines.append(
+            b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (max(math.ceil(wait_s), 1), math.ceil(wait_s * 1000))
+        )
     if error.status == http.HTTPStatus.UNAUTHORIZED:
         lines.append(b'www-authenticate: Bearer realm="penstock"\r\n')
     return b"".join(lines)

@@ -32,11 +32,18 @@ class Request:
         return None
 
 
+def bearer_of(value: bytes | None) -> str | None:
+    """The key in an Authorization header; None for none, or another scheme."""
+    scheme, _, key = (value or b"").partition(b" ")
+    if scheme.lower() != b"bearer":
+        return None
+    return key.strip().decode("latin1") or None
+
+
 class RequestParser:
     """Feed it bytes as they come; whole requests appear in `requests`, in order.
 
-    `feed` raises `HttpError` for what cannot be or must not be read; the parser is then of no more use, but requests that
-    were complete before the error are still in `requests`.
+    `feed` raises `HttpError` for what cannot be or must not be read; the parser is then of no more use.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -152,7 +159,7 @@ class RequestParser:
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         if self._parser.should_upgrade():
-            # Only WebSocket is spoken besides HTTP/1.1; any other wish is ignored, and what follows is not to be trusted.
+            # Only WebSocket is spoken besides HTTP/1.1; any other wish is ignored, and what follows not trusted.
             upgrade = request.header(b"upgrade") or b""
             request.upgrade = upgrade.lower() == b"websocket" and request.method == b"GET"
             request.keep_alive = False
@@ -163,11 +170,15 @@ class RequestParser:
             self._refusal = error
 
     def _refuse_head(self, what: str) -> None:
-        self._refuse(HttpError(431, "headers_too_large", f"The request's headers {what}. Send fewer or shorter headers."))
+        self._refuse(
+            HttpError(431, "headers_too_large", f"The request's headers {what}. Send fewer or shorter headers.")
+        )
 
     def _refuse_body(self) -> None:
         limit = self._limits.max_body_bytes
-        self._refuse(HttpError(413, "body_too_large", f"The request's body is longer than {limit} bytes. Send a shorter prompt."))
+        self._refuse(
+            HttpError(413, "body_too_large", f"The request's body is longer than {limit} bytes. Send a shorter prompt.")
+        )
 
 
 def _refusal_of(error: httptools.HttpParserError, parser: httptools.HttpRequestParser) -> HttpError:

@@ -131,6 +131,10 @@ class Server:
 
 def _crowded_answer() -> bytes:
     error = HttpError(
-        503, "too_many_connections", "The server has no room for another connection.", kind="server_error", should_retry=True
+        503,
+        "too_many_connections",
+        "The server has no room for another connection.",
+        kind="server_error",
+        should_retry=True,
     ).body
     return whole(503, DateLine().at(0), error_headers(error), error_object(error), close=True)

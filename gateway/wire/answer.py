@@ -188,7 +188,7 @@ def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage,
     )
 
 
-def _body(
+def _body(  # noqa: PLR0917
     prefix: str, kind: str, identity: Identity, choices: list[dict[str, Any]], usage: Usage, served: Served
 ) -> bytes:
     return encode(

@@ -79,7 +79,9 @@ def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int]:
     if limit is None:
         limit = body.max_tokens
     elif body.max_tokens is not None and body.max_tokens != limit:
-        raise BadField("max_tokens", "'max_tokens' and 'max_completion_tokens' contradict each other: give one of them.")
+        raise BadField(
+            "max_tokens", "'max_tokens' and 'max_completion_tokens' contradict each other: give one of them."
+        )
     logprobs = None
     if body.logprobs:
         logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)

@@ -31,7 +31,9 @@ def completion_prompts(body: CompletionBody) -> tuple[Prompt, ...]:
         raise BadField("prompt", "'prompt' must not be an empty list.")
     kind = type(prompt[0])
     if not all(type(each) is kind for each in prompt):
-        raise BadField("prompt", "'prompt' must be text, token ids, or a list of either: not a mixture.", "invalid_type")
+        raise BadField(
+            "prompt", "'prompt' must be text, token ids, or a list of either: not a mixture.", "invalid_type"
+        )
     if kind is int:
         return (_tokens("prompt", prompt),)
     if kind is str:

@@ -112,7 +112,9 @@ def _bad_field(said: str, known: tuple[str, ...], body: bytes) -> BadField:
         return BadField(param, f"The field '{param}' is missing.", "missing_field")
     match = _OTHER.match(said)
     assert match is not None
-    what = _TYPES.sub(lambda types: " or ".join([_WORDS.get(each, each) for each in types[1].split(" | ")]), match["what"])
+    what = _TYPES.sub(
+        lambda types: " or ".join([_WORDS.get(each, each) for each in types[1].split(" | ")]), match["what"]
+    )
     path = _param(match["path"])
     if not path:
         return BadField(None, f"The body must be a JSON object: {_lower(what)}.", "invalid_type")
@@ -122,7 +124,7 @@ def _bad_field(said: str, known: tuple[str, ...], body: bytes) -> BadField:
 
 
 def _param(path: str | None) -> str:
-    """msgspec's `$.messages[...].content` as `messages[].content`; the index is not known to it."""
+    """Msgspec's `$.messages[...].content` as `messages[].content`; the index is not known to it."""
     return (path or "$").removeprefix("$").removeprefix(".").replace("[...]", "[]")
 
 
@@ -136,5 +138,3 @@ def _lower(text: str) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= 64 else name[:61] + "..."
-
-

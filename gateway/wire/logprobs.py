@@ -21,7 +21,8 @@ def chat_logprobs(positions: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
             "logprob": max(each.logprob, _FLOOR),
             "bytes": list(each.token_bytes),
             "top_logprobs": [
-                {"token": _token(raw), "logprob": max(logprob, _FLOOR), "bytes": list(raw)} for _, logprob, raw in each.top
+                {"token": _token(raw), "logprob": max(logprob, _FLOOR), "bytes": list(raw)}
+                for _, logprob, raw in each.top
             ],
         }
         for each in positions

@@ -53,7 +53,9 @@ class SamplingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     store: Any = None
 
 
-def sampling_params(body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, logprobs: int | None) -> SamplingParams:
+def sampling_params(
+    body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, logprobs: int | None
+) -> SamplingParams:
     """Check every range and fill every default. `max_tokens` in the result is 0 if the house is to choose."""
     _within("temperature", body.temperature, 0, 2)
     _within("min_p", body.min_p, 0, 1)
@@ -131,7 +133,9 @@ def _stops(stop: str | list[str]) -> tuple[str, ...]:
 
 def _stop_tokens(ids: list[int]) -> tuple[int, ...]:
     if len(ids) > _MAX_STOP_TOKENS or not all(0 <= each < 2**31 for each in ids):
-        raise BadField("stop_token_ids", f"'stop_token_ids' must hold at most {_MAX_STOP_TOKENS} token ids, each 0 or more.")
+        raise BadField(
+            "stop_token_ids", f"'stop_token_ids' must hold at most {_MAX_STOP_TOKENS} token ids, each 0 or more."
+        )
     return tuple(ids)
 
 

@@ -10,7 +10,7 @@ _DONE = b"data: [DONE]\n\n"
 
 
 class SseRenderer:
-    """Renders one answer. `ended` tells that the last event of the stream was rendered, `failed` that it was an error."""
+    """Renders one answer. `ended`: the last event of the stream was rendered; `failed`: it was an error."""
 
     def __init__(self, chunks: Chunks, *, include_usage: bool) -> None:
         self._chunks = chunks

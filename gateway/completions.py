@@ -1,0 +1,180 @@
+"""`POST /v1/chat/completions` and `POST /v1/completions`, whole and streamed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from actors.errors import Refusal
+from actors.messages import Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Prompt, Served, Start, Usage
+from engine.params import SamplingParams
+from gateway.errors import ClientGone
+from gateway.front import Asker, Front, new_request_id
+from gateway.server.connection import INTERNAL_ERROR, Connection
+from gateway.server.event_stream import EventStream
+from gateway.server.head import JSON_TYPE
+from gateway.server.request import Request
+from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
+from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
+from gateway.wire.completion_request import CompletionBody, completion_params, completion_prompts
+from gateway.wire.json_body import BodyDecoder, check_content_type
+from gateway.wire.sse import SseRenderer, error_event
+
+log = structlog.get_logger()
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a checked body asks for."""
+
+    prompts: tuple[Prompt, ...]
+    params: SamplingParams
+    n: int
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where the two endpoints differ."""
+
+    decoder: BodyDecoder
+    read: Callable[[Any, int], Asked]
+    chunks: Callable[..., Chunks]
+    whole: Callable[[Identity, Sequence[Choice], Usage, Served], bytes]
+
+
+def read_chat(body: ChatBody, max_choices: int) -> Asked:
+    """Raises `BadField`."""
+    params, n = chat_params(body, max_choices)
+    return Asked((chat_prompt(body),), params, n)
+
+
+def read_completion(body: CompletionBody, max_choices: int) -> Asked:
+    """Raises `BadField`."""
+    prompts = completion_prompts(body)
+    params, n = completion_params(body, len(prompts), max_choices)
+    return Asked(prompts, params, n)
+
+
+CHAT = Endpoint(BodyDecoder(ChatBody), read_chat, ChatChunks, chat_body)
+COMPLETION = Endpoint(BodyDecoder(CompletionBody), read_completion, CompletionChunks, completion_body)
+
+
+class CompletionHandler:
+    """Answers the requests of one endpoint."""
+
+    def __init__(self, front: Front, endpoint: Endpoint) -> None:
+        self._front = front
+        self._endpoint = endpoint
+        self._policy = b"x-penstock-policy: %b\r\n" % front.policy.encode("ascii")
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        """Answer one request; the connection's scope ends it when the client hangs up."""
+        request_id = new_request_id()
+        headers = b"x-request-id: %b\r\n%b" % (request_id.encode(), self._policy)
+        try:
+            check_content_type(request.header(b"content-type"))
+            body = self._endpoint.decoder.decode(request.body)
+            asked = self._endpoint.read(body, self._front.max_choices)
+            inference = Asker.of(request).asks(
+                request_id=request_id,
+                model=body.model,
+                prompts=asked.prompts,
+                params=asked.params,
+                n=asked.n,
+                user=body.user,
+                body_bytes=len(request.body),
+                arrived_at=request.arrived_at,
+            )
+            connection.watch()
+            identity = self._front.identity(request_id, body.model)
+            if body.stream:
+                include_usage = bool(body.stream_options and body.stream_options.include_usage)
+                stream = connection.event_stream(request, headers)
+                chunks = self._endpoint.chunks(identity, include_usage=include_usage)
+                await self._stream(connection, stream, inference, SseRenderer(chunks, include_usage=include_usage))
+            else:
+                await self._whole(connection, inference, identity, headers)
+        except Refusal as refusal:
+            log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
+            await connection.respond_error(refusal.body, headers)
+
+    async def _whole(
+        self, connection: Connection, inference: InferenceRequest, identity: Identity, headers: bytes
+    ) -> None:
+        choices = [Choice() for _ in range(len(inference.prompts) * inference.n)]
+        exchange = await self._front.house.open(inference)
+        try:
+            while True:
+                for event in await exchange.__anext__():
+                    match event:
+                        case Delta():
+                            choices[event.index].take(event)
+                        case Done():
+                            body = self._endpoint.whole(identity, choices, event.usage, event.served)
+                            await connection.respond(200, headers + JSON_TYPE + _served_headers(event.served), body)
+                            return
+                        case Failed():
+                            # Nothing was sent yet, so the failure can have its true status.
+                            raise Refusal(event.error)
+        except StopAsyncIteration:
+            raise Refusal(INTERNAL_ERROR) from None
+        finally:
+            exchange.close()
+
+    async def _stream(
+        self, connection: Connection, stream: EventStream, inference: InferenceRequest, renderer: SseRenderer
+    ) -> None:
+        try:
+            exchange = await self._front.house.open(inference)
+            try:
+                while not renderer.ended:
+                    events = await exchange.__anext__()
+                    if not stream.started:
+                        stream.add_headers(_first_headers(events))
+                    if data := renderer.render(events):
+                        await stream.send(data, trio.current_time(), last=renderer.ended)
+            finally:
+                exchange.close()
+        except Refusal as refusal:
+            await _break_off(connection, stream, refusal.body)
+        except StopAsyncIteration:
+            await _break_off(connection, stream, INTERNAL_ERROR)
+        except ClientGone:
+            raise
+        except Exception:
+            log.exception("stream_failed", request_id=inference.request_id)
+            await _break_off(connection, stream, INTERNAL_ERROR)
+        if renderer.failed:
+            connection.close_after()
+
+
+async def _break_off(connection: Connection, stream: EventStream, error: ErrorBody) -> None:
+    """A true status if the head is still ours, else the terminal error event."""
+    if not stream.started:
+        raise Refusal(error)
+    connection.close_after()
+    await stream.send(error_event(error), trio.current_time(), last=True)
+
+
+def _first_headers(events: Sequence[Event]) -> bytes:
+    """What is known when the head goes out. A short answer may already be whole."""
+    for event in reversed(events):
+        match event:
+            case Done():
+                return _served_headers(event.served)
+            case Start():
+                return _lines(event.route, event.rung)
+    return b""
+
+
+def _served_headers(served: Served) -> bytes:
+    return _lines(served.route, served.rung) + b"x-penstock-why: %b\r\n" % _ascii(served.why)
+
+
+def _lines(route: str, rung: str) -> bytes:
+    return b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
+
+
+def _ascii(word: str) -> bytes:
+    """Names come from the configuration: whatever they hold, they must not break the head."""
+    return "".join([each if each.isprintable() else "?" for each in word]).encode("ascii", "replace")

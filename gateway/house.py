@@ -1,0 +1,62 @@
+"""What the edge needs of the house: `actors.house.House` is one, and so are the tests' and the benchmark's fakes."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from actors.messages import Event, InferenceRequest
+from actors.statistics import HouseStatistics
+
+
+class EngineReadiness(Protocol):
+    """One engine's state: loading, ready or failed, and why."""
+
+    @property
+    def state(self) -> str: ...  # noqa: D102
+    @property
+    def why(self) -> str | None: ...  # noqa: D102
+
+
+class Readiness(Protocol):
+    """Whether new work is welcome."""
+
+    @property
+    def ready(self) -> bool: ...  # noqa: D102
+    @property
+    def state(self) -> str: ...  # noqa: D102
+    @property
+    def engines(self) -> Mapping[str, EngineReadiness]: ...  # noqa: D102
+
+
+class ModelCard(Protocol):
+    """A name that clients may ask for."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def description(self) -> str: ...  # noqa: D102
+    @property
+    def created(self) -> int: ...  # noqa: D102
+    @property
+    def max_model_len(self) -> int | None: ...  # noqa: D102
+
+
+class Exchange(Protocol):
+    """One answer under way: lists of events until `Done` or `Failed`, or `Refusal` before the first content."""
+
+    async def __anext__(self) -> list[Event]: ...
+
+    def close(self) -> None:
+        """Synchronous, idempotent; must be called however it ends."""
+        ...
+
+
+class House(Protocol):
+    """All that the edge sees."""
+
+    async def open(self, request: InferenceRequest) -> Exchange:
+        """Take in a request. Raises `Refusal`."""
+        ...
+
+    def readiness(self) -> Readiness: ...  # noqa: D102
+    def models(self) -> tuple[ModelCard, ...]: ...  # noqa: D102
+    def statistics(self) -> HouseStatistics: ...  # noqa: D102

@@ -1,0 +1,49 @@
+"""Which handler answers which request: the hot paths by table, everything else by quart."""
+
+from collections.abc import Callable
+
+from config.settings import ServerSettings
+from gateway.completions import CHAT, COMPLETION, CompletionHandler
+from gateway.errors import HttpError
+from gateway.front import Front
+from gateway.server.asgi import AsgiRoute
+from gateway.server.connection import Connection, Handler
+from gateway.server.limits import Limits
+from gateway.server.request import Request
+from gateway.site import create_site
+from gateway.socket_session import SocketHandler
+
+CheckKey = Callable[[str | None], None]
+"""Raises `Refusal` for a key that is not known."""
+
+
+class Routes:
+    """Finds handlers."""
+
+    def __init__(self, front: Front, server: ServerSettings, check_key: CheckKey) -> None:
+        limits = Limits.of(server)
+        self.connections: Callable[[], int] = lambda: 0
+        """Tells how many there are; the server, which comes after the routes, is put in here."""
+        self._site = AsgiRoute(create_site(front, check_key, lambda: self.connections()))
+        self._hot: dict[bytes, tuple[bytes, Handler]] = {
+            b"/v1/chat/completions": (b"POST", CompletionHandler(front, CHAT)),
+            b"/v1/completions": (b"POST", CompletionHandler(front, COMPLETION)),
+            b"/v1/stream": (b"GET", SocketHandler(front, limits, frozenset(server.ws_origins), check_key)),
+        }
+
+    def __call__(self, request: Request) -> Handler:
+        """The handler of a request."""
+        found = self._hot.get(request.path)
+        if found is None:
+            return self._site
+        method, handler = found
+        return handler if request.method == method else _MethodNotAllowed(method)
+
+
+class _MethodNotAllowed:
+    def __init__(self, allowed: bytes) -> None:
+        self._allowed = allowed
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        error = HttpError(405, "method_not_allowed", f"Use {self._allowed.decode()} here.")
+        await connection.respond_error(error.body, b"allow: %b\r\n" % self._allowed)

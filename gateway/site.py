@@ -1,0 +1,151 @@
+"""The routes that need no hurry, in quart: models, health, metrics, a page for people."""
+
+import html
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from actors.errors import Refusal
+from actors.messages import ErrorBody
+from gateway.errors import HttpError
+from gateway.front import Front
+from gateway.metrics import CONTENT_TYPE, exposition
+from gateway.server.head import error_headers, error_object
+from gateway.server.request import bearer_of
+from gateway.wire.json_text import encode
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def create_site(front: Front, check_key: Callable[[str | None], None], connections: Callable[[], int]) -> QuartTrio:
+    """`check_key` raises `Refusal`; health needs no key, everything else does if there are keys."""
+    app = QuartTrio("penstock", static_folder=None)
+    # Quart would cut what takes longer; deadlines are the house's.
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.config["BODY_TIMEOUT"] = None
+
+    def authorize() -> None:
+        header = request.headers.get("authorization")
+        check_key(bearer_of(header.encode("latin1") if header else None))
+
+    @app.get("/livez")
+    async def livez() -> Response:
+        return _json({"status": "ok"})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        readiness = front.house.readiness()
+        engines = {name: {"state": each.state, "why": each.why} for name, each in readiness.engines.items()}
+        body = {"status": "ready" if readiness.ready else "not ready", "state": readiness.state, "engines": engines}
+        return _json(body, 200 if readiness.ready else 503)
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        authorize()
+        return _json({"object": "list", "data": [_model(card) for card in front.house.models()]})
+
+    @app.get("/v1/models/<path:name>")
+    async def model(name: str) -> Response:
+        authorize()
+        for card in front.house.models():
+            if card.id == name:
+                return _json(_model(card))
+        raise HttpError(
+            404, "model_not_found", "No model has that name. GET /v1/models lists the names.", param="model"
+        )
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        authorize()
+        return Response(exposition(front.house, connections), content_type=CONTENT_TYPE)
+
+    @app.get("/")
+    async def landing() -> Response:
+        return Response(
+            _page(front, request.headers.get("host", "127.0.0.1:8080")), content_type="text/html; charset=utf-8"
+        )
+
+    @app.errorhandler(Refusal)
+    async def refused(refusal: Refusal) -> Response:
+        return _error(refusal.body)
+
+    @app.errorhandler(HTTPException)
+    async def wrong(error: HTTPException) -> Response:
+        status = error.code or 500
+        words = {
+            404: ("not_found", "There is nothing at this address. The OpenAI API is under /v1."),
+            405: ("method_not_allowed", "This address does not take that method."),
+        }
+        code, message = words.get(status, ("bad_request", "The request could not be served."))
+        kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        return _error(ErrorBody(status, kind, code, message, should_retry=status >= 500))
+
+    return app
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(encode(value), status, content_type="application/json")
+
+
+def _error(error: ErrorBody) -> Response:
+    response = Response(error_object(error), error.status)
+    for line in error_headers(error).decode().splitlines():
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
+    return response
+
+
+def _model(card: Any) -> dict[str, Any]:
+    return {
+        "id": card.id,
+        "object": "model",
+        "created": card.created,
+        "owned_by": "penstock",
+        "max_model_len": card.max_model_len,
+        "description": card.description,
+    }
+
+
+def _page(front: Front, host: str) -> str:
+    cards = front.house.models()
+    readiness = front.house.readiness()
+    rows = "".join(f"<tr><td><code>{html.escape(card.id)}</code><td>{html.escape(card.description)}" for card in cards)
+    engines = "".join(
+        f"<tr><td>{html.escape(name)}<td>{html.escape(each.state)}" for name, each in readiness.engines.items()
+    )
+    model = cards[0].id if cards else "MODEL"
+    body = f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "What is 17 + 25?"}}]}}'
+    command = f"curl -N http://{host}/v1/chat/completions -H 'Content-Type: application/json' \\\n  -d '{body}'"
+    return _PAGE.format(
+        version=importlib.metadata.version("penstock"),
+        rows=rows,
+        engines=engines,
+        state=html.escape(readiness.state),
+        command=html.escape(command),
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Penstock</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1c2733 }}
+h1 {{ font-weight: 600; margin-bottom: 0 }} h2 {{ font-size: 1rem; margin-top: 2rem }}
+table {{ border-collapse: collapse }} td {{ padding: .2rem 1.5rem .2rem 0; vertical-align: top }}
+pre {{ background: #f2f5f7; padding: 1rem; overflow-x: auto; border-radius: 4px; font-size: 14px }}
+p.small {{ color: #5a6b7b; margin-top: 0 }}
+</style>
+<h1>Penstock</h1>
+<p class="small">A streaming gateway for language models with the engines inside it. Version {version}, {state}.
+<h2>Models</h2><table>{rows}</table>
+<h2>Engines</h2><table>{engines}</table>
+<h2>Try it</h2><pre>{command}</pre>
+<p>The addresses are the OpenAI API's: <code>/v1/chat/completions</code>, <code>/v1/completions</code>,
+<a href="/v1/models"><code>/v1/models</code></a>; a WebSocket at <code>/v1/stream</code>;
+<a href="/livez"><code>/livez</code></a>, <a href="/readyz"><code>/readyz</code></a>,
+<a href="/metrics"><code>/metrics</code></a>.
+"""

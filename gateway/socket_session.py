@@ -1,0 +1,209 @@
+"""`/v1/stream`: many requests at once on one WebSocket. The protocol is told in docs/websocket.md."""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import trio
+from wsproto.frame_protocol import CloseReason
+
+from actors.errors import Refusal
+from actors.messages import Delta, Done, Event, Failed, InferenceRequest, Start
+from gateway.completions import Asked, read_chat, read_completion
+from gateway.errors import BadField, ClientGone, HttpError
+from gateway.front import Asker, Front, new_request_id
+from gateway.server.connection import INTERNAL_ERROR, Connection
+from gateway.server.limits import Limits
+from gateway.server.request import Request
+from gateway.server.websocket import PeerClosed, WebSocket, accept
+from gateway.wire.json_body import BodyDecoder, nearest
+from gateway.wire.json_text import encode
+from gateway.wire.ws_messages import (
+    MAX_ID_CHARACTERS,
+    Cancel,
+    Peek,
+    Renderer,
+    StartChat,
+    StartCompletion,
+    error_message,
+)
+
+_peek = BodyDecoder(Peek)
+_cancel = BodyDecoder(Cancel)
+_ENDPOINTS: dict[str, tuple[BodyDecoder, Callable[[Any, int], Asked]]] = {
+    "chat.completions": (BodyDecoder(StartChat), read_chat),
+    "completions": (BodyDecoder(StartCompletion), read_completion),
+}
+log = structlog.get_logger()
+
+
+class SocketHandler:
+    """Answers the handshakes on `/v1/stream`."""
+
+    def __init__(
+        self, front: Front, limits: Limits, origins: frozenset[str], check_key: Callable[[str | None], None]
+    ) -> None:
+        self._front = front
+        self._limits = limits
+        self._origins = origins
+        self._check_key = check_key
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        """Serve one WebSocket to its end."""
+        asker = Asker.of(request)
+        self._check_key(asker.api_key)
+        trailing = await accept(connection, request, self._origins)
+        socket = WebSocket(connection, trailing, max_message_bytes=self._limits.max_body_bytes)
+        session = _Session(self._front, asker, socket, self._limits.max_streams)
+        connection.tick_for(session)
+        connection.watch()
+        await session.run()
+
+
+class _Session:
+    """The requests of one WebSocket. Its receive loop never waits for a request, so closes are always heard."""
+
+    def __init__(self, front: Front, asker: Asker, socket: WebSocket, max_streams: int) -> None:
+        self._front = front
+        self._asker = asker
+        self._socket = socket
+        self._max_streams = max_streams
+        self._running: dict[str, trio.CancelScope] = {}
+        self._receiving = trio.CancelScope()
+        self._finishing = False
+
+    async def run(self) -> None:
+        code, reason = CloseReason.GOING_AWAY, "the server shuts down"
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._socket.run_sends)
+                try:
+                    with self._receiving:
+                        while True:
+                            await self._take(await self._socket.receive(), nursery)
+                except PeerClosed as closed:
+                    code, reason = CloseReason(closed.code), ""
+                nursery.cancel_scope.cancel()
+        except* ClientGone:
+            raise ClientGone from None
+        except* Exception:
+            log.exception("socket_failed")
+            code, reason = CloseReason.INTERNAL_ERROR, "the server failed"
+        await self._socket.close(code, reason)
+
+    def tick(self, now: float, heartbeat_s: float) -> None:
+        self._socket.tick(now, heartbeat_s)
+
+    def finish(self) -> None:
+        self._finishing = True
+        if not self._running:
+            self._receiving.cancel()
+
+    async def _take(self, text: str | None, nursery: trio.Nursery) -> None:
+        """Obey one message; whatever is wrong with it is said, and costs nobody else anything."""
+        message_id = b"null"
+        arrived_at = trio.current_time()
+        try:
+            if text is None:
+                raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
+            raw = text.encode()
+            peek: Peek = _peek.decode(raw)
+            if peek.id is not None and len(peek.id) > MAX_ID_CHARACTERS:
+                raise BadField("id", f"'id' must have at most {MAX_ID_CHARACTERS} characters.")
+            message_id = encode(peek.id)
+            match peek.type:
+                case "start":
+                    self._start(peek, raw, arrived_at, nursery)
+                case "cancel":
+                    cancel: Cancel = _cancel.decode(raw)
+                    scope = self._running.get(cancel.id)
+                    if scope is not None:
+                        # One that has just ended is no mistake of the client's.
+                        scope.cancel()
+                case _:
+                    meant = nearest(peek.type, ("start", "cancel"))
+                    hint = f" Did you mean '{meant}'?" if meant else " It must be 'start' or 'cancel'."
+                    raise BadField("type", f"Unknown message type '{peek.type[:64]}'.{hint}", "unknown_type")
+        except Refusal as refusal:
+            await self._socket.send(error_message(message_id, refusal.body))
+
+    def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
+        if not peek.id:
+            raise BadField("id", "A 'start' needs an 'id', a string that names the request.", "missing_field")
+        if peek.id in self._running:
+            raise BadField("id", f"The id '{peek.id}' names a request that is still running.", "duplicate_id")
+        if len(self._running) >= self._max_streams:
+            raise HttpError(
+                429,
+                "too_many_streams",
+                f"At most {self._max_streams} requests may run on one connection. Wait for one to end.",
+                kind="rate_limit_error",
+                should_retry=True,
+            )
+        if peek.endpoint not in _ENDPOINTS:
+            raise BadField("endpoint", "'endpoint' must be 'chat.completions' or 'completions'.")
+        decoder, read = _ENDPOINTS[peek.endpoint]
+        body = decoder.decode(raw)
+        if body.stream is False:
+            raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
+        body.stream = True
+        asked = read(body, self._front.max_choices)
+        inference = self._asker.asks(
+            request_id=new_request_id(),
+            model=body.model,
+            prompts=asked.prompts,
+            params=asked.params,
+            n=asked.n,
+            user=body.user,
+            body_bytes=len(raw),
+            arrived_at=arrived_at,
+        )
+        self._running[peek.id] = trio.CancelScope()
+        nursery.start_soon(self._serve, peek.id, inference)
+
+    async def _serve(self, message_id: str, inference: InferenceRequest) -> None:
+        renderer = Renderer(message_id)
+        try:
+            with self._running[message_id] as scope:
+                await self._answer(inference, renderer)
+        finally:
+            del self._running[message_id]
+        if scope.cancelled_caught:
+            error = HttpError(499, "cancelled", "The client cancelled this request.").body
+            await self._socket.send(renderer.error(error))
+        if self._finishing and not self._running:
+            self._receiving.cancel()
+
+    async def _answer(self, inference: InferenceRequest, renderer: Renderer) -> None:
+        try:
+            exchange = await self._front.house.open(inference)
+            try:
+                ended = False
+                while not ended:
+                    events = await exchange.__anext__()
+                    ended = isinstance(events[-1], Done | Failed)
+                    await self._socket.send(*_render(events, renderer, inference.request_id))
+            finally:
+                exchange.close()
+        except Refusal as refusal:
+            await self._socket.send(renderer.error(refusal.body))
+        except Exception:
+            log.exception("stream_failed", request_id=inference.request_id)
+            await self._socket.send(renderer.error(INTERNAL_ERROR))
+
+
+def _render(events: list[Event], renderer: Renderer, request_id: str) -> list[bytes]:
+    messages = []
+    for event in events:
+        match event:
+            case Delta():
+                messages.append(renderer.token(event))
+            case Start():
+                messages.append(renderer.started(request_id, event))
+            case Done():
+                messages.append(renderer.usage(event.usage))
+                messages.append(renderer.done(event))
+            case Failed():
+                messages.append(renderer.usage(event.usage))
+                messages.append(renderer.error(event.error))
+    return messages
