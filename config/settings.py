@@ -22,7 +22,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A TOML table: frozen, keyword only, no unknown keys."""
 
 
-class ServerSettings(_Table):
+class ServerSettings(_Table, frozen=True):
     """Where the edge listens and what it bounds."""
 
     host: str = "127.0.0.1"
@@ -43,21 +43,21 @@ class ServerSettings(_Table):
     """Browser origins (exact) that may open a WebSocket; clients that send no Origin are not browsers and may."""
 
 
-class LedgerSettings(_Table):
+class LedgerSettings(_Table, frozen=True):
     """Where usage is written down."""
 
     path: Path = Path("penstock.sqlite3")
     """Relative to the working directory; ":memory:" keeps it in memory."""
 
 
-class KVSettings(_Table):
+class KVSettings(_Table, frozen=True):
     """The paged KV cache of one engine."""
 
     memory: Bytes = Bytes(64 * 2**20)
     block_size: int = 16
 
 
-class EngineSettings(_Table):
+class EngineSettings(_Table, frozen=True):
     """A model that this process runs."""
 
     model: Path
@@ -79,20 +79,20 @@ class EngineSettings(_Table):
     """No step finished for this long while there is work: the engine is unhealthy."""
 
 
-class ModelSettings(_Table):
+class ModelSettings(_Table, frozen=True):
     """A name that clients may put into `model`."""
 
     description: str = ""
 
 
-class SLO(_Table):
+class SLO(_Table, frozen=True):
     """What a tier promises."""
 
     ttft: Seconds = Seconds(2)
     itl: Seconds = Seconds(0.2)
 
 
-class QueueLimits(_Table):
+class QueueLimits(_Table, frozen=True):
     """Bounds of a tier's share of the queue; the first one reached refuses."""
 
     wait: Seconds = Seconds(30)
@@ -101,7 +101,7 @@ class QueueLimits(_Table):
     bytes: Bytes = Bytes(64 * 2**20)
 
 
-class TierSettings(_Table):
+class TierSettings(_Table, frozen=True):
     """A class of service. A higher priority is served first, always."""
 
     priority: int = 0
@@ -111,14 +111,14 @@ class TierSettings(_Table):
     """Refused while the queue is fuller than this share of its bounds."""
 
 
-class TokenQuota(_Table):
+class TokenQuota(_Table, frozen=True):
     """Prompt plus output tokens that a tenant may use; None is unlimited."""
 
     per_minute: int | None = None
     per_day: int | None = None
 
 
-class TenantSettings(_Table):
+class TenantSettings(_Table, frozen=True):
     """Who pays: keys belong to a tenant, quotas and fairness count by tenant."""
 
     tier: str = "default"
@@ -129,7 +129,7 @@ class TenantSettings(_Table):
     """Requests in flight at the most."""
 
 
-class KeySettings(_Table):
+class KeySettings(_Table, frozen=True):
     """An API key `prefix_id_secret`: made by `penstock keys new`, of which only the hash is kept here."""
 
     id: str
@@ -138,7 +138,7 @@ class KeySettings(_Table):
     """SHA-256 of the whole key, hex; the secret has 256 random bits, so no slow hash is needed."""
 
 
-class SignalSettings(_Table):
+class SignalSettings(_Table, frozen=True):
     """A condition. All the fields that are given must hold; lists hold if any member does."""
 
     model: tuple[str, ...] = ()
@@ -156,14 +156,14 @@ class SignalSettings(_Table):
     not_: "SignalSettings | None" = msgspec.field(default=None, name="not")
 
 
-class Range(_Table):
+class Range(_Table, frozen=True):
     """Bounds of a number; both are inclusive below and exclusive above."""
 
     at_least: float | None = None
     below: float | None = None
 
 
-class LoadCondition(_Table):
+class LoadCondition(_Table, frozen=True):
     """Live load of one engine."""
 
     of: str
@@ -172,14 +172,14 @@ class LoadCondition(_Table):
     kv_usage: Range | None = None
 
 
-class Use(_Table):
+class Use(_Table, frozen=True):
     """What a route uses: exactly one of the two."""
 
     cascade: str | None = None
     ladder: str | None = None
 
 
-class Deadlines(_Table):
+class Deadlines(_Table, frozen=True):
     """Counted from the request's arrival (`stall`: between two tokens)."""
 
     ttft: Seconds = Seconds(30)
@@ -187,13 +187,13 @@ class Deadlines(_Table):
     total: Seconds = Seconds(120)
 
 
-class Caps(_Table):
+class Caps(_Table, frozen=True):
     """Upper bounds that a route sets."""
 
     output_tokens: int | None = None
 
 
-class RouteSettings(_Table):
+class RouteSettings(_Table, frozen=True):
     """The first route whose `when` holds takes the request."""
 
     name: str
@@ -206,7 +206,7 @@ class RouteSettings(_Table):
     midstream: Literal["error", "continue", "restart"] = "error"
 
 
-class Defer(_Table, kw_only=True):
+class Defer(_Table, frozen=True, kw_only=True):
     """When the small model's answer is not trusted."""
 
     statistic: Literal["min_margin"] = "min_margin"
@@ -214,14 +214,14 @@ class Defer(_Table, kw_only=True):
     """Nats: an answer with a smaller margin at any token escalates."""
 
 
-class Emit(_Table):
+class Emit(_Table, frozen=True):
     """What the client sees while it is undecided: nothing (`gate`), or all but the last `window` tokens."""
 
     mode: Literal["gate", "window"] = "gate"
     window: int = 8
 
 
-class WhenBusy(_Table):
+class WhenBusy(_Table, frozen=True):
     """Stay on a stage while a signal holds; hysteresis by `release_at` (of the same measure) and `dwell`."""
 
     signal: str
@@ -230,7 +230,7 @@ class WhenBusy(_Table):
     dwell: Seconds = Seconds(10)
 
 
-class CascadeSettings(_Table, kw_only=True):
+class CascadeSettings(_Table, frozen=True, kw_only=True):
     """Start small, escalate when the small model is probably wrong."""
 
     stages: tuple[str, ...]
@@ -243,7 +243,7 @@ class CascadeSettings(_Table, kw_only=True):
     """The ladder that takes over when a stage cannot serve."""
 
 
-class BreakerSettings(_Table):
+class BreakerSettings(_Table, frozen=True):
     """When a rung is left alone."""
 
     failure_rate: float = 0.5
@@ -253,7 +253,7 @@ class BreakerSettings(_Table):
     probes: int = 3
 
 
-class RungSettings(_Table):
+class RungSettings(_Table, frozen=True):
     """One rung: an engine (`to`) or a static answer (`answer`), exactly one of them."""
 
     to: str | None = None
@@ -266,14 +266,14 @@ class RungSettings(_Table):
     """A word that the response carries when this rung answered, such as "degraded"."""
 
 
-class RetryBudget(_Table):
+class RetryBudget(_Table, frozen=True):
     """Retries allowed in relation to requests, shared by all: keeps a failing rung from being hammered."""
 
     ratio: float = 0.2
     min_per_second: float = 1.0
 
 
-class Settings(_Table, kw_only=True):
+class Settings(_Table, frozen=True, kw_only=True):
     """The whole file."""
 
     schema: Literal[1]

@@ -1,0 +1,144 @@
+"""Whether the small model's answer is trusted, token by token; and how much of it may be shown meanwhile.
+
+gate: nothing is released before the decision. window: while no margin fell below the threshold, what is older than
+the last `window` tokens is released; at the first low margin the answer escalates, and the large model goes on after
+the released tokens. Released text is never taken back. With several choices it is always gate, over all of them.
+
+Text may lag behind tokens (half a character, a possible stop string): an output without text is released only together
+with the next one that has some, so that a boundary between the two models does not fall into a character.
+"""
+
+import math
+from typing import Literal
+
+import msgspec
+
+from policies.errors import IntegrityError
+from policies.plan import PlannedCascade
+
+
+class Release(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Show what came for a choice, up to and including its first `outputs` outputs, which hold `upto` tokens."""
+
+    index: int
+    upto: int
+    outputs: int
+
+
+class Escalate(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Drop what is held and let the large model go on after these many tokens of each choice."""
+
+    from_token_counts: tuple[int, ...]
+    why: str
+
+
+class Accept(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The small model's answer stands, whole; comes after the last `Release`."""
+
+    why: str
+
+
+CascadeEffect = Release | Escalate | Accept
+
+
+class _Choice:
+    """Outputs that are not released yet, as (tokens, outputs) counts at their ends that may be cut at."""
+
+    __slots__ = ("finished", "held", "outputs", "released", "released_outputs", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.outputs = 0
+        self.released = 0
+        self.released_outputs = 0
+        self.held: list[tuple[int, int]] = []
+        self.finished = False
+
+
+class CascadeMachine:
+    """One small attempt. Feed it every output, in order; do what it says, in order. No effects: hold."""
+
+    def __init__(self, cascade: PlannedCascade, choices: int) -> None:
+        if choices < 1:
+            raise ValueError(f"an answer has at least one choice, not {choices}")
+        self._threshold = cascade.threshold
+        self._window = cascade.window if cascade.mode == "window" and choices == 1 else None
+        self._mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
+        self._choices = [_Choice() for _ in range(choices)]
+        self._unfinished = choices
+        self._margin = math.inf
+        self._decided = False
+
+    @property
+    def mode(self) -> Literal["gate", "window"]:
+        """As it is obeyed: gate if there are several choices."""
+        return self._mode
+
+    @property
+    def margin(self) -> float:
+        """Smallest margin seen, in nats; inf before the first token."""
+        return self._margin
+
+    @property
+    def decided(self) -> bool:
+        """Whether it escalated or accepted; outputs after that have no effect."""
+        return self._decided
+
+    def on_output(
+        self, index: int, token_ids: tuple[int, ...], text: str, margin: float, finish: bool
+    ) -> tuple[CascadeEffect, ...]:
+        """What one output brings. `finish` means a true end (stop, length): an attempt that broke off has none."""
+        choice = self._choices[index]
+        if self._decided or choice.finished:
+            return ()
+        if token_ids:
+            # `not >=` rather than `<`: a margin that is not a number is no reason for trust.
+            if not margin >= self._threshold:
+                self._margin = min(self._margin, margin) if margin == margin else margin  # noqa: PLR0124
+                return self._escalate("low_margin")
+            self._margin = min(self._margin, margin)
+        choice.tokens += len(token_ids)
+        choice.outputs += 1
+        if finish:
+            choice.finished = True
+            self._unfinished -= 1
+            return self._accept() if self._unfinished == 0 else ()
+        if self._window is None:
+            return ()
+        if text:
+            choice.held.append((choice.tokens, choice.outputs))
+        return self._slide(index, choice)
+
+    def check_integrity(self) -> None:
+        """Raise `IntegrityError` if more was released than came, or a count is off."""
+        for choice in self._choices:
+            if not choice.released <= choice.tokens or not choice.released_outputs <= choice.outputs:
+                raise IntegrityError("more was released than came")
+        if self._unfinished != sum(not choice.finished for choice in self._choices):
+            raise IntegrityError("the number of unfinished choices is off")
+
+    def _slide(self, index: int, choice: _Choice) -> tuple[CascadeEffect, ...]:
+        assert self._window is not None
+        limit = choice.tokens - self._window
+        held = choice.held
+        ready = 0
+        while ready < len(held) and held[ready][0] <= limit:
+            ready += 1
+        if not ready:
+            return ()
+        choice.released, choice.released_outputs = held[ready - 1]
+        del held[:ready]
+        return (Release(index, choice.released, choice.released_outputs),)
+
+    def _escalate(self, why: str) -> tuple[CascadeEffect, ...]:
+        self._decided = True
+        return (Escalate(tuple(choice.released for choice in self._choices), why),)
+
+    def _accept(self) -> tuple[CascadeEffect, ...]:
+        self._decided = True
+        effects: list[CascadeEffect] = []
+        for index, choice in enumerate(self._choices):
+            choice.released, choice.released_outputs = choice.tokens, choice.outputs
+            effects.append(Release(index, choice.tokens, choice.outputs))
+        effects.append(Accept("confident"))
+        return tuple(effects)

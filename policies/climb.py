@@ -1,0 +1,322 @@
+"""The ladder's machine: what to try next when something fails, and when to stop trying.
+
+It owns one answer's climb over its plan. The shell asks it with `start` and then tells it what happened; each call
+gives the next thing to do, or None while the attempt in hand goes on.
+
+- Before the commit point (the first content that the client receives) everything is possible: the same rung again,
+  within its `retries` and the shared retry budget, then the next rung, then a static answer.
+- After it the plan's `midstream` rules. "continue": the next rung with the same tokenizer goes on after the exact token
+  ids that the client has. "error" and "restart": the stream breaks off with an error event ("restart" allows a new
+  start only where no content was sent, which is what the time before the commit point is anyway).
+- The cascade's way from small to large is no failure: it may happen after the commit point, with the released tokens
+  as prefix, whatever `midstream` says. If a stage cannot serve, the plan's rungs take over under the rules above.
+- One deadline bounds the whole climb: `ttft_at` before the commit point, `total_at` always. A static answer costs no
+  time and is given even then.
+- An engine that refused, or failed in a way that a retry does not help, is not asked again in this climb; one that
+  failed otherwise is asked again only as a retry.
+
+It always ends: every failure uses up an attempt, and attempts are bounded by the plan.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from policies.plan import Plan, PlannedRung
+
+Prefix = tuple[tuple[int, ...], ...]
+"""Token ids that the client has, one tuple for each choice; empty: from the beginning."""
+
+Outcome = Literal["answered", "escalated", "failed", "refused"]
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
+    """One try, for the response's account of itself."""
+
+    rung: str
+    outcome: Outcome
+    why: str
+
+
+# --- what happened ------------------------------------------------------------------------------------------------
+
+
+class Begun(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The attempt was let in: its breaker gave a permit, the engine's queue took it."""
+
+
+class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Content went to the client: the commit point is passed. Telling it again changes nothing."""
+
+
+class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """The attempt broke off."""
+
+    kind: str
+    """A short stable word: "engine_failed", "ttft_timeout", "stall" ..."""
+    retryable: bool
+    """The same rung may do better at once."""
+    fatal: bool = False
+    """The request itself is at fault: no rung will do better."""
+    message: str = ""
+    prefix: Prefix = ()
+    """What the client has by now."""
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """The attempt was not let in: "breaker_open", "queue_full", "retry_budget", "unavailable" ..."""
+
+    why: str
+    retry_after_s: float | None = None
+    message: str = ""
+
+
+class Escalated(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """The cascade does not trust the small model's answer."""
+
+    why: str = "low_margin"
+    prefix: Prefix = ()
+    """What was released to the client by now."""
+
+
+class Finished(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The answer is complete."""
+
+    why: str = "answered"
+    """"confident", "asked_for", "busy" ...: goes into the history."""
+
+
+Event = Begun | ContentSent | AttemptFailed | Refused | Escalated | Finished
+
+# --- what to do -----------------------------------------------------------------------------------------------------
+
+
+class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """Ask the rung's breaker for a permit and run.
+
+    If `is_retry`, take a retry out of the shared budget first, or answer `Refused(why="retry_budget")`.
+    """
+
+    rung: str
+    """The engine's name."""
+    attempt: int
+    """1, 2, ... over the whole climb."""
+    deadline: float
+    """First content of this attempt is due; after the commit point it is the plan's `total_at`."""
+    prefix: Prefix = ()
+    """Tokens to go on from."""
+    is_retry: bool = False
+    watched: bool = False
+    """The small stage of a cascade that may escalate: feed its outputs through a `CascadeMachine`."""
+    mark: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Send this static text as the answer; the climb has ended."""
+
+    text: str
+    mark: str | None
+
+
+class GiveUp(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """Nothing was sent and nothing will be: a true status is still possible. The climb has ended."""
+
+    status: int
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+class Break(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """Content was sent and there is no way on: end the stream with this error event. The climb has ended."""
+
+    code: str
+    message: str
+
+
+Effect = Try | Answer | GiveUp | Break
+
+_Stage = Literal["small", "large", "ladder"]
+
+
+class Climb:
+    """One answer's climb. `now` is on the clock of the plan's deadlines."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._cascade = plan.cascade
+        self._stage: _Stage = plan.cascade.start_on if plan.cascade is not None else "ladder"
+        self._index = 0
+        self._retries_left = plan.rungs[0].retries if plan.rungs and self._stage == "ladder" else 0
+        self._attempts = 0
+        self._current: PlannedRung | None = None
+        self._committed = False
+        self._prefix: Prefix = ()
+        self._refusals: list[Refused] = []
+        self._failure: AttemptFailed | None = None
+        self._barred: set[str] = set()
+        self._tried_and_failed: set[str] = set()
+        self._history: list[AttemptRecord] = []
+        self._ended = False
+
+    @property
+    def committed(self) -> bool:
+        """Whether the client has received content."""
+        return self._committed
+
+    @property
+    def ended(self) -> bool:
+        """Whether the climb is over; further events have no effect."""
+        return self._ended
+
+    @property
+    def history(self) -> tuple[AttemptRecord, ...]:
+        """Every try so far, with its outcome."""
+        return tuple(self._history)
+
+    @property
+    def mark(self) -> str | None:
+        """The current rung's mark."""
+        return self._current.mark if self._current is not None else None
+
+    def start(self, now: float) -> Effect:
+        """The first thing to do."""
+        if self._attempts or self._ended:
+            raise RuntimeError("a climb starts once")
+        return self._next(now)
+
+    def on(self, event: Event, now: float) -> Effect | None:
+        """The next thing to do; None: go on with the attempt in hand, or the climb has ended."""
+        if self._ended or self._current is None:
+            return None
+        match event:
+            case Begun():
+                return None
+            case ContentSent():
+                self._committed = True
+                return None
+            case Finished(why):
+                self._note("answered", why)
+                self._ended = True
+                return None
+            case Escalated(why=why, prefix=prefix):
+                return self._escalate(why, prefix, now)
+            case Refused(why=why):
+                self._note("refused", why)
+                self._refusals.append(event)
+                if self._current.to is not None and why != "retry_budget":
+                    self._barred.add(self._current.to)
+                self._advance()
+                return self._next(now)
+            case AttemptFailed():
+                return self._fail(event, now)
+
+    def _escalate(self, why: str, prefix: Prefix, now: float) -> Effect | None:
+        if self._stage != "small":
+            return None
+        self._note("escalated", why)
+        self._prefix = prefix
+        self._stage = "large"
+        return self._next(now)
+
+    def _fail(self, event: AttemptFailed, now: float) -> Effect:
+        assert self._current is not None
+        self._note("failed", event.kind)
+        self._failure = event
+        self._prefix = event.prefix
+        if self._current.to is not None:
+            (self._tried_and_failed if event.retryable else self._barred).add(self._current.to)
+        if event.fatal:
+            return self._stop(now)
+        if self._stage == "ladder" and event.retryable and not self._committed and self._retries_left > 0:
+            self._retries_left -= 1
+        else:
+            if self._committed and self._plan.midstream != "continue":
+                return self._stop(now)
+            self._advance()
+        return self._next(now)
+
+    def _advance(self) -> None:
+        """To the next rung; a stage that cannot serve hands over to the ladder."""
+        if self._stage == "ladder":
+            self._index += 1
+        else:
+            self._stage = "ladder"
+            self._index = 0
+        if self._index < len(self._plan.rungs):
+            self._retries_left = self._plan.rungs[self._index].retries
+
+    def _next(self, now: float) -> Effect:
+        while True:
+            rung = self._rung()
+            if rung is None:
+                return self._stop(now)
+            if rung.answer is not None and not self._committed:
+                self._current = rung
+                self._note("answered", "static_answer")
+                self._ended = True
+                return Answer(rung.answer, rung.mark)
+            if self._may_try(rung, now):
+                return self._try(rung, now)
+            self._advance()
+
+    def _rung(self) -> PlannedRung | None:
+        if self._cascade is not None and self._stage == "small":
+            return self._cascade.small
+        if self._cascade is not None and self._stage == "large":
+            return self._cascade.large
+        return self._plan.rungs[self._index] if self._index < len(self._plan.rungs) else None
+
+    def _may_try(self, rung: PlannedRung, now: float) -> bool:
+        if rung.to is None or rung.to in self._barred or now >= self._deadline():
+            return False
+        if not self._committed or self._current is None:
+            return True
+        # Without the exact tokens that the client has, a new attempt would say the same things again.
+        return any(self._prefix) and bool(rung.tokenizer) and rung.tokenizer == self._current.tokenizer
+
+    def _deadline(self) -> float:
+        return self._plan.total_at if self._committed else self._plan.ttft_at
+
+    def _try(self, rung: PlannedRung, now: float) -> Try:
+        assert rung.to is not None
+        self._current = rung
+        self._attempts += 1
+        deadline = self._deadline()
+        if rung.ttft_s is not None and not self._committed:
+            deadline = min(deadline, now + rung.ttft_s)
+        return Try(
+            rung=rung.to,
+            attempt=self._attempts,
+            deadline=deadline,
+            prefix=self._prefix if self._committed else (),
+            is_retry=rung.to in self._tried_and_failed,
+            watched=self._stage == "small" and self._cascade is not None and self._cascade.may_escalate,
+            mark=rung.mark,
+        )
+
+    def _stop(self, now: float) -> GiveUp | Break:
+        self._ended = True
+        status, code, message = self._verdict(now)
+        if self._committed:
+            return Break(code=code, message=f"{message} The answer is incomplete.")
+        waits = [refusal.retry_after_s for refusal in self._refusals if refusal.retry_after_s is not None]
+        return GiveUp(status=status, code=code, message=message, retry_after_s=min(waits) if waits else None)
+
+    def _verdict(self, now: float) -> tuple[int, str, str]:
+        failure = self._failure
+        if failure is not None and failure.fatal:
+            return 400, failure.kind, failure.message or "The request cannot be served as it is."
+        if now >= self._plan.total_at:
+            return 504, "total_timeout", "The route's total deadline passed."
+        if not self._committed and now >= self._plan.ttft_at:
+            return 504, "ttft_timeout", "No model gave a first token within the route's deadline; try again later."
+        if failure is None and self._refusals and all(r.why == "queue_full" for r in self._refusals):
+            return 429, "queue_full", self._refusals[-1].message or "All queues are full; try again later."
+        told = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
+        return 503, "no_rung_available", f"No model could serve the request ({told}); try again later."
+
+    def _note(self, outcome: Outcome, why: str) -> None:
+        assert self._current is not None
+        rung = self._current.to if self._current.to is not None else "static_answer"
+        self._history.append(AttemptRecord(rung, outcome, why))

@@ -1,0 +1,53 @@
+"""How hard a prompt looks, in microseconds, before any model has seen it.
+
+A logistic over a handful of counts. The weights are set by hand, not fitted: they order plainly different prompts
+("hi" < "What is 17 + 25?" < a page of requirements with code) and promise no more than that. A trained score can take
+the place of this one when there is traffic to fit it to.
+
+    z = -2.6 + 1.3 · log10(1 + chars / 80)   longer prompts ask for more
+             + 4.0 · digits / chars          arithmetic, tables
+             + 1.2 · [code]                  a code fence, or braces, brackets and semicolons above 3 %
+             + 0.5 · min(constraints, 4)     "must", "exactly", "without" ...: conditions to satisfy
+             + 0.6 · min(reasoning, 2)       "prove", "derive", "step by step", "why" ...
+             + 0.15 · min(turns - 1, 6)      later turns lean on more context
+"""
+
+import math
+
+LOOKED_AT_CHARS = 2000
+"""Only the text's last part is looked at (the question mostly ends a prompt); its length counts in full."""
+
+# Plain substrings: counting them is ten times as fast as one alternation of a regular expression.
+_CONSTRAINTS = (
+    " must ",
+    "exactly",
+    " only ",
+    "without",
+    "except",
+    " at least ",
+    " at most ",
+    "unless",
+    " each ",
+    " not ",
+)
+_REASONING = ("prove", "derive", "explain", "compare", "why ", "step by step", "optimi", "algorithm")
+_CODE = "{}[];=<>"
+
+
+def complexity(text: str, turns: int = 1) -> float:
+    """0 (trivial) .. 1 (hard). `turns` counts the user's turns, this one included."""
+    part = text[-LOOKED_AT_CHARS:].lower()
+    seen = len(part) or 1
+    count = part.count
+    digits = sum(map(count, "0123456789"))
+    symbols = sum(map(count, _CODE))
+    z = (
+        -2.6
+        + 1.3 * math.log10(1 + len(text) / 80)
+        + 4.0 * digits / seen
+        + (1.2 if "```" in part or symbols > 0.03 * seen else 0.0)
+        + 0.5 * min(sum(map(count, _CONSTRAINTS)), 4)
+        + 0.6 * min(sum(map(count, _REASONING)), 2)
+        + 0.15 * min(max(turns, 1) - 1, 6)
+    )
+    return 1 / (1 + math.exp(-z))

@@ -1,0 +1,78 @@
+"""How the house ends: serving → draining → stopping → dead. Never backwards, and never stuck.
+
+draining: not ready, new work is refused, running answers go on until the deadline. stopping: answers that still run get
+their terminal error; then the ledger settles and closes. dead: the process may end.
+"""
+
+from typing import Literal
+
+import msgspec
+
+DrainState = Literal["serving", "draining", "stopping", "dead"]
+DrainAction = Literal["refuse_new", "end_running", "close_ledger", "exit"]
+
+
+class DrainStatistics(msgspec.Struct, frozen=True):
+    """Where the drain stands."""
+
+    state: DrainState
+    deadline: float | None
+    cut: int
+    """Answers that were still running when the deadline passed."""
+
+
+class Drain:
+    """Decides; the caller does, in order, what it is told. `running` is the number of answers not ended yet."""
+
+    def __init__(self) -> None:
+        self._state: DrainState = "serving"
+        self._deadline: float | None = None
+        self._cut = 0
+
+    @property
+    def state(self) -> DrainState:
+        """As of the last call."""
+        return self._state
+
+    @property
+    def accepts_work(self) -> bool:
+        """Whether new requests may come in."""
+        return self._state == "serving"
+
+    @property
+    def deadline(self) -> float | None:
+        """When running answers are ended, once draining."""
+        return self._deadline
+
+    def begin(self, deadline: float, running: int, now: float) -> tuple[DrainAction, ...]:
+        """SIGTERM, or somebody asked. A second call may only bring the deadline forward (an impatient operator)."""
+        if self._state == "serving":
+            self._state = "draining"
+            self._deadline = deadline
+            return ("refuse_new", *self.update(running, now))
+        if self._deadline is not None:
+            self._deadline = min(self._deadline, deadline)
+        return self.update(running, now)
+
+    def update(self, running: int, now: float) -> tuple[DrainAction, ...]:
+        """An answer ended, or time passed."""
+        if self._state == "draining" and self._deadline is not None:
+            if running == 0:
+                self._state = "stopping"
+                return ("close_ledger",)
+            if now >= self._deadline:
+                self._state = "stopping"
+                self._cut = running
+                return ("end_running", "close_ledger")
+        return ()
+
+    def ledger_closed(self) -> tuple[DrainAction, ...]:
+        """Everything is settled and written."""
+        if self._state != "stopping":
+            return ()
+        self._state = "dead"
+        return ("exit",)
+
+    def statistics(self) -> DrainStatistics:
+        """Figures as of the last call."""
+        return DrainStatistics(self._state, self._deadline, self._cut)

@@ -1,0 +1,27 @@
+"""A switch that does not flutter."""
+
+
+class Hysteresis:
+    """On at `enter_at` or above; off again below `release_at`, but not before it was on for `dwell_s`."""
+
+    def __init__(self, enter_at: float, release_at: float, dwell_s: float) -> None:
+        if release_at > enter_at:
+            raise ValueError(f"release_at {release_at} must not be above enter_at {enter_at}")
+        self._enter_at = enter_at
+        self._release_at = release_at
+        self._dwell_s = dwell_s
+        self._on_since: float | None = None
+
+    @property
+    def on(self) -> bool:
+        """As of the last update."""
+        return self._on_since is not None
+
+    def update(self, value: float, now: float) -> bool:
+        """The switch after a new measurement."""
+        if self._on_since is None:
+            if value >= self._enter_at:
+                self._on_since = now
+        elif value < self._release_at and now - self._on_since >= self._dwell_s:
+            self._on_since = None
+        return self.on
