@@ -17,12 +17,17 @@ from engine.simd import (
     narrow,
     peak_16,
     pointer,
+    prefetch,
     size_of,
     thread_number,
-    tile_1,
-    tile_2,
-    tile_4,
-    tile_8,
+    tile_1x1,
+    tile_1x4,
+    tile_2x1,
+    tile_2x4,
+    tile_3x1,
+    tile_3x4,
+    tile_4x1,
+    tile_4x4,
     widen,
 )
 
@@ -36,6 +41,8 @@ from engine.simd import (
 ARGUMENTS = 32
 KEY_TILE = 128
 """Keys that are scored before the running maximum is brought up to date (at least one block)."""
+# Up to this many query rows a key tile takes longer to load than to compute with.
+_STREAMED_ROWS = 8
 _MINUS_INFINITY = np.float32(-np.inf)
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
@@ -45,7 +52,7 @@ Arguments = npt.NDArray[np.int64]
 
 def scratch_floats(rows: int, head_dim: int, block_size: int) -> int:
     """Float32 scratch for one thread whose tiles have at most `rows` rows."""
-    return rows * (2 * head_dim + max(KEY_TILE, block_size) + 2) + head_dim
+    return rows * (2 * head_dim + max(KEY_TILE, block_size) + 2) + head_dim + max(KEY_TILE, block_size, head_dim) // 8
 
 
 @fast_jit
@@ -107,28 +114,59 @@ def write_kv(args: Arguments, like: Any) -> None:
 def _multiply(  # noqa: PLR0917
     a: int,
     a_stride: int,
-    b: int,
+    b_list: int,
     b_stride: int,
     c: int,
     c_stride: int,
     rows: int,
+    vectors: int,
     depth: int,
     accumulate: int,
     like: Any,
 ) -> None:
-    """`tile_*` over any number of rows."""
-    row = 0
-    while rows - row >= 8:
-        tile_8(a + 4 * row * a_stride, a_stride, b, b_stride, c + 4 * row * c_stride, c_stride, depth, accumulate, like)
-        row += 8
-    if rows - row >= 4:
-        tile_4(a + 4 * row * a_stride, a_stride, b, b_stride, c + 4 * row * c_stride, c_stride, depth, accumulate, like)
-        row += 4
-    if rows - row >= 2:
-        tile_2(a + 4 * row * a_stride, a_stride, b, b_stride, c + 4 * row * c_stride, c_stride, depth, accumulate, like)
-        row += 2
-    if rows - row >= 1:
-        tile_1(a + 4 * row * a_stride, a_stride, b, b_stride, c + 4 * row * c_stride, c_stride, depth, accumulate, like)
+    """`tile_*` over any number of rows and vectors. However it is cut, each sum runs in the same order."""
+    done = 0
+    while done < rows:
+        a_at, c_at = a + 4 * done * a_stride, c + 4 * done * c_stride
+        now = min(rows - done, 4)
+        v = 0
+        while v + 4 <= vectors:
+            b_at, to = b_list + 8 * v, c_at + 64 * v
+            if now == 4:
+                tile_4x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            elif now == 3:
+                tile_3x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            elif now == 2:
+                tile_2x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            else:
+                tile_1x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            v += 4
+        while v < vectors:
+            b_at, to = b_list + 8 * v, c_at + 64 * v
+            if now == 4:
+                tile_4x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            elif now == 3:
+                tile_3x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            elif now == 2:
+                tile_2x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            else:
+                tile_1x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            v += 1
+        done += now
+
+
+@fast_jit
+def _prefetch(pages: int, args: Arguments, table: Any, head: int, start: int, count: int, like: Any) -> None:
+    """Fetch the pages of the tokens start : start + count ahead of their use.
+
+    Pages lie scattered, so the processor's own prefetcher stumbles at every page; decode is bound by memory.
+    """
+    size, bytes_a_page = args[BLOCK_SIZE], args[HEAD_DIM] * args[BLOCK_SIZE] * size_of(like)
+    for within in range(0, count, size):
+        block = np.int64(table[(start + within) // size])
+        at = pages + (block * args[KV_HEADS] + head) * bytes_a_page
+        for line in range(0, bytes_a_page, 64):
+            prefetch(at + line)
 
 
 @fast_jit
@@ -152,6 +190,10 @@ def attend(args: Arguments, like: Any) -> None:
     scores = carray(pointer(score_at, _ZERO), rows_max * key_tile)
     peaks = carray(pointer(score_at + 4 * rows_max * key_tile, _ZERO), rows_max)
     masses = carray(pointer(score_at + 4 * rows_max * (key_tile + 1), _ZERO), rows_max)
+    pages_at = (
+        args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS] + 4 * rows_max * (2 * head_dim + key_tile + 2) + 4 * head_dim
+    )
+    pages = carray(pointer(pages_at, np.int64(0)), max(key_tile, head_dim) // 16)
     while True:
         item = fetch_add(args[COUNTER])
         if item >= args[TILES] * kv_heads:
@@ -183,14 +225,16 @@ def attend(args: Arguments, like: Any) -> None:
         end = base + count
         while start < end:
             seen = min(key_tile, end - start)
+            if rows <= _STREAMED_ROWS:
+                _prefetch(args[VALUES], args, table, head, start, seen, like)
+            vectors = 0
             for within in range(0, seen, size):
                 block = np.int64(table[(start + within) // size])
                 keys = args[KEYS] + (block * kv_heads + head) * page * item_bytes
                 for column in range(0, size, 16):
-                    _multiply(
-                        q_at, head_dim, keys + column * item_bytes, size,
-                        score_at + 4 * (within + column), key_tile, rows, head_dim, 0, like,
-                    )  # fmt: skip
+                    pages[vectors] = keys + column * item_bytes
+                    vectors += 1
+            _multiply(q_at, head_dim, pages_at, size, score_at, key_tile, rows, vectors, head_dim, 0, like)
             for r in range(rows):
                 position = base + r // group
                 low = max(position - window + 1 - start, 0) if window > 0 else 0
@@ -206,28 +250,29 @@ def attend(args: Arguments, like: Any) -> None:
                 for j in range(high, high_16):
                     scores[line + j] = _MINUS_INFINITY
                 line_at = score_at + 4 * (line + low_16)
-                vectors = (high_16 - low_16) // 16
-                peak = max(peaks[r], peak_16(line_at, vectors))
+                length = (high_16 - low_16) // 16
+                peak = max(peaks[r], peak_16(line_at, length))
                 if peak > peaks[r]:
                     shrink = np.exp(peaks[r] - peak)
                     masses[r] *= shrink
                     for at in range(r * head_dim, (r + 1) * head_dim):
                         sums[at] *= shrink
                     peaks[r] = peak
-                masses[r] += exp_16(line_at, vectors, peak)
+                masses[r] += exp_16(line_at, length, peak)
                 for j in range(low_16):
                     scores[line + j] = _ZERO
                 for j in range(high_16, seen):
                     scores[line + j] = _ZERO
+            if rows <= _STREAMED_ROWS:
+                _prefetch(args[KEYS], args, table, head, start + key_tile, min(key_tile, end - start - key_tile), like)
             for within in range(0, seen, size):
                 block = np.int64(table[(start + within) // size])
                 values = args[VALUES] + (block * kv_heads + head) * page * item_bytes
                 depth = min(size, seen - within)
-                for column in range(0, head_dim, 16):
-                    _multiply(
-                        score_at + 4 * within, key_tile, values + column * item_bytes, head_dim,
-                        sum_at + 4 * column, head_dim, rows, depth, 1, like,
-                    )  # fmt: skip
+                for vector in range(head_dim // 16):
+                    pages[vector] = values + 16 * vector * item_bytes
+                at = score_at + 4 * within
+                _multiply(at, key_tile, pages_at, head_dim, sum_at, head_dim, rows, head_dim // 16, depth, 1, like)
             start += key_tile
         for token in range(count):
             for g in range(group):

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.jit import jit
-from engine.simd import leading_zeros
+from engine.simd import extremes_16, leading_zeros
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _STREAM = np.uint64(0xD1342543DE82EF95)
 _BLOCK = 256
-_EXPONENT = np.int32(0x7F800000)
+_INFINITY = np.int32(0x7F800000)
 _LOW_BITS = np.int32(0x7FFFFFFF)
 _LN2 = math.log(2.0)
 
@@ -73,7 +73,7 @@ def draw(
 @jit
 def _ordered(bits: np.int32) -> np.int32:
     """Integers that compare as the floats with these bits do."""
-    return bits ^ ((bits >> np.int32(31)) & _LOW_BITS)
+    return np.int32(bits ^ ((bits >> np.int32(31)) & _LOW_BITS))
 
 
 @jit
@@ -87,28 +87,30 @@ def scan(
     Of equal logits the lower id is better. Returns the first row that holds a NaN or an infinity, or -1.
     """
     vocab = bits.shape[1]
+    extremes = np.empty(2, np.int32)
     for row in range(bits.shape[0]):
+        line = bits[row]
         best = second = np.int32(-0x80000000)
         best_id, second_id = 0, 0
-        broken = np.int32(0)
         for start in range(0, vocab, _BLOCK):
             end = min(start + _BLOCK, vocab)
-            peak = np.int32(-0x80000000)
-            for token in range(start, end):
-                word = bits[row, token]
-                broken |= np.int32((word & _EXPONENT) == _EXPONENT)
-                peak = max(peak, _ordered(word))
-            if peak <= second:
+            whole = (end - start) // 16
+            extremes_16(line.ctypes.data + 4 * start, whole, extremes.ctypes.data)
+            high, low = extremes[0], extremes[1]
+            for token in range(start + 16 * whole, end):
+                value = _ordered(line[token])
+                high, low = max(high, value), min(low, value)
+            if high >= _INFINITY or low <= ~_INFINITY:
+                return row
+            if high <= second:
                 continue
             for token in range(start, end):
-                value = _ordered(bits[row, token])
+                value = _ordered(line[token])
                 if value > best:
                     second, second_id = best, best_id
                     best, best_id = value, token
                 elif value > second:
                     second, second_id = value, token
-        if broken:
-            return row
         best_ids[row] = best_id
         second_ids[row] = second_id
     return -1

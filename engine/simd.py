@@ -16,6 +16,7 @@ from numba import types as _types
 from numba.core import cgutils as _cgutils
 
 LANES = 16
+_FMA = "llvm.fma.v16f32"
 cgutils: Any = _cgutils
 types: Any = _types
 _F32 = ir.FloatType()
@@ -103,13 +104,12 @@ def _exp(builder: Any, x: Any) -> Any:
     x = _call(builder, "llvm.minnum.v16f32", _VF, x, _f(88.0))
     x = _call(builder, "llvm.maxnum.v16f32", _VF, x, _f(-87.0))
     n = _call(builder, "llvm.rint.v16f32", _VF, builder.fmul(x, _f(1.4426950408889634)))
-    fma = "llvm.fma.v16f32"
-    r = _call(builder, fma, _VF, n, _f(-0.693359375), x)
-    r = _call(builder, fma, _VF, n, _f(2.12194440e-4), r)
+    r = _call(builder, _FMA, _VF, n, _f(-0.693359375), x)
+    r = _call(builder, _FMA, _VF, n, _f(2.12194440e-4), r)
     y = _f(1.9875691500e-4)
     for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
-        y = _call(builder, fma, _VF, y, r, _f(c))
-    y = _call(builder, fma, _VF, y, builder.fmul(r, r), builder.fadd(r, _f(1.0)))
+        y = _call(builder, _FMA, _VF, y, r, _f(c))
+    y = _call(builder, _FMA, _VF, y, builder.fmul(r, r), builder.fadd(r, _f(1.0)))
     scale = builder.shl(builder.add(builder.fptosi(n, _VI), _i(127)), _i(23))
     y = builder.fmul(y, builder.bitcast(scale, _VF))
     return builder.select(small, _f(0.0), y)
@@ -185,6 +185,19 @@ def fetch_add(_context: Any, address: Any) -> Any:
 
 
 @intrinsic
+def prefetch(_context: Any, address: Any) -> Any:
+    """Ask for the cache line at an address."""
+
+    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        kind = ir.IntType(8).as_pointer()
+        constants = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read; second-level cache; data
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.inttoptr(args[0], kind), *constants)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
+
+
+@intrinsic
 def thread_number(_context: Any) -> Any:
     """This thread's number in its OpenMP team; 0 outside of parallel work."""
 
@@ -194,13 +207,13 @@ def thread_number(_context: Any) -> Any:
     return types.int64(), code
 
 
-def _tile(rows: int) -> Any:
+def _tile(rows: int, columns: int) -> Any:
     @intrinsic
     def tile(  # noqa: PLR0917
         _context: Any,
         a: Any,
         a_stride: Any,
-        b: Any,
+        b_list: Any,
         b_stride: Any,
         c: Any,
         c_stride: Any,
@@ -209,41 +222,49 @@ def _tile(rows: int) -> Any:
         like: Any,
     ) -> Any:
         def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            a, a_stride, b, b_stride, c, c_stride, depth, accumulate, _ = args
+            a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, _ = args
             index = a.type
 
-            def step(r: int, stride: Any) -> Any:
-                return builder.mul(stride, ir.Constant(index, r))
+            def number(value: int) -> Any:
+                return ir.Constant(index, value)
 
-            targets = [_at(builder, c, step(r, c_stride), _F32) for r in range(rows)]
-            sums = [cgutils.alloca_once(builder, _VF) for _ in range(rows)]
-            for total in sums:
-                builder.store(_f(0.0), total)
-            with builder.if_then(builder.icmp_signed("!=", accumulate, ir.Constant(accumulate.type, 0))):
-                for total, target in zip(sums, targets, strict=True):
-                    builder.store(_load(builder, target, types.float32), total)
+            places = [(r, v) for r in range(rows) for v in range(columns)]
+            rights = [builder.load(_at(builder, b_list, number(v), index)) for v in range(columns)]
+            targets = {
+                (r, v): _at(builder, c, builder.add(builder.mul(c_stride, number(r)), number(LANES * v)), _F32)
+                for r, v in places
+            }
+            sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
+            for place in places:
+                builder.store(_f(0.0), sums[place])
+            with builder.if_then(builder.icmp_signed("!=", accumulate, number(0))):
+                for place in places:
+                    builder.store(_load(builder, targets[place], types.float32), sums[place])
             with cgutils.for_range(builder, depth, intp=index) as loop:
                 at = builder.mul(loop.index, b_stride)
-                right = _load(builder, _at(builder, b, at, _element(like)), like)
-                for r, total in enumerate(sums):
-                    left = builder.load(_at(builder, a, builder.add(step(r, a_stride), loop.index), _F32))
-                    fused = _call(builder, "llvm.fma.v16f32", _VF, _splat(builder, left), right, builder.load(total))
-                    builder.store(fused, total)
-            for total, target in zip(sums, targets, strict=True):
-                _store(builder, builder.load(total), target, types.float32)
+                vectors = [_load(builder, _at(builder, right, at, _element(like)), like) for right in rights]
+                for r in range(rows):
+                    where = builder.add(builder.mul(a_stride, number(r)), loop.index)
+                    left = _splat(builder, builder.load(_at(builder, a, where, _F32)))
+                    for v, vector in enumerate(vectors):
+                        total = sums[r, v]
+                        builder.store(_call(builder, _FMA, _VF, left, vector, builder.load(total)), total)
+            for place in places:
+                _store(builder, builder.load(sums[place]), targets[place], types.float32)
             return _context.get_dummy_value()
 
-        signature = types.void(*[types.int64] * 8, like)
-        return signature, code
+        return types.void(*[types.int64] * 8, like), code
 
     return tile
 
 
-tile_1 = _tile(1)
-tile_2 = _tile(2)
-tile_4 = _tile(4)
-tile_8 = _tile(8)
-"""c[r, 0:16] (+)= sum over k < depth of a[r, k] · b[k, 0:16] for that many rows r; a and c are float32."""
+tile_1x1, tile_2x1, tile_3x1, tile_4x1 = (_tile(rows, 1) for rows in (1, 2, 3, 4))
+tile_1x4, tile_2x4, tile_3x4, tile_4x4 = (_tile(rows, 4) for rows in (1, 2, 3, 4))
+"""tile_RxV(a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, like):
+
+c[r, v, 0:16] (+)= sum over k < depth, in this order, of a[r, k] · b[v][k, 0:16], for R rows r and V vectors v. `b_list`
+is the address of V addresses; the vectors of c lie side by side; a and c are float32; strides count elements.
+"""
 
 
 @intrinsic
@@ -260,6 +281,33 @@ def peak_16(_context: Any, address: Any, vectors: Any) -> Any:
         return _call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, builder.load(best))
 
     return types.float32(types.int64, types.int64), code
+
+
+@intrinsic
+def extremes_16(_context: Any, address: Any, vectors: Any, out: Any) -> Any:
+    """Write to `out` (two int32) the largest and the smallest of 16 · `vectors` float32, as ordered integers.
+
+    These compare as the floats do; NaN of either sign lies beyond the infinity of its sign.
+    """
+
+    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        address, vectors, out = args
+        high, low = cgutils.alloca_once(builder, _VI), cgutils.alloca_once(builder, _VI)
+        builder.store(_i(-0x80000000), high)
+        builder.store(_i(0x7FFFFFFF), low)
+        with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
+            at = _at(builder, address, builder.shl(loop.index, ir.Constant(address.type, 4)), _I32)
+            bits = builder.load(builder.bitcast(at, _VI.as_pointer()))
+            bits.align = 4
+            value = builder.xor(bits, builder.and_(builder.ashr(bits, _i(31)), _i(0x7FFFFFFF)))
+            builder.store(_call(builder, "llvm.smax.v16i32", _VI, builder.load(high), value), high)
+            builder.store(_call(builder, "llvm.smin.v16i32", _VI, builder.load(low), value), low)
+        for place, name, value in ((0, "smax", high), (1, "smin", low)):
+            reduced = _call(builder, f"llvm.vector.reduce.{name}.v16i32", _I32, builder.load(value))
+            builder.store(reduced, _at(builder, out, ir.Constant(out.type, place), _I32))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), code
 
 
 @intrinsic

@@ -1,0 +1,95 @@
+"""Write a Llama of random weights as a Hugging Face directory: something to measure an engine's speed with.
+
+    python -m benchmarks.engine.make_model 125m /tmp/llama-125m [--dtype bfloat16]
+
+The same shape always gets the same weights.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+VOCAB = 32_000
+SHAPES = {
+    "15m": {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 8, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 64, "tie_word_embeddings": True},
+    "125m": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12,
+             "num_key_value_heads": 4, "head_dim": 64, "tie_word_embeddings": False},
+    "600m": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+             "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True},
+}  # fmt: skip
+
+
+def tensors(shape: dict[str, int], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    hidden, inner, head_dim = shape["hidden_size"], shape["intermediate_size"], shape["head_dim"]
+    queries, keys = shape["num_attention_heads"] * head_dim, shape["num_key_value_heads"] * head_dim
+
+    def matrix(rows: int, columns: int) -> torch.Tensor:
+        return (torch.randn((rows, columns), generator=generator) * columns**-0.5).to(dtype)
+
+    found = {
+        "model.embed_tokens.weight": matrix(VOCAB, hidden),
+        "model.norm.weight": torch.ones(hidden, dtype=dtype),
+    }
+    if not shape["tie_word_embeddings"]:
+        found["lm_head.weight"] = matrix(VOCAB, hidden)
+    for layer in range(shape["num_hidden_layers"]):
+        at = f"model.layers.{layer}"
+        for name, rows, columns in (
+            ("self_attn.q_proj", queries, hidden),
+            ("self_attn.k_proj", keys, hidden),
+            ("self_attn.v_proj", keys, hidden),
+            ("self_attn.o_proj", hidden, queries),
+            ("mlp.gate_proj", inner, hidden),
+            ("mlp.up_proj", inner, hidden),
+            ("mlp.down_proj", hidden, inner),
+        ):
+            found[f"{at}.{name}.weight"] = matrix(rows, columns)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            found[f"{at}.{name}.weight"] = torch.ones(hidden, dtype=dtype)
+    return found
+
+
+def write(shape_name: str, directory: Path, dtype_name: str) -> None:
+    shape = SHAPES[shape_name]
+    directory.mkdir(parents=True, exist_ok=True)
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": VOCAB,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10_000.0,
+        "max_position_embeddings": 2048,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "torch_dtype": dtype_name,
+        **shape,
+    }
+    (directory / "config.json").write_text(json.dumps(config, indent=2))
+    found = tensors(shape, getattr(torch, dtype_name))
+    save_file(found, directory / "model.safetensors", metadata={"format": "pt"})
+    tokenizer = Tokenizer(models.WordLevel({f"w{token}": token for token in range(VOCAB)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    tokenizer.save(str(directory / "tokenizer.json"))
+    total = sum(tensor.numel() for tensor in found.values())
+    print(f"{directory}: {total / 1e6:.1f} M parameters, {dtype_name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write a Llama of random weights.")
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    arguments = parser.parse_args()
+    write(arguments.shape, arguments.directory, arguments.dtype)
+
+
+if __name__ == "__main__":
+    main()
