@@ -333,7 +333,7 @@ class FairQueue(Generic[T]):
         lane.counter = max(lane.counter, floor)
 
     def _next_lane(self, tier: _Tier[T]) -> _Lane[T]:
-        """The waiting lane with the smallest counter. Counters only grow: a stale key may be too small, never too big."""
+        """The waiting lane with the smallest counter. Counters only grow, so a stale key is never too big."""
         lanes = tier.lanes
         while True:
             key, _, lane = lanes[0]

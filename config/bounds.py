@@ -1,0 +1,109 @@
+"""Which numbers make sense, field by field. A field that is not listed may be anything of its type."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from config.settings import (
+    SLO,
+    BreakerSettings,
+    Caps,
+    CascadeSettings,
+    Deadlines,
+    Defer,
+    Emit,
+    EngineSettings,
+    KVSettings,
+    QueueLimits,
+    Range,
+    RetryBudget,
+    RungSettings,
+    ServerSettings,
+    TenantSettings,
+    TierSettings,
+    TokenQuota,
+    WhenBusy,
+)
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """low <= value <= high; with `above`, low < value."""
+
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    multiple_of: int | None = None
+
+    def __str__(self) -> str:
+        if self.low is not None and self.high is not None:
+            text = f"{'more than ' if self.above else ''}{self.low:g} to {self.high:g}"
+        elif self.low is not None:
+            text = f"more than {self.low:g}" if self.above else f"at least {self.low:g}"
+        else:
+            text = f"at most {self.high:g}"
+        return text if self.multiple_of is None else f"{text}, a multiple of {self.multiple_of}"
+
+    def allows(self, value: float) -> bool:
+        """Whether the value lies within; a number that is none never does."""
+        if not float("-inf") < value < float("inf"):
+            return False
+        if self.low is not None and (value <= self.low if self.above else value < self.low):
+            return False
+        if self.high is not None and value > self.high:
+            return False
+        return self.multiple_of is None or value % self.multiple_of == 0
+
+
+_POSITIVE = Bound(low=0, above=True)
+_COUNT = Bound(low=1)
+_NATURAL = Bound(low=0)
+_SHARE = Bound(low=0, high=1)
+_ANY = Bound(low=-1e300, high=1e300)
+
+BOUNDS: Mapping[type, Mapping[str, Bound]] = {
+    ServerSettings: {
+        "port": Bound(low=0, high=65_535),
+        "max_body": _COUNT,
+        "max_connections": _COUNT,
+        "max_choices": _COUNT,
+        "header_timeout": _POSITIVE,
+        "keep_alive": _POSITIVE,
+        "heartbeat": _POSITIVE,
+        "write_stall": _POSITIVE,
+        "drain": _NATURAL,
+    },
+    KVSettings: {"memory": _COUNT, "block_size": Bound(low=1, high=256)},
+    EngineSettings: {
+        "threads": Bound(low=1, high=1024),
+        "max_running": _COUNT,
+        "max_step_tokens": _COUNT,
+        "prefill_chunk": _COUNT,
+        "max_model_len": Bound(low=2),
+        "stall": _POSITIVE,
+    },
+    SLO: {"ttft": _POSITIVE, "itl": _POSITIVE},
+    QueueLimits: {"wait": _POSITIVE, "requests": _COUNT, "tokens": _COUNT, "bytes": _COUNT},
+    TierSettings: {"admit_below": Bound(low=0, high=1, above=True)},
+    TokenQuota: {"per_minute": _COUNT, "per_day": _COUNT},
+    TenantSettings: {
+        "weight": Bound(low=0.001, high=1000),
+        "requests_per_minute": _COUNT,
+        "concurrent": _COUNT,
+    },
+    Range: {"at_least": _ANY, "below": _ANY},
+    Deadlines: {"ttft": _POSITIVE, "stall": _POSITIVE, "total": _POSITIVE},
+    Caps: {"output_tokens": _COUNT},
+    Defer: {"threshold": _NATURAL},
+    Emit: {"window": _COUNT},
+    WhenBusy: {"release_at": _ANY, "dwell": _NATURAL},
+    CascadeSettings: {},
+    BreakerSettings: {
+        "failure_rate": Bound(low=0, high=1, above=True),
+        "over": _POSITIVE,
+        "at_least": _COUNT,
+        "open": _POSITIVE,
+        "probes": _COUNT,
+    },
+    RungSettings: {"ttft": _POSITIVE, "retries": Bound(low=0, high=10)},
+    RetryBudget: {"ratio": Bound(low=0, high=10), "min_per_second": _NATURAL},
+}

@@ -1,0 +1,41 @@
+"""Durations and sizes as they are written: a number and a unit, nothing else."""
+
+import re
+
+from config.settings import Bytes, Seconds
+
+DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
+SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?(B|KiB|MiB|GiB)$"
+DURATION_EXAMPLE = 'a duration such as "500ms", "2s", "10m", "6h" or "1d"'
+SIZE_EXAMPLE = 'a size such as "512KiB", "64MiB" or "2GiB"'
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_DURATION = re.compile(DURATION_PATTERN, re.ASCII)
+_SIZE = re.compile(SIZE_PATTERN, re.ASCII)
+_LONGEST = 24
+"""Characters; longer ones are not numbers that anybody means."""
+
+
+def parse_duration(text: str) -> Seconds:
+    """So "500ms" is 0.5. ValueError for anything else than a number and a unit."""
+    if len(text) > _LONGEST or not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not {DURATION_EXAMPLE}")
+    number, unit = _split(text)
+    return Seconds(float(number) * _SECONDS[unit])
+
+
+def parse_size(text: str) -> Bytes:
+    """So "64MiB" is 67108864. ValueError for anything else than a number and a unit, or for a part of a byte."""
+    if len(text) > _LONGEST or not _SIZE.fullmatch(text):
+        raise ValueError(f"{text!r} is not {SIZE_EXAMPLE}")
+    number, unit = _split(text)
+    size = float(number) * _BYTES[unit]
+    if not size.is_integer():
+        raise ValueError(f"{text!r} is not a whole number of bytes")
+    return Bytes(size)
+
+
+def _split(text: str) -> tuple[str, str]:
+    number = text.rstrip("BGKMdhims")
+    return number, text[len(number) :]
