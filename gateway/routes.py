@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from config.settings import ServerSettings
 from gateway.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.errors import HttpError
 from gateway.front import Front
@@ -20,15 +19,14 @@ CheckKey = Callable[[str | None], None]
 class Routes:
     """Finds handlers."""
 
-    def __init__(self, front: Front, server: ServerSettings, check_key: CheckKey) -> None:
-        limits = Limits.of(server)
+    def __init__(self, front: Front, limits: Limits, origins: frozenset[str], check_key: CheckKey) -> None:
         self.connections: Callable[[], int] = lambda: 0
         """Tells how many there are; the server, which comes after the routes, is put in here."""
-        self._site = AsgiRoute(create_site(front, check_key, lambda: self.connections()))
+        self._site = AsgiRoute(create_site(front, check_key, lambda: self.connections()))  # noqa: PLW0108  (it is put in later)
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
             b"/v1/chat/completions": (b"POST", CompletionHandler(front, CHAT)),
             b"/v1/completions": (b"POST", CompletionHandler(front, COMPLETION)),
-            b"/v1/stream": (b"GET", SocketHandler(front, limits, frozenset(server.ws_origins), check_key)),
+            b"/v1/stream": (b"GET", SocketHandler(front, limits, origins, check_key)),
         }
 
     def __call__(self, request: Request) -> Handler:

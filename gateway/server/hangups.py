@@ -37,10 +37,11 @@ class HangupWatcher:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
-                for descriptor, _ in self._epoll.poll(0):
-                    self._watched[descriptor].hung_up()
-        finally:
-            self._epoll.close()
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            for descriptor, _ in self._epoll.poll(0):
+                self._watched[descriptor].hung_up()
+
+    def close(self) -> None:
+        """When nothing is watched any more."""
+        self._epoll.close()

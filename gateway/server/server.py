@@ -45,37 +45,50 @@ class Server:
         self._crowded = _crowded_answer()
 
     @property
+    def port(self) -> int:
+        """Of the first listener; 0 for one without ports."""
+        address = self._listeners[0].getsockname()
+        return address[1] if isinstance(address, tuple) else 0
+
+    @property
     def connections(self) -> int:
         """Open ones."""
         return len(self._connections)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `finish` has ended the last connection."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hangups.run)
-            nursery.start_soon(self._tick)
-            task_status.started()
-            with self._accepting:
-                async with trio.open_nursery() as acceptors:
-                    for listener in self._listeners:
-                        acceptors.start_soon(self._accept, listener, nursery)
-            for listener in self._listeners:
-                listener.close()
-            self._shared.closing = True
-            for connection in list(self._connections):
-                connection.close_when_idle()
-            if self._connections:
-                await self._all_closed.wait()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hangups.run)
+                nursery.start_soon(self._tick)
+                task_status.started()
+                with self._accepting:
+                    async with trio.open_nursery() as acceptors:
+                        for listener in self._listeners:
+                            acceptors.start_soon(self._accept, listener, nursery)
+                self._close_listeners()
+                self._shared.closing = True
+                for connection in list(self._connections):
+                    connection.close_when_idle()
+                if self._connections:
+                    await self._all_closed.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._close_listeners()
+            self._hangups.close()
 
     async def finish(self, grace_s: float) -> None:
         """Accept nothing more, close idle connections, let the others end for so long, then cut them."""
         self._accepting.cancel()
         with trio.move_on_after(grace_s):
-            while self._connections:
+            if self._connections:
                 await self._all_closed.wait()
         for connection in list(self._connections):
             connection.cancel()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:

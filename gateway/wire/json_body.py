@@ -58,7 +58,7 @@ class BodyDecoder:
 
     def __init__(self, kind: type[T]) -> None:
         self._decoder = msgspec.json.Decoder(kind)
-        self._known = kind.__struct_encode_fields__
+        self.known = kind.__struct_encode_fields__
 
     def decode(self, body: bytes) -> Any:
         """The typed body, of the type given at the start. Raises `HttpError` 400."""
@@ -66,7 +66,7 @@ class BodyDecoder:
             decoded = self._decoder.decode(body)
             _check_keys.decode(body.decode())
         except msgspec.ValidationError as error:
-            raise _bad_field(str(error), self._known, body) from None
+            raise _bad_field(str(error), self.known, body) from None
         except UnicodeDecodeError as error:
             raise _malformed(f"it is not UTF-8 (byte {error.start})") from None
         except RecursionError:
@@ -91,6 +91,8 @@ def _why_malformed(body: bytes, said: str) -> str:
         return "it is not UTF-8"
     if re.search(rb"[\[:,]\s*-?(NaN|Infinity)\b", body):
         return "NaN and Infinity are no JSON numbers"
+    if ("truncated" in said or "surrogate" in said) and re.search(rb"\\u[dD][89a-fA-F]", body):
+        return "it holds half of a surrogate pair"
     if "truncated" in said:
         return "it ends too early"
     return said.removeprefix("JSON is malformed: ")

@@ -1,0 +1,231 @@
+"""Faults of HTTP connections, each with a real socket.
+
+The whole list of traps, and the tests that spring them:
+
+| trap | test |
+| --- | --- |
+| a handshake with bytes in the same packet ends the process | test_websocket_faults: bytes_behind_the_handshake |
+| bursts of bad chunked POSTs end the process | bad_chunks |
+| a handler's crash, alone or mixed with cancellation, ends the process | crashes |
+| idle connections are never closed and hold SIGTERM | idle_connections, test_drain (e2e) |
+| a client that never reads holds the server | never_reading |
+| HTTP/2 without backpressure | no_http_2 |
+| a disconnect unnoticed while nothing is sent | test_stream_faults: gone_while_silent |
+| a gone client behind pipelined bytes | test_stream_faults: gone_behind_pipelined_bytes |
+| a silent stream looks dead | test_stream_faults: heartbeats |
+| a framework's timeout cuts streams | test_stream_faults: no_timeout_of_the_framework |
+| drain cuts streams without a terminator | test_stream_faults: drain |
+| a truncated stream looks like success | test_stream_faults: truncated_is_no_success |
+| a push-only WebSocket is deaf to a close | test_websocket_faults: push_only |
+| WebSocket pings are off | test_websocket_faults: pings |
+| an exception in a WebSocket handler closes with 1000 | test_websocket_faults: crash_closes_with_1011 |
+| an empty binary frame is None | test_websocket_faults: empty_binary_frame |
+| Content-Length with Transfer-Encoding is accepted | refused_requests |
+| headers without bound, slow heads and bodies | refused_requests, slow_senders |
+| errors without the headers that clients decide retries by | retry_headers |
+"""
+
+import contextlib
+
+import pytest
+import structlog
+import trio
+
+from gateway.server.connection import Connection
+from gateway.server.limits import Limits
+from gateway.server.request import Request
+from gateway.server.server import Server, listen
+from tests.gateway.fakes import FakeHouse, answer
+from tests.gateway.harness import CHAT, STREAM, Gateway, gateway
+
+HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
+
+
+async def test_bad_chunks() -> None:
+    async with gateway(FakeHouse()) as running:
+        for _ in range(20):
+            clients = [await running.connect() for _ in range(5)]
+            for client in clients:
+                await client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n" * 3)
+            for client in clients:
+                response = await client.response()
+                assert (response.status, response.error["code"]) == (400, "bad_request")
+                assert await client.ended() == b""
+        assert (await (await running.connect()).request("/v1/chat/completions", CHAT)).status == 200
+
+
+async def test_crashes() -> None:
+    async def crash(connection: Connection, request: Request) -> None:
+        async def fail_when_cancelled() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("mixed")
+
+        if request.path == b"/alone":
+            raise ValueError("alone")
+        if request.path == b"/mixed":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail_when_cancelled)
+                nursery.start_soon(trio.sleep_forever)
+                await trio.lowlevel.checkpoint()
+                connection.cancel()
+        await connection.respond(200, b"", b"fine")
+
+    server = Server(listen("127.0.0.1", 0), Limits(), lambda _: crash)
+    running = Gateway(server, server.port)
+    with structlog.testing.capture_logs() as logs, trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            alone, mixed, fine = [await running.connect() for _ in range(3)]
+            response = await alone.get("/alone")
+            assert (response.status, response.error["code"]) == (500, "internal_error")
+            await mixed.send(b"GET /mixed HTTP/1.1\r\nHost: t\r\n\r\n")
+            assert await mixed.ended() == b""
+            assert (await fine.get("/fine")).body == b"fine"
+            running.close_clients()
+            await server.finish(0)
+    assert [each["event"] for each in logs] == ["handler_failed", "connection_failed"]
+
+
+async def test_idle_connections() -> None:
+    async with gateway(FakeHouse(), keep_alive=0.1) as running:
+        unused, used, site = [await running.connect() for _ in range(3)]
+        await used.request("/v1/chat/completions", CHAT)
+        await site.get("/livez")
+        assert await used.ended() == b""
+        assert await site.ended() == b""
+        await unused.aclose()
+    async with gateway(FakeHouse()) as running:
+        unused, used, site = [await running.connect() for _ in range(3)]
+        await used.request("/v1/chat/completions", CHAT)
+        await site.get("/livez")
+        with trio.fail_after(1):
+            await running.server.finish(60)
+        for client in (unused, used, site):
+            assert await client.ended() == b""
+
+
+@pytest.mark.parametrize("finish", [False, True])
+async def test_never_reading(finish: bool) -> None:
+    endless = FakeHouse(lambda _: [*answer(*["x" * 60_000] * 1000)])
+    async with gateway(endless, write_stall=60.0 if finish else 0.2) as running:
+        client = await running.connect(receive_buffer=4096)
+        await client.post("/v1/chat/completions", STREAM)
+        await endless.opened.wait()
+        if finish:
+            with trio.fail_after(2):
+                await running.server.finish(0.1)
+        await endless.exchanges[0].closed.wait()
+        assert b"[DONE]" not in await client.ended()
+
+
+async def test_no_http_2() -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        await client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        assert (await client.response()).status == 505
+        client = await running.connect()
+        response = await client.get("/livez", headers="Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n")
+        assert response.status == 200
+        assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "bad_request"),
+        (HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400, "bad_request"),
+        (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "bad_request"),
+        (HEAD + b"Content-Length: -3\r\n\r\nabc", 400, "bad_request"),
+        (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400, "bad_request"),
+        (HEAD + b"Host: u\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: t\r\nA: b\r\n folded\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost : t\r\n\r\n", 400, "bad_request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: t\r\n" + b"A: b\r\n" * 200 + b"\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nHost: t\r\nA: " + b"b" * 40_000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nHost: t\r\nA: " + b"b" * 200_000, 431, "headers_too_large"),
+        (b"GET /" + b"b" * 200_000, 431, "headers_too_large"),
+        (HEAD + b"Content-Length: 2000000\r\n\r\n", 413, "body_too_large"),
+        (HEAD + b"Content-Length: 99999999999999999999999\r\n\r\n", 400, "bad_request"),
+        (HEAD + b"Content-Length: 2000000\r\n\r\n" + b"x" * 2_000_000, 413, "body_too_large"),
+        (
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 20,
+            413,
+            "body_too_large",
+        ),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1;" + b"x" * 3_000_000, 413, "body_too_large"),
+    ],
+)
+async def test_refused_requests(request_bytes: bytes, status: int, code: str) -> None:
+    async with gateway(FakeHouse(), limits={"max_body_bytes": 1_000_000}) as running:
+        client = await running.connect()
+        with contextlib.suppress(trio.BrokenResourceError):  # the server may say no before the last byte is sent
+            await client.send(request_bytes)
+        response = await client.response()
+        assert (response.status, response.error["code"]) == (status, code)
+        assert response.headers["x-should-retry"] == "false"
+        assert response.headers["connection"] == "close"
+        assert (await (await running.connect()).request("/v1/chat/completions", CHAT)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("part", "answered"),
+    [
+        (b"", False),
+        (b"POST /v1/comp", True),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nA: b", True),
+        (HEAD + b"Content-Length: 10\r\n\r\n{", True),
+    ],
+)
+async def test_slow_senders(part: bytes, answered: bool) -> None:
+    async with gateway(FakeHouse(), header_timeout=0.1) as running:
+        client = await running.connect()
+        await client.send(part)
+        said = await client.ended()
+        assert said.startswith(b"HTTP/1.1 408 ") if answered else said == b""
+        await client.aclose()
+        # One that has been answered before has no more time than another.
+        client = await running.connect()
+        assert (await client.request("/v1/chat/completions", CHAT)).status == 200
+        if part:
+            await client.send(part)
+            assert (await client.ended()).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_too_many_connections() -> None:
+    async with gateway(FakeHouse(), max_connections=2) as running:
+        first, _ = [await running.connect() for _ in range(2)]
+        await first.get("/livez")
+        crowded = await running.connect()
+        response = await crowded.response()
+        assert (response.status, response.error["code"]) == (503, "too_many_connections")
+        assert response.headers["retry-after"] == "1"
+        await first.aclose()
+        while running.server.connections == 2:
+            await trio.lowlevel.checkpoint()
+        assert (await (await running.connect()).get("/livez")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status"),
+    [
+        ("/v1/chat/completions", b"{", "", 400),
+        ("/v1/chat/completions", {**CHAT, "n": 99}, "", 400),
+        ("/v1/chat/completions", CHAT, "X-Penstock-Tags: " + "a," * 40 + "\r\n", 400),
+        ("/v1/completions", b"{}", "", 400),
+        ("/v1/embeddings", b"{}", "", 404),
+        ("/v1/models", b"{}", "", 405),
+        ("/v1/stream", b"{}", "", 405),
+        ("/nowhere", b"", "", 404),
+    ],
+)
+async def test_retry_headers(path: str, body: object, headers: str, status: int) -> None:
+    async with gateway(FakeHouse()) as running:
+        response = await (await running.connect()).request(path, body, headers=headers)
+        assert response.status == status
+        assert response.headers["x-should-retry"] == "false"
+        assert response.headers["content-type"] == "application/json"
+        assert set(response.error) == {"message", "type", "param", "code"}

@@ -1,0 +1,150 @@
+"""Faults of WebSockets, each with a real socket. The table of all traps is in test_http_faults.py."""
+
+import msgspec
+import pytest
+import structlog
+import trio
+from trio_websocket import ConnectionClosed
+
+from actors.messages import Delta
+from gateway.front import Front
+from gateway.routes import Routes
+from gateway.server.limits import Limits
+from gateway.server.server import Server, listen
+from tests.gateway.fakes import FakeHouse, answer
+from tests.gateway.harness import CHAT, UPGRADE, Gateway, connected, gateway, no_keys
+
+START = {"type": "start", "id": "a", **CHAT}
+HANDSHAKE = f"GET /v1/stream HTTP/1.1\r\nHost: t\r\n{UPGRADE}\r\n".encode()
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """A final client frame, masked with zeros."""
+    assert len(payload) < 65536
+    if len(payload) < 126:
+        return bytes([0x80 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
+    return bytes([0x80 | opcode, 0x80 | 126]) + len(payload).to_bytes(2, "big") + bytes(4) + payload
+
+
+async def test_bytes_behind_the_handshake() -> None:
+    house = FakeHouse()
+    async with gateway(house) as running:
+        for behind in (frame(1, msgspec.json.encode(START)), b"\xff" * 100, b"GET / HTTP/1.1\r\nHost: t\r\n\r\n"):
+            client = await running.connect()
+            await client.send(HANDSHAKE + behind)
+            assert (await client.head())[0] == 101
+        await house.opened.wait()
+        assert (await (await running.connect()).request("/v1/chat/completions", CHAT)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (b"\xff\xff\xff\xff", 1002),
+        (b"\x81\x05hello", 1002),  # not masked
+        (frame(1, b"\xff\xfe"), 1007),
+        (frame(3, b""), 1002),
+    ],
+)
+async def test_bad_frames_close_with_the_right_code(bad: bytes, code: int) -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        await client.send(HANDSHAKE)
+        await client.head()
+        await client.send(bad)
+        said = await client.ended()
+        assert said[0] == 0x88
+        assert int.from_bytes(said[2:4], "big") == code
+
+
+async def test_push_only() -> None:
+    """Messages of the client wait unread behind a running push; its close is heard nevertheless."""
+    house = FakeHouse(lambda _: [[Delta(0, "x", (1,))], trio.sleep_forever])
+    async with gateway(house) as running:
+        client = await running.connect()
+        await client.send(HANDSHAKE)
+        await client.head()
+        for index in range(40):
+            await client.send(frame(1, msgspec.json.encode({**START, "id": str(index)})))
+        await client.send(frame(8, (1000).to_bytes(2, "big")))
+        with trio.fail_after(2):
+            said = await client.ended()
+            for exchange in house.exchanges:
+                await exchange.closed.wait()
+        assert said.endswith(b"\x88\x02\x03\xe8")
+        assert house.open_exchanges == 0
+
+
+async def test_gone_without_a_close_frame() -> None:
+    house = FakeHouse(lambda _: [trio.sleep_forever])
+    async with gateway(house) as running:
+        client = await running.connect()
+        await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
+        await house.opened.wait()
+        await client.aclose()
+        with trio.fail_after(1):
+            await house.exchanges[0].closed.wait()
+
+
+async def test_never_reading() -> None:
+    house = FakeHouse(lambda _: answer(*["x" * 60_000] * 1000))
+    async with gateway(house, write_stall=0.2) as running:
+        client = await running.connect(receive_buffer=4096)
+        await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
+        await house.opened.wait()
+        await house.exchanges[0].closed.wait()
+
+
+async def test_pings() -> None:
+    async with gateway(FakeHouse(), heartbeat=0.05) as running:
+        client = await running.connect()
+        await client.send(HANDSHAKE)
+        await client.head()
+        while len(client.buffer) < 2:
+            await client.more()
+        assert client.buffer[:2] == b"\x89\x00"
+        # Nothing answers the ping, so the peer is taken for dead.
+        with trio.fail_after(2):
+            await client.ended()
+        async with connected(running) as polite:
+            await trio.sleep(0.3)
+            await polite.send(START)
+            assert (await polite.until("done"))[-1]["id"] == "a"
+
+
+async def test_a_ping_is_answered() -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        await client.send(HANDSHAKE + frame(9, b"hi"))
+        await client.head()
+        while len(client.buffer) < 4:
+            await client.more()
+        assert client.buffer == b"\x8a\x02hi"
+
+
+async def test_crash_closes_with_1011() -> None:
+    # What no request can cause: a house that the edge was given wrongly.
+    front = Front(house=FakeHouse(), max_choices="broken", policy="test")  # type: ignore[arg-type]
+    server = Server(listen("127.0.0.1", 0), Limits(), Routes(front, Limits(), frozenset(), no_keys))
+    running = Gateway(server, server.port)
+    with structlog.testing.capture_logs() as logs, trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            async with connected(running) as socket:
+                await socket.send(START)
+                with pytest.raises(ConnectionClosed):
+                    await socket.get()
+                assert socket.raw.closed.code == 1011
+            running.close_clients()
+            await server.finish(0)
+    assert [each["event"] for each in logs] == ["socket_failed"]
+
+
+async def test_empty_binary_frame() -> None:
+    async with gateway(FakeHouse()) as running, connected(running) as socket:
+        await socket.raw.send_message(b"")
+        assert (await socket.get())["error"]["code"] == "binary_message"
+        await socket.raw.send_message("")
+        assert (await socket.get())["error"]["code"] == "malformed_json"
+        await socket.send(START)
+        assert (await socket.until("done"))[-1]["id"] == "a"

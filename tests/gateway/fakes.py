@@ -1,0 +1,144 @@
+"""A house whose answers are scripted: the same API as `actors.house.House`, no engine behind it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from actors.messages import Attempt, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+from actors.statistics import (
+    Histogram,
+    HouseStatistics,
+    LatencyStatistics,
+    LedgerStatistics,
+    QueueStatistics,
+    RequestKey,
+)
+from engine.messages import EngineStats, FinishReason, TokenLogprobs
+
+SERVED = Served("tests", "small", "confident", (Attempt("small", "answered", "confident"),), None, 1.5)
+USAGE = Usage(5, 3, 2)
+Step = Sequence[Event] | BaseException | Callable[[], Awaitable[None]]
+"""Events to hand out at once, an exception to raise, or something to wait for."""
+
+
+def words(*texts: str, index: int = 0, reason: FinishReason = "stop", logprobs: bool = False) -> list[Event]:
+    """One delta a text; the last one ends the choice."""
+    return [
+        Delta(
+            index,
+            text,
+            (number,),
+            (TokenLogprobs(number, -0.5, text.encode(), ((number, -0.5, text.encode()), (9, -2.0, b"\xc3"))),)
+            if logprobs
+            else (),
+            reason if number == len(texts) - 1 else None,
+        )
+        for number, text in enumerate(texts)
+    ]
+
+
+def answer(*texts: str, **options: object) -> list[Step]:
+    """Start, the texts one by one, done."""
+    deltas = words(*texts, **options)  # type: ignore[arg-type]
+    return [[Start("tests", "small", 5)], *[[each] for each in deltas], [Done(USAGE, SERVED)]]
+
+
+class FakeExchange:
+    def __init__(self, house: "FakeHouse", steps: Sequence[Step]) -> None:
+        self._house = house
+        self._steps = list(steps)
+        self.closed = trio.Event()
+
+    def __aiter__(self) -> "FakeExchange":
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        await trio.lowlevel.checkpoint()
+        while self._steps:
+            step = self._steps.pop(0)
+            if isinstance(step, BaseException):
+                raise step
+            if callable(step):
+                await step()
+            else:
+                return list(step)
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        if not self.closed.is_set():
+            self.closed.set()
+            self._house.open_exchanges -= 1
+
+
+@dataclass
+class FakeEngineReadiness:
+    state: str = "ready"
+    why: str | None = None
+
+
+@dataclass
+class FakeReadiness:
+    ready: bool = True
+    state: str = "serving"
+    engines: dict[str, FakeEngineReadiness] = field(default_factory=lambda: {"small": FakeEngineReadiness()})
+
+
+@dataclass
+class FakeCard:
+    id: str
+    description: str = "a <fake> model"
+    created: int = 1_700_000_000
+    max_model_len: int | None = 512
+
+
+class FakeHouse:
+    """`script` says, for each request, what happens; an exception from it is what `open` raises."""
+
+    def __init__(self, script: Callable[[InferenceRequest], Sequence[Step]] | None = None) -> None:
+        self.script = script or (lambda _: answer("Hel", "lo"))
+        self.requests: list[InferenceRequest] = []
+        self.exchanges: list[FakeExchange] = []
+        self.open_exchanges = 0
+        self.opened = trio.Event()
+        self.ready = FakeReadiness()
+
+    async def open(self, request: InferenceRequest) -> FakeExchange:
+        await trio.lowlevel.checkpoint()
+        self.requests.append(request)
+        exchange = FakeExchange(self, self.script(request))
+        self.exchanges.append(exchange)
+        self.open_exchanges += 1
+        self.opened.set()
+        return exchange
+
+    def readiness(self) -> FakeReadiness:
+        return self.ready
+
+    def models(self) -> tuple[FakeCard, ...]:
+        return (FakeCard("penstock"), FakeCard("org/other"))
+
+    def statistics(self) -> HouseStatistics:
+        histogram = Histogram((0.1, 1.0), (3, 2, 1), 4.5)
+        return HouseStatistics(
+            requests_total={RequestKey("tests", "small", "ok", "confident"): 6},
+            refusals_total={"over_quota": 2},
+            escalations_total={("tests", "low_margin"): 1},
+            fallbacks_total={("tests", "small", "engine_failed"): 1},
+            prompt_tokens_total=30,
+            completion_tokens_total=18,
+            discarded_tokens_total=4,
+            overrun_total=0,
+            in_flight=self.open_exchanges,
+            latency=LatencyStatistics(histogram, histogram, histogram, histogram),
+            engines={
+                "small": EngineStats(
+                    64, 48, 8, 2, 1, 100, preemptions_total=1, prefix_queries_total=40, prefix_hits_total=10
+                )
+            },
+            engine_restarts_total={"small": 0},
+            queues={"small": QueueStatistics(1, 20, 2, 0, 0, 0.25)},
+            breakers={"small": "half_open"},
+            ledger=LedgerStatistics(1, 5, 5, 0, 0),
+            usage={("anonymous", "small", "ok"): (6, 30, 18)},
+        )

@@ -1,0 +1,211 @@
+"""A gateway on a real socket inside the test's own event loop, and clients that say exactly what the test wants."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import trio
+from trio_websocket import WebSocketConnection, wrap_client_stream
+
+from config.settings import Seconds, ServerSettings
+from gateway.front import Front
+from gateway.routes import CheckKey, Routes
+from gateway.server.limits import Limits
+from gateway.server.server import Server, listen
+from tests.gateway.fakes import FakeHouse
+
+PATIENCE_S = 20.0
+"""No test waits so long; one that does has hung."""
+
+
+def no_keys(key: str | None) -> None:
+    """Everybody may."""
+
+
+class Gateway:
+    def __init__(self, server: Server, port: int) -> None:
+        self.server = server
+        self.port = port
+        self._clients: list[Client] = []
+
+    async def connect(self, *, receive_buffer: int | None = None) -> "Client":
+        sock = trio.socket.socket()
+        if receive_buffer is not None:
+            sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
+        await sock.connect(("127.0.0.1", self.port))
+        client = Client(trio.SocketStream(sock))
+        self._clients.append(client)
+        return client
+
+    def close_clients(self) -> None:
+        for client in self._clients:
+            client.stream.socket.close()
+
+
+@asynccontextmanager
+async def gateway(
+    house: FakeHouse, *, check_key: CheckKey = no_keys, limits: dict[str, Any] | None = None, **server: Any
+) -> AsyncIterator[Gateway]:
+    """`server` goes into `ServerSettings`, `limits` over what comes of it."""
+    settings = ServerSettings(
+        **{name: Seconds(value) if isinstance(value, float) else value for name, value in server.items()}
+    )
+    bounds = msgspec.structs.replace(Limits.of(settings), **limits or {})
+    front = Front(house=house, max_choices=settings.max_choices, policy="test")
+    routes = Routes(front, bounds, frozenset(settings.ws_origins), check_key)
+    listeners = listen("127.0.0.1", 0)
+    port = listeners[0].getsockname()[1]
+    running = Server(listeners, bounds, routes)
+    routes.connections = lambda: running.connections
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(running.run)
+            reached = Gateway(running, port)
+            try:
+                yield reached
+            finally:
+                reached.close_clients()
+            await running.finish(0)
+
+
+class Response:
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def error(self) -> Any:
+        return self.json["error"]
+
+
+class Client:
+    """Raw HTTP/1.1 on one connection."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.buffer = b""
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def post(self, path: str, body: object, *, headers: str = "") -> None:
+        raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        head = f"POST {path} HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n{headers}"
+        await self.send(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+
+    async def get(self, path: str, *, headers: str = "") -> Response:
+        await self.send(f"GET {path} HTTP/1.1\r\nHost: t\r\n{headers}\r\n".encode())
+        return await self.response()
+
+    async def request(self, path: str, body: object, *, headers: str = "") -> Response:
+        await self.post(path, body, headers=headers)
+        return await self.response()
+
+    async def response(self) -> Response:
+        status, headers = await self.head()
+        if headers.get("transfer-encoding") == "chunked":
+            body = b"".join([chunk async for chunk in self.chunks()])
+        else:
+            size = int(headers["content-length"])
+            while len(self.buffer) < size:
+                await self.more()
+            body, self.buffer = self.buffer[:size], self.buffer[size:]
+        return Response(status, headers, body)
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        while b"\r\n\r\n" not in self.buffer:
+            await self.more()
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        return int(first.split(" ")[1]), {
+            name.lower(): value for name, _, value in (line.partition(": ") for line in lines)
+        }
+
+    async def chunk(self) -> bytes:
+        """b"" is the last one."""
+        while b"\r\n" not in self.buffer:
+            await self.more()
+        size, _, self.buffer = self.buffer.partition(b"\r\n")
+        length = int(size, 16)
+        while len(self.buffer) < length + 2:
+            await self.more()
+        data, self.buffer = self.buffer[:length], self.buffer[length + 2 :]
+        return data
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while chunk := await self.chunk():
+            yield chunk
+
+    async def more(self) -> None:
+        data = await self.stream.receive_some(65536)
+        if not data:
+            raise EOFError(self.buffer)
+        self.buffer += data
+
+    async def ended(self) -> bytes:
+        """Wait until the server closes; what it sent until then."""
+        try:
+            while True:
+                await self.more()
+        except (EOFError, trio.BrokenResourceError):
+            return self.buffer
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+def events(body: bytes) -> list[Any]:
+    """The decoded data of server-sent events; `[DONE]` as a string, comments left out."""
+    found = []
+    for block in body.decode().split("\n\n"):
+        if block.startswith("data: "):
+            data = block.removeprefix("data: ")
+            found.append(data if data == "[DONE]" else msgspec.json.decode(data))
+    return found
+
+
+UPGRADE = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
+
+class Socket:
+    """JSON messages over a real WebSocket client."""
+
+    def __init__(self, raw: WebSocketConnection) -> None:
+        self.raw = raw
+
+    async def send(self, message: object) -> None:
+        await self.raw.send_message(msgspec.json.encode(message).decode())
+
+    async def get(self) -> Any:
+        return msgspec.json.decode(await self.raw.get_message())
+
+    async def until(self, kind: str) -> list[Any]:
+        found = []
+        while True:
+            found.append(await self.get())
+            if found[-1]["type"] == kind:
+                return found
+
+
+@asynccontextmanager
+async def connected(running: Gateway, headers: Sequence[tuple[bytes, bytes]] = ()) -> AsyncIterator[Socket]:
+    client = await running.connect()
+    async with trio.open_nursery() as nursery:
+        raw = await wrap_client_stream(nursery, client.stream, "t", "/v1/stream", extra_headers=list(headers))
+        yield Socket(raw)
+        with trio.move_on_after(1):
+            await raw.aclose()
+        nursery.cancel_scope.cancel()
+
+
+CHAT = {"model": "penstock", "messages": [{"role": "user", "content": "Hello?"}]}
+STREAM = {**CHAT, "stream": True}

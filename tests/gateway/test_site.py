@@ -1,0 +1,94 @@
+"""Models, health, metrics and the page for people, through the same server."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from actors.errors import BadKey
+from tests.gateway.fakes import FakeEngineReadiness, FakeHouse, FakeReadiness
+from tests.gateway.harness import gateway
+
+
+async def test_models() -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        listed = (await client.get("/v1/models")).json
+        assert [each["id"] for each in listed["data"]] == ["penstock", "org/other"]
+        assert listed["data"][0]["object"] == "model"
+        assert (await client.get("/v1/models/org/other")).json["max_model_len"] == 512
+        missing = await client.get("/v1/models/none")
+        assert (missing.status, missing.error["code"]) == (404, "model_not_found")
+
+
+async def test_health_tells_what_is_not_ready() -> None:
+    house = FakeHouse()
+    async with gateway(house) as running:
+        client = await running.connect()
+        assert (await client.get("/readyz")).status == 200
+        house.ready = FakeReadiness(False, "loading", {"small": FakeEngineReadiness("failed", "no such file")})
+        response = await client.get("/readyz")
+        assert response.status == 503
+        assert response.json["engines"] == {"small": {"state": "failed", "why": "no such file"}}
+        assert (await client.get("/livez")).json == {"status": "ok"}
+
+
+async def test_metrics_can_be_scraped() -> None:
+    async with gateway(FakeHouse()) as running:
+        response = await (await running.connect()).get("/metrics")
+        assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        families = {each.name: each for each in text_string_to_metric_families(response.body.decode())}
+        for prefix in ("penstock:", "vllm:"):
+            running_now = families[prefix + "num_requests_running"].samples[0]
+            assert (running_now.labels, running_now.value) == ({"engine": "small", "model_name": "small"}, 2)
+            assert families[prefix + "kv_cache_usage_perc"].samples[0].value == 0.25
+            for name in (
+                "prefix_cache_queries",
+                "prefix_cache_hits",
+                "num_preemptions",
+                "prompt_tokens",
+                "generation_tokens",
+            ):
+                assert families[prefix + name].type == "counter"
+            ttft = {
+                each.labels.get("le", each.name): each.value
+                for each in families[prefix + "time_to_first_token_seconds"].samples
+            }
+            assert ttft == {
+                "0.1": 3,
+                "1.0": 5,
+                "+Inf": 6,
+                f"{prefix}time_to_first_token_seconds_count": 6,
+                f"{prefix}time_to_first_token_seconds_sum": 4.5,
+            }
+        answered = families["penstock:requests"].samples[0]
+        assert (answered.labels["rung"], answered.value) == ("small", 6)
+        states = {each.labels["state"]: each.value for each in families["penstock:breaker_state"].samples}
+        assert states == {"closed": 0, "half_open": 1, "open": 0}
+        assert families["penstock:connections"].samples[0].value == 1
+
+
+async def test_the_page_escapes_what_it_shows() -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        page = (await client.get("/")).body.decode()
+        assert "a &lt;fake&gt; model" in page
+        assert "/v1/chat/completions" in page
+        head = await client.get("/livez")
+        await client.send(b"HEAD /livez HTTP/1.1\r\nHost: t\r\n\r\n")
+        _, headers = await client.head()
+        assert (headers["content-length"], client.buffer) in {(head.headers["content-length"], b""), ("0", b"")}
+
+
+async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:
+    def check_key(key: str | None) -> None:
+        if key != "right":
+            raise BadKey(missing=key is None)
+
+    async with gateway(FakeHouse(), check_key=check_key) as running:
+        client = await running.connect()
+        for path in ("/v1/models", "/v1/models/penstock", "/metrics"):
+            response = await client.get(path)
+            assert (response.status, response.error["code"]) == (401, "invalid_api_key")
+            assert response.headers["www-authenticate"].startswith("Bearer")
+            assert (await client.get(path, headers="Authorization: Bearer wrong\r\n")).status == 401
+            assert (await client.get(path, headers="Authorization: bearer right\r\n")).status == 200
+        for path in ("/livez", "/readyz"):
+            assert (await client.get(path)).status == 200
