@@ -1,13 +1,17 @@
 """What can go wrong in an engine.
 
-PenstockEngineError tree:
-    EngineError          code, message
-    ├── ModelError       the model directory cannot be served
+The tree:
+    EngineError              code, message
+    ├── ModelError           a model directory cannot be served
+    ├── RequestRefused       one request cannot be run; the engine goes on
+    └── EngineDead           the engine has ended and will run nothing more
+
+`code` is stable and snake_case; `message` says what was wrong and what to do.
 """
 
 
 class EngineError(Exception):
-    """An engine cannot go on. `code` is stable; `message` says what was wrong and what to do."""
+    """An engine cannot do what it was asked."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -17,3 +21,11 @@ class EngineError(Exception):
 
 class ModelError(EngineError):
     """A model directory cannot be served."""
+
+
+class RequestRefused(EngineError):  # noqa: N818 - it is a refusal, not a fault
+    """One request cannot be run: it is too long, too large for the KV pool, or names tokens that do not exist."""
+
+
+class EngineDead(EngineError):  # noqa: N818 - a state that lasts
+    """The step loop failed: every sequence in it is lost, and a new engine has to be started."""

@@ -1,0 +1,265 @@
+"""One model that answers: scheduler, runner, tokenizer and the outputs under way, moved on step by step.
+
+Everything here happens in the one thread that owns the engine (see engine/loop.py).
+"""
+
+from collections.abc import Callable
+from secrets import randbits
+from time import perf_counter
+
+from config.settings import EngineSettings
+from engine.batch import Runner, Sampled
+from engine.errors import EngineDead, EngineError, RequestRefused
+from engine.limits import Limits
+from engine.messages import (
+    Command,
+    EngineStats,
+    Finish,
+    FinishReason,
+    StepReport,
+    Submit,
+    TokenLogprobs,
+    TokenOutput,
+)
+from engine.output import Output
+from engine.scheduler import Scheduler
+from engine.seed import sequence_seed
+from engine.sequence import Sequence
+from engine.tokenizer import Tokenizer
+
+
+class Engine:
+    """Every request taken in gets exactly one `Finish`, whatever happens, unless the engine itself dies."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        settings: EngineSettings,
+        *,
+        name: str = "engine",
+        seed: int | None = None,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        """`seed`: from which requests without a seed of their own get theirs; None draws one."""
+        self.name = name
+        asked = settings.max_model_len
+        self.limits = Limits(
+            vocab_size=runner.vocab_size,
+            model_tokens=runner.max_model_len if asked is None else min(asked, runner.max_model_len),
+            pool_tokens=(runner.total_blocks - 1) * runner.block_size,
+        )
+        self._scheduler = Scheduler(
+            settings,
+            total_blocks=runner.total_blocks,
+            block_size=runner.block_size,
+            max_model_len=self.limits.max_model_len,
+        )
+        self._runner = runner
+        self._tokenizer = tokenizer
+        self._seed = randbits(64) if seed is None else seed
+        self._clock = clock
+        self._total_blocks = runner.total_blocks - 1
+        self._alive: dict[int, tuple[Sequence, Output]] = {}
+        self._unsaid: list[TokenOutput] = []
+        """Ends that happened between two steps; the next report carries them."""
+        self._arrivals = 0
+        self._steps = 0
+        self._step_s = 0.0
+        self._step_tokens = 0
+        self._prompt_tokens = 0
+        self._generation_tokens = 0
+        self._dead: EngineDead | None = None
+
+    @classmethod
+    def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> "Engine":
+        """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
+
+        Raises:
+            ModelError: the directory cannot be served, and why.
+        """
+        tokenizer = Tokenizer.load(settings.model)
+        from engine.torch_runner import load_runner
+
+        return cls(load_runner(settings, progress), tokenizer, settings, name=name)
+
+    @property
+    def has_work(self) -> bool:
+        """A step would have something to do or to say."""
+        return bool(self._unsaid) or self._scheduler.has_work
+
+    def accept(self, command: Command) -> None:
+        """Obey a command that nobody waits for: a refusal becomes the request's output in the next report."""
+        if not isinstance(command, Submit):
+            self.abort(command.request_id)
+            return
+        try:
+            self.submit(command)
+        except RequestRefused as error:
+            finish = Finish(
+                reason="error",
+                prompt_tokens=len(command.prompt_token_ids),
+                completion_tokens=0,
+                code=error.code,
+                message=error.message,
+            )
+            self._unsaid.append(TokenOutput(command.request_id, (), "", float("inf"), finish=finish))
+
+    def submit(self, command: Submit) -> None:
+        """Take in a sequence.
+
+        Raises:
+            RequestRefused: it can never run here.
+            EngineDead: the engine has ended.
+        """
+        self._check_alive()
+        self.limits.check(command)
+        if command.request_id in self._alive:
+            raise RequestRefused(
+                "request_id_in_use", f"request id {command.request_id} is running already; ids must be unique"
+            )
+        params = command.params
+        prompt = command.prompt_token_ids
+        eos_ids = frozenset() if params.ignore_eos else self._tokenizer.eos_ids
+        limit = min(len(prompt) + params.max_tokens, self.limits.max_model_len)
+        self._arrivals += 1
+        sequence = Sequence(
+            command,
+            arrival=self._arrivals,
+            limit=limit,
+            seed=sequence_seed(params.seed, self._seed, command.request_id),
+            banned=self._banned(params.stop_token_ids, eos_ids) if params.min_tokens else (),
+        )
+        output = Output(params, self._tokenizer.detokenizer(prompt), eos_ids=eos_ids, max_tokens=limit - len(prompt))
+        self._alive[command.request_id] = sequence, output
+        self._scheduler.add(sequence)
+        self._prompt_tokens += len(prompt)
+
+    def _banned(self, stop_ids: tuple[int, ...], eos_ids: frozenset[int]) -> tuple[int, ...]:
+        """End tokens; those that some file names beyond the model's vocabulary cannot be sampled anyway."""
+        return tuple(sorted(token_id for token_id in {*stop_ids, *eos_ids} if token_id < self.limits.vocab_size))
+
+    def abort(self, request_id: int) -> None:
+        """Drop a sequence and free its blocks; unknown or finished ids are ignored."""
+        found = self._alive.get(request_id)
+        if found is None:
+            return
+        sequence, output = found
+        output.reason = "abort"
+        finish = self._finish(sequence, output)
+        self._unsaid.append(TokenOutput(request_id, (), "", float("inf"), finish=finish))
+
+    def abort_all(self) -> None:
+        """Drop every sequence: the engine is about to be closed."""
+        for request_id in list(self._alive):
+            self.abort(request_id)
+
+    def step(self) -> StepReport:
+        """Compute one batch, and report all that happened since the last report.
+
+        Raises:
+            EngineDead: the runner failed, now or earlier.
+        """
+        self._check_alive()
+        started = self._clock()
+        plan = self._scheduler.schedule()
+        outputs, self._unsaid = self._unsaid, []
+        self._step_tokens = 0
+        if plan is not None:
+            try:
+                sampled = self._runner.execute(plan.batch)
+            except Exception as error:
+                raise self._die(error) from error
+            self._take(self._scheduler.commit(plan), sampled, outputs)
+            self._steps += 1
+            self._step_tokens = len(plan.batch.token_ids)
+        self._step_s = self._clock() - started
+        return StepReport(tuple(outputs), self.stats())
+
+    def _take(self, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
+        for sequence, token_id, margin, logprobs in zip(
+            takers, sampled.token_ids, sampled.margins, sampled.logprobs, strict=True
+        ):
+            if sequence is None:
+                continue
+            output = self._alive[sequence.request_id][1]
+            sequence.append(token_id)
+            text = output.push(token_id)
+            self._generation_tokens += 1
+            outputs.append(
+                TokenOutput(
+                    sequence.request_id,
+                    (token_id,),
+                    text,
+                    margin,
+                    () if logprobs is None else (self._spell(token_id, *logprobs),),
+                    None if output.reason is None else self._finish(sequence, output),
+                )
+            )
+
+    def _spell(self, token_id: int, logprob: float, top: tuple[tuple[int, float], ...]) -> TokenLogprobs:
+        spell = self._tokenizer.token_bytes
+        return TokenLogprobs(token_id, logprob, spell(token_id), tuple((i, value, spell(i)) for i, value in top))
+
+    def _finish(self, sequence: Sequence, output: Output) -> Finish:
+        reason: FinishReason | None = output.reason
+        assert reason is not None
+        self._scheduler.finish(sequence)
+        del self._alive[sequence.request_id]
+        return Finish(
+            reason=reason,
+            prompt_tokens=len(sequence.prompt),
+            completion_tokens=len(sequence.output),
+            cached_tokens=sequence.cached_tokens,
+            stop=output.stop,
+            preemptions=sequence.preemptions,
+        )
+
+    def stats(self) -> EngineStats:
+        """The engine at this moment."""
+        now = self._scheduler.statistics()
+        return EngineStats(
+            total_blocks=self._total_blocks,
+            free_blocks=now.blocks.free + now.blocks.cached,
+            cached_blocks=now.blocks.cached,
+            running=now.running,
+            waiting=now.waiting,
+            outstanding_tokens=now.outstanding_tokens,
+            step_s=self._step_s,
+            step_tokens=self._step_tokens,
+            steps_total=self._steps,
+            preemptions_total=now.preemptions_total,
+            prefix_queries_total=now.prefix_queries_total,
+            prefix_hits_total=now.prefix_hits_total,
+            prompt_tokens_total=self._prompt_tokens,
+            generation_tokens_total=self._generation_tokens,
+        )
+
+    def check_integrity(self) -> None:
+        """Compare all books with each other.
+
+        Raises:
+            EngineError: they contradict each other.
+        """
+        self._scheduler.check_integrity()
+        statistics = self._scheduler.statistics()
+        if len(self._alive) != statistics.running + statistics.waiting:
+            raise EngineError(
+                "engine_integrity", "a request has no sequence, or a sequence no request; this is a defect"
+            )
+
+    def close(self) -> None:
+        """Release the runner; a second call does nothing."""
+        if self._dead is None:
+            self._dead = EngineDead("engine_closed", f"engine {self.name} is closed; start a new one")
+        self._runner.close()
+
+    def _check_alive(self) -> None:
+        if self._dead is not None:
+            raise self._dead
+
+    def _die(self, error: Exception) -> EngineDead:
+        code = error.code if isinstance(error, EngineError) else "engine_failed"
+        what = error.message if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+        self._dead = EngineDead(code, f"engine {self.name} failed in a step: {what}")
+        return self._dead

@@ -1,0 +1,123 @@
+"""A runner without a model, for tests and for measuring everything around a model.
+
+It is deterministic, and honest where it counts: it keeps a pool of slots as the torch runner does, writes the step's
+tokens where the batch says, and chooses each next token from what the block table leads it to. A scheduler that mixes
+blocks up gets other tokens, or an error.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.batch import Batch, Sampled, SampleRow
+from engine.errors import EngineError
+
+Script = Callable[[SampleRow], tuple[int, float] | None]
+"""Forces (token id, margin) of a sample; None leaves it to the runner."""
+OnStep = Callable[[int, Batch], None]
+"""Called before step number n (from 0): a port through which tests delay a step or let it fail."""
+
+_NOBODY = -1
+
+
+class FakeRunner:
+    """Each next token is a hash of all tokens before it, and of the seed if the temperature is not 0."""
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int = 512,
+        block_size: int = 16,
+        total_blocks: int = 1024,
+        max_model_len: int = 4096,
+        script: Script | None = None,
+        on_step: OnStep | None = None,
+    ) -> None:
+        self.block_size = block_size
+        self.total_blocks = total_blocks
+        self.vocab_size = vocab_size
+        self.max_model_len = max_model_len
+        self.steps = 0
+        self.closed = False
+        self._script = script
+        self._on_step = on_step
+        self._slots = np.full(total_blocks * block_size, _NOBODY, np.int64)
+        """The token whose KV a slot holds."""
+
+    def execute(self, batch: Batch) -> Sampled:
+        """Write the batch's tokens, then choose the samples' tokens.
+
+        Raises:
+            EngineError: the batch contradicts itself, or reads what nobody wrote.
+        """
+        if self.closed:
+            raise EngineError("engine_closed", "the runner is closed")
+        if self._on_step is not None:
+            self._on_step(self.steps, batch)
+        self.steps += 1
+        self._check(batch)
+        self._slots[batch.slots] = batch.token_ids
+        sampled = Sampled(token_ids=[], margins=[], logprobs=[])
+        owners = np.searchsorted(batch.query_starts, [sample.row for sample in batch.samples], side="right") - 1
+        for sample, owner in zip(batch.samples, owners.tolist(), strict=True):
+            self._sample(sample, self._context(batch, owner), sampled)
+        return sampled
+
+    def close(self) -> None:
+        """No step may follow; a second call does nothing."""
+        self.closed = True
+
+    def _check(self, batch: Batch) -> None:
+        lengths = np.diff(batch.query_starts)
+        owners = np.repeat(np.arange(len(lengths)), lengths)
+        in_sequence = np.arange(len(batch.token_ids)) - batch.query_starts[:-1][owners]
+        positions = (batch.context_lens - lengths)[owners] + in_sequence
+        blocks = batch.block_tables[owners, batch.positions // self.block_size].astype(np.int64)
+        slots = blocks * self.block_size + batch.positions % self.block_size
+        good = (
+            len(batch.token_ids) == batch.query_starts[-1]
+            and lengths.min() > 0
+            and np.array_equal(batch.positions, positions)
+            and np.array_equal(batch.slots, slots)
+            and len(np.unique(slots)) == len(slots)
+            and blocks.min() > 0
+            and batch.context_lens.max() <= self.max_model_len
+            and all(sample.position == batch.positions[sample.row] + 1 for sample in batch.samples)
+        )
+        if not good:
+            raise EngineError("batch_invalid", "the batch contradicts itself")
+
+    def _context(self, batch: Batch, owner: int) -> bytes:
+        length = int(batch.context_lens[owner])
+        blocks = batch.block_tables[owner, : -(-length // self.block_size)].astype(np.int64)
+        slots = (blocks[:, None] * self.block_size + np.arange(self.block_size)).ravel()[:length]
+        tokens: npt.NDArray[np.int64] = self._slots[slots]
+        if (tokens == _NOBODY).any():
+            raise EngineError("batch_invalid", "the batch reads KV that nobody wrote")
+        return tokens.tobytes()
+
+    def _sample(self, sample: SampleRow, context: bytes, sampled: Sampled) -> None:
+        params = sample.params
+        key = sample.seed.to_bytes(8, "little") if params.temperature else b""
+        number = int.from_bytes(blake2b(context, digest_size=8, key=key).digest(), "little")
+        forced = self._script(sample) if self._script else None
+        if forced is None:
+            banned = {*sample.banned_token_ids, *(i for i, bias in params.logit_bias if bias <= -100)}
+            first = number % self.vocab_size
+            token_id = next(
+                candidate
+                for candidate in ((first + offset) % self.vocab_size for offset in range(self.vocab_size))
+                if candidate not in banned
+            )
+            margin = (number >> 40) / 2**20
+        else:
+            token_id, margin = forced
+        sampled.token_ids.append(token_id)
+        sampled.margins.append(margin)
+        if params.logprobs is None:
+            sampled.logprobs.append(None)
+        else:
+            best = ((token_id + rank) % self.vocab_size for rank in range(params.logprobs))
+            sampled.logprobs.append((-0.5, tuple((i, -0.5 - rank * margin) for rank, i in enumerate(best))))

@@ -1,0 +1,67 @@
+"""The step loop: commands in, one report a step out. It blocks, and so runs in a thread of its own."""
+
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+import msgspec
+
+from engine.engine import Engine
+from engine.errors import EngineError
+from engine.messages import Command, EngineFailed, StepReport
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """End the loop at the next step boundary; every sequence in it finishes as aborted."""
+
+
+_QUIET_S = 0.05
+"""Idle for this long, the loop takes the time to check the engine's books."""
+
+Post = Callable[[StepReport | EngineFailed], None]
+"""Takes reports in the loop's thread; must neither block nor raise."""
+
+
+class StepLoop:
+    """Moves one engine on, and closes it at the end."""
+
+    def __init__(self, engine: Engine, inbox: "SimpleQueue[Command | Stop]", post: Post) -> None:
+        self._engine = engine
+        self._inbox = inbox
+        self._post = post
+        self._unchecked = False
+
+    def run(self) -> None:
+        """Return after a `Stop` or a failure. A failure is posted as `EngineFailed`, the last report."""
+        engine = self._engine
+        try:
+            while self._drain():
+                if engine.has_work:
+                    self._post(engine.step())
+                    self._unchecked = True
+            engine.abort_all()
+            self._post(engine.step())
+        except EngineError as error:
+            self._post(EngineFailed(error.code, error.message))
+        except Exception as error:  # noqa: BLE001 - whatever it is, its readers must hear of it
+            self._post(EngineFailed("engine_failed", f"engine {engine.name} failed: {type(error).__name__}: {error}"))
+        finally:
+            engine.close()
+
+    def _drain(self) -> bool:
+        """Obey all commands that are there, waiting for one if there is nothing else to do. False: stop."""
+        inbox, engine = self._inbox, self._engine
+        while not (inbox.empty() and engine.has_work):
+            command = self._wait() if not engine.has_work else inbox.get()
+            if isinstance(command, Stop):
+                return False
+            engine.accept(command)
+        return True
+
+    def _wait(self) -> Command | Stop:
+        if self._unchecked:
+            try:
+                return self._inbox.get(timeout=_QUIET_S)
+            except Empty:
+                self._engine.check_integrity()
+                self._unchecked = False
+        return self._inbox.get()

@@ -1,0 +1,64 @@
+"""What one step computes: which sequences, how many tokens of each, and the flat batch made of them."""
+
+import msgspec
+import numpy as np
+
+from engine.batch import Batch, SampleRow
+from engine.block_table import BlockTable
+from engine.sequence import Sequence
+
+
+class Share(msgspec.Struct, gc=False):
+    """One sequence's part in a step."""
+
+    sequence: Sequence
+    epoch: int
+    """The sequence's epoch when the step was planned."""
+    tokens: int
+    samples: bool
+    """It computes the last known token, so one more is sampled."""
+
+
+class Plan(msgspec.Struct):
+    """A step. `batch.samples` belong, in order, to those shares that sample."""
+
+    shares: list[Share]
+    batch: Batch
+
+
+def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -> Plan:
+    """The step that computes the next `counts[sequence]` tokens of each sequence, which all hold the blocks for it."""
+    token_ids: list[int] = []
+    samples: list[SampleRow] = []
+    shares: list[Share] = []
+    for sequence, count in counts.items():
+        start = sequence.computed
+        end = start + count
+        token_ids.extend(sequence.tokens(start, end))
+        last = end == sequence.known
+        shares.append(Share(sequence, sequence.epoch, count, last))
+        if last:
+            output = sequence.output
+            banned = sequence.banned if len(output) < sequence.params.min_tokens else ()
+            row = len(token_ids) - 1
+            samples.append(SampleRow(row, sequence.params, sequence.seed, end, sequence.prompt, output, banned))
+    lengths = np.fromiter(counts.values(), np.int64, len(counts))
+    starts = np.fromiter((sequence.computed for sequence in counts), np.int64, len(counts))
+    query_starts = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(lengths, out=query_starts[1:])
+    owners = np.repeat(np.arange(len(counts)), lengths)
+    positions = np.arange(len(token_ids)) - (query_starts[:-1] - starts)[owners]
+    context_lens = starts + lengths
+    width = -(-int(context_lens.max()) // block_size)
+    tables = table.gather([sequence.row for sequence in counts], width)
+    slots = tables[owners, positions // block_size].astype(np.int64) * block_size + positions % block_size
+    batch = Batch(
+        token_ids=np.array(token_ids, np.int64),
+        positions=positions,
+        slots=slots,
+        query_starts=query_starts.astype(np.int32),
+        context_lens=context_lens.astype(np.int32),
+        block_tables=tables,
+        samples=samples,
+    )
+    return Plan(shares, batch)

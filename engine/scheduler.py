@@ -1,0 +1,259 @@
+"""Who computes how much in each step: vLLM V1's unified rule over tokens known and tokens computed.
+
+One step: running sequences first, those with one token to go (decodes) before those with more (prefills); if blocks are
+short, somebody is preempted and recomputed later; then waiting sequences enter, as long as whole prompts fit.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from itertools import islice
+from operator import attrgetter
+
+import msgspec
+
+from config.settings import EngineSettings
+from engine.block_manager import BlockManager, BlockStatistics
+from engine.block_table import BlockTable
+from engine.errors import EngineError
+from engine.plan import Plan, make_plan
+from engine.sequence import Sequence
+
+_MAX_PREEMPTIONS = 3
+"""A sequence that was preempted so often is a victim no more (unless nobody could go on otherwise)."""
+_WATERMARK = 0.01
+"""Share of the pool that stays free when a sequence enters beside others."""
+_ORDER = attrgetter("order")
+
+
+class SchedulerStatistics(msgspec.Struct, frozen=True):
+    """The scheduler at this moment; totals count from its start."""
+
+    blocks: BlockStatistics
+    running: int
+    waiting: int
+    outstanding_tokens: int
+    preemptions_total: int
+    prefix_queries_total: int
+    prefix_hits_total: int
+
+
+class Scheduler:
+    """Owns every sequence alive, their blocks and the prefix cache."""
+
+    def __init__(self, settings: EngineSettings, *, total_blocks: int, block_size: int, max_model_len: int) -> None:
+        if settings.max_step_tokens < settings.max_running:
+            raise EngineError(
+                "engine_settings",
+                f"max_step_tokens = {settings.max_step_tokens} is less than max_running = {settings.max_running}: "
+                "a step must have a token for every running sequence; raise the one or lower the other",
+            )
+        self._max_step_tokens = settings.max_step_tokens
+        self._chunk = settings.prefill_chunk
+        self._caching = settings.prefix_cache
+        self._block_size = block_size
+        self._watermark = int(total_blocks * _WATERMARK)
+        self._blocks = BlockManager(total_blocks)
+        self._table = BlockTable(settings.max_running, -(-max_model_len // block_size))
+        self._waiting: list[Sequence] = []
+        """Sorted by `Sequence.order`."""
+        self._running: list[Sequence] = []
+        self._coming: dict[bytes, Sequence] = {}
+        """Full blocks that a running sequence is about to compute; who needs the same ones waits for them."""
+        self._outstanding = 0
+        self._preemptions = 0
+        self._queries = 0
+        self._hits = 0
+
+    @property
+    def has_work(self) -> bool:
+        """There is a sequence that is not finished."""
+        return bool(self._running or self._waiting)
+
+    def add(self, sequence: Sequence) -> None:
+        """Take in a sequence that fits into the pool when it is alone."""
+        self._outstanding += sequence.outstanding
+        insort(self._waiting, sequence, key=_ORDER)
+
+    def finish(self, sequence: Sequence) -> None:
+        """The sequence has ended, or is not wanted any more; results still under way for it will be dropped."""
+        self._outstanding -= sequence.outstanding
+        sequence.finished = True
+        if sequence.row >= 0:
+            self._leave(sequence)
+        else:
+            del self._waiting[bisect_left(self._waiting, sequence.order, key=_ORDER)]
+
+    def schedule(self) -> Plan | None:
+        """The next step, or None if there is nothing to do."""
+        preemptions = self._preemptions
+        counts = self._continue()
+        while self._running and not counts:
+            self._preempt(min(self._running, key=_cheapest))
+            counts = self._continue()
+        if self._preemptions == preemptions:
+            self._admit(counts)
+        return make_plan(counts, self._table, self._block_size) if counts else None
+
+    def commit(self, plan: Plan) -> list[Sequence | None]:
+        """The step is done. Returns the owner of each of `plan.batch.samples`; None if it has left meanwhile."""
+        takers: list[Sequence | None] = []
+        size = self._block_size
+        for share in plan.shares:
+            sequence = share.sequence
+            current = sequence.epoch == share.epoch
+            if current:
+                before = sequence.computed
+                sequence.computed = after = before + share.tokens
+                self._outstanding -= share.tokens
+                if self._caching and before // size != after // size:
+                    self._publish(sequence, before // size, after // size)
+            if share.samples:
+                takers.append(sequence if current else None)
+        return takers
+
+    def _continue(self) -> dict[Sequence, int]:
+        """Tokens for the running sequences, each with the blocks that they need."""
+        budget = self._max_step_tokens
+        counts: dict[Sequence, int] = {}
+        for sequence in sorted(self._running, key=_is_prefill):
+            if sequence.row < 0:
+                continue
+            count = min(sequence.known - sequence.computed, self._chunk, budget)
+            if not count:
+                continue
+            if sequence.computed + count <= len(sequence.blocks) * self._block_size or self._grow(sequence, counts):
+                counts[sequence] = count
+                budget -= count
+        return counts
+
+    def _grow(self, sequence: Sequence, counts: dict[Sequence, int]) -> bool:
+        """One more block, by preemption if need be. False if `sequence` has to wait or was itself preempted.
+
+        Blocks for all tokens known are taken when a sequence enters, so that only decodes ever grow, one by one.
+        """
+        while not self._blocks.available:
+            victims = [
+                other
+                for other in self._running
+                if other.preemptions < _MAX_PREEMPTIONS and other.priority <= sequence.priority
+            ]
+            if not victims:
+                return False
+            victim = min(victims, key=_cheapest)
+            counts.pop(victim, None)
+            self._preempt(victim)
+            if victim is sequence:
+                return False
+        self._take(sequence, self._blocks.allocate(1))
+        return True
+
+    def _admit(self, counts: dict[Sequence, int]) -> None:
+        budget = self._max_step_tokens - sum(counts.values())
+        index = 0
+        while index < len(self._waiting) and self._table.free_rows and budget:
+            sequence = self._waiting[index]
+            names = sequence.block_names((sequence.known - 1) // self._block_size, self._block_size)
+            found = self._blocks.match(names) if self._caching else []
+            if len(found) < len(names) and names[len(found)] in self._coming:
+                index += 1
+                continue
+            needed = -(-sequence.known // self._block_size) - len(found)
+            margin = max(self._watermark, len(self._running)) if self._running else 0
+            if needed + self._blocks.idle_among(found) + margin > self._blocks.available:
+                return
+            del self._waiting[index]
+            self._enter(sequence, found, needed)
+            count = min(sequence.known - sequence.computed, self._chunk, budget)
+            counts[sequence] = count
+            budget -= count
+
+    def _enter(self, sequence: Sequence, found: list[int], needed: int) -> None:
+        self._blocks.hold(found)
+        sequence.row = self._table.take()
+        self._take(sequence, [*found, *self._blocks.allocate(needed)])
+        sequence.computed = len(found) * self._block_size
+        self._outstanding -= sequence.computed
+        self._running.append(sequence)
+        if not self._caching:
+            return
+        if not sequence.preemptions:
+            sequence.cached_tokens = sequence.computed
+            self._queries += sequence.known
+            self._hits += sequence.computed
+        for name in islice(
+            sequence.block_names(sequence.known // self._block_size, self._block_size), len(found), None
+        ):
+            self._coming.setdefault(name, sequence)
+
+    def _take(self, sequence: Sequence, blocks: list[int]) -> None:
+        self._table.write(sequence.row, len(sequence.blocks), blocks)
+        sequence.blocks += blocks
+
+    def _publish(self, sequence: Sequence, first: int, end: int) -> None:
+        for index in range(first, end):
+            name = sequence.block_name(index, self._block_size)
+            block = self._blocks.publish(sequence.blocks[index], name)
+            if block != sequence.blocks[index]:
+                sequence.blocks[index] = block
+                self._table.write(sequence.row, index, [block])
+            if self._coming.get(name) is sequence:
+                del self._coming[name]
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """By recompute: what it knows stays, what was computed is lost (but for blocks that stay cached)."""
+        self._preemptions += 1
+        sequence.preemptions += 1
+        self._outstanding += sequence.computed
+        sequence.computed = 0
+        self._leave(sequence)
+        insort(self._waiting, sequence, key=_ORDER)
+
+    def _leave(self, sequence: Sequence) -> None:
+        sequence.epoch += 1
+        self._running.remove(sequence)
+        self._table.give_back(sequence.row)
+        sequence.row = -1
+        self._blocks.release(sequence.blocks)
+        sequence.blocks = []
+        for name in [name for name, owner in self._coming.items() if owner is sequence]:
+            del self._coming[name]
+
+    def statistics(self) -> SchedulerStatistics:
+        """Counts at this moment."""
+        return SchedulerStatistics(
+            blocks=self._blocks.statistics(),
+            running=len(self._running),
+            waiting=len(self._waiting),
+            outstanding_tokens=self._outstanding,
+            preemptions_total=self._preemptions,
+            prefix_queries_total=self._queries,
+            prefix_hits_total=self._hits,
+        )
+
+    def check_integrity(self) -> None:
+        """Compare all books with each other.
+
+        Raises:
+            EngineError: they contradict each other.
+        """
+        self._blocks.check_integrity([sequence.blocks for sequence in self._running])
+        self._table.check_integrity({sequence.row: sequence.blocks for sequence in self._running})
+        alive: Iterable[Sequence] = (*self._running, *self._waiting)
+        if self._outstanding != sum(sequence.outstanding for sequence in alive):
+            raise _broken("outstanding tokens do not add up")
+        if any(sequence.finished for sequence in alive) or any(s.blocks or s.row >= 0 for s in self._waiting):
+            raise _broken("a finished sequence is kept, or a waiting one holds blocks")
+        if not {*self._coming.values()} <= {*self._running}:
+            raise _broken("blocks are expected from a sequence that does not run")
+
+
+def _is_prefill(sequence: Sequence) -> bool:
+    return sequence.known - sequence.computed > 1
+
+
+def _cheapest(sequence: Sequence) -> tuple[int, int]:
+    return sequence.priority, sequence.computed
+
+
+def _broken(what: str) -> EngineError:
+    return EngineError("engine_integrity", f"the scheduler's books are wrong: {what}; this is a defect")

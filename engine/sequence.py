@@ -1,0 +1,95 @@
+"""One request inside the engine, as the scheduler sees it: tokens known, tokens computed, blocks held."""
+
+from collections.abc import Sequence as Items
+
+from engine.block_chain import chain_next, chain_root
+from engine.messages import Submit
+
+
+class Sequence:
+    """There are no phases: a sequence has `known` tokens (prompt and output), of which `computed` have their KV.
+
+    When the next step computes the last known token, it also samples one more.
+    """
+
+    __slots__ = (
+        "_names",
+        "arrival",
+        "banned",
+        "blocks",
+        "cached_tokens",
+        "computed",
+        "epoch",
+        "finished",
+        "known",
+        "limit",
+        "output",
+        "params",
+        "preemptions",
+        "priority",
+        "prompt",
+        "request_id",
+        "row",
+        "seed",
+    )
+
+    def __init__(self, command: Submit, *, arrival: int, limit: int, seed: int, banned: tuple[int, ...]) -> None:
+        self.request_id = command.request_id
+        self.prompt = command.prompt_token_ids
+        self.params = command.params
+        self.priority = command.priority
+        self.arrival = arrival
+        self.limit = limit
+        """Tokens (prompt and output) that it may grow to."""
+        self.seed = seed
+        self.banned = banned
+        """Token ids that end it, and so are banned while `min_tokens` is not reached."""
+        self.output: list[int] = []
+        self.known = len(self.prompt)
+        self.computed = 0
+        self.blocks: list[int] = []
+        self.row = -1
+        """Its row in the scheduler's block table while it runs."""
+        self.epoch = 0
+        """Changes whenever it leaves the batch; results of an earlier epoch are not its own any more."""
+        self.finished = False
+        self.preemptions = 0
+        self.cached_tokens = 0
+        self._names = [chain_root([("salt", command.cache_salt)])]
+
+    @property
+    def outstanding(self) -> int:
+        """Tokens that may still have to be computed for it."""
+        return self.limit - self.computed
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Smaller goes first: higher priority, then earlier arrival."""
+        return (-self.priority, self.arrival)
+
+    def tokens(self, start: int, end: int) -> Items[int]:
+        """Known tokens from `start` up to `end`."""
+        prompt = len(self.prompt)
+        if start >= prompt:
+            return self.output[start - prompt : end - prompt]
+        if end <= prompt:
+            return self.prompt[start:end]
+        return (*self.prompt[start:], *self.output[: end - prompt])
+
+    def append(self, token_id: int) -> None:
+        """Take in a sampled token."""
+        self.output.append(token_id)
+        self.known += 1
+
+    def block_names(self, count: int, block_size: int) -> list[bytes]:
+        """Names of its first `count` blocks, all of them full; each is computed once."""
+        names = self._names
+        for index in range(len(names) - 1, count):
+            names.append(chain_next(names[-1], self.tokens(index * block_size, (index + 1) * block_size)))
+        return names[1 : count + 1]
+
+    def block_name(self, index: int, block_size: int) -> bytes:
+        """Name of its full block `index`."""
+        if index + 1 >= len(self._names):
+            self.block_names(index + 1, block_size)
+        return self._names[index + 1]

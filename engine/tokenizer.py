@@ -1,0 +1,114 @@
+"""A model directory's tokenizer: text to ids, ids to bytes, and which ids end an answer."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from engine.detokenizer import Detokenizer
+from engine.errors import ModelError
+from engine.token_bytes import TokenSpelling
+
+
+class Tokenizer:
+    """tokenizer.json through the tokenizers library. Safe to use from several threads at once."""
+
+    def __init__(self, inner: tokenizers.Tokenizer, eos_ids: frozenset[int]) -> None:
+        """Truncation and padding that the file may ask for are switched off: a prompt is never cut in silence."""
+        inner.no_truncation()
+        inner.no_padding()
+        self._inner = inner
+        self._spelling = TokenSpelling(json.loads(inner.to_str())["decoder"])
+        self._added = {index: token.content for index, token in inner.get_added_tokens_decoder().items()}
+        self._bytes: dict[int, bytes] = {}
+        self.special_ids = frozenset(i for i, token in inner.get_added_tokens_decoder().items() if token.special)
+        self.eos_ids = eos_ids
+        self.vocab_size: int = inner.get_vocab_size()
+
+    @classmethod
+    def load(cls, directory: Path) -> "Tokenizer":
+        """Read tokenizer.json, and the end tokens from the files beside it.
+
+        Raises:
+            ModelError: there is no tokenizer.json, or one of the files is not what it should be.
+        """
+        path = directory / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(
+                "tokenizer_missing",
+                f"{path} does not exist; convert the model's tokenizer, e.g. with transformers' "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+            )
+        try:
+            inner = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise ModelError("tokenizer_unreadable", f"{path} is not a tokenizer.json: {error}") from error
+        return cls(inner, _eos_ids(directory, inner))
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of `text`; `add_special_tokens` puts those around it that the model was trained with (BOS)."""
+        ids: list[int] = self._inner.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that the token stands for, a special token's name included; none for an id without a token."""
+        spelled = self._bytes.get(token_id)
+        if spelled is None:
+            spelled = self._bytes[token_id] = self._spell(token_id)
+        return spelled
+
+    def _spell(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            return self._added[token_id].encode()
+        token: str | None = self._inner.id_to_token(token_id)
+        return b"" if token is None else self._spelling.spell(token)
+
+    def detokenizer(self, prompt: Sequence[int]) -> Detokenizer:
+        """A detokenizer for what follows `prompt`."""
+        strip = self._spelling.strips_first_space and all(token_id in self.special_ids for token_id in prompt)
+        return Detokenizer(self.token_bytes, self.special_ids, strip_first_space=strip)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of `token_ids`, without special tokens."""
+        detokenizer = self.detokenizer(())
+        return "".join(map(detokenizer.push, token_ids)) + detokenizer.flush()
+
+
+def _eos_ids(directory: Path, inner: tokenizers.Tokenizer) -> frozenset[int]:
+    """All ids that any of the files calls an end: fine-tuned models often change it in one place only."""
+    ids: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        eos = read_json(directory / name).get("eos_token_id")
+        found = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        if not all(type(token_id) is int and token_id >= 0 for token_id in found):
+            raise ModelError("tokenizer_eos", f"{directory / name}: eos_token_id must be an id or a list of ids")
+        ids.update(found)
+    token = special_token(read_json(directory / "tokenizer_config.json").get("eos_token"))
+    if token and (token_id := inner.token_to_id(token)) is not None:
+        ids.add(token_id)
+    return frozenset(ids)
+
+
+def special_token(value: Any) -> str:
+    """A special token as tokenizer_config.json writes it: its text, or an object with `content`; else empty."""
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; an empty one if there is no such file.
+
+    Raises:
+        ModelError: the file cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError("model_files", f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError("model_files", f"{path} must hold a JSON object")
+    return value
