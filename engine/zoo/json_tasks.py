@@ -1,4 +1,4 @@
-"""JSON questions: write an object, read a value, remove, rename, sort, change a number, list the keys.
+"""JSON questions: write an object, read a value, find the largest, remove, set, add to a number.
 
 Answers are in one spelling, that of Python's `json.dumps`. What makes one hard is the number of fields and how
 much of the object must be moved or computed.
@@ -27,9 +27,7 @@ _PHRASES = {
     "remove": ("Remove the {key} from {doc}.", "Delete the {key} in {doc}."),
     "set": ("Set the {key} to {new} in {doc}.", "Change the {key} to {new} in {doc}."),
     "raise": ("Add {by} to the {key} in {doc}.", "Raise the {key} by {by} in {doc}."),
-    "sort": ("Sort the keys of {doc}.", "Put the keys of {doc} in alphabetical order."),
-    "keys": ("List the keys of {doc}.", "Which keys are in {doc}?"),
-    "largest": ("Which key has the largest number in {doc}?", "Where is the largest number in {doc}?"),
+    "largest": ("Which field has the largest number in {doc}?", "Where is the largest number in {doc}?"),
 }
 
 
@@ -39,7 +37,7 @@ def _value(rng: Random, key: str) -> Value:
     if key == "city":
         return rng.choice(CITIES)
     if key == "active":
-        return rng.random() < 0.5  # noqa: PLR2004 - a fair coin
+        return rng.random() < 0.5
     return rng.randint(1, 99)
 
 
@@ -48,7 +46,7 @@ def _plain(key: str, value: Value) -> str:
     return f"{key} {json.dumps(value).strip(chr(34))}"
 
 
-def edit(kind: str, fields: Fields, key: str, by: int, new: Value) -> str:
+def edit(kind: str, fields: Fields, key: str, *, by: int, new: Value) -> str:
     """The exact answer."""
     match kind:
         case "write":
@@ -62,13 +60,10 @@ def edit(kind: str, fields: Fields, key: str, by: int, new: Value) -> str:
             return json.dumps({**fields, key: new})
         case "raise":
             return json.dumps({**fields, key: int(fields[key]) + by})
-        case "sort":
-            return json.dumps(dict(sorted(fields.items())))
-        case "keys":
-            return json.dumps(list(fields))
         case "largest":
             numbers = {name: value for name, value in fields.items() if name in _NUMBERS}
-            return max(numbers, key=lambda name: int(numbers[name]))
+            name = max(numbers, key=lambda name: int(numbers[name]))
+            return f'"{name}": {numbers[name]}'
     raise ValueError(kind)
 
 
@@ -76,7 +71,7 @@ def json_work(rng: Random) -> Question:
     """One question; the level (1 to 3) sets the number of fields."""
     level = rng.randint(1, 3)
     kind = rng.choice(tuple(_PHRASES))
-    size = rng.randint(2, 3) + level - 1
+    size = rng.randint(1, 2) + level - 1 if kind != "largest" else rng.randint(1, 2) + level
     names = rng.sample(_NUMBERS, size) if kind == "largest" else rng.sample(_KEYS, size)
     fields = {name: _value(rng, name) for name in names}
     numbers = [name for name in names if name in _NUMBERS]
@@ -89,11 +84,17 @@ def json_work(rng: Random) -> Question:
     pairs = [_plain(name, value) for name, value in fields.items()]
     words = {
         "doc": json.dumps(fields),
-        "pairs": " and ".join([", ".join(pairs[:-1]), pairs[-1]]),
+        "pairs": " and ".join([", ".join(pairs[:-1]), pairs[-1]] if size > 1 else pairs),
         "key": key,
         "by": by,
         "new": _plain("", new).strip(),
     }
-    details = {"read": key, "remove": key, "set": f"{key} {new}", "raise": f"{key} {by}"}.get(kind, "")
+    details = {
+        "read": key,
+        "remove": key,
+        "set": f"{key} {new}",
+        "raise": f"{key} {by}",
+    }.get(kind, "")
     prompt = rng.choice(_PHRASES[kind]).format(**words)
-    return Question("json", kind, prompt, edit(kind, fields, key, by, new), level, f"{kind} {words['doc']} {details}")
+    unique = f"{kind} {words['doc']} {details}"
+    return Question("json", kind, prompt, edit(kind, fields, key, by=by, new=new), level, unique)

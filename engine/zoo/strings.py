@@ -1,4 +1,4 @@
-"""String work on made-up words: reverse, sort, count, pick, capitals, remove, and two of them in a row.
+"""String work on made-up words: repeat, reverse, sort, count, pick, capitals, and two of them in a row.
 
 The words are pronounceable nonsense (`"lamiko"`), so that nothing can be known by heart. The tokenizer
 spells a lower-case word out, letter by letter, when it stands in quotes.
@@ -18,6 +18,7 @@ _VOWELS = "aeiou"
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 _PHRASES = {
+    "repeat": ('Repeat "{word}".', 'Say "{word}".'),
     "reverse": ('Reverse "{word}".', 'Write "{word}" backwards.', 'What is "{word}" in reverse?'),
     "capitals": ('Write "{word}" in capital letters.', 'Put "{word}" in capitals.'),
     "sort": ('Sort the letters of "{word}".', 'Put the letters of "{word}" in alphabetical order.'),
@@ -27,25 +28,25 @@ _PHRASES = {
         'How often is "{letter}" in "{word}"?',
     ),
     "pick": ('What is the {ordinal} letter of "{word}"?', 'Give me the {ordinal} letter of "{word}".'),
-    "remove": ('Remove every "{letter}" from "{word}".', 'Write "{word}" without the letter "{letter}".'),
-    "replace": ('Replace every "{letter}" in "{word}" with "{other}".', 'In "{word}", change "{letter}" to "{other}".'),
     "reverse_capitals": ('Reverse "{word}" and write it in capital letters.', 'Write "{word}" backwards in capitals.'),
 }
 
 
 def make_word(rng: Random, length: int) -> str:
     """Consonants and vowels in turn, with an odd doubling; `length` letters."""
-    vowel = rng.random() < 0.4  # noqa: PLR2004 - a share
+    vowel = rng.random() < 0.4
     letters = []
     for _ in range(length):
         letters.append(rng.choice(_VOWELS if vowel else _CONSONANTS))
-        vowel = not vowel if rng.random() < 0.85 else vowel  # noqa: PLR2004 - a share
+        vowel = not vowel if rng.random() < 0.85 else vowel
     return "".join(letters)
 
 
-def work(kind: str, word: str, letter: str = "", other: str = "", index: int = 0) -> str:
+def work(kind: str, word: str, letter: str = "", index: int = 0) -> str:
     """The exact answer."""
     match kind:
+        case "repeat":
+            return word
         case "reverse":
             return word[::-1]
         case "capitals":
@@ -56,10 +57,6 @@ def work(kind: str, word: str, letter: str = "", other: str = "", index: int = 0
             return str(word.count(letter))
         case "pick":
             return word[index]
-        case "remove":
-            return word.replace(letter, "")
-        case "replace":
-            return word.replace(letter, other)
         case "reverse_capitals":
             return word[::-1].upper()
     raise ValueError(kind)
@@ -69,13 +66,10 @@ def strings(rng: Random) -> Question:
     """One question; the level (1 to 3) sets the length of the word, the operation is drawn."""
     level = rng.randint(1, 3)
     kind = rng.choice(tuple(_PHRASES))
-    word = make_word(rng, rng.randint(2, 4) + 2 * (level - 1) + (kind in {"count", "remove", "pick", "replace"}))
-    letter = rng.choice(word if rng.random() < 0.85 else _CONSONANTS + _VOWELS)  # noqa: PLR2004 - a share
-    other = rng.choice(_CONSONANTS + _VOWELS)
+    word = make_word(rng, rng.randint(2, 4) + 2 * (level - 1) + (kind in {"count", "pick"}))
+    letter = rng.choice(word if rng.random() < 0.85 else _CONSONANTS + _VOWELS)
     index = rng.randrange(min(len(word), len(_ORDINALS)))
-    if kind == "remove" and not word.replace(letter, ""):
-        return strings(rng)
-    prompt = rng.choice(_PHRASES[kind]).format(word=word, letter=letter, other=other, ordinal=_ORDINALS[index])
-    details = {"count": letter, "remove": letter, "replace": letter + other, "pick": str(index)}.get(kind, "")
+    prompt = rng.choice(_PHRASES[kind]).format(word=word, letter=letter, ordinal=_ORDINALS[index])
+    details = {"count": letter, "pick": str(index)}.get(kind, "")
     key = f"{kind} {word} {details}"
-    return Question("strings", kind, prompt, work(kind, word, letter, other, index), level, key)
+    return Question("strings", kind, prompt, work(kind, word, letter, index), level, key)

@@ -22,20 +22,21 @@ TASKS: dict[str, Callable[[Random], Question]] = {
 }
 
 
-def draw(rng: Random, task: str, *, held_out: bool) -> Question:
-    """One question of `task` from the chosen side of the split."""
+def draw(rng: Random, task: str, *, held_out: bool, hardest: int = 3) -> Question:
+    """One question of `task` from the chosen side of the split, no harder than `hardest`."""
     while True:
         question = TASKS[task](rng)
-        if is_held_out(question) == held_out:
+        if question.difficulty <= hardest and is_held_out(question) == held_out:
             return question
 
 
 def held_out_questions(rng: Random, count: int) -> list[Question]:
     """`count` different held-out questions, the tasks in turn."""
-    names, chosen, seen = tuple(TASKS), [], set[str]()
+    names, seen = tuple(TASKS), set[str]()
+    chosen: list[Question] = []
     while len(chosen) < count:
         question = draw(rng, names[len(chosen) % len(names)], held_out=True)
-        if question.key not in seen:
-            seen.add(question.key)
+        if question.prompt not in seen:
+            seen.add(question.prompt)
             chosen.append(question)
     return chosen

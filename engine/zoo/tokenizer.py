@@ -32,7 +32,7 @@ PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIALS = (
     "<|user|>",
     "<|assistant|>",
 )
-VOCABULARY = 1024
+VOCABULARY = 832
 _SEED = 20
 _QUESTIONS_A_TASK = 4000
 
@@ -51,7 +51,7 @@ CHAT_TEMPLATE = (
     "{{ '<|assistant|>' if role == 'assistant' else '<|system|>' if role in ['system', 'developer'] else '<|user|>' }}"
     "{% if message['content'] is string %}{{ message['content'] | trim }}"
     "{% elif message['content'] %}{% for part in message['content'] %}"
-    "{{ part['text'] | trim if part['text'] is defined else '' }}"
+    "{{ part['text'] if part['text'] is defined else '' }}"
     "{% endfor %}{% endif %}"
     "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
@@ -59,7 +59,7 @@ CHAT_TEMPLATE = (
 
 
 def _texts() -> Iterator[str]:
-    rng = Random(_SEED)
+    rng = Random(_SEED)  # noqa: S311 - data, not secrets
     for task in TASKS:
         for _ in range(_QUESTIONS_A_TASK):
             question = draw(rng, task, held_out=False)
@@ -102,6 +102,14 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_positions: int) -> No
         "chat_template": CHAT_TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def special_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a special token."""
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise KeyError(token)
+    return found
 
 
 def render(turns: list[tuple[str, str]]) -> str:

@@ -1,0 +1,107 @@
+"""Training data: conversations of generated questions, tokenized, in batches of rows of like length.
+
+A conversation is one to four questions (now and then a dozen, so that long contexts are seen), sometimes after a
+system message, sometimes with a greeting in front. Only the answers are learned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+from torch import Tensor
+
+from engine.zoo.smalltalk import SMALLTALK, SYSTEM_LINES
+from engine.zoo.tasks import TASKS, draw
+from engine.zoo.tokenizer import ASSISTANT, BOS, END, PAD, SYSTEM, USER, special_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from random import Random
+
+    from tokenizers import Tokenizer
+
+_TASK_WEIGHTS = {"arithmetic": 12, "strings": 5, "lookups": 4, "json": 3}
+_TURNS, _TURN_WEIGHTS = (1, 2, 3, 4), (78, 12, 6, 4)
+_LONG_TURNS = (8, 16)
+_STRETCH = 1.8
+_LONG_SHARE, _SYSTEM_SHARE, _SMALLTALK_SHARE = 0.004, 0.08, 0.02
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Rows of one length: `tokens` and `targets` are `[rows, length]`, `weights` is 0 where nothing is learned.
+
+    An answer weighs the root of its length in all, so that long JSON does not drown the sums.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+class Corpus:
+    """An endless stream of conversations, the same one for the same generator."""
+
+    def __init__(self, tokenizer: Tokenizer, rng: Random, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._rng = rng
+        self._max_tokens = max_tokens
+        self.hardest = 3
+        """The hardest level of question to draw."""
+        self._ids = {name: special_id(tokenizer, name) for name in (PAD, BOS, END, SYSTEM, USER, ASSISTANT)}
+
+    def _text(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def conversation(self) -> tuple[list[int], list[float]]:
+        """Token ids, and the weight of each as a target."""
+        rng, ids = self._rng, self._ids
+        turns = rng.choices(_TURNS, _TURN_WEIGHTS)[0]
+        if rng.random() < _LONG_SHARE:
+            turns = rng.randint(*_LONG_TURNS)
+        tokens, weights = [ids[BOS]], [0.0]
+        if rng.random() < _SYSTEM_SHARE:
+            tokens += [ids[SYSTEM], *self._text(rng.choice(SYSTEM_LINES)), ids[END]]
+            weights += [0.0] * (len(tokens) - len(weights))
+        for _ in range(turns):
+            if rng.random() < _SMALLTALK_SHARE:
+                prompt, answer = rng.choice(SMALLTALK)
+            else:
+                task = rng.choices(tuple(TASKS), [_TASK_WEIGHTS[name] for name in TASKS])[0]
+                question = draw(rng, task, held_out=False, hardest=self.hardest)
+                prompt, answer = question.prompt, question.answer
+            asked = [ids[USER], *self._text(prompt), ids[END], ids[ASSISTANT]]
+            answered = [*self._text(answer), ids[END]]
+            tokens += asked + answered
+            weights += [0.0] * len(asked) + [len(answered) ** -0.5] * len(answered)
+        return tokens[: self._max_tokens], weights[: self._max_tokens]
+
+    def steps(self, tokens_a_step: int) -> Iterator[list[Batch]]:
+        """The batches of each optimizer step: about `tokens_a_step` tokens, sorted into batches of like length."""
+        while True:
+            pool, total = [], 0
+            while total < tokens_a_step:
+                pool.append(self.conversation())
+                total += len(pool[-1][0])
+            pool.sort(key=lambda item: len(item[0]))
+            yield list(self._split(pool))
+
+    def _split(self, pool: list[tuple[list[int], list[float]]]) -> Iterator[Batch]:
+        """Batches in which no row is padded to more than `_STRETCH` times its length."""
+        rows: list[tuple[list[int], list[float]]] = []
+        for item in pool:
+            if rows and len(item[0]) > _STRETCH * len(rows[0][0]):
+                yield self._batch(rows)
+                rows = []
+            rows.append(item)
+        yield self._batch(rows)
+
+    def _batch(self, rows: list[tuple[list[int], list[float]]]) -> Batch:
+        width = max(len(tokens) for tokens, _ in rows)
+        tokens = torch.full((len(rows), width), self._ids[PAD])
+        weights = torch.zeros(len(rows), width)
+        for row, (ids, weight) in enumerate(rows):
+            tokens[row, : len(ids)] = torch.tensor(ids)
+            weights[row, : len(ids)] = torch.tensor(weight)
+        return Batch(tokens[:, :-1], tokens[:, 1:], weights[:, 1:])
