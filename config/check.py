@@ -18,11 +18,11 @@ def check_settings(settings: Settings, problems: Problems) -> None:
     _check_tenants(settings, problems)
     _check_keys(settings, problems)
     _check_ladders(settings, problems)
-    cyclic = _check_signal_cycles(settings, problems)
+    _check_signal_cycles(settings, problems)
     for path, when in _conditions(settings):
         _check_condition(settings, path, when, problems)
     _check_cascades(settings, problems)
-    _check_routes(settings, problems, reachable=not cyclic)
+    _check_routes(settings, problems)
 
 
 def _check_sizes(settings: Settings, problems: Problems) -> None:
@@ -110,21 +110,17 @@ def _check_ladders(settings: Settings, problems: Problems) -> None:
                     )
 
 
-def _check_signal_cycles(settings: Settings, problems: Problems) -> bool:
-    """Whether there is one."""
+def _check_signal_cycles(settings: Settings, problems: Problems) -> None:
     uses = {
         name: [used for _, when in _nested((), signal) for used in when.signal]
         for name, signal in settings.signals.items()
     }
     done: set[str] = set()
-    found = False
 
     def walk(name: str, trail: tuple[str, ...]) -> None:
-        nonlocal found
         if name in trail:
             circle = trail[trail.index(name) :]
             # Tell each circle once, at the name that comes first in the alphabet.
-            found = True
             start = circle.index(min(circle))
             round_trip = (*circle[start:], *circle[:start], circle[start])
             problems.add(("signals", round_trip[0]), f"the signal uses itself: {' → '.join(round_trip)}", breaks=True)
@@ -137,7 +133,6 @@ def _check_signal_cycles(settings: Settings, problems: Problems) -> bool:
 
     for name in uses:
         walk(name, ())
-    return found
 
 
 def _check_condition(settings: Settings, path: Path, when: SignalSettings, problems: Problems) -> None:
@@ -231,7 +226,7 @@ def _check_when_busy(settings: Settings, name: str, problems: Problems) -> None:
         )
 
 
-def _check_routes(settings: Settings, problems: Problems, *, reachable: bool) -> None:
+def _check_routes(settings: Settings, problems: Problems) -> None:
     names: dict[str, int] = {}
     for index, route in enumerate(settings.routes):
         path: Path = ("routes", index)
@@ -247,9 +242,7 @@ def _check_routes(settings: Settings, problems: Problems, *, reachable: bool) ->
                 f"ttft ({route.deadlines.ttft:g} s) is later than total ({route.deadlines.total:g} s)",
                 expected="total to be the longest",
             )
-    # Reachability follows from conditions: while one of them is wrong it says nothing.
-    wrong = [path for path in problems.paths if path[:1] in {("signals",), ("models",)} or path[2:3] in {(), ("when",)}]
-    if reachable and not any(path[:1] in {("signals",), ("models",), ("routes",)} for path in wrong):
+    if not any(_concerns_conditions(path) for path in problems.paths):
         _check_reach(settings, problems)
 
 
@@ -263,6 +256,14 @@ def _check_use(settings: Settings, path: Path, route: RouteSettings, problems: P
         problems.unknown_name((*path, "use", "cascade"), "cascade", use.cascade, settings.cascades)
     if use.ladder is not None and use.ladder not in settings.ladders and not problems.is_broken(("ladders",)):
         problems.unknown_name((*path, "use", "ladder"), "ladder", use.ladder, settings.ladders)
+
+
+def _concerns_conditions(path: Path) -> bool:
+    """Reachability follows from conditions: while one of them is wrong, nothing can be said of it."""
+    match path:
+        case ("signals" | "models", *_) | ("routes",) | ("routes", _) | ("routes", _, "when", *_):
+            return True
+    return False
 
 
 def _check_reach(settings: Settings, problems: Problems) -> None:
