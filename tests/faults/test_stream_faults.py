@@ -115,13 +115,10 @@ async def test_truncated_is_no_success(end: str) -> None:
     def read(port: int) -> None:
         nonlocal text
         with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="k", max_retries=0) as client:
-            with client.chat.completions.create(
-                model="m", messages=[{"role": "user", "content": "a"}], stream=True
-            ) as stream:
-                for chunk in stream:
-                    text += chunk.choices[0].delta.content or ""
-                    if text == "Hel" and end == "cut":
-                        trio.from_thread.run(running.server.finish, 0)
+            for chunk in client.chat.completions.create(**STREAM):
+                text += chunk.choices[0].delta.content or ""
+                if text == "Hel" and end == "cut":
+                    trio.from_thread.run(running.server.finish, 0)
 
     said = {"failed": "shuts down", "crash": "log says why", "cut": "Connection error"}
     async with gateway(house) as running:

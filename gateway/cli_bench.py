@@ -1,0 +1,47 @@
+"""`penstock engine bench`: how fast a model runs on this machine, without the gateway."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.cli_errors import CliError
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    engine = commands.add_parser("engine", help="work with an engine alone")
+    bench = engine.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
+        "bench", help="tokens a second, TTFT and ITL for 1 and 16 streams and a mix of 32"
+    )
+    bench.add_argument("model", type=Path, metavar="MODEL_DIR")
+    bench.add_argument("--threads", type=int, default=1)
+    bench.add_argument("--json", action="store_true")
+    bench.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table."""
+    if arguments.threads < 1:
+        raise CliError("--threads must be at least 1", 2)
+    if not (arguments.model / "config.json").is_file():
+        raise CliError(f"there is no model in {arguments.model}: a config.json is missing")
+    from engine.threads import prepare_environment
+
+    prepare_environment()
+    from engine.bench import run_bench
+
+    from engine.errors import ModelError
+
+    try:
+        report = run_bench(arguments.model, threads=arguments.threads, progress=_say)
+    except ModelError as error:
+        raise CliError(str(error)) from None
+    print(msgspec.json.encode(report).decode() if arguments.json else report.table())
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

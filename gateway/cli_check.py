@@ -1,0 +1,36 @@
+"""`penstock check`: read a configuration and say everything that is wrong with it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from config.load import load_settings
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command, and its longer name."""
+    _declare(commands, "check")
+    policy = commands.add_parser("policy", help="work with policies")
+    _declare(policy.add_subparsers(title="commands", metavar="COMMAND", required=True), "check")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what the file holds; its problems are an error."""
+    settings = load_settings(arguments.config)
+    counts = {
+        "engines": len(settings.engines),
+        "models": len(settings.models),
+        "routes": len(settings.routes),
+        "cascades": len(settings.cascades),
+        "ladders": len(settings.ladders),
+        "tenants": len(settings.tenants),
+        "keys": len(settings.keys),
+    }
+    print(f"{arguments.config}: good: " + ", ".join([f"{name} {count}" for name, count in counts.items() if count]))
+    return 0
+
+
+def _declare(commands: "argparse._SubParsersAction[Any]", name: str) -> None:
+    parser = commands.add_parser(name, help="read a configuration and print every problem in it")
+    parser.add_argument("config", type=Path, metavar="FILE")
+    parser.set_defaults(run=run)

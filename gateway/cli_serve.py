@@ -1,0 +1,128 @@
+"""`penstock serve`: serve a configuration, or the embedded models if none is given."""
+
+import argparse
+import errno
+import socket
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from actors.errors import HouseFailed
+from config.load import check_binding, load_settings
+from config.profiles import embedded_profile
+from config.settings import Settings
+from gateway.cli_errors import CliError
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("serve", help="serve a configuration; without one, the embedded models")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file: docs/configuration.md")
+    parser.add_argument("--host", help="listen here instead of where the configuration says")
+    parser.add_argument("--port", type=int, help="0 takes a free one")
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    # OpenMP reads its environment when torch is loaded, so this comes before anything that could do it.
+    from engine.threads import prepare_environment
+
+    prepare_environment()
+    settings = load_settings(arguments.config or embedded_profile())
+    if arguments.port is not None and not 0 <= arguments.port < 65536:
+        raise CliError(f"--port must be between 0 and 65535, not {arguments.port}", 2)
+    if arguments.host is not None:
+        check_binding(settings, arguments.host)
+    given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
+    settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **given))
+    _check_models(settings)
+
+    from gateway.logs import configure_logs
+
+    configure_logs(arguments.log_level)
+    listeners = _listen(settings.server.host, settings.server.port)
+    url = _url(settings.server.host, listeners[0])
+    print(f"loading {_names(settings)} ...", file=sys.stderr, flush=True)
+    try:
+        trio.run(partial(_serve, settings, listeners, url))
+    except BaseExceptionGroup as group:
+        failures, rest = group.split(HouseFailed)
+        if failures is None or rest is not None:
+            raise
+        raise CliError("; ".join([str(each) for each in _leaves(failures)])) from None
+    except HouseFailed as error:
+        raise CliError(str(error)) from None
+    return 0
+
+
+async def _serve(settings: Settings, listeners: list[socket.socket], url: str) -> None:
+    from actors.house import House
+
+    from gateway.engines import engine_factories
+    from gateway.serve import serve
+
+    model = next(iter(settings.models))
+
+    def announce() -> None:
+        print(f"serving {_names(settings)} on {url}", flush=True)
+        body = (
+            f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "What is 17 + 25?"}}]}}'
+        )
+        print(f"try: curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'", flush=True)
+
+    await serve(House(settings, engine_factories(settings.engines)), settings, listeners, announce)
+
+
+def _check_models(settings: Settings) -> None:
+    """Before anything is loaded: a directory that is not there is said at once, whatever the order of loading."""
+    for name, engine in settings.engines.items():
+        needed = (engine.model / "config.json", engine.model / "tokenizer.json")
+        if not engine.model.is_dir():
+            raise CliError(f"engine '{name}': there is no model directory {engine.model}")
+        for file in needed:
+            try:
+                file.open("rb").close()
+            except OSError as error:
+                raise CliError(f"engine '{name}': {file} cannot be read: {error.strerror}") from None
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    from gateway.server.server import listen
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        match error.errno:
+            case errno.EADDRINUSE:
+                message = f"port {port} on {host} is in use: choose another with --port, or stop what listens there"
+            case errno.EACCES:
+                message = f"port {port} needs more rights than this user has: choose one above 1023 with --port"
+            case _:
+                message = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise CliError(message) from None
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    address = listener.getsockname()
+    if not isinstance(address, tuple):
+        return host
+    return f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
+
+
+def _names(settings: Settings) -> str:
+    return ", ".join(settings.engines)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error

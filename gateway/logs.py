@@ -1,0 +1,38 @@
+"""Logging: JSON lines to standard error, or readable ones if that is a terminal. No prompts, no answers, no keys."""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+
+def configure_logs(level: str, stream: TextIO | None = None) -> None:
+    """Once, before anything logs. Libraries that use `logging` come out in the same form, from warnings up."""
+    stream = stream or sys.stderr
+    for_people = stream.isatty()
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if for_people else "iso", utc=not for_people),
+    ]
+    render: list[structlog.typing.Processor]
+    if for_people:
+        render = [structlog.dev.ConsoleRenderer()]
+    else:
+        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render], foreign_pre_chain=shared
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)

@@ -1,0 +1,90 @@
+"""Wires the house and the server together, and takes both down again."""
+
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import structlog
+import trio
+
+from actors.errors import BadKey
+from config.settings import Settings
+from gateway.front import Front
+from gateway.house import House
+from gateway.routes import CheckKey, Routes
+from gateway.server.limits import Limits
+from gateway.server.server import Server
+from policies.keys import KeyRing
+from policies.plan import digest_of
+
+_GRACE_S = 5.0
+"""After the house has drained, the last bytes may take so long to get out."""
+_POLL_S = 0.05
+log = structlog.get_logger()
+
+
+class ServedHouse(House, Protocol):
+    """The house with its life."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...  # noqa: D102
+    async def drain(self, deadline: float) -> None: ...  # noqa: D102
+
+
+async def serve(
+    house: ServedHouse,
+    settings: Settings,
+    listeners: list[socket.socket],
+    on_ready: Callable[[], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises what the house raises when it cannot be kept alive."""
+    limits = Limits.of(settings.server)
+    front = Front(house=house, max_choices=settings.server.max_choices, policy=digest_of(settings))
+    routes = Routes(front, limits, frozenset(settings.server.ws_origins), key_check(settings))
+    server = Server(listeners, limits, routes)
+    routes.connections = lambda: server.connections
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as root:
+            await root.start(house.run)
+            await root.start(server.run)
+            root.start_soon(_when_ready, house, on_ready)
+            number = await anext(signals)
+            log.info("draining", signal=signal.Signals(number).name, deadline_s=settings.server.drain)
+            await _drain(house, server, settings.server.drain, signals)
+            log.info("stopped")
+            root.cancel_scope.cancel()
+
+
+def key_check(settings: Settings) -> CheckKey:
+    """Knows the keys of the configuration; without keys everybody may."""
+    ring = KeyRing(settings.keys)
+
+    def check(key: str | None) -> None:
+        if settings.keys and (key is None or ring.authenticate(key) is None):
+            raise BadKey(missing=key is None)
+
+    return check
+
+
+async def _when_ready(house: House, on_ready: Callable[[], None]) -> None:
+    while not house.readiness().ready:  # noqa: ASYNC110  (asked as any health probe asks)
+        await trio.sleep(_POLL_S)
+    on_ready()
+
+
+async def _drain(house: ServedHouse, server: Server, drain_s: float, signals: AsyncIterator[int]) -> None:
+    """While the house drains, connections are still answered: with 503. A second signal ends the patience."""
+
+    async def hurry(patience: trio.CancelScope) -> None:
+        await anext(signals)
+        log.warning("hurrying")
+        patience.cancel()
+
+    with trio.CancelScope() as patience:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hurry, patience)
+            await house.drain(trio.current_time() + drain_s)
+            nursery.cancel_scope.cancel()
+    if patience.cancelled_caught:
+        await house.drain(trio.current_time())
+    await server.finish(0 if patience.cancelled_caught else _GRACE_S)
