@@ -5,22 +5,33 @@ Greedy, with continuous batching; an answer is right when its text is exactly th
 
 from __future__ import annotations
 
+import argparse
 import math
+import sys
+from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from config.settings import EngineSettings
+from engine.chat_template import ChatTemplate
+from engine.engine import Engine
+from engine.messages import Submit
+from engine.params import SamplingParams
+from engine.tokenizer import Tokenizer
 from engine.zoo.deferral import Deferral, Outcome, deferral_curve
-from engine.zoo.tasks import TASKS
+from engine.zoo.tasks import TASKS, held_out_questions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from engine.zoo.question import Question
 
+MODELS = Path(__file__).parent / "models"
+"""Where the shipped models lie, `small` and `large`."""
 _MAX_ANSWER_TOKENS = 96
-_WAITING = 256
-"""Questions handed to the engine at once; it batches them as its own limits allow."""
+_THREADS = 2
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -126,3 +137,69 @@ def make_report(questions: Sequence[Question], small: Sequence[Answer], large: S
         for question, weak, strong in zip(questions, small, large, strict=True)
     ]
     return Report(len(questions), seed, tuple(rows), deferral_curve(outcomes))
+
+
+def ask(model: Path, questions: Sequence[Question], progress: Callable[[str], None]) -> list[Answer]:
+    """One model's greedy answers, in the order of the questions.
+
+    Raises:
+        ModelError: the directory cannot be served.
+    """
+    template, tokenizer = ChatTemplate.load(model), Tokenizer.load(model)
+    engine = Engine.load(EngineSettings(model=model, threads=_THREADS), model.name)
+    texts = [""] * len(questions)
+    margins = [math.inf] * len(questions)
+    tokens = [0] * len(questions)
+    done = 0
+    try:
+        for number, question in enumerate(questions):
+            text = template.render([{"role": "user", "content": question.prompt}])
+            ids = tuple(tokenizer.encode(text, add_special_tokens=False))
+            engine.submit(
+                Submit(
+                    request_id=number,
+                    prompt_token_ids=ids,
+                    params=SamplingParams(max_tokens=_MAX_ANSWER_TOKENS, temperature=0),
+                )
+            )
+        while engine.has_work:
+            for output in engine.step().outputs:
+                number = output.request_id
+                texts[number] += output.text
+                margins[number] = min(margins[number], output.margin)
+                tokens[number] += len(output.token_ids)
+                if output.finish is not None:
+                    done += 1
+                    if done % 200 == 0 or done == len(questions):
+                        progress(f"{model.name}: {done}/{len(questions)} questions")
+    finally:
+        engine.close()
+    return [Answer(*answer) for answer in zip(texts, tokens, margins, strict=True)]
+
+
+def evaluate_zoo(models_dir: Path, questions: int, seed: int, progress: Callable[[str], None]) -> Report:
+    """Both models of `models_dir` (`small` and `large`) on the same held-out questions.
+
+    Raises:
+        ModelError: one of them cannot be served.
+    """
+    rng = Random(seed)  # noqa: S311 - a draw of questions, not of secrets
+    drawn = held_out_questions(rng, questions)
+    small, large = (ask(models_dir / name, drawn, progress) for name in ("small", "large"))
+    return make_report(drawn, small, large, seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m engine.zoo.evaluate", description="Examine the embedded models.")
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--questions", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    report = evaluate_zoo(options.models, options.questions, options.seed, lambda line: print(line, file=sys.stderr))  # noqa: T201
+    print(msgspec.json.encode(report).decode() if options.json else report.table())  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

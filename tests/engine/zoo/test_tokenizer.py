@@ -1,4 +1,4 @@
-"""The tokenizer: any text comes back, what a task is about is spelled out, and the chat template is what was trained."""
+"""The tokenizer: any text comes back, what a task is about is spelled out, and the template is the trained one."""
 
 import json
 from pathlib import Path
