@@ -156,7 +156,9 @@ def _multiply(  # noqa: PLR0917
 
 
 @fast_jit
-def _prefetch(pages: int, args: Arguments, table: Any, head: int, start: int, count: int, like: Any) -> None:
+def _prefetch(  # noqa: PLR0917
+    pages: int, args: Arguments, table: Any, head: int, start: int, count: int, like: Any
+) -> None:
     """Fetch the pages of the tokens start : start + count ahead of their use.
 
     Pages lie scattered, so the processor's own prefetcher stumbles at every page; decode is bound by memory.

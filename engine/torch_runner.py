@@ -42,9 +42,9 @@ class TorchRunner:
             self.block_size = settings.kv.block_size
             self.total_blocks = pool.blocks
             self.vocab_size = config.vocab_size
-            self.max_model_len = _max_model_len(settings, config, pool)
+            self.max_model_len = _max_model_len(settings, config)
             weights = load_weights(checkpoint, config, dtype, device, progress)
-            cos, sin = rotation_table(config.rope, config.head_dim, self.max_model_len)
+            cos, sin = rotation_table(config.rope, config.head_dim, min(self.max_model_len, pool.tokens))
             kernels: Kernels
             if compiled:
                 progress("compiling the attention kernel (once; it is cached)")
@@ -98,12 +98,11 @@ def _compute_dtype(settings: EngineSettings, checkpoint: Checkpoint, device: tor
     return torch.bfloat16 if half and native else torch.float32
 
 
-def _max_model_len(settings: EngineSettings, config: ModelConfig, pool: KvPool) -> int:
-    """A sequence can be no longer than the model's positions, than asked for, and than the pool holds."""
+def _max_model_len(settings: EngineSettings, config: ModelConfig) -> int:
     asked = settings.max_model_len
     if asked is not None and asked > config.max_positions:
         raise ModelError(
             "max_model_len",
             f"max_model_len = {asked} is more than the model's max_position_embeddings, {config.max_positions}",
         )
-    return min(asked or config.max_positions, pool.tokens)
+    return asked or config.max_positions

@@ -4,6 +4,9 @@ import warnings
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import Metaspace
+from tokenizers.models import WordLevel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -76,6 +79,9 @@ def write_model(case: str, directory: Path, *, dtype: torch.dtype = torch.float3
             elif name.endswith("bias"):
                 parameter.normal_(0, 0.3)
     model.to(dtype).save_pretrained(directory, max_shard_size=shards)
+    words = Tokenizer(WordLevel({f"▁w{token}": token for token in range(SHAPE["vocab_size"])}, unk_token="▁w0"))
+    words.decoder = Metaspace()
+    words.save(str(directory / "tokenizer.json"))
     return directory
 
 

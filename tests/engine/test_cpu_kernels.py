@@ -1,0 +1,158 @@
+"""The compiled kernels against the plain torch ones, and their promise that a row does not depend on its company."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from engine.batch import Batch
+from engine.cpu_kernels import CpuKernels
+from engine.kernels import Kernels
+from engine.kv_pool import KvPool
+from engine.model_config import ModelConfig, Rope
+from engine.rope import rotation_table
+from engine.torch_kernels import TorchKernels
+from engine.weights import LayerWeights
+
+CPU = torch.device("cpu")
+
+
+def shape(heads: int, kv_heads: int, head_dim: int, window: int, *, qk_norm: bool = False) -> ModelConfig:
+    return ModelConfig(
+        architecture="test",
+        vocab_size=10,
+        hidden_size=48,
+        intermediate_size=80,
+        layers=1,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        rms_eps=1e-5,
+        max_positions=512,
+        rope=Rope(100.0),
+        tied_head=None,
+        windows=(window,),
+        qk_norm=qk_norm,
+    )
+
+
+def layer(config: ModelConfig) -> LayerWeights:
+    norm = torch.rand(config.head_dim) + 0.5 if config.qk_norm else None
+    unused = torch.empty(0)
+    return LayerWeights(
+        unused, torch.nn.Identity(), norm, norm, *[torch.nn.Identity()] * 1, unused, *[torch.nn.Identity()] * 2
+    )
+
+
+def kernels(config: ModelConfig, dtype: torch.dtype, size: int, *, compiled: bool, threads: int = 1) -> Kernels:
+    pool = KvPool(config, memory_bytes=2**24, block_size=size, dtype=dtype, device=CPU, transposed_keys=compiled)
+    rotation = rotation_table(config.rope, config.head_dim, config.max_positions)
+    if compiled:
+        return CpuKernels(config, pool, rotation, dtype=dtype, max_rows=64, threads=threads)
+    return TorchKernels(config, pool, rotation, dtype)
+
+
+def step(
+    target: Kernels, config: ModelConfig, weights: LayerWeights, size: int, work: list[tuple[Tensor, int, int]]
+) -> Tensor:
+    """Attend for the rows first : end of each sequence [tokens, width]; sequence i of n owns every n-th block."""
+    lengths = [end - first for _, first, end in work]
+    widest = max(-(-end // size) for _, _, end in work)
+    tables = np.array(
+        [[1 + index + len(work) * block for block in range(widest)] for index in range(len(work))], np.int32
+    )
+    positions = np.concatenate([np.arange(first, end) for _, first, end in work])
+    owners = np.repeat(np.arange(len(work)), lengths)
+    slots = tables[owners, positions // size].astype(np.int64) * size + positions % size
+    batch = Batch(
+        token_ids=np.zeros(len(positions), np.int64),
+        positions=positions,
+        slots=slots,
+        query_starts=np.cumsum([0, *lengths], dtype=np.int32),
+        context_lens=np.array([end for _, _, end in work], np.int32),
+        block_tables=tables,
+        samples=[],
+    )
+    target.start(batch, torch.zeros(len(positions), config.hidden_size))
+    return target.attend(0, weights, torch.cat([rows[first:end] for rows, first, end in work])).clone()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "size", "window", "qk_norm"),
+    [
+        (4, 2, 32, 16, 0, False),
+        (7, 1, 16, 16, 0, True),
+        (3, 3, 128, 32, 40, False),
+        (12, 4, 64, 16, 130, True),
+        (5, 1, 48, 256, 7, False),
+    ],
+)
+def test_attention_equals_gather_and_sdpa(  # noqa: PLR0917
+    dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int, size: int, window: int, qk_norm: bool
+) -> None:
+    torch.manual_seed(0)
+    config = shape(heads, kv_heads, head_dim, window, qk_norm=qk_norm)
+    weights = layer(config)
+    width = (heads + 2 * kv_heads) * head_dim
+    plain, fast = (kernels(config, dtype, size, compiled=compiled) for compiled in (False, True))
+    rows = [torch.randn(200, width).to(dtype) for _ in range(3)]
+    tolerance = 2e-5 if dtype == torch.float32 else 2e-2
+    starts = [0, 0, 0]
+    for ends in ([1, 37, 150], [2, 100, 151], [3, 129, 200]):
+        work = [(sequence, first, end) for sequence, first, end in zip(rows, starts, ends, strict=True)]
+        want = step(plain, config, weights, size, work)
+        got = step(fast, config, weights, size, work)
+        torch.testing.assert_close(got, want, atol=tolerance, rtol=tolerance)
+        starts = ends
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [0, 50])
+def test_a_row_is_the_same_to_the_last_bit_in_any_company(dtype: torch.dtype, window: int) -> None:
+    torch.manual_seed(1)
+    config = shape(6, 2, 32, window)
+    weights = layer(config)
+    rows = torch.randn(180, 10 * 32).to(dtype)
+    whole = step(kernels(config, dtype, 16, compiled=True), config, weights, 16, [(rows, 0, 180)])
+    for chunk in (1, 7, 16, 64):
+        target = kernels(config, dtype, 16, compiled=True)
+        pieces = [step(target, config, weights, 16, [(rows, at, min(at + chunk, 180))]) for at in range(0, 180, chunk)]
+        assert torch.equal(torch.cat(pieces), whole), chunk
+    others = torch.randn(90, 10 * 32).to(dtype)
+    target = kernels(config, dtype, 16, compiled=True)
+    mixed = step(target, config, weights, 16, [(others, 0, 90), (rows, 0, 180), (others, 0, 3)])
+    assert torch.equal(mixed[90:270], whole)
+    team = step(kernels(config, dtype, 16, compiled=True, threads=2), config, weights, 16, [(rows, 0, 180)])
+    assert torch.equal(team, whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "threads"), [(1, 1), (5, 1), (3000, 2)])
+def test_norms_and_gate_equal_torch(dtype: torch.dtype, rows: int, threads: int) -> None:
+    torch.manual_seed(2)
+    config = shape(2, 2, 16, 0)
+    pair = [kernels(config, dtype, 16, compiled=False), kernels(config, dtype, 16, compiled=True, threads=threads)]
+    embedded, added = torch.randn(rows, 48), torch.randn(rows, 48).to(dtype)
+    weight, gate_up = torch.rand(48), (4 * torch.randn(rows, 160)).to(dtype)
+    gate_up[0, :4] = torch.tensor([-200.0, -80.0, 80.0, 200.0])
+    results = []
+    for target in pair:
+        none = np.zeros(0, np.int32)
+        batch = Batch(none, none, none, np.zeros(1, np.int32), none, np.zeros((0, 1), np.int32), [])
+        target.start(batch, embedded)
+        results.append(
+            [target.norm(weight).clone(), target.add_norm(added, weight).clone(), target.gate(gate_up).clone()]
+        )
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-2
+    for want, got in zip(*results, strict=True):
+        assert got.dtype == dtype
+        torch.testing.assert_close(got, want, atol=tolerance, rtol=2 * tolerance)
+
+
+def test_shapes_that_the_compiled_kernels_do_not_serve() -> None:
+    good = shape(2, 2, 16, 0)
+    assert CpuKernels.fits(good, 16, CPU, torch.float32)
+    assert not CpuKernels.fits(good, 8, CPU, torch.float32)
+    assert not CpuKernels.fits(shape(2, 2, 24, 0), 16, CPU, torch.float32)
+    assert not CpuKernels.fits(good, 16, torch.device("cuda:0"), torch.bfloat16)
