@@ -42,12 +42,22 @@ def load_settings(path: Path) -> Settings:
 def parse_settings(text: str, path: Path) -> Settings:
     """The same for a text that was, or could be, in the file `path`: relative paths count from its folder."""
     try:
-        document = tomllib.loads(text)
+        settings = _parse(text, path)
     except tomllib.TOMLDecodeError as error:
         message, position = _toml_problem(str(error), text)
         raise _syntax(path, message, position) from None
     except RecursionError:
         raise _syntax(path, "tables or lists are nested too deeply", Position(1, 1)) from None
+    folder = path.absolute().parent
+    engines = {
+        name: msgspec.structs.replace(engine, model=(folder / engine.model).resolve())
+        for name, engine in settings.engines.items()
+    }
+    return msgspec.structs.replace(settings, engines=engines)
+
+
+def _parse(text: str, path: Path) -> Settings:
+    document = tomllib.loads(text)
     source = SourceMap(text)
     problems = Problems(path, source)
     settings = decode_settings(document, problems)
@@ -60,12 +70,7 @@ def parse_settings(text: str, path: Path) -> Settings:
         raise ConfigError([*problems, *error.problems]) from None
     if len(problems):
         raise ConfigError(problems)
-    folder = path.absolute().parent
-    engines = {
-        name: msgspec.structs.replace(engine, model=(folder / engine.model).resolve())
-        for name, engine in settings.engines.items()
-    }
-    return msgspec.structs.replace(settings, engines=engines)
+    return settings
 
 
 def _toml_problem(message: str, text: str) -> tuple[str, Position]:

@@ -1,7 +1,6 @@
 """JSON Schema of the TOML file, for editors that complete and check while one types."""
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -54,12 +53,12 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
 
 
 def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schema:
-    bounds: Mapping[str, object] = BOUNDS.get(info.cls, {})
+    bounds = BOUNDS.get(info.cls, {})
     properties: dict[str, Schema] = {}
     for field in info.fields:
         schema = dict(_of(field.type, tables))
         if schema.get("type") in {"integer", "number"} and field.name in bounds:
-            bound = BOUNDS[info.cls][field.name]
+            bound = bounds[field.name]
             if bound.low is not None and bound.low > -1e300:
                 schema["exclusiveMinimum" if bound.above else "minimum"] = bound.low
             if bound.high is not None and bound.high < 1e300:

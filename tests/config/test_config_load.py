@@ -224,6 +224,16 @@ def test_syntax_errors_have_a_place() -> None:
     assert problems('a = "open')[0][0] == 1
 
 
+def test_deep_nesting_is_refused() -> None:
+    for depth in (80, 150, 400, 100_000):
+        try:
+            parse(GOOD + "[signals.deep]\nany = " + "[{ any = " * depth + "[]" + " }]" * depth + "\n")
+        except ConfigError as error:
+            assert "nested too deeply" in str(error)  # noqa: PT017  (how deep is fine depends on the interpreter)
+        else:
+            assert depth < 400
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read: No such file"):
         load_settings(tmp_path / "gone.toml")

@@ -1,0 +1,212 @@
+"""Quotas: no over-spend, no leak, exactly one settlement, free and truthful refusals."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from config.settings import TenantSettings, TokenQuota
+from policies.errors import IntegrityError, UnknownTenant
+from policies.quota import QuotaBook, QuotaRefusal, Reservation
+
+
+def book(**limits: int) -> QuotaBook:
+    tokens = TokenQuota(per_minute=limits.pop("per_minute", None), per_day=limits.pop("per_day", None))
+    return QuotaBook({"acme": TenantSettings(tokens=tokens, **limits), "other": TenantSettings()})
+
+
+def reserve(quota: QuotaBook, tokens: int, now: float) -> Reservation:
+    given = quota.reserve("acme", tokens, now)
+    assert isinstance(given, Reservation), given
+    return given
+
+
+def refuse(quota: QuotaBook, tokens: int, now: float) -> QuotaRefusal:
+    given = quota.reserve("acme", tokens, now)
+    assert isinstance(given, QuotaRefusal), given
+    return given
+
+
+def test_the_worst_case_is_reserved_and_the_rest_comes_back() -> None:
+    quota = book(per_minute=1000)
+    first = reserve(quota, 800, 0.0)
+    assert refuse(quota, 300, 0.0).used == 800
+    assert quota.settle(first, 100, 1.0)
+    reserve(quota, 900, 1.0)
+    assert quota.statistics(1.0).tenants["acme"].minute_tokens == 1000
+
+
+def test_a_refusal_names_limit_scope_and_reset() -> None:
+    quota = book(per_minute=1000)
+    quota.settle(reserve(quota, 600, 0.5), 600, 1.0)
+    quota.settle(reserve(quota, 400, 20.0), 400, 21.0)
+    refusal = refuse(quota, 500, 30.0)
+    assert (refusal.limit, refusal.scope, refusal.limit_value, refusal.used) == (
+        "tokens_per_minute",
+        "tenant acme",
+        1000,
+        1000,
+    )
+    assert refusal.resets_in_s == pytest.approx(31.0)
+    assert "1000 tokens per minute of tenant acme" in str(refusal)
+    refuse(quota, 500, 30.0 + refusal.resets_in_s - 0.01)
+    reserve(quota, 500, 30.0 + refusal.resets_in_s)
+
+
+def test_what_never_fits_is_said_so() -> None:
+    refusal = refuse(book(per_minute=1000), 1001, 0.0)
+    assert refusal.resets_in_s is None
+    assert "never fits" in str(refusal)
+
+
+def test_the_longest_wait_is_told() -> None:
+    quota = book(per_minute=1000, per_day=1000)
+    quota.settle(reserve(quota, 1000, 0.0), 1000, 0.0)
+    refusal = refuse(quota, 1, 1.0)
+    assert refusal.limit == "tokens_per_day"
+    assert refusal.resets_in_s == pytest.approx(86_400 + 300 - 1)
+
+
+def test_requests_per_minute_and_at_once() -> None:
+    quota = book(requests_per_minute=2, concurrent=1)
+    first = reserve(quota, 1, 0.0)
+    assert refuse(quota, 1, 0.0).limit == "concurrent"
+    quota.settle(first, 1, 1.0)
+    quota.settle(reserve(quota, 1, 1.0), 1, 1.0)
+    assert refuse(quota, 1, 2.0).limit == "requests_per_minute"
+    reserve(quota, 1, 61.0)
+
+
+def test_a_cancelled_reservation_was_no_request() -> None:
+    quota = book(requests_per_minute=1, per_minute=10)
+    assert quota.cancel(reserve(quota, 10, 0.0), 0.0)
+    second = reserve(quota, 10, 0.0)
+    assert quota.statistics(0.0).tenants["acme"].requests_total == 1
+    quota.settle(second, 10, 0.0)
+    assert not quota.cancel(second, 0.0)
+
+
+def test_settling_happens_once() -> None:
+    quota = book(per_minute=100)
+    reservation = reserve(quota, 100, 0.0)
+    assert quota.settle(reservation, 60, 0.0)
+    assert not quota.settle(reservation, 0, 0.0)
+    assert quota.statistics(0.0).tenants["acme"].spent_total == 60
+
+
+def test_more_than_was_reserved_is_never_charged() -> None:
+    quota = book(per_minute=100)
+    quota.settle(reserve(quota, 50, 0.0), 70, 0.0)
+    assert quota.statistics(0.0).overruns == 1
+    reserve(quota, 50, 0.0)
+
+
+def test_an_answer_that_outlives_the_window_settles_all_the_same() -> None:
+    quota = book(per_minute=100)
+    long = reserve(quota, 100, 0.0)
+    second = reserve(quota, 100, 70.0)
+    assert quota.settle(long, 10, 80.0)
+    assert refuse(quota, 1, 80.0).used == 100
+    quota.settle(second, 0, 80.0)
+    quota.check_integrity()
+
+
+def test_unlimited_tenants_and_unknown_ones() -> None:
+    quota = book()
+    assert isinstance(quota.reserve("other", 10**12, 0.0), Reservation)
+    with pytest.raises(UnknownTenant, match="no tenant 'nobody'"):
+        quota.reserve("nobody", 1, 0.0)
+
+
+def test_integrity_is_really_checked() -> None:
+    quota = book()
+    reserve(quota, 5, 0.0)
+    quota._open.clear()
+    with pytest.raises(IntegrityError):
+        quota.check_integrity()
+
+
+class QuotaMachine(RuleBasedStateMachine):
+    @initialize(
+        per_minute=st.integers(1, 60) | st.none(), per_day=st.integers(1, 200) | st.none(), at_once=st.integers(1, 5)
+    )
+    def make(self, per_minute: int | None, per_day: int | None, at_once: int) -> None:
+        self.limits = TenantSettings(
+            tokens=TokenQuota(per_minute=per_minute, per_day=per_day), requests_per_minute=9, concurrent=at_once
+        )
+        self.quota = QuotaBook({"acme": self.limits})
+        self.now = 0.0
+        self.open: list[Reservation] = []
+        self.closed: list[Reservation] = []
+        self.charges: dict[int, tuple[float, int]] = {}
+        """Reservation → (when, tokens that count)."""
+
+    def within(self, seconds: float) -> int:
+        return sum(tokens for at, tokens in self.charges.values() if at > self.now - seconds)
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 7.0, 61.0, 50_000.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(tokens=st.integers(0, 70))
+    def ask(self, tokens: int) -> None:
+        before = self.quota.statistics(self.now)
+        given = self.quota.reserve("acme", tokens, self.now)
+        if isinstance(given, Reservation):
+            self.open.append(given)
+            self.charges[given.number] = (self.now, tokens)
+            return
+        after = self.quota.statistics(self.now)
+        assert after.tenants["acme"].refused_total == before.tenants["acme"].refused_total + 1
+        assert after.tenants["acme"].day_tokens == before.tenants["acme"].day_tokens
+        assert after.tenants["acme"].minute_requests == before.tenants["acme"].minute_requests
+        assert given.used + given.asked > given.limit_value
+        if given.resets_in_s is not None:
+            assert given.resets_in_s > 0
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), share=st.floats(0, 1.2))
+    def settle(self, data: st.DataObject, share: float) -> None:
+        reservation = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
+        used = int(reservation.tokens * share)
+        assert self.quota.settle(reservation, used, self.now)
+        at, _ = self.charges[reservation.number]
+        self.charges[reservation.number] = (at, min(used, reservation.tokens))
+        self.closed.append(reservation)
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def cancel(self) -> None:
+        reservation = self.open.pop()
+        assert self.quota.cancel(reservation, self.now)
+        del self.charges[reservation.number]
+        self.closed.append(reservation)
+
+    @precondition(lambda self: self.closed)
+    @rule(data=st.data())
+    def settle_again(self, data: st.DataObject) -> None:
+        before = self.quota.statistics(self.now)
+        assert not self.quota.settle(data.draw(st.sampled_from(self.closed)), 10**6, self.now)
+        assert self.quota.statistics(self.now) == before
+
+    @invariant()
+    def never_over_a_limit(self) -> None:
+        self.quota.check_integrity()
+        if self.limits.tokens.per_minute is not None:
+            assert self.within(60) <= self.limits.tokens.per_minute
+        if self.limits.tokens.per_day is not None:
+            assert self.within(86_400) <= self.limits.tokens.per_day
+        use = self.quota.statistics(self.now).tenants["acme"]
+        assert use.in_flight == len(self.open) <= (self.limits.concurrent or 0)
+        assert use.reserved_tokens == sum(reservation.tokens for reservation in self.open)
+
+    def teardown(self) -> None:
+        for reservation in self.open:
+            assert self.quota.settle(reservation, 0, self.now)
+        use = self.quota.statistics(self.now + 200_000).tenants["acme"]
+        assert (use.in_flight, use.reserved_tokens, use.minute_tokens, use.day_tokens) == (0, 0, 0, 0)
+        assert use.spent_total <= use.reserved_total
+
+
+TestQuotaMachine = QuotaMachine.TestCase
+TestQuotaMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
