@@ -1,0 +1,141 @@
+"""What every runner must do. A runner's own test file subclasses `RunnerConformance` and says how to make one.
+
+The tests drive a whole engine, so they also hold the scheduler to its word: whatever it does with chunks, blocks and
+batches, nobody's tokens change.
+"""
+
+import math
+from random import Random
+
+import pytest
+from driving import Answers, engine_settings, make_engine, run, submit
+
+from engine.batch import Runner
+from engine.messages import Submit
+from engine.scheduler import Scheduler
+from engine.sequence import Sequence
+
+BLOCK = 16
+
+
+class RunnerConformance:
+    """Needs a vocabulary of at least 64 tokens, and numbers that do not depend on the batch's shape (float32)."""
+
+    def make_runner(self, *, total_blocks: int) -> Runner:
+        """A new runner with blocks of 16 tokens and sequences of at least 160; always the same model."""
+        raise NotImplementedError
+
+    def answers(self, *commands: Submit, total_blocks: int = 128, **changes) -> Answers:
+        runner = self.make_runner(total_blocks=total_blocks)
+        try:
+            return run(make_engine(runner, **changes), *commands)
+        finally:
+            runner.close()
+
+    def commands(self, count: int = 5, **params) -> list[Submit]:
+        """Prompts of uneven lengths; some share their first two blocks."""
+        rng = Random(5)
+        common = [rng.randrange(64) for _ in range(2 * BLOCK)]
+        prompts = [
+            (common if index % 2 else []) + [rng.randrange(64) for _ in range(rng.randrange(1, 40))]
+            for index in range(count)
+        ]
+        return [submit(index, prompt, max_tokens=36 + index, **params) for index, prompt in enumerate(prompts)]
+
+    @pytest.fixture
+    def alone(self) -> dict[int, list[int]]:
+        """Greedy tokens of each command, each in an engine of its own; computed once a class."""
+        kind = type(self)
+        if "_alone" not in vars(kind):
+            kind._alone = {c.request_id: self.answers(c)[c.request_id].tokens for c in self.commands()}
+        return kind._alone
+
+    def check(self, answers: Answers, alone: dict[int, list[int]]) -> None:
+        assert {request_id: answer.tokens for request_id, answer in answers.items()} == alone
+
+    def test_alone_is_as_in_a_batch(self, alone):
+        self.check(self.answers(*self.commands()), alone)
+        self.check(self.answers(*reversed(self.commands())), alone)
+
+    @pytest.mark.parametrize("chunk", [1, 7, 16, 33])
+    def test_chunks_do_not_matter(self, alone, chunk):
+        self.check(self.answers(*self.commands(), prefill_chunk=chunk, max_step_tokens=48), alone)
+
+    def test_prefix_hits_do_not_matter(self, alone):
+        engine = make_engine(self.make_runner(total_blocks=128))
+        self.check(run(engine, *self.commands()), alone)
+        again = run(engine, *self.commands())
+        self.check(again, alone)
+        assert all(
+            again[c.request_id].finish.cached_tokens == (len(c.prompt_token_ids) - 1) // BLOCK * BLOCK
+            for c in self.commands()
+        )
+
+    def test_preemption_does_not_matter(self, alone):
+        answers = self.answers(*self.commands(), total_blocks=10)
+        self.check(answers, alone)
+        assert sum(answer.finish.preemptions for answer in answers.values()) > 0
+
+    def test_seeded_sampling_does_not_depend_on_the_batch(self):
+        commands = self.commands(temperature=1.0, seed=3)
+        together = self.answers(*commands, prefill_chunk=9, total_blocks=10)
+        for command in commands:
+            assert self.answers(command)[command.request_id].tokens == together[command.request_id].tokens
+
+    def test_seeds_matter(self):
+        tokens = {
+            tuple(self.answers(submit(0, [1, 2, 3], temperature=1.0, seed=seed, max_tokens=12))[0].tokens)
+            for seed in range(4)
+        }
+        assert len(tokens) == 4
+
+    def test_banned_tokens_stay_away_until_min_tokens(self):
+        free = self.answers(submit(0, [1, 2, 3], max_tokens=6))[0].tokens
+        answer = self.answers(submit(0, [1, 2, 3], max_tokens=6, min_tokens=4, stop_token_ids=tuple(free)))[0]
+        assert len(answer.tokens) >= 5 or not set(free) & set(answer.tokens)
+        assert not set(answer.tokens[:4]) & set(free)
+
+    def test_logit_bias_bans(self):
+        first = self.answers(submit(0, [5, 6], max_tokens=1))[0].tokens[0]
+        assert self.answers(submit(0, [5, 6], max_tokens=1, logit_bias=((first, -100.0),)))[0].tokens[0] != first
+
+    @pytest.mark.parametrize("top", [0, 3])
+    def test_margins_and_logprobs(self, top):
+        answer = self.answers(submit(0, [1, 2, 3], max_tokens=5, logprobs=top))[0]
+        assert len(answer.margins) == len(answer.logprobs) == 5
+        for token_id, margin, logprobs in zip(answer.tokens, answer.margins, answer.logprobs, strict=True):
+            assert 0 <= margin < math.inf
+            assert logprobs.token_id == token_id
+            assert logprobs.logprob <= 0
+            assert len(logprobs.top) == top
+            values = [value for _, value, _ in logprobs.top]
+            assert values == sorted(values, reverse=True)
+            if top:
+                assert logprobs.top[0][:2] == (token_id, logprobs.logprob), "greedy takes the best"
+                assert values[0] - values[1] == pytest.approx(margin, abs=1e-4)
+
+    def test_logprobs_are_given_only_where_asked_for(self):
+        answers = self.answers(submit(0, [1], max_tokens=2, logprobs=1), submit(1, [2], max_tokens=2))
+        assert (len(answers[0].logprobs), len(answers[1].logprobs)) == (2, 0)
+
+    def test_a_step_without_samples(self):
+        runner = self.make_runner(total_blocks=8)
+        scheduler = Scheduler(engine_settings(prefill_chunk=3), total_blocks=8, block_size=BLOCK, max_model_len=64)
+        scheduler.add(Sequence(submit(0, [1, 2, 3, 4]), arrival=0, limit=9, seed=0, banned=()))
+        plan = scheduler.schedule()
+        assert plan is not None
+        assert not plan.batch.samples
+        sampled = runner.execute(plan.batch)
+        assert (sampled.token_ids, sampled.margins, sampled.logprobs) == ([], [], [])
+        runner.close()
+
+    def test_close_twice_then_no_more(self):
+        runner = self.make_runner(total_blocks=8)
+        scheduler = Scheduler(engine_settings(), total_blocks=8, block_size=BLOCK, max_model_len=64)
+        scheduler.add(Sequence(submit(0, [1, 2]), arrival=0, limit=9, seed=0, banned=()))
+        plan = scheduler.schedule()
+        assert plan is not None
+        runner.close()
+        runner.close()
+        with pytest.raises(Exception, match="closed"):
+            runner.execute(plan.batch)

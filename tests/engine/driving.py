@@ -1,0 +1,75 @@
+"""Driving an engine by hand, step by step, and collecting what each request got."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tiny_tokenizers
+
+from config.settings import EngineSettings
+from engine.batch import Runner
+from engine.engine import Engine
+from engine.messages import Finish, StepReport, Submit, TokenLogprobs, TokenOutput
+from engine.params import SamplingParams
+
+
+@dataclass
+class Answer:
+    """All outputs of one request, put together."""
+
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    margins: list[float] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    finish: Finish | None = None
+
+    def add(self, output: TokenOutput) -> None:
+        assert self.finish is None, "an output after the last one"
+        self.tokens += output.token_ids
+        self.text += output.text
+        self.margins.append(output.margin)
+        self.logprobs += output.logprobs
+        self.finish = output.finish
+
+
+class Answers(dict[int, Answer]):
+    def add(self, report: StepReport) -> None:
+        for output in report.outputs:
+            self.setdefault(output.request_id, Answer()).add(output)
+
+
+def engine_settings(**changes: Any) -> EngineSettings:
+    return EngineSettings(model=Path("none"), **changes)
+
+
+def make_engine(runner: Runner, **changes: Any) -> Engine:
+    """An engine with the tiny byte-level tokenizer; its books are checked by `run` after every step."""
+    return Engine(runner, tiny_tokenizers.byte_level_tokenizer(), engine_settings(**changes), seed=7, clock=lambda: 0.0)
+
+
+def submit(
+    request_id: int, prompt: list[int] | tuple[int, ...], *, salt: bytes = b"", priority: int = 0, **params: Any
+):
+    values = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True, **params}
+    return Submit(
+        request_id=request_id,
+        prompt_token_ids=tuple(prompt),
+        params=SamplingParams(**values),
+        cache_salt=salt,
+        priority=priority,
+    )
+
+
+def run(engine: Engine, *commands: Submit, limit: int = 10_000) -> Answers:
+    """Submit all, then step until nothing is left; at the end every block must be free."""
+    answers = Answers()
+    for command in commands:
+        engine.submit(command)
+    for _ in range(limit):
+        if not engine.has_work:
+            stats = engine.stats()
+            assert (stats.free_blocks, stats.outstanding_tokens) == (stats.total_blocks, 0)
+            return answers
+        answers.add(engine.step())
+        engine.check_integrity()
+    raise AssertionError(f"not done after {limit} steps: {engine.stats()}")

@@ -1,0 +1,94 @@
+"""Thousands of random steps: whatever arrives, leaves, is cached or preempted, nobody's tokens change."""
+
+from random import Random
+
+import pytest
+from driving import Answers, make_engine, run, submit
+
+from engine.engine import Engine
+from engine.fake_runner import FakeRunner
+from engine.messages import Submit
+
+BLOCK = 4
+VOCAB = 50
+
+
+def random_submit(rng: Random, request_id: int, stems: list[list[int]]) -> Submit:
+    stem = rng.choice(stems)
+    prompt = stem[: rng.randrange(len(stem))] + [rng.randrange(VOCAB) for _ in range(rng.randrange(1, 12))]
+    return submit(
+        request_id,
+        prompt,
+        max_tokens=rng.randrange(1, 30),
+        temperature=rng.choice([0.0, 1.0]),
+        priority=rng.randrange(3),
+        salt=rng.choice([b"", b"other"]),
+        stop_token_ids=tuple(rng.sample(range(VOCAB), rng.randrange(2))),
+        min_tokens=rng.choice([0, 0, 5]),
+    )
+
+
+def engine(rng: Random | None, total_blocks: int) -> Engine:
+    runner = FakeRunner(vocab_size=VOCAB, block_size=BLOCK, total_blocks=total_blocks, max_model_len=60)
+    if rng is None:
+        return make_engine(runner)
+    return make_engine(
+        runner,
+        max_running=rng.randrange(1, 9),
+        prefill_chunk=rng.randrange(1, 20),
+        max_step_tokens=rng.randrange(8, 40),
+        prefix_cache=rng.random() < 0.8,
+    )
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_every_request_gets_what_it_would_get_alone(seed):
+    rng = Random(seed)
+    stems = [[rng.randrange(VOCAB) for _ in range(24)] for _ in range(2)]
+    busy = engine(rng, total_blocks=rng.randrange(17, 40))
+    commands: dict[int, Submit] = {}
+    aborted: set[int] = set()
+    answers = Answers()
+    for _ in range(200):
+        for _ in range(rng.choice([0, 0, 0, 1, 3])):
+            command = random_submit(rng, len(commands), stems)
+            commands[command.request_id] = command
+            busy.submit(command)
+        if commands and rng.random() < 0.1:
+            victim = rng.randrange(len(commands))
+            if victim not in answers or answers[victim].finish is None:
+                aborted.add(victim)
+            busy.abort(victim)
+            busy.check_integrity()
+        answers.add(busy.step())
+        busy.check_integrity()
+    for request_id, answer in run(busy).items():
+        answers.setdefault(request_id, type(answer)())
+        answers[request_id].tokens += answer.tokens
+        answers[request_id].finish = answer.finish
+    assert answers.keys() == commands.keys()
+    for request_id, command in commands.items():
+        answer = answers[request_id]
+        alone = run(engine(None, total_blocks=20), command)[request_id]
+        if request_id in aborted:
+            assert answer.finish.reason == "abort"
+            assert answer.tokens == alone.tokens[: len(answer.tokens)]
+        else:
+            assert (answer.tokens, answer.finish.reason) == (alone.tokens, alone.finish.reason)
+        assert answer.finish.completion_tokens == len(answer.tokens)
+
+
+def test_the_runs_meet_what_they_are_about():
+    """Preemption, prefix hits and the protection after three preemptions do happen in runs like the above."""
+    totals = {"preemptions": 0, "hits": 0, "most": 0}
+    for seed in range(6):
+        rng = Random(seed)
+        stems = [[rng.randrange(VOCAB) for _ in range(24)] for _ in range(2)]
+        busy = make_engine(FakeRunner(vocab_size=VOCAB, block_size=BLOCK, total_blocks=17, max_model_len=60))
+        answers = run(busy, *(random_submit(rng, index, stems) for index in range(40)))
+        totals["preemptions"] += busy.stats().preemptions_total
+        totals["hits"] += busy.stats().prefix_hits_total
+        totals["most"] = max(totals["most"], *(answer.finish.preemptions for answer in answers.values()))
+    assert totals["preemptions"] > 20
+    assert totals["hits"] > 100
+    assert totals["most"] >= 3
