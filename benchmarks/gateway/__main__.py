@@ -1,0 +1,159 @@
+"""The benchmark's command: python -m benchmarks.gateway [--json] [--rounds N] [--seconds S] [--kinds fixed,edge,house].
+
+Each server runs in a process of its own on one core, the client on another. The kinds are measured in turn, `rounds`
+times, and the medians are printed, so that a noisy minute hits all of them.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.gateway.client import Stream, first_event_times, open_streams, read_streams, small_requests
+from benchmarks.gateway.serve import KINDS, SILENT_TOKENS
+
+_ENDLESS_TOKENS = 900_000
+_PACED_STREAMS, _PACED_STEP_S = 100, 0.02
+_IDLE_STREAMS = 500
+_FIRST_EVENTS = 300
+
+
+class Row(msgspec.Struct):
+    """One figure of each kind."""
+
+    name: str
+    unit: str
+    values: dict[str, float]
+
+
+class Server:
+    """A server process on one core."""
+
+    def __init__(self, kind: str, step_s: float, core: int | None) -> None:
+        command = [sys.executable, "-m", "benchmarks.gateway.serve", kind, "--step-s", str(step_s)]
+        if core is not None:
+            command += ["--core", str(core)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def cpu_s(self) -> float:
+        """User and system time of all its threads."""
+        fields = self._proc("stat").rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self) -> int:
+        """Memory in RAM."""
+        return int(self._proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _proc(self, name: str) -> str:
+        return Path(f"/proc/{self._process.pid}/{name}").read_text()
+
+
+@contextlib.contextmanager
+def server(kind: str, step_s: float, core: int | None) -> Iterator[Server]:
+    """Started, and ended."""
+    running = Server(kind, step_s, core)
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def measure(kind: str, seconds: float, core: int | None) -> dict[tuple[str, str], float]:
+    """Every figure of one kind, once."""
+    found: dict[tuple[str, str], float] = {}
+    with server(kind, 0.0, core) as running:
+        found["small completions, 16 connections", "1/s"] = small_requests(
+            running.port, connections=16, seconds=seconds
+        )
+        times = sorted(first_event_times(running.port, _FIRST_EVENTS))
+        found["first event, p50", "ms"] = 1000 * times[len(times) // 2]
+        found["first event, p99", "ms"] = 1000 * times[len(times) * 99 // 100]
+    for streams in (1, 32, 200):
+        with server(kind, 0.0, core) as running:
+            counted, cpu_s = _streams(running, streams, seconds)
+            found[f"SSE events, {streams} streams", "1/s"] = counted.events / counted.seconds
+            if streams == 32:
+                found["CPU an event, saturated", "µs"] = 1e6 * cpu_s / counted.events
+    with server(kind, _PACED_STEP_S, core) as running:
+        counted, cpu_s = _streams(running, _PACED_STREAMS, seconds)
+        rate = f"{_PACED_STREAMS} streams × {1 / _PACED_STEP_S:.0f}/s"
+        found[f"SSE events, {rate}", "1/s"] = counted.events / counted.seconds
+        found[f"CPU an event, {rate}", "µs"] = 1e6 * cpu_s / counted.events
+    with server(kind, 0.0, core) as running:
+        first_event_times(running.port, 20)
+        before = running.resident_bytes()
+        sockets = open_streams(running.port, _IDLE_STREAMS, SILENT_TOKENS)
+        read_streams(sockets, 1.0)
+        found["memory a silent stream", "KiB"] = (running.resident_bytes() - before) / _IDLE_STREAMS / 1024
+        sockets.close()
+    return found
+
+
+def _streams(running: Server, streams: int, seconds: float) -> tuple[Stream, float]:
+    """Events in the window and the server's CPU time for them."""
+    sockets = open_streams(running.port, streams, _ENDLESS_TOKENS)
+    read_streams(sockets, 0.3)
+    cpu_s = running.cpu_s()
+    counted = read_streams(sockets, seconds)
+    cpu_s = running.cpu_s() - cpu_s
+    sockets.close()
+    return counted, cpu_s
+
+
+def main() -> None:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    kinds = [kind for kind in KINDS if kind in arguments.kinds.split(",")]
+    cores = sorted(os.sched_getaffinity(0))
+    server_core = cores[0] if len(cores) > 1 else None
+    if server_core is not None:
+        os.sched_setaffinity(0, {cores[1]})
+    samples: dict[str, list[dict[tuple[str, str], float]]] = {kind: [] for kind in kinds}
+    for number in range(arguments.rounds):
+        for kind in kinds:
+            print(f"round {number + 1} of {arguments.rounds}: {kind}", file=sys.stderr, flush=True)
+            samples[kind].append(measure(kind, arguments.seconds, server_core))
+    names = list(samples[kinds[0]][0])
+    rows = [
+        Row(*name, {kind: statistics.median([each[name] for each in samples[kind]]) for kind in kinds})
+        for name in names
+    ]
+    load = os.getloadavg()[0]
+    if arguments.json:
+        print(msgspec.json.encode({"rows": rows, "rounds": arguments.rounds, "load_average": load}).decode())
+        return
+    print(f"{'':<42}{'':<6}" + "".join([f"{kind:>12}" for kind in kinds]))
+    for row in rows:
+        print(
+            f"{row.name:<42}{row.unit:<6}"
+            + "".join(
+                [
+                    f"{row.values[kind]:>12,.4g}" if row.values[kind] < 100 else f"{row.values[kind]:>12,.0f}"
+                    for kind in kinds
+                ]
+            )
+        )
+    print(f"medians of {arguments.rounds}; load average {load:.1f}")
+
+
+if __name__ == "__main__":
+    main()

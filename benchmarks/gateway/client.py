@@ -1,0 +1,121 @@
+"""A client that costs little: raw sockets and one epoll, requests prepared, events counted and not parsed."""
+
+import select
+import socket
+import time
+
+import msgspec
+
+_READ_BYTES = 1 << 18
+_EVENT = b"data: {"
+_END = b"0\r\n\r\n"
+_WARM_UP_S = 0.3
+
+
+def _request(tokens: int, *, stream: bool) -> bytes:
+    body = msgspec.json.encode(
+        {
+            "model": "bench",
+            "messages": [
+                {"role": "system", "content": "You are a helpful assistant."},
+                {"role": "user", "content": "What is 17 + 25?"},
+            ],
+            "temperature": 0.2,
+            "max_tokens": tokens,
+            "stream": stream,
+        }
+    )
+    # The query is for the server of fixed bytes; the gateway has the number in the body.
+    return (
+        b"POST /v1/chat/completions?%d HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench\r\nAccept: application/json\r\n"
+        b"Content-Type: application/json\r\nAuthorization: Bearer none\r\nContent-Length: %d\r\n\r\n%b"
+    ) % (tokens if stream else 0, len(body), body)
+
+
+class Sockets:
+    """Open connections to one server."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.epoll = select.epoll()
+        self.by_descriptor: dict[int, socket.socket] = {}
+        for _ in range(count):
+            sock = socket.create_connection(("127.0.0.1", port))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.by_descriptor[sock.fileno()] = sock
+            self.epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def close(self) -> None:
+        for sock in self.by_descriptor.values():
+            sock.close()
+        self.epoll.close()
+
+
+def small_requests(port: int, *, connections: int, seconds: float) -> float:
+    """Whole completions of one token, a second: each connection asks again as soon as it was answered."""
+    sockets = Sockets(port, connections)
+    request = _request(1, stream=False)
+    for sock in sockets.by_descriptor.values():
+        sock.sendall(request)
+    answered = 0
+    begin = time.perf_counter() + _WARM_UP_S
+    while (now := time.perf_counter()) < begin + seconds:
+        for descriptor, _ in sockets.epoll.poll(0.1):
+            sock = sockets.by_descriptor[descriptor]
+            data = sock.recv(_READ_BYTES)
+            if not data.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(f"unexpected answer: {data[:300]!r}")
+            answered += now >= begin
+            sock.sendall(request)
+    sockets.close()
+    return answered / seconds
+
+
+class Stream(msgspec.Struct):
+    """Counts over one measured window."""
+
+    events: int
+    seconds: float
+
+
+def open_streams(port: int, streams: int, tokens: int) -> Sockets:
+    """Start that many streams; nothing is read yet."""
+    sockets = Sockets(port, streams)
+    request = _request(tokens, stream=True)
+    for sock in sockets.by_descriptor.values():
+        sock.sendall(request)
+    return sockets
+
+
+def read_streams(sockets: Sockets, seconds: float) -> Stream:
+    """Read all of them for a while and count the events; each stream that ends is a mistake of the caller's."""
+    begin = time.perf_counter()
+    events = 0
+    tails = dict.fromkeys(sockets.by_descriptor, b"")
+    while time.perf_counter() < begin + seconds:
+        for descriptor, _ in sockets.epoll.poll(0.1):
+            data = tails[descriptor] + sockets.by_descriptor[descriptor].recv(_READ_BYTES)
+            if data.endswith(_END) or not data:
+                raise RuntimeError(f"a stream ended early: {data[-300:]!r}")
+            events += data.count(_EVENT)
+            tails[descriptor] = data[-len(_EVENT) + 1 :]
+    return Stream(events, time.perf_counter() - begin)
+
+
+def first_event_times(port: int, count: int) -> list[float]:
+    """Seconds from sending a request to its first event with text, one after the other on one connection."""
+    sockets = Sockets(port, 1)
+    (sock,) = sockets.by_descriptor.values()
+    request = _request(2, stream=True)
+    times = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        sock.sendall(request)
+        data = b""
+        first = 0.0
+        while not data.endswith(_END):
+            data += sock.recv(_READ_BYTES)
+            if not first and b'"content":"' in data.split(_EVENT, 1)[-1]:
+                first = time.perf_counter()
+        times.append(first - begin)
+    sockets.close()
+    return times

@@ -1,0 +1,53 @@
+"""The edge alone: parsing, rendering and sending are real, the house behind it is a script without actors."""
+
+import trio
+
+from actors.messages import Attempt, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+
+_SERVED = Served("bench", "bench", "asked_for", (Attempt("bench", "answered", "asked_for"),))
+_DONE = Done(Usage(16, 1), _SERVED)
+_START = Start("bench", "bench", 16)
+_DELTA = Delta(0, " token", (1,))
+_LAST = Delta(0, " token", (1,), (), "length")
+
+
+class ScriptedExchange:
+    """One token every `step_s`, or at each call if that is 0."""
+
+    def __init__(self, tokens: int, step_s: float, silent_tokens: int) -> None:
+        self._left = tokens
+        self._step_s = step_s
+        self._silent = tokens == silent_tokens
+        self._next_at = trio.current_time()
+        self._begun = False
+
+    async def __anext__(self) -> list[Event]:
+        events: list[Event] = []
+        if not self._begun:
+            self._begun = True
+            events.append(_START)
+        elif self._silent:
+            await trio.sleep_forever()
+        if self._step_s:
+            self._next_at += self._step_s
+            await trio.sleep_until(self._next_at)
+        else:
+            # A real answer waits for its engine: one turn of the loop for each piece is the least that it costs.
+            await trio.lowlevel.checkpoint()
+        self._left -= 1
+        return [*events, _DELTA] if self._left else [*events, _LAST, _DONE]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class ScriptedHouse:
+    """Opens every request at once."""
+
+    def __init__(self, step_s: float, silent_tokens: int) -> None:
+        self._step_s = step_s
+        self._silent_tokens = silent_tokens
+
+    async def open(self, request: InferenceRequest) -> ScriptedExchange:
+        await trio.lowlevel.checkpoint()
+        return ScriptedExchange(request.params.max_tokens, self._step_s, self._silent_tokens)

@@ -1,0 +1,54 @@
+"""One server of the benchmark in a process of its own: prints its port, then serves until it is ended."""
+
+import argparse
+import os
+from typing import Any
+
+import trio
+
+from benchmarks.gateway.fixed import fixed_server
+from benchmarks.gateway.scripted import ScriptedHouse
+from gateway.front import Front
+from gateway.routes import Routes
+from gateway.server.limits import Limits
+from gateway.server.server import Server, listen
+
+KINDS = ("fixed", "edge", "house")
+SILENT_TOKENS = 1_000_000
+"""Asking for so many tokens gets one, and then silence."""
+
+
+def main() -> None:
+    """Serve one kind: fixed bytes, the edge on a scripted house, or the house with all its actors on a fake engine."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--step-s", type=float, default=0.0)
+    parser.add_argument("--core", type=int)
+    arguments = parser.parse_args()
+    if arguments.core is not None:
+        os.sched_setaffinity(0, {arguments.core})
+    trio.run(_serve, arguments.kind, arguments.step_s)
+
+
+async def _serve(kind: str, step_s: float) -> None:
+    async with trio.open_nursery() as nursery:
+        if kind == "fixed":
+            server = fixed_server(step_s, SILENT_TOKENS)
+        elif kind == "edge":
+            server = _gateway(ScriptedHouse(step_s, SILENT_TOKENS))
+        else:
+            from benchmarks.gateway.house import start_house
+
+            server = _gateway(await start_house(nursery, step_s, SILENT_TOKENS))
+        await nursery.start(server.run)
+        print(server.port, flush=True)
+
+
+def _gateway(house: Any) -> Server:
+    limits = Limits(max_connections=5000, heartbeat_s=60)
+    routes = Routes(Front(house=house, max_choices=16, policy="000000000000"), limits, frozenset(), lambda _: None)
+    return Server(listen("127.0.0.1", 0), limits, routes)
+
+
+if __name__ == "__main__":
+    main()
