@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from config.settings import EngineSettings
-from engine.batch import Batch, Runner, Sampled
+from engine.batch import Batch, Sampled
 from engine.checkpoint import Checkpoint
 from engine.cpu_kernels import CpuKernels
 from engine.decoder import Decoder
@@ -26,7 +26,7 @@ class TorchRunner:
 
     def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
         set_threads(settings.threads)
-        device = torch.device(settings.device)
+        device = _device(settings.device)
         config = read_model_config(settings.model)
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
             dtype = _compute_dtype(settings, checkpoint, device)
@@ -39,6 +39,7 @@ class TorchRunner:
                 device=device,
                 transposed_keys=compiled,
             )
+            self.dtype = str(dtype).removeprefix("torch.")
             self.block_size = settings.kv.block_size
             self.total_blocks = pool.blocks
             self.vocab_size = config.vocab_size
@@ -76,13 +77,28 @@ class TorchRunner:
         self._decoder = None
 
 
-def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None = None) -> Runner:
+def torch_version() -> str:
+    """The build that runs here."""
+    return str(torch.__version__)
+
+
+def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None = None) -> TorchRunner:
     """Load `settings.model`; `progress` hears short sentences about what is being done.
 
     Raises:
         ModelError: the directory cannot be served, and why.
     """
     return TorchRunner(settings, progress or (lambda _: None))
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError("device", f'device = "{name}" cannot be used: {reason}; "cpu" always can') from error
+    return device
 
 
 def _compute_dtype(settings: EngineSettings, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:

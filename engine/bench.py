@@ -1,0 +1,203 @@
+"""How fast a model runs here, without a gateway: tokens a second, time to first token, inter-token latency."""
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from config.settings import Bytes, EngineSettings, KVSettings
+from engine.engine import Engine
+from engine.messages import Submit
+from engine.model_config import ModelConfig, read_model_config
+from engine.params import SamplingParams
+from engine.tokenizer import Tokenizer
+
+_KV_LIMIT = 8 * 2**30
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """One request: tokens in, tokens out."""
+
+    prompt: int
+    output: int
+
+
+class WorkloadReport(msgspec.Struct, frozen=True):
+    """One workload. Every request arrives at its start; times count from then."""
+
+    name: str
+    requests: int
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+    output_tokens_per_s: float
+    ttft_ms_p50: float
+    ttft_ms_p99: float
+    itl_ms_p50: float
+    itl_ms_p99: float
+    steps: int
+    preemptions: int
+
+
+class BenchReport(msgspec.Struct, frozen=True):
+    """All workloads of one run."""
+
+    model: str
+    machine: str
+    torch: str
+    dtype: str
+    threads: int
+    load_s: float
+    workloads: tuple[WorkloadReport, ...]
+
+    def table(self) -> str:
+        """The report as a Markdown table under one line of circumstances."""
+        head = (
+            f"{self.model}: {self.dtype}, {self.threads} thread(s), torch {self.torch}, loaded in {self.load_s:.1f} s; "
+            f"{self.machine}"
+        )
+        rows = [
+            "| workload | output tokens/s | TTFT p50 / p99 ms | ITL p50 / p99 ms |",
+            "| --- | ---: | ---: | ---: |",
+        ]
+        for it in self.workloads:
+            rows.append(
+                f"| {it.name} | {it.output_tokens_per_s:.0f} | {it.ttft_ms_p50:.0f} / {it.ttft_ms_p99:.0f} | "
+                f"{it.itl_ms_p50:.1f} / {it.itl_ms_p99:.1f} |"
+            )
+        return "\n".join([head, "", *rows])
+
+
+def run_bench(
+    model: Path,
+    *,
+    threads: int = 1,
+    overrides: dict[str, Any] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> BenchReport:
+    """Load `model` and run the three workloads: greedy, end tokens ignored, random prompts from a fixed seed.
+
+    `overrides` are fields of `EngineSettings`. The KV pool is made large enough for the widest workload.
+
+    Raises:
+        ModelError: the directory cannot be served.
+    """
+    say = progress or (lambda _: None)
+    config = read_model_config(model)
+    workloads = _workloads(config.max_positions)
+    values: dict[str, Any] = {"kv": KVSettings(memory=Bytes(_kv_bytes(config, workloads))), **(overrides or {})}
+    settings = EngineSettings(model=model, threads=threads, **values)
+    started = perf_counter()
+    from engine.torch_runner import TorchRunner, torch_version
+
+    runner = TorchRunner(settings, say)
+    engine = Engine(runner, Tokenizer.load(model), settings, name="bench", seed=0)
+    loaded = perf_counter() - started
+    rng = Random(0)  # noqa: S311 - fixed seed on purpose
+    _run(engine, "warm-up", [Shape(min(64, config.max_positions // 2), 8)] * 2, rng, config.vocab_size)
+    reports = []
+    for name, shapes in workloads.items():
+        say(f"running {name}")
+        reports.append(_run(engine, name, shapes, rng, config.vocab_size))
+    engine.close()
+    return BenchReport(
+        model=str(model),
+        machine=machine(),
+        torch=torch_version(),
+        dtype=runner.dtype,
+        threads=threads,
+        load_s=loaded,
+        workloads=tuple(reports),
+    )
+
+
+def machine() -> str:
+    """The processor and how much of it this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            name = line.split(":", 1)[1].strip()
+            break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} core(s)"
+
+
+def _workloads(longest: int) -> dict[str, list[Shape]]:
+    """Shrunk in proportion where the model's sequences are too short."""
+    rng = Random(32)  # noqa: S311 - fixed seed on purpose
+    mix = [Shape(rng.randint(32, 512), rng.randint(16, 256)) for _ in range(32)]
+    scale = min(1.0, longest / (512 + 256))
+
+    def fit(shape: Shape) -> Shape:
+        return Shape(max(1, int(shape.prompt * scale)), max(2, int(shape.output * scale)))
+
+    even = fit(Shape(128, 128))
+    size = f"{even.prompt} in, {even.output} out"
+    return {
+        f"1 stream, {size}": [even],
+        f"16 streams, {size}": [even] * 16,
+        f"32 mixed, {int(32 * scale)}-{int(512 * scale)} in, {int(16 * scale)}-{int(256 * scale)} out": [
+            fit(shape) for shape in mix
+        ],
+    }
+
+
+def _kv_bytes(config: ModelConfig, workloads: dict[str, list[Shape]]) -> int:
+    tokens = max(sum(shape.prompt + shape.output + 32 for shape in shapes) for shapes in workloads.values())
+    return min(_KV_LIMIT, 2 * config.layers * config.kv_heads * config.head_dim * 4 * (tokens + 64))
+
+
+def _run(engine: Engine, name: str, shapes: list[Shape], rng: Random, vocab: int) -> WorkloadReport:
+    before = engine.stats()
+    prompts = [tuple(rng.randrange(vocab) for _ in range(shape.prompt)) for shape in shapes]
+    first_id = before.prompt_tokens_total * 1000  # unique: it grows with every workload
+    started = perf_counter()
+    for index, (shape, prompt) in enumerate(zip(shapes, prompts, strict=True)):
+        params = SamplingParams(max_tokens=shape.output, temperature=0, ignore_eos=True)
+        engine.submit(Submit(request_id=first_id + index, prompt_token_ids=prompt, params=params))
+    last: dict[int, float] = {}
+    ttft: list[float] = []
+    itl: list[float] = []
+    tokens = 0
+    while engine.has_work:
+        report = engine.step()
+        now = perf_counter()
+        for output in report.outputs:
+            earlier = last.get(output.request_id)
+            if earlier is None:
+                ttft.append(now - started)
+            else:
+                itl.append(now - earlier)
+            last[output.request_id] = now
+            tokens += len(output.token_ids)
+    seconds = perf_counter() - started
+    after = engine.stats()
+    return WorkloadReport(
+        name=name,
+        requests=len(shapes),
+        prompt_tokens=sum(shape.prompt for shape in shapes),
+        output_tokens=tokens,
+        seconds=seconds,
+        output_tokens_per_s=tokens / seconds,
+        ttft_ms_p50=_percentile(ttft, 0.50),
+        ttft_ms_p99=_percentile(ttft, 0.99),
+        itl_ms_p50=_percentile(itl, 0.50),
+        itl_ms_p99=_percentile(itl, 0.99),
+        steps=after.steps_total - before.steps_total,
+        preemptions=after.preemptions_total - before.preemptions_total,
+    )
+
+
+def _percentile(seconds: list[float], share: float) -> float:
+    """In milliseconds, nearest rank."""
+    ranked = sorted(seconds)
+    return 1e3 * ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0

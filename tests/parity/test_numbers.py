@@ -1,0 +1,92 @@
+"""Numbers beyond greedy ids: bfloat16 against transformers, and rows that do not depend on their company."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from config.settings import Bytes, EngineSettings, KVSettings
+from engine.batch import Runner
+from engine.params import SamplingParams
+from engine.torch_runner import load_runner
+from tests.parity import driver, models
+
+VOCAB = 211
+EVERY_LOGPROB = SamplingParams(max_tokens=1, temperature=0, logprobs=VOCAB)
+BF16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"
+)
+SAME_BITS = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512" or torch.cpu._is_amx_tile_supported(),
+    reason="oneDNN's products are known not to depend on the batch with AVX512 without AMX only",
+)
+
+
+def load(directory: Path, dtype: str) -> Runner:
+    return load_runner(EngineSettings(model=directory, dtype=dtype, kv=KVSettings(memory=Bytes(2**22))))
+
+
+def teacher_forced(runner: Runner, tokens: list[int]) -> torch.Tensor:
+    """Log-probabilities [len(tokens), vocab] after each token, one token a step after a first chunk."""
+    sequence = driver.Sequence(tokens[:20], list(range(1, 11)), EVERY_LOGPROB)
+    found = []
+    for end in range(20, len(tokens) + 1):
+        sequence.tokens = tokens[:end]
+        (entry,) = driver.step(runner, [(sequence, end - sequence.computed)]).logprobs
+        assert entry is not None
+        line = torch.full((VOCAB,), float("nan"))
+        for token, logprob in entry[1]:
+            line[token] = logprob
+        found.append(line)
+    return torch.stack(found)
+
+
+@BF16
+@pytest.mark.parametrize("case", models.CASES)
+def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(case: str, tmp_path: Path) -> None:
+    """Truth: the same weights computed in float32. Tolerance: 1.25 times transformers' own error in bfloat16."""
+    directory = models.write_model(case, tmp_path, dtype=torch.bfloat16)
+    rng = random.Random(case)
+    tokens = [rng.randrange(VOCAB) for _ in range(80)]
+    with torch.inference_mode():
+        truth, theirs = (
+            models.reference(directory, dtype)(torch.tensor([tokens])).logits[0, 19:].float().log_softmax(-1)
+            for dtype in (torch.float32, torch.bfloat16)
+        )
+    ours = teacher_forced(load(directory, "bfloat16"), tokens)
+    allowed = (theirs - truth).abs().mean()
+    assert (ours - truth).abs().mean() <= 1.25 * allowed
+    assert (ours - truth).abs().max() <= 2 * (theirs - truth).abs().max()
+
+
+@pytest.mark.parametrize("case", models.CASES)
+def test_float32_is_close_in_every_logprob(case: str, tmp_path: Path) -> None:
+    directory = models.write_model(case, tmp_path)
+    rng = random.Random(case)
+    tokens = [rng.randrange(VOCAB) for _ in range(60)]
+    with torch.inference_mode():
+        truth = models.reference(directory)(torch.tensor([tokens])).logits[0, 19:].log_softmax(-1)
+    torch.testing.assert_close(teacher_forced(load(directory, "float32"), tokens), truth, atol=2e-4, rtol=2e-5)
+
+
+@SAME_BITS
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=BF16)])
+@pytest.mark.parametrize("case", ["llama-tied-llama3", "mistral-window", "qwen3"])
+def test_a_sequence_is_the_same_to_the_last_bit_in_any_company(case: str, dtype: str, tmp_path: Path) -> None:
+    runner = load(models.write_model(case, tmp_path, dtype=getattr(torch, dtype)), dtype)
+    rng = random.Random(7)
+    prompts = [[rng.randrange(VOCAB) for _ in range(length)] for length in (1, 30, 77, 16, 5, 51)]
+    params = SamplingParams(max_tokens=1, temperature=0.8, top_p=0.95)
+    alone = []
+    for index, prompt in enumerate(prompts):
+        sequence = driver.Sequence(prompt, list(range(1, 8)), params, seed=index)
+        driver.run(runner, [sequence], 24, 1000)
+        alone.append((sequence.output, sequence.margins))
+    for chunk in (1, 9, 1000):
+        together = [
+            driver.Sequence(prompt, list(range(1 + 7 * index, 8 + 7 * index)), params, seed=index)
+            for index, prompt in enumerate(prompts)
+        ]
+        driver.run(runner, together, 24, chunk)
+        assert [(sequence.output, sequence.margins) for sequence in together] == alone
