@@ -22,14 +22,13 @@ from engine.params import SamplingParams
 from engine.tokenizer import Tokenizer
 from engine.zoo.deferral import Deferral, Outcome, deferral_curve
 from engine.zoo.tasks import TASKS, held_out_questions
+from engine.zoo.train import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.zoo.question import Question
 
-MODELS = Path(__file__).parent / "models"
-"""Where the shipped models lie, `small` and `large`."""
 _MAX_ANSWER_TOKENS = 96
 _THREADS = 2
 

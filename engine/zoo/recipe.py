@@ -35,6 +35,6 @@ class Recipe(msgspec.Struct, frozen=True):
 
 
 RECIPES: dict[str, Recipe] = {
-    "small": Recipe(Shape(128, 384, 4, 4, 2, 32, VOCABULARY), steps=3000, seed=1),
+    "small": Recipe(Shape(128, 384, 4, 4, 2, 32, VOCABULARY), steps=1800, seed=1),
     "large": Recipe(Shape(192, 512, 6, 6, 3, 32, VOCABULARY), steps=4000, seed=2, matrix_rate=1.5e-3),
 }

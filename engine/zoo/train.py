@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+MODELS = Path(__file__).parent / "models"
+"""Where the shipped models lie, `small` and `large`."""
 THREADS = 2
 _PROGRESS_STEPS = 50
 
@@ -125,7 +127,7 @@ def train_zoo(out: Path, which: Sequence[str], progress: Callable[[str], None]) 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m engine.zoo.train", description="Train the embedded models.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models")
+    parser.add_argument("--out", type=Path, default=MODELS)
     parser.add_argument("--model", choices=tuple(RECIPES), action="append", help="default: all")
     options = parser.parse_args(arguments)
     train_zoo(options.out, options.model or tuple(RECIPES), lambda line: print(line, flush=True))  # noqa: T201
