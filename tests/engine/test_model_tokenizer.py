@@ -1,0 +1,79 @@
+import json
+
+import pytest
+import tiny_tokenizers
+
+from engine.errors import ModelError
+from engine.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def directory(tmp_path):
+    tiny_tokenizers.byte_level().save(str(tmp_path / "tokenizer.json"))
+    return tmp_path
+
+
+def write(directory, name, value):
+    (directory / name).write_text(json.dumps(value))
+
+
+def test_end_ids_are_gathered_from_all_files(directory):
+    assert Tokenizer.load(directory).eos_ids == frozenset()
+    write(directory, "config.json", {"eos_token_id": 5})
+    write(directory, "generation_config.json", {"eos_token_id": [6, 7]})
+    assert Tokenizer.load(directory).eos_ids == {5, 6, 7}
+    write(directory, "tokenizer_config.json", {"eos_token": {"content": tiny_tokenizers.EOS}})
+    end = tiny_tokenizers.byte_level().token_to_id(tiny_tokenizers.EOS)
+    assert Tokenizer.load(directory).eos_ids == {5, 6, 7, end}
+    write(directory, "tokenizer_config.json", {"eos_token": "no such token"})
+    write(directory, "generation_config.json", {"eos_token_id": None})
+    assert Tokenizer.load(directory).eos_ids == {5}
+
+
+@pytest.mark.parametrize("value", ["5", [1, "2"], True, -1, 2.5])
+def test_end_ids_must_be_ids(directory, value):
+    write(directory, "generation_config.json", {"eos_token_id": value})
+    with pytest.raises(ModelError, match=r"generation_config\.json: eos_token_id"):
+        Tokenizer.load(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("tokenizer.json", "{}", "tokenizer_unreadable"),
+        ("tokenizer.json", "not json", "tokenizer_unreadable"),
+        ("tokenizer_config.json", "not json", "model_files"),
+        ("config.json", "[1]", "model_files"),
+    ],
+)
+def test_a_broken_file_is_named(directory, name, content, code):
+    (directory / name).write_text(content)
+    with pytest.raises(ModelError, match=name.replace(".", r"\.")) as caught:
+        Tokenizer.load(directory)
+    assert caught.value.code == code
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"tokenizer\.json does not exist"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_prompt_is_never_cut_or_padded(directory):
+    inner = tiny_tokenizers.tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    inner.enable_truncation(3)
+    inner.enable_padding(length=200)
+    inner.save(str(directory / "tokenizer.json"))
+    text = "the quick brown fox " * 5
+    tokenizer = Tokenizer.load(directory)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_special_tokens_around_a_text_are_a_choice():
+    from tokenizers.processors import TemplateProcessing
+
+    inner = tiny_tokenizers.tokenizers.Tokenizer.from_str(tiny_tokenizers.byte_level().to_str())
+    bos = inner.token_to_id("<|bos|>")
+    inner.post_processor = TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", bos)])
+    tokenizer = Tokenizer(inner, frozenset())
+    without = tokenizer.encode("dog", add_special_tokens=False)
+    assert tokenizer.encode("dog") == [bos, *without]
