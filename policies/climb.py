@@ -206,8 +206,7 @@ class Climb:
                 self._refusals.append(event)
                 if self._current.to is not None and why != "retry_budget":
                     self._barred.add(self._current.to)
-                self._advance()
-                return self._next(now)
+                return self._move_on(now)
             case AttemptFailed():
                 return self._fail(event, now)
 
@@ -230,10 +229,13 @@ class Climb:
             return self._stop(now)
         if self._stage == "ladder" and event.retryable and not self._committed and self._retries_left > 0:
             self._retries_left -= 1
-        else:
-            if self._committed and self._plan.midstream != "continue":
-                return self._stop(now)
-            self._advance()
+            return self._next(now)
+        return self._move_on(now)
+
+    def _move_on(self, now: float) -> Effect:
+        if self._committed and self._plan.midstream != "continue":
+            return self._stop(now)
+        self._advance()
         return self._next(now)
 
     def _advance(self) -> None:
