@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 
     from engine.zoo.question import Question
 
+__all__ = [
+    "MODELS",
+    "Answer",
+    "Report",
+    "Row",
+    "Score",
+    "ask",
+    "deferral_curve",
+    "evaluate_zoo",
+    "make_report",
+    "wilson",
+]
 _MAX_ANSWER_TOKENS = 96
 _THREADS = 2
 
