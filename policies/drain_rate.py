@@ -19,11 +19,13 @@ class DrainRate:
         self._weight = 0.0
         self._busy_s = 0.0
         self._at: float | None = None
+        self._has_served = False
 
     def served(self, units: float, now: float) -> None:
         """So much left the queue."""
         self._fade(now)
         self._weight += units
+        self._has_served = True
 
     def rate(self, now: float) -> float:
         """Units a second; 0 while unknown."""
@@ -40,7 +42,7 @@ class DrainRate:
         """The same as a bounded advice for a client that was refused: 0.1 to 60 s."""
         wait_s = self.wait_s(units, now)
         if wait_s is None:
-            return self._unknown_s if self._at is None else _LONGEST_S
+            return _LONGEST_S if self._has_served else self._unknown_s
         return min(max(wait_s, _SHORTEST_S), _LONGEST_S)
 
     def idle(self, now: float) -> None:
