@@ -44,14 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
     settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **given))
     _check_models(settings)
 
+    listener = _listen(settings.server.host, settings.server.port)
+    url = _url(settings.server.host, listener)
     from gateway.logs import configure_logs
 
     configure_logs(arguments.log_level)
-    listeners = _listen(settings.server.host, settings.server.port)
-    url = _url(settings.server.host, listeners[0])
     print(f"loading {_names(settings)} ...", file=sys.stderr, flush=True)
     try:
-        trio.run(partial(_serve, settings, listeners, url))
+        trio.run(partial(_serve, settings, listener, url))
     except BaseExceptionGroup as group:
         failures, rest = group.split(HouseFailed)
         if failures is None or rest is not None:
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(settings: Settings, listeners: list[socket.socket], url: str) -> None:
+async def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
     from actors.house import House
 
     from gateway.engines import engine_factories
@@ -77,7 +77,7 @@ async def _serve(settings: Settings, listeners: list[socket.socket], url: str) -
         )
         print(f"try: curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'", flush=True)
 
-    await serve(House(settings, engine_factories(settings.engines)), settings, listeners, announce)
+    await serve(House(settings, engine_factories(settings.engines)), settings, listener, announce)
 
 
 def _check_models(settings: Settings) -> None:
@@ -93,7 +93,7 @@ def _check_models(settings: Settings) -> None:
                 raise CliError(f"engine '{name}': {file} cannot be read: {error.strerror}") from None
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
+def _listen(host: str, port: int) -> socket.socket:
     from gateway.server.server import listen
 
     try:
@@ -110,10 +110,8 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 
 
 def _url(host: str, listener: socket.socket) -> str:
-    address = listener.getsockname()
-    if not isinstance(address, tuple):
-        return host
-    return f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
+    port = listener.getsockname()[1]
+    return f"http://[{host.strip('[]')}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _names(settings: Settings) -> str:

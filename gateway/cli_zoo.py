@@ -32,7 +32,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     """Train; one line of progress every few seconds."""
     _prepare()
-    from engine.zoo.train import MODELS, train_zoo
+    from engine.zoo.evaluate import MODELS
+    from engine.zoo.train import train_zoo
 
     for name in arguments.which:
         if name not in _NAMES:
@@ -46,14 +47,18 @@ def run_eval(arguments: argparse.Namespace) -> int:
     if arguments.questions < 1:
         raise CliError("--questions must be at least 1", 2)
     _prepare()
-    from engine.zoo.evaluate import evaluate_zoo
-    from engine.zoo.train import MODELS
+    from engine.zoo.evaluate import MODELS, evaluate_zoo
 
     models = arguments.models or MODELS
     for name in _NAMES:
         if not (models / name / "config.json").is_file():
             raise CliError(f"there is no model in {models / name}: train one with `penstock zoo train`")
-    report = evaluate_zoo(models, arguments.questions, arguments.seed, _say)
+    from engine.errors import ModelError
+
+    try:
+        report = evaluate_zoo(models, arguments.questions, arguments.seed, _say)
+    except ModelError as error:
+        raise CliError(str(error)) from None
     print(msgspec.json.encode(report).decode() if arguments.json else report.table())
     return 0
 

@@ -85,6 +85,8 @@ class CompletionHandler:
                 body_bytes=len(request.body),
                 arrived_at=request.arrived_at,
             )
+            # A long prompt need not be held as bytes, too, while it is answered.
+            request.body = b""
             connection.watch()
             identity = self._front.identity(request_id, body.model)
             if body.stream:

@@ -34,14 +34,14 @@ class ServedHouse(House, Protocol):
 async def serve(
     house: ServedHouse,
     settings: Settings,
-    listeners: list[socket.socket],
+    listener: socket.socket,
     on_ready: Callable[[], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises what the house raises when it cannot be kept alive."""
     limits = Limits.of(settings.server)
     front = Front(house=house, max_choices=settings.server.max_choices, policy=digest_of(settings))
     routes = Routes(front, limits, frozenset(settings.server.ws_origins), key_check(settings))
-    server = Server(listeners, limits, routes)
+    server = Server(listener, limits, routes)
     routes.connections = lambda: server.connections
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as root:

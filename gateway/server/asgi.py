@@ -47,7 +47,8 @@ class AsgiRoute:
                     stream_id=_STREAM_ID,
                     headers=request.headers,
                     http_version=request.version,
-                    method=request.method.decode("ascii"),
+                    # The connection leaves the body of an answer to HEAD out; its length is that of GET's.
+                    method="GET" if request.method == b"HEAD" else request.method.decode("ascii"),
                     raw_path=target,
                     state=ConnectionState({}),
                 )

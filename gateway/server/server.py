@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import structlog
 import trio
-from hypercorn.config import Config
 
 from gateway.errors import HttpError
 from gateway.server.connection import Connection, Handler, Shared
@@ -16,26 +15,26 @@ from gateway.server.limits import Limits
 from gateway.server.request import Request
 
 _BACKLOG = 1024
+_ACCEPTS_AT_ONCE = 64
+"""Before others have a turn."""
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_ACCEPT_S = 0.1
 log = structlog.get_logger()
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Bind; raises OSError. `hypercorn` knows IPv6, unix sockets ("unix:/path") and inherited ones ("fd://3")."""
-    config = Config()
-    config.bind = [host if host.startswith(("unix:", "fd://")) else f"{host}:{port}"]
-    sockets = config.create_sockets().insecure_sockets
-    for listener in sockets:
-        listener.listen(_BACKLOG)
-    return sockets
+def listen(host: str, port: int) -> socket.socket:
+    """Bind, to IPv6 if the address is one; port 0 takes a free one. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
+    listener.setblocking(False)
+    return listener
 
 
 class Server:
-    """Serves `listeners`; `route` finds the handler of a request."""
+    """Serves what connects to `listener`; `route` finds the handler of a request."""
 
-    def __init__(self, listeners: list[socket.socket], limits: Limits, route: Callable[[Request], Handler]) -> None:
-        self._listeners = listeners
+    def __init__(self, listener: socket.socket, limits: Limits, route: Callable[[Request], Handler]) -> None:
+        self._listener = listener
         self._limits = limits
         self._shared = Shared(limits, route)
         self._connections: set[Connection] = set()
@@ -46,9 +45,9 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Of the first listener; 0 for one without ports."""
-        address = self._listeners[0].getsockname()
-        return address[1] if isinstance(address, tuple) else 0
+        """The one that it listens on."""
+        port: int = self._listener.getsockname()[1]
+        return port
 
     @property
     def connections(self) -> int:
@@ -63,10 +62,8 @@ class Server:
                 nursery.start_soon(self._tick)
                 task_status.started()
                 with self._accepting:
-                    async with trio.open_nursery() as acceptors:
-                        for listener in self._listeners:
-                            acceptors.start_soon(self._accept, listener, nursery)
-                self._close_listeners()
+                    await self._accept(nursery)
+                self._listener.close()
                 self._shared.closing = True
                 for connection in list(self._connections):
                     connection.close_when_idle()
@@ -74,7 +71,7 @@ class Server:
                     await self._all_closed.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            self._close_listeners()
+            self._listener.close()
             self._hangups.close()
 
     async def finish(self, grace_s: float) -> None:
@@ -86,16 +83,12 @@ class Server:
         for connection in list(self._connections):
             connection.cancel()
 
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-
-    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+    async def _accept(self, nursery: trio.Nursery) -> None:
         while True:
-            await trio.lowlevel.wait_readable(listener)
+            await trio.lowlevel.wait_readable(self._listener)
             try:
-                while True:
-                    sock, _ = listener.accept()
+                for _ in range(_ACCEPTS_AT_ONCE):
+                    sock, _ = self._listener.accept()
                     self._admit(sock, nursery)
             except BlockingIOError:
                 continue
@@ -106,19 +99,20 @@ class Server:
                 # Anything else was the peer's: it left before it was taken.
 
     def _admit(self, sock: socket.socket, nursery: trio.Nursery) -> None:
-        sock.setblocking(False)
-        if len(self._connections) >= self._limits.max_connections:
-            with sock:
-                try:
-                    sock.send(self._crowded)
-                    sock.shutdown(socket.SHUT_WR)
-                except OSError:
-                    pass
-            return
-        if sock.family != socket.AF_UNIX:
+        try:
+            sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # The kernel's own watch over unacknowledged bytes: it also sees peers that vanished without a word.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._limits.write_stall_s * 1000))
+            if len(self._connections) >= self._limits.max_connections:
+                with sock:
+                    sock.send(self._crowded)
+                    sock.shutdown(socket.SHUT_WR)
+                return
+        except OSError:
+            # The peer was gone before it was taken.
+            sock.close()
+            return
         connection = Connection(self._shared, sock)
         self._connections.add(connection)
         nursery.start_soon(self._serve, connection)

@@ -54,14 +54,12 @@ async def gateway(
     bounds = msgspec.structs.replace(Limits.of(settings), **limits or {})
     front = Front(house=house, max_choices=settings.max_choices, policy="test")
     routes = Routes(front, bounds, frozenset(settings.ws_origins), check_key)
-    listeners = listen("127.0.0.1", 0)
-    port = listeners[0].getsockname()[1]
-    running = Server(listeners, bounds, routes)
+    running = Server(listen("127.0.0.1", 0), bounds, routes)
     routes.connections = lambda: running.connections
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(running.run)
-            reached = Gateway(running, port)
+            reached = Gateway(running, running.port)
             try:
                 yield reached
             finally:

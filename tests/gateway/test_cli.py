@@ -1,0 +1,105 @@
+"""The command line's words; what it serves is tested end to end."""
+
+import json
+import re
+import socket
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from config.profiles import embedded_profile
+from config.settings import KeySettings
+from gateway.cli import main
+from policies.keys import KeyRing
+
+
+def complaint(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
+    assert main(arguments) == status
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert re.fullmatch(r"penstock \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("arguments", [[], ["serv"], ["serve", "--port", "x"], ["keys"]])
+def test_what_cannot_be_meant_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+
+@pytest.mark.parametrize("command", [["check"], ["policy", "check"]])
+def test_check(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str]) -> None:
+    assert main([*command, str(embedded_profile())]) == 0
+    assert "good: engines 2" in capsys.readouterr().out
+    bad = tmp_path / "bad.toml"
+    bad.write_text(embedded_profile().read_text().replace("port = 8080", 'prot = 8080\nkeep_alive = "5 parsecs"'))
+    said = complaint(capsys, 2, *command, str(bad))
+    assert f"{bad}:6:1: server.prot" in said
+    assert "did you mean 'port'?" in said
+    assert f"{bad}:7:" in said
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_missing_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+    option = ["--config"] if command == "serve" else []
+    said = complaint(capsys, 2, command, *option, str(tmp_path / "none.toml"))
+    assert "none.toml" in said
+    assert "No such file" in said
+
+
+def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    for options, name in (([], r"[0-9a-f]+"), (["--id", "web-1"], "web-1")):
+        assert main(["keys", "new", "--tenant", "shop", *options]) == 0
+        out = capsys.readouterr().out
+        raw = re.search(rf"penstock_{name}_[\w-]+", out)
+        assert raw is not None
+        (entry,) = tomllib.loads(out[out.index("[[keys]]") :])["keys"]
+        ring = KeyRing([KeySettings(**entry)])
+        assert ring.authenticate(raw[0]) == "shop"
+        assert ring.authenticate(raw[0] + "x") is None
+    assert "--id" in complaint(capsys, 2, "keys", "new", "--tenant", "shop", "--id", "a_b")
+
+
+def config_with(tmp_path: Path, model: Path) -> Path:
+    file = tmp_path / "one.toml"
+    file.write_text(
+        f"schema = 1\n[engines.one]\nmodel = {json.dumps(str(model))}\n[models.one]\n"
+        '[[routes]]\nname = "all"\nuse = { ladder = "one" }\n[[ladders.one]]\nto = "one"\n'
+    )
+    return file
+
+
+def test_an_unreadable_model_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = config_with(tmp_path, tmp_path / "model")
+    said = complaint(capsys, 1, "serve", "--config", str(config), "--port", "0")
+    assert f"engine 'one': there is no model directory {tmp_path / 'model'}" in said
+    (tmp_path / "model").mkdir()
+    said = complaint(capsys, 1, "serve", "--config", str(config), "--port", "0")
+    assert f"{tmp_path / 'model' / 'config.json'} cannot be read: No such file" in said
+
+
+def test_ports_and_hosts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (model / name).write_text("{}")
+    config = str(config_with(tmp_path, model))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = complaint(capsys, 1, "serve", "--config", config, "--port", port)
+        assert f"port {port} on 127.0.0.1 is in use" in said
+    assert "--port must be" in complaint(capsys, 2, "serve", "--config", config, "--port", "70000")
+    assert "has no [[keys]]" in complaint(capsys, 2, "serve", "--config", config, "--host", "0.0.0.0")
+
+
+def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert str(tmp_path) in complaint(capsys, 1, "engine", "bench", str(tmp_path))
+    assert "--threads" in complaint(capsys, 2, "engine", "bench", str(tmp_path), "--threads", "0")
+    assert "small or large" in complaint(capsys, 2, "zoo", "train", "huge")
+    assert "--questions" in complaint(capsys, 2, "zoo", "eval", "--questions", "0")
