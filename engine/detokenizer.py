@@ -13,8 +13,8 @@ class Detokenizer:
 
     Works on the tokens' bytes, not on decoded strings: a character is shown as soon as its last byte is there, bytes
     that can never become one turn into U+FFFD at once, and a step costs the same however long the output is. (The
-    tokenizers library's `DecodeStream` holds everything back while the text ends in U+FFFD, decodes all of it anew at
-    each token, cannot be flushed, and fails where a decoder is not monotone.)
+    tokenizers library's `DecodeStream` holds back whatever ends in U+FFFD, decodes all of that anew at each token,
+    cannot be flushed, and strips a first space even where the output goes on from a prompt.)
     """
 
     def __init__(self, spell: SpellToken, special: Container[int], *, strip_first_space: bool) -> None:

@@ -20,6 +20,8 @@ OnStep = Callable[[int, Batch], None]
 """Called before step number n (from 0): a port through which tests delay a step or let it fail."""
 
 _NOBODY = -1
+_BAN = -100.0
+"""A logit bias that OpenAI's documentation calls a ban."""
 
 
 class FakeRunner:
@@ -60,9 +62,11 @@ class FakeRunner:
         self._check(batch)
         self._slots[batch.slots] = batch.token_ids
         sampled = Sampled(token_ids=[], margins=[], logprobs=[])
-        owners = np.searchsorted(batch.query_starts, [sample.row for sample in batch.samples], side="right") - 1
-        for sample, owner in zip(batch.samples, owners.tolist(), strict=True):
-            self._sample(sample, self._context(batch, owner), sampled)
+        for sample in batch.samples:
+            token_id, margin = (self._script(sample) if self._script else None) or self._choose(sample, batch)
+            sampled.token_ids.append(token_id)
+            sampled.margins.append(margin)
+            sampled.logprobs.append(self._logprobs(sample, token_id, margin))
         return sampled
 
     def close(self) -> None:
@@ -90,7 +94,17 @@ class FakeRunner:
         if not good:
             raise EngineError("batch_invalid", "the batch contradicts itself")
 
-    def _context(self, batch: Batch, owner: int) -> bytes:
+    def _choose(self, sample: SampleRow, batch: Batch) -> tuple[int, float]:
+        params = sample.params
+        key = sample.seed.to_bytes(8, "little") if params.temperature else b""
+        number = int.from_bytes(blake2b(self._context(sample, batch), digest_size=8, key=key).digest(), "little")
+        banned = {*sample.banned_token_ids, *(token_id for token_id, bias in params.logit_bias if bias <= _BAN)}
+        first = number % self.vocab_size
+        candidates = ((first + offset) % self.vocab_size for offset in range(self.vocab_size))
+        return next(token_id for token_id in candidates if token_id not in banned), (number >> 40) / 2**20
+
+    def _context(self, sample: SampleRow, batch: Batch) -> bytes:
+        owner = int(np.searchsorted(batch.query_starts, sample.row, side="right")) - 1
         length = int(batch.context_lens[owner])
         blocks = batch.block_tables[owner, : -(-length // self.block_size)].astype(np.int64)
         slots = (blocks[:, None] * self.block_size + np.arange(self.block_size)).ravel()[:length]
@@ -99,26 +113,11 @@ class FakeRunner:
             raise EngineError("batch_invalid", "the batch reads KV that nobody wrote")
         return tokens.tobytes()
 
-    def _sample(self, sample: SampleRow, context: bytes, sampled: Sampled) -> None:
-        params = sample.params
-        key = sample.seed.to_bytes(8, "little") if params.temperature else b""
-        number = int.from_bytes(blake2b(context, digest_size=8, key=key).digest(), "little")
-        forced = self._script(sample) if self._script else None
-        if forced is None:
-            banned = {*sample.banned_token_ids, *(i for i, bias in params.logit_bias if bias <= -100)}
-            first = number % self.vocab_size
-            token_id = next(
-                candidate
-                for candidate in ((first + offset) % self.vocab_size for offset in range(self.vocab_size))
-                if candidate not in banned
-            )
-            margin = (number >> 40) / 2**20
-        else:
-            token_id, margin = forced
-        sampled.token_ids.append(token_id)
-        sampled.margins.append(margin)
-        if params.logprobs is None:
-            sampled.logprobs.append(None)
-        else:
-            best = ((token_id + rank) % self.vocab_size for rank in range(params.logprobs))
-            sampled.logprobs.append((-0.5, tuple((i, -0.5 - rank * margin) for rank, i in enumerate(best))))
+    def _logprobs(
+        self, sample: SampleRow, token_id: int, margin: float
+    ) -> tuple[float, tuple[tuple[int, float], ...]] | None:
+        count = sample.params.logprobs
+        if count is None:
+            return None
+        best = ((token_id + rank) % self.vocab_size for rank in range(count))
+        return -0.5, tuple((alternative, -0.5 - rank * margin) for rank, alternative in enumerate(best))
