@@ -8,7 +8,7 @@ the place of this one when there is traffic to fit it to.
              + 4.0 · digits / chars          arithmetic, tables
              + 1.2 · [code]                  a code fence, or braces, brackets and semicolons above 3 %
              + 0.5 · min(constraints, 4)     "must", "exactly", "without" ...: conditions to satisfy
-             + 0.6 · min(reasoning, 2)       "prove", "derive", "step by step", "why" ...
+             + 0.6 · min(reasoning, 2)       "prove", "explain", "step by step" ...
              + 0.15 · min(turns - 1, 6)      later turns lean on more context
 """
 
@@ -17,21 +17,11 @@ import math
 LOOKED_AT_CHARS = 2000
 """Only the text's last part is looked at (the question mostly ends a prompt); its length counts in full."""
 
-# Plain substrings: counting them is ten times as fast as one alternation of a regular expression.
-_CONSTRAINTS = (
-    " must ",
-    "exactly",
-    " only ",
-    "without",
-    "except",
-    " at least ",
-    " at most ",
-    "unless",
-    " each ",
-    " not ",
-)
-_REASONING = ("prove", "derive", "explain", "compare", "why ", "step by step", "optimi", "algorithm")
-_CODE = "{}[];=<>"
+# Plain substrings, and bytes: ten times as fast as a regular expression or a loop over characters.
+_CONSTRAINTS = (" must ", "exactly", " only ", "without", " at least ", " at most ", " each ", " not ")
+_REASONING = ("prove", "derive", "explain", "compare", "step by step", "algorithm")
+_DIGITS = b"0123456789"
+_CODE = b"{}[];=<>"
 
 
 def complexity(text: str, turns: int = 1) -> float:
@@ -39,8 +29,9 @@ def complexity(text: str, turns: int = 1) -> float:
     part = text[-LOOKED_AT_CHARS:].lower()
     seen = len(part) or 1
     count = part.count
-    digits = sum(map(count, "0123456789"))
-    symbols = sum(map(count, _CODE))
+    raw = part.encode("ascii", "replace")
+    digits = len(raw) - len(raw.translate(None, _DIGITS))
+    symbols = len(raw) - len(raw.translate(None, _CODE))
     z = (
         -2.6
         + 1.3 * math.log10(1 + len(text) / 80)

@@ -1,0 +1,166 @@
+"""What the decisions on one request's way cost, with 200 routes: median microseconds of each.
+
+    python -m benchmarks.policies_decision
+
+Every figure is the median over batches, so that a neighbour on the machine does not count for much.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from config.load import load_settings
+from config.profiles import embedded_profile
+from config.settings import (
+    Bytes,
+    Deadlines,
+    QueueLimits,
+    Range,
+    RouteSettings,
+    RungSettings,
+    Settings,
+    SignalSettings,
+    TenantSettings,
+    TierSettings,
+    TokenQuota,
+    Use,
+)
+from policies.breaker import Breaker, Permit
+from policies.cascade import CascadeMachine
+from policies.climb import Begun, Climb, ContentSent, Finished
+from policies.complexity import complexity
+from policies.fair_queue import FairQueue, QueueItem
+from policies.features import Features
+from policies.keys import KeyRing, new_key
+from policies.load import EngineLoad, Load
+from policies.plan import PlannedCascade, PlannedRung, Policy, make_plan
+from policies.quota import QuotaBook, Reservation
+
+_ROUTES = 200
+_BATCHES = 41
+_BATCH = 400
+_TENANTS = 50
+_TEXT = ("What is the 3rd word of each line? It must not be longer than 12 letters; explain why. " * 12)[:1000]
+
+
+def median_us(step: Callable[[], object], per_step: int = 1) -> float:
+    """Median over batches of the time of one step, divided by what it does at once."""
+    samples = []
+    for _ in range(_BATCHES):
+        began = time.perf_counter()
+        for _ in range(_BATCH):
+            step()
+        samples.append((time.perf_counter() - began) / _BATCH)
+    return statistics.median(samples) / per_step * 1e6
+
+
+def many_routes(*, by_model: bool) -> Settings:
+    """Two hundred routes of which the last one matches; by model, or by what no index can help with."""
+    routes = [
+        RouteSettings(
+            name=f"route-{number}",
+            use=Use(ladder="one"),
+            when=SignalSettings(model=(f"model-{number}",), prompt_tokens=Range(at_least=number))
+            if by_model
+            else SignalSettings(tag=(f"tag-{number}",), prompt_tokens=Range(at_least=number)),
+        )
+        for number in range(_ROUTES - 1)
+    ]
+    routes.append(RouteSettings(name="rest", use=Use(ladder="one"), deadlines=Deadlines()))
+    return Settings(
+        schema=1,
+        engines={},
+        models={},
+        tiers={"default": TierSettings()},
+        routes=tuple(routes),
+        ladders={"one": (RungSettings(to="large", retries=1), RungSettings(answer="Sorry."))},
+    )
+
+
+def queue_costs() -> tuple[float, float]:
+    """Offer and take with `_TENANTS` tenants and some 400 requests in the line."""
+    limits = QueueLimits(requests=100_000, tokens=10**9, bytes=Bytes(2**40))
+    line: FairQueue[QueueItem] = FairQueue(
+        {"default": TierSettings(queue=limits)}, {f"t{number}": TenantSettings() for number in range(_TENANTS)}
+    )
+    offers, takes = [], []
+    number, now = 0, 0.0
+    for _ in range(_BATCHES):
+        items = [
+            QueueItem(id=n, tenant=f"t{n * 7 % _TENANTS}", prompt_tokens=50 + n % 90, tokens=300, deadline=now + 30)
+            for n in range(number, number + _BATCH)
+        ]
+        number += _BATCH
+        began = time.perf_counter()
+        for item in items:
+            line.offer(item, now)
+        between = time.perf_counter()
+        for _ in items:
+            line.take(now)
+        takes.append((time.perf_counter() - between) / _BATCH)
+        offers.append((between - began) / _BATCH)
+        now += 0.1
+    return statistics.median(offers) * 1e6, statistics.median(takes) * 1e6
+
+
+def main() -> None:
+    """Print the table."""
+    load = Load(engines={name: EngineLoad(name=name) for name in ("small", "large")})
+    features = Features(model="penstock", tenant="t", tier="default", prompt_tokens=120, max_tokens=64)
+    embedded = Policy.compile(load_settings(Path(embedded_profile())), {"small": "t", "large": "t"})
+    by_model = Policy.compile(many_routes(by_model=True))
+    by_tag = Policy.compile(many_routes(by_model=False))
+    plan = make_plan(embedded, features, load, 0.0)
+    key = new_key("t", bytes(range(38)))
+    ring = KeyRing([key.settings])
+    book = QuotaBook({"t": TenantSettings(tokens=TokenQuota(per_minute=10**12), concurrent=100)})
+    breaker = Breaker(RungSettings().breaker)
+    stage = PlannedRung(to="small", tokenizer="t")
+    cascade = plan.cascade or PlannedCascade(
+        small=stage, large=stage, threshold=1, mode="window", window=4, start_on="small", may_escalate=True, why=""
+    )
+
+    def climb() -> None:
+        machine = Climb(plan)
+        machine.start(0.0)
+        machine.on(Begun(), 0.0)
+        machine.on(ContentSent(), 0.1)
+        machine.on(Finished("confident"), 0.2)
+
+    def window() -> None:
+        machine = CascadeMachine(cascade, 1)
+        for token in range(99):
+            machine.on_output(0, (token,), "x", 3.0, False)
+        machine.on_output(0, (99,), "x", 3.0, True)
+
+    def quota() -> None:
+        reservation = book.reserve("t", 300, 1.0)
+        assert isinstance(reservation, Reservation)
+        book.settle(reservation, 120, 1.0)
+
+    def breaker_round() -> None:
+        permit = breaker.permit(1.0)
+        assert isinstance(permit, Permit)
+        breaker.record(permit, True, 1.0)
+
+    offer_us, take_us = queue_costs()
+    rows = (
+        ("authenticate", median_us(lambda: ring.authenticate(key.raw))),
+        ("complexity of 1,000 characters", median_us(lambda: complexity(_TEXT))),
+        ("match + plan, embedded profile", median_us(lambda: make_plan(embedded, features, load, 0.0))),
+        (f"match + plan, {_ROUTES} routes by model", median_us(lambda: make_plan(by_model, features, load, 0.0))),
+        (f"match + plan, {_ROUTES} routes by tag", median_us(lambda: make_plan(by_tag, features, load, 0.0))),
+        ("quota: reserve + settle", median_us(quota)),
+        (f"queue: offer ({_BATCH} wait, {_TENANTS} tenants)", offer_us),
+        (f"queue: take ({_BATCH} wait, {_TENANTS} tenants)", take_us),
+        ("breaker: permit + record", median_us(breaker_round)),
+        ("climb: a whole one", median_us(climb)),
+        ("cascade window: one output of 100", median_us(window, per_step=100)),
+    )
+    for name, microseconds in rows:
+        print(f"{name:44s} {microseconds:8.2f} µs")
+
+
+if __name__ == "__main__":
+    main()
