@@ -1,0 +1,67 @@
+"""The gateway as a process of its own, started as a person starts it."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+START_S = 90.0
+"""Compiling kernels for the first time takes a while."""
+
+
+class GatewayProcess:
+    """Started by the command line; `url` is where it says that it serves."""
+
+    def __init__(self, *arguments: str, log: Path) -> None:
+        self._log = log
+        with log.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=log.parent,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        said = self._read_until(re.compile(rb"serving .* on (http://\S+)\n"))
+        self.url = said[1].decode()
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float = 30) -> int:
+        """The exit code."""
+        return self._process.wait(seconds)
+
+    def end(self) -> None:
+        """Whatever state it is in."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _read_until(self, wanted: re.Pattern[bytes]) -> re.Match[bytes]:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        said = b""
+        deadline = time.monotonic() + START_S
+        while (found := wanted.search(said)) is None:
+            ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
+            part = os.read(descriptor, 65536) if ready else b""
+            if not part:
+                self.end()
+                raise AssertionError(f"the gateway did not start; it said {said!r}, and on stderr:\n{self.log}")
+            said += part
+        return found

@@ -1,0 +1,119 @@
+"""The process as others see it: curl, WebSocket, metrics, signals."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import GatewayProcess
+
+BODY = {
+    "model": "small",
+    "messages": [{"role": "user", "content": "What is 17 + 25?"}],
+    "stream": True,
+    "ignore_eos": True,
+    "max_tokens": 800,
+}
+
+
+def gauges(process: GatewayProcess, name: str) -> list[float]:
+    text = urllib.request.urlopen(f"{process.url}/metrics").read().decode()
+    return [float(value) for value in re.findall(rf"^penstock:{name}\{{[^}}]*\}} (\S+)$", text, re.MULTILINE)]
+
+
+def begin_stream(process: GatewayProcess, body: dict[str, object]) -> socket.socket:
+    """A stream of which the first content has come."""
+    raw = json.dumps(body).encode()
+    sock = socket.create_connection(("127.0.0.1", process.port), timeout=20)
+    sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n%b" % (len(raw), raw))
+    said = b""
+    while b'"content":"' not in said:
+        part = sock.recv(65536)
+        assert part, said
+        said += part
+    return sock
+
+
+def rest(sock: socket.socket) -> bytes:
+    said = b""
+    while part := sock.recv(65536):
+        said += part
+    return said
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
+def test_curl(served: GatewayProcess) -> None:
+    command = ["curl", "-sN", f"{served.url}/v1/chat/completions", "-H", "content-type: application/json"]
+    said = subprocess.run(
+        [*command, "-d", json.dumps({**BODY, "max_tokens": 5})], capture_output=True, check=True, timeout=30
+    ).stdout
+    assert said.startswith(b"data: {")
+    assert said.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_client_that_leaves_frees_its_blocks(served: GatewayProcess) -> None:
+    before = gauges(served, "kv_blocks_free")
+    sock = begin_stream(served, BODY)
+    assert sum(gauges(served, "num_requests_running")) == 1
+    sock.close()
+    deadline = time.monotonic() + 5
+    while sum(gauges(served, "num_requests_running")) or gauges(served, "kv_blocks_free") != before:
+        assert time.monotonic() < deadline, "blocks are still held"
+    assert sum(gauges(served, "num_requests_waiting")) == 0
+
+
+def test_sigterm_lets_a_short_answer_end(config: Path) -> None:
+    process = GatewayProcess("--config", str(config), log=config.parent / "drain.log")
+    try:
+        sock = begin_stream(process, {**BODY, "max_tokens": 100})
+        idle = socket.create_connection(("127.0.0.1", process.port), timeout=20)
+        process.signal(signal.SIGTERM)
+        said = rest(sock)
+        assert b"data: [DONE]" in said or b'data: {"error"' in said
+        assert process.wait() == 0
+        assert idle.recv(1) == b""
+        idle.close()
+        sock.close()
+    finally:
+        process.end()
+    assert "Traceback" not in process.log
+    assert "What is 17" not in process.log
+    with sqlite3.connect(config.parent / "ledger.sqlite3") as books:
+        assert books.execute("pragma integrity_check").fetchone() == ("ok",)
+    books.close()
+
+
+def test_a_second_sigterm_ends_the_patience(config: Path) -> None:
+    process = GatewayProcess("--config", str(config), log=config.parent / "hurry.log")
+    try:
+        # So many that they cannot all end before the second signal.
+        socks = [begin_stream(process, {**BODY, "max_tokens": 900}) for _ in range(4)]
+        process.signal(signal.SIGTERM)
+        process.signal(signal.SIGTERM)
+        for sock in socks:
+            said = rest(sock)
+            assert b"data: [DONE]" in said or b'data: {"error"' in said
+            sock.close()
+        assert process.wait(8) == 0
+    finally:
+        process.end()
+
+
+def test_a_model_that_cannot_be_loaded_is_named(config: Path, tmp_path: Path) -> None:
+    shutil.copytree(config.parent / "small", tmp_path / "small")
+    shutil.copytree(config.parent / "large", tmp_path / "large")
+    (tmp_path / "large" / "model.safetensors").write_bytes(b"\0" * 100)
+    (tmp_path / "config.toml").write_text(config.read_text())
+    with pytest.raises(AssertionError) as failed:
+        GatewayProcess("--config", str(tmp_path / "config.toml"), log=tmp_path / "log")
+    said = str(failed.value)
+    assert str(tmp_path / "large") in said
+    assert "Traceback" not in said

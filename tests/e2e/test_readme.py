@@ -1,0 +1,53 @@
+"""Every command and code block of the README and of docs/websocket.md runs."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import GatewayProcess
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_ADDRESS = "127.0.0.1:8080"
+
+
+def blocks(name: str, *languages: str) -> list[str]:
+    return [code for language, code in _BLOCK.findall((ROOT / name).read_text()) if language in languages]
+
+
+def run(served: GatewayProcess, command: list[str], code: str) -> str:
+    code = code.replace(_ADDRESS, f"127.0.0.1:{served.port}")
+    done = subprocess.run([*command, code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("code", blocks("README.md", "sh", "bash", "console"))
+def test_shell_blocks(served: GatewayProcess, code: str) -> None:
+    if code.startswith("make "):
+        # They set up and serve or test everything, this test included: that their targets exist must do.
+        targets = [line.split("#")[0].split()[1:] for line in code.strip().splitlines()]
+        for target in targets:
+            subprocess.run(["make", "-n", *target], capture_output=True, cwd=ROOT, check=True, timeout=30)
+        return
+    if "curl" in code and shutil.which("curl") is None:
+        pytest.skip("curl is not there")
+    said = run(served, ["bash", "-euo", "pipefail", "-c"], code)
+    if "/v1/chat/completions" in code:
+        assert said.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("code", [*blocks("README.md", "python"), *blocks("docs/websocket.md", "python")])
+def test_python_blocks(served: GatewayProcess, code: str) -> None:
+    compile(code, "README.md", "exec")
+    assert run(served, [sys.executable, "-c"], code).strip()
+
+
+def test_there_is_something_to_run() -> None:
+    assert blocks("README.md", "sh", "bash", "console")
+    assert blocks("README.md", "python")
+    assert blocks("docs/websocket.md", "python")
