@@ -21,6 +21,7 @@ from engine.messages import (
     TokenLogprobs,
     TokenOutput,
 )
+from engine.model_config import read_model_config
 from engine.output import Output
 from engine.scheduler import Scheduler
 from engine.seed import sequence_seed
@@ -76,12 +77,18 @@ class Engine:
         """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
 
         Raises:
-            ModelError: the directory cannot be served, and why.
+            EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
         """
+        read_model_config(settings.model)  # says best what is wrong if this is no model directory at all
         tokenizer = Tokenizer.load(settings.model)
         from engine.torch_runner import load_runner
 
-        return cls(load_runner(settings, progress), tokenizer, settings, name=name)
+        runner = load_runner(settings, progress)
+        try:
+            return cls(runner, tokenizer, settings, name=name)
+        except EngineError:
+            runner.close()
+            raise
 
     @property
     def has_work(self) -> bool:

@@ -1,0 +1,34 @@
+import pytest
+import tiny_tokenizers
+from driving import run, submit
+
+from config.settings import Bytes, EngineSettings, KVSettings
+from engine.engine import Engine
+from engine.errors import EngineError, ModelError
+from engine.tokenizer import Tokenizer
+from tests.parity import models
+
+
+def test_a_directory_that_is_none_is_named(tmp_path):
+    with pytest.raises(ModelError, match="does not exist") as caught:
+        Engine.load(EngineSettings(model=tmp_path / "nothing"), "small")
+    assert caught.value.code == "model_not_found"
+
+
+def test_a_model_directory_answers_in_text(tmp_path):
+    models.write_model("llama", tmp_path)
+    tiny_tokenizers.byte_level().save(str(tmp_path / "tokenizer.json"))
+    heard = []
+    engine = Engine.load(EngineSettings(model=tmp_path, kv=KVSettings(memory=Bytes(2**21))), "small", heard.append)
+    answer = run(engine, submit(0, Tokenizer.load(tmp_path).encode("abc"), max_tokens=20))[0]
+    engine.close()
+    assert len(answer.tokens) == 20
+    assert answer.text == Tokenizer.load(tmp_path).decode(answer.tokens)
+
+
+def test_settings_that_cannot_work_are_refused_at_load(tmp_path):
+    models.write_model("llama", tmp_path)
+    tiny_tokenizers.byte_level().save(str(tmp_path / "tokenizer.json"))
+    settings = EngineSettings(model=tmp_path, kv=KVSettings(memory=Bytes(2**21)), max_step_tokens=8)
+    with pytest.raises(EngineError, match="max_running"):
+        Engine.load(settings, "small")
