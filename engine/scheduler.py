@@ -58,7 +58,7 @@ class Scheduler:
         """Sorted by `Sequence.order`."""
         self._running: list[Sequence] = []
         self._coming: dict[bytes, Sequence] = {}
-        """Full blocks that a running sequence is about to compute; who needs the same ones waits for them."""
+        """Full blocks that a running sequence computes; who needs one that is not there yet waits for it."""
         self._outstanding = 0
         self._preemptions = 0
         self._queries = 0
@@ -85,13 +85,11 @@ class Scheduler:
 
     def schedule(self) -> Plan | None:
         """The next step, or None if there is nothing to do."""
-        preemptions = self._preemptions
         counts = self._continue()
         while self._running and not counts:
             self._preempt(min(self._running, key=_cheapest))
             counts = self._continue()
-        if self._preemptions == preemptions:
-            self._admit(counts)
+        self._admit(counts)
         return make_plan(counts, self._table, self._block_size) if counts else None
 
     def commit(self, plan: Plan) -> list[Sequence | None]:
@@ -196,8 +194,6 @@ class Scheduler:
             if block != sequence.blocks[index]:
                 sequence.blocks[index] = block
                 self._table.write(sequence.row, index, [block])
-            if self._coming.get(name) is sequence:
-                del self._coming[name]
 
     def _preempt(self, sequence: Sequence) -> None:
         """By recompute: what it knows stays, what was computed is lost (but for blocks that stay cached)."""
@@ -215,8 +211,9 @@ class Scheduler:
         sequence.row = -1
         self._blocks.release(sequence.blocks)
         sequence.blocks = []
-        for name in [name for name, owner in self._coming.items() if owner is sequence]:
-            del self._coming[name]
+        for name in sequence.known_names:
+            if self._coming.get(name) is sequence:
+                del self._coming[name]
 
     def statistics(self) -> SchedulerStatistics:
         """Counts at this moment."""

@@ -88,6 +88,11 @@ class Sequence:
             names.append(chain_next(names[-1], self.tokens(index * block_size, (index + 1) * block_size)))
         return names[1 : count + 1]
 
+    @property
+    def known_names(self) -> list[bytes]:
+        """Names of those of its blocks that somebody asked for."""
+        return self._names[1:]
+
     def block_name(self, index: int, block_size: int) -> bytes:
         """Name of its full block `index`."""
         if index + 1 >= len(self._names):

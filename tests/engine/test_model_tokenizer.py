@@ -65,7 +65,7 @@ def test_a_prompt_is_never_cut_or_padded(directory):
     inner.save(str(directory / "tokenizer.json"))
     text = "the quick brown fox " * 5
     tokenizer = Tokenizer.load(directory)
-    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode(text) == tiny_tokenizers.byte_level().encode(text).ids
 
 
 def test_special_tokens_around_a_text_are_a_choice():

@@ -41,7 +41,7 @@ def engine(rng: Random | None, total_blocks: int) -> Engine:
     )
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(10))
 def test_every_request_gets_what_it_would_get_alone(seed):
     rng = Random(seed)
     stems = [[rng.randrange(VOCAB) for _ in range(24)] for _ in range(2)]

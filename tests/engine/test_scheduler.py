@@ -268,6 +268,17 @@ def test_who_waits_for_blocks_goes_on_when_their_maker_leaves():
     assert step(scheduler) == {2: 8}
 
 
+def test_coming_back_from_preemption_is_no_prefix_hit():
+    scheduler = make_scheduler(prefix_cache=True)
+    sequence = Arrivals(scheduler)(9)
+    step(scheduler)
+    step(scheduler)
+    scheduler._preempt(sequence)
+    assert step(scheduler) == {1: 2}, "its blocks are still cached"
+    statistics = scheduler.statistics()
+    assert (sequence.cached_tokens, statistics.prefix_hits_total, statistics.prefix_queries_total) == (0, 0, 9)
+
+
 def test_a_salt_keeps_sequences_apart():
     scheduler = make_scheduler(prefix_cache=True)
     first, second, third = (
