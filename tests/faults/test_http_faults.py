@@ -229,3 +229,15 @@ async def test_retry_headers(path: str, body: object, headers: str, status: int)
         assert response.headers["x-should-retry"] == "false"
         assert response.headers["content-type"] == "application/json"
         assert set(response.error) == {"message", "type", "param", "code"}
+
+
+async def test_a_refusal_can_be_read_by_one_who_still_sends() -> None:
+    """Closing on unread bytes would reset the connection, and on a real network the answer could be lost."""
+    async with gateway(FakeHouse(), limits={"max_body_bytes": 1000}) as running:
+        client = await running.connect()
+        await client.send(HEAD + b"Content-Length: 1000000\r\n\r\n")
+        await client.send(b"x" * 300_000)
+        assert (await client.response()).status == 413
+        await client.send(b"x" * 300_000)
+        await client.stream.send_eof()
+        assert await client.stream.receive_some() == b""
