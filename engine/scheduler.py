@@ -70,7 +70,10 @@ class Scheduler:
         return bool(self._running or self._waiting)
 
     def add(self, sequence: Sequence) -> None:
-        """Take in a sequence that fits into the pool when it is alone."""
+        """Take in a sequence that fits into the pool when it is alone.
+
+        The waiting line has no bound of its own: whoever submits keeps one, by the work ahead that statistics tell.
+        """
         self._outstanding += sequence.outstanding
         insort(self._waiting, sequence, key=_ORDER)
 

@@ -20,10 +20,12 @@ class Tokenizer:
         inner.no_truncation()
         inner.no_padding()
         self._inner = inner
-        self._spelling = TokenSpelling(json.loads(inner.to_str())["decoder"])
-        self._added = {index: token.content for index, token in inner.get_added_tokens_decoder().items()}
+        # A part's pickled state is its piece of tokenizer.json; writing all of that out would take long.
+        self._spelling = TokenSpelling(inner.decoder and json.loads(inner.decoder.__getstate__()))
+        added = inner.get_added_tokens_decoder()
+        self._added = {token_id: token.content for token_id, token in added.items()}
         self._bytes: dict[int, bytes] = {}
-        self.special_ids = frozenset(i for i, token in inner.get_added_tokens_decoder().items() if token.special)
+        self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self.eos_ids = eos_ids
         self.vocab_size: int = inner.get_vocab_size()
 

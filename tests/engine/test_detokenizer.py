@@ -88,6 +88,11 @@ def test_the_alphabet_is_the_librarys():
     assert sorted(byte_level_alphabet().values()) == list(range(256))
 
 
+def test_an_entry_outside_the_alphabet_stands_for_itself():
+    assert TokenSpelling({"type": "ByteLevel"}).spell("a b") == b"a b"
+    assert TokenSpelling({"type": "ByteLevel"}).spell("Ġb") == b" b"
+
+
 def test_an_unknown_decoder_is_refused():
     with pytest.raises(ModelError, match="WordPiece is not supported"):
         TokenSpelling({"type": "WordPiece", "prefix": "##", "cleanup": True})
