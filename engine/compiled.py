@@ -2,19 +2,21 @@
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cfunc, types
 
-from engine import attention_kernel, row_kernels
+from engine import attention_kernel, product_kernel, row_kernels
 from engine.attention_kernel import attend, write_kv
 from engine.jit import carray
+from engine.product_kernel import multiply_full, multiply_half
 from engine.row_kernels import add_norm, gate
 from engine.simd import openmp_library
 
 _ATTENTION = attention_kernel.ARGUMENTS
 _ROW = row_kernels.ARGUMENTS
+_PRODUCT = product_kernel.ARGUMENTS
 _HALF = np.uint16(0)
 _FULL = np.float32(0)
 
@@ -51,34 +53,58 @@ def _gate_full(at: Any) -> None:
     gate(carray(at, _ROW, np.int64), _FULL)
 
 
-class Compiled:
-    """The kernels for one element type: bfloat16 (`half`) or float32. Calls release the GIL."""
+def _multiply_half(at: Any) -> None:
+    multiply_half(carray(at, _PRODUCT, np.int64), _HALF)
 
-    def __init__(self, *, half: bool) -> None:
-        self._kept: list[Any] = []
-        self.attend = self._compile(_attend_half if half else _attend_full)
-        self.write_kv = self._compile(_write_kv_half if half else _write_kv_full)
-        self.add_norm = self._compile(_add_norm_half if half else _add_norm_full)
-        self.gate = self._compile(_gate_half if half else _gate_full)
 
-    def _compile(self, function: Callable[[Any], None]) -> "Kernel":
-        compiled = cfunc(types.void(types.voidptr), cache=True, error_model="numpy")(function)
-        self._kept.append(compiled)
-        return Kernel(int(compiled.address or 0))
+def _multiply_half_to_full(at: Any) -> None:
+    multiply_half(carray(at, _PRODUCT, np.int64), _FULL)
+
+
+def _multiply_full(at: Any) -> None:
+    multiply_full(carray(at, _PRODUCT, np.int64))
 
 
 class Kernel:
-    """One compiled function at an address."""
+    """One compiled function of the address of its block of arguments. Calls release the GIL."""
 
     _team = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)(
         ctypes.cast(openmp_library().GOMP_parallel, ctypes.c_void_p).value or 0
     )
 
-    def __init__(self, address: int) -> None:
-        self._address = address
-        self.alone: Callable[[int], None] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
-        """Run on the calling thread; the argument is the address of the block of arguments."""
+    def __init__(self, function: Callable[[Any], None]) -> None:
+        """Compile, or take from the cache on disk."""
+        self._compiled = cfunc(types.void(types.voidptr), cache=True, error_model="numpy")(function)
+        self._address = int(self._compiled.address or 0)
+        self.alone: Callable[[int], None] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._address)
+        """Run on the calling thread."""
 
-    def together(self, arguments: int, threads: int) -> None:
+    def run(self, arguments: int, threads: int) -> None:
         """Run on a team of threads, the calling one included; the block of arguments names the same number."""
-        self._team(self._address, arguments, threads, 0)
+        if threads == 1:
+            self.alone(arguments)
+        else:
+            self._team(self._address, arguments, threads, 0)
+
+
+class RowCode(NamedTuple):
+    """What the decoder needs between its products, for one element type."""
+
+    attend: Kernel
+    write_kv: Kernel
+    add_norm: Kernel
+    gate: Kernel
+
+
+def row_code(*, half: bool) -> RowCode:
+    """For bfloat16 (`half`) or float32."""
+    if half:
+        return RowCode(Kernel(_attend_half), Kernel(_write_kv_half), Kernel(_add_norm_half), Kernel(_gate_half))
+    return RowCode(Kernel(_attend_full), Kernel(_write_kv_full), Kernel(_add_norm_full), Kernel(_gate_full))
+
+
+def product_code(*, half: bool, result_half: bool) -> Kernel:
+    """Products of bfloat16 (`half`) or float32 weights; float32 ones give float32."""
+    if not half:
+        return Kernel(_multiply_full)
+    return Kernel(_multiply_half if result_half else _multiply_half_to_full)

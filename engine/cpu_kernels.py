@@ -7,7 +7,7 @@ from torch import Tensor
 from engine import attention_kernel as attention
 from engine import row_kernels as row
 from engine.batch import Batch
-from engine.compiled import Compiled, Kernel
+from engine.compiled import row_code
 from engine.kv_pool import KvPool
 from engine.model_config import ModelConfig
 from engine.weights import LayerWeights
@@ -36,7 +36,7 @@ class CpuKernels:
         self._rotation = rotation
         self._dtype = dtype
         self._threads = threads
-        self._compiled = Compiled(half=dtype == torch.bfloat16)
+        self._code = row_code(half=dtype == torch.bfloat16)
         self._tile_tokens = max(1, _TILE_ROWS // (config.heads // config.kv_heads))
         self._floats = np.array([config.head_dim**-0.5, config.rms_eps], np.float32)
         self._counter = np.zeros(1, np.int64)
@@ -149,13 +149,6 @@ class CpuKernels:
     def _parts(self, work: int) -> int:
         return self._threads if work >= _WORTH_A_TEAM else 1
 
-    @staticmethod
-    def _run(kernel: Kernel, address: int, parts: int) -> None:
-        if parts == 1:
-            kernel.alone(address)
-        else:
-            kernel.together(address, parts)
-
     def norm(self, weight: Tensor) -> Tensor:
         """See `Kernels`."""
         return self._norm(0, weight)
@@ -168,7 +161,7 @@ class CpuKernels:
         arguments = self._norm_arguments
         arguments[row.ADDED] = added
         arguments[row.WEIGHT] = weight.data_ptr()
-        self._run(self._compiled.add_norm, self._norm_address, int(arguments[row.PARTS]))
+        self._code.add_norm.run(self._norm_address, int(arguments[row.PARTS]))
         return self._x
 
     def attend(self, index: int, layer: LayerWeights, qkv: Tensor) -> Tensor:
@@ -179,12 +172,12 @@ class CpuKernels:
             arguments[attention.Q_NORM] = layer.q_norm.data_ptr()
             arguments[attention.K_NORM] = layer.k_norm.data_ptr()
         self._counter[0] = 0
-        self._run(self._compiled.write_kv, address, self._attention_parts)
-        self._run(self._compiled.attend, address, self._attention_parts)
+        self._code.write_kv.run(address, self._attention_parts)
+        self._code.attend.run(address, self._attention_parts)
         return self._out
 
     def gate(self, gate_up: Tensor) -> Tensor:
         """See `Kernels`."""
         self._gate_arguments[row.GATE_UP] = gate_up.data_ptr()
-        self._run(self._compiled.gate, self._gate_address, int(self._gate_arguments[row.PARTS]))
+        self._code.gate.run(self._gate_address, int(self._gate_arguments[row.PARTS]))
         return self._y

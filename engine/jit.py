@@ -14,7 +14,15 @@ Result = TypeVar("Result")
 
 carray: Any = numba.carray  # type: ignore[attr-defined]
 config: Any = _config
-_SOURCES = ("jit.py", "simd.py", "noise.py", "attention_kernel.py", "row_kernels.py")
+_SOURCES = (
+    "jit.py",
+    "simd.py",
+    "noise.py",
+    "attention_kernel.py",
+    "row_kernels.py",
+    "product_kernel.py",
+    "compiled.py",
+)
 
 
 def _cache_directory() -> str:

@@ -1,43 +1,98 @@
-"""Matrix products with fixed weights: prepacked for the CPU, plain elsewhere."""
+"""Products with fixed weights: our own panels on the CPU, the library's elsewhere."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine import product_kernel as product
+from engine.compiled import Kernel, product_code
+from engine.simd import has_bfloat16_products
+
 Linear = Callable[[Tensor], Tensor]
-"""[rows, in] → [rows, out], in the weight's dtype."""
+"""[rows, in] → [rows, out]."""
+
+# Multiply-adds (of four rows at least: below that the weights' bytes decide) that pay for waking a team.
+_WORTH_A_TEAM = 1_500_000
 
 
-def make_linear(weight: Tensor, bias: Tensor | None, device: torch.device) -> Linear:
-    """Prepare `weight` [out, in] for many products; the caller should drop its own reference."""
-    if device.type == "cpu" and torch._C._has_mkldnn:  # noqa: SLF001
-        return _Packed(weight, bias)
-    return _Plain(weight.to(device), None if bias is None else bias.to(device))
+class LinearFactory:
+    """Prepares weights for many products, in the way that suits the device and the type."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, threads: int) -> None:
+        self._device = device
+        self._dtype = dtype
+        self._threads = threads
+        self._half = dtype == torch.bfloat16
+        self.own = device.type == "cpu" and (dtype == torch.float32 or (self._half and has_bfloat16_products()))
+        """Products are our own, and a row's result does not depend on the number of rows."""
+
+    def compile(self) -> None:
+        """Compile our own products, if they are; to be called before the first `make`."""
+        if self.own:
+            self._code = product_code(half=self._half, result_half=True)
+            self._code_to_full = product_code(half=self._half, result_half=False)
+
+    def make(self, weight: Tensor, bias: Tensor | None) -> Linear:
+        """For `weight` [out, in] and `bias` [out]; the result has the weight's type."""
+        if self.own and weight.shape[1] % 2 == 0:
+            return _Panels(weight, bias, self._code, weight.dtype, self._threads)
+        return _plain(weight, bias, self._device)
+
+    def make_head(self, weight: Tensor) -> Linear:
+        """For the last product: float32 if that is free, because bfloat16 has 8 bits for a logit and margins suffer."""
+        if self.own and weight.shape[1] % 2 == 0:
+            return _Panels(weight, None, self._code_to_full, torch.float32, self._threads)
+        return _plain(weight, None, self._device)
 
 
-class _Plain:
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._weight = weight
-        self._bias = bias
+def _plain(weight: Tensor, bias: Tensor | None, device: torch.device) -> Linear:
+    weight = weight.to(device)
+    bias = None if bias is None else bias.to(device)
+
+    def linear(x: Tensor) -> Tensor:
+        return functional.linear(x, weight, bias)
+
+    return linear
+
+
+class _Panels:
+    """One matrix, packed as `engine.product_kernel` wants it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int) -> None:
+        outputs, inputs = weight.shape
+        self._outputs = outputs
+        self._result = result
+        self._code = code
+        self._threads = threads
+        self._weights = outputs * inputs
+        panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
+        if weight.dtype == torch.bfloat16:
+            self._panels = panels.view(-1, product.PANEL, inputs // 2, 2).transpose(1, 2).contiguous()
+        else:
+            self._panels = panels.transpose(1, 2).contiguous()
+        self._bias = None if bias is None else bias.float().contiguous()
+        self._scratch = np.zeros(threads * product.SCRATCH_FLOATS, np.float32)
+        self._arguments = arguments = np.zeros(product.ARGUMENTS, np.int64)
+        arguments[product.INPUTS] = inputs
+        arguments[product.OUTPUTS] = outputs
+        arguments[product.PANELS] = self._panels.data_ptr()
+        arguments[product.BIAS] = 0 if self._bias is None else self._bias.data_ptr()
+        arguments[product.SCRATCH] = self._scratch.ctypes.data
+        self._address = int(arguments.ctypes.data)
+        arguments[product.COUNTER_AT] = self._address + 8 * product.COUNTER
 
     def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self._weight, self._bias)
-
-
-class _Packed:
-    """oneDNN's own weight layout: streams faster than a plain matrix for few rows, in float32 and bfloat16 alike.
-
-    From two rows on, a row's result does not depend on how many rows stand beside it, to the last bit; one row alone
-    may take another kernel: the decoder computes a single row as two.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)  # noqa: SLF001
-        self._bias = bias
-        self._linear = torch.ops.mkldnn._linear_pointwise.default  # noqa: SLF001
-
-    def __call__(self, x: Tensor) -> Tensor:
-        y: Tensor = self._linear(x, self._weight, self._bias, "none", [], "")
-        return y
+        rows = len(x)
+        out = torch.empty((rows, self._outputs), dtype=self._result)
+        parts = self._threads if self._weights * max(rows, 4) >= _WORTH_A_TEAM else 1
+        arguments = self._arguments
+        arguments[product.ROWS] = rows
+        arguments[product.X] = x.data_ptr()
+        arguments[product.OUT] = out.data_ptr()
+        arguments[product.PARTS] = parts
+        arguments[product.COUNTER] = 0
+        self._code.run(self._address, parts)
+        return out

@@ -34,9 +34,12 @@ def intrinsic(function: Callable[..., Any]) -> Any:
 
 def openmp_library() -> ctypes.CDLL:
     """The OpenMP runtime that torch itself runs on: kernels that share its threads do not fight with them."""
-    beside = Path(torch.__file__).parent / "lib"
-    found = sorted(beside.glob("libgomp*")) or sorted((beside.parent.parent / "torch.libs").glob("libgomp*"))
-    return ctypes.CDLL(str(found[0]) if found else None)
+    packages = Path(torch.__file__).parent
+    for folder in (packages / "lib", packages.parent / "torch.libs"):
+        for pattern in ("libgomp*", "libomp*", "libiomp5*"):
+            for path in folder.glob(pattern):
+                return ctypes.CDLL(str(path))
+    return ctypes.CDLL(None)
 
 
 def _address(library: ctypes.CDLL, name: str) -> int:
@@ -264,6 +267,67 @@ tile_1x4, tile_2x4, tile_3x4, tile_4x4 = (_tile(rows, 4) for rows in (1, 2, 3, 4
 
 c[r, v, 0:16] (+)= sum over k < depth, in this order, of a[r, k] · b[v][k, 0:16], for R rows r and V vectors v. `b_list`
 is the address of V addresses; the vectors of c lie side by side; a and c are float32; strides count elements.
+"""
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite has no word for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+def has_bfloat16_products() -> bool:
+    """Does this processor have the instruction that `pairs_*` are made of (AVX512-BF16)?"""
+    return bool(binding.get_host_cpu_features().get("avx512bf16", False))
+
+
+def _pairs(rows: int) -> Any:
+    kind = ir.VectorType(_BFloat(), 2 * LANES)
+
+    @intrinsic
+    def pairs(_context: Any, a: Any, a_stride: Any, b: Any, c: Any, depth: Any) -> Any:
+        def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            a, a_stride, b, c, depth = args
+            index = a.type
+            places = [(r, v) for r in range(rows) for v in range(4)]
+            sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
+            for total in sums.values():
+                builder.store(_f(0.0), total)
+            with cgutils.for_range(builder, depth, intp=index) as loop:
+                rights = []
+                for v in range(4):
+                    at = builder.add(builder.shl(loop.index, ir.Constant(index, 6)), ir.Constant(index, LANES * v))
+                    words = builder.load(builder.bitcast(_at(builder, b, at, _I32), _VI.as_pointer()))
+                    words.align = 4
+                    rights.append(builder.bitcast(words, kind))
+                for r in range(rows):
+                    where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), loop.index)
+                    left = builder.bitcast(_splat(builder, builder.load(_at(builder, a, where, _I32))), kind)
+                    for v, right in enumerate(rights):
+                        total = sums[r, v]
+                        dot = _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VF, builder.load(total), left, right)
+                        builder.store(dot, total)
+            for (r, v), total in sums.items():
+                target = _at(builder, c, ir.Constant(index, 4 * LANES * r + LANES * v), _F32)
+                _store(builder, builder.load(total), target, types.float32)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), code
+
+    return pairs
+
+
+pairs_1, pairs_2, pairs_3, pairs_4 = (_pairs(rows) for rows in (1, 2, 3, 4))
+"""pairs_R(a, a_stride, b, c, depth): c[r, 0:64] = sum over k < depth of two products at a time, bfloat16 to float32.
+
+a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are pairs side by side, c is [R, 64] float32.
 """
 
 

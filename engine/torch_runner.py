@@ -13,9 +13,11 @@ from engine.decoder import Decoder
 from engine.errors import ModelError
 from engine.kernels import Kernels
 from engine.kv_pool import KvPool
+from engine.linear import LinearFactory
 from engine.model_config import ModelConfig, read_model_config
 from engine.rope import rotation_table
 from engine.sampler import sample
+from engine.simd import has_bfloat16_products
 from engine.threads import set_threads
 from engine.torch_kernels import TorchKernels
 from engine.weights import load_weights
@@ -30,6 +32,10 @@ class TorchRunner:
         config = read_model_config(settings.model)
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
             dtype = _compute_dtype(settings, checkpoint, device)
+            linears = LinearFactory(device, dtype, settings.threads)
+            if linears.own:
+                progress("compiling kernels (once: they are cached on disk)")
+                linears.compile()
             compiled = CpuKernels.fits(config, settings.kv.block_size, device, dtype)
             pool = KvPool(
                 config,
@@ -44,11 +50,10 @@ class TorchRunner:
             self.total_blocks = pool.blocks
             self.vocab_size = config.vocab_size
             self.max_model_len = _max_model_len(settings, config)
-            weights = load_weights(checkpoint, config, dtype, device, progress)
+            weights = load_weights(checkpoint, config, dtype, device, linears, progress)
             cos, sin = rotation_table(config.rope, config.head_dim, min(self.max_model_len, pool.tokens))
             kernels: Kernels
             if compiled:
-                progress("compiling the attention kernel (once; it is cached)")
                 kernels = CpuKernels(
                     config,
                     pool,
@@ -59,7 +64,7 @@ class TorchRunner:
                 )
             else:
                 kernels = TorchKernels(config, pool, (cos.to(device), sin.to(device)), dtype)
-        self._decoder: Decoder | None = Decoder(weights, kernels, device)
+        self._decoder: Decoder | None = Decoder(weights, kernels, device, pad_single=not linears.own)
 
     def execute(self, batch: Batch) -> Sampled:
         """Run one forward pass, write its KV, sample the asked rows."""
@@ -103,7 +108,7 @@ def _device(name: str) -> torch.device:
 
 def _compute_dtype(settings: EngineSettings, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
     """`auto`: float32 files in float32, half-precision files in bfloat16 where the processor multiplies it itself."""
-    native = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
+    native = device.type != "cpu" or has_bfloat16_products()
     if settings.dtype == "float32":
         return torch.float32
     if settings.dtype == "bfloat16":

@@ -7,11 +7,8 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint import Checkpoint
-from engine.linear import Linear, make_linear
+from engine.linear import Linear, LinearFactory
 from engine.model_config import ModelConfig
-
-# A head this small costs little in float32, and then margins are not rounded to the 8 bits of bfloat16 logits.
-_FLOAT32_HEAD_WEIGHTS = 4 * 2**20
 
 
 class LayerWeights(NamedTuple):
@@ -37,15 +34,14 @@ class Weights(NamedTuple):
     layers: tuple[LayerWeights, ...]
     final_norm: Tensor
     head: Linear
-    head_dtype: torch.dtype
-    """What `head` wants as input and gives as output."""
 
 
-def load_weights(
+def load_weights(  # noqa: PLR0917
     checkpoint: Checkpoint,
     config: ModelConfig,
     dtype: torch.dtype,
     device: torch.device,
+    linears: LinearFactory,
     progress: Callable[[str], None],
 ) -> Weights:
     """Read, check, fuse and prepare every tensor.
@@ -53,22 +49,30 @@ def load_weights(
     Raises:
         ModelError: a tensor is missing or has another shape than config.json implies.
     """
-    loader = _Loader(checkpoint, config, dtype, device)
+    loader = _Loader(checkpoint, config, dtype, device, linears)
     layers = []
     for layer in range(config.layers):
         progress(f"loading layer {layer + 1} of {config.layers}")
         layers.append(loader.layer(layer))
     embedding = loader.take("model.embed_tokens.weight", config.vocab_size, config.hidden_size)
-    head, head_dtype = loader.head(embedding)
-    return Weights(embedding.to(device), tuple(layers), loader.norm("model.norm", config.hidden_size), head, head_dtype)
+    head = loader.head(embedding)
+    return Weights(embedding.to(device), tuple(layers), loader.norm("model.norm", config.hidden_size), head)
 
 
 class _Loader:
-    def __init__(self, checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: ModelConfig,
+        dtype: torch.dtype,
+        device: torch.device,
+        linears: LinearFactory,
+    ) -> None:
         self._checkpoint = checkpoint
         self._config = config
         self._dtype = dtype
         self._device = device
+        self._linears = linears
 
     def take(self, name: str, *shape: int) -> Tensor:
         return self._checkpoint.take(name, shape, self._dtype)
@@ -81,7 +85,7 @@ class _Loader:
         weights = [self.take(f"{name}.weight", outputs, inputs) for name, outputs in parts.items()]
         biases = [self.take(f"{name}.bias", outputs) for name, outputs in parts.items()] if bias else []
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
-        return make_linear(weight, torch.cat(biases) if bias else None, self._device)
+        return self._linears.make(weight, torch.cat(biases) if bias else None)
 
     def layer(self, index: int) -> LayerWeights:
         config = self._config
@@ -101,12 +105,10 @@ class _Loader:
             down=self.linear({f"{mlp}.down_proj": hidden}, inner, bias=config.mlp_bias),
         )
 
-    def head(self, embedding: Tensor) -> tuple[Linear, torch.dtype]:
+    def head(self, embedding: Tensor) -> Linear:
         config = self._config
         tied = config.tied_head
         if tied is None:
             tied = "lm_head.weight" not in self._checkpoint
         weight = embedding if tied else self.take("lm_head.weight", config.vocab_size, config.hidden_size)
-        small = config.vocab_size * config.hidden_size <= _FLOAT32_HEAD_WEIGHTS
-        dtype = torch.float32 if small else self._dtype
-        return make_linear(weight.to(dtype), None, self._device), dtype
+        return self._linears.make_head(weight)

@@ -13,14 +13,15 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-VOCAB = 32_000
 SHAPES = {
+    "3m": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 6,
+           "num_key_value_heads": 2, "head_dim": 32, "tie_word_embeddings": True, "vocab_size": 1024},
     "15m": {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 8, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "head_dim": 64, "tie_word_embeddings": True},
+            "num_key_value_heads": 2, "head_dim": 64, "tie_word_embeddings": True, "vocab_size": 32_000},
     "125m": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12,
-             "num_key_value_heads": 4, "head_dim": 64, "tie_word_embeddings": False},
+             "num_key_value_heads": 4, "head_dim": 64, "tie_word_embeddings": False, "vocab_size": 32_000},
     "600m": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
-             "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True},
+             "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True, "vocab_size": 32_000},
 }  # fmt: skip
 
 
@@ -33,11 +34,11 @@ def tensors(shape: dict[str, int], dtype: torch.dtype) -> dict[str, torch.Tensor
         return (torch.randn((rows, columns), generator=generator) * columns**-0.5).to(dtype)
 
     found = {
-        "model.embed_tokens.weight": matrix(VOCAB, hidden),
+        "model.embed_tokens.weight": matrix(shape["vocab_size"], hidden),
         "model.norm.weight": torch.ones(hidden, dtype=dtype),
     }
     if not shape["tie_word_embeddings"]:
-        found["lm_head.weight"] = matrix(VOCAB, hidden)
+        found["lm_head.weight"] = matrix(shape["vocab_size"], hidden)
     for layer in range(shape["num_hidden_layers"]):
         at = f"model.layers.{layer}"
         for name, rows, columns in (
@@ -61,7 +62,7 @@ def write(shape_name: str, directory: Path, dtype_name: str) -> None:
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": VOCAB,
+        "vocab_size": shape["vocab_size"],
         "hidden_act": "silu",
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
@@ -74,7 +75,9 @@ def write(shape_name: str, directory: Path, dtype_name: str) -> None:
     (directory / "config.json").write_text(json.dumps(config, indent=2))
     found = tensors(shape, getattr(torch, dtype_name))
     save_file(found, directory / "model.safetensors", metadata={"format": "pt"})
-    tokenizer = Tokenizer(models.WordLevel({f"▁w{token}": token for token in range(VOCAB)}, unk_token="▁w0"))
+    tokenizer = Tokenizer(
+        models.WordLevel({f"▁w{token}": token for token in range(shape["vocab_size"])}, unk_token="▁w0")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.save(str(directory / "tokenizer.json"))

@@ -9,18 +9,13 @@ import torch
 from config.settings import Bytes, EngineSettings, KVSettings
 from engine.batch import Runner
 from engine.params import SamplingParams
+from engine.simd import has_bfloat16_products
 from engine.torch_runner import load_runner
 from tests.parity import driver, models
 
 VOCAB = 211
 EVERY_LOGPROB = SamplingParams(max_tokens=1, temperature=0, logprobs=VOCAB)
-BF16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"
-)
-SAME_BITS = pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() != "AVX512" or torch.cpu._is_amx_tile_supported(),
-    reason="oneDNN's products are known not to depend on the batch with AVX512 without AMX only",
-)
+BF16 = pytest.mark.skipif(not has_bfloat16_products(), reason="this processor does not compute in bfloat16")
 
 
 def load(directory: Path, dtype: str) -> Runner:
@@ -70,7 +65,6 @@ def test_float32_is_close_in_every_logprob(case: str, tmp_path: Path) -> None:
     torch.testing.assert_close(teacher_forced(load(directory, "float32"), tokens), truth, atol=2e-4, rtol=2e-5)
 
 
-@SAME_BITS
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=BF16)])
 @pytest.mark.parametrize("case", ["llama-tied-llama3", "mistral-window", "qwen3"])
 def test_a_sequence_is_the_same_to_the_last_bit_in_any_company(case: str, dtype: str, tmp_path: Path) -> None:
