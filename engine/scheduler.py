@@ -41,12 +41,12 @@ class Scheduler:
     """Owns every sequence alive, their blocks and the prefix cache."""
 
     def __init__(self, settings: EngineSettings, *, total_blocks: int, block_size: int, max_model_len: int) -> None:
-        if settings.max_step_tokens < settings.max_running:
-            raise EngineError(
-                "engine_settings",
-                f"max_step_tokens = {settings.max_step_tokens} is less than max_running = {settings.max_running}: "
-                "a step must have a token for every running sequence; raise the one or lower the other",
-            )
+        """Take over the blocks 1 to `total_blocks` - 1 of a runner's pool.
+
+        Raises:
+            EngineError: nothing could run under `settings`.
+        """
+        _check(settings)
         self._max_step_tokens = settings.max_step_tokens
         self._chunk = settings.prefill_chunk
         self._caching = settings.prefix_cache
@@ -245,6 +245,18 @@ class Scheduler:
             raise _broken("a finished sequence is kept, or a waiting one holds blocks")
         if not {*self._coming.values()} <= {*self._running}:
             raise _broken("blocks are expected from a sequence that does not run")
+
+
+def _check(settings: EngineSettings) -> None:
+    for key, value in (("max_running", settings.max_running), ("prefill_chunk", settings.prefill_chunk)):
+        if value < 1:
+            raise EngineError("engine_settings", f"{key} = {value}: nothing could ever run; it must be at least 1")
+    if settings.max_step_tokens < settings.max_running:
+        raise EngineError(
+            "engine_settings",
+            f"max_step_tokens = {settings.max_step_tokens} is less than max_running = {settings.max_running}: "
+            "a step must have a token for every running sequence; raise the one or lower the other",
+        )
 
 
 def _is_prefill(sequence: Sequence) -> bool:

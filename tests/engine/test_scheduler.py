@@ -312,3 +312,9 @@ def test_every_sequence_ends_and_the_budget_holds(loads):
 def test_a_step_must_have_a_token_for_everybody():
     with pytest.raises(EngineError, match="max_step_tokens = 7 is less than max_running = 8"):
         make_scheduler(max_step_tokens=7)
+
+
+@pytest.mark.parametrize("key", ["max_running", "prefill_chunk"])
+def test_settings_under_which_nothing_runs_are_refused(key):
+    with pytest.raises(EngineError, match=f"{key} = 0: nothing could ever run"):
+        make_scheduler(**{key: 0})
