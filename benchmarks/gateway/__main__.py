@@ -22,6 +22,7 @@ _ENDLESS_TOKENS = 900_000
 _PACED_STREAMS, _PACED_STEP_S = 100, 0.02
 _IDLE_STREAMS = 500
 _FIRST_EVENTS = 300
+_OFFERED_EVENTS_PER_S = 150_000
 
 
 class Row(msgspec.Struct):
@@ -35,8 +36,9 @@ class Row(msgspec.Struct):
 class Server:
     """A server process on one core."""
 
-    def __init__(self, kind: str, step_s: float, core: int | None) -> None:
-        command = [sys.executable, "-m", "benchmarks.gateway.serve", kind, "--step-s", str(step_s)]
+    def __init__(self, kind: str, core: int | None, step_s: float, engine_step_s: float) -> None:
+        command = [sys.executable, "-m", "benchmarks.gateway.serve", kind]
+        command += ["--step-s", str(step_s), "--engine-step-s", str(engine_step_s)]
         if core is not None:
             command += ["--core", str(core)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -63,9 +65,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(kind: str, step_s: float, core: int | None) -> Iterator[Server]:
+def server(kind: str, core: int | None, step_s: float = 0.0, engine_step_s: float = 0.0) -> Iterator[Server]:
     """Started, and ended."""
-    running = Server(kind, step_s, core)
+    running = Server(kind, core, step_s, engine_step_s)
     try:
         yield running
     finally:
@@ -75,7 +77,7 @@ def server(kind: str, step_s: float, core: int | None) -> Iterator[Server]:
 def measure(kind: str, seconds: float, core: int | None) -> dict[tuple[str, str], float]:
     """Every figure of one kind, once."""
     found: dict[tuple[str, str], float] = {}
-    with server(kind, 0.0, core) as running:
+    with server(kind, core) as running:
         small_requests(running.port, connections=16, seconds=0.3)
         cpu_s = running.cpu_s()
         rate = small_requests(running.port, connections=16, seconds=seconds)
@@ -85,17 +87,18 @@ def measure(kind: str, seconds: float, core: int | None) -> dict[tuple[str, str]
         found["first event, p50", "ms"] = 1000 * times[len(times) // 2]
         found["first event, p99", "ms"] = 1000 * times[len(times) * 99 // 100]
     for streams in (1, 32, 200):
-        with server(kind, 0.0, core) as running:
+        # A fake engine without a pause would only fight for the interpreter's lock: it offers more than can be carried.
+        with server(kind, core, engine_step_s=streams / _OFFERED_EVENTS_PER_S) as running:
             counted, cpu_s = _streams(running, streams, seconds)
             found[f"SSE events, {streams} streams", "1/s"] = counted.events / counted.seconds
             if streams == 32:
                 found["CPU an event, saturated", "µs"] = 1e6 * cpu_s / counted.events
-    with server(kind, _PACED_STEP_S, core) as running:
+    with server(kind, core, _PACED_STEP_S, _PACED_STEP_S) as running:
         counted, cpu_s = _streams(running, _PACED_STREAMS, seconds)
         rate = f"{_PACED_STREAMS} streams × {1 / _PACED_STEP_S:.0f}/s"
         found[f"SSE events, {rate}", "1/s"] = counted.events / counted.seconds
         found[f"CPU an event, {rate}", "µs"] = 1e6 * cpu_s / counted.events
-    with server(kind, 0.0, core) as running:
+    with server(kind, core) as running:
         first_event_times(running.port, 20)
         before = running.resident_bytes()
         sockets = open_streams(running.port, _IDLE_STREAMS, SILENT_TOKENS)

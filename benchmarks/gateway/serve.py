@@ -22,15 +22,16 @@ def main() -> None:
     """Serve one kind: fixed bytes, the edge on a scripted house, or the house with all its actors on a fake engine."""
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--step-s", type=float, default=0.0)
+    parser.add_argument("--step-s", type=float, default=0.0, help="between two events of a stream; 0: no pause")
+    parser.add_argument("--engine-step-s", type=float, default=0.0, help="the same for the fake engine of the house")
     parser.add_argument("--core", type=int)
     arguments = parser.parse_args()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
-    trio.run(_serve, arguments.kind, arguments.step_s)
+    trio.run(_serve, arguments.kind, arguments.step_s, arguments.engine_step_s)
 
 
-async def _serve(kind: str, step_s: float) -> None:
+async def _serve(kind: str, step_s: float, engine_step_s: float) -> None:
     async with trio.open_nursery() as nursery:
         if kind == "fixed":
             server = fixed_server(step_s, SILENT_TOKENS)
@@ -39,7 +40,7 @@ async def _serve(kind: str, step_s: float) -> None:
         else:
             from benchmarks.gateway.house import start_house
 
-            server = _gateway(await start_house(nursery, step_s, SILENT_TOKENS))
+            server = _gateway(await start_house(nursery, engine_step_s, SILENT_TOKENS))
         await nursery.start(server.run)
         print(server.port, flush=True)
 

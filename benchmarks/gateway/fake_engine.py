@@ -1,0 +1,85 @@
+"""An engine that costs next to nothing: commands in and reports out as with any other, no scheduler, no model."""
+
+import time
+
+from engine.limits import Limits
+from engine.messages import Abort, Command, EngineStats, Finish, FinishReason, StepReport, Submit, TokenOutput
+
+_TOTAL_BLOCKS = 1_000_000
+
+
+class _Sequence:
+    __slots__ = ("done", "prompt_tokens", "tokens")
+
+    def __init__(self, prompt_tokens: int, tokens: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.tokens = tokens
+        self.done = 0
+
+
+class FakeEngine:
+    """One token a step for each sequence; a step sleeps `step_s`. `silent_tokens` asks for one token, and silence."""
+
+    def __init__(self, step_s: float, silent_tokens: int) -> None:
+        self.name = "bench"
+        self.limits = Limits(vocab_size=1 << 20, model_tokens=1 << 30, pool_tokens=1 << 30)
+        self._step_s = step_s
+        self._silent_tokens = silent_tokens
+        self._running: dict[int, _Sequence] = {}
+        self._silent: dict[int, _Sequence] = {}
+        self._ends: list[TokenOutput] = []
+        self._next_at = 0.0
+        self._steps = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Somebody waits for a token or an end."""
+        return bool(self._running or self._ends)
+
+    def accept(self, command: Command) -> None:
+        """Start or drop a sequence."""
+        match command:
+            case Submit():
+                sequence = _Sequence(len(command.prompt_token_ids), command.params.max_tokens)
+                self._running[command.request_id] = sequence
+            case Abort(request_id):
+                found = self._running.pop(request_id, None) or self._silent.pop(request_id, None)
+                if found is not None:
+                    self._ends.append(_output(request_id, found, "abort"))
+
+    def step(self) -> StepReport:
+        """The next token of each."""
+        if self._step_s:
+            now = time.perf_counter()
+            self._next_at = max(self._next_at + self._step_s, now)
+            time.sleep(max(self._next_at - now, 0))
+        outputs, self._ends = self._ends, []
+        for request_id, sequence in list(self._running.items()):
+            sequence.done += 1
+            if sequence.done == sequence.tokens:
+                del self._running[request_id]
+                outputs.append(_output(request_id, sequence, "length"))
+                continue
+            outputs.append(TokenOutput(request_id, (1,), " token", 9.0))
+            if sequence.tokens == self._silent_tokens:
+                self._silent[request_id] = self._running.pop(request_id)
+        self._steps += 1
+        stats = EngineStats(_TOTAL_BLOCKS, _TOTAL_BLOCKS, 0, len(self._running), 0, 0, steps_total=self._steps)
+        return StepReport(tuple(outputs), stats)
+
+    def abort_all(self) -> None:
+        """End everything."""
+        for request_id in [*self._running, *self._silent]:
+            self.accept(Abort(request_id))
+
+    def check_integrity(self) -> None:
+        """There are no books."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _output(request_id: int, sequence: _Sequence, reason: FinishReason) -> TokenOutput:
+    finish = Finish(reason=reason, prompt_tokens=sequence.prompt_tokens, completion_tokens=sequence.done)
+    token = reason == "length"
+    return TokenOutput(request_id, (1,) if token else (), " token" if token else "", 9.0, finish=finish)

@@ -1,0 +1,51 @@
+"""The house with all its actors, its ledger in memory, on a fake engine."""
+
+import tempfile
+from pathlib import Path
+
+import trio
+from actors.house import House
+
+from benchmarks.gateway.fake_engine import FakeEngine
+from config.load import parse_settings
+from engine.zoo.tokenizer import save_tokenizer, train_tokenizer
+
+_CONFIG = """
+schema = 1
+
+[ledger]
+path = ":memory:"
+
+[engines.bench]
+model = "model"
+max_running = 4096
+
+[models.bench]
+
+[tiers.default]
+queue = { requests = 4096, tokens = 4_000_000_000, bytes = "1GiB" }
+
+[[routes]]
+name = "bench"
+use = { ladder = "bench" }
+deadlines = { ttft = "60s", stall = "60s", total = "1h" }
+
+[[ladders.bench]]
+to = "bench"
+"""
+
+
+async def start_house(nursery: trio.Nursery, step_s: float, silent_tokens: int) -> House:
+    """Running and ready. The prompts are rendered and encoded as the embedded models' are."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        model.mkdir()
+        save_tokenizer(train_tokenizer(), model, 1 << 20)
+        (model / "config.json").write_text('{"eos_token_id": 2}')
+        settings = parse_settings(_CONFIG, Path(folder) / "bench.toml")
+        house = House(settings, {"bench": lambda _: FakeEngine(step_s, silent_tokens)})
+        await nursery.start(house.run)
+        with trio.fail_after(60):
+            while not house.readiness().ready:
+                await trio.sleep(0.01)
+    return house
