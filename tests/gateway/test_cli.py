@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -103,3 +105,12 @@ def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "--threads" in complaint(capsys, 2, "engine", "bench", str(tmp_path), "--threads", "0")
     assert "small or large" in complaint(capsys, 2, "zoo", "train", "huge")
     assert "--questions" in complaint(capsys, 2, "zoo", "eval", "--questions", "0")
+
+
+def test_the_edge_never_loads_torch() -> None:
+    code = (
+        "import sys, gateway.cli, gateway.engines, gateway.routes, gateway.serve, gateway.logs;"
+        "sys.exit(', '.join(sorted({'torch', 'transformers', 'numba'} & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
