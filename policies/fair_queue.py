@@ -179,6 +179,8 @@ class FairQueue(Generic[T]):
         if item.id in self._entries:
             raise ValueError(f"{item.id!r} waits already")
         tier = lane.tier
+        # What has expired takes up no room, even if its caller was not told yet.
+        self._sweep(now)
         full = self._full(tier, item, now)
         if full is not None:
             self._refused_total[full.reason] = self._refused_total.get(full.reason, 0) + 1

@@ -202,6 +202,13 @@ def test_keys_must_be_hashes_of_known_tenants() -> None:
     assert "did you mean 'acme'" in found[2][1]
 
 
+def test_a_key_cannot_belong_to_two() -> None:
+    key = f'[[keys]]\nid = "%s"\ntenant = "%s"\nhash = "{"0" * 64}"\n'
+    found = problems(GOOD + "[tenants.acme]\n[tenants.other]\n" + key % ("a", "acme") + key % ("b", "other"))
+    assert len(found) == 1
+    assert "the same key is given twice" in found[0][1]
+
+
 def test_an_open_address_needs_keys() -> None:
     text = '[server]\nhost = "0.0.0.0"\n'
     found = problems(GOOD + text)

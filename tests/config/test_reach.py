@@ -46,7 +46,7 @@ def holds(when: SignalSettings, model: str, tagged: bool, long: bool) -> bool:
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(when=CONDITIONS, model=st.sampled_from(["m", "n", "z"]), tagged=st.booleans(), long=st.booleans())
 def test_a_verdict_is_kept(when: SignalSettings, model: str, tagged: bool, long: bool) -> None:
     for verdict in (truth(when, {}), truth(when, {}, model)):

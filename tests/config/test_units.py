@@ -1,7 +1,7 @@
 """Durations and sizes are read strictly."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.units import parse_duration, parse_size
@@ -51,6 +51,7 @@ def test_what_is_no_size(text: str) -> None:
         parse_size(text)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9), st.sampled_from(["ms", "s", "m", "h", "d"]))
 def test_every_whole_duration_is_read(number: int, unit: str) -> None:
     factor = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}[unit]

@@ -115,6 +115,14 @@ def test_late_outcomes_of_an_earlier_epoch_are_ignored() -> None:
     assert breaker.state == "half_open"
     breaker.record(early, True, 5.0)
     assert breaker.statistics().probes_out == 1
+    breaker.record(probe, True, 5.0)
+    second = breaker.permit(5.0)
+    assert isinstance(second, Permit)
+    breaker.record(second, True, 5.0)
+    assert breaker.state == "closed"
+    for late in (early, probe):
+        breaker.record(late, False, 5.0)
+    assert breaker.statistics().failed == 0
 
 
 def test_the_view_lets_attempts_go_only_while_closed() -> None:

@@ -111,7 +111,7 @@ OUTPUTS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(mode=st.sampled_from(["gate", "window"]), window=st.integers(1, 5), choices=st.integers(1, 3), outputs=OUTPUTS)
 def test_what_is_shown_was_safe_to_show(
     mode: Literal["gate", "window"],

@@ -295,7 +295,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=250, deadline=None)
 @given(
     rungs=RUNGS,
     cascade=st.booleans(),

@@ -1,6 +1,6 @@
 """The house ends in order, and never gets stuck."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.drain import Drain
@@ -40,6 +40,7 @@ def test_an_idle_house_stops_at_once_and_a_second_signal_hurries() -> None:
 ORDER = ["serving", "draining", "stopping", "dead"]
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(st.tuples(st.sampled_from(["begin", "update", "closed", "wait"]), st.integers(0, 3)), max_size=30)
 )

@@ -116,6 +116,14 @@ def test_expired_items_are_told_once_and_never_served() -> None:
     line.check_integrity()
 
 
+def test_what_has_expired_takes_up_no_room() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(requests=1))})
+    line.offer(item(1, deadline=3.0), 0.0)
+    assert isinstance(line.offer(item(2), 2.0), QueueFull)
+    assert isinstance(line.offer(item(2), 3.0), Accepted)
+    assert [gone.id for gone in line.expire(3.0)] == [1]
+
+
 def test_a_client_that_left_is_removed() -> None:
     line = queue()
     line.offer(item(1), 0.0)
@@ -244,7 +252,11 @@ class FairQueueMachine(RuleBasedStateMachine):
         self.number += 1
         offered = item(self.number, tenant, prompt, size=size, deadline=self.now + due)
         tier = TIERS[TENANTS[tenant].tier]
-        own = [other for other, _ in self.waiting.values() if TENANTS[other.tenant].tier == TENANTS[tenant].tier]
+        own = [
+            other
+            for other, expires_at in self.waiting.values()
+            if expires_at > self.now and TENANTS[other.tenant].tier == TENANTS[tenant].tier
+        ]
         given = self.line.offer(offered, self.now)
         if isinstance(given, Accepted):
             assert len(own) < tier.queue.requests

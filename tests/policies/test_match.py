@@ -141,7 +141,7 @@ def meaning(when: SignalSettings, found: Features) -> bool:
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     conditions=st.lists(CONDITIONS, max_size=4),
     model=st.sampled_from(["m", "n", "z"]),

@@ -65,7 +65,7 @@ def test_names_are_unique() -> None:
         Supervision((ChildSpec("a"), ChildSpec("a")))
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(
     strategy=st.sampled_from(["one_for_one", "rest_for_one"]),
     ends=st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.sampled_from([0.0, 1.0, 20.0])), max_size=40),
