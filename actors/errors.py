@@ -1,19 +1,19 @@
 """What can go wrong among the actors.
 
-    Refusal                     a request is not served; nothing was sent, so a true status is still possible
-    ├── InvalidRequest          400  the request cannot be served as it is
-    │   └── PromptTooLong       400  context_length_exceeded
-    ├── BadKey                  401  missing or unknown API key
-    ├── UnknownModel            404  model_not_found, with the nearest name
-    ├── OverQuota               429  a tenant's limit, its scope and when it resets
-    ├── Busy                    429  the queue's bounds, with a measured Retry-After
-    ├── Unavailable             503  no rung could serve, the house loads or drains
-    └── TooLate                 504  a deadline of the route has passed
-    ActorError
-    ├── MailboxFull             the way in refuses; the sender decides what that means
-    ├── ActorDied               the actor died with this message in hand
-    └── HouseFailed             an actor could not be kept alive: the process must end
-        └── EngineLoadFailed    a model could not be loaded at start-up
+Refusal                     a request is not served; nothing was sent, so a true status is still possible
+├── InvalidRequest          400  the request cannot be served as it is
+│   └── PromptTooLong       400  context_length_exceeded
+├── BadKey                  401  missing or unknown API key
+├── UnknownModel            404  model_not_found, with the nearest name
+├── OverQuota               429  a tenant's limit, its scope and when it resets
+├── Busy                    429  the queue's bounds, with a measured Retry-After
+├── Unavailable             503  no rung could serve, the house loads or drains
+└── TooLate                 504  a deadline of the route has passed
+ActorError
+├── MailboxFull             the way in refuses; the sender decides what that means
+├── ActorDied               the actor died with this message in hand
+└── HouseFailed             an actor could not be kept alive: the process must end
+    └── EngineLoadFailed    a model could not be loaded at start-up
 """
 
 from actors.messages import ErrorBody
@@ -96,9 +96,7 @@ class Unavailable(Refusal):
     """Nothing can serve now."""
 
     def __init__(self, code: str, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(
-            ErrorBody(503, "server_error", code, message, retry_after_s=retry_after_s, should_retry=True)
-        )
+        super().__init__(ErrorBody(503, "server_error", code, message, retry_after_s=retry_after_s, should_retry=True))
 
 
 class TooLate(Refusal):

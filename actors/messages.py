@@ -53,6 +53,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The bearer token as it came. Never logged."""
     tags: tuple[str, ...] = ()
     user: str | None = None
+    streamed: bool = True
+    """False: the client gets the answer whole. Nothing is handed out before its end, and every fallback stays open."""
     body_bytes: int = 0
     arrived_at: float
     """`trio.current_time()` when the request's head was read."""

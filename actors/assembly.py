@@ -1,0 +1,88 @@
+"""One attempt's outputs on their way into the answer: what may be shown, and whether the attempt has decided.
+
+Sans-IO. Without a cascade machine everything is shown as it comes.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from actors.messages import Delta
+from actors.seam import Seam
+from engine.messages import Finish, TokenOutput
+from policies.cascade import Accept, CascadeMachine, Escalate, Release
+
+Verdict = Literal["going", "complete", "escalate", "broken"]
+
+
+class Assembly:
+    """Feed it every output of the attempt, in order."""
+
+    def __init__(
+        self, choices: Mapping[int, int], machine: CascadeMachine | None = None, seams: Mapping[int, Seam] | None = None
+    ) -> None:
+        """`choices`: the choice that each sequence answers. `seams`: by choice, where it goes on from another rung."""
+        self._choices = dict(choices)
+        self._machine = machine
+        self._held: dict[int, list[Delta]] = {index: [] for index in choices.values()} if machine else {}
+        self._seen: dict[int, int] = dict.fromkeys(self._held, 0)
+        """Outputs of a choice that were shown."""
+        self._seams = dict(seams or {})
+        self._unfinished = len(choices)
+        self.why = ""
+        """Why it escalated or was accepted."""
+        self.broken: Finish | None = None
+        """The engine ended a sequence without a true end."""
+        self.tokens = 0
+        """That the engine made for this attempt."""
+        self.cached: dict[int, int] = {}
+        """By choice: prompt tokens that the prefix cache supplied."""
+
+    @property
+    def margin(self) -> float | None:
+        """Smallest margin that the cascade saw, in nats."""
+        return self._machine.margin if self._machine is not None and self.tokens else None
+
+    def feed(self, output: TokenOutput, shown: list[Delta]) -> Verdict:
+        """Append to `shown` what may be shown now. After any verdict but "going" the attempt is over."""
+        index = self._choices.get(output.request_id)
+        if index is None:
+            return "going"
+        self.tokens += len(output.token_ids)
+        if self._seams and (seam := self._seams.get(index)) is not None:
+            output = seam.carry_on(output)
+        finish = output.finish
+        if finish is not None:
+            if finish.reason in {"abort", "error"}:
+                self.broken = finish
+                return "broken"
+            del self._choices[output.request_id]
+            self._unfinished -= 1
+            self.cached[index] = finish.cached_tokens
+            delta = Delta(index, output.text, output.token_ids, output.logprobs, finish.reason, finish.stop)
+        else:
+            delta = Delta(index, output.text, output.token_ids, output.logprobs)
+        if self._machine is None:
+            shown.append(delta)
+            return "going" if self._unfinished else "complete"
+        return self._judge(self._machine, delta, output, shown)
+
+    def _judge(self, machine: CascadeMachine, delta: Delta, output: TokenOutput, shown: list[Delta]) -> Verdict:
+        index = delta.index
+        self._held[index].append(delta)
+        effects = machine.on_output(
+            index, output.token_ids, output.text, output.margin, finish=output.finish is not None
+        )
+        for effect in effects:
+            match effect:
+                case Release(choice, _, outputs):
+                    count = outputs - self._seen[choice]
+                    shown += self._held[choice][:count]
+                    del self._held[choice][:count]
+                    self._seen[choice] = outputs
+                case Escalate(why=why):
+                    self.why = why
+                    return "escalate"
+                case Accept(why):
+                    self.why = why
+                    return "complete"
+        return "going"

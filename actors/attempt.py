@@ -1,0 +1,155 @@
+"""One try of one rung, prepared: the sequences for its engine, and how their outputs become the answer."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import count
+
+import msgspec
+
+from actors.assembly import Assembly
+from actors.delivery import Delivery
+from actors.mail import Work
+from actors.messages import Delta, InferenceRequest
+from actors.seam import Seam, params_after
+from actors.texts import ModelText, TokenIds
+from engine.limits import Limits
+from engine.messages import Submit
+from engine.params import SamplingParams
+from policies.breaker import Permit
+from policies.cascade import CascadeMachine
+from policies.climb import Prefix, Try
+from policies.plan import Plan
+
+
+class TooLongHere(Exception):  # noqa: N818  (a fact about a rung)
+    """Prompt and output do not fit into this engine."""
+
+
+class Caller(msgspec.Struct, frozen=True, gc=False):
+    """Who asks, as far as engines and queues care."""
+
+    tenant: str
+    priority: int
+    cache_salt: bytes
+
+    @classmethod
+    def of(cls, tenant: str, priority: int) -> "Caller":
+        """The salt keeps tenants from finding each other's prompts in the prefix cache."""
+        return cls(tenant, priority, blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest())
+
+
+class Attempt:
+    """A try under way."""
+
+    __slots__ = ("assembly", "is_retry", "output_seen", "permit", "rung", "taken", "watched", "whole_in_engine", "work")
+
+    def __init__(self, effect: Try, permit: Permit, work: Work, assembly: Assembly, *, whole_in_engine: bool) -> None:
+        self.rung = effect.rung
+        self.is_retry = effect.is_retry
+        self.watched = effect.watched
+        self.permit = permit
+        self.work = work
+        self.assembly = assembly
+        self.whole_in_engine = whole_in_engine
+        """The engine itself sees the end of each sequence; else it may have to be told."""
+        self.taken = False
+        self.output_seen = False
+
+
+class Told(msgspec.Struct):
+    """What the client has of one choice."""
+
+    token_ids: list[int] = []
+    texts: list[str] = []
+    finished: bool = False
+
+
+def prepare(
+    effect: Try,
+    permit: Permit,
+    request: InferenceRequest,
+    plan: Plan,
+    caller: Caller,
+    prompts: Sequence[TokenIds],
+    told: Sequence[Told],
+    text: ModelText,
+    limits: Limits,
+    delivery: Delivery,
+    numbers: "count[int]",
+) -> tuple[Attempt, list[Delta]]:
+    """The attempt, and what can be said before it begins: ends that the client has not been told of.
+
+    Raises TooLongHere.
+    """
+    sequences: list[Submit] = []
+    choices: dict[int, int] = {}
+    seams: dict[int, Seam] = {}
+    ended: list[Delta] = []
+    for index, was_told in enumerate(told):
+        if was_told.finished:
+            continue
+        prompt = prompts[index // request.n]
+        params = _params(request, plan, index % request.n, len(prompt), limits)
+        prefix = _prefix(effect.prefix, index)
+        if prefix:
+            seam = Seam(params, text.tokenizer, prompt, prefix, "".join(was_told.texts))
+            if seam.ended:
+                rest, reason, stop = seam.rest()
+                ended.append(Delta(index, rest, (), (), reason, stop))
+                continue
+            seams[index] = seam
+            prompt += prefix
+            params = params_after(params, len(prefix))
+        number = next(numbers)
+        choices[number] = index
+        sequences.append(
+            Submit(
+                request_id=number,
+                prompt_token_ids=prompt,
+                params=params,
+                priority=caller.priority,
+                cache_salt=caller.cache_salt,
+            )
+        )
+    machine = None
+    if effect.watched:
+        assert plan.cascade is not None
+        machine = CascadeMachine(plan.cascade, len(told))
+    prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
+    work = Work(
+        id=next(numbers),
+        engine=effect.rung,
+        tenant=caller.tenant,
+        prompt_tokens=prompt_tokens,
+        tokens=prompt_tokens + sum([each.params.max_tokens for each in sequences]),
+        bytes=request.body_bytes,
+        deadline=effect.deadline,
+        sequences=tuple(sequences),
+        delivery=delivery,
+    )
+    assembly = Assembly(choices, machine, seams)
+    return Attempt(effect, permit, work, assembly, whole_in_engine=not seams), ended
+
+
+def _params(request: InferenceRequest, plan: Plan, choice: int, prompt_tokens: int, limits: Limits) -> SamplingParams:
+    params = request.params
+    room = limits.max_model_len - prompt_tokens
+    asked = params.max_tokens
+    if plan.output_cap is not None:
+        asked = min(asked or plan.output_cap, plan.output_cap)
+    if room < 1 or asked > room:
+        # What only the route's cap asks for, or nobody at all, may be less.
+        if room < 1 or params.max_tokens:
+            raise TooLongHere
+        asked = room
+    asked = asked or room
+    seed = params.seed
+    if choice and seed is not None:
+        seed += choice
+    if asked == params.max_tokens and seed == params.seed:
+        return params
+    return msgspec.structs.replace(params, max_tokens=asked, seed=seed)
+
+
+def _prefix(prefix: Prefix, index: int) -> TokenIds:
+    return prefix[index] if prefix else ()

@@ -1,0 +1,41 @@
+"""Whom a request's own task talks to: addresses and published boards, no actors."""
+
+from collections.abc import Mapping
+from itertools import count
+
+from actors.breakers import BreakerBoard
+from actors.deadlines import DeadlineWheel
+from actors.engine_board import EngineBoard
+from actors.mail import AdmissionMessage, BreakerMessage, DispatchMessage, LedgerMessage
+from actors.mailbox import Mailbox
+from actors.tally import Tally
+from actors.texts import ModelText
+
+
+class Colleagues:
+    """Made once by the house."""
+
+    def __init__(
+        self,
+        *,
+        admission: Mailbox[AdmissionMessage],
+        dispatch: Mailbox[DispatchMessage],
+        breakers: Mailbox[BreakerMessage],
+        ledger: Mailbox[LedgerMessage],
+        breaker_board: BreakerBoard,
+        boards: Mapping[str, EngineBoard],
+        texts: Mapping[str, ModelText],
+        wheel: DeadlineWheel,
+        tally: Tally,
+    ) -> None:
+        self.admission = admission
+        self.dispatch = dispatch
+        self.breakers = breakers
+        self.ledger = ledger
+        self.breaker_board = breaker_board
+        self.boards = boards
+        self.texts = texts
+        self.wheel = wheel
+        self.tally = tally
+        self.numbers = count(1)
+        """For lines, works and sequences: unique in this process."""

@@ -1,0 +1,128 @@
+"""Where an answer's tokens wait for their reader: one bounded, conflating slot a request.
+
+The engine's actor puts and never waits. A reader that falls behind finds its outputs merged; one that falls behind
+further than the bounds is overrun: it still gets what was kept, and then the truth.
+"""
+
+import msgspec
+import trio
+
+from actors.mail import Notice, Taken, Unserved
+from engine.messages import TokenOutput
+
+Item = tuple[int, TokenOutput | Notice]
+"""(work id, what came of it)"""
+
+SEPARATE_OUTPUTS = 32
+"""So many outputs wait one by one; later ones are merged into the last of their sequence."""
+MOST_TOKENS = 16_384
+MOST_CHARACTERS = 262_144
+
+
+class Delivery:
+    """Written by the actors, read by the request's own task."""
+
+    __slots__ = ("_alarmed", "_characters", "_items", "_quiet", "_tokens", "_waiter", "closed", "overrun")
+
+    def __init__(self) -> None:
+        self._items: list[Item] = []
+        self._tokens = 0
+        self._characters = 0
+        self._waiter: trio.lowlevel.Task | None = None
+        self._alarmed = False
+        self._quiet = False
+        self.overrun = False
+        """The reader was too slow; nothing more is kept."""
+        self.closed = False
+        """Nobody reads any more."""
+
+    def put(self, work_id: int, output: TokenOutput) -> bool:
+        """False: it was not kept, and the sequence need not go on."""
+        if self.closed or self.overrun:
+            return False
+        self._tokens += len(output.token_ids)
+        self._characters += len(output.text)
+        if self._tokens > MOST_TOKENS or self._characters > MOST_CHARACTERS:
+            self.overrun = True
+            self._wake()
+            return False
+        items = self._items
+        if len(items) < SEPARATE_OUTPUTS or not self._merge(output):
+            items.append((work_id, output))
+        if self._waiter is not None and (not self._quiet or output.finish is not None):
+            self._wake()
+        return True
+
+    def say(self, work_id: int, notice: Notice) -> None:
+        """Something about the work that is not output."""
+        if self.closed:
+            return
+        self._items.append((work_id, notice))
+        if not isinstance(notice, Taken):
+            self._wake()
+
+    def fail(self, error: Exception) -> bool:
+        """The work's message was lost in a crash."""
+        self.say(0, Unserved("actor_died", str(error)))
+        return not self.closed
+
+    def alarm(self) -> None:
+        """Let the reader look at its deadlines."""
+        self._alarmed = True
+        self._wake()
+
+    def close(self) -> None:
+        """Nobody will read."""
+        self.closed = True
+        self._items.clear()
+
+    async def take(self, *, quiet: bool) -> list[Item]:
+        """What has come, at least one item, or none if an alarm or an overrun woke. `quiet`: outputs wait for the last."""
+        self._quiet = quiet
+        if self._alarmed or self.overrun or (self._items and not self._only_quiet_items()):
+            self._alarmed = False
+        else:
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+            self._alarmed = False
+        items, self._items = self._items, []
+        self._tokens = self._characters = 0
+        return items
+
+    def _only_quiet_items(self) -> bool:
+        """Nothing here would have woken the reader."""
+        for _, item in self._items:
+            if isinstance(item, TokenOutput):
+                if not self._quiet or item.finish is not None:
+                    return False
+            elif not isinstance(item, Taken):
+                return False
+        return True
+
+    def _merge(self, output: TokenOutput) -> bool:
+        items = self._items
+        for position in range(len(items) - 1, -1, -1):
+            work_id, last = items[position]
+            if isinstance(last, TokenOutput) and last.request_id == output.request_id:
+                items[position] = (work_id, _merged(last, output))
+                return True
+        return False
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            trio.lowlevel.reschedule(waiter)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._waiter = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+def _merged(first: TokenOutput, second: TokenOutput) -> TokenOutput:
+    return msgspec.structs.replace(
+        second,
+        token_ids=first.token_ids + second.token_ids,
+        text=first.text + second.text,
+        margin=min(first.margin, second.margin),
+        logprobs=first.logprobs + second.logprobs,
+    )

@@ -1,0 +1,136 @@
+"""The fair queues' actor: takes offers in or refuses them, and hands work to engines that have room.
+
+Whatever becomes of a work, its delivery is told exactly once: it was taken, or why it was not.
+"""
+
+from collections.abc import Mapping
+
+import trio
+
+from actors.actor import Actor
+from actors.deadlines import DeadlineWheel
+from actors.lane import Lane
+from actors.mail import (
+    DispatchMessage,
+    Drop,
+    EngineDown,
+    EngineMessage,
+    EngineUp,
+    Freed,
+    Lost,
+    Offer,
+    QueueAlarm,
+    Run,
+    Taken,
+    Unserved,
+    Withdraw,
+    Work,
+)
+from actors.mailbox import Mailbox
+from policies.fair_queue import QueueFull
+
+_LOOK_AGAIN_S = 0.05
+"""While something waits, room is looked for at least this often: blocks also become free without an end."""
+
+
+class Dispatch(Actor[DispatchMessage]):
+    """The lanes outlive its restarts."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox[DispatchMessage],
+        lanes: Mapping[str, Lane],
+        engines: Mapping[str, Mailbox[EngineMessage]],
+        wheel: DeadlineWheel,
+    ) -> None:
+        super().__init__(mailbox)
+        self._lanes = lanes
+        self._engines = engines
+        self._wheel = wheel
+        self._watch = wheel.watch(float("inf"), self._alarm)
+        self._touched: set[str] = set(lanes)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            await super().run()
+        finally:
+            self._wheel.cancel(self._watch)
+
+    def on(self, message: DispatchMessage) -> None:
+        """Note what has changed; the lanes that it touched move on when all messages are read."""
+        match message:
+            case Offer(work):
+                self._offer(work)
+            case Freed(engine, works):
+                lane = self._lanes[engine]
+                for work, tokens in works:
+                    if lane.leave(work):
+                        lane.queue.charge(work.tenant, tokens)
+                self._touched.add(engine)
+            case Withdraw(work):
+                lane = self._lanes[work.engine]
+                if lane.queue.remove(work.id) is None and work.id in lane.inside:
+                    self._engines[work.engine].put_owed(Drop(work))
+                self._touched.add(work.engine)
+            case EngineUp(engine, epoch, _):
+                self._lanes[engine].epoch = epoch
+                self._touched.add(engine)
+            case EngineDown(engine, _, code, message=why):
+                self._engine_down(self._lanes[engine], code, why)
+            case QueueAlarm():
+                self._touched.update(self._lanes)
+
+    def after_batch(self) -> None:
+        """Hand over what has room."""
+        if self._touched:
+            now = trio.current_time()
+            for name in self._touched:
+                self._move_on(self._lanes[name], now)
+            self._touched.clear()
+            self._set_alarm(now)
+
+    def _offer(self, work: Work) -> None:
+        lane = self._lanes[work.engine]
+        if work.delivery.closed:
+            return
+        if lane.epoch is None:
+            work.delivery.say(work.id, Unserved(*lane.down_why))
+            return
+        answer = lane.queue.offer(work, trio.current_time())
+        if isinstance(answer, QueueFull):
+            work.delivery.say(work.id, Unserved("queue_full", str(answer), answer.retry_after_s))
+            return
+        self._touched.add(work.engine)
+
+    def _move_on(self, lane: Lane, now: float) -> None:
+        queue = lane.queue
+        engine = self._engines[lane.board.name]
+        while lane.epoch is not None and len(queue) and (work := queue.take(now, lane.fits)) is not None:
+            lane.enter(work)
+            work.delivery.say(work.id, Taken(now))
+            engine.put_owed(Run(work, lane.epoch))
+        for work in queue.expire(now):
+            work.delivery.say(work.id, Unserved("queue_timeout", "It waited in the queue for too long.", 1.0))
+
+    def _engine_down(self, lane: Lane, code: str, why: str) -> None:
+        lane.epoch = None
+        lane.down_why = ("engine_down", f"The engine {lane.board.name} is being restarted.")
+        for work in lane.clear():
+            work.delivery.say(work.id, Lost(code, why))
+        now = trio.current_time()
+        while (work := lane.queue.take(now)) is not None:  # type: ignore[assignment]
+            work.delivery.say(work.id, Unserved(*lane.down_why))
+        for work in lane.queue.expire(now):
+            work.delivery.say(work.id, Unserved("queue_timeout", "It waited in the queue for too long.", 1.0))
+
+    def _set_alarm(self, now: float) -> None:
+        due = float("inf")
+        for lane in self._lanes.values():
+            if len(lane.queue):
+                due = min(due, lane.queue.next_expiry() or due, now + _LOOK_AGAIN_S)
+        if due != float("inf") and due != self._watch.due:
+            self._wheel.move(self._watch, due)
+
+    def _alarm(self) -> None:
+        self.mailbox.put_owed(QueueAlarm())

@@ -1,0 +1,93 @@
+"""How the house ends: the shell of `policies.drain`."""
+
+from collections.abc import Collection
+
+import structlog
+import trio
+
+from actors.exchange import Exchange
+from actors.mail import Flush, LedgerMessage
+from actors.mailbox import Mailbox
+from actors.reply import Reply
+from policies.drain import Drain, DrainAction, DrainState
+
+_SETTLE_S = 2.0
+"""Answers that were cut have this long to hand their last event to their readers."""
+_FLUSH_S = 5.0
+log = structlog.get_logger()
+
+
+class DrainShell:
+    """Looks at the running answers, and ends them when their time is up."""
+
+    def __init__(self, running: Collection[Exchange], ledger: Mailbox[LedgerMessage]) -> None:
+        self._drain = Drain()
+        self._running = running
+        self._ledger = ledger
+        self._changed = trio.Event()
+        self._dead = trio.Event()
+        self._obeying = False
+
+    @property
+    def state(self) -> DrainState:
+        """Where it stands."""
+        return self._drain.state
+
+    def look(self) -> None:
+        """An answer has ended."""
+        if self._drain.state != "serving":
+            self._changed.set()
+
+    async def run(self, deadline: float) -> None:
+        """Return when everything has ended and is written down."""
+        actions = self._drain.begin(deadline, len(self._running), trio.current_time())
+        self._changed.set()
+        if self._obeying:
+            await self._dead.wait()
+            return
+        self._obeying = True
+        try:
+            while not self._dead.is_set():
+                for action in actions:
+                    await self._obey(action)
+                if not self._dead.is_set():
+                    actions = await self._next()
+        finally:
+            # A second, more impatient call goes on where a cancelled one stopped.
+            self._obeying = False
+
+    async def _next(self) -> tuple[DrainAction, ...]:
+        due = self._drain.deadline
+        if self._drain.state == "stopping":
+            return ("close_ledger",)
+        with trio.CancelScope(deadline=due if due is not None else float("inf")):
+            await self._changed.wait()
+        self._changed = trio.Event()
+        return self._drain.update(len(self._running), trio.current_time())
+
+    async def _obey(self, action: DrainAction) -> None:
+        match action:
+            case "refuse_new" | "exit":
+                pass
+            case "end_running":
+                log.warning("answers_cut", count=len(self._running))
+                for exchange in list(self._running):
+                    exchange.cut("shutting_down", "The server is shutting down; the answer is incomplete.")
+                await self._until_none_runs()
+                for exchange in list(self._running):
+                    exchange.close()
+            case "close_ledger":
+                reply: Reply[None] = Reply()
+                self._ledger.put_owed(Flush(reply))
+                with trio.move_on_after(_FLUSH_S) as scope:
+                    await reply.wait()
+                if scope.cancelled_caught:
+                    log.error("ledger_not_flushed")
+                self._drain.ledger_closed()
+                self._dead.set()
+
+    async def _until_none_runs(self) -> None:
+        with trio.move_on_after(_SETTLE_S):
+            while self._running:
+                self._changed = trio.Event()
+                await self._changed.wait()

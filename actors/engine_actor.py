@@ -1,0 +1,189 @@
+"""Owns one engine: starts its thread, hands it work, hands its outputs out, and watches that it moves.
+
+Health is forward progress: while there is work, a step has to be reported within `stall`. An engine that fails or
+stalls ends this actor's life; its supervisor starts the next one with a new thread and a new engine.
+"""
+
+import structlog
+import trio
+
+from actors.actor import Actor
+from actors.deadlines import DeadlineWheel
+from actors.engine_board import EngineBoard
+from actors.errors import ActorError, EngineLoadFailed
+from actors.links import EngineFactory, EnginePost, Link, Links, Loaded, LoadFailed, Loading
+from actors.mail import DispatchMessage, Drop, EngineDown, EngineMessage, EngineUp, Freed, Posts, Run, StallAlarm, Work
+from actors.mailbox import Mailbox
+from engine.loop import Stop
+from engine.messages import Abort, EngineFailed, StepReport, TokenOutput
+
+_JOIN_S = 5.0
+log = structlog.get_logger()
+
+
+class EngineLost(ActorError):
+    """This life of the engine is over."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Inside:
+    """A work in the engine."""
+
+    __slots__ = ("left", "tokens", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.left = {sequence.request_id for sequence in work.sequences}
+        self.tokens = 0
+
+
+class EngineActor(Actor[EngineMessage]):
+    """One life of one engine."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox[EngineMessage],
+        dispatch: Mailbox[DispatchMessage],
+        board: EngineBoard,
+        factory: EngineFactory,
+        links: Links,
+        wheel: DeadlineWheel,
+        stall_s: float,
+    ) -> None:
+        super().__init__(mailbox)
+        self._dispatch = dispatch
+        self._board = board
+        self._factory = factory
+        self._links = links
+        self._wheel = wheel
+        self._stall_s = stall_s
+        self._watch = wheel.watch(float("inf"), self._alarm)
+        self._link: Link | None = None
+        self._inside: dict[int, _Inside] = {}
+        """By sequence."""
+        self._freed: list[tuple[Work, int]] = []
+
+    async def run(self) -> None:
+        """Load the engine and serve until it fails or this is cancelled."""
+        board = self._board
+        if board.epoch:
+            board.restarts += 1
+        board.epoch += 1
+        board.state, board.why = "loading", None
+        code, message = "engine_stopped", f"The engine {board.name} was stopped."
+        self._link = self._links.engine(board.name, self._factory, self._on_posts)
+        try:
+            await super().run()
+        except EngineLost as lost:
+            code, message = lost.code, str(lost)
+            raise
+        except Exception as error:
+            code, message = "engine_actor_failed", f"The actor of engine {board.name} failed: {error!r}"
+            raise
+        finally:
+            board.state, board.why = "failed", message
+            board.stats = None
+            self._wheel.cancel(self._watch)
+            self._link.abandon()
+            self._link.send(Stop())
+            self._dispatch.put_owed(EngineDown(board.name, board.epoch, code, message))
+            if code == "engine_stopped":
+                with trio.CancelScope(shield=True):
+                    if not await self._link.join(_JOIN_S):
+                        log.warning("engine_thread_left_behind", engine=board.name)
+
+    def on(self, message: EngineMessage) -> None:
+        """Work goes in, outputs come out."""
+        match message:
+            case Posts(posts):
+                for post in posts:
+                    self._on_post(post)
+            case Run(work, epoch):
+                if epoch == self._board.epoch:
+                    self._start(work)
+            case Drop(work):
+                self._drop(work)
+            case StallAlarm():
+                self._check_progress()
+
+    def after_batch(self) -> None:
+        """Tell dispatch what room there is now, once for all that was there."""
+        if self._freed:
+            self._dispatch.put_owed(Freed(self._board.name, tuple(self._freed)))
+            self._freed.clear()
+
+    def _start(self, work: Work) -> None:
+        assert self._link is not None
+        if not self._inside:
+            self._wheel.move(self._watch, trio.current_time() + self._stall_s)
+        inside = _Inside(work)
+        for sequence in work.sequences:
+            self._inside[sequence.request_id] = inside
+            self._link.send(sequence)
+
+    def _drop(self, work: Work) -> None:
+        """The blocks are free at the next step boundary; what is still said of it is for nobody."""
+        assert self._link is not None
+        found: _Inside | None = None
+        for sequence in work.sequences:
+            inside = self._inside.pop(sequence.request_id, None)
+            if inside is not None:
+                found = inside
+                self._link.send(Abort(sequence.request_id))
+        if found is not None:
+            self._freed.append((work, found.tokens))
+
+    def _on_posts(self, posts: list[EnginePost]) -> None:
+        self.mailbox.put_owed(Posts(posts))
+
+    def _on_post(self, post: EnginePost) -> None:
+        board = self._board
+        match post:
+            case StepReport(outputs, stats):
+                board.stats = stats
+                self._watch.due = trio.current_time() + self._stall_s
+                for output in outputs:
+                    self._hand_out(output)
+            case Loading(what):
+                board.why = what
+                log.info("engine_loading", engine=board.name, step=what)
+            case Loaded(limits):
+                board.limits = limits
+                board.state, board.why = "ready", None
+                log.info("engine_ready", engine=board.name, epoch=board.epoch)
+                self._dispatch.put_owed(EngineUp(board.name, board.epoch, limits))
+            case LoadFailed(message):
+                said = f"engine '{board.name}' cannot be loaded: {message}"
+                raise EngineLost("engine_load_failed", said) if board.limits else EngineLoadFailed(said)
+            case EngineFailed(code, message):
+                raise EngineLost(code, message)
+
+    def _hand_out(self, output: TokenOutput) -> None:
+        inside = self._inside.get(output.request_id)
+        if inside is None:
+            return
+        work = inside.work
+        inside.tokens += len(output.token_ids)
+        kept = work.delivery.put(work.id, output)
+        if output.finish is not None:
+            del self._inside[output.request_id]
+            inside.left.discard(output.request_id)
+            if not inside.left:
+                self._freed.append((work, inside.tokens))
+        elif not kept:
+            self._drop(work)
+
+    def _alarm(self) -> None:
+        self.mailbox.put_owed(StallAlarm())
+
+    def _check_progress(self) -> None:
+        now = trio.current_time()
+        if not self._inside:
+            return
+        if now < self._watch.due:
+            self._wheel.move(self._watch, self._watch.due)
+            return
+        raise EngineLost("engine_stalled", f"The engine {self._board.name} finished no step for {self._stall_s:g} s.")

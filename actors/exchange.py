@@ -1,0 +1,480 @@
+"""One answer under way: the climb's shell. It runs in the task of whoever reads it and owns nothing but its slot.
+
+Exactly one end: every way out goes through `_finish`, which withdraws what runs, settles the reservation, closes the
+ledger's line and counts.
+"""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import trio
+
+from actors.attempt import Attempt, Caller, Told, TooLongHere, prepare
+from actors.colleagues import Colleagues
+from actors.delivery import Delivery, Item
+from actors.errors import ActorDied, Busy, InvalidRequest, MailboxFull, Refusal, TooLate, Unavailable
+from actors.mail import (
+    AskPermit,
+    Close,
+    Closing,
+    Cut,
+    Lost,
+    Notice,
+    Offer,
+    Record,
+    Settle,
+    Taken,
+    Unserved,
+    Withdraw,
+)
+from actors.messages import Attempt as AttemptNote
+from actors.messages import Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Served, Start, Usage
+from actors.prompts import Prompts
+from actors.reply import Reply
+from actors.statistics import RequestKey
+from engine.messages import TokenOutput
+from policies import climb
+from policies.breaker import BreakerOpen, Permit
+from policies.plan import Plan
+from policies.quota import Reservation
+
+_GATEWAY_TIMEOUT = 504
+
+
+class Exchange:
+    """An async iterator over lists of events, until `Done` or `Failed`; `close` must be called however it ends."""
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        plan: Plan,
+        caller: Caller,
+        prompts: Prompts,
+        prompt_tokens: int,
+        reservation: Reservation,
+        booked: Reply[None],
+        line: int,
+        colleagues: Colleagues,
+        on_end: "Callable[[Exchange], None]",
+    ) -> None:
+        """`booked`: the ledger's reply for the line of this number."""
+        self._request = request
+        self._plan = plan
+        self._caller = caller
+        self._prompts = prompts
+        self._prompt_tokens = prompt_tokens
+        self._reservation = reservation
+        self._booked: Reply[None] | None = booked
+        self._line: int | None = line
+        self._colleagues = colleagues
+        self._on_end = on_end
+        self._climb = climb.Climb(plan)
+        self._delivery = Delivery()
+        self._watch = colleagues.wheel.watch(float("inf"), self._delivery.alarm)
+        self._attempt: Attempt | None = None
+        self._told = [Told() for _ in range(len(request.prompts) * request.n)]
+        self._events: list[Event] = []
+        self._whole: list[Delta] = []
+        """What is held back until the end of an answer that is not streamed."""
+        self._stall_at = float("inf")
+        self._due = float("inf")
+        self._started = False
+        self._start_sent = False
+        self._ended = False
+        self._worked = False
+        """An engine has begun to work on it."""
+        self._made_tokens = 0
+        self._cached_tokens = 0
+        self._margin: float | None = None
+        self._last_at = request.arrived_at
+
+    def __aiter__(self) -> "Exchange":
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        """At least one event. Raises Refusal before the first content, and StopAsyncIteration after the last event."""
+        if self._ended:
+            raise StopAsyncIteration
+        if not self._started:
+            self._started = True
+            await self._obey(self._climb.start(trio.current_time()))
+        while not self._events:
+            attempt = self._attempt
+            assert attempt is not None
+            quiet = not self._request.streamed and not attempt.watched and attempt.whole_in_engine
+            items = await self._delivery.take(quiet=quiet)
+            event = self._absorb(items, trio.current_time())
+            if event is not None:
+                await self._obey(self._climb.on(event, trio.current_time()))
+        if self._booked is not None:
+            await self._wait_for_the_ledger(self._booked)
+        events, self._events = self._events, []
+        match events[-1]:
+            case Done(served=served):
+                self._finish("ok", served.why)
+            case Failed(error=error):
+                self._finish("overrun" if error.code == "slow_reader" else "failed", error.code)
+        return events
+
+    def close(self) -> None:
+        """Synchronous, idempotent. What still runs is aborted, and what was delivered is settled."""
+        if not self._ended:
+            self._finish("gone", "client_gone")
+
+    def cut(self, code: str, message: str) -> None:
+        """End it from outside, truthfully."""
+        self._delivery.say(0, Cut(code, message))
+
+    # --- what comes in ------------------------------------------------------------------------------------------
+
+    def _absorb(self, items: list[Item], now: float) -> climb.Event | None:
+        """Take in what has come; the climb's event if the attempt is over."""
+        attempt = self._attempt
+        assert attempt is not None
+        for work_id, item in items:
+            if isinstance(item, TokenOutput):
+                if work_id == attempt.work.id:
+                    event = self._output(attempt, item, now)
+                    if event is not None:
+                        return event
+            elif work_id in {attempt.work.id, 0}:
+                event = self._notice(attempt, item, now)
+                if event is not None:
+                    return event
+                if self._events and isinstance(self._events[-1], Failed):
+                    return None
+        if self._delivery.overrun:
+            self._close_attempt(ok=None)
+            self._fail(ErrorBody(503, "server_error", "slow_reader", "The answer was cut: it was read too slowly."))
+            return None
+        if attempt.output_seen:
+            self._due = min(self._stall_at, self._plan.total_at)
+        if now >= self._due:
+            return self._too_late(attempt, now)
+        self._colleagues.wheel.move(self._watch, self._due)
+        return None
+
+    def _output(self, attempt: Attempt, output: TokenOutput, now: float) -> climb.Event | None:
+        attempt.output_seen = True
+        self._stall_at = now + self._plan.stall_s
+        assembly = attempt.assembly
+        shown: list[Delta] = []
+        verdict = assembly.feed(output, shown)
+        if shown:
+            self._show(shown, now)
+        match verdict:
+            case "going":
+                return None
+            case "complete":
+                why = self._why(attempt)
+                self._close_attempt(ok=True)
+                self._complete(attempt, why, now)
+                return None
+            case "escalate":
+                self._close_attempt(ok=True)
+                self._colleagues.tally.escalations[self._plan.route, assembly.why] += 1
+                return climb.Escalated(why=assembly.why, prefix=self._prefix())
+            case "broken":
+                broken = assembly.broken
+                assert broken is not None
+                self._close_attempt(ok=None)
+                return climb.AttemptFailed(
+                    kind=broken.code or "aborted",
+                    retryable=False,
+                    fatal=broken.reason == "error",
+                    message=broken.message,
+                    prefix=self._prefix(),
+                )
+
+    def _notice(self, attempt: Attempt, notice: Notice, now: float) -> climb.Event | None:
+        match notice:
+            case Taken(at):
+                attempt.taken = self._worked = True
+                self._colleagues.tally.queue_wait.add(max(at - self._request.arrived_at, 0.0))
+                return None
+            case Unserved(why, message, retry_after_s):
+                self._close_attempt(ok=None, over=True)
+                return climb.Refused(why=why, retry_after_s=retry_after_s, message=message)
+            case Lost(code, message):
+                self._close_attempt(ok=False, over=True)
+                return climb.AttemptFailed(kind=code, retryable=True, message=message, prefix=self._prefix())
+            case Cut(code, message):
+                self._close_attempt(ok=None)
+                if self._climb.committed:
+                    self._fail(ErrorBody(503, "server_error", code, message, should_retry=True))
+                    return None
+                self._refuse(Unavailable(code, message, retry_after_s=1.0))
+
+    def _too_late(self, attempt: Attempt, now: float) -> climb.Event:
+        if now >= self._plan.total_at:
+            self._close_attempt(ok=None)
+            return climb.AttemptFailed(kind="total_timeout", retryable=False, prefix=self._prefix())
+        if not attempt.taken:
+            self._close_attempt(ok=None)
+            return climb.Refused(why="queue_timeout", message="It waited in the queue for too long.")
+        self._close_attempt(ok=False)
+        kind = "stall" if attempt.output_seen else "ttft_timeout"
+        return climb.AttemptFailed(kind=kind, retryable=False, prefix=self._prefix())
+
+    # --- what the climb wants -----------------------------------------------------------------------------------
+
+    async def _obey(self, effect: climb.Effect | None) -> None:
+        while effect is not None:
+            match effect:
+                case climb.Try():
+                    if not self._climb.committed:
+                        self._forget_answer()
+                    event = await self._try(effect)
+                    effect = self._climb.on(event, trio.current_time()) if event is not None else None
+                case climb.Answer(text, mark):
+                    self._answer(text, mark)
+                    return
+                case climb.GiveUp(status=status, code=code, message=message, retry_after_s=retry_after_s):
+                    self._refuse(_refusal(status, code, message, retry_after_s))
+                case climb.Break(code=code, message=message):
+                    status = _GATEWAY_TIMEOUT if code.endswith("_timeout") else 503
+                    self._fail(ErrorBody(status, "server_error", code, message, should_retry=True))
+                    return
+
+    async def _try(self, effect: climb.Try) -> climb.Event | None:
+        """Offer the work; the climb's event if it was not even let in."""
+        colleagues = self._colleagues
+        now = trio.current_time()
+        permit = None if effect.is_retry else colleagues.breaker_board.view(effect.rung, now).closed_permit()
+        if permit is None:
+            answer = await self._ask_for_permit(effect)
+            if isinstance(answer, climb.Refused):
+                return answer
+            permit = answer
+        limits = colleagues.boards[effect.rung].limits
+        if limits is None:
+            self._record(effect, permit, ok=None)
+            return climb.Refused(why="engine_loading", message=f"The engine {effect.rung} is being loaded.")
+        prompts = await self._prompts.read_by(effect.rung)
+        try:
+            attempt, ended = prepare(
+                effect,
+                permit,
+                self._request,
+                self._plan,
+                self._caller,
+                prompts,
+                self._told,
+                colleagues.texts[effect.rung],
+                limits,
+                self._delivery,
+                colleagues.numbers,
+            )
+        except TooLongHere:
+            self._record(effect, permit, ok=None)
+            return climb.Refused(why="prompt_too_long", message=f"The prompt does not fit into {effect.rung}.")
+        self._attempt = attempt
+        if ended:
+            self._show(ended, now)
+        if not attempt.work.sequences:
+            self._close_attempt(ok=None, over=True)
+            self._complete(attempt, self._why(attempt), now)
+            return None
+        try:
+            colleagues.dispatch.put_nowait(Offer(attempt.work))
+        except MailboxFull as full:
+            self._close_attempt(ok=None, over=True)
+            return climb.Refused(why="queue_full", retry_after_s=1.0, message=str(full))
+        self._due = effect.deadline
+        colleagues.wheel.move(self._watch, self._due)
+        return None
+
+    async def _ask_for_permit(self, effect: climb.Try) -> Permit | climb.Refused:
+        reply: Reply[Permit | BreakerOpen | None] = Reply()
+        try:
+            self._colleagues.breakers.put_nowait(AskPermit(effect.rung, effect.is_retry, reply))
+            match await reply.wait():
+                case Permit() as permit:
+                    return permit
+                case BreakerOpen(retry_after_s):
+                    return climb.Refused(why="breaker_open", retry_after_s=retry_after_s)
+                case None:
+                    return climb.Refused(why="retry_budget")
+        except (MailboxFull, ActorDied) as error:
+            return climb.Refused(why="breakers_busy", retry_after_s=1.0, message=str(error))
+
+    def _close_attempt(self, *, ok: bool | None, over: bool = False) -> None:
+        """The attempt in hand is over, for the engine, too, if it does not know yet (`over`: it does)."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return
+        self._made_tokens += attempt.assembly.tokens
+        if attempt.watched:
+            self._margin = attempt.assembly.margin
+        if not over and not (ok and attempt.assembly.why != "low_margin" and attempt.whole_in_engine):
+            self._colleagues.dispatch.put_owed(Withdraw(attempt.work))
+        self._colleagues.breakers.put_quietly(
+            Record(attempt.rung, attempt.permit, ok, trio.current_time(), attempt.is_retry)
+        )
+
+    def _record(self, effect: climb.Try, permit: Permit, ok: bool | None) -> None:
+        self._colleagues.breakers.put_quietly(Record(effect.rung, permit, ok, trio.current_time(), effect.is_retry))
+
+    # --- what goes out ------------------------------------------------------------------------------------------
+
+    def _show(self, deltas: list[Delta], now: float) -> None:
+        told = self._told
+        count = 0
+        for delta in deltas:
+            mine = told[delta.index]
+            mine.token_ids += delta.token_ids
+            mine.texts.append(delta.text)
+            count += len(delta.token_ids)
+            if delta.finish_reason is not None:
+                mine.finished = True
+        if not self._request.streamed:
+            self._whole += deltas
+            return
+        tally = self._colleagues.tally
+        if self._start_sent:
+            if count:
+                tally.itl.add((now - self._last_at) / count)
+        else:
+            self._start(now)
+        self._last_at = now
+        self._events += deltas
+
+    def _start(self, now: float) -> None:
+        assert self._attempt is not None
+        self._start_sent = True
+        self._colleagues.tally.ttft.add(now - self._request.arrived_at)
+        self._events.append(Start(self._plan.route, self._attempt.rung, self._prompt_tokens))
+        self._climb.on(climb.ContentSent(), now)
+
+    def _complete(self, attempt: Attempt, why: str, now: float) -> None:
+        self._climb.on(climb.Finished(why), now)
+        if not self._request.streamed:
+            self._events.append(Start(self._plan.route, attempt.rung, self._prompt_tokens))
+            self._events += self._whole
+        cached = attempt.assembly.cached
+        self._cached_tokens = sum([cached.get(index, 0) for index in range(0, len(self._told), self._request.n)])
+        self._events.append(Done(self._usage(), self._served(attempt.rung, why, self._climb.mark)))
+
+    def _answer(self, text: str, mark: str | None) -> None:
+        self._worked = False
+        self._events.append(Start(self._plan.route, "static_answer", 0))
+        for index in range(len(self._told)):
+            self._events.append(Delta(index, text, (), (), "stop"))
+        why = self._last_trouble() or "asked_for"
+        self._events.append(Done(Usage(0, 0), self._served("static_answer", why, mark)))
+
+    def _fail(self, error: ErrorBody) -> None:
+        served = self._served(self._history_rung(), error.code, None)
+        self._events.append(Failed(error, self._usage(), served))
+
+    def _refuse(self, refusal: Refusal) -> NoReturn:
+        self._finish("refused", refusal.body.code)
+        raise refusal
+
+    async def _wait_for_the_ledger(self, booked: Reply[None]) -> None:
+        """Nothing is handed out before its line is committed."""
+        try:
+            await booked.wait()
+        except ActorDied:
+            self._line = None
+            self._forget_answer()
+            self._refuse(Unavailable("ledger_unavailable", "The usage could not be written down; try again.", 1.0))
+        except BaseException:
+            self._forget_answer()
+            raise
+        self._booked = None
+
+    def _forget_answer(self) -> None:
+        """Nothing of it has reached the client."""
+        self._told = [Told() for _ in self._told]
+        self._whole = []
+
+    # --- the account of it --------------------------------------------------------------------------------------
+
+    def _prefix(self) -> climb.Prefix:
+        return tuple([tuple(each.token_ids) for each in self._told]) if self._climb.committed else ()
+
+    def _usage(self) -> Usage:
+        tokens = sum([len(each.token_ids) for each in self._told])
+        return Usage(self._prompt_tokens if self._worked else 0, tokens, self._cached_tokens)
+
+    def _why(self, attempt: Attempt) -> str:
+        trouble = self._last_trouble()
+        if trouble is not None:
+            return trouble
+        cascade = self._plan.cascade
+        if attempt.watched:
+            return attempt.assembly.why
+        return cascade.why if cascade is not None and cascade.why != "default" else "asked_for"
+
+    def _last_trouble(self) -> str | None:
+        """Why it is not the first rung that answers."""
+        return next((note.why for note in reversed(self._climb.history) if note.outcome != "answered"), None)
+
+    def _history_rung(self) -> str:
+        history = self._climb.history
+        return self._attempt.rung if self._attempt is not None else history[-1].rung if history else ""
+
+    def _served(self, rung: str, why: str, mark: str | None) -> Served:
+        notes = tuple([AttemptNote(note.rung, note.outcome, note.why) for note in self._climb.history])
+        return Served(self._plan.route, rung, why, notes, mark, self._margin)
+
+    def _finish(self, outcome: str, why: str) -> None:
+        self._ended = True
+        colleagues, request = self._colleagues, self._request
+        rung = self._history_rung()
+        self._close_attempt(ok=None)
+        self._delivery.close()
+        colleagues.wheel.cancel(self._watch)
+        usage = Usage(0, 0) if outcome == "refused" else self._usage()
+        if outcome == "gone" and not self._start_sent:
+            # A whole answer that was under way has reached nobody.
+            usage = Usage(usage.prompt_tokens, 0)
+        discarded = max(self._made_tokens - usage.completion_tokens, 0)
+        used = None if outcome == "refused" else usage.prompt_tokens + usage.completion_tokens
+        colleagues.admission.put_owed(Settle(self._reservation, used))
+        if self._line is not None:
+            colleagues.ledger.put_owed(
+                Close(
+                    Closing(
+                        self._line,
+                        self._caller.tenant,
+                        rung,
+                        outcome,
+                        why,
+                        usage.prompt_tokens,
+                        usage.completion_tokens,
+                        discarded,
+                    )
+                )
+            )
+        self._count(outcome, why, rung, usage, discarded, trio.current_time() - request.arrived_at)
+        self._on_end(self)
+
+    def _count(self, outcome: str, why: str, rung: str, usage: Usage, discarded: int, took_s: float) -> None:
+        tally = self._colleagues.tally
+        tally.requests[RequestKey(self._plan.route, rung, outcome, why)] += 1
+        tally.prompt_tokens += usage.prompt_tokens
+        tally.completion_tokens += usage.completion_tokens
+        tally.discarded_tokens += discarded
+        tally.e2e.add(took_s)
+        if outcome == "refused":
+            tally.refusals[why] += 1
+        if outcome == "overrun":
+            tally.overruns += 1
+        history = self._climb.history
+        for note in history[:-1]:
+            if note.outcome in {"failed", "refused"}:
+                tally.fallbacks[self._plan.route, note.rung, note.why] += 1
+
+
+def _refusal(status: int, code: str, message: str, retry_after_s: float | None) -> Refusal:
+    match status:
+        case 400:
+            return InvalidRequest(message, code=code)
+        case 429:
+            return Busy(code, message, retry_after_s if retry_after_s is not None else 1.0)
+        case 504:
+            return TooLate(code, message)
+        case _:
+            return Unavailable(code, message, retry_after_s)

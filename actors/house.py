@@ -1,0 +1,325 @@
+"""Wires the actors together. The edge sees this and `Exchange`, nothing else."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import trio
+
+from actors.admission import Admission, over_quota
+from actors.attempt import Caller
+from actors.breakers import BreakerBoard, Breakers
+from actors.colleagues import Colleagues
+from actors.deadlines import DeadlineWheel
+from actors.dispatch import Dispatch
+from actors.drain import DrainShell
+from actors.engine_actor import EngineActor
+from actors.engine_board import EngineBoard
+from actors.errors import ActorDied, BadKey, EngineLoadFailed, MailboxFull, PromptTooLong, Refusal, Unavailable
+from actors.exchange import Exchange
+from actors.lane import Lane
+from actors.ledger import Ledger, LedgerBooks
+from actors.links import EngineFactory, Links, ThreadLinks
+from actors.mail import (
+    AdmissionMessage,
+    Book,
+    BreakerMessage,
+    DispatchMessage,
+    EngineMessage,
+    LedgerMessage,
+    Line,
+    Reserve,
+    Settle,
+)
+from actors.mailbox import Mailbox
+from actors.messages import ChatPrompt, InferenceRequest
+from actors.prompts import Prompts
+from actors.readiness import EngineReadiness, ModelCard, Readiness
+from actors.reply import Reply
+from actors.router import Router
+from actors.statistics import HouseStatistics
+from actors.supervisor import Child, Supervisor
+from actors.tally import Tally
+from actors.texts import ModelText, last_user_text
+from config.settings import Settings
+from config.tenants import ANONYMOUS, known_tenants
+from engine.errors import ModelError
+from engine.messages import EngineStats
+from policies.complexity import complexity
+from policies.fair_queue import FairQueue
+from policies.features import Features
+from policies.keys import KeyRing
+from policies.plan import Plan, engine_breakers
+from policies.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.retry_budget import RetryBudget
+
+_MAILBOX = 4096
+_NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
+
+
+class House:
+    """Everything behind the edge."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engines: Mapping[str, EngineFactory],
+        *,
+        texts: Mapping[str, ModelText] | None = None,
+        links: Links | None = None,
+    ) -> None:
+        """`texts`: how each engine reads; None loads it from the engines' model directories.
+
+        Raises EngineLoadFailed if a tokenizer or a chat template cannot be read.
+        """
+        self._settings = settings
+        self._links: Links = links if links is not None else ThreadLinks()
+        self._tenants = known_tenants(settings)
+        self._keys = KeyRing(settings.keys)
+        self._callers = {
+            name: Caller.of(name, settings.tiers[tenant.tier].priority) for name, tenant in self._tenants.items()
+        }
+        self._created = int(time.time())
+        self._texts = texts if texts is not None else _load_texts(settings)
+        self._boards = {name: EngineBoard(name) for name in settings.engines}
+        self._lanes = {name: self._lane(name) for name in settings.engines}
+        self._tally = Tally()
+        self._books = LedgerBooks()
+        self._quota = QuotaBook(self._tenants)
+        self._exchanges: dict[Exchange, None] = {}
+        self._wheel = DeadlineWheel()
+        digests = {name: text.digest for name, text in self._texts.items()}
+        self._breakers = BreakerBoard(engine_breakers(settings), RetryBudget(settings.retry_budget))
+        self._router = Router(settings, digests, self._lanes, self._breakers)
+        self._admission: Mailbox[AdmissionMessage] = Mailbox("admission", _MAILBOX)
+        self._dispatch: Mailbox[DispatchMessage] = Mailbox("dispatch", _MAILBOX)
+        self._breakers_mail: Mailbox[BreakerMessage] = Mailbox("breakers", _MAILBOX)
+        self._ledger: Mailbox[LedgerMessage] = Mailbox("ledger", _MAILBOX)
+        self._engines: dict[str, Mailbox[EngineMessage]] = {
+            name: Mailbox(f"engine {name}", _MAILBOX) for name in settings.engines
+        }
+        self._colleagues = Colleagues(
+            admission=self._admission,
+            dispatch=self._dispatch,
+            breakers=self._breakers_mail,
+            ledger=self._ledger,
+            breaker_board=self._breakers,
+            boards=self._boards,
+            texts=self._texts,
+            wheel=self._wheel,
+            tally=self._tally,
+        )
+        self._supervisor = Supervisor(self._children(engines))
+        self._drain = DrainShell(self._exchanges, self._ledger)
+        self._was_ready = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Supervise all actors until cancelled. Raises HouseFailed when they cannot be kept alive."""
+        await self._supervisor.run(task_status=task_status)
+
+    async def drain(self, deadline: float) -> None:
+        """Refuse new work, let running answers end until the deadline, end the others, and settle the ledger.
+
+        A second call may only bring the deadline forward.
+        """
+        await self._drain.run(deadline)
+
+    def readiness(self) -> Readiness:
+        """Ready: it serves, and every engine was loaded. One that has failed since then is the ladder's business."""
+        engines = {name: EngineReadiness(board.state, board.why) for name, board in self._boards.items()}
+        state = self._drain.state
+        return Readiness(state == "serving" and self._is_loaded(), state, engines)
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """The names that clients may ask for."""
+        lengths = [board.limits.max_model_len for board in self._boards.values() if board.limits is not None]
+        longest = max(lengths) if lengths else None
+        return tuple(
+            ModelCard(name, model.description, self._created, longest) for name, model in self._settings.models.items()
+        )
+
+    def statistics(self) -> HouseStatistics:
+        """All figures, as they are published now."""
+        now = trio.current_time()
+        tally = self._tally
+        return HouseStatistics(
+            requests_total=dict(tally.requests),
+            refusals_total=dict(tally.refusals),
+            escalations_total=dict(tally.escalations),
+            fallbacks_total=dict(tally.fallbacks),
+            prompt_tokens_total=tally.prompt_tokens,
+            completion_tokens_total=tally.completion_tokens,
+            discarded_tokens_total=tally.discarded_tokens,
+            overrun_total=tally.overruns,
+            in_flight=len(self._exchanges),
+            latency=tally.latency(),
+            engines={name: board.stats or _NOTHING_YET for name, board in self._boards.items()},
+            engine_restarts_total={name: board.restarts for name, board in self._boards.items()},
+            queues={name: lane.statistics(now) for name, lane in self._lanes.items()},
+            breakers={rung: view.state for rung, view in self._breakers.views(now).items()},
+            ledger=self._books.statistics(),
+            usage=dict(self._books.usage),
+        )
+
+    async def open(self, request: InferenceRequest) -> Exchange:
+        """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""
+        try:
+            return await self._open(request)
+        except Refusal as refusal:
+            self._tally.refusals[refusal.body.code] += 1
+            raise
+
+    async def _open(self, request: InferenceRequest) -> Exchange:
+        if self._drain.state != "serving":
+            raise Unavailable("shutting_down", "The server is shutting down; try another one.", 1.0)
+        if not self._is_loaded():
+            raise Unavailable("loading", "The models are being loaded; try again in a moment.", 1.0)
+        tenant = self._authenticate(request.api_key)
+        self._router.check_model(request.model)
+        prompts = Prompts(request.prompts, self._texts, self._links)
+        counted = await prompts.read_by(self._reference_engine(request.model))
+        plan = self._router.plan(
+            self._features(request, tenant, sum(map(len, counted))), request.arrived_at, trio.current_time()
+        )
+        engines = _engines_of(plan)
+        if engines:
+            counted = await prompts.read_by(engines[0])
+        lengths = [len(token_ids) for token_ids in counted]
+        max_tokens = self._max_tokens(request, plan, engines, lengths)
+        reservation = await self._reserve(tenant, sum(lengths) + max_tokens * len(lengths) * request.n)
+        # From here to the exchange nothing may wait: whoever holds the reservation must be able to settle it.
+        number = next(self._colleagues.numbers)
+        booked: Reply[None] = Reply()
+        line = Line(number, request.request_id, tenant, request.model, plan.route, sum(lengths), reservation.tokens)
+        try:
+            self._ledger.put_nowait(Book(line, booked))
+        except MailboxFull as full:
+            self._admission.put_owed(Settle(reservation, None))
+            raise Unavailable("ledger_busy", str(full), 1.0) from None
+        exchange = Exchange(
+            request,
+            plan,
+            self._callers[tenant],
+            prompts,
+            sum(lengths),
+            reservation,
+            booked,
+            number,
+            self._colleagues,
+            self._ended,
+        )
+        self._exchanges[exchange] = None
+        return exchange
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._exchanges.pop(exchange, None)
+        self._drain.look()
+
+    def _authenticate(self, key: str | None) -> str:
+        if not self._settings.keys:
+            return ANONYMOUS
+        tenant = self._keys.authenticate(key) if key is not None else None
+        if tenant is None:
+            raise BadKey(missing=key is None)
+        return tenant
+
+    def _features(self, request: InferenceRequest, tenant: str, prompt_tokens: int) -> Features:
+        text, turns = last_user_text(request.prompts)
+        return Features(
+            model=request.model,
+            tenant=tenant,
+            tier=self._tenants[tenant].tier,
+            tags=frozenset(request.tags),
+            prompt_tokens=prompt_tokens,
+            max_tokens=request.params.max_tokens,
+            choices=len(request.prompts) * request.n,
+            turn=turns,
+            complexity=complexity(text, turns),
+        )
+
+    def _max_tokens(self, request: InferenceRequest, plan: Plan, engines: tuple[str, ...], lengths: list[int]) -> int:
+        """Output tokens of a choice at the most, on whatever rung. Raises PromptTooLong if no rung can take it."""
+        limits = [board.limits.max_model_len for name in engines if (board := self._boards[name]).limits is not None]
+        asked = request.params.max_tokens
+        cap = plan.output_cap
+        asked_or_cap = min(asked, cap) if asked and cap is not None else asked
+        if not limits:
+            return asked_or_cap
+        longest = max(limits)
+        for length in lengths:
+            if length + max(asked_or_cap, 1) > longest:
+                raise PromptTooLong(
+                    model_tokens=longest,
+                    prompt_tokens=length,
+                    max_tokens=asked_or_cap,
+                    param="messages" if isinstance(request.prompts[0], ChatPrompt) else "prompt",
+                )
+        room = longest - min(lengths)
+        return asked_or_cap or (min(cap, room) if cap is not None else room)
+
+    async def _reserve(self, tenant: str, tokens: int) -> Reservation:
+        reply: Reply[Reservation | QuotaRefusal] = Reply()
+        try:
+            self._admission.put_nowait(Reserve(tenant, tokens, reply))
+            answer = await reply.wait()
+        except (MailboxFull, ActorDied) as error:
+            raise Unavailable("admission_busy", f"{error}; try again.", 1.0) from None
+        if isinstance(answer, QuotaRefusal):
+            raise over_quota(answer)
+        return answer
+
+    def _reference_engine(self, model: str) -> str:
+        """By whose tokenizer a prompt is counted before its route is known."""
+        return model if model in self._texts else next(iter(self._texts))
+
+    def _is_loaded(self) -> bool:
+        if not self._was_ready:
+            self._was_ready = all(board.limits is not None for board in self._boards.values())
+        return self._was_ready
+
+    def _lane(self, name: str) -> Lane:
+        engine = self._settings.engines[name]
+        queue = FairQueue(self._settings.tiers, self._tenants)  # type: ignore[var-annotated]
+        return Lane(self._boards[name], queue, engine.max_running, engine.kv.block_size)
+
+    def _children(self, factories: Mapping[str, EngineFactory]) -> list[Child]:
+        """In start order. The ledger is the first one up and the last one down."""
+        settings, links, wheel = self._settings, self._links, self._wheel
+
+        def engine(name: str) -> Callable[[], EngineActor]:
+            return partial(
+                EngineActor,
+                self._engines[name],
+                self._dispatch,
+                self._boards[name],
+                factories[name],
+                links,
+                wheel,
+                float(settings.engines[name].stall),
+            )
+
+        return [
+            Child("ledger", partial(Ledger, self._ledger, self._books, settings.ledger.path, links), self._ledger),
+            Child("deadlines", lambda: wheel),
+            Child("admission", partial(Admission, self._admission, self._quota), self._admission),
+            Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),
+            *(Child(f"engine {name}", engine(name), self._engines[name]) for name in settings.engines),
+            Child("dispatch", partial(Dispatch, self._dispatch, self._lanes, self._engines, wheel), self._dispatch),
+        ]
+
+
+def _engines_of(plan: Plan) -> tuple[str, ...]:
+    """All engines that may answer, the likeliest first."""
+    stages = [] if plan.cascade is None else [plan.cascade.small.to, plan.cascade.large.to]
+    names = [*stages, *(rung.to for rung in plan.rungs)]
+    return tuple(dict.fromkeys([name for name in names if name is not None]))
+
+
+def _load_texts(settings: Settings) -> dict[str, ModelText]:
+    texts = {}
+    for name, engine in settings.engines.items():
+        try:
+            texts[name] = ModelText.load(engine.model)
+        except ModelError as error:
+            raise EngineLoadFailed(f"engine '{name}' cannot be loaded: {error.message}") from error
+    return texts

@@ -1,0 +1,149 @@
+"""The books' actor: takes lines, commits them in groups, and tells who waits for one that it is written.
+
+While one group is being committed the next one gathers, so that the file is never asked twice at a time and a burst
+costs few commits. Lines that were not committed when a writer failed are kept for the next one.
+"""
+
+from collections import deque
+from pathlib import Path
+
+import structlog
+import trio
+
+from actors.actor import Actor
+from actors.errors import ActorError, HouseFailed
+from actors.links import Link, Links
+from actors.mail import Book, Close, Closing, Flush, LedgerMessage, Line, Posts
+from actors.mailbox import Mailbox
+from actors.reply import Reply
+from actors.statistics import LedgerStatistics
+from actors.store import Batch, Committed, Opened, StoreClosed, StoreFailed, StorePost
+
+_GROUP = 512
+_CLOSE_S = 5.0
+log = structlog.get_logger()
+_Entry = tuple[Line | Closing | None, Reply[None] | None]
+
+
+class LedgerBooks:
+    """What is not committed yet, and the totals. Outlives the actor's restarts; only the actor writes it."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Entry] = deque()
+        self.in_commit: list[_Entry] = []
+        self.open = 0
+        self.settled_total = 0
+        self.commits_total = 0
+        self.recovered_total = 0
+        self.opened = False
+        self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
+
+    def statistics(self) -> LedgerStatistics:
+        """The figures now."""
+        return LedgerStatistics(
+            open=self.open,
+            settled_total=self.settled_total,
+            commits_total=self.commits_total,
+            recovered_total=self.recovered_total,
+            pending=len(self.waiting) + len(self.in_commit),
+        )
+
+    def count(self, closing: Closing) -> None:
+        """Into the totals."""
+        key = (closing.tenant, closing.rung, closing.outcome)
+        requests, prompt, completion = self.usage.get(key, (0, 0, 0))
+        self.usage[key] = (requests + 1, prompt + closing.prompt_tokens, completion + closing.completion_tokens)
+        self.open -= 1
+        self.settled_total += 1
+
+
+class Ledger(Actor[LedgerMessage]):
+    """One writer's life."""
+
+    def __init__(self, mailbox: Mailbox[LedgerMessage], books: LedgerBooks, path: Path | str, links: Links) -> None:
+        super().__init__(mailbox)
+        self._books = books
+        self._path = path
+        self._links = links
+        self._link: Link | None = None
+        self._writing = True
+
+    async def run(self) -> None:
+        """Open the file and keep it until cancelled; then commit what is left and close it."""
+        books = self._books
+        books.waiting.extendleft(reversed(books.in_commit))
+        books.in_commit = []
+        self._link = self._links.store(self._path, self._on_posts)
+        try:
+            await super().run()
+        finally:
+            self._link.abandon()
+            self._gather()
+            while books.waiting:
+                self._link.send(self._next_batch())
+            self._link.send(StoreClosed())
+
+            with trio.CancelScope(shield=True):
+                if not await self._link.join(_CLOSE_S):
+                    log.error("ledger_not_closed", path=str(self._path))
+
+    def on(self, message: LedgerMessage) -> None:
+        """Lines wait for the next group; posts end the one in hand."""
+        books = self._books
+        match message:
+            case Book(line, reply):
+                books.open += 1
+                books.waiting.append((line, reply))
+            case Close(closing):
+                books.count(closing)
+                books.waiting.append((closing, None))
+            case Flush(reply):
+                books.waiting.append((None, reply))
+            case Posts(posts):
+                for post in posts:
+                    self._on_post(post)
+
+    def after_batch(self) -> None:
+        """Start the next group if the writer is free."""
+        if self._books.waiting and not self._writing:
+            assert self._link is not None
+            self._writing = True
+            self._link.send(self._next_batch())
+
+    def _next_batch(self) -> Batch:
+        books = self._books
+        group = [books.waiting.popleft() for _ in range(min(len(books.waiting), _GROUP))]
+        books.in_commit += group
+        return Batch(tuple(line for line, _ in group if line is not None))
+
+    def _gather(self) -> None:
+        """What came while the actor was being stopped belongs into the file, too."""
+        while len(self.mailbox):
+            message = self.mailbox.take()
+            if not isinstance(message, Posts):
+                self.on(message)
+        self.mailbox.done()
+
+    def _on_posts(self, posts: list[StorePost]) -> None:
+        self.mailbox.put_owed(Posts(posts))
+
+    def _on_post(self, post: StorePost) -> None:
+        books = self._books
+        match post:
+            case Opened(recovered):
+                books.recovered_total += recovered
+                books.opened = True
+                if recovered:
+                    log.warning("ledger_recovered", rows=recovered)
+                self._writing = False
+            case Committed():
+                committed, books.in_commit = books.in_commit, []
+                books.commits_total += 1
+                for _, reply in committed:
+                    if reply is not None:
+                        reply.set(None)
+                self._writing = False
+            case StoreFailed(message):
+                raise (ActorError if books.opened else HouseFailed)(message)
+            case StoreClosed():
+                pass

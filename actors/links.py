@@ -1,0 +1,103 @@
+"""How actors reach what runs beside the loop: in threads, or, in tests, in something that keeps the test's clock."""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from actors.bridge import Bridge, LongWork
+from actors.store import Batch, Store, StoreClosed, StorePost, keep_books
+from engine.engine import Engine
+from engine.errors import EngineError
+from engine.limits import Limits
+from engine.loop import Stop, StepLoop
+from engine.messages import Command, EngineFailed, StepReport
+
+T = TypeVar("T")
+EngineFactory = Callable[[Callable[[str], None]], Engine]
+"""Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
+
+
+class Loading(msgspec.Struct, frozen=True, tag=True):
+    """A word on the progress."""
+
+    what: str
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """The engine takes commands."""
+
+    limits: Limits
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag=True):
+    """There is no engine; the thread has ended."""
+
+    message: str
+
+
+EnginePost = Loading | Loaded | LoadFailed | StepReport | EngineFailed
+
+
+class Link(Protocol):
+    """One thread's two ends; see `Bridge`."""
+
+    def send(self, command: Any) -> None: ...  # noqa: D102
+    def abandon(self) -> None: ...  # noqa: D102
+    async def join(self, timeout_s: float) -> bool: ...  # noqa: D102
+
+
+class Links(Protocol):
+    """Makes them."""
+
+    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> Link:
+        """A link that takes `Command` and `Stop`."""
+        ...
+
+    def store(self, path: Path | str, on_posts: Callable[[list[StorePost]], None]) -> Link:
+        """A link that takes `Batch` and `StoreClosed`."""
+        ...
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Do long work without holding the loop."""
+        ...
+
+
+class ThreadLinks:
+    """One thread for each engine, one for the ledger, a few for long texts. Made in the event loop."""
+
+    def __init__(self) -> None:
+        self._long_work = LongWork()
+        self._life = secrets.token_hex(8)
+
+    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> Link:
+        """Load and run the engine in a thread of its own."""
+
+        def body(inbox: "SimpleQueue[Command | Stop]", post: Callable[[EnginePost], None]) -> None:
+            try:
+                engine = factory(lambda what: post(Loading(what)))
+            except EngineError as error:
+                post(LoadFailed(error.message))
+                return
+            except Exception as error:  # noqa: BLE001  (a model directory can be broken in any way)
+                post(LoadFailed(f"{type(error).__name__}: {error}"))
+                return
+            post(Loaded(engine.limits))
+            StepLoop(engine, inbox, post).run()
+
+        return Bridge(f"engine {name}", body, on_posts)
+
+    def store(self, path: Path | str, on_posts: Callable[[list[StorePost]], None]) -> Link:
+        """Keep the books in a thread of their own."""
+
+        def body(inbox: "SimpleQueue[Batch | StoreClosed]", post: Callable[[StorePost], None]) -> None:
+            keep_books(lambda: Store(path, self._life), inbox.get, post)
+
+        return Bridge("ledger", body, on_posts)
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """In a worker thread."""
+        return await self._long_work.run(work)

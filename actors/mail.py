@@ -1,0 +1,229 @@
+"""What the actors say to each other. Whoever receives one of these `match`es the union named after it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from actors.reply import Reply
+from engine.limits import Limits
+from engine.messages import Submit
+from policies.breaker import BreakerOpen, Permit
+from policies.fair_queue import QueueItem
+from policies.quota import QuotaRefusal, Reservation
+
+if TYPE_CHECKING:
+    from actors.delivery import Delivery
+
+# --- to admission -----------------------------------------------------------------------------------------------
+
+
+class Reserve(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """May this tenant use so many tokens?"""
+
+    tenant: str
+    tokens: int
+    reply: Reply[Reservation | QuotaRefusal]
+
+
+class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A reservation's end; sent exactly once, whatever happened. `used_tokens` None: no work was done for it."""
+
+    reservation: Reservation
+    used_tokens: int | None
+
+
+AdmissionMessage = Reserve | Settle
+
+# --- to the breakers --------------------------------------------------------------------------------------------
+
+
+class AskPermit(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Asked only while the published breaker is not closed, or for a retry, which the shared budget pays."""
+
+    rung: str
+    is_retry: bool
+    reply: "Reply[Permit | BreakerOpen | None]"
+    """None: the retry budget is spent."""
+
+
+class Record(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """An attempt's outcome. `ok` None says nothing about the rung."""
+
+    rung: str
+    permit: Permit
+    ok: bool | None
+    at: float
+    is_retry: bool
+
+
+BreakerMessage = AskPermit | Record
+
+# --- to the ledger ----------------------------------------------------------------------------------------------
+
+
+class Line(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A reservation, written down before the first content goes out."""
+
+    number: int
+    """Unique in this process."""
+    request_id: str
+    tenant: str
+    model: str
+    route: str
+    prompt_tokens: int
+    reserved_tokens: int
+
+
+class Closing(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Its end: what the tenant is charged."""
+
+    number: int
+    """The line's."""
+    tenant: str
+    rung: str
+    outcome: str
+    why: str
+    prompt_tokens: int
+    completion_tokens: int
+    discarded_tokens: int
+
+
+class Book(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Write the line; the reply is set when it is committed."""
+
+    line: Line
+    reply: Reply[None]
+
+
+class Close(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Write the closing."""
+
+    closing: Closing
+
+
+class Flush(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The reply is set when all that came before this is committed."""
+
+    reply: Reply[None]
+
+
+class Posts(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """What a thread has posted to its actor since the last time."""
+
+    posts: Sequence[Any]
+
+
+LedgerMessage = Book | Close | Flush | Posts
+
+# --- to dispatch and the engines --------------------------------------------------------------------------------
+
+
+class Work(QueueItem, frozen=True, kw_only=True):
+    """One attempt on one engine: what waits in the fair queue, and what the engine then runs."""
+
+    id: int
+    engine: str
+    sequences: tuple[Submit, ...]
+    delivery: "Delivery"
+
+
+class Offer(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Take this into the queue of its engine. All answers go to the work's delivery."""
+
+    work: Work
+
+    @property
+    def reply(self) -> "Delivery":
+        """Told when the message is lost in a crash."""
+        return self.work.delivery
+
+
+class Withdraw(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Nobody waits for this work any more, wherever it is."""
+
+    work: Work
+
+
+class EngineUp(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The engine takes work. Every life of an engine has its own epoch."""
+
+    engine: str
+    epoch: int
+    limits: Limits
+
+
+class EngineDown(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The engine's life is over, and with it all that it had in hand."""
+
+    engine: str
+    epoch: int
+    code: str
+    message: str
+
+
+class Freed(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """These works have ended in the engine: (work, output tokens made)."""
+
+    engine: str
+    works: tuple[tuple[Work, int], ...]
+
+
+class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Something in the queue may have expired."""
+
+
+DispatchMessage = Offer | Withdraw | EngineUp | EngineDown | Freed | QueueAlarm
+
+
+class Run(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Start this work, if the engine still lives in this epoch (else dispatch has told its reader already)."""
+
+    work: Work
+    epoch: int
+
+
+class Drop(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Abort what still runs of this work."""
+
+    work: Work
+
+
+class StallAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """No step was reported for as long as the settings allow."""
+
+
+EngineMessage = Run | Drop | Posts | StallAlarm
+
+# --- to a request's delivery ------------------------------------------------------------------------------------
+
+
+class Taken(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The work has left the queue for its engine."""
+
+    at: float
+
+
+class Unserved(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The work was not, or no longer, let in."""
+
+    why: str
+    message: str
+    retry_after_s: float | None = None
+
+
+class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The engine broke off while it had the work."""
+
+    code: str
+    message: str
+
+
+class Cut(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The house ends this answer."""
+
+    code: str
+    message: str
+
+
+Notice = Taken | Unserved | Lost | Cut

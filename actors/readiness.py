@@ -1,0 +1,35 @@
+"""Whether new work is welcome, and which models there are: what probes and clients ask."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from actors.engine_board import EngineState
+from policies.drain import DrainState
+
+
+class EngineReadiness(msgspec.Struct, frozen=True):
+    """One engine."""
+
+    state: EngineState
+    why: str | None
+    """While loading: the last step; when failed: what went wrong."""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """The house."""
+
+    ready: bool
+    state: DrainState
+    engines: Mapping[str, EngineReadiness]
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """A name that clients may put into `model`."""
+
+    id: str
+    description: str
+    created: int
+    """Unix time."""
+    max_model_len: int | None
+    """None until the engines are loaded."""

@@ -1,0 +1,81 @@
+"""From a request's features to its plan: the compiled policy and the live load, published, asked without waiting."""
+
+import difflib
+from collections.abc import Mapping
+
+from actors.breakers import BreakerBoard
+from actors.errors import InvalidRequest, UnknownModel
+from actors.lane import Lane
+from config.settings import Settings
+from policies.busy import BusyBook
+from policies.errors import NoRoute
+from policies.features import Features
+from policies.load import EngineLoad, Load
+from policies.plan import Plan, Policy, make_plan
+
+_FRESH_S = 0.02
+"""A published load is looked at for this long."""
+_RATE_MEMORY = 0.2
+
+
+class Router:
+    """Synchronous: what it reads is published by others, what it writes is its own."""
+
+    def __init__(
+        self, settings: Settings, tokenizers: Mapping[str, str], lanes: Mapping[str, Lane], breakers: BreakerBoard
+    ) -> None:
+        """`tokenizers`: a digest for each engine; equal ones let token ids pass from one engine to the other."""
+        self.policy = Policy.compile(settings, tokenizers)
+        self._models = tuple(settings.models)
+        self._lanes = lanes
+        self._breakers = breakers
+        self._busy = BusyBook(settings)
+        self._load = Load()
+        self._published_at = float("-inf")
+        self._made: dict[str, tuple[int, float]] = {}
+
+    def check_model(self, model: str) -> None:
+        """Raises UnknownModel."""
+        if model not in self._models:
+            nearest = difflib.get_close_matches(model[:200], self._models, n=1)
+            raise UnknownModel(model[:200], nearest[0] if nearest else None)
+
+    def plan(self, features: Features, arrived_at: float, now: float) -> Plan:
+        """What will be tried. Raises InvalidRequest."""
+        try:
+            return make_plan(self.policy, features, self.load(now), arrived_at)
+        except NoRoute as error:
+            raise InvalidRequest(str(error), code="no_route") from None
+
+    def load(self, now: float) -> Load:
+        """The load as it was at most `_FRESH_S` ago."""
+        if now - self._published_at >= _FRESH_S:
+            self._publish(now)
+        return self._load
+
+    def _publish(self, now: float) -> None:
+        passed = now - self._published_at
+        engines = {name: self._engine_load(name, lane, now, passed) for name, lane in self._lanes.items()}
+        load = Load(engines=engines, breakers=self._breakers.views(now))
+        self._load = Load(engines=engines, breakers=load.breakers, busy=self._busy.update(load, now))
+        self._published_at = now
+
+    def _engine_load(self, name: str, lane: Lane, now: float, passed_s: float) -> EngineLoad:
+        stats = lane.board.stats
+        healthy = lane.board.state == "ready"
+        if stats is None:
+            return EngineLoad(name=name, healthy=healthy, waiting=len(lane.queue))
+        made = stats.generation_tokens_total
+        before, rate = self._made.get(name, (made, 0.0))
+        rate += _RATE_MEMORY * (max(made - before, 0) / passed_s - rate)
+        self._made[name] = (made, rate)
+        return EngineLoad(
+            name=name,
+            healthy=healthy,
+            running=stats.running,
+            waiting=stats.waiting + len(lane.queue),
+            outstanding_tokens=stats.outstanding_tokens,
+            kv_usage=1 - stats.free_blocks / stats.total_blocks if stats.total_blocks else 0.0,
+            tokens_per_s=rate,
+            expected_wait_s=lane.queue.expected_wait_s(now),
+        )

@@ -1,0 +1,152 @@
+"""The ledger's SQLite file: one row a request, opened before its first content and closed at its end.
+
+A row that is still open when the file is opened was left by a crash: it is charged what was reserved, and marked.
+Everything here blocks and belongs to one thread.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from actors.mail import Closing, Line
+
+SCHEMA = 1
+_TABLES = """
+CREATE TABLE requests (
+    life TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    model TEXT NOT NULL,
+    route TEXT NOT NULL,
+    opened_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    reserved_tokens INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER,
+    discarded_tokens INTEGER,
+    rung TEXT,
+    outcome TEXT,
+    why TEXT,
+    closed_at TEXT,
+    PRIMARY KEY (life, number)
+) WITHOUT ROWID;
+CREATE INDEX open_requests ON requests (life) WHERE closed_at IS NULL;
+CREATE INDEX by_tenant ON requests (tenant, opened_at);
+"""
+# A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.
+_OPEN = (
+    "INSERT OR IGNORE INTO requests (life, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CLOSE = (
+    "UPDATE requests SET rung = ?, outcome = ?, why = ?, prompt_tokens = ?, completion_tokens = ?, "
+    "discarded_tokens = ?, closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') "
+    "WHERE life = ? AND number = ? AND closed_at IS NULL"
+)
+_RECOVER = (
+    "UPDATE requests SET rung = '', outcome = 'crashed', why = 'crashed', "
+    "completion_tokens = max(reserved_tokens - prompt_tokens, 0), discarded_tokens = 0, "
+    "closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE closed_at IS NULL AND life <> ?"
+)
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What goes into one commit."""
+
+    lines: tuple[Line | Closing, ...]
+
+
+class StoreClosed(msgspec.Struct, frozen=True):
+    """As a command: close the file. As a post: it is closed."""
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """The file is open."""
+
+    recovered: int
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """One batch is in the file."""
+
+
+class StoreFailed(msgspec.Struct, frozen=True):
+    """The file takes no more; the batch in hand is not in it."""
+
+    message: str
+
+
+StorePost = Opened | Committed | StoreClosed | StoreFailed
+
+
+class LedgerFileError(Exception):
+    """The file is not a ledger of ours."""
+
+
+class Store:
+    """An open file."""
+
+    def __init__(self, path: Path | str, life: str) -> None:
+        """`life` names this process: rows that another one left open are charged now.
+
+        Raises sqlite3.Error or LedgerFileError.
+        """
+        self._life = life
+        self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+        execute = self._connection.execute
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = NORMAL")
+        execute("PRAGMA busy_timeout = 2000")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        elif version != SCHEMA:
+            self._connection.close()
+            raise LedgerFileError(
+                f"{path} is a ledger of version {version}; this program writes version {SCHEMA}: "
+                "move the file away or set [ledger] path to another one"
+            )
+        self.recovered = execute(_RECOVER, (life,)).rowcount
+
+    def commit(self, batch: Batch) -> None:
+        """All of the batch, or nothing of it."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            for line in batch.lines:
+                match line:
+                    case Line(number, request_id, tenant, model, route, prompt, reserved):
+                        execute(_OPEN, (self._life, number, request_id, tenant, model, route, prompt, reserved))
+                    case Closing(number, _, rung, outcome, why, prompt, completion, discarded):
+                        execute(_CLOSE, (rung, outcome, why, prompt, completion, discarded, self._life, number))
+        except BaseException:
+            execute("ROLLBACK")
+            raise
+        execute("COMMIT")
+
+    def close(self) -> None:
+        """The file is whole without its WAL."""
+        self._connection.close()
+
+
+def keep_books(
+    open_store: Callable[[], Store], receive: Callable[[], Batch | StoreClosed], post: Callable[[StorePost], None]
+) -> None:
+    """Obey until told to close, or until the file fails."""
+    try:
+        store = open_store()
+    except (sqlite3.Error, LedgerFileError) as error:
+        post(StoreFailed(f"the ledger cannot be opened: {error}"))
+        return
+    post(Opened(store.recovered))
+    try:
+        while isinstance(command := receive(), Batch):
+            store.commit(command)
+            post(Committed())
+    except sqlite3.Error as error:
+        post(StoreFailed(f"the ledger cannot be written: {error}"))
+    finally:
+        store.close()
+    post(StoreClosed())
