@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from config.settings import EngineSettings
-from engine.batch import Batch, Sampled
+from engine.batch import Batch, Sampled, SampleRow
 from engine.checkpoint import Checkpoint
 from engine.cpu_kernels import CpuKernels
 from engine.decoder import Decoder
@@ -15,6 +15,7 @@ from engine.kernels import Kernels
 from engine.kv_pool import KvPool
 from engine.linear import LinearFactory
 from engine.model_config import ModelConfig, read_model_config
+from engine.params import SamplingParams
 from engine.rope import rotation_table
 from engine.sampler import sample
 from engine.simd import has_bfloat16_products
@@ -54,6 +55,7 @@ class TorchRunner:
             cos, sin = rotation_table(config.rope, config.head_dim, min(self.max_model_len, pool.tokens))
             kernels: Kernels
             if compiled:
+                progress("compiling the attention kernel (once: it is cached on disk)")
                 kernels = CpuKernels(
                     config,
                     pool,
@@ -64,7 +66,38 @@ class TorchRunner:
                 )
             else:
                 kernels = TorchKernels(config, pool, (cos.to(device), sin.to(device)), dtype)
+        progress("warming up")
         self._decoder: Decoder | None = Decoder(weights, kernels, device, pad_single=not linears.own)
+
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """One token into the scratch block, and one of each way to sample: the first request compiles nothing."""
+        one, none = np.zeros(1, np.int64), np.zeros(1, np.int32)
+        rows = [
+            SampleRow(
+                row=0,
+                params=SamplingParams(max_tokens=1, temperature=temperature),
+                seed=0,
+                position=1,
+                prompt_token_ids=(0,),
+                output_token_ids=[],
+            )
+            for temperature in (0.0, 1.0)
+        ]
+        batch = Batch(
+            token_ids=one,
+            positions=one,
+            slots=one,
+            query_starts=np.array([0, 1], np.int32),
+            context_lens=np.ones(1, np.int32),
+            block_tables=none.reshape(1, 1),
+            samples=rows,
+        )
+        assert self._decoder is not None
+        with torch.inference_mode():
+            self._decoder.forward(batch)
+        sample(np.zeros((2, self.vocab_size), np.float32), rows)
 
     def execute(self, batch: Batch) -> Sampled:
         """Run one forward pass, write its KV, sample the asked rows."""

@@ -46,7 +46,9 @@ def test_progress_is_told(llama: Path) -> None:
     heard: list[str] = []
     load_runner(EngineSettings(model=llama), heard.append)
     assert heard[0].startswith("compiling kernels")
-    assert heard[1:] == [f"loading layer {layer} of 3" for layer in (1, 2, 3)]
+    assert heard[1:4] == [f"loading layer {layer} of 3" for layer in (1, 2, 3)]
+    assert heard[4].startswith("compiling the attention kernel")
+    assert heard[5:] == ["warming up"]
 
 
 def test_a_missing_tensor_is_named(broken: Path) -> None:
