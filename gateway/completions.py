@@ -82,6 +82,7 @@ class CompletionHandler:
                 params=asked.params,
                 n=asked.n,
                 user=body.user,
+                streamed=bool(body.stream),
                 body_bytes=len(request.body),
                 arrived_at=request.arrived_at,
             )

@@ -49,6 +49,7 @@ class Asker(msgspec.Struct, frozen=True):
         params: SamplingParams,
         n: int,
         user: str | None,
+        streamed: bool,
         body_bytes: int,
         arrived_at: float,
     ) -> InferenceRequest:
@@ -62,6 +63,7 @@ class Asker(msgspec.Struct, frozen=True):
             api_key=self.api_key,
             tags=self.tags,
             user=user,
+            streamed=streamed,
             body_bytes=body_bytes,
             arrived_at=arrived_at,
         )

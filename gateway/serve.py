@@ -18,7 +18,7 @@ from gateway.server.server import Server
 from policies.keys import KeyRing
 from policies.plan import digest_of
 
-_GRACE_S = 5.0
+_GRACE_S = 2.0
 """After the house has drained, the last bytes may take so long to get out."""
 _POLL_S = 0.05
 log = structlog.get_logger()
@@ -28,7 +28,10 @@ class ServedHouse(House, Protocol):
     """The house with its life."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...  # noqa: D102
-    async def drain(self, deadline: float) -> None: ...  # noqa: D102
+
+    async def drain(self, deadline: float) -> None:
+        """Return when all has ended; a second call, while the first one waits, brings the deadline forward."""
+        ...
 
 
 async def serve(
@@ -75,16 +78,13 @@ async def _when_ready(house: House, on_ready: Callable[[], None]) -> None:
 async def _drain(house: ServedHouse, server: Server, drain_s: float, signals: AsyncIterator[int]) -> None:
     """While the house drains, connections are still answered: with 503. A second signal ends the patience."""
 
-    async def hurry(patience: trio.CancelScope) -> None:
+    async def hurry() -> None:
         await anext(signals)
         log.warning("hurrying")
-        patience.cancel()
-
-    with trio.CancelScope() as patience:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(hurry, patience)
-            await house.drain(trio.current_time() + drain_s)
-            nursery.cancel_scope.cancel()
-    if patience.cancelled_caught:
         await house.drain(trio.current_time())
-    await server.finish(0 if patience.cancelled_caught else _GRACE_S)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hurry)
+        await house.drain(trio.current_time() + drain_s)
+        nursery.cancel_scope.cancel()
+    await server.finish(_GRACE_S)

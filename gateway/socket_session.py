@@ -155,6 +155,7 @@ class _Session:
             params=asked.params,
             n=asked.n,
             user=body.user,
+            streamed=True,
             body_bytes=len(raw),
             arrived_at=arrived_at,
         )

@@ -35,8 +35,9 @@ class LivingHouse(FakeHouse):
         self.deadlines.append(deadline - trio.current_time())
         self.ready = FakeReadiness(False, "draining")
         self.draining.set()
-        if deadline > trio.current_time() + 1:
-            await self.drained.wait()
+        if deadline <= trio.current_time():
+            self.drained.set()
+        await self.drained.wait()
 
 
 async def connect(listener: socket.socket) -> Client:
@@ -80,7 +81,7 @@ async def test_a_signal_drains(number: signal.Signals) -> None:
 
 
 async def test_a_second_signal_ends_the_patience() -> None:
-    house = LivingHouse(lambda _: [[Delta(0, "x", (1,))], trio.sleep_forever])
+    house = LivingHouse(lambda _: [[Delta(0, "x", (1,))], house.drained.wait, [Failed(DRAINED, USAGE)]])
     listener, ready, ended = listen("127.0.0.1", 0), trio.Event(), trio.Event()
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -95,7 +96,7 @@ async def test_a_second_signal_ends_the_patience() -> None:
             await ended.wait()
     assert len(house.deadlines) == 2
     assert house.open_exchanges == 0
-    await client.ended()
+    assert b'"code":"draining"' in await client.ended()
     await client.aclose()
 
 
