@@ -1,5 +1,6 @@
 """Whether the parts of the settings fit together: names that exist, routes that can be reached, limits that fit."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from config.problems import Problems
@@ -8,6 +9,7 @@ from config.settings import BreakerSettings, LoadCondition, Range, RouteSettings
 from config.source_map import Path
 from config.tenants import ANONYMOUS, known_tenants
 
+_KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _HASH_DIGITS = 64
 _STAGES = 2
 
@@ -58,8 +60,8 @@ def _check_keys(settings: Settings, problems: Problems) -> None:
     hashes: set[str] = set()
     for index, key in enumerate(settings.keys):
         path: Path = ("keys", index)
-        if not key.id or "_" in key.id:
-            problems.add((*path, "id"), f"'{key.id}' is no key id", expected="letters and digits, no underscore")
+        if not _KEY_ID.fullmatch(key.id):
+            problems.add((*path, "id"), f"'{key.id}' is no key id", expected="1 to 64 letters, digits or hyphens")
         elif key.id in ids:
             problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
         ids.add(key.id)

@@ -8,30 +8,44 @@ _LEAST_S = 0.25
 
 
 class DrainRate:
-    """Units served a second, with exponentially fading memory of `memory_s`. O(1).
+    """Units served a second while the queue was held up, with exponentially fading memory of `memory_s`. O(1).
 
-    Until something was served nothing is known, and `retry_after_s` says `unknown_s`.
+    Only time between `resume` and `pause` counts: what passes through without waiting would make a queue look
+    fast just before it is needed. Until something was served in such a time nothing is known, and
+    `retry_after_s` says `unknown_s`.
     """
 
     def __init__(self, memory_s: float = 10.0, unknown_s: float = 1.0) -> None:
         self._memory_s = memory_s
         self._unknown_s = unknown_s
         self._weight = 0.0
-        self._busy_s = 0.0
+        self._seen_s = 0.0
         self._at: float | None = None
+        """Up to when time was counted; None: paused."""
         self._has_served = False
+
+    def resume(self, now: float) -> None:
+        """Something waits because there is no room for it."""
+        if self._at is None:
+            self._at = now
+
+    def pause(self, now: float) -> None:
+        """Nothing waits any more."""
+        self._fade(now)
+        self._at = None
 
     def served(self, units: float, now: float) -> None:
         """So much left the queue."""
-        self._fade(now)
-        self._weight += units
-        self._has_served = True
+        if self._at is not None:
+            self._fade(now)
+            self._weight += units
+            self._has_served = True
 
     def rate(self, now: float) -> float:
         """Units a second; 0 while unknown."""
         self._fade(now)
         # The memory is not full at first: divide by the time that it really holds, but do not trust a mere instant.
-        return self._weight / max(self._busy_s, _LEAST_S) if self._busy_s > 0 else 0.0
+        return self._weight / max(self._seen_s, _LEAST_S)
 
     def wait_s(self, units: float, now: float) -> float | None:
         """How long `units` take to be served at the present rate; None while it is unknown."""
@@ -45,17 +59,9 @@ class DrainRate:
             return _LONGEST_S if self._has_served else self._unknown_s
         return min(max(wait_s, _SHORTEST_S), _LONGEST_S)
 
-    def idle(self, now: float) -> None:
-        """Nothing waits: this time says nothing about how fast the queue would drain."""
-        self._at = now if self._at is not None else None
-
     def _fade(self, now: float) -> None:
-        if self._at is None:
-            self._at = now
-            return
-        passed = now - self._at
-        if passed > 0:
-            kept = math.exp(-passed / self._memory_s)
+        if self._at is not None and now > self._at:
+            kept = math.exp((self._at - now) / self._memory_s)
             self._weight *= kept
-            self._busy_s = self._busy_s * kept + self._memory_s * (1 - kept)
+            self._seen_s = self._seen_s * kept + self._memory_s * (1 - kept)
             self._at = now

@@ -11,7 +11,8 @@
 - Within a tenant: the earliest deadline first, then the order of arrival.
 - Nothing overtakes the next one because it happens to fit: a large request would starve behind small ones.
 
-Offers and takes cost O(log n) with small constants: heaps with lazy deletion.
+Offers and takes cost O(log n) with small constants: heaps with lazy deletion. The drain rate is learned while the line
+is held up: from the first one that did not fit until nothing waits.
 """
 
 import heapq
@@ -162,6 +163,8 @@ class FairQueue(Generic[T]):
             sum(tier.queue.bytes for tier in tiers.values()),
         )
         self._rate = DrainRate()
+        self._now = 0.0
+        """Of the last call that told the time."""
         self._offered_total = 0
         self._taken_total = 0
         self._removed_total = 0
@@ -185,8 +188,6 @@ class FairQueue(Generic[T]):
         if full is not None:
             self._refused_total[full.reason] = self._refused_total.get(full.reason, 0) + 1
             return full
-        if not self._entries:
-            self._rate.idle(now)
         expires_at = min(item.deadline, now + tier.settings.queue.wait)
         entry = _Entry(item, lane, expires_at)
         self._order += 1
@@ -219,12 +220,13 @@ class FairQueue(Generic[T]):
                 heapq.heappop(heap)
             entry = heap[0][2]
             if fits is not None and not fits(entry.item):
+                self._rate.resume(now)
                 return None
             heapq.heappop(heap)
             lane.counter += entry.item.prompt_tokens * PROMPT_TOKEN_COST * lane.per_token
+            self._rate.served(1, now)
             self._leave(entry)
             self._taken_total += 1
-            self._rate.served(1, now)
             return entry.item
         return None
 
@@ -243,6 +245,13 @@ class FairQueue(Generic[T]):
         self._leave(entry)
         self._removed_total += 1
         return entry.item
+
+    def clear(self) -> list[T]:
+        """All that wait, out of the line at once (its engine is gone). Nobody is charged, no rate is learned."""
+        waiting = [entry.item for entry in self._entries.values()]
+        for item in waiting:
+            self.remove(item.id)
+        return waiting
 
     def expire(self, now: float) -> list[T]:
         """Those whose time is up, each exactly once; call it at `next_expiry`."""
@@ -359,6 +368,8 @@ class FairQueue(Generic[T]):
         self._tokens -= item.tokens
         self._bytes -= item.bytes
         lane.count -= 1
+        if not self._entries:
+            self._rate.pause(self._now)
         if not lane.count:
             tier.last_counter = max(tier.last_counter, lane.counter)
         if len(lane.heap) > 2 * lane.count + _DEAD_ALLOWED:
@@ -369,6 +380,7 @@ class FairQueue(Generic[T]):
             heapq.heapify(self._expiries)
 
     def _sweep(self, now: float) -> None:
+        self._now = now
         expiries = self._expiries
         while expiries and expiries[0][0] <= now:
             entry = heapq.heappop(expiries)[2]

@@ -6,6 +6,7 @@ The secret has 256 random bits, so that a fast hash is enough: there is nothing 
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -17,6 +18,7 @@ RANDOM_BYTES = 38
 """`new_key` wants this many: six make the id, thirty-two the secret."""
 
 _ID_BYTES = 6
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _LONGEST_KEY = 256
 _NOBODY = ("", hashlib.sha256(b"").digest())
 
@@ -38,11 +40,17 @@ def hash_key(raw: str) -> str:
     return hashlib.sha256(raw.encode()).hexdigest()
 
 
-def new_key(tenant: str, random_bytes: bytes) -> NewKey:
-    """A key for a tenant out of `RANDOM_BYTES` bytes of `secrets.token_bytes`; ValueError if there are fewer."""
+def new_key(tenant: str, random_bytes: bytes, key_id: str | None = None) -> NewKey:
+    """A key for a tenant out of `RANDOM_BYTES` bytes of `secrets.token_bytes`; ValueError if there are fewer.
+
+    `key_id` names it (letters, digits, hyphens); without one it is random.
+    """
     if len(random_bytes) < RANDOM_BYTES:
         raise ValueError(f"a key needs {RANDOM_BYTES} random bytes, got {len(random_bytes)}")
-    key_id = random_bytes[:_ID_BYTES].hex()
+    if key_id is None:
+        key_id = random_bytes[:_ID_BYTES].hex()
+    elif not _ID.fullmatch(key_id):
+        raise ValueError(f"{key_id!r} is no key id: 1 to 64 letters, digits or hyphens")
     secret = base64.urlsafe_b64encode(random_bytes[_ID_BYTES:RANDOM_BYTES]).decode().rstrip("=")
     raw = f"{PREFIX}_{key_id}_{secret}"
     return NewKey(raw, KeySettings(id=key_id, tenant=tenant, hash=hash_key(raw)))

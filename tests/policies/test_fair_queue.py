@@ -187,13 +187,53 @@ def test_retry_after_comes_from_the_measured_rate() -> None:
     for second in range(60):
         while isinstance(line.offer(item(number), float(second)), Accepted):
             number += 1
-        line.take(second + 0.25)
-        line.take(second + 0.75)
+        for now in (second + 0.25, second + 0.75):
+            assert line.take(now) is not None
+            assert line.take(now, lambda _: False) is None
     offers = [line.offer(item(-extra), 60.0) for extra in range(1, 5)]
     full = offers[-1]
     assert isinstance(full, QueueFull)
     assert full.retry_after_s == pytest.approx(0.5, rel=0.15)
     assert line.expected_wait_s(60.0) == pytest.approx(5.0, rel=0.15)
+
+
+def test_what_never_waits_teaches_no_rate() -> None:
+    line = bounded(requests=10)
+    for number in range(1000):
+        line.offer(item(number), number * 0.01)
+        line.take(number * 0.01 + 0.0001, lambda _: True)
+    for number in range(1000, 1010):
+        line.offer(item(number), 10.0)
+    full = line.offer(item(-1), 10.0)
+    assert isinstance(full, QueueFull)
+    assert full.retry_after_s == 1.0
+
+
+def test_time_without_a_line_does_not_slow_the_rate() -> None:
+    line = bounded(requests=10)
+    number = 0
+    for second in range(0, 600, 60):
+        for _ in range(10):
+            number += 1
+            line.offer(item(number), float(second))
+        for step in range(9):
+            assert line.take(second + 0.1 * step) is not None
+            line.take(second + 0.1 * step, lambda _: False)
+        line.remove(number)
+    for _ in range(10):
+        number += 1
+        line.offer(item(number), 900.0)
+    assert line.expected_wait_s(900.0) == pytest.approx(1.0, rel=0.2)
+
+
+def test_a_line_is_cleared_without_charges() -> None:
+    line = queue()
+    for number in range(3):
+        line.offer(item(number), 0.0)
+    assert [gone.id for gone in line.clear()] == [0, 1, 2]
+    assert len(line) == 0
+    assert line.statistics().counters == {"a": 0.0, "b": 0.0}
+    line.check_integrity()
 
 
 def test_unknown_tenants_and_doubled_ids() -> None:

@@ -85,6 +85,14 @@ def test_a_key_with_something_behind_it_is_another_key() -> None:
     assert ring.authenticate(longest + "s") is None
 
 
+def test_a_key_may_have_a_name() -> None:
+    made = new_key("acme", bytes(RANDOM_BYTES), key_id="app-1")
+    assert made.raw.startswith("penstock_app-1_")
+    assert KeyRing([made.settings]).authenticate(made.raw) == "acme"
+    with pytest.raises(ValueError, match="no key id"):
+        new_key("acme", bytes(RANDOM_BYTES), key_id="a_b")
+
+
 def test_keys_take_enough_randomness() -> None:
     with pytest.raises(ValueError, match="38 random bytes"):
         new_key("acme", b"short")
@@ -136,6 +144,7 @@ def test_release_above_enter_makes_no_switch() -> None:
 def test_a_steady_rate_is_measured() -> None:
     rate = DrainRate()
     assert rate.retry_after_s(5, 0.0) == 1.0
+    rate.resume(0.0)
     for step in range(400):
         rate.served(1, step * 0.1)
     assert rate.rate(40.0) == pytest.approx(10, rel=0.05)
@@ -146,16 +155,22 @@ def test_a_steady_rate_is_measured() -> None:
 
 def test_a_stalled_queue_asks_for_patience_and_an_idle_one_keeps_its_rate() -> None:
     stalled, idle = DrainRate(), DrainRate()
+    stalled.resume(0.0)
+    idle.resume(0.0)
     for step in range(400):
         stalled.served(1, step * 0.1)
         idle.served(1, step * 0.1)
     assert stalled.wait_s(10, 80.0) == pytest.approx(40, rel=0.5)
-    idle.idle(80.0)
+    assert stalled.retry_after_s(10, 10**5) == 60.0
+    idle.pause(39.95)
+    idle.served(1000, 50.0)
+    idle.resume(80.0)
     assert idle.wait_s(10, 80.0) == pytest.approx(1, rel=0.1)
 
 
 def test_the_first_instant_is_not_trusted() -> None:
     rate = DrainRate()
+    rate.resume(0.0)
     rate.served(1, 0.0)
     rate.served(1, 0.001)
     assert rate.rate(0.001) <= 8
