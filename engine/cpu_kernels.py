@@ -126,7 +126,11 @@ class CpuKernels:
         self._y = self._gated[:rows]
         self._positions[:tokens] = batch.positions
         self._slots[:tokens] = batch.slots
-        self._held = (batch.query_starts, batch.context_lens, np.ascontiguousarray(batch.block_tables))
+        # Compiled code reads these by address: the types must be right, and the arrays must live until the step ends.
+        self._held = tuple(
+            np.ascontiguousarray(array, np.int32)
+            for array in (batch.query_starts, batch.context_lens, batch.block_tables)
+        )
         lengths = np.diff(batch.query_starts)
         counts = -(-lengths // self._tile_tokens)
         tiles = int(counts.sum())

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -33,9 +34,16 @@ def _cache_directory() -> str:
     here = Path(__file__).parent
     digest = hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES if (here / name).is_file()))
     name = f"kernels-{digest.hexdigest()[:16]}"
-    if os.access(here, os.W_OK):
-        return str(here / "__pycache__" / name)
-    return str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "penstock" / name)
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "penstock"
+    for parent in (here / "__pycache__", user):
+        try:
+            (parent / name).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(parent / name, os.W_OK):
+            return str(parent / name)
+    # Of no use to the next process, but this one can work.
+    return tempfile.mkdtemp(prefix=name)
 
 
 if not config.CACHE_DIR:
