@@ -1,10 +1,11 @@
 """Where an answer's tokens wait for their reader: one bounded, conflating slot a request.
 
-The engine's actor puts and never waits. A reader that falls behind finds its outputs merged; one that falls behind
+The engine's actor puts and never waits. A reader that falls behind finds its outputs merged. One that falls behind
 further than the bounds is overrun: it still gets what was kept, and then the truth.
 """
 
-import msgspec
+from itertools import chain
+
 import trio
 
 from actors.mail import Notice, Taken, Unserved
@@ -14,7 +15,7 @@ Item = tuple[int, TokenOutput | Notice]
 """(work id, what came of it)"""
 
 SEPARATE_OUTPUTS = 32
-"""So many outputs wait one by one; later ones are merged into the last of their sequence."""
+"""A reader that finds more than so many gets the later ones merged, one for each sequence."""
 MOST_TOKENS = 16_384
 MOST_CHARACTERS = 262_144
 
@@ -46,9 +47,7 @@ class Delivery:
             self.overrun = True
             self._wake()
             return False
-        items = self._items
-        if len(items) < SEPARATE_OUTPUTS or not self._merge(output):
-            items.append((work_id, output))
+        self._items.append((work_id, output))
         if self._waiter is not None and (not self._quiet or output.finish is not None):
             self._wake()
         return True
@@ -87,7 +86,7 @@ class Delivery:
             self._alarmed = False
         items, self._items = self._items, []
         self._tokens = self._characters = 0
-        return items
+        return items if len(items) <= SEPARATE_OUTPUTS else _conflated(items)
 
     def _only_quiet_items(self) -> bool:
         """Nothing here would have woken the reader."""
@@ -99,15 +98,6 @@ class Delivery:
                 return False
         return True
 
-    def _merge(self, output: TokenOutput) -> bool:
-        items = self._items
-        for position in range(len(items) - 1, -1, -1):
-            work_id, last = items[position]
-            if isinstance(last, TokenOutput) and last.request_id == output.request_id:
-                items[position] = (work_id, _merged(last, output))
-                return True
-        return False
-
     def _wake(self) -> None:
         if self._waiter is not None:
             waiter, self._waiter = self._waiter, None
@@ -118,11 +108,31 @@ class Delivery:
         return trio.lowlevel.Abort.SUCCEEDED
 
 
-def _merged(first: TokenOutput, second: TokenOutput) -> TokenOutput:
-    return msgspec.structs.replace(
-        second,
-        token_ids=first.token_ids + second.token_ids,
-        text=first.text + second.text,
-        margin=min(first.margin, second.margin),
-        logprobs=first.logprobs + second.logprobs,
+def _conflated(items: list[Item]) -> list[Item]:
+    """What came after the first outputs, one item a sequence; notices keep their place between them."""
+    kept = items[:SEPARATE_OUTPUTS]
+    runs: dict[int, list[TokenOutput]] = {}
+    works: dict[int, int] = {}
+    for work_id, item in items[SEPARATE_OUTPUTS:]:
+        if isinstance(item, TokenOutput):
+            works[item.request_id] = work_id
+            runs.setdefault(item.request_id, []).append(item)
+        else:
+            kept += [(works[sequence], _merged(run)) for sequence, run in runs.items()]
+            runs.clear()
+            kept.append((work_id, item))
+    return kept + [(works[sequence], _merged(run)) for sequence, run in runs.items()]
+
+
+def _merged(outputs: list[TokenOutput]) -> TokenOutput:
+    last = outputs[-1]
+    if len(outputs) == 1:
+        return last
+    return TokenOutput(
+        last.request_id,
+        tuple(chain.from_iterable([output.token_ids for output in outputs])),
+        "".join([output.text for output in outputs]),
+        min([output.margin for output in outputs]),
+        tuple(chain.from_iterable([output.logprobs for output in outputs])),
+        last.finish,
     )

@@ -31,6 +31,8 @@ class Lane:
         self._block_size = block_size
         self._unseen: deque[tuple[int, int]] = deque()
         """(steps when handed over, blocks that its prompts will take)"""
+        self._coming = 0
+        """The sum of those blocks."""
 
     def fits(self, work: Work) -> bool:
         """Whether the engine can start it soon. An empty engine takes anything that its limits allow."""
@@ -44,19 +46,20 @@ class Lane:
         if stats.waiting > self._ahead:
             return False
         while self._unseen and self._unseen[0][0] + _STEPS_TO_SHOW <= stats.steps_total:
-            self._unseen.popleft()
-        coming = sum(blocks for _, blocks in self._unseen)
+            self._see_oldest()
         # One more block for each that runs: its output grows.
-        return stats.free_blocks - coming - self._sequences >= self._blocks(work)
+        return stats.free_blocks - self._coming - self._sequences >= self._blocks(work)
 
     def enter(self, work: Work) -> None:
         """It is handed to the engine."""
         self.inside[work.id] = work
         self._sequences += len(work.sequences)
         stats = self.board.stats
-        self._unseen.append((stats.steps_total if stats is not None else 0, self._blocks(work)))
+        blocks = self._blocks(work)
+        self._unseen.append((stats.steps_total if stats is not None else 0, blocks))
+        self._coming += blocks
         if len(self._unseen) > self._max_running + self._ahead:
-            self._unseen.popleft()
+            self._see_oldest()
 
     def leave(self, work: Work) -> bool:
         """It has ended there; False if that was known."""
@@ -71,6 +74,7 @@ class Lane:
         self.inside.clear()
         self._sequences = 0
         self._unseen.clear()
+        self._coming = 0
         return lost
 
     def statistics(self, now: float) -> QueueStatistics:
@@ -84,6 +88,9 @@ class Lane:
             expired_total=line.expired_total,
             expected_wait_s=self.queue.expected_wait_s(now),
         )
+
+    def _see_oldest(self) -> None:
+        self._coming -= self._unseen.popleft()[1]
 
     def _blocks(self, work: Work) -> int:
         size = self._block_size

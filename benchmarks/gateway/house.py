@@ -19,6 +19,7 @@ path = ":memory:"
 [engines.bench]
 model = "model"
 max_running = 4096
+max_step_tokens = 4096
 
 [models.bench]
 
