@@ -26,6 +26,7 @@ class Tokenizer:
         self._added = {token_id: token.content for token_id, token in added.items()}
         self._bytes: dict[int, bytes] = {}
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
+        self.special_texts = tuple(self._added[token_id] for token_id in self.special_ids)
         self.eos_ids = eos_ids
         self.vocab_size: int = inner.get_vocab_size()
 

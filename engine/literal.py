@@ -1,0 +1,52 @@
+"""A message that spells a special token means its characters: nobody ends a turn, or opens one, by writing it.
+
+The rendered prompt is one text in which the template's own special tokens must count. So those that messages spell are
+broken by a mark before rendering, and the text is encoded in pieces between the marks.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from engine.errors import RequestRefused
+
+_MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+"""Noncharacters: Unicode keeps them for a program's own use."""
+
+
+def break_special(
+    messages: Sequence[Mapping[str, Any]], special: Collection[str]
+) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """The messages with marks inside every special token that they spell, and the mark; "" if there is none.
+
+    Raises:
+        RequestRefused: the messages hold every mark there is.
+    """
+    spelled = [token for token in special if any(token in text for text in _texts(messages))]
+    if not spelled:
+        return messages, ""
+    unused = (mark for mark in _MARKS if not any(mark in text for text in _texts(messages)))
+    mark = next(unused, None)
+    if mark is None:
+        raise RequestRefused(
+            "reserved_characters", "the messages hold all of U+FDD0 to U+FDEF, which are no characters; remove them"
+        )
+    # Longest first: a token within a longer one is broken with it.
+    spelled.sort(key=len, reverse=True)
+    return [{key: _broken(value, spelled, mark) for key, value in message.items()} for message in messages], mark
+
+
+def pieces(rendered: str, mark: str) -> list[str]:
+    """What to encode one by one."""
+    return rendered.split(mark) if mark else [rendered]
+
+
+def _texts(messages: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    return (value for message in messages for value in message.values() if isinstance(value, str))
+
+
+def _broken(value: Any, special: Sequence[str], mark: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    for token in special:
+        value = value.replace(token, token[0] + mark + token[1:])
+    return value
