@@ -10,6 +10,7 @@ from actors.links import Links
 from actors.messages import ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from engine.chat_template import ChatTemplate
 from engine.errors import RequestRefused
+from engine.literal import break_special, pieces
 from engine.tokenizer import Tokenizer
 
 TokenIds = tuple[int, ...]
@@ -51,7 +52,10 @@ class ModelText:
                     else {"role": each.role, "content": each.content, "name": each.name}
                     for each in messages
                 ]
-                return tuple(self.tokenizer.encode(self._template.render(turns), add_special_tokens=False))
+                broken, mark = break_special(turns, self.tokenizer.special_texts)
+                rendered = self._template.render(broken)
+                encode = self.tokenizer.encode
+                return tuple([i for piece in pieces(rendered, mark) for i in encode(piece, add_special_tokens=False)])
 
 
 async def encode_prompts(text: ModelText, prompts: Sequence[Prompt], links: Links) -> tuple[TokenIds, ...]:
