@@ -29,5 +29,5 @@ class Actor(ABC, Generic[M]):
     def on(self, message: M) -> None:
         """Deal with one message."""
 
-    def after_batch(self) -> None:  # noqa: B027  (most have nothing to do here)
+    def after_batch(self) -> None:
         """All that was there is dealt with."""

@@ -67,6 +67,7 @@ class Told(msgspec.Struct):
 def prepare(
     effect: Try,
     permit: Permit,
+    *,
     request: InferenceRequest,
     plan: Plan,
     caller: Caller,

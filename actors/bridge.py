@@ -1,7 +1,8 @@
-"""The only file with threads: one long-lived thread with an inbox, whose posts reach the event loop in one hop a batch."""
+"""The only file with threads: one long-lived thread with an inbox; its posts reach the loop in one hop a batch."""
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
@@ -68,10 +69,9 @@ class Bridge(Generic[C, P]):
         self._tell(self._deliver_soon)
 
     def _tell(self, what: Callable[[], None]) -> None:
-        try:
+        # If the loop has ended without waiting for this thread, nobody is left to tell.
+        with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(what, idempotent=True)
-        except trio.RunFinishedError:
-            pass  # the loop has ended without waiting for this thread: nobody is left to tell
 
     def _deliver(self) -> None:
         posts: list[P] = []

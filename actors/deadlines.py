@@ -10,7 +10,7 @@ TICK_S = 0.02
 
 
 class Watch:
-    """Calls `fire` once `due` has passed. A later `due` may be assigned at any time; an earlier one goes through the wheel."""
+    """Calls `fire` once `due` has passed. A later `due` may just be assigned; an earlier one goes through the wheel."""
 
     __slots__ = ("_slice", "due", "fire")
 

@@ -76,7 +76,7 @@ class Delivery:
         self._items.clear()
 
     async def take(self, *, quiet: bool) -> list[Item]:
-        """What has come, at least one item, or none if an alarm or an overrun woke. `quiet`: outputs wait for the last."""
+        """What has come; nothing if an alarm or an overrun woke. `quiet`: outputs wait until one ends its sequence."""
         self._quiet = quiet
         if self._alarmed or self.overrun or (self._items and not self._only_quiet_items()):
             self._alarmed = False

@@ -21,7 +21,7 @@ _JOIN_S = 5.0
 log = structlog.get_logger()
 
 
-class EngineLost(ActorError):
+class EngineLost(ActorError):  # noqa: N818  (named as its siblings)
     """This life of the engine is over."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -46,6 +46,7 @@ class EngineActor(Actor[EngineMessage]):
     def __init__(
         self,
         mailbox: Mailbox[EngineMessage],
+        *,
         dispatch: Mailbox[DispatchMessage],
         board: EngineBoard,
         factory: EngineFactory,

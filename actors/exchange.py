@@ -48,6 +48,7 @@ class Exchange:
         self,
         request: InferenceRequest,
         plan: Plan,
+        *,
         caller: Caller,
         prompts: Prompts,
         prompt_tokens: int,
@@ -203,7 +204,7 @@ class Exchange:
                 if self._climb.committed:
                     self._fail(ErrorBody(503, "server_error", code, message, should_retry=True))
                     return None
-                self._refuse(Unavailable(code, message, retry_after_s=1.0))
+                return self._refuse(Unavailable(code, message, retry_after_s=1.0))
 
     def _too_late(self, attempt: Attempt, now: float) -> climb.Event:
         if now >= self._plan.total_at:
@@ -255,15 +256,15 @@ class Exchange:
             attempt, ended = prepare(
                 effect,
                 permit,
-                self._request,
-                self._plan,
-                self._caller,
-                prompts,
-                self._told,
-                colleagues.texts[effect.rung],
-                limits,
-                self._delivery,
-                colleagues.numbers,
+                request=self._request,
+                plan=self._plan,
+                caller=self._caller,
+                prompts=prompts,
+                told=self._told,
+                text=colleagues.texts[effect.rung],
+                limits=limits,
+                delivery=self._delivery,
+                numbers=colleagues.numbers,
             )
         except TooLongHere:
             self._record(effect, permit, ok=None)
@@ -448,12 +449,14 @@ class Exchange:
                     )
                 )
             )
-        self._count(outcome, why, rung, usage, discarded, trio.current_time() - request.arrived_at)
+        key = RequestKey(self._plan.route, rung, outcome, why)
+        self._count(key, usage, discarded, trio.current_time() - request.arrived_at)
         self._on_end(self)
 
-    def _count(self, outcome: str, why: str, rung: str, usage: Usage, discarded: int, took_s: float) -> None:
+    def _count(self, key: RequestKey, usage: Usage, discarded: int, took_s: float) -> None:
+        outcome, why = key.outcome, key.why
         tally = self._colleagues.tally
-        tally.requests[RequestKey(self._plan.route, rung, outcome, why)] += 1
+        tally.requests[key] += 1
         tally.prompt_tokens += usage.prompt_tokens
         tally.completion_tokens += usage.completion_tokens
         tally.discarded_tokens += discarded

@@ -199,14 +199,14 @@ class House:
         exchange = Exchange(
             request,
             plan,
-            self._callers[tenant],
-            prompts,
-            sum(lengths),
-            reservation,
-            booked,
-            number,
-            self._colleagues,
-            self._ended,
+            caller=self._callers[tenant],
+            prompts=prompts,
+            prompt_tokens=sum(lengths),
+            reservation=reservation,
+            booked=booked,
+            line=number,
+            colleagues=self._colleagues,
+            on_end=self._ended,
         )
         self._exchanges[exchange] = None
         return exchange
@@ -290,12 +290,12 @@ class House:
             return partial(
                 EngineActor,
                 self._engines[name],
-                self._dispatch,
-                self._boards[name],
-                factories[name],
-                links,
-                wheel,
-                float(settings.engines[name].stall),
+                dispatch=self._dispatch,
+                board=self._boards[name],
+                factory=factories[name],
+                links=links,
+                wheel=wheel,
+                stall_s=float(settings.engines[name].stall),
             )
 
         return [

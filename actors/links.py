@@ -13,7 +13,7 @@ from actors.store import Batch, Store, StoreClosed, StorePost, keep_books
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.limits import Limits
-from engine.loop import Stop, StepLoop
+from engine.loop import StepLoop, Stop
 from engine.messages import Command, EngineFailed, StepReport
 
 T = TypeVar("T")

@@ -1,0 +1,399 @@
+"""A house on the test's own clock: real actors and real engines, without a thread, a model or a file.
+
+Engines are `engine.Engine` on `FakeRunner`, moved by a task instead of a thread. Faults come in through ports: a
+runner's script and `on_step`, and the link's `hang`, `load_error` and `step_s`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from actors.errors import Refusal
+from actors.exchange import Exchange
+from actors.house import House
+from actors.links import Loaded, LoadFailed, Loading
+from actors.messages import ChatMessage, ChatPrompt, Delta, Done, Event, Failed, InferenceRequest, Start, TokenPrompt
+from actors.store import Batch, Committed, Opened, Store, StoreClosed, StoreFailed
+from actors.texts import ModelText
+from config.load import parse_settings
+from config.settings import Settings
+from engine.batch import SampleRow
+from engine.chat_template import ChatTemplate
+from engine.engine import Engine
+from engine.errors import EngineError
+from engine.fake_runner import FakeRunner
+from engine.loop import Stop
+from engine.messages import EngineFailed
+from engine.params import SamplingParams
+from tests.engine.tiny_tokenizers import byte_level_tokenizer
+
+PROMPT = (5, 6, 7, 8)
+TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+CONFIG = """
+schema = 1
+[ledger]
+path = ":memory:"
+[engines.small]
+model = "small"
+max_running = 4
+stall = "30s"
+[engines.large]
+model = "large"
+max_running = 4
+stall = "30s"
+[models.small]
+[models.large]
+[models.both]
+[models.whole]
+[tiers.default]
+queue = { wait = "20s", requests = 8, tokens = 400_000 }
+[[routes]]
+name = "small"
+when = { model = ["small"] }
+use = { ladder = "small-first" }
+[[routes]]
+name = "large"
+when = { model = ["large"] }
+use = { ladder = "large-only" }
+[[routes]]
+name = "both"
+when = { model = ["both"] }
+use = { cascade = "window" }
+[[routes]]
+name = "gate"
+use = { cascade = "gate" }
+[cascades.window]
+stages = ["small", "large"]
+defer = { statistic = "min_margin", threshold = 1.0 }
+emit = { mode = "window", window = 3 }
+on_failure = "large-only"
+[cascades.gate]
+stages = ["small", "large"]
+defer = { statistic = "min_margin", threshold = 1.0 }
+emit = { mode = "gate" }
+on_failure = "large-only"
+[[ladders.small-first]]
+to = "small"
+retries = 1
+[[ladders.small-first]]
+to = "large"
+mark = "fallback"
+[[ladders.large-only]]
+to = "large"
+"""
+
+
+def settings_of(text: str = CONFIG) -> Settings:
+    return parse_settings(text, Path("/nowhere/house.toml"))
+
+
+def model_text(digest: str = "tiny") -> ModelText:
+    template = ChatTemplate(TEMPLATE, {}, origin="test")
+    return ModelText(byte_level_tokenizer(), template, digest=digest, template_digest="plain")
+
+
+def says(text: str, margins: Mapping[int, float] | None = None, *, prompt: int = len(PROMPT)) -> Callable[[SampleRow], Any]:
+    """A runner's script: this text and then the end, after a prompt of so many tokens; margins by output position."""
+    tokenizer = byte_level_tokenizer()
+    ids = [*tokenizer.encode(text), *tokenizer.eos_ids]
+    low = margins or {}
+
+    def script(sample: SampleRow) -> tuple[int, float]:
+        place = sample.position - prompt
+        return ids[min(place, len(ids) - 1)], low.get(place, 9.0)
+
+    return script
+
+
+class ClockLink:
+    """The step loop as a task."""
+
+    def __init__(self, nursery: trio.Nursery, factory, on_posts, step_s: float, load_s: float) -> None:
+        self.step_s = step_s
+        self.load_s = load_s
+        self.hang = False
+        self.engine: Engine | None = None
+        self.ended = trio.Event()
+        self._inbox: deque[Any] = deque()
+        self._sent = trio.Event()
+        self._on_posts = on_posts
+        nursery.start_soon(self._run, factory)
+
+    def send(self, command: Any) -> None:
+        self._inbox.append(command)
+        self._sent.set()
+
+    def abandon(self) -> None:
+        self._on_posts = None
+
+    async def join(self, timeout_s: float) -> bool:
+        with trio.move_on_after(timeout_s):
+            await self.ended.wait()
+        return self.ended.is_set()
+
+    def _post(self, value: Any) -> None:
+        if self._on_posts is not None:
+            self._on_posts([value])
+
+    async def _run(self, factory) -> None:
+        try:
+            await trio.sleep(self.load_s)
+            try:
+                self.engine = engine = factory(lambda what: self._post(Loading(what)))
+            except EngineError as error:
+                self._post(LoadFailed(error.message))
+                return
+            self._post(Loaded(engine.limits))
+            try:
+                while await self._drain(engine):
+                    await trio.sleep(self.step_s)
+                    if not self.hang and self._drain_now(engine):
+                        self._post(engine.step())
+                engine.abort_all()
+                self._post(engine.step())
+            except EngineError as error:
+                self._post(EngineFailed(error.code, error.message))
+            finally:
+                engine.close()
+        finally:
+            self.ended.set()
+
+    async def _drain(self, engine: Engine) -> bool:
+        while not self._inbox and (self.hang or not engine.has_work):
+            self._sent = trio.Event()
+            await self._sent.wait()
+        if any(isinstance(command, Stop) for command in self._inbox):
+            return False
+        self._drain_now(engine)
+        return True
+
+    def _drain_now(self, engine: Engine) -> bool:
+        while self._inbox and not isinstance(self._inbox[0], Stop):
+            engine.accept(self._inbox.popleft())
+        return engine.has_work
+
+
+class InlineStore:
+    """The ledger's file in memory, written at once. `error` lets the next commit fail."""
+
+    def __init__(self, path, on_posts, links: "ClockLinks") -> None:
+        self._on_posts = on_posts
+        self._links = links
+        self._closed = False
+        trio.lowlevel.current_trio_token().run_sync_soon(self._post, Opened(0))
+
+    def send(self, command: Any) -> None:
+        if isinstance(command, StoreClosed):
+            self._closed = True
+            return
+        assert isinstance(command, Batch)
+        if self._links.ledger_errors:
+            self._post(StoreFailed(self._links.ledger_errors.pop()))
+            return
+        self._links.store_file.commit(command)
+        self._post(Committed())
+
+    def abandon(self) -> None:
+        self._on_posts = None
+
+    async def join(self, timeout_s: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._closed
+
+    def _post(self, post: Any) -> None:
+        if self._on_posts is not None:
+            self._on_posts([post])
+
+
+class ClockLinks:
+    def __init__(self, nursery: trio.Nursery, *, step_s: float = 0.1, load_s: float = 0.0) -> None:
+        self._nursery = nursery
+        self.step_s = step_s
+        self.load_s = load_s
+        self.lives: dict[str, list[ClockLink]] = {}
+        self.store_file = Store(":memory:", "test")
+        self.ledger_errors: list[str] = []
+
+    def engine(self, name, factory, on_posts) -> ClockLink:
+        link = ClockLink(self._nursery, factory, on_posts, self.step_s, self.load_s)
+        self.lives.setdefault(name, []).append(link)
+        return link
+
+    def store(self, path, on_posts) -> InlineStore:
+        return InlineStore(path, on_posts, self)
+
+    async def beside(self, work):
+        await trio.lowlevel.checkpoint()
+        return work()
+
+
+@dataclass
+class Answer:
+    events: list[Event] = field(default_factory=list)
+    refusal: Refusal | None = None
+
+    def text(self, index: int = 0) -> str:
+        return "".join(event.text for event in self.events if isinstance(event, Delta) and event.index == index)
+
+    def tokens(self, index: int = 0) -> list[int]:
+        return [
+            token
+            for event in self.events
+            if isinstance(event, Delta) and event.index == index
+            for token in event.token_ids
+        ]
+
+    def reasons(self) -> list[str | None]:
+        ends = {event.index: event.finish_reason for event in self.events if isinstance(event, Delta) and event.finish_reason}
+        return [ends[index] for index in sorted(ends)]
+
+    @property
+    def start(self) -> Start:
+        first = self.events[0]
+        assert isinstance(first, Start)
+        return first
+
+    @property
+    def end(self) -> Any:
+        last = self.events[-1]
+        assert isinstance(last, Done | Failed)
+        return last
+
+
+class Stage:
+    """One house under test."""
+
+    def __init__(self, nursery: trio.Nursery, settings: Settings, scripts: Mapping[str, Any], **links: float) -> None:
+        self.settings = settings
+        self.links = ClockLinks(nursery, **links)
+        self.scripts = dict(scripts)
+        self.runners: dict[str, list[FakeRunner]] = {name: [] for name in settings.engines}
+        self.on_step: dict[str, Any] = {}
+        self.load_error: dict[str, str] = {}
+        self.blocks = 256
+        self.house = House(
+            settings,
+            {name: self._factory(name) for name in settings.engines},
+            texts={name: model_text() for name in settings.engines},
+            links=self.links,
+        )
+        self._asked = 0
+
+    def _factory(self, name: str):
+        def make(progress) -> Engine:
+            progress("waking up")
+            if name in self.load_error:
+                raise EngineError("model_broken", self.load_error[name])
+            runner = FakeRunner(
+                vocab_size=512,
+                max_model_len=512,
+                total_blocks=self.blocks,
+                script=lambda sample: self.scripts[name](sample) if name in self.scripts else None,
+                on_step=lambda number, batch: self.on_step.get(name, lambda *_: None)(number, batch),
+            )
+            self.runners[name].append(runner)
+            return Engine(runner, byte_level_tokenizer(), self.settings.engines[name], name=name, seed=1)
+
+        return make
+
+    def link(self, name: str) -> ClockLink:
+        return self.links.lives[name][-1]
+
+    def request(self, model: str = "small", *, text: str | None = None, prompts=None, **options: Any) -> InferenceRequest:
+        self._asked += 1
+        given = {"n", "api_key", "tags", "streamed", "body_bytes"} & options.keys()
+        fields = {name: options.pop(name) for name in given}
+        if prompts is None:
+            prompts = (TokenPrompt(PROMPT) if text is None else ChatPrompt((ChatMessage("user", text),)),)
+        return InferenceRequest(
+            request_id=f"r{self._asked}",
+            model=model,
+            prompts=prompts,
+            params=SamplingParams(**{"max_tokens": 0, "temperature": 0.0, **options}),
+            arrived_at=trio.current_time(),
+            **fields,
+        )
+
+    async def open(self, model: str = "small", **options: Any) -> Exchange:
+        return await self.house.open(self.request(model, **options))
+
+    async def ask(self, model: str = "small", **options: Any) -> Answer:
+        answer = Answer()
+        try:
+            exchange = await self.open(model, **options)
+        except Refusal as refusal:
+            answer.refusal = refusal
+            return answer
+        return await self.read(exchange, answer)
+
+    async def read(self, exchange: Exchange, answer: Answer | None = None) -> Answer:
+        answer = answer or Answer()
+        try:
+            async for events in exchange:
+                assert events
+                answer.events += events
+        except Refusal as refusal:
+            answer.refusal = refusal
+        finally:
+            exchange.close()
+        return answer
+
+    async def until_ready(self) -> None:
+        while not self.house.readiness().ready:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+    def row(self, request_id: str) -> dict[str, Any]:
+        cursor = self.links.store_file._connection.execute("SELECT * FROM requests WHERE request_id = ?", (request_id,))
+        names = [column[0] for column in cursor.description]
+        return dict(zip(names, cursor.fetchone(), strict=True))
+
+    async def assert_clean(self) -> None:
+        """Nothing is left of any request: no block, no reservation, no line, no work, no watch."""
+        for _ in range(3):
+            await trio.sleep(self.links.step_s * 2)
+            await wait_all_tasks_blocked()
+        house = self.house
+        statistics = house.statistics()
+        assert statistics.in_flight == 0
+        assert (statistics.ledger.open, statistics.ledger.pending) == (0, 0)
+        house._quota.check_integrity()
+        assert house._quota.statistics(trio.current_time()).open == 0
+        for name, lane in house._lanes.items():
+            lane.queue.check_integrity()
+            assert (len(lane.queue), lane.inside, lane._sequences) == (0, {}, 0)
+            engine = self.link(name).engine
+            if engine is not None and not self.link(name).ended.is_set():
+                engine.check_integrity()
+                stats = engine.stats()
+                assert (stats.free_blocks, stats.running, stats.waiting) == (stats.total_blocks, 0, 0)
+        open_rows = self.links.store_file._connection.execute("SELECT count(*) FROM requests WHERE closed_at IS NULL")
+        assert open_rows.fetchone() == (0,)
+        assert len(house._wheel) <= len(house._lanes) + 1
+
+
+@asynccontextmanager
+async def stage(
+    scripts: Mapping[str, Any] | None = None, *, settings: Settings | str = CONFIG, ready: bool = True, clean: bool = True, **links: float
+):
+    """A running house; at the end nothing may be left."""
+    if isinstance(settings, str):
+        settings = settings_of(settings)
+    async with trio.open_nursery() as nursery:
+        built = Stage(nursery, settings, scripts or {}, **links)
+        await nursery.start(built.house.run)
+        if ready:
+            await built.until_ready()
+        yield built
+        if clean:
+            await built.assert_clean()
+        nursery.cancel_scope.cancel()
+
+
+def pieces(events: Sequence[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Delta)]
