@@ -6,6 +6,17 @@ from typing import TextIO
 
 import structlog
 
+from actors.errors import HouseFailed
+
+
+def _without_told_tracebacks(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A house that cannot be kept alive says why in words; where in our code that was noticed helps nobody."""
+    told = event.get("exc_info")
+    error = sys.exception() if told is True else told[1] if isinstance(told, tuple) else told
+    if isinstance(error, HouseFailed):
+        del event["exc_info"]
+    return event
+
 
 def configure_logs(level: str, stream: TextIO | None = None) -> None:
     """Once, before anything logs. Libraries that use `logging` come out in the same form, from warnings up."""
@@ -14,6 +25,7 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        _without_told_tracebacks,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if for_people else "iso", utc=not for_people),
     ]
     render: list[structlog.typing.Processor]

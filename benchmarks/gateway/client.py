@@ -7,6 +7,7 @@ import time
 import msgspec
 
 _READ_BYTES = 1 << 18
+_PATIENCE_S = 30
 _EVENT = b"data: {"
 _END = b"0\r\n\r\n"
 
@@ -38,7 +39,7 @@ class Sockets:
         self.epoll = select.epoll()
         self.by_descriptor: dict[int, socket.socket] = {}
         for _ in range(count):
-            sock = socket.create_connection(("127.0.0.1", port))
+            sock = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.by_descriptor[sock.fileno()] = sock
             self.epoll.register(sock.fileno(), select.EPOLLIN)

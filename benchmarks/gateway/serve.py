@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import sys
+import threading
 from typing import Any
 
 import trio
@@ -9,6 +11,7 @@ import trio
 from benchmarks.gateway.fixed import fixed_server
 from benchmarks.gateway.scripted import ScriptedHouse
 from gateway.front import Front
+from gateway.logs import configure_logs
 from gateway.routes import Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server, listen
@@ -26,6 +29,9 @@ def main() -> None:
     parser.add_argument("--engine-step-s", type=float, default=0.0, help="the same for the fake engine of the house")
     parser.add_argument("--core", type=int)
     arguments = parser.parse_args()
+    configure_logs("warning")
+    # Whoever started this holds the other end: if it dies, so does this.
+    threading.Thread(target=lambda: os._exit(sys.stdin.read() != ""), daemon=True).start()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
     trio.run(_serve, arguments.kind, arguments.step_s, arguments.engine_step_s)
