@@ -97,7 +97,11 @@ class Dispatch(Actor[DispatchMessage]):
         if lane.epoch is None:
             work.delivery.say(work.id, Unserved(*lane.down_why))
             return
-        answer = lane.queue.offer(work, trio.current_time())
+        now = trio.current_time()
+        if work.engine in self._touched:
+            # Those that came in the same breath must not fill a line that the engine has room for.
+            self._move_on(lane, now)
+        answer = lane.queue.offer(work, now)
         if isinstance(answer, QueueFull):
             work.delivery.say(work.id, Unserved("queue_full", str(answer), answer.retry_after_s))
             return

@@ -249,7 +249,7 @@ class Exchange:
             permit = answer
         limits = colleagues.boards[effect.rung].limits
         if limits is None:
-            self._record(effect, permit, ok=None)
+            self._record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return climb.Refused(why="engine_loading", message=f"The engine {effect.rung} is being loaded.")
         prompts = await self._prompts.read_by(effect.rung)
         try:
@@ -267,7 +267,7 @@ class Exchange:
                 numbers=colleagues.numbers,
             )
         except TooLongHere:
-            self._record(effect, permit, ok=None)
+            self._record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return climb.Refused(why="prompt_too_long", message=f"The prompt does not fit into {effect.rung}.")
         self._attempt = attempt
         if ended:
@@ -309,12 +309,15 @@ class Exchange:
             self._margin = attempt.assembly.margin
         if not over and not (ok and attempt.assembly.why != "low_margin" and attempt.whole_in_engine):
             self._colleagues.dispatch.put_owed(Withdraw(attempt.work))
-        self._colleagues.breakers.put_quietly(
-            Record(attempt.rung, attempt.permit, ok, trio.current_time(), attempt.is_retry)
-        )
+        self._record(attempt.rung, attempt.permit, ok=ok, is_retry=attempt.is_retry)
 
-    def _record(self, effect: climb.Try, permit: Permit, ok: bool | None) -> None:
-        self._colleagues.breakers.put_quietly(Record(effect.rung, permit, ok, trio.current_time(), effect.is_retry))
+    def _record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
+        record = Record(rung, permit, ok, trio.current_time(), is_retry)
+        if ok is False or permit.probe:
+            self._colleagues.breakers.put_owed(record)
+        else:
+            # It changes no breaker's state, and can wait until somebody asks.
+            self._colleagues.breakers.put_quietly(record)
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
