@@ -98,7 +98,9 @@ def model_text(digest: str = "tiny") -> ModelText:
     return ModelText(byte_level_tokenizer(), template, digest=digest, template_digest="plain")
 
 
-def says(text: str, margins: Mapping[int, float] | None = None, *, prompt: int = len(PROMPT)) -> Callable[[SampleRow], Any]:
+def says(
+    text: str, margins: Mapping[int, float] | None = None, *, prompt: int = len(PROMPT)
+) -> Callable[[SampleRow], Any]:
     """A runner's script: this text and then the end, after a prompt of so many tokens; margins by output position."""
     tokenizer = byte_level_tokenizer()
     ids = [*tokenizer.encode(text), *tokenizer.eos_ids]
@@ -250,7 +252,11 @@ class Answer:
         ]
 
     def reasons(self) -> list[str | None]:
-        ends = {event.index: event.finish_reason for event in self.events if isinstance(event, Delta) and event.finish_reason}
+        ends = {
+            event.index: event.finish_reason
+            for event in self.events
+            if isinstance(event, Delta) and event.finish_reason
+        }
         return [ends[index] for index in sorted(ends)]
 
     @property
@@ -305,7 +311,9 @@ class Stage:
     def link(self, name: str) -> ClockLink:
         return self.links.lives[name][-1]
 
-    def request(self, model: str = "small", *, text: str | None = None, prompts=None, **options: Any) -> InferenceRequest:
+    def request(
+        self, model: str = "small", *, text: str | None = None, prompts=None, **options: Any
+    ) -> InferenceRequest:
         self._asked += 1
         given = {"n", "api_key", "tags", "streamed", "body_bytes"} & options.keys()
         fields = {name: options.pop(name) for name in given}
@@ -379,7 +387,12 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    scripts: Mapping[str, Any] | None = None, *, settings: Settings | str = CONFIG, ready: bool = True, clean: bool = True, **links: float
+    scripts: Mapping[str, Any] | None = None,
+    *,
+    settings: Settings | str = CONFIG,
+    ready: bool = True,
+    clean: bool = True,
+    **links: float,
 ):
     """A running house; at the end nothing may be left."""
     if isinstance(settings, str):

@@ -128,7 +128,9 @@ async def test_a_whole_answer_survives_a_failure_in_its_middle(autojump_clock):
 
 
 async def test_midstream_continue_goes_on_from_the_exact_tokens(autojump_clock):
-    settings = CONFIG.replace('use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\nmidstream = "continue"')
+    settings = CONFIG.replace(
+        'use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\nmidstream = "continue"'
+    )
     async with stage({"small": says(TEXT), "large": says(TEXT)}, settings=settings) as house:
         house.on_step["small"] = fails_at(4)
         answer = await house.ask("small")

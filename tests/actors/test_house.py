@@ -51,7 +51,9 @@ async def test_prompts_times_choices_are_one_answer(autojump_clock):
 async def test_text_and_chat_are_encoded(autojump_clock):
     async with stage({"small": says(TEXT, prompt=4)}) as house:
         assert (await house.ask("small", text="the quick brown fox")).start.prompt_tokens > 0
-        assert (await house.ask("small", prompts=(TextPrompt("hi " * 20_000),))).refusal.body.code == "context_length_exceeded"
+        assert (
+            await house.ask("small", prompts=(TextPrompt("hi " * 20_000),))
+        ).refusal.body.code == "context_length_exceeded"
 
 
 async def test_an_unset_max_tokens_is_what_the_model_leaves(autojump_clock):
@@ -61,7 +63,9 @@ async def test_an_unset_max_tokens_is_what_the_model_leaves(autojump_clock):
 
 
 async def test_a_route_caps_the_output(autojump_clock):
-    capped = CONFIG.replace('use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\ncaps = { output_tokens = 7 }')
+    capped = CONFIG.replace(
+        'use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\ncaps = { output_tokens = 7 }'
+    )
     async with stage(settings=capped) as house:
         assert len((await house.ask("small", ignore_eos=True)).tokens()) == 7
         assert len((await house.ask("small", ignore_eos=True, max_tokens=30)).tokens()) == 7

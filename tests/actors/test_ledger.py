@@ -1,0 +1,122 @@
+"""The books: group commits, crashes, and files that are not ours."""
+
+import sqlite3
+
+import pytest
+import trio
+
+from actors.ledger import Ledger, LedgerBooks
+from actors.mail import Book, Close, Closing, Flush, Line
+from actors.mailbox import Mailbox
+from actors.reply import Reply
+from actors.store import Batch, LedgerFileError, Store
+from actors.supervisor import Child, Supervisor
+from tests.actors.fakes import ClockLinks, says, stage
+
+
+def line(number: int, reserved: int = 100) -> Line:
+    return Line(number, f"r{number}", "alice", "small", "route", 10, reserved)
+
+
+def closing(number: int, completion: int = 5) -> Closing:
+    return Closing(number, "alice", "small", "ok", "asked_for", 10, completion, 1)
+
+
+def rows(store: Store):
+    return store._connection.execute(
+        "SELECT number, outcome, prompt_tokens, completion_tokens FROM requests ORDER BY number"
+    ).fetchall()
+
+
+def test_rows_that_a_crash_left_open_are_charged_their_reservation(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    first = Store(path, "first")
+    first.commit(Batch((line(1), line(2), closing(1))))
+    # No close: the process is gone.
+    second = Store(path, "second")
+    assert second.recovered == 1
+    assert rows(second) == [(1, "ok", 10, 5), (2, "crashed", 10, 90)]
+    second.close()
+    third = Store(path, "third")
+    assert third.recovered == 0
+    third.close()
+    first.close()
+
+
+def test_a_writer_that_is_replaced_in_the_same_life_leaves_open_rows_open(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    first = Store(path, "life")
+    first.commit(Batch((line(1),)))
+    second = Store(path, "life")
+    assert second.recovered == 0
+    second.commit(Batch((line(1), closing(1))))
+    second.commit(Batch((closing(1, completion=77),)))
+    assert rows(second) == [(1, "ok", 10, 5)]
+    second.close()
+    first.close()
+
+
+def test_a_file_of_another_version_is_left_alone(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    with pytest.raises(LedgerFileError, match="version 7"):
+        Store(path, "life")
+
+
+async def test_lines_gather_while_one_group_is_written(autojump_clock):
+    async with trio.open_nursery() as nursery:
+        links = ClockLinks(nursery)
+        mailbox = Mailbox("ledger", 100)
+        books = LedgerBooks()
+        supervisor = Supervisor([Child("ledger", lambda: Ledger(mailbox, books, ":memory:", links), mailbox)])
+        await nursery.start(supervisor.run)
+        replies = [Reply() for _ in range(20)]
+        for number, reply in enumerate(replies):
+            mailbox.put_nowait(Book(line(number), reply))
+        for reply in replies:
+            await reply.wait()
+        for number in range(20):
+            mailbox.put_owed(Close(closing(number)))
+        flushed = Reply()
+        mailbox.put_owed(Flush(flushed))
+        await flushed.wait()
+        assert books.statistics().commits_total <= 3
+        assert len(rows(links.store_file)) == 20
+        assert books.usage["alice", "small", "ok"] == (20, 200, 100)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_writer_that_fails_loses_nothing(autojump_clock):
+    async with stage({"small": says("ok")}) as house:
+        house.links.ledger_errors.append("disk I/O error")
+        answer = await house.ask("small")
+        assert answer.text() == "ok"
+        await house.assert_clean()
+        assert house.row("r1")["outcome"] == "ok"
+        assert house.house._supervisor.restarts["ledger"] == 1
+
+
+async def test_no_content_is_handed_out_before_its_line_is_committed(autojump_clock):
+    async with stage({"small": says("ok")}) as house:
+        exchange = await house.open("small")
+        commit, committed = house.links.store_file.commit, []
+        house.links.store_file.commit = lambda batch: committed.append(commit(batch))
+        assert house.house._books.statistics().commits_total <= 1
+        await exchange.__anext__()
+        assert house.row("r1")["closed_at"] is None
+        exchange.close()
+
+
+async def test_what_came_while_stopping_is_still_written(autojump_clock):
+    async with trio.open_nursery() as nursery:
+        links = ClockLinks(nursery)
+        mailbox = Mailbox("ledger", 100)
+        supervisor = Supervisor([Child("ledger", lambda: Ledger(mailbox, LedgerBooks(), ":memory:", links), mailbox)])
+        await nursery.start(supervisor.run)
+        await trio.sleep(1)
+        mailbox.put_owed(Book(line(1), Reply()))
+        mailbox.put_owed(Close(closing(1)))
+        nursery.cancel_scope.cancel()
+    assert rows(links.store_file) == [(1, "ok", 10, 5)]
