@@ -65,6 +65,7 @@ def create_site(front: Front, check_key: Callable[[str | None], None], connectio
 
     @app.get("/")
     async def landing() -> Response:
+        authorize()
         return Response(
             _page(front, request.headers.get("host", "127.0.0.1:8080")), content_type="text/html; charset=utf-8"
         )
