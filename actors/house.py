@@ -299,7 +299,9 @@ class House:
             )
 
         return [
-            Child("ledger", partial(Ledger, self._ledger, self._books, settings.ledger.path, links), self._ledger),
+            Child(
+                "ledger", partial(Ledger, self._ledger, self._books, settings.ledger.path, links, wheel), self._ledger
+            ),
             Child("deadlines", lambda: wheel),
             Child("admission", partial(Admission, self._admission, self._quota), self._admission),
             Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),

@@ -11,15 +11,17 @@ import structlog
 import trio
 
 from actors.actor import Actor
+from actors.deadlines import DeadlineWheel
 from actors.errors import ActorError, HouseFailed
 from actors.links import Link, Links
-from actors.mail import Book, Close, Closing, Flush, LedgerMessage, Line, Posts
+from actors.mail import Book, Close, Closing, Flush, LedgerMessage, Line, Linger, Posts
 from actors.mailbox import Mailbox
 from actors.reply import Reply
 from actors.statistics import LedgerStatistics
 from actors.store import Batch, Committed, Opened, StoreClosed, StoreFailed, StorePost
 
 _GROUP = 512
+_LINGER_S = 0.05
 _CLOSE_S = 5.0
 log = structlog.get_logger()
 _Entry = tuple[Line | Closing | None, Reply[None] | None]
@@ -60,8 +62,19 @@ class LedgerBooks:
 class Ledger(Actor[LedgerMessage]):
     """One writer's life."""
 
-    def __init__(self, mailbox: Mailbox[LedgerMessage], books: LedgerBooks, path: Path | str, links: Links) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox[LedgerMessage],
+        books: LedgerBooks,
+        path: Path | str,
+        links: Links,
+        wheel: DeadlineWheel,
+    ) -> None:
         super().__init__(mailbox)
+        self._wheel = wheel
+        self._watch = wheel.watch(float("inf"), self._alarm)
+        self._hurry = False
+        """Somebody waits for a line in the next group; closings alone may wait for company."""
         self._books = books
         self._path = path
         self._links = links
@@ -73,10 +86,12 @@ class Ledger(Actor[LedgerMessage]):
         books = self._books
         books.waiting.extendleft(reversed(books.in_commit))
         books.in_commit = []
+        self._hurry = True
         self._link = self._links.store(self._path, self._on_posts)
         try:
             await super().run()
         finally:
+            self._wheel.cancel(self._watch)
             self._link.abandon()
             self._gather()
             while books.waiting:
@@ -94,21 +109,32 @@ class Ledger(Actor[LedgerMessage]):
             case Book(line, reply):
                 books.open += 1
                 books.waiting.append((line, reply))
+                self._hurry = True
             case Close(closing):
                 books.count(closing)
                 books.waiting.append((closing, None))
             case Flush(reply):
                 books.waiting.append((None, reply))
+                self._hurry = True
+            case Linger():
+                self._hurry = True
             case Posts(posts):
                 for post in posts:
                     self._on_post(post)
 
     def after_batch(self) -> None:
         """Start the next group if the writer is free."""
-        if self._books.waiting and not self._writing:
-            assert self._link is not None
-            self._writing = True
-            self._link.send(self._next_batch())
+        if not self._books.waiting or self._writing:
+            return
+        if not self._hurry and len(self._books.waiting) < _GROUP:
+            due = trio.current_time() + _LINGER_S
+            if self._watch.due > due or self._watch.due < trio.current_time():
+                self._wheel.move(self._watch, due)
+            return
+        assert self._link is not None
+        self._writing = True
+        self._link.send(self._next_batch())
+        self._hurry = any(reply is not None for _, reply in self._books.waiting)
 
     def _next_batch(self) -> Batch:
         books = self._books
@@ -123,6 +149,9 @@ class Ledger(Actor[LedgerMessage]):
             if not isinstance(message, Posts):
                 self.on(message)
         self.mailbox.done()
+
+    def _alarm(self) -> None:
+        self.mailbox.put_owed(Linger())
 
     def _on_posts(self, posts: list[StorePost]) -> None:
         self.mailbox.put_owed(Posts(posts))

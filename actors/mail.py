@@ -114,7 +114,11 @@ class Posts(msgspec.Struct, frozen=True, tag=True, gc=False):
     posts: Sequence[Any]
 
 
-LedgerMessage = Book | Close | Flush | Posts
+class Linger(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """What waits has waited for company long enough."""
+
+
+LedgerMessage = Book | Close | Flush | Linger | Posts
 
 # --- to dispatch and the engines --------------------------------------------------------------------------------
 

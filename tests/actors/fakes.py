@@ -300,7 +300,7 @@ class Stage:
                 vocab_size=512,
                 max_model_len=512,
                 total_blocks=self.blocks,
-                script=lambda sample: self.scripts[name](sample) if name in self.scripts else None,
+                script=self.scripts.get(name),
                 on_step=lambda number, batch: self.on_step.get(name, lambda *_: None)(number, batch),
             )
             self.runners[name].append(runner)
@@ -364,7 +364,7 @@ class Stage:
     async def assert_clean(self) -> None:
         """Nothing is left of any request: no block, no reservation, no line, no work, no watch."""
         for _ in range(3):
-            await trio.sleep(self.links.step_s * 2)
+            await trio.sleep(max(self.links.step_s * 2, 0.1))
             await wait_all_tasks_blocked()
         house = self.house
         statistics = house.statistics()

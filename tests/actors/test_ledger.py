@@ -5,6 +5,7 @@ import sqlite3
 import pytest
 import trio
 
+from actors.deadlines import DeadlineWheel
 from actors.ledger import Ledger, LedgerBooks
 from actors.mail import Book, Close, Closing, Flush, Line
 from actors.mailbox import Mailbox
@@ -67,10 +68,10 @@ def test_a_file_of_another_version_is_left_alone(tmp_path):
 
 async def test_lines_gather_while_one_group_is_written(autojump_clock):
     async with trio.open_nursery() as nursery:
-        links = ClockLinks(nursery)
+        links, wheel = ClockLinks(nursery), DeadlineWheel()
         mailbox = Mailbox("ledger", 100)
         books = LedgerBooks()
-        supervisor = Supervisor([Child("ledger", lambda: Ledger(mailbox, books, ":memory:", links), mailbox)])
+        supervisor = Supervisor([Child("ledger", lambda: Ledger(mailbox, books, ":memory:", links, wheel), mailbox)])
         await nursery.start(supervisor.run)
         replies = [Reply() for _ in range(20)]
         for number, reply in enumerate(replies):
@@ -111,9 +112,11 @@ async def test_no_content_is_handed_out_before_its_line_is_committed(autojump_cl
 
 async def test_what_came_while_stopping_is_still_written(autojump_clock):
     async with trio.open_nursery() as nursery:
-        links = ClockLinks(nursery)
+        links, wheel = ClockLinks(nursery), DeadlineWheel()
         mailbox = Mailbox("ledger", 100)
-        supervisor = Supervisor([Child("ledger", lambda: Ledger(mailbox, LedgerBooks(), ":memory:", links), mailbox)])
+        supervisor = Supervisor(
+            [Child("ledger", lambda: Ledger(mailbox, LedgerBooks(), ":memory:", links, wheel), mailbox)]
+        )
         await nursery.start(supervisor.run)
         await trio.sleep(1)
         mailbox.put_owed(Book(line(1), Reply()))
