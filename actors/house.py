@@ -19,6 +19,7 @@ from actors.errors import ActorDied, BadKey, EngineLoadFailed, MailboxFull, Prom
 from actors.exchange import Exchange
 from actors.lane import Lane
 from actors.ledger import Ledger, LedgerBooks
+from actors.ledger_lock import ledger_lock
 from actors.links import EngineFactory, Links, ThreadLinks
 from actors.mail import (
     AdmissionMessage,
@@ -115,7 +116,8 @@ class House:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Supervise all actors until cancelled. Raises HouseFailed when they cannot be kept alive."""
-        await self._supervisor.run(task_status=task_status)
+        with ledger_lock(self._settings.ledger.path):
+            await self._supervisor.run(task_status=task_status)
 
     async def drain(self, deadline: float) -> None:
         """Refuse new work, let running answers end until the deadline, end the others, and settle the ledger.

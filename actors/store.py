@@ -5,10 +5,11 @@ Everything here blocks and belongs to one thread.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from actors.mail import Closing, Line
 
@@ -30,21 +31,34 @@ CREATE TABLE requests (
     outcome TEXT,
     why TEXT,
     closed_at TEXT,
-    PRIMARY KEY (life, number)
+    PRIMARY KEY (number, life)
 ) WITHOUT ROWID;
 CREATE INDEX open_requests ON requests (life) WHERE closed_at IS NULL;
 CREATE INDEX by_tenant ON requests (tenant, opened_at);
 """
+# One statement for all rows of a batch: the sqlite3 module gives the interpreter up and takes it back for each statement
+# that it runs, and under a busy loop every one of these can cost a whole switch interval.
+# The order of the primary key and `ifnull` leave SQLite one good plan: from each closing to its row, by the key.
 # A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.
-_OPEN = (
-    "INSERT OR IGNORE INTO requests (life, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_CLOSE = (
-    "UPDATE requests SET rung = ?, outcome = ?, why = ?, prompt_tokens = ?, completion_tokens = ?, "
-    "discarded_tokens = ?, closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') "
-    "WHERE life = ? AND number = ? AND closed_at IS NULL"
-)
+_OPEN = """
+INSERT OR IGNORE INTO requests (life, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens)
+SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]')
+FROM json_each(?)
+"""
+_CLOSE = """
+UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why,
+    prompt_tokens = closing.prompt, completion_tokens = closing.completion, discarded_tokens = closing.discarded,
+    closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+FROM (
+    SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS rung,
+        json_extract(value, '$[2]') AS outcome, json_extract(value, '$[3]') AS why,
+        json_extract(value, '$[4]') AS prompt, json_extract(value, '$[5]') AS completion,
+        json_extract(value, '$[6]') AS discarded
+    FROM json_each(?)
+) AS closing
+WHERE requests.number = closing.number AND life = ? AND ifnull(closed_at, '') = ''
+"""
 _RECOVER = (
     "UPDATE requests SET rung = '', outcome = 'crashed', why = 'crashed', "
     "completion_tokens = max(reserved_tokens - prompt_tokens, 0), discarded_tokens = 0, "
@@ -85,6 +99,14 @@ class LedgerFileError(Exception):
     """The file is not a ledger of ours."""
 
 
+def _is_busy(error: BaseException) -> bool:
+    """Somebody else reads or writes the file just now."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode in {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    }
+
+
 class Store:
     """An open file."""
 
@@ -110,17 +132,47 @@ class Store:
             )
         self.recovered = execute(_RECOVER, (life,)).rowcount
 
+    @retry(
+        retry=retry_if_exception(_is_busy),
+        stop=stop_after_attempt(5),
+        wait=wait_random_exponential(multiplier=0.05, max=1.0),
+        reraise=True,
+    )
     def commit(self, batch: Batch) -> None:
-        """All of the batch, or nothing of it."""
+        """All of the batch, or nothing of it. Patient with others who look into the file."""
+        lines = [
+            (
+                each.number,
+                each.request_id,
+                each.tenant,
+                each.model,
+                each.route,
+                each.prompt_tokens,
+                each.reserved_tokens,
+            )
+            for each in batch.lines
+            if isinstance(each, Line)
+        ]
+        closings = [
+            (
+                each.number,
+                each.rung,
+                each.outcome,
+                each.why,
+                each.prompt_tokens,
+                each.completion_tokens,
+                each.discarded_tokens,
+            )
+            for each in batch.lines
+            if isinstance(each, Closing)
+        ]
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            for line in batch.lines:
-                match line:
-                    case Line(number, request_id, tenant, model, route, prompt, reserved):
-                        execute(_OPEN, (self._life, number, request_id, tenant, model, route, prompt, reserved))
-                    case Closing(number, _, rung, outcome, why, prompt, completion, discarded):
-                        execute(_CLOSE, (rung, outcome, why, prompt, completion, discarded, self._life, number))
+            if lines:
+                execute(_OPEN, (self._life, _json(lines)))
+            if closings:
+                execute(_CLOSE, (_json(closings), self._life))
         except BaseException:
             execute("ROLLBACK")
             raise
@@ -131,13 +183,17 @@ class Store:
         self._connection.close()
 
 
+def _json(rows: Sequence[tuple[int | str, ...]]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
 def keep_books(
     open_store: Callable[[], Store], receive: Callable[[], Batch | StoreClosed], post: Callable[[StorePost], None]
 ) -> None:
     """Obey until told to close, or until the file fails."""
     try:
         store = open_store()
-    except (sqlite3.Error, LedgerFileError) as error:
+    except (sqlite3.Error, OSError, LedgerFileError) as error:
         post(StoreFailed(f"the ledger cannot be opened: {error}"))
         return
     post(Opened(store.recovered))

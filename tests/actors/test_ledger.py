@@ -10,7 +10,7 @@ from actors.ledger import Ledger, LedgerBooks
 from actors.mail import Book, Close, Closing, Flush, Line
 from actors.mailbox import Mailbox
 from actors.reply import Reply
-from actors.store import Batch, LedgerFileError, Store
+from actors.store import _CLOSE, Batch, LedgerFileError, Store
 from actors.supervisor import Child, Supervisor
 from tests.actors.fakes import ClockLinks, says, stage
 
@@ -123,3 +123,10 @@ async def test_what_came_while_stopping_is_still_written(autojump_clock):
         mailbox.put_owed(Close(closing(1)))
         nursery.cancel_scope.cancel()
     assert rows(links.store_file) == [(1, "ok", 10, 5)]
+
+
+def test_closing_a_row_does_not_search_all_of_them():
+    """A day's rows must not make the next commit slower."""
+    store = Store(":memory:", "life")
+    plan = store._connection.execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("[]", "life")).fetchall()
+    assert any("number=? AND life=?" in step[3] for step in plan)
