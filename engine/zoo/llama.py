@@ -160,7 +160,9 @@ def save(model: Llama, folder: Path, bos: int, eos: int, pad: int) -> None:
     generation = {"bos_token_id": bos, "eos_token_id": [eos], "pad_token_id": pad, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     weights = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "model.safetensors"
+    save_file(weights, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors leaves it readable by its owner only
 
 
 def load(folder: Path) -> Llama:
