@@ -48,7 +48,12 @@ class Delivery:
             self._wake()
             return False
         self._items.append((work_id, output))
-        if self._waiter is not None and (not self._quiet or output.finish is not None):
+        if self._waiter is not None and (
+            not self._quiet
+            or output.finish is not None
+            or self._tokens * 2 > MOST_TOKENS
+            or self._characters * 2 > MOST_CHARACTERS
+        ):
             self._wake()
         return True
 
@@ -76,7 +81,7 @@ class Delivery:
         self._items.clear()
 
     async def take(self, *, quiet: bool) -> list[Item]:
-        """What has come; nothing if an alarm or an overrun woke. `quiet`: outputs wait until one ends its sequence."""
+        """What has come; nothing if an alarm or an overrun woke. `quiet`: wait for an end, or for half of the bounds."""
         self._quiet = quiet
         if self._alarmed or self.overrun or (self._items and not self._only_quiet_items()):
             self._alarmed = False

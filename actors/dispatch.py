@@ -30,7 +30,8 @@ from actors.mailbox import Mailbox
 from policies.fair_queue import QueueFull
 
 _LOOK_AGAIN_S = 0.05
-"""While something waits, room is looked for at least this often: blocks also become free without an end."""
+"""While something waits or runs, room is looked for at least this often: blocks also become free without an end, and
+ends come quietly while nothing waits."""
 
 
 class Dispatch(Actor[DispatchMessage]):
@@ -133,7 +134,9 @@ class Dispatch(Actor[DispatchMessage]):
         for lane in self._lanes.values():
             if len(lane.queue):
                 due = min(due, lane.queue.next_expiry() or due, now + _LOOK_AGAIN_S)
-        if due != float("inf") and due != self._watch.due:
+            elif lane.inside:
+                due = min(due, now + _LOOK_AGAIN_S)
+        if due != float("inf") and not now < self._watch.due <= due:
             self._wheel.move(self._watch, due)
 
     def _alarm(self) -> None:

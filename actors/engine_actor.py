@@ -4,6 +4,8 @@ Health is forward progress: while there is work, a step has to be reported withi
 stalls ends this actor's life; its supervisor starts the next one with a new thread and a new engine.
 """
 
+from collections.abc import Callable
+
 import structlog
 import trio
 
@@ -53,8 +55,11 @@ class EngineActor(Actor[EngineMessage]):
         links: Links,
         wheel: DeadlineWheel,
         stall_s: float,
+        waited_for: Callable[[], bool],
     ) -> None:
+        """`waited_for`: something waits in the queue for room."""
         super().__init__(mailbox)
+        self._waited_for = waited_for
         self._dispatch = dispatch
         self._board = board
         self._factory = factory
@@ -113,8 +118,13 @@ class EngineActor(Actor[EngineMessage]):
     def after_batch(self) -> None:
         """Tell dispatch what room there is now, once for all that was there."""
         if self._freed:
-            self._dispatch.put_owed(Freed(self._board.name, tuple(self._freed)))
+            freed = Freed(self._board.name, tuple(self._freed))
             self._freed.clear()
+            if self._waited_for():
+                self._dispatch.put_owed(freed)
+            else:
+                # Dispatch reads it before it looks at the next offer.
+                self._dispatch.put_quietly(freed)
 
     def _start(self, work: Work) -> None:
         assert self._link is not None
@@ -138,16 +148,29 @@ class EngineActor(Actor[EngineMessage]):
             self._freed.append((work, found.tokens))
 
     def _on_posts(self, posts: list[EnginePost]) -> None:
-        self.mailbox.put_owed(Posts(posts))
+        """Called in the loop, between two tasks. Steps are handed out here and now: a hop less for every token."""
+        for position, post in enumerate(posts):
+            if not isinstance(post, StepReport):
+                self.mailbox.put_owed(Posts(posts[position:]))
+                break
+            try:
+                self._on_step(post)
+            except Exception as error:  # noqa: BLE001  (the loop itself would die of it)
+                self.mailbox.put_owed(Posts([EngineFailed("engine_actor_failed", repr(error))]))
+                break
+        self.after_batch()
+
+    def _on_step(self, report: StepReport) -> None:
+        self._board.stats = report.stats
+        self._watch.due = trio.current_time() + self._stall_s
+        for output in report.outputs:
+            self._hand_out(output)
 
     def _on_post(self, post: EnginePost) -> None:
         board = self._board
         match post:
-            case StepReport(outputs, stats):
-                board.stats = stats
-                self._watch.due = trio.current_time() + self._stall_s
-                for output in outputs:
-                    self._hand_out(output)
+            case StepReport():
+                self._on_step(post)
             case Loading(what):
                 board.why = what
                 log.info("engine_loading", engine=board.name, step=what)

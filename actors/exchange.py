@@ -436,25 +436,27 @@ class Exchange:
             usage = Usage(usage.prompt_tokens, 0)
         discarded = max(self._made_tokens - usage.completion_tokens, 0)
         used = None if outcome == "refused" else usage.prompt_tokens + usage.completion_tokens
-        colleagues.admission.put_owed(Settle(self._reservation, used))
-        if self._line is not None:
-            colleagues.ledger.put_owed(
-                Close(
-                    Closing(
-                        self._line,
-                        self._caller.tenant,
-                        rung,
-                        outcome,
-                        why,
-                        usage.prompt_tokens,
-                        usage.completion_tokens,
-                        discarded,
-                    )
-                )
-            )
+        self._settle(Settle(self._reservation, used), self._closing(outcome, why, rung, usage, discarded))
         key = RequestKey(self._plan.route, rung, outcome, why)
         self._count(key, usage, discarded, trio.current_time() - request.arrived_at)
         self._on_end(self)
+
+    def _closing(self, outcome: str, why: str, rung: str, usage: Usage, discarded: int) -> Close | None:
+        if self._line is None:
+            return None
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
+        return Close(Closing(self._line, self._caller.tenant, rung, outcome, why, prompt, completion, discarded))
+
+    def _settle(self, settle: Settle, close: Close | None) -> None:
+        admission, ledger = self._colleagues.admission, self._colleagues.ledger
+        if isinstance(close, Close) and close.closing.outcome == "ok":
+            # Both may wait: admission reads it before it decides again, the ledger looks while lines are open.
+            admission.put_quietly(settle)
+            ledger.put_quietly(close)
+            return
+        admission.put_owed(settle)
+        if close is not None:
+            ledger.put_owed(close)
 
     def _count(self, key: RequestKey, usage: Usage, discarded: int, took_s: float) -> None:
         outcome, why = key.outcome, key.why

@@ -298,6 +298,7 @@ class House:
                 links=links,
                 wheel=wheel,
                 stall_s=float(settings.engines[name].stall),
+                waited_for=partial(bool, self._lanes[name].queue),
             )
 
         return [

@@ -124,17 +124,18 @@ class Ledger(Actor[LedgerMessage]):
 
     def after_batch(self) -> None:
         """Start the next group if the writer is free."""
-        if not self._books.waiting or self._writing:
-            return
-        if not self._hurry and len(self._books.waiting) < _GROUP:
-            due = trio.current_time() + _LINGER_S
-            if self._watch.due > due or self._watch.due < trio.current_time():
-                self._wheel.move(self._watch, due)
+        books = self._books
+        if books.open or books.waiting:
+            # Closings come quietly: they are looked for as long as there are lines to close.
+            now = trio.current_time()
+            if not now < self._watch.due <= now + _LINGER_S:
+                self._wheel.move(self._watch, now + _LINGER_S)
+        if self._writing or not books.waiting or not (self._hurry or len(books.waiting) >= _GROUP):
             return
         assert self._link is not None
         self._writing = True
         self._link.send(self._next_batch())
-        self._hurry = any(reply is not None for _, reply in self._books.waiting)
+        self._hurry = any(reply is not None for _, reply in books.waiting)
 
     def _next_batch(self) -> Batch:
         books = self._books

@@ -36,7 +36,7 @@ CREATE TABLE requests (
 CREATE INDEX open_requests ON requests (life) WHERE closed_at IS NULL;
 CREATE INDEX by_tenant ON requests (tenant, opened_at);
 """
-# One statement for all rows of a batch: the sqlite3 module gives the interpreter up and takes it back for each statement
+# One statement for all rows of a batch: the sqlite3 module gives the interpreter up and takes it back for each one
 # that it runs, and under a busy loop every one of these can cost a whole switch interval.
 # The order of the primary key and `ifnull` leave SQLite one good plan: from each closing to its row, by the key.
 # A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.

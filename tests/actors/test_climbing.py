@@ -242,13 +242,20 @@ async def test_a_reader_that_is_too_slow_is_cut_and_nobody_else_waits(autojump_c
         slow = await house.open("large", ignore_eos=True)
         answer = Answer(list(await slow.__anext__()))
         assert len((await house.ask("large", ignore_eos=True, max_tokens=100)).tokens()) == 100
-        await wait_all_tasks_blocked()
+        await trio.sleep(0.1)
         assert house.house.statistics().queues["large"].inside == 0
         await house.read(slow, answer)
         assert isinstance(answer.end, Failed)
         assert answer.end.error.code == "slow_reader"
         assert answer.end.usage.completion_tokens == len(answer.tokens()) == 41
         assert house.house.statistics().overrun_total == 1
+
+
+async def test_a_whole_answer_is_never_too_long_for_its_slot(autojump_clock, monkeypatch):
+    monkeypatch.setattr("actors.delivery.MOST_TOKENS", 40)
+    async with stage(step_s=0.01) as house:
+        answer = await house.ask("large", ignore_eos=True, max_tokens=300, streamed=False)
+        assert len(answer.tokens()) == 300
 
 
 async def test_a_slow_reader_gets_merged_pieces(autojump_clock):
