@@ -81,7 +81,7 @@ class Delivery:
         self._items.clear()
 
     async def take(self, *, quiet: bool) -> list[Item]:
-        """What has come; nothing if an alarm or an overrun woke. `quiet`: wait for an end, or for half of the bounds."""
+        """What has come; nothing if an alarm or an overrun woke. `quiet`: wait for an end, or half of the bounds."""
         self._quiet = quiet
         if self._alarmed or self.overrun or (self._items and not self._only_quiet_items()):
             self._alarmed = False

@@ -54,6 +54,8 @@ class Dispatch(Actor[DispatchMessage]):
     async def run(self) -> None:
         """Until cancelled."""
         try:
+            # What an earlier life took in and did not move on must not wait for the next message.
+            self.after_batch()
             await super().run()
         finally:
             self._wheel.cancel(self._watch)
@@ -63,11 +65,12 @@ class Dispatch(Actor[DispatchMessage]):
         match message:
             case Offer(work):
                 self._offer(work)
-            case Freed(engine, works):
+            case Freed(engine, works, made):
                 lane = self._lanes[engine]
-                for work, tokens in works:
-                    if lane.leave(work):
-                        lane.queue.charge(work.tenant, tokens)
+                for work in works:
+                    lane.leave(work)
+                for tenant, tokens in made.items():
+                    lane.queue.charge(tenant, tokens)
                 self._touched.add(engine)
             case Withdraw(work):
                 lane = self._lanes[work.engine]

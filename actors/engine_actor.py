@@ -34,12 +34,11 @@ class EngineLost(ActorError):  # noqa: N818  (named as its siblings)
 class _Inside:
     """A work in the engine."""
 
-    __slots__ = ("left", "tokens", "work")
+    __slots__ = ("left", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.left = {sequence.request_id for sequence in work.sequences}
-        self.tokens = 0
+        self.left = len(work.sequences)
 
 
 class EngineActor(Actor[EngineMessage]):
@@ -70,7 +69,9 @@ class EngineActor(Actor[EngineMessage]):
         self._link: Link | None = None
         self._inside: dict[int, _Inside] = {}
         """By sequence."""
-        self._freed: list[tuple[Work, int]] = []
+        self._freed: list[Work] = []
+        self._made: dict[str, int] = {}
+        """Output tokens by tenant that dispatch has not heard of."""
 
     async def run(self) -> None:
         """Load the engine and serve until it fails or this is cancelled."""
@@ -117,10 +118,12 @@ class EngineActor(Actor[EngineMessage]):
 
     def after_batch(self) -> None:
         """Tell dispatch what room there is now, once for all that was there."""
-        if self._freed:
-            freed = Freed(self._board.name, tuple(self._freed))
+        waited_for = self._waited_for()
+        if self._freed or (waited_for and self._made):
+            freed = Freed(self._board.name, tuple(self._freed), self._made)
             self._freed.clear()
-            if self._waited_for():
+            self._made = {}
+            if waited_for:
                 self._dispatch.put_owed(freed)
             else:
                 # Dispatch reads it before it looks at the next offer.
@@ -138,14 +141,11 @@ class EngineActor(Actor[EngineMessage]):
     def _drop(self, work: Work) -> None:
         """The blocks are free at the next step boundary; what is still said of it is for nobody."""
         assert self._link is not None
-        found: _Inside | None = None
-        for sequence in work.sequences:
-            inside = self._inside.pop(sequence.request_id, None)
-            if inside is not None:
-                found = inside
-                self._link.send(Abort(sequence.request_id))
-        if found is not None:
-            self._freed.append((work, found.tokens))
+        running = [each.request_id for each in work.sequences if self._inside.pop(each.request_id, None) is not None]
+        for request_id in running:
+            self._link.send(Abort(request_id))
+        if running:
+            self._freed.append(work)
 
     def _on_posts(self, posts: list[EnginePost]) -> None:
         """Called in the loop, between two tasks. Steps are handed out here and now: a hop less for every token."""
@@ -190,13 +190,13 @@ class EngineActor(Actor[EngineMessage]):
         if inside is None:
             return
         work = inside.work
-        inside.tokens += len(output.token_ids)
+        self._made[work.tenant] = self._made.get(work.tenant, 0) + len(output.token_ids)
         kept = work.delivery.put(work.id, output)
         if output.finish is not None:
             del self._inside[output.request_id]
-            inside.left.discard(output.request_id)
+            inside.left -= 1
             if not inside.left:
-                self._freed.append((work, inside.tokens))
+                self._freed.append(work)
         elif not kept:
             self._drop(work)
 

@@ -61,12 +61,10 @@ class Lane:
         if len(self._unseen) > self._max_running + self._ahead:
             self._see_oldest()
 
-    def leave(self, work: Work) -> bool:
-        """It has ended there; False if that was known."""
-        if self.inside.pop(work.id, None) is None:
-            return False
-        self._sequences -= len(work.sequences)
-        return True
+    def leave(self, work: Work) -> None:
+        """It has ended there; a work that is not in there (its engine went down meanwhile) changes nothing."""
+        if self.inside.pop(work.id, None) is not None:
+            self._sequences -= len(work.sequences)
 
     def clear(self) -> list[Work]:
         """The engine is gone: all that it had, and all that waited for it."""

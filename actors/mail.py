@@ -1,6 +1,6 @@
 """What the actors say to each other. Whoever receives one of these `match`es the union named after it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -167,10 +167,11 @@ class EngineDown(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Freed(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """These works have ended in the engine: (work, output tokens made)."""
+    """These works have ended in the engine, and so many output tokens were made for each tenant since the last time."""
 
     engine: str
-    works: tuple[tuple[Work, int], ...]
+    works: tuple[Work, ...]
+    made: Mapping[str, int]
 
 
 class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):

@@ -294,6 +294,10 @@ class Stage:
         self._asked = 0
 
     def _factory(self, name: str):
+        def on_step(number: int, batch: Any) -> None:
+            if name in self.on_step:
+                self.on_step[name](number, batch)
+
         def make(progress) -> Engine:
             progress("waking up")
             if name in self.load_error:
@@ -303,7 +307,7 @@ class Stage:
                 max_model_len=512,
                 total_blocks=self.blocks,
                 script=self.scripts.get(name),
-                on_step=lambda number, batch: self.on_step.get(name, lambda *_: None)(number, batch),
+                on_step=on_step,
             )
             self.runners[name].append(runner)
             return Engine(runner, byte_level_tokenizer(), self.settings.engines[name], name=name, seed=1)
