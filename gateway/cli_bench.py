@@ -32,7 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     prepare_environment()
     from engine.bench import run_bench
-
     from engine.errors import ModelError
 
     try:

@@ -64,7 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
     from actors.house import House
-
     from gateway.engines import engine_factories
     from gateway.serve import serve
 

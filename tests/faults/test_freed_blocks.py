@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from actors.house import House
 
+from actors.house import House
 from actors.messages import InferenceRequest
 from config.load import parse_settings
 from config.settings import Settings
