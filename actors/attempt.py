@@ -6,6 +6,7 @@ from itertools import count
 
 import msgspec
 
+from actors.account import Told
 from actors.assembly import Assembly
 from actors.delivery import Delivery
 from actors.mail import Work
@@ -54,14 +55,6 @@ class Attempt:
         """The engine itself sees the end of each sequence; else it may have to be told."""
         self.taken = False
         self.output_seen = False
-
-
-class Told(msgspec.Struct):
-    """What the client has of one choice."""
-
-    token_ids: list[int] = []
-    texts: list[str] = []
-    finished: bool = False
 
 
 def prepare(

@@ -12,7 +12,7 @@ import trio
 from actors.actor import Actor
 from actors.deadlines import DeadlineWheel
 from actors.engine_board import EngineBoard
-from actors.errors import ActorError, EngineLoadFailed
+from actors.errors import EngineLoadFailed, EngineLost
 from actors.links import EngineFactory, EnginePost, Link, Links, Loaded, LoadFailed, Loading
 from actors.mail import DispatchMessage, Drop, EngineDown, EngineMessage, EngineUp, Freed, Posts, Run, StallAlarm, Work
 from actors.mailbox import Mailbox
@@ -21,14 +21,6 @@ from engine.messages import Abort, EngineFailed, StepReport, TokenOutput
 
 _JOIN_S = 5.0
 log = structlog.get_logger()
-
-
-class EngineLost(ActorError):  # noqa: N818  (named as its siblings)
-    """This life of the engine is over."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class _Inside:

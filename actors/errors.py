@@ -12,6 +12,8 @@ Refusal                     a request is not served; nothing was sent, so a true
 ActorError
 ├── MailboxFull             the way in refuses; the sender decides what that means
 ├── ActorDied               the actor died with this message in hand
+├── EngineLost              a life of an engine is over; its supervisor starts the next one
+├── LedgerFileError         the ledger's file is not one of ours
 └── HouseFailed             an actor could not be kept alive: the process must end
     └── EngineLoadFailed    a model could not be loaded at start-up
 """
@@ -106,6 +108,19 @@ class TooLate(Refusal):
         super().__init__(ErrorBody(504, "server_error", code, message, should_retry=True))
 
 
+def refusal_of(status: int, code: str, message: str, retry_after_s: float | None) -> Refusal:
+    """The refusal with which a climb has given up."""
+    match status:
+        case 400:
+            return InvalidRequest(message, code=code)
+        case 429:
+            return Busy(code, message, retry_after_s if retry_after_s is not None else 1.0)
+        case 504:
+            return TooLate(code, message)
+        case _:
+            return Unavailable(code, message, retry_after_s)
+
+
 class ActorError(Exception):
     """A fault of the machinery, not of a request."""
 
@@ -116,6 +131,18 @@ class MailboxFull(ActorError):  # noqa: N818  (named for what happened, as in OT
 
 class ActorDied(ActorError):  # noqa: N818  (named for what happened, as in OTP)
     """The actor died with the message in hand; whether it took effect is unknown."""
+
+
+class EngineLost(ActorError):  # noqa: N818  (named for what happened)
+    """This life of an engine is over."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LedgerFileError(ActorError):
+    """The file is not a ledger of ours."""
 
 
 class HouseFailed(ActorError):  # noqa: N818  (named for what happened, as in OTP)

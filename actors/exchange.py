@@ -9,20 +9,18 @@ from typing import NoReturn
 
 import trio
 
-from actors.attempt import Attempt, Caller, Told, TooLongHere, prepare
+from actors.account import Account
+from actors.attempt import Attempt, Caller, TooLongHere, prepare
 from actors.colleagues import Colleagues
 from actors.delivery import Delivery, Item
-from actors.errors import ActorDied, Busy, InvalidRequest, MailboxFull, Refusal, TooLate, Unavailable
+from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable, refusal_of
 from actors.mail import (
     AskPermit,
-    Close,
-    Closing,
     Cut,
     Lost,
     Notice,
     Offer,
     Record,
-    Settle,
     Taken,
     Unserved,
     Withdraw,
@@ -31,12 +29,10 @@ from actors.messages import Attempt as AttemptNote
 from actors.messages import Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Served, Start, Usage
 from actors.prompts import Prompts
 from actors.reply import Reply
-from actors.statistics import RequestKey
 from engine.messages import TokenOutput
 from policies import climb
 from policies.breaker import BreakerOpen, Permit
 from policies.plan import Plan
-from policies.quota import Reservation
 
 _GATEWAY_TIMEOUT = 504
 
@@ -51,29 +47,24 @@ class Exchange:
         *,
         caller: Caller,
         prompts: Prompts,
-        prompt_tokens: int,
-        reservation: Reservation,
+        account: Account,
         booked: Reply[None],
-        line: int,
         colleagues: Colleagues,
         on_end: "Callable[[Exchange], None]",
     ) -> None:
-        """`booked`: the ledger's reply for the line of this number."""
+        """`booked`: the ledger's reply for the account's line."""
         self._request = request
         self._plan = plan
         self._caller = caller
         self._prompts = prompts
-        self._prompt_tokens = prompt_tokens
-        self._reservation = reservation
+        self._account = account
         self._booked: Reply[None] | None = booked
-        self._line: int | None = line
         self._colleagues = colleagues
         self._on_end = on_end
         self._climb = climb.Climb(plan)
         self._delivery = Delivery()
         self._watch = colleagues.wheel.watch(float("inf"), self._delivery.alarm)
         self._attempt: Attempt | None = None
-        self._told = [Told() for _ in range(len(request.prompts) * request.n)]
         self._events: list[Event] = []
         self._whole: list[Delta] = []
         """What is held back until the end of an answer that is not streamed."""
@@ -82,10 +73,6 @@ class Exchange:
         self._started = False
         self._start_sent = False
         self._ended = False
-        self._worked = False
-        """An engine has begun to work on it."""
-        self._made_tokens = 0
-        self._cached_tokens = 0
         self._margin: float | None = None
         self._last_at = request.arrived_at
 
@@ -190,7 +177,7 @@ class Exchange:
     def _notice(self, attempt: Attempt, notice: Notice, now: float) -> climb.Event | None:
         match notice:
             case Taken(at):
-                attempt.taken = self._worked = True
+                attempt.taken = self._account.worked = True
                 self._colleagues.tally.queue_wait.add(max(at - self._request.arrived_at, 0.0))
                 return None
             case Unserved(why, message, retry_after_s):
@@ -231,7 +218,7 @@ class Exchange:
                     self._answer(text, mark)
                     return
                 case climb.GiveUp(status=status, code=code, message=message, retry_after_s=retry_after_s):
-                    self._refuse(_refusal(status, code, message, retry_after_s))
+                    self._refuse(refusal_of(status, code, message, retry_after_s))
                 case climb.Break(code=code, message=message):
                     status = _GATEWAY_TIMEOUT if code.endswith("_timeout") else 503
                     self._fail(ErrorBody(status, "server_error", code, message, should_retry=True))
@@ -260,7 +247,7 @@ class Exchange:
                 plan=self._plan,
                 caller=self._caller,
                 prompts=prompts,
-                told=self._told,
+                told=self._account.told,
                 text=colleagues.texts[effect.rung],
                 limits=limits,
                 delivery=self._delivery,
@@ -304,7 +291,7 @@ class Exchange:
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
-        self._made_tokens += attempt.assembly.tokens
+        self._account.made_tokens += attempt.assembly.tokens
         if attempt.watched:
             self._margin = attempt.assembly.margin
         if not over and not (ok and attempt.assembly.why != "low_margin" and attempt.whole_in_engine):
@@ -322,15 +309,7 @@ class Exchange:
     # --- what goes out ------------------------------------------------------------------------------------------
 
     def _show(self, deltas: list[Delta], now: float) -> None:
-        told = self._told
-        count = 0
-        for delta in deltas:
-            mine = told[delta.index]
-            mine.token_ids += delta.token_ids
-            mine.texts.append(delta.text)
-            count += len(delta.token_ids)
-            if delta.finish_reason is not None:
-                mine.finished = True
+        count = self._account.tell(deltas)
         if not self._request.streamed:
             self._whole += deltas
             return
@@ -347,29 +326,31 @@ class Exchange:
         assert self._attempt is not None
         self._start_sent = True
         self._colleagues.tally.ttft.add(now - self._request.arrived_at)
-        self._events.append(Start(self._plan.route, self._attempt.rung, self._prompt_tokens))
+        self._events.append(Start(self._plan.route, self._attempt.rung, self._account.prompt_tokens))
         self._climb.on(climb.ContentSent(), now)
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)
         if not self._request.streamed:
-            self._events.append(Start(self._plan.route, attempt.rung, self._prompt_tokens))
+            self._events.append(Start(self._plan.route, attempt.rung, self._account.prompt_tokens))
             self._events += self._whole
         cached = attempt.assembly.cached
-        self._cached_tokens = sum([cached.get(index, 0) for index in range(0, len(self._told), self._request.n)])
-        self._events.append(Done(self._usage(), self._served(attempt.rung, why, self._climb.mark)))
+        self._account.cached_tokens = sum(
+            [cached.get(index, 0) for index in range(0, len(self._account.told), self._request.n)]
+        )
+        self._events.append(Done(self._account.usage(), self._served(attempt.rung, why, self._climb.mark)))
 
     def _answer(self, text: str, mark: str | None) -> None:
-        self._worked = False
+        self._account.worked = False
         self._events.append(Start(self._plan.route, "static_answer", 0))
-        for index in range(len(self._told)):
+        for index in range(len(self._account.told)):
             self._events.append(Delta(index, text, (), (), "stop"))
         why = self._last_trouble() or "asked_for"
         self._events.append(Done(Usage(0, 0), self._served("static_answer", why, mark)))
 
     def _fail(self, error: ErrorBody) -> None:
         served = self._served(self._history_rung(), error.code, None)
-        self._events.append(Failed(error, self._usage(), served))
+        self._events.append(Failed(error, self._account.usage(), served))
 
     def _refuse(self, refusal: Refusal) -> NoReturn:
         self._finish("refused", refusal.body.code)
@@ -380,7 +361,7 @@ class Exchange:
         try:
             await booked.wait()
         except ActorDied:
-            self._line = None
+            self._account.line = None
             self._forget_answer()
             self._refuse(Unavailable("ledger_unavailable", "The usage could not be written down; try again.", 1.0))
         except BaseException:
@@ -389,18 +370,13 @@ class Exchange:
         self._booked = None
 
     def _forget_answer(self) -> None:
-        """Nothing of it has reached the client."""
-        self._told = [Told() for _ in self._told]
+        self._account.forget()
         self._whole = []
 
     # --- the account of it --------------------------------------------------------------------------------------
 
     def _prefix(self) -> climb.Prefix:
-        return tuple([tuple(each.token_ids) for each in self._told]) if self._climb.committed else ()
-
-    def _usage(self) -> Usage:
-        tokens = sum([len(each.token_ids) for each in self._told])
-        return Usage(self._prompt_tokens if self._worked else 0, tokens, self._cached_tokens)
+        return self._account.prefix() if self._climb.committed else ()
 
     def _why(self, attempt: Attempt) -> str:
         trouble = self._last_trouble()
@@ -425,64 +401,12 @@ class Exchange:
 
     def _finish(self, outcome: str, why: str) -> None:
         self._ended = True
-        colleagues, request = self._colleagues, self._request
         rung = self._history_rung()
         self._close_attempt(ok=None)
         self._delivery.close()
-        colleagues.wheel.cancel(self._watch)
-        usage = Usage(0, 0) if outcome == "refused" else self._usage()
+        self._colleagues.wheel.cancel(self._watch)
         if outcome == "gone" and not self._start_sent:
             # A whole answer that was under way has reached nobody.
-            usage = Usage(usage.prompt_tokens, 0)
-        discarded = max(self._made_tokens - usage.completion_tokens, 0)
-        used = None if outcome == "refused" else usage.prompt_tokens + usage.completion_tokens
-        self._settle(Settle(self._reservation, used), self._closing(outcome, why, rung, usage, discarded))
-        key = RequestKey(self._plan.route, rung, outcome, why)
-        self._count(key, usage, discarded, trio.current_time() - request.arrived_at)
+            self._account.forget()
+        self._account.settle(outcome, why, rung, self._climb.history)
         self._on_end(self)
-
-    def _closing(self, outcome: str, why: str, rung: str, usage: Usage, discarded: int) -> Close | None:
-        if self._line is None:
-            return None
-        prompt, completion = usage.prompt_tokens, usage.completion_tokens
-        return Close(Closing(self._line, self._caller.tenant, rung, outcome, why, prompt, completion, discarded))
-
-    def _settle(self, settle: Settle, close: Close | None) -> None:
-        admission, ledger = self._colleagues.admission, self._colleagues.ledger
-        if isinstance(close, Close) and close.closing.outcome == "ok":
-            # Both may wait: admission reads it before it decides again, the ledger looks while lines are open.
-            admission.put_quietly(settle)
-            ledger.put_quietly(close)
-            return
-        admission.put_owed(settle)
-        if close is not None:
-            ledger.put_owed(close)
-
-    def _count(self, key: RequestKey, usage: Usage, discarded: int, took_s: float) -> None:
-        outcome, why = key.outcome, key.why
-        tally = self._colleagues.tally
-        tally.requests[key] += 1
-        tally.prompt_tokens += usage.prompt_tokens
-        tally.completion_tokens += usage.completion_tokens
-        tally.discarded_tokens += discarded
-        tally.e2e.add(took_s)
-        if outcome == "refused":
-            tally.refusals[why] += 1
-        if outcome == "overrun":
-            tally.overruns += 1
-        history = self._climb.history
-        for note in history[:-1]:
-            if note.outcome in {"failed", "refused"}:
-                tally.fallbacks[self._plan.route, note.rung, note.why] += 1
-
-
-def _refusal(status: int, code: str, message: str, retry_after_s: float | None) -> Refusal:
-    match status:
-        case 400:
-            return InvalidRequest(message, code=code)
-        case 429:
-            return Busy(code, message, retry_after_s if retry_after_s is not None else 1.0)
-        case 504:
-            return TooLate(code, message)
-        case _:
-            return Unavailable(code, message, retry_after_s)

@@ -6,6 +6,7 @@ from functools import partial
 
 import trio
 
+from actors.account import Account
 from actors.admission import Admission, over_quota
 from actors.attempt import Caller
 from actors.breakers import BreakerBoard, Breakers
@@ -198,15 +199,22 @@ class House:
         except MailboxFull as full:
             self._admission.put_owed(Settle(reservation, None))
             raise Unavailable("ledger_busy", str(full), 1.0) from None
+        account = Account(
+            request,
+            tenant=tenant,
+            route=plan.route,
+            prompt_tokens=sum(lengths),
+            reservation=reservation,
+            line=number,
+            colleagues=self._colleagues,
+        )
         exchange = Exchange(
             request,
             plan,
             caller=self._callers[tenant],
             prompts=prompts,
-            prompt_tokens=sum(lengths),
-            reservation=reservation,
+            account=account,
             booked=booked,
-            line=number,
             colleagues=self._colleagues,
             on_end=self._ended,
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from actors.errors import LedgerFileError
 from actors.mail import Closing, Line
 
 SCHEMA = 1
@@ -93,10 +94,6 @@ class StoreFailed(msgspec.Struct, frozen=True):
 
 
 StorePost = Opened | Committed | StoreClosed | StoreFailed
-
-
-class LedgerFileError(Exception):
-    """The file is not a ledger of ours."""
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -6,11 +6,12 @@ import pytest
 import trio
 
 from actors.deadlines import DeadlineWheel
+from actors.errors import LedgerFileError
 from actors.ledger import Ledger, LedgerBooks
 from actors.mail import Book, Close, Closing, Flush, Line
 from actors.mailbox import Mailbox
 from actors.reply import Reply
-from actors.store import _CLOSE, Batch, LedgerFileError, Store
+from actors.store import _CLOSE, Batch, Store
 from actors.supervisor import Child, Supervisor
 from tests.actors.fakes import ClockLinks, says, stage
 
