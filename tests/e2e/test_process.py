@@ -49,6 +49,16 @@ def rest(sock: socket.socket) -> bytes:
     return said
 
 
+def booked(folder: Path) -> list[tuple[str | None, str | None, int | None]]:
+    """(rung, outcome, completion tokens) of each row of the ledger."""
+    books = sqlite3.connect(folder / "ledger.sqlite3")
+    try:
+        assert books.execute("pragma integrity_check").fetchone() == ("ok",)
+        return books.execute("SELECT rung, outcome, completion_tokens FROM requests").fetchall()
+    finally:
+        books.close()
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
 def test_curl(served: GatewayProcess) -> None:
     command = ["curl", "-sN", f"{served.url}/v1/chat/completions", "-H", "content-type: application/json"]
@@ -70,8 +80,8 @@ def test_a_client_that_leaves_frees_its_blocks(served: GatewayProcess) -> None:
     assert sum(gauges(served, "num_requests_waiting")) == 0
 
 
-def test_sigterm_lets_a_short_answer_end(config: Path) -> None:
-    process = GatewayProcess("--config", str(config), log=config.parent / "drain.log")
+def test_sigterm_lets_a_short_answer_end(config: Path, tmp_path: Path) -> None:
+    process = GatewayProcess("--config", str(config), log=tmp_path / "drain.log")
     try:
         sock = begin_stream(process, {**BODY, "max_tokens": 100})
         idle = socket.create_connection(("127.0.0.1", process.port), timeout=20)
@@ -86,13 +96,11 @@ def test_sigterm_lets_a_short_answer_end(config: Path) -> None:
         process.end()
     assert "Traceback" not in process.log
     assert "What is 17" not in process.log
-    with sqlite3.connect(config.parent / "ledger.sqlite3") as books:
-        assert books.execute("pragma integrity_check").fetchone() == ("ok",)
-    books.close()
+    assert booked(tmp_path) == [("small", "ok", 100)]
 
 
-def test_a_second_sigterm_ends_the_patience(config: Path) -> None:
-    process = GatewayProcess("--config", str(config), log=config.parent / "hurry.log")
+def test_a_second_sigterm_ends_the_patience(config: Path, tmp_path: Path) -> None:
+    process = GatewayProcess("--config", str(config), log=tmp_path / "hurry.log")
     try:
         # So many that they cannot all end before the second signal.
         socks = [begin_stream(process, {**BODY, "max_tokens": 900}) for _ in range(4)]
@@ -105,6 +113,24 @@ def test_a_second_sigterm_ends_the_patience(config: Path) -> None:
         assert process.wait(8) == 0
     finally:
         process.end()
+    rows = booked(tmp_path)
+    assert len(rows) == 4
+    assert all(outcome in {"ok", "failed"} and tokens > 0 for _, outcome, tokens in rows)
+
+
+def test_a_crash_is_charged_at_the_next_start(config: Path, tmp_path: Path) -> None:
+    process = GatewayProcess("--config", str(config), log=tmp_path / "crash.log")
+    with begin_stream(process, {**BODY, "max_tokens": 900}):
+        process.end()
+    assert booked(tmp_path) == [(None, None, None)]
+    process = GatewayProcess("--config", str(config), log=tmp_path / "again.log")
+    process.end()
+    assert booked(tmp_path) == [("", "crashed", 900)]
+
+
+def test_a_second_gateway_on_the_same_ledger_is_refused(served: GatewayProcess, config: Path) -> None:
+    with pytest.raises(AssertionError, match=r"ledger\.sqlite3 is kept by another process"):
+        GatewayProcess("--config", str(config), log=config.parent / "second.log")
 
 
 def test_a_model_that_cannot_be_loaded_is_named(config: Path, tmp_path: Path) -> None:
