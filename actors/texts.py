@@ -11,7 +11,7 @@ from actors.messages import ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from engine.chat_template import ChatTemplate
 from engine.errors import RequestRefused
 from engine.literal import break_special, pieces
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import Tokenizer, read_json
 
 TokenIds = tuple[int, ...]
 _LONG_CHARACTERS = 8_000
@@ -21,21 +21,37 @@ _LONG_CHARACTERS = 8_000
 class ModelText:
     """How one model reads. Immutable; safe in several threads."""
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, *, digest: str, template_digest: str) -> None:
-        """Equal `digest`: the same tokenizer. Equal `template_digest`, too: the same prompts."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        *,
+        digest: str,
+        template_digest: str,
+        positions: int | None = None,
+    ) -> None:
+        """Equal `digest`: the same tokenizer. Equal `template_digest`, too: the same prompts.
+
+        `positions`: the model's longest sequence in tokens; None: unknown.
+        """
         self.tokenizer = tokenizer
         self.digest = digest
         self.reading = (digest, template_digest)
         self._template = template
+        self._positions = positions
+        # A normalizer may shorten a text; by more than this factor none does that to a prompt worth reading.
+        self._most_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
 
     @classmethod
     def load(cls, directory: Path) -> "ModelText":
         """Raises ModelError."""
+        positions = read_json(directory / "config.json").get("max_position_embeddings")
         return cls(
             Tokenizer.load(directory),
             ChatTemplate.load(directory),
             digest=_digest(directory, ("tokenizer.json",)),
             template_digest=_digest(directory, ("chat_template.jinja", "tokenizer_config.json")),
+            positions=positions if isinstance(positions, int) else None,
         )
 
     def encode(self, prompt: Prompt) -> TokenIds:
@@ -44,6 +60,7 @@ class ModelText:
             case TokenPrompt(token_ids):
                 return token_ids
             case TextPrompt(text):
+                self._check_length(text)
                 return tuple(self.tokenizer.encode(text))
             case ChatPrompt(messages):
                 turns = [
@@ -54,8 +71,18 @@ class ModelText:
                 ]
                 broken, mark = break_special(turns, self.tokenizer.special_texts)
                 rendered = self._template.render(broken)
+                self._check_length(rendered)
                 encode = self.tokenizer.encode
                 return tuple([i for piece in pieces(rendered, mark) for i in encode(piece, add_special_tokens=False)])
+
+    def _check_length(self, text: str) -> None:
+        """Refuse what cannot fit, before it costs seconds of work to learn by how much."""
+        if self._most_characters is not None and len(text) > self._most_characters:
+            raise RequestRefused(
+                "context_length_exceeded",
+                f"This model's maximum context length is {self._positions} tokens, and the prompt of {len(text)} "
+                "characters is longer by far. Shorten the prompt.",
+            )
 
 
 async def encode_prompts(text: ModelText, prompts: Sequence[Prompt], links: Links) -> tuple[TokenIds, ...]:

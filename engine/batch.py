@@ -21,7 +21,7 @@ class SampleRow(msgspec.Struct, gc=False):
     """Index, in the whole sequence, of the token to be sampled."""
     prompt_token_ids: tuple[int, ...]
     output_token_ids: list[int]
-    """Tokens sampled so far; read by the penalties, never written by the runner."""
+    """The answer so far, with what of it came from elsewhere; read by the penalties, never written by the runner."""
     banned_token_ids: tuple[int, ...] = ()
     """Never sampled in this step: end and stop tokens while `min_tokens` is not reached."""
 

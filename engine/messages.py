@@ -20,6 +20,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     params: SamplingParams
     priority: int = 0
     """Higher is more important; the lowest is preempted first."""
+    output_prefix: int = 0
+    """The answer goes on from elsewhere: this many last tokens of the prompt count as output for the penalties."""
     cache_salt: bytes = b""
     """Goes into the hash chain of the prefix cache: sequences with different salts never share blocks."""
 

@@ -41,7 +41,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
             output = sequence.output
             banned = sequence.banned if len(output) < sequence.params.min_tokens else ()
             row = len(token_ids) - 1
-            samples.append(SampleRow(row, sequence.params, sequence.seed, end, sequence.prompt, output, banned))
+            samples.append(SampleRow(row, sequence.params, sequence.seed, end, sequence.prompt, sequence.said, banned))
     lengths = np.fromiter(counts.values(), np.int64, len(counts))
     starts = np.fromiter((sequence.computed for sequence in counts), np.int64, len(counts))
     query_starts = np.zeros(len(counts) + 1, np.int64)

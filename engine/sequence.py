@@ -30,6 +30,7 @@ class Sequence:
         "prompt",
         "request_id",
         "row",
+        "said",
         "seed",
     )
 
@@ -45,6 +46,8 @@ class Sequence:
         self.banned = banned
         """Token ids that end it, and so are banned while `min_tokens` is not reached."""
         self.output: list[int] = []
+        self.said = list(self.prompt[-command.output_prefix :]) if command.output_prefix else self.output
+        """What the penalties take for output; the very same list unless the answer began elsewhere."""
         self.known = len(self.prompt)
         self.computed = 0
         self.blocks: list[int] = []
@@ -79,6 +82,8 @@ class Sequence:
     def append(self, token_id: int) -> None:
         """Take in a sampled token."""
         self.output.append(token_id)
+        if self.said is not self.output:
+            self.said.append(token_id)
         self.known += 1
 
     def block_names(self, count: int, block_size: int) -> list[bytes]:

@@ -48,13 +48,20 @@ def make_engine(runner: Runner, **changes: Any) -> Engine:
 
 
 def submit(
-    request_id: int, prompt: list[int] | tuple[int, ...], *, salt: bytes = b"", priority: int = 0, **params: Any
+    request_id: int,
+    prompt: list[int] | tuple[int, ...],
+    *,
+    salt: bytes = b"",
+    priority: int = 0,
+    output_prefix: int = 0,
+    **params: Any,
 ):
     values = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True, **params}
     return Submit(
         request_id=request_id,
         prompt_token_ids=tuple(prompt),
         params=SamplingParams(**values),
+        output_prefix=output_prefix,
         cache_salt=salt,
         priority=priority,
     )

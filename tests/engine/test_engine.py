@@ -26,6 +26,13 @@ def ask(runner: FakeRunner, **params):
     return run(make_engine(runner), submit(0, [1, 2, 3], **{"max_tokens": 100, "ignore_eos": False, **params}))[0]
 
 
+def test_an_answer_that_began_elsewhere_goes_on_with_what_was_said():
+    token_ids = TOKENIZER.encode("the quick brown fox")
+    runner = saying("the quick brown fox")
+    request = submit(0, [1, 2, 3, *token_ids[:3]], output_prefix=3, max_tokens=len(token_ids) - 3)
+    assert run(make_engine(runner), request)[0].tokens == token_ids[3:]
+
+
 # --- ends -----------------------------------------------------------------------------------------------------------
 def test_an_end_token_ends_without_text():
     answer = ask(saying("the dog 🎉"))

@@ -77,3 +77,17 @@ def test_special_tokens_around_a_text_are_a_choice():
     tokenizer = Tokenizer(inner, frozenset())
     without = tokenizer.encode("dog", add_special_tokens=False)
     assert tokenizer.encode("dog") == [bos, *without]
+
+
+def test_a_long_text_has_the_ids_of_its_lines():
+    tokenizer = tiny_tokenizers.byte_level_tokenizer()
+    line = "What is 17 + 25?\n"
+    assert len(line) * 1000 > 8_000
+    assert tokenizer.encode(line * 1000) == tokenizer.encode(line) * 1000
+
+
+def test_the_longest_token_is_found():
+    tokenizer = tiny_tokenizers.byte_level_tokenizer()
+    longest = tokenizer.longest_token_bytes
+    lengths = [len(tokenizer.token_bytes(token_id)) for token_id in range(tokenizer.vocab_size)]
+    assert longest == max(lengths)
