@@ -49,6 +49,7 @@ class RequestParser:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._parser = httptools.HttpRequestParser(self)
+        self._ignored_upgrade = False
         self.requests: deque[Request] = deque()
         self.trailing = b""
         """What followed an upgrade request: the first bytes of the other protocol."""
@@ -74,9 +75,7 @@ class RequestParser:
         # The bound is looked at between packets, and again for each whole head: a packet is never larger than one read.
         self._wire_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self.trailing = data[upgrade.args[0] :]
+            self._parse(data)
         except httptools.HttpParserError as error:
             if self._refusal is None:
                 self._refusal = _refusal_of(error, self._parser)
@@ -87,6 +86,26 @@ class RequestParser:
             self._refuse_body()
         if self._refusal is not None:
             raise self._refusal
+
+    def _parse(self, data: bytes) -> None:
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+            else:
+                return
+            if not self._ignored_upgrade:
+                self.trailing = data
+                return
+            # httptools leaves out the body of whatever wants an upgrade, as Java's client does with each request:
+            # read on as if that wish had not been there.
+            self._ignored_upgrade = False
+            arrived_at = self._request.arrived_at
+            head = _head_without_upgrade(self._request, self._target)
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(head)
+            self._request.arrived_at = arrived_at
 
     # What httptools calls. An exception here would be wrapped and lose its meaning, so refusals are remembered.
 
@@ -125,7 +144,7 @@ class RequestParser:
         request.method = self._parser.get_method()
         request.version = self._parser.get_http_version()
         request.keep_alive = self._parser.should_keep_alive()
-        request.path, _, request.query = self._target.partition(b"?")
+        request.path, _, request.query = _origin_form(self._target).partition(b"?")
         hosts = 0
         for name, value in request.headers:
             if name == b"host":
@@ -159,10 +178,13 @@ class RequestParser:
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         if self._parser.should_upgrade():
-            # Only WebSocket is spoken besides HTTP/1.1; any other wish is ignored, and what follows not trusted.
             upgrade = request.header(b"upgrade") or b""
             request.upgrade = upgrade.lower() == b"websocket" and request.method == b"GET"
             request.keep_alive = False
+            if not request.upgrade and request.method != b"CONNECT":
+                # Only WebSocket is spoken besides HTTP/1.1; any other wish is ignored.
+                self._ignored_upgrade = True
+                return
         self.requests.append(request)
 
     def _refuse(self, error: HttpError) -> None:
@@ -179,6 +201,26 @@ class RequestParser:
         self._refuse(
             HttpError(413, "body_too_large", f"The request's body is longer than {limit} bytes. Send a shorter prompt.")
         )
+
+
+def _head_without_upgrade(request: Request, target: bytes) -> bytes:
+    lines = [b"%b %b HTTP/%b\r\n" % (request.method, target, request.version.encode())]
+    for name, value in request.headers:
+        if name == b"connection":
+            kept = [each for each in value.split(b",") if each.strip().lower() not in {b"upgrade", b"http2-settings"}]
+            lines.append(b"connection: %b\r\n" % b",".join(kept))
+        elif name not in {b"upgrade", b"http2-settings"}:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    return b"".join(lines) + b"\r\n"
+
+
+def _origin_form(target: bytes) -> bytes:
+    """What a client writes to a proxy names the host, too; every server must understand it (RFC 9112, 3.2.2)."""
+    scheme, mark, rest = target.partition(b"://")
+    if target.startswith(b"/") or not mark or scheme.lower() not in {b"http", b"https"}:
+        return target
+    end = min([at for at in (rest.find(b"/"), rest.find(b"?"), len(rest)) if at >= 0])
+    return rest[end:] if rest[end : end + 1] == b"/" else b"/" + rest[end:]
 
 
 def _refusal_of(error: httptools.HttpParserError, parser: httptools.HttpRequestParser) -> HttpError:

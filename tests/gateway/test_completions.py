@@ -257,3 +257,12 @@ async def test_expect_100_continue() -> None:
         assert (await client.head())[0] == 100
         await client.send(body)
         assert (await client.response()).status == 200
+
+
+async def test_a_client_that_would_rather_speak_http2() -> None:
+    """Java's own client asks so with each request."""
+    wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        for _ in range(2):
+            assert (await client.request("/v1/chat/completions", CHAT, headers=wish)).status == 200

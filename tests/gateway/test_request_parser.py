@@ -69,3 +69,47 @@ def test_what_follows_an_upgrade_is_not_http() -> None:
     parser.feed(head + b"\x81\x00", 2.0)
     (request,) = parser.requests
     assert (request.upgrade, request.keep_alive, request.arrived_at, parser.trailing) == (True, False, 2.0, b"\x81\x00")
+
+
+def test_a_wish_for_another_protocol_is_ignored_and_the_body_read() -> None:
+    head = b"POST /v1 HTTP/1.1\r\nHost: t\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    head += b"Connection: Upgrade, HTTP2-Settings\r\n"
+    sized = head + b"Content-Length: 3\r\n\r\nabc"
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
+    data = sized + chunked + head.replace(b"POST", b"GET") + b"\r\n" + wire(b"PUT", b"/", b"xyz", False)
+    wide = Limits(max_headers=8)
+    for size in (len(data), 1, 7):
+        parser = RequestParser(wide)
+        for at in range(0, len(data), size):
+            parser.feed(data[at : at + size], float(at))
+        read = [(each.method, each.body, each.upgrade, each.keep_alive) for each in parser.requests]
+        assert read == [
+            (b"POST", b"abc", False, True),
+            (b"POST", b"abc", False, True),
+            (b"GET", b"", False, True),
+            (b"PUT", b"xyz", False, True),
+        ]
+        assert parser.requests[0].arrived_at == 0.0
+        assert not parser.mid_request
+
+
+def test_bounds_hold_without_the_upgrade() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: t\r\nUpgrade: h2c\r\nConnection: upgrade, close\r\n"
+    assert fed([head + b"Content-Length: 65\r\n\r\n"])[1] == 413
+    assert fed([head + b"Transfer-Encoding: chunked\r\n\r\n41\r\n" + b"x" * 65])[1] == 413
+    parser = RequestParser(LIMITS)
+    parser.feed(head + b"Content-Length: 1\r\n\r\nx", 1.0)
+    assert [(each.body, each.keep_alive) for each in parser.requests] == [(b"x", False)]
+
+
+def test_absolute_targets() -> None:
+    asked = {
+        b"http://t/a?b=c": (b"/a", b"b=c"),
+        b"HTTPS://t:80": (b"/", b""),
+        b"http://t?x": (b"/", b"x"),
+        b"*": (b"*", b""),
+    }
+    for target, expected in asked.items():
+        parser = RequestParser(LIMITS)
+        parser.feed(b"OPTIONS %b HTTP/1.1\r\nHost: t\r\n\r\n" % target, 1.0)
+        assert (parser.requests[0].path, parser.requests[0].query) == expected
