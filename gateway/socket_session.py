@@ -73,7 +73,8 @@ class _Session:
         self._finishing = False
 
     async def run(self) -> None:
-        code, reason = CloseReason.GOING_AWAY, "the server shuts down"
+        code, reason = int(CloseReason.GOING_AWAY), "the server shuts down"
+        gone = False
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._socket.run_sends)
@@ -82,13 +83,16 @@ class _Session:
                         while True:
                             await self._take(await self._socket.receive(), nursery)
                 except PeerClosed as closed:
-                    code, reason = CloseReason(closed.code), ""
+                    code, reason = closed.code, ""
                 nursery.cancel_scope.cancel()
         except* ClientGone:
-            raise ClientGone from None
+            # Raised in here it would be wrapped into a group.
+            gone = True
         except* Exception:
             log.exception("socket_failed")
             code, reason = CloseReason.INTERNAL_ERROR, "the server failed"
+        if gone:
+            raise ClientGone
         await self._socket.close(code, reason)
 
     def tick(self, now: float, heartbeat_s: float) -> None:

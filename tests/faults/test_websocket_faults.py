@@ -1,5 +1,8 @@
 """Faults of WebSockets, each with a real socket. The table of all traps is in test_http_faults.py."""
 
+import socket
+import struct
+
 import msgspec
 import pytest
 import structlog
@@ -84,6 +87,36 @@ async def test_gone_without_a_close_frame() -> None:
         await client.aclose()
         with trio.fail_after(1):
             await house.exchanges[0].closed.wait()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("sending", [False, True])
+async def test_an_abrupt_end_is_no_failure_of_the_server(reset: bool, sending: bool) -> None:
+    house = FakeHouse(lambda _: answer(*["x" * 60_000] * 1000) if sending else [trio.sleep_forever])
+    with structlog.testing.capture_logs() as logs:
+        async with gateway(house) as running:
+            client = await running.connect(receive_buffer=4096)
+            await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
+            await house.opened.wait()
+            if reset:
+                client.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await client.aclose()
+            with trio.fail_after(2):
+                await house.exchanges[0].closed.wait()
+                while running.server.connections:  # noqa: ASYNC110  (nothing tells of it)
+                    await trio.sleep(0.01)
+    assert logs == []
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 3000, 4000, 4999])
+async def test_each_code_that_a_client_may_close_with(code: int) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with gateway(FakeHouse()) as running:
+            client = await running.connect()
+            await client.send(HANDSHAKE + frame(8, code.to_bytes(2, "big")))
+            await client.head()
+            assert await client.ended() == b"\x88\x02" + code.to_bytes(2, "big")
+    assert logs == []
 
 
 async def test_never_reading() -> None:
