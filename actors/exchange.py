@@ -341,6 +341,8 @@ class Exchange:
         self._events.append(Done(self._account.usage(), self._served(attempt.rung, why, self._climb.mark)))
 
     def _answer(self, text: str, mark: str | None) -> None:
+        # What an earlier attempt said for an answer that is handed out whole has reached nobody.
+        self._forget_answer()
         self._account.worked = False
         self._events.append(Start(self._plan.route, "static_answer", 0))
         for index in range(len(self._account.told)):

@@ -268,3 +268,17 @@ async def test_a_slow_reader_gets_merged_pieces(autojump_clock):
         assert len(answer.tokens()) == 100
         assert len(events) == 33 + 1
         exchange.close()
+
+
+async def test_a_static_answer_bills_nothing_that_nobody_got(autojump_clock):
+    settings = CONFIG.replace('to = "large"\nmark = "fallback"', 'answer = "Later."\nmark = "fallback"')
+    async with stage({"small": says(TEXT)}, settings=settings) as house:
+        house.on_step["small"] = fails_at(6)
+        answer = await house.ask("small", streamed=False)
+        assert answer.text() == "Later."
+        await trio.sleep(5)
+        await house.assert_clean()
+        row = house.row("r1")
+        assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"]) == ("ok", 0, 0)
+        assert row["discarded_tokens"] == 6
+        assert house.house._quota.statistics(0).tenants["anonymous"].spent_total == 0
