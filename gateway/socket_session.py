@@ -53,6 +53,8 @@ class SocketHandler:
         asker = Asker.of(request)
         self._check_key(asker.api_key)
         trailing = await accept(connection, request, self._origins)
+        if trailing is None:
+            return
         socket = WebSocket(connection, trailing, max_message_bytes=self._limits.max_body_bytes)
         session = _Session(self._front, asker, socket, self._limits.max_streams)
         connection.tick_for(session)

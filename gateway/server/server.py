@@ -15,6 +15,8 @@ from gateway.server.limits import Limits
 from gateway.server.request import Request
 
 _BACKLOG = 1024
+_SEND_BUFFER_BYTES = 256 * 1024
+"""Left to itself the kernel takes megabytes for each slow reader, and then needs long to tell that it still reads."""
 _ACCEPTS_AT_ONCE = 64
 """Before others have a turn."""
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -27,6 +29,8 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
     listener.setblocking(False)
+    # What is accepted inherits it.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     return listener
 
 

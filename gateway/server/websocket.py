@@ -3,6 +3,7 @@
 No compression is offered: it would cost each token more than it saves, and memory for every connection.
 """
 
+import base64
 import struct
 
 import trio
@@ -20,6 +21,9 @@ _READ_BYTES = 64 * 1024
 _OUTBOX_MESSAGES = 64
 _CLOSE_WAIT_S = 2.0
 _TEXT = 0x81
+_NONCE_BYTES = 16
+_UPGRADE = b"upgrade: websocket\r\n"
+"""Each 426 must say to what (RFC 9110, 15.5.22)."""
 
 
 class PeerClosed(Exception):  # noqa: N818  (it is an event, not a fault)
@@ -47,6 +51,8 @@ class WebSocket:
         self._outbox, self._outgoing = trio.open_memory_channel[bytes](_OUTBOX_MESSAGES)
         self._heard_at = trio.current_time()
         self._pinged_at = self._heard_at
+        self._unsent = 0
+        self._reads_at = self._heard_at
         self._reply_to_close: Event | None = None
 
     async def receive(self) -> str | None:
@@ -99,10 +105,16 @@ class WebSocket:
                 return
 
     def tick(self, now: float, heartbeat_s: float) -> None:
-        """Ping a silent peer; give up one that did not answer the ping before."""
-        if now - max(self._heard_at, self._pinged_at) < heartbeat_s:
+        """Ping a silent peer; give up one that did not answer the ping before, unless it is still busy reading."""
+        writer = self._connection.writer
+        before, self._unsent = self._unsent, writer.unsent()
+        # A ping behind much else is read late, or was never sent; of a send that waits, the writer judges itself.
+        reads = writer.waiting or self._unsent < before
+        if reads and self._unsent and self._pinged_at > self._heard_at:
+            self._reads_at = now
+        if now - max(self._heard_at, self._pinged_at, self._reads_at) < heartbeat_s:
             return
-        if self._pinged_at > self._heard_at:
+        if self._pinged_at > max(self._heard_at, self._reads_at):
             self._connection.cancel()
             return
         self._pinged_at = now
@@ -138,13 +150,22 @@ class WebSocket:
         self._events = self._protocol.events()
 
 
-async def accept(connection: Connection, request: Request, origins: frozenset[str]) -> bytes:
-    """Answer the handshake; returns the bytes that came right behind it. Raises `HttpError` if it is refused."""
+async def accept(connection: Connection, request: Request, origins: frozenset[str]) -> bytes | None:
+    """Answer the handshake; returns the bytes that came right behind it, or None if the client must ask otherwise.
+
+    Raises `HttpError` if it is refused.
+    """
     key = request.header(b"sec-websocket-key")
     if not request.upgrade or key is None:
-        raise HttpError(426, "upgrade_required", "This address speaks WebSocket only: see docs/websocket.md.")
+        error = HttpError(426, "upgrade_required", "This address speaks WebSocket only: see docs/websocket.md.")
+        await connection.respond_error(error.body, _UPGRADE)
+        return None
     if request.header(b"sec-websocket-version") != b"13":
-        raise HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is spoken.")
+        error = HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is spoken.")
+        await connection.respond_error(error.body, _UPGRADE + b"sec-websocket-version: 13\r\n")
+        return None
+    if not _is_nonce(key):
+        raise HttpError(400, "bad_websocket_key", "Sec-WebSocket-Key must be 16 random bytes in base64.")
     origin = request.header(b"origin")
     if origin is not None and origin.decode("latin1") not in origins:
         raise HttpError(
@@ -159,6 +180,13 @@ async def accept(connection: Connection, request: Request, origins: frozenset[st
         b"sec-websocket-accept: %b\r\n\r\n" % generate_accept_token(key)
     )
     return trailing
+
+
+def _is_nonce(key: bytes) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == _NONCE_BYTES
+    except ValueError:
+        return False
 
 
 def _text_frame(text: bytes) -> bytes:

@@ -145,6 +145,40 @@ async def test_pings() -> None:
             assert (await polite.until("done"))[-1]["id"] == "a"
 
 
+async def test_one_who_reads_slowly_is_not_taken_for_dead() -> None:
+    """Its pong can only come when it has read what lies before the ping."""
+    house = FakeHouse(lambda _: answer(*["x" * 60_000] * 30))
+    async with gateway(house, heartbeat=0.1, write_stall=2.0) as running:
+        client = await running.connect(receive_buffer=4096)
+        await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
+        await house.opened.wait()
+        read = 0
+        started = trio.current_time()
+        while trio.current_time() - started < 0.8:
+            read += len(await client.stream.receive_some(8192))
+            await trio.sleep(0.01)
+        while read < 1_800_000:
+            data = await client.stream.receive_some(65536)
+            assert data
+            read += len(data)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "names"),
+    [
+        ("", 426, {"upgrade": "websocket"}),
+        (UPGRADE.replace("13", "8"), 426, {"upgrade": "websocket", "sec-websocket-version": "13"}),
+        (UPGRADE.replace("AAAA", ""), 400, {}),
+        (UPGRADE.replace("AAAA", "A?A?"), 400, {}),
+    ],
+)
+async def test_bad_handshakes(headers: str, status: int, names: dict[str, str]) -> None:
+    async with gateway(FakeHouse()) as running:
+        response = await (await running.connect()).get("/v1/stream", headers=headers)
+        assert response.status == status
+        assert names.items() <= response.headers.items()
+
+
 async def test_a_ping_is_answered() -> None:
     async with gateway(FakeHouse()) as running:
         client = await running.connect()

@@ -1,5 +1,6 @@
 """The way out of a connection, on a pair of sockets whose buffers are small."""
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import pytest
 import trio
 
 from gateway.errors import ClientGone
+from gateway.server.server import listen
 from gateway.server.writer import SocketWriter
 
 BIG = bytes(range(256)) * 4096
@@ -49,6 +51,28 @@ async def test_a_slow_reader_is_waited_for_and_gets_everything(pair: tuple[socke
         assert not writer.send_nowait(b"ping")
         assert await read(pair[1], len(BIG)) == BIG
     assert not writer.torn
+
+
+async def test_a_reader_slower_than_the_kernel_tells_is_waited_for() -> None:
+    """It takes a little all the time, but never a third of the buffer within the bound."""
+    with listen("127.0.0.1", 0) as listener, socket.socket() as theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        theirs.connect(listener.getsockname())
+        theirs.setblocking(False)
+        ours, _ = listener.accept()
+        with ours:
+            ours.setblocking(False)
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 512 * 1024
+            writer = SocketWriter(ours, 0.4)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(writer.send, BIG)
+                started = trio.current_time()
+                while trio.current_time() - started < 1.2:
+                    await trio.sleep(0.02)
+                    with contextlib.suppress(BlockingIOError):
+                        theirs.recv(2048)
+                assert writer.waiting
+                nursery.cancel_scope.cancel()
 
 
 async def test_the_rest_of_a_ping_goes_before_what_follows(pair: tuple[socket.socket, socket.socket]) -> None:
