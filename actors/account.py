@@ -82,6 +82,9 @@ class Account:
         usage = Usage(0, 0) if outcome == "refused" else self.usage()
         discarded = max(self.made_tokens - usage.completion_tokens, 0)
         used = None if outcome == "refused" else usage.prompt_tokens + usage.completion_tokens
+        if used is not None and outcome == "gone":
+            # Whoever leaves pays for what was made meanwhile: work that nobody waits for is not free.
+            used = min(used + discarded, self._reservation.tokens)
         admission, ledger = self._colleagues.admission, self._colleagues.ledger
         # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
         # as a line is open. The others are rare, and somebody may be waiting for what they free.

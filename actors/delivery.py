@@ -75,6 +75,18 @@ class Delivery:
         self._alarmed = True
         self._wake()
 
+    def put_back(self, items: list[Item]) -> None:
+        """These were taken too early: the next `take` begins with them."""
+        self._items[:0] = items
+        for _, item in items:
+            if isinstance(item, TokenOutput):
+                self._tokens += len(item.token_ids)
+                self._characters += len(item.text)
+
+    def unread(self) -> tuple[Item, ...]:
+        """What has come and was not taken."""
+        return tuple(self._items)
+
     def close(self) -> None:
         """Nobody will read."""
         self.closed = True

@@ -119,18 +119,17 @@ class Exchange:
         """Take in what has come; the climb's event if the attempt is over."""
         attempt = self._attempt
         assert attempt is not None
-        for work_id, item in items:
+        for position, (work_id, item) in enumerate(items, 1):
+            event = None
             if isinstance(item, TokenOutput):
                 if work_id == attempt.work.id:
                     event = self._output(attempt, item, now)
-                    if event is not None:
-                        return event
             elif work_id in {attempt.work.id, 0}:
                 event = self._notice(attempt, item, now)
-                if event is not None:
-                    return event
-                if self._events and isinstance(self._events[-1], Failed):
-                    return None
+            if self._attempt is not attempt:
+                # It is over. What has come since concerns the next one, or nobody.
+                self._delivery.put_back(items[position:])
+                return event
         if self._delivery.overrun:
             self._close_attempt(ok=None)
             self._fail(ErrorBody(503, "server_error", "slow_reader", "The answer was cut: it was read too slowly."))
@@ -404,6 +403,8 @@ class Exchange:
     def _finish(self, outcome: str, why: str) -> None:
         self._ended = True
         rung = self._history_rung()
+        if outcome == "gone":
+            self._count_unread()
         self._close_attempt(ok=None)
         self._delivery.close()
         self._colleagues.wheel.cancel(self._watch)
@@ -412,3 +413,11 @@ class Exchange:
             self._account.forget()
         self._account.settle(outcome, why, rung, self._climb.history)
         self._on_end(self)
+
+    def _count_unread(self) -> None:
+        """Work that was begun and tokens that were made are paid for, even if nobody waited to read of them."""
+        for work_id, item in self._delivery.unread():
+            if isinstance(item, Taken):
+                self._account.worked = True
+            elif isinstance(item, TokenOutput) and self._attempt is not None and work_id == self._attempt.work.id:
+                self._account.made_tokens += len(item.token_ids)

@@ -1,9 +1,14 @@
 """The whole way of a request through every actor, on the test's clock."""
 
+from collections.abc import Callable
+
 import pytest
 import trio
 
-from actors.messages import Done, Failed, TextPrompt, TokenPrompt, Usage
+from actors.delivery import Delivery
+from actors.exchange import Exchange
+from actors.messages import Delta, Done, Failed, Start, TextPrompt, TokenPrompt, Usage
+from engine.messages import TokenOutput
 from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage
 
 TEXT = "the quick brown fox"
@@ -181,3 +186,57 @@ async def test_before_the_engines_are_loaded_nothing_is_taken_in(autojump_clock)
         assert (await house.ask("small")).refusal.body.code == "loading"
         await house.until_ready()
         assert house.house.models()[0].max_model_len == 512
+
+
+@pytest.mark.parametrize("model", ["small", "whole"])
+async def test_leaving_a_whole_answer_is_not_free(autojump_clock, model):
+    async with stage() as house:
+        with trio.move_on_after(2.05):
+            await house.ask(model, streamed=False, ignore_eos=True, max_tokens=100)
+        await house.assert_clean()
+        row = house.row("r1")
+        assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"]) == ("gone", 4, 0)
+        assert 10 < row["discarded_tokens"] < 25
+        spent = house.house._quota.statistics(0).tenants["anonymous"].spent_total
+        assert spent == 4 + row["discarded_tokens"]
+        assert house.house.statistics().discarded_tokens_total == row["discarded_tokens"]
+
+
+def cut_when(monkeypatch, exchange: Exchange, is_time: Callable[[TokenOutput], bool]) -> None:
+    """Cut it in the same breath in which this output comes."""
+    put = Delivery.put
+
+    def put_and_cut(self: Delivery, work_id: int, output: TokenOutput) -> bool:
+        kept = put(self, work_id, output)
+        if self is exchange._delivery and is_time(output):
+            exchange.cut("shutting_down", "The server is shutting down.")
+        return kept
+
+    monkeypatch.setattr(Delivery, "put", put_and_cut)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_cut_behind_the_end_changes_nothing(autojump_clock, monkeypatch, streamed):
+    async with stage({"small": says(TEXT)}) as house:
+        exchange = await house.open("small", streamed=streamed)
+        cut_when(monkeypatch, exchange, lambda output: output.finish is not None)
+        answer = await house.read(exchange)
+        assert answer.text() == TEXT
+        assert [type(event) for event in answer.events if not isinstance(event, Delta)] == [Start, Done]
+        await house.assert_clean()
+        assert house.row("r1")["outcome"] == "ok"
+
+
+@pytest.mark.parametrize(("model", "low"), [("both", 4), ("whole", 3)])
+async def test_a_cut_behind_what_escalates_is_not_lost(autojump_clock, monkeypatch, model, low):
+    async with stage({"small": says(TEXT, {low: 0.1}), "large": says(TEXT)}) as house:
+        exchange = await house.open(model)
+        cut_when(monkeypatch, exchange, lambda output: output.margin < 1)
+        answer = await house.read(exchange)
+        if model == "both":
+            assert isinstance(answer.end, Failed)
+            assert answer.end.error.code == "shutting_down"
+        else:
+            assert answer.refusal.body.code == "shutting_down"
+        assert answer.text() != TEXT
+        await house.assert_clean()
