@@ -108,6 +108,11 @@ class TooLate(Refusal):
         super().__init__(ErrorBody(504, "server_error", code, message, should_retry=True))
 
 
+def ledger_unavailable() -> Unavailable:
+    """Nothing is handed out that is not written down."""
+    return Unavailable("ledger_unavailable", "The usage could not be written down; try again.", 1.0)
+
+
 def refusal_of(status: int, code: str, message: str, retry_after_s: float | None) -> Refusal:
     """The refusal with which a climb has given up."""
     match status:

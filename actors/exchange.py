@@ -13,7 +13,7 @@ from actors.account import Account
 from actors.attempt import Attempt, Caller, TooLongHere, prepare
 from actors.colleagues import Colleagues
 from actors.delivery import Delivery, Item
-from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable, refusal_of
+from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.mail import (
     AskPermit,
     Cut,
@@ -358,16 +358,23 @@ class Exchange:
         raise refusal
 
     async def _wait_for_the_ledger(self, booked: Reply[None]) -> None:
-        """Nothing is handed out before its line is committed."""
+        """Nothing is handed out before its line is committed, and nobody waits for that past the deadlines."""
         try:
-            await booked.wait()
+            with trio.move_on_at(min(self._plan.ttft_at, self._plan.total_at)):
+                await booked.wait()
         except ActorDied:
             self._account.line = None
             self._forget_answer()
-            self._refuse(Unavailable("ledger_unavailable", "The usage could not be written down; try again.", 1.0))
+            self._refuse(ledger_unavailable())
         except BaseException:
             self._forget_answer()
             raise
+        if self._ended:
+            # Closed by the house meanwhile, and settled.
+            raise ledger_unavailable()
+        if not booked.settled:
+            self._forget_answer()
+            self._refuse(ledger_unavailable())
         self._booked = None
 
     def _forget_answer(self) -> None:

@@ -16,7 +16,16 @@ from actors.dispatch import Dispatch
 from actors.drain import DrainShell
 from actors.engine_actor import EngineActor
 from actors.engine_board import EngineBoard
-from actors.errors import ActorDied, BadKey, EngineLoadFailed, MailboxFull, PromptTooLong, Refusal, Unavailable
+from actors.errors import (
+    ActorDied,
+    BadKey,
+    EngineLoadFailed,
+    MailboxFull,
+    PromptTooLong,
+    Refusal,
+    Unavailable,
+    ledger_unavailable,
+)
 from actors.exchange import Exchange
 from actors.lane import Lane
 from actors.ledger import Ledger, LedgerBooks
@@ -36,7 +45,7 @@ from actors.mail import (
 from actors.mailbox import Mailbox
 from actors.messages import ChatPrompt, InferenceRequest
 from actors.prompts import Prompts
-from actors.readiness import EngineReadiness, ModelCard, Readiness
+from actors.readiness import EngineReadiness, HouseState, ModelCard, Readiness
 from actors.reply import Reply
 from actors.router import Router
 from actors.statistics import HouseStatistics
@@ -128,9 +137,14 @@ class House:
         await self._drain.run(deadline)
 
     def readiness(self) -> Readiness:
-        """Ready: it serves, and every engine was loaded. One that has failed since then is the ladder's business."""
+        """Ready: it serves, it can write down what it serves, and every engine was loaded.
+
+        An engine that has failed since then is the ladder's business.
+        """
         engines = {name: EngineReadiness(board.state, board.why) for name, board in self._boards.items()}
-        state = self._drain.state
+        state: HouseState = self._drain.state
+        if state == "serving" and self._books.is_blocked(trio.current_time()):
+            state = "ledger_blocked"
         return Readiness(state == "serving" and self._is_loaded(), state, engines)
 
     def models(self) -> tuple[ModelCard, ...]:
@@ -177,6 +191,8 @@ class House:
             raise Unavailable("shutting_down", "The server is shutting down; try another one.", 1.0)
         if not self._is_loaded():
             raise Unavailable("loading", "The models are being loaded; try again in a moment.", 1.0)
+        if self._books.is_blocked(trio.current_time()):
+            raise ledger_unavailable()
         tenant = self._authenticate(request.api_key)
         self._router.check_model(request.model)
         prompts = Prompts(request.prompts, self._texts, self._links)

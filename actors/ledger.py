@@ -18,11 +18,13 @@ from actors.mail import Book, Close, Closing, Flush, LedgerMessage, Line, Linger
 from actors.mailbox import Mailbox
 from actors.reply import Reply
 from actors.statistics import LedgerStatistics
-from actors.store import Batch, Committed, Opened, StoreClosed, StoreFailed, StorePost
+from actors.store import Batch, Committed, Opened, StoreBusy, StoreClosed, StoreFailed, StorePost
 
 _GROUP = 512
 _LINGER_S = 0.05
 _CLOSE_S = 5.0
+_BLOCKED_S = 2.0
+"""A file that takes nothing for longer than this is not just slow."""
 log = structlog.get_logger()
 _Entry = tuple[Line | Closing | None, Reply[None] | None]
 
@@ -38,6 +40,8 @@ class LedgerBooks:
         self.commits_total = 0
         self.recovered_total = 0
         self.opened = False
+        self.asked_at: float | None = None
+        """Since when the file has been at what it was last asked for."""
         self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
 
     def statistics(self) -> LedgerStatistics:
@@ -49,6 +53,10 @@ class LedgerBooks:
             recovered_total=self.recovered_total,
             pending=len(self.waiting) + len(self.in_commit),
         )
+
+    def is_blocked(self, now: float) -> bool:
+        """The file has taken nothing for too long: somebody holds it, or the disk has stopped."""
+        return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
 
     def count(self, closing: Closing) -> None:
         """Into the totals."""
@@ -87,6 +95,7 @@ class Ledger(Actor[LedgerMessage]):
         books.waiting.extendleft(reversed(books.in_commit))
         books.in_commit = []
         self._hurry = True
+        books.asked_at = trio.current_time()
         self._link = self._links.store(self._path, self._on_posts)
         try:
             await super().run()
@@ -134,6 +143,7 @@ class Ledger(Actor[LedgerMessage]):
             return
         assert self._link is not None
         self._writing = True
+        books.asked_at = trio.current_time()
         self._link.send(self._next_batch())
         self._hurry = any(reply is not None for _, reply in books.waiting)
 
@@ -165,15 +175,21 @@ class Ledger(Actor[LedgerMessage]):
                 books.opened = True
                 if recovered:
                     log.warning("ledger_recovered", rows=recovered)
-                self._writing = False
+                self._free()
             case Committed():
                 committed, books.in_commit = books.in_commit, []
                 books.commits_total += 1
                 for _, reply in committed:
                     if reply is not None:
                         reply.set(None)
-                self._writing = False
+                self._free()
+            case StoreBusy():
+                log.warning("ledger_locked", path=str(self._path), hint="another process holds it; waiting for it")
             case StoreFailed(message):
                 raise (ActorError if books.opened else HouseFailed)(message)
             case StoreClosed():
                 pass
+
+    def _free(self) -> None:
+        self._writing = False
+        self._books.asked_at = None

@@ -1,11 +1,15 @@
 """Whether new work is welcome, and which models there are: what probes and clients ask."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from actors.engine_board import EngineState
 from policies.drain import DrainState
+
+HouseState = DrainState | Literal["ledger_blocked"]
+"""Blocked: the ledger's file takes nothing, and nothing is handed out that is not written down."""
 
 
 class EngineReadiness(msgspec.Struct, frozen=True):
@@ -20,7 +24,7 @@ class Readiness(msgspec.Struct, frozen=True):
     """The house."""
 
     ready: bool
-    state: DrainState
+    state: HouseState
     engines: Mapping[str, EngineReadiness]
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, wait_random_exponential
 
 from actors.errors import LedgerFileError
 from actors.mail import Closing, Line
 
 SCHEMA = 1
+_PATIENCE_MS = 2000
+"""SQLite itself waits so long for a lock before it says that the file is busy."""
 _TABLES = """
 CREATE TABLE requests (
     life TEXT NOT NULL,
@@ -87,18 +89,23 @@ class Committed(msgspec.Struct, frozen=True):
     """One batch is in the file."""
 
 
+class StoreBusy(msgspec.Struct, frozen=True):
+    """Somebody else holds the file; it is tried again for as long as that lasts."""
+
+
 class StoreFailed(msgspec.Struct, frozen=True):
     """The file takes no more; the batch in hand is not in it."""
 
     message: str
 
 
-StorePost = Opened | Committed | StoreClosed | StoreFailed
+StorePost = Opened | Committed | StoreClosed | StoreBusy | StoreFailed
 
 
 def _is_busy(error: BaseException) -> bool:
     """Somebody else reads or writes the file just now."""
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode in {
+    # The low byte is the error, the others say which kind of it.
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
     }
@@ -114,29 +121,29 @@ class Store:
         """
         self._life = life
         self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+        try:
+            self.recovered = self._prepare(path)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, path: Path | str) -> int:
         execute = self._connection.execute
+        execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
-        execute("PRAGMA busy_timeout = 2000")
         version = execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
         elif version != SCHEMA:
-            self._connection.close()
             raise LedgerFileError(
                 f"{path} is a ledger of version {version}; this program writes version {SCHEMA}: "
                 "move the file away or set [ledger] path to another one"
             )
-        self.recovered = execute(_RECOVER, (life,)).rowcount
+        return execute(_RECOVER, (self._life,)).rowcount
 
-    @retry(
-        retry=retry_if_exception(_is_busy),
-        stop=stop_after_attempt(5),
-        wait=wait_random_exponential(multiplier=0.05, max=1.0),
-        reraise=True,
-    )
     def commit(self, batch: Batch) -> None:
-        """All of the batch, or nothing of it. Patient with others who look into the file."""
+        """All of the batch, or nothing of it. Raises sqlite3.Error."""
         lines = [
             (
                 each.number,
@@ -170,10 +177,11 @@ class Store:
                 execute(_OPEN, (self._life, _json(lines)))
             if closings:
                 execute(_CLOSE, (_json(closings), self._life))
+            execute("COMMIT")
         except BaseException:
-            execute("ROLLBACK")
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
             raise
-        execute("COMMIT")
 
     def close(self) -> None:
         """The file is whole without its WAL."""
@@ -187,16 +195,28 @@ def _json(rows: Sequence[tuple[int | str, ...]]) -> str:
 def keep_books(
     open_store: Callable[[], Store], receive: Callable[[], Batch | StoreClosed], post: Callable[[StorePost], None]
 ) -> None:
-    """Obey until told to close, or until the file fails."""
+    """Obey until told to close, or until the file fails; a file that is only locked is waited for without end."""
+
+    def say_so(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            post(StoreBusy())
+
+    patiently = Retrying(
+        retry=retry_if_exception(_is_busy),
+        stop=stop_never,
+        wait=wait_random_exponential(multiplier=0.05, max=1.0),
+        before_sleep=say_so,
+        reraise=True,
+    )
     try:
-        store = open_store()
+        store = patiently(open_store)
     except (sqlite3.Error, OSError, LedgerFileError) as error:
         post(StoreFailed(f"the ledger cannot be opened: {error}"))
         return
     post(Opened(store.recovered))
     try:
         while isinstance(command := receive(), Batch):
-            store.commit(command)
+            patiently(store.commit, command)
             post(Committed())
     except sqlite3.Error as error:
         post(StoreFailed(f"the ledger cannot be written: {error}"))

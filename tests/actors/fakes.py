@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from actors.house import House
 from actors.links import Loaded, LoadFailed, Loading
 from actors.mail import Settle
 from actors.messages import ChatMessage, ChatPrompt, Delta, Done, Event, Failed, InferenceRequest, Start, TokenPrompt
-from actors.store import Batch, Committed, Opened, Store, StoreClosed, StoreFailed
+from actors.store import Batch, Committed, Opened, Store, StoreBusy, StoreClosed, StoreFailed
 from actors.texts import ModelText
 from config.load import parse_settings
 from config.settings import Settings
@@ -184,7 +185,7 @@ class ClockLink:
 
 
 class InlineStore:
-    """The ledger's file in memory, written at once. `error` lets the next commit fail."""
+    """The ledger's file in memory, written at once, unless the links say otherwise."""
 
     def __init__(self, path, on_posts, links: "ClockLinks") -> None:
         self._on_posts = on_posts
@@ -197,6 +198,11 @@ class InlineStore:
             self._closed = True
             return
         assert isinstance(command, Batch)
+        if self._links.locked is not None:
+            if not self._links.locked:
+                self._post(StoreBusy())
+            self._links.locked.append(partial(self.send, command))
+            return
         if self._links.ledger_errors:
             self._post(StoreFailed(self._links.ledger_errors.pop()))
             return
@@ -223,6 +229,16 @@ class ClockLinks:
         self.lives: dict[str, list[ClockLink]] = {}
         self.store_file = Store(":memory:", "test")
         self.ledger_errors: list[str] = []
+        self.locked: list[Callable[[], None]] | None = None
+        """What waits while another process holds the file; None: nobody does."""
+
+    def lock(self) -> None:
+        self.locked = []
+
+    def unlock(self) -> None:
+        waiting, self.locked = self.locked or [], None
+        for send in waiting:
+            send()
 
     def engine(self, name, factory, on_posts) -> ClockLink:
         link = ClockLink(self._nursery, factory, on_posts, self.step_s, self.load_s)

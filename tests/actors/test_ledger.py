@@ -10,10 +10,11 @@ from actors.errors import LedgerFileError
 from actors.ledger import Ledger, LedgerBooks
 from actors.mail import Book, Close, Closing, Flush, Line
 from actors.mailbox import Mailbox
+from actors.messages import Done
 from actors.reply import Reply
-from actors.store import _CLOSE, Batch, Store
+from actors.store import _CLOSE, Batch, Committed, Opened, Store, StoreBusy, StoreClosed, keep_books
 from actors.supervisor import Child, Supervisor
-from tests.actors.fakes import ClockLinks, says, stage
+from tests.actors.fakes import CONFIG, ClockLinks, says, stage
 
 
 def line(number: int, reserved: int = 100) -> Line:
@@ -131,3 +132,85 @@ def test_closing_a_row_does_not_search_all_of_them():
     store = Store(":memory:", "life")
     plan = store._connection.execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("[]", "life")).fetchall()
     assert any("number=? AND life=?" in step[3] for step in plan)
+
+
+@pytest.mark.parametrize("held_at", ["opening", "writing"])
+def test_a_locked_file_is_waited_for(tmp_path, monkeypatch, held_at):
+    monkeypatch.setattr("actors.store._PATIENCE_MS", 0)
+    path = tmp_path / "ledger.sqlite3"
+    Store(path, "before").close()
+    other = sqlite3.connect(path, isolation_level=None)
+    posts = []
+    commands = iter([Batch((line(1),)), StoreClosed()])
+
+    def receive():
+        command = next(commands)
+        if held_at == "writing" and isinstance(command, Batch):
+            other.execute("BEGIN IMMEDIATE")
+        return command
+
+    def post(what):
+        posts.append(type(what))
+        if isinstance(what, StoreBusy):
+            other.execute("ROLLBACK")
+
+    if held_at == "opening":
+        other.execute("BEGIN IMMEDIATE")
+    keep_books(lambda: Store(path, "life"), receive, post)
+    at_opening = [StoreBusy, Opened, Committed, StoreClosed]
+    assert posts == (at_opening if held_at == "opening" else [Opened, StoreBusy, Committed, StoreClosed])
+    assert other.execute("SELECT number FROM requests").fetchall() == [(1,)]
+    other.close()
+
+
+async def test_while_the_file_is_locked_nothing_is_handed_out_and_nothing_restarts(autojump_clock):
+    settings = CONFIG.replace(
+        'use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\ndeadlines = { ttft = "4s" }'
+    )
+    async with stage({"small": says("ok")}, settings=settings) as house:
+        house.links.lock()
+        before = trio.current_time()
+        refusal = (await house.ask("small")).refusal
+        assert (refusal.body.status, refusal.body.code) == (503, "ledger_unavailable")
+        assert trio.current_time() - before == pytest.approx(4, abs=0.1)
+        readiness = house.house.readiness()
+        assert (readiness.ready, readiness.state) == (False, "ledger_blocked")
+        # By now it is known: nobody waits for it any more.
+        before = trio.current_time()
+        assert (await house.ask("small")).refusal.body.code == "ledger_unavailable"
+        assert trio.current_time() == pytest.approx(before, abs=0.01)
+        await trio.sleep(120)
+        house.links.unlock()
+        await trio.sleep(0.1)
+        assert house.house.readiness().ready
+        assert isinstance((await house.ask("small")).end, Done)
+        await house.assert_clean()
+        assert house.row("r1")["outcome"] == "refused"
+        assert house.house._quota.statistics(0).tenants["anonymous"].spent_total == 4 + 3
+        assert house.house._supervisor.restarts["ledger"] == 0
+
+
+async def test_a_file_that_is_locked_for_a_moment_costs_a_moment(autojump_clock):
+    async with stage({"small": says("ok")}) as house:
+        house.links.lock()
+        answers = []
+
+        async def ask() -> None:
+            answers.append(await house.ask("small"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(1)
+            assert house.house.readiness().ready
+            house.links.unlock()
+        assert answers[0].text() == "ok"
+
+
+async def test_a_drain_does_not_wait_for_a_locked_file_for_ever(autojump_clock):
+    async with stage({"small": says("ok")}, clean=False) as house:
+        exchange = await house.open("small")
+        house.links.lock()
+        exchange.close()
+        before = trio.current_time()
+        await house.house.drain(before + 1)
+        assert trio.current_time() - before < 7
