@@ -102,6 +102,7 @@ def prepare(
                 prompt_token_ids=prompt,
                 params=params,
                 priority=caller.priority,
+                output_prefix=len(prefix),
                 cache_salt=caller.cache_salt,
             )
         )
@@ -118,6 +119,7 @@ def prepare(
         tokens=prompt_tokens + sum([each.params.max_tokens for each in sequences]),
         bytes=request.body_bytes,
         deadline=effect.deadline,
+        goes_on=any(effect.prefix),
         sequences=tuple(sequences),
         delivery=delivery,
     )

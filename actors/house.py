@@ -60,7 +60,7 @@ from policies.complexity import complexity
 from policies.fair_queue import FairQueue
 from policies.features import Features
 from policies.keys import KeyRing
-from policies.plan import Plan, engine_breakers
+from policies.plan import Plan, engine_breakers, gated
 from policies.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.retry_budget import RetryBudget
 
@@ -205,6 +205,7 @@ class House:
             counted = await prompts.read_by(engines[0])
         lengths = [len(token_ids) for token_ids in counted]
         max_tokens = self._max_tokens(request, plan, engines, lengths)
+        plan = self._without_a_release_too_far(plan, request.params.max_tokens, max(lengths))
         reservation = await self._reserve(tenant, sum(lengths) + max_tokens * len(lengths) * request.n)
         # From here to the exchange nothing may wait: whoever holds the reservation must be able to settle it.
         number = next(self._colleagues.numbers)
@@ -282,6 +283,23 @@ class House:
                 )
         room = longest - min(lengths)
         return asked_or_cap or (min(cap, room) if cap is not None else room)
+
+    def _without_a_release_too_far(self, plan: Plan, asked: int, prompt_tokens: int) -> Plan:
+        """Window mode only if the large model can go on after whatever the small one may have said."""
+        cascade = plan.cascade
+        if cascade is None or cascade.mode != "window" or cascade.start_on != "small" or not cascade.may_escalate:
+            return plan
+        assert cascade.small.to is not None
+        assert cascade.large.to is not None
+        small, large = self._boards[cascade.small.to].limits, self._boards[cascade.large.to].limits
+        if small is None or large is None:
+            return plan
+        most = min([bound for bound in (asked, plan.output_cap) if bound] or [small.max_model_len - prompt_tokens])
+        # What only the cap asks for is cut to what a model leaves.
+        most = most if asked else min(most, small.max_model_len - prompt_tokens)
+        if prompt_tokens + max(most, 1) <= large.max_model_len:
+            return plan
+        return gated(plan, f"{cascade.large.to} holds {large.max_model_len} tokens, fewer than the answer may need")
 
     async def _reserve(self, tenant: str, tokens: int) -> Reservation:
         reply: Reply[Reservation | QuotaRefusal] = Reply()

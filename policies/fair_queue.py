@@ -43,6 +43,8 @@ class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     deadline: float = float("inf")
     """First content is due; later than that it is not worth a prefill."""
+    goes_on: bool = False
+    """Its client has the beginning already: only its own deadline ends its wait, not the tier's `queue.wait`."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -188,7 +190,7 @@ class FairQueue(Generic[T]):
         if full is not None:
             self._refused_total[full.reason] = self._refused_total.get(full.reason, 0) + 1
             return full
-        expires_at = min(item.deadline, now + tier.settings.queue.wait)
+        expires_at = item.deadline if item.goes_on else min(item.deadline, now + tier.settings.queue.wait)
         entry = _Entry(item, lane, expires_at)
         self._order += 1
         if not lane.count:

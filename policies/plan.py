@@ -188,6 +188,13 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
     )
 
 
+def gated(plan: Plan, reason: str) -> Plan:
+    """The same, but nothing is released before the cascade has decided: tokens that are out bind the large model."""
+    assert plan.cascade is not None
+    cascade = msgspec.structs.replace(plan.cascade, mode="gate")
+    return msgspec.structs.replace(plan, cascade=cascade, reasons=(*plan.reasons, f"gate instead of window: {reason}"))
+
+
 def _plan_cascade(compiled: _CompiledCascade, features: Features, load: Load) -> tuple[PlannedCascade, tuple[str, ...]]:
     settings = compiled.settings
     start_on: Literal["small", "large"] = "small"

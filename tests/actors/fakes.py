@@ -293,7 +293,14 @@ class Answer:
 class Stage:
     """One house under test."""
 
-    def __init__(self, nursery: trio.Nursery, settings: Settings, scripts: Mapping[str, Any], **links: float) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        settings: Settings,
+        scripts: Mapping[str, Any],
+        lengths: Mapping[str, int] | None = None,
+        **links: float,
+    ) -> None:
         self.settings = settings
         self.links = ClockLinks(nursery, **links)
         self.scripts = dict(scripts)
@@ -301,6 +308,7 @@ class Stage:
         self.on_step: dict[str, Any] = {}
         self.load_error: dict[str, str] = {}
         self.blocks = 256
+        self.lengths = dict(lengths or {})
         self.house = House(
             settings,
             {name: self._factory(name) for name in settings.engines},
@@ -320,7 +328,7 @@ class Stage:
                 raise EngineError("model_broken", self.load_error[name])
             runner = FakeRunner(
                 vocab_size=512,
-                max_model_len=512,
+                max_model_len=self.lengths.get(name, 512),
                 total_blocks=self.blocks,
                 script=self.scripts.get(name),
                 on_step=on_step,
@@ -417,13 +425,14 @@ async def stage(
     settings: Settings | str = CONFIG,
     ready: bool = True,
     clean: bool = True,
+    lengths: Mapping[str, int] | None = None,
     **links: float,
 ):
     """A running house; at the end nothing may be left."""
     if isinstance(settings, str):
         settings = settings_of(settings)
     async with trio.open_nursery() as nursery:
-        built = Stage(nursery, settings, scripts or {}, **links)
+        built = Stage(nursery, settings, scripts or {}, lengths, **links)
         await nursery.start(built.house.run)
         if ready:
             await built.until_ready()

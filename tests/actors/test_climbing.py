@@ -7,7 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 from actors.messages import Failed
 from engine.errors import EngineError
 from engine.stop import StopMatcher
-from tests.actors.fakes import CONFIG, Answer, says, stage
+from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 TEXT = "the quick brown fox jumps over the lazy dog"
@@ -282,3 +282,51 @@ async def test_a_static_answer_bills_nothing_that_nobody_got(autojump_clock):
         assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"]) == ("ok", 0, 0)
         assert row["discarded_tokens"] == 6
         assert house.house._quota.statistics(0).tenants["anonymous"].spent_total == 0
+
+
+@pytest.mark.parametrize("max_tokens", [0, 60])
+async def test_nothing_is_released_that_the_large_model_cannot_go_on_from(autojump_clock, max_tokens):
+    scripts = {"small": says(TEXT, {8: 0.1}), "large": says(TEXT)}
+    async with stage(scripts, lengths={"large": 50}) as house:
+        exchange = await house.open("both", max_tokens=max_tokens)
+        assert exchange._plan.cascade.mode == "gate"
+        answer = await house.read(exchange)
+        if max_tokens:
+            # It can never be escalated; nothing was said, so a true status is possible.
+            assert answer.refusal.body.status == 503
+            assert "prompt_too_long" in answer.refusal.body.message
+        else:
+            assert answer.text() == TEXT
+        exchange = await house.open("both", max_tokens=46)
+        assert exchange._plan.cascade.mode == "window"
+        assert (await house.read(exchange)).text() == TEXT
+
+
+async def test_an_answer_under_way_outwaits_its_tiers_queue(autojump_clock):
+    settings = CONFIG.replace('wait = "20s"', 'wait = "2s"')
+    async with stage({"small": says(TEXT, {8: 0.1}), "large": says(TEXT)}, settings=settings) as house:
+        answers = []
+
+        async def ask() -> None:
+            answers.append(await house.ask("both"))
+
+        async with trio.open_nursery() as nursery:
+            # They take the large engine for much longer than anything may wait in its queue.
+            for _ in range(5):
+                exchange = await house.open("large", ignore_eos=True, max_tokens=100)
+                nursery.start_soon(house.read, exchange)
+            await trio.sleep(0.5)
+            before = trio.current_time()
+            nursery.start_soon(ask)
+        assert answers[0].text() == TEXT
+        assert trio.current_time() - before > 5
+
+
+async def test_the_engine_is_told_what_of_its_prompt_was_said_already(autojump_clock):
+    async with stage({"small": says(TEXT, {8: 0.1}), "large": says(TEXT)}) as house:
+        taken = []
+        accept = house.link("large").engine.accept
+        house.link("large").engine.accept = lambda command: (taken.append(command), accept(command))
+        answer = await house.ask("both")
+        assert answer.text() == TEXT
+        assert taken[0].output_prefix == len(taken[0].prompt_token_ids) - len(PROMPT) > 0
