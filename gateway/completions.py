@@ -1,6 +1,7 @@
 """`POST /v1/chat/completions` and `POST /v1/completions`, whole and streamed."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import trio
 from actors.errors import Refusal
 from actors.messages import Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Prompt, Served, Start, Usage
 from engine.params import SamplingParams
+from gateway.bodies import reading
 from gateway.errors import ClientGone
 from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import INTERNAL_ERROR, Connection
@@ -73,8 +75,7 @@ class CompletionHandler:
         headers = b"x-request-id: %b\r\n%b" % (request_id.encode(), self._policy)
         try:
             check_content_type(request.header(b"content-type"))
-            body = self._endpoint.decoder.decode(request.body)
-            asked = self._endpoint.read(body, self._front.max_choices)
+            body, asked = await reading(len(request.body), partial(self._read, request.body))
             inference = Asker.of(request).asks(
                 request_id=request_id,
                 model=body.model,
@@ -100,6 +101,10 @@ class CompletionHandler:
         except Refusal as refusal:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, headers)
+
+    def _read(self, raw: bytes) -> tuple[Any, Asked]:
+        body = self._endpoint.decoder.decode(raw)
+        return body, self._endpoint.read(body, self._front.max_choices)
 
     async def _whole(
         self, connection: Connection, inference: InferenceRequest, identity: Identity, headers: bytes

@@ -1,6 +1,7 @@
 """`/v1/stream`: many requests at once on one WebSocket. The protocol is told in docs/websocket.md."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -9,6 +10,7 @@ from wsproto.frame_protocol import CloseReason
 
 from actors.errors import Refusal
 from actors.messages import Delta, Done, Event, Failed, InferenceRequest, Start
+from gateway.bodies import reading
 from gateway.completions import Asked, read_chat, read_completion
 from gateway.errors import BadField, ClientGone, HttpError
 from gateway.front import Asker, Front, new_request_id
@@ -113,13 +115,13 @@ class _Session:
             if text is None:
                 raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
             raw = text.encode()
-            peek: Peek = _peek.decode(raw)
+            peek: Peek = await reading(len(raw), partial(_peek.decode, raw))
             if peek.id is not None and len(peek.id) > MAX_ID_CHARACTERS:
                 raise BadField("id", f"'id' must have at most {MAX_ID_CHARACTERS} characters.")
             message_id = encode(peek.id)
             match peek.type:
                 case "start":
-                    self._start(peek, raw, arrived_at, nursery)
+                    await self._start(peek, raw, arrived_at, nursery)
                 case "cancel":
                     cancel: Cancel = _cancel.decode(raw)
                     scope = self._running.get(cancel.id)
@@ -133,7 +135,7 @@ class _Session:
         except Refusal as refusal:
             await self._socket.send(error_message(message_id, refusal.body))
 
-    def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
+    async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
         if not peek.id:
             raise BadField("id", "A 'start' needs an 'id', a string that names the request.", "missing_field")
         if peek.id in self._running:
@@ -149,7 +151,7 @@ class _Session:
         if peek.endpoint not in _ENDPOINTS:
             raise BadField("endpoint", "'endpoint' must be 'chat.completions' or 'completions'.")
         decoder, read = _ENDPOINTS[peek.endpoint]
-        body = decoder.decode(raw)
+        body = await reading(len(raw), partial(decoder.decode, raw))
         if body.stream is False:
             raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
         body.stream = True

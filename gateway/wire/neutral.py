@@ -11,6 +11,9 @@ import msgspec
 
 from gateway.errors import BadField
 
+_MAX_LABELS = 16
+_MAX_NAME_CHARACTERS = 64
+_MAX_LABEL_CHARACTERS = 512
 Neutral = Callable[[Any], bool]
 
 
@@ -31,7 +34,15 @@ def _text(value: object) -> bool:
 
 
 def _labels(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+    """Within the bounds that the OpenAI API sets."""
+    return (
+        isinstance(value, dict)
+        and len(value) <= _MAX_LABELS
+        and all(
+            len(name) <= _MAX_NAME_CHARACTERS and isinstance(each, str) and len(each) <= _MAX_LABEL_CHARACTERS
+            for name, each in value.items()
+        )
+    )
 
 
 _COMMON: Mapping[str, Neutral] = {
