@@ -85,6 +85,7 @@ class EngineActor(Actor[EngineMessage]):
         finally:
             board.state, board.why = "failed", message
             board.stats = None
+            board.inside = 0
             self._wheel.cancel(self._watch)
             self._link.abandon()
             self._link.send(Stop())
@@ -110,6 +111,7 @@ class EngineActor(Actor[EngineMessage]):
 
     def after_batch(self) -> None:
         """Tell dispatch what room there is now, once for all that was there."""
+        self._board.inside = len(self._inside)
         waited_for = self._waited_for()
         if self._freed or (waited_for and self._made):
             freed = Freed(self._board.name, tuple(self._freed), self._made)
@@ -166,8 +168,8 @@ class EngineActor(Actor[EngineMessage]):
             case Loading(what):
                 board.why = what
                 log.info("engine_loading", engine=board.name, step=what)
-            case Loaded(limits):
-                board.limits = limits
+            case Loaded(limits, stats):
+                board.limits, board.stats = limits, stats
                 board.state, board.why = "ready", None
                 log.info("engine_ready", engine=board.name, epoch=board.epoch)
                 self._dispatch.put_owed(EngineUp(board.name, board.epoch, limits))

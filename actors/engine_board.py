@@ -11,7 +11,7 @@ EngineState = Literal["loading", "ready", "failed"]
 class EngineBoard:
     """One engine's notice board. Only its actor writes; outlives its restarts."""
 
-    __slots__ = ("epoch", "limits", "name", "restarts", "state", "stats", "why")
+    __slots__ = ("epoch", "inside", "limits", "name", "restarts", "state", "stats", "why")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -24,4 +24,6 @@ class EngineBoard:
         self.limits: Limits | None = None
         """Known once it was loaded; the same in every life."""
         self.stats: EngineStats | None = None
-        """As of the last step."""
+        """As of the last step; None: it has not been loaded."""
+        self.inside = 0
+        """Sequences that it has in hand."""

@@ -149,11 +149,16 @@ class House:
 
     def models(self) -> tuple[ModelCard, ...]:
         """The names that clients may ask for."""
-        lengths = [board.limits.max_model_len for board in self._boards.values() if board.limits is not None]
-        longest = max(lengths) if lengths else None
         return tuple(
-            ModelCard(name, model.description, self._created, longest) for name, model in self._settings.models.items()
+            ModelCard(name, model.description, self._created, self._length_of(name))
+            for name, model in self._settings.models.items()
         )
+
+    def _length_of(self, model: str) -> int | None:
+        """What every engine that may answer to this name can hold."""
+        limits = [self._boards[name].limits for name in self._router.policy.engines_of(model)]
+        known = [each.max_model_len for each in limits if each is not None]
+        return min(known) if known and len(known) == len(limits) else None
 
     def statistics(self) -> HouseStatistics:
         """All figures, as they are published now."""

@@ -81,7 +81,7 @@ class Lane:
         return QueueStatistics(
             requests=line.requests,
             tokens=line.tokens,
-            inside=self._sequences,
+            inside=self.board.inside,
             refused_total=sum(line.refused_total.values()),
             expired_total=line.expired_total,
             expected_wait_s=self.queue.expected_wait_s(now),

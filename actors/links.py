@@ -14,7 +14,7 @@ from engine.engine import Engine
 from engine.errors import EngineError
 from engine.limits import Limits
 from engine.loop import StepLoop, Stop
-from engine.messages import Command, EngineFailed, StepReport
+from engine.messages import Command, EngineFailed, EngineStats, StepReport
 
 T = TypeVar("T")
 EngineFactory = Callable[[Callable[[str], None]], Engine]
@@ -31,6 +31,8 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     """The engine takes commands."""
 
     limits: Limits
+    stats: EngineStats
+    """Before the first step."""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag=True):
@@ -85,7 +87,7 @@ class ThreadLinks:
             except Exception as error:  # noqa: BLE001  (a model directory can be broken in any way)
                 post(LoadFailed(f"{type(error).__name__}: {error}"))
                 return
-            post(Loaded(engine.limits))
+            post(Loaded(engine.limits, engine.stats()))
             StepLoop(engine, inbox, post).run()
 
         return Bridge(f"engine {name}", body, on_posts)

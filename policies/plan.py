@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from config.settings import BreakerSettings, CascadeSettings, RouteSettings, RungSettings, Settings
+from config.settings import BreakerSettings, CascadeSettings, RouteSettings, RungSettings, Settings, SignalSettings
 from policies.features import Features
 from policies.load import Load
 from policies.match import Matcher, Test, compile_routes, condition_compiler
@@ -135,6 +135,20 @@ class Policy(msgspec.Struct, frozen=True):
             assert ladder is not None, "config.check lets exactly one of the two through"
             routes.append(_CompiledRoute(route, ladders[ladder], cascade))
         return cls(compile_routes(settings), tuple(routes), engine_breakers(settings), digest_of(settings))
+
+    def engines_of(self, model: str) -> tuple[str, ...]:
+        """All engines that may answer to this name, whatever else is said of the request."""
+        names: dict[str, None] = {}
+        for route in self.routes:
+            when = route.settings.when
+            if when.model and model not in when.model:
+                continue
+            stages = (route.cascade.small, route.cascade.large) if route.cascade is not None else ()
+            names |= dict.fromkeys(rung.to for rung in (*stages, *route.rungs) if rung.to is not None)
+            if msgspec.structs.replace(when, model=()) == SignalSettings():
+                # It takes all that ask for this name.
+                break
+        return tuple(names)
 
 
 def engine_breakers(settings: Settings) -> dict[str, BreakerSettings]:

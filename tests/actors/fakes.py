@@ -154,7 +154,7 @@ class ClockLink:
             except EngineError as error:
                 self._post(LoadFailed(error.message))
                 return
-            self._post(Loaded(engine.limits))
+            self._post(Loaded(engine.limits, engine.stats()))
             try:
                 while await self._drain(engine):
                     await trio.sleep(self.step_s)

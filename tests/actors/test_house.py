@@ -240,3 +240,24 @@ async def test_a_cut_behind_what_escalates_is_not_lost(autojump_clock, monkeypat
             assert answer.refusal.body.code == "shutting_down"
         assert answer.text() != TEXT
         await house.assert_clean()
+
+
+async def test_a_name_promises_what_all_of_its_engines_hold(autojump_clock):
+    async with stage(lengths={"large": 300}) as house:
+        lengths = {card.id: card.max_model_len for card in house.house.models()}
+        assert lengths == {"small": 300, "large": 300, "both": 300, "whole": 300}
+    alone = CONFIG.replace('[[ladders.small-first]]\nto = "large"\nmark = "fallback"\n', "")
+    async with stage(lengths={"large": 300}, settings=alone) as house:
+        assert next(card.max_model_len for card in house.house.models() if card.id == "small") == 512
+
+
+async def test_gauges_are_right_before_the_first_step_and_while_idle(autojump_clock):
+    async with stage({"small": says(TEXT)}) as house:
+        stats = house.house.statistics().engines["small"]
+        assert stats.total_blocks == stats.free_blocks > 200
+        exchange = await house.open("small")
+        await exchange.__anext__()
+        assert house.house.statistics().queues["small"].inside == 1
+        await house.read(exchange)
+        # Before anybody has told dispatch.
+        assert house.house.statistics().queues["small"].inside == 0
