@@ -206,7 +206,10 @@ class Engine:
 
     def _spell(self, token_id: int, logprob: float, top: tuple[tuple[int, float], ...]) -> TokenLogprobs:
         spell = self._tokenizer.token_bytes
-        return TokenLogprobs(token_id, logprob, spell(token_id), tuple((i, value, spell(i)) for i, value in top))
+        alternatives = tuple((i, value, spell(i)) for i, value in top)
+        return TokenLogprobs(
+            token_id, logprob, spell(token_id), alternatives, special=token_id in self._tokenizer.special_ids
+        )
 
     def _finish(self, sequence: Sequence, output: Output) -> Finish:
         reason: FinishReason | None = output.reason

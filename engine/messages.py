@@ -44,6 +44,8 @@ class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
     """The token's own bytes: for OpenAI's `bytes` field, and its `token` string decoded with replacement."""
     top: tuple[tuple[int, float, bytes], ...] = ()
     """(token id, log-probability, bytes) of the best alternatives, best first."""
+    special: bool = False
+    """The token is no part of the text."""
 
 
 class Finish(msgspec.Struct, frozen=True):

@@ -47,7 +47,7 @@ class Chunks(Protocol):
         ...
 
     def content(self, delta: Delta) -> bytes:
-        """New text of a choice."""
+        """New text of a choice; b"" if it holds nothing that is told."""
         ...
 
     def finish(self, index: int, reason: str, served: Served | None) -> bytes:
@@ -78,10 +78,13 @@ class ChatChunks:
         """Text and log-probabilities."""
         if not delta.logprobs:
             return self._starts[delta.index] + encode(delta.text) + self._content_end
+        logprobs = chat_logprobs(delta.logprobs)
+        if not logprobs and not delta.text:
+            return b""
         return b'%b%b},"logprobs":{"content":%b,"refusal":null},"finish_reason":null}]%b' % (
             self._starts[delta.index],
             encode(delta.text),
-            encode(chat_logprobs(delta.logprobs)),
+            encode(logprobs),
             self._tail,
         )
 

@@ -14,7 +14,7 @@ def _token(token_bytes: bytes) -> str:
 
 
 def chat_logprobs(positions: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
-    """The `content` list of a chat choice."""
+    """The `content` list of a chat choice; together its tokens are the content, so special ones are left out."""
     return [
         {
             "token": _token(each.token_bytes),
@@ -26,6 +26,7 @@ def chat_logprobs(positions: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
             ],
         }
         for each in positions
+        if not each.special
     ]
 
 
@@ -33,9 +34,10 @@ def completion_logprobs(positions: Sequence[TokenLogprobs], offset: int) -> tupl
     """The `logprobs` object of a text choice, and the text offset after it."""
     tokens = [_token(each.token_bytes) for each in positions]
     offsets = []
-    for token in tokens:
+    for token, each in zip(tokens, positions, strict=True):
         offsets.append(offset)
-        offset += len(token)
+        if not each.special:
+            offset += len(token)
     fields = {
         "text_offset": offsets,
         "token_logprobs": [max(each.logprob, _FLOOR) for each in positions],

@@ -188,6 +188,7 @@ def test_margins_and_logprobs_come_with_bytes():
     answer = ask(runner, logprobs=2)
     assert b"".join(entry.token_bytes for entry in answer.logprobs[:-1]).decode() == "é"
     assert answer.logprobs[-1].token_bytes == tiny_tokenizers.EOS.encode()
+    assert [entry.special for entry in answer.logprobs] == [False] * (len(answer.tokens) - 1) + [True]
     assert [len(entry.top) for entry in answer.logprobs] == [2] * len(answer.tokens)
     for entry in answer.logprobs:
         assert all(spelled == TOKENIZER.token_bytes(token_id) for token_id, _, spelled in entry.top)

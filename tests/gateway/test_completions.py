@@ -1,5 +1,6 @@
 """The two endpoints over a real socket, with scripted answers."""
 
+import msgspec
 import pytest
 import trio
 import trio.lowlevel
@@ -13,9 +14,11 @@ from actors.messages import (
     ErrorBody,
     Failed,
     InferenceRequest,
+    Start,
     TextPrompt,
     TokenPrompt,
 )
+from engine.messages import TokenLogprobs
 from tests.gateway.fakes import SERVED, USAGE, FakeHouse, Step, answer, words
 from tests.gateway.harness import CHAT, STREAM, Client, events, gateway
 
@@ -266,3 +269,25 @@ async def test_a_client_that_would_rather_speak_http2() -> None:
         client = await running.connect()
         for _ in range(2):
             assert (await client.request("/v1/chat/completions", CHAT, headers=wish)).status == 200
+
+
+async def test_special_tokens_are_no_text() -> None:
+    spelled = [("Hi", False), ("<|end|>", True), ("!", False), ("<|end|>", True)]
+    deltas = [
+        Delta(0, "" if special else token, (at,), (TokenLogprobs(at, -0.5, token.encode(), special=special),))
+        for at, (token, special) in enumerate(spelled)
+    ]
+    deltas[-1] = msgspec.structs.replace(deltas[-1], finish_reason="stop")
+    steps = [[Start("tests", "small", 5)], deltas, [Done(USAGE, SERVED)]]
+    async with gateway(FakeHouse(lambda _: steps)) as running:
+        client = await running.connect()
+        asked = {**CHAT, "logprobs": True}
+        choice = (await client.request("/v1/chat/completions", asked)).json["choices"][0]
+        assert [each["token"] for each in choice["logprobs"]["content"]] == ["Hi", "!"]
+        assert choice["message"]["content"] == "Hi!"
+        streamed = events((await client.request("/v1/chat/completions", {**asked, "stream": True})).body)
+        said = [each["choices"][0]["logprobs"]["content"] for each in streamed[1:-2]]
+        assert [[each["token"] for each in part] for part in said] == [["Hi"], ["!"]]
+        text = {"model": "m", "prompt": "a", "logprobs": 0}
+        whole = (await client.request("/v1/completions", text)).json["choices"][0]["logprobs"]
+        assert whole["text_offset"] == [0, 2, 2, 3]
