@@ -137,7 +137,8 @@ _PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1c2733 }}
 h1 {{ font-weight: 600; margin-bottom: 0 }} h2 {{ font-size: 1rem; margin-top: 2rem }}
 table {{ border-collapse: collapse }} td {{ padding: .2rem 1.5rem .2rem 0; vertical-align: top }}
-pre {{ background: #f2f5f7; padding: 1rem; overflow-x: auto; border-radius: 4px; font-size: 14px }}
+pre {{ background: #f2f5f7; padding: 1rem; border-radius: 4px; font-size: 14px }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere }}
 p.small {{ color: #5a6b7b; margin-top: 0 }}
 </style>
 <h1>Penstock</h1>
