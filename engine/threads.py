@@ -3,13 +3,14 @@
 import os
 
 
-def prepare_environment() -> None:
+def prepare_environment(*, alone: bool = False) -> None:
     """Set what OpenMP reads once, at its start; call before anything imports torch. What the user set is kept.
 
     The runtime's threads spin while they wait, by default for milliseconds. Where engines, event loop and clients
     share few cores, a spinning thread takes the core from one that has work; a passive wait costs microseconds.
+    `alone`: nobody else wants the cores, so spinning is right (training goes nearly twice as fast).
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_WAIT_POLICY", "ACTIVE" if alone else "PASSIVE")
 
 
 def set_threads(threads: int) -> None:

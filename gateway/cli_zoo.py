@@ -31,7 +31,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Train; one line of progress every few seconds."""
-    _prepare()
+    _prepare(alone=True)
     from engine.zoo.evaluate import MODELS
     from engine.zoo.train import train_zoo
 
@@ -63,10 +63,10 @@ def run_eval(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare() -> None:
+def _prepare(*, alone: bool = False) -> None:
     from engine.threads import prepare_environment
 
-    prepare_environment()
+    prepare_environment(alone=alone)
 
 
 def _say(line: str) -> None:
