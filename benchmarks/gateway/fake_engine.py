@@ -64,8 +64,11 @@ class FakeEngine:
             if sequence.tokens == self._silent_tokens:
                 self._silent[request_id] = self._running.pop(request_id)
         self._steps += 1
-        stats = EngineStats(_TOTAL_BLOCKS, _TOTAL_BLOCKS, 0, len(self._running), 0, 0, steps_total=self._steps)
-        return StepReport(tuple(outputs), stats)
+        return StepReport(tuple(outputs), self.stats())
+
+    def stats(self) -> EngineStats:
+        """All blocks are free for ever."""
+        return EngineStats(_TOTAL_BLOCKS, _TOTAL_BLOCKS, 0, len(self._running), 0, 0, steps_total=self._steps)
 
     def abort_all(self) -> None:
         """End everything."""
