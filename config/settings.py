@@ -40,7 +40,7 @@ class ServerSettings(_Table, frozen=True):
     drain: Seconds = Seconds(25)
     """After SIGTERM running requests may go on this long; then they get their terminal error event."""
     ws_origins: tuple[str, ...] = ()
-    """Browser origins (exact) that may open a WebSocket; clients that send no Origin are not browsers and may."""
+    """Browser origins (exact) that may open a WebSocket, and without keys ask at all; others send no Origin and may."""
 
 
 class LedgerSettings(_Table, frozen=True):

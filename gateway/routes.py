@@ -5,6 +5,7 @@ from collections.abc import Callable
 from gateway.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.errors import HttpError
 from gateway.front import Front
+from gateway.loopback import check_local
 from gateway.server.asgi import AsgiRoute
 from gateway.server.connection import Connection, Handler
 from gateway.server.limits import Limits
@@ -19,7 +20,12 @@ CheckKey = Callable[[str | None], None]
 class Routes:
     """Finds handlers."""
 
-    def __init__(self, front: Front, limits: Limits, origins: frozenset[str], check_key: CheckKey) -> None:
+    def __init__(
+        self, front: Front, limits: Limits, origins: frozenset[str], check_key: CheckKey, *, keyless: bool = False
+    ) -> None:
+        """`keyless`: nobody needs a key, so pages of other sites are kept out."""
+        self._origins = origins
+        self._keyless = keyless
         self.connections: Callable[[], int] = lambda: 0
         """Tells how many there are; the server, which comes after the routes, is put in here."""
         self._site = AsgiRoute(create_site(front, check_key, lambda: self.connections()))  # noqa: PLW0108  (it is put in later)
@@ -31,11 +37,24 @@ class Routes:
 
     def __call__(self, request: Request) -> Handler:
         """The handler of a request."""
+        if self._keyless:
+            try:
+                check_local(request, self._origins)
+            except HttpError as error:
+                return _Refused(error)
         found = self._hot.get(request.path)
         if found is None:
             return self._site
         method, handler = found
         return handler if request.method == method else _MethodNotAllowed(method)
+
+
+class _Refused:
+    def __init__(self, error: HttpError) -> None:
+        self._error = error
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        await connection.respond_error(self._error.body)
 
 
 class _MethodNotAllowed:

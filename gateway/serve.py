@@ -43,7 +43,9 @@ async def serve(
     """Serve until SIGTERM or SIGINT, then drain. Raises what the house raises when it cannot be kept alive."""
     limits = Limits.of(settings.server)
     front = Front(house=house, max_choices=settings.server.max_choices, policy=digest_of(settings))
-    routes = Routes(front, limits, frozenset(settings.server.ws_origins), key_check(settings))
+    routes = Routes(
+        front, limits, frozenset(settings.server.ws_origins), key_check(settings), keyless=not settings.keys
+    )
     server = Server(listener, limits, routes)
     routes.connections = lambda: server.connections
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

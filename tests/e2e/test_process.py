@@ -33,7 +33,8 @@ def begin_stream(process: GatewayProcess, body: dict[str, object]) -> socket.soc
     """A stream of which the first content has come."""
     raw = json.dumps(body).encode()
     sock = socket.create_connection(("127.0.0.1", process.port), timeout=20)
-    sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n%b" % (len(raw), raw))
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(raw)
+    sock.sendall(head + raw)
     said = b""
     while b'"content":"' not in said:
         part = sock.recv(65536)

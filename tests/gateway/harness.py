@@ -45,15 +45,20 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    house: FakeHouse, *, check_key: CheckKey = no_keys, limits: dict[str, Any] | None = None, **server: Any
+    house: FakeHouse,
+    *,
+    check_key: CheckKey = no_keys,
+    keyless: bool = False,
+    limits: dict[str, Any] | None = None,
+    **server: Any,
 ) -> AsyncIterator[Gateway]:
-    """`server` goes into `ServerSettings`, `limits` over what comes of it."""
+    """`keyless`: other sites are kept out. `server` goes into `ServerSettings`, `limits` over what comes of it."""
     settings = ServerSettings(
         **{name: Seconds(value) if isinstance(value, float) else value for name, value in server.items()}
     )
     bounds = msgspec.structs.replace(Limits.of(settings), **limits or {})
     front = Front(house=house, max_choices=settings.max_choices, policy="test")
-    routes = Routes(front, bounds, frozenset(settings.ws_origins), check_key)
+    routes = Routes(front, bounds, frozenset(settings.ws_origins), check_key, keyless=keyless)
     running = Server(listen("127.0.0.1", 0), bounds, routes)
     routes.connections = lambda: running.connections
     with trio.fail_after(PATIENCE_S):
@@ -94,11 +99,11 @@ class Client:
 
     async def post(self, path: str, body: object, *, headers: str = "") -> None:
         raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        head = f"POST {path} HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n{headers}"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}"
         await self.send(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
 
     async def get(self, path: str, *, headers: str = "") -> Response:
-        await self.send(f"GET {path} HTTP/1.1\r\nHost: t\r\n{headers}\r\n".encode())
+        await self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
         return await self.response()
 
     async def request(self, path: str, body: object, *, headers: str = "") -> Response:
