@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from config.load import load_settings
+from gateway.cli_errors import CliError
+from gateway.model_files import model_file_problems
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -17,6 +19,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what the file holds; its problems are an error."""
     settings = load_settings(arguments.config)
+    if problems := model_file_problems(settings):
+        raise CliError("\n".join([f"{arguments.config}: {problem}" for problem in problems]), 2)
     counts = {
         "engines": len(settings.engines),
         "models": len(settings.models),

@@ -17,6 +17,7 @@ from config.load import check_binding, load_settings
 from config.profiles import embedded_profile
 from config.settings import Settings
 from gateway.cli_errors import CliError
+from gateway.model_files import model_file_problems
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -42,7 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
         check_binding(settings, arguments.host)
     given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
     settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **given))
-    _check_models(settings)
+    # Before anything is loaded: what is missing is said at once, whatever the order of loading.
+    if problems := model_file_problems(settings):
+        raise CliError("; ".join(problems))
 
     listener = _listen(settings.server.host, settings.server.port)
     url = _url(settings.server.host, listener)
@@ -77,19 +80,6 @@ async def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
         print(f"try: curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'", flush=True)
 
     await serve(House(settings, engine_factories(settings.engines)), settings, listener, announce)
-
-
-def _check_models(settings: Settings) -> None:
-    """Before anything is loaded: a directory that is not there is said at once, whatever the order of loading."""
-    for name, engine in settings.engines.items():
-        needed = (engine.model / "config.json", engine.model / "tokenizer.json")
-        if not engine.model.is_dir():
-            raise CliError(f"engine '{name}': there is no model directory {engine.model}")
-        for file in needed:
-            try:
-                file.open("rb").close()
-            except OSError as error:
-                raise CliError(f"engine '{name}': {file} cannot be read: {error.strerror}") from None
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -47,6 +47,17 @@ def test_check(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list
     assert f"{bad}:7:" in said
 
 
+def test_check_looks_for_the_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "config.json").write_text("{}")
+    bad = tmp_path / "bad.toml"
+    bad.write_text(embedded_profile().read_text().replace("../../engine/zoo/models/", ""))
+    said = complaint(capsys, 2, "check", str(bad))
+    assert f"engine 'small': there is no model directory {tmp_path / 'small'}" in said
+    assert f"engine 'large': {tmp_path / 'large' / 'tokenizer.json'} cannot be read: No such file" in said
+    assert f"engine 'large': {tmp_path / 'large'} holds no *.safetensors file" in said
+
+
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_a_missing_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
     option = ["--config"] if command == "serve" else []
@@ -89,7 +100,7 @@ def test_an_unreadable_model_directory(capsys: pytest.CaptureFixture[str], tmp_p
 def test_ports_and_hosts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    for name in ("config.json", "tokenizer.json"):
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
         (model / name).write_text("{}")
     config = str(config_with(tmp_path, model))
     with socket.create_server(("127.0.0.1", 0)) as taken:
