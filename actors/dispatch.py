@@ -126,11 +126,10 @@ class Dispatch(Actor[DispatchMessage]):
         lane.down_why = ("engine_down", f"The engine {lane.board.name} is being restarted.")
         for work in lane.clear():
             work.delivery.say(work.id, Lost(code, why))
-        now = trio.current_time()
-        while (work := lane.queue.take(now)) is not None:  # type: ignore[assignment]
-            work.delivery.say(work.id, Unserved(*lane.down_why))
-        for work in lane.queue.expire(now):
+        for work in lane.queue.expire(trio.current_time()):
             work.delivery.say(work.id, Unserved("queue_timeout", "It waited in the queue for too long.", 1.0))
+        for work in lane.queue.clear():
+            work.delivery.say(work.id, Unserved(*lane.down_why))
 
     def _set_alarm(self, now: float) -> None:
         due = float("inf")

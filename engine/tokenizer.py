@@ -12,7 +12,8 @@ from engine.detokenizer import Detokenizer
 from engine.errors import ModelError
 from engine.token_bytes import TokenSpelling
 
-_LONG_CHARACTERS = 8_000
+LONG_CHARACTERS = 8_000
+"""Texts of this length take so long that other threads should run meanwhile."""
 
 
 class Tokenizer:
@@ -55,7 +56,7 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; `add_special_tokens` puts those around it that the model was trained with (BOS)."""
-        if len(text) < _LONG_CHARACTERS:
+        if len(text) < LONG_CHARACTERS:
             ids: list[int] = self._inner.encode(text, add_special_tokens=add_special_tokens).ids
             return ids
         # Only this form lets other threads run meanwhile (measured: 500,000 characters stop them for 0.03 s, not 1 s).
