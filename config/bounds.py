@@ -19,6 +19,7 @@ from config.settings import (
     RetryBudget,
     RungSettings,
     ServerSettings,
+    Speculate,
     TenantSettings,
     TierSettings,
     TokenQuota,
@@ -73,6 +74,7 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
         "drain": _NATURAL,
     },
     KVSettings: {"memory": _COUNT, "block_size": Bound(low=1, high=256)},
+    Speculate: {"ngram": Bound(low=1, high=16), "tokens": Bound(low=1, high=64)},
     EngineSettings: {
         "threads": Bound(low=1, high=1024),
         "max_running": _COUNT,

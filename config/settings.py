@@ -57,6 +57,18 @@ class KVSettings(_Table, frozen=True):
     block_size: int = 16
 
 
+class Speculate(_Table, frozen=True):
+    """Drafts by n-gram look-up: what followed these tokens the last time is expected to follow again.
+
+    It changes when tokens come, never which. It pays where answers repeat their prompt, and costs where they do not.
+    """
+
+    ngram: int = 3
+    """Tokens that must be the same."""
+    tokens: int = 8
+    """Length of a draft."""
+
+
 class EngineSettings(_Table, frozen=True):
     """A model that this process runs."""
 
@@ -75,6 +87,7 @@ class EngineSettings(_Table, frozen=True):
     max_model_len: int | None = None
     """None: the model's own `max_position_embeddings`."""
     prefix_cache: bool = True
+    speculate: Speculate | None = None
     stall: Seconds = Seconds(30)
     """No step finished for this long while there is work: the engine is unhealthy."""
 

@@ -10,7 +10,7 @@ from engine.params import SamplingParams
 
 
 class SampleRow(msgspec.Struct, gc=False):
-    """One sequence whose next token is to be sampled in this step."""
+    """One position whose next token is to be sampled in this step; a sequence with a draft has several, in order."""
 
     row: int
     """Row of the flat batch whose logits decide."""
@@ -21,7 +21,8 @@ class SampleRow(msgspec.Struct, gc=False):
     """Index, in the whole sequence, of the token to be sampled."""
     prompt_token_ids: tuple[int, ...]
     output_token_ids: list[int]
-    """The answer so far, with what of it came from elsewhere; read by the penalties, never written by the runner."""
+    """The answer so far, with what of it came from elsewhere or is only expected; read by the penalties, never
+    written by the runner."""
     banned_token_ids: tuple[int, ...] = ()
     """Never sampled in this step: end and stop tokens while `min_tokens` is not reached."""
 

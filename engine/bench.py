@@ -42,6 +42,8 @@ class WorkloadReport(msgspec.Struct, frozen=True):
     itl_ms_p99: float
     steps: int
     preemptions: int
+    drafted_tokens: int
+    accepted_tokens: int
 
 
 class BenchReport(msgspec.Struct, frozen=True):
@@ -176,7 +178,7 @@ def _run(engine: Engine, name: str, shapes: list[Shape], rng: Random, vocab: int
             if earlier is None:
                 ttft.append(now - started)
             else:
-                itl.append(now - earlier)
+                itl += [(now - earlier) / len(output.token_ids)] * len(output.token_ids)
             last[output.request_id] = now
             tokens += len(output.token_ids)
     seconds = perf_counter() - started
@@ -194,6 +196,8 @@ def _run(engine: Engine, name: str, shapes: list[Shape], rng: Random, vocab: int
         itl_ms_p99=_percentile(itl, 0.99),
         steps=after.steps_total - before.steps_total,
         preemptions=after.preemptions_total - before.preemptions_total,
+        drafted_tokens=after.drafted_tokens_total - before.drafted_tokens_total,
+        accepted_tokens=after.accepted_tokens_total - before.accepted_tokens_total,
     )
 
 

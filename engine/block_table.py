@@ -36,6 +36,10 @@ class BlockTable:
         """Put `blocks` into `row` from entry `start` on."""
         self._table[row, start : start + len(blocks)] = blocks
 
+    def cut(self, row: int, length: int) -> None:
+        """Only the first `length` blocks of `row` stay."""
+        self._table[row, length:] = 0
+
     def gather(self, rows: Sequence[int], width: int) -> npt.NDArray[np.int32]:
         """[len(rows), width] a copy."""
         return self._table[rows, :width]

@@ -3,7 +3,9 @@
 Everything here happens in the one thread that owns the engine (see engine/loop.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from math import inf
 from secrets import randbits
 from time import perf_counter
 
@@ -11,6 +13,7 @@ from config.settings import EngineSettings
 from engine.batch import Runner, Sampled
 from engine.errors import EngineDead, EngineError, RequestRefused
 from engine.limits import Limits
+from engine.lookup import NgramLookup
 from engine.messages import (
     Command,
     EngineStats,
@@ -62,6 +65,9 @@ class Engine:
         self._clock = clock
         self._total_blocks = runner.total_blocks - 1
         self._alive: dict[int, tuple[Sequence, Output]] = {}
+        self._speculate = settings.speculate
+        self._lookups: dict[int, NgramLookup] = {}
+        """By request, if the engine drafts for itself."""
         self._unsaid: list[TokenOutput] = []
         """Ends that happened between two steps; the next report carries them."""
         self._arrivals = 0
@@ -70,6 +76,8 @@ class Engine:
         self._step_tokens = 0
         self._prompt_tokens = 0
         self._generation_tokens = 0
+        self._drafted_tokens = 0
+        self._accepted_tokens = 0
         self._dead: EngineDead | None = None
 
     @classmethod
@@ -139,6 +147,10 @@ class Engine:
         )
         output = Output(params, self._tokenizer.detokenizer(prompt), eos_ids=eos_ids, max_tokens=limit - len(prompt))
         self._alive[command.request_id] = sequence, output
+        if self._speculate is not None:
+            self._lookups[command.request_id] = NgramLookup(
+                prompt, ngram=self._speculate.ngram, tokens=self._speculate.tokens
+            )
         self._scheduler.add(sequence)
         self._prompt_tokens += len(prompt)
 
@@ -184,25 +196,36 @@ class Engine:
         return StepReport(tuple(outputs), self.stats())
 
     def _take(self, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
-        for sequence, token_id, margin, logprobs in zip(
-            takers, sampled.token_ids, sampled.margins, sampled.logprobs, strict=True
-        ):
-            if sequence is None:
-                continue
-            output = self._alive[sequence.request_id][1]
-            sequence.append(token_id)
-            text = output.push(token_id)
-            self._generation_tokens += 1
-            outputs.append(
-                TokenOutput(
-                    sequence.request_id,
-                    (token_id,),
-                    text,
-                    margin,
-                    () if logprobs is None else (self._spell(token_id, *logprobs),),
-                    None if output.reason is None else self._finish(sequence, output),
-                )
-            )
+        for sequence, rows in groupby(range(len(takers)), key=takers.__getitem__):
+            if sequence is not None:
+                outputs.append(self._accept(sequence, rows, sampled))
+
+    def _accept(self, sequence: Sequence, rows: Iterable[int], sampled: Sampled) -> TokenOutput:
+        """Take in what was sampled for one sequence, as far as its draft was right, and one token more."""
+        output = self._alive[sequence.request_id][1]
+        drafted = bool(sequence.draft)
+        token_ids: list[int] = []
+        text, margin = "", inf
+        logprobs: list[TokenLogprobs] = []
+        for row in rows:
+            token_id, said = sampled.token_ids[row], sampled.logprobs[row]
+            expected = sequence.append(token_id)
+            token_ids.append(token_id)
+            text += output.push(token_id)
+            margin = min(margin, sampled.margins[row])
+            if said is not None:
+                logprobs.append(self._spell(token_id, *said))
+            if not expected or output.reason is not None:
+                break
+        self._generation_tokens += len(token_ids)
+        if drafted:
+            self._scheduler.settle(sequence)
+        finish = None
+        if output.reason is not None:
+            finish = self._finish(sequence, output)
+        elif not sequence.draft and (lookup := self._lookups.get(sequence.request_id)) is not None:
+            sequence.propose(lookup.propose(sequence.output))
+        return TokenOutput(sequence.request_id, tuple(token_ids), text, margin, tuple(logprobs), finish)
 
     def _spell(self, token_id: int, logprob: float, top: tuple[tuple[int, float], ...]) -> TokenLogprobs:
         spell = self._tokenizer.token_bytes
@@ -216,6 +239,9 @@ class Engine:
         assert reason is not None
         self._scheduler.finish(sequence)
         del self._alive[sequence.request_id]
+        self._lookups.pop(sequence.request_id, None)
+        self._drafted_tokens += sequence.drafted_tokens
+        self._accepted_tokens += sequence.accepted_tokens
         return Finish(
             reason=reason,
             prompt_tokens=len(sequence.prompt),
@@ -223,6 +249,8 @@ class Engine:
             cached_tokens=sequence.cached_tokens,
             stop=output.stop,
             preemptions=sequence.preemptions,
+            drafted_tokens=sequence.drafted_tokens,
+            accepted_tokens=sequence.accepted_tokens,
         )
 
     def stats(self) -> EngineStats:
@@ -243,6 +271,8 @@ class Engine:
             prefix_hits_total=now.prefix_hits_total,
             prompt_tokens_total=self._prompt_tokens,
             generation_tokens_total=self._generation_tokens,
+            drafted_tokens_total=self._drafted_tokens,
+            accepted_tokens_total=self._accepted_tokens,
         )
 
     def check_integrity(self) -> None:

@@ -105,7 +105,7 @@ class FakeRunner:
 
     def _context(self, sample: SampleRow, batch: Batch) -> bytes:
         owner = int(np.searchsorted(batch.query_starts, sample.row, side="right")) - 1
-        length = int(batch.context_lens[owner])
+        length = sample.position
         blocks = batch.block_tables[owner, : -(-length // self.block_size)].astype(np.int64)
         slots = (blocks[:, None] * self.block_size + np.arange(self.block_size)).ravel()[:length]
         tokens: npt.NDArray[np.int64] = self._slots[slots]

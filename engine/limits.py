@@ -45,6 +45,7 @@ class Limits(msgspec.Struct, frozen=True):
             raise RequestRefused("max_tokens_invalid", f"max_tokens is {params.max_tokens}; ask for at least 1")
         for where, ids in (
             ("the prompt", (min(prompt), max(prompt))),
+            ("the draft", command.draft),
             ("logit_bias", (token_id for token_id, _ in params.logit_bias)),
             ("stop_token_ids", params.stop_token_ids),
         ):

@@ -20,6 +20,9 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     params: SamplingParams
     priority: int = 0
     """Higher is more important; the lowest is preempted first."""
+    draft: tuple[int, ...] = ()
+    """What somebody expects this model to say first. It is computed with the prompt; tokens are kept as far as they
+    are those that this model takes itself at its seed, so a draft changes when tokens come, never which."""
     output_prefix: int = 0
     """The answer goes on from elsewhere: this many last tokens of the prompt count as output for the penalties."""
     cache_salt: bytes = b""
@@ -59,6 +62,10 @@ class Finish(msgspec.Struct, frozen=True):
     stop: str | int | None = None
     """The stop string or the stop token id that ended it."""
     preemptions: int = 0
+    drafted_tokens: int = 0
+    """Tokens that were proposed for its output, by whoever submitted it or by the engine itself."""
+    accepted_tokens: int = 0
+    """Those of them that the model took."""
     code: str = ""
     """With reason "error": the stable code of the error."""
     message: str = ""
@@ -73,6 +80,7 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
 
     request_id: int
     token_ids: tuple[int, ...]
+    """One, or more if a draft was right."""
     text: str
     margin: float
     """Smallest difference, in nats, between the best and the second best log-probability over these tokens."""
@@ -101,6 +109,9 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
     """Prompt tokens found there."""
     prompt_tokens_total: int = 0
     generation_tokens_total: int = 0
+    drafted_tokens_total: int = 0
+    accepted_tokens_total: int = 0
+    """Draft tokens that the model took; both count a sequence's when it ends."""
 
 
 class StepReport(msgspec.Struct, frozen=True):

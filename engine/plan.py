@@ -15,8 +15,8 @@ class Share(msgspec.Struct, gc=False):
     epoch: int
     """The sequence's epoch when the step was planned."""
     tokens: int
-    samples: bool
-    """It computes the last known token, so one more is sampled."""
+    samples: int
+    """Positions sampled: that of the last known token and those of the draft after it, as far as they are computed."""
 
 
 class Plan(msgspec.Struct):
@@ -35,13 +35,24 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
         start = sequence.computed
         end = start + count
         token_ids.extend(sequence.tokens(start, end))
-        last = end == sequence.known
-        shares.append(Share(sequence, sequence.epoch, count, last))
-        if last:
-            output = sequence.output
-            banned = sequence.banned if len(output) < sequence.params.min_tokens else ()
-            row = len(token_ids) - 1
-            samples.append(SampleRow(row, sequence.params, sequence.seed, end, sequence.prompt, sequence.said, banned))
+        sampled = max(end - sequence.known + 1, 0)
+        shares.append(Share(sequence, sequence.epoch, count, sampled))
+        if sampled:
+            params, said = sequence.params, sequence.said
+            free = params.min_tokens - len(sequence.output)
+            row = len(token_ids) - sampled
+            for drafted in range(sampled):
+                samples.append(
+                    SampleRow(
+                        row + drafted,
+                        params,
+                        sequence.seed,
+                        sequence.known + drafted,
+                        sequence.prompt,
+                        [*said, *sequence.draft[:drafted]] if drafted else said,
+                        sequence.banned if drafted < free else (),
+                    )
+                )
     lengths = np.fromiter(counts.values(), np.int64, len(counts))
     starts = np.fromiter((sequence.computed for sequence in counts), np.int64, len(counts))
     query_starts = np.zeros(len(counts) + 1, np.int64)

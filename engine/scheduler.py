@@ -1,7 +1,8 @@
 """Who computes how much in each step: vLLM V1's unified rule over tokens known and tokens computed.
 
 One step: running sequences first, those with one token to go (decodes) before those with more (prefills); if blocks are
-short, somebody is preempted and recomputed later; then waiting sequences enter, as long as whole prompts fit.
+short, somebody is preempted and recomputed later; then waiting sequences enter, as long as whole prompts fit. A
+draft is computed like tokens known, but nothing of it is published, and no decode waits or is preempted for it.
 """
 
 from bisect import bisect_left, insort
@@ -96,42 +97,73 @@ class Scheduler:
         return make_plan(counts, self._table, self._block_size) if counts else None
 
     def commit(self, plan: Plan) -> list[Sequence | None]:
-        """The step is done. Returns the owner of each of `plan.batch.samples`; None if it has left meanwhile."""
+        """The step is done. Returns the owner of each of `plan.batch.samples`; None if it has left meanwhile.
+
+        Who has a draft is to be given to `settle` when its samples are taken in.
+        """
         takers: list[Sequence | None] = []
-        size = self._block_size
         for share in plan.shares:
             sequence = share.sequence
             current = sequence.epoch == share.epoch
             if current:
-                before = sequence.computed
-                sequence.computed = after = before + share.tokens
-                self._outstanding -= share.tokens
-                if self._caching and before // size != after // size:
-                    self._publish(sequence, before // size, after // size)
+                self._advance(sequence, min(sequence.computed + share.tokens, sequence.known))
             if share.samples:
-                takers.append(sequence if current else None)
+                takers.extend((sequence if current else None,) * share.samples)
         return takers
+
+    def settle(self, sequence: Sequence) -> None:
+        """Its samples are taken in: the KV of what was right of its draft stays, the rest is forgotten."""
+        self._advance(sequence, sequence.known - 1)
+        needed = -(-sequence.ahead // self._block_size)
+        if needed < len(sequence.blocks):
+            self._blocks.release(sequence.blocks[needed:])
+            del sequence.blocks[needed:]
+            self._table.cut(sequence.row, needed)
+
+    def _advance(self, sequence: Sequence, computed: int) -> None:
+        before, size = sequence.computed, self._block_size
+        sequence.computed = computed
+        self._outstanding -= computed - before
+        if self._caching and before // size != computed // size:
+            self._publish(sequence, before // size, computed // size)
 
     def _continue(self) -> dict[Sequence, int]:
         """Tokens for the running sequences, each with the blocks that they need."""
         budget = self._max_step_tokens
         counts: dict[Sequence, int] = {}
+        behind = len(self._running)
         for sequence in sorted(self._running, key=_is_prefill):
+            behind -= 1
             if sequence.row < 0:
                 continue
-            count = min(sequence.known - sequence.computed, self._chunk, budget)
-            if not count:
-                continue
-            if sequence.computed + count <= len(sequence.blocks) * self._block_size or self._grow(sequence, counts):
+            count = min(sequence.ahead - sequence.computed, self._chunk, budget)
+            if count > 1 and not _is_prefill(sequence):
+                count = max(min(count, budget - behind), 1)
+            if count > len(sequence.blocks) * self._block_size - sequence.computed:
+                count = self._make_room(sequence, count, counts)
+            if count:
                 counts[sequence] = count
                 budget -= count
         return counts
 
-    def _grow(self, sequence: Sequence, counts: dict[Sequence, int]) -> bool:
-        """One more block, by preemption if need be. False if `sequence` has to wait or was itself preempted.
+    def _make_room(self, sequence: Sequence, count: int, counts: dict[Sequence, int]) -> int:
+        """Take blocks; how many of the next `count` tokens have one now.
 
-        Blocks for all tokens known are taken when a sequence enters, so that only decodes ever grow, one by one.
+        Blocks for all that is known or expected are taken when a sequence enters, so that only decodes ever grow. Only
+        for a token known is anybody preempted (it can be `sequence` itself); a draft takes what is free.
         """
+        size = self._block_size
+        room = len(sequence.blocks) * size - sequence.computed
+        blocks = min(-(-(count - room) // size), self._blocks.available)
+        if not blocks and not room:
+            if not self._preempt_for(sequence, counts):
+                return 0
+            blocks = 1
+        self._take(sequence, self._blocks.allocate(blocks))
+        return min(count, room + blocks * size)
+
+    def _preempt_for(self, sequence: Sequence, counts: dict[Sequence, int]) -> bool:
+        """Free a block. False if `sequence` has to wait or was itself preempted."""
         while not self._blocks.available:
             victims = [
                 other
@@ -145,7 +177,6 @@ class Scheduler:
             self._preempt(victim)
             if victim is sequence:
                 return False
-        self._take(sequence, self._blocks.allocate(1))
         return True
 
     def _admit(self, counts: dict[Sequence, int]) -> None:
@@ -158,13 +189,13 @@ class Scheduler:
             if len(found) < len(names) and names[len(found)] in self._coming:
                 index += 1
                 continue
-            needed = -(-sequence.known // self._block_size) - len(found)
+            needed = -(-sequence.ahead // self._block_size) - len(found)
             margin = max(self._watermark, len(self._running)) if self._running else 0
             if needed + self._blocks.idle_among(found) + margin > self._blocks.available:
                 return
             del self._waiting[index]
             self._enter(sequence, found, needed)
-            count = min(sequence.known - sequence.computed, self._chunk, budget)
+            count = min(sequence.ahead - sequence.computed, self._chunk, budget)
             counts[sequence] = count
             budget -= count
 

@@ -9,16 +9,20 @@ from engine.messages import Submit
 class Sequence:
     """There are no phases: a sequence has `known` tokens (prompt and output), of which `computed` have their KV.
 
-    When the next step computes the last known token, it also samples one more.
+    When the next step computes the last known token, it also samples one more. A draft stands after the known tokens
+    and is computed like them; each of its positions is sampled, too, and counts if the draft was right so far.
     """
 
     __slots__ = (
         "_names",
+        "accepted_tokens",
         "arrival",
         "banned",
         "blocks",
         "cached_tokens",
         "computed",
+        "draft",
+        "drafted_tokens",
         "epoch",
         "finished",
         "known",
@@ -50,6 +54,11 @@ class Sequence:
         """What the penalties take for output; the very same list unless the answer began elsewhere."""
         self.known = len(self.prompt)
         self.computed = 0
+        """At most `known`; between two steps less than that."""
+        self.draft: list[int] = []
+        """Expected to follow the known tokens."""
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
         self.blocks: list[int] = []
         self.row = -1
         """Its row in the scheduler's block table while it runs."""
@@ -59,6 +68,12 @@ class Sequence:
         self.preemptions = 0
         self.cached_tokens = 0
         self._names = [chain_root([("salt", command.cache_salt)])]
+        self.propose(command.draft)
+
+    @property
+    def ahead(self) -> int:
+        """Tokens known or expected: what the next steps compute."""
+        return self.known + len(self.draft)
 
     @property
     def outstanding(self) -> int:
@@ -71,7 +86,9 @@ class Sequence:
         return (-self.priority, self.arrival)
 
     def tokens(self, start: int, end: int) -> Items[int]:
-        """Known tokens from `start` up to `end`."""
+        """Tokens, known or expected, from `start` up to `end`."""
+        if end > self.known:
+            return (*self.tokens(start, self.known), *self.draft[: end - self.known])
         prompt = len(self.prompt)
         if start >= prompt:
             return self.output[start - prompt : end - prompt]
@@ -79,12 +96,26 @@ class Sequence:
             return self.prompt[start:end]
         return (*self.prompt[start:], *self.output[: end - prompt])
 
-    def append(self, token_id: int) -> None:
-        """Take in a sampled token."""
+    def propose(self, draft: Items[int]) -> None:
+        """Expect `draft`, as far as it leaves room for a token after it. An earlier draft must be used up."""
+        self.draft.extend(draft[: max(self.limit - self.known - 1, 0)])
+        self.drafted_tokens += len(self.draft)
+
+    def append(self, token_id: int) -> bool:
+        """Take in a sampled token. True if it was expected, so that what was sampled after it counts as well."""
         self.output.append(token_id)
         if self.said is not self.output:
             self.said.append(token_id)
         self.known += 1
+        draft = self.draft
+        if not draft:
+            return False
+        if draft[0] != token_id:
+            draft.clear()
+            return False
+        del draft[0]
+        self.accepted_tokens += 1
+        return True
 
     def block_names(self, count: int, block_size: int) -> list[bytes]:
         """Names of its first `count` blocks, all of them full; each is computed once."""

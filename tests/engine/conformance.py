@@ -9,13 +9,19 @@ from random import Random
 
 import pytest
 from driving import Answers, engine_settings, make_engine, run, submit
+from msgspec import structs
 
+from config.settings import Speculate
 from engine.batch import Runner
 from engine.messages import Submit
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 
 BLOCK = 16
+
+
+def alike(top):
+    return tuple((token, pytest.approx(value, abs=1e-5), spelled) for token, value, spelled in top)
 
 
 class RunnerConformance:
@@ -81,6 +87,29 @@ class RunnerConformance:
         together = self.answers(*commands, prefill_chunk=9, total_blocks=10)
         for command in commands:
             assert self.answers(command)[command.request_id].tokens == together[command.request_id].tokens
+
+    @pytest.mark.parametrize("changes", [{}, {"prefill_chunk": 7}, {"total_blocks": 12}, {"speculate": Speculate()}])
+    @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3, "frequency_penalty": 0.5, "logprobs": 1}])
+    def test_drafts_do_not_matter(self, sampling, changes):
+        """Right, wrong, right at first, too long: the model says what it says without them."""
+        commands = self.commands(4, **sampling)
+        own = {c.request_id: self.answers(c)[c.request_id] for c in commands}
+        right = [own[c.request_id].tokens for c in commands]
+        drafts = [[5] * 40, right[1][:20], [*right[2][:11], (right[2][11] + 1) % 64, *right[2][12:]], [*right[3], 1, 2]]
+        drafted = [structs.replace(c, draft=tuple(draft)) for c, draft in zip(commands, drafts, strict=True)]
+        answers = self.answers(*drafted, **changes)
+        for command in commands:
+            answer, alone = answers[command.request_id], own[command.request_id]
+            assert answer.tokens == alone.tokens
+            assert answer.text == alone.text
+            assert answer.logprobs == [
+                structs.replace(each, logprob=pytest.approx(each.logprob), top=alike(each.top))
+                for each in alone.logprobs
+            ]
+            assert answer.finish.completion_tokens == len(alone.tokens)
+        if not changes:
+            accepted = [answers[index].finish.accepted_tokens for index in range(4)]
+            assert accepted[1:] == [20, 11, len(right[3]) - 1]
 
     def test_seeds_matter(self):
         tokens = {

@@ -53,6 +53,7 @@ def submit(
     *,
     salt: bytes = b"",
     priority: int = 0,
+    draft: list[int] | tuple[int, ...] = (),
     output_prefix: int = 0,
     **params: Any,
 ):
@@ -61,6 +62,7 @@ def submit(
         request_id=request_id,
         prompt_token_ids=tuple(prompt),
         params=SamplingParams(**values),
+        draft=tuple(draft),
         output_prefix=output_prefix,
         cache_salt=salt,
         priority=priority,

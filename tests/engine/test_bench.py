@@ -2,6 +2,7 @@ from pathlib import Path
 
 import msgspec
 
+from config.settings import Speculate
 from engine.bench import run_bench
 from tests.parity import models
 
@@ -20,7 +21,17 @@ def test_report_counts_what_was_asked_for(tmp_path: Path) -> None:
         assert workload.output_tokens_per_s > 0
         assert 0 < workload.ttft_ms_p50 <= workload.ttft_ms_p99
         assert 0 < workload.itl_ms_p50 <= workload.itl_ms_p99
+        assert workload.drafted_tokens == 0
     assert (report.dtype, report.threads) == ("float32", 1)
     assert "running 1 stream, 85 in, 85 out" in heard
     assert len(report.table().splitlines()) == 2 + 2 + 3
     assert msgspec.json.decode(msgspec.json.encode(report))["workloads"][2]["requests"] == 32
+
+
+def test_a_speculating_engine_tells_what_its_drafts_were_worth(tmp_path: Path) -> None:
+    """Random weights soon repeat themselves."""
+    directory = models.write_model("llama", tmp_path)
+    one, _, mix = run_bench(directory, overrides={"speculate": Speculate(ngram=2, tokens=4)}).workloads
+    assert (one.output_tokens, mix.requests) == (85, 32)
+    assert one.steps == 85 - one.accepted_tokens
+    assert 0 < mix.accepted_tokens < mix.drafted_tokens

@@ -4,7 +4,9 @@ from random import Random
 
 import pytest
 from driving import Answers, make_engine, run, submit
+from msgspec import structs
 
+from config.settings import Speculate
 from engine.engine import Engine
 from engine.fake_runner import FakeRunner
 from engine.messages import Submit
@@ -28,6 +30,16 @@ def random_submit(rng: Random, request_id: int, stems: list[list[int]]) -> Submi
     )
 
 
+def random_draft(rng: Random, command: Submit) -> tuple[int, ...]:
+    """None, a wrong one, or what it will say, to the end or up to a wrong token."""
+    if rng.random() < 0.4:
+        return tuple(rng.randrange(VOCAB) for _ in range(rng.choice([0, 0, 1, 9, 40])))
+    tokens = run(engine(None, total_blocks=20), command)[command.request_id].tokens
+    if rng.random() < 0.7:
+        tokens[rng.randrange(len(tokens))] = rng.randrange(VOCAB)
+    return (*tokens, *(rng.randrange(VOCAB) for _ in range(rng.randrange(3))))
+
+
 def engine(rng: Random | None, total_blocks: int) -> Engine:
     runner = FakeRunner(vocab_size=VOCAB, block_size=BLOCK, total_blocks=total_blocks, max_model_len=60)
     if rng is None:
@@ -38,6 +50,7 @@ def engine(rng: Random | None, total_blocks: int) -> Engine:
         prefill_chunk=rng.randrange(1, 20),
         max_step_tokens=rng.randrange(8, 40),
         prefix_cache=rng.random() < 0.8,
+        speculate=rng.choice([None, Speculate(ngram=1, tokens=5)]),
     )
 
 
@@ -53,7 +66,7 @@ def test_every_request_gets_what_it_would_get_alone(seed):
         for _ in range(rng.choice([0, 0, 0, 1, 3])):
             command = random_submit(rng, len(commands), stems)
             commands[command.request_id] = command
-            busy.submit(command)
+            busy.submit(structs.replace(command, draft=random_draft(rng, command)))
         if commands and rng.random() < 0.1:
             victim = rng.randrange(len(commands))
             if victim not in answers or answers[victim].finish is None:

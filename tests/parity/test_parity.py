@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from config.settings import Bytes, EngineSettings, KVSettings
+from config.settings import Bytes, EngineSettings, KVSettings, Speculate
 from engine.engine import Engine
 from engine.messages import Submit
 from engine.params import SamplingParams
@@ -27,11 +27,13 @@ class Cell(msgspec.Struct, frozen=True):
     tight: bool
     """A pool too small for all: sequences are preempted."""
     shuffled: bool
+    drafted: bool
+    """Right, wrong and partly right drafts come with the prompts, and the engine drafts for itself."""
     block_size: int = 16
 
 
-GRID = [Cell(*values) for values in itertools.product(CHUNKS, (False, True), (False, True), (False, True))]
-FALLBACK = [Cell(7, warm=True, tight=True, shuffled=True, block_size=8)]
+GRID = [Cell(*values) for values in itertools.product(CHUNKS, *[(False, True)] * 4)]
+FALLBACK = [Cell(7, warm=True, tight=True, shuffled=True, drafted=True, block_size=8)]
 """Blocks of eight are not served by the compiled kernels: this is plain torch."""
 
 
@@ -68,6 +70,7 @@ def load(directory: Path, cell: Cell) -> Engine:
         kv=KVSettings(memory=Bytes(2**22), block_size=cell.block_size),
         prefill_chunk=cell.chunk,
         prefix_cache=cell.warm,
+        speculate=Speculate(ngram=2, tokens=4) if cell.drafted else None,
     )
     if cell.tight:
         roomy = Engine.load(settings, "roomy")
@@ -80,10 +83,15 @@ def load(directory: Path, cell: Cell) -> Engine:
     return Engine.load(settings, "parity")
 
 
-def answers(engine: Engine, order: list[int], first_id: int) -> dict[int, list[int]]:
+def drafts(expected: list[list[int]]) -> dict[int, list[int]]:
+    return {0: expected[0][:33], 1: [*expected[1][:9], 0, *expected[1][10:]], 2: expected[3], 4: expected[4]}
+
+
+def answers(engine: Engine, order: list[int], first_id: int, drafts: dict[int, list[int]]) -> dict[int, list[int]]:
     asked = prompts()
     for index in order:
-        engine.submit(Submit(request_id=first_id + index, prompt_token_ids=tuple(asked[index]), params=GREEDY))
+        prompt, draft = tuple(asked[index]), tuple(drafts.get(index, ()))
+        engine.submit(Submit(request_id=first_id + index, prompt_token_ids=prompt, draft=draft, params=GREEDY))
     found: dict[int, list[int]] = {index: [] for index in order}
     while engine.has_work:
         for output in engine.step().outputs:
@@ -98,17 +106,18 @@ def check(case: tuple[Path, list[list[int]]], cell: Cell) -> None:
     if cell.shuffled:
         random.Random(cell.chunk).shuffle(order)
     for turn in range(2 if cell.warm else 1):
-        found = answers(engine, order, 100 * turn)
+        found = answers(engine, order, 100 * turn, drafts(expected) if cell.drafted else {})
         assert [found[index] for index in range(len(expected))] == expected
     stats = engine.stats()
     assert (stats.preemptions_total > 0) == cell.tight
+    assert (stats.accepted_tokens_total > 33 + OUTPUTS) == cell.drafted
     assert (stats.prefix_hits_total > 0) == cell.warm
     engine.check_integrity()
     assert stats.free_blocks == stats.total_blocks
     engine.close()
 
 
-SAMPLED = random.Random(20).sample(GRID, 3)
+SAMPLED = random.Random(20).sample(GRID, 4)
 
 
 @pytest.mark.parametrize("cell", [*SAMPLED, *FALLBACK], ids=str)
