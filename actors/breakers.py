@@ -11,7 +11,7 @@ import trio
 from actors.actor import Actor
 from actors.mail import AskPermit, BreakerMessage, Record
 from actors.mailbox import Mailbox
-from config.settings import BreakerSettings
+from config.routing import BreakerSettings
 from policies.breaker import Breaker, BreakerView, Permit
 from policies.retry_budget import RetryBudget
 

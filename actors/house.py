@@ -51,16 +51,16 @@ from actors.router import Router
 from actors.statistics import HouseStatistics
 from actors.supervisor import Child, Supervisor
 from actors.tally import Tally
-from actors.texts import ModelText, last_user_text
+from actors.texts import ModelText
+from actors.traits import features_of
 from config.settings import Settings
 from config.tenants import ANONYMOUS, known_tenants
 from engine.errors import ModelError
 from engine.messages import EngineStats
-from policies.complexity import complexity
 from policies.fair_queue import FairQueue
-from policies.features import Features
 from policies.keys import KeyRing
-from policies.plan import Plan, engine_breakers, gated
+from policies.plan import Plan, gated
+from policies.policy import rung_breakers
 from policies.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.retry_budget import RetryBudget
 
@@ -100,7 +100,7 @@ class House:
         self._exchanges: dict[Exchange, None] = {}
         self._wheel = DeadlineWheel()
         digests = {name: text.digest for name, text in self._texts.items()}
-        self._breakers = BreakerBoard(engine_breakers(settings), RetryBudget(settings.retry_budget))
+        self._breakers = BreakerBoard(rung_breakers(settings), RetryBudget(settings.retry_budget))
         self._router = Router(settings, digests, self._lanes, self._breakers)
         self._admission: Mailbox[AdmissionMessage] = Mailbox("admission", _MAILBOX)
         self._dispatch: Mailbox[DispatchMessage] = Mailbox("dispatch", _MAILBOX)
@@ -156,7 +156,7 @@ class House:
 
     def _length_of(self, model: str) -> int | None:
         """What every engine that may answer to this name can hold."""
-        limits = [self._boards[name].limits for name in self._router.policy.engines_of(model)]
+        limits = [self._boards[name].limits for name in self._router.policy.rungs_of(model)]
         known = [each.max_model_len for each in limits if each is not None]
         return min(known) if known and len(known) == len(limits) else None
 
@@ -203,7 +203,9 @@ class House:
         prompts = Prompts(request.prompts, self._texts, self._links)
         counted = await prompts.read_by(self._reference_engine(request.model))
         plan = self._router.plan(
-            self._features(request, tenant, sum(map(len, counted))), request.arrived_at, trio.current_time()
+            features_of(request, self._router.policy, tenant, self._tenants[tenant], sum(map(len, counted))),
+            request.arrived_at,
+            trio.current_time(),
         )
         engines = _engines_of(plan)
         if engines:
@@ -254,20 +256,6 @@ class House:
         if tenant is None:
             raise BadKey(missing=key is None)
         return tenant
-
-    def _features(self, request: InferenceRequest, tenant: str, prompt_tokens: int) -> Features:
-        text, turns = last_user_text(request.prompts)
-        return Features(
-            model=request.model,
-            tenant=tenant,
-            tier=self._tenants[tenant].tier,
-            tags=frozenset(request.tags),
-            prompt_tokens=prompt_tokens,
-            max_tokens=request.params.max_tokens,
-            choices=len(request.prompts) * request.n,
-            turn=turns,
-            complexity=complexity(text, turns),
-        )
 
     def _max_tokens(self, request: InferenceRequest, plan: Plan, engines: tuple[str, ...], lengths: list[int]) -> int:
         """Output tokens of a choice at the most, on whatever rung. Raises PromptTooLong if no rung can take it."""

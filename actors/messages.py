@@ -51,6 +51,9 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Choices for each prompt; choice index = prompt index * n + k."""
     api_key: str | None = None
     """The bearer token as it came. Never logged."""
+    path: str = "/v1/chat/completions"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """As they came, names in lower case; the policy may look at some."""
     tags: tuple[str, ...] = ()
     user: str | None = None
     streamed: bool = True

@@ -11,7 +11,8 @@ from policies.busy import BusyBook
 from policies.errors import NoRoute
 from policies.features import Features
 from policies.load import EngineLoad, Load
-from policies.plan import Plan, Policy, make_plan
+from policies.plan import Plan
+from policies.policy import Policy, make_plan
 
 _FRESH_S = 0.02
 """A published load is looked at for this long."""

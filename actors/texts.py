@@ -95,18 +95,6 @@ async def encode_prompts(text: ModelText, prompts: Sequence[Prompt], links: Link
         raise InvalidRequest(refused.message, param=param, code=refused.code) from None
 
 
-def last_user_text(prompts: Sequence[Prompt]) -> tuple[str, int]:
-    """What the complexity of a request is judged by, and the number of user turns."""
-    match prompts[0]:
-        case ChatPrompt(messages):
-            turns = [message.content for message in messages if message.role == "user"]
-            return (turns[-1] if turns else "", max(len(turns), 1))
-        case TextPrompt(text):
-            return text, 1
-        case TokenPrompt():
-            return "", 1
-
-
 def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[TokenIds, ...]:
     return tuple([text.encode(prompt) for prompt in prompts])
 

@@ -10,22 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from config.conditions import SignalSettings
 from config.load import load_settings
 from config.profiles import embedded_profile
-from config.settings import (
-    Bytes,
-    Deadlines,
-    QueueLimits,
-    Range,
-    RouteSettings,
-    RungSettings,
-    Settings,
-    SignalSettings,
-    TenantSettings,
-    TierSettings,
-    TokenQuota,
-    Use,
-)
+from config.routing import Deadlines, RouteSettings, RungSettings, Use
+from config.settings import Settings
+from config.table import Bytes, Range
+from config.who import QueueLimits, TenantSettings, TierSettings, TokenQuota
 from policies.breaker import Breaker, Permit
 from policies.cascade import CascadeMachine
 from policies.climb import Begun, Climb, ContentSent, Finished
@@ -34,7 +25,8 @@ from policies.fair_queue import FairQueue, QueueItem
 from policies.features import Features
 from policies.keys import KeyRing, new_key
 from policies.load import EngineLoad, Load
-from policies.plan import PlannedCascade, PlannedRung, Policy, make_plan
+from policies.plan import PlannedCascade, PlannedRung
+from policies.policy import Policy, make_plan
 from policies.quota import QuotaBook, Reservation
 
 _ROUTES = 200

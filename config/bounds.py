@@ -4,27 +4,24 @@ from collections.abc import Mapping
 
 import msgspec
 
-from config.settings import (
-    SLO,
+from config.expectations import Given, GivenLoad
+from config.rollout import ExperimentSettings, Guard, ShadowSettings
+from config.routing import (
     BreakerSettings,
     Caps,
     CascadeSettings,
     Deadlines,
     Defer,
     Emit,
-    EngineSettings,
-    KVSettings,
-    QueueLimits,
-    Range,
     RetryBudget,
     RungSettings,
-    ServerSettings,
-    Speculate,
-    TenantSettings,
-    TierSettings,
-    TokenQuota,
+    Target,
     WhenBusy,
 )
+from config.settings import EngineSettings, KVSettings, ServerSettings, Speculate
+from config.table import Range
+from config.upstreams import UpstreamSettings
+from config.who import SLO, Budget, Price, QueueLimits, TenantSettings, TierSettings, TokenQuota
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -93,10 +90,11 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
         "concurrent": _COUNT,
     },
     Range: {"at_least": _ANY, "below": _ANY},
-    Deadlines: {"ttft": _POSITIVE, "stall": _POSITIVE, "total": _POSITIVE},
+    Deadlines: {"queue": _POSITIVE, "ttft": _POSITIVE, "stall": _POSITIVE, "total": _POSITIVE},
     Caps: {"output_tokens": _COUNT},
-    Defer: {"threshold": _NATURAL},
-    Emit: {"window": _COUNT},
+    Target: {"large_share": _SHARE, "budget_per_day": _POSITIVE, "accuracy_of_large": Bound(low=0, high=1, above=True)},
+    Defer: {"threshold": _NATURAL, "stale_after": _POSITIVE},
+    Emit: {"window": _COUNT, "draft_tokens": Bound(low=1, high=1024), "off_above_batch": _NATURAL},
     WhenBusy: {"release_at": _ANY, "dwell": _NATURAL},
     CascadeSettings: {},
     BreakerSettings: {
@@ -107,5 +105,20 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
         "probes": _COUNT,
     },
     RungSettings: {"ttft": _POSITIVE, "retries": Bound(low=0, high=10)},
+    Budget: {"amount": _POSITIVE},
+    Price: {"input": _NATURAL, "output": _NATURAL, "cached_input": _NATURAL},
+    UpstreamSettings: {"concurrent": _COUNT, "connect": _POSITIVE, "context": _COUNT},
+    ExperimentSettings: {"sample_ratio_alpha": Bound(low=1e-9, high=0.1)},
+    Guard: {"alpha": Bound(low=1e-9, high=0.5), "min_requests": _COUNT},
+    ShadowSettings: {"share": Bound(low=0, high=1, above=True), "concurrent": Bound(low=1, high=1000)},
+    Given: {
+        "prompt_tokens": _NATURAL,
+        "max_tokens": _NATURAL,
+        "turn": _COUNT,
+        "complexity": _SHARE,
+        "code": _SHARE,
+        "budget_used": _NATURAL,
+    },
+    GivenLoad: {"queue_wait": _NATURAL, "kv_usage": _SHARE, "running": _NATURAL},
     RetryBudget: {"ratio": Bound(low=0, high=10), "min_per_second": _NATURAL},
 }

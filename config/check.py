@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from config.conditions import LoadCondition, SignalSettings
 from config.problems import Problems
 from config.reach import truth
-from config.settings import BreakerSettings, LoadCondition, Range, RouteSettings, Settings, SignalSettings
+from config.routing import BreakerSettings, RouteSettings
+from config.settings import Settings
 from config.source_map import Path
+from config.table import Range
 from config.tenants import ANONYMOUS, known_tenants
 
 _KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")

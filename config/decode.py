@@ -12,9 +12,17 @@ import msgspec.inspect
 
 from config.bounds import BOUNDS
 from config.problems import Problems, nearest
-from config.settings import Bytes, Seconds, Settings
+from config.settings import Settings
 from config.source_map import Path, show_path
-from config.units import DURATION_EXAMPLE, SIZE_EXAMPLE, parse_duration, parse_size
+from config.table import Bytes, ClockTime, Seconds, Table
+from config.units import (
+    CLOCK_TIME_EXAMPLE,
+    DURATION_EXAMPLE,
+    SIZE_EXAMPLE,
+    parse_clock_time,
+    parse_duration,
+    parse_size,
+)
 
 _Info = msgspec.inspect.Type
 
@@ -26,12 +34,33 @@ def decode_settings(document: dict[str, object], problems: Problems) -> Settings
     return settings
 
 
+def decode_value(info: msgspec.inspect.Type, value: object, problems: Problems, path: Path) -> object:
+    """One value of a known type, which stands at `path`; see above."""
+    return _Decoder(problems).value(info, value, path)
+
+
+def told_fields(info: msgspec.inspect.StructType) -> list[msgspec.inspect.Field]:
+    """The fields that a file may give: not those that are filled in when it has been read."""
+    return [field for field in info.fields if not _is_filled_in(field.type)]
+
+
+def _is_filled_in(info: _Info) -> bool:
+    match info:
+        case msgspec.inspect.UnionType(types=types):
+            return any(map(_is_filled_in, types))
+        case msgspec.inspect.StructType(cls=cls):
+            return not issubclass(cls, Table)
+    return False
+
+
 class _Decoder:
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
 
     def value(self, info: _Info, value: object, path: Path) -> object:
         match info:
+            case msgspec.inspect.AnyType():
+                return value
             case msgspec.inspect.StructType():
                 return self._struct(info, value, path)
             case msgspec.inspect.DictType():
@@ -63,7 +92,7 @@ class _Decoder:
     def _struct(self, info: msgspec.inspect.StructType, value: object, path: Path) -> object:
         if not isinstance(value, dict):
             return self._wrong(path, "a table", value, _stand_in(info))
-        fields = {field.encode_name: field for field in info.fields}
+        fields = {field.encode_name: field for field in told_fields(info)}
         for key in value:
             if key not in fields:
                 self._problems.add(
@@ -75,7 +104,7 @@ class _Decoder:
                 )
         given: dict[str, object] = {}
         bounds = BOUNDS.get(info.cls, {})
-        for field in info.fields:
+        for field in fields.values():
             here = (*path, field.encode_name)
             if field.encode_name in value:
                 decoded = given[field.name] = self.value(field.type, value[field.encode_name], here)
@@ -96,7 +125,7 @@ class _Decoder:
 
     def _dict(self, info: msgspec.inspect.DictType, value: object, path: Path) -> dict[str, object]:
         if not isinstance(value, dict):
-            self._wrong(path, "a table of tables", value, None)
+            self._wrong(path, _describe(info), value, None)
             return {}
         for key in value:
             if not key.strip():
@@ -135,6 +164,11 @@ class _Decoder:
                 return parse_duration(value if isinstance(value, str) else "")
             except ValueError:
                 return self._wrong(path, DURATION_EXAMPLE, value, Seconds(1))
+        if cls is ClockTime:
+            try:
+                return parse_clock_time(value if isinstance(value, str) else "")
+            except ValueError:
+                return self._wrong(path, CLOCK_TIME_EXAMPLE, value, ClockTime(0))
         try:
             return parse_size(value if isinstance(value, str) else "")
         except ValueError:
@@ -168,8 +202,10 @@ def _describe(info: _Info) -> str:
     match info:
         case msgspec.inspect.StructType():
             return "a table"
-        case msgspec.inspect.DictType():
+        case msgspec.inspect.DictType(value_type=msgspec.inspect.StructType() | msgspec.inspect.DictType()):
             return "a table of tables"
+        case msgspec.inspect.DictType():
+            return "a table"
         case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StrType()):
             return 'a list of strings such as ["one", "two"]'
         case msgspec.inspect.VarTupleType():
@@ -177,7 +213,12 @@ def _describe(info: _Info) -> str:
         case msgspec.inspect.LiteralType(values=values):
             return _one_of(tuple(values))
         case msgspec.inspect.CustomType(cls=cls):
-            return {FilePath: "a path", Seconds: DURATION_EXAMPLE, Bytes: SIZE_EXAMPLE}[cls]
+            return {
+                FilePath: "a path",
+                Seconds: DURATION_EXAMPLE,
+                Bytes: SIZE_EXAMPLE,
+                ClockTime: CLOCK_TIME_EXAMPLE,
+            }[cls]
         case msgspec.inspect.IntType():
             return "a whole number"
         case msgspec.inspect.FloatType():

@@ -4,13 +4,12 @@ import re
 import tomllib
 from pathlib import Path
 
-import msgspec
-
 from config.binding import check_binding
 from config.check import check_settings
 from config.decode import decode_settings
 from config.errors import ConfigError, Problem
 from config.problems import Problems
+from config.resolve import resolve
 from config.settings import Settings
 from config.source_map import Position, SourceMap
 
@@ -48,19 +47,14 @@ def parse_settings(text: str, path: Path) -> Settings:
         raise _syntax(path, message, position) from None
     except RecursionError:
         raise _syntax(path, "tables or lists are nested too deeply", Position(1, 1)) from None
-    folder = path.absolute().parent
-    engines = {
-        name: msgspec.structs.replace(engine, model=(folder / engine.model).resolve())
-        for name, engine in settings.engines.items()
-    }
-    return msgspec.structs.replace(settings, engines=engines)
+    return settings
 
 
 def _parse(text: str, path: Path) -> Settings:
     document = tomllib.loads(text)
     source = SourceMap(text)
     problems = Problems(path, source)
-    settings = decode_settings(document, problems)
+    settings = resolve(decode_settings(document, problems), path.absolute().parent, problems)
     check_settings(settings, problems)
     try:
         if not problems.is_broken(("server", "host")):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from config.settings import SignalSettings
+from config.conditions import SignalSettings
 
 
 def truth(when: SignalSettings, signals: Mapping[str, SignalSettings], model: str | None = None) -> bool | None:

@@ -7,8 +7,10 @@ import msgspec
 import msgspec.inspect
 
 from config.bounds import BOUNDS
-from config.settings import Seconds, Settings
-from config.units import DURATION_PATTERN, SIZE_PATTERN
+from config.decode import told_fields
+from config.settings import Settings
+from config.table import Bytes, ClockTime, Seconds
+from config.units import CLOCK_TIME_PATTERN, DURATION_PATTERN, SIZE_PATTERN
 
 Schema = dict[str, object]
 
@@ -42,7 +44,10 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
         case msgspec.inspect.CustomType(cls=cls):
             if cls is Path:
                 return {"type": "string"}
-            return {"type": "string", "pattern": DURATION_PATTERN if cls is Seconds else SIZE_PATTERN}
+            patterns = {Seconds: DURATION_PATTERN, Bytes: SIZE_PATTERN, ClockTime: CLOCK_TIME_PATTERN}
+            return {"type": "string", "pattern": patterns[cls]}
+        case msgspec.inspect.AnyType():
+            return {}
         case msgspec.inspect.BoolType():
             return {"type": "boolean"}
         case msgspec.inspect.IntType():
@@ -55,7 +60,7 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
 def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schema:
     bounds = BOUNDS.get(info.cls, {})
     properties: dict[str, Schema] = {}
-    for field in info.fields:
+    for field in told_fields(info):
         schema = dict(_of(field.type, tables))
         if schema.get("type") in {"integer", "number"} and field.name in bounds:
             bound = bounds[field.name]
@@ -68,6 +73,6 @@ def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schem
         "type": "object",
         "description": inspect.getdoc(info.cls) or "",
         "properties": properties,
-        "required": [field.encode_name for field in info.fields if field.required],
+        "required": [field.encode_name for field in told_fields(info) if field.required],
         "additionalProperties": False,
     }

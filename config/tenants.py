@@ -1,6 +1,7 @@
 """Who the tenants are."""
 
-from config.settings import Settings, TenantSettings
+from config.settings import Settings
+from config.who import TenantSettings
 
 ANONYMOUS = "anonymous"
 """The tenant of everybody while there are no keys."""

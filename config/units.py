@@ -1,18 +1,21 @@
-"""Durations and sizes as they are written: a number and a unit, nothing else."""
+"""Durations, sizes and times of day as they are written: numbers and units, nothing else."""
 
 import re
 
-from config.settings import Bytes, Seconds
+from config.table import Bytes, ClockTime, Seconds
 
 DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?(B|KiB|MiB|GiB)$"
 DURATION_EXAMPLE = 'a duration such as "500ms", "2s", "10m", "6h" or "1d"'
+CLOCK_TIME_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
 SIZE_EXAMPLE = 'a size such as "512KiB", "64MiB" or "2GiB"'
+CLOCK_TIME_EXAMPLE = 'a time of day such as "08:00" or "22:30"'
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)
 _SIZE = re.compile(SIZE_PATTERN, re.ASCII)
+_CLOCK_TIME = re.compile(CLOCK_TIME_PATTERN, re.ASCII)
 _LONGEST = 24
 """Characters; longer ones are not numbers that anybody means."""
 
@@ -34,6 +37,14 @@ def parse_size(text: str) -> Bytes:
     if not size.is_integer():
         raise ValueError(f"{text!r} is not a whole number of bytes")
     return Bytes(size)
+
+
+def parse_clock_time(text: str) -> ClockTime:
+    """So "22:30" is 1350. ValueError for anything else than hours and minutes, two digits each, up to 24:00."""
+    if not _CLOCK_TIME.fullmatch(text):
+        raise ValueError(f"{text!r} is not {CLOCK_TIME_EXAMPLE}")
+    hours, minutes = text.split(":")
+    return ClockTime(int(hours) * 60 + int(minutes))
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from config.settings import Bytes, EngineSettings, KVSettings
+from config.settings import EngineSettings, KVSettings
+from config.table import Bytes
 from engine.engine import Engine
 from engine.messages import Submit
 from engine.model_config import ModelConfig, read_model_config

@@ -34,11 +34,18 @@ class Asker(msgspec.Struct, frozen=True):
 
     api_key: str | None
     tags: tuple[str, ...]
+    path: str
+    headers: tuple[tuple[bytes, bytes], ...]
 
     @classmethod
     def of(cls, request: Request) -> "Asker":
         """Raises `HttpError` for headers that cannot be understood."""
-        return cls(bearer_of(request.header(b"authorization")), _tags(request.header(b"x-penstock-tags")))
+        return cls(
+            bearer_of(request.header(b"authorization")),
+            _tags(request.header(b"x-penstock-tags")),
+            request.path.decode("latin1"),
+            tuple([(name, value) for name, value in request.headers if name != b"authorization"]),
+        )
 
     def asks(
         self,
@@ -61,6 +68,8 @@ class Asker(msgspec.Struct, frozen=True):
             params=params,
             n=n,
             api_key=self.api_key,
+            path=self.path,
+            headers=self.headers,
             tags=self.tags,
             user=user,
             streamed=streamed,

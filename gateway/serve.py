@@ -16,7 +16,7 @@ from gateway.routes import CheckKey, Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server
 from policies.keys import KeyRing
-from policies.plan import digest_of
+from policies.policy import digest_of
 
 _GRACE_S = 2.0
 """After the house has drained, the last bytes may take so long to get out."""

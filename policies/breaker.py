@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from config.settings import BreakerSettings
+from config.routing import BreakerSettings
 from policies.errors import IntegrityError
 
 BreakerState = Literal["closed", "open", "half_open"]

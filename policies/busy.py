@@ -1,10 +1,11 @@
 """Which cascades stay on one stage because an engine is busy, with hysteresis, by tier."""
 
-from config.settings import LoadCondition, Settings
+from config.conditions import LoadCondition
+from config.settings import Settings
+from policies.conditions import Measure, measure_of
 from policies.features import Features
 from policies.hysteresis import Hysteresis
 from policies.load import Load
-from policies.match import Measure, measure_of
 
 
 class BusyBook:

@@ -21,7 +21,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from config.settings import TenantSettings, TierSettings
+from config.who import TenantSettings, TierSettings
 from policies.drain_rate import DrainRate
 from policies.errors import IntegrityError, UnknownTenant
 

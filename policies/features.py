@@ -1,16 +1,29 @@
 """What a request is like, as far as decisions look at it."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import msgspec
+
+from config.conditions import Has
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Facts of one request, known before anything is decided."""
+    """Facts of one request, known before anything is decided.
+
+    What costs microseconds to find out (`code`, `language`, `headers`) is filled in only if the policy asks for it:
+    see `Policy.needs`.
+    """
 
     model: str
     """The name that the client asked for."""
     tenant: str
     tier: str
     tags: frozenset[str] = frozenset()
+    headers: Mapping[str, str] = MappingProxyType({})
+    """By name in lower case."""
+    path: str = "/v1/chat/completions"
+    has: frozenset[Has] = frozenset()
     prompt_tokens: int
     """Of all prompts of the request together."""
     max_tokens: int
@@ -21,3 +34,17 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """User turns in the conversation, this one included."""
     complexity: float = 0.0
     """0..1, see `policies.complexity`."""
+    code: float = 0.0
+    """0..1, see `policies.text_traits`."""
+    language: str = "und"
+    """See `policies.text_traits`."""
+    at: float = 0.0
+    """Seconds since 1970, UTC."""
+    budget_used: float = 0.0
+    """Share of the tenant's budget that is spent or reserved; 0 without a budget."""
+    budget_spent: bool = False
+    """This request does not fit into what is left of the budget."""
+    request: str = ""
+    conversation: str = ""
+    user: str = ""
+    """The units by which experiments split the traffic; "" if unknown."""

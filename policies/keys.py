@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from config.settings import KeySettings
+from config.who import KeySettings
 
 PREFIX = "penstock"
 RANDOM_BYTES = 38

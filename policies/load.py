@@ -30,9 +30,13 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     engines: Mapping[str, EngineLoad] = MappingProxyType({})
     breakers: Mapping[str, BreakerView] = MappingProxyType({})
-    """By rung, which is the engine's name."""
+    """By rung, which is the engine's or the upstream's name."""
     busy: frozenset[tuple[str, str]] = frozenset()
     """(cascade, tier) whose `when_busy` holds now: see `policies.busy.BusyBook`, which keeps the hysteresis."""
+    thresholds: Mapping[str, float] = MappingProxyType({})
+    """By cascade: what `policies.steering` has made of the threshold; the others keep the policy's own."""
+    rolled_back: frozenset[str] = frozenset()
+    """Experiments whose guard has ended them: all of their traffic is `control`."""
 
     def can_serve(self, engine: str) -> bool:
         """False if the engine is known to be down or its breaker is open; unknown engines are given the chance."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from config.settings import TenantSettings
+from config.who import TenantSettings
 from policies.errors import IntegrityError, UnknownTenant
 from policies.sliding_window import Slice, SlidingWindow
 

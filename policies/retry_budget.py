@@ -2,7 +2,7 @@
 
 import msgspec
 
-from config.settings import RetryBudget as RetryBudgetSettings
+from config.routing import RetryBudget as RetryBudgetSettings
 from policies.errors import IntegrityError
 
 _BURST_S = 10.0

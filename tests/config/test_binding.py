@@ -9,7 +9,7 @@ from config.binding import check_binding, is_loopback
 from config.errors import ConfigError
 from config.load import load_settings
 from config.profiles import embedded_profile
-from config.settings import KeySettings
+from config.who import KeySettings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LOCALHOST."])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from config.errors import ConfigError
 from config.load import load_settings, parse_settings
 from config.profiles import embedded_profile
-from config.settings import Bytes, Seconds, Settings
+from config.settings import Settings
+from config.table import Bytes, Seconds
 
 GOOD = """\
 schema = 1

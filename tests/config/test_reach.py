@@ -3,8 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.conditions import SignalSettings
 from config.reach import truth
-from config.settings import Range, SignalSettings
+from config.table import Range
 
 
 def test_always_never_depends() -> None:

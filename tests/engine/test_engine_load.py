@@ -2,7 +2,8 @@ import pytest
 import tiny_tokenizers
 from driving import run, submit
 
-from config.settings import Bytes, EngineSettings, KVSettings
+from config.settings import EngineSettings, KVSettings
+from config.table import Bytes
 from engine.engine import Engine
 from engine.errors import EngineError, ModelError
 from engine.tokenizer import Tokenizer

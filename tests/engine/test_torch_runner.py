@@ -6,7 +6,8 @@ import torch
 from conformance import RunnerConformance
 from safetensors.torch import load_file, save_file
 
-from config.settings import Bytes, EngineSettings, KVSettings
+from config.settings import EngineSettings, KVSettings
+from config.table import Bytes
 from engine.errors import EngineError, ModelError
 from engine.simd import has_bfloat16_products
 from engine.torch_runner import TorchRunner, load_runner

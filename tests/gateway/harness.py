@@ -8,7 +8,8 @@ import msgspec
 import trio
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
-from config.settings import Seconds, ServerSettings
+from config.settings import ServerSettings
+from config.table import Seconds
 from gateway.front import Front
 from gateway.routes import CheckKey, Routes
 from gateway.server.limits import Limits

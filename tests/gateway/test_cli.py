@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from config.profiles import embedded_profile
-from config.settings import KeySettings
+from config.who import KeySettings
 from gateway.cli import main
 from policies.keys import KeyRing
 

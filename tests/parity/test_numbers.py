@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from config.settings import Bytes, EngineSettings, KVSettings
+from config.settings import EngineSettings, KVSettings
+from config.table import Bytes
 from engine.batch import Runner
 from engine.params import SamplingParams
 from engine.simd import has_bfloat16_products

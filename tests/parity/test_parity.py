@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from config.settings import Bytes, EngineSettings, KVSettings, Speculate
+from config.settings import EngineSettings, KVSettings, Speculate
+from config.table import Bytes
 from engine.engine import Engine
 from engine.messages import Submit
 from engine.params import SamplingParams

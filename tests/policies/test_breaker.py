@@ -5,7 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from config.settings import BreakerSettings, Seconds
+from config.routing import BreakerSettings
+from config.table import Seconds
 from policies.breaker import Breaker, BreakerOpen, Permit
 
 SETTINGS = BreakerSettings(failure_rate=0.5, over=Seconds(30), at_least=4, open=Seconds(5), probes=2)

@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from config.settings import Bytes, QueueLimits, Seconds, TenantSettings, TierSettings
+from config.table import Bytes, Seconds
+from config.who import QueueLimits, TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
 from policies.fair_queue import OUTPUT_TOKEN_COST, Accepted, FairQueue, QueueFull, QueueItem
 

@@ -4,20 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.settings import (
-    LoadCondition,
-    Range,
-    RouteSettings,
-    RungSettings,
-    Settings,
-    SignalSettings,
-    TierSettings,
-    Use,
-)
+from config.conditions import LoadCondition, SignalSettings
+from config.routing import RouteSettings, RungSettings, Use
+from config.settings import Settings
+from config.table import Range
+from config.who import TierSettings
+from policies.conditions import condition_compiler
 from policies.errors import NoRoute
 from policies.features import Features
 from policies.load import EngineLoad, Load
-from policies.match import compile_routes, condition_compiler
+from policies.match import compile_routes
 
 
 def features(**given: object) -> Features:

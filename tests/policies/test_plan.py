@@ -7,12 +7,14 @@ import pytest
 
 from config.load import load_settings, parse_settings
 from config.profiles import embedded_profile
-from config.settings import BreakerSettings, Settings
+from config.routing import BreakerSettings
+from config.settings import Settings
 from policies.breaker import BreakerView
 from policies.busy import BusyBook
 from policies.features import Features
 from policies.load import EngineLoad, Load
-from policies.plan import Plan, Policy, make_plan
+from policies.plan import Plan
+from policies.policy import Policy, make_plan
 
 TEXT = """\
 schema = 1

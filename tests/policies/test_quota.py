@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from config.settings import TenantSettings, TokenQuota
+from config.who import TenantSettings, TokenQuota
 from policies.errors import IntegrityError, UnknownTenant
 from policies.quota import QuotaBook, QuotaRefusal, Reservation
 

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.settings import RetryBudget as RetryBudgetSettings
+from config.routing import RetryBudget as RetryBudgetSettings
 from policies.retry_budget import RetryBudget
 
 

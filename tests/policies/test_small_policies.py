@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.settings import KeySettings
+from config.who import KeySettings
 from policies.complexity import LOOKED_AT_CHARS, complexity
 from policies.drain_rate import DrainRate
 from policies.errors import IntegrityError

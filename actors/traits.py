@@ -1,0 +1,103 @@
+"""From a request to the features that the policy looks at."""
+
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from actors.messages import ChatPrompt, InferenceRequest, Prompt, TextPrompt, TokenPrompt
+from config.conditions import Has
+from config.who import TenantSettings
+from policies.complexity import complexity
+from policies.features import Features
+from policies.policy import Policy
+from policies.text_traits import code_density, language
+
+CONVERSATION_HEADER = "x-penstock-conversation"
+"""Names the conversation that a request belongs to; without it, it is told by its first messages."""
+
+
+def features_of(
+    request: InferenceRequest, policy: Policy, tenant: str, settings: TenantSettings, prompt_tokens: int
+) -> Features:
+    """What costs something to find out is found out only if the policy needs it."""
+    text, turns = last_user_text(request.prompts)
+    headers = _headers(request, policy.headers)
+    needs = policy.needs
+    return Features(
+        model=request.model,
+        tenant=tenant,
+        tier=settings.tier,
+        tags=frozenset(request.tags),
+        headers=headers,
+        path=request.path,
+        has=_has(request),
+        prompt_tokens=prompt_tokens,
+        max_tokens=request.params.max_tokens,
+        choices=len(request.prompts) * request.n,
+        turn=turns,
+        complexity=complexity(text, turns),
+        code=code_density(text) if "code" in needs else 0.0,
+        language=language(text) if "language" in needs else "und",
+        at=time.time(),
+        request=request.request_id,
+        conversation=_conversation(request, tenant) if "conversation" in needs else "",
+        user=request.user or "",
+    )
+
+
+def last_user_text(prompts: Sequence[Prompt]) -> tuple[str, int]:
+    """What the complexity of a request is judged by, and the number of user turns."""
+    match prompts[0]:
+        case ChatPrompt(messages):
+            turns = [message.content for message in messages if message.role == "user"]
+            return (turns[-1] if turns else "", max(len(turns), 1))
+        case TextPrompt(text):
+            return text, 1
+        case TokenPrompt():
+            return "", 1
+
+
+def _has(request: InferenceRequest) -> frozenset[Has]:
+    found: list[Has] = []
+    params = request.params
+    if request.streamed:
+        found.append("stream")
+    if request.n > 1 or len(request.prompts) > 1:
+        found.append("choices")
+    if params.logprobs is not None:
+        found.append("logprobs")
+    if params.seed is not None:
+        found.append("seed")
+    if params.stop:
+        found.append("stop")
+    return frozenset(found)
+
+
+def _headers(request: InferenceRequest, wanted: frozenset[str]) -> dict[str, str]:
+    """The first value of each."""
+    found: dict[str, str] = {}
+    if wanted:
+        for name, value in request.headers:
+            word = name.decode("latin1")
+            if word in wanted:
+                found.setdefault(word, value.decode("latin1"))
+    return found
+
+
+def _conversation(request: InferenceRequest, tenant: str) -> str:
+    """The header's word, or a digest of what does not change from turn to turn: all up to the first user message."""
+    for name, value in request.headers:
+        if name == CONVERSATION_HEADER.encode():
+            return f"{tenant}/{value.decode('latin1')}"
+    state = blake2b(tenant.encode(), digest_size=12)
+    match request.prompts[0]:
+        case ChatPrompt(messages):
+            for message in messages:
+                state.update(f"\0{message.role}\0{message.content}".encode())
+                if message.role == "user":
+                    break
+        case TextPrompt(text):
+            state.update(text.encode())
+        case TokenPrompt(token_ids):
+            state.update(repr(token_ids).encode())
+    return state.hexdigest()

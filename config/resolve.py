@@ -1,0 +1,45 @@
+"""What a file names by a path: found from the file's own folder, and read where it belongs to the policy."""
+
+from pathlib import Path
+
+import msgspec
+
+from config.calibration import BadCalibration, read_calibration
+from config.problems import Problems
+from config.routing import CascadeSettings
+from config.settings import EngineSettings, Settings
+from config.upstreams import UpstreamSettings
+
+
+def resolve(settings: Settings, folder: Path, problems: Problems) -> Settings:
+    """The settings with absolute paths and the calibrations read; what cannot be read is reported."""
+    return msgspec.structs.replace(
+        settings,
+        engines={name: _engine(engine, folder) for name, engine in settings.engines.items()},
+        upstreams={name: _upstream(upstream, folder) for name, upstream in settings.upstreams.items()},
+        cascades={name: _cascade(name, cascade, folder, problems) for name, cascade in settings.cascades.items()},
+    )
+
+
+def _engine(engine: EngineSettings, folder: Path) -> EngineSettings:
+    return msgspec.structs.replace(engine, model=(folder / engine.model).resolve())
+
+
+def _upstream(upstream: UpstreamSettings, folder: Path) -> UpstreamSettings:
+    if upstream.key is None or upstream.key.file is None:
+        return upstream
+    key = msgspec.structs.replace(upstream.key, file=(folder / upstream.key.file).resolve())
+    return msgspec.structs.replace(upstream, key=key)
+
+
+def _cascade(name: str, cascade: CascadeSettings, folder: Path, problems: Problems) -> CascadeSettings:
+    if cascade.defer.calibration is None:
+        return cascade
+    path = (folder / cascade.defer.calibration).resolve()
+    artefact = None
+    try:
+        artefact = read_calibration(path)
+    except BadCalibration as error:
+        problems.add(("cascades", name, "defer", "calibration"), str(error), breaks=True)
+    defer = msgspec.structs.replace(cascade.defer, calibration=path, artefact=artefact)
+    return msgspec.structs.replace(cascade, defer=defer)

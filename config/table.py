@@ -1,0 +1,26 @@
+"""What every table of the TOML file is made of."""
+
+import msgspec
+
+
+class Seconds(float):
+    """A duration; written "250ms", "2s", "10m", "6h" or "1d" in TOML."""
+
+
+class Bytes(int):
+    """A size; written "512KiB", "64MiB" or "2GiB" in TOML."""
+
+
+class ClockTime(int):
+    """A time of day, in minutes after midnight; written "22:30" in TOML."""
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A TOML table: frozen, keyword only, no unknown keys."""
+
+
+class Range(Table, frozen=True):
+    """Bounds of a number; inclusive below and exclusive above."""
+
+    at_least: float | None = None
+    below: float | None = None

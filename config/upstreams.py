@@ -1,0 +1,33 @@
+"""Servers elsewhere that speak the OpenAI API."""
+
+from pathlib import Path
+
+import msgspec
+
+from config.table import Seconds, Table
+
+
+class SecretSource(Table, frozen=True):
+    """Where a secret is kept: exactly one of them. Never in the TOML file."""
+
+    env: str | None = None
+    file: Path | None = None
+    """Relative to the TOML file."""
+
+
+class UpstreamSettings(Table, frozen=True, kw_only=True):
+    """A rung outside this process: vLLM, SGLang, a hosted API, another Penstock."""
+
+    urls: tuple[str, ...]
+    """Base addresses of replicas, such as "https://vllm-a.example/v1"."""
+    model: str | None = None
+    """The name to ask for; None: the one that the client asked for."""
+    key: SecretSource | None = None
+    concurrent: int = 64
+    """Requests in flight at the most."""
+    connect: Seconds = Seconds(5)
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    context: int | None = None
+    """Tokens of prompt and output together; None: unknown."""
+    tokenizer: str | None = None
+    """The engine whose tokenizer it shares, which lets an answer go on across the two."""

@@ -1,0 +1,60 @@
+"""Which arm of an experiment a unit of traffic belongs to: sticky, and independent between experiments."""
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from config.rollout import ExperimentSettings
+from policies.features import Features
+
+CONTROL = "control"
+Unit = Literal["request", "conversation", "user", "tenant"]
+
+
+class Split(msgspec.Struct, frozen=True):
+    """An experiment's arms as upper ends of shares of [0, 1)."""
+
+    name: str
+    unit: Unit
+    bounds: tuple[tuple[str, float], ...]
+
+    @classmethod
+    def of(cls, experiment: ExperimentSettings) -> "Split":
+        """The arms in the order of the file: moving a boundary moves only the units beside it."""
+        total = sum(experiment.arms.values())
+        upper, bounds = 0.0, []
+        for arm, percent in experiment.arms.items():
+            upper += percent / total
+            bounds.append((arm, upper))
+        return cls(experiment.name, experiment.unit, tuple(bounds))
+
+    def arm(self, features: Features) -> str | None:
+        """None: the request does not say which unit it belongs to, and takes no part."""
+        unit = unit_of(features, self.unit)
+        if not unit:
+            return None
+        place = _place(self.name, unit)
+        for arm, upper in self.bounds:
+            if place < upper:
+                return arm
+        return self.bounds[-1][0]
+
+
+def unit_of(features: Features, unit: Unit) -> str:
+    """The request's value of the unit; "" if unknown."""
+    match unit:
+        case "request":
+            return features.request
+        case "conversation":
+            return features.conversation
+        case "user":
+            return f"{features.tenant}/{features.user}" if features.user else ""
+        case "tenant":
+            return features.tenant
+
+
+def _place(experiment: str, unit: str) -> float:
+    """0 <= place < 1, uniform over units."""
+    digest = hashlib.blake2b(f"{len(experiment)}:{experiment}{unit}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
