@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engine.grammar import GrammarState
 from engine.params import SamplingParams
 
 
@@ -25,6 +26,8 @@ class SampleRow(msgspec.Struct, gc=False):
     written by the runner."""
     banned_token_ids: tuple[int, ...] = ()
     """Never sampled in this step: end and stop tokens while `min_tokens` is not reached."""
+    grammar: GrammarState | None = None
+    """Asked, after the forward pass, which tokens may follow `output_token_ids`. It has the last word over bans."""
 
 
 class Batch(msgspec.Struct):
@@ -53,7 +56,8 @@ class Sampled(msgspec.Struct):
 
     token_ids: list[int]
     margins: list[float]
-    """Best minus second best log-probability, in nats, before temperature and masks."""
+    """Best minus second best log-probability, in nats, before temperature and bans; under a grammar among the tokens
+    that it allows, and infinite where it leaves no choice."""
     logprobs: list[tuple[float, tuple[tuple[int, float], ...]] | None]
     """(log-probability of the chosen token, [(token id, log-probability)] best first), or None if not asked for."""
 

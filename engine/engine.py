@@ -12,6 +12,7 @@ from time import perf_counter
 from config.settings import EngineSettings
 from engine.batch import Runner, Sampled
 from engine.errors import EngineDead, EngineError, RequestRefused
+from engine.grammar import GrammarState
 from engine.limits import Limits
 from engine.lookup import NgramLookup
 from engine.messages import (
@@ -137,6 +138,7 @@ class Engine:
         prompt = command.prompt_token_ids
         eos_ids = frozenset() if params.ignore_eos else self._tokenizer.eos_ids
         limit = min(len(prompt) + params.max_tokens, self.limits.max_model_len)
+        grammar = self._grammar(command)
         self._arrivals += 1
         sequence = Sequence(
             command,
@@ -144,6 +146,7 @@ class Engine:
             limit=limit,
             seed=sequence_seed(params.seed, self._seed, command.request_id),
             banned=self._banned(params.stop_token_ids, eos_ids) if params.min_tokens else (),
+            grammar=grammar,
         )
         output = Output(params, self._tokenizer.detokenizer(prompt), eos_ids=eos_ids, max_tokens=limit - len(prompt))
         self._alive[command.request_id] = sequence, output
@@ -153,6 +156,22 @@ class Engine:
             )
         self._scheduler.add(sequence)
         self._prompt_tokens += len(prompt)
+
+    @staticmethod
+    def _grammar(command: Submit) -> GrammarState | None:
+        """Where the answer stands in its grammar, after what of it was said elsewhere."""
+        if command.grammar is None:
+            return None
+        state = command.grammar.start()
+        if command.output_prefix:
+            state.advance(command.prompt_token_ids[-command.output_prefix :])
+        if state.error is not None or state.complete:
+            raise RequestRefused(
+                "grammar_violated",
+                "the answer cannot go on from here under its grammar: "
+                + (state.error or "it is complete already; nothing can follow"),
+            )
+        return state
 
     def _banned(self, stop_ids: tuple[int, ...], eos_ids: frozenset[int]) -> tuple[int, ...]:
         """End tokens; those that some file names beyond the model's vocabulary cannot be sampled anyway."""
@@ -204,6 +223,7 @@ class Engine:
         """Take in what was sampled for one sequence, as far as its draft was right, and one token more."""
         output = self._alive[sequence.request_id][1]
         drafted = bool(sequence.draft)
+        grammar = sequence.grammar
         token_ids: list[int] = []
         text, margin = "", inf
         logprobs: list[TokenLogprobs] = []
@@ -211,7 +231,11 @@ class Engine:
             token_id, said = sampled.token_ids[row], sampled.logprobs[row]
             expected = sequence.append(token_id)
             token_ids.append(token_id)
-            text += output.push(token_id)
+            if grammar is not None:
+                grammar.advance((token_id,))
+            text += output.push(token_id, last=grammar is not None and grammar.complete)
+            if grammar is not None and grammar.error is not None:
+                output.reason = "error"
             margin = min(margin, sampled.margins[row])
             if said is not None:
                 logprobs.append(self._spell(token_id, *said))
@@ -237,6 +261,9 @@ class Engine:
     def _finish(self, sequence: Sequence, output: Output) -> Finish:
         reason: FinishReason | None = output.reason
         assert reason is not None
+        code = message = ""
+        if reason == "error" and sequence.grammar is not None:
+            code, message = "grammar_failed", f"the answer's grammar cannot be followed: {sequence.grammar.error}"
         self._scheduler.finish(sequence)
         del self._alive[sequence.request_id]
         self._lookups.pop(sequence.request_id, None)
@@ -251,6 +278,8 @@ class Engine:
             preemptions=sequence.preemptions,
             drafted_tokens=sequence.drafted_tokens,
             accepted_tokens=sequence.accepted_tokens,
+            code=code,
+            message=message,
         )
 
     def stats(self) -> EngineStats:

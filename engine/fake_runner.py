@@ -5,6 +5,7 @@ tokens where the batch says, and chooses each next token from what the block tab
 blocks up gets other tokens, or an error.
 """
 
+import math
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -99,6 +100,10 @@ class FakeRunner:
         key = sample.seed.to_bytes(8, "little") if params.temperature else b""
         number = int.from_bytes(blake2b(self._context(sample, batch), digest_size=8, key=key).digest(), "little")
         banned = {*sample.banned_token_ids, *(token_id for token_id, bias in params.logit_bias if bias <= _BAN)}
+        if sample.grammar is not None:
+            allowed = np.flatnonzero(sample.grammar.allowed(sample.output_token_ids, self.vocab_size)).tolist()
+            left = [token_id for token_id in allowed if token_id not in banned] or allowed
+            return left[number % len(left)], (number >> 40) / 2**20 if len(left) > 1 else math.inf
         first = number % self.vocab_size
         candidates = ((first + offset) % self.vocab_size for offset in range(self.vocab_size))
         return next(token_id for token_id in candidates if token_id not in banned), (number >> 40) / 2**20

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.batch import SampleRow
+from engine.grammar import Allowed
 from engine.params import SamplingParams
 
 Row = npt.NDArray[np.float32]
@@ -25,11 +26,12 @@ def changes_logits(row: SampleRow) -> bool:
     )
 
 
-def change_logits(logits: Row, row: SampleRow) -> Row:
-    """A changed copy of the row: penalties, then biases, then bans.
+def change_logits(logits: Row, row: SampleRow, allowed: Allowed | None = None) -> Row:
+    """A changed copy of the row: penalties, then biases, then what a grammar allows, then bans.
 
     Repetition penalty ("CTRL", section 4.1) counts prompt and output; presence and frequency count the output, as in
-    the OpenAI API. A bias comes after the penalties, so that +100 and -100 mean always and never.
+    the OpenAI API. A bias comes after the penalties, so that +100 and -100 mean always and never. Bans that would leave
+    nothing of what the grammar allows are passed over.
     """
     params = row.params
     changed = logits.copy()
@@ -42,6 +44,10 @@ def change_logits(logits: Row, row: SampleRow) -> Row:
         changed[ids] -= (params.frequency_penalty * counts + params.presence_penalty).astype(np.float32)
     for token, bias in params.logit_bias:
         changed[token] += bias
+    if allowed is not None:
+        changed[~allowed] = -math.inf
+        if np.count_nonzero(allowed[list(row.banned_token_ids)]) == np.count_nonzero(allowed):
+            return changed
     for token in row.banned_token_ids:
         changed[token] = -math.inf
     return changed

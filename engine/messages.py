@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.grammar import CompiledGrammar
 from engine.params import SamplingParams
 
 FinishReason = Literal["stop", "length", "abort", "error"]
@@ -27,6 +28,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The answer goes on from elsewhere: this many last tokens of the prompt count as output for the penalties."""
     cache_salt: bytes = b""
     """Goes into the hash chain of the prefix cache: sequences with different salts never share blocks."""
+    grammar: CompiledGrammar | None = None
+    """What the answer, `output_prefix` included, must be like; compiled for the engine's tokenizer."""
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):

@@ -30,16 +30,16 @@ class Output:
         self.stop: str | int | None = None
         """The stop string, or the stop token of the request, that ended it."""
 
-    def push(self, token_id: int) -> str:
-        """The text that this token makes safe to show; an end token itself has none."""
+    def push(self, token_id: int, *, last: bool = False) -> str:
+        """The text that this token makes safe to show; an end token itself has none. `last`: it completes a grammar."""
         self._count += 1
         asked, eos = self._ends
         if token_id in asked or token_id in eos:
             self.stop = token_id if token_id in asked else None
             return self.end("stop")
         text = self._show(self._detokenizer.push(token_id))
-        if self.reason is None and self._count >= self._max_tokens:
-            text += self.end("length")
+        if self.reason is None and (last or self._count >= self._max_tokens):
+            text += self.end("stop" if last else "length")
         return text
 
     def end(self, reason: FinishReason) -> str:

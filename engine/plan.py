@@ -51,6 +51,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
                         sequence.prompt,
                         [*said, *sequence.draft[:drafted]] if drafted else said,
                         sequence.banned if drafted < free else (),
+                        sequence.grammar,
                     )
                 )
     lengths = np.fromiter(counts.values(), np.int64, len(counts))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence as Items
 
 from engine.block_chain import chain_next, chain_root
+from engine.grammar import GrammarState
 from engine.messages import Submit
 
 
@@ -25,6 +26,7 @@ class Sequence:
         "drafted_tokens",
         "epoch",
         "finished",
+        "grammar",
         "known",
         "limit",
         "output",
@@ -38,7 +40,16 @@ class Sequence:
         "seed",
     )
 
-    def __init__(self, command: Submit, *, arrival: int, limit: int, seed: int, banned: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        command: Submit,
+        *,
+        arrival: int,
+        limit: int,
+        seed: int,
+        banned: tuple[int, ...],
+        grammar: GrammarState | None = None,
+    ) -> None:
         self.request_id = command.request_id
         self.prompt = command.prompt_token_ids
         self.params = command.params
@@ -49,6 +60,8 @@ class Sequence:
         self.seed = seed
         self.banned = banned
         """Token ids that end it, and so are banned while `min_tokens` is not reached."""
+        self.grammar = grammar
+        """Has taken in what was said so far."""
         self.output: list[int] = []
         self.said = list(self.prompt[-command.output_prefix :]) if command.output_prefix else self.output
         """What the penalties take for output; the very same list unless the answer began elsewhere."""

@@ -5,14 +5,18 @@ batches, nobody's tokens change.
 """
 
 import math
+import re
 from random import Random
 
+import msgspec
 import pytest
+import tiny_tokenizers
 from driving import Answers, engine_settings, make_engine, run, submit
 from msgspec import structs
 
 from config.settings import Speculate
 from engine.batch import Runner
+from engine.grammar import Grammar, Grammars
 from engine.messages import Submit
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence
@@ -26,6 +30,8 @@ def alike(top):
 
 class RunnerConformance:
     """Needs a vocabulary of at least 64 tokens, and numbers that do not depend on the batch's shape (float32)."""
+
+    grammars = Grammars(tiny_tokenizers.byte_level_tokenizer())
 
     def make_runner(self, *, total_blocks: int) -> Runner:
         """A new runner with blocks of 16 tokens and sequences of at least 160; always the same model."""
@@ -146,6 +152,35 @@ class RunnerConformance:
     def test_logprobs_are_given_only_where_asked_for(self):
         answers = self.answers(submit(0, [1], max_tokens=2, logprobs=1), submit(1, [2], max_tokens=2))
         assert (len(answers[0].logprobs), len(answers[1].logprobs)) == (2, 0)
+
+    def bound(self, **params) -> list[Submit]:
+        """Every other command's answer is bound to a grammar; `ignore_eos` keeps the others going."""
+        dates = self.grammars.compile(Grammar("regex", "[0-9]{4}(-[0-9]{2}){8,12}[A-F]*"))
+        return [
+            msgspec.structs.replace(command, grammar=dates if command.request_id % 2 else None)
+            for command in self.commands(**params)
+        ]
+
+    @pytest.mark.parametrize("params", [{}, {"temperature": 1.0, "seed": 3}, {"min_tokens": 20, "ignore_eos": False}])
+    def test_grammars_bind_their_own_rows_only(self, params):
+        free = self.answers(*self.commands(**params))
+        together = self.answers(*self.bound(**params), prefill_chunk=9, total_blocks=10)
+        assert sum(answer.finish.preemptions for answer in together.values()) > 0
+        for command in self.bound(**params):
+            answer = together[command.request_id]
+            if command.grammar is None:
+                assert answer.tokens == free[command.request_id].tokens
+                continue
+            assert self.answers(command)[command.request_id].tokens == answer.tokens
+            assert re.match("[0-9]{4}(-[0-9]{2}){8,12}[A-F]*$", answer.text) or answer.finish.reason == "length"
+            assert re.match("[0-9]{4}-[0-9]{2}", answer.text)
+            assert all(margin >= 0 for margin in answer.margins)
+
+    def test_a_grammar_without_a_choice_has_an_infinite_margin(self):
+        only = self.grammars.compile(Grammar("choice", '["17"]'))
+        answer = self.answers(submit(0, [1, 2, 3], grammar=only))[0]
+        assert (answer.text, answer.finish.reason) == ("17", "stop")
+        assert set(answer.margins) == {math.inf}
 
     def test_a_step_without_samples(self):
         runner = self.make_runner(total_blocks=8)

@@ -9,6 +9,7 @@ import tiny_tokenizers
 from config.settings import EngineSettings
 from engine.batch import Runner
 from engine.engine import Engine
+from engine.grammar import CompiledGrammar
 from engine.messages import Finish, StepReport, Submit, TokenLogprobs, TokenOutput
 from engine.params import SamplingParams
 
@@ -55,6 +56,7 @@ def submit(
     priority: int = 0,
     draft: list[int] | tuple[int, ...] = (),
     output_prefix: int = 0,
+    grammar: CompiledGrammar | None = None,
     **params: Any,
 ):
     values = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True, **params}
@@ -64,6 +66,7 @@ def submit(
         params=SamplingParams(**values),
         draft=tuple(draft),
         output_prefix=output_prefix,
+        grammar=grammar,
         cache_salt=salt,
         priority=priority,
     )

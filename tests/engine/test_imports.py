@@ -18,6 +18,7 @@ PURE = [
     "chat_template",
     "detokenizer",
     "errors",
+    "grammar",
     "limits",
     "messages",
     "output",
