@@ -5,8 +5,8 @@ time, so that by Ville's inequality it reaches 1 / alpha with a probability of a
 
 `WorseTest`: is the arm's rate of bad answers higher than control's? In blocks, of one answer of the arm and several of
 control each: the block's likelihood under the rates estimated from earlier blocks is compared with that under the
-common rate nearest to them (Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample tests that allow
-for optional stopping", section 2). Where the arm looks no worse nothing is bet.
+common rate nearest to them (Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample tests that
+allow for optional stopping", section 2). Where the arm looks no worse nothing is bet.
 
 `SampleRatioTest`: did the arms get the shares that they should have? A Dirichlet mixture against the promised
 multinomial (Lindon and Malek, "Anytime-valid inference for multinomial count data", section 3).

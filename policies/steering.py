@@ -5,7 +5,8 @@ of requests, that is money for one request. What exceeds the small stage's mean 
 
     share = (left / time_left / requests_a_second - cost_small) / cost_large
 
-Nobody knows the traffic to come: it is taken to go on as it is now. The calibration turns the share into a threshold. Rates and costs are exponential means that forget with `_MEMORY_S`.
+Nobody knows the traffic to come: it is taken to go on as it is now. The calibration turns the share into a threshold.
+Rates and costs are exponential means that forget with `_MEMORY_S`.
 """
 
 import math
