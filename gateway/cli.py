@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from config.errors import ConfigError
-from gateway import cli_bench, cli_check, cli_keys, cli_serve, cli_zoo
+from gateway import cli_bench, cli_check, cli_keys, cli_policy, cli_serve, cli_zoo
 from gateway.cli_errors import CliError
 
 
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"penstock {importlib.metadata.version('penstock')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (cli_serve, cli_check, cli_keys, cli_zoo, cli_bench):
+    for command in (cli_serve, cli_check, cli_policy, cli_keys, cli_zoo, cli_bench):
         command.add_to(commands)
     return parser
 

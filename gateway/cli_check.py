@@ -1,4 +1,4 @@
-"""`penstock check`: read a configuration and say everything that is wrong with it."""
+"""`penstock check` and `penstock policy check`: read a configuration and say everything that is wrong with it."""
 
 import argparse
 from pathlib import Path
@@ -10,10 +10,10 @@ from gateway.model_files import model_file_problems
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command, and its longer name."""
-    _declare(commands, "check")
-    policy = commands.add_parser("policy", help="work with policies")
-    _declare(policy.add_subparsers(title="commands", metavar="COMMAND", required=True), "check")
+    """Declare the command."""
+    parser = commands.add_parser("check", help="read a configuration and print every problem in it")
+    parser.add_argument("config", type=Path, metavar="FILE")
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,9 +32,3 @@ def run(arguments: argparse.Namespace) -> int:
     }
     print(f"{arguments.config}: good: " + ", ".join([f"{name} {count}" for name, count in counts.items() if count]))
     return 0
-
-
-def _declare(commands: "argparse._SubParsersAction[Any]", name: str) -> None:
-    parser = commands.add_parser(name, help="read a configuration and print every problem in it")
-    parser.add_argument("config", type=Path, metavar="FILE")
-    parser.set_defaults(run=run)
