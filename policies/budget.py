@@ -12,6 +12,7 @@ import msgspec
 
 from config.who import Budget, TenantSettings
 from policies.errors import IntegrityError
+from policies.features import Features
 
 WhenSpent = Literal["refuse", "downgrade", "small_only"]
 Period = Literal["hour", "day", "month"]
@@ -162,3 +163,14 @@ def period_end(per: Period, at: float) -> float:
             return (begin + dt.timedelta(days=1)).timestamp()
         case "month":
             return (begin + dt.timedelta(days=32)).replace(day=1).timestamp()
+
+
+def spent_action(features: Features, budget: Budget) -> Features | None:
+    """The request as it goes on when it does not fit into its tenant's budget; None: it is refused."""
+    match budget.when_spent:
+        case "refuse":
+            return None
+        case "downgrade":
+            return msgspec.structs.replace(features, tier=budget.downgrade_to or features.tier)
+        case "small_only":
+            return msgspec.structs.replace(features, budget_spent=True)

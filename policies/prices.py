@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from config.who import Price
+from policies.plan import Plan
 
 _MILLION = 1_000_000
 
@@ -24,3 +25,19 @@ def cheapest(prices: Mapping[str, Price], rungs: Iterable[str]) -> str | None:
         return (price.output, price.input) if price is not None else (0.0, 0.0)
 
     return min(rungs, key=key, default=None)
+
+
+def worst_cost(prices: Mapping[str, Price], plan: Plan, prompt_tokens: int, output_tokens: int) -> float:
+    """The most that a request can cost under its plan: both stages of a cascade, and the dearest rung of the ladder.
+
+    Attempts that fail are on the house, so that retries and fallbacks add nothing.
+    """
+    ladder = [cost_of(prices.get(rung.to), prompt_tokens, output_tokens) for rung in plan.rungs if rung.to is not None]
+    last = max(ladder, default=0.0)
+    if plan.cascade is None:
+        return last
+    small, large = (
+        cost_of(prices.get(stage.to or ""), prompt_tokens, output_tokens)
+        for stage in (plan.cascade.small, plan.cascade.large)
+    )
+    return small + max(large, last)
