@@ -58,3 +58,8 @@ def test_a_cascade_starts_where_its_target_says() -> None:
     assert threshold_of(defer, Target(large_share=0.2)) == 0.5
     assert threshold_of(defer, Target(accuracy_of_large=0.99)) == 1.5
     assert threshold_of(defer, Target(budget_per_day=9.0)) == threshold_for_share(CALIBRATION, 0.5)
+
+
+def test_none_and_all_hold_for_statistics_beyond_those_seen() -> None:
+    assert threshold_for_share(CALIBRATION, 0.0) == float("-inf")
+    assert threshold_for_share(CALIBRATION, 1.0) == float("inf")
