@@ -36,6 +36,9 @@ class Assembly:
         """That the engine made for this attempt."""
         self.cached: dict[int, int] = {}
         """By choice: prompt tokens that the prefix cache supplied."""
+        self.drafted = 0
+        """Tokens that the engine was, or made itself, expect."""
+        self.accepted = 0
 
     @property
     def margin(self) -> float | None:
@@ -58,6 +61,8 @@ class Assembly:
             del self._choices[output.request_id]
             self._unfinished -= 1
             self.cached[index] = finish.cached_tokens
+            self.drafted += finish.drafted_tokens
+            self.accepted += finish.accepted_tokens
             delta = Delta(index, output.text, output.token_ids, output.logprobs, finish.reason, finish.stop)
         else:
             delta = Delta(index, output.text, output.token_ids, output.logprobs)

@@ -13,6 +13,7 @@ from actors.mail import Work
 from actors.messages import Delta, InferenceRequest
 from actors.seam import Seam, params_after
 from actors.texts import ModelText, TokenIds
+from actors.verify import Drafter
 from engine.limits import Limits
 from engine.messages import Submit
 from engine.params import SamplingParams
@@ -42,7 +43,18 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 class Attempt:
     """A try under way."""
 
-    __slots__ = ("assembly", "is_retry", "output_seen", "permit", "rung", "taken", "watched", "whole_in_engine", "work")
+    __slots__ = (
+        "assembly",
+        "drafter",
+        "is_retry",
+        "output_seen",
+        "permit",
+        "rung",
+        "taken",
+        "watched",
+        "whole_in_engine",
+        "work",
+    )
 
     def __init__(self, effect: Try, permit: Permit, work: Work, assembly: Assembly, *, whole_in_engine: bool) -> None:
         self.rung = effect.rung
@@ -53,8 +65,20 @@ class Attempt:
         self.assembly = assembly
         self.whole_in_engine = whole_in_engine
         """The engine itself sees the end of each sequence; else it may have to be told."""
+        self.drafter: Drafter | None = None
+        """Of the large stage whose small stage drafts for it."""
         self.taken = False
         self.output_seen = False
+
+    def owns(self, work_id: int) -> bool:
+        """Whether this work is done for it: its own, or a draft."""
+        return work_id == self.work.id or (self.drafter is not None and self.drafter.owns(work_id))
+
+    def quiet(self, *, streamed: bool) -> bool:
+        """Only ends matter to the reader: nothing is shown before them, and nothing is to be decided."""
+        if self.drafter is not None and not self.drafter.machine.alone:
+            return self.drafter.waiting
+        return not streamed and not self.watched and self.whole_in_engine
 
 
 def prepare(

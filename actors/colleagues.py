@@ -8,6 +8,7 @@ from actors.deadlines import DeadlineWheel
 from actors.engine_board import EngineBoard
 from actors.mail import AdmissionMessage, BreakerMessage, DispatchMessage, LedgerMessage
 from actors.mailbox import Mailbox
+from actors.permits import Permits
 from actors.tally import Tally
 from actors.texts import ModelText
 
@@ -37,5 +38,6 @@ class Colleagues:
         self.texts = texts
         self.wheel = wheel
         self.tally = tally
+        self.permits = Permits(breakers, breaker_board)
         self.numbers = count(1)
         """For lines, works and sequences: unique in this process."""

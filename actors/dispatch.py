@@ -21,6 +21,7 @@ from actors.mail import (
     Offer,
     QueueAlarm,
     Run,
+    Suggest,
     Taken,
     Unserved,
     Withdraw,
@@ -77,6 +78,9 @@ class Dispatch(Actor[DispatchMessage]):
                 if lane.queue.remove(work.id) is None and work.id in lane.inside:
                     self._engines[work.engine].put_owed(Drop(work))
                 self._touched.add(work.engine)
+            case Suggest(work):
+                if work.id in self._lanes[work.engine].inside:
+                    self._engines[work.engine].put_owed(message)
             case EngineUp(engine, epoch, _):
                 self._lanes[engine].epoch = epoch
                 self._touched.add(engine)

@@ -14,7 +14,19 @@ from actors.deadlines import DeadlineWheel
 from actors.engine_board import EngineBoard
 from actors.errors import EngineLoadFailed, EngineLost
 from actors.links import EngineFactory, EnginePost, Link, Links, Loaded, LoadFailed, Loading
-from actors.mail import DispatchMessage, Drop, EngineDown, EngineMessage, EngineUp, Freed, Posts, Run, StallAlarm, Work
+from actors.mail import (
+    DispatchMessage,
+    Drop,
+    EngineDown,
+    EngineMessage,
+    EngineUp,
+    Freed,
+    Posts,
+    Run,
+    StallAlarm,
+    Suggest,
+    Work,
+)
 from actors.mailbox import Mailbox
 from engine.loop import Stop
 from engine.messages import Abort, EngineFailed, StepReport, TokenOutput
@@ -106,6 +118,9 @@ class EngineActor(Actor[EngineMessage]):
                     self._start(work)
             case Drop(work):
                 self._drop(work)
+            case Suggest(_, expect):
+                if self._link is not None and expect.request_id in self._inside:
+                    self._link.send(expect)
             case StallAlarm():
                 self._check_progress()
 

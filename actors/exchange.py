@@ -15,12 +15,10 @@ from actors.colleagues import Colleagues
 from actors.delivery import Delivery, Item
 from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.mail import (
-    AskPermit,
     Cut,
     Lost,
     Notice,
     Offer,
-    Record,
     Taken,
     Unserved,
     Withdraw,
@@ -29,9 +27,9 @@ from actors.messages import Attempt as AttemptNote
 from actors.messages import Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Served, Start, Usage
 from actors.prompts import Prompts
 from actors.reply import Reply
+from actors.verify import Drafter, drafter_for
 from engine.messages import TokenOutput
 from policies import climb
-from policies.breaker import BreakerOpen, Permit
 from policies.plan import Plan
 
 _GATEWAY_TIMEOUT = 504
@@ -74,6 +72,8 @@ class Exchange:
         self._start_sent = False
         self._ended = False
         self._margin: float | None = None
+        self._drafts = (0, 0)
+        """Of the last attempt: tokens drafted, tokens accepted."""
         self._last_at = request.arrived_at
 
     def __aiter__(self) -> "Exchange":
@@ -89,8 +89,7 @@ class Exchange:
         while not self._events:
             attempt = self._attempt
             assert attempt is not None
-            quiet = not self._request.streamed and not attempt.watched and attempt.whole_in_engine
-            items = await self._delivery.take(quiet=quiet)
+            items = await self._delivery.take(quiet=attempt.quiet(streamed=self._request.streamed))
             event = self._absorb(items, trio.current_time())
             if event is not None:
                 await self._obey(self._climb.on(event, trio.current_time()))
@@ -121,7 +120,10 @@ class Exchange:
         assert attempt is not None
         for position, (work_id, item) in enumerate(items, 1):
             event = None
-            if isinstance(item, TokenOutput):
+            drafter = attempt.drafter
+            if drafter is not None and drafter.owns(work_id):
+                event = self._draft(attempt, drafter, item)
+            elif isinstance(item, TokenOutput):
                 if work_id == attempt.work.id:
                     event = self._output(attempt, item, now)
             elif work_id in {attempt.work.id, 0}:
@@ -136,14 +138,26 @@ class Exchange:
             return None
         if attempt.output_seen:
             self._due = min(self._stall_at, self._plan.total_at)
+        if now >= self._due and attempt.drafter is not None and attempt.drafter.waiting:
+            attempt.drafter.hurry()
+            return self._offer(attempt)
         if now >= self._due:
             return self._too_late(attempt, now)
         self._colleagues.wheel.move(self._watch, self._due)
         return None
 
+    def _draft(self, attempt: Attempt, drafter: Drafter, item: TokenOutput | Notice) -> climb.Event | None:
+        if isinstance(item, Taken):
+            self._account.worked = True
+        waited = drafter.waiting
+        drafter.take(item)
+        return self._offer(attempt) if waited and not drafter.waiting else None
+
     def _output(self, attempt: Attempt, output: TokenOutput, now: float) -> climb.Event | None:
         attempt.output_seen = True
         self._stall_at = now + self._plan.stall_s
+        if attempt.drafter is not None and output.finish is None:
+            attempt.drafter.said(output.token_ids, self._plan.total_at)
         assembly = attempt.assembly
         shown: list[Delta] = []
         verdict = assembly.feed(output, shown)
@@ -227,15 +241,12 @@ class Exchange:
         """Offer the work; the climb's event if it was not even let in."""
         colleagues = self._colleagues
         now = trio.current_time()
-        permit = None if effect.is_retry else colleagues.breaker_board.view(effect.rung, now).closed_permit()
-        if permit is None:
-            answer = await self._ask_for_permit(effect)
-            if isinstance(answer, climb.Refused):
-                return answer
-            permit = answer
+        permit = await colleagues.permits.ask(effect.rung, is_retry=effect.is_retry)
+        if isinstance(permit, climb.Refused):
+            return permit
         limits = colleagues.boards[effect.rung].limits
         if limits is None:
-            self._record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
+            colleagues.permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return climb.Refused(why="engine_loading", message=f"The engine {effect.rung} is being loaded.")
         prompts = await self._prompts.read_by(effect.rung)
         try:
@@ -253,7 +264,7 @@ class Exchange:
                 numbers=colleagues.numbers,
             )
         except TooLongHere:
-            self._record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
+            colleagues.permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return climb.Refused(why="prompt_too_long", message=f"The prompt does not fit into {effect.rung}.")
         self._attempt = attempt
         if ended:
@@ -262,28 +273,27 @@ class Exchange:
             self._close_attempt(ok=None, over=True)
             self._complete(attempt, self._why(attempt), now)
             return None
-        try:
-            colleagues.dispatch.put_nowait(Offer(attempt.work))
-        except MailboxFull as full:
-            self._close_attempt(ok=None, over=True)
-            return climb.Refused(why="queue_full", retry_after_s=1.0, message=str(full))
-        self._due = effect.deadline
+        if effect.drafted and self._plan.cascade is not None:
+            attempt.drafter = await drafter_for(attempt.work, self._plan.cascade, self._prompts, colleagues)
+        until = None if attempt.drafter is None else attempt.drafter.begin(effect.deadline)
+        if until is None:
+            return self._offer(attempt)
+        self._due = until
         colleagues.wheel.move(self._watch, self._due)
         return None
 
-    async def _ask_for_permit(self, effect: climb.Try) -> Permit | climb.Refused:
-        reply: Reply[Permit | BreakerOpen | None] = Reply()
+    def _offer(self, attempt: Attempt) -> climb.Event | None:
+        """Let the engine have it; the climb's event if it was not even let in."""
+        if attempt.drafter is not None:
+            attempt.work = attempt.drafter.work
         try:
-            self._colleagues.breakers.put_nowait(AskPermit(effect.rung, effect.is_retry, reply))
-            match await reply.wait():
-                case Permit() as permit:
-                    return permit
-                case BreakerOpen(retry_after_s):
-                    return climb.Refused(why="breaker_open", retry_after_s=retry_after_s)
-                case None:
-                    return climb.Refused(why="retry_budget")
-        except (MailboxFull, ActorDied) as error:
-            return climb.Refused(why="breakers_busy", retry_after_s=1.0, message=str(error))
+            self._colleagues.dispatch.put_nowait(Offer(attempt.work))
+        except MailboxFull as full:
+            self._close_attempt(ok=None, over=True)
+            return climb.Refused(why="queue_full", retry_after_s=1.0, message=str(full))
+        self._due = attempt.work.deadline
+        self._colleagues.wheel.move(self._watch, self._due)
+        return None
 
     def _close_attempt(self, *, ok: bool | None, over: bool = False) -> None:
         """The attempt in hand is over, for the engine, too, if it does not know yet (`over`: it does)."""
@@ -291,19 +301,15 @@ class Exchange:
         if attempt is None:
             return
         self._account.made_tokens += attempt.assembly.tokens
+        if attempt.drafter is not None:
+            attempt.drafter.close()
+            self._account.made_tokens += attempt.drafter.made_tokens
         if attempt.watched:
             self._margin = attempt.assembly.margin
+        self._drafts = attempt.assembly.drafted, attempt.assembly.accepted
         if not over and not (ok and attempt.assembly.why != "low_margin" and attempt.whole_in_engine):
             self._colleagues.dispatch.put_owed(Withdraw(attempt.work))
-        self._record(attempt.rung, attempt.permit, ok=ok, is_retry=attempt.is_retry)
-
-    def _record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
-        record = Record(rung, permit, ok, trio.current_time(), is_retry)
-        if ok is False or permit.probe:
-            self._colleagues.breakers.put_owed(record)
-        else:
-            # It changes no breaker's state, and can wait until somebody asks.
-            self._colleagues.breakers.put_quietly(record)
+        self._colleagues.permits.record(attempt.rung, attempt.permit, ok=ok, is_retry=attempt.is_retry)
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
@@ -393,6 +399,8 @@ class Exchange:
         cascade = self._plan.cascade
         if attempt.watched:
             return attempt.assembly.why
+        if attempt.drafter is not None:
+            return attempt.drafter.machine.why
         return cascade.why if cascade is not None and cascade.why != "default" else "asked_for"
 
     def _last_trouble(self) -> str | None:
@@ -405,7 +413,7 @@ class Exchange:
 
     def _served(self, rung: str, why: str, mark: str | None) -> Served:
         notes = tuple([AttemptNote(note.rung, note.outcome, note.why) for note in self._climb.history])
-        return Served(self._plan.route, rung, why, notes, mark, self._margin)
+        return Served(self._plan.route, rung, why, notes, mark, self._margin, *self._drafts)
 
     def _finish(self, outcome: str, why: str) -> None:
         self._ended = True
@@ -426,5 +434,5 @@ class Exchange:
         for work_id, item in self._delivery.unread():
             if isinstance(item, Taken):
                 self._account.worked = True
-            elif isinstance(item, TokenOutput) and self._attempt is not None and work_id == self._attempt.work.id:
+            elif isinstance(item, TokenOutput) and self._attempt is not None and self._attempt.owns(work_id):
                 self._account.made_tokens += len(item.token_ids)

@@ -7,7 +7,7 @@ import msgspec
 
 from actors.reply import Reply
 from engine.limits import Limits
-from engine.messages import Submit
+from engine.messages import Expect, Submit
 from policies.breaker import BreakerOpen, Permit
 from policies.fair_queue import QueueItem
 from policies.quota import QuotaRefusal, Reservation
@@ -149,6 +149,13 @@ class Withdraw(msgspec.Struct, frozen=True, tag=True, gc=False):
     work: Work
 
 
+class Suggest(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A draft for the sequence of this work. Nobody hears of it if the work does not run any more."""
+
+    work: Work
+    expect: Expect
+
+
 class EngineUp(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The engine takes work. Every life of an engine has its own epoch."""
 
@@ -178,7 +185,7 @@ class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Something in the queue may have expired."""
 
 
-DispatchMessage = Offer | Withdraw | EngineUp | EngineDown | Freed | QueueAlarm
+DispatchMessage = Offer | Withdraw | Suggest | EngineUp | EngineDown | Freed | QueueAlarm
 
 
 class Run(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -198,7 +205,7 @@ class StallAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
     """No step was reported for as long as the settings allow."""
 
 
-EngineMessage = Run | Drop | Posts | StallAlarm
+EngineMessage = Run | Drop | Suggest | Posts | StallAlarm
 
 # --- to a request's delivery ------------------------------------------------------------------------------------
 

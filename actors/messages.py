@@ -110,6 +110,10 @@ class Served(msgspec.Struct, frozen=True):
     mark: str | None = None
     margin: float | None = None
     """Smallest margin of the small model's answer, in nats, if a cascade looked at it."""
+    drafted_tokens: int = 0
+    """That the answering engine was given, or gave itself, as a guess of this answer."""
+    accepted_tokens: int = 0
+    """Those of them that it took."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

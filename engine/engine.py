@@ -16,8 +16,10 @@ from engine.grammar import GrammarState
 from engine.limits import Limits
 from engine.lookup import NgramLookup
 from engine.messages import (
+    Abort,
     Command,
     EngineStats,
+    Expect,
     Finish,
     FinishReason,
     StepReport,
@@ -106,20 +108,26 @@ class Engine:
 
     def accept(self, command: Command) -> None:
         """Obey a command that nobody waits for: a refusal becomes the request's output in the next report."""
-        if not isinstance(command, Submit):
-            self.abort(command.request_id)
-            return
-        try:
-            self.submit(command)
-        except RequestRefused as error:
-            finish = Finish(
-                reason="error",
-                prompt_tokens=len(command.prompt_token_ids),
-                completion_tokens=0,
-                code=error.code,
-                message=error.message,
-            )
-            self._unsaid.append(TokenOutput(command.request_id, (), "", float("inf"), finish=finish))
+        match command:
+            case Submit():
+                try:
+                    self.submit(command)
+                except RequestRefused as error:
+                    self._refuse(command, error)
+            case Abort(request_id):
+                self.abort(request_id)
+            case Expect():
+                self.expect(command)
+
+    def _refuse(self, command: Submit, error: RequestRefused) -> None:
+        finish = Finish(
+            reason="error",
+            prompt_tokens=len(command.prompt_token_ids),
+            completion_tokens=0,
+            code=error.code,
+            message=error.message,
+        )
+        self._unsaid.append(TokenOutput(command.request_id, (), "", float("inf"), finish=finish))
 
     def submit(self, command: Submit) -> None:
         """Take in a sequence.
@@ -186,6 +194,18 @@ class Engine:
         output.reason = "abort"
         finish = self._finish(sequence, output)
         self._unsaid.append(TokenOutput(request_id, (), "", float("inf"), finish=finish))
+
+    def expect(self, command: Expect) -> None:
+        """Take a draft for a sequence that runs; see `Expect`."""
+        found = self._alive.get(command.request_id)
+        if found is None or found[0].draft:
+            return
+        sequence, after = found[0], command.after
+        said = sequence.output[after:]
+        rest = command.draft[len(said) :]
+        valid = all(0 <= token_id < self.limits.vocab_size for token_id in rest)
+        if valid and after <= len(sequence.output) and tuple(said) == command.draft[: len(said)]:
+            sequence.propose(rest)
 
     def abort_all(self) -> None:
         """Drop every sequence: the engine is about to be closed."""

@@ -38,7 +38,19 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     request_id: int
 
 
-Command = Submit | Abort
+class Expect(msgspec.Struct, frozen=True, tag=True):
+    """A draft for a sequence that runs: what it is expected to say after its first `after` output tokens.
+
+    It may have said more by now: what it said otherwise makes the draft worthless, what it said alike shortens it.
+    Unknown and finished ids are ignored, and so is a draft that comes while another one is being computed.
+    """
+
+    request_id: int
+    after: int
+    draft: tuple[int, ...]
+
+
+Command = Submit | Abort | Expect
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):

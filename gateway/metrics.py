@@ -72,6 +72,8 @@ def _engine_families(prefix: str, engines: Mapping[str, EngineStats]) -> Iterabl
         ("prefix_cache_hits", "Prompt tokens found.", lambda each: each.prefix_hits_total),
         ("prompt_tokens", "Prompt tokens taken in.", lambda each: each.prompt_tokens_total),
         ("generation_tokens", "Tokens made.", lambda each: each.generation_tokens_total),
+        ("spec_decode_num_draft_tokens", "Tokens proposed by drafts.", lambda each: each.drafted_tokens_total),
+        ("spec_decode_num_accepted_tokens", "Draft tokens taken.", lambda each: each.accepted_tokens_total),
         ("engine_steps", "Steps of the engine.", lambda each: each.steps_total),
     )
     for name, text, value in counters:

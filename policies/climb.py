@@ -108,6 +108,8 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     is_retry: bool = False
     watched: bool = False
     """The small stage of a cascade that may escalate: feed its outputs through a `CascadeMachine`."""
+    drafted: bool = False
+    """The large stage of a cascade whose small stage drafts for it."""
     mark: str | None = None
 
 
@@ -145,7 +147,9 @@ class Climb:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._cascade = plan.cascade
-        self._stage: _Stage = plan.cascade.start_on if plan.cascade is not None else "ladder"
+        self._stage: _Stage = "ladder" if plan.cascade is None else plan.cascade.start_on
+        if plan.cascade is not None and plan.cascade.drafts:
+            self._stage = "large"
         self._index = 0
         self._retries_left = plan.rungs[0].retries if plan.rungs and self._stage == "ladder" else 0
         self._attempts = 0
@@ -294,6 +298,7 @@ class Climb:
             prefix=self._prefix if self._committed else (),
             is_retry=rung.to in self._tried_and_failed,
             watched=self._stage == "small" and self._cascade is not None and self._cascade.may_escalate,
+            drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts,
             mark=rung.mark,
         )
 

@@ -48,8 +48,13 @@ class PlannedCascade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     why: str
     """Of `start_on` and `may_escalate`, a short stable word.
 
-    "default", "asked_large", "busy", "budget", "small_unavailable", "tokenizers_differ".
+    "default", "asked_large", "busy", "budget", "small_unavailable", "tokenizers_differ", "several_choices".
     """
+
+    @property
+    def drafts(self) -> bool:
+        """The large stage answers, and the small one drafts for it."""
+        return self.mode == "verified" and self.start_on == "small" and self.may_escalate
 
 
 class PlannedShadow(msgspec.Struct, frozen=True, kw_only=True, gc=False):

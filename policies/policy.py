@@ -213,6 +213,10 @@ def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> 
         start_on = "large"
         why = "tokenizers_differ"
         reasons = ("nothing to verify: the stages' tokenizers differ or are unknown",)
+    elif mode == "verified" and features.choices > 1:
+        start_on = "large"
+        why = "several_choices"
+        reasons = (f"nothing is drafted for {features.choices} choices at once: {compiled.large.to} alone",)
     if mode == "window" and start_on == "small" and may_escalate:
         # Released tokens bind: without a large model that can go on after them nothing may be released early.
         if not compiled.same_tokenizer:

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import tiny_tokenizers
-from driving import make_engine, run, submit
+from driving import Answers, make_engine, run, submit
 
 from engine.batch import Sampled
 from engine.errors import RequestRefused
 from engine.fake_runner import FakeRunner
+from engine.messages import Expect
 from engine.sampler import sample
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()
@@ -152,3 +153,43 @@ def test_drafts_leave_the_distribution_as_it_is():
     assert ((seen - expected) ** 2 / expected).sum() < 40.0, "20 degrees of freedom: more than this once in 200"
     alone = run(make_engine(large), *commands)
     assert all(answers[seed].tokens == alone[seed].tokens for seed in range(count))
+
+
+# --- a draft for a sequence that runs -------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("after", "draft", "accepted"),
+    [
+        (2, SAID[2:9], 7),
+        (0, SAID[:9], 7),
+        (1, [*SAID[1:3], 0, SAID[4]], 1),
+        (2, [0, *SAID[3:9]], 0),
+        (1, [0, *SAID[2:9]], 0),
+        (0, SAID[:2], 0),
+        (3, SAID[3:9], 0),
+        (2, [512], 0),
+    ],
+)
+def test_a_draft_can_come_later_and_late(after, draft, accepted):
+    """The sequence has said two tokens when it comes."""
+    runner = saying(SAID)
+    engine = make_engine(runner)
+    engine.submit(submit(0, [1, 2, 3], max_tokens=len(SAID)))
+    answers = Answers()
+    for _ in range(2):
+        answers.add(engine.step())
+    engine.accept(Expect(0, after, tuple(draft)))
+    engine.accept(Expect(77, 0, (1,)))
+    while engine.has_work:
+        engine.check_integrity()
+        answers.add(engine.step())
+    assert answers[0].tokens == SAID
+    assert answers[0].finish.accepted_tokens == accepted
+    assert runner.steps == len(SAID) - accepted
+
+
+def test_a_second_draft_waits_for_nobody():
+    engine = make_engine(FakeRunner(), prefill_chunk=4)
+    engine.submit(submit(0, [1] * 12, draft=[1, 2, 3], max_tokens=9))
+    engine.step()
+    engine.accept(Expect(0, 0, (7, 7, 7, 7)))
+    assert run(engine)[0].finish.drafted_tokens == 3

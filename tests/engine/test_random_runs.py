@@ -9,7 +9,7 @@ from msgspec import structs
 from config.settings import Speculate
 from engine.engine import Engine
 from engine.fake_runner import FakeRunner
-from engine.messages import Submit
+from engine.messages import Expect, Submit
 
 BLOCK = 4
 VOCAB = 50
@@ -73,6 +73,11 @@ def test_every_request_gets_what_it_would_get_alone(seed):
                 aborted.add(victim)
             busy.abort(victim)
             busy.check_integrity()
+        if answers and rng.random() < 0.3:
+            request_id = rng.choice(list(answers))
+            tokens = list(random_draft(rng, commands[request_id]))
+            after = rng.randrange(len(answers[request_id].tokens) + 2)
+            busy.accept(Expect(request_id, after, tuple(tokens[after:])))
         answers.add(busy.step())
         busy.check_integrity()
     for request_id, answer in run(busy).items():

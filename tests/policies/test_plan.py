@@ -11,6 +11,7 @@ from config.routing import BreakerSettings
 from config.settings import Settings
 from policies.breaker import BreakerView
 from policies.busy import BusyBook
+from policies.climb import Climb, Try
 from policies.features import Features
 from policies.load import EngineLoad, Load
 from policies.plan import Plan
@@ -85,6 +86,35 @@ def test_a_plan_says_everything(house: Settings) -> None:
         "  rung 2: small (marked degraded)\n"
         "  rung 3: answer 'Please try again.'"
     )
+
+
+@pytest.mark.parametrize(
+    ("load", "tokenizers", "given", "start_on", "why"),
+    [
+        (Load(), SAME, {}, "small", "default"),
+        (Load(), SAME, {"choices": 2}, "large", "several_choices"),
+        (Load(), {"small": "t", "large": "u"}, {}, "large", "tokenizers_differ"),
+        (Load(), {}, {}, "large", "tokenizers_differ"),
+        (Load(), SAME, {"complexity": 0.8}, "large", "asked_large"),
+        (Load(busy=frozenset({("thrifty", "default")})), SAME, {}, "small", "busy"),
+        (Load(engines={"small": EngineLoad(name="small", healthy=False)}), SAME, {}, "large", "small_unavailable"),
+    ],
+)
+def test_verified_drafts_only_where_a_draft_can_be_used(load, tokenizers, given, start_on, why) -> None:
+    text = TEXT.replace(
+        '{ mode = "window", window = 6 }', '{ mode = "verified", draft_tokens = 9, off_above_batch = 3 }'
+    )
+    made = plan(parse_settings(text, Path("/etc/x.toml")), load, tokenizers, **given)
+    cascade = made.cascade
+    assert cascade is not None
+    assert (cascade.start_on, cascade.why) == (start_on, why)
+    drafts = why == "default"
+    assert cascade.drafts == drafts
+    assert (cascade.draft_tokens, cascade.off_above_batch) == (9, 3)
+    assert drafts or len(made.reasons) > 1
+    effect = Climb(made).start(100.0)
+    assert isinstance(effect, Try)
+    assert (effect.rung, effect.drafted, effect.watched) == ("large" if drafts else start_on, drafts, False)
 
 
 def test_hard_requests_skip_to_large(house: Settings) -> None:
