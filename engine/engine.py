@@ -228,7 +228,7 @@ class Engine:
                 sampled = self._runner.execute(plan.batch)
             except Exception as error:
                 raise self._die(error) from error
-            self._take(self._scheduler.commit(plan), sampled, outputs)
+            self._take(self._scheduler.commit(plan.shares), sampled, outputs)
             self._steps += 1
             self._step_tokens = len(plan.batch.token_ids)
         self._step_s = self._clock() - started

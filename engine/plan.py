@@ -26,17 +26,23 @@ class Plan(msgspec.Struct):
     batch: Batch
 
 
+def shares_of(counts: dict[Sequence, int]) -> list[Share]:
+    """Who samples what in the step that computes the next `counts[sequence]` tokens of each sequence."""
+    return [
+        Share(sequence, sequence.epoch, count, max(sequence.computed + count - sequence.known + 1, 0))
+        for sequence, count in counts.items()
+    ]
+
+
 def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -> Plan:
     """The step that computes the next `counts[sequence]` tokens of each sequence, which all hold the blocks for it."""
     token_ids: list[int] = []
     samples: list[SampleRow] = []
-    shares: list[Share] = []
-    for sequence, count in counts.items():
+    shares = shares_of(counts)
+    for share in shares:
+        sequence, sampled = share.sequence, share.samples
         start = sequence.computed
-        end = start + count
-        token_ids.extend(sequence.tokens(start, end))
-        sampled = max(end - sequence.known + 1, 0)
-        shares.append(Share(sequence, sequence.epoch, count, sampled))
+        token_ids.extend(sequence.tokens(start, start + share.tokens))
         if sampled:
             params, said = sequence.params, sequence.said
             free = params.min_tokens - len(sequence.output)

@@ -16,7 +16,7 @@ from config.settings import EngineSettings
 from engine.block_manager import BlockManager, BlockStatistics
 from engine.block_table import BlockTable
 from engine.errors import EngineError
-from engine.plan import Plan, make_plan
+from engine.plan import Plan, Share, make_plan
 from engine.sequence import Sequence
 
 _MAX_PREEMPTIONS = 3
@@ -89,20 +89,25 @@ class Scheduler:
 
     def schedule(self) -> Plan | None:
         """The next step, or None if there is nothing to do."""
+        counts = self.decide()
+        return make_plan(counts, self._table, self._block_size) if counts else None
+
+    def decide(self) -> dict[Sequence, int]:
+        """Who computes how many tokens in the next step, with the blocks for it taken; nothing if nobody has work."""
         counts = self._continue()
         while self._running and not counts:
             self._preempt(min(self._running, key=_cheapest))
             counts = self._continue()
         self._admit(counts)
-        return make_plan(counts, self._table, self._block_size) if counts else None
+        return counts
 
-    def commit(self, plan: Plan) -> list[Sequence | None]:
-        """The step is done. Returns the owner of each of `plan.batch.samples`; None if it has left meanwhile.
+    def commit(self, shares: Iterable[Share]) -> list[Sequence | None]:
+        """The step is done. Returns the owner of each of its samples, in order; None if it has left meanwhile.
 
         Who has a draft is to be given to `settle` when its samples are taken in.
         """
         takers: list[Sequence | None] = []
-        for share in plan.shares:
+        for share in shares:
             sequence = share.sequence
             current = sequence.epoch == share.epoch
             if current:
@@ -110,6 +115,53 @@ class Scheduler:
             if share.samples:
                 takers.extend((sequence if current else None,) * share.samples)
         return takers
+
+    def quiet_steps(self, most: int) -> int:
+        """How many of the next steps, up to `most`, would only give each running sequence one token more.
+
+        Nobody could enter, nobody has more than one token to compute, and no block will be missed.
+        """
+        if not self._running or (self._waiting and self._table.free_rows):
+            return 0
+        if any(sequence.ahead - sequence.computed != 1 for sequence in self._running):
+            return 0
+        available = self._blocks.available
+        if self._blocks_for(most) <= available:
+            return most
+        few, many = 0, most
+        while many - few > 1:
+            middle = (few + many) // 2
+            few, many = (middle, many) if self._blocks_for(middle) <= available else (few, middle)
+        return few
+
+    def advance(self, steps: int) -> None:
+        """As many quiet steps at once: the same books as after single ones, blocks and their names in the same order.
+
+        The caller has given each running sequence its tokens of these steps, and asked `quiet_steps` before.
+        """
+        size = self._block_size
+        happenings: list[tuple[int, bool, int]] = []
+        for place, sequence in enumerate(self._running):
+            computed = sequence.computed
+            for step in range(len(sequence.blocks) * size - computed, steps, size):
+                happenings.append((step, False, place))
+            if self._caching:
+                for step in range(size - 1 - computed % size, steps, size):
+                    happenings.append((step, True, place))
+        for step, full, place in sorted(happenings):
+            sequence = self._running[place]
+            if full:
+                block = (sequence.computed + step) // size
+                self._publish(sequence, block, block + 1)
+            else:
+                self._take(sequence, self._blocks.allocate(1))
+        for sequence in self._running:
+            sequence.computed += steps
+        self._outstanding -= steps * len(self._running)
+
+    def _blocks_for(self, steps: int) -> int:
+        size = self._block_size
+        return sum(max(-(-(sequence.computed + steps) // size) - len(sequence.blocks), 0) for sequence in self._running)
 
     def settle(self, sequence: Sequence) -> None:
         """Its samples are taken in: the KV of what was right of its draft stays, the rest is forgotten."""

@@ -407,7 +407,7 @@ class Stage:
         assert house._quota.statistics(trio.current_time()).open == 0
         for name, lane in house._lanes.items():
             lane.queue.check_integrity()
-            assert (len(lane.queue), lane.inside, lane._sequences) == (0, {}, 0)
+            assert (len(lane.queue), lane.inside, lane._room.sequences) == (0, {}, 0)
             engine = self.link(name).engine
             if engine is not None and not self.link(name).ended.is_set():
                 engine.check_integrity()

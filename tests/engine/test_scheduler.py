@@ -44,7 +44,7 @@ def step(scheduler: Scheduler) -> dict[int, int]:
 
 
 def done(scheduler: Scheduler, plan: Plan) -> None:
-    for sequence in scheduler.commit(plan):
+    for sequence in scheduler.commit(plan.shares):
         if sequence is not None:
             sequence.append(9)
     scheduler.check_integrity()
@@ -184,7 +184,7 @@ def test_late_results_are_dropped():
     plan = scheduler.schedule()
     assert plan is not None
     scheduler.finish(gone)
-    assert scheduler.commit(plan) == [None, stays]
+    assert scheduler.commit(plan.shares) == [None, stays]
     scheduler.check_integrity()
 
 
@@ -197,9 +197,9 @@ def test_results_of_an_earlier_stay_are_dropped():
     scheduler._preempt(sequence)
     new = scheduler.schedule()
     assert new is not None
-    assert scheduler.commit(old) == [None]
+    assert scheduler.commit(old.shares) == [None]
     assert sequence.computed == 0
-    assert scheduler.commit(new) == [sequence]
+    assert scheduler.commit(new.shares) == [sequence]
 
 
 def test_a_waiting_sequence_can_leave():
