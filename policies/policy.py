@@ -75,7 +75,7 @@ class Policy(msgspec.Struct, frozen=True):
         "window" and "verified", `midstream = "continue"`) only between rungs whose digests are known and equal: compile
         again when the engines have been loaded.
         """
-        conditions = [when for top in _conditions(settings) for when in _nested(top)]
+        conditions = list(conditions_in(settings))
         needs: set[Need] = set()
         if any(when.code is not None for when in conditions):
             needs.add("code")
@@ -107,6 +107,15 @@ class Policy(msgspec.Struct, frozen=True):
                 # It takes all that ask for this name.
                 break
         return tuple(names)
+
+
+def conditions_in(settings: Settings) -> Iterator[SignalSettings]:
+    """Every condition that a decision may look at: those inside others, and those that experiments put in, included."""
+    yield from (when for top in _conditions(settings) for when in _nested(top))
+    for experiment in settings.experiments:
+        for overrides in experiment.override.values():
+            other = _overridden(settings, overrides)
+            yield from (when for top in _conditions(other) for when in _nested(top))
 
 
 def rung_breakers(settings: Settings) -> dict[str, BreakerSettings]:

@@ -1,10 +1,10 @@
 """What is kept of one request's decision: enough to explain it, and to decide it again under another policy.
 
-It holds no prompt, no answer and no key. A server keeps the last ones in memory; a recording is one of them a line.
+It holds no prompt, no answer and no key. A server keeps the last ones in memory and shows them to its administrators.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
@@ -95,17 +95,6 @@ def encode_record(record: DecisionRecord) -> bytes:
 def decode_record(line: bytes | str) -> DecisionRecord:
     """Raises msgspec.DecodeError, which says what is wrong and where."""
     return msgspec.json.decode(line, type=DecisionRecord)
-
-
-def decode_records(lines: Iterable[str]) -> Iterator[DecisionRecord]:
-    """A recording; empty lines do not count. Raises ValueError with the number of the line."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield decode_record(line)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"line {number} is no decision record: {error}") from None
 
 
 def _plain_features(features: Features) -> Features:

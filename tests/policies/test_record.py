@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +13,7 @@ from policies.climb import AttemptRecord
 from policies.features import Features
 from policies.load import EngineLoad, Load
 from policies.policy import Policy, make_plan
-from policies.record import decision_record, decode_record, decode_records, encode_record
+from policies.record import decision_record, decode_record, encode_record
 from tests.policies.test_plan import SAME, TEXT
 
 POLICY = Policy.compile(parse_settings(TEXT, Path("/etc/x.toml")), SAME)
@@ -54,18 +53,3 @@ def test_a_record_decides_again_what_it_decided(features: Features, load: Load) 
     assert read.plan is not None
     assert (read.plan.ttft_at, read.plan.total_at) == (3.0, 50.0)
     assert make_plan(POLICY, read.features, read.load, 0.0) == read.plan
-
-
-def test_what_is_not_a_record_is_said_with_its_line() -> None:
-    made = decision_record(
-        request_id="r1",
-        arrived_at=0.0,
-        policy="",
-        features=Features(model="m", tenant="t", tier="d", prompt_tokens=1, max_tokens=1),
-        load=Load(),
-        plan=None,
-    )
-    line = encode_record(made).decode()
-    assert list(decode_records([line, "", line])) == [made, made]
-    with pytest.raises(ValueError, match=r"line 3 is no decision record: .*request_id"):
-        list(decode_records([line, "\n", "{}"]))
