@@ -1,13 +1,23 @@
 """The account of one answer: what its reader has, what that is worth, and its one settlement."""
 
+from collections.abc import Mapping
+
+import structlog
 import trio
 
 from actors.colleagues import Colleagues
-from actors.mail import Close, Closing, Settle
+from actors.mail import Close, Closing, Grant, Settle
 from actors.messages import Delta, InferenceRequest, Usage
+from actors.rules import Rules
 from actors.statistics import RequestKey
 from policies.climb import AttemptRecord, Prefix
-from policies.quota import Reservation
+from policies.course import Ending
+from policies.experiment import unit_of
+from policies.features import Features
+from policies.plan import Plan
+from policies.prices import cost_of
+
+log = structlog.get_logger()
 
 
 class Told:
@@ -27,11 +37,12 @@ class Account:
     def __init__(
         self,
         request: InferenceRequest,
+        plan: Plan,
         *,
-        tenant: str,
-        route: str,
+        rules: Rules,
+        features: Features,
         prompt_tokens: int,
-        reservation: Reservation,
+        grant: Grant,
         line: int,
         colleagues: Colleagues,
     ) -> None:
@@ -43,12 +54,20 @@ class Account:
         self.made_tokens = 0
         """By all attempts that are over."""
         self.cached_tokens = 0
+        self.truncated = False
         self.line: int | None = line
         """None: the ledger has lost it."""
+        self.first_at: float | None = None
+        """When the reader got the first content."""
+        self.cost = 0.0
+        """Money, of all attempts that are over."""
         self._request = request
-        self._tenant = tenant
-        self._route = route
-        self._reservation = reservation
+        self._plan = plan
+        self._rules = rules
+        self._features = features
+        self._tenant = features.tenant
+        self._route = plan.route
+        self._grant = grant
         self._colleagues = colleagues
         self.forget()
 
@@ -66,7 +85,17 @@ class Account:
             count += len(delta.token_ids)
             if delta.finish_reason is not None:
                 mine.finished = True
+                self.truncated = self.truncated or delta.finish_reason == "length"
         return count
+
+    def cached_once(self, cached: Mapping[int, int]) -> int:
+        """Of tokens cached by choice: each prompt's once, whatever `n` is."""
+        return sum([cached.get(index, 0) for index in range(0, len(self.told), self._request.n)])
+
+    def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:
+        """An attempt that did its work is over; `cached` by choice. Those that failed are on the house."""
+        price = self._rules.policy.prices.get(rung)
+        self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.cached_once(cached), prompt_tokens))
 
     def prefix(self) -> Prefix:
         """Token ids of each choice."""
@@ -84,17 +113,19 @@ class Account:
         used = None if outcome == "refused" else usage.prompt_tokens + usage.completion_tokens
         if used is not None and outcome == "gone":
             # Whoever leaves pays for what was made meanwhile: work that nobody waits for is not free.
-            used = min(used + discarded, self._reservation.tokens)
+            used = min(used + discarded, self._grant.reservation.tokens)
         admission, ledger = self._colleagues.admission, self._colleagues.ledger
         # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
         # as a line is open. The others are rare, and somebody may be waiting for what they free.
         quietly = outcome == "ok"
-        (admission.put_quietly if quietly else admission.put_owed)(Settle(self._reservation, used))
+        (admission.put_quietly if quietly else admission.put_owed)(Settle(self._grant, used, self.cost))
         if self.line is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
-            closing = Closing(self.line, self._tenant, rung, outcome, why, prompt, completion, discarded)
+            cost = 0.0 if outcome == "refused" else self.cost
+            closing = Closing(self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost)
             (ledger.put_quietly if quietly else ledger.put_owed)(Close(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
+        self._learn(rung, outcome, usage, history)
 
     def _count(self, key: RequestKey, usage: Usage, discarded: int, history: tuple[AttemptRecord, ...]) -> None:
         tally = self._colleagues.tally
@@ -110,3 +141,28 @@ class Account:
         for note in history[:-1]:
             if note.outcome in {"failed", "refused"}:
                 tally.fallbacks[key.route, note.rung, note.why] += 1
+
+    def _learn(self, rung: str, outcome: str, usage: Usage, history: tuple[AttemptRecord, ...]) -> None:
+        """What the policy makes of it: experiments, targets, budgets."""
+        plan, features = self._plan, self._features
+        if plan.cascade is None and not plan.experiment:
+            return
+        experiment = next((e for e in self._rules.settings.experiments if e.name == plan.experiment), None)
+        arrived = self._request.arrived_at
+        ending = Ending(
+            at=features.at,
+            outcome=outcome,
+            rung=rung,
+            escalated=plan.cascade is not None and rung == plan.cascade.large.to,
+            fell_back=any(note.outcome in {"failed", "refused"} for note in history[:-1]),
+            truncated=self.truncated,
+            ttft_s=None if self.first_at is None else self.first_at - arrived,
+            slo_ttft_s=float(self._rules.settings.tiers[features.tier].slo.ttft),
+            unit=unit_of(features, experiment.unit) if experiment is not None else "",
+            cost=self.cost,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+        for notice in self._colleagues.course.on_end(plan, ending):
+            self._colleagues.tally.notices[notice.event, notice.subject] += 1
+            log.warning(notice.event, subject=notice.subject, **notice.details)

@@ -1,39 +1,74 @@
-"""Who may use how much: the shell of `policies.quota`, and the sentences in which it refuses."""
+"""Who may use how much: the shell of `policies.quota` and `policies.budget`, and the sentences in which it refuses."""
+
+import time
+from collections.abc import Callable
 
 import trio
 
 from actors.actor import Actor
-from actors.errors import OverQuota
-from actors.mail import AdmissionMessage, Reserve, Settle
+from actors.errors import BudgetSpent, OverQuota
+from actors.mail import AdmissionMessage, Grant, Reserve, Settle, Spent
 from actors.mailbox import Mailbox
-from policies.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.budget import BudgetBook, BudgetRefusal
+from policies.quota import QuotaBook, QuotaRefusal
 
 
 class Admission(Actor[AdmissionMessage]):
-    """Answers `Reserve`; obeys `Settle`. The book outlives its restarts, so no reservation is forgotten."""
+    """Answers `Reserve`; obeys `Settle`. The books outlive its restarts, so no reservation is forgotten."""
 
-    def __init__(self, mailbox: Mailbox[AdmissionMessage], book: QuotaBook) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox[AdmissionMessage],
+        quota: QuotaBook,
+        budgets: BudgetBook,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`wall`: seconds since 1970; budgets follow the calendar."""
         super().__init__(mailbox)
-        self._book = book
+        self._quota = quota
+        self._budgets = budgets
+        self._wall = wall
 
     def on(self, message: AdmissionMessage) -> None:
         """One reservation or its end."""
         now = trio.current_time()
         match message:
-            case Reserve(tenant, tokens, reply):
-                answer = self._book.reserve(tenant, tokens, now)
-                if not reply.set(answer) and isinstance(answer, Reservation):
+            case Reserve():
+                answer = self._reserve(message, now)
+                if not message.reply.set(answer) and isinstance(answer, Grant):
                     # Its task was cancelled while it waited: nobody else would ever settle it.
-                    self._book.cancel(answer, now)
-            case Settle(reservation, None):
-                self._book.cancel(reservation, now)
-            case Settle(reservation, int(used)):
-                self._book.settle(reservation, used, now)
+                    self._quota.cancel(answer.reservation, now)
+                    self._budgets.settle(answer.hold, 0.0)
+            case Settle(grant, None):
+                self._quota.cancel(grant.reservation, now)
+                self._budgets.settle(grant.hold, 0.0)
+            case Settle(grant, int(used), cost):
+                self._quota.settle(grant.reservation, used, now)
+                self._budgets.settle(grant.hold, cost)
+            case Spent(by_tenant):
+                for tenant, spent in by_tenant.items():
+                    self._budgets.restore(tenant, spent, self._wall())
+
+    def _reserve(self, asked: Reserve, now: float) -> Grant | QuotaRefusal | BudgetRefusal:
+        at = self._wall()
+        if asked.must_fit and not self._budgets.fits(asked.tenant, asked.cost, at):
+            view = self._budgets.view(asked.tenant, at)
+            assert view is not None, "what has no budget fits"
+            return BudgetRefusal(asked.tenant, view, asked.cost)
+        reservation = self._quota.reserve(asked.tenant, asked.tokens, now)
+        if isinstance(reservation, QuotaRefusal):
+            return reservation
+        return Grant(reservation, self._budgets.reserve(asked.tenant, asked.cost, at))
 
 
 def over_quota(refusal: QuotaRefusal) -> OverQuota:
     """What the client reads."""
     return OverQuota(f"{refusal.limit}_exceeded", str(refusal), _resets_in_s(refusal))
+
+
+def budget_spent(refusal: BudgetRefusal) -> BudgetSpent:
+    """What the client reads."""
+    return BudgetSpent(str(refusal), refusal.view.resets_in_s)
 
 
 def _resets_in_s(refusal: QuotaRefusal) -> float | None:

@@ -1,13 +1,13 @@
 """One try of one rung, prepared: the sequences for its engine, and how their outputs become the answer."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from itertools import count
 
 import msgspec
 
 from actors.account import Told
 from actors.assembly import Assembly
+from actors.caller import Caller
 from actors.delivery import Delivery
 from actors.mail import Work
 from actors.messages import Delta, InferenceRequest
@@ -25,19 +25,6 @@ from policies.plan import Plan
 
 class TooLongHere(Exception):  # noqa: N818  (a fact about a rung)
     """Prompt and output do not fit into this engine."""
-
-
-class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who asks, as far as engines and queues care."""
-
-    tenant: str
-    priority: int
-    cache_salt: bytes
-
-    @classmethod
-    def of(cls, tenant: str, priority: int) -> "Caller":
-        """The salt keeps tenants from finding each other's prompts in the prefix cache."""
-        return cls(tenant, priority, blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest())
 
 
 class Attempt:

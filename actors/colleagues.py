@@ -11,6 +11,7 @@ from actors.mailbox import Mailbox
 from actors.permits import Permits
 from actors.tally import Tally
 from actors.texts import ModelText
+from policies.course import Course
 
 
 class Colleagues:
@@ -28,6 +29,7 @@ class Colleagues:
         texts: Mapping[str, ModelText],
         wheel: DeadlineWheel,
         tally: Tally,
+        course: Course,
     ) -> None:
         self.admission = admission
         self.dispatch = dispatch
@@ -39,5 +41,6 @@ class Colleagues:
         self.wheel = wheel
         self.tally = tally
         self.permits = Permits(breakers, breaker_board)
+        self.course = course
         self.numbers = count(1)
         """For lines, works and sequences: unique in this process."""

@@ -6,6 +6,7 @@ Refusal                     a request is not served; nothing was sent, so a true
 ├── BadKey                  401  missing or unknown API key
 ├── UnknownModel            404  model_not_found, with the nearest name
 ├── OverQuota               429  a tenant's limit, its scope and when it resets
+├── BudgetSpent             429  a tenant's money, and when there is more
 ├── Busy                    429  the queue's bounds, with a measured Retry-After
 ├── Unavailable             503  no rung could serve, the house loads or drains
 └── TooLate                 504  a deadline of the route has passed
@@ -82,6 +83,22 @@ class OverQuota(Refusal):
         retry = resets_in_s is not None and resets_in_s <= _WORTH_WAITING_S
         super().__init__(
             ErrorBody(429, "rate_limit_error", code, message, retry_after_s=resets_in_s, should_retry=retry)
+        )
+
+
+class BudgetSpent(Refusal):
+    """What is left of a tenant's money does not cover the request."""
+
+    def __init__(self, message: str, resets_in_s: float) -> None:
+        super().__init__(
+            ErrorBody(
+                429,
+                "insufficient_quota",
+                "budget_spent",
+                message,
+                retry_after_s=resets_in_s,
+                should_retry=resets_in_s <= _WORTH_WAITING_S,
+            )
         )
 
 

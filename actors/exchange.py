@@ -10,7 +10,8 @@ from typing import NoReturn
 import trio
 
 from actors.account import Account
-from actors.attempt import Attempt, Caller, TooLongHere, prepare
+from actors.attempt import Attempt, TooLongHere, prepare
+from actors.caller import Caller
 from actors.colleagues import Colleagues
 from actors.delivery import Delivery, Item
 from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable, ledger_unavailable, refusal_of
@@ -295,15 +296,24 @@ class Exchange:
         self._colleagues.wheel.move(self._watch, self._due)
         return None
 
-    def _close_attempt(self, *, ok: bool | None, over: bool = False) -> None:
-        """The attempt in hand is over, for the engine, too, if it does not know yet (`over`: it does)."""
+    def _close_attempt(self, *, ok: bool | None, over: bool = False, leaving: bool = False) -> None:
+        """The attempt in hand is over, for the engine, too, if it does not know yet (`over`: it does).
+
+        `leaving`: because its reader has left, who pays for it.
+        """
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
         self._account.made_tokens += attempt.assembly.tokens
+        paid = ok or (leaving and attempt.taken)
+        prompt_tokens = attempt.work.prompt_tokens // self._request.n
+        if paid:
+            self._account.pay(attempt.rung, prompt_tokens, attempt.assembly.cached, attempt.assembly.tokens)
         if attempt.drafter is not None:
             attempt.drafter.close()
             self._account.made_tokens += attempt.drafter.made_tokens
+            if paid:
+                self._account.pay(attempt.drafter.engine, prompt_tokens, {}, attempt.drafter.made_tokens)
         if attempt.watched:
             self._margin = attempt.assembly.margin
         self._drafts = attempt.assembly.drafted, attempt.assembly.accepted
@@ -331,6 +341,7 @@ class Exchange:
         assert self._attempt is not None
         self._start_sent = True
         self._colleagues.tally.ttft.add(now - self._request.arrived_at)
+        self._account.first_at = now
         self._events.append(Start(self._plan.route, self._attempt.rung, self._account.prompt_tokens))
         self._climb.on(climb.ContentSent(), now)
 
@@ -339,10 +350,7 @@ class Exchange:
         if not self._request.streamed:
             self._events.append(Start(self._plan.route, attempt.rung, self._account.prompt_tokens))
             self._events += self._whole
-        cached = attempt.assembly.cached
-        self._account.cached_tokens = sum(
-            [cached.get(index, 0) for index in range(0, len(self._account.told), self._request.n)]
-        )
+        self._account.cached_tokens = self._account.cached_once(attempt.assembly.cached)
         self._events.append(Done(self._account.usage(), self._served(attempt.rung, why, self._climb.mark)))
 
     def _answer(self, text: str, mark: str | None) -> None:
@@ -420,7 +428,7 @@ class Exchange:
         rung = self._history_rung()
         if outcome == "gone":
             self._count_unread()
-        self._close_attempt(ok=None)
+        self._close_attempt(ok=None, leaving=outcome == "gone")
         self._delivery.close()
         self._colleagues.wheel.cancel(self._watch)
         if outcome == "gone" and not self._start_sent:

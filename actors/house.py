@@ -6,9 +6,7 @@ from functools import partial
 
 import trio
 
-from actors.account import Account
-from actors.admission import Admission, over_quota
-from actors.attempt import Caller
+from actors.admission import Admission
 from actors.breakers import BreakerBoard, Breakers
 from actors.colleagues import Colleagues
 from actors.deadlines import DeadlineWheel
@@ -17,11 +15,7 @@ from actors.drain import DrainShell
 from actors.engine_actor import EngineActor
 from actors.engine_board import EngineBoard
 from actors.errors import (
-    ActorDied,
-    BadKey,
     EngineLoadFailed,
-    MailboxFull,
-    PromptTooLong,
     Refusal,
     Unavailable,
     ledger_unavailable,
@@ -33,35 +27,30 @@ from actors.ledger_lock import ledger_lock
 from actors.links import EngineFactory, Links, ThreadLinks
 from actors.mail import (
     AdmissionMessage,
-    Book,
     BreakerMessage,
     DispatchMessage,
     EngineMessage,
     LedgerMessage,
-    Line,
-    Reserve,
-    Settle,
+    Spent,
 )
 from actors.mailbox import Mailbox
-from actors.messages import ChatPrompt, InferenceRequest
-from actors.prompts import Prompts
+from actors.messages import InferenceRequest
 from actors.readiness import EngineReadiness, HouseState, ModelCard, Readiness
-from actors.reply import Reply
+from actors.reception import Reception
 from actors.router import Router
+from actors.rules import Rules
 from actors.statistics import HouseStatistics
 from actors.supervisor import Child, Supervisor
 from actors.tally import Tally
 from actors.texts import ModelText
-from actors.traits import features_of
 from config.settings import Settings
-from config.tenants import ANONYMOUS, known_tenants
 from engine.errors import ModelError
 from engine.messages import EngineStats
+from policies.budget import BudgetBook
+from policies.course import Course
 from policies.fair_queue import FairQueue
-from policies.keys import KeyRing
-from policies.plan import Plan, gated
 from policies.policy import rung_breakers
-from policies.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.quota import QuotaBook
 from policies.retry_budget import RetryBudget
 
 _MAILBOX = 4096
@@ -85,23 +74,20 @@ class House:
         """
         self._settings = settings
         self._links: Links = links if links is not None else ThreadLinks()
-        self._tenants = known_tenants(settings)
-        self._keys = KeyRing(settings.keys)
-        self._callers = {
-            name: Caller.of(name, settings.tiers[tenant.tier].priority) for name, tenant in self._tenants.items()
-        }
         self._created = int(time.time())
         self._texts = texts if texts is not None else _load_texts(settings)
         self._boards = {name: EngineBoard(name) for name in settings.engines}
-        self._lanes = {name: self._lane(name) for name in settings.engines}
+        rules = Rules.of(settings, {name: text.digest for name, text in self._texts.items()})
+        self._lanes = {name: self._lane(name, rules) for name in settings.engines}
         self._tally = Tally()
         self._books = LedgerBooks()
-        self._quota = QuotaBook(self._tenants)
+        self._quota = QuotaBook(rules.tenants)
+        self._budgets = BudgetBook(rules.tenants)
+        self._course = Course(settings, time.time())
         self._exchanges: dict[Exchange, None] = {}
         self._wheel = DeadlineWheel()
-        digests = {name: text.digest for name, text in self._texts.items()}
         self._breakers = BreakerBoard(rung_breakers(settings), RetryBudget(settings.retry_budget))
-        self._router = Router(settings, digests, self._lanes, self._breakers)
+        self._router = Router(rules, self._lanes, self._breakers, self._course)
         self._admission: Mailbox[AdmissionMessage] = Mailbox("admission", _MAILBOX)
         self._dispatch: Mailbox[DispatchMessage] = Mailbox("dispatch", _MAILBOX)
         self._breakers_mail: Mailbox[BreakerMessage] = Mailbox("breakers", _MAILBOX)
@@ -119,7 +105,9 @@ class House:
             texts=self._texts,
             wheel=self._wheel,
             tally=self._tally,
+            course=self._course,
         )
+        self._reception = Reception(self._router, self._budgets, self._links, self._colleagues, self._ended)
         self._supervisor = Supervisor(self._children(engines))
         self._drain = DrainShell(self._exchanges, self._ledger)
         self._was_ready = False
@@ -156,7 +144,7 @@ class House:
 
     def _length_of(self, model: str) -> int | None:
         """What every engine that may answer to this name can hold."""
-        limits = [self._boards[name].limits for name in self._router.policy.rungs_of(model)]
+        limits = [self._boards[name].limits for name in self._router.rules.policy.rungs_of(model)]
         known = [each.max_model_len for each in limits if each is not None]
         return min(known) if known and len(known) == len(limits) else None
 
@@ -198,50 +186,7 @@ class House:
             raise Unavailable("loading", "The models are being loaded; try again in a moment.", 1.0)
         if self._books.is_blocked(trio.current_time()):
             raise ledger_unavailable()
-        tenant = self._authenticate(request.api_key)
-        self._router.check_model(request.model)
-        prompts = Prompts(request.prompts, self._texts, self._links)
-        counted = await prompts.read_by(self._reference_engine(request.model))
-        plan = self._router.plan(
-            features_of(request, self._router.policy, tenant, self._tenants[tenant], sum(map(len, counted))),
-            request.arrived_at,
-            trio.current_time(),
-        )
-        engines = _engines_of(plan)
-        if engines:
-            counted = await prompts.read_by(engines[0])
-        lengths = [len(token_ids) for token_ids in counted]
-        max_tokens = self._max_tokens(request, plan, engines, lengths)
-        plan = self._without_a_release_too_far(plan, request.params.max_tokens, max(lengths))
-        reservation = await self._reserve(tenant, sum(lengths) + max_tokens * len(lengths) * request.n)
-        # From here to the exchange nothing may wait: whoever holds the reservation must be able to settle it.
-        number = next(self._colleagues.numbers)
-        booked: Reply[None] = Reply()
-        line = Line(number, request.request_id, tenant, request.model, plan.route, sum(lengths), reservation.tokens)
-        try:
-            self._ledger.put_nowait(Book(line, booked))
-        except MailboxFull as full:
-            self._admission.put_owed(Settle(reservation, None))
-            raise Unavailable("ledger_busy", str(full), 1.0) from None
-        account = Account(
-            request,
-            tenant=tenant,
-            route=plan.route,
-            prompt_tokens=sum(lengths),
-            reservation=reservation,
-            line=number,
-            colleagues=self._colleagues,
-        )
-        exchange = Exchange(
-            request,
-            plan,
-            caller=self._callers[tenant],
-            prompts=prompts,
-            account=account,
-            booked=booked,
-            colleagues=self._colleagues,
-            on_end=self._ended,
-        )
+        exchange = await self._reception.open(request)
         self._exchanges[exchange] = None
         return exchange
 
@@ -249,74 +194,20 @@ class House:
         self._exchanges.pop(exchange, None)
         self._drain.look()
 
-    def _authenticate(self, key: str | None) -> str:
-        if not self._settings.keys:
-            return ANONYMOUS
-        tenant = self._keys.authenticate(key) if key is not None else None
-        if tenant is None:
-            raise BadKey(missing=key is None)
-        return tenant
-
-    def _max_tokens(self, request: InferenceRequest, plan: Plan, engines: tuple[str, ...], lengths: list[int]) -> int:
-        """Output tokens of a choice at the most, on whatever rung. Raises PromptTooLong if no rung can take it."""
-        limits = [board.limits.max_model_len for name in engines if (board := self._boards[name]).limits is not None]
-        asked = request.params.max_tokens
-        cap = plan.output_cap
-        asked_or_cap = min(asked, cap) if asked and cap is not None else asked
-        if not limits:
-            return asked_or_cap
-        longest = max(limits)
-        for length in lengths:
-            if length + max(asked_or_cap, 1) > longest:
-                raise PromptTooLong(
-                    model_tokens=longest,
-                    prompt_tokens=length,
-                    max_tokens=asked_or_cap,
-                    param="messages" if isinstance(request.prompts[0], ChatPrompt) else "prompt",
-                )
-        room = longest - min(lengths)
-        return asked_or_cap or (min(cap, room) if cap is not None else room)
-
-    def _without_a_release_too_far(self, plan: Plan, asked: int, prompt_tokens: int) -> Plan:
-        """Window mode only if the large model can go on after whatever the small one may have said."""
-        cascade = plan.cascade
-        if cascade is None or cascade.mode != "window" or cascade.start_on != "small" or not cascade.may_escalate:
-            return plan
-        assert cascade.small.to is not None
-        assert cascade.large.to is not None
-        small, large = self._boards[cascade.small.to].limits, self._boards[cascade.large.to].limits
-        if small is None or large is None:
-            return plan
-        most = min([bound for bound in (asked, plan.output_cap) if bound] or [small.max_model_len - prompt_tokens])
-        # What only the cap asks for is cut to what a model leaves.
-        most = most if asked else min(most, small.max_model_len - prompt_tokens)
-        if prompt_tokens + max(most, 1) <= large.max_model_len:
-            return plan
-        return gated(plan, f"{cascade.large.to} holds {large.max_model_len} tokens, fewer than the answer may need")
-
-    async def _reserve(self, tenant: str, tokens: int) -> Reservation:
-        reply: Reply[Reservation | QuotaRefusal] = Reply()
-        try:
-            self._admission.put_nowait(Reserve(tenant, tokens, reply))
-            answer = await reply.wait()
-        except (MailboxFull, ActorDied) as error:
-            raise Unavailable("admission_busy", f"{error}; try again.", 1.0) from None
-        if isinstance(answer, QuotaRefusal):
-            raise over_quota(answer)
-        return answer
-
-    def _reference_engine(self, model: str) -> str:
-        """By whose tokenizer a prompt is counted before its route is known."""
-        return model if model in self._texts else next(iter(self._texts))
+    def _on_spent(self, spent: Spent) -> None:
+        """What was spent before this process began."""
+        self._admission.put_owed(spent)
+        for name, cost in _by_cascade(self._settings, spent).items():
+            self._course.restore(name, cost)
 
     def _is_loaded(self) -> bool:
         if not self._was_ready:
             self._was_ready = all(board.limits is not None for board in self._boards.values())
         return self._was_ready
 
-    def _lane(self, name: str) -> Lane:
+    def _lane(self, name: str, rules: Rules) -> Lane:
         engine = self._settings.engines[name]
-        queue = FairQueue(self._settings.tiers, self._tenants)  # type: ignore[var-annotated]
+        queue = FairQueue(self._settings.tiers, rules.tenants)  # type: ignore[var-annotated]
         return Lane(self._boards[name], queue, engine.max_running, engine.kv.block_size)
 
     def _children(self, factories: Mapping[str, EngineFactory]) -> list[Child]:
@@ -338,21 +229,33 @@ class House:
 
         return [
             Child(
-                "ledger", partial(Ledger, self._ledger, self._books, settings.ledger.path, links, wheel), self._ledger
+                "ledger",
+                partial(
+                    Ledger,
+                    self._ledger,
+                    self._books,
+                    settings.ledger.path,
+                    links=links,
+                    wheel=wheel,
+                    on_spent=self._on_spent,
+                ),
+                self._ledger,
             ),
             Child("deadlines", lambda: wheel),
-            Child("admission", partial(Admission, self._admission, self._quota), self._admission),
+            Child("admission", partial(Admission, self._admission, self._quota, self._budgets), self._admission),
             Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),
             *(Child(f"engine {name}", engine(name), self._engines[name]) for name in settings.engines),
             Child("dispatch", partial(Dispatch, self._dispatch, self._lanes, self._engines, wheel), self._dispatch),
         ]
 
 
-def _engines_of(plan: Plan) -> tuple[str, ...]:
-    """All engines that may answer, the likeliest first."""
-    stages = [] if plan.cascade is None else [plan.cascade.small.to, plan.cascade.large.to]
-    names = [*stages, *(rung.to for rung in plan.rungs)]
-    return tuple(dict.fromkeys([name for name in names if name is not None]))
+def _by_cascade(settings: Settings, spent: Spent) -> dict[str, float]:
+    """A cascade's money is that of the routes that use it."""
+    sums: dict[str, float] = {}
+    for route in settings.routes:
+        if route.use.cascade is not None:
+            sums[route.use.cascade] = sums.get(route.use.cascade, 0.0) + spent.by_route.get(route.name, 0.0)
+    return sums
 
 
 def _load_texts(settings: Settings) -> dict[str, ModelText]:

@@ -5,6 +5,7 @@ costs few commits. Lines that were not committed when a writer failed are kept f
 """
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -14,7 +15,7 @@ from actors.actor import Actor
 from actors.deadlines import DeadlineWheel
 from actors.errors import ActorError, HouseFailed
 from actors.links import Link, Links
-from actors.mail import Book, Close, Closing, Flush, LedgerMessage, Line, Linger, Posts
+from actors.mail import Book, Close, Closing, Flush, LedgerMessage, Line, Linger, Posts, Spent
 from actors.mailbox import Mailbox
 from actors.reply import Reply
 from actors.statistics import LedgerStatistics
@@ -75,10 +76,14 @@ class Ledger(Actor[LedgerMessage]):
         mailbox: Mailbox[LedgerMessage],
         books: LedgerBooks,
         path: Path | str,
+        *,
         links: Links,
         wheel: DeadlineWheel,
+        on_spent: Callable[[Spent], None],
     ) -> None:
+        """`on_spent` hears, when the file is first opened, what was spent before."""
         super().__init__(mailbox)
+        self._on_spent = on_spent
         self._wheel = wheel
         self._watch = wheel.watch(float("inf"), self._alarm)
         self._hurry = False
@@ -170,8 +175,10 @@ class Ledger(Actor[LedgerMessage]):
     def _on_post(self, post: StorePost) -> None:
         books = self._books
         match post:
-            case Opened(recovered):
+            case Opened(recovered, spent):
                 books.recovered_total += recovered
+                if not books.opened:
+                    self._on_spent(spent)
                 books.opened = True
                 if recovered:
                     log.warning("ledger_recovered", rows=recovered)

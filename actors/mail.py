@@ -9,6 +9,7 @@ from actors.reply import Reply
 from engine.limits import Limits
 from engine.messages import Expect, Submit
 from policies.breaker import BreakerOpen, Permit
+from policies.budget import BudgetHold, BudgetRefusal, Period
 from policies.fair_queue import QueueItem
 from policies.quota import QuotaRefusal, Reservation
 
@@ -18,22 +19,42 @@ if TYPE_CHECKING:
 # --- to admission -----------------------------------------------------------------------------------------------
 
 
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """What was set aside for one request."""
+
+    reservation: Reservation
+    hold: BudgetHold
+
+
 class Reserve(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """May this tenant use so many tokens?"""
+    """May this tenant use so many tokens, for so much money?"""
 
     tenant: str
     tokens: int
-    reply: Reply[Reservation | QuotaRefusal]
+    cost: float
+    must_fit: bool
+    """Into the tenant's budget; else it is charged whatever is left."""
+    reply: Reply[Grant | QuotaRefusal | BudgetRefusal]
 
 
 class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A reservation's end; sent exactly once, whatever happened. `used_tokens` None: no work was done for it."""
+    """A grant's end; sent exactly once, whatever happened. `used_tokens` None: no work was done for it."""
 
-    reservation: Reservation
+    grant: Grant
     used_tokens: int | None
+    cost: float = 0.0
 
 
-AdmissionMessage = Reserve | Settle
+class Spent(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """What the ledger knows of money that was spent before this process began."""
+
+    by_tenant: Mapping[str, Mapping[Period, float]]
+    """Since the begin of the present hour, day and month."""
+    by_route: Mapping[str, float]
+    """Since the begin of the present day."""
+
+
+AdmissionMessage = Reserve | Settle | Spent
 
 # --- to the breakers --------------------------------------------------------------------------------------------
 
@@ -73,6 +94,7 @@ class Line(msgspec.Struct, frozen=True, tag=True, gc=False):
     route: str
     prompt_tokens: int
     reserved_tokens: int
+    reserved_cost: float
 
 
 class Closing(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -87,6 +109,7 @@ class Closing(msgspec.Struct, frozen=True, tag=True, gc=False):
     prompt_tokens: int
     completion_tokens: int
     discarded_tokens: int
+    cost: float
 
 
 class Book(msgspec.Struct, frozen=True, tag=True, gc=False):

@@ -1,18 +1,20 @@
 """From a request's features to its plan: the compiled policy and the live load, published, asked without waiting."""
 
 import difflib
+import time
 from collections.abc import Mapping
 
 from actors.breakers import BreakerBoard
 from actors.errors import InvalidRequest, UnknownModel
 from actors.lane import Lane
-from config.settings import Settings
+from actors.rules import Rules
 from policies.busy import BusyBook
+from policies.course import Course
 from policies.errors import NoRoute
 from policies.features import Features
 from policies.load import EngineLoad, Load
 from policies.plan import Plan
-from policies.policy import Policy, make_plan
+from policies.policy import make_plan
 
 _FRESH_S = 0.02
 """A published load is looked at for this long."""
@@ -22,29 +24,27 @@ _RATE_MEMORY = 0.2
 class Router:
     """Synchronous: what it reads is published by others, what it writes is its own."""
 
-    def __init__(
-        self, settings: Settings, tokenizers: Mapping[str, str], lanes: Mapping[str, Lane], breakers: BreakerBoard
-    ) -> None:
-        """`tokenizers`: a digest for each engine; equal ones let token ids pass from one engine to the other."""
-        self.policy = Policy.compile(settings, tokenizers)
-        self._models = tuple(settings.models)
+    def __init__(self, rules: Rules, lanes: Mapping[str, Lane], breakers: BreakerBoard, course: Course) -> None:
+        self.rules = rules
         self._lanes = lanes
         self._breakers = breakers
-        self._busy = BusyBook(settings)
+        self._course = course
+        self._busy = BusyBook(rules.settings)
         self._load = Load()
         self._published_at = float("-inf")
         self._made: dict[str, tuple[int, float]] = {}
 
     def check_model(self, model: str) -> None:
         """Raises UnknownModel."""
-        if model not in self._models:
-            nearest = difflib.get_close_matches(model[:200], self._models, n=1)
+        models = self.rules.settings.models
+        if model not in models:
+            nearest = difflib.get_close_matches(model[:200], models, n=1)
             raise UnknownModel(model[:200], nearest[0] if nearest else None)
 
     def plan(self, features: Features, arrived_at: float, now: float) -> Plan:
         """What will be tried. Raises InvalidRequest."""
         try:
-            return make_plan(self.policy, features, self.load(now), arrived_at)
+            return make_plan(self.rules.policy, features, self.load(now), arrived_at)
         except NoRoute as error:
             raise InvalidRequest(str(error), code="no_route") from None
 
@@ -58,7 +58,13 @@ class Router:
         passed = now - self._published_at
         engines = {name: self._engine_load(name, lane, now, passed) for name, lane in self._lanes.items()}
         load = Load(engines=engines, breakers=self._breakers.views(now))
-        self._load = Load(engines=engines, breakers=load.breakers, busy=self._busy.update(load, now))
+        self._load = Load(
+            engines=engines,
+            breakers=load.breakers,
+            busy=self._busy.update(load, now),
+            thresholds=self._course.thresholds(time.time()),
+            rolled_back=self._course.rolled_back,
+        )
         self._published_at = now
 
     def _engine_load(self, name: str, lane: Lane, now: float, passed_s: float) -> EngineLoad:

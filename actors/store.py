@@ -4,7 +4,9 @@ A row that is still open when the file is opened was left by a crash: it is char
 Everything here blocks and belongs to one thread.
 """
 
+import datetime as dt
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,9 +14,10 @@ import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, wait_random_exponential
 
 from actors.errors import LedgerFileError
-from actors.mail import Closing, Line
+from actors.mail import Closing, Line, Spent
+from policies.budget import PERIODS, Period, period_begin
 
-SCHEMA = 1
+SCHEMA = 2
 _PATIENCE_MS = 2000
 """SQLite itself waits so long for a lock before it says that the file is busy."""
 _TABLES = """
@@ -27,6 +30,8 @@ CREATE TABLE requests (
     route TEXT NOT NULL,
     opened_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     reserved_tokens INTEGER NOT NULL,
+    reserved_cost REAL NOT NULL DEFAULT 0,
+    cost REAL,
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER,
     discarded_tokens INTEGER,
@@ -39,25 +44,31 @@ CREATE TABLE requests (
 CREATE INDEX open_requests ON requests (life) WHERE closed_at IS NULL;
 CREATE INDEX by_tenant ON requests (tenant, opened_at);
 """
+_FROM_1 = """
+ALTER TABLE requests ADD COLUMN reserved_cost REAL NOT NULL DEFAULT 0;
+ALTER TABLE requests ADD COLUMN cost REAL;
+"""
 # One statement for all rows of a batch: the sqlite3 module gives the interpreter up and takes it back for each one
 # that it runs, and under a busy loop every one of these can cost a whole switch interval.
 # The order of the primary key and `ifnull` leave SQLite one good plan: from each closing to its row, by the key.
 # A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.
 _OPEN = """
-INSERT OR IGNORE INTO requests (life, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens)
+INSERT OR IGNORE INTO requests
+    (life, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost)
 SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]')
+    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'),
+    json_extract(value, '$[7]')
 FROM json_each(?)
 """
 _CLOSE = """
 UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why,
     prompt_tokens = closing.prompt, completion_tokens = closing.completion, discarded_tokens = closing.discarded,
-    closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+    cost = closing.cost, closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
 FROM (
     SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS rung,
         json_extract(value, '$[2]') AS outcome, json_extract(value, '$[3]') AS why,
         json_extract(value, '$[4]') AS prompt, json_extract(value, '$[5]') AS completion,
-        json_extract(value, '$[6]') AS discarded
+        json_extract(value, '$[6]') AS discarded, json_extract(value, '$[7]') AS cost
     FROM json_each(?)
 ) AS closing
 WHERE requests.number = closing.number AND life = ? AND ifnull(closed_at, '') = ''
@@ -65,8 +76,13 @@ WHERE requests.number = closing.number AND life = ? AND ifnull(closed_at, '') = 
 _RECOVER = (
     "UPDATE requests SET rung = '', outcome = 'crashed', why = 'crashed', "
     "completion_tokens = max(reserved_tokens - prompt_tokens, 0), discarded_tokens = 0, "
+    "cost = reserved_cost, "
     "closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE closed_at IS NULL AND life <> ?"
 )
+
+# A request counts in the period in which it was let in; one that was refused or whose close is on its way has no cost.
+_SPENT = "SELECT {key}, sum(cost) FROM requests WHERE opened_at >= ? AND cost > 0 GROUP BY 1"
+_SINCE = "%Y-%m-%dT%H:%M:%S.000Z"
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -83,6 +99,7 @@ class Opened(msgspec.Struct, frozen=True):
     """The file is open."""
 
     recovered: int
+    spent: Spent
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -133,6 +150,9 @@ class Store:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
         version = execute("PRAGMA user_version").fetchone()[0]
+        if version == 1:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {_FROM_1} PRAGMA user_version = {SCHEMA}; COMMIT;")
+            version = SCHEMA
         if version == 0:
             self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
         elif version != SCHEMA:
@@ -153,6 +173,7 @@ class Store:
                 each.route,
                 each.prompt_tokens,
                 each.reserved_tokens,
+                each.reserved_cost,
             )
             for each in batch.lines
             if isinstance(each, Line)
@@ -166,6 +187,7 @@ class Store:
                 each.prompt_tokens,
                 each.completion_tokens,
                 each.discarded_tokens,
+                each.cost,
             )
             for each in batch.lines
             if isinstance(each, Closing)
@@ -183,12 +205,24 @@ class Store:
                 execute("ROLLBACK")
             raise
 
+    def spent(self, at: float) -> Spent:
+        """Money that was spent since the begin of the present hour, day and month."""
+        by_tenant: dict[str, dict[Period, float]] = {}
+        by_route: dict[str, float] = {}
+        for per in PERIODS:
+            since = dt.datetime.fromtimestamp(period_begin(per, at), dt.UTC).strftime(_SINCE)
+            for tenant, cost in self._connection.execute(_SPENT.format(key="tenant"), (since,)):
+                by_tenant.setdefault(tenant, {})[per] = cost
+            if per == "day":
+                by_route = dict(self._connection.execute(_SPENT.format(key="route"), (since,)).fetchall())
+        return Spent(by_tenant, by_route)
+
     def close(self) -> None:
         """The file is whole without its WAL."""
         self._connection.close()
 
 
-def _json(rows: Sequence[tuple[int | str, ...]]) -> str:
+def _json(rows: Sequence[tuple[int | float | str, ...]]) -> str:
     return msgspec.json.encode(rows).decode()
 
 
@@ -213,7 +247,7 @@ def keep_books(
     except (sqlite3.Error, OSError, LedgerFileError) as error:
         post(StoreFailed(f"the ledger cannot be opened: {error}"))
         return
-    post(Opened(store.recovered))
+    post(Opened(store.recovered, store.spent(time.time())))
     try:
         while isinstance(command := receive(), Batch):
             patiently(store.commit, command)

@@ -36,6 +36,7 @@ class Tally:
         self.refusals: Counter[str] = Counter()
         self.escalations: Counter[tuple[str, str]] = Counter()
         self.fallbacks: Counter[tuple[str, str, str]] = Counter()
+        self.notices: Counter[tuple[str, str]] = Counter()
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.discarded_tokens = 0

@@ -45,6 +45,7 @@ class Drafter:
         """`work`: what the large engine is to be offered; `board` is its board."""
         self.work = _seeded(work)
         """The attempt's, with the first draft as soon as it is there."""
+        self.engine = side.engine
         self.machine = machine
         self.made_tokens = 0
         """By the small engine."""

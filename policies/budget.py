@@ -16,6 +16,7 @@ from policies.features import Features
 
 WhenSpent = Literal["refuse", "downgrade", "small_only"]
 Period = Literal["hour", "day", "month"]
+PERIODS: tuple[Period, ...] = ("hour", "day", "month")
 _TINY = 1e-9
 """Sums of floats are compared with this patience, in money."""
 
@@ -28,6 +29,23 @@ class BudgetHold(msgspec.Struct, frozen=True, gc=False):
     amount: float
     period: float
     """Begin of the period that it counts in, in seconds since 1970."""
+
+
+class BudgetRefusal(msgspec.Struct, frozen=True, gc=False):
+    """What is left does not cover the most that the request can cost."""
+
+    tenant: str
+    view: "BudgetView"
+    cost: float
+
+    def __str__(self) -> str:
+        view = self.view
+        left = max(view.amount - view.spent - view.reserved, 0.0)
+        return (
+            f"The budget of {view.amount:g} per {view.per} of tenant {self.tenant} does not cover this request: it may "
+            f"cost up to {self.cost:.6g}, and {left:.6g} is left. There is new money in {view.resets_in_s:.0f} s; with "
+            "a lower max_tokens the request may fit before."
+        )
 
 
 class BudgetView(msgspec.Struct, frozen=True, gc=False):
@@ -100,10 +118,8 @@ class BudgetBook:
         purse.turn(at)
         return purse.spent + purse.reserved + cost <= purse.budget.amount + _TINY
 
-    def reserve(self, tenant: str, cost: float, at: float, *, must_fit: bool) -> BudgetHold | None:
-        """Set the worst case aside; None if it must fit and does not."""
-        if must_fit and not self.fits(tenant, cost, at):
-            return None
+    def reserve(self, tenant: str, cost: float, at: float) -> BudgetHold:
+        """Set the worst case aside, whether it fits or not: ask `fits` first where that matters."""
         purse = self._purses.get(tenant)
         period = float("-inf")
         if purse is not None:
@@ -125,12 +141,12 @@ class BudgetBook:
             purse.spent += min(max(cost, 0.0), hold.amount)
         return True
 
-    def restore(self, tenant: str, spent: float, at: float) -> None:
-        """What the tenant had spent in the present period before this process began."""
+    def restore(self, tenant: str, spent: Mapping[Period, float], at: float) -> None:
+        """What the tenant had spent in the present periods before this process began."""
         purse = self._purses.get(tenant)
         if purse is not None:
             purse.turn(at)
-            purse.spent += spent
+            purse.spent += spent.get(purse.budget.per, 0.0)
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if holds and sums contradict each other."""

@@ -4,6 +4,7 @@ Engines are `engine.Engine` on `FakeRunner`, moved by a task instead of a thread
 runner's script and `on_step`, and the link's `hang`, `load_error` and `step_s`.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from actors.errors import Refusal
 from actors.exchange import Exchange
 from actors.house import House
 from actors.links import Loaded, LoadFailed, Loading
-from actors.mail import Settle
+from actors.mail import Grant, Settle
 from actors.messages import ChatMessage, ChatPrompt, Delta, Done, Event, Failed, InferenceRequest, Start, TokenPrompt
 from actors.store import Batch, Committed, Opened, Store, StoreBusy, StoreClosed, StoreFailed
 from actors.texts import ModelText
@@ -33,6 +34,7 @@ from engine.fake_runner import FakeRunner
 from engine.loop import Stop
 from engine.messages import EngineFailed
 from engine.params import SamplingParams
+from policies.budget import BudgetHold
 from policies.quota import Reservation
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
@@ -191,7 +193,7 @@ class InlineStore:
         self._on_posts = on_posts
         self._links = links
         self._closed = False
-        trio.lowlevel.current_trio_token().run_sync_soon(self._post, Opened(0))
+        trio.lowlevel.current_trio_token().run_sync_soon(self._post, Opened(0, links.store_file.spent(time.time())))
 
     def send(self, command: Any) -> None:
         if isinstance(command, StoreClosed):
@@ -398,7 +400,7 @@ class Stage:
             await wait_all_tasks_blocked()
         house = self.house
         # Some messages come quietly, for the next one that wakes.
-        house._admission.put_owed(Settle(Reservation(-1, "nobody", 0), None))
+        house._admission.put_owed(Settle(Grant(Reservation(-1, "nobody", 0), BudgetHold(-1, "nobody", 0.0, 0.0)), None))
         await wait_all_tasks_blocked()
         statistics = house.statistics()
         assert statistics.in_flight == 0

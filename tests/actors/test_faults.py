@@ -21,7 +21,7 @@ async def test_an_actor_that_dies_answers_its_message_in_hand_and_comes_back(aut
     async with stage({"small": says("ok")}) as house:
         reply: Reply = Reply()
         # A tenant that nobody knows: the quota book raises, and admission dies of it.
-        house.house._admission.put_nowait(Reserve("nobody", 1, reply))
+        house.house._admission.put_nowait(Reserve("nobody", 1, 0.0, False, reply))
         with pytest.raises(ActorDied):
             await reply.wait()
         assert (await house.ask("small")).text() == "ok"
@@ -33,7 +33,7 @@ async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock)
         running = await house.open("small", ignore_eos=True)
         await running.__anext__()
         lost = await house.open("small")
-        lost._caller = type(lost._caller)("nobody", 0, b"")
+        lost._caller = type(lost._caller)("nobody", "default", 0, b"")
         refusal = (await house.read(lost)).refusal
         assert refusal.body.status == 503
         assert "actor_died" in refusal.body.message
@@ -45,7 +45,7 @@ async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock)
 async def test_offers_wait_for_a_dispatch_that_is_being_restarted(autojump_clock):
     async with stage({"small": says("ok")}) as house:
         broken = await house.open("small")
-        broken._caller = type(broken._caller)("nobody", 0, b"")
+        broken._caller = type(broken._caller)("nobody", "default", 0, b"")
         answers = []
 
         async def ask() -> None:

@@ -1,6 +1,7 @@
 """The books: group commits, crashes, and files that are not ours."""
 
 import sqlite3
+import time
 
 import pytest
 import trio
@@ -18,11 +19,11 @@ from tests.actors.fakes import CONFIG, ClockLinks, says, stage
 
 
 def line(number: int, reserved: int = 100) -> Line:
-    return Line(number, f"r{number}", "alice", "small", "route", 10, reserved)
+    return Line(number, f"r{number}", "alice", "small", "route", 10, reserved, 0.5)
 
 
 def closing(number: int, completion: int = 5) -> Closing:
-    return Closing(number, "alice", "small", "ok", "asked_for", 10, completion, 1)
+    return Closing(number, "alice", "small", "ok", "asked_for", 10, completion, 1, 0.25)
 
 
 def rows(store: Store):
@@ -59,6 +60,33 @@ def test_a_writer_that_is_replaced_in_the_same_life_leaves_open_rows_open(tmp_pa
     first.close()
 
 
+def test_money_is_remembered_and_a_crash_costs_what_was_set_aside(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    first = Store(path, "first")
+    first.commit(Batch((line(1), line(2), closing(1))))
+    first.close()
+    second = Store(path, "second")
+    spent = second.spent(time.time())
+    assert spent.by_tenant == {"alice": {"hour": 0.75, "day": 0.75, "month": 0.75}}
+    assert spent.by_route == {"route": 0.75}
+    assert second.spent(time.time() + 40 * 86_400).by_tenant == {}
+    second.close()
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    Store(path, "before").close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(
+        "ALTER TABLE requests DROP COLUMN cost; ALTER TABLE requests DROP COLUMN reserved_cost; PRAGMA user_version = 1"
+    )
+    connection.close()
+    store = Store(path, "now")
+    store.commit(Batch((line(1), closing(1))))
+    assert store.spent(time.time()).by_route == {"route": 0.25}
+    store.close()
+
+
 def test_a_file_of_another_version_is_left_alone(tmp_path):
     path = tmp_path / "ledger.sqlite3"
     connection = sqlite3.connect(path)
@@ -73,7 +101,15 @@ async def test_lines_gather_while_one_group_is_written(autojump_clock):
         links, wheel = ClockLinks(nursery), DeadlineWheel()
         mailbox = Mailbox("ledger", 100)
         books = LedgerBooks()
-        supervisor = Supervisor([Child("ledger", lambda: Ledger(mailbox, books, ":memory:", links, wheel), mailbox)])
+        supervisor = Supervisor(
+            [
+                Child(
+                    "ledger",
+                    lambda: Ledger(mailbox, books, ":memory:", links=links, wheel=wheel, on_spent=print),
+                    mailbox,
+                )
+            ]
+        )
         await nursery.start(supervisor.run)
         replies = [Reply() for _ in range(20)]
         for number, reply in enumerate(replies):
@@ -117,7 +153,13 @@ async def test_what_came_while_stopping_is_still_written(autojump_clock):
         links, wheel = ClockLinks(nursery), DeadlineWheel()
         mailbox = Mailbox("ledger", 100)
         supervisor = Supervisor(
-            [Child("ledger", lambda: Ledger(mailbox, LedgerBooks(), ":memory:", links, wheel), mailbox)]
+            [
+                Child(
+                    "ledger",
+                    lambda: Ledger(mailbox, LedgerBooks(), ":memory:", links=links, wheel=wheel, on_spent=print),
+                    mailbox,
+                )
+            ]
         )
         await nursery.start(supervisor.run)
         await trio.sleep(1)

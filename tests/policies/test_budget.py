@@ -33,9 +33,9 @@ def test_periods_are_the_calendars(per: str, begin: str, end: str) -> None:
 
 def test_the_worst_case_is_set_aside_and_the_rest_given_back() -> None:
     money = book()
-    hold = money.reserve("acme", 8.0, NOON, must_fit=True)
-    assert hold is not None
-    assert money.reserve("acme", 3.0, NOON, must_fit=True) is None
+    assert money.fits("acme", 8.0, NOON)
+    hold = money.reserve("acme", 8.0, NOON)
+    assert not money.fits("acme", 3.0, NOON)
     assert money.settle(hold, 1.5)
     assert not money.settle(hold, 1.5)
     view = money.view("acme", NOON)
@@ -46,8 +46,7 @@ def test_the_worst_case_is_set_aside_and_the_rest_given_back() -> None:
 
 def test_a_new_day_has_new_money_and_yesterdays_requests_do_not_touch_it() -> None:
     money = book()
-    hold = money.reserve("acme", 10.0, NOON, must_fit=True)
-    assert hold is not None
+    hold = money.reserve("acme", 10.0, NOON)
     tomorrow = NOON + 86_400
     assert money.fits("acme", 10.0, tomorrow)
     money.settle(hold, 10.0)
@@ -57,15 +56,15 @@ def test_a_new_day_has_new_money_and_yesterdays_requests_do_not_touch_it() -> No
 
 def test_without_a_budget_everything_fits() -> None:
     money = book()
-    hold = money.reserve("free", 1e9, NOON, must_fit=True)
-    assert hold is not None
+    assert money.fits("free", 1e9, NOON)
+    hold = money.reserve("free", 1e9, NOON)
     assert money.view("free", NOON) is None
     assert money.settle(hold, 1e9)
 
 
 def test_other_settings_keep_what_was_spent() -> None:
     money = book()
-    money.restore("acme", 6.0, NOON)
+    money.restore("acme", {"hour": 1.0, "day": 6.0}, NOON)
     money.adopt({"acme": TenantSettings(budget=Budget(amount=7.0))})
     assert not money.fits("acme", 2.0, NOON)
     money.adopt({"acme": TenantSettings(budget=Budget(amount=70.0, per="month"))})
@@ -87,8 +86,9 @@ class Spending(RuleBasedStateMachine):
 
     @rule(target=holds, cost=st.floats(0.01, 8))
     def reserve(self, cost: float) -> BudgetHold:
-        hold = self.money.reserve("acme", cost, self.now, must_fit=True)
-        return hold if hold is not None else BudgetHold(0, "acme", 0.0, 0.0)
+        if not self.money.fits("acme", cost, self.now):
+            return BudgetHold(0, "acme", 0.0, 0.0)
+        return self.money.reserve("acme", cost, self.now)
 
     @rule(hold=consumes(holds), part=st.floats(0, 2))
     def settle(self, hold: BudgetHold, part: float) -> None:

@@ -1,0 +1,19 @@
+"""Who asks, as far as engines and queues care."""
+
+from hashlib import blake2b
+
+import msgspec
+
+
+class Caller(msgspec.Struct, frozen=True, gc=False):
+    """Who asks, as far as engines and queues care."""
+
+    tenant: str
+    tier: str
+    priority: int
+    cache_salt: bytes
+
+    @classmethod
+    def of(cls, tenant: str, tier: str, priority: int) -> "Caller":
+        """The salt keeps tenants from finding each other's prompts in the prefix cache."""
+        return cls(tenant, tier, priority, blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest())

@@ -1,0 +1,159 @@
+"""How a request comes in: who asks, what will be tried, and what it may spend."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from actors.account import Account
+from actors.admission import budget_spent, over_quota
+from actors.colleagues import Colleagues
+from actors.errors import ActorDied, MailboxFull, Unavailable
+from actors.exchange import Exchange
+from actors.links import Links
+from actors.mail import Book, Grant, Line, Reserve, Settle
+from actors.messages import InferenceRequest
+from actors.prompts import Prompts
+from actors.reply import Reply
+from actors.router import Router
+from actors.rules import Rules
+from actors.sizing import output_bound, rungs_of, without_a_release_too_far
+from actors.traits import features_of
+from policies.budget import BudgetBook, BudgetRefusal, spent_action
+from policies.features import Features
+from policies.plan import Plan
+from policies.prices import worst_cost
+from policies.quota import QuotaRefusal
+
+
+class _Decided(msgspec.Struct, frozen=True):
+    """What a request may do and need."""
+
+    features: Features
+    plan: Plan
+    prompt_tokens: int
+    tokens: int
+    """In the worst case."""
+    cost: float
+    """In the worst case."""
+
+
+class Reception:
+    """Runs in the task of whoever opens an exchange; owns nothing."""
+
+    def __init__(
+        self,
+        router: Router,
+        budgets: BudgetBook,
+        links: Links,
+        colleagues: Colleagues,
+        on_end: Callable[[Exchange], None],
+    ) -> None:
+        """`budgets` is admission's, which alone writes it."""
+        self._router = router
+        self._budgets = budgets
+        self._texts = colleagues.texts
+        self._links = links
+        self._colleagues = colleagues
+        self._on_end = on_end
+
+    async def open(self, request: InferenceRequest) -> Exchange:
+        """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""
+        rules = self._router.rules
+        tenant = rules.tenant_of(request.api_key)
+        self._router.check_model(request.model)
+        prompts = Prompts(request.prompts, self._texts, self._links)
+        counted = await prompts.read_by(self._reference_engine(request.model))
+        features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(map(len, counted)))
+        decided = await self._decide(request, rules, prompts, features)
+        grant = await self._reserve(rules, decided)
+        # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
+        colleagues, plan = self._colleagues, decided.plan
+        number = next(colleagues.numbers)
+        booked: Reply[None] = Reply()
+        line = Line(
+            number,
+            request.request_id,
+            tenant,
+            request.model,
+            plan.route,
+            decided.prompt_tokens,
+            grant.reservation.tokens,
+            grant.hold.amount,
+        )
+        try:
+            colleagues.ledger.put_nowait(Book(line, booked))
+        except MailboxFull as full:
+            colleagues.admission.put_owed(Settle(grant, None))
+            raise Unavailable("ledger_busy", str(full), 1.0) from None
+        account = Account(
+            request,
+            plan,
+            rules=rules,
+            features=decided.features,
+            prompt_tokens=decided.prompt_tokens,
+            grant=grant,
+            line=number,
+            colleagues=colleagues,
+        )
+        return Exchange(
+            request,
+            plan,
+            caller=rules.callers[tenant, decided.features.tier],
+            prompts=prompts,
+            account=account,
+            booked=booked,
+            colleagues=colleagues,
+            on_end=self._on_end,
+        )
+
+    async def _decide(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
+        """The plan; if the budget does not cover it, the one that the tenant's `when_spent` leaves."""
+        budget = rules.tenants[features.tenant].budget
+        if budget is None:
+            return await self._size(request, rules, prompts, features)
+        at = time.time()
+        view = self._budgets.view(features.tenant, at)
+        if view is not None:
+            features = msgspec.structs.replace(features, budget_used=view.used)
+        decided = await self._size(request, rules, prompts, features)
+        left = spent_action(features, budget)
+        if left is None or self._budgets.fits(features.tenant, decided.cost, at):
+            # Whether a request must be refused is for admission to say, which knows the last settlement, too.
+            return decided
+        return await self._size(request, rules, prompts, left)
+
+    async def _size(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
+        plan = self._router.plan(features, request.arrived_at, trio.current_time())
+        rungs = [rung for rung in rungs_of(plan) if rung in self._texts]
+        counted = await prompts.read_by(rungs[0] if rungs else self._reference_engine(request.model))
+        lengths = [len(token_ids) for token_ids in counted]
+        boards = self._colleagues.boards
+        bound = output_bound(request, plan, lengths, boards)
+        plan = without_a_release_too_far(plan, request.params.max_tokens, max(lengths), boards)
+        prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.n
+        cost = worst_cost(rules.policy.prices, plan, prompt_tokens, output_tokens)
+        return _Decided(features, plan, prompt_tokens, prompt_tokens + output_tokens, cost)
+
+    async def _reserve(self, rules: Rules, decided: _Decided) -> Grant:
+        tenant = decided.features.tenant
+        budget = rules.tenants[tenant].budget
+        must_fit = budget is not None and budget.when_spent == "refuse"
+        reply: Reply[Grant | QuotaRefusal | BudgetRefusal] = Reply()
+        try:
+            self._colleagues.admission.put_nowait(Reserve(tenant, decided.tokens, decided.cost, must_fit, reply))
+            answer = await reply.wait()
+        except (MailboxFull, ActorDied) as error:
+            raise Unavailable("admission_busy", f"{error}; try again.", 1.0) from None
+        match answer:
+            case Grant():
+                return answer
+            case BudgetRefusal():
+                raise budget_spent(answer)
+            case QuotaRefusal():
+                raise over_quota(answer)
+
+    def _reference_engine(self, model: str) -> str:
+        """By whose tokenizer a prompt is counted before its route is known."""
+        return model if model in self._texts else next(iter(self._texts))

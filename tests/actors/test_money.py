@@ -1,0 +1,115 @@
+"""Budgets, prices and experiments in a running house."""
+
+import re
+
+import pytest
+import trio
+
+from tests.actors.fakes import CONFIG, says, stage
+
+PRICES = """
+[prices]
+small = { input = 1_000_000, output = 1_000_000 }
+large = { input = 10_000_000, output = 10_000_000 }
+"""
+
+
+def with_budget(amount: float, when_spent: str, more: str = "") -> str:
+    return f"{CONFIG}{PRICES}[tenants.anonymous]\nbudget = {{ amount = {amount}, when_spent = {when_spent!r}{more} }}\n"
+
+
+async def test_a_request_costs_what_its_rungs_cost(autojump_clock):
+    async with stage({"small": says("ok"), "large": says("ok")}, settings=with_budget(1e6, "refuse")) as house:
+        answer = await house.ask("small", max_tokens=10)
+        done = answer.events[-1]
+        await house.assert_clean()
+        row = house.row("r1")
+        assert row["cost"] == done.usage.prompt_tokens + done.usage.completion_tokens
+        assert row["reserved_cost"] > row["cost"]
+        view = house.house._budgets.view("anonymous", house.house._budgets._purses["anonymous"].period)
+        assert (view.spent, view.reserved) == (row["cost"], 0.0)
+
+
+async def test_an_escalated_request_pays_for_both_stages(autojump_clock):
+    scripts = {"small": says("okay then", {3: 0.1}), "large": says("okay then")}
+    async with stage(scripts, settings=with_budget(1e9, "refuse")) as house:
+        answer = await house.ask("whole", max_tokens=20)
+        assert answer.refusal is None, answer.refusal
+        usage = answer.events[-1].usage
+        await house.assert_clean()
+        large = 10 * (usage.prompt_tokens + usage.completion_tokens)
+        assert house.row("r1")["cost"] == pytest.approx(large + usage.prompt_tokens + 4)
+
+
+async def test_refuse_says_what_is_left_and_when_there_is_more(autojump_clock):
+    async with stage({"small": says("ok")}, settings=with_budget(200, "refuse")) as house:
+        assert (await house.ask("small", max_tokens=10)).refusal is None
+        refusal = (await house.ask("large", max_tokens=30)).refusal
+        assert refusal is not None
+        assert (refusal.body.status, refusal.body.code) == (429, "budget_spent")
+        assert re.search(
+            r"budget of 200 per day of tenant anonymous does not cover .* up to 340, and 193 is left",
+            refusal.body.message,
+        )
+        assert refusal.body.retry_after_s > 0
+        # What is cheap enough still fits.
+        assert (await house.ask("small", max_tokens=10)).refusal is None
+
+
+async def test_small_only_never_asks_the_large_model(autojump_clock):
+    scripts = {"small": says("okay then", {3: 0.1}), "large": says("okay then")}
+    async with stage(scripts, settings=with_budget(1, "small_only")) as house:
+        answer = await house.ask("whole", max_tokens=20)
+        assert answer.refusal is None, answer.refusal
+        served = answer.events[-1].served
+        assert (served.rung, served.why) == ("small", "budget")
+        assert house.house.statistics().engines["large"].steps_total == 0
+        # A ladder keeps its cheapest rung, and that is all that this one has.
+        assert (await house.ask("large", max_tokens=5)).events[-1].served.rung == "large"
+
+
+async def test_downgrade_serves_in_the_other_tier(autojump_clock):
+    text = with_budget(1, "downgrade", ', downgrade_to = "slow"') + "[tiers.slow]\npriority = -3\n"
+    text = text.replace('when = { model = ["large"] }', 'when = { model = ["large"], tier = ["default"] }')
+    async with stage({"small": says("ok"), "large": says("ok")}, settings=text) as house:
+        exchange = await house.open("small", max_tokens=5)
+        assert (exchange._caller.tier, exchange._caller.priority) == ("slow", -3)
+        exchange.close()
+        served = (await house.ask("large", max_tokens=5)).events[-1].served
+        assert served.route != "large"
+
+
+async def test_what_was_spent_before_a_restart_stays_spent(autojump_clock):
+    async with stage({"small": says("ok")}, settings=with_budget(200, "refuse")) as house:
+        await house.ask("small", max_tokens=10)
+        await house.assert_clean()
+        spent = house.links.store_file.spent(house.house._budgets._purses["anonymous"].period + 1)
+        assert spent.by_tenant["anonymous"]["day"] == house.row("r1")["cost"]
+        assert spent.by_route == {"small": house.row("r1")["cost"]}
+
+
+async def test_an_arm_that_fails_goes_back_to_control(autojump_clock):
+    text = (
+        CONFIG
+        + """
+[[experiments]]
+name = "try"
+route = ["small"]
+unit = "request"
+arms = { control = 50, b = 50 }
+override.b = { "routes.small.use" = { ladder = "large-only" } }
+guard = { metrics = ["error_rate"], alpha = 0.05, min_requests = 5 }
+"""
+    )
+    async with stage({"small": says("ok"), "large": says("ok")}, settings=text) as house:
+        arms = set()
+        for _ in range(30):
+            exchange = await house.open("small", max_tokens=5)
+            arms.add((exchange._plan.arm, exchange._plan.rungs[0].to))
+            await house.read(exchange)
+        assert arms == {("control", "small"), ("b", "large")}
+        view = house.house._course.experiments()["try"]
+        assert sum(arm.requests for arm in view.arms.values()) == 30
+        house.house._course.roll_back("try", "by hand")
+        await trio.sleep(1)
+        assert (await house.ask("small", max_tokens=5)).events[-1].served.rung == "small"
