@@ -169,6 +169,11 @@ class House:
             breakers={rung: view.state for rung, view in self._breakers.views(now).items()},
             ledger=self._books.statistics(),
             usage=dict(self._books.usage),
+            costs=dict(self._books.costs),
+            budgets=self._budgets.views(time.time()),
+            cascades=self._course.cascades(),
+            experiments=self._course.experiments(),
+            notices_total=dict(tally.notices),
         )
 
     async def open(self, request: InferenceRequest) -> Exchange:

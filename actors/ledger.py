@@ -44,6 +44,7 @@ class LedgerBooks:
         self.asked_at: float | None = None
         """Since when the file has been at what it was last asked for."""
         self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
+        self.costs: dict[tuple[str, str], float] = {}
 
     def statistics(self) -> LedgerStatistics:
         """The figures now."""
@@ -64,6 +65,9 @@ class LedgerBooks:
         key = (closing.tenant, closing.rung, closing.outcome)
         requests, prompt, completion = self.usage.get(key, (0, 0, 0))
         self.usage[key] = (requests + 1, prompt + closing.prompt_tokens, completion + closing.completion_tokens)
+        if closing.cost:
+            payer = closing.tenant, closing.rung
+            self.costs[payer] = self.costs.get(payer, 0.0) + closing.cost
         self.open -= 1
         self.settled_total += 1
 

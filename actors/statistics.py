@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.messages import EngineStats
+from policies.budget import BudgetView
+from policies.course import CascadeView, ExperimentView
 
 LATENCY_BOUNDS_S = (
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5,
@@ -92,3 +94,12 @@ class HouseStatistics(msgspec.Struct, frozen=True):
     ledger: LedgerStatistics
     usage: Mapping[tuple[str, str, str], tuple[int, int, int]]
     """(tenant, rung, outcome): requests, prompt tokens, completion tokens."""
+    costs: Mapping[tuple[str, str], float]
+    """(tenant, rung that answered): money, by [prices]."""
+    budgets: Mapping[str, BudgetView]
+    """By tenant."""
+    cascades: Mapping[str, CascadeView]
+    """Those with a target."""
+    experiments: Mapping[str, ExperimentView]
+    notices_total: Mapping[tuple[str, str], int]
+    """(event, cascade or experiment): what was logged of the policy's course."""

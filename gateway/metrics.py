@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from actors.statistics import Histogram, HouseStatistics, QueueStatistics
 from engine.messages import EngineStats
 from gateway.house import House
+from gateway.policy_metrics import policy_families
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 EngineRow = tuple[str, str, Callable[[EngineStats], float]]
@@ -36,6 +37,7 @@ class HouseCollector(Collector):
             yield from _engine_families(prefix, statistics.engines)
             yield from _latency_families(prefix, statistics)
         yield from _house_families(statistics)
+        yield from policy_families(statistics)
         yield GaugeMetricFamily("penstock:connections", "Open client connections.", value=self._connections())
         ready = self._house.readiness()
         yield GaugeMetricFamily("penstock:ready", "1 if new work is welcome.", value=float(ready.ready))

@@ -110,6 +110,11 @@ class BudgetBook:
         resets_in_s = period_end(budget.per, at) - at
         return BudgetView(budget.amount, budget.per, purse.spent, purse.reserved, resets_in_s)
 
+    def views(self, at: float) -> dict[str, BudgetView]:
+        """All budgets."""
+        found = {tenant: self.view(tenant, at) for tenant in self._purses}
+        return {tenant: view for tenant, view in found.items() if view is not None}
+
     def fits(self, tenant: str, cost: float, at: float) -> bool:
         """Whether so much is left; always without a budget."""
         purse = self._purses.get(tenant)

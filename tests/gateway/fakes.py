@@ -15,6 +15,9 @@ from actors.statistics import (
     RequestKey,
 )
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
+from policies.budget import BudgetView
+from policies.course import ArmView, CascadeView, ExperimentView
+from policies.share_tracker import ShareView
 
 SERVED = Served("tests", "small", "confident", (Attempt("small", "answered", "confident"),), None, 1.5)
 USAGE = Usage(5, 3, 2)
@@ -141,4 +144,9 @@ class FakeHouse:
             breakers={"small": "half_open"},
             ledger=LedgerStatistics(1, 5, 5, 0, 0),
             usage={("anonymous", "small", "ok"): (6, 30, 18)},
+            costs={("anonymous", "small"): 0.125},
+            budgets={"anonymous": BudgetView(10.0, "day", 2.0, 0.5, 3600.0)},
+            cascades={"thrifty": CascadeView(0.46, ShareView(0.25, 0.31, 500, True), 1.5)},
+            experiments={"try": ExperimentView(True, "slow", False, {"b": ArmView(9, 8, {"error_rate": (2, 9)}, {})})},
+            notices_total={("cascade_drifted", "thrifty"): 1},
         )

@@ -58,6 +58,18 @@ async def test_metrics_can_be_scraped() -> None:
                 f"{prefix}time_to_first_token_seconds_count": 6,
                 f"{prefix}time_to_first_token_seconds_sum": 4.5,
             }
+        for name, value in (
+            ("penstock:cost", 0.125),
+            ("penstock:budget_used_ratio", 0.25),
+            ("penstock:cascade_large_share", 0.31),
+            ("penstock:cascade_drifted", 1),
+            ("penstock:cascade_spent_today", 1.5),
+            ("penstock:experiment_requests", 9),
+            ("penstock:experiment_bad", 2),
+            ("penstock:experiment_rolled_back", 1),
+            ("penstock:policy_notices", 1),
+        ):
+            assert families[name].samples[0].value == value, name
         answered = families["penstock:requests"].samples[0]
         assert (answered.labels["rung"], answered.value) == ("small", 6)
         states = {each.labels["state"]: each.value for each in families["penstock:breaker_state"].samples}
