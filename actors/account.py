@@ -10,6 +10,7 @@ from actors.mail import Close, Closing, Grant, Settle
 from actors.messages import Delta, InferenceRequest, Usage
 from actors.rules import Rules
 from actors.statistics import RequestKey
+from engine.tokenizer import Tokenizer
 from policies.climb import AttemptRecord, Prefix
 from policies.course import Ending
 from policies.experiment import unit_of
@@ -23,12 +24,19 @@ log = structlog.get_logger()
 class Told:
     """What the reader has of one choice."""
 
-    __slots__ = ("finished", "texts", "token_ids")
+    __slots__ = ("finished", "texts", "token_ids", "unnamed")
 
     def __init__(self) -> None:
         self.token_ids: list[int] = []
         self.texts: list[str] = []
+        self.unnamed = 0
+        """Tokens beside `token_ids` whose ids nobody knows."""
         self.finished = False
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return len(self.token_ids) + self.unnamed
 
 
 class Account:
@@ -81,29 +89,38 @@ class Account:
         for delta in deltas:
             mine = self.told[delta.index]
             mine.token_ids += delta.token_ids
+            mine.unnamed += delta.unnamed
             mine.texts.append(delta.text)
-            count += len(delta.token_ids)
+            count += len(delta.token_ids) + delta.unnamed
             if delta.finish_reason is not None:
                 mine.finished = True
                 self.truncated = self.truncated or delta.finish_reason == "length"
         return count
 
-    def cached_once(self, cached: Mapping[int, int]) -> int:
-        """Of tokens cached by choice: each prompt's once, whatever `n` is."""
-        return sum([cached.get(index, 0) for index in range(0, len(self.told), self._request.n)])
+    def once(self, tokens: Mapping[int, int]) -> int:
+        """Of a prompt's tokens by choice: each prompt's once, whatever `n` is."""
+        return sum([tokens.get(index, 0) for index in range(0, len(self.told), self._request.n)])
 
     def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:
         """An attempt that did its work is over; `cached` by choice. Those that failed are on the house."""
         price = self._rules.policy.prices.get(rung)
-        self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.cached_once(cached), prompt_tokens))
+        self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
 
-    def prefix(self) -> Prefix:
-        """Token ids of each choice."""
-        return tuple([tuple(each.token_ids) for each in self.told])
+    def prefix(self, tokenizer: Tokenizer | None) -> Prefix:
+        """Token ids of each choice, from which the answer can go on; empty if they are not known.
+
+        What an upstream has said has no ids. With its `tokenizer` they are those of the text, if they give just that
+        text again; and then the tokens are counted truly, too.
+        """
+        return tuple([_ids(each, tokenizer) for each in self.told])
+
+    def prompts_read(self, tokens: Mapping[int, int]) -> None:
+        """What an upstream says that it has read, by choice: it knows better than we, if it says something."""
+        self.prompt_tokens = self.once(tokens) or self.prompt_tokens
 
     def usage(self) -> Usage:
         """As of now."""
-        tokens = sum([len(each.token_ids) for each in self.told])
+        tokens = sum([each.tokens for each in self.told])
         return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens)
 
     def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...]) -> None:
@@ -166,3 +183,16 @@ class Account:
         for notice in self._colleagues.course.on_end(plan, ending):
             self._colleagues.tally.notices[notice.event, notice.subject] += 1
             log.warning(notice.event, subject=notice.subject, **notice.details)
+
+
+def _ids(told: Told, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    if not told.unnamed:
+        return tuple(told.token_ids)
+    if tokenizer is None:
+        return ()
+    text = "".join(told.texts)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if tokenizer.decode(ids) != text:
+        return ()
+    told.unnamed = len(ids) - len(told.token_ids)
+    return tuple(ids)

@@ -39,6 +39,8 @@ class Assembly:
         self.drafted = 0
         """Tokens that the engine was, or made itself, expect."""
         self.accepted = 0
+        self.prompts: dict[int, int] = {}
+        """By choice: prompt tokens that were read for it."""
 
     @property
     def margin(self) -> float | None:
@@ -50,7 +52,7 @@ class Assembly:
         index = self._choices.get(output.request_id)
         if index is None:
             return "going"
-        self.tokens += len(output.token_ids)
+        self.tokens += len(output.token_ids) + output.unnamed
         if self._seams and (seam := self._seams.get(index)) is not None:
             output = seam.carry_on(output)
         finish = output.finish
@@ -63,9 +65,12 @@ class Assembly:
             self.cached[index] = finish.cached_tokens
             self.drafted += finish.drafted_tokens
             self.accepted += finish.accepted_tokens
-            delta = Delta(index, output.text, output.token_ids, output.logprobs, finish.reason, finish.stop)
+            self.prompts[index] = finish.prompt_tokens
+            delta = Delta(
+                index, output.text, output.token_ids, output.logprobs, finish.reason, finish.stop, output.unnamed
+            )
         else:
-            delta = Delta(index, output.text, output.token_ids, output.logprobs)
+            delta = Delta(index, output.text, output.token_ids, output.logprobs, unnamed=output.unnamed)
         if self._machine is None:
             shown.append(delta)
             return "going" if self._unfinished else "complete"

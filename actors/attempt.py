@@ -94,7 +94,7 @@ def prepare(
         if was_told.finished:
             continue
         prompt = prompts[index // request.n]
-        params = _params(request, plan, index % request.n, len(prompt), limits)
+        params = params_of(request, plan, index % request.n, len(prompt), limits)
         prefix = _prefix(effect.prefix, index)
         if prefix:
             seam = Seam(params, text.tokenizer, prompt, prefix, "".join(was_told.texts))
@@ -138,7 +138,8 @@ def prepare(
     return Attempt(effect, permit, work, assembly, whole_in_engine=not seams), ended
 
 
-def _params(request: InferenceRequest, plan: Plan, choice: int, prompt_tokens: int, limits: Limits) -> SamplingParams:
+def params_of(request: InferenceRequest, plan: Plan, choice: int, prompt_tokens: int, limits: Limits) -> SamplingParams:
+    """What a choice asks of this rung. Raises TooLongHere."""
     params = request.params
     room = limits.max_model_len - prompt_tokens
     asked = params.max_tokens

@@ -11,6 +11,7 @@ from actors.mailbox import Mailbox
 from actors.permits import Permits
 from actors.tally import Tally
 from actors.texts import ModelText
+from config.upstreams import UpstreamSettings
 from policies.course import Course
 
 
@@ -26,6 +27,7 @@ class Colleagues:
         ledger: Mailbox[LedgerMessage],
         breaker_board: BreakerBoard,
         boards: Mapping[str, EngineBoard],
+        upstreams: Mapping[str, UpstreamSettings],
         texts: Mapping[str, ModelText],
         wheel: DeadlineWheel,
         tally: Tally,
@@ -37,7 +39,10 @@ class Colleagues:
         self.ledger = ledger
         self.breaker_board = breaker_board
         self.boards = boards
+        """Of engines and upstreams."""
+        self.upstreams = upstreams
         self.texts = texts
+        """Of engines, and of upstreams that share a tokenizer with one."""
         self.wheel = wheel
         self.tally = tally
         self.permits = Permits(breakers, breaker_board)

@@ -152,4 +152,5 @@ def _merged(outputs: list[TokenOutput]) -> TokenOutput:
         min([output.margin for output in outputs]),
         tuple(chain.from_iterable([output.logprobs for output in outputs])),
         last.finish,
+        sum([output.unnamed for output in outputs]),
     )

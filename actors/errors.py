@@ -16,7 +16,8 @@ ActorError
 ├── EngineLost              a life of an engine is over; its supervisor starts the next one
 ├── LedgerFileError         the ledger's file is not one of ours
 └── HouseFailed             an actor could not be kept alive: the process must end
-    └── EngineLoadFailed    a model could not be loaded at start-up
+    ├── EngineLoadFailed    a model could not be loaded at start-up
+    └── UpstreamKeyMissing  an upstream's key is not where the settings say
 """
 
 from actors.messages import ErrorBody
@@ -173,3 +174,7 @@ class HouseFailed(ActorError):  # noqa: N818  (named for what happened, as in OT
 
 class EngineLoadFailed(HouseFailed):
     """A model could not be loaded when the house started."""
+
+
+class UpstreamKeyMissing(HouseFailed):
+    """An upstream's key is not where the settings say, or is none."""

@@ -14,7 +14,7 @@ from actors.attempt import Attempt, TooLongHere, prepare
 from actors.caller import Caller
 from actors.colleagues import Colleagues
 from actors.delivery import Delivery, Item
-from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable, ledger_unavailable, refusal_of
+from actors.errors import ActorDied, InvalidRequest, MailboxFull, Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.mail import (
     Cut,
     Lost,
@@ -28,9 +28,12 @@ from actors.messages import Attempt as AttemptNote
 from actors.messages import Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Served, Start, Usage
 from actors.prompts import Prompts
 from actors.reply import Reply
+from actors.upstream.calls import NotExpressible, prepare_calls
 from actors.verify import Drafter, drafter_for
+from engine.limits import Limits
 from engine.messages import TokenOutput
 from policies import climb
+from policies.breaker import Permit
 from policies.plan import Plan
 
 _GATEWAY_TIMEOUT = 504
@@ -175,7 +178,7 @@ class Exchange:
             case "escalate":
                 self._close_attempt(ok=True)
                 self._colleagues.tally.escalations[self._plan.route, assembly.why] += 1
-                return climb.Escalated(why=assembly.why, prefix=self._prefix())
+                return climb.Escalated(why=assembly.why, prefix=self._prefix(attempt))
             case "broken":
                 broken = assembly.broken
                 assert broken is not None
@@ -185,7 +188,7 @@ class Exchange:
                     retryable=False,
                     fatal=broken.reason == "error",
                     message=broken.message,
-                    prefix=self._prefix(),
+                    prefix=self._prefix(attempt),
                 )
 
     def _notice(self, attempt: Attempt, notice: Notice, now: float) -> climb.Event | None:
@@ -194,12 +197,13 @@ class Exchange:
                 attempt.taken = self._account.worked = True
                 self._colleagues.tally.queue_wait.add(max(at - self._request.arrived_at, 0.0))
                 return None
-            case Unserved(why, message, retry_after_s):
+            case Unserved(why, message, retry_after_s, lasting):
                 self._close_attempt(ok=None, over=True)
-                return climb.Refused(why=why, retry_after_s=retry_after_s, message=message)
-            case Lost(code, message):
+                return climb.Refused(why=why, retry_after_s=retry_after_s, message=message, lasting=lasting)
+            case Lost(code, message, retryable):
                 self._close_attempt(ok=False, over=True)
-                return climb.AttemptFailed(kind=code, retryable=True, message=message, prefix=self._prefix())
+                prefix = self._prefix(attempt)
+                return climb.AttemptFailed(kind=code, retryable=retryable, message=message, prefix=prefix)
             case Cut(code, message):
                 self._close_attempt(ok=None)
                 if self._climb.committed:
@@ -210,13 +214,13 @@ class Exchange:
     def _too_late(self, attempt: Attempt, now: float) -> climb.Event:
         if now >= self._plan.total_at:
             self._close_attempt(ok=None)
-            return climb.AttemptFailed(kind="total_timeout", retryable=False, prefix=self._prefix())
+            return climb.AttemptFailed(kind="total_timeout", retryable=False, prefix=self._prefix(attempt))
         if not attempt.taken:
             self._close_attempt(ok=None)
             return climb.Refused(why="queue_timeout", message="It waited in the queue for too long.")
         self._close_attempt(ok=False)
         kind = "stall" if attempt.output_seen else "ttft_timeout"
-        return climb.AttemptFailed(kind=kind, retryable=False, prefix=self._prefix())
+        return climb.AttemptFailed(kind=kind, retryable=False, prefix=self._prefix(attempt))
 
     # --- what the climb wants -----------------------------------------------------------------------------------
 
@@ -249,24 +253,11 @@ class Exchange:
         if limits is None:
             colleagues.permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return climb.Refused(why="engine_loading", message=f"The engine {effect.rung} is being loaded.")
-        prompts = await self._prompts.read_by(effect.rung)
         try:
-            attempt, ended = prepare(
-                effect,
-                permit,
-                request=self._request,
-                plan=self._plan,
-                caller=self._caller,
-                prompts=prompts,
-                told=self._account.told,
-                text=colleagues.texts[effect.rung],
-                limits=limits,
-                delivery=self._delivery,
-                numbers=colleagues.numbers,
-            )
-        except TooLongHere:
+            attempt, ended = await self._prepare(effect, permit, limits)
+        except (TooLongHere, NotExpressible, InvalidRequest) as error:
             colleagues.permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
-            return climb.Refused(why="prompt_too_long", message=f"The prompt does not fit into {effect.rung}.")
+            return _not_taken_by(effect.rung, error)
         self._attempt = attempt
         if ended:
             self._show(ended, now)
@@ -282,6 +273,41 @@ class Exchange:
         self._due = until
         colleagues.wheel.move(self._watch, self._due)
         return None
+
+    async def _prepare(self, effect: climb.Try, permit: Permit, limits: Limits) -> tuple[Attempt, list[Delta]]:
+        """Raises TooLongHere, NotExpressible and InvalidRequest."""
+        colleagues = self._colleagues
+        text = colleagues.texts.get(effect.rung)
+        upstream = colleagues.upstreams.get(effect.rung)
+        if upstream is not None:
+            return prepare_calls(
+                effect,
+                permit,
+                request=self._request,
+                plan=self._plan,
+                caller=self._caller,
+                lengths=await self._prompts.lengths(effect.rung, lenient=True),
+                told=self._account.told,
+                settings=upstream,
+                tokenizer=text.tokenizer if text is not None else None,
+                limits=limits,
+                delivery=self._delivery,
+                numbers=colleagues.numbers,
+            )
+        assert text is not None, "every engine has its text"
+        return prepare(
+            effect,
+            permit,
+            request=self._request,
+            plan=self._plan,
+            caller=self._caller,
+            prompts=await self._prompts.read_by(effect.rung),
+            told=self._account.told,
+            text=text,
+            limits=limits,
+            delivery=self._delivery,
+            numbers=colleagues.numbers,
+        )
 
     def _offer(self, attempt: Attempt) -> climb.Event | None:
         """Let the engine have it; the climb's event if it was not even let in."""
@@ -307,6 +333,8 @@ class Exchange:
         self._account.made_tokens += attempt.assembly.tokens
         paid = ok or (leaving and attempt.taken)
         prompt_tokens = attempt.work.prompt_tokens // self._request.n
+        if attempt.rung in self._colleagues.upstreams:
+            prompt_tokens = self._account.once(attempt.assembly.prompts) or prompt_tokens
         if paid:
             self._account.pay(attempt.rung, prompt_tokens, attempt.assembly.cached, attempt.assembly.tokens)
         if attempt.drafter is not None:
@@ -330,7 +358,7 @@ class Exchange:
             return
         tally = self._colleagues.tally
         if self._start_sent:
-            if count:
+            if count > 0:
                 tally.itl.add((now - self._last_at) / count)
         else:
             self._start(now)
@@ -350,7 +378,9 @@ class Exchange:
         if not self._request.streamed:
             self._events.append(Start(self._plan.route, attempt.rung, self._account.prompt_tokens))
             self._events += self._whole
-        self._account.cached_tokens = self._account.cached_once(attempt.assembly.cached)
+        if attempt.rung in self._colleagues.upstreams and not attempt.work.goes_on:
+            self._account.prompts_read(attempt.assembly.prompts)
+        self._account.cached_tokens = self._account.once(attempt.assembly.cached)
         self._events.append(Done(self._account.usage(), self._served(attempt.rung, why, self._climb.mark)))
 
     def _answer(self, text: str, mark: str | None) -> None:
@@ -397,8 +427,11 @@ class Exchange:
 
     # --- the account of it --------------------------------------------------------------------------------------
 
-    def _prefix(self) -> climb.Prefix:
-        return self._account.prefix() if self._climb.committed else ()
+    def _prefix(self, attempt: Attempt) -> climb.Prefix:
+        if not self._climb.committed:
+            return ()
+        text = self._colleagues.texts.get(attempt.rung)
+        return self._account.prefix(text.tokenizer if text is not None else None)
 
     def _why(self, attempt: Attempt) -> str:
         trouble = self._last_trouble()
@@ -443,4 +476,15 @@ class Exchange:
             if isinstance(item, Taken):
                 self._account.worked = True
             elif isinstance(item, TokenOutput) and self._attempt is not None and self._attempt.owns(work_id):
-                self._account.made_tokens += len(item.token_ids)
+                self._account.made_tokens += len(item.token_ids) + item.unnamed
+
+
+def _not_taken_by(rung: str, error: TooLongHere | NotExpressible | InvalidRequest) -> climb.Refused:
+    """Why this rung will never take the request."""
+    match error:
+        case TooLongHere():
+            return climb.Refused(why="prompt_too_long", message=f"The prompt does not fit into {rung}.", lasting=True)
+        case NotExpressible():
+            return climb.Refused(why="not_expressible", message=f"{rung} cannot be asked: {error}.", lasting=True)
+        case InvalidRequest(body=body):
+            return climb.Refused(why=body.code, message=body.message, lasting=True)

@@ -43,6 +43,10 @@ from actors.statistics import HouseStatistics
 from actors.supervisor import Child, Supervisor
 from actors.tally import Tally
 from actors.texts import ModelText
+from actors.upstream.actor import UpstreamActor
+from actors.upstream.board import UNBOUNDED, UpstreamBoard
+from actors.upstream.client import MakeTransport, UpstreamClient
+from actors.upstream.secret import read_secret
 from config.settings import Settings
 from engine.errors import ModelError
 from engine.messages import EngineStats
@@ -67,18 +71,29 @@ class House:
         *,
         texts: Mapping[str, ModelText] | None = None,
         links: Links | None = None,
+        transport: MakeTransport | None = None,
     ) -> None:
         """`texts`: how each engine reads; None loads it from the engines' model directories.
 
-        Raises EngineLoadFailed if a tokenizer or a chat template cannot be read.
+        `transport`: how upstreams are reached, if not over the network. Raises EngineLoadFailed if a tokenizer or a
+        chat template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
         self._links: Links = links if links is not None else ThreadLinks()
         self._created = int(time.time())
-        self._texts = texts if texts is not None else _load_texts(settings)
-        self._boards = {name: EngineBoard(name) for name in settings.engines}
+        self._texts = dict(texts if texts is not None else _load_texts(settings))
+        for name, upstream in settings.upstreams.items():
+            if upstream.tokenizer is not None:
+                self._texts[name] = self._texts[upstream.tokenizer]
+        self._upstreams = {
+            name: UpstreamBoard(name, upstream.urls, upstream.context) for name, upstream in settings.upstreams.items()
+        }
+        self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
+        self._transport = transport
+        self._boards: dict[str, EngineBoard] = {name: EngineBoard(name) for name in settings.engines}
+        self._boards |= self._upstreams
         rules = Rules.of(settings, {name: text.digest for name, text in self._texts.items()})
-        self._lanes = {name: self._lane(name, rules) for name in settings.engines}
+        self._lanes = {name: self._lane(name, rules) for name in self._boards}
         self._tally = Tally()
         self._books = LedgerBooks()
         self._quota = QuotaBook(rules.tenants)
@@ -93,7 +108,7 @@ class House:
         self._breakers_mail: Mailbox[BreakerMessage] = Mailbox("breakers", _MAILBOX)
         self._ledger: Mailbox[LedgerMessage] = Mailbox("ledger", _MAILBOX)
         self._engines: dict[str, Mailbox[EngineMessage]] = {
-            name: Mailbox(f"engine {name}", _MAILBOX) for name in settings.engines
+            name: Mailbox(f"rung {name}", _MAILBOX) for name in self._boards
         }
         self._colleagues = Colleagues(
             admission=self._admission,
@@ -102,6 +117,7 @@ class House:
             ledger=self._ledger,
             breaker_board=self._breakers,
             boards=self._boards,
+            upstreams=settings.upstreams,
             texts=self._texts,
             wheel=self._wheel,
             tally=self._tally,
@@ -145,7 +161,7 @@ class House:
     def _length_of(self, model: str) -> int | None:
         """What every engine that may answer to this name can hold."""
         limits = [self._boards[name].limits for name in self._router.rules.policy.rungs_of(model)]
-        known = [each.max_model_len for each in limits if each is not None]
+        known = [each.max_model_len for each in limits if each is not None and each.max_model_len < UNBOUNDED]
         return min(known) if known and len(known) == len(limits) else None
 
     def statistics(self) -> HouseStatistics:
@@ -163,8 +179,9 @@ class House:
             overrun_total=tally.overruns,
             in_flight=len(self._exchanges),
             latency=tally.latency(),
-            engines={name: board.stats or _NOTHING_YET for name, board in self._boards.items()},
+            engines={name: self._boards[name].stats or _NOTHING_YET for name in self._settings.engines},
             engine_restarts_total={name: board.restarts for name, board in self._boards.items()},
+            upstreams={name: board.statistics() for name, board in self._upstreams.items()},
             queues={name: lane.statistics(now) for name, lane in self._lanes.items()},
             breakers={rung: view.state for rung, view in self._breakers.views(now).items()},
             ledger=self._books.statistics(),
@@ -211,8 +228,11 @@ class House:
         return self._was_ready
 
     def _lane(self, name: str, rules: Rules) -> Lane:
-        engine = self._settings.engines[name]
         queue = FairQueue(self._settings.tiers, rules.tenants)  # type: ignore[var-annotated]
+        upstream = self._settings.upstreams.get(name)
+        if upstream is not None:
+            return Lane(self._boards[name], queue, upstream.concurrent, block_size=None, ahead=0)
+        engine = self._settings.engines[name]
         return Lane(self._boards[name], queue, engine.max_running, engine.kv.block_size)
 
     def _children(self, factories: Mapping[str, EngineFactory]) -> list[Child]:
@@ -230,6 +250,26 @@ class House:
                 wheel=wheel,
                 stall_s=float(settings.engines[name].stall),
                 waited_for=partial(bool, self._lanes[name].queue),
+            )
+
+        def client(name: str) -> UpstreamClient:
+            upstream = settings.upstreams[name]
+            return UpstreamClient(
+                key=self._upstream_keys[name],
+                headers=upstream.headers,
+                connect_s=float(upstream.connect),
+                keep=upstream.concurrent,
+                transport=self._transport() if self._transport is not None else None,
+            )
+
+        def upstream(name: str) -> Callable[[], UpstreamActor]:
+            return partial(
+                UpstreamActor,
+                self._engines[name],
+                dispatch=self._dispatch,
+                board=self._upstreams[name],
+                settings=settings.upstreams[name],
+                client=partial(client, name),
             )
 
         return [
@@ -250,6 +290,7 @@ class House:
             Child("admission", partial(Admission, self._admission, self._quota, self._budgets), self._admission),
             Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),
             *(Child(f"engine {name}", engine(name), self._engines[name]) for name in settings.engines),
+            *(Child(f"upstream {name}", upstream(name), self._engines[name]) for name in settings.upstreams),
             Child("dispatch", partial(Dispatch, self._dispatch, self._lanes, self._engines, wheel), self._dispatch),
         ]
 

@@ -1,8 +1,9 @@
-"""The way into one engine: its fair queue, and when the next work may leave it (`policies.room`)."""
+"""The way into one engine or upstream: its fair queue, and when the next work may leave it (`policies.room`)."""
 
 from actors.engine_board import EngineBoard
 from actors.mail import Work
 from actors.statistics import QueueStatistics
+from engine.messages import Submit
 from policies.fair_queue import FairQueue
 from policies.room import Room
 
@@ -10,14 +11,17 @@ from policies.room import Room
 class Lane:
     """Owned by dispatch."""
 
-    def __init__(self, board: EngineBoard, queue: FairQueue[Work], max_running: int, block_size: int) -> None:
+    def __init__(
+        self, board: EngineBoard, queue: FairQueue[Work], places: int, block_size: int | None, ahead: int | None = None
+    ) -> None:
+        """For `places`, `block_size` and `ahead` see `Room`."""
         self.board = board
         self.queue = queue
         self.epoch: int | None = None
         """Of the engine's present life; None: it takes no work."""
         self.down_why = ("engine_loading", f"The engine {board.name} is being loaded.")
         self.inside: dict[int, Work] = {}
-        self._room = Room(max_running, block_size)
+        self._room = Room(places, block_size, ahead)
 
     def fits(self, work: Work) -> bool:
         """Whether the engine can start it soon."""
@@ -53,4 +57,4 @@ class Lane:
         )
 
     def _blocks(self, work: Work) -> int:
-        return self._room.blocks([len(sequence.prompt_token_ids) for sequence in work.sequences])
+        return self._room.blocks([len(each.prompt_token_ids) for each in work.sequences if isinstance(each, Submit)])

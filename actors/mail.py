@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from actors.messages import Prompt
 from actors.reply import Reply
 from engine.limits import Limits
 from engine.messages import Expect, Submit
+from engine.params import SamplingParams
 from policies.breaker import BreakerOpen, Permit
 from policies.budget import BudgetHold, BudgetRefusal, Period
 from policies.fair_queue import QueueItem
@@ -146,12 +148,26 @@ LedgerMessage = Book | Close | Flush | Linger | Posts
 # --- to dispatch and the engines --------------------------------------------------------------------------------
 
 
+class Call(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """One choice's answer, asked of an upstream: what `Submit` is for an engine."""
+
+    request_id: int
+    model: str
+    """The name that the upstream knows."""
+    prompt: Prompt
+    params: SamplingParams
+    begun: str = ""
+    """What the client has of the answer: it goes on after this."""
+
+
 class Work(QueueItem, frozen=True, kw_only=True):
-    """One attempt on one engine: what waits in the fair queue, and what the engine then runs."""
+    """One attempt on one rung: what waits in the fair queue, and what the engine or the upstream then runs."""
 
     id: int
     engine: str
-    sequences: tuple[Submit, ...]
+    """The rung's name."""
+    sequences: tuple[Submit, ...] | tuple[Call, ...]
+    """Each with a `request_id`. An engine's are `Submit`, an upstream's `Call`."""
     delivery: "Delivery"
 
 
@@ -245,13 +261,17 @@ class Unserved(msgspec.Struct, frozen=True, tag=True, gc=False):
     why: str
     message: str
     retry_after_s: float | None = None
+    lasting: bool = False
+    """The rung takes no such request, now or later."""
 
 
 class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The engine broke off while it had the work."""
+    """The engine or upstream broke off while it had the work."""
 
     code: str
     message: str
+    retryable: bool = True
+    """The same rung may do better at once."""
 
 
 class Cut(msgspec.Struct, frozen=True, tag=True, gc=False):

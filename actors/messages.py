@@ -64,7 +64,10 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Exact tokens. `prompt_tokens` counts each prompt once, whatever `n` is and however many rungs were tried."""
+    """Exact tokens of engines; of an upstream what it says.
+
+    `prompt_tokens` counts each prompt once, whatever `n` is and however many rungs were tried.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -98,6 +101,8 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: FinishReason | None = None
     stop: str | int | None = None
+    unnamed: int = 0
+    """See `TokenOutput.unnamed`."""
 
 
 class Served(msgspec.Struct, frozen=True):

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from actors.errors import InvalidRequest
 from actors.links import Links
 from actors.messages import Prompt
-from actors.texts import ModelText, TokenIds, encode_prompts
+from actors.texts import ModelText, TokenIds, encode_prompts, estimated_tokens
 
 
 class Prompts:
@@ -23,3 +24,19 @@ class Prompts:
         if found is None:
             found = self._encoded[text.reading] = await encode_prompts(text, self._prompts, self._links)
         return found
+
+    async def lengths(self, rung: str, *, lenient: bool) -> list[int]:
+        """Tokens of each prompt as this rung reads it.
+
+        A name that is no engine's, and an upstream without a known tokenizer, are taken to read as the first engine
+        does; where no engine can read the prompt, the count is an estimate. `lenient`: an estimate, too, where the rung
+        itself refuses the prompt, as another one may take it; else that raises InvalidRequest.
+        """
+        reader = rung if rung in self._texts else next(iter(self._texts), None)
+        try:
+            if reader is not None:
+                return [len(token_ids) for token_ids in await self.read_by(reader)]
+        except InvalidRequest:
+            if not lenient:
+                raise
+        return [estimated_tokens(prompt) for prompt in self._prompts]

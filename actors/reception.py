@@ -64,8 +64,8 @@ class Reception:
         tenant = rules.tenant_of(request.api_key)
         self._router.check_model(request.model)
         prompts = Prompts(request.prompts, self._texts, self._links)
-        counted = await prompts.read_by(self._reference_engine(request.model))
-        features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(map(len, counted)))
+        lengths = await prompts.lengths(request.model, lenient=bool(self._colleagues.upstreams))
+        features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(lengths))
         decided = await self._decide(request, rules, prompts, features)
         grant = await self._reserve(rules, decided)
         # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
@@ -126,9 +126,8 @@ class Reception:
 
     async def _size(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
         plan = self._router.plan(features, request.arrived_at, trio.current_time())
-        rungs = [rung for rung in rungs_of(plan) if rung in self._texts]
-        counted = await prompts.read_by(rungs[0] if rungs else self._reference_engine(request.model))
-        lengths = [len(token_ids) for token_ids in counted]
+        rungs = rungs_of(plan) or (request.model,)
+        lengths = await prompts.lengths(rungs[0], lenient=not self._colleagues.upstreams.keys().isdisjoint(rungs))
         boards = self._colleagues.boards
         bound = output_bound(request, plan, lengths, boards)
         plan = without_a_release_too_far(plan, request.params.max_tokens, max(lengths), boards)
@@ -153,7 +152,3 @@ class Reception:
                 raise budget_spent(answer)
             case QuotaRefusal():
                 raise over_quota(answer)
-
-    def _reference_engine(self, model: str) -> str:
-        """By whose tokenizer a prompt is counted before its route is known."""
-        return model if model in self._texts else next(iter(self._texts))

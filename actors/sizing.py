@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from actors.engine_board import EngineBoard
 from actors.errors import PromptTooLong
 from actors.messages import ChatPrompt, InferenceRequest
+from actors.upstream.board import UNBOUNDED, UNSAID_TOKENS
 from policies.plan import Plan, gated
 
 
@@ -41,7 +42,8 @@ def output_bound(
                 max_tokens=asked_or_cap,
                 param="messages" if isinstance(request.prompts[0], ChatPrompt) else "prompt",
             )
-    room = longest - min(lengths)
+    # Asked for if nobody says how much: all that is left, or of an upstream of unknown length a fixed count.
+    room = max(UNSAID_TOKENS if limit >= UNBOUNDED else limit - min(lengths) for limit in limits)
     return asked_or_cap or (min(cap, room) if cap is not None else room)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from actors.upstream.replicas import ReplicaStatistics
 from engine.messages import EngineStats
 from policies.budget import BudgetView
 from policies.course import CascadeView, ExperimentView
@@ -55,6 +56,22 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     expected_wait_s: float
 
 
+class UpstreamStatistics(msgspec.Struct, frozen=True):
+    """One upstream."""
+
+    requests_total: int
+    """Sent to any of its addresses."""
+    failures_total: Mapping[str, int]
+    """By kind: actors/upstream/failure.py, and upstream_silent."""
+    ttft: Histogram
+    """From the call's start to its first content."""
+    running: int
+    waiting: int
+    generation_tokens_total: int
+    replicas: Mapping[str, ReplicaStatistics]
+    """By address."""
+
+
 class LedgerStatistics(msgspec.Struct, frozen=True):
     """The books."""
 
@@ -103,3 +120,4 @@ class HouseStatistics(msgspec.Struct, frozen=True):
     experiments: Mapping[str, ExperimentView]
     notices_total: Mapping[tuple[str, str], int]
     """(event, cascade or experiment): what was logged of the policy's course."""
+    upstreams: Mapping[str, UpstreamStatistics] = msgspec.field(default_factory=dict)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from config.check_upstreams import check_upstreams
 from config.conditions import LoadCondition, SignalSettings
 from config.problems import Problems
 from config.reach import truth
@@ -20,6 +21,7 @@ _STAGES = 2
 def check_settings(settings: Settings, problems: Problems) -> None:
     """Report everything that does not fit."""
     _check_sizes(settings, problems)
+    check_upstreams(settings, problems)
     _check_tenants(settings, problems)
     _check_keys(settings, problems)
     _check_ladders(settings, problems)
@@ -32,8 +34,8 @@ def check_settings(settings: Settings, problems: Problems) -> None:
 
 def _check_sizes(settings: Settings, problems: Problems) -> None:
     for table in ("engines", "models", "tiers", "routes"):
-        if not getattr(settings, table):
-            problems.add((table,), "nothing is defined", expected="at least one", at_key=True)
+        if not getattr(settings, table) and not (table == "engines" and settings.upstreams):
+            problems.add((table,), "nothing is defined", expected="at least one", at_key=True, breaks=True)
     for name, engine in settings.engines.items():
         if engine.max_step_tokens < engine.max_running:
             problems.add(
@@ -103,14 +105,14 @@ def _check_ladders(settings: Settings, problems: Problems) -> None:
                     if given:
                         problems.add((*path, word), f"a static answer has no {word}")
                 continue
-            if rung.to not in settings.engines:
-                _unknown_engine(settings, (*path, "to"), rung.to, problems)
+            if rung.to not in settings.engines and rung.to not in settings.upstreams:
+                _unknown_rung(settings, (*path, "to"), rung.to, problems)
             if rung.breaker != BreakerSettings():
                 other, place = breakers.setdefault(rung.to, (rung.breaker, f"ladders.{name}[{index}]"))
                 if other != rung.breaker:
                     problems.add(
                         (*path, "breaker"),
-                        f"the engine '{rung.to}' has one breaker, and {place} says something else of it",
+                        f"the rung '{rung.to}' has one breaker, and {place} says something else of it",
                         expected="the same values, or to say it once",
                     )
 
@@ -168,8 +170,8 @@ def _check_range(path: Path, bounds: Range, problems: Problems) -> None:
 
 
 def _check_load(settings: Settings, path: Path, load: LoadCondition, problems: Problems) -> None:
-    if load.of not in settings.engines:
-        _unknown_engine(settings, (*path, "of"), load.of, problems)
+    if load.of not in settings.engines and load.of not in settings.upstreams:
+        _unknown_rung(settings, (*path, "of"), load.of, problems)
     measures = (("queue_wait_over_slo", load.queue_wait_over_slo), ("kv_usage", load.kv_usage))
     if all(bounds is None for _, bounds in measures):
         problems.add(path, "the condition measures nothing", expected="queue_wait_over_slo, kv_usage, or both")
@@ -186,10 +188,10 @@ def _check_cascades(settings: Settings, problems: Problems) -> None:
                 (*path, "stages"), f"got {len(cascade.stages)}", expected="exactly two engines, smallest first"
             )
         elif cascade.stages[0] == cascade.stages[1]:
-            problems.add((*path, "stages", 1), "both stages are the same engine", expected="two different engines")
+            problems.add((*path, "stages", 1), "both stages are the same", expected="two different ones")
         for index, stage in enumerate(cascade.stages):
-            if stage not in settings.engines:
-                _unknown_engine(settings, (*path, "stages", index), stage, problems)
+            if stage not in settings.engines and stage not in settings.upstreams:
+                _unknown_rung(settings, (*path, "stages", index), stage, problems)
         if cascade.on_failure not in settings.ladders and not problems.is_broken(("ladders",)):
             problems.unknown_name((*path, "on_failure"), "ladder", cascade.on_failure, settings.ladders)
         if cascade.when_busy is not None:
@@ -315,6 +317,10 @@ def _nested(path: Path, when: SignalSettings) -> Iterator[tuple[Path, SignalSett
         yield from _nested((*path, "not"), when.not_)
 
 
-def _unknown_engine(settings: Settings, path: Path, name: str, problems: Problems) -> None:
-    if not problems.is_broken(("engines",)):
+def _unknown_rung(settings: Settings, path: Path, name: str, problems: Problems) -> None:
+    if problems.is_broken(("engines",)) or problems.is_broken(("upstreams",)):
+        return
+    if settings.upstreams:
+        problems.unknown_name(path, "engine or upstream", name, [*settings.engines, *settings.upstreams])
+    else:
         problems.unknown_name(path, "engine", name, settings.engines)

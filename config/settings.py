@@ -101,7 +101,7 @@ class Settings(Table, frozen=True, kw_only=True):
     schema: Literal[1]
     server: ServerSettings = ServerSettings()
     ledger: LedgerSettings = LedgerSettings()
-    engines: dict[str, EngineSettings]
+    engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)
     models: dict[str, ModelSettings]
     prices: dict[str, Price] = msgspec.field(default_factory=dict)

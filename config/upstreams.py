@@ -1,10 +1,15 @@
 """Servers elsewhere that speak the OpenAI API."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from config.table import Seconds, Table
+
+Supports = Literal["sampling", "continue", "max_completion_tokens"]
+"""sampling: vLLM's parameters (top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids). continue: an
+assistant's last message is gone on with (continue_final_message). max_completion_tokens: that name for max_tokens."""
 
 
 class SecretSource(Table, frozen=True):
@@ -31,3 +36,5 @@ class UpstreamSettings(Table, frozen=True, kw_only=True):
     """Tokens of prompt and output together; None: unknown."""
     tokenizer: str | None = None
     """The engine whose tokenizer it shares, which lets an answer go on across the two."""
+    supports: tuple[Supports, ...] = ()
+    """What its server understands beyond the OpenAI API."""

@@ -10,7 +10,8 @@ import msgspec
 from engine.grammar import CompiledGrammar
 from engine.params import SamplingParams
 
-FinishReason = Literal["stop", "length", "abort", "error"]
+FinishReason = Literal["stop", "length", "content_filter", "abort", "error"]
+"""No engine of ours has a content filter; an upstream may."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -57,6 +58,7 @@ class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
     """Log-probabilities of one sampled position, taken from the model's distribution before temperature and masks."""
 
     token_id: int
+    """-1: not known, see `TokenOutput.unnamed`."""
     logprob: float
     token_bytes: bytes
     """The token's own bytes: for OpenAI's `bytes` field, and its `token` string decoded with replacement."""
@@ -101,6 +103,9 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     """Smallest difference, in nats, between the best and the second best log-probability over these tokens."""
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish: Finish | None = None
+    unnamed: int = 0
+    """Tokens whose ids are not known, beside `token_ids`: an upstream counts its tokens and names none. The last output
+    corrects the count, also downwards."""
 
 
 class EngineStats(msgspec.Struct, frozen=True, gc=False):

@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CliError("\n".join([f"{arguments.config}: {problem}" for problem in problems]), 2)
     counts = {
         "engines": len(settings.engines),
+        "upstreams": len(settings.upstreams),
         "models": len(settings.models),
         "routes": len(settings.routes),
         "cascades": len(settings.cascades),

@@ -104,7 +104,7 @@ def _url(host: str, listener: socket.socket) -> str:
 
 
 def _names(settings: Settings) -> str:
-    return ", ".join(settings.engines)
+    return ", ".join([*settings.engines, *settings.upstreams])
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

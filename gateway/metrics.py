@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from actors.statistics import Histogram, HouseStatistics, QueueStatistics
+from actors.statistics import Histogram, HouseStatistics, QueueStatistics, UpstreamStatistics
 from engine.messages import EngineStats
 from gateway.house import House
 from gateway.policy_metrics import policy_families
@@ -102,14 +102,25 @@ def _latency_families(prefix: str, statistics: HouseStatistics) -> Iterable[Metr
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    family = HistogramMetricFamily(name, text)
+    family.add_metric((), buckets=_buckets(histogram), sum_value=histogram.sum)
+    return family
+
+
+def _histograms(name: str, text: str, label: str, histograms: Mapping[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=(label,))
+    for value, histogram in histograms.items():
+        family.add_metric((value,), buckets=_buckets(histogram), sum_value=histogram.sum)
+    return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     buckets: list[tuple[str, float]] = []
     total = 0
     for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
         total += count
         buckets.append(("+Inf" if bound == float("inf") else repr(bound), total))
-    family = HistogramMetricFamily(name, text)
-    family.add_metric((), buckets=buckets, sum_value=histogram.sum)
-    return family
+    return buckets
 
 
 def _house_families(statistics: HouseStatistics) -> Iterable[Metric]:
@@ -157,6 +168,7 @@ def _house_families(statistics: HouseStatistics) -> Iterable[Metric]:
     for engine, count in statistics.engine_restarts_total.items():
         restarts.add_metric((engine,), count)
     yield restarts
+    yield from _upstream_families(statistics.upstreams)
     usage = CounterMetricFamily(
         "penstock:usage_tokens", "Settled tokens.", labels=("tenant", "rung", "outcome", "kind")
     )
@@ -164,6 +176,33 @@ def _house_families(statistics: HouseStatistics) -> Iterable[Metric]:
         usage.add_metric((tenant, rung, outcome, "prompt"), prompt)
         usage.add_metric((tenant, rung, outcome, "completion"), completion)
     yield usage
+
+
+def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterable[Metric]:
+    requests = CounterMetricFamily("penstock:upstream_requests", "Calls sent upstream.", labels=("upstream",))
+    failures = CounterMetricFamily(
+        "penstock:upstream_failures", "Calls without a whole answer.", labels=("upstream", "kind")
+    )
+    tokens = CounterMetricFamily("penstock:upstream_tokens", "Output tokens, as far as told.", labels=("upstream",))
+    running = GaugeMetricFamily("penstock:upstream_running", "Calls under way.", labels=("upstream",))
+    resting = GaugeMetricFamily(
+        "penstock:upstream_rests_seconds", "How long an address is still left alone.", labels=("upstream", "url")
+    )
+    for name, each in upstreams.items():
+        requests.add_metric((name,), each.requests_total)
+        tokens.add_metric((name,), each.generation_tokens_total)
+        running.add_metric((name,), each.running)
+        for kind, count in each.failures_total.items():
+            failures.add_metric((name, kind), count)
+        for url, replica in each.replicas.items():
+            resting.add_metric((name, url), replica.rests_for_s)
+    yield from (requests, failures, tokens, running, resting)
+    yield _histograms(
+        "penstock:upstream_time_to_first_token_seconds",
+        "From a call's start to its first content.",
+        "upstream",
+        {name: each.ttft for name, each in upstreams.items()},
+    )
 
 
 def _queue_families(statistics: HouseStatistics) -> Iterable[Metric]:

@@ -69,6 +69,8 @@ class Refused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     why: str
     retry_after_s: float | None = None
     message: str = ""
+    lasting: bool = False
+    """The rung takes no such request, now or later: "prompt_too_long", "not_expressible" ..."""
 
 
 class Escalated(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -279,7 +281,8 @@ class Climb:
         if not self._committed or self._current is None:
             return True
         # Without the exact tokens that the client has, a new attempt would say the same things again.
-        return any(self._prefix) and bool(rung.tokenizer) and rung.tokenizer == self._current.tokenizer
+        same_tokenizer = bool(rung.tokenizer) and rung.tokenizer == self._current.tokenizer
+        return rung.goes_on and any(self._prefix) and same_tokenizer
 
     def _deadline(self) -> float:
         return self._plan.total_at if self._committed else self._plan.ttft_at
@@ -320,6 +323,8 @@ class Climb:
             return 504, "ttft_timeout", "No model gave a first token within the route's deadline; try again later."
         if failure is None and self._refusals and all(r.why == "queue_full" for r in self._refusals):
             return 429, "queue_full", self._refusals[-1].message or "All queues are full; try again later."
+        if self._refusals and len(self._refusals) == len(self._history) and all(r.lasting for r in self._refusals):
+            return 400, self._refusals[-1].why, self._refusals[-1].message or "No rung of the route takes this request."
         told = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
         return 503, "no_rung_available", f"No model could serve the request ({told}); try again later."
 

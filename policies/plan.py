@@ -22,6 +22,8 @@ class PlannedRung(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mark: str | None = None
     tokenizer: str = ""
     """Two rungs with equal, non-empty values have the same tokenizer."""
+    goes_on: bool = True
+    """It can take up an answer that another rung has begun."""
 
 
 class PlannedCascade(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -228,7 +228,10 @@ def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> 
         reasons = (f"nothing is drafted for {features.choices} choices at once: {compiled.large.to} alone",)
     if mode == "window" and start_on == "small" and may_escalate:
         # Released tokens bind: without a large model that can go on after them nothing may be released early.
-        if not compiled.same_tokenizer:
+        if not compiled.large.goes_on:
+            mode = "gate"
+            reasons += (f"gate instead of window: {compiled.large.to} cannot take up an answer that has begun",)
+        elif not compiled.same_tokenizer:
             mode = "gate"
             reasons += ("gate instead of window: the stages' tokenizers differ or are unknown",)
         elif not load.can_serve(compiled.large.to):
@@ -292,11 +295,12 @@ def _overridden(settings: Settings, overrides: Mapping[str, object]) -> Settings
 def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[CompiledRoute]:
     compile_condition = condition_compiler(settings)
     ladders = {
-        name: tuple(_plan_rung(rung, tokenizers) for rung in flat_ladder(settings, name)) for name in settings.ladders
+        name: tuple(_plan_rung(rung, tokenizers, settings) for rung in flat_ladder(settings, name))
+        for name in settings.ladders
     }
     cascades: dict[str, CompiledCascade] = {}
     for name, given in settings.cascades.items():
-        small, large = (PlannedRung(to=stage, tokenizer=tokenizers.get(stage, "")) for stage in given.stages)
+        small, large = (_plan_rung(RungSettings(to=stage), tokenizers, settings) for stage in given.stages)
         cascades[name] = CompiledCascade(
             name=name,
             settings=given,
@@ -333,7 +337,8 @@ def _shadow_split(name: str, share: float) -> Split:
     return Split(f"shadow {name}", "request", (("copy", share), ("none", 1.0)))
 
 
-def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str]) -> PlannedRung:
+def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str], settings: Settings) -> PlannedRung:
+    upstream = settings.upstreams.get(rung.to) if rung.to is not None else None
     return PlannedRung(
         to=rung.to,
         answer=rung.answer,
@@ -341,6 +346,7 @@ def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str]) -> PlannedRung
         retries=rung.retries,
         mark=rung.mark,
         tokenizer=tokenizers.get(rung.to, "") if rung.to is not None else "",
+        goes_on=upstream is None or "continue" in upstream.supports,
     )
 
 

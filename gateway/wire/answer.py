@@ -10,7 +10,7 @@ from engine.messages import FinishReason, TokenLogprobs
 from gateway.wire.json_text import encode, penstock_object, usage_fields
 from gateway.wire.logprobs import chat_logprobs, completion_logprobs
 
-_FINISH: dict[FinishReason, str] = {"stop": "stop", "length": "length"}
+_FINISH: dict[FinishReason, str] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 """The others end in an error, never in a finish reason."""
 
 

@@ -301,6 +301,7 @@ class Stage:
         settings: Settings,
         scripts: Mapping[str, Any],
         lengths: Mapping[str, int] | None = None,
+        transport: Any = None,
         **links: float,
     ) -> None:
         self.settings = settings
@@ -316,6 +317,7 @@ class Stage:
             {name: self._factory(name) for name in settings.engines},
             texts={name: model_text() for name in settings.engines},
             links=self.links,
+            transport=transport,
         )
         self._asked = 0
 
@@ -410,6 +412,8 @@ class Stage:
         for name, lane in house._lanes.items():
             lane.queue.check_integrity()
             assert (len(lane.queue), lane.inside, lane._room.sequences) == (0, {}, 0)
+            if name not in self.settings.engines:
+                continue
             engine = self.link(name).engine
             if engine is not None and not self.link(name).ended.is_set():
                 engine.check_integrity()
@@ -428,13 +432,14 @@ async def stage(
     ready: bool = True,
     clean: bool = True,
     lengths: Mapping[str, int] | None = None,
+    transport: Any = None,
     **links: float,
 ):
     """A running house; at the end nothing may be left."""
     if isinstance(settings, str):
         settings = settings_of(settings)
     async with trio.open_nursery() as nursery:
-        built = Stage(nursery, settings, scripts or {}, lengths, **links)
+        built = Stage(nursery, settings, scripts or {}, lengths, transport, **links)
         await nursery.start(built.house.run)
         if ready:
             await built.until_ready()

@@ -1,0 +1,215 @@
+"""An upstream's stream as outputs, and whether the answer is whole. Sans-IO; one reader a call.
+
+An answer is whole if it has a finish reason and then `[DONE]`; its finish is held back until both were seen, so that
+nothing which broke off is ever told as an end. Its tokens have no ids. They are counted by what the upstream reports:
+the usage at the end, the log-probabilities if it sends them, and until then one for each event, or one for every eight
+bytes of an event that holds more. The last output sets an estimate right.
+"""
+
+from typing import Any
+
+import msgspec
+
+from actors.upstream.failure import Broken, garbled, of_event, truncated
+from actors.upstream.sse import SseEvent, SseReader, TooLong
+from engine.messages import Finish, FinishReason, TokenLogprobs, TokenOutput
+
+UNKNOWN_TOKEN = -1
+_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
+_BYTES_A_TOKEN = 8
+_LONGEST_TOKEN = 256
+"""Characters. An upstream that says more than so many for each token it may make has lost its way."""
+
+
+class _Top(msgspec.Struct, gc=False):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class _Position(msgspec.Struct, gc=False):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list[_Top] | None = None
+
+
+class _Logprobs(msgspec.Struct, gc=False):
+    """Of chat (`content`) or of a text completion (the lists)."""
+
+    content: list[_Position] | None = None
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _Message | None = None
+    text: str | None = None
+    logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+    object: str | None = None
+    """Older servers of vLLM say "error" here, and the error's fields beside it."""
+
+
+_decoder = msgspec.json.Decoder(_Chunk)
+
+
+class AnswerReader:
+    """Feed it bytes until `done`; when the bytes end, ask `check_end`."""
+
+    def __init__(self, request_id: int, max_tokens: int) -> None:
+        self.done = False
+        """The answer is whole and its finish was given out."""
+        self.text_seen = False
+        self._request_id = request_id
+        self._sse = SseReader()
+        self._most_characters = max_tokens * _LONGEST_TOKEN
+        self._most_bytes = (1 << 16) + max_tokens * (1 << 14)
+        self._characters = 0
+        self._bytes = 0
+        self._counted = 0
+        self._reason: FinishReason | None = None
+        self._stop: str | int | None = None
+        self._usage: _Usage | None = None
+
+    def feed(self, data: bytes) -> TokenOutput | None:
+        """What these bytes bring. Raises Broken."""
+        self._bytes += len(data)
+        if self._bytes > self._most_bytes:
+            raise garbled("it is far longer than was asked for")
+        try:
+            events = self._sse.feed(data)
+        except TooLong:
+            raise garbled("an event is too long") from None
+        texts: list[str] = []
+        logprobs: list[TokenLogprobs] = []
+        counted = self._counted
+        for event in events:
+            if self.done:
+                break
+            self._take(event, texts, logprobs)
+        text = "".join(texts)
+        self._characters += len(text)
+        if self._characters > self._most_characters:
+            raise garbled("it says far more than was asked for")
+        finish = self._finish() if self.done else None
+        unnamed = self._counted - counted
+        if not text and not logprobs and finish is None:
+            return None
+        self.text_seen = self.text_seen or bool(text)
+        return TokenOutput(self._request_id, (), text, float("inf"), tuple(logprobs), finish, unnamed)
+
+    def check_end(self) -> None:
+        """The bytes have ended. Raises Broken unless the answer is whole."""
+        if not self.done:
+            raise truncated("it ended without [DONE]" if self._reason is not None else "it ended without an end")
+
+    def _take(self, event: SseEvent, texts: list[str], logprobs: list[TokenLogprobs]) -> None:
+        if event.data == b"[DONE]":
+            if self._reason is None:
+                raise truncated("[DONE] came without a finish reason")
+            self.done = True
+            return
+        if event.name == b"error":
+            raise Broken(of_event(event.data))
+        try:
+            chunk = _decoder.decode(event.data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise garbled("an event is not a chunk of a completion") from None
+        if chunk.error is not None or chunk.object == "error":
+            raise Broken(of_event(event.data))
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        for choice in chunk.choices or ():
+            self._choice(choice, texts, logprobs)
+
+    def _choice(self, choice: _Choice, texts: list[str], logprobs: list[TokenLogprobs]) -> None:
+        if choice.index != 0:
+            raise garbled("it holds a choice that nobody asked for")
+        text = choice.text or ""
+        if choice.delta is not None:
+            text += (choice.delta.content or "") + (choice.delta.refusal or "")
+        positions = _positions(choice.logprobs) if choice.logprobs is not None else []
+        if text or positions:
+            if self._reason is not None:
+                raise garbled("it goes on after its end")
+            texts.append(text)
+            logprobs += positions
+            self._counted += len(positions) or max(1, len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN)
+        if choice.finish_reason:
+            self._reason = _REASONS.get(choice.finish_reason)
+            if self._reason is None:
+                raise truncated(f"its finish reason is none of {', '.join(_REASONS)}")
+            self._stop = choice.stop_reason
+
+    def _finish(self) -> Finish:
+        assert self._reason is not None
+        usage = self._usage
+        cached = 0
+        if usage is not None:
+            self._counted = max(usage.completion_tokens, 0)
+            if usage.prompt_tokens_details is not None:
+                cached = usage.prompt_tokens_details.cached_tokens or 0
+        return Finish(
+            reason=self._reason,
+            prompt_tokens=max(usage.prompt_tokens, 0) if usage is not None else 0,
+            completion_tokens=self._counted,
+            cached_tokens=max(cached, 0),
+            stop=self._stop,
+        )
+
+
+def _positions(given: _Logprobs) -> list[TokenLogprobs]:
+    if given.content is not None:
+        return [
+            TokenLogprobs(
+                UNKNOWN_TOKEN,
+                each.logprob,
+                _bytes_of(each.token, each.bytes),
+                tuple((UNKNOWN_TOKEN, top.logprob, _bytes_of(top.token, top.bytes)) for top in each.top_logprobs or ()),
+            )
+            for each in given.content
+        ]
+    tokens, values, tops = given.tokens or [], given.token_logprobs or [], given.top_logprobs or []
+    if len(values) != len(tokens) or (tops and len(tops) != len(tokens)):
+        raise garbled("its log-probabilities do not belong together")
+    return [
+        TokenLogprobs(
+            UNKNOWN_TOKEN,
+            value if value is not None else 0.0,
+            token.encode("utf-8", "replace"),
+            tuple((UNKNOWN_TOKEN, logprob, top.encode("utf-8", "replace")) for top, logprob in (best or {}).items()),
+        )
+        for token, value, best in zip(tokens, values, tops or [None] * len(tokens), strict=True)
+    ]
+
+
+def _bytes_of(token: str, given: list[int] | None) -> bytes:
+    try:
+        return bytes(given) if given is not None else token.encode("utf-8", "replace")
+    except ValueError:
+        raise garbled("a token's bytes are none") from None

@@ -1,0 +1,102 @@
+"""One try of an upstream, prepared: the calls, and how their outputs become the answer."""
+
+from collections.abc import Sequence
+from itertools import count
+
+import msgspec
+
+from actors.account import Told
+from actors.assembly import Assembly
+from actors.attempt import Attempt, params_of
+from actors.caller import Caller
+from actors.delivery import Delivery
+from actors.mail import Call, Work
+from actors.messages import Delta, InferenceRequest, Prompt, TokenPrompt
+from actors.upstream.board import UNSAID_TOKENS
+from actors.upstream.question import why_not
+from config.upstreams import UpstreamSettings
+from engine.limits import Limits
+from engine.params import SamplingParams
+from engine.tokenizer import Tokenizer
+from policies.breaker import Permit
+from policies.climb import Try
+from policies.plan import Plan
+
+
+class NotExpressible(Exception):  # noqa: N818  (a fact about a rung)
+    """The upstream cannot be asked for this."""
+
+
+def prepare_calls(
+    effect: Try,
+    permit: Permit,
+    *,
+    request: InferenceRequest,
+    plan: Plan,
+    caller: Caller,
+    lengths: Sequence[int],
+    told: Sequence[Told],
+    settings: UpstreamSettings,
+    tokenizer: Tokenizer | None,
+    limits: Limits,
+    delivery: Delivery,
+    numbers: "count[int]",
+) -> tuple[Attempt, list[Delta]]:
+    """The attempt, and what can be said before it begins: ends that the client has not been told of.
+
+    `lengths`: tokens of each prompt, as far as we know; `tokenizer`: the one that it shares with an engine. Raises
+    TooLongHere and NotExpressible.
+    """
+    calls: list[Call] = []
+    choices: dict[int, int] = {}
+    ended: list[Delta] = []
+    for index, was_told in enumerate(told):
+        if was_told.finished:
+            continue
+        params = params_of(request, plan, index % request.n, lengths[index // request.n], limits)
+        if settings.context is None and not request.params.max_tokens and plan.output_cap is None:
+            params = msgspec.structs.replace(params, max_tokens=UNSAID_TOKENS)
+        prompt, begun = request.prompts[index // request.n], ""
+        if effect.prefix:
+            if was_told.tokens >= params.max_tokens:
+                ended.append(Delta(index, "", (), (), "length"))
+                continue
+            params = _params_after(params, was_told.tokens)
+            prompt, begun = _after(prompt, "".join(was_told.texts), effect.prefix[index], tokenizer)
+        number = next(numbers)
+        call = Call(request_id=number, model=settings.model or request.model, prompt=prompt, params=params, begun=begun)
+        if (why := why_not(call, settings)) is not None:
+            raise NotExpressible(why)
+        choices[number] = index
+        calls.append(call)
+    prompt_tokens = sum([lengths[index // request.n] + told[index].tokens for index in choices.values()])
+    work = Work(
+        id=next(numbers),
+        engine=effect.rung,
+        tenant=caller.tenant,
+        prompt_tokens=prompt_tokens,
+        tokens=prompt_tokens + sum([each.params.max_tokens for each in calls]),
+        bytes=request.body_bytes,
+        deadline=effect.deadline,
+        goes_on=any(effect.prefix),
+        sequences=tuple(calls),
+        delivery=delivery,
+    )
+    return Attempt(effect, permit, work, Assembly(choices), whole_in_engine=True), ended
+
+
+def _after(prompt: Prompt, text: str, token_ids: tuple[int, ...], tokenizer: Tokenizer | None) -> tuple[Prompt, str]:
+    """Where the answer goes on: after the text that the client has; after a prompt of token ids, after the tokens."""
+    if not isinstance(prompt, TokenPrompt):
+        return prompt, text
+    if tokenizer is None or tokenizer.decode(token_ids) != text:
+        # Half a character, or what may become a stop string: tokens whose text the client has not seen.
+        raise NotExpressible("the answer cannot be gone on with after these tokens")
+    return TokenPrompt(prompt.token_ids + token_ids), ""
+
+
+def _params_after(params: SamplingParams, released: int) -> SamplingParams:
+    """The upstream still looks for the stop strings: what it goes on after holds no part of one."""
+    return msgspec.structs.replace(
+        params, max_tokens=params.max_tokens - released, min_tokens=max(params.min_tokens - released, 0)
+    )

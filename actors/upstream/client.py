@@ -1,0 +1,136 @@
+"""One call over HTTP: sends the question, feeds the stream to its reader, and says truthfully how it ended.
+
+Addresses come from the settings alone: no redirect is followed, no proxy is taken from the environment, certificates
+are checked against the system's store. Nothing is decompressed. Cancelling a call closes its connection at once.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import httpx
+import trio
+
+from actors.upstream.answer import AnswerReader
+from actors.upstream.failure import Broken, Failure, garbled, of_status, truncated
+from actors.upstream.question import Question
+from actors.upstream.secret import Secret
+from engine.messages import TokenOutput
+
+MakeTransport = Callable[[], httpx.AsyncBaseTransport]
+_MOST_OF_AN_ERROR = 16_384
+_ERROR_S = 2.0
+"""For reading the body of an error."""
+_LINGER_S = 0.25
+"""After [DONE] the connection's end of the answer is awaited so long; then it is closed and not used again."""
+
+
+class UpstreamClient:
+    """All connections to one upstream. Made and closed by its actor."""
+
+    def __init__(
+        self,
+        *,
+        key: Secret | None,
+        headers: Mapping[str, str],
+        connect_s: float,
+        keep: int,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`keep`: idle connections at the most. `transport`: a test's own network."""
+        given = {
+            "accept": "text/event-stream",
+            "accept-encoding": "identity",
+            "content-type": "application/json",
+            "user-agent": "penstock",
+        }
+        if key is not None:
+            given["authorization"] = f"Bearer {key.reveal()}"
+        given |= {name.lower(): value for name, value in headers.items()}
+        self._http = httpx.AsyncClient(
+            headers=given,
+            # How long an answer may take is the reader's business: it has the deadlines of its route.
+            timeout=httpx.Timeout(None, connect=connect_s, write=connect_s),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=30.0),
+            verify=ssl.create_default_context(),
+            follow_redirects=False,
+            trust_env=False,
+            transport=transport,
+        )
+
+    async def aclose(self) -> None:
+        """Close idle connections."""
+        await self._http.aclose()
+
+    async def ask(
+        self, url: str, question: Question, reader: AnswerReader, on_output: Callable[[TokenOutput], None]
+    ) -> Failure | None:
+        """None: the answer was whole, and `on_output` had all of it."""
+        headed = False
+        try:
+            async with self._http.stream("POST", address(url, question.path), content=question.body) as response:
+                headed = True
+                if response.status_code != 200:
+                    body = await _error_body(response)
+                    return of_status(response.status_code, response.headers.get("retry-after"), body)
+                _check_head(response)
+                stream = response.aiter_raw()
+                try:
+                    async for data in stream:
+                        output = reader.feed(data)
+                        if output is not None:
+                            on_output(output)
+                        if reader.done:
+                            await _leave(stream, _LINGER_S)
+                            return None
+                finally:
+                    await _leave(stream, 0.0)
+                reader.check_end()
+        except Broken as broken:
+            return broken.failure
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            return Failure(kind="upstream_unreachable", message="The upstream cannot be connected to.", reached=False)
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            if reader.done:
+                return None
+            if headed:
+                return truncated("the connection was lost").failure
+            return Failure(kind="upstream_error", message=f"The upstream gave no answer ({type(error).__name__}).")
+        return None
+
+
+def address(url: str, path: str) -> httpx.URL:
+    """Where under an upstream's address the path is; a query of the address stays."""
+    base = httpx.URL(url)
+    return base.copy_with(path=base.path.rstrip("/") + path)
+
+
+def _check_head(response: httpx.Response) -> None:
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "text/event-stream":
+        raise garbled("it is no event stream")
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise garbled("it is compressed, which was not asked for")
+
+
+async def _error_body(response: httpx.Response) -> bytes:
+    """The beginning of it, if it comes soon."""
+    body = b""
+    stream = response.aiter_raw()
+    with trio.move_on_after(_ERROR_S):
+        async for data in stream:
+            body += data
+            if len(body) >= _MOST_OF_AN_ERROR:
+                break
+    await _leave(stream, 0.0)
+    return body[:_MOST_OF_AN_ERROR]
+
+
+async def _leave(stream: AsyncIterator[bytes], after_s: float) -> None:
+    """Read no more than what comes within this time.
+
+    httpx reads through a chain of generators, and whoever stops to iterate closes the outermost one alone: the others
+    would be left to the garbage collector. A cancelled read unwinds all of them from within.
+    """
+    with trio.move_on_after(after_s):
+        async for _ in stream:
+            pass

@@ -1,0 +1,105 @@
+"""A call as the body of a request that a server of the OpenAI API understands. Sans-IO.
+
+What a server may not understand is sent only if the upstream `supports` it; else the call cannot be asked there, and is
+not bent into one that can.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from actors.mail import Call
+from actors.messages import ChatPrompt, TextPrompt, TokenPrompt
+from config.upstreams import UpstreamSettings
+from engine.params import SamplingParams
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Question(msgspec.Struct, frozen=True):
+    """Where under the upstream's address it goes, and what is sent."""
+
+    path: str
+    body: bytes
+
+
+def why_not(call: Call, upstream: UpstreamSettings) -> str | None:
+    """Why this upstream cannot be asked; None: it can."""
+    if isinstance(call.prompt, TokenPrompt) and upstream.tokenizer is None:
+        return "the prompt is token ids, and the upstream's `tokenizer` is not known"
+    if call.params.logit_bias and upstream.tokenizer is None:
+        return "logit_bias names token ids, and the upstream's `tokenizer` is not known"
+    extras = sorted(_extras(call.params))
+    if extras and "sampling" not in upstream.supports:
+        return f'{", ".join(extras)} is no parameter of the OpenAI API, and its `supports` does not hold "sampling"'
+    if call.begun and isinstance(call.prompt, ChatPrompt) and "continue" not in upstream.supports:
+        return 'the answer has begun, and its `supports` does not hold "continue"'
+    return None
+
+
+def question(call: Call, upstream: UpstreamSettings) -> Question:
+    """What to send. `why_not` has said None."""
+    params = call.params
+    fields: dict[str, Any] = {
+        "model": call.model,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        # Said even if the client did not: servers take other defaults from the model's files.
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+    }
+    if params.presence_penalty:
+        fields["presence_penalty"] = params.presence_penalty
+    if params.frequency_penalty:
+        fields["frequency_penalty"] = params.frequency_penalty
+    if params.seed is not None:
+        fields["seed"] = params.seed
+    if params.stop:
+        fields["stop"] = list(params.stop)
+    if params.logit_bias:
+        fields["logit_bias"] = {str(token_id): bias for token_id, bias in params.logit_bias}
+    fields |= _extras(params)
+    match call.prompt:
+        case ChatPrompt(messages):
+            path = "/chat/completions"
+            most = "max_completion_tokens" if "max_completion_tokens" in upstream.supports else "max_tokens"
+            fields[most] = params.max_tokens
+            fields["messages"] = [
+                {"role": each.role, "content": each.content} | ({"name": each.name} if each.name is not None else {})
+                for each in messages
+            ]
+            if params.logprobs is not None:
+                fields["logprobs"] = True
+                fields["top_logprobs"] = params.logprobs
+            if call.begun:
+                fields["messages"].append({"role": "assistant", "content": call.begun})
+                fields["add_generation_prompt"] = False
+                fields["continue_final_message"] = True
+        case TextPrompt(text):
+            path = "/completions"
+            _completion(fields, text + call.begun, params)
+        case TokenPrompt(token_ids):
+            path = "/completions"
+            _completion(fields, list(token_ids), params)
+    return Question(path, _encode(fields))
+
+
+def _completion(fields: dict[str, Any], prompt: str | list[int], params: SamplingParams) -> None:
+    fields["prompt"] = prompt
+    fields["max_tokens"] = params.max_tokens
+    if params.logprobs is not None:
+        fields["logprobs"] = params.logprobs
+
+
+def _extras(params: SamplingParams) -> Mapping[str, Any]:
+    """What vLLM and SGLang know beyond the OpenAI API, as far as it is asked for."""
+    neutral = {
+        "top_k": (params.top_k, 0),
+        "min_p": (params.min_p, 0.0),
+        "repetition_penalty": (params.repetition_penalty, 1.0),
+        "min_tokens": (params.min_tokens, 0),
+        "ignore_eos": (params.ignore_eos, False),
+        "stop_token_ids": (list(params.stop_token_ids), []),
+    }
+    return {name: value for name, (value, default) in neutral.items() if value != default}

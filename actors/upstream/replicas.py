@@ -1,0 +1,102 @@
+"""Which of an upstream's addresses gets the next call: of those in good health the one with the least to do. Sans-IO.
+
+An address that fails is left alone for a while, twice as long each time in a row; if all are, the one whose rest ends
+first is asked all the same, for the breaker decides about the rung as a whole. An address that has asked for a pause
+(429 or 503 with Retry-After) gets it, whatever the others do.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from policies.errors import IntegrityError
+
+FIRST_REST_S = 0.5
+LONGEST_REST_S = 30.0
+
+
+class Rest(msgspec.Struct, frozen=True, gc=False):
+    """All have asked for a pause."""
+
+    retry_after_s: float
+
+
+class ReplicaStatistics(msgspec.Struct, frozen=True):
+    """Figures of one address."""
+
+    outstanding: int
+    started_total: int
+    failed_total: int
+    rests_for_s: float
+
+
+class _Replica:
+    __slots__ = ("asked_until", "failed_total", "failures", "outstanding", "rests_until", "started_total")
+
+    def __init__(self) -> None:
+        self.outstanding = 0
+        self.started_total = 0
+        self.failed_total = 0
+        self.failures = 0
+        """In a row."""
+        self.rests_until = float("-inf")
+        self.asked_until = float("-inf")
+
+
+class Replicas:
+    """All addresses of one upstream, by their number. `now` never runs backwards."""
+
+    def __init__(self, count: int) -> None:
+        self._replicas = [_Replica() for _ in range(count)]
+
+    def choose(self, now: float, tried: Sequence[int] = ()) -> int | Rest | None:
+        """The next call's address; answer it with one `end`. None: all of them were `tried`."""
+        left = [number for number in range(len(self._replicas)) if number not in tried]
+        if not left:
+            return None
+        willing = [number for number in left if self._replicas[number].asked_until <= now]
+        if not willing:
+            return Rest(min(self._replicas[number].asked_until for number in left) - now)
+        healthy = [number for number in willing if self._replicas[number].rests_until <= now]
+        if healthy:
+            number = min(
+                healthy, key=lambda each: (self._replicas[each].outstanding, self._replicas[each].started_total)
+            )
+        else:
+            number = min(willing, key=lambda each: self._replicas[each].rests_until)
+        self._replicas[number].outstanding += 1
+        self._replicas[number].started_total += 1
+        return number
+
+    def end(self, number: int, ok: bool | None, now: float, *, retry_after_s: float | None = None) -> None:
+        """The call's outcome. `ok` None: it says nothing about the address."""
+        replica = self._replicas[number]
+        replica.outstanding -= 1
+        if retry_after_s is not None:
+            replica.asked_until = max(replica.asked_until, now + retry_after_s)
+        if ok:
+            replica.failures = 0
+            replica.rests_until = float("-inf")
+        elif ok is False:
+            replica.failed_total += 1
+            if replica.rests_until <= now:
+                # Calls that fail together are one failure.
+                replica.failures += 1
+                replica.rests_until = now + min(FIRST_REST_S * 2.0 ** min(replica.failures - 1, 16), LONGEST_REST_S)
+
+    def statistics(self, now: float) -> tuple[ReplicaStatistics, ...]:
+        """Figures at `now`."""
+        return tuple(
+            ReplicaStatistics(
+                outstanding=each.outstanding,
+                started_total=each.started_total,
+                failed_total=each.failed_total,
+                rests_for_s=max(each.rests_until - now, each.asked_until - now, 0.0),
+            )
+            for each in self._replicas
+        )
+
+    def check_integrity(self) -> None:
+        """Raise `IntegrityError` if a call was ended twice."""
+        if any(each.outstanding < 0 for each in self._replicas):
+            raise IntegrityError("an address has fewer than no calls")

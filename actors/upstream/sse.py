@@ -1,0 +1,78 @@
+"""Server-sent events from bytes, however the bytes are cut. Sans-IO, bounded.
+
+The stream's grammar is that of the HTML standard, section 9.2.6: lines end with CR, LF or CRLF; a line with a leading
+colon is a comment; an empty line ends an event; what has no empty line after it is no event.
+"""
+
+import msgspec
+
+LONGEST_EVENT = 1 << 20
+"""Bytes of one line, and of one event's data."""
+_BOM = b"\xef\xbb\xbf"
+
+
+class SseEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event."""
+
+    name: bytes
+    """Empty if none was given."""
+    data: bytes
+
+
+class TooLong(Exception):  # noqa: N818  (named for what happened)
+    """A line or an event is longer than LONGEST_EVENT."""
+
+
+class SseReader:
+    """Feed it what comes; it never keeps more than one line and one event."""
+
+    def __init__(self, longest: int = LONGEST_EVENT) -> None:
+        self._longest = longest
+        self._line = bytearray()
+        self._name = b""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._skip_lf = False
+        self._first = True
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """The events that are complete now. Raises TooLong, after which the reader is of no use."""
+        events: list[SseEvent] = []
+        if self._skip_lf and data:
+            # The CR that ended the last line may have been half of a CRLF.
+            self._skip_lf = False
+            if data.startswith(b"\n"):
+                data = data[1:]
+        self._skip_lf = self._skip_lf or data.endswith(b"\r")
+        # Only these three end a line; `splitlines` knows the same three for bytes.
+        for piece in data.splitlines(keepends=True):
+            line = piece.rstrip(b"\r\n")
+            if len(self._line) + len(line) > self._longest:
+                raise TooLong
+            if len(line) == len(piece):
+                self._line += line
+                break
+            if self._line:
+                line = bytes(self._line + line)
+                self._line.clear()
+            self._take(line, events)
+        return events
+
+    def _take(self, line: bytes, events: list[SseEvent]) -> None:
+        if self._first:
+            self._first = False
+            line = line.removeprefix(_BOM)
+        if not line:
+            if self._data:
+                events.append(SseEvent(self._name, b"\n".join(self._data)))
+            self._name, self._data, self._size = b"", [], 0
+            return
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._size += len(value) + 1
+            if self._size > self._longest:
+                raise TooLong
+            self._data.append(value)
+        elif field == b"event":
+            self._name = value

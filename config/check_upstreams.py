@@ -1,0 +1,104 @@
+"""Whether upstreams can be what the file says of them: addresses, keys, headers, and what they share with engines."""
+
+import re
+from urllib.parse import urlsplit
+
+from config.problems import Problems
+from config.settings import Settings
+from config.source_map import Path
+from config.upstreams import UpstreamSettings
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = frozenset(
+    {"content-length", "content-type", "host", "transfer-encoding", "accept", "accept-encoding", "connection"}
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check_upstreams(settings: Settings, problems: Problems) -> None:
+    """Report everything that does not fit."""
+    for name, upstream in settings.upstreams.items():
+        path: Path = ("upstreams", name)
+        if name in settings.engines:
+            problems.add(path, f"an engine has the name '{name}', too", expected="different names", at_key=True)
+        _check_urls(path, upstream, problems)
+        _check_key(path, upstream, problems)
+        _check_headers(path, upstream, problems)
+        if upstream.tokenizer is None:
+            if "continue" in upstream.supports:
+                problems.add(
+                    (*path, "supports"),
+                    "an answer can go on only where the tokenizer is known",
+                    expected="tokenizer = the engine whose tokenizer it shares",
+                )
+        elif upstream.tokenizer not in settings.engines and not problems.is_broken(("engines",)):
+            problems.unknown_name((*path, "tokenizer"), "engine", upstream.tokenizer, settings.engines)
+    for name, cascade in settings.cascades.items():
+        for index, stage in enumerate(cascade.stages):
+            if stage not in settings.upstreams:
+                continue
+            if index == 0:
+                problems.add(
+                    ("cascades", name, "stages", index),
+                    f"the small stage is the upstream '{stage}', whose margins nobody sees",
+                    expected="an engine",
+                )
+            elif cascade.emit.mode == "verified":
+                problems.add(
+                    ("cascades", name, "emit", "mode"),
+                    f"the upstream '{stage}' cannot verify a draft",
+                    expected="gate, or window, or an engine as the large stage",
+                )
+
+
+def _check_urls(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:
+    if not upstream.urls:
+        problems.add((*path, "urls"), "there is no address", expected='urls = ["https://host/v1"]')
+    for index, url in enumerate(upstream.urls):
+        here: Path = (*path, "urls", index)
+        expected = "http:// or https://, a host, and a path such as /v1"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            problems.add(here, "this is no address", expected=expected)
+            continue
+        if (
+            parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or port == 0
+            or not url.isprintable()
+            or " " in url
+        ):
+            problems.add(here, "this is no address", expected=expected)
+        elif parts.username is not None or parts.password is not None:
+            problems.add(here, "an address holds no user and no password", expected="key = { env = ... }, or a header")
+        elif parts.fragment:
+            problems.add(here, "an address has no '#'", expected=expected)
+        elif url.rstrip("/") in {other.rstrip("/") for other in upstream.urls[:index]}:
+            problems.add(here, "the address is given twice")
+
+
+def _check_key(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:
+    key = upstream.key
+    if key is None:
+        return
+    if (key.env is None) == (key.file is None):
+        got = "neither is given" if key.env is None else "both are given"
+        problems.add((*path, "key"), f"a key is in exactly one of 'env' and 'file'; {got}")
+    elif key.env is not None and not _VARIABLE.fullmatch(key.env):
+        # It may be the key itself, so it is not repeated here.
+        problems.add((*path, "key", "env"), "this is no name of an environment variable", expected="the name, no key")
+
+
+def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:
+    for name, value in upstream.headers.items():
+        here: Path = (*path, "headers", name)
+        if not _HEADER.fullmatch(name):
+            problems.add(here, "this is no name of a header", at_key=True)
+        elif name.lower() in _OURS:
+            problems.add(here, f"the header '{name}' is the gateway's own", at_key=True)
+        elif name.lower() == "authorization":
+            problems.add(here, "a key does not belong into the file", expected="key = { env = ... }", at_key=True)
+        elif not all(" " <= character <= "~" or character == "\t" for character in value):
+            problems.add(here, "a header's value is printable ASCII on one line")

@@ -1,0 +1,175 @@
+"""Upstreams that misbehave, on memory streams and the test's own clock: real HTTP, no socket.
+
+A server is an async function of one request (`Asked`) that writes raw bytes. Each host of a `Network` has one.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpcore
+import httpx
+import trio
+from trio.testing import memory_stream_pair
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@dataclass
+class Asked:
+    """One request, as the server sees it."""
+
+    stream: trio.abc.Stream
+    host: str
+    target: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def chunk(self, data: bytes) -> None:
+        await self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def say(self, *texts: str, pause_s: float = 0.0, head: bool = True) -> None:
+        """The beginning of an answer."""
+        if head:
+            await self.send(HEAD)
+            await self.chunk(event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}]))
+        for text in texts:
+            await trio.sleep(pause_s)
+            await self.chunk(event(choices=[self.choice(text)]))
+
+    def choice(self, text: str, reason: str | None = None) -> dict[str, Any]:
+        content = {"text": text} if self.target.endswith("/v1/completions") else {"delta": {"content": text}}
+        return {"index": 0, **content, "finish_reason": reason}
+
+    async def end(
+        self, reason: str = "stop", *, prompt: int = 11, completion: int | None = None, done: bool = True
+    ) -> None:
+        """The end of an answer."""
+        await self.chunk(event(choices=[self.choice("", "stop")]))
+        if completion is not None:
+            await self.chunk(event(choices=[], usage={"prompt_tokens": 11, "completion_tokens": completion}))
+        if done:
+            await self.chunk(b"data: [DONE]\n\n")
+        await self.send(b"0\r\n\r\n")
+
+    async def status(self, status: int, *headers: str, body: bytes = b"{}") -> None:
+        lines = [f"HTTP/1.1 {status} No", f"content-length: {len(body)}", *headers]
+        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+
+Server = Callable[[Asked], Awaitable[None]]
+
+
+def event(**fields: Any) -> bytes:
+    return b"data: " + json.dumps(fields).encode() + b"\n\n"
+
+
+def says(*texts: str, completion: int | None = None, pause_s: float = 0.0) -> Server:
+    """A server that behaves."""
+
+    async def serve(asked: Asked) -> None:
+        await asked.say(*texts, pause_s=pause_s)
+        await asked.end(completion=len(texts) if completion is None else completion)
+
+    return serve
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        try:
+            with trio.fail_after(float("inf") if timeout is None else timeout):
+                return await self._stream.receive_some(max_bytes)
+        except trio.TooSlowError:
+            raise httpcore.ReadTimeout from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise httpcore.ReadError from None
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        try:
+            await self._stream.send_all(buffer)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise httpcore.WriteError from None
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return False if info == "is_readable" else None
+
+
+@dataclass
+class Network(httpcore.AsyncNetworkBackend):
+    nursery: trio.Nursery
+    servers: dict[str, Server]
+    """By host. A host without one refuses connections."""
+    asked: list[Asked] = field(default_factory=list)
+    open: int = 0
+    """Connections that neither side has closed."""
+    connect_s: float = 0.0
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        made = httpx.AsyncHTTPTransport(trust_env=False)
+        made._pool = httpcore.AsyncConnectionPool(network_backend=self, max_keepalive_connections=8)
+        return made
+
+    async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):  # noqa: ASYNC109
+        try:
+            with trio.fail_after(float("inf") if timeout is None else timeout):
+                await trio.sleep(self.connect_s)
+        except trio.TooSlowError:
+            raise httpcore.ConnectTimeout from None
+        if host not in self.servers:
+            raise httpcore.ConnectError("refused")
+        ours, theirs = memory_stream_pair()
+        self.open += 1
+        self.nursery.start_soon(self._serve, host, theirs)
+        return _Stream(ours)
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    async def _serve(self, host: str, stream: trio.abc.Stream) -> None:
+        """One connection, until either side closes it; a server that returns keeps it open for the next request."""
+        data = b""
+        scope = trio.CancelScope()
+        try:
+            with scope:
+                while True:
+                    while b"\r\n\r\n" not in data:
+                        data = await self._more(stream, data)
+                    head, data = data.split(b"\r\n\r\n", 1)
+                    first, *lines = head.decode().split("\r\n")
+                    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+                    length = int(headers["content-length"])
+                    while len(data) < length:
+                        data = await self._more(stream, data)
+                    body, data = data[:length], data[length:]
+                    asked = Asked(stream, host, first.split(" ")[1], headers, json.loads(body))
+                    self.asked.append(asked)
+                    async with trio.open_nursery() as nursery:
+                        # Whoever has left is not served any longer.
+                        nursery.start_soon(self._watch, stream, scope)
+                        await self.servers[host](asked)
+                        nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
+            pass
+        finally:
+            self.open -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _watch(self, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
+        if not await stream.receive_some(1):
+            scope.cancel()
+
+    async def _more(self, stream: trio.abc.Stream, data: bytes) -> bytes:
+        got = await stream.receive_some(65536)
+        if not got:
+            raise EOFError
+        return data + got

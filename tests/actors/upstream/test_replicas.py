@@ -1,0 +1,90 @@
+"""Least outstanding, each address with its own health; no call is lost or counted twice."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from actors.upstream.replicas import FIRST_REST_S, LONGEST_REST_S, Replicas, Rest
+
+COUNT = 3
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.replicas = Replicas(COUNT)
+        self.out: list[int] = []
+        self.asked = [0.0] * COUNT
+
+    @rule(tried=st.sets(st.integers(0, COUNT - 1)))
+    def choose(self, tried):
+        figures = self.replicas.statistics(self.now)
+        number = self.replicas.choose(self.now, tuple(tried))
+        left = set(range(COUNT)) - tried
+        if not left:
+            assert number is None
+        elif isinstance(number, Rest):
+            assert all(self.asked[each] > self.now for each in left)
+            assert number.retry_after_s == min(self.asked[each] for each in left) - self.now
+        else:
+            assert number in left
+            assert self.asked[number] <= self.now
+            healthy = [each for each in left if not figures[each].rests_for_s]
+            if healthy:
+                assert number in healthy
+                assert figures[number].outstanding == min(figures[each].outstanding for each in healthy)
+            self.out.append(number)
+
+    @rule(
+        pick=st.randoms(use_true_random=False),
+        ok=st.sampled_from([True, False, None]),
+        wait=st.none() | st.floats(0, 9),
+    )
+    def end(self, pick, ok, wait):
+        if self.out:
+            number = self.out.pop(pick.randrange(len(self.out)))
+            self.replicas.end(number, ok, self.now, retry_after_s=wait)
+            if wait is not None:
+                self.asked[number] = max(self.asked[number], self.now + wait)
+
+    @rule(seconds=st.floats(0, 40))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @invariant()
+    def adds_up(self):
+        self.replicas.check_integrity()
+        figures = self.replicas.statistics(self.now)
+        assert [each.outstanding for each in figures] == [self.out.count(number) for number in range(COUNT)]
+        assert all(each.rests_for_s <= LONGEST_REST_S for each in figures)
+
+
+TestReplicas = Machine.TestCase
+TestReplicas.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_one_that_fails_is_left_alone_longer_each_time():
+    replicas = Replicas(2)
+    now = 0.0
+    rests = []
+    for _ in range(4):
+        now += 60
+        assert replicas.choose(now, (1,)) == 0
+        replicas.end(0, ok=False, now=now)
+        rests.append(replicas.statistics(now)[0].rests_for_s)
+        assert replicas.choose(now) == 1
+        replicas.end(1, ok=True, now=now)
+    assert rests == [FIRST_REST_S * 2**power for power in range(4)]
+    assert replicas.choose(now, (1,)) == 0
+    replicas.end(0, ok=True, now=now)
+    assert replicas.statistics(now)[0].rests_for_s == 0
+
+
+def test_calls_that_fail_together_are_one_failure():
+    replicas = Replicas(1)
+    for _ in range(5):
+        assert replicas.choose(0.0) == 0
+    for _ in range(5):
+        replicas.end(0, ok=False, now=0.0)
+    assert replicas.statistics(0.0)[0].rests_for_s == FIRST_REST_S
