@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # torch goes first and by its exact version: left to the resolver, a looser wish pulls the CUDA packages.
 TORCH := $(shell grep '^torch==' requirements.lock)
 
-.PHONY: help setup serve test lint types layers unit parity bench-gateway lock clean
+.PHONY: help setup serve test lint types layers unit parity bench-gateway verified lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -51,6 +51,10 @@ parity: setup  ## the whole parity grid against transformers
 
 bench-gateway: setup  ## the gateway with a fake engine beside fixed bytes
 	$(BIN)/python -m benchmarks.gateway
+
+verified: setup  ## are 600 verified answers the large model's own, token by token?
+	$(BIN)/python -m benchmarks.verified identity
+	$(BIN)/python -m benchmarks.verified identity --temperature 0.8
 
 lock:  ## resolve the dependencies anew into requirements.lock
 	$(PYTHON) -m venv .lock-venv

@@ -1,0 +1,106 @@
+"""How many drafted tokens two ways of accepting keep, on the same drafts: shared noise, and min(1, p / q).
+
+Shared noise: both models draw a position with the same Gumbel noise, and a draft token stays if the large model draws
+it, too. min(1, p / q): "Fast Inference from Transformers via Speculative Decoding" (Leviathan et al., 2023), where a
+token drawn from q stays with that chance; its expectation over the coin is taken exactly.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.verified.house import prompts
+from config.settings import EngineSettings
+from engine.chat_template import ChatTemplate
+from engine.engine import Engine
+from engine.messages import Finish, Submit, TokenLogprobs
+from engine.params import SamplingParams
+from engine.tokenizer import Tokenizer
+from engine.zoo.train import MODELS
+
+TEMPERATURES = (0.3, 0.5, 0.7, 1.0)
+_MAX_TOKENS = 96
+Tokens = tuple[int, ...]
+
+
+def report(count: int, seed: int) -> str:
+    """A Markdown table."""
+    template, tokenizer = ChatTemplate.load(MODELS / "large"), Tokenizer.load(MODELS / "large")
+    asked = [
+        tuple(tokenizer.encode(template.render([{"role": "user", "content": prompt}]), add_special_tokens=False))
+        for prompt in prompts(count, seed)
+    ]
+    lines = [
+        "| temperature | drafted | kept, shared noise | min(1, p/q) | of compared, shared noise | min(1, p/q) |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for temperature in TEMPERATURES:
+        own = [_params(temperature, seed=number) for number in range(count)]
+        drafts = [tokens for tokens, _ in _run("small", [(p, (), each) for p, each in zip(asked, own, strict=True)])]
+        checked = _run("large", list(zip(asked, drafts, own, strict=True)))
+        kept = sum(finish.accepted_tokens for _, finish in checked)
+        compared = kept + sum(
+            finish.accepted_tokens < len(draft) for draft, (_, finish) in zip(drafts, checked, strict=True)
+        )
+        chances = _chances(asked, drafts, temperature)
+        expected = sum(float(np.cumprod(each).sum()) for each in chances)
+        # Positions count as often as they are reached.
+        reached = sum(1 + float(np.cumprod(each)[:-1].sum()) for each in chances)
+        drafted = sum(len(draft) for draft in drafts)
+        lines.append(
+            f"| {temperature} | {drafted} | {kept / drafted:.1%} | {expected / drafted:.1%} | {kept / compared:.1%} | "
+            f"{expected / reached:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def _params(temperature: float, seed: int) -> SamplingParams:
+    return SamplingParams(max_tokens=_MAX_TOKENS, temperature=temperature, seed=seed)
+
+
+def _run(name: str, requests: Sequence[tuple[Tokens, Tokens, SamplingParams]]) -> list[tuple[Tokens, Finish]]:
+    tokens: list[list[int]] = [[] for _ in requests]
+    ends: dict[int, Finish] = {}
+    for number, token_ids, _, finish in _outputs(name, requests):
+        tokens[number] += token_ids
+        if finish is not None:
+            ends[number] = finish
+    return [(tuple(tokens[number]), ends[number]) for number in range(len(requests))]
+
+
+def _outputs(
+    name: str, requests: Sequence[tuple[Tokens, Tokens, SamplingParams]]
+) -> list[tuple[int, Tokens, tuple[TokenLogprobs, ...], Finish | None]]:
+    engine = Engine.load(EngineSettings(model=MODELS / name), name)
+    try:
+        for number, (prompt, draft, params) in enumerate(requests):
+            engine.submit(Submit(request_id=number, prompt_token_ids=prompt, draft=draft, params=params))
+        found = []
+        while engine.has_work:
+            found += [(o.request_id, o.token_ids, o.logprobs, o.finish) for o in engine.step().outputs]
+    finally:
+        engine.close()
+    return found
+
+
+def _chances(asked: Sequence[Tokens], drafts: Sequence[Tokens], temperature: float) -> list[npt.NDArray[np.float64]]:
+    """For each draft, min(1, p / q) of each of its tokens after those before it."""
+    contexts = [
+        ((*prompt, *draft[:at]), draft[at])
+        for prompt, draft in zip(asked, drafts, strict=True)
+        for at in range(len(draft))
+    ]
+    p, q = (_probabilities(name, contexts, temperature) for name in ("large", "small"))
+    flat = np.minimum(1.0, p / q)
+    return np.split(flat, np.cumsum([len(draft) for draft in drafts])[:-1])
+
+
+def _probabilities(name: str, contexts: Sequence[tuple[Tokens, int]], temperature: float) -> npt.NDArray[np.float64]:
+    """Of each context's next token, at this temperature: from the whole distribution of one sampled position."""
+    params = SamplingParams(max_tokens=1, temperature=0, logprobs=1 << 30)
+    found = np.empty(len(contexts))
+    for number, _, logprobs, _ in _outputs(name, [(context, (), params) for context, _ in contexts]):
+        values = {token_id: value / temperature for token_id, value, _ in logprobs[0].top}
+        found[number] = np.exp(values[contexts[number][1]]) / sum(np.exp(list(values.values())))
+    return found

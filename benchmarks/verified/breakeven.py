@@ -1,0 +1,118 @@
+"""Up to which batch drafts pay: rounds in lockstep on two engines, with an acceptance that is imposed.
+
+The large engine's own answers are known from a first run; a draft is the next of them, each token spoilt with a set
+chance. The small engine drafts as many tokens of its own, and its time is charged in full, as if the engines shared the
+cores and never overlapped. So any two models will do, random weights included, and only costs are measured.
+"""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from time import perf_counter
+
+from config.settings import Bytes, EngineSettings, KVSettings
+from engine.engine import Engine
+from engine.messages import Expect, Submit
+from engine.params import SamplingParams
+
+_PROMPT = 64
+_OUTPUT = 96
+
+
+class _Pair:
+    def __init__(self, small: Path, large: Path, threads: int) -> None:
+        def load(name: str, model: Path, *, cache: bool) -> Engine:
+            settings = EngineSettings(
+                model=model,
+                threads=threads,
+                max_running=128,
+                max_step_tokens=8192,
+                prefix_cache=cache,
+                kv=KVSettings(memory=Bytes(2**30)),
+            )
+            return Engine.load(settings, name)
+
+        # The small one finds its prompts again from round to round; the large one must not find its own answers.
+        self.small, self.large = load("small", small, cache=True), load("large", large, cache=False)
+        self._numbers = iter(range(1 << 40))
+        self.vocab = min(self.small.limits.vocab_size, self.large.limits.vocab_size)
+
+    def submit(self, engine: Engine, prompt: Sequence[int], tokens: int, draft: Sequence[int] = ()) -> int:
+        number = next(self._numbers)
+        params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
+        engine.submit(Submit(request_id=number, prompt_token_ids=tuple(prompt), params=params, draft=tuple(draft)))
+        return number
+
+    def run(self, engine: Engine, prompts: Sequence[Sequence[int]], tokens: int) -> tuple[float, list[list[int]]]:
+        """Seconds, and what was said."""
+        began = perf_counter()
+        said: dict[int, list[int]] = {self.submit(engine, prompt, tokens): [] for prompt in prompts}
+        while engine.has_work:
+            for output in engine.step().outputs:
+                said[output.request_id] += output.token_ids
+        return perf_counter() - began, list(said.values())
+
+    def verified(
+        self,
+        prompts: Sequence[Sequence[int]],
+        answers: Sequence[Sequence[int]],
+        length: int,
+        chance: float,
+        rng: Random,
+    ) -> float:
+        """Seconds of both engines together."""
+
+        def draft(index: int, start: int) -> list[int]:
+            right = answers[index][start : start + length]
+            return [token if rng.random() < chance else (token + 1) % self.vocab for token in right]
+
+        took, _ = self.run(self.small, prompts, length)
+        began = perf_counter()
+        numbers = [self.submit(self.large, prompt, _OUTPUT, draft(i, 0)) for i, prompt in enumerate(prompts)]
+        index_of = {number: index for index, number in enumerate(numbers)}
+        said = [0] * len(prompts)
+        while self.large.has_work:
+            for output in self.large.step().outputs:
+                said[index_of[output.request_id]] += len(output.token_ids)
+            behind = [index for index in range(len(prompts)) if 0 < said[index] < _OUTPUT - 1]
+            if behind:
+                took += perf_counter() - began
+                took += self.run(self.small, [[*prompts[i], *answers[i][: said[i]]] for i in behind], length)[0]
+                began = perf_counter()
+                for index in behind:
+                    self.large.expect(Expect(numbers[index], said[index], tuple(draft(index, said[index]))))
+        return took + perf_counter() - began
+
+
+def report(
+    small: Path,
+    large: Path,
+    batches: Sequence[int],
+    lengths: Sequence[int],
+    chances: Sequence[float],
+    *,
+    threads: int,
+    rounds: int,
+) -> str:
+    """A Markdown table: how many times as fast as the large engine alone; medians of interleaved rounds."""
+    pair = _Pair(small, large, threads)
+    lines = [
+        "| batch | the small one alone | "
+        + " | ".join(f"{k} at {chance:.0%}" for k in lengths for chance in chances)
+        + " |",
+        "| ---: | ---: |" + " ---: |" * (len(lengths) * len(chances)),
+    ]
+    rng = Random(3)
+    for batch in batches:
+        ratios: dict[tuple[int, float], list[float]] = {(k, chance): [] for k in lengths for chance in chances}
+        cheaper = []
+        for _ in range(rounds):
+            for (length, chance), found in ratios.items():
+                prompts = [[rng.randrange(pair.vocab) for _ in range(_PROMPT)] for _ in range(batch)]
+                alone, answers = pair.run(pair.large, prompts, _OUTPUT)
+                found.append(alone / pair.verified(prompts, answers, length, chance, rng))
+            cheaper.append(pair.run(pair.small, prompts, _OUTPUT)[0] / alone)
+        cells = " | ".join(f"{statistics.median(found):.2f}" for found in ratios.values())
+        lines.append(f"| {batch} | {statistics.median(cheaper):.0%} | {cells} |")
+    return "\n".join(lines)

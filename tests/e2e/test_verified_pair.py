@@ -1,0 +1,17 @@
+"""A sample of `make verified`: the embedded pair, real threads, the real clock."""
+
+import pytest
+
+from benchmarks.verified.house import ask_all, embedded_house, prompts
+
+
+@pytest.mark.parametrize("params", [{}, {"temperature": 0.8, "seed": 3}])
+async def test_verified_answers_are_the_large_models_own(params: dict[str, float]) -> None:
+    questions = prompts(40, seed=12)
+    async with embedded_house(cache=True) as house:
+        alone = await ask_all(house, "large", questions, 4, **params)
+        checked = await ask_all(house, "verified", questions, 4, **params)
+    assert [answer.token_ids for answer in checked] == [answer.token_ids for answer in alone]
+    assert {answer.served.rung for answer in checked} == {"large"}
+    accepted = sum(answer.served.accepted_tokens for answer in checked)
+    assert accepted > 0.4 * sum(len(answer.token_ids) for answer in checked)
