@@ -6,10 +6,11 @@ from collections.abc import Callable
 import trio
 
 from actors.actor import Actor
-from actors.errors import BudgetSpent, OverQuota
+from actors.errors import BadKey, BudgetSpent, OverQuota
 from actors.mail import AdmissionMessage, Grant, Reserve, Settle, Spent
 from actors.mailbox import Mailbox
 from policies.budget import BudgetBook, BudgetRefusal
+from policies.errors import UnknownTenant
 from policies.quota import QuotaBook, QuotaRefusal
 
 
@@ -34,7 +35,12 @@ class Admission(Actor[AdmissionMessage]):
         now = trio.current_time()
         match message:
             case Reserve():
-                answer = self._reserve(message, now)
+                try:
+                    answer = self._reserve(message, now)
+                except UnknownTenant:
+                    # Its tenant was taken out of the configuration since its key was looked at.
+                    message.reply.fail(BadKey(missing=False))
+                    return
                 if not message.reply.set(answer) and isinstance(answer, Grant):
                     # Its task was cancelled while it waited: nobody else would ever settle it.
                     self._quota.cancel(answer.reservation, now)

@@ -12,6 +12,7 @@ from actors.actor import Actor
 from actors.mail import AskPermit, BreakerMessage, Record
 from actors.mailbox import Mailbox
 from config.routing import BreakerSettings
+from config.routing import RetryBudget as RetryBudgetSettings
 from policies.breaker import Breaker, BreakerView, Permit
 from policies.retry_budget import RetryBudget
 
@@ -25,6 +26,12 @@ class BreakerBoard:
         """`settings` by rung."""
         self.breakers = {rung: Breaker(each) for rung, each in settings.items()}
         self.budget = budget
+
+    def adopt(self, settings: Mapping[str, BreakerSettings], budget: RetryBudgetSettings) -> None:
+        """Other settings for the same rungs; what the breakers know stays."""
+        for rung, each in settings.items():
+            self.breakers[rung].adopt(each)
+        self.budget.adopt(budget)
 
     def view(self, rung: str, now: float) -> BreakerView:
         """One breaker as it stands."""

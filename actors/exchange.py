@@ -25,7 +25,7 @@ from actors.mail import (
     Withdraw,
 )
 from actors.messages import Attempt as AttemptNote
-from actors.messages import Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Served, Start, Usage
+from actors.messages import Decided, Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Served, Start, Usage
 from actors.prompts import Prompts
 from actors.reply import Reply
 from actors.upstream.calls import NotExpressible, prepare_calls
@@ -79,6 +79,11 @@ class Exchange:
         self._drafts = (0, 0)
         """Of the last attempt: tokens drafted, tokens accepted."""
         self._last_at = request.arrived_at
+
+    @property
+    def decided(self) -> Decided:
+        """By which policy, and in which arm."""
+        return Decided(self._plan.policy, self._plan.experiment, self._plan.arm)
 
     def __aiter__(self) -> "Exchange":
         return self
@@ -454,7 +459,9 @@ class Exchange:
 
     def _served(self, rung: str, why: str, mark: str | None) -> Served:
         notes = tuple([AttemptNote(note.rung, note.outcome, note.why) for note in self._climb.history])
-        return Served(self._plan.route, rung, why, notes, mark, self._margin, *self._drafts)
+        plan = self._plan
+        arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
+        return Served(plan.route, rung, why, notes, mark, self._margin, *self._drafts, plan.policy, *arm)
 
     def _finish(self, outcome: str, why: str) -> None:
         self._ended = True

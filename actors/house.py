@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -15,7 +16,9 @@ from actors.drain import DrainShell
 from actors.engine_actor import EngineActor
 from actors.engine_board import EngineBoard
 from actors.errors import (
+    ActorDied,
     EngineLoadFailed,
+    MailboxFull,
     Refusal,
     Unavailable,
     ledger_unavailable,
@@ -27,16 +30,21 @@ from actors.ledger_lock import ledger_lock
 from actors.links import EngineFactory, Links, ThreadLinks
 from actors.mail import (
     AdmissionMessage,
+    AskedBy,
     BreakerMessage,
     DispatchMessage,
     EngineMessage,
     LedgerMessage,
+    Reload,
     Spent,
 )
 from actors.mailbox import Mailbox
 from actors.messages import InferenceRequest
+from actors.policy_board import PolicyBoard
+from actors.policy_keeper import PolicyKeeper
 from actors.readiness import EngineReadiness, HouseState, ModelCard, Readiness
 from actors.reception import Reception
+from actors.reply import Reply
 from actors.router import Router
 from actors.rules import Rules
 from actors.statistics import HouseStatistics
@@ -48,6 +56,7 @@ from actors.upstream.board import UNBOUNDED, UpstreamBoard
 from actors.upstream.client import MakeTransport, UpstreamClient
 from actors.upstream.secret import read_secret
 from config.settings import Settings
+from config.source import ConfigSource
 from engine.errors import ModelError
 from engine.messages import EngineStats
 from policies.budget import BudgetBook
@@ -55,9 +64,11 @@ from policies.course import Course
 from policies.fair_queue import FairQueue
 from policies.policy import rung_breakers
 from policies.quota import QuotaBook
+from policies.reload import ReloadResult
 from policies.retry_budget import RetryBudget
 
 _MAILBOX = 4096
+_RELOADS = 16
 _NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
 
 
@@ -72,11 +83,14 @@ class House:
         texts: Mapping[str, ModelText] | None = None,
         links: Links | None = None,
         transport: MakeTransport | None = None,
+        source: ConfigSource | None = None,
+        watches: bool = False,
     ) -> None:
         """`texts`: how each engine reads; None loads it from the engines' model directories.
 
-        `transport`: how upstreams are reached, if not over the network. Raises EngineLoadFailed if a tokenizer or a
-        chat template cannot be read, and UpstreamKeyMissing.
+        `transport`: how upstreams are reached, if not over the network. `source`: what the settings were read from, so
+        that they can be read again; `watches`: whenever it changes. Raises EngineLoadFailed if a tokenizer or a chat
+        template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
         self._links: Links = links if links is not None else ThreadLinks()
@@ -92,7 +106,8 @@ class House:
         self._transport = transport
         self._boards: dict[str, EngineBoard] = {name: EngineBoard(name) for name in settings.engines}
         self._boards |= self._upstreams
-        rules = Rules.of(settings, {name: text.digest for name, text in self._texts.items()})
+        make_rules = partial(Rules.of, tokenizers={name: text.digest for name, text in self._texts.items()})
+        rules = make_rules(settings)
         self._lanes = {name: self._lane(name, rules) for name in self._boards}
         self._tally = Tally()
         self._books = LedgerBooks()
@@ -124,7 +139,23 @@ class House:
             course=self._course,
         )
         self._reception = Reception(self._router, self._budgets, self._links, self._colleagues, self._ended)
-        self._supervisor = Supervisor(self._children(engines))
+        self._policy = PolicyBoard()
+        self._keeper: Mailbox[Reload] = Mailbox("policy keeper", _RELOADS)
+        children = self._children(engines)
+        if source is not None:
+            keeper = partial(
+                PolicyKeeper,
+                self._keeper,
+                self._policy,
+                source=source,
+                rules=lambda: self._router.rules,
+                make_rules=make_rules,
+                adopt=self._adopt,
+                links=self._links,
+                watches=watches,
+            )
+            children.append(Child("policy keeper", keeper, self._keeper))
+        self._supervisor = Supervisor(children)
         self._drain = DrainShell(self._exchanges, self._ledger)
         self._was_ready = False
 
@@ -155,7 +186,7 @@ class House:
         """The names that clients may ask for."""
         return tuple(
             ModelCard(name, model.description, self._created, self._length_of(name))
-            for name, model in self._settings.models.items()
+            for name, model in self._router.rules.settings.models.items()
         )
 
     def _length_of(self, model: str) -> int | None:
@@ -191,7 +222,49 @@ class House:
             cascades=self._course.cascades(),
             experiments=self._course.experiments(),
             notices_total=dict(tally.notices),
+            policy=self._policy.statistics(self.policy),
         )
+
+    def reload_soon(self, asked_by: AskedBy) -> None:
+        """Read the configuration again, and swap the policy if it is good; what becomes of it is logged."""
+        with suppress(MailboxFull):
+            # Those that wait already will read what there is to read.
+            self._keeper.put_nowait(Reload(asked_by))
+
+    async def reload(self) -> ReloadResult:
+        """The same, for somebody who waits. Raises Unavailable."""
+        reply: Reply[ReloadResult] = Reply()
+        try:
+            self._keeper.put_nowait(Reload("admin", reply))
+            return await reply.wait()
+        except (MailboxFull, ActorDied) as error:
+            raise Unavailable("reload_busy", f"{error}; try again.", 1.0) from None
+
+    def check_key(self, key: str | None) -> None:
+        """Raises BadKey."""
+        self._router.rules.tenant_of(key)
+
+    @property
+    def keyless(self) -> bool:
+        """Nobody needs a key."""
+        return not self._router.rules.settings.keys
+
+    @property
+    def policy(self) -> str:
+        """Digest of the one that decides now."""
+        return self._router.rules.policy.digest
+
+    def _adopt(self, rules: Rules) -> None:
+        """Swap the policy between two requests: nothing waits in here, so that nobody sees half of it."""
+        settings = rules.settings
+        # Those who are gone but have work under way, too.
+        tenants = self._quota.adopt(rules.tenants, trio.current_time())
+        self._budgets.adopt(tenants)
+        for lane in self._lanes.values():
+            lane.queue.adopt(settings.tiers, tenants)
+        self._breakers.adopt(rules.policy.breakers, settings.retry_budget)
+        self._course.adopt(settings, time.time())
+        self._router.adopt(rules)
 
     async def open(self, request: InferenceRequest) -> Exchange:
         """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""

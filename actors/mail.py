@@ -1,7 +1,7 @@
 """What the actors say to each other. Whoever receives one of these `match`es the union named after it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -14,6 +14,7 @@ from policies.breaker import BreakerOpen, Permit
 from policies.budget import BudgetHold, BudgetRefusal, Period
 from policies.fair_queue import QueueItem
 from policies.quota import QuotaRefusal, Reservation
+from policies.reload import ReloadResult
 
 if TYPE_CHECKING:
     from actors.delivery import Delivery
@@ -245,6 +246,18 @@ class StallAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 EngineMessage = Run | Drop | Suggest | Posts | StallAlarm
+
+# --- to the policy's keeper --------------------------------------------------------------------------------------
+
+AskedBy = Literal["signal", "file", "admin"]
+
+
+class Reload(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Read the configuration again, and swap the policy if it is good."""
+
+    asked_by: AskedBy
+    reply: Reply[ReloadResult] | None = None
+
 
 # --- to a request's delivery ------------------------------------------------------------------------------------
 

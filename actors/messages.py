@@ -105,6 +105,16 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     """See `TokenOutput.unnamed`."""
 
 
+class Decided(msgspec.Struct, frozen=True, gc=False):
+    """What was decided before the first token, as far as clients are told."""
+
+    policy: str
+    """The digest of the policy that decided."""
+    experiment: str = ""
+    arm: str = ""
+    """Of the experiment; "" if the request takes part in none."""
+
+
 class Served(msgspec.Struct, frozen=True):
     """Who answered, and how it came to that."""
 
@@ -119,6 +129,10 @@ class Served(msgspec.Struct, frozen=True):
     """That the answering engine was given, or gave itself, as a guess of this answer."""
     accepted_tokens: int = 0
     """Those of them that it took."""
+    policy: str = ""
+    experiment: str | None = None
+    arm: str | None = None
+    """None: the request takes part in no experiment."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

@@ -125,7 +125,7 @@ class Reception:
         return await self._size(request, rules, prompts, left)
 
     async def _size(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
-        plan = self._router.plan(features, request.arrived_at, trio.current_time())
+        plan = self._router.plan(rules.policy, features, request.arrived_at, trio.current_time())
         rungs = rungs_of(plan) or (request.model,)
         lengths = await prompts.lengths(rungs[0], lenient=not self._colleagues.upstreams.keys().isdisjoint(rungs))
         boards = self._colleagues.boards

@@ -14,7 +14,7 @@ from policies.errors import NoRoute
 from policies.features import Features
 from policies.load import EngineLoad, Load
 from policies.plan import Plan
-from policies.policy import make_plan
+from policies.policy import Policy, make_plan
 
 _FRESH_S = 0.02
 """A published load is looked at for this long."""
@@ -34,6 +34,11 @@ class Router:
         self._published_at = float("-inf")
         self._made: dict[str, tuple[int, float]] = {}
 
+    def adopt(self, rules: Rules) -> None:
+        """Other rules from now on; a cascade that is busy stays so until its load is low enough for the new ones."""
+        self.rules = rules
+        self._busy.adopt(rules.settings)
+
     def check_model(self, model: str) -> None:
         """Raises UnknownModel."""
         models = self.rules.settings.models
@@ -41,10 +46,10 @@ class Router:
             nearest = difflib.get_close_matches(model[:200], models, n=1)
             raise UnknownModel(model[:200], nearest[0] if nearest else None)
 
-    def plan(self, features: Features, arrived_at: float, now: float) -> Plan:
-        """What will be tried. Raises InvalidRequest."""
+    def plan(self, policy: Policy, features: Features, arrived_at: float, now: float) -> Plan:
+        """What will be tried, by the policy that the request began with. Raises InvalidRequest."""
         try:
-            return make_plan(self.rules.policy, features, self.load(now), arrived_at)
+            return make_plan(policy, features, self.load(now), arrived_at)
         except NoRoute as error:
             raise InvalidRequest(str(error), code="no_route") from None
 

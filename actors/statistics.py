@@ -85,6 +85,17 @@ class LedgerStatistics(msgspec.Struct, frozen=True):
     """Lines not committed yet."""
 
 
+class PolicyStatistics(msgspec.Struct, frozen=True):
+    """Which policy decides, and what became of the attempts to change it."""
+
+    policy: str = ""
+    """Its digest."""
+    since: float = 0.0
+    """Seconds since 1970."""
+    reloads_total: Mapping[str, int] = msgspec.field(default_factory=dict)
+    """By outcome: swapped, unchanged, refused."""
+
+
 class HouseStatistics(msgspec.Struct, frozen=True):
     """A snapshot; reading it costs no actor anything."""
 
@@ -121,3 +132,4 @@ class HouseStatistics(msgspec.Struct, frozen=True):
     notices_total: Mapping[tuple[str, str], int]
     """(event, cascade or experiment): what was logged of the policy's course."""
     upstreams: Mapping[str, UpstreamStatistics] = msgspec.field(default_factory=dict)
+    policy: PolicyStatistics = PolicyStatistics()

@@ -36,6 +36,8 @@ class ServerSettings(Table, frozen=True):
     """A reader that takes nothing for this long is cut."""
     drain: Seconds = Seconds(25)
     """After SIGTERM running requests may go on this long; then they get their terminal error event."""
+    watch: bool = True
+    """A changed file is taken up by itself; False: only when SIGHUP or the admin API says so."""
     ws_origins: tuple[str, ...] = ()
     """Browser origins (exact) that may open a WebSocket, and without keys ask at all; others send no Origin and may."""
 

@@ -13,9 +13,10 @@ import msgspec
 import trio
 
 from actors.errors import HouseFailed
-from config.load import check_binding, load_settings
+from config.load import check_binding
 from config.profiles import embedded_profile
 from config.settings import Settings
+from config.source import ConfigSource
 from gateway.cli_errors import CliError
 from gateway.model_files import model_file_problems
 
@@ -36,13 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.threads import prepare_environment
 
     prepare_environment()
-    settings = load_settings(arguments.config or embedded_profile())
     if arguments.port is not None and not 0 <= arguments.port < 65536:
         raise CliError(f"--port must be between 0 and 65535, not {arguments.port}", 2)
-    if arguments.host is not None:
-        check_binding(settings, arguments.host)
     given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
-    settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **given))
+
+    def with_arguments(settings: Settings) -> Settings:
+        if arguments.host is not None:
+            check_binding(settings, arguments.host)
+        return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **given))
+
+    source = ConfigSource(arguments.config or embedded_profile(), with_arguments)
+    settings = source.load()
     # Before anything is loaded: what is missing is said at once, whatever the order of loading.
     if problems := model_file_problems(settings):
         raise CliError("; ".join(problems))
@@ -54,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     configure_logs(arguments.log_level)
     print(f"loading {_names(settings)} ...", file=sys.stderr, flush=True)
     try:
-        trio.run(partial(_serve, settings, listener, url))
+        trio.run(partial(_serve, settings, source, listener, url))
     except BaseExceptionGroup as group:
         failures, rest = group.split(HouseFailed)
         if failures is None or rest is not None:
@@ -65,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
+async def _serve(settings: Settings, source: ConfigSource, listener: socket.socket, url: str) -> None:
     from actors.house import House
     from gateway.engines import engine_factories
     from gateway.serve import serve
@@ -79,7 +84,8 @@ async def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
         )
         print(f"try: curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'", flush=True)
 
-    await serve(House(settings, engine_factories(settings.engines)), settings, listener, announce)
+    house = House(settings, engine_factories(settings.engines), source=source, watches=settings.server.watch)
+    await serve(house, settings, listener, announce)
 
 
 def _listen(host: str, port: int) -> socket.socket:

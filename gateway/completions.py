@@ -9,7 +9,19 @@ import structlog
 import trio
 
 from actors.errors import Refusal
-from actors.messages import Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Prompt, Served, Start, Usage
+from actors.messages import (
+    Decided,
+    Delta,
+    Done,
+    ErrorBody,
+    Event,
+    Failed,
+    InferenceRequest,
+    Prompt,
+    Served,
+    Start,
+    Usage,
+)
 from engine.params import SamplingParams
 from gateway.bodies import reading
 from gateway.errors import ClientGone
@@ -67,12 +79,11 @@ class CompletionHandler:
     def __init__(self, front: Front, endpoint: Endpoint) -> None:
         self._front = front
         self._endpoint = endpoint
-        self._policy = b"x-penstock-policy: %b\r\n" % front.policy.encode("ascii")
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        headers = b"x-request-id: %b\r\n%b" % (request_id.encode(), self._policy)
+        told = _Told(request_id, Decided(self._front.house.policy))
         try:
             check_content_type(request.header(b"content-type"))
             body, asked = await reading(len(request.body), partial(self._read, request.body))
@@ -90,27 +101,25 @@ class CompletionHandler:
             # A long prompt need not be held as bytes, too, while it is answered.
             request.body = b""
             connection.watch()
-            identity = self._front.identity(request_id, body.model)
             if body.stream:
                 include_usage = bool(body.stream_options and body.stream_options.include_usage)
-                stream = connection.event_stream(request, headers)
-                chunks = self._endpoint.chunks(identity, include_usage=include_usage)
-                await self._stream(connection, stream, inference, SseRenderer(chunks, include_usage=include_usage))
+                stream = connection.event_stream(request, told.request_line)
+                await self._stream(connection, stream, inference, told, include_usage=include_usage)
             else:
-                await self._whole(connection, inference, identity, headers)
+                await self._whole(connection, inference, told)
         except Refusal as refusal:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
-            await connection.respond_error(refusal.body, headers)
+            await connection.respond_error(refusal.body, told.headers())
 
     def _read(self, raw: bytes) -> tuple[Any, Asked]:
         body = self._endpoint.decoder.decode(raw)
         return body, self._endpoint.read(body, self._front.max_choices)
 
-    async def _whole(
-        self, connection: Connection, inference: InferenceRequest, identity: Identity, headers: bytes
-    ) -> None:
+    async def _whole(self, connection: Connection, inference: InferenceRequest, told: "_Told") -> None:
         choices = [Choice() for _ in range(len(inference.prompts) * inference.n)]
         exchange = await self._front.house.open(inference)
+        told.decided = exchange.decided
+        identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
         try:
             while True:
                 for event in await exchange.__anext__():
@@ -119,7 +128,9 @@ class CompletionHandler:
                             choices[event.index].take(event)
                         case Done():
                             body = self._endpoint.whole(identity, choices, event.usage, event.served)
-                            await connection.respond(200, headers + JSON_TYPE + _served_headers(event.served), body)
+                            await connection.respond(
+                                200, told.headers() + JSON_TYPE + _served_headers(event.served), body
+                            )
                             return
                         case Failed():
                             # Nothing was sent yet, so the failure can have its true status.
@@ -130,10 +141,22 @@ class CompletionHandler:
             exchange.close()
 
     async def _stream(
-        self, connection: Connection, stream: EventStream, inference: InferenceRequest, renderer: SseRenderer
+        self,
+        connection: Connection,
+        stream: EventStream,
+        inference: InferenceRequest,
+        told: "_Told",
+        *,
+        include_usage: bool,
     ) -> None:
+        failed = False
         try:
             exchange = await self._front.house.open(inference)
+            told.decided = exchange.decided
+            stream.add_headers(told.decision_lines())
+            identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
+            chunks = self._endpoint.chunks(identity, include_usage=include_usage)
+            renderer = SseRenderer(chunks, include_usage=include_usage)
             try:
                 while not renderer.ended:
                     events = await exchange.__anext__()
@@ -141,6 +164,7 @@ class CompletionHandler:
                         stream.add_headers(_first_headers(events))
                     if data := renderer.render(events):
                         await stream.send(data, trio.current_time(), last=renderer.ended)
+                failed = renderer.failed
             finally:
                 exchange.close()
         except Refusal as refusal:
@@ -152,8 +176,30 @@ class CompletionHandler:
         except Exception:
             log.exception("stream_failed", request_id=inference.request_id)
             await _break_off(connection, stream, INTERNAL_ERROR)
-        if renderer.failed:
+        if failed:
             connection.close_after()
+
+
+class _Told:
+    """What the head says of the decision. Until there is one, the policy is that which would decide."""
+
+    __slots__ = ("decided", "request_line")
+
+    def __init__(self, request_id: str, decided: Decided) -> None:
+        self.request_line = b"x-request-id: %b\r\n" % request_id.encode()
+        self.decided = decided
+
+    def decision_lines(self) -> bytes:
+        """The policy, and the arm if there is one."""
+        decided = self.decided
+        lines = b"x-penstock-policy: %b\r\n" % _ascii(decided.policy)
+        if decided.arm:
+            lines += b"x-penstock-arm: %b/%b\r\n" % (_ascii(decided.experiment), _ascii(decided.arm))
+        return lines
+
+    def headers(self) -> bytes:
+        """Both."""
+        return self.request_line + self.decision_lines()
 
 
 async def _break_off(connection: Connection, stream: EventStream, error: ErrorBody) -> None:

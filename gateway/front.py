@@ -21,12 +21,10 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
 
     house: House
     max_choices: int
-    policy: str
-    """Digest of the policy that decides; goes into headers and `system_fingerprint`."""
 
-    def identity(self, request_id: str, model: str) -> Identity:
-        """The fields that all parts of an answer share."""
-        return Identity(request_id, model, int(time.time()), f"fp_{self.policy}")
+    def identity(self, request_id: str, model: str, policy: str) -> Identity:
+        """The fields that all parts of an answer share; `policy` is the digest of the one that decided."""
+        return Identity(request_id, model, int(time.time()), f"fp_{policy}")
 
 
 class Asker(msgspec.Struct, frozen=True):

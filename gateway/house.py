@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from actors.messages import Event, InferenceRequest
+from actors.messages import Decided, Event, InferenceRequest
 from actors.statistics import HouseStatistics
 
 
@@ -43,6 +43,8 @@ class ModelCard(Protocol):
 class Exchange(Protocol):
     """One answer under way: lists of events until `Done` or `Failed`, or `Refusal` before the first content."""
 
+    @property
+    def decided(self) -> Decided: ...  # noqa: D102
     async def __anext__(self) -> list[Event]: ...
 
     def close(self) -> None:
@@ -55,6 +57,20 @@ class House(Protocol):
 
     async def open(self, request: InferenceRequest) -> Exchange:
         """Take in a request. Raises `Refusal`."""
+        ...
+
+    @property
+    def policy(self) -> str:
+        """Digest of the policy that decides now."""
+        ...
+
+    @property
+    def keyless(self) -> bool:
+        """Nobody needs a key."""
+        ...
+
+    def check_key(self, key: str | None) -> None:
+        """Raises `Refusal` for a key that is not known."""
         ...
 
     def readiness(self) -> Readiness: ...  # noqa: D102

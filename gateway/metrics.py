@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from actors.statistics import Histogram, HouseStatistics, QueueStatistics, UpstreamStatistics
 from engine.messages import EngineStats
 from gateway.house import House
+from gateway.live_metrics import live_families
 from gateway.policy_metrics import policy_families
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -38,6 +39,7 @@ class HouseCollector(Collector):
             yield from _latency_families(prefix, statistics)
         yield from _house_families(statistics)
         yield from policy_families(statistics)
+        yield from live_families(statistics.policy)
         yield GaugeMetricFamily("penstock:connections", "Open client connections.", value=self._connections())
         ready = self._house.readiness()
         yield GaugeMetricFamily("penstock:ready", "1 if new work is welcome.", value=float(ready.ready))

@@ -13,31 +13,26 @@ from gateway.server.request import Request
 from gateway.site import create_site
 from gateway.socket_session import SocketHandler
 
-CheckKey = Callable[[str | None], None]
-"""Raises `Refusal` for a key that is not known."""
-
 
 class Routes:
     """Finds handlers."""
 
-    def __init__(
-        self, front: Front, limits: Limits, origins: frozenset[str], check_key: CheckKey, *, keyless: bool = False
-    ) -> None:
-        """`keyless`: nobody needs a key, so pages of other sites are kept out."""
+    def __init__(self, front: Front, limits: Limits, origins: frozenset[str]) -> None:
+        """`origins`: pages of these may ask although nobody needs a key."""
         self._origins = origins
-        self._keyless = keyless
+        self._house = front.house
         self.connections: Callable[[], int] = lambda: 0
         """Tells how many there are; the server, which comes after the routes, is put in here."""
-        self._site = AsgiRoute(create_site(front, check_key, lambda: self.connections()))  # noqa: PLW0108  (it is put in later)
+        self._site = AsgiRoute(create_site(front, lambda: self.connections()))  # noqa: PLW0108  (it is put in later)
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
             b"/v1/chat/completions": (b"POST", CompletionHandler(front, CHAT)),
             b"/v1/completions": (b"POST", CompletionHandler(front, COMPLETION)),
-            b"/v1/stream": (b"GET", SocketHandler(front, limits, origins, check_key)),
+            b"/v1/stream": (b"GET", SocketHandler(front, limits, origins)),
         }
 
     def __call__(self, request: Request) -> Handler:
         """The handler of a request."""
-        if self._keyless:
+        if self._house.keyless:
             try:
                 check_local(request, self._origins)
             except HttpError as error:

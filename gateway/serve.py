@@ -8,15 +8,13 @@ from typing import Protocol
 import structlog
 import trio
 
-from actors.errors import BadKey
+from actors.mail import AskedBy
 from config.settings import Settings
 from gateway.front import Front
 from gateway.house import House
-from gateway.routes import CheckKey, Routes
+from gateway.routes import Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server
-from policies.keys import KeyRing
-from policies.policy import digest_of
 
 _GRACE_S = 2.0
 """After the house has drained, the last bytes may take so long to get out."""
@@ -28,6 +26,10 @@ class ServedHouse(House, Protocol):
     """The house with its life."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...  # noqa: D102
+
+    def reload_soon(self, asked_by: AskedBy) -> None:
+        """Read the configuration again, and swap the policy if it is good."""
+        ...
 
     async def drain(self, deadline: float) -> None:
         """Return when all has ended; a second call, while the first one waits, brings the deadline forward."""
@@ -42,14 +44,16 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises what the house raises when it cannot be kept alive."""
     limits = Limits.of(settings.server)
-    front = Front(house=house, max_choices=settings.server.max_choices, policy=digest_of(settings))
-    routes = Routes(
-        front, limits, frozenset(settings.server.ws_origins), key_check(settings), keyless=not settings.keys
-    )
+    front = Front(house=house, max_choices=settings.server.max_choices)
+    routes = Routes(front, limits, frozenset(settings.server.ws_origins))
     server = Server(listener, limits, routes)
     routes.connections = lambda: server.connections
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hangups,
+    ):
         async with trio.open_nursery() as root:
+            root.start_soon(_reload_when_told, house, hangups)
             await root.start(house.run)
             await root.start(server.run)
             root.start_soon(_when_ready, house, on_ready)
@@ -60,15 +64,9 @@ async def serve(
             root.cancel_scope.cancel()
 
 
-def key_check(settings: Settings) -> CheckKey:
-    """Knows the keys of the configuration; without keys everybody may."""
-    ring = KeyRing(settings.keys)
-
-    def check(key: str | None) -> None:
-        if settings.keys and (key is None or ring.authenticate(key) is None):
-            raise BadKey(missing=key is None)
-
-    return check
+async def _reload_when_told(house: ServedHouse, hangups: AsyncIterator[int]) -> None:
+    async for _ in hangups:
+        house.reload_soon("signal")
 
 
 async def _when_ready(house: House, on_ready: Callable[[], None]) -> None:

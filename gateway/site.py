@@ -21,8 +21,8 @@ from gateway.wire.json_text import encode
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-def create_site(front: Front, check_key: Callable[[str | None], None], connections: Callable[[], int]) -> QuartTrio:
-    """`check_key` raises `Refusal`; health needs no key, everything else does if there are keys."""
+def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
+    """Health needs no key, everything else does if there are keys."""
     app = QuartTrio("penstock", static_folder=None)
     # Quart would cut what takes longer; deadlines are the house's.
     app.config["RESPONSE_TIMEOUT"] = None
@@ -30,7 +30,7 @@ def create_site(front: Front, check_key: Callable[[str | None], None], connectio
 
     def authorize() -> None:
         header = request.headers.get("authorization")
-        check_key(bearer_of(header.encode("latin1") if header else None))
+        front.house.check_key(bearer_of(header.encode("latin1") if header else None))
 
     @app.get("/livez")
     async def livez() -> Response:

@@ -9,7 +9,7 @@ import trio
 from wsproto.frame_protocol import CloseReason
 
 from actors.errors import Refusal
-from actors.messages import Delta, Done, Event, Failed, InferenceRequest, Start
+from actors.messages import Decided, Delta, Done, Event, Failed, InferenceRequest, Start
 from gateway.bodies import reading
 from gateway.completions import Asked, read_chat, read_completion
 from gateway.errors import BadField, ClientGone, HttpError
@@ -42,18 +42,15 @@ log = structlog.get_logger()
 class SocketHandler:
     """Answers the handshakes on `/v1/stream`."""
 
-    def __init__(
-        self, front: Front, limits: Limits, origins: frozenset[str], check_key: Callable[[str | None], None]
-    ) -> None:
+    def __init__(self, front: Front, limits: Limits, origins: frozenset[str]) -> None:
         self._front = front
         self._limits = limits
         self._origins = origins
-        self._check_key = check_key
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Serve one WebSocket to its end."""
         asker = Asker.of(request)
-        self._check_key(asker.api_key)
+        self._front.house.check_key(asker.api_key)
         trailing = await accept(connection, request, self._origins)
         if trailing is None:
             return
@@ -191,7 +188,7 @@ class _Session:
                 while not ended:
                     events = await exchange.__anext__()
                     ended = isinstance(events[-1], Done | Failed)
-                    await self._socket.send(*_render(events, renderer, inference.request_id))
+                    await self._socket.send(*_render(events, renderer, inference.request_id, exchange.decided))
             finally:
                 exchange.close()
         except Refusal as refusal:
@@ -201,14 +198,14 @@ class _Session:
             await self._socket.send(renderer.error(INTERNAL_ERROR))
 
 
-def _render(events: list[Event], renderer: Renderer, request_id: str) -> list[bytes]:
+def _render(events: list[Event], renderer: Renderer, request_id: str, decided: Decided) -> list[bytes]:
     messages = []
     for event in events:
         match event:
             case Delta():
                 messages.append(renderer.token(event))
             case Start():
-                messages.append(renderer.started(request_id, event))
+                messages.append(renderer.started(request_id, event, decided))
             case Done():
                 messages.append(renderer.usage(event.usage))
                 messages.append(renderer.done(event))

@@ -85,6 +85,15 @@ class Breaker:
         self._opened_total = 0
         self._refused_total = 0
 
+    def adopt(self, settings: BreakerSettings) -> None:
+        """Other settings from now on; the state and what was counted stay, but probes begin anew."""
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._slice_s = settings.over / _SLICES
+        if self._state == "half_open":
+            self._enter("half_open")
+
     @property
     def state(self) -> BreakerState:
         """As of the last call; time alone moves it from open to half_open at the next `permit`."""

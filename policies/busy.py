@@ -15,19 +15,27 @@ class BusyBook:
     """
 
     def __init__(self, settings: Settings) -> None:
-        slo_ttft_s = {name: float(tier.slo.ttft) for name, tier in settings.tiers.items()}
         self._switches: dict[tuple[str, str], tuple[Features, Measure, Hysteresis]] = {}
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Other settings from now on; what is busy stays so until the new ones release it."""
+        slo_ttft_s = {name: float(tier.slo.ttft) for name, tier in settings.tiers.items()}
+        old, self._switches = self._switches, {}
         for cascade, given in settings.cascades.items():
             if given.when_busy is None:
                 continue
             condition = settings.signals[given.when_busy.signal].load
             if condition is None:
                 raise ValueError(f"cascades.{cascade}.when_busy: the signal must be a condition on the load")
+            bounds = (_enter_at(condition), given.when_busy.release_at, float(given.when_busy.dwell))
             for tier in settings.tiers:
+                switch = old[cascade, tier][2] if (cascade, tier) in old else Hysteresis(*bounds)
+                switch.adopt(*bounds)
                 self._switches[cascade, tier] = (
                     Features(model="", tenant="", tier=tier, prompt_tokens=0, max_tokens=0),
                     measure_of(condition, slo_ttft_s),
-                    Hysteresis(_enter_at(condition), given.when_busy.release_at, given.when_busy.dwell),
+                    switch,
                 )
 
     def update(self, load: Load, now: float) -> frozenset[tuple[str, str]]:

@@ -148,22 +148,14 @@ class FairQueue(Generic[T]):
     """The line. `now` never runs backwards; the tenants are those of `config.tenants.known_tenants`."""
 
     def __init__(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
-        self._tiers: dict[str, _Tier[T]] = {name: _Tier(name, settings) for name, settings in tiers.items()}
-        self._by_priority = sorted(self._tiers.values(), key=lambda tier: -tier.settings.priority)
-        self._lanes: dict[str, _Lane[T]] = {
-            name: _Lane(name, self._tiers[settings.tier], settings.weight) for name, settings in tenants.items()
-        }
+        self._tiers: dict[str, _Tier[T]] = {}
+        self._lanes: dict[str, _Lane[T]] = {}
         self._entries: dict[str | int, _Entry[T]] = {}
         self._expiries: list[tuple[float, int, _Entry[T]]] = []
         self._expired: list[T] = []
         self._order = 0
         self._tokens = 0
         self._bytes = 0
-        self._bounds = (
-            sum(tier.queue.requests for tier in tiers.values()),
-            sum(tier.queue.tokens for tier in tiers.values()),
-            sum(tier.queue.bytes for tier in tiers.values()),
-        )
         self._rate = DrainRate()
         self._now = 0.0
         """Of the last call that told the time."""
@@ -172,6 +164,40 @@ class FairQueue(Generic[T]):
         self._removed_total = 0
         self._expired_total = 0
         self._refused_total: dict[FullReason, int] = {}
+        self.adopt(tiers, tenants)
+
+    def adopt(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
+        """Other settings from now on. What waits keeps its place and the time until which it may wait.
+
+        `tenants` must name, with its last settings, everybody who still has work under way; a tier that the settings no
+        longer have is kept as long as it has a tenant.
+        """
+        for name, tier_settings in tiers.items():
+            tier = self._tiers.get(name)
+            if tier is None:
+                self._tiers[name] = _Tier(name, tier_settings)
+            else:
+                tier.settings = tier_settings
+        for name, settings in tenants.items():
+            lane = self._lanes.get(name)
+            if lane is None:
+                self._lanes[name] = _Lane(name, self._tiers[settings.tier], settings.weight)
+                continue
+            lane.per_token = 1.0 / settings.weight
+            if lane.tier.name != settings.tier:
+                self._move(lane, self._tiers[settings.tier])
+        for lane in [lane for name, lane in self._lanes.items() if name not in tenants and not lane.count]:
+            del self._lanes[lane.tenant]
+            _forget(lane.tier, lane)
+        used = {lane.tier.name for lane in self._lanes.values()}
+        self._tiers = {name: tier for name, tier in self._tiers.items() if name in tiers or name in used}
+        self._by_priority = sorted(self._tiers.values(), key=lambda tier: -tier.settings.priority)
+        queues = [tier.queue for tier in tiers.values()]
+        self._bounds = (
+            sum(queue.requests for queue in queues),
+            sum(queue.tokens for queue in queues),
+            sum(queue.bytes for queue in queues),
+        )
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -233,11 +259,10 @@ class FairQueue(Generic[T]):
         return None
 
     def charge(self, tenant: str, tokens: int) -> None:
-        """Output tokens were made for a tenant. Raises UnknownTenant."""
+        """Output tokens were made for a tenant; one that is gone meanwhile owes nothing."""
         lane = self._lanes.get(tenant)
-        if lane is None:
-            raise UnknownTenant(tenant)
-        lane.counter += tokens * OUTPUT_TOKEN_COST * lane.per_token
+        if lane is not None:
+            lane.counter += tokens * OUTPUT_TOKEN_COST * lane.per_token
 
     def remove(self, item_id: str | int) -> T | None:
         """Out of the line (its client left); None if it does not wait."""
@@ -345,6 +370,24 @@ class FairQueue(Generic[T]):
         floor = self._next_lane(tier).counter if tier.requests else tier.last_counter
         lane.counter = max(lane.counter, floor)
 
+    def _move(self, lane: _Lane[T], tier: _Tier[T]) -> None:
+        """Into another tier, with all that waits in it."""
+        old = lane.tier
+        waiting = [entry.item for _, _, entry in lane.heap if entry.waits]
+        tokens, size = sum(item.tokens for item in waiting), sum(item.bytes for item in waiting)
+        old.requests -= len(waiting)
+        old.tokens -= tokens
+        old.bytes -= size
+        _forget(old, lane)
+        lane.tier, lane.queued_at = tier, None
+        if waiting:
+            self._lift(lane)
+            lane.queued_at = lane.counter
+            heapq.heappush(tier.lanes, (lane.counter, lane.tenant, lane))
+        tier.requests += len(waiting)
+        tier.tokens += tokens
+        tier.bytes += size
+
     def _next_lane(self, tier: _Tier[T]) -> _Lane[T]:
         """The waiting lane with the smallest counter. Counters only grow, so a stale key is never too big."""
         lanes = tier.lanes
@@ -395,6 +438,12 @@ class FairQueue(Generic[T]):
     def _drop_dead_expiries(self) -> None:
         while self._expiries and not self._expiries[0][2].waits:
             heapq.heappop(self._expiries)
+
+
+def _forget(tier: _Tier[T], lane: _Lane[T]) -> None:
+    """Out of the tier's heap, where it may lie although nothing waits in it."""
+    tier.lanes = [held for held in tier.lanes if held[2] is not lane]
+    heapq.heapify(tier.lanes)
 
 
 _DEAD_ALLOWED = 64

@@ -5,12 +5,16 @@ class Hysteresis:
     """On at `enter_at` or above; off again below `release_at`, but not before it was on for `dwell_s`."""
 
     def __init__(self, enter_at: float, release_at: float, dwell_s: float) -> None:
+        self._on_since: float | None = None
+        self.adopt(enter_at, release_at, dwell_s)
+
+    def adopt(self, enter_at: float, release_at: float, dwell_s: float) -> None:
+        """Other bounds from now on; a switch that is on stays so until it is released by the new ones."""
         if release_at > enter_at:
             raise ValueError(f"release_at {release_at} must not be above enter_at {enter_at}")
         self._enter_at = enter_at
         self._release_at = release_at
         self._dwell_s = dwell_s
-        self._on_since: float | None = None
 
     @property
     def on(self) -> bool:

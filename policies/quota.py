@@ -112,6 +112,25 @@ class QuotaBook:
         self._next_number = 1
         self._overruns = 0
 
+    def adopt(self, tenants: Mapping[str, TenantSettings], now: float) -> dict[str, TenantSettings]:
+        """Other limits from now on; what was used within the windows stays used.
+
+        Returns everybody who has an account. A tenant that is gone keeps its own, with its last limits, while it has
+        requests under way and until its windows are empty: they can end, and coming back does not begin anew.
+        """
+        for name, settings in tenants.items():
+            account = self._accounts.get(name)
+            if account is None:
+                self._accounts[name] = _Account(settings)
+            else:
+                account.settings = settings
+        self._accounts = {
+            name: account
+            for name, account in self._accounts.items()
+            if name in tenants or account.in_flight or account.day.sum(now) or account.requests.sum(now)
+        }
+        return {name: account.settings for name, account in self._accounts.items()}
+
     def reserve(self, tenant: str, tokens: int, now: float) -> Reservation | QuotaRefusal:
         """Room for `tokens` (prompt plus all that the choices may output). Raises UnknownTenant."""
         account = self._accounts.get(tenant)

@@ -22,13 +22,18 @@ class RetryBudget:
     """A token bucket: a request pays in `ratio`, time pays in `min_per_second`, a retry takes one out."""
 
     def __init__(self, settings: RetryBudgetSettings) -> None:
-        self._ratio = settings.ratio
-        self._per_second = settings.min_per_second
-        self._capacity = max(_BURST_RETRIES, settings.min_per_second * _BURST_S)
         self._tokens = settings.min_per_second
         self._paid_at: float | None = None
         self._taken_total = 0
         self._refused_total = 0
+        self.adopt(settings)
+
+    def adopt(self, settings: RetryBudgetSettings) -> None:
+        """Other settings from now on; what was saved up stays, as far as it fits."""
+        self._ratio = settings.ratio
+        self._per_second = settings.min_per_second
+        self._capacity = max(_BURST_RETRIES, settings.min_per_second * _BURST_S)
+        self._tokens = min(self._tokens, self._capacity)
 
     def request(self) -> None:
         """A first attempt was made."""

@@ -2,17 +2,20 @@
 
 import trio
 
-from actors.messages import Attempt, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+from actors.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
 
 _SERVED = Served("bench", "bench", "asked_for", (Attempt("bench", "answered", "asked_for"),))
 _DONE = Done(Usage(16, 1), _SERVED)
 _START = Start("bench", "bench", 16)
+_DECIDED = Decided("000000000000")
 _DELTA = Delta(0, " token", (1,))
 _LAST = Delta(0, " token", (1,), (), "length")
 
 
 class ScriptedExchange:
     """One token every `step_s`, or at each call if that is 0."""
+
+    decided = _DECIDED
 
     def __init__(self, tokens: int, step_s: float, silent_tokens: int) -> None:
         self._left = tokens
@@ -43,6 +46,12 @@ class ScriptedExchange:
 
 class ScriptedHouse:
     """Opens every request at once."""
+
+    policy = _DECIDED.policy
+    keyless = False
+
+    def check_key(self, key: str | None) -> None:
+        """Everybody may."""
 
     def __init__(self, step_s: float, silent_tokens: int) -> None:
         self._step_s = step_s

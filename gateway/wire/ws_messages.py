@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from actors.messages import Delta, Done, ErrorBody, Start, Usage
+from actors.messages import Decided, Delta, Done, ErrorBody, Start, Usage
 from gateway.wire.answer import finish_word
 from gateway.wire.chat_request import ChatBody
 from gateway.wire.completion_request import CompletionBody
@@ -52,14 +52,17 @@ class Renderer:
         self._id = encode(message_id)
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
-    def started(self, request_id: str, start: Start) -> bytes:
+    def started(self, request_id: str, start: Start, decided: Decided) -> bytes:
         """The request was taken; a rung works on it."""
-        return b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d}' % (
+        arm = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
+        return b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b%b}' % (
             self._id,
             encode(request_id),
             encode(start.route),
             encode(start.rung),
             start.prompt_tokens,
+            encode(decided.policy),
+            arm,
         )
 
     def token(self, delta: Delta) -> bytes:

@@ -26,6 +26,7 @@ from actors.store import Batch, Committed, Opened, Store, StoreBusy, StoreClosed
 from actors.texts import ModelText
 from config.load import parse_settings
 from config.settings import Settings
+from config.source import ConfigSource
 from engine.batch import SampleRow
 from engine.chat_template import ChatTemplate
 from engine.engine import Engine
@@ -301,7 +302,9 @@ class Stage:
         settings: Settings,
         scripts: Mapping[str, Any],
         lengths: Mapping[str, int] | None = None,
+        *,
         transport: Any = None,
+        source: ConfigSource | None = None,
         **links: float,
     ) -> None:
         self.settings = settings
@@ -318,6 +321,8 @@ class Stage:
             texts={name: model_text() for name in settings.engines},
             links=self.links,
             transport=transport,
+            source=source,
+            watches=source is not None,
         )
         self._asked = 0
 
@@ -433,13 +438,16 @@ async def stage(
     clean: bool = True,
     lengths: Mapping[str, int] | None = None,
     transport: Any = None,
+    source: ConfigSource | None = None,
     **links: float,
 ):
-    """A running house; at the end nothing may be left."""
+    """A running house; at the end nothing may be left. `source`: it looks there for another policy, too."""
+    if source is not None:
+        settings = source.load()
     if isinstance(settings, str):
         settings = settings_of(settings)
     async with trio.open_nursery() as nursery:
-        built = Stage(nursery, settings, scripts or {}, lengths, transport, **links)
+        built = Stage(nursery, settings, scripts or {}, lengths, transport=transport, source=source, **links)
         await nursery.start(built.house.run)
         if ready:
             await built.until_ready()

@@ -20,8 +20,8 @@ BUSY = CONFIG.replace('stall = "30s"', 'stall = "5s"').replace(
 async def test_an_actor_that_dies_answers_its_message_in_hand_and_comes_back(autojump_clock):
     async with stage({"small": says("ok")}) as house:
         reply: Reply = Reply()
-        # A tenant that nobody knows: the quota book raises, and admission dies of it.
-        house.house._admission.put_nowait(Reserve("nobody", 1, 0.0, False, reply))
+        # No number of tokens: the quota book raises, and admission dies of it.
+        house.house._admission.put_nowait(Reserve("anonymous", "many", 0.0, False, reply))
         with pytest.raises(ActorDied):
             await reply.wait()
         assert (await house.ask("small")).text() == "ok"

@@ -53,6 +53,9 @@ class Watched:
         self.readiness = self.house.readiness
         self.models = self.house.models
         self.statistics = self.house.statistics
+        self.check_key = self.house.check_key
+        self.keyless = False
+        self.policy = self.house.policy
 
     async def open(self, request: InferenceRequest):
         exchange = await self.house.open(request)
@@ -82,6 +85,7 @@ class Watched:
 class Noted:
     def __init__(self, exchange, close) -> None:
         self._exchange = exchange
+        self.decided = exchange.decided
         self.close = close
 
     async def __anext__(self):

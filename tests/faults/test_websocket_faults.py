@@ -15,7 +15,7 @@ from gateway.routes import Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server, listen
 from tests.gateway.fakes import FakeHouse, answer
-from tests.gateway.harness import CHAT, UPGRADE, Gateway, connected, gateway, no_keys
+from tests.gateway.harness import CHAT, UPGRADE, Gateway, connected, gateway
 
 START = {"type": "start", "id": "a", **CHAT}
 HANDSHAKE = f"GET /v1/stream HTTP/1.1\r\nHost: t\r\n{UPGRADE}\r\n".encode()
@@ -191,8 +191,8 @@ async def test_a_ping_is_answered() -> None:
 
 async def test_crash_closes_with_1011() -> None:
     # What no request can cause: a house that the edge was given wrongly.
-    front = Front(house=FakeHouse(), max_choices="broken", policy="test")  # type: ignore[arg-type]
-    server = Server(listen("127.0.0.1", 0), Limits(), Routes(front, Limits(), frozenset(), no_keys))
+    front = Front(house=FakeHouse(), max_choices="broken")  # type: ignore[arg-type]
+    server = Server(listen("127.0.0.1", 0), Limits(), Routes(front, Limits(), frozenset()))
     running = Gateway(server, server.port)
     with structlog.testing.capture_logs() as logs, trio.fail_after(5):
         async with trio.open_nursery() as nursery:

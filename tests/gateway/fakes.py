@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from actors.messages import Attempt, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+from actors.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
 from actors.statistics import (
     Histogram,
     HouseStatistics,
@@ -53,6 +53,10 @@ class FakeExchange:
         self._steps = list(steps)
         self.closed = trio.Event()
 
+    @property
+    def decided(self) -> Decided:
+        return self._house.decided
+
     def __aiter__(self) -> "FakeExchange":
         return self
 
@@ -98,13 +102,24 @@ class FakeCard:
 class FakeHouse:
     """`script` says, for each request, what happens; an exception from it is what `open` raises."""
 
-    def __init__(self, script: Callable[[InferenceRequest], Sequence[Step]] | None = None) -> None:
+    def __init__(
+        self,
+        script: Callable[[InferenceRequest], Sequence[Step]] | None = None,
+        *,
+        check_key: Callable[[str | None], None] = lambda _: None,
+        keyless: bool = False,
+    ) -> None:
+        """`keyless`: other sites are kept out."""
         self.script = script or (lambda _: answer("Hel", "lo"))
         self.requests: list[InferenceRequest] = []
         self.exchanges: list[FakeExchange] = []
         self.open_exchanges = 0
         self.opened = trio.Event()
         self.ready = FakeReadiness()
+        self.decided = Decided("test")
+        self.policy = "test"
+        self.keyless = keyless
+        self.check_key = check_key
 
     async def open(self, request: InferenceRequest) -> FakeExchange:
         await trio.lowlevel.checkpoint()

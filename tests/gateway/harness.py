@@ -11,17 +11,13 @@ from trio_websocket import WebSocketConnection, wrap_client_stream
 from config.settings import ServerSettings
 from config.table import Seconds
 from gateway.front import Front
-from gateway.routes import CheckKey, Routes
+from gateway.routes import Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server, listen
 from tests.gateway.fakes import FakeHouse
 
 PATIENCE_S = 20.0
 """No test waits so long; one that does has hung."""
-
-
-def no_keys(key: str | None) -> None:
-    """Everybody may."""
 
 
 class Gateway:
@@ -48,18 +44,16 @@ class Gateway:
 async def gateway(
     house: FakeHouse,
     *,
-    check_key: CheckKey = no_keys,
-    keyless: bool = False,
     limits: dict[str, Any] | None = None,
     **server: Any,
 ) -> AsyncIterator[Gateway]:
-    """`keyless`: other sites are kept out. `server` goes into `ServerSettings`, `limits` over what comes of it."""
+    """`server` goes into `ServerSettings`, `limits` over what comes of it."""
     settings = ServerSettings(
         **{name: Seconds(value) if isinstance(value, float) else value for name, value in server.items()}
     )
     bounds = msgspec.structs.replace(Limits.of(settings), **limits or {})
-    front = Front(house=house, max_choices=settings.max_choices, policy="test")
-    routes = Routes(front, bounds, frozenset(settings.ws_origins), check_key, keyless=keyless)
+    front = Front(house=house, max_choices=settings.max_choices)
+    routes = Routes(front, bounds, frozenset(settings.ws_origins))
     running = Server(listen("127.0.0.1", 0), bounds, routes)
     routes.connections = lambda: running.connections
     with trio.fail_after(PATIENCE_S):

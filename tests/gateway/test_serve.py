@@ -26,10 +26,14 @@ class LivingHouse(FakeHouse):
         self.draining = trio.Event()
         self.drained = trio.Event()
         self.deadlines: list[float] = []
+        self.reloads: list[str] = []
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         await trio.sleep_forever()
+
+    def reload_soon(self, asked_by: str) -> None:
+        self.reloads.append(asked_by)
 
     async def drain(self, deadline: float) -> None:
         self.deadlines.append(deadline - trio.current_time())
@@ -98,6 +102,22 @@ async def test_a_second_signal_ends_the_patience() -> None:
     assert house.open_exchanges == 0
     assert b'"code":"draining"' in await client.ended()
     await client.aclose()
+
+
+async def test_a_hangup_reloads() -> None:
+    house = LivingHouse()
+    listener, ready, ended = listen("127.0.0.1", 0), trio.Event(), trio.Event()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, house, listener, ready, ended)
+            await ready.wait()
+            signal.raise_signal(signal.SIGHUP)
+            while not house.reloads:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            house.drained.set()
+            signal.raise_signal(signal.SIGTERM)
+            await ended.wait()
+    assert house.reloads == ["signal"]
 
 
 async def test_a_house_that_falls_takes_the_server_with_it() -> None:

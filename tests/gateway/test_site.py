@@ -96,7 +96,7 @@ async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:
         if key != "right":
             raise BadKey(missing=key is None)
 
-    async with gateway(FakeHouse(), check_key=check_key) as running:
+    async with gateway(FakeHouse(check_key=check_key)) as running:
         client = await running.connect()
         for path in ("/v1/models", "/v1/models/penstock", "/metrics"):
             response = await client.get(path)

@@ -175,7 +175,7 @@ async def test_a_handshake_without_a_key_where_keys_are_needed() -> None:
         if key != "right":
             raise BadKey(missing=key is None)
 
-    async with gateway(FakeHouse(), check_key=check_key) as running:
+    async with gateway(FakeHouse(check_key=check_key)) as running:
         client = await running.connect()
         response = await client.get("/v1/stream", headers=UPGRADE)
         assert (response.status, response.error["code"]) == (401, "invalid_api_key")

@@ -244,8 +244,8 @@ def test_unknown_tenants_and_doubled_ids() -> None:
         line.offer(item(1), 0.0)
     with pytest.raises(UnknownTenant):
         line.offer(item(2, "nobody"), 0.0)
-    with pytest.raises(UnknownTenant):
-        line.charge("nobody", 1)
+    line.charge("nobody", 1)
+    assert "nobody" not in line.statistics().counters
 
 
 def test_integrity_is_really_checked() -> None:
