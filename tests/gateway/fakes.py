@@ -13,7 +13,9 @@ from actors.statistics import (
     LedgerStatistics,
     QueueStatistics,
     RequestKey,
+    UpstreamStatistics,
 )
+from actors.upstream.replicas import ReplicaStatistics
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
 from policies.budget import BudgetView
 from policies.course import ArmView, CascadeView, ExperimentView
@@ -164,4 +166,9 @@ class FakeHouse:
             cascades={"thrifty": CascadeView(0.46, ShareView(0.25, 0.31, 500, True), 1.5)},
             experiments={"try": ExperimentView(True, "slow", False, {"b": ArmView(9, 8, {"error_rate": (2, 9)}, {})})},
             notices_total={("cascade_drifted", "thrifty"): 1},
+            upstreams={
+                "cloud": UpstreamStatistics(
+                    9, {"upstream_error": 2}, histogram, 1, 0, 70, {"http://up/v1": ReplicaStatistics(1, 9, 2, 0.5)}
+                )
+            },
         )

@@ -60,6 +60,12 @@ async def test_metrics_can_be_scraped() -> None:
             }
         for name, value in (
             ("penstock:cost", 0.125),
+            ("penstock:upstream_requests", 9),
+            ("penstock:upstream_failures", 2),
+            ("penstock:upstream_tokens", 70),
+            ("penstock:upstream_running", 1),
+            ("penstock:upstream_rests_seconds", 0.5),
+            ("penstock:upstream_time_to_first_token_seconds", 3),
             ("penstock:budget_used_ratio", 0.25),
             ("penstock:cascade_large_share", 0.31),
             ("penstock:cascade_drifted", 1),

@@ -1,0 +1,150 @@
+"""The upstream client on real sockets: what only the real transport can get wrong."""
+
+import contextlib
+import functools
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import trio
+
+from actors.upstream.answer import AnswerReader
+from actors.upstream.client import UpstreamClient, address
+from actors.upstream.failure import Failure
+from actors.upstream.question import Question
+from actors.upstream.secret import Secret
+from engine.messages import TokenOutput
+
+QUESTION = Question("/chat/completions", b"{}")
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+SAID = b'data: {"choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
+END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+Serve = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def server(serve: Serve) -> AsyncIterator[str]:
+    """Its address."""
+
+    async def handle(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            while not (await stream.receive_some(65536)).endswith(b"{}"):
+                pass
+            await serve(stream)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(functools.partial(trio.serve_tcp, handle, 0, host="127.0.0.1"))
+        yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1"
+        nursery.cancel_scope.cancel()
+
+
+def unheard(_: TokenOutput) -> None:
+    pass
+
+
+async def ask(url: str, on_output: Callable[[TokenOutput], None] = unheard) -> Failure | None:
+    client = UpstreamClient(key=Secret("sk-x"), headers={}, connect_s=2, keep=4)
+    try:
+        with trio.fail_after(5):
+            reader = AnswerReader(1, 100)
+            return await client.ask(url, QUESTION, reader, on_output)
+    finally:
+        await client.aclose()
+
+
+async def whole(stream: trio.SocketStream) -> None:
+    await stream.send_all(HEAD + SAID + END)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+async def test_a_proxy_of_the_environment_is_not_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    heard: list[TokenOutput] = []
+    async with server(whole) as url:
+        assert await ask(url, heard.append) is None
+    assert "".join(each.text for each in heard) == "hello"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(status: int) -> None:
+    visited = trio.Event()
+
+    async def elsewhere(stream: trio.SocketStream) -> None:
+        visited.set()
+        await whole(stream)
+
+    async with server(elsewhere) as target:
+
+        async def redirect(stream: trio.SocketStream) -> None:
+            head = f"HTTP/1.1 {status} Moved\r\nlocation: {target}/chat/completions\r\ncontent-length: 0\r\n\r\n"
+            await stream.send_all(head.encode())
+
+        async with server(redirect) as url:
+            failure = await ask(url)
+    assert failure is not None
+    assert failure.kind == "upstream_misconfigured"
+    assert not visited.is_set()
+
+
+async def test_a_cancelled_call_closes_its_socket_at_once() -> None:
+    closed = trio.Event()
+
+    async def talks_on(stream: trio.SocketStream) -> None:
+        await stream.send_all(HEAD + SAID)
+        assert await stream.receive_some(1) == b""
+        closed.set()
+
+    heard = trio.Event()
+    async with server(talks_on) as url, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, url, lambda _: heard.set())
+        with trio.fail_after(5):
+            await heard.wait()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True), trio.fail_after(1):
+            await closed.wait()
+
+
+async def test_a_reset_after_content() -> None:
+    async def reset(stream: trio.SocketStream) -> None:
+        await stream.send_all(HEAD.replace(b"\r\n\r\n", b"\r\ncontent-length: 9999\r\n\r\n") + SAID)
+        stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        stream.socket.close()
+
+    async with server(reset) as url:
+        failure = await ask(url)
+    assert failure is not None
+    assert failure.kind == "upstream_truncated"
+
+
+async def test_a_server_without_tls_where_tls_is_asked_for() -> None:
+    async with server(whole) as url:
+        failure = await ask(url.replace("http:", "https:"))
+    assert failure is not None
+    assert (failure.kind, failure.reached) == ("upstream_unreachable", False)
+
+
+async def test_certificates_are_checked() -> None:
+    client = UpstreamClient(key=None, headers={}, connect_s=2, keep=4)
+    context = client._http._transport._pool._ssl_context
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    await client.aclose()
+
+
+async def test_names_that_do_not_resolve() -> None:
+    failure = await ask("http://nowhere.invalid/v1")
+    assert failure is not None
+    assert failure.kind == "upstream_unreachable"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://a/v1", "http://a/v1/chat/completions"),
+        ("http://a/v1/", "http://a/v1/chat/completions"),
+        ("http://a", "http://a/chat/completions"),
+        ("https://a:8/x/v1?api-version=2", "https://a:8/x/v1/chat/completions?api-version=2"),
+    ],
+)
+def test_addresses(url: str, expected: str) -> None:
+    assert str(address(url, "/chat/completions")) == expected
