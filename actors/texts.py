@@ -120,6 +120,11 @@ def _characters(prompt: Prompt) -> int:
             return 0
 
 
+def tokenizer_digest(directory: Path) -> str:
+    """Equal for equal tokenizers; "" if there is none in the directory."""
+    return _digest(directory, ("tokenizer.json",)) if (directory / "tokenizer.json").is_file() else ""
+
+
 def _digest(directory: Path, names: Sequence[str]) -> str:
     state = hashlib.sha256()
     for name in names:

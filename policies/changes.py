@@ -47,9 +47,9 @@ class Change(msgspec.Struct, frozen=True):
     """One way in which the situation could be different."""
 
     word: str
-    """What is changed: "prompt_tokens", "tag", "queue_wait_over_slo of large" ..."""
+    """What is changed: "prompt_tokens", "tags", "queue_wait_over_slo of large" ..."""
     wanted: str
-    """How: ">= 4000", "is acme", "with vip"; in full, `text`."""
+    """How: ">= 4000", "is acme", "include vip"; in full, `text`."""
     now: str
     distance: float
     """How far away it is, roughly 0..1; compares changes of different things only roughly."""
@@ -89,8 +89,8 @@ def axes(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[
     features = base.features
     yield from _feature_numbers(decider, boundaries, base)
     yield from _names(decider, boundaries, base)
-    yield _members("tag", features.tags, boundaries.words["tag"], base, "tags")
-    yield _members("has", features.has, boundaries.words["has"], base, "has")
+    yield _members("tags", ("include", "leave out"), features.tags, boundaries.words["tag"], base)
+    yield _members("has", ("", "no"), features.has, boundaries.words["has"], base)
     for name, values in boundaries.headers.items():
         yield _header(name, values, base)
     if boundaries.times:
@@ -215,13 +215,16 @@ def _names(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterato
         yield Axis(tuple(changes))
 
 
-def _members(word: str, present: frozenset[str], named: Iterable[str], base: Situation, field: str) -> Axis:
+def _members(
+    field: str, verbs: tuple[str, str], present: frozenset[str], named: Iterable[str], base: Situation
+) -> Axis:
+    """`verbs`: how it is said that a member is there, and that it is not."""
     now = ", ".join(sorted(present)) or "none"
     changes = []
     for name in named:
-        wanted = f"without {name}" if name in present else f"with {name}"
+        wanted = f"{verbs[name in present]} {name}".strip()
         situation = _with(base, **{field: present ^ {name}})
-        changes.append(Change(word, wanted, now, 0.5, situation, value=name))
+        changes.append(Change(field, wanted, now, 0.5, situation, value=name))
     return Axis(tuple(changes))
 
 

@@ -14,6 +14,8 @@ the place of this one when there is traffic to fit it to.
 
 import math
 
+import msgspec
+
 LOOKED_AT_CHARS = 2000
 """Only the text's last part is looked at (the question mostly ends a prompt); its length counts in full."""
 
@@ -24,21 +26,39 @@ _DIGITS = b"0123456789"
 _CODE = b"{}[];=<>"
 
 
+class Term(msgspec.Struct, frozen=True):
+    """One summand of z."""
+
+    word: str
+    adds: float
+
+
+_WORDS = ("begin", "length", "digits", "code", "constraints", "reasoning", "turns")
+
+
 def complexity(text: str, turns: int = 1) -> float:
     """0 (trivial) .. 1 (hard). `turns` counts the user's turns, this one included."""
+    return 1 / (1 + math.exp(-sum(_summands(text, turns))))
+
+
+def complexity_terms(text: str, turns: int = 1) -> tuple[Term, ...]:
+    """What z is the sum of: for explanations."""
+    return tuple(Term(word, adds) for word, adds in zip(_WORDS, _summands(text, turns), strict=True))
+
+
+def _summands(text: str, turns: int) -> tuple[float, ...]:
     part = text[-LOOKED_AT_CHARS:].lower()
     seen = len(part) or 1
     count = part.count
     raw = part.encode("ascii", "replace")
     digits = len(raw) - len(raw.translate(None, _DIGITS))
     symbols = len(raw) - len(raw.translate(None, _CODE))
-    z = (
-        -2.6
-        + 1.3 * math.log10(1 + len(text) / 80)
-        + 4.0 * digits / seen
-        + (1.2 if "```" in part or symbols > 0.03 * seen else 0.0)
-        + 0.5 * min(sum(map(count, _CONSTRAINTS)), 4)
-        + 0.6 * min(sum(map(count, _REASONING)), 2)
-        + 0.15 * min(max(turns, 1) - 1, 6)
+    return (
+        -2.6,
+        1.3 * math.log10(1 + len(text) / 80),
+        4.0 * digits / seen,
+        1.2 if "```" in part or symbols > 0.03 * seen else 0.0,
+        0.5 * min(sum(map(count, _CONSTRAINTS)), 4),
+        0.6 * min(sum(map(count, _REASONING)), 2),
+        0.15 * min(max(turns, 1) - 1, 6),
     )
-    return 1 / (1 + math.exp(-z))

@@ -31,14 +31,18 @@ class Split(msgspec.Struct, frozen=True):
 
     def arm(self, features: Features) -> str | None:
         """None: the request does not say which unit it belongs to, and takes no part."""
-        unit = unit_of(features, self.unit)
-        if not unit:
+        place = self.place(features)
+        if place is None:
             return None
-        place = _place(self.name, unit)
         for arm, upper in self.bounds:
             if place < upper:
                 return arm
         return self.bounds[-1][0]
+
+    def place(self, features: Features) -> float | None:
+        """Where in [0, 1) the unit's hash lies; None: see `arm`."""
+        unit = unit_of(features, self.unit)
+        return _place(self.name, unit) if unit else None
 
 
 def unit_of(features: Features, unit: Unit) -> str:

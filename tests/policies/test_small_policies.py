@@ -1,6 +1,7 @@
 """Complexity, keys, hysteresis, drain rate and the sliding window: small values, each with its promise."""
 
 import hashlib
+import math
 import timeit
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.who import KeySettings
-from policies.complexity import LOOKED_AT_CHARS, complexity
+from policies.complexity import LOOKED_AT_CHARS, complexity, complexity_terms
 from policies.drain_rate import DrainRate
 from policies.errors import IntegrityError
 from policies.hysteresis import Hysteresis
@@ -37,6 +38,19 @@ def test_plainly_different_prompts_are_ordered() -> None:
 @given(st.text(max_size=300), st.integers(-1, 100))
 def test_a_score_is_a_share(text: str, turns: int) -> None:
     assert 0 < complexity(text, turns) < 1
+
+
+@given(st.text(max_size=300), st.integers(-1, 100))
+def test_the_terms_are_the_score(text: str, turns: int) -> None:
+    terms = complexity_terms(text, turns)
+    assert complexity(text, turns) == 1 / (1 + math.exp(-sum(term.adds for term in terms)))
+
+
+def test_the_terms_say_what_counted() -> None:
+    terms = {term.word: term.adds for term in complexity_terms("Explain ```x``` 123456, without a must", 3)}
+    assert {word for word, adds in terms.items() if adds > 0} == set(terms) - {"begin"}
+    plain = {term.word: term.adds for term in complexity_terms("hello there")}
+    assert {word for word, adds in plain.items() if adds} == {"begin", "length"}
 
 
 def test_later_turns_count_and_long_texts_cost_no_more() -> None:

@@ -1,0 +1,175 @@
+"""`penstock policy explain`: what it prints, and what it refuses."""
+
+import contextlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from config.load import load_settings
+from gateway.cli import main
+from policies.climb import AttemptRecord
+from policies.decision import Decider
+from policies.plan import Plan
+from policies.record import DecisionRecord, TokenCounts, decision_record, encode_record
+from policies.situation import Situation
+from tests.policies.test_explanation import POLICY, asking
+
+BODY = {
+    "model": "chat",
+    "messages": [{"role": "user", "content": "Hello"}, {"role": "user", "content": "Explain why 17 + 25 must be 42."}],
+    "max_tokens": 50,
+    "stream": True,
+}
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY)
+    return path
+
+
+@pytest.fixture
+def body(tmp_path: Path) -> Path:
+    path = tmp_path / "body.json"
+    path.write_text(json.dumps(BODY))
+    return path
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> str:
+    assert main(["policy", *map(str, arguments)]) == status
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return captured.out if status == 0 else captured.out + captured.err
+
+
+# --- explain ---------------------------------------------------------------------------------------------------------
+
+
+def test_explain_prints_the_whole_way(capsys: pytest.CaptureFixture[str], policy: Path, body: Path) -> None:
+    out = said(
+        capsys, "explain", "--config", policy, "--request", body, "--tenant", "acme", "--tag", "support",
+        "--unit", "x", "--load", "large.queue_wait=300ms",
+    )  # fmt: skip
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 100
+    for part in (
+        "route support-chat, arm control: starts on small and may escalate",
+        "✓ tagged support",
+        "0.0 % of 50 a day used; when spent: small_only",
+        "reasoning +0.6",
+        "✗ queue_wait_over_slo of large 0.6 < 0.8",
+        "if queue_wait_over_slo of large >= 0.8  (now 0.6)",
+        "deadlines from the arrival: queue 1s, first token 2s, total 1m; between two tokens 5s",
+        "no tokenizer on this machine: prompt tokens are estimated",
+        "2 further routes were not looked at",
+    ):
+        assert part in out, out
+
+
+def test_explain_as_data(capsys: pytest.CaptureFixture[str], policy: Path, body: Path) -> None:
+    found = json.loads(
+        said(capsys, "explain", "--config", policy, "--request", body, "--turn", "7", "--prompt-tokens", "9", "--json")
+    )
+    assert found["outcome"]["route"] == "everything-else"
+    features = found["features"]
+    assert (features["turn"], features["prompt_tokens"], features["max_tokens"]) == (7, 9, 50)
+    assert (features["has"], features["tenant"], features["tier"]) == (["stream"], "anonymous", "batch")
+    assert [route["taken"] for route in found["routes"]] == [False, False, True]
+
+
+def test_explain_refuses_in_words(capsys: pytest.CaptureFixture[str], policy: Path, tmp_path: Path) -> None:
+    def complaint(*arguments: object) -> str:
+        return said(capsys, "explain", "--config", policy, *arguments, status=2)
+
+    assert "the policy has no 'amce'; did you mean 'acme'?" in complaint("--tenant", "amce")
+    assert "'large.queue_wait=long' is not" not in complaint("--load", "large.queue_wait=long")
+    assert "is not a duration" in complaint("--load", "large.queue_wait=long")
+    assert "did you mean 'queue_wait'?" in complaint("--load", "large.queue_wit=3s")
+    assert "expected RUNG.KEY=VALUE" in complaint("--load", "large=3s")
+    assert "'maybe' is not true or false" in complaint("--load", "large.healthy=maybe")
+    assert "expected NAME=VALUE" in complaint("--header", "x")
+    assert "expected one with a zone" in complaint("--time", "2026-01-01")
+    assert "cannot be read" in complaint("--request", tmp_path / "no.json")
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"model": "chat", "mesages": []}')
+    assert "mesages" in complaint("--request", bad)
+    bad.write_text("[1]")
+    assert "no JSON object" in complaint("--request", bad)
+
+
+@contextlib.contextmanager
+def admin(answers: dict[str, bytes]) -> Iterator[tuple[str, list[str | None]]]:
+    """A server that has these records, and the keys that it was asked with."""
+    keys: list[str | None] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            keys.append(self.headers["authorization"])
+            found = answers.get(self.path)
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            self.wfile.write(found or b"")
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", keys
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def record(policy: Path, situation: Situation) -> DecisionRecord:
+    decider = Decider(load_settings(policy), {"small": "t", "large": "t"})
+    plan = decider.decide(situation)
+    assert isinstance(plan, Plan)
+    made = decision_record(
+        request_id="r1", arrived_at=0.0, policy=decider.policy.digest, features=situation.features,
+        load=situation.load, plan=plan,
+    )  # fmt: skip
+    tried = (AttemptRecord("small", "escalated", "low_margin"), AttemptRecord("large", "answered", "asked_for"))
+    return msgspec.structs.replace(
+        made, attempts=tried, outcome="ok", rung="large", statistic=0.12, tokens=TokenCounts(prompt=9, completion=4)
+    )
+
+
+def test_explain_a_real_request(
+    capsys: pytest.CaptureFixture[str], policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_ADMIN_KEY", "k")
+    made = record(policy, asking(tenant="acme", tag=("support",)))
+    with admin({"/admin/decisions/r1": encode_record(made)}) as (url, keys):
+        out = said(capsys, "explain", "--config", policy, "--id", "r1", "--admin", url)
+        for part in (
+            "What happened to r1",
+            "ok, answered by large",
+            "1. small: escalated (low_margin)",
+            "statistic 0.12",
+            "✓ tagged support",
+        ):
+            assert part in out
+        assert "note: it was decided by" not in out
+        assert keys == ["Bearer k"]
+        assert "has no record of r2" in said(
+            capsys, "explain", "--config", policy, "--id", "r2", "--admin", url, status=1
+        )
+        policy.write_text(POLICY.replace("threshold = 0.46", "threshold = 0.5"))
+        assert f"note: it was decided by policy {made.policy}" in " ".join(
+            said(capsys, "explain", "--config", policy, "--id", "r1", "--admin", url).split()
+        )
+    assert "Connection refused" in said(capsys, "explain", "--config", policy, "--id", "r1", "--admin", url, status=1)
+    assert "expected an address" in said(
+        capsys, "explain", "--config", policy, "--id", "r1", "--admin", "file:///etc", status=2
+    )
