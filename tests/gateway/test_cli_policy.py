@@ -1,4 +1,4 @@
-"""`penstock policy explain`: what it prints, and what it refuses."""
+"""`penstock policy explain` and `test`: what they print, and what they refuse."""
 
 import contextlib
 import http.server
@@ -173,3 +173,52 @@ def test_explain_a_real_request(
     assert "expected an address" in said(
         capsys, "explain", "--config", policy, "--id", "r1", "--admin", "file:///etc", status=2
     )
+
+
+# --- test ------------------------------------------------------------------------------------------------------------
+
+TESTS = """
+[[tests]]
+name = "long prompts of support are not for the small model"
+given = { tenant = "acme", tag = ["support"], prompt_tokens = 9_000 }
+expect = { route = "everything-else", first_rung = "large" }
+[[tests]]
+name = "support starts small"
+given = { tenant = "acme", tag = ["support"], unit = "x" }
+expect = { route = "support-chat", first_rung = "small", arm = "control", may_escalate = true }
+"""
+WRONG = """
+[[tests]]
+name = "nights go to the ladder"
+given = { tag = ["job"], time = "2026-11-21T12:00:00+01:00" }
+expect = { route = "nights", rungs = ["large"] }
+"""
+
+
+def test_a_policys_own_tests(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
+    assert "no [[tests]]" in said(capsys, "test", policy)
+    policy.write_text(POLICY + TESTS)
+    out = said(capsys, "test", policy)
+    assert "✓ support starts small" in out
+    assert "2 tests, 2 passed, 0 failed" in out
+
+
+def test_a_test_that_fails_says_why(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
+    policy.write_text(POLICY + TESTS + WRONG)
+    out = said(capsys, "test", policy, status=1)
+    for part in (
+        "✗ nights go to the ladder",
+        'route  "nights"   "everything-else"',
+        'rungs  ["large"]  ["large","small","static_answer"]',
+        "decided: route everything-else: starts on large",
+        "not route nights: time is sat 12:00, not 22:00 to 06:00 Europe/Berlin",
+        "3 tests, 2 passed, 1 failed",
+    ):
+        assert part in out, out
+    report = json.loads(said(capsys, "test", policy, "--json", status=1))
+    assert (report["passed"], report["failed"]) == (2, 1)
+    assert report["tests"][2]["differences"][0] == {"what": "route", "expected": "nights", "got": "everything-else"}
+
+
+def test_the_embedded_policy_passes_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "test")
