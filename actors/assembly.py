@@ -6,6 +6,7 @@ Sans-IO. Without a cascade machine everything is shown as it comes.
 from collections.abc import Mapping
 from typing import Literal
 
+from actors.calls import CallReader
 from actors.messages import Delta
 from actors.seam import Seam
 from engine.messages import Finish, TokenOutput
@@ -18,15 +19,23 @@ class Assembly:
     """Feed it every output of the attempt, in order."""
 
     def __init__(
-        self, choices: Mapping[int, int], machine: CascadeMachine | None = None, seams: Mapping[int, Seam] | None = None
+        self,
+        choices: Mapping[int, int],
+        machine: CascadeMachine | None = None,
+        seams: Mapping[int, Seam] | None = None,
+        readers: Mapping[int, CallReader] | None = None,
     ) -> None:
-        """`choices`: the choice that each sequence answers. `seams`: by choice, where it goes on from another rung."""
+        """`choices`: the choice that each sequence answers. `seams`: by choice, where it goes on from another rung.
+
+        `readers`: by choice, if its text may hold tool calls.
+        """
         self._choices = dict(choices)
         self._machine = machine
         self._held: dict[int, list[Delta]] = {index: [] for index in choices.values()} if machine else {}
         self._seen: dict[int, int] = dict.fromkeys(self._held, 0)
         """Outputs of a choice that were shown."""
         self._seams = dict(seams or {})
+        self._readers = dict(readers or {})
         self._unfinished = len(choices)
         self.why = ""
         """Why it escalated or was accepted."""
@@ -71,16 +80,33 @@ class Assembly:
             )
         else:
             delta = Delta(index, output.text, output.token_ids, output.logprobs, unnamed=output.unnamed)
+        reader = self._readers.get(index)
+        if reader is not None:
+            delta = reader.read(delta)
         if self._machine is None:
-            shown.append(delta)
+            ready = delta if reader is None else reader.gather(delta)
+            if ready is not None:
+                shown.append(ready)
             return "going" if self._unfinished else "complete"
-        return self._judge(self._machine, delta, output, shown)
+        return self._judge(self._machine, delta, output, reader, shown)
 
-    def _judge(self, machine: CascadeMachine, delta: Delta, output: TokenOutput, shown: list[Delta]) -> Verdict:
+    def _judge(
+        self,
+        machine: CascadeMachine,
+        delta: Delta,
+        output: TokenOutput,
+        reader: CallReader | None,
+        shown: list[Delta],
+    ) -> Verdict:
         index = delta.index
         self._held[index].append(delta)
         effects = machine.on_output(
-            index, output.token_ids, output.text, output.margin, finish=output.finish is not None
+            index,
+            output.token_ids,
+            "" if reader is not None and reader.holding else delta.text,
+            output.margin,
+            finish=output.finish is not None,
+            opens_call=reader is not None and reader.opened,
         )
         for effect in effects:
             match effect:

@@ -8,10 +8,12 @@ import msgspec
 from actors.account import Told
 from actors.assembly import Assembly
 from actors.caller import Caller
+from actors.calls import CallReader
 from actors.delivery import Delivery
 from actors.mail import Work
 from actors.messages import Delta, InferenceRequest
 from actors.seam import Seam, params_after
+from actors.shapes import Shape
 from actors.texts import ModelText, TokenIds
 from actors.verify import Drafter
 from engine.limits import Limits
@@ -78,6 +80,7 @@ def prepare(
     prompts: Sequence[TokenIds],
     told: Sequence[Told],
     text: ModelText,
+    shape: Shape,
     limits: Limits,
     delivery: Delivery,
     numbers: "count[int]",
@@ -89,6 +92,7 @@ def prepare(
     sequences: list[Submit] = []
     choices: dict[int, int] = {}
     seams: dict[int, Seam] = {}
+    readers: dict[int, CallReader] = {}
     ended: list[Delta] = []
     for index, was_told in enumerate(told):
         if was_told.finished:
@@ -105,6 +109,13 @@ def prepare(
             seams[index] = seam
             prompt += prefix
             params = params_after(params, len(prefix))
+        if shape.style is not None and request.tools is not None:
+            readers[index] = CallReader(
+                shape.style,
+                request.tools.names,
+                id_prefix=f"call_{request.request_id}_{index}_",
+                goes_on=bool(prefix),
+            )
         number = next(numbers)
         choices[number] = index
         sequences.append(
@@ -115,6 +126,7 @@ def prepare(
                 priority=caller.priority,
                 output_prefix=len(prefix),
                 cache_salt=caller.cache_salt,
+                grammar=shape.grammar,
             )
         )
     machine = None
@@ -134,7 +146,7 @@ def prepare(
         sequences=tuple(sequences),
         delivery=delivery,
     )
-    assembly = Assembly(choices, machine, seams)
+    assembly = Assembly(choices, machine, seams, readers)
     return Attempt(effect, permit, work, assembly, whole_in_engine=not seams), ended
 
 

@@ -28,6 +28,7 @@ from actors.messages import Attempt as AttemptNote
 from actors.messages import Decided, Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Served, Start, Usage
 from actors.prompts import Prompts
 from actors.reply import Reply
+from actors.shapes import Shapes
 from actors.upstream.calls import NotExpressible, prepare_calls
 from actors.verify import Drafter, drafter_for
 from engine.limits import Limits
@@ -49,6 +50,7 @@ class Exchange:
         *,
         caller: Caller,
         prompts: Prompts,
+        shapes: Shapes,
         account: Account,
         booked: Reply[None],
         colleagues: Colleagues,
@@ -59,6 +61,7 @@ class Exchange:
         self._plan = plan
         self._caller = caller
         self._prompts = prompts
+        self._shapes = shapes
         self._account = account
         self._booked: Reply[None] | None = booked
         self._colleagues = colleagues
@@ -309,6 +312,7 @@ class Exchange:
             prompts=await self._prompts.read_by(effect.rung),
             told=self._account.told,
             text=text,
+            shape=await self._shapes.for_engine(effect.rung),
             limits=limits,
             delivery=self._delivery,
             numbers=colleagues.numbers,
@@ -363,20 +367,27 @@ class Exchange:
             return
         tally = self._colleagues.tally
         if self._start_sent:
+            if self._request.tools is not None:
+                self._climb.on(self._content_sent(deltas), now)
             if count > 0:
                 tally.itl.add((now - self._last_at) / count)
         else:
-            self._start(now)
+            self._start(deltas, now)
         self._last_at = now
         self._events += deltas
 
-    def _start(self, now: float) -> None:
+    def _content_sent(self, deltas: list[Delta]) -> climb.ContentSent:
+        kind = "tool_calls" if any(delta.calls for delta in deltas) else self._request.bound_to
+        cascade = self._plan.cascade
+        return climb.ContentSent(atomic=kind is not None and (cascade is None or kind in cascade.atomic))
+
+    def _start(self, deltas: list[Delta], now: float) -> None:
         assert self._attempt is not None
         self._start_sent = True
         self._colleagues.tally.ttft.add(now - self._request.arrived_at)
         self._account.first_at = now
         self._events.append(Start(self._plan.route, self._attempt.rung, self._account.prompt_tokens))
-        self._climb.on(climb.ContentSent(), now)
+        self._climb.on(self._content_sent(deltas), now)
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)

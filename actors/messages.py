@@ -1,11 +1,24 @@
 """What the edge and the actors say to each other about one request."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from engine.grammar import Grammar
 from engine.messages import FinishReason, TokenLogprobs
 from engine.params import SamplingParams
+from engine.tool_calls import ToolSet
+
+EndReason = FinishReason | Literal["tool_calls"]
+"""Of a choice. With "tool_calls" it ended as it should, and it called tools."""
+
+
+class CallTurn(msgspec.Struct, frozen=True):
+    """A call that an earlier answer made."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -14,12 +27,17 @@ class ChatMessage(msgspec.Struct, frozen=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
     name: str | None = None
+    tool_calls: tuple[CallTurn, ...] = ()
+    tool_call_id: str | None = None
+    """Of a tool's turn: the call that it answers."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     """A conversation, rendered by the chat template of the model that answers."""
 
     messages: tuple[ChatMessage, ...]
+    tools: ToolSet | None = None
+    """What the model may call in its answer."""
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -47,6 +65,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One for chat; one or more for completions."""
     params: SamplingParams
     """`max_tokens` is 0 if the client did not say: the house fills in what the model's length and the caps leave."""
+    grammar: Grammar | None = None
+    """What each answer must be like (if it is no tool call)."""
     n: int = 1
     """Choices for each prompt; choice index = prompt index * n + k."""
     api_key: str | None = None
@@ -61,6 +81,19 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int = 0
     arrived_at: float
     """`trio.current_time()` when the request's head was read."""
+
+    @property
+    def tools(self) -> ToolSet | None:
+        """What the model may call."""
+        prompt = self.prompts[0]
+        return prompt.tools if isinstance(prompt, ChatPrompt) else None
+
+    @property
+    def bound_to(self) -> Literal["json", "tool_calls"] | None:
+        """What each answer is, by grammar: a part of it is of no use, and binds whoever would go on from it."""
+        if self.tools is not None and self.tools.choice == "required":
+            return "tool_calls"
+        return "json" if self.grammar is not None else None
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -92,6 +125,17 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     prompt_tokens: int
 
 
+class MadeCall(msgspec.Struct, frozen=True, gc=False):
+    """A tool call of an answer, whole."""
+
+    index: int
+    """Among the calls of its choice."""
+    id: str
+    name: str
+    arguments: str
+    """A JSON object."""
+
+
 class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     """New content of one choice; `text` may be empty while `token_ids` is not."""
 
@@ -99,10 +143,12 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()
-    finish_reason: FinishReason | None = None
+    finish_reason: EndReason | None = None
     stop: str | int | None = None
     unnamed: int = 0
     """See `TokenOutput.unnamed`."""
+    calls: tuple[MadeCall, ...] = ()
+    """Tool calls; their tokens are in `token_ids`, their text is not in `text`."""
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):

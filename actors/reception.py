@@ -18,6 +18,7 @@ from actors.prompts import Prompts
 from actors.reply import Reply
 from actors.router import Router
 from actors.rules import Rules
+from actors.shapes import Shapes, shown_whole
 from actors.sizing import output_bound, rungs_of, without_a_release_too_far
 from actors.traits import features_of
 from policies.budget import BudgetBook, BudgetRefusal, spent_action
@@ -64,9 +65,13 @@ class Reception:
         tenant = rules.tenant_of(request.api_key)
         self._router.check_model(request.model)
         prompts = Prompts(request.prompts, self._texts, self._links)
+        shapes = Shapes(request, self._texts, self._links)
         lengths = await prompts.lengths(request.model, lenient=bool(self._colleagues.upstreams))
         features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(lengths))
         decided = await self._decide(request, rules, prompts, features)
+        first = next(iter(rungs_of(decided.plan)), "")
+        if first in self._texts and first not in self._colleagues.upstreams:
+            await shapes.for_engine(first)
         grant = await self._reserve(rules, decided)
         # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
         colleagues, plan = self._colleagues, decided.plan
@@ -102,6 +107,7 @@ class Reception:
             plan,
             caller=rules.callers[tenant, decided.features.tier],
             prompts=prompts,
+            shapes=shapes,
             account=account,
             booked=booked,
             colleagues=colleagues,
@@ -131,6 +137,7 @@ class Reception:
         boards = self._colleagues.boards
         bound = output_bound(request, plan, lengths, boards)
         plan = without_a_release_too_far(plan, request.params.max_tokens, max(lengths), boards)
+        plan = shown_whole(plan, request)
         prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.n
         cost = worst_cost(rules.policy.prices, plan, prompt_tokens, output_tokens)
         return _Decided(features, plan, prompt_tokens, prompt_tokens + output_tokens, cost)

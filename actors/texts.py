@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from actors.errors import InvalidRequest
 from actors.links import Links
-from actors.messages import ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from actors.messages import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from engine.chat_template import ChatTemplate
 from engine.errors import RequestRefused
+from engine.grammar import Grammars
 from engine.literal import break_special, pieces
 from engine.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
+from engine.tool_calls import ToolStyle
 
 TokenIds = tuple[int, ...]
 
@@ -35,6 +38,7 @@ class ModelText:
         self.tokenizer = tokenizer
         self.digest = digest
         self.reading = (digest, template_digest)
+        self.grammars = Grammars(tokenizer)
         self._template = template
         self._positions = positions
         # A normalizer may shorten a text; by more than this factor none does that to a prompt worth reading.
@@ -52,6 +56,18 @@ class ModelText:
             positions=positions if isinstance(positions, int) else None,
         )
 
+    @property
+    def tool_style(self) -> ToolStyle:
+        """How the model writes tool calls. Raises RequestRefused: in a way that is not known here."""
+        style = self._template.tool_style
+        if style is None:
+            raise RequestRefused(
+                "tools_not_supported",
+                "this model's chat template writes tool calls in a way that this server does not read; "
+                "ask another model, or leave 'tools' out",
+            )
+        return style
+
     def encode(self, prompt: Prompt) -> TokenIds:
         """Raises RequestRefused."""
         match prompt:
@@ -60,15 +76,11 @@ class ModelText:
             case TextPrompt(text):
                 self._check_length(text)
                 return tuple(self.tokenizer.encode(text))
-            case ChatPrompt(messages):
-                turns = [
-                    {"role": each.role, "content": each.content}
-                    if each.name is None
-                    else {"role": each.role, "content": each.content, "name": each.name}
-                    for each in messages
-                ]
+            case ChatPrompt(messages, tools):
+                definitions = [tool.definition for tool in tools.tools] if tools is not None else []
+                turns = [{"tools": definitions}, *map(_turn, messages)]
                 broken, mark = break_special(turns, self.tokenizer.special_texts)
-                rendered = self._template.render(broken)
+                rendered = self._template.render(broken[1:], tools=broken[0]["tools"])
                 self._check_length(rendered)
                 encode = self.tokenizer.encode
                 return tuple([i for piece in pieces(rendered, mark) for i in encode(piece, add_special_tokens=False)])
@@ -110,10 +122,27 @@ def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[TokenIds, ...]:
     return tuple([text.encode(prompt) for prompt in prompts])
 
 
+def _turn(message: ChatMessage) -> dict[str, Any]:
+    """As chat templates expect it: what is not there has no key."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    return turn
+
+
 def _characters(prompt: Prompt) -> int:
     match prompt:
-        case ChatPrompt(messages):
-            return sum([len(message.content) for message in messages])
+        case ChatPrompt(messages, tools):
+            return sum([len(message.content) for message in messages]) + (
+                sum([len(str(tool.definition)) for tool in tools.tools]) if tools is not None else 0
+            )
         case TextPrompt(text):
             return len(text)
         case TokenPrompt():

@@ -60,6 +60,10 @@ def last_user_text(prompts: Sequence[Prompt]) -> tuple[str, int]:
 def _has(request: InferenceRequest) -> frozenset[Has]:
     found: list[Has] = []
     params = request.params
+    if request.tools is not None:
+        found.append("tools")
+    if request.bound_to is not None:
+        found.append("schema")
     if request.streamed:
         found.append("stream")
     if request.n > 1 or len(request.prompts) > 1:

@@ -15,6 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import ModelError, RequestRefused
 from engine.tokenizer import read_json, special_token
+from engine.tool_calls import ToolStyle, plain_turns, style_of
 
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
@@ -37,6 +38,9 @@ class ChatTemplate:
         """
         self._origin = origin
         self._special_tokens = dict(special_tokens)
+        self.tool_style: ToolStyle | None = style_of(source or "")
+        """How its models write tool calls; None: in a way that is not known here."""
+        self._knows_tools = "tools" in (source or "")
         self._template = None
         if source is None:
             return
@@ -83,9 +87,13 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         *,
         add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         """The prompt's text, special tokens included: encode it with `add_special_tokens=False`.
+
+        `tools` and the calls in messages are in OpenAI's form, but arguments as objects. A template that does not know
+        of tools is told of them in text.
 
         The role "developer" is given as "system" to templates that do not mention it.
 
@@ -101,7 +109,9 @@ class ChatTemplate:
             messages = [
                 {**message, "role": "system"} if message.get("role") == "developer" else message for message in messages
             ]
-        names = {"tools": None, "documents": None, **self._special_tokens, **(variables or {})}
+        if not self._knows_tools:
+            messages = plain_turns(messages, tools)
+        names = {"tools": list(tools) or None, "documents": None, **self._special_tokens, **(variables or {})}
         try:
             return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt, **names)
         except _TemplateRefusal as refusal:

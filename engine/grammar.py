@@ -22,8 +22,8 @@ MAX_CHARACTERS = 65_536
 """Of a grammar's source. Beyond this llguidance's own limits bound the work, as counted steps and not as time."""
 _CACHED = 64
 _LIMITS = LLParserLimits(verbose_errors=False)
-_WHITESPACE = r"[ \n\r\t]{1,32}"
-"""Between two tokens of JSON. Unbounded, a model that is unsure what to say next can indent to its last token."""
+JSON_RULES = {"whitespace_pattern": r"[ \n\r\t]{1,32}"}
+"""How JSON is written. Unbounded, a model that is unsure what to say next can indent to its last token."""
 
 GrammarKind = Literal["json_schema", "regex", "choice", "grammar"]
 Allowed = npt.NDArray[np.bool_]
@@ -161,7 +161,7 @@ def _guidance(grammar: Grammar) -> str:
     """The source in llguidance's own form. Raises ValueError."""
     match grammar.kind:
         case "json_schema":
-            rules = {"lenient": grammar.lenient, "whitespace_pattern": _WHITESPACE}
+            rules = {**JSON_RULES, "lenient": grammar.lenient}
             return LLMatcher.grammar_from_json_schema(grammar.source, overrides=rules)  # type: ignore[arg-type]
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)

@@ -4,7 +4,7 @@ The rendered prompt is one text in which the template's own special tokens must 
 broken by a mark before rendering, and the text is encoded in pieces between the marks.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.errors import RequestRefused
@@ -41,10 +41,27 @@ def pieces(rendered: str, mark: str) -> list[str]:
 
 
 def _texts(messages: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    return (value for message in messages for value in message.values() if isinstance(value, str))
+    return (text for message in messages for text in _texts_in(message))
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for name, each in value.items():
+                yield name
+                yield from _texts_in(each)
+        case list() | tuple():
+            for each in value:
+                yield from _texts_in(each)
 
 
 def _broken(value: Any, special: Sequence[str], mark: str) -> Any:
+    if isinstance(value, Mapping):
+        return {_broken(name, special, mark): _broken(each, special, mark) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_broken(each, special, mark) for each in value]
     if not isinstance(value, str):
         return value
     for token in special:

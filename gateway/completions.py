@@ -22,9 +22,10 @@ from actors.messages import (
     Start,
     Usage,
 )
+from engine.grammar import Grammar
 from engine.params import SamplingParams
 from gateway.bodies import reading
-from gateway.errors import ClientGone
+from gateway.errors import BadField, ClientGone
 from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
@@ -33,6 +34,7 @@ from gateway.server.request import Request
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
 from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
 from gateway.wire.completion_request import CompletionBody, completion_params, completion_prompts
+from gateway.wire.grammar_request import answer_grammar
 from gateway.wire.json_body import BodyDecoder, check_content_type
 from gateway.wire.sse import SseRenderer, error_event
 
@@ -45,6 +47,7 @@ class Asked(msgspec.Struct, frozen=True):
     prompts: tuple[Prompt, ...]
     params: SamplingParams
     n: int
+    grammar: Grammar | None
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -59,14 +62,17 @@ class Endpoint(msgspec.Struct, frozen=True):
 def read_chat(body: ChatBody, max_choices: int) -> Asked:
     """Raises `BadField`."""
     params, n = chat_params(body, max_choices)
-    return Asked((chat_prompt(body),), params, n)
+    prompt, grammar = chat_prompt(body), answer_grammar(body)
+    if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
+        raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
+    return Asked((prompt,), params, n, grammar)
 
 
 def read_completion(body: CompletionBody, max_choices: int) -> Asked:
     """Raises `BadField`."""
     prompts = completion_prompts(body)
     params, n = completion_params(body, len(prompts), max_choices)
-    return Asked(prompts, params, n)
+    return Asked(prompts, params, n, answer_grammar(body))
 
 
 CHAT = Endpoint(BodyDecoder(ChatBody), read_chat, ChatChunks, chat_body)
@@ -93,6 +99,7 @@ class CompletionHandler:
                 prompts=asked.prompts,
                 params=asked.params,
                 n=asked.n,
+                grammar=asked.grammar,
                 user=body.user,
                 streamed=bool(body.stream),
                 body_bytes=len(request.body),

@@ -6,6 +6,7 @@ import time
 import msgspec
 
 from actors.messages import InferenceRequest, Prompt
+from engine.grammar import Grammar
 from engine.params import SamplingParams
 from gateway.errors import HttpError
 from gateway.house import House
@@ -53,6 +54,7 @@ class Asker(msgspec.Struct, frozen=True):
         prompts: tuple[Prompt, ...],
         params: SamplingParams,
         n: int,
+        grammar: Grammar | None,
         user: str | None,
         streamed: bool,
         body_bytes: int,
@@ -65,6 +67,7 @@ class Asker(msgspec.Struct, frozen=True):
             prompts=prompts,
             params=params,
             n=n,
+            grammar=grammar,
             api_key=self.api_key,
             path=self.path,
             headers=self.headers,

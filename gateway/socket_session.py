@@ -159,6 +159,7 @@ class _Session:
             prompts=asked.prompts,
             params=asked.params,
             n=asked.n,
+            grammar=asked.grammar,
             user=body.user,
             streamed=True,
             body_bytes=len(raw),

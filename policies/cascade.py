@@ -4,6 +4,8 @@ gate: nothing is released before the decision. window: while no margin fell belo
 the last `window` tokens is released; at the first low margin the answer escalates, and the large model goes on after
 the released tokens. Released text is never taken back. With several choices it is always gate, over all of them.
 
+Tool calls are atomic: from the output that opens one on it is gate, unless the policy's `atomic` leaves them out.
+
 Text may lag behind tokens (half a character, a possible stop string): an output without text is released only together
 with the next one that has some, so that a boundary between the two models does not fall into a character.
 """
@@ -62,6 +64,7 @@ class CascadeMachine:
         if choices < 1:
             raise ValueError(f"an answer has at least one choice, not {choices}")
         self._threshold = cascade.threshold
+        self._calls_are_atomic = "tool_calls" in cascade.atomic
         self._window = cascade.window if cascade.mode == "window" and choices == 1 else None
         self._mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
         self._choices = [_Choice() for _ in range(choices)]
@@ -85,9 +88,19 @@ class CascadeMachine:
         return self._decided
 
     def on_output(
-        self, index: int, token_ids: tuple[int, ...], text: str, margin: float, finish: bool
+        self,
+        index: int,
+        token_ids: tuple[int, ...],
+        text: str,
+        margin: float,
+        finish: bool,
+        *,
+        opens_call: bool = False,
     ) -> tuple[CascadeEffect, ...]:
-        """What one output brings. `finish` means a true end (stop, length): an attempt that broke off has none."""
+        """What one output brings. `finish` means a true end (stop, length): an attempt that broke off has none.
+
+        `opens_call`: with it, or before it, a tool call has begun.
+        """
         choice = self._choices[index]
         if self._decided or choice.finished:
             return ()
@@ -103,6 +116,8 @@ class CascadeMachine:
             choice.finished = True
             self._unfinished -= 1
             return self._accept() if self._unfinished == 0 else ()
+        if opens_call and self._calls_are_atomic:
+            self._window = None
         if self._window is None:
             return ()
         if text:

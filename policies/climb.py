@@ -8,6 +8,7 @@ gives the next thing to do, or None while the attempt in hand goes on.
 - After it the plan's `midstream` rules. "continue": the next rung with the same tokenizer goes on after the exact token
   ids that the client has. "error" and "restart": the stream breaks off with an error event ("restart" allows a new
   start only where no content was sent, which is what the time before the commit point is anyway).
+- Tool calls and JSON are atomic: where content of one was sent, no other rung goes on, whatever the plan says.
 - The cascade's way from small to large is no failure: it may happen after the commit point, with the released tokens
   as prefix, whatever `midstream` says. If a stage cannot serve, the plan's rungs take over under the rules above.
 - One deadline bounds the whole climb: `ttft_at` before the commit point, `total_at` always. A static answer costs no
@@ -46,7 +47,10 @@ class Begun(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Content went to the client: the commit point is passed. Telling it again changes nothing."""
+    """Content went to the client: the commit point is passed. Telling it again changes nothing but `atomic`."""
+
+    atomic: bool = False
+    """It is, or is part of, a tool call or JSON."""
 
 
 class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -157,6 +161,8 @@ class Climb:
         self._attempts = 0
         self._current: PlannedRung | None = None
         self._committed = False
+        self._sealed = False
+        """Nobody can go on from what was sent."""
         self._prefix: Prefix = ()
         self._refusals: list[Refused] = []
         self._failure: AttemptFailed | None = None
@@ -198,8 +204,9 @@ class Climb:
         match event:
             case Begun():
                 return None
-            case ContentSent():
+            case ContentSent(atomic):
                 self._committed = True
+                self._sealed = self._sealed or atomic
                 return None
             case Finished(why):
                 self._note("answered", why)
@@ -220,6 +227,8 @@ class Climb:
         if self._stage != "small":
             return None
         self._note("escalated", why)
+        if self._sealed:
+            return self._stop(now)
         self._prefix = prefix
         self._stage = "large"
         return self._next(now)
@@ -239,7 +248,7 @@ class Climb:
         return self._move_on(now)
 
     def _move_on(self, now: float) -> Effect:
-        if self._committed and self._plan.midstream != "continue":
+        if self._sealed or (self._committed and self._plan.midstream != "continue"):
             return self._stop(now)
         self._advance()
         return self._next(now)

@@ -11,7 +11,7 @@ from actors.attempt import Attempt, params_of
 from actors.caller import Caller
 from actors.delivery import Delivery
 from actors.mail import Call, Work
-from actors.messages import Delta, InferenceRequest, Prompt, TokenPrompt
+from actors.messages import ChatPrompt, Delta, InferenceRequest, Prompt, TokenPrompt
 from actors.upstream.board import UNSAID_TOKENS
 from actors.upstream.question import why_not
 from config.upstreams import UpstreamSettings
@@ -47,6 +47,8 @@ def prepare_calls(
     `lengths`: tokens of each prompt, as far as we know; `tokenizer`: the one that it shares with an engine. Raises
     TooLongHere and NotExpressible.
     """
+    if request.tools is not None or request.grammar is not None or _has_calls(request):
+        raise NotExpressible("tools, and what an answer must be like, are not passed on to upstreams")
     calls: list[Call] = []
     choices: dict[int, int] = {}
     ended: list[Delta] = []
@@ -83,6 +85,11 @@ def prepare_calls(
         delivery=delivery,
     )
     return Attempt(effect, permit, work, Assembly(choices), whole_in_engine=True), ended
+
+
+def _has_calls(request: InferenceRequest) -> bool:
+    prompt = request.prompts[0]
+    return isinstance(prompt, ChatPrompt) and any(each.tool_calls or each.tool_call_id for each in prompt.messages)
 
 
 def _after(prompt: Prompt, text: str, token_ids: tuple[int, ...], tokenizer: Tokenizer | None) -> tuple[Prompt, str]:

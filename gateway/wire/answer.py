@@ -5,12 +5,17 @@ from typing import Any, Protocol
 
 import msgspec
 
-from actors.messages import Delta, Served, Usage
-from engine.messages import FinishReason, TokenLogprobs
+from actors.messages import Delta, EndReason, MadeCall, Served, Usage
+from engine.messages import TokenLogprobs
 from gateway.wire.json_text import encode, penstock_object, usage_fields
 from gateway.wire.logprobs import chat_logprobs, completion_logprobs
 
-_FINISH: dict[FinishReason, str] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
+_FINISH: dict[EndReason, str] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+}
 """The others end in an error, never in a finish reason."""
 
 
@@ -28,12 +33,14 @@ class Choice(msgspec.Struct):
     """One choice, collected."""
 
     texts: list[str] = msgspec.field(default_factory=list)
+    calls: list[MadeCall] = msgspec.field(default_factory=list)
     logprobs: list[TokenLogprobs] = msgspec.field(default_factory=list)
     finish_reason: str | None = None
 
     def take(self, delta: Delta) -> None:
         """Add what came."""
         self.texts.append(delta.text)
+        self.calls.extend(delta.calls)
         self.logprobs.extend(delta.logprobs)
         if delta.finish_reason is not None:
             self.finish_reason = finish_word(delta.finish_reason)
@@ -75,7 +82,9 @@ class ChatChunks:
         return start + b'"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]' + self._tail
 
     def content(self, delta: Delta) -> bytes:
-        """Text and log-probabilities."""
+        """Text, tool calls and log-probabilities."""
+        if delta.calls:
+            return self._with_calls(delta)
         if not delta.logprobs:
             return self._starts[delta.index] + encode(delta.text) + self._content_end
         logprobs = chat_logprobs(delta.logprobs)
@@ -85,6 +94,19 @@ class ChatChunks:
             self._starts[delta.index],
             encode(delta.text),
             encode(logprobs),
+            self._tail,
+        )
+
+    def _with_calls(self, delta: Delta) -> bytes:
+        """A chunk for the text, if there is some, then one for the calls."""
+        before = self.content(msgspec.structs.replace(delta, calls=(), logprobs=())) if delta.text else b""
+        logprobs = chat_logprobs(delta.logprobs)
+        return b'%b%b"choices":[{"index":%d,"delta":{"tool_calls":%b},"logprobs":%b,"finish_reason":null}]%b' % (
+            before,
+            self._head,
+            delta.index,
+            encode(call_list(delta.calls)),
+            encode({"content": logprobs, "refusal": None}) if logprobs else b"null",
             self._tail,
         )
 
@@ -146,7 +168,7 @@ class CompletionChunks:
         return _usage_chunk(self._head, usage, served)
 
 
-def finish_word(reason: FinishReason) -> str | None:
+def finish_word(reason: EndReason) -> str | None:
     """OpenAI's word for it, if it is a true end."""
     return _FINISH.get(reason)
 
@@ -160,7 +182,7 @@ def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, serve
         [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": "".join(choice.texts), "refusal": None},
+                "message": _message(choice),
                 "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
                 "finish_reason": choice.finish_reason,
             }
@@ -169,6 +191,25 @@ def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, serve
         usage,
         served,
     )
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    """A field for tool calls only where some were made, and no content if there is nothing else."""
+    text = "".join(choice.texts)
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if choice.calls:
+        message["content"] = text or None
+        message["tool_calls"] = [_call(call) for call in choice.calls]
+    return message
+
+
+def call_list(calls: Sequence[MadeCall]) -> list[dict[str, Any]]:
+    """Tool calls in a part of an answer."""
+    return [{"index": call.index, **_call(call)} for call in calls]
+
+
+def _call(call: MadeCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served) -> bytes:

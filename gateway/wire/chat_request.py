@@ -1,5 +1,6 @@
 """`POST /v1/chat/completions`: the body, checked, as an `InferenceRequest`."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -9,8 +10,10 @@ from engine.params import SamplingParams
 from gateway.errors import BadField
 from gateway.wire import neutral
 from gateway.wire.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
+from gateway.wire.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
 
 _MAX_MESSAGES = 2048
+_NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
 
 
 class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,12 +35,12 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: str | list[TextPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: Any = None
+    tool_calls: list[SaidCall] | None = None
     function_call: Any = None
     refusal: Any = None
     audio: Any = None
     annotations: Any = None
-    """The last five come back to us when a client appends an answer as it received it; empty, they say nothing."""
+    """The last four come back to us when a client appends an answer as it received it; empty, they say nothing."""
 
 
 class ChatBody(SamplingBody, kw_only=True):
@@ -51,13 +54,12 @@ class ChatBody(SamplingBody, kw_only=True):
     function_call: Any = None
     functions: Any = None
     modalities: Any = None
-    parallel_tool_calls: Any = None
+    parallel_tool_calls: bool | None = None
     prediction: Any = None
     prompt_cache_retention: Any = None
     reasoning_effort: Any = None
-    response_format: Any = None
-    tool_choice: Any = None
-    tools: Any = None
+    tool_choice: str | NamedChoice | None = None
+    tools: list[ToolBody] | None = None
     verbosity: Any = None
     web_search_options: Any = None
 
@@ -68,7 +70,15 @@ def chat_prompt(body: ChatBody) -> ChatPrompt:
         raise BadField("messages", "'messages' must hold at least one message.")
     if len(body.messages) > _MAX_MESSAGES:
         raise BadField("messages", f"'messages' must hold at most {_MAX_MESSAGES} messages.")
-    return ChatPrompt(tuple([_message(index, each) for index, each in enumerate(body.messages)]))
+    for name in ("functions", "function_call"):
+        if getattr(body, name) not in _NO_FUNCTIONS:
+            raise BadField(
+                name, f"'{name}' is deprecated and not supported: use 'tools' and 'tool_choice'.",
+                "unsupported_parameter",
+            )  # fmt: skip
+    messages = tuple([_message(index, each) for index, each in enumerate(body.messages)])
+    _check_answers(messages)
+    return ChatPrompt(messages, tool_set(body.tools, body.tool_choice, body.parallel_tool_calls))
 
 
 def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int]:
@@ -92,11 +102,18 @@ def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int]:
 
 def _message(index: int, message: MessageBody) -> ChatMessage:
     where = f"messages[{index}]"
-    for name in ("tool_calls", "function_call", "audio", "refusal", "annotations"):
+    for name in ("function_call", "audio", "refusal", "annotations"):
         if getattr(message, name):
             raise BadField(
                 f"{where}.{name}", f"'{name}' in a message is not supported by this server.", "unsupported_parameter"
             )
+    calls = earlier_calls(f"{where}.tool_calls", message.tool_calls) if message.tool_calls else ()
+    if calls and message.role != "assistant":
+        raise BadField(f"{where}.tool_calls", f"A {message.role} message cannot hold 'tool_calls'.")
+    if (message.tool_call_id is not None) != (message.role == "tool"):
+        raise BadField(
+            f"{where}.tool_call_id", "'tool_call_id' belongs into each message of the role tool, and into no other."
+        )
     content = message.content
     if content is None:
         if message.role != "assistant":
@@ -104,7 +121,17 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
         content = ""
     elif isinstance(content, list):
         content = "".join([_text(f"{where}.content[{number}]", part) for number, part in enumerate(content)])
-    return ChatMessage(message.role, content, message.name)
+    return ChatMessage(message.role, content, message.name, calls, message.tool_call_id)
+
+
+def _check_answers(messages: Sequence[ChatMessage]) -> None:
+    """A tool's message answers a call that was made before it."""
+    made: set[str] = set()
+    for index, message in enumerate(messages):
+        made.update([call.id for call in message.tool_calls])
+        if message.tool_call_id is not None and message.tool_call_id not in made:
+            where = f"messages[{index}].tool_call_id"
+            raise BadField(where, f"'{where}' names no call of an assistant's message before it.")
 
 
 def _text(where: str, part: TextPart) -> str:

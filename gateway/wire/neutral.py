@@ -25,10 +25,6 @@ def _empty(value: object) -> bool:
     return value in ([], {}, "")
 
 
-def _boolean(value: object) -> bool:
-    return isinstance(value, bool)
-
-
 def _text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -55,16 +51,10 @@ _COMMON: Mapping[str, Neutral] = {
 CHAT: Mapping[str, Neutral] = {
     **_COMMON,
     "audio": _empty,
-    "function_call": _any_of("none", "auto"),
-    "functions": _empty,
     "modalities": _any_of(["text"]),
-    "parallel_tool_calls": _boolean,
     "prediction": _empty,
     "prompt_cache_retention": _text,
     "reasoning_effort": _any_of("none"),
-    "response_format": _any_of({"type": "text"}),
-    "tool_choice": _any_of("none", "auto"),
-    "tools": _empty,
     "verbosity": _any_of("medium"),
     "web_search_options": _empty,
 }

@@ -7,6 +7,7 @@ import msgspec
 
 from engine.params import SamplingParams
 from gateway.errors import BadField
+from gateway.wire.grammar_request import GrammarBody
 
 _MAX_STOPS = 16
 _MAX_STOP_CHARACTERS = 256
@@ -24,7 +25,7 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Accepted: padding against traffic analysis is not made here, and no client depends on it."""
 
 
-class SamplingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     """Fields of both kinds of request; `null` is as good as absent everywhere."""
 
     model: str

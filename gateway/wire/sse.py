@@ -48,7 +48,7 @@ class SseRenderer:
         if index not in self._open:
             self._open.add(index)
             parts.append(self._chunks.opening(index))
-        if delta.text or delta.logprobs:
+        if delta.text or delta.logprobs or delta.calls:
             parts.append(self._chunks.content(delta))
         if delta.finish_reason is not None and (word := finish_word(delta.finish_reason)) is not None:
             if self._held is not None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from actors.messages import Decided, Delta, Done, ErrorBody, Start, Usage
-from gateway.wire.answer import finish_word
+from gateway.wire.answer import call_list, finish_word
 from gateway.wire.chat_request import ChatBody
 from gateway.wire.completion_request import CompletionBody
 from gateway.wire.json_text import encode, penstock_object, usage_fields
@@ -68,10 +68,11 @@ class Renderer:
     def token(self, delta: Delta) -> bytes:
         """New text of one choice, and its end."""
         reason = None if delta.finish_reason is None else finish_word(delta.finish_reason)
-        return b'%b%d,"text":%b,"logprobs":%b,"finish_reason":%b}' % (
+        return b'%b%d,"text":%b,%b"logprobs":%b,"finish_reason":%b}' % (
             self._tokens,
             delta.index,
             encode(delta.text),
+            b'"tool_calls":%b,' % encode(call_list(delta.calls)) if delta.calls else b"",
             encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",
             b"null" if reason is None else encode(reason),
         )

@@ -61,8 +61,38 @@ to = "large"
 """
 
 
-def write_model(folder: Path, seed: int) -> None:
-    """A Llama of random weights with the embedded models' tokenizer and chat template."""
+QWEN_STYLE = """\
+{{- bos_token }}
+{%- if tools %}
+    {{- '<|system|>' }}
+    {%- if messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{%- endif %}
+    {{- '# Tools\\n<tools>' }}
+    {%- for tool in tools %}{{- '\\n' + tool | tojson }}{%- endfor %}
+    {{- '\\n</tools>\\nCall with <tool_call>{"name": ..., "arguments": ...}</tool_call><|end|>' }}
+{%- elif messages[0].role == 'system' %}
+    {{- '<|system|>' + messages[0].content + '<|end|>' }}
+{%- endif %}
+{%- for message in messages if message.role != 'system' %}
+    {%- if message.role == 'assistant' %}
+        {{- '<|assistant|>' + message.content }}
+        {%- for tool_call in message.tool_calls or [] %}
+            {%- set call = tool_call.function %}
+            {{- '<tool_call>\\n{"name": "' + call.name + '", "arguments": ' }}
+            {{- (call.arguments | tojson) + '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|end|>' }}
+    {%- elif message.role == 'tool' %}
+        {{- '<|user|><tool_response>\\n' + message.content + '\\n</tool_response><|end|>' }}
+    {%- else %}
+        {{- '<|user|>' + message.content + '<|end|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}
+"""
+
+
+def write_model(folder: Path, seed: int, template: str | None = None) -> None:
+    """A Llama of random weights with the embedded models' tokenizer and, if no other is given, chat template."""
     import torch
 
     from engine.zoo.llama import Llama, Shape, save
@@ -75,6 +105,8 @@ def write_model(folder: Path, seed: int) -> None:
     save_tokenizer(tokenizer, folder, shape.max_position_embeddings)
     bos, eos, pad = (special_id(tokenizer, token) for token in (BOS, END, PAD))
     save(Llama(shape), folder, bos=bos, eos=eos, pad=pad)
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +114,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration with two tiny models."""
     folder = tmp_path_factory.mktemp("gateway")
     write_model(folder / "small", 1)
-    write_model(folder / "large", 2)
+    write_model(folder / "large", 2, QWEN_STYLE)
     (folder / "config.toml").write_text(CONFIG)
     return folder / "config.toml"
 

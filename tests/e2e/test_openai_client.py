@@ -126,7 +126,8 @@ def test_prompts_of_every_kind(client: openai.OpenAI) -> None:
             openai.BadRequestError,
             "context_length_exceeded",
         ),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "unsupported_parameter"),
+        ({"response_format": {"type": "yaml"}}, openai.BadRequestError, "invalid_value"),
+        ({"extra_body": {"guided_regex": "(a"}}, openai.BadRequestError, "grammar_invalid"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

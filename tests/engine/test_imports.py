@@ -30,6 +30,8 @@ PURE = [
     "stop",
     "token_bytes",
     "tokenizer",
+    "tool_calls",
+    "tool_parser",
 ]
 IMPURE = {"trio", "torch", "time", "random", "secrets", "threading", "structlog", "policies"}
 

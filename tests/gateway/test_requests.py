@@ -97,9 +97,8 @@ def test_neutral_values_are_accepted(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "param", "words"),
     [
-        ({"tools": [{"type": "function"}]}, "unsupported_parameter", "tools", "Remove"),
-        ({"tool_choice": "required"}, "unsupported_parameter", "tool_choice", "Remove"),
-        ({"response_format": {"type": "json_object"}}, "unsupported_parameter", "response_format", "Remove"),
+        ({"functions": [{"name": "f"}]}, "unsupported_parameter", "functions", "use 'tools'"),
+        ({"function_call": {"name": "f"}}, "unsupported_parameter", "function_call", "use 'tools'"),
         ({"store": True}, "unsupported_parameter", "store", "Remove"),
         ({"service_tier": "flex"}, "unsupported_parameter", "service_tier", "Remove"),
         ({"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities", "Remove"),
@@ -119,12 +118,6 @@ def test_neutral_values_are_accepted(fields: dict[str, Any]) -> None:
             "unsupported_parameter",
             "messages[0].content[0].type",
             "image_url",
-        ),
-        (
-            {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]},
-            "unsupported_parameter",
-            "messages[0].tool_calls",
-            "tool_calls",
         ),
         ({"messages": []}, "invalid_value", "messages", "at least one"),
         ({"temperature": 2.1}, "invalid_value", "temperature", "between 0 and 2"),
@@ -198,7 +191,7 @@ def test_what_is_wrong_with_a_text_completion_is_named(fields: dict[str, Any], p
         (b'{"model": "\\ud800"}', "surrogate"),
         (b'{"model": "m", "messages": [], "temperature": NaN}', "NaN"),
         (b'{"model": "m", "messages": [], "temperature": -Infinity}', "NaN"),
-        (b'{"model": "m", "messages": [], "tools": ' + b"[" * 50_000, "nested"),
+        (b'{"model": "m", "messages": [], "metadata": ' + b"[" * 50_000, "nested"),
         (b"{'model': 'm'}", "keys must be strings"),
     ],
 )

@@ -3,12 +3,13 @@
 import math
 from typing import Literal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.cascade import Accept, CascadeEffect, CascadeMachine, Escalate, Release
-from policies.plan import PlannedCascade, PlannedRung
+from policies.plan import Atomic, PlannedCascade, PlannedRung
 
 
 def cascade(mode: Literal["gate", "window"] = "window", window: int = 2, threshold: float = 1.0) -> PlannedCascade:
@@ -176,3 +177,14 @@ def test_what_is_shown_was_safe_to_show(
             # Nothing that may be shown is kept back.
             safe = [e for k, e in enumerate(ends[0]) if k and texts[0][k - 1] and e <= ends[0][-1] - window]
             assert released[0][0] == max([*safe, 0])
+
+
+@pytest.mark.parametrize("atomic", [(), ("json",), ("tool_calls",)])
+def test_from_a_call_on_nothing_is_released_before_the_decision(atomic: tuple[Atomic, ...]) -> None:
+    machine = CascadeMachine(msgspec.structs.replace(cascade(window=1), atomic=atomic), 1)
+    machine.on_output(0, (1,), "a", 5.0, False)
+    assert machine.on_output(0, (2,), "b", 5.0, False) == (Release(0, 1, 1),)
+    held = atomic == ("tool_calls",)
+    assert machine.on_output(0, (3,), "c", 5.0, False, opens_call=True) == (() if held else (Release(0, 2, 2),))
+    assert machine.on_output(0, (4,), "d", 5.0, False) == (() if held else (Release(0, 3, 3),))
+    assert machine.on_output(0, (5,), "e", 0.1, False) == (Escalate((1 if held else 3,), "low_margin"),)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,6 +197,19 @@ def test_continue_breaks_where_it_cannot(
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     assert isinstance(climb.on(AttemptFailed(kind="x", retryable=True, prefix=prefix), 2.0), Break)
+
+
+def test_nobody_goes_on_from_a_tool_call_or_json() -> None:
+    climb = Climb(planned(rung("small"), rung("large"), midstream="continue"))
+    climb.start(0.0)
+    climb.on(ContentSent(), 1.0)
+    climb.on(ContentSent(atomic=True), 1.0)
+    climb.on(ContentSent(), 1.0)
+    assert isinstance(climb.on(msgspec.structs.replace(BROKE, prefix=((1, 2),)), 2.0), Break)
+    cascaded = Climb(planned(rung("large"), cascade=True, midstream="continue"))
+    cascaded.start(0.0)
+    cascaded.on(ContentSent(atomic=True), 1.0)
+    assert isinstance(cascaded.on(Escalated(prefix=((1, 2),)), 2.0), Break)
 
 
 def test_the_cascade_starts_small_and_escalates() -> None:

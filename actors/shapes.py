@@ -1,0 +1,68 @@
+"""What the answers of one request must be like, and how their tool calls are read: for each model that may answer."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import msgspec
+
+from actors.errors import InvalidRequest
+from actors.links import Links
+from actors.messages import InferenceRequest
+from actors.texts import ModelText
+from engine.errors import RequestRefused
+from engine.grammar import CompiledGrammar
+from engine.tool_calls import ToolStyle, calls_grammar
+from policies.plan import Plan, gated
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """For one model."""
+
+    grammar: CompiledGrammar | None = None
+    style: ToolStyle | None = None
+    """How calls are written in the answer; None: there are none to look for."""
+
+
+_ANY = Shape()
+
+
+def shown_whole(plan: Plan, request: InferenceRequest) -> Plan:
+    """An atomic answer is a gate: half of it binds the large model to a mistake, and is of no use to anybody."""
+    cascade = plan.cascade
+    if cascade is None or cascade.mode != "window" or request.bound_to not in cascade.atomic:
+        return plan
+    return gated(plan, f"the answer is atomic ({request.bound_to})")
+
+
+class Shapes:
+    """All shapes of one request."""
+
+    def __init__(self, request: InferenceRequest, texts: Mapping[str, ModelText], links: Links) -> None:
+        self._request = request
+        self._texts = texts
+        self._links = links
+        self._made: dict[tuple[str, str], Shape] = {}
+
+    async def for_engine(self, engine: str) -> Shape:
+        """Compiled beside the loop, once for each way of reading. Raises InvalidRequest."""
+        request = self._request
+        if request.grammar is None and request.tools is None:
+            return _ANY
+        text = self._texts[engine]
+        made = self._made.get(text.reading)
+        if made is None:
+            made = self._made[text.reading] = await self._make(text)
+        return made
+
+    async def _make(self, text: ModelText) -> Shape:
+        tools, grammar, style = self._request.tools, self._request.grammar, None
+        param = "tools" if grammar is None else grammar.param
+        try:
+            if tools is not None:
+                style = text.tool_style
+                grammar = calls_grammar(style, tools, grammar)
+            if grammar is None:
+                return Shape(None, style)
+            return Shape(await self._links.beside(partial(text.grammars.compile, grammar)), style)
+        except RequestRefused as refused:
+            raise InvalidRequest(refused.message, param=param, code=refused.code) from None
