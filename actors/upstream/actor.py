@@ -63,6 +63,7 @@ class UpstreamActor(Actor[EngineMessage]):
         self._made: dict[str, int] = {}
         """Output tokens by tenant that dispatch has not heard of."""
         self._made_total = 0
+        """By calls that have ended, so that corrections cannot make it smaller."""
         self._nursery: trio.Nursery | None = None
         self._client: UpstreamClient | None = None
 
@@ -104,7 +105,8 @@ class UpstreamActor(Actor[EngineMessage]):
             scope = self._scopes[call.request_id] = trio.CancelScope()
             self._nursery.start_soon(self._run_call, work, call, scope)
         if self._freed:
-            self._dispatch.put_owed(Freed(self._board.name, tuple(self._freed), self._made))
+            made = {tenant: tokens for tenant, tokens in self._made.items() if tokens > 0}
+            self._dispatch.put_owed(Freed(self._board.name, tuple(self._freed), made))
             self._freed.clear()
             self._made = {}
         self._publish()
@@ -202,6 +204,7 @@ class UpstreamActor(Actor[EngineMessage]):
             raise
         finally:
             wait = failure.retry_after_s if failure is not None else None
+            self._made_total += reader.tokens
             board.replicas.end(number, ok, trio.current_time(), retry_after_s=wait)
         if failure is not None:
             board.failures[failure.kind] += 1
@@ -213,7 +216,6 @@ class UpstreamActor(Actor[EngineMessage]):
         if self._book.work_of(call.request_id) is None:
             return
         self._made[work.tenant] = self._made.get(work.tenant, 0) + output.unnamed
-        self._made_total += output.unnamed
         kept = work.delivery.put(work.id, output)
         if output.finish is not None:
             if self._book.complete(call.request_id) is not None:

@@ -6,7 +6,7 @@ the usage at the end, the log-probabilities if it sends them, and until then one
 bytes of an event that holds more. The last output sets an estimate right.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -19,6 +19,9 @@ _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "conten
 _BYTES_A_TOKEN = 8
 _LONGEST_TOKEN = 256
 """Characters. An upstream that says more than so many for each token it may make has lost its way."""
+_MOST_CHARACTERS = 4 << 20
+_MOST_BYTES = 1 << 30
+"""On the wire, whatever was asked for."""
 
 
 class _Top(msgspec.Struct, gc=False):
@@ -57,13 +60,17 @@ class _Choice(msgspec.Struct, gc=False):
     stop_reason: str | int | None = None
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
+"""Of tokens: it goes into the ledger."""
+
+
 class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
+    cached_tokens: _Count | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
     prompt_tokens_details: _PromptDetails | None = None
 
 
@@ -87,14 +94,19 @@ class AnswerReader:
         self.text_seen = False
         self._request_id = request_id
         self._sse = SseReader()
-        self._most_characters = max_tokens * _LONGEST_TOKEN
-        self._most_bytes = (1 << 16) + max_tokens * (1 << 14)
+        self._most_characters = min(max_tokens * _LONGEST_TOKEN, _MOST_CHARACTERS)
+        self._most_bytes = min((1 << 16) + max_tokens * (1 << 14), _MOST_BYTES)
         self._characters = 0
         self._bytes = 0
         self._counted = 0
         self._reason: FinishReason | None = None
         self._stop: str | int | None = None
         self._usage: _Usage | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Of the answer so far; true when it is `done`."""
+        return self._counted
 
     def feed(self, data: bytes) -> TokenOutput | None:
         """What these bytes bring. Raises Broken."""
@@ -171,14 +183,14 @@ class AnswerReader:
         usage = self._usage
         cached = 0
         if usage is not None:
-            self._counted = max(usage.completion_tokens, 0)
+            self._counted = usage.completion_tokens
             if usage.prompt_tokens_details is not None:
                 cached = usage.prompt_tokens_details.cached_tokens or 0
         return Finish(
             reason=self._reason,
-            prompt_tokens=max(usage.prompt_tokens, 0) if usage is not None else 0,
+            prompt_tokens=usage.prompt_tokens if usage is not None else 0,
             completion_tokens=self._counted,
-            cached_tokens=max(cached, 0),
+            cached_tokens=cached,
             stop=self._stop,
         )
 

@@ -20,6 +20,9 @@ MakeTransport = Callable[[], httpx.AsyncBaseTransport]
 _MOST_OF_AN_ERROR = 16_384
 _ERROR_S = 2.0
 """For reading the body of an error."""
+_IDLE_S = 4.0
+"""An idle connection is kept so long: uvicorn, under most of these servers, closes its own after 5 s, and a call that
+meets the close is lost."""
 _LINGER_S = 0.25
 """After [DONE] the connection's end of the answer is awaited so long; then it is closed and not used again."""
 
@@ -50,7 +53,7 @@ class UpstreamClient:
             headers=given,
             # How long an answer may take is the reader's business: it has the deadlines of its route.
             timeout=httpx.Timeout(None, connect=connect_s, write=connect_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=30.0),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=_IDLE_S),
             verify=ssl.create_default_context(),
             follow_redirects=False,
             trust_env=False,

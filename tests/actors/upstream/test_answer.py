@@ -119,6 +119,9 @@ def test_a_stop_string_and_a_filter_are_told():
         ((b'data: "text"\n\n',), "upstream_garbled"),
         ((event(choices=[{"index": 1, "delta": {"content": "b"}}]),), "upstream_garbled"),
         ((said("a"), ended(), said("b"), DONE), "upstream_garbled"),
+        ((said("a"), ended(), event(usage={"completion_tokens": -1}), DONE), "upstream_garbled"),
+        ((said("a"), ended(), event(usage={"completion_tokens": 10**30}), DONE), "upstream_garbled"),
+        ((b'data: {"choices":[{"text":"\\ud800"}]}\n\n',), "upstream_garbled"),
         ((said("a", logprobs={"tokens": ["a"], "token_logprobs": []}),), "upstream_garbled"),
         ((said("a", logprobs={"content": [{"token": "a", "logprob": 0, "bytes": [999]}]}),), "upstream_garbled"),
         ((b"data: " + b"x" * (2 << 20),), "upstream_garbled"),
@@ -138,3 +141,32 @@ def test_no_text_of_an_upstreams_error_is_passed_on():
     with pytest.raises(Broken) as caught:
         outputs(event(error={"message": "the prompt 'my secret' is bad", "code": "bad_thing"}))
     assert caught.value.failure.message == "The upstream broke off with an error (bad_thing)."
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "delta", "content", "finish_reason", "index", "usage", "error", "text", "logprobs"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.binary(max_size=60) | JSON.map(lambda value: b"data: " + json.dumps(value).encode() + b"\n\n")))
+def test_whatever_comes_is_an_answer_or_a_failure(pieces):
+    """No other exception, and no finish without `[DONE]`."""
+    reader = AnswerReader(1, 50)
+    try:
+        for piece in [*pieces, b"\n\n", DONE]:
+            output = reader.feed(piece)
+            assert output is None or (output.finish is not None) == reader.done
+            assert piece is DONE or not reader.done or b"[DONE]" in b"".join(pieces)
+    except Broken:
+        assert not reader.done
