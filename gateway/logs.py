@@ -30,7 +30,9 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
     ]
     render: list[structlog.typing.Processor]
     if for_people:
-        render = [structlog.dev.ConsoleRenderer()]
+        # Local variables hold prompts, answers and keys.
+        without_locals = structlog.dev.RichTracebackFormatter(show_locals=False)
+        render = [structlog.dev.ConsoleRenderer(exception_formatter=without_locals)]
     else:
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
