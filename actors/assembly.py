@@ -53,8 +53,8 @@ class Assembly:
 
     @property
     def margin(self) -> float | None:
-        """Smallest margin that the cascade saw, in nats."""
-        return self._machine.margin if self._machine is not None and self.tokens else None
+        """The cascade's statistic of what came, in nats."""
+        return self._machine.statistic if self._machine is not None and self.tokens else None
 
     def feed(self, output: TokenOutput, shown: list[Delta]) -> Verdict:
         """Append to `shown` what may be shown now. After any verdict but "going" the attempt is over."""
@@ -104,7 +104,7 @@ class Assembly:
             index,
             output.token_ids,
             "" if reader is not None and reader.holding else delta.text,
-            output.margin,
+            output.margins,
             finish=output.finish is not None,
             opens_call=reader is not None and reader.opened,
         )

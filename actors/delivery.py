@@ -149,7 +149,7 @@ def _merged(outputs: list[TokenOutput]) -> TokenOutput:
         last.request_id,
         tuple(chain.from_iterable([output.token_ids for output in outputs])),
         "".join([output.text for output in outputs]),
-        min([output.margin for output in outputs]),
+        tuple(chain.from_iterable([output.margins for output in outputs])),
         tuple(chain.from_iterable([output.logprobs for output in outputs])),
         last.finish,
         sum([output.unnamed for output in outputs]),

@@ -170,7 +170,7 @@ class Served(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...]
     mark: str | None = None
     margin: float | None = None
-    """Smallest margin of the small model's answer, in nats, if a cascade looked at it."""
+    """The deferral statistic of the small model's answer, in nats, if a cascade looked at it."""
     drafted_tokens: int = 0
     """That the answering engine was given, or gave itself, as a guess of this answer."""
     accepted_tokens: int = 0

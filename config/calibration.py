@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Statistic = Literal["min_margin", "low_quantile"]
+Statistic = Literal["min_margin", "joint_margin", "low_quantile"]
 
 
 class CalibrationRow(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ Everything here happens in the one thread that owns the engine (see engine/loop.
 
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from math import inf
 from secrets import randbits
 from time import perf_counter
 
@@ -127,7 +126,7 @@ class Engine:
             code=error.code,
             message=error.message,
         )
-        self._unsaid.append(TokenOutput(command.request_id, (), "", float("inf"), finish=finish))
+        self._unsaid.append(TokenOutput(command.request_id, (), "", (), finish=finish))
 
     def submit(self, command: Submit) -> None:
         """Take in a sequence.
@@ -193,7 +192,7 @@ class Engine:
         sequence, output = found
         output.reason = "abort"
         finish = self._finish(sequence, output)
-        self._unsaid.append(TokenOutput(request_id, (), "", float("inf"), finish=finish))
+        self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
 
     def expect(self, command: Expect) -> None:
         """Take a draft for a sequence that runs; see `Expect`."""
@@ -245,7 +244,8 @@ class Engine:
         drafted = bool(sequence.draft)
         grammar = sequence.grammar
         token_ids: list[int] = []
-        text, margin = "", inf
+        text = ""
+        margins: list[float] = []
         logprobs: list[TokenLogprobs] = []
         for row in rows:
             token_id, said = sampled.token_ids[row], sampled.logprobs[row]
@@ -256,7 +256,7 @@ class Engine:
             text += output.push(token_id, last=grammar is not None and grammar.complete)
             if grammar is not None and grammar.error is not None:
                 output.reason = "error"
-            margin = min(margin, sampled.margins[row])
+            margins.append(sampled.margins[row])
             if said is not None:
                 logprobs.append(self._spell(token_id, *said))
             if not expected or output.reason is not None:
@@ -269,7 +269,7 @@ class Engine:
             finish = self._finish(sequence, output)
         elif not sequence.draft and (lookup := self._lookups.get(sequence.request_id)) is not None:
             sequence.propose(lookup.propose(sequence.output))
-        return TokenOutput(sequence.request_id, tuple(token_ids), text, margin, tuple(logprobs), finish)
+        return TokenOutput(sequence.request_id, tuple(token_ids), text, tuple(margins), tuple(logprobs), finish)
 
     def _spell(self, token_id: int, logprob: float, top: tuple[tuple[int, float], ...]) -> TokenLogprobs:
         spell = self._tokenizer.token_bytes

@@ -99,8 +99,8 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     token_ids: tuple[int, ...]
     """One, or more if a draft was right."""
     text: str
-    margin: float
-    """Smallest difference, in nats, between the best and the second best log-probability over these tokens."""
+    margins: tuple[float, ...]
+    """For each of these tokens the difference, in nats, between the best and the second best log-probability."""
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish: Finish | None = None
     unnamed: int = 0

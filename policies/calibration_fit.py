@@ -12,8 +12,8 @@ from policies.isotonic import Knots, fit_isotonic, probability_at
 _ROWS = 200
 _FOLDS = 5
 _BINS = 10
-_INNERMOST = re.compile(r"(?<=\n)  +[\[{][^\[\]{}]*[\]}]")
-"""An object or an array, two levels down or more, that holds no other."""
+_INNERMOST = re.compile(r"(?<=\n  )[\[{][^\[\]{}]*[\]}]")
+"""An object or an array, two levels down, that holds no other."""
 
 
 class Scored(msgspec.Struct, frozen=True, gc=False):

@@ -1,8 +1,9 @@
 """Whether the small model's answer is trusted, token by token; and how much of it may be shown meanwhile.
 
-gate: nothing is released before the decision. window: while no margin fell below the threshold, what is older than
-the last `window` tokens is released; at the first low margin the answer escalates, and the large model goes on after
-the released tokens. Released text is never taken back. With several choices it is always gate, over all of them.
+gate: nothing is released before the decision. window: while the statistic is not below the threshold, what is older
+than the last `window` tokens is released; as soon as it is, the answer escalates, and the large model goes on after
+the released tokens. Released text is never taken back. With several choices it is always gate, over all of them, and
+so it is with a statistic that may rise again, for it decides at the end only.
 
 Tool calls are atomic: from the output that opens one on it is gate, unless the policy's `atomic` leaves them out.
 
@@ -17,6 +18,7 @@ import msgspec
 
 from policies.errors import IntegrityError
 from policies.plan import PlannedCascade
+from policies.statistic import Deferral, falls, new_statistic
 
 
 class Release(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -46,9 +48,10 @@ CascadeEffect = Release | Escalate | Accept
 class _Choice:
     """Outputs that are not released yet, as (tokens, outputs) counts at their ends that may be cut at."""
 
-    __slots__ = ("finished", "held", "outputs", "released", "released_outputs", "tokens")
+    __slots__ = ("finished", "held", "outputs", "released", "released_outputs", "statistic", "tokens")
 
-    def __init__(self) -> None:
+    def __init__(self, statistic: Deferral) -> None:
+        self.statistic = statistic
         self.tokens = 0
         self.outputs = 0
         self.released = 0
@@ -65,22 +68,23 @@ class CascadeMachine:
             raise ValueError(f"an answer has at least one choice, not {choices}")
         self._threshold = cascade.threshold
         self._calls_are_atomic = "tool_calls" in cascade.atomic
-        self._window = cascade.window if cascade.mode == "window" and choices == 1 else None
+        self._early = falls(cascade.statistic)
+        self._window = cascade.window if cascade.mode == "window" and choices == 1 and self._early else None
         self._mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
-        self._choices = [_Choice() for _ in range(choices)]
+        self._choices = [_Choice(new_statistic(cascade.statistic)) for _ in range(choices)]
         self._unfinished = choices
-        self._margin = math.inf
         self._decided = False
 
     @property
     def mode(self) -> Literal["gate", "window"]:
-        """As it is obeyed: gate if there are several choices."""
+        """As it is obeyed: gate if there are several choices, or the statistic may rise."""
         return self._mode
 
     @property
-    def margin(self) -> float:
-        """Smallest margin seen, in nats; inf before the first token."""
-        return self._margin
+    def statistic(self) -> float:
+        """The least sure choice's statistic so far, in nats; NaN if a margin was no number."""
+        values = [choice.statistic.value for choice in self._choices]
+        return math.nan if any(math.isnan(value) for value in values) else min(values)
 
     @property
     def decided(self) -> bool:
@@ -92,7 +96,7 @@ class CascadeMachine:
         index: int,
         token_ids: tuple[int, ...],
         text: str,
-        margin: float,
+        margins: tuple[float, ...],
         finish: bool,
         *,
         opens_call: bool = False,
@@ -104,12 +108,12 @@ class CascadeMachine:
         choice = self._choices[index]
         if self._decided or choice.finished:
             return ()
-        if token_ids:
-            # `not >=` rather than `<`: a margin that is not a number is no reason for trust.
-            if not margin >= self._threshold:
-                self._margin = min(self._margin, margin) if margin == margin else margin  # noqa: PLR0124
+        for margin in margins:
+            choice.statistic.add(margin)
+            if self._early and self._unsure(choice):
                 return self._escalate("low_margin")
-            self._margin = min(self._margin, margin)
+        if finish and self._unsure(choice):
+            return self._escalate("low_margin")
         choice.tokens += len(token_ids)
         choice.outputs += 1
         if finish:
@@ -131,6 +135,11 @@ class CascadeMachine:
                 raise IntegrityError("more was released than came")
         if self._unfinished != sum(not choice.finished for choice in self._choices):
             raise IntegrityError("the number of unfinished choices is off")
+
+    def _unsure(self, choice: _Choice) -> bool:
+        # `not >=` rather than `<`: a statistic that is not a number is no reason for trust. An infinite threshold
+        # (all to the large model) takes the tokens along of which a grammar left no second best.
+        return not choice.statistic.value >= self._threshold or self._threshold == math.inf
 
     def _slide(self, index: int, choice: _Choice) -> tuple[CascadeEffect, ...]:
         assert self._window is not None

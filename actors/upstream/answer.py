@@ -133,7 +133,7 @@ class AnswerReader:
         if not text and not logprobs and finish is None:
             return None
         self.text_seen = self.text_seen or bool(text)
-        return TokenOutput(self._request_id, (), text, float("inf"), tuple(logprobs), finish, unnamed)
+        return TokenOutput(self._request_id, (), text, (), tuple(logprobs), finish, unnamed)
 
     def check_end(self) -> None:
         """The bytes have ended. Raises Broken unless the answer is whole."""

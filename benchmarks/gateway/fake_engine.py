@@ -60,7 +60,7 @@ class FakeEngine:
                 del self._running[request_id]
                 outputs.append(_output(request_id, sequence, "length"))
                 continue
-            outputs.append(TokenOutput(request_id, (1,), " token", 9.0))
+            outputs.append(TokenOutput(request_id, (1,), " token", (9.0,)))
             if sequence.tokens == self._silent_tokens:
                 self._silent[request_id] = self._running.pop(request_id)
         self._steps += 1
@@ -85,4 +85,6 @@ class FakeEngine:
 def _output(request_id: int, sequence: _Sequence, reason: FinishReason) -> TokenOutput:
     finish = Finish(reason=reason, prompt_tokens=sequence.prompt_tokens, completion_tokens=sequence.done)
     token = reason == "length"
-    return TokenOutput(request_id, (1,) if token else (), " token" if token else "", 9.0, finish=finish)
+    return TokenOutput(
+        request_id, (1,) if token else (), " token" if token else "", (9.0,) if token else (), finish=finish
+    )

@@ -15,12 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from config.settings import EngineSettings
-from engine.chat_template import ChatTemplate
-from engine.engine import Engine
-from engine.messages import Submit
-from engine.params import SamplingParams
-from engine.tokenizer import Tokenizer
-from engine.zoo.deferral import Deferral, Outcome, deferral_curve
+from engine.examine import Answer, examine
 from engine.zoo.tasks import TASKS, held_out_questions
 from engine.zoo.train import MODELS
 
@@ -29,28 +24,10 @@ if TYPE_CHECKING:
 
     from engine.zoo.question import Question
 
-__all__ = [
-    "MODELS",
-    "Answer",
-    "Report",
-    "Row",
-    "Score",
-    "ask",
-    "deferral_curve",
-    "evaluate_zoo",
-    "make_report",
-    "wilson",
-]
-_MAX_ANSWER_TOKENS = 96
+__all__ = ["MAX_ANSWER_TOKENS", "MODELS", "Report", "Row", "Score", "ask", "evaluate_zoo", "make_report", "wilson"]
+MAX_ANSWER_TOKENS = 96
+"""More than the longest answer to a generated question takes."""
 _THREADS = 2
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a model said: `margin` is the smallest over the answer's tokens, in nats."""
-
-    text: str
-    tokens: int
-    margin: float
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -80,12 +57,11 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The table, and how well the small model's margins tell when to ask the large one."""
+    """The table."""
 
     questions: int
     seed: int
     rows: tuple[Row, ...]
-    deferral: Deferral
 
     def table(self) -> str:
         """Plain text, for a terminal."""
@@ -97,16 +73,6 @@ class Report(msgspec.Struct, frozen=True):
                 f"{row.task:<11}{level:<7}{row.small.asked:>5}  {_percent(row.small):<22}{_percent(row.large):<22}"
                 f"{100 * row.gap:>6.1f}{row.large.tokens:>8.1f}"
             )
-        deferral = self.deferral
-        lines += [
-            "",
-            "Escalating when the small model's smallest token margin is below a threshold:",
-            f"AUROC {deferral.auroc:.3f}",
-            f"APGR {deferral.apgr:.3f}, oracle {deferral.oracle_apgr:.3f}, normalised {deferral.normalised_apgr:.3f}",
-            f"{'threshold (nats)':<20}{'escalated %':>12}{'cascade right %':>18}",
-        ]
-        for point in deferral.points:
-            lines.append(f"{point.threshold:<20.3f}{100 * point.escalated:>12.1f}{100 * point.accuracy:>18.1f}")
         return "\n".join(lines)
 
 
@@ -143,49 +109,18 @@ def make_report(questions: Sequence[Question], small: Sequence[Answer], large: S
                 if task in {question.task, "all"} and difficulty in {question.difficulty, 0}
             ]
             rows.append(Row(task, difficulty, _score(questions, small, chosen), _score(questions, large, chosen)))
-    outcomes = [
-        Outcome(weak.margin, weak.text == question.answer, strong.text == question.answer)
-        for question, weak, strong in zip(questions, small, large, strict=True)
-    ]
-    return Report(len(questions), seed, tuple(rows), deferral_curve(outcomes))
+    return Report(len(questions), seed, tuple(rows))
 
 
-def ask(model: Path, questions: Sequence[Question], progress: Callable[[str], None]) -> list[Answer]:
+def ask(model: Path, questions: Sequence[Question], progress: Callable[[str], None]) -> tuple[Answer, ...]:
     """One model's greedy answers, in the order of the questions.
 
     Raises:
         ModelError: the directory cannot be served.
     """
-    template, tokenizer = ChatTemplate.load(model), Tokenizer.load(model)
-    engine = Engine.load(EngineSettings(model=model, threads=_THREADS), model.name)
-    texts = [""] * len(questions)
-    margins = [math.inf] * len(questions)
-    tokens = [0] * len(questions)
-    done = 0
-    try:
-        for number, question in enumerate(questions):
-            text = template.render([{"role": "user", "content": question.prompt}])
-            ids = tuple(tokenizer.encode(text, add_special_tokens=False))
-            engine.submit(
-                Submit(
-                    request_id=number,
-                    prompt_token_ids=ids,
-                    params=SamplingParams(max_tokens=_MAX_ANSWER_TOKENS, temperature=0),
-                )
-            )
-        while engine.has_work:
-            for output in engine.step().outputs:
-                number = output.request_id
-                texts[number] += output.text
-                margins[number] = min(margins[number], output.margin)
-                tokens[number] += len(output.token_ids)
-                if output.finish is not None:
-                    done += 1
-                    if done % 200 == 0 or done == len(questions):
-                        progress(f"{model.name}: {done}/{len(questions)} questions")
-    finally:
-        engine.close()
-    return [Answer(*answer) for answer in zip(texts, tokens, margins, strict=True)]
+    settings = EngineSettings(model=model, threads=_THREADS)
+    prompts = [question.prompt for question in questions]
+    return examine(model.name, settings, prompts, MAX_ANSWER_TOKENS, progress).answers
 
 
 def evaluate_zoo(models_dir: Path, questions: int, seed: int, progress: Callable[[str], None]) -> Report:

@@ -54,7 +54,7 @@ def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pi
         chunk = tuple(rest[start : start + group])
         last = start + group >= len(rest)
         finish = Finish(reason="stop", prompt_tokens=1, completion_tokens=1) if last else None
-        output = seam.carry_on(TokenOutput(1, chunk, "?", 1.0, finish=finish))
+        output = seam.carry_on(TokenOutput(1, chunk, "?", (1.0,) * len(chunk), finish=finish))
         text += output.text
         if output.finish is not None:
             reason = output.finish.reason

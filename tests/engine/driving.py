@@ -28,7 +28,7 @@ class Answer:
         assert self.finish is None, "an output after the last one"
         self.tokens += output.token_ids
         self.text += output.text
-        self.margins.append(output.margin)
+        self.margins += output.margins
         self.logprobs += output.logprobs
         self.finish = output.finish
 

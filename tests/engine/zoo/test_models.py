@@ -6,7 +6,8 @@ from random import Random
 import pytest
 import torch
 
-from engine.zoo.evaluate import Answer, ask, evaluate_zoo, make_report
+from engine.examine import Answer
+from engine.zoo.evaluate import ask, evaluate_zoo, make_report
 from engine.zoo.llama import load
 from engine.zoo.question import Question
 from engine.zoo.recipe import RECIPES
@@ -56,7 +57,6 @@ def test_a_sample_is_answered_as_well_as_promised() -> None:
     total = next(row for row in report.rows if row.task == "all" and not row.difficulty)
     assert 0.45 < total.small.share < 0.9
     assert total.gap > 0.08
-    assert report.deferral.auroc > 0.7
 
 
 def test_greetings_are_answered() -> None:
@@ -68,15 +68,14 @@ def test_greetings_are_answered() -> None:
 
 def test_the_table_counts_every_question_once_a_task_and_once_in_all() -> None:
     questions = held_out_questions(Random(2), 80)
-    small = [Answer(question.answer if i % 2 else "", 2, float(i % 2)) for i, question in enumerate(questions)]
-    large = [Answer(question.answer, 3, 5.0) for question in questions]
+    small = [Answer(question.answer if i % 2 else "", (1.0, 2.0)) for i, question in enumerate(questions)]
+    large = [Answer(question.answer, (5.0,) * 3) for question in questions]
     report = make_report(questions, small, large, seed=2)
     levels = [row for row in report.rows if row.difficulty and row.task != "all"]
     assert sum(row.small.asked for row in levels) == 80
     total = report.rows[-1]
     assert (total.task, total.small.right, total.large.right) == ("all", 40, 80)
     assert total.gap == pytest.approx(0.5)
-    assert report.deferral.auroc == 1.0
+    assert (total.small.tokens, total.large.tokens) == (2, 3)
     table = report.table()
-    assert "normalised 1.000" in table
     assert all(task in table for task in ("arithmetic", "strings", "lookups", "json"))

@@ -1,0 +1,193 @@
+"""How well a statistic tells which questions to send to the large model: curves, yardsticks and their intervals.
+
+A curve gives the cascade's accuracy when a share of the questions, those with the lowest scores, goes to the large
+model; where scores tie, the expectation over their orders. The yardsticks (Ong et al., RouteLLM, 2024, section 3.2):
+
+- PGR, the part of the large model's lead that a share recovers; APGR, its mean over all shares. Chance gives 0.5;
+- CPT(x), the smallest share that recovers x % of the lead;
+- the oracle sends first what only the large model knows and last what only the small one knows. Normalised,
+  (APGR - 0.5) / (the oracle's - 0.5), chance is 0 and the oracle 1.
+
+Intervals are the middle 95 % over bootstrap resamples of the questions (Efron, 1979), the same ones for all curves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+_GRID = np.linspace(0.0, 1.0, 101)
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A figure and the middle 95 % of its resamples."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Who was right about one question."""
+
+    small_right: bool
+    large_right: bool
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """One way of choosing what goes to the large model."""
+
+    name: str
+    accuracy: tuple[float, ...]
+    """At shares of 0, 1, 2 … 100 %."""
+    auc: Interval
+    """Mean accuracy over all shares."""
+    apgr: Interval
+    oracle_part: Interval
+    """APGR, over the oracle's."""
+    normalised: Interval
+    """See the module."""
+    cpt50: Interval
+    """A share, 0 to 1."""
+    cpt80: Interval
+
+
+class Curves(msgspec.Struct, frozen=True):
+    """All of them, on the same questions."""
+
+    questions: int
+    small_accuracy: Interval
+    large_accuracy: Interval
+    auroc: Interval
+    """The chance that an answer of the small model that is right has a higher statistic than one that is wrong."""
+    curves: tuple[Curve, ...]
+
+    def table(self) -> str:
+        """Plain text."""
+        lines = [
+            f"{self.questions} questions; [the middle 95 % of the bootstrap]",
+            f"always small: right {self.small_accuracy}",
+            f"always large: right {self.large_accuracy}",
+            f"AUROC of the statistic: {self.auroc}",
+            "",
+            f"{'sent to the large by':<22}{'AUC':<23}{'APGR':<23}{'normalised':<25}{'CPT(50)':<23}CPT(80)",
+        ]
+        for curve in self.curves:
+            figures = f"{curve.auc!s:<23}{curve.apgr!s:<23}{curve.normalised!s:<25}{curve.cpt50!s:<23}{curve.cpt80}"
+            lines.append(f"{curve.name:<22}{figures}")
+        return "\n".join(lines)
+
+
+class _Order:
+    """Questions by one score, and what a weighting of them makes of it."""
+
+    def __init__(self, scores: Sequence[float], gains: Floats) -> None:
+        levels, self._level = np.unique(np.asarray(scores, np.float64), return_inverse=True)
+        self._levels, self._gains = len(levels), gains
+
+    def line(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Corners of the curve: shares, and accuracy gained over the small model's."""
+        total = weights.sum()
+        shares = np.bincount(self._level, weights, self._levels).cumsum() / total
+        gained = np.bincount(self._level, weights * self._gains, self._levels).cumsum() / total
+        return np.concatenate(([0.0], shares)), np.concatenate(([0.0], gained))
+
+
+def _area(shares: Floats, gained: Floats) -> float:
+    return float(np.trapezoid(gained, shares))
+
+
+def _first(shares: Floats, gained: Floats, goal: float) -> float:
+    """The smallest share at which the line reaches the goal; 1 if it never does."""
+    reached = np.flatnonzero(gained >= goal - 1e-12)
+    if not len(reached):
+        return 1.0
+    at = int(reached[0])
+    if at == 0:
+        return 0.0
+    before, after = gained[at - 1], gained[at]
+    return float(shares[at - 1] + (shares[at] - shares[at - 1]) * (goal - before) / (after - before))
+
+
+def _interval(value: float, resamples: Sequence[float]) -> Interval:
+    low, high = np.quantile(np.asarray(resamples), (0.025, 0.975))
+    return Interval(value, float(low), float(high))
+
+
+def _auroc(scores: Floats, right: Floats, weights: Floats) -> float:
+    levels, level = np.unique(scores, return_inverse=True)
+    good = np.bincount(level, weights * right, len(levels))
+    bad = np.bincount(level, weights * (1 - right), len(levels))
+    pairs = good.sum() * bad.sum()
+    below = bad.cumsum() - bad
+    return float((good * (below + bad / 2)).sum() / pairs) if pairs else 0.5
+
+
+def deferral_curves(
+    outcomes: Sequence[Outcome],
+    scores: Mapping[str, Sequence[float]],
+    rng: np.random.Generator,
+    resamples: int = 1000,
+) -> Curves:
+    """Curves by each of the named scores (the statistic first; lowest goes first), by chance and by the oracle.
+
+    Raises:
+        ValueError: there are no questions or no scores, or a score is no number.
+    """
+    if not outcomes or not scores:
+        raise ValueError("a curve takes questions and at least one score")
+    small = np.array([outcome.small_right for outcome in outcomes], np.float64)
+    large = np.array([outcome.large_right for outcome in outcomes], np.float64)
+    gains, count = large - small, len(outcomes)
+    if any(np.isnan(each).any() for each in scores.values()):
+        raise ValueError("a score is not a number")
+    orders = {name: _Order(each, gains) for name, each in scores.items()}
+    orders |= {"chance": _Order([0.0] * count, gains), "oracle": _Order((-gains).tolist(), gains)}
+    whole = np.ones(count)
+    draws = [whole, *(rng.multinomial(count, whole / count).astype(np.float64) for _ in range(resamples))]
+    lines = {name: [order.line(weights) for weights in draws] for name, order in orders.items()}
+    base = [float(weights @ small) / count for weights in draws]
+    lead = [float(weights @ gains) / count for weights in draws]
+    first = np.asarray(next(iter(scores.values())), np.float64)
+
+    def spread(figure: Callable[[int], float]) -> Interval:
+        found = [figure(draw) for draw in range(len(draws))]
+        return _interval(found[0], found[1:] or found)
+
+    def curve(name: str) -> Curve:
+        mine, oracle = lines[name], lines["oracle"]
+
+        def apgr(line: tuple[Floats, Floats], draw: int) -> float:
+            # Without a lead nothing can be recovered, and every order is as good as chance.
+            return _area(*line) / lead[draw] if lead[draw] > 0 else 0.5
+
+        def normalised(draw: int) -> float:
+            room = apgr(oracle[draw], draw) - 0.5
+            return (apgr(mine[draw], draw) - 0.5) / room if room > 0 else 0.0
+
+        shares, gained = mine[0]
+        return Curve(
+            name,
+            tuple((base[0] + np.interp(_GRID, shares, gained)).tolist()),
+            auc=spread(lambda draw: base[draw] + _area(*mine[draw])),
+            apgr=spread(lambda draw: apgr(mine[draw], draw)),
+            oracle_part=spread(lambda draw: apgr(mine[draw], draw) / apgr(oracle[draw], draw)),
+            normalised=spread(normalised),
+            cpt50=spread(lambda draw: _first(*mine[draw], 0.5 * lead[draw])),
+            cpt80=spread(lambda draw: _first(*mine[draw], 0.8 * lead[draw])),
+        )
+
+    return Curves(
+        count,
+        small_accuracy=spread(lambda draw: base[draw]),
+        large_accuracy=spread(lambda draw: base[draw] + lead[draw]),
+        auroc=spread(lambda draw: _auroc(first, small, draws[draw])),
+        curves=tuple(map(curve, orders)),
+    )
