@@ -5,8 +5,11 @@ ConfigError     the file, or what was asked beside it, cannot be used; lists eve
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
+
+Severity = Literal["error", "warning"]
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,9 +27,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """What would be right: "a duration such as \"500ms\"", "one of: small, large"."""
     suggestion: str = ""
     """The nearest valid word."""
+    severity: Severity = "error"
+    """A warning tells of what is probably not meant; the file can be used all the same."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else str(self.file)
+        if self.severity == "warning":
+            place += ": warning"
         text = f"{place}: {self.where}: {self.message}" if self.where else f"{place}: {self.message}"
         if self.expected:
             text += f"; expected {self.expected}"
@@ -35,9 +42,16 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         return text
 
 
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """As one reads the files."""
+    return tuple(sorted(problems, key=lambda each: (str(each.file), each.line, each.column, each.where)))
+
+
 class ConfigError(Exception):
-    """The configuration cannot be used. `str()` prints one problem a line, in the order of the file."""
+    """The configuration cannot be used. `str()` prints one error a line, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column, problem.where)))
+        found = in_order(problems)
+        self.problems = tuple(problem for problem in found if problem.severity == "error")
+        self.warnings = tuple(problem for problem in found if problem.severity == "warning")
         super().__init__("\n".join(str(problem) for problem in self.problems))

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 from config.binding import check_binding
-from config.check import check_settings
+from config.check.whole import check_settings
 from config.decode import decode_settings
 from config.errors import ConfigError, Problem
 from config.problems import Problems
@@ -62,7 +62,7 @@ def _parse(text: str, path: Path) -> Settings:
             check_binding(settings, settings.server.host, file=path, line=place.line, column=place.column)
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems]) from None
-    if len(problems):
+    if problems.has_errors():
         raise ConfigError(problems)
     return settings
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
 
-from config.errors import Problem
+from config.errors import Problem, Severity
 from config.source_map import Path, SourceMap, show_path
 
 
@@ -19,8 +19,8 @@ class Problems:
         self._source = source
         self._found: list[Problem] = []
         self._broken: set[Path] = set()
-        self.paths: list[Path] = []
-        """Of everything reported so far."""
+        self._touched: set[Path] = set()
+        """Places of errors, and all places around them."""
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self._found)
@@ -37,11 +37,13 @@ class Problems:
         suggestion: str = "",
         at_key: bool = False,
         breaks: bool = False,
+        severity: Severity = "error",
     ) -> None:
         """Report at a value (or at its key), unless the place is broken already."""
         if self.is_broken(path):
             return
-        self.paths.append(path)
+        if severity == "error":
+            self._touched.update(path[:length] for length in range(len(path) + 1))
         position = self._source.key(path) if at_key else self._source.value(path)
         self._found.append(
             Problem(
@@ -52,10 +54,15 @@ class Problems:
                 message=message,
                 expected=expected,
                 suggestion=suggestion,
+                severity=severity,
             )
         )
         if breaks:
             self._broken.add(path)
+
+    def warn(self, path: Path, message: str, *, expected: str = "", suggestion: str = "", at_key: bool = False) -> None:
+        """The same for what is probably not meant."""
+        self.add(path, message, expected=expected, suggestion=suggestion, at_key=at_key, severity="warning")
 
     def unknown_name(self, path: Path, kind: str, name: str, known: Iterable[str]) -> None:
         """A name that should be one of those that the file defines elsewhere."""
@@ -70,6 +77,14 @@ class Problems:
     def is_broken(self, path: Path) -> bool:
         """Whether the place, or one around it, could not be understood."""
         return any(path[:length] in self._broken for length in range(len(path) + 1))
+
+    def is_touched(self, path: Path) -> bool:
+        """Whether there is an error at the place or in it, or it could not be understood."""
+        return path in self._touched or self.is_broken(path)
+
+    def has_errors(self) -> bool:
+        """Whether there is more than warnings."""
+        return bool(self._touched)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

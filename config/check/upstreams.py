@@ -16,7 +16,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_upstreams(settings: Settings, problems: Problems) -> None:
-    """Report everything that does not fit."""
+    """See the module; where a cascade may have them is said by `check_upstream_stages`."""
     for name, upstream in settings.upstreams.items():
         path: Path = ("upstreams", name)
         if name in settings.engines:
@@ -33,6 +33,10 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
                 )
         elif upstream.tokenizer not in settings.engines and not problems.is_broken(("engines",)):
             problems.unknown_name((*path, "tokenizer"), "engine", upstream.tokenizer, settings.engines)
+
+
+def check_upstream_stages(settings: Settings, problems: Problems) -> None:
+    """An upstream gives text and no margins, and verifies no drafts."""
     for name, cascade in settings.cascades.items():
         for index, stage in enumerate(cascade.stages):
             if stage not in settings.upstreams:

@@ -1,0 +1,66 @@
+"""Rungs between which an answer can go on from its tokens: they must have the same tokenizer."""
+
+from collections.abc import Mapping
+
+from config.check.names import flat, reached_rungs
+from config.problems import Problems
+from config.settings import Settings
+
+_EXPECTED = "rungs with the same tokenizer.json, or upstreams that name the engine whose tokenizer they share"
+
+
+def check_continuity(settings: Settings, problems: Problems, digests: Mapping[str, str] | None) -> None:
+    """`digests` of the engines' tokenizer files, as far as they could be read; None: nobody looked."""
+    known: dict[str, str | None] = {name: None if digests is None else digests.get(name) for name in settings.engines}
+
+    def may_share(one: str, other: str) -> bool:
+        """False only if it is certain that they differ."""
+        names = [_engine_of(settings, rung) for rung in (one, other)]
+        if None in names:
+            return False
+        first, second = (str(name) for name in names)
+        if first == second:
+            return True
+        digest, another = known.get(first), known.get(second)
+        return digest is None or another is None or digest == another
+
+    for name, cascade in settings.cascades.items():
+        if cascade.emit.mode == "gate" or not _are_known(settings, cascade.stages):
+            continue
+        if not may_share(*cascade.stages):
+            problems.add(
+                ("cascades", name, "emit", "mode"),
+                f'"{cascade.emit.mode}" needs stages with the same tokenizer, and those of '
+                f"{' and '.join(cascade.stages)} differ or are unknown",
+                expected=f'{_EXPECTED}; or mode = "gate"',
+            )
+    for index, route in enumerate(settings.routes):
+        if route.midstream != "continue":
+            continue
+        rungs = reached_rungs(settings, route)
+        if not rungs or not all(_is_known(settings, rung) for rung in rungs):
+            continue
+        # With one rung only, its own retry after a restart goes on from the tokens.
+        if len(rungs) == 1 and any(rung.retries for _, rung in flat(settings, route.use.ladder or "")):
+            continue
+        if not any(may_share(one, other) for one in rungs for other in rungs if one != other):
+            problems.add(
+                ("routes", index, "midstream"),
+                f'"continue" needs a second rung with the same tokenizer, and there is none among {", ".join(rungs)}',
+                expected=f'{_EXPECTED}; or midstream = "error"',
+            )
+
+
+def _are_known(settings: Settings, rungs: tuple[str, ...]) -> bool:
+    return len(rungs) == 2 and rungs[0] != rungs[1] and all(_is_known(settings, rung) for rung in rungs)
+
+
+def _is_known(settings: Settings, rung: str) -> bool:
+    return rung in settings.engines or rung in settings.upstreams
+
+
+def _engine_of(settings: Settings, rung: str) -> str | None:
+    """The engine whose tokenizer a rung has; None: unknown."""
+    if rung in settings.engines:
+        return rung
+    return settings.upstreams[rung].tokenizer

@@ -1,0 +1,39 @@
+"""What can answer, and at what price: that the file says something of each kind at all."""
+
+from config.problems import Problems, nearest
+from config.settings import Settings
+
+
+def check_engines(settings: Settings, problems: Problems) -> None:
+    """Something answers, and a step has room for every sequence."""
+    for table in ("models", "tiers", "routes"):
+        if not getattr(settings, table):
+            problems.add((table,), "nothing is defined", expected="at least one", at_key=True, breaks=True)
+    if not settings.engines and not settings.upstreams:
+        problems.add(("engines",), "nothing is defined", expected="at least one", at_key=True, breaks=True)
+    for name, engine in settings.engines.items():
+        if engine.max_step_tokens < engine.max_running:
+            problems.add(
+                ("engines", name, "max_step_tokens"),
+                f"{engine.max_step_tokens} tokens of a step cannot hold one token of each running sequence",
+                expected=f"at least max_running, {engine.max_running}",
+            )
+
+
+def check_prices(settings: Settings, problems: Problems) -> None:
+    """Prices are of rungs; what is in the cache does not cost more than what is not."""
+    rungs = [*settings.engines, *settings.upstreams]
+    for name, price in settings.prices.items():
+        if name not in rungs and not (problems.is_broken(("engines",)) or problems.is_broken(("upstreams",))):
+            problems.add(
+                ("prices", name),
+                f"there is no engine or upstream '{name}'",
+                expected=f"one of: {', '.join(sorted(rungs))}",
+                suggestion=nearest(name, rungs),
+                at_key=True,
+            )
+        if price.cached_input is not None and price.cached_input > price.input:
+            problems.warn(
+                ("prices", name, "cached_input"),
+                f"{price.cached_input:g} for tokens in the cache is more than {price.input:g} for those that are not",
+            )

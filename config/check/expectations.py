@@ -1,0 +1,89 @@
+"""The tests in the file: what they give and expect is there."""
+
+import datetime as dt
+
+from config.check.conditions import check_address, check_header_name, check_language
+from config.check.names import check_distinct, known, known_rung
+from config.expectations import Expect, Given
+from config.problems import Problems
+from config.settings import Settings
+from config.source_map import Path
+from config.tenants import known_tenants
+from config.words import WHYS
+
+
+def check_tests(settings: Settings, problems: Problems) -> None:
+    """See the module."""
+    check_distinct("tests", "test", [test.name for test in settings.tests], problems)
+    for index, test in enumerate(settings.tests):
+        path: Path = ("tests", index)
+        _check_given(settings, (*path, "given"), test.given, problems)
+        _check_expect(settings, (*path, "expect"), test.expect, problems)
+
+
+def _check_given(settings: Settings, path: Path, given: Given, problems: Problems) -> None:
+    if given.model is not None:
+        known(settings, (*path, "model"), "model", given.model, problems)
+    tenants = known_tenants(settings)
+    if given.tenant is not None and given.tenant not in tenants and not problems.is_broken(("tenants",)):
+        problems.unknown_name((*path, "tenant"), "tenant", given.tenant, tenants)
+    if given.tier is not None:
+        known(settings, (*path, "tier"), "tier", given.tier, problems)
+    for name in given.header:
+        check_header_name((*path, "header", name), name, problems)
+    check_address((*path, "path"), given.path, problems)
+    if given.language is not None:
+        check_language((*path, "language"), given.language, problems)
+    if given.time is not None:
+        _check_moment((*path, "time"), given.time, problems)
+    for rung in given.load:
+        known_rung(settings, (*path, "load", rung), rung, problems)
+    for index, cascade in enumerate(given.busy):
+        place: Path = (*path, "busy", index)
+        is_known = known(settings, place, "cascade", cascade, problems)
+        if is_known and settings.cascades[cascade].when_busy is None:
+            problems.add(place, f"the cascade '{cascade}' has no when_busy")
+    experiments = [each.name for each in settings.experiments]
+    for index, name in enumerate(given.rolled_back):
+        if name not in experiments and not problems.is_broken(("experiments",)):
+            problems.unknown_name((*path, "rolled_back", index), "experiment", name, experiments)
+
+
+def _check_moment(path: Path, text: str, problems: Problems) -> None:
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        problems.add(
+            path,
+            "this is no moment" if moment is None else "the moment has no zone",
+            expected='a moment such as "2026-11-21T22:30:00+01:00"',
+        )
+
+
+def _check_expect(settings: Settings, path: Path, expect: Expect, problems: Problems) -> None:
+    if expect == Expect():
+        problems.add(path, "the test expects nothing", expected="a route, a refusal, a rung or more", at_key=True)
+    if expect.refused is not None and expect != Expect(refused=expect.refused):
+        problems.add(path, "a refused request has no route, rung or arm", expected="'refused' alone")
+    routes = [route.name for route in settings.routes]
+    if expect.route is not None and expect.route not in routes and not problems.is_broken(("routes",)):
+        problems.unknown_name((*path, "route"), "route", expect.route, routes)
+    if expect.cascade is not None:
+        known(settings, (*path, "cascade"), "cascade", expect.cascade, problems)
+    if expect.ladder is not None:
+        known(settings, (*path, "ladder"), "ladder", expect.ladder, problems)
+    answers = {rung.answer for ladder in settings.ladders.values() for rung in ladder if rung.answer is not None}
+    places: list[tuple[Path, str]] = [((*path, "rungs", index), rung) for index, rung in enumerate(expect.rungs or ())]
+    if expect.first_rung is not None:
+        places.append(((*path, "first_rung"), expect.first_rung))
+    for place, rung in places:
+        if rung not in answers:
+            known_rung(settings, place, rung, problems)
+    if expect.why is not None and expect.why not in WHYS:
+        problems.unknown_name((*path, "why"), "word of a cascade", expect.why, WHYS)
+    if expect.arm is not None:
+        arms = {arm for experiment in settings.experiments for arm in experiment.arms}
+        if expect.arm not in arms and not problems.is_broken(("experiments",)):
+            problems.unknown_name((*path, "arm"), "arm", expect.arm, arms)

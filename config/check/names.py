@@ -1,0 +1,110 @@
+"""What names stand for, and what is said of those that stand for nothing."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from config.problems import Problems
+from config.routing import RouteSettings, RungSettings
+from config.settings import Settings
+from config.source_map import Path
+
+LocatedRung = tuple[Path, RungSettings]
+
+
+def rungs_of(settings: Settings) -> list[str]:
+    """Engines and upstreams: what can answer."""
+    return [*settings.engines, *settings.upstreams]
+
+
+def known(settings: Settings, path: Path, kind: str, name: str, problems: Problems) -> bool:
+    """Whether the table `kind`s has such an entry; if not, that is reported."""
+    table = getattr(settings, f"{kind}s")
+    if name in table:
+        return True
+    if not problems.is_broken((f"{kind}s",)):
+        problems.unknown_name(path, kind, name, table)
+    return False
+
+
+def known_rung(settings: Settings, path: Path, name: str, problems: Problems) -> bool:
+    """The same for an engine or an upstream."""
+    rungs = rungs_of(settings)
+    if name in rungs:
+        return True
+    if not (problems.is_broken(("engines",)) or problems.is_broken(("upstreams",))):
+        problems.unknown_name(path, "engine or upstream" if settings.upstreams else "engine", name, rungs)
+    return False
+
+
+def known_routes(settings: Settings, path: Path, names: Sequence[str], problems: Problems) -> None:
+    """Routes by name, at least one."""
+    if not names:
+        problems.add(path, "no route is named", expected="at least one")
+    every = [route.name for route in settings.routes]
+    for index, name in enumerate(names):
+        if name not in every and not problems.is_broken(("routes",)):
+            problems.unknown_name((*path, index), "route", name, every)
+        elif name in names[:index]:
+            problems.add((*path, index), f"the route '{name}' is named twice")
+
+
+def check_distinct(table: str, kind: str, names: Iterable[str], problems: Problems) -> None:
+    """Names of a list of tables: each is something, and none is there twice."""
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(names):
+        path: Path = (table, index, "name")
+        if not name.strip():
+            problems.add(path, "the name is empty")
+        elif seen[name] == 1:
+            problems.add(path, f"the {kind} name '{name}' is given twice")
+        seen[name] += 1
+
+
+def flat(settings: Settings, name: str, trail: tuple[str, ...] = ()) -> Iterator[LocatedRung]:
+    """A ladder's rungs with those of the ladders that it goes on with; a circle ends where it closes."""
+    if name in trail or name not in settings.ladders:
+        return
+    for index, rung in enumerate(settings.ladders[name]):
+        if rung.ladder is not None:
+            yield from flat(settings, rung.ladder, (*trail, name))
+        else:
+            yield ("ladders", name, index), rung
+
+
+def ladder_of(settings: Settings, route: RouteSettings) -> str | None:
+    """The ladder that a route ends on; None: none, or one that was reported."""
+    if route.use.cascade is None:
+        return route.use.ladder
+    cascade = settings.cascades.get(route.use.cascade)
+    return None if cascade is None else cascade.on_failure
+
+
+def reached_rungs(settings: Settings, route: RouteSettings) -> list[str]:
+    """Engines and upstreams that may answer on a route, in the order in which they would be asked."""
+    cascade = settings.cascades.get(route.use.cascade or "")
+    names = list(cascade.stages) if cascade is not None else []
+    ladder = ladder_of(settings, route)
+    names += [rung.to for _, rung in flat(settings, ladder or "") if rung.to is not None]
+    return list(dict.fromkeys(names))
+
+
+def circles(uses: dict[str, list[str]]) -> list[tuple[str, ...]]:
+    """Each round trip that following the uses makes, told from the name that comes first in the alphabet."""
+    done: set[str] = set()
+    found: dict[tuple[str, ...], None] = {}
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        if name in trail:
+            circle = trail[trail.index(name) :]
+            start = circle.index(min(circle))
+            found.setdefault((*circle[start:], *circle[:start], circle[start]))
+            return
+        if name in done or name not in uses:
+            return
+        for used in uses[name]:
+            walk(used, (*trail, name))
+        done.add(name)
+
+    for name in uses:
+        walk(name, ())
+    return list(found)

@@ -1,0 +1,153 @@
+"""Routes and signals that never hold, routes behind others that take all of their requests, models without a route."""
+
+from config.check.formula import Formula, can_hold, negated
+from config.check.names import circles
+from config.check.space import Space, nested
+from config.conditions import SignalSettings
+from config.problems import Problems
+from config.settings import Settings
+from config.source_map import Path
+from config.tenants import known_tenants
+
+
+def check_reach(settings: Settings, problems: Problems) -> None:
+    """See the module. A condition with an error in it may hold or not: nothing follows from it.
+
+    What is impossible whatever models and tenants there are is an error; what only those of the file make so may
+    change with the next one, and is a warning.
+    """
+    if problems.is_broken(("routes",)):
+        return
+    _check_tiers(settings, problems)
+    space = Space(settings, problems.is_touched, as_it_is=False)
+    _check_signals(settings, space, problems)
+    _check_skips(settings, space, problems)
+    today = Space(settings, problems.is_touched)
+    _check_models(settings, today, problems)
+    _check_routes(settings, space, today, problems)
+
+
+def _check_routes(settings: Settings, space: Space, today: Space, problems: Problems) -> None:
+    others: list[Formula] = []
+    others_today: list[Formula] = []
+    for index, route in enumerate(settings.routes):
+        path: Path = ("routes", index, "when")
+        mine, mine_today = space.formula(path, route.when), today.formula(path, route.when)
+        if can_hold([mine], space.domains) is False:
+            problems.add(path, f"the condition of '{route.name}' never holds")
+        else:
+            _check_members(path, route.when, space, problems)
+            if not _is_shadowed(settings, index, [*others, mine], space, problems):
+                _check_today(settings, index, [*others_today, mine_today], today, problems)
+        others.append(negated(mine, space.domains))
+        others_today.append(negated(mine_today, today.domains))
+
+
+def _is_shadowed(settings: Settings, index: int, formulas: list[Formula], space: Space, problems: Problems) -> bool:
+    """By one route, which is then named, or by several together."""
+    *others, mine = formulas
+    if can_hold(formulas, space.domains) is not False:
+        return False
+    name = settings.routes[index].name
+    for other, route in zip(others, settings.routes, strict=False):
+        if can_hold([mine, other], space.domains) is False:
+            everything = can_hold([other], space.domains) is False
+            problems.add(
+                ("routes", index),
+                f"the route '{name}' is never reached: '{route.name}' above takes "
+                + ("every request" if everything else "all of its requests"),
+                expected="the unconditional route to be the last" if everything else "the more special route first",
+            )
+            return True
+    _say_covered(settings, index, formulas, space, problems)
+    return True
+
+
+def _check_today(settings: Settings, index: int, formulas: list[Formula], space: Space, problems: Problems) -> None:
+    name = settings.routes[index].name
+    if can_hold(formulas[-1:], space.domains) is False:
+        problems.warn(
+            ("routes", index, "when"), f"the condition of '{name}' holds for no model and tenant that the file defines"
+        )
+    elif can_hold(formulas, space.domains) is False:
+        _say_covered(settings, index, formulas, space, problems)
+
+
+def _say_covered(settings: Settings, index: int, formulas: list[Formula], space: Space, problems: Problems) -> None:
+    *others, mine = formulas
+    needed = list(range(len(others)))
+    for number in range(len(others)):
+        fewer = [others[each] for each in needed if each != number]
+        if can_hold([mine, *fewer], space.domains) is False:
+            needed.remove(number)
+    names = " and ".join(f"'{settings.routes[each].name}'" for each in needed)
+    problems.warn(
+        ("routes", index),
+        f"the route '{settings.routes[index].name}' is never reached: {names} above "
+        f"{'takes' if len(needed) == 1 else 'take'} all that is left of its requests",
+    )
+
+
+def _check_signals(settings: Settings, space: Space, problems: Problems) -> None:
+    """Those first that others use, so that a fault is told where it is."""
+    uses = {
+        name: [used for _, when in nested((), signal) for used in when.signal]
+        for name, signal in settings.signals.items()
+    }
+    if circles(uses):
+        order = list(uses)
+    else:
+        order = []
+
+        def visit(name: str) -> None:
+            if name not in order and name in uses:
+                for used in uses[name]:
+                    visit(used)
+                order.append(name)
+
+        for name in uses:
+            visit(name)
+    for name in order:
+        path: Path = ("signals", name)
+        if can_hold([space.signal(name)], space.domains) is False:
+            problems.add(path, f"the signal '{name}' never holds")
+            space.forget(name)
+
+
+def _check_skips(settings: Settings, space: Space, problems: Problems) -> None:
+    for name, cascade in settings.cascades.items():
+        path: Path = ("cascades", name, "skip_to_large")
+        when = cascade.skip_to_large
+        if when is not None and can_hold([space.formula(path, when)], space.domains) is False:
+            problems.add(path, "the condition never holds")
+
+
+def _check_members(path: Path, whole: SignalSettings, space: Space, problems: Problems) -> None:
+    """A choice with an alternative that cannot be."""
+    for place, when in nested(path, whole):
+        if place == path or place[-2] != "any":
+            continue
+        if can_hold([space.formula(place, when)], space.domains) is False:
+            problems.warn(place, "this alternative never holds")
+
+
+def _check_tiers(settings: Settings, problems: Problems) -> None:
+    tenants = known_tenants(settings).values()
+    inhabited = {tenant.tier for tenant in tenants}
+    inhabited |= {tenant.budget.downgrade_to for tenant in tenants if tenant.budget and tenant.budget.downgrade_to}
+    for tier in settings.tiers:
+        if tier not in inhabited and not problems.is_touched(("tenants",)):
+            problems.warn(("tiers", tier), f"no tenant is in the tier '{tier}'", at_key=True)
+
+
+def _check_models(settings: Settings, space: Space, problems: Problems) -> None:
+    takes = [space.formula(("routes", index, "when"), route.when) for index, route in enumerate(settings.routes)]
+    for model in settings.models:
+        asked = space.model(model)
+        if takes and all(can_hold([asked, formula], space.domains) is False for formula in takes):
+            problems.add(
+                ("models", model),
+                f"no route can serve the model '{model}'",
+                expected=f'a route with when = {{ model = ["{model}"] }}, or one for every request',
+                at_key=True,
+            )

@@ -1,0 +1,236 @@
+"""Everything that a file's conditions can tell apart: for each measure the few values that make a difference.
+
+A request is a point in this space. Measures count as independent of each other but for a tenant and its tier, so what
+is said to be impossible is so for every request, and what is called possible may not be.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+from config.check.formula import Every, Formula, Some, Within, negated
+from config.conditions import SignalSettings, TimeCondition
+from config.settings import Settings
+from config.source_map import Path
+from config.table import Range
+from config.tenants import known_tenants
+from config.words import ADDRESSES, LANGUAGES
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY = 24 * 60
+_WEEK = 7 * _DAY
+_INFINITY = float("inf")
+
+# Lowest and highest value, and whether it counts whole things.
+_NUMBERS: dict[str, tuple[float, float, bool]] = {
+    "prompt_tokens": (0, _INFINITY, True),
+    "max_tokens": (0, _INFINITY, True),
+    "turn": (1, _INFINITY, True),
+    "complexity": (0, 1, False),
+    "code": (0, 1, False),
+    "budget_used": (0, _INFINITY, False),
+}
+_LOADS: dict[str, tuple[float, float, bool]] = {"queue_wait_over_slo": (0, _INFINITY, False), "kv_usage": (0, 1, False)}
+_BREAKERS = ("closed", "open", "half_open")
+_UNKNOWN = 1
+"""The first value of a measure of the load: nothing is known of the rung, and no range holds."""
+
+Located = tuple[Path, SignalSettings]
+
+
+def located(settings: Settings) -> Iterator[Located]:
+    """Every condition of the settings, whole ones only."""
+    for name, signal in settings.signals.items():
+        yield ("signals", name), signal
+    for index, route in enumerate(settings.routes):
+        yield ("routes", index, "when"), route.when
+    for name, cascade in settings.cascades.items():
+        if cascade.skip_to_large is not None:
+            yield ("cascades", name, "skip_to_large"), cascade.skip_to_large
+
+
+def nested(path: Path, when: SignalSettings) -> Iterator[Located]:
+    """The condition and every one inside it."""
+    yield path, when
+    for index, member in enumerate(when.any):
+        yield from nested((*path, "any", index), member)
+    for index, member in enumerate(when.all):
+        yield from nested((*path, "all", index), member)
+    if when.not_ is not None:
+        yield from nested((*path, "not"), when.not_)
+
+
+class Space:
+    """See the module."""
+
+    def __init__(self, settings: Settings, is_faulty: Callable[[Path], bool], *, as_it_is: bool = True) -> None:
+        """Of what lies at a place that `is_faulty` nothing is known.
+
+        `as_it_is`: there are no models and tenants but those of the file; otherwise others may be added.
+        """
+        self.domains: dict[str, int] = {}
+        self._settings = settings
+        self._is_faulty = is_faulty
+        self._values: dict[str, list[str]] = {"model": list(settings.models), "path": [*ADDRESSES]}
+        self._values["language"] = list(LANGUAGES)
+        self._who = [
+            (name, tier)
+            for name, tenant in known_tenants(settings).items()
+            for tier in (tenant.tier, tenant.budget.downgrade_to if tenant.budget is not None else None)
+            if tier is not None
+        ]
+        if not as_it_is:
+            self._values["model"].append("")
+            self._who += [("", tier) for tier in settings.tiers]
+        self.domains["who"] = _all(len(self._who))
+        self._marks: dict[str, list[float]] = {}
+        self._zones: dict[str, list[int]] = {}
+        every = [each for path, when in located(settings) for _, each in nested(path, when)]
+        for when in every:
+            self._survey(when)
+        for variable, values in self._values.items():
+            self.domains[variable] = _all(len(values))
+        for variable, marks in self._marks.items():
+            self._marks[variable] = sorted(set(marks))
+            self.domains[variable] = _all(len(self._marks[variable]) + ("@" in variable))
+        for zone, minutes in self._zones.items():
+            self._zones[zone] = sorted({0, *minutes})
+            self.domains[f"time@{zone}"] = _all(len(self._zones[zone]))
+        self._signals: dict[str, Formula] = {}
+
+    def formula(self, path: Path, when: SignalSettings) -> Formula:
+        """The condition that stands at the path."""
+        if self._is_faulty(path):
+            return self.unknown(path)
+        parts: list[Formula] = []
+        for field, wanted in (("model", when.model), ("path", when.path), ("language", when.language)):
+            if wanted:
+                parts.append(self._one_of(field, wanted))
+        if when.tenant:
+            parts.append(self._asked_by(tenants=when.tenant))
+        if when.tier:
+            parts.append(self._asked_by(tiers=when.tier))
+        for field, words in (("tag", when.tag), ("has", when.has)):
+            if words:
+                parts.append(Some(tuple(Within(f"{field} {word}", 0b10) for word in words)))
+        parts += [self._one_of(f"header {name}", values) for name, values in when.header.items()]
+        for field in _NUMBERS:
+            bounds = getattr(when, field)
+            if bounds is not None:
+                parts.append(self._in_range(field, bounds))
+        if when.load is not None:
+            for field in _LOADS:
+                bounds = getattr(when.load, field)
+                if bounds is not None:
+                    parts.append(self._in_range(f"{field}@{when.load.of}", bounds))
+            if when.load.breaker:
+                parts.append(self._one_of(f"breaker {when.load.of}", when.load.breaker))
+        if when.time is not None:
+            parts.append(self._at(when.time))
+        if when.signal:
+            parts.append(Some(tuple(self.signal(name) for name in when.signal)))
+        if when.any:
+            parts.append(Some(tuple(self.formula((*path, "any", i), each) for i, each in enumerate(when.any))))
+        parts += [self.formula((*path, "all", index), each) for index, each in enumerate(when.all)]
+        if when.not_ is not None:
+            parts.append(negated(self.formula((*path, "not"), when.not_), self.domains))
+        return Every(tuple(parts))
+
+    def signal(self, name: str) -> Formula:
+        """The signal's condition."""
+        path: Path = ("signals", name)
+        if name not in self._settings.signals or self._is_faulty(path):
+            return self.unknown(path)
+        if name not in self._signals:
+            self._signals[name] = self.unknown(path)  # to itself, until its circle has been reported
+            self._signals[name] = self.formula(path, self._settings.signals[name])
+        return self._signals[name]
+
+    def forget(self, name: str) -> None:
+        """Know nothing more of a signal, so that what is wrong with it is not said again of what uses it."""
+        self._signals[name] = self.unknown(("signals", name))
+
+    def unknown(self, path: Path) -> Formula:
+        """Something of which nothing is known."""
+        variable = f"unknown {path}"
+        self.domains[variable] = 0b11
+        return Within(variable, 0b10)
+
+    def model(self, name: str) -> Formula:
+        """Asks for this model."""
+        return self._one_of("model", (name,))
+
+    def tenant(self, name: str) -> Formula:
+        """Is asked by this tenant."""
+        return self._asked_by(tenants=(name,))
+
+    def _survey(self, when: SignalSettings) -> None:
+        for field, words in (("tag", when.tag), ("has", when.has)):
+            self.domains |= {f"{field} {word}": 0b11 for word in words}
+        for name, wanted in when.header.items():
+            # The first value stands for all others, and for none.
+            values = self._values.setdefault(f"header {name}", [""])
+            values += [value for value in wanted if value not in values]
+        for field, limits in _NUMBERS.items():
+            self._mark(field, limits, getattr(when, field))
+        if when.load is not None:
+            for field, limits in _LOADS.items():
+                self._mark(f"{field}@{when.load.of}", limits, getattr(when.load, field))
+            self._values.setdefault(f"breaker {when.load.of}", list(_BREAKERS))
+        if when.time is not None:
+            minutes = self._zones.setdefault(when.time.zone, [])
+            minutes += [edge for span in _spans(when.time) for edge in span if edge < _WEEK]
+
+    def _mark(self, variable: str, limits: tuple[float, float, bool], bounds: Range | None) -> None:
+        if bounds is None:
+            return
+        low, high, whole = limits
+        marks = self._marks.setdefault(variable, [low])
+        marks += [mark for mark in _edges(bounds, whole) if low < mark <= high]
+
+    def _one_of(self, variable: str, wanted: Iterable[str]) -> Formula:
+        values = self._values[variable]
+        return Within(variable, sum(1 << values.index(value) for value in set(wanted) if value in values))
+
+    def _asked_by(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Formula:
+        pairs = enumerate(self._who)
+        return Within("who", sum(1 << index for index, (name, tier) in pairs if name in tenants or tier in tiers))
+
+    def _in_range(self, variable: str, bounds: Range) -> Formula:
+        """A mark stands for the values from it up to the next one."""
+        field, _, rung = variable.partition("@")
+        low, below = _edges(bounds, (_LOADS if rung else _NUMBERS)[field][2])
+        found = sum(1 << index for index, mark in enumerate(self._marks[variable]) if low <= mark < below)
+        return Within(variable, found << _UNKNOWN if rung else found)
+
+    def _at(self, when: TimeCondition) -> Formula:
+        spans = _spans(when)
+        found = 0
+        for index, minute in enumerate(self._zones[when.zone]):
+            if any(begin <= minute < end for begin, end in spans):
+                found |= 1 << index
+        return Within(f"time@{when.zone}", found)
+
+
+def _spans(when: TimeCondition) -> list[tuple[int, int]]:
+    """In minutes of the week."""
+    spans = []
+    for day in when.days or _DAYS:
+        start = _DAYS.index(day) * _DAY
+        begin, end = start + int(when.from_), start + int(when.to)
+        if when.to <= when.from_:
+            end += _DAY
+        spans += [(begin, min(end, _WEEK))] + ([(0, end - _WEEK)] if end > _WEEK else [])
+    return spans
+
+
+def _edges(bounds: Range, whole: bool) -> tuple[float, float]:
+    low = -_INFINITY if bounds.at_least is None else bounds.at_least
+    below = _INFINITY if bounds.below is None else bounds.below
+    if whole:
+        # The next whole number, which infinity has not.
+        low, below = (float(math.ceil(edge)) if math.isfinite(edge) else edge for edge in (low, below))
+    return low, below
+
+
+def _all(count: int) -> int:
+    return (1 << count) - 1

@@ -1,0 +1,89 @@
+"""Who asks: tiers, tenants, their quotas and keys."""
+
+import re
+
+from config.check.names import known
+from config.problems import Problems
+from config.settings import Settings
+from config.source_map import Path
+from config.tenants import ANONYMOUS, known_tenants
+
+_KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_HASH_DIGITS = 64
+
+
+def check_tenants(settings: Settings, problems: Problems) -> None:
+    """Tiers exist, and quotas can be met."""
+    for name, tenant in known_tenants(settings).items():
+        if name in settings.tenants:
+            known(settings, ("tenants", name, "tier"), "tier", tenant.tier, problems)
+        elif tenant.tier not in settings.tiers and not problems.is_broken(("tiers",)):
+            problems.add(
+                ("tiers",),
+                f"without keys everybody is the tenant '{ANONYMOUS}', whose tier '{tenant.tier}' does not exist",
+                expected=f"[tiers.{tenant.tier}], or [tenants.{ANONYMOUS}] with a tier",
+                at_key=True,
+            )
+    for name, tenant in settings.tenants.items():
+        path: Path = ("tenants", name)
+        minute, day = tenant.tokens.per_minute, tenant.tokens.per_day
+        if minute is not None and day is not None and day < minute:
+            problems.add(
+                (*path, "tokens", "per_day"),
+                f"{day} tokens a day are fewer than the {minute} of one minute",
+                expected=f"at least per_minute, {minute}",
+            )
+        budget = tenant.budget
+        if budget is None:
+            continue
+        if budget.when_spent == "downgrade" and budget.downgrade_to is None:
+            problems.add(
+                (*path, "budget"),
+                "when_spent is \"downgrade\", and 'downgrade_to' is missing",
+                expected="the tier in which the tenant is served then",
+            )
+        if budget.downgrade_to is None:
+            continue
+        if not known(settings, (*path, "budget", "downgrade_to"), "tier", budget.downgrade_to, problems):
+            continue
+        if budget.when_spent != "downgrade":
+            problems.warn(
+                (*path, "budget", "downgrade_to"),
+                f'this has no effect while when_spent is "{budget.when_spent}"',
+                expected='when_spent = "downgrade"',
+            )
+        elif budget.downgrade_to == tenant.tier:
+            problems.warn(
+                (*path, "budget", "downgrade_to"),
+                f"the tenant is in the tier '{tenant.tier}' anyway: nothing changes when the budget is spent",
+            )
+    if settings.tenants and not settings.keys and set(settings.tenants) != {ANONYMOUS}:
+        problems.warn(
+            ("tenants",),
+            f"there are no [[keys]]: everybody is the tenant '{ANONYMOUS}'",
+            expected="a key for each tenant, as `penstock keys new` makes them",
+            at_key=True,
+        )
+
+
+def check_keys(settings: Settings, problems: Problems) -> None:
+    """Ids and hashes look like such, belong to somebody, and are there once."""
+    ids: set[str] = set()
+    hashes: set[str] = set()
+    for index, key in enumerate(settings.keys):
+        path: Path = ("keys", index)
+        if not _KEY_ID.fullmatch(key.id):
+            problems.add((*path, "id"), f"'{key.id}' is no key id", expected="1 to 64 letters, digits or hyphens")
+        elif key.id in ids:
+            problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
+        ids.add(key.id)
+        if len(key.hash) != _HASH_DIGITS or not set(key.hash) <= set("0123456789abcdef"):
+            problems.add(
+                (*path, "hash"),
+                "this is no SHA-256 of a key",
+                expected=f"{_HASH_DIGITS} hex digits in lower case, as `penstock keys new` prints them",
+            )
+        elif key.hash in hashes:
+            problems.add((*path, "hash"), "the same key is given twice")
+        hashes.add(key.hash)
+        known(settings, (*path, "tenant"), "tenant", key.tenant, problems)

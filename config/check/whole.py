@@ -1,0 +1,58 @@
+"""All checks of settings that could be read."""
+
+import datetime as dt
+from collections.abc import Mapping
+
+from config.check.budgets import check_budgets
+from config.check.cascades import check_cascades
+from config.check.conditions import check_conditions
+from config.check.continuity import check_continuity
+from config.check.deadlines import check_deadlines
+from config.check.engines import check_engines, check_prices
+from config.check.expectations import check_tests
+from config.check.ladders import check_ladders
+from config.check.reach import check_reach
+from config.check.rollout import check_experiments, check_shadows
+from config.check.routes import check_routes
+from config.check.tenants import check_keys, check_tenants
+from config.check.upstreams import check_upstream_stages, check_upstreams
+from config.check.usage import check_usage
+from config.problems import Problems
+from config.settings import Settings
+
+
+def check_settings(
+    settings: Settings,
+    problems: Problems,
+    *,
+    today: dt.date | None = None,
+    tokenizers: Mapping[str, str] | None = None,
+) -> None:
+    """Report everything that does not fit.
+
+    Only with `today` is said whose calibration is too old, and only with `tokenizers` (by engine, a digest of its
+    tokenizer) which engines cannot go on with each other's tokens.
+    """
+    check_engines(settings, problems)
+    check_upstreams(settings, problems)
+    check_prices(settings, problems)
+    check_tenants(settings, problems)
+    check_keys(settings, problems)
+    check_conditions(settings, problems)
+
+    def check_flow(settings: Settings, problems: Problems) -> None:
+        """What an experiment's arm can change."""
+        check_ladders(settings, problems)
+        check_cascades(settings, problems, today)
+        check_upstream_stages(settings, problems)
+        check_routes(settings, problems)
+        check_deadlines(settings, problems)
+        check_continuity(settings, problems, tokenizers)
+
+    check_flow(settings, problems)
+    check_reach(settings, problems)
+    check_budgets(settings, problems)
+    check_experiments(settings, problems, check_flow)
+    check_shadows(settings, problems)
+    check_tests(settings, problems)
+    check_usage(settings, problems)

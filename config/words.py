@@ -1,0 +1,13 @@
+"""Words of the policy language that are defined elsewhere in the project; a test holds the two together."""
+
+ADDRESSES = ("/v1/chat/completions", "/v1/completions", "/v1/stream")
+"""At which requests for a model arrive: `gateway.routes`."""
+
+LANGUAGES = (
+    *("en", "de", "fr", "es", "it", "pt", "nl", "pl", "sv", "tr"),
+    *("ja", "ko", "zh", "ru", "ar", "he", "hi", "el", "th", "und"),
+)
+"""That `policies.text_traits` tells apart."""
+
+WHYS = ("default", "asked_large", "busy", "budget", "small_unavailable", "tokenizers_differ")
+"""A planned cascade's words: `policies.plan`."""
