@@ -1,4 +1,7 @@
-"""Rungs between which an answer can go on from its tokens: they must have the same tokenizer."""
+"""Rungs between which an answer can go on from its tokens: they must have the same tokenizer.
+
+Without that "verified" does nothing, an error; "window" falls back to "gate" and "continue" to "error", a warning.
+"""
 
 from collections.abc import Mapping
 
@@ -6,17 +9,17 @@ from config.check.names import flat, reached_rungs
 from config.problems import Problems
 from config.settings import Settings
 
-_EXPECTED = "rungs with the same tokenizer.json, or upstreams that name the engine whose tokenizer they share"
+_EXPECTED = "rungs with the same tokenizer.json, or upstreams with 'tokenizer' and supports = [\"continue\"]"
 
 
 def check_continuity(settings: Settings, problems: Problems, digests: Mapping[str, str] | None) -> None:
     """`digests` of the engines' tokenizer files, as far as they could be read; None: nobody looked."""
     known: dict[str, str | None] = {name: None if digests is None else digests.get(name) for name in settings.engines}
 
-    def may_share(one: str, other: str) -> bool:
-        """False only if it is certain that they differ."""
+    def may_go_on(one: str, other: str) -> bool:
+        """False only if it is certain that the other cannot go on from the tokens of the one."""
         names = [_engine_of(settings, rung) for rung in (one, other)]
-        if None in names:
+        if None in names or not _goes_on(settings, other):
             return False
         first, second = (str(name) for name in names)
         if first == second:
@@ -27,12 +30,13 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
     for name, cascade in settings.cascades.items():
         if cascade.emit.mode == "gate" or not _are_known(settings, cascade.stages):
             continue
-        if not may_share(*cascade.stages):
+        if not may_go_on(*cascade.stages):
             problems.add(
                 ("cascades", name, "emit", "mode"),
-                f'"{cascade.emit.mode}" needs stages with the same tokenizer, and those of '
-                f"{' and '.join(cascade.stages)} differ or are unknown",
+                f'the large stage cannot go on from tokens of the small one, as "{cascade.emit.mode}" needs it: '
+                f"the tokenizers of {' and '.join(cascade.stages)} differ or are unknown",
                 expected=f'{_EXPECTED}; or mode = "gate"',
+                severity="error" if cascade.emit.mode == "verified" else "warning",
             )
     for index, route in enumerate(settings.routes):
         if route.midstream != "continue":
@@ -43,8 +47,8 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
         # With one rung only, its own retry after a restart goes on from the tokens.
         if len(rungs) == 1 and any(rung.retries for _, rung in flat(settings, route.use.ladder or "")):
             continue
-        if not any(may_share(one, other) for one in rungs for other in rungs if one != other):
-            problems.add(
+        if not any(may_go_on(one, other) for one in rungs for other in rungs if one != other):
+            problems.warn(
                 ("routes", index, "midstream"),
                 f'"continue" needs a second rung with the same tokenizer, and there is none among {", ".join(rungs)}',
                 expected=f'{_EXPECTED}; or midstream = "error"',
@@ -57,6 +61,10 @@ def _are_known(settings: Settings, rungs: tuple[str, ...]) -> bool:
 
 def _is_known(settings: Settings, rung: str) -> bool:
     return rung in settings.engines or rung in settings.upstreams
+
+
+def _goes_on(settings: Settings, rung: str) -> bool:
+    return rung in settings.engines or "continue" in settings.upstreams[rung].supports
 
 
 def _engine_of(settings: Settings, rung: str) -> str | None:

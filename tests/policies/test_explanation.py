@@ -29,6 +29,9 @@ model = "m/large"
 [tiers.interactive]
 priority = 10
 slo = { ttft = "500ms", itl = "60ms" }
+[prices]
+small = { input = 0.1, output = 0.2 }
+large = { input = 1, output = 2 }
 [tiers.batch]
 [tenants.anonymous]
 tier = "batch"
