@@ -79,7 +79,7 @@ class Emit(Table, frozen=True):
     window: int = 8
     draft_tokens: int = 64
     """`verified`: tokens that the small model drafts in one round at the most."""
-    off_above_batch: int = 4
+    off_above_batch: int = 2
     """`verified`: while the large engine runs more sequences than this, it answers alone."""
 
 

@@ -40,7 +40,7 @@ class PlannedCascade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens held back in mode "window"."""
     draft_tokens: int = 64
     """Of one round in mode "verified", at the most."""
-    off_above_batch: int = 4
+    off_above_batch: int = 2
     """In mode "verified" the large stage goes on alone while it runs more sequences than this."""
     atomic: tuple[Atomic, ...] = ("tool_calls", "json")
     """Held until it is decided, in every mode."""

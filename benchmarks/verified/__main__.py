@@ -45,7 +45,6 @@ async def _speed(arguments: argparse.Namespace) -> None:
     print("| clients | large alone tokens/s | verified tokens/s | ratio | TTFT ms | e2e ms | batch |")
     print("| ---: | ---: | ---: | ---: | --- | --- | ---: |")
     async with embedded_house(off_above_batch=arguments.off_above_batch, draft_tokens=arguments.draft_tokens) as house:
-        params = {"max_tokens": arguments.max_tokens, "ignore_eos": True} if arguments.max_tokens else {}
         for clients in arguments.batch:
             rates: dict[str, list[float]] = {"large": [], "verified": []}
             waits: dict[str, list[Asked]] = {"large": [], "verified": []}
@@ -63,7 +62,7 @@ async def _speed(arguments: argparse.Namespace) -> None:
                         if model == "verified":
                             nursery.start_soon(watch)
                         began = perf_counter()
-                        answers = await ask_all(house, model, questions, clients, **params)
+                        answers = await ask_all(house, model, questions, clients)
                         took = perf_counter() - began
                         nursery.cancel_scope.cancel()
                     rates[model].append(sum(len(answer.token_ids) for answer in answers) / took)
@@ -98,7 +97,6 @@ def main() -> None:
     speed.add_argument("--questions", type=int, default=64)
     speed.add_argument("--draft-tokens", type=int, default=64)
     speed.add_argument("--off-above-batch", type=int, default=4096)
-    speed.add_argument("--max-tokens", type=int, default=0, help="long answers: so many tokens, end tokens ignored")
     speed.add_argument("--verbose", action="store_true")
     acceptance = commands.add_parser("acceptance", help="shared noise against min(1, p/q), by temperature")
     acceptance.add_argument("--questions", type=int, default=400)
@@ -109,7 +107,7 @@ def main() -> None:
     breakeven.add_argument("--batch", type=int, nargs="+", default=[1, 4, 8, 16, 32])
     breakeven.add_argument("--length", type=int, nargs="+", default=[8, 16])
     breakeven.add_argument("--accepted", type=float, nargs="+", default=[0.8, 0.95])
-    breakeven.add_argument("--threads", type=int, default=2)
+    breakeven.add_argument("--threads", type=int, default=1)
     breakeven.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.command == "breakeven":
