@@ -1,4 +1,4 @@
-"""Every command and code block of the README and of docs/websocket.md runs."""
+"""Every command and code block of the README and of the pages for developers runs."""
 
 import re
 import shutil
@@ -12,6 +12,7 @@ from tests.e2e.process import GatewayProcess
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = ("README.md", "docs/websocket.md", "docs/tools-and-json.md")
 _ADDRESS = "127.0.0.1:8080"
 
 
@@ -41,7 +42,7 @@ def test_shell_blocks(served: GatewayProcess, code: str) -> None:
         assert said.endswith("data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize("code", [*blocks("README.md", "python"), *blocks("docs/websocket.md", "python")])
+@pytest.mark.parametrize("code", [code for name in PAGES for code in blocks(name, "python")])
 def test_python_blocks(served: GatewayProcess, code: str) -> None:
     compile(code, "README.md", "exec")
     assert run(served, [sys.executable, "-c"], code).strip()
@@ -49,5 +50,4 @@ def test_python_blocks(served: GatewayProcess, code: str) -> None:
 
 def test_there_is_something_to_run() -> None:
     assert blocks("README.md", "sh", "bash", "console")
-    assert blocks("README.md", "python")
-    assert blocks("docs/websocket.md", "python")
+    assert all(blocks(name, "python") for name in PAGES)
