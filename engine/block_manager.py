@@ -1,5 +1,6 @@
 """Who holds which KV block: reference counts, and a prefix cache over the blocks that nobody holds."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
@@ -31,8 +32,8 @@ class BlockManager:
         self._references = [0] * total_blocks
         self._names: list[bytes | None] = [None] * total_blocks
         self._blank = list(range(total_blocks - 1, 0, -1))
-        self._idle: dict[int, None] = {}
-        """Insertion order is the order of eviction."""
+        self._idle: OrderedDict[int, None] = OrderedDict()
+        """Insertion order is the order of eviction. A plain dict would look for its first entry from the very start."""
         self._by_name: dict[bytes, int] = {}
 
     @property
@@ -96,8 +97,7 @@ class BlockManager:
                 self._idle[block] = None
 
     def _evict(self) -> None:
-        block = next(iter(self._idle))
-        del self._idle[block]
+        block, _ = self._idle.popitem(last=False)
         name = self._names[block]
         assert name is not None
         del self._by_name[name]

@@ -7,6 +7,7 @@ draft is computed like tokens known, but nothing of it is published, and no deco
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
+from collections.abc import Sequence as Items
 from itertools import islice
 from operator import attrgetter
 
@@ -69,6 +70,11 @@ class Scheduler:
     def has_work(self) -> bool:
         """There is a sequence that is not finished."""
         return bool(self._running or self._waiting)
+
+    @property
+    def running(self) -> Items[Sequence]:
+        """Those in the batch; not to be changed."""
+        return self._running
 
     def add(self, sequence: Sequence) -> None:
         """Take in a sequence that fits into the pool when it is alone.

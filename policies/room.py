@@ -83,9 +83,13 @@ class Room:
         self._works = self.sequences = self._coming = 0
         self._unseen.clear()
 
-    def is_settled(self, sequences: int) -> bool:
-        """Until something leaves, steps alone will make no room for so many sequences, however small they are."""
-        return bool(self._works) and self.sequences + sequences > self._places + self._ahead
+    def is_settled(self, sequences: int, blocks: int, figures: Figures | None) -> bool:
+        """Steps that only make tokens will make no room for so much: something has to leave before."""
+        if not self._works:
+            return False
+        if self.sequences + sequences > self._places + self._ahead:
+            return True
+        return figures is not None and not self.fits(sequences, blocks, figures) and not self._unseen
 
     def _see_oldest(self) -> None:
         self._coming -= self._unseen.popleft()[1]

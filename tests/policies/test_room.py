@@ -24,10 +24,10 @@ def test_places_and_a_little_ahead() -> None:
     room = Room(16, 16)
     for _ in range(18):
         assert room.fits(1, 1, Now())
-        assert not room.is_settled(1)
+        assert not room.is_settled(1, 1, Now())
         room.enter(1, 1, Now())
     assert not room.fits(1, 1, Now(steps_total=99))
-    assert room.is_settled(1)
+    assert room.is_settled(1, 1, Now())
     room.leave(1)
     assert room.fits(1, 1, Now(steps_total=99))
 
@@ -37,9 +37,12 @@ def test_blocks_count_until_the_figures_show_them() -> None:
     room.enter(1, 60, Now())
     assert not room.fits(1, 60, Now())  # the first one's are not taken yet
     assert not room.fits(1, 60, Now(steps_total=1))
+    assert not room.is_settled(1, 60, Now(steps_total=1, free_blocks=60))  # steps alone may show more
     assert room.fits(1, 60, Now(steps_total=2))  # the figures show them
     assert not room.fits(1, 60, Now(steps_total=2, free_blocks=60))  # one more for the first one's output
     assert room.fits(1, 60, Now(steps_total=2, free_blocks=61))
+    assert room.is_settled(1, 60, Now(steps_total=2, free_blocks=60))
+    assert not room.is_settled(1, 60, Now(steps_total=2, free_blocks=61))
 
 
 def test_a_long_line_in_the_engine_is_not_made_longer() -> None:

@@ -1,0 +1,112 @@
+"""`penstock policy simulate`: a recorded trace through one or two policies, on a virtual clock."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config.load import load_settings
+from config.profiles import embedded_profile
+from config.settings import Settings
+from gateway.cli_errors import CliError
+from policies.trace import BadTrace, TraceRequest, read_trace
+from simulation.compare import simulate
+from simulation.draws import UnknownMargins
+from simulation.profile import BadProfile, Profile, read_profile
+from simulation.table import table
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("simulate", help="replay recorded traffic through a policy, or through two")
+    parser.add_argument("trace", type=Path, metavar="TRACE", help="Azure CSV, Mooncake JSONL, or our own recording")
+    parser.add_argument("--config", type=Path, metavar="A", help="the policy; without it, the embedded models'")
+    parser.add_argument("--against", type=Path, metavar="B", help="another policy, on the same trace and luck")
+    parser.add_argument("--profile", type=Path, metavar="P", required=True, help="from `penstock engine profile`")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="arrivals X times as fast")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N requests")
+    parser.add_argument("--seconds", type=float, metavar="S", help="only what arrives in the first S seconds")
+    parser.add_argument("--max-tokens", type=int, default=0, metavar="N", help="what clients ask for, if unrecorded")
+    parser.add_argument(
+        "--escalate",
+        action="append",
+        default=[],
+        metavar="CASCADE=SHARE",
+        help="share of the answers that are not sure enough, instead of the trace's margins or a calibration",
+    )
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table, or JSON."""
+    if arguments.speed <= 0:
+        raise CliError("--speed must be above 0", 2)
+    policies: dict[str, Settings] = {}
+    for path in (arguments.config or embedded_profile(), arguments.against):
+        if path is not None:
+            policies[_name(path, policies)] = load_settings(path)
+    try:
+        trace = _part(read_trace(arguments.trace), arguments)
+        profile, shown = _profile(arguments.profile)
+        comparison = simulate(
+            policies,
+            profile,
+            trace,
+            trace_name=arguments.trace.name,
+            profile_name=shown,
+            seed=arguments.seed,
+            speed=arguments.speed,
+            shares=_shares(arguments.escalate),
+            progress=_say,
+        )
+    except (BadTrace, BadProfile, UnknownMargins) as error:
+        raise CliError(str(error), 2) from None
+    if arguments.json:
+        print(msgspec.json.encode(comparison, order="deterministic").decode())
+    else:
+        print(table(comparison))
+    return 0
+
+
+def _name(path: Path, taken: dict[str, Any]) -> str:
+    name = path.stem
+    return name if name not in taken else f"{name} (B)"
+
+
+def _profile(path: Path) -> tuple[Profile, str]:
+    profile = read_profile(path)
+    return profile, f"{path.name} ({profile.machine})"
+
+
+def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tuple[TraceRequest, ...]:
+    if arguments.limit is not None:
+        trace = trace[: arguments.limit]
+    if arguments.seconds is not None:
+        trace = tuple([request for request in trace if request.at <= arguments.seconds])
+    if not trace:
+        raise CliError("--limit or --seconds leaves no request", 2)
+    if arguments.max_tokens:
+        replace = msgspec.structs.replace
+        trace = tuple([each if each.max_tokens else replace(each, max_tokens=arguments.max_tokens) for each in trace])
+    return trace
+
+
+def _shares(given: list[str]) -> dict[str, float]:
+    shares = {}
+    for word in given:
+        name, _, share = word.partition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            shares[name] = -1.0
+        if not 0 <= shares[name] <= 1:
+            raise CliError(f"--escalate {word}: expected CASCADE=SHARE with a share of 0 to 1, such as thrifty=0.25", 2)
+    return shares
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Replays recorded traffic through the house's own pure cores on a virtual clock: `penstock policy simulate`."""

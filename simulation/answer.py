@@ -1,0 +1,409 @@
+"""One request on the virtual clock: what `actors.exchange` does with the same machines, without the waiting.
+
+Climb, cascade machine, breakers, retry budget and fair queue are the house's own; here is only the shell between them.
+"""
+
+from typing import TYPE_CHECKING
+
+from policies import climb
+from policies.breaker import BreakerOpen, Permit
+from policies.cascade import Accept, CascadeMachine, Escalate, Release
+from policies.fair_queue import QueueFull
+from policies.features import Features
+from policies.plan import Plan
+from policies.trace import TraceRequest
+from simulation.draws import Margins
+from simulation.lane import Waiting
+from simulation.replayed import Replayed
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+_BYTES_A_TOKEN = 4
+_TOKEN = (0,)
+_SURE = float("inf")
+
+
+class Attempt:
+    """One try of one rung."""
+
+    __slots__ = (
+        "answer",
+        "deadline",
+        "fed",
+        "item",
+        "machine",
+        "made",
+        "margins",
+        "permit",
+        "prompt_tokens",
+        "sequences",
+        "taken",
+        "try_",
+        "unfinished",
+    )
+
+    def __init__(self, answer: "Answer", effect: climb.Try, permit: Permit, machine: CascadeMachine | None) -> None:
+        self.answer = answer
+        self.try_ = effect
+        self.permit = permit
+        self.machine = machine
+        self.margins: Margins = ()
+        self.sequences: list[Replayed] = []
+        self.fed: list[int] = []
+        """Output tokens of each sequence that the machine has seen."""
+        self.unfinished = 0
+        self.prompt_tokens = 0
+        self.item: Waiting
+        self.deadline = effect.deadline
+        self.taken = False
+        self.made = 0
+        """Output tokens, once it is over."""
+
+    @property
+    def has_begun(self) -> bool:
+        """A token has come."""
+        return any(each.made for each in self.sequences)
+
+    def on_taken(self, now: float) -> None:
+        """It left the queue for its engine."""
+        self.taken = True
+        self.answer.on_taken(now)
+
+    def on_expired(self, now: float) -> None:
+        """It has waited in the queue for too long."""
+        self.answer.on_unserved(self, now)
+
+
+class Answer:
+    """One answer under way, and its account of itself once it has ended."""
+
+    __slots__ = (
+        "_attempt",
+        "_climb",
+        "_released",
+        "_streamed",
+        "_world",
+        "arrived_at",
+        "attempts",
+        "cached",
+        "code",
+        "ended_at",
+        "features",
+        "first_at",
+        "number",
+        "outcome",
+        "plan",
+        "queue_wait_s",
+        "request",
+        "reservation",
+        "rung",
+        "shown",
+    )
+
+    def __init__(
+        self, world: "World", number: int, request: TraceRequest, features: Features, arrived_at: float
+    ) -> None:
+        self._world = world
+        self.number = number
+        self.request = request
+        self.features = features
+        self.arrived_at = arrived_at
+        self.plan: Plan | None = None
+        self.reservation: object | None = None
+        self._climb: climb.Climb
+        self._attempt: Attempt | None = None
+        self._streamed = not request.has or "stream" in request.has
+        self._released = 0
+        """Tokens of the first choice that the reader has."""
+        self.attempts: list[tuple[str, int, int, int]] = []
+        """(rung, prompt tokens, cached ones, output tokens) of what was not in vain for a failure."""
+        self.queue_wait_s: float | None = None
+        self.first_at: float | None = None
+        """The reader has content."""
+        self.ended_at = 0.0
+        self.outcome = ""
+        """ok, failed or refused."""
+        self.code = ""
+        self.rung = ""
+        self.shown = 0
+        """Output tokens of all choices that the reader got."""
+
+    @property
+    def escalated(self) -> bool:
+        """The cascade went on to its large stage."""
+        return any(note.outcome == "escalated" for note in self.history)
+
+    @property
+    def history(self) -> tuple[climb.AttemptRecord, ...]:
+        """See `Climb.history`; empty if it never climbed."""
+        return self._climb.history if self.plan is not None else ()
+
+    def start(self, plan: Plan, now: float) -> None:
+        """Begin the climb."""
+        self.plan = plan
+        self._climb = climb.Climb(plan)
+        self._obey(self._climb.start(now), now)
+
+    def refuse(self, code: str, now: float) -> None:
+        """Turned away before any climb."""
+        self._end("refused", code, now)
+
+    # --- what comes in ------------------------------------------------------------------------------------------
+
+    def on_taken(self, now: float) -> None:
+        """An engine has it."""
+        if self.queue_wait_s is None:
+            self.queue_wait_s = now - self.arrived_at
+
+    def on_unserved(self, attempt: Attempt, now: float) -> None:
+        """Its time in the queue is up."""
+        if attempt is self._attempt:
+            self._close(ok=None, over=True, now=now)
+            self._obey(self._climb.on(climb.Refused(why="queue_timeout"), now), now)
+
+    def on_stop(self, sequence: Replayed, now: float) -> None:
+        """A sequence has come to where something may happen."""
+        attempt = self._attempt
+        if attempt is None or sequence.attempt is not attempt:
+            return
+        if attempt.machine is None:
+            self._show(sequence, sequence.made, now)
+            if sequence.finished:
+                self._finish_sequence(attempt, sequence, "", now)
+            else:
+                sequence.stop = sequence.end
+            return
+        why = self._feed(attempt, attempt.machine, sequence, now)
+        if why == "escalate":
+            event = climb.Escalated(prefix=self._prefix())
+            self._close(ok=True, over=False, now=now)
+            self._obey(self._climb.on(event, now), now)
+        elif sequence.finished:
+            self._finish_sequence(attempt, sequence, why, now)
+        else:
+            sequence.stop = self._next_stop(attempt, sequence)
+
+    def on_alarm(self, attempt: Attempt, now: float) -> None:
+        """One of its deadlines may have passed."""
+        if attempt is not self._attempt or self.plan is None:
+            return
+        due = attempt.deadline
+        self._world.lanes[attempt.try_.rung].engine.catch_up(now)
+        if attempt.has_begun:
+            due = min(max(each.at for each in attempt.sequences) + self.plan.stall_s, self.plan.total_at)
+        if now < due:
+            self._world.wake(due, attempt)
+            return
+        self._obey(self._climb.on(self._too_late(attempt, now), now), now)
+
+    def _too_late(self, attempt: Attempt, now: float) -> climb.Event:
+        assert self.plan is not None
+        if now >= self.plan.total_at:
+            prefix = self._prefix()
+            self._close(ok=None, over=False, now=now)
+            return climb.AttemptFailed(kind="total_timeout", retryable=False, prefix=prefix)
+        if not attempt.taken:
+            self._close(ok=None, over=False, now=now)
+            return climb.Refused(why="queue_timeout")
+        prefix = self._prefix()
+        self._close(ok=False, over=False, now=now)
+        kind = "stall" if attempt.has_begun else "ttft_timeout"
+        return climb.AttemptFailed(kind=kind, retryable=False, prefix=prefix)
+
+    # --- what the climb wants -----------------------------------------------------------------------------------
+
+    def _obey(self, effect: climb.Effect | None, now: float) -> None:
+        while effect is not None:
+            match effect:
+                case climb.Try():
+                    event = self._try(effect, now)
+                    effect = self._climb.on(event, now) if event is not None else None
+                case climb.Answer():
+                    self.rung = "static_answer"
+                    self.first_at = now
+                    self._end("ok", "static_answer", now)
+                    return
+                case climb.GiveUp(code=code):
+                    self._end("refused", code, now)
+                    return
+                case climb.Break(code=code):
+                    self._end("failed", code, now)
+                    return
+
+    def _try(self, effect: climb.Try, now: float) -> climb.Event | None:
+        world, request, plan = self._world, self.request, self.plan
+        assert plan is not None
+        if effect.is_retry and not world.retries.take(now):
+            return climb.Refused(why="retry_budget")
+        permit = world.breakers[effect.rung].permit(now)
+        if isinstance(permit, BreakerOpen):
+            return climb.Refused(why="breaker_open", retry_after_s=permit.retry_after_s)
+        lane = world.lanes[effect.rung]
+        prefix = len(effect.prefix[0]) if effect.prefix else 0
+        longest = lane.engine.max_model_len
+        asked = output_limit(request, plan.output_cap, longest)
+        if asked is None or request.prompt_tokens + prefix >= longest:
+            self._record(effect, permit, ok=None, now=now)
+            return climb.Refused(why="prompt_too_long")
+        output = min(request.output_tokens, asked) - prefix
+        machine = None
+        if effect.watched:
+            assert plan.cascade is not None
+            machine = CascadeMachine(plan.cascade, request.choices)
+        attempt = self._attempt = Attempt(self, effect, permit, machine)
+        if output < 1:
+            self._complete(attempt, "asked_for", now)
+            return None
+        if machine is not None:
+            assert plan.cascade is not None
+            attempt.margins = world.draws.margins(self.number, request, plan.cascade, output)
+        tier = world.settings.tiers[self.features.tier]
+        prompt = request.prompt_tokens + prefix
+        for choice in range(request.choices):
+            sequence = Replayed(
+                attempt,
+                choice,
+                number=world.next_number(),
+                priority=tier.priority,
+                tenant=(world.salts[self.features.tenant], self.features.tenant),
+                request=(self.number, request),
+                prompt_tokens=prompt,
+                output_tokens=output,
+                limit=min(request.prompt_tokens + asked, longest),
+            )
+            attempt.sequences.append(sequence)
+            attempt.fed.append(0)
+            if machine is not None:
+                sequence.stop = self._next_stop(attempt, sequence)
+        attempt.unfinished = request.choices
+        attempt.prompt_tokens = prompt
+        attempt.item = Waiting(
+            id=world.next_number(),
+            tenant=self.features.tenant,
+            prompt_tokens=prompt * request.choices,
+            tokens=(prompt + asked - prefix) * request.choices,
+            bytes=request.prompt_tokens * _BYTES_A_TOKEN,
+            deadline=effect.deadline,
+            goes_on=prefix > 0,
+            attempt=attempt,
+            sequences=request.choices,
+            blocks=lane.room.blocks([prompt] * request.choices),
+        )
+        full = lane.offer(attempt.item, now)
+        if isinstance(full, QueueFull):
+            self._close(ok=None, over=True, now=now)
+            return climb.Refused(why="queue_full", retry_after_s=full.retry_after_s)
+        if self._attempt is attempt:
+            world.wake(effect.deadline, attempt)
+        return None
+
+    def _next_stop(self, attempt: Attempt, sequence: Replayed) -> int:
+        """Known tokens at which the machine, or the reader, has something new."""
+        assert self.plan is not None
+        cascade = self.plan.cascade
+        assert cascade is not None
+        stop = sequence.end
+        made = sequence.made
+        for place, margin in attempt.margins:
+            if place > made and not margin >= cascade.threshold:
+                stop = min(stop, sequence.begin + place)
+                break
+        if not sequence.visible and attempt.machine is not None and attempt.machine.mode == "window":
+            stop = min(stop, sequence.begin + max(cascade.window, made) + 1)
+        return stop
+
+    def _feed(self, attempt: Attempt, machine: CascadeMachine, sequence: Replayed, now: float) -> str:
+        """The machine sees all tokens since the last time. "escalate", or why the answer was accepted, or "".
+
+        Tokens that cannot be the end of what is released now go in as one output, as those of an accepted draft do.
+        """
+        lows = attempt.margins
+        choice, made, fed = sequence.choice, sequence.made, attempt.fed[sequence.choice]
+        assert self.plan is not None
+        assert self.plan.cascade is not None
+        single = made - self.plan.cascade.window - 1 if machine.mode == "window" else made - 1
+        while fed < made:
+            upto = max(single, fed + 1)
+            margin = min([low for place, low in lows if fed < place <= upto], default=_SURE)
+            finish = sequence.finished and upto == made
+            effects = machine.on_output(choice, _TOKEN * (upto - fed), "x", margin, finish)
+            fed = attempt.fed[choice] = upto
+            for effect in effects:
+                match effect:
+                    case Release(upto=shown):
+                        self._show(attempt.sequences[effect.index], shown, now)
+                    case Escalate():
+                        return "escalate"
+                    case Accept(why):
+                        return why
+        return ""
+
+    # --- what goes out ------------------------------------------------------------------------------------------
+
+    def _show(self, sequence: Replayed, upto: int, now: float) -> None:
+        """The reader has the first `upto` tokens of this attempt's choice."""
+        if not self._streamed:
+            return
+        if self.first_at is None:
+            self.first_at = now
+            self._climb.on(climb.ContentSent(), now)
+        if sequence.choice == 0:
+            self._released = sequence.begin - self.request.prompt_tokens + upto
+        sequence.visible = True
+
+    def _prefix(self) -> climb.Prefix:
+        return (_TOKEN * self._released,) * self.request.choices if self._climb.committed and self._released else ()
+
+    def _finish_sequence(self, attempt: Attempt, sequence: Replayed, why: str, now: float) -> None:
+        attempt.unfinished -= 1
+        if not attempt.unfinished:
+            self._complete(attempt, why or "asked_for", now)
+
+    def _complete(self, attempt: Attempt, why: str, now: float) -> None:
+        self._climb.on(climb.Finished(why), now)
+        self.rung = attempt.try_.rung
+        before = self._released
+        if attempt.sequences:
+            before = attempt.prompt_tokens - self.request.prompt_tokens
+            self._world.lanes[self.rung].freed(attempt.item)
+        self._close(ok=True if attempt.sequences else None, over=True, now=now)
+        self.shown = attempt.made + before * self.request.choices
+        if self.first_at is None:
+            self.first_at = now
+        self._end("ok", why, now)
+
+    def _close(self, *, ok: bool | None, over: bool, now: float) -> None:
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        lane = self._world.lanes[attempt.try_.rung]
+        lane.engine.catch_up(now)
+        attempt.made = sum([each.made for each in attempt.sequences])
+        if not over:
+            lane.withdraw(attempt.item, now)
+        if ok:
+            cached = sum([each.cached_tokens for each in attempt.sequences[:1]])
+            self.attempts.append((attempt.try_.rung, attempt.prompt_tokens, cached, attempt.made))
+        self._record(attempt.try_, attempt.permit, ok=ok, now=now)
+
+    def _record(self, effect: climb.Try, permit: Permit, *, ok: bool | None, now: float) -> None:
+        if not effect.is_retry:
+            self._world.retries.request()
+        self._world.breakers[effect.rung].record(permit, ok, now)
+
+    def _end(self, outcome: str, code: str, now: float) -> None:
+        self.outcome, self.code, self.ended_at = outcome, code, now
+        if outcome == "failed":
+            self.shown = self._released * self.request.choices
+        self._world.on_end(self, now)
+
+
+def output_limit(request: TraceRequest, cap: int | None, longest: int) -> int | None:
+    """Output tokens of a choice at the most on a rung that holds `longest` tokens; None: it cannot take the request."""
+    room = longest - request.prompt_tokens
+    asked = min(request.max_tokens or cap, cap) if cap is not None else request.max_tokens
+    if room < 1 or asked > room:
+        if room < 1 or request.max_tokens:
+            return None
+        asked = room
+    return asked or room

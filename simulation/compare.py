@@ -1,0 +1,71 @@
+"""One trace through one policy or several, each in a world of its own."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from config.settings import Settings
+from policies.trace import TraceRequest
+from simulation.profile import Profile
+from simulation.report import Comparison, make_report
+from simulation.world import World
+
+
+def simulate(
+    policies: Mapping[str, Settings],
+    profile: Profile,
+    trace: tuple[TraceRequest, ...],
+    *,
+    trace_name: str,
+    profile_name: str,
+    seed: int,
+    speed: float,
+    shares: Mapping[str, float],
+    progress: Callable[[str], None],
+) -> Comparison:
+    """Play `trace` at `speed` through each of the policies. `shares`: see `Draws`.
+
+    Raises BadProfile, BadTrace or UnknownMargins before anything is played.
+    """
+    if speed != 1:
+        trace = tuple([msgspec.structs.replace(request, at=request.at / speed) for request in trace])
+    worlds = {name: World(settings, profile, trace, seed=seed, shares=shares) for name, settings in policies.items()}
+    reports = []
+    for name, world in worlds.items():
+
+        def tell(now: float, arrived: int, name: str = name) -> None:
+            progress(f"{name}: {arrived} of {len(trace)} requests, {now:.0f} s on the virtual clock")
+
+        ended = world.run(tell)
+        reports.append(make_report(world, ended, name))
+    return Comparison(
+        trace=trace_name,
+        trace_requests=len(trace),
+        trace_seconds=trace[-1].at,
+        profile=profile_name,
+        seed=seed,
+        speed=speed,
+        notes=_notes(trace, shares, policies),
+        reports=tuple(reports),
+    )
+
+
+def _notes(
+    trace: tuple[TraceRequest, ...], shares: Mapping[str, float], policies: Mapping[str, Settings]
+) -> tuple[str, ...]:
+    notes = []
+    unsaid = sum(request.complexity is None for request in trace)
+    if unsaid:
+        notes.append(f"{unsaid} requests do not tell their complexity, which counts as 0")
+    if not all(request.max_tokens for request in trace):
+        notes.append("requests that do not tell max_tokens ask for as much as the model and the route allow")
+    if not any(request.prefix for request in trace):
+        notes.append("no two prompts have a common beginning: the trace tells none")
+    if any(settings.cascades for settings in policies.values()):
+        if shares:
+            drawn = ", ".join(f"{name} {share:.0%}" for name, share in sorted(shares.items()))
+            notes.append(f"answers that are not sure enough are drawn: {drawn}")
+        elif not all(request.margins for request in trace):
+            notes.append("how sure the small model is, where it was not recorded, is drawn from the calibration")
+        notes.append("an answer is as long from every model as it was recorded")
+    return tuple(notes)

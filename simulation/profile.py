@@ -1,0 +1,204 @@
+"""What a step costs here: measured by `penstock engine profile`, read by the simulation. JSON.
+
+A step's time is a sum of non-negative parts, so that it can be read and written by hand:
+
+    fixed + sequences · s + samples · r + pieces(tokens) + context · c + attention · a
+
+`context` is the sum of the context lengths of the decodes (sequences with one token in the step); `attention` is, over
+the prefill chunks, the sum of tokens · (tokens computed before + tokens / 2). `pieces` is piecewise linear in all the
+tokens of the step.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from engine.plan import Share
+
+
+class BadProfile(Exception):  # noqa: N818  (a fact about a file)
+    """The file cannot be used; the text says why and what to do."""
+
+
+class StepShape(msgspec.Struct, frozen=True, gc=False):
+    """What one step computes, as far as it decides its time."""
+
+    tokens: int
+    sequences: int
+    samples: int
+    context: int
+    attention: float
+
+
+class StepCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """See the module. All in seconds."""
+
+    fixed: float
+    per_sequence: float = 0.0
+    per_sample: float = 0.0
+    per_context_token: float = 0.0
+    per_attention: float = 0.0
+    knots: tuple[int, ...] = (0,)
+    """Tokens from which on the slope of the same place holds; the first is 0."""
+    slopes: tuple[float, ...]
+    """Seconds a token, one for each knot."""
+
+    def pieces(self, tokens: int) -> float:
+        """The part that depends on all the tokens."""
+        total = 0.0
+        for index, (begin, slope) in enumerate(zip(self.knots, self.slopes, strict=True)):
+            end = self.knots[index + 1] if index + 1 < len(self.knots) else tokens
+            total += slope * max(min(tokens, end) - begin, 0)
+        return total
+
+    def seconds(self, shape: StepShape) -> float:
+        """Of one step."""
+        base = (
+            self.fixed
+            + self.per_sequence * shape.sequences
+            + self.per_sample * shape.samples
+            + self.pieces(shape.tokens)
+        )
+        return (base + self.per_context_token * shape.context) + self.per_attention * shape.attention
+
+
+class ProfilePoint(msgspec.Struct, frozen=True):
+    """One shape as it was measured: the median of `count` steps."""
+
+    shape: StepShape
+    seconds: float
+    count: int
+    fitted: float
+
+
+class FitError(msgspec.Struct, frozen=True):
+    """How far the fit is from the points, relative to the measured time."""
+
+    median: float
+    p90: float
+    worst: float
+
+
+class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One engine's."""
+
+    cost: StepCost
+    max_model_len: int
+    """By the model alone."""
+    kv_token_bytes: int
+    """Of keys and values of one token."""
+    tokenizer: str = ""
+    """Engines with equal, non-empty words have the same tokenizer."""
+    model: str = ""
+    """In words."""
+    spread: tuple[float, ...] = (1.0,)
+    """Measured over fitted time, as quantiles: steps take these in a seeded order."""
+    beside: float = 1.0
+    """A step's time while another engine of the process computes, relative to its time alone."""
+    error: FitError | None = None
+    points: tuple[ProfilePoint, ...] = ()
+
+
+class HouseCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request takes around the engine."""
+
+    arrival_s: float = 0.0
+    """From the request's arrival to its offer to a queue: template, tokens, decision, quota, the ledger's line."""
+    delivery_s: float = 0.0
+    """From a step's end to its reader."""
+
+
+class UpstreamProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rung elsewhere, written by hand: nothing here can measure it."""
+
+    ttft_s: float
+    itl_s: float
+    per_prompt_token_s: float = 0.0
+    context: int = 1_000_000
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A machine with a configuration's engines."""
+
+    penstock_profile: Literal[1]
+    machine: str
+    made: str = ""
+    """When and with what, in words."""
+    engines: dict[str, EngineProfile]
+    upstreams: dict[str, UpstreamProfile] = msgspec.field(default_factory=dict)
+    house: HouseCost = HouseCost()
+
+
+def read_profile(path: Path) -> Profile:
+    """Raises BadProfile."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Profile)
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise BadProfile(f"{path} cannot be read ({what}): make it with `penstock engine profile`") from None
+    except msgspec.DecodeError as error:
+        raise BadProfile(f"{path} is no profile: {error}") from None
+    for name, engine in found.engines.items():
+        cost = engine.cost
+        if len(cost.knots) != len(cost.slopes) or list(cost.knots) != sorted({0, *cost.knots}):
+            raise BadProfile(f"{path}: engine '{name}': knots must rise from 0, with one slope each")
+        if cost.seconds(StepShape(1, 1, 1, 1, 0.0)) <= 0 or not engine.spread or min(engine.spread) <= 0:
+            raise BadProfile(f"{path}: engine '{name}': a step must take some time")
+    return found
+
+
+def shape_of(shares: list[Share]) -> StepShape:
+    """Of a planned step."""
+    tokens = samples = context = 0
+    attention = 0.0
+    for share in shares:
+        count, start = share.tokens, share.sequence.computed
+        tokens += count
+        samples += share.samples
+        if count == 1:
+            context += start + 1
+        else:
+            attention += count * (start + count / 2)
+    return StepShape(tokens, len(shares), samples, context, attention)
+
+
+class Clockwork:
+    """One engine's costs, made ready for millions of steps."""
+
+    def __init__(self, profile: EngineProfile, most_tokens: int, order: tuple[int, ...]) -> None:
+        """`order`: a permutation of the spread's places."""
+        self._cost = profile.cost
+        self._pieces = [profile.cost.pieces(tokens) for tokens in range(most_tokens + 1)]
+        self._spread = np.array([profile.spread[place] for place in order])
+        self._beside = profile.beside
+
+    def step(self, shape: StepShape, number: int, *, beside: bool) -> float:
+        """Seconds of step `number`."""
+        cost = self._cost
+        base = (
+            cost.fixed
+            + cost.per_sequence * shape.sequences
+            + cost.per_sample * shape.samples
+            + self._pieces[shape.tokens]
+        )
+        seconds = (base + cost.per_context_token * shape.context) + cost.per_attention * shape.attention
+        seconds *= float(self._spread[number % len(self._spread)])
+        return seconds * self._beside if beside else seconds
+
+    def decodes(
+        self, began: float, rows: int, context: int, number: int, steps: int, *, beside: bool
+    ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+        """Ends of `steps` steps of `rows` decodes: to the last bit those that `step` would lead to one by one."""
+        cost = self._cost
+        places = np.arange(steps)
+        base = cost.fixed + cost.per_sequence * rows + cost.per_sample * rows + self._pieces[rows]
+        seconds = (base + cost.per_context_token * (context + rows * places)) + cost.per_attention * 0.0
+        seconds *= self._spread[(number + places) % len(self._spread)]
+        if beside:
+            seconds *= self._beside
+        ends = np.empty(steps + 1)
+        ends[0] = began
+        ends[1:] = seconds
+        return np.cumsum(ends)[1:]

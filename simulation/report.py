@@ -1,0 +1,271 @@
+"""What a simulation came to, as figures. Plain values: the same inputs give the same bytes."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from simulation.answer import Answer
+from simulation.world import Sample, World
+
+_DIGITS = 9
+"""Figures are rounded to so many significant digits: sums of the same numbers in another order stay the same."""
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """Seconds."""
+
+    count: int
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Shed(msgspec.Struct, frozen=True):
+    """Requests that got no answer, or a broken one."""
+
+    tier: str
+    reason: str
+    requests: int
+
+
+class TierReport(msgspec.Struct, frozen=True):
+    """One tier's."""
+
+    requests: int
+    answered: int
+    goodput: float
+    """Share of its requests that were answered whole, within the tier's TTFT and (as a mean over the answer) ITL."""
+    ttft_s: Quantiles
+    slo_ttft_s: float
+    slo_itl_s: float
+
+
+class TenantReport(msgspec.Struct, frozen=True):
+    """One tenant's."""
+
+    requests: int
+    answered: int
+    tokens: int
+    """Prompt and output of what was answered."""
+    weight: float
+    cost: float
+
+
+class EngineReport(msgspec.Struct, frozen=True):
+    """One engine's."""
+
+    steps: int
+    busy: float
+    """Share of the time in which it computed."""
+    prompt_tokens: int
+    output_tokens: int
+    prefix_hits: float
+    """Share of the prompt tokens that its cache supplied."""
+    preemptions: int
+    most_kv_usage: float
+    most_queued: int
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy under one trace."""
+
+    policy: str
+    digest: str
+    requests: int
+    seconds: float
+    """Virtual time until the last answer ended."""
+    answered: int
+    refused: int
+    broken: int
+    goodput: float
+    rungs: Mapping[str, float]
+    """Share of the answers, by the rung that gave it."""
+    escalated: float
+    """Share of the answers that went from the small stage to the large one."""
+    cost: float
+    cost_by_rung: Mapping[str, float]
+    cost_per_1000: float
+    """For a thousand answers."""
+    ttft_s: Quantiles
+    itl_s: Quantiles
+    """Gaps between two tokens of readers who see them as they are made."""
+    queue_wait_s: Quantiles
+    fairness: float
+    """Jain's index over tenants of answered tokens divided by weight: 1 is even, 1 / tenants is one takes all."""
+    sheds: tuple[Shed, ...]
+    tiers: Mapping[str, TierReport]
+    tenants: Mapping[str, TenantReport]
+    engines: Mapping[str, EngineReport]
+    timeline: Mapping[str, tuple[Sample, ...]]
+    ttft_curve: tuple[tuple[float, float], ...]
+    """(seconds, share of the answers that began by then)."""
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What `penstock policy simulate --json` prints."""
+
+    trace: str
+    trace_requests: int
+    trace_seconds: float
+    profile: str
+    seed: int
+    speed: float
+    notes: tuple[str, ...]
+    """What was assumed because the trace does not tell."""
+    reports: tuple[Report, ...]
+
+
+def make_report(world: World, ended: float, name: str) -> Report:
+    """After `World.run`."""
+    answers, settings = world.answers, world.settings
+    good = [each for each in answers if each.outcome == "ok"]
+    delivery = world.delivery_s
+    ttft = [each.first_at - each.arrived_at + delivery for each in good if each.first_at is not None]
+    costs = [world.cost(each) for each in answers]
+    stats = world.stats(ended)
+    tenants = _tenants(world, costs)
+    even = [tenant.tokens / tenant.weight for tenant in tenants.values()]
+    rungs = _counts([each.rung for each in good])
+    return Report(
+        policy=name,
+        digest=world.policy.digest,
+        requests=len(answers),
+        seconds=_round(ended),
+        answered=len(good),
+        refused=sum(each.outcome == "refused" for each in answers),
+        broken=sum(each.outcome == "failed" for each in answers),
+        goodput=_share(sum(_is_good(world, each) for each in answers), len(answers)),
+        rungs={rung: _share(count, len(good)) for rung, count in rungs.items()},
+        escalated=_share(sum(each.escalated for each in good), len(good)),
+        cost=_round(sum(costs)),
+        cost_by_rung=_cost_by_rung(world),
+        cost_per_1000=_round(1000 * sum(costs) / len(good)) if good else 0.0,
+        ttft_s=quantiles(ttft),
+        itl_s=_itl(world),
+        queue_wait_s=quantiles([each.queue_wait_s for each in answers if each.queue_wait_s is not None]),
+        fairness=_round(sum(even) ** 2 / (len(even) * sum(x * x for x in even))) if any(even) else 1.0,
+        sheds=_sheds(answers),
+        tiers={
+            name: _tier(world, name) for name in settings.tiers if any(each.features.tier == name for each in answers)
+        },
+        tenants=tenants,
+        engines={
+            name: EngineReport(
+                steps=each.steps_total,
+                busy=_round(world.lanes[name].engine.busy_s / ended) if ended else 0.0,
+                prompt_tokens=each.prompt_tokens_total,
+                output_tokens=each.generation_tokens_total,
+                prefix_hits=_share(each.prefix_hits_total, each.prefix_queries_total),
+                preemptions=each.preemptions_total,
+                most_kv_usage=_round(max((sample.kv_usage for sample in world.samples[name]), default=0.0)),
+                most_queued=max((sample.queued for sample in world.samples[name]), default=0),
+            )
+            for name, each in stats.items()
+        },
+        timeline={
+            name: tuple([Sample(_round(each.at), each.running, each.queued, _round(each.kv_usage)) for each in samples])
+            for name, samples in world.samples.items()
+        },
+        ttft_curve=_curve(ttft),
+    )
+
+
+def quantiles(values: Sequence[float], weights: npt.NDArray[np.int64] | None = None) -> Quantiles:
+    """By nearest rank; each value counts as often as its weight says."""
+    if not len(values):
+        return Quantiles(0, None, None, None, None)
+    array = np.asarray(values, np.float64)
+    order = np.argsort(array, kind="stable")
+    ranks = np.cumsum(np.ones(len(array), np.int64) if weights is None else weights[order])
+    total = int(ranks[-1])
+    found = [
+        _round(float(array[order[min(int(np.searchsorted(ranks, share * total)), len(array) - 1)]]))
+        for share in (0.5, 0.9, 0.95, 0.99)
+    ]
+    return Quantiles(total, *found)
+
+
+def _itl(world: World) -> Quantiles:
+    gaps = np.concatenate([np.array(lane.engine.gaps) for lane in world.lanes.values()])
+    weights = np.concatenate([np.array(lane.engine.weights, np.int64) for lane in world.lanes.values()])
+    return quantiles(gaps, weights) if int(weights.sum()) > 0 else quantiles([])  # type: ignore[arg-type]
+
+
+def _is_good(world: World, answer: Answer) -> bool:
+    if answer.outcome != "ok" or answer.first_at is None:
+        return False
+    slo = world.settings.tiers[answer.features.tier].slo
+    if answer.first_at - answer.arrived_at + world.delivery_s > slo.ttft:
+        return False
+    tokens = answer.shown // answer.request.choices
+    return tokens < 2 or (answer.ended_at - answer.first_at) / (tokens - 1) <= slo.itl
+
+
+def _tier(world: World, name: str) -> TierReport:
+    answers = [each for each in world.answers if each.features.tier == name]
+    good = [each for each in answers if each.outcome == "ok"]
+    slo = world.settings.tiers[name].slo
+    return TierReport(
+        requests=len(answers),
+        answered=len(good),
+        goodput=_share(sum(_is_good(world, each) for each in answers), len(answers)),
+        ttft_s=quantiles(
+            [each.first_at - each.arrived_at + world.delivery_s for each in good if each.first_at is not None]
+        ),
+        slo_ttft_s=float(slo.ttft),
+        slo_itl_s=float(slo.itl),
+    )
+
+
+def _tenants(world: World, costs: list[float]) -> dict[str, TenantReport]:
+    found = {}
+    for name in sorted({each.features.tenant for each in world.answers}):
+        own = [(each, cost) for each, cost in zip(world.answers, costs, strict=True) if each.features.tenant == name]
+        found[name] = TenantReport(
+            requests=len(own),
+            answered=sum(each.outcome == "ok" for each, _ in own),
+            tokens=sum(each.request.prompt_tokens + each.shown for each, _ in own if each.outcome == "ok"),
+            weight=world.tenants[name].weight,
+            cost=_round(sum(cost for _, cost in own)),
+        )
+    return found
+
+
+def _cost_by_rung(world: World) -> dict[str, float]:
+    costs: dict[str, float] = {}
+    for answer in world.answers:
+        for rung, cost in world.costs(answer):
+            costs[rung] = costs.get(rung, 0.0) + cost
+    return {rung: _round(costs[rung]) for rung in sorted(costs)}
+
+
+def _sheds(answers: Sequence[Answer]) -> tuple[Shed, ...]:
+    counts: dict[tuple[str, str], int] = {}
+    for each in answers:
+        if each.outcome != "ok":
+            key = each.features.tier, each.code
+            counts[key] = counts.get(key, 0) + 1
+    return tuple([Shed(tier, reason, count) for (tier, reason), count in sorted(counts.items())])
+
+
+def _curve(values: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    if not values:
+        return ()
+    ordered = sorted(values)
+    shares = [step / 100 for step in range(1, 100)] + [0.995, 0.999, 1.0]
+    return tuple([(_round(ordered[min(int(share * len(ordered)), len(ordered) - 1)]), share) for share in shares])
+
+
+def _counts(words: Sequence[str]) -> dict[str, int]:
+    return {word: words.count(word) for word in sorted(set(words))}
+
+
+def _share(part: int, whole: int) -> float:
+    return _round(part / whole) if whole else 0.0
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")

@@ -1,0 +1,280 @@
+"""The virtual clock: arrivals, engines' steps and deadlines in order of time, and the decisions at each of them.
+
+Events of the same instant go in this order: engines (as the settings name them), alarms, arrivals. With the same trace,
+policy, profile and seed every run takes the same course.
+"""
+
+import heapq
+from collections.abc import Callable, Mapping
+from random import Random
+
+import msgspec
+
+from config.settings import Settings
+from config.tenants import known_tenants
+from engine.messages import EngineStats
+from policies.breaker import Breaker
+from policies.busy import BusyBook
+from policies.course import Course, Ending
+from policies.errors import NoRoute
+from policies.experiment import unit_of
+from policies.load import EngineLoad, Load
+from policies.policy import Policy, make_plan
+from policies.prices import cost_of
+from policies.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.retry_budget import RetryBudget
+from policies.trace import TraceRequest, trace_features
+from simulation.answer import Answer, Attempt, output_limit
+from simulation.draws import Draws
+from simulation.engine import SimulatedEngine
+from simulation.lane import SimulatedLane
+from simulation.profile import BadProfile, Profile
+
+_NEVER = float("inf")
+_FRESH_S = 0.02
+"""The router looks at a published load for this long."""
+_SAMPLES = 240
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One engine at one moment."""
+
+    at: float
+    running: int
+    queued: int
+    """In the fair queue."""
+    kv_usage: float
+
+
+class World:
+    """One policy under one trace."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        profile: Profile,
+        trace: tuple[TraceRequest, ...],
+        *,
+        seed: int,
+        shares: Mapping[str, float],
+        leaps: bool = True,
+    ) -> None:
+        """`shares`: see `Draws`. `leaps` False takes every step by itself, which is slow and gives the same.
+
+        Raises BadProfile, BadTrace or UnknownMargins: what is missing, and what to give.
+        """
+        self.settings = settings
+        self.trace = trace
+        self.answers: list[Answer] = []
+        """Those that have ended."""
+        self.samples: dict[str, list[Sample]] = {name: [] for name in settings.engines}
+        tokenizers = {name: each.tokenizer for name, each in profile.engines.items() if name in settings.engines}
+        self.policy = Policy.compile(settings, tokenizers)
+        self.draws = Draws(seed, self.policy, shares, trace)
+        self.retries = RetryBudget(settings.retry_budget)
+        self.breakers = {rung: Breaker(each) for rung, each in self.policy.breakers.items()}
+        self.tenants = known_tenants(settings)
+        self.salts = {name: number for number, name in enumerate(self.tenants)}
+        self.features = [trace_features(request, settings, number) for number, request in enumerate(trace)]
+        self.lanes: dict[str, SimulatedLane] = {}
+        self.delivery_s = profile.house.delivery_s
+        """From a step's end to its reader."""
+        self._arrival_s = profile.house.arrival_s
+        self._quota = QuotaBook(self.tenants)
+        self._busy = BusyBook(settings)
+        self._epoch = trace[0].wall_at - trace[0].at
+        self._course = Course(settings, self._epoch)
+        self._load = Load()
+        self._published_at = -_NEVER
+        self._alarms: list[tuple[float, int, Callable[[float], None]]] = []
+        self._numbers = 0
+        for name in settings.engines:
+            self.lanes[name] = self._lane(name, profile, seed, leaps)
+        self._engines = [lane.engine for lane in self.lanes.values()]
+        self._expiries = dict.fromkeys(self.lanes, _NEVER)
+
+    def run(self, progress: Callable[[float, int], None]) -> float:
+        """To the end of the last answer; the time then. `progress` hears the time and how many have arrived."""
+        arrivals = [request.at + self._arrival_s for request in self.trace]
+        next_arrival, now = 0, 0.0
+        every = max(len(arrivals) // 50, 1)
+        pause = max(arrivals[-1] / _SAMPLES, 1e-3)
+        next_sample = 0.0
+        while True:
+            at = arrivals[next_arrival] if next_arrival < len(arrivals) else _NEVER
+            alarm = self._alarms[0][0] if self._alarms else _NEVER
+            due, engine = _NEVER, None
+            for each in self._engines:
+                if each.due < due:
+                    due, engine = each.due, each
+            soonest = min(at, alarm, due)
+            if soonest == _NEVER:
+                return now
+            if soonest > next_sample:
+                self._sample(next_sample)
+                next_sample += pause
+                continue
+            now = soonest
+            if due <= now and engine is not None:
+                self._step(engine, now)
+            elif alarm <= now:
+                heapq.heappop(self._alarms)[2](now)
+            else:
+                self._arrive(next_arrival, now)
+                next_arrival += 1
+                if not next_arrival % every:
+                    progress(now, next_arrival)
+            self._watch_expiries()
+
+    # --- what answers and lanes ask for ---------------------------------------------------------------------------
+
+    def next_number(self) -> int:
+        """Unique, rising."""
+        self._numbers += 1
+        return self._numbers
+
+    def wake(self, due: float, attempt: Attempt) -> None:
+        """Let an attempt look at its deadlines then."""
+        self._alarm(due, lambda now: attempt.answer.on_alarm(attempt, now))
+
+    def on_end(self, answer: Answer, now: float) -> None:
+        """An answer has ended: settle it, and learn from it."""
+        self.answers.append(answer)
+        request, plan = answer.request, answer.plan
+        if isinstance(answer.reservation, Reservation):
+            if answer.outcome == "refused":
+                self._quota.settle(answer.reservation, 0, now)
+            else:
+                self._quota.settle(answer.reservation, request.prompt_tokens + answer.shown, now)
+        if plan is None:
+            return
+        history = answer.history
+        ttft = None if answer.first_at is None else answer.first_at - answer.arrived_at
+        ending = Ending(
+            at=self._epoch + now,
+            outcome=answer.outcome,
+            rung=answer.rung,
+            escalated=answer.escalated,
+            fell_back=any(note.outcome in {"failed", "refused"} for note in history[:-1]),
+            truncated=False,
+            ttft_s=ttft,
+            slo_ttft_s=float(self.settings.tiers[answer.features.tier].slo.ttft),
+            unit=self._unit(answer),
+            cost=self.cost(answer),
+            prompt_tokens=request.prompt_tokens,
+            completion_tokens=answer.shown,
+        )
+        self._course.on_end(plan, ending)
+
+    def cost(self, answer: Answer) -> float:
+        """Of all its attempts."""
+        return sum([cost for _, cost in self.costs(answer)])
+
+    def costs(self, answer: Answer) -> list[tuple[str, float]]:
+        """By the policy's prices; attempts that failed are on the house."""
+        prices = self.settings.prices
+        return [
+            (rung, cost_of(prices.get(rung), prompt, made, cached)) for rung, prompt, cached, made in answer.attempts
+        ]
+
+    def stats(self, now: float) -> dict[str, EngineStats]:
+        """Of all engines."""
+        return {name: lane.engine.stats(now) for name, lane in self.lanes.items()}
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    def _arrive(self, number: int, now: float) -> None:
+        request, features = self.trace[number], self.features[number]
+        answer = Answer(self, number, request, features, request.at)
+        try:
+            plan = make_plan(self.policy, features, self._live_load(now), request.at)
+        except NoRoute:
+            answer.refuse("no_route", now)
+            return
+        stages = () if plan.cascade is None else (plan.cascade.small, plan.cascade.large)
+        rungs = [self.lanes[rung.to].engine.max_model_len for rung in (*stages, *plan.rungs) if rung.to in self.lanes]
+        tokens = 0
+        if rungs:
+            most = output_limit(request, plan.output_cap, max(rungs))
+            if most is None:
+                answer.refuse("context_length_exceeded", now)
+                return
+            tokens = request.prompt_tokens + most * request.choices
+        reserved = self._quota.reserve(features.tenant, tokens, now)
+        if isinstance(reserved, QuotaRefusal):
+            answer.refuse(reserved.limit, now)
+            return
+        answer.reservation = reserved
+        answer.start(plan, now)
+
+    def _step(self, engine: SimulatedEngine, now: float) -> None:
+        for sequence in engine.on_due(now):
+            sequence.attempt.answer.on_stop(sequence, now)
+        self.lanes[engine.name].move_on(now)
+
+    def _sample(self, at: float) -> None:
+        for name, lane in self.lanes.items():
+            stats = lane.engine.stats(at)
+            usage = 1 - stats.free_blocks / stats.total_blocks
+            self.samples[name].append(Sample(at, stats.running + stats.waiting, len(lane.queue), usage))
+
+    def _alarm(self, due: float, fire: Callable[[float], None]) -> None:
+        heapq.heappush(self._alarms, (due, self.next_number(), fire))
+
+    def _watch_expiries(self) -> None:
+        for name, lane in self.lanes.items():
+            if len(lane.queue) and (due := lane.next_expiry()) < self._expiries[name]:
+                self._expiries[name] = due
+                self._alarm(due, lambda now, name=name: self._expire(name, now))  # type: ignore[misc]
+
+    def _expire(self, name: str, now: float) -> None:
+        self._expiries[name] = _NEVER
+        self.lanes[name].move_on(now)
+
+    def _live_load(self, now: float) -> Load:
+        if now - self._published_at >= _FRESH_S:
+            engines = {name: self._engine_load(name, lane, now) for name, lane in self.lanes.items()}
+            load = Load(engines=engines, breakers={rung: each.view(now) for rung, each in self.breakers.items()})
+            self._load = msgspec.structs.replace(
+                load,
+                busy=self._busy.update(load, now),
+                thresholds=self._course.thresholds(self._epoch + now),
+                rolled_back=self._course.rolled_back,
+            )
+            self._published_at = now
+        return self._load
+
+    def _engine_load(self, name: str, lane: SimulatedLane, now: float) -> EngineLoad:
+        lane.charge(now)
+        stats = lane.engine.stats(now)
+        return EngineLoad(
+            name=name,
+            running=stats.running,
+            waiting=stats.waiting + len(lane.queue),
+            outstanding_tokens=stats.outstanding_tokens,
+            kv_usage=1 - stats.free_blocks / stats.total_blocks,
+            expected_wait_s=lane.queue.expected_wait_s(now),
+        )
+
+    def _unit(self, answer: Answer) -> str:
+        assert answer.plan is not None
+        for experiment in self.settings.experiments:
+            if experiment.name == answer.plan.experiment:
+                return unit_of(answer.features, experiment.unit)
+        return ""
+
+    def _lane(self, name: str, profile: Profile, seed: int, leaps: bool) -> SimulatedLane:
+        engine = self.settings.engines[name]
+        measured = profile.engines.get(name)
+        if measured is None:
+            raise BadProfile(
+                f"the profile knows nothing of engine '{name}' (it has {', '.join(profile.engines)}): make it with "
+                "`penstock engine profile --config` and this policy"
+            )
+        lane = SimulatedLane(self.settings.tiers, self.tenants, engine.max_running, engine.kv.block_size)
+        places = list(range(len(measured.spread)))
+        Random(f"{seed} {name}").shuffle(places)  # noqa: S311  (the same order every time is the point)
+        lane.engine = SimulatedEngine(
+            name, engine, measured, tuple(places), leaps=leaps, calm=lane.calm, beside=lambda: False
+        )
+        return lane

@@ -1,0 +1,115 @@
+"""The virtual clock: leaps change nothing, nothing is lost, and overload is refused as the house refuses it."""
+
+import msgspec
+import pytest
+from worlds import policy, profile, trace
+
+from config.settings import Settings
+from policies.trace import TraceRequest
+from simulation.profile import Profile
+from simulation.report import Report, make_report
+from simulation.world import World
+
+KINDS = ("window", "gate")
+
+
+def play(
+    settings: Settings, costs: Profile, requests: tuple[TraceRequest, ...], *, leaps: bool = True, seed: int = 1
+) -> tuple[World, Report]:
+    world = World(settings, costs, requests, seed=seed, shares={}, leaps=leaps)
+    ended = world.run(lambda *_: None)
+    for lane in world.lanes.values():
+        lane.engine.check_integrity()
+        assert not lane.engine.busy
+        assert not len(lane.queue)
+        assert lane.room.sequences == 0
+        lane.queue.check_integrity()
+    assert sorted(each.number for each in world.answers) == list(range(len(requests)))
+    return world, make_report(world, ended, "policy")
+
+
+def course(world: World) -> list[object]:
+    """Everything that happened to every request, to the last bit."""
+    return [
+        (a.number, a.outcome, a.code, a.rung, a.shown, a.first_at, a.ended_at, a.queue_wait_s, a.attempts, a.history)
+        for a in world.answers
+    ]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_leaps_lead_to_the_same_as_single_steps(seed: int) -> None:
+    settings = policy(running=3 + seed % 5, memory=[28, 100, 2500][seed % 3], mode=KINDS[seed % 2], answer=seed > 5)
+    requests = trace(seed, 150, per_s=[3.0, 12.0, 40.0][seed % 3])
+    costs = profile(slow=[0.3, 1.0][seed % 2])
+    leaping, report = play(settings, costs, requests)
+    single, expected = play(settings, costs, requests, leaps=False)
+    assert course(leaping) == course(single)
+    assert report == expected
+    if seed in {3, 9}:
+        assert report.engines["small"].preemptions
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others() -> None:
+    settings, requests = policy(), trace(3, 80)
+    first, second, other = (play(settings, profile(), requests, seed=seed)[1] for seed in (5, 5, 6))
+    assert msgspec.json.encode(first) == msgspec.json.encode(second)
+    assert msgspec.json.encode(first) != msgspec.json.encode(other)
+
+
+def test_little_traffic_is_answered_within_its_promises() -> None:
+    _, report = play(policy(quota=10**9), profile(slow=0.1), trace(1, 60, per_s=2.0))
+    assert report.answered == report.requests
+    assert report.goodput == 1.0
+    assert report.sheds == ()
+    assert 0.1 < report.escalated < 0.5
+    assert report.cost > 0
+
+
+def test_overload_is_refused_by_tier_and_reason() -> None:
+    _, report = play(policy(answer=False), profile(slow=20.0), trace(1, 400, per_s=50.0))
+    reasons = {(shed.tier, shed.reason) for shed in report.sheds}
+    assert ("slow", "tokens_per_minute") in reasons
+    assert any(tier == "fast" and reason in {"queue_full", "no_rung_available"} for tier, reason in reasons)
+    assert sum(shed.requests for shed in report.sheds) == report.requests - report.answered
+    assert report.goodput < 0.2
+
+
+def test_a_static_answer_is_what_is_left_of_a_ladder() -> None:
+    _, report = play(policy(answer=True), profile(slow=20.0), trace(1, 400, per_s=50.0))
+    assert report.rungs["static_answer"] > 0.3
+
+
+def test_common_beginnings_come_from_the_cache() -> None:
+    requests = tuple(msgspec.structs.replace(each, choices=1) for each in trace(4, 60, per_s=2.0))
+    _, shared = play(policy(quota=10**9), profile(), requests)
+    alone = tuple(msgspec.structs.replace(each, prefix=()) for each in requests)
+    _, own = play(policy(quota=10**9), profile(), alone)
+    assert shared.engines["small"].prefix_hits > 0.03
+    assert own.engines["small"].prefix_hits == 0.0
+
+
+def test_a_prompt_that_no_rung_can_take_is_refused_at_once() -> None:
+    _, report = play(
+        policy(), profile(), (TraceRequest(at=0, prompt_tokens=5000, output_tokens=1, margins=((1, 1.0),)),)
+    )
+    assert [shed.reason for shed in report.sheds] == ["context_length_exceeded"]
+
+
+def test_gate_holds_the_beginning_back_until_the_end() -> None:
+    request = TraceRequest(at=0, prompt_tokens=10, output_tokens=40, margins=((1, 2.0),))
+    gate, _ = play(policy(mode="gate"), profile(jitter=False), (request,))
+    window, _ = play(policy(mode="window"), profile(jitter=False), (request,))
+    assert gate.answers[0].first_at == gate.answers[0].ended_at == window.answers[0].ended_at
+    assert window.answers[0].first_at is not None
+    assert window.answers[0].first_at < 0.2 * window.answers[0].ended_at
+
+
+def test_an_escalation_goes_on_after_what_was_released() -> None:
+    request = TraceRequest(at=0, prompt_tokens=10, output_tokens=40, margins=((1, 2.0), (20, 0.1)))
+    world, report = play(policy(), profile(), (request,))
+    answer = world.answers[0]
+    assert [(note.rung, note.outcome) for note in answer.history] == [("small", "escalated"), ("large", "answered")]
+    assert answer.shown == 40
+    # Sixteen tokens were older than the window of three when the twentieth was not sure enough.
+    assert [(rung, prompt) for rung, prompt, *_ in answer.attempts] == [("small", 10), ("large", 26)]
+    assert report.escalated == 1.0

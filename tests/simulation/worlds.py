@@ -1,0 +1,117 @@
+"""Small policies, profiles and traces for the simulation's tests."""
+
+from pathlib import Path
+from random import Random
+
+from config.load import parse_settings
+from config.settings import Settings
+from policies.trace import TraceRequest
+from simulation.profile import EngineProfile, HouseCost, Profile, StepCost
+
+POLICY = """\
+schema = 1
+[engines.small]
+model = "s"
+max_running = {running}
+max_step_tokens = 64
+prefill_chunk = 32
+kv = {{ memory = "{memory}KiB" }}
+[engines.large]
+model = "l"
+max_running = {running}
+max_step_tokens = 64
+prefill_chunk = 32
+kv = {{ memory = "{memory}KiB" }}
+[models.chat]
+[prices]
+small = {{ input = 1.0, output = 2.0 }}
+large = {{ input = 10.0, output = 20.0 }}
+[tiers.fast]
+priority = 1
+slo = {{ ttft = "200ms", itl = "20ms" }}
+queue = {{ wait = "2s", requests = 8, tokens = 4000 }}
+[tiers.slow]
+queue = {{ wait = "20s", requests = 30, tokens = 90000 }}
+[tenants.anonymous]
+tier = "fast"
+[tenants.acme]
+tier = "fast"
+weight = 3
+[tenants.batch]
+tier = "slow"
+tokens = {{ per_minute = {quota} }}
+[[routes]]
+name = "chat"
+use = {{ cascade = "thrifty" }}
+midstream = "continue"
+deadlines = {{ ttft = "5s", stall = "3s", total = "20s" }}
+[cascades.thrifty]
+stages = ["small", "large"]
+defer = {{ threshold = 0.5 }}
+emit = {{ mode = "{mode}", window = 3 }}
+on_failure = "safe"
+[[ladders.safe]]
+to = "large"
+retries = 1
+[[ladders.safe]]
+to = "small"
+[[ladders.safe]]
+answer = "busy"
+"""
+
+
+def policy(
+    *, running: int = 4, memory: int = 1000, mode: str = "window", quota: int = 2000, answer: bool = True
+) -> Settings:
+    """Two engines with 64 bytes of KV a token."""
+    text = POLICY.format(running=running, memory=memory, mode=mode, quota=quota)
+    if not answer:
+        text = text[: text.rindex("[[ladders.safe]]")]
+    return parse_settings(text, Path("/etc/policy.toml"))
+
+
+def profile(*, slow: float = 1.0, jitter: bool = True) -> Profile:
+    """`slow`: times as long a step."""
+
+    def engine(size: float) -> EngineProfile:
+        cost = StepCost(
+            fixed=0.004 * size * slow,
+            per_sequence=0.0001 * size * slow,
+            per_context_token=1e-6 * slow,
+            per_attention=1e-7 * slow,
+            knots=(0, 8),
+            slopes=(0.0002 * size * slow, 0.0001 * size * slow),
+        )
+        spread = (0.9, 0.97, 1.0, 1.04, 1.3) if jitter else (1.0,)
+        return EngineProfile(cost=cost, max_model_len=400, kv_token_bytes=64, tokenizer="t", spread=spread)
+
+    engines = {"small": engine(1.0), "large": engine(3.0)}
+    return Profile(penstock_profile=1, machine="none", engines=engines, house=HouseCost(arrival_s=0.002))
+
+
+def trace(seed: int, requests: int, *, per_s: float = 20.0) -> tuple[TraceRequest, ...]:
+    """Random traffic with some common beginnings, and margins of the small model."""
+    rng = Random(seed)
+    at, found = 0.0, []
+    for _ in range(requests):
+        output = rng.choice([1, 2, rng.randrange(1, 60), rng.randrange(1, 200)])
+        prompt = rng.choice([rng.randrange(1, 30), rng.randrange(1, 250)])
+        low = rng.randrange(1, output + 1)
+        margins = ((1, 3.0), (low, 0.1)) if rng.random() < 0.3 and low > 1 else ((1, 2.0),)
+        found.append(
+            TraceRequest(
+                at=at,
+                wall_at=1_700_000_000 + at,
+                prompt_tokens=prompt,
+                output_tokens=output,
+                tenant=rng.choice(["anonymous", "acme", "batch"]),
+                max_tokens=rng.choice([0, 0, output, 100]),
+                choices=rng.choice([1, 1, 1, 3]),
+                has=rng.choice([(), ("stream",), ("choices",)]),
+                prefix=tuple(rng.choice([(), (1,), (1, 2), (1, 2, 3), (1, 4)])),
+                prefix_block=16,
+                margins=margins,
+            )
+        )
+        at += rng.expovariate(per_s)
+    return tuple(found)
