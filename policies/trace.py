@@ -79,9 +79,9 @@ class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prompts."""
     prefix_block: int = 0
     """0: nothing is known of the prompt's tokens; it shares them with no other."""
-    margins: tuple[tuple[int, float], ...] = ()
-    """Of the small model's answer: (output token, counted from 1; its margin in nats) wherever the margin fell below
-    all before it. Where the answer escalated, they end with the margin that decided."""
+    margins: tuple[float, ...] = ()
+    """Of the small model's answer, the first choice's: nats, one for each token, as far as it came (an answer that was
+    given up ends with the margin that decided it)."""
     rung: str = ""
     """Who answered; "": unknown, or nobody."""
 

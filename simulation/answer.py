@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _BYTES_A_TOKEN = 4
 _TOKEN = (0,)
-_SURE = float("inf")
 
 
 class Attempt:
@@ -31,6 +30,7 @@ class Attempt:
         "answer",
         "deadline",
         "fed",
+        "gives_up_at",
         "item",
         "machine",
         "made",
@@ -48,7 +48,9 @@ class Attempt:
         self.try_ = effect
         self.permit = permit
         self.machine = machine
-        self.margins: Margins = ()
+        self.margins = Margins(())
+        self.gives_up_at: int | None = None
+        """Output token of each choice at which the machine will escalate."""
         self.sequences: list[Replayed] = []
         self.fed: list[int] = []
         """Output tokens of each sequence that the machine has seen."""
@@ -258,6 +260,7 @@ class Answer:
         if machine is not None:
             assert plan.cascade is not None
             attempt.margins = world.draws.margins(self.number, request, plan.cascade, output)
+            attempt.gives_up_at = attempt.margins.gives_up_at(plan.cascade, output)
         tier = world.settings.tiers[self.features.tier]
         prompt = request.prompt_tokens + prefix
         for choice in range(request.choices):
@@ -305,10 +308,8 @@ class Answer:
         assert cascade is not None
         stop = sequence.end
         made = sequence.made
-        for place, margin in attempt.margins:
-            if place > made and not margin >= cascade.threshold:
-                stop = min(stop, sequence.begin + place)
-                break
+        if attempt.gives_up_at is not None and attempt.gives_up_at > made:
+            stop = min(stop, sequence.begin + attempt.gives_up_at)
         if not sequence.visible and attempt.machine is not None and attempt.machine.mode == "window":
             stop = min(stop, sequence.begin + max(cascade.window, made) + 1)
         return stop
@@ -318,16 +319,15 @@ class Answer:
 
         Tokens that cannot be the end of what is released now go in as one output, as those of an accepted draft do.
         """
-        lows = attempt.margins
         choice, made, fed = sequence.choice, sequence.made, attempt.fed[sequence.choice]
         assert self.plan is not None
         assert self.plan.cascade is not None
         single = made - self.plan.cascade.window - 1 if machine.mode == "window" else made - 1
         while fed < made:
             upto = max(single, fed + 1)
-            margin = min([low for place, low in lows if fed < place <= upto], default=_SURE)
+            margins = attempt.margins.of(fed, upto)
             finish = sequence.finished and upto == made
-            effects = machine.on_output(choice, _TOKEN * (upto - fed), "x", margin, finish)
+            effects = machine.on_output(choice, _TOKEN * (upto - fed), "x", margins, finish)
             fed = attempt.fed[choice] = upto
             for effect in effects:
                 match effect:

@@ -3,16 +3,58 @@
 Draws depend on the seed and the request alone, so that two policies are compared on the same luck.
 """
 
+import math
 from collections.abc import Mapping
 from hashlib import blake2b
 
+from config.calibration import Statistic
 from policies.calibration import threshold_for_share
 from policies.plan import PlannedCascade
 from policies.policy import Policy
+from policies.statistic import falls, new_statistic
 from policies.trace import TraceRequest
 
-Margins = tuple[tuple[int, float], ...]
-"""See `TraceRequest.margins`."""
+_SURE = math.inf
+
+
+class Margins:
+    """Of one answer of the small model, token by token: recorded, or all but one without a doubt."""
+
+    __slots__ = ("_known", "_low", "_place")
+
+    def __init__(self, known: tuple[float, ...], place: int = 0, low: float = _SURE) -> None:
+        """`known` from the first token on; behind them no doubt, but for `low` at token `place` (0: at every one)."""
+        self._known = known
+        self._place = place
+        self._low = low
+
+    def of(self, begin: int, end: int) -> tuple[float, ...]:
+        """Of the tokens `begin` + 1 to `end`."""
+        found = self._known[begin:end]
+        rest = end - begin - len(found)
+        if not rest:
+            return found
+        if not self._place:
+            return (*found, *[self._low] * rest)
+        first = begin + len(found) + 1
+        return (*found, *[self._low if token == self._place else _SURE for token in range(first, end + 1)])
+
+    def gives_up_at(self, cascade: PlannedCascade, tokens: int) -> int | None:
+        """The token at which an answer of so many is given up before its end; None: not before the end."""
+        if not falls(cascade.statistic) or not tokens:
+            return None
+        if cascade.threshold == math.inf:
+            return 1
+        statistic = new_statistic(cascade.statistic)
+        for token in range(1, min(len(self._known), tokens) + 1):
+            statistic.add(self._known[token - 1])
+            if not statistic.value >= cascade.threshold:
+                return token
+        if len(self._known) < self._place <= tokens:
+            statistic.add(self._low)
+            if not statistic.value >= cascade.threshold:
+                return self._place
+        return None
 
 
 class UnknownMargins(Exception):  # noqa: N818  (a fact about the input)
@@ -45,15 +87,35 @@ class Draws:
                     )
 
     def margins(self, number: int, request: TraceRequest, cascade: PlannedCascade, output_tokens: int) -> Margins:
-        """Of the small model's answer to request `number`. The place of a low margin is taken to be uniform."""
+        """Of the small model's answer to request `number`. The place of a drawn doubt is taken to be uniform."""
         share = self._shares.get(cascade.name)
         if request.margins and share is None:
-            return request.margins
+            return Margins(request.margins, 1)
         digest = blake2b(self._seed + number.to_bytes(8, "big"), digest_size=16).digest()
         chance = int.from_bytes(digest[:8], "big") / 2**64
         place = 1 + int(int.from_bytes(digest[8:], "big") / 2**64 * output_tokens)
         if share is not None:
-            return ((place, float("-inf") if chance < share else float("inf")),)
-        calibration = self._calibrations.get(cascade.name)
-        assert calibration is not None, "the constructor has seen to it"
-        return ((place, threshold_for_share(calibration, chance)),)
+            value = -math.inf if chance < share else math.inf
+        else:
+            calibration = self._calibrations.get(cascade.name)
+            assert calibration is not None, "the constructor has seen to it"
+            value = threshold_for_share(calibration, chance)
+        return _with(cascade.statistic, value, place)
+
+
+def _with(statistic: Statistic, value: float, place: int) -> Margins:
+    """Margins whose statistic is `value`."""
+    match statistic:
+        case "min_margin":
+            return Margins((), place, value)
+        case "joint_margin":
+            return Margins((), place, _one_doubt(value))
+        case "low_quantile":
+            return Margins((), 0, value)
+
+
+def _one_doubt(joint: float) -> float:
+    """The margin that alone makes a joint margin."""
+    if joint >= 0:
+        return math.inf
+    return joint if joint < -30 else -math.log(math.expm1(-joint))

@@ -16,7 +16,7 @@ MOONCAKE = """{"timestamp": 500, "input_length": 1500, "output_length": 7, "hash
 {"timestamp": 0, "input_length": 600, "output_length": 0, "hash_ids": [0, 5]}
 """
 PENSTOCK = """{"penstock_trace": 1, "started": 1000.0, "prefix_block": 16}
-{"at": 2.5, "prompt_tokens": 40, "output_tokens": 3, "tenant": "acme", "margins": [[1, 2.0], [3, 0.25]]}
+{"at": 2.5, "prompt_tokens": 40, "output_tokens": 3, "tenant": "acme", "margins": [2.0, 0.25]}
 
 {"at": 2.0, "prompt_tokens": 33, "output_tokens": 9, "prefix": [7, 8], "complexity": 0.5, "has": ["stream"]}
 """
@@ -48,7 +48,7 @@ def test_a_recording_of_our_own(tmp_path: Path) -> None:
     assert (first.at, second.at) == (0.0, 0.5)
     assert (first.wall_at, second.wall_at) == (1002.0, 1002.5)
     assert (first.prefix, first.prefix_block, second.prefix_block) == ((7, 8), 16, 0)
-    assert second.margins == ((1, 2.0), (3, 0.25))
+    assert second.margins == (2.0, 0.25)
     assert second.tenant == "acme"
 
 

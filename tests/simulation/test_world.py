@@ -38,7 +38,15 @@ def course(world: World) -> list[object]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_leaps_lead_to_the_same_as_single_steps(seed: int) -> None:
-    settings = policy(running=3 + seed % 5, memory=[28, 100, 2500][seed % 3], mode=KINDS[seed % 2], answer=seed > 5)
+    statistic, threshold = (("min_margin", 0.5), ("joint_margin", -2.0), ("low_quantile", 0.5))[seed // 4]
+    settings = policy(
+        running=3 + seed % 5,
+        memory=[28, 100, 2500][seed % 3],
+        mode=KINDS[seed % 2],
+        answer=seed > 5,
+        statistic=statistic,
+        threshold=threshold,
+    )
     requests = trace(seed, 150, per_s=[3.0, 12.0, 40.0][seed % 3])
     costs = profile(slow=[0.3, 1.0][seed % 2])
     leaping, report = play(settings, costs, requests)
@@ -89,14 +97,12 @@ def test_common_beginnings_come_from_the_cache() -> None:
 
 
 def test_a_prompt_that_no_rung_can_take_is_refused_at_once() -> None:
-    _, report = play(
-        policy(), profile(), (TraceRequest(at=0, prompt_tokens=5000, output_tokens=1, margins=((1, 1.0),)),)
-    )
+    _, report = play(policy(), profile(), (TraceRequest(at=0, prompt_tokens=5000, output_tokens=1, margins=(1.0,)),))
     assert [shed.reason for shed in report.sheds] == ["context_length_exceeded"]
 
 
 def test_gate_holds_the_beginning_back_until_the_end() -> None:
-    request = TraceRequest(at=0, prompt_tokens=10, output_tokens=40, margins=((1, 2.0),))
+    request = TraceRequest(at=0, prompt_tokens=10, output_tokens=40, margins=(2.0,))
     gate, _ = play(policy(mode="gate"), profile(jitter=False), (request,))
     window, _ = play(policy(mode="window"), profile(jitter=False), (request,))
     assert gate.answers[0].first_at == gate.answers[0].ended_at == window.answers[0].ended_at
@@ -105,7 +111,7 @@ def test_gate_holds_the_beginning_back_until_the_end() -> None:
 
 
 def test_an_escalation_goes_on_after_what_was_released() -> None:
-    request = TraceRequest(at=0, prompt_tokens=10, output_tokens=40, margins=((1, 2.0), (20, 0.1)))
+    request = TraceRequest(at=0, prompt_tokens=10, output_tokens=40, margins=(*[2.0] * 19, 0.1))
     world, report = play(policy(), profile(), (request,))
     answer = world.answers[0]
     assert [(note.rung, note.outcome) for note in answer.history] == [("small", "escalated"), ("large", "answered")]

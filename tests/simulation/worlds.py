@@ -47,7 +47,7 @@ midstream = "continue"
 deadlines = {{ ttft = "5s", stall = "3s", total = "20s" }}
 [cascades.thrifty]
 stages = ["small", "large"]
-defer = {{ threshold = 0.5 }}
+defer = {{ statistic = "{statistic}", threshold = {threshold} }}
 emit = {{ mode = "{mode}", window = 3 }}
 on_failure = "safe"
 [[ladders.safe]]
@@ -61,10 +61,19 @@ answer = "busy"
 
 
 def policy(
-    *, running: int = 4, memory: int = 1000, mode: str = "window", quota: int = 2000, answer: bool = True
+    *,
+    running: int = 4,
+    memory: int = 1000,
+    mode: str = "window",
+    quota: int = 2000,
+    answer: bool = True,
+    statistic: str = "min_margin",
+    threshold: float = 0.5,
 ) -> Settings:
     """Two engines with 64 bytes of KV a token."""
-    text = POLICY.format(running=running, memory=memory, mode=mode, quota=quota)
+    text = POLICY.format(
+        running=running, memory=memory, mode=mode, quota=quota, statistic=statistic, threshold=threshold
+    )
     if not answer:
         text = text[: text.rindex("[[ladders.safe]]")]
     return parse_settings(text, Path("/etc/policy.toml"))
@@ -97,7 +106,7 @@ def trace(seed: int, requests: int, *, per_s: float = 20.0) -> tuple[TraceReques
         output = rng.choice([1, 2, rng.randrange(1, 60), rng.randrange(1, 200)])
         prompt = rng.choice([rng.randrange(1, 30), rng.randrange(1, 250)])
         low = rng.randrange(1, output + 1)
-        margins = ((1, 3.0), (low, 0.1)) if rng.random() < 0.3 and low > 1 else ((1, 2.0),)
+        margins = (*[2.0] * (low - 1), 0.1) if rng.random() < 0.3 else (3.0,)
         found.append(
             TraceRequest(
                 at=at,
