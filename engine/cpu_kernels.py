@@ -1,5 +1,7 @@
 """The decoder's kernels on the CPU: compiled code over buffers that live as long as the engine."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from engine import row_kernels as row
 from engine.batch import Batch
 from engine.compiled import row_code
 from engine.kv_pool import KvPool
+from engine.mlp import gated
 from engine.model_config import ModelConfig
 from engine.weights import LayerWeights
 
@@ -24,7 +27,7 @@ class CpuKernels:
         self,
         config: ModelConfig,
         pool: KvPool,
-        rotation: tuple[Tensor, Tensor],
+        rotations: Sequence[tuple[Tensor, Tensor]],
         *,
         dtype: torch.dtype,
         max_rows: int,
@@ -33,12 +36,12 @@ class CpuKernels:
         """`max_rows`: the largest flat batch; a larger one makes the buffers grow."""
         self._config = config
         self._pool = pool
-        self._rotation = rotation
+        self._rotations = rotations
         self._dtype = dtype
         self._threads = threads
         self._code = row_code(half=dtype == torch.bfloat16)
         self._tile_tokens = max(1, _TILE_ROWS // (config.heads // config.kv_heads))
-        self._floats = np.array([config.head_dim**-0.5, config.rms_eps], np.float32)
+        self._floats = np.array([config.query_scale, config.rms_eps], np.float32)
         self._counter = np.zeros(1, np.int64)
         self._norm_arguments = np.zeros(row.ARGUMENTS, np.int64)
         self._gate_arguments = np.zeros(row.ARGUMENTS, np.int64)
@@ -50,9 +53,9 @@ class CpuKernels:
     def fits(config: ModelConfig, block_size: int, device: torch.device, dtype: torch.dtype) -> bool:
         """Can these kernels serve such a model?"""
         sizes = (config.head_dim, config.intermediate_size, block_size)
-        return (
-            device.type == "cpu" and dtype in {torch.float32, torch.bfloat16} and all(size % 16 == 0 for size in sizes)
-        )
+        plain = config.rotary_dim == config.head_dim and not config.score_cap
+        known = device.type == "cpu" and dtype in {torch.float32, torch.bfloat16}
+        return plain and known and all(size % 16 == 0 for size in sizes)
 
     def _allocate(self, rows: int) -> None:
         """Buffers for `rows` rows; zeroed, so that a padding row holds numbers."""
@@ -79,8 +82,6 @@ class CpuKernels:
         blocks = self._attention_arguments
         for place, value in {
             attention.OUT: self._attended.data_ptr(),
-            attention.COS: self._rotation[0].data_ptr(),
-            attention.SIN: self._rotation[1].data_ptr(),
             attention.POSITIONS: self._positions.ctypes.data,
             attention.SLOTS: self._slots.ctypes.data,
             attention.TILE_SEQUENCES: self._tile_sequences.ctypes.data,
@@ -99,6 +100,8 @@ class CpuKernels:
         for layer in range(config.layers):
             blocks[layer, attention.KEYS] = pool.keys[layer].data_ptr()
             blocks[layer, attention.VALUES] = pool.values[layer].data_ptr()
+            blocks[layer, attention.COS] = self._rotations[layer][0].data_ptr()
+            blocks[layer, attention.SIN] = self._rotations[layer][1].data_ptr()
             blocks[layer, attention.WINDOW] = config.windows[layer]
         self._block_addresses = [block.ctypes.data for block in blocks]
         for arguments, width, out in (
@@ -157,6 +160,12 @@ class CpuKernels:
         """See `Kernels`."""
         return self._norm(0, weight)
 
+    def normed(self, y: Tensor, weight: Tensor) -> Tensor:
+        """See `Kernels`."""
+        wide = y.float()
+        scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self._config.rms_eps)
+        return (scaled * weight).to(self._dtype)
+
     def add_norm(self, y: Tensor, weight: Tensor) -> Tensor:
         """See `Kernels`."""
         return self._norm(y.data_ptr(), weight)
@@ -182,6 +191,8 @@ class CpuKernels:
 
     def gate(self, gate_up: Tensor) -> Tensor:
         """See `Kernels`."""
+        if self._config.activation != "silu":
+            return gated(gate_up, self._config.activation)
         self._gate_arguments[row.GATE_UP] = gate_up.data_ptr()
         self._code.gate.run(self._gate_address, int(self._gate_arguments[row.PARTS]))
         return self._y

@@ -23,6 +23,10 @@ class Kernels(Protocol):
         """RMS norm of the residual stream: [rows, hidden]."""
         ...
 
+    def normed(self, y: Tensor, weight: Tensor) -> Tensor:
+        """RMS norm of `y` [rows, hidden], apart from the residual stream."""
+        ...
+
     def add_norm(self, y: Tensor, weight: Tensor) -> Tensor:
         """Add `y` to the residual stream, then `norm`."""
         ...
@@ -32,5 +36,5 @@ class Kernels(Protocol):
         ...
 
     def gate(self, gate_up: Tensor) -> Tensor:
-        """silu(gate) · up: [rows, intermediate]."""
+        """activation(gate) · up: [rows, intermediate]."""
         ...

@@ -1,5 +1,7 @@
 """The decoder's kernels in plain torch: any device, any shape; attention by gathering pages."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch.nn import functional
 
 from engine.batch import Batch
 from engine.kv_pool import KvPool
+from engine.mlp import gated
 from engine.model_config import ModelConfig
 from engine.weights import LayerWeights
 
@@ -14,11 +17,13 @@ from engine.weights import LayerWeights
 class TorchKernels:
     """Correct everywhere, fast nowhere in particular: the reference for the others, and the way on other devices."""
 
-    def __init__(self, config: ModelConfig, pool: KvPool, rotation: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
-        """`rotation`: cosines and sines [positions, head_dim / 2]; `pool` with untransposed keys."""
+    def __init__(
+        self, config: ModelConfig, pool: KvPool, rotations: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype
+    ) -> None:
+        """`rotations`: cosines and sines [positions, rotary_dim / 2] of each layer; `pool` with untransposed keys."""
         self._config = config
         self._pool = pool
-        self._cos, self._sin = rotation
+        self._rotations = rotations
         self._dtype = dtype
         self._residual = torch.empty(0)
 
@@ -32,8 +37,7 @@ class TorchKernels:
         positions[:tokens] = torch.from_numpy(batch.positions)
         slots = torch.zeros(rows, dtype=torch.int64)
         slots[:tokens] = torch.from_numpy(batch.slots)
-        positions = positions.to(device)
-        self._rotation = self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
+        self._positions = positions.to(device)
         size = self._pool.block_size
         self._blocks, self._offsets = (slots // size).to(device), (slots % size).to(device)
         self._tables = torch.from_numpy(batch.block_tables.astype(np.int64)).to(device)
@@ -55,7 +59,8 @@ class TorchKernels:
         q, k, v = torch.split(split, [heads, kv_heads, kv_heads], dim=1)
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = self._rms(q, layer.q_norm), self._rms(k, layer.k_norm)
-        q, k = self._rotate(q), self._rotate(k)
+        cos, sin = (table[self._positions].unsqueeze(1) for table in self._rotations[index])
+        q, k = self._rotate(q, cos, sin), self._rotate(k, cos, sin)
         keys, values = self._pool.keys[index], self._pool.values[index]
         keys[self._blocks, :, self._offsets] = k.to(keys.dtype)
         values[self._blocks, :, self._offsets] = v.to(values.dtype)
@@ -68,8 +73,7 @@ class TorchKernels:
                 out[start:end] = self._attend_one(q[start:end], keys[table], values[table], context, window)
         return out.to(self._dtype).view(len(qkv), heads * head_dim)
 
-    @staticmethod
-    def _attend_one(q: Tensor, keys: Tensor, values: Tensor, context: int, window: int) -> Tensor:
+    def _attend_one(self, q: Tensor, keys: Tensor, values: Tensor, context: int, window: int) -> Tensor:
         """`q` [new, heads, head_dim] over pages [blocks, kv_heads, block_size, head_dim] of `context` tokens."""
         k = keys.transpose(0, 1).flatten(1, 2)[:, :context].float()
         v = values.transpose(0, 1).flatten(1, 2)[:, :context].float()
@@ -78,21 +82,32 @@ class TorchKernels:
         mask = seen <= at
         if window:
             mask &= seen > at - window
+        q = q.transpose(0, 1)
+        scale, cap = self._config.query_scale, self._config.score_cap
+        if cap:
+            groups = len(q) // len(k)
+            scores = q @ k.repeat_interleave(groups, dim=0).transpose(1, 2) * scale
+            scores = (torch.tanh(scores / cap) * cap).masked_fill(~mask, float("-inf"))
+            return (scores.softmax(-1) @ v.repeat_interleave(groups, dim=0)).transpose(0, 1)
         out = functional.scaled_dot_product_attention(
-            q.transpose(0, 1).unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), attn_mask=mask, enable_gqa=True
+            q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), attn_mask=mask, enable_gqa=True, scale=scale
         )
         return out.squeeze(0).transpose(0, 1)
 
     def gate(self, gate_up: Tensor) -> Tensor:
         """See `Kernels`."""
-        gate, up = gate_up.float().chunk(2, dim=-1)
-        return (functional.silu(gate) * up).to(self._dtype)
+        return gated(gate_up, self._config.activation)
+
+    def normed(self, y: Tensor, weight: Tensor) -> Tensor:
+        """See `Kernels`."""
+        return self._rms(y.float(), weight).to(self._dtype)
 
     def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self._config.rms_eps) * weight
 
-    def _rotate(self, x: Tensor) -> Tensor:
-        """The first half of a head pairs with its second half, as Hugging Face lays checkpoints out."""
-        cos, sin = self._rotation
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The first half of what is rotated pairs with its second half, as Hugging Face lays checkpoints out."""
+        rotary_dim = self._config.rotary_dim
+        first, second = x[..., :rotary_dim].chunk(2, dim=-1)
+        parts = (first * cos - second * sin, second * cos + first * sin, x[..., rotary_dim:])
+        return torch.cat(parts, dim=-1)

@@ -16,7 +16,7 @@ from engine.kv_pool import KvPool
 from engine.linear import LinearFactory
 from engine.model_config import ModelConfig, read_model_config
 from engine.params import SamplingParams
-from engine.rope import rotation_table
+from engine.rope import rotations
 from engine.sampler import sample
 from engine.simd import has_bfloat16_products
 from engine.threads import set_threads
@@ -52,22 +52,24 @@ class TorchRunner:
             self.vocab_size = config.vocab_size
             self.max_model_len = _max_model_len(settings, config)
             weights = load_weights(checkpoint, config, dtype, device, linears, progress)
-            cos, sin = rotation_table(config.rope, config.head_dim, min(self.max_model_len, pool.tokens))
+            tables = rotations(config, min(self.max_model_len, pool.tokens))
             kernels: Kernels
             if compiled:
                 progress("compiling the attention kernel (once: it is cached on disk)")
                 kernels = CpuKernels(
                     config,
                     pool,
-                    (cos, sin),
+                    tables,
                     dtype=dtype,
                     max_rows=max(settings.max_step_tokens, 2),
                     threads=settings.threads,
                 )
             else:
-                kernels = TorchKernels(config, pool, (cos.to(device), sin.to(device)), dtype)
+                kernels = TorchKernels(config, pool, [(cos.to(device), sin.to(device)) for cos, sin in tables], dtype)
         progress("warming up")
-        self._decoder: Decoder | None = Decoder(weights, kernels, device, pad_single=not linears.own)
+        self._decoder: Decoder | None = Decoder(
+            weights, kernels, device, pad_single=not linears.own, logit_cap=config.logit_cap
+        )
 
         self._warm_up()
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from engine.checkpoint import Checkpoint
 from engine.linear import Linear, LinearFactory
-from engine.model_config import ModelConfig
+from engine.mlp import Dense, Mixture, Mlp
+from engine.model_config import Experts, ModelConfig
 
 
 class LayerWeights(NamedTuple):
@@ -20,17 +21,20 @@ class LayerWeights(NamedTuple):
     q_norm: Tensor | None
     k_norm: Tensor | None
     o: Linear
-    post_norm: Tensor
-    gate_up: Linear
-    """[rows, hidden] → [rows, 2 · intermediate]: gate, then up."""
-    down: Linear
+    after_attention: Tensor | None
+    """Norm of what attention gives, before it is added (`post_norms`)."""
+    mlp_norm: Tensor
+    mlp: Mlp
+    after_mlp: Tensor | None
 
 
 class Weights(NamedTuple):
     """The whole decoder."""
 
     embedding: Tensor
-    """[vocab, hidden] in the compute dtype."""
+    """[vocab, hidden] in the compute dtype; not scaled."""
+    embedding_scale: Tensor | None
+    """[] in the compute dtype."""
     layers: tuple[LayerWeights, ...]
     final_norm: Tensor
     head: Linear
@@ -56,7 +60,9 @@ def load_weights(  # noqa: PLR0917
         layers.append(loader.layer(layer))
     embedding = loader.take("model.embed_tokens.weight", config.vocab_size, config.hidden_size)
     head = loader.head(embedding)
-    return Weights(embedding.to(device), tuple(layers), loader.norm("model.norm", config.hidden_size), head)
+    scale = None if config.embedding_scale == 1 else torch.tensor(config.embedding_scale, dtype=dtype, device=device)
+    final_norm = loader.norm("model.norm", config.hidden_size)
+    return Weights(embedding.to(device), scale, tuple(layers), final_norm, head)
 
 
 class _Loader:
@@ -78,7 +84,8 @@ class _Loader:
         return self._checkpoint.take(name, shape, self._dtype)
 
     def norm(self, name: str, size: int) -> Tensor:
-        return self._checkpoint.take(f"{name}.weight", (size,), torch.float32).to(self._device)
+        weight = self._checkpoint.take(f"{name}.weight", (size,), torch.float32)
+        return (weight + self._config.norm_offset).to(self._device)
 
     def linear(self, parts: dict[str, int], inputs: int, *, bias: bool) -> Linear:
         """One product for several matrices that read the same input: `parts` maps names to output sizes, in order."""
@@ -89,20 +96,61 @@ class _Loader:
 
     def layer(self, index: int) -> LayerWeights:
         config = self._config
-        hidden, inner = config.hidden_size, config.intermediate_size
-        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        hidden, queries = config.hidden_size, config.heads * config.head_dim
         at = f"model.layers.{index}"
-        attention, mlp = f"{at}.self_attn", f"{at}.mlp"
-        qkv = {f"{attention}.q_proj": queries, f"{attention}.k_proj": keys, f"{attention}.v_proj": keys}
+        attention = f"{at}.self_attn"
+        # Gemma calls the norm in front of the MLP by another name, because it has one behind attention, too.
+        mlp_norm = "pre_feedforward_layernorm" if config.post_norms else "post_attention_layernorm"
         return LayerWeights(
             input_norm=self.norm(f"{at}.input_layernorm", hidden),
-            qkv=self.linear(qkv, hidden, bias=config.qkv_bias),
+            qkv=self.linear(self._qkv(attention), hidden, bias=config.qkv_bias),
             q_norm=self.norm(f"{attention}.q_norm", config.head_dim) if config.qk_norm else None,
             k_norm=self.norm(f"{attention}.k_norm", config.head_dim) if config.qk_norm else None,
             o=self.linear({f"{attention}.o_proj": hidden}, queries, bias=config.o_bias),
-            post_norm=self.norm(f"{at}.post_attention_layernorm", hidden),
-            gate_up=self.linear({f"{mlp}.gate_proj": inner, f"{mlp}.up_proj": inner}, hidden, bias=config.mlp_bias),
-            down=self.linear({f"{mlp}.down_proj": hidden}, inner, bias=config.mlp_bias),
+            after_attention=self.norm(f"{at}.post_attention_layernorm", hidden) if config.post_norms else None,
+            mlp_norm=self.norm(f"{at}.{mlp_norm}", hidden),
+            mlp=self._mlp(index),
+            after_mlp=self.norm(f"{at}.post_feedforward_layernorm", hidden) if config.post_norms else None,
+        )
+
+    def _qkv(self, attention: str) -> dict[str, int]:
+        config = self._config
+        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        if config.fused:
+            return {f"{attention}.qkv_proj": queries + 2 * keys}
+        return {f"{attention}.q_proj": queries, f"{attention}.k_proj": keys, f"{attention}.v_proj": keys}
+
+    def _mlp(self, index: int) -> Mlp:
+        config = self._config
+        hidden, inner = config.hidden_size, config.intermediate_size
+        mlp = f"model.layers.{index}.mlp"
+        if config.experts is not None and config.experts.layers[index]:
+            return self._mixture(index, config.experts)
+        parts = {f"{mlp}.gate_proj": inner, f"{mlp}.up_proj": inner}
+        if config.fused:
+            parts = {f"{mlp}.gate_up_proj": 2 * inner}
+        return Dense(
+            self.linear(parts, hidden, bias=config.mlp_bias),
+            self.linear({f"{mlp}.down_proj": hidden}, inner, bias=config.mlp_bias),
+        )
+
+    def _mixture(self, index: int, experts: Experts) -> Mixture:
+        hidden, inner = self._config.hidden_size, experts.intermediate_size
+        mixtral = f"model.layers.{index}.block_sparse_moe"
+        at = mixtral if f"{mixtral}.gate.weight" in self._checkpoint else f"model.layers.{index}.mlp"
+        gate, up, down = ("w1", "w3", "w2") if at == mixtral else ("gate_proj", "up_proj", "down_proj")
+        pairs = []
+        for number in range(experts.count):
+            expert = f"{at}.experts.{number}"
+            gate_up = self.linear({f"{expert}.{gate}": inner, f"{expert}.{up}": inner}, hidden, bias=False)
+            pairs.append((gate_up, self.linear({f"{expert}.{down}": hidden}, inner, bias=False)))
+        return Mixture(
+            self.linear({f"{at}.gate": experts.count}, hidden, bias=False),
+            pairs,
+            active=experts.active,
+            renormalize=experts.renormalize,
+            activation=self._config.activation,
+            pad_single=not self._linears.own,
         )
 
     def head(self, embedding: Tensor) -> Linear:

@@ -9,8 +9,9 @@ from engine.batch import Batch
 from engine.cpu_kernels import CpuKernels
 from engine.kernels import Kernels
 from engine.kv_pool import KvPool
+from engine.mlp import Dense
 from engine.model_config import ModelConfig, Rope
-from engine.rope import rotation_table
+from engine.rope import rotations
 from engine.torch_kernels import TorchKernels
 from engine.weights import LayerWeights
 
@@ -30,6 +31,8 @@ def shape(heads: int, kv_heads: int, head_dim: int, window: int, *, qk_norm: boo
         rms_eps=1e-5,
         max_positions=512,
         rope=Rope(100.0),
+        rotary_dim=head_dim,
+        query_scale=head_dim**-0.5,
         tied_head=None,
         windows=(window,),
         qk_norm=qk_norm,
@@ -39,14 +42,13 @@ def shape(heads: int, kv_heads: int, head_dim: int, window: int, *, qk_norm: boo
 def layer(config: ModelConfig) -> LayerWeights:
     norm = torch.rand(config.head_dim) + 0.5 if config.qk_norm else None
     unused = torch.empty(0)
-    return LayerWeights(
-        unused, torch.nn.Identity(), norm, norm, *[torch.nn.Identity()] * 1, unused, *[torch.nn.Identity()] * 2
-    )
+    product = torch.nn.Identity()
+    return LayerWeights(unused, product, norm, norm, product, None, unused, Dense(product, product), None)
 
 
 def kernels(config: ModelConfig, dtype: torch.dtype, size: int, *, compiled: bool, threads: int = 1) -> Kernels:
     pool = KvPool(config, memory_bytes=2**24, block_size=size, dtype=dtype, device=CPU, transposed_keys=compiled)
-    rotation = rotation_table(config.rope, config.head_dim, config.max_positions)
+    rotation = rotations(config, config.max_positions)
     if compiled:
         return CpuKernels(config, pool, rotation, dtype=dtype, max_rows=64, threads=threads)
     return TorchKernels(config, pool, rotation, dtype)

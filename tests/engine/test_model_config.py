@@ -68,7 +68,7 @@ def test_windows(tmp_path: Path) -> None:
         ({"architectures": ["MambaForCausalLM"]}, "model_unsupported", "MambaForCausalLM is not supported"),
         ({"architectures": ...}, "model_unsupported", "(none)"),
         ({"hidden_act": "gelu"}, "model_unsupported", "'gelu'"),
-        ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, "model_unsupported", "'yarn'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "model_unsupported", "'dynamic'"),
         ({"rope_scaling": {"type": "linear"}}, "model_config", "needs factor"),
         ({"hidden_size": ...}, "model_config", "hidden_size: expected a positive whole number, found None"),
         ({"vocab_size": "many"}, "model_config", "vocab_size"),

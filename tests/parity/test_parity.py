@@ -34,7 +34,10 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 GRID = [Cell(*values) for values in itertools.product(CHUNKS, *[(False, True)] * 4)]
-FALLBACK = [Cell(7, warm=True, tight=True, shuffled=True, drafted=True, block_size=8)]
+FALLBACK = [
+    Cell(7, warm=True, tight=True, shuffled=True, drafted=False, block_size=8),
+    Cell(16, warm=False, tight=False, shuffled=False, drafted=True, block_size=8),
+]
 """Blocks of eight are not served by the compiled kernels: this is plain torch."""
 
 
