@@ -3,6 +3,9 @@
 from pathlib import Path
 from random import Random
 
+import msgspec
+
+from config.calibration import Statistic
 from config.load import parse_settings
 from config.settings import Settings
 from policies.trace import TraceRequest
@@ -47,7 +50,7 @@ midstream = "continue"
 deadlines = {{ ttft = "5s", stall = "3s", total = "20s" }}
 [cascades.thrifty]
 stages = ["small", "large"]
-defer = {{ statistic = "{statistic}", threshold = {threshold} }}
+defer = {{ threshold = 0.5 }}
 emit = {{ mode = "{mode}", window = 3 }}
 on_failure = "safe"
 [[ladders.safe]]
@@ -67,7 +70,7 @@ def policy(
     mode: str = "window",
     quota: int = 2000,
     answer: bool = True,
-    statistic: str = "min_margin",
+    statistic: Statistic = "min_margin",
     threshold: float = 0.5,
 ) -> Settings:
     """Two engines with 64 bytes of KV a token."""
@@ -76,7 +79,10 @@ def policy(
     )
     if not answer:
         text = text[: text.rindex("[[ladders.safe]]")]
-    return parse_settings(text, Path("/etc/policy.toml"))
+    settings = parse_settings(text, Path("/etc/policy.toml"))
+    cascade = settings.cascades["thrifty"]
+    defer = msgspec.structs.replace(cascade.defer, statistic=statistic, threshold=threshold)
+    return msgspec.structs.replace(settings, cascades={"thrifty": msgspec.structs.replace(cascade, defer=defer)})
 
 
 def profile(*, slow: float = 1.0, jitter: bool = True) -> Profile:
