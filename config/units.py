@@ -47,6 +47,27 @@ def parse_clock_time(text: str) -> ClockTime:
     return ClockTime(int(hours) * 60 + int(minutes))
 
 
+def write_duration(seconds: float) -> str:
+    """The other way round, in the largest unit that keeps it short: "500ms", "2s", "10m", "1d"."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.10g}{unit}"
+    return f"{seconds * 1000:.10g}ms" if 0 < seconds < 1 else f"{seconds:.10g}s"
+
+
+def write_size(size: int) -> str:
+    """The same for sizes: "64MiB", "100B"."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return f"{size}B"
+
+
+def write_clock_time(minutes: int) -> str:
+    """The same for times of day: "22:30"."""
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
 def _split(text: str) -> tuple[str, str]:
     number = text.rstrip("BGKMdhims")
     return number, text[len(number) :]

@@ -6,6 +6,7 @@ from typing import Any
 from gateway import (
     cli_check,
     cli_policy_calibrate,
+    cli_policy_diff,
     cli_policy_eval,
     cli_policy_explain,
     cli_policy_simulate,
@@ -15,6 +16,7 @@ from gateway import (
 _COMMANDS = (
     cli_check,
     cli_policy_calibrate,
+    cli_policy_diff,
     cli_policy_eval,
     cli_policy_explain,
     cli_policy_simulate,

@@ -72,7 +72,7 @@ def _page(report: Report) -> Page:
         if verdict.passed:
             continue
         rows = [("", "expected", "got"), *map(_row, verdict.differences)]
-        page.table(rows, indent=4, head=True)
+        page.table(rows, indent=4)
         if verdict.decided:
             page.line(f"decided: {verdict.decided}", indent=4)
         for fact in verdict.why:

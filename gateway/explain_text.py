@@ -2,7 +2,8 @@
 
 import math
 
-from gateway.terminal import Page, duration, number, percent
+from config.units import write_duration
+from gateway.terminal import Page, number, percent
 from policies.conditions import Finding
 from policies.counterfactual import Counterfactual
 from policies.explanation import CascadeTerms, ExperimentTerms, Explanation, Happened, RouteSeen
@@ -187,7 +188,7 @@ def _cascade(page: Page, terms: CascadeTerms) -> None:
         busy = terms.busy
         state = f"busy: stays on {busy.stay_on}" if busy.holds else "not busy"
         page.line(
-            f"{state}; released below {number(busy.release_at)}, not before {duration(busy.dwell_s)}; "
+            f"{state}; released below {number(busy.release_at)}, not before {write_duration(busy.dwell_s)}; "
             f"signal {busy.signal}:",
             indent=2,
         )
@@ -205,9 +206,9 @@ def _rungs(page: Page, found: Explanation) -> None:
         page.line(f"shadow {shadow.name}: a copy goes to {shadow.to}", indent=2)
     if found.deadlines is not None:
         limits = found.deadlines
+        queue, ttft, total, stall = map(write_duration, (limits.queue_s, limits.ttft_s, limits.total_s, limits.stall_s))
         page.line(
-            f"deadlines from the arrival: queue {duration(limits.queue_s)}, first token {duration(limits.ttft_s)}, "
-            f"total {duration(limits.total_s)}; between two tokens {duration(limits.stall_s)}",
+            f"deadlines from the arrival: queue {queue}, first token {ttft}, total {total}; between two tokens {stall}",
             indent=2,
         )
     cap = f"output of {found.output_cap} tokens at the most; " if found.output_cap is not None else ""
@@ -216,7 +217,7 @@ def _rungs(page: Page, found: Explanation) -> None:
 
 def _rung(rung: PlannedRung) -> str:
     what = rung.to if rung.to is not None else f"answer {rung.answer!r}"
-    extras = [f"first token within {duration(rung.ttft_s)}"] if rung.ttft_s is not None else []
+    extras = [f"first token within {write_duration(rung.ttft_s)}"] if rung.ttft_s is not None else []
     extras += [f"{rung.retries} {'retry' if rung.retries == 1 else 'retries'}"] if rung.retries else []
     extras += [f"marked {rung.mark}"] if rung.mark else []
     return what + (f" ({', '.join(extras)})" if extras else "")

@@ -28,23 +28,15 @@ class Page:
         for part in textwrap.wrap(text, WIDTH, initial_indent=begin, subsequent_indent=rest) or [""]:
             self._lines.append(Text(part, style=style))
 
-    def table(self, rows: Sequence[Sequence[str]], *, indent: int = 2, head: bool = False, right: str = "") -> None:
-        """Columns as wide as they need to be; the last one is cut where the page ends.
-
-        `right`: a letter a column, "r" where it is aligned to the right.
-        """
-        if not rows:
-            return
+    def table(self, rows: Sequence[Sequence[str]], *, indent: int = 2) -> None:
+        """A head and rows, in columns as wide as they need to be; the last one is cut where the page ends."""
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for number, row in enumerate(rows):
-            cells = [
-                cell.rjust(width) if right[column : column + 1] == "r" else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ]
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             text = (" " * indent + "  ".join(cells)).rstrip()
             if len(text) > WIDTH:
                 text = text[: WIDTH - 1] + "…"
-            self._lines.append(Text(text, style="dim" if head and number == 0 else ""))
+            self._lines.append(Text(text, style="dim" if number == 0 else ""))
 
     def print(self) -> None:
         """To standard output."""
@@ -59,14 +51,6 @@ class Page:
 def number(value: float) -> str:
     """Six digits at the most."""
     return f"{value:.6g}"
-
-
-def duration(seconds: float) -> str:
-    """As the TOML file writes it: "500ms", "2s", "10m", "1d"."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:.6g}{unit}"
-    return f"{seconds * 1000:.6g}ms" if 0 < seconds < 1 else f"{seconds:.6g}s"
 
 
 def percent(share: float) -> str:

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.units import parse_duration, parse_size
+from config.units import (
+    parse_clock_time,
+    parse_duration,
+    parse_size,
+    write_clock_time,
+    write_duration,
+    write_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +63,14 @@ def test_what_is_no_size(text: str) -> None:
 def test_every_whole_duration_is_read(number: int, unit: str) -> None:
     factor = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}[unit]
     assert parse_duration(f"{number}{unit}") == pytest.approx(number * factor)
+
+
+@given(st.integers(1, 10**7), st.sampled_from(["ms", "s", "m", "h", "d"]))
+def test_what_is_written_is_read_again(number: int, unit: str) -> None:
+    seconds = parse_duration(f"{number}{unit}")
+    assert parse_duration(write_duration(seconds)) == pytest.approx(seconds)
+    size = parse_size(f"{number}KiB")
+    assert parse_size(write_size(size)) == size
+    minutes = number % 1440
+    assert parse_clock_time(write_clock_time(minutes)) == minutes
+    assert write_duration(7200) == "2h"

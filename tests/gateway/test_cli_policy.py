@@ -1,4 +1,4 @@
-"""`penstock policy explain` and `test`: what they print, and what they refuse."""
+"""`penstock policy explain`, `test` and `diff`: what they print, and what they refuse."""
 
 import contextlib
 import http.server
@@ -222,3 +222,51 @@ def test_a_test_that_fails_says_why(capsys: pytest.CaptureFixture[str], policy: 
 
 def test_the_embedded_policy_passes_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, "test")
+
+
+# --- diff ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    path = tmp_path / "other.toml"
+    path.write_text(
+        POLICY.replace("at_least = 4_000", "at_least = 2_000").replace("threshold = 0.46", "threshold = 0.3")
+    )
+    return path
+
+
+def test_diff_in_words_and_shares(
+    capsys: pytest.CaptureFixture[str], policy: Path, other: Path, tmp_path: Path
+) -> None:
+    trace = tmp_path / "azure.csv"
+    rows = [f"2023-11-16 18:15:4{second}.0000000,{tokens},20" for second, tokens in enumerate((100, 2500, 5000, 10))]
+    trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    out = said(capsys, "diff", policy, other, "--trace", trace, "--samples", "500")
+    assert max(map(len, out.splitlines())) <= 100
+    for part in (
+        "signal long: prompt_tokens.at_least 4000 → 2000",
+        "cascade thrifty: defer.threshold 0.46 → 0.3",
+        "Decisions over 500 made-up requests",
+        "support-chat → everything-else",
+        "such as: chat, acme, support",
+        "Decisions over the 4 requests of",
+    ):
+        assert part in out, out
+    assert out == said(capsys, "diff", policy, other, "--trace", trace, "--samples", "500")
+
+
+def test_diff_as_data(capsys: pytest.CaptureFixture[str], policy: Path, other: Path) -> None:
+    found = json.loads(said(capsys, "diff", policy, other, "--samples", "200", "--json"))
+    assert found["words"][0] == "signal long: prompt_tokens.at_least 4000 → 2000"
+    assert (found["decides_the_same"], found["synthetic"]["requests"], found["trace"]) == (False, 200, None)
+    same = json.loads(said(capsys, "diff", policy, policy, "--samples", "50", "--json"))
+    assert (same["decides_the_same"], same["settings"], same["synthetic"]["aspects"]) == (True, [], [])
+
+
+def test_diff_refuses_in_words(capsys: pytest.CaptureFixture[str], policy: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("hello\n")
+    assert "this is no trace" in said(capsys, "diff", policy, policy, "--trace", bad, status=2)
+    assert "must not be negative" in said(capsys, "diff", policy, policy, "--samples", "-1", status=2)
+    assert "cannot be read" in said(capsys, "diff", policy, tmp_path / "no.toml", status=2)
