@@ -50,7 +50,7 @@ CHANGES = [
         "experiment cheaper-support: arms.cheaper 50 → 10",
     ]),
     ("[tenants.bob]", "[tenants.bert]", ["tenant bob: gone", "tenant bert: new"]),
-    ("[models.chat]", "[prices]\nsmall = { input = 1, output = 2 }\n[models.chat]", ["price of small: new"]),
+    ("input = 0.1, output", "input = 0.3, output", ["price of small: input 0.1 → 0.3"]),
     ("[models.chat]", "[retry_budget]\nratio = 0.5\n[models.chat]", ["retry_budget: ratio 0.2 → 0.5"]),
 ]  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_routes_come_go_and_move() -> None:
     assert words(POLICY, moved) == ["route support-chat: moved from number 1 to number 2"] or words(POLICY, moved) == [
         "route nights: moved from number 2 to number 1"
     ]
-    new = support.replace("support-chat", "more")
+    new = support.replace("support-chat", "more").replace('["support"]', '["more"]')
     grown = "[[routes]]".join([head, support, new, last + "[cascades.thrifty]" + rest])
     assert words(POLICY, grown) == ["route nights: gone", "route more: new: as number 2 of 3"]
 
