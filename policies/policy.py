@@ -23,6 +23,7 @@ from policies.load import Load
 from policies.match import Matcher, compile_routes
 from policies.plan import EmitMode, Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.prices import cheapest
+from policies.statistic import falls
 
 Need = Literal["code", "language", "conversation"]
 
@@ -228,7 +229,10 @@ def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> 
         reasons = (f"nothing is drafted for {features.choices} choices at once: {compiled.large.to} alone",)
     if mode == "window" and start_on == "small" and may_escalate:
         # Released tokens bind: without a large model that can go on after them nothing may be released early.
-        if not compiled.large.goes_on:
+        if not falls(settings.defer.statistic):
+            mode = "gate"
+            reasons += (f"gate instead of window: {settings.defer.statistic} decides at an answer's end only",)
+        elif not compiled.large.goes_on:
             mode = "gate"
             reasons += (f"gate instead of window: {compiled.large.to} cannot take up an answer that has begun",)
         elif not compiled.same_tokenizer:

@@ -170,6 +170,16 @@ def test_nothing_is_shown_early_that_large_could_not_continue(
     assert any(why in reason for reason in made.reasons)
 
 
+def test_nothing_is_shown_early_on_a_statistic_that_may_rise(house: Settings) -> None:
+    name, cascade = next(iter(house.cascades.items()))
+    defer = msgspec.structs.replace(cascade.defer, statistic="low_quantile")
+    changed = {name: msgspec.structs.replace(cascade, defer=defer)}
+    made = plan(msgspec.structs.replace(house, cascades=changed), Load(), SAME)
+    assert made.cascade is not None
+    assert made.cascade.mode == "gate"
+    assert any("low_quantile decides at an answer's end only" in reason for reason in made.reasons)
+
+
 def test_one_breaker_an_engine(house: Settings) -> None:
     assert Policy.compile(house).breakers == {"small": BreakerSettings(probes=7), "large": BreakerSettings()}
 
