@@ -1,5 +1,6 @@
 """Which decisions two policies take differently, over many requests: from what to what, how many, and one of each."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from policies.decision import Decision, Outcome, Refusal
 from policies.features import Features
 from policies.plan import Plan
+from policies.statistic import falls, statistic_of
 
 _NOBODY = "refused"
 
@@ -18,10 +20,10 @@ class Compared(msgspec.Struct, frozen=True):
     """What it is, for whoever reads the example."""
     before: Decision
     after: Decision
-    statistic: float | None = None
-    """Of the small model's answer as it was recorded; None: unknown."""
+    margins: tuple[float, ...] = ()
+    """Of the small model's answer as it was recorded; none: unknown."""
     whole: bool = False
-    """The statistic is of the whole answer; else the answer escalated, and its end would have been lower or equal."""
+    """They are those of the whole answer; else it was given up, and nobody knows how it would have gone on."""
 
 
 class Shift(msgspec.Struct, frozen=True):
@@ -103,7 +105,7 @@ def _aspects(each: Compared, before: Outcome, after: Outcome) -> Iterator[tuple[
         yield "cascade", _cascade(before), _cascade(after)
         yield "arm", before.arm or "none", after.arm or "none"
         yield "all rungs", ", ".join(before.rungs), ", ".join(after.rungs)
-    if each.statistic is not None:
+    if each.margins:
         yield "escalates", _escalates(each, each.before), _escalates(each, each.after)
 
 
@@ -120,15 +122,16 @@ def _cascade(outcome: Outcome) -> str:
 
 def _escalates(each: Compared, decision: Decision) -> str:
     """With the recorded answer of the small model under this decision's threshold."""
-    assert each.statistic is not None
     if isinstance(decision, Refusal) or decision.cascade is None:
         return "no cascade"
     cascade = decision.cascade
     if cascade.start_on != "small" or not cascade.may_escalate or cascade.mode == "verified":
         return "not asked"
-    if each.statistic < cascade.threshold:
-        return "yes"
-    return "no" if each.whole else "unknown"
+    # As the cascade's machine reads them: what is no number is no reason for trust, and no answer reaches infinity.
+    unsure = not statistic_of(cascade.statistic, each.margins) >= cascade.threshold or cascade.threshold == math.inf
+    if not each.whole and not (unsure and falls(cascade.statistic)):
+        return "unknown"
+    return "yes" if unsure else "no"
 
 
 def _terms(decision: Decision) -> Decision:

@@ -94,7 +94,7 @@ def _recorded(before: Decider, after: Decider, trace: Iterable[TraceRequest]) ->
             f"request {number + 1}: {label_of(features)}",
             was,
             after.decide(new),
-            statistic=min([margin for _, margin in request.margins], default=None),
+            margins=request.margins,
             whole=_accepted(before, request),
         )
 

@@ -92,15 +92,13 @@ def test_shares_of_a_trace() -> None:
 @pytest.mark.parametrize(
     ("margins", "rung", "before", "after"),
     [
-        (((1, 0.9), (3, 0.4)), "large", "yes", "yes"),
-        (((1, 0.9), (3, 0.4)), "small", "yes", "yes"),
-        (((1, 0.9), (3, 0.5)), "small", "no", "yes"),
-        (((1, 0.9), (3, 0.7)), "small", "no", "no"),
+        ((0.9, 1.2, 0.4), "large", "yes", "yes"),
+        ((0.9, 1.2, 0.4), "small", "yes", "yes"),
+        ((0.9, 1.2, 0.5), "small", "no", "yes"),
+        ((0.9, 1.2, 0.7), "small", "no", "no"),
     ],
 )
-def test_escalations_of_recorded_answers(
-    margins: tuple[tuple[int, float], ...], rung: str, before: str, after: str
-) -> None:
+def test_escalations_of_recorded_answers(margins: tuple[float, ...], rung: str, before: str, after: str) -> None:
     trace = recorded(10, margins=margins, rung=rung)
     found = compare(SETTINGS, read(POLICY.replace("threshold = 0.46", "threshold = 0.6")), trace=trace).trace
     assert found is not None
@@ -111,9 +109,12 @@ def test_escalations_of_recorded_answers(
 
 def test_what_was_never_seen_is_unknown() -> None:
     # It escalated at 0.4; whether the rest of the answer would have fallen below 0.3 nobody knows.
-    trace = recorded(10, margins=((2, 0.4),), rung="large")
+    trace = recorded(10, margins=(0.6, 0.4), rung="large")
     found = compare(SETTINGS, read(POLICY.replace("threshold = 0.46", "threshold = 0.3")), trace=trace).trace
     (shift,) = aspect(found, "escalates").shifts
+    assert (shift.before, shift.after) == ("yes", "unknown")
+    quantile = read(POLICY.replace("threshold = 0.46", 'statistic = "low_quantile", threshold = 0.46'))
+    (shift,) = aspect(compare(SETTINGS, quantile, trace=trace).trace, "escalates").shifts
     assert (shift.before, shift.after) == ("yes", "unknown")
 
 
