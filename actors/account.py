@@ -13,10 +13,12 @@ from actors.statistics import RequestKey
 from engine.tokenizer import Tokenizer
 from policies.climb import AttemptRecord, Prefix
 from policies.course import Ending
+from policies.decisions import Decision, DecisionEnd
 from policies.experiment import unit_of
 from policies.features import Features
 from policies.plan import Plan
 from policies.prices import cost_of
+from policies.record import Timings, TokenCounts
 
 log = structlog.get_logger()
 
@@ -52,9 +54,10 @@ class Account:
         prompt_tokens: int,
         grant: Grant,
         line: int,
+        decision: Decision,
         colleagues: Colleagues,
     ) -> None:
-        """`line`: the number of the ledger's line."""
+        """`line`: the number of the ledger's line; `decision`: what is kept of this one."""
         self.prompt_tokens = prompt_tokens
         self.told: list[Told] = []
         self.worked = False
@@ -69,6 +72,11 @@ class Account:
         """When the reader got the first content."""
         self.cost = 0.0
         """Money, of all attempts that are over."""
+        self.taken_at: float | None = None
+        """When the first rung took it."""
+        self.margin: float | None = None
+        """What the cascade's statistic was."""
+        self._decision = decision
         self._request = request
         self._plan = plan
         self._rules = rules
@@ -143,6 +151,28 @@ class Account:
             (ledger.put_quietly if quietly else ledger.put_owed)(Close(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
         self._learn(rung, outcome, usage, history)
+        self._decision.end = DecisionEnd(
+            outcome=outcome,
+            code=why if outcome != "ok" else "",
+            rung=rung if outcome == "ok" else "",
+            attempts=history,
+            statistic=self.margin,
+            cost=0.0 if outcome == "refused" else self.cost,
+            tokens=TokenCounts(
+                prompt=usage.prompt_tokens,
+                cached=usage.cached_tokens,
+                completion=usage.completion_tokens,
+                discarded=discarded,
+            ),
+            timings=Timings(
+                started=self._since_arrival(self.taken_at),
+                ttft=self._since_arrival(self.first_at),
+                total=self._since_arrival(trio.current_time()),
+            ),
+        )
+
+    def _since_arrival(self, at: float | None) -> float | None:
+        return None if at is None else at - self._request.arrived_at
 
     def _count(self, key: RequestKey, usage: Usage, discarded: int, history: tuple[AttemptRecord, ...]) -> None:
         tally = self._colleagues.tally

@@ -13,6 +13,7 @@ from actors.tally import Tally
 from actors.texts import ModelText
 from config.upstreams import UpstreamSettings
 from policies.course import Course
+from policies.decisions import Decisions
 
 
 class Colleagues:
@@ -32,6 +33,7 @@ class Colleagues:
         wheel: DeadlineWheel,
         tally: Tally,
         course: Course,
+        decisions: Decisions,
     ) -> None:
         self.admission = admission
         self.dispatch = dispatch
@@ -47,5 +49,6 @@ class Colleagues:
         self.tally = tally
         self.permits = Permits(breakers, breaker_board)
         self.course = course
+        self.decisions = decisions
         self.numbers = count(1)
         """For lines, works and sequences: unique in this process."""

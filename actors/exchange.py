@@ -203,6 +203,7 @@ class Exchange:
         match notice:
             case Taken(at):
                 attempt.taken = self._account.worked = True
+                self._account.taken_at = self._account.taken_at or at
                 self._colleagues.tally.queue_wait.add(max(at - self._request.arrived_at, 0.0))
                 return None
             case Unserved(why, message, retry_after_s, lasting):
@@ -485,6 +486,7 @@ class Exchange:
         if outcome == "gone" and not self._start_sent:
             # A whole answer that was under way has reached nobody.
             self._account.forget()
+        self._account.margin = self._margin
         self._account.settle(outcome, why, rung, self._climb.history)
         self._on_end(self)
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 
 import trio
@@ -11,14 +10,13 @@ from actors.admission import Admission
 from actors.breakers import BreakerBoard, Breakers
 from actors.colleagues import Colleagues
 from actors.deadlines import DeadlineWheel
+from actors.desk import Desk
 from actors.dispatch import Dispatch
 from actors.drain import DrainShell
 from actors.engine_actor import EngineActor
 from actors.engine_board import EngineBoard
 from actors.errors import (
-    ActorDied,
     EngineLoadFailed,
-    MailboxFull,
     Refusal,
     Unavailable,
     ledger_unavailable,
@@ -30,7 +28,6 @@ from actors.ledger_lock import ledger_lock
 from actors.links import EngineFactory, Links, ThreadLinks
 from actors.mail import (
     AdmissionMessage,
-    AskedBy,
     BreakerMessage,
     DispatchMessage,
     EngineMessage,
@@ -44,7 +41,6 @@ from actors.policy_board import PolicyBoard
 from actors.policy_keeper import PolicyKeeper
 from actors.readiness import EngineReadiness, HouseState, ModelCard, Readiness
 from actors.reception import Reception
-from actors.reply import Reply
 from actors.router import Router
 from actors.rules import Rules
 from actors.statistics import HouseStatistics
@@ -61,10 +57,10 @@ from engine.errors import ModelError
 from engine.messages import EngineStats
 from policies.budget import BudgetBook
 from policies.course import Course
+from policies.decisions import Decisions
 from policies.fair_queue import FairQueue
 from policies.policy import rung_breakers
 from policies.quota import QuotaBook
-from policies.reload import ReloadResult
 from policies.retry_budget import RetryBudget
 
 _MAILBOX = 4096
@@ -114,6 +110,7 @@ class House:
         self._quota = QuotaBook(rules.tenants)
         self._budgets = BudgetBook(rules.tenants)
         self._course = Course(settings, time.time())
+        self._decisions = Decisions(settings.admin.decisions, settings.admin.decisions_memory)
         self._exchanges: dict[Exchange, None] = {}
         self._wheel = DeadlineWheel()
         self._breakers = BreakerBoard(rung_breakers(settings), RetryBudget(settings.retry_budget))
@@ -137,10 +134,21 @@ class House:
             wheel=self._wheel,
             tally=self._tally,
             course=self._course,
+            decisions=self._decisions,
         )
         self._reception = Reception(self._router, self._budgets, self._links, self._colleagues, self._ended)
         self._policy = PolicyBoard()
         self._keeper: Mailbox[Reload] = Mailbox("policy keeper", _RELOADS)
+        self.desk = Desk(
+            router=self._router,
+            board=self._policy,
+            keeper=self._keeper,
+            source=source,
+            links=self._links,
+            course=self._course,
+            decisions=self._decisions,
+        )
+        """For operators."""
         children = self._children(engines)
         if source is not None:
             keeper = partial(
@@ -225,21 +233,6 @@ class House:
             policy=self._policy.statistics(self.policy),
         )
 
-    def reload_soon(self, asked_by: AskedBy) -> None:
-        """Read the configuration again, and swap the policy if it is good; what becomes of it is logged."""
-        with suppress(MailboxFull):
-            # Those that wait already will read what there is to read.
-            self._keeper.put_nowait(Reload(asked_by))
-
-    async def reload(self) -> ReloadResult:
-        """The same, for somebody who waits. Raises Unavailable."""
-        reply: Reply[ReloadResult] = Reply()
-        try:
-            self._keeper.put_nowait(Reload("admin", reply))
-            return await reply.wait()
-        except (MailboxFull, ActorDied) as error:
-            raise Unavailable("reload_busy", f"{error}; try again.", 1.0) from None
-
     def check_key(self, key: str | None) -> None:
         """Raises BadKey."""
         self._router.rules.tenant_of(key)
@@ -264,6 +257,7 @@ class House:
             lane.queue.adopt(settings.tiers, tenants)
         self._breakers.adopt(rules.policy.breakers, settings.retry_budget)
         self._course.adopt(settings, time.time())
+        self._decisions.adopt(settings.admin.decisions, settings.admin.decisions_memory)
         self._router.adopt(rules)
 
     async def open(self, request: InferenceRequest) -> Exchange:

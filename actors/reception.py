@@ -9,7 +9,7 @@ import trio
 from actors.account import Account
 from actors.admission import budget_spent, over_quota
 from actors.colleagues import Colleagues
-from actors.errors import ActorDied, MailboxFull, Unavailable
+from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable
 from actors.exchange import Exchange
 from actors.links import Links
 from actors.mail import Book, Grant, Line, Reserve, Settle
@@ -22,7 +22,9 @@ from actors.shapes import Shapes, shown_whole
 from actors.sizing import output_bound, rungs_of, without_a_release_too_far
 from actors.traits import features_of
 from policies.budget import BudgetBook, BudgetRefusal, spent_action
+from policies.decisions import Decision, DecisionEnd
 from policies.features import Features
+from policies.load import Load
 from policies.plan import Plan
 from policies.prices import worst_cost
 from policies.quota import QuotaRefusal
@@ -32,6 +34,7 @@ class _Decided(msgspec.Struct, frozen=True):
     """What a request may do and need."""
 
     features: Features
+    load: Load
     plan: Plan
     prompt_tokens: int
     tokens: int
@@ -68,11 +71,17 @@ class Reception:
         shapes = Shapes(request, self._texts, self._links)
         lengths = await prompts.lengths(request.model, lenient=bool(self._colleagues.upstreams))
         features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(lengths))
-        decided = await self._decide(request, rules, prompts, features)
-        first = next(iter(rungs_of(decided.plan)), "")
-        if first in self._texts and first not in self._colleagues.upstreams:
-            await shapes.for_engine(first)
-        grant = await self._reserve(rules, decided)
+        decided: _Decided | None = None
+        try:
+            decided = await self._decide(request, rules, prompts, features)
+            first = next(iter(rungs_of(decided.plan)), "")
+            if first in self._texts and first not in self._colleagues.upstreams:
+                await shapes.for_engine(first)
+            grant = await self._reserve(rules, decided)
+        except Refusal as refusal:
+            end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
+            self._keep(request, rules, features, decided).end = end
+            raise
         # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
         colleagues, plan = self._colleagues, decided.plan
         number = next(colleagues.numbers)
@@ -100,6 +109,7 @@ class Reception:
             prompt_tokens=decided.prompt_tokens,
             grant=grant,
             line=number,
+            decision=self._keep(request, rules, decided.features, decided),
             colleagues=colleagues,
         )
         return Exchange(
@@ -113,6 +123,19 @@ class Reception:
             colleagues=colleagues,
             on_end=self._on_end,
         )
+
+    def _keep(self, request: InferenceRequest, rules: Rules, features: Features, decided: _Decided | None) -> Decision:
+        """What was decided, for whoever asks why."""
+        decision = Decision(
+            request.request_id,
+            arrived_at=request.arrived_at,
+            policy=rules.policy.digest,
+            features=features,
+            load=self._router.load(trio.current_time()) if decided is None else decided.load,
+            plan=None if decided is None else decided.plan,
+        )
+        self._colleagues.decisions.add(decision)
+        return decision
 
     async def _decide(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
         """The plan; if the budget does not cover it, the one that the tenant's `when_spent` leaves."""
@@ -131,7 +154,9 @@ class Reception:
         return await self._size(request, rules, prompts, left)
 
     async def _size(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
-        plan = self._router.plan(rules.policy, features, request.arrived_at, trio.current_time())
+        now = trio.current_time()
+        load = self._router.load(now)
+        plan = self._router.plan(rules.policy, features, request.arrived_at, now)
         rungs = rungs_of(plan) or (request.model,)
         lengths = await prompts.lengths(rungs[0], lenient=not self._colleagues.upstreams.keys().isdisjoint(rungs))
         boards = self._colleagues.boards
@@ -140,7 +165,7 @@ class Reception:
         plan = shown_whole(plan, request)
         prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.n
         cost = worst_cost(rules.policy.prices, plan, prompt_tokens, output_tokens)
-        return _Decided(features, plan, prompt_tokens, prompt_tokens + output_tokens, cost)
+        return _Decided(features, load, plan, prompt_tokens, prompt_tokens + output_tokens, cost)
 
     async def _reserve(self, rules: Rules, decided: _Decided) -> Grant:
         tenant = decided.features.tenant

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from config.admin import AdminSettings
 from config.expectations import Given, GivenLoad
 from config.rollout import ExperimentSettings, Guard, ShadowSettings
 from config.routing import (
@@ -70,6 +71,7 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
         "write_stall": _POSITIVE,
         "drain": _NATURAL,
     },
+    AdminSettings: {"port": Bound(low=0, high=65_535), "decisions": _NATURAL, "decisions_memory": _NATURAL},
     KVSettings: {"memory": _COUNT, "block_size": Bound(low=1, high=256)},
     Speculate: {"ngram": Bound(low=1, high=16), "tokens": Bound(low=1, high=64)},
     EngineSettings: {

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from config.admin import AdminSettings
 from config.conditions import SignalSettings
 from config.expectations import TestSettings
 from config.rollout import ExperimentSettings, ShadowSettings
@@ -103,6 +104,7 @@ class Settings(Table, frozen=True, kw_only=True):
     schema: Literal[1]
     server: ServerSettings = ServerSettings()
     ledger: LedgerSettings = LedgerSettings()
+    admin: AdminSettings = AdminSettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)
     models: dict[str, ModelSettings]

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from config.load import load_settings
+from config.load import load_settings, parse_settings
 from config.settings import Settings
 
 
@@ -20,6 +20,11 @@ class ConfigSource:
         """The checked settings. Raises `ConfigError`."""
         return self._finish(load_settings(self.path))
 
+    def parse(self, text: str) -> Settings:
+        """The settings that this text would be, if it were what is read. Raises `ConfigError`."""
+        path = self.path / "body.toml" if self.path.is_dir() else self.path
+        return self._finish(parse_settings(text, path))
+
     def stamp(self, settings: Settings) -> str:
         """A hash of all that `settings` were, or could now be, read from: it changes if and only if a content does.
 
@@ -27,7 +32,7 @@ class ConfigSource:
         does with its mounts) keep the times of what they point at.
         """
         state = hashlib.sha256()
-        for file in self._files(settings):
+        for file in self.files(settings):
             try:
                 content = file.read_bytes()
             except OSError as error:
@@ -36,7 +41,8 @@ class ConfigSource:
             state.update(content)
         return state.hexdigest()
 
-    def _files(self, settings: Settings) -> Iterator[Path]:
+    def files(self, settings: Settings) -> Iterator[Path]:
+        """All that `settings` were read from; for a folder, also what has come since."""
         if self.path.is_dir():
             yield from sorted(self.path.glob("**/*.toml"))
         else:

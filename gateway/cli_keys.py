@@ -18,25 +18,26 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     new = keys.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
         "new", help="make a key: printed once, only its hash is kept"
     )
-    new.add_argument("--tenant", required=True, help="to whom it belongs")
+    whose = new.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--tenant", help="to whom it belongs")
+    whose.add_argument("--admin", action="store_true", help="it opens the admin API, and nothing else")
     new.add_argument("--id", help="a name for the key; without it, a random one")
     new.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the key, and the lines for the configuration."""
-    from policies.keys import PREFIX, RANDOM_BYTES, hash_key, new_key
+    from policies.keys import ADMIN_PREFIX, PREFIX, RANDOM_BYTES, new_key
 
-    made = new_key(arguments.tenant, secrets.token_bytes(RANDOM_BYTES))
+    if arguments.id is not None and not _ID.fullmatch(arguments.id):
+        raise CliError("--id must be 1 to 64 letters, digits or hyphens", 2)
+    prefix = ADMIN_PREFIX if arguments.admin else PREFIX
+    made = new_key(arguments.tenant or "", secrets.token_bytes(RANDOM_BYTES), arguments.id, prefix=prefix)
     raw, settings = made.raw, made.settings
-    if arguments.id is not None:
-        if not _ID.fullmatch(arguments.id):
-            raise CliError("--id must be 1 to 64 letters, digits or hyphens", 2)
-        raw = f"{PREFIX}_{arguments.id}_{raw.split('_', 2)[2]}"
-        settings = msgspec.structs.replace(settings, id=arguments.id, hash=hash_key(raw))
     print(f"The key, which is shown this once: {raw}\n")
     print("For the configuration:\n")
-    print("[[keys]]")
+    print("[[admin.keys]]" if arguments.admin else "[[keys]]")
     for name, value in (("id", settings.id), ("tenant", settings.tenant), ("hash", settings.hash)):
-        print(f"{name} = {msgspec.json.encode(value).decode()}")
+        if value:
+            print(f"{name} = {msgspec.json.encode(value).decode()}")
     return 0

@@ -24,7 +24,7 @@ _EXAMPLES = """\
 examples:
   penstock policy explain --config policy.toml --model chat --tenant acme --prompt-tokens 9000
   penstock policy explain --config policy.toml --request body.json --tag support --load large.queue_wait=3s
-  penstock policy explain --config policy.toml --id 0f6c… --admin http://127.0.0.1:8080
+  penstock policy explain --config policy.toml --id 0f6c… --admin http://127.0.0.1:8081
 
 With --id the request is one that a server has answered; the key for its admin API is read from the environment
 variable PENSTOCK_ADMIN_KEY. The policy is that of the file, and a note says if it is not the one that decided.
@@ -47,7 +47,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--all", action="store_true", help="print every change that would decide otherwise")
     real = parser.add_argument_group("a request that was served")
     real.add_argument("--id", metavar="REQUEST_ID", help="from the response's x-request-id")
-    real.add_argument("--admin", metavar="URL", default="http://127.0.0.1:8080", help="the server")
+    real.add_argument("--admin", metavar="URL", default="http://127.0.0.1:8081", help="the server's admin API")
     add_flags(parser)
     parser.set_defaults(run=run)
 
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 def fetch_record(admin: str, request_id: str, key: str | None) -> DecisionRecord:
     """The record of a request, from a server's admin API. Raises CliError."""
     if urllib.parse.urlsplit(admin).scheme not in {"http", "https"}:
-        raise CliError(f"--admin {admin}: expected an address such as http://127.0.0.1:8080", 2)
+        raise CliError(f"--admin {admin}: expected an address such as http://127.0.0.1:8081", 2)
     url = f"{admin.rstrip('/')}/admin/decisions/{urllib.parse.quote(request_id, safe='')}"
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:

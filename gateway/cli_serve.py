@@ -27,6 +27,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file: docs/configuration.md")
     parser.add_argument("--host", help="listen here instead of where the configuration says")
     parser.add_argument("--port", type=int, help="0 takes a free one")
+    parser.add_argument("--admin-port", type=int, help="serve the admin API there; 0 takes a free one")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     parser.set_defaults(run=run)
 
@@ -37,14 +38,19 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.threads import prepare_environment
 
     prepare_environment()
-    if arguments.port is not None and not 0 <= arguments.port < 65536:
-        raise CliError(f"--port must be between 0 and 65535, not {arguments.port}", 2)
+    for name, port in (("--port", arguments.port), ("--admin-port", arguments.admin_port)):
+        if port is not None and not 0 <= port < 65536:
+            raise CliError(f"{name} must be between 0 and 65535, not {port}", 2)
     given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
 
     def with_arguments(settings: Settings) -> Settings:
         if arguments.host is not None:
             check_binding(settings, arguments.host)
-        return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **given))
+        admin = settings.admin
+        if arguments.admin_port is not None:
+            admin = msgspec.structs.replace(admin, enabled=True, port=arguments.admin_port)
+        server = msgspec.structs.replace(settings.server, **given)
+        return msgspec.structs.replace(settings, server=server, admin=admin)
 
     source = ConfigSource(arguments.config or embedded_profile(), with_arguments)
     settings = source.load()
@@ -53,13 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise CliError("; ".join(problems))
 
     listener = _listen(settings.server.host, settings.server.port)
-    url = _url(settings.server.host, listener)
+    admin = _listen(settings.admin.host, settings.admin.port, "--admin-port") if settings.admin.enabled else None
     from gateway.logs import configure_logs
 
     configure_logs(arguments.log_level)
     print(f"loading {_names(settings)} ...", file=sys.stderr, flush=True)
     try:
-        trio.run(partial(_serve, settings, source, listener, url))
+        trio.run(partial(_serve, settings, source, listener, admin))
     except BaseExceptionGroup as group:
         failures, rest = group.split(HouseFailed)
         if failures is None or rest is not None:
@@ -70,14 +76,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(settings: Settings, source: ConfigSource, listener: socket.socket, url: str) -> None:
+async def _serve(
+    settings: Settings, source: ConfigSource, listener: socket.socket, admin: socket.socket | None
+) -> None:
     from actors.house import House
     from gateway.engines import engine_factories
     from gateway.serve import serve
 
     model = next(iter(settings.models))
+    url = _url(settings.server.host, listener)
 
     def announce() -> None:
+        if admin is not None:
+            print(f"admin API on {_url(settings.admin.host, admin)}/admin", flush=True)
         print(f"serving {_names(settings)} on {url}", flush=True)
         body = (
             f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "What is 17 + 25?"}}]}}'
@@ -85,10 +96,10 @@ async def _serve(settings: Settings, source: ConfigSource, listener: socket.sock
         print(f"try: curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'", flush=True)
 
     house = House(settings, engine_factories(settings.engines), source=source, watches=settings.server.watch)
-    await serve(house, settings, listener, announce)
+    await serve(house, settings, listener, announce, admin=admin)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
     from gateway.server.server import listen
 
     try:
@@ -96,9 +107,9 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         match error.errno:
             case errno.EADDRINUSE:
-                message = f"port {port} on {host} is in use: choose another with --port, or stop what listens there"
+                message = f"port {port} on {host} is in use: choose another with {option}, or stop what listens there"
             case errno.EACCES:
-                message = f"port {port} needs more rights than this user has: choose one above 1023 with --port"
+                message = f"port {port} needs more rights than this user has: choose one above 1023 with {option}"
             case _:
                 message = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise CliError(message) from None

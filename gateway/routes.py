@@ -36,7 +36,7 @@ class Routes:
             try:
                 check_local(request, self._origins)
             except HttpError as error:
-                return _Refused(error)
+                return Refused(error)
         found = self._hot.get(request.path)
         if found is None:
             return self._site
@@ -44,11 +44,14 @@ class Routes:
         return handler if request.method == method else _MethodNotAllowed(method)
 
 
-class _Refused:
+class Refused:
+    """Answers with an error."""
+
     def __init__(self, error: HttpError) -> None:
         self._error = error
 
     async def __call__(self, connection: Connection, request: Request) -> None:
+        """Answer one request."""
         await connection.respond_error(self._error.body)
 
 

@@ -5,11 +5,13 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
+import msgspec
 import structlog
 import trio
 
-from actors.mail import AskedBy
+from actors.desk import Desk
 from config.settings import Settings
+from gateway.admin.routes import AdminRoutes
 from gateway.front import Front
 from gateway.house import House
 from gateway.routes import Routes
@@ -19,6 +21,7 @@ from gateway.server.server import Server
 _GRACE_S = 2.0
 """After the house has drained, the last bytes may take so long to get out."""
 _POLL_S = 0.05
+_ADMIN_CONNECTIONS = 32
 log = structlog.get_logger()
 
 
@@ -27,8 +30,9 @@ class ServedHouse(House, Protocol):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...  # noqa: D102
 
-    def reload_soon(self, asked_by: AskedBy) -> None:
-        """Read the configuration again, and swap the policy if it is good."""
+    @property
+    def desk(self) -> Desk:
+        """For operators."""
         ...
 
     async def drain(self, deadline: float) -> None:
@@ -41,13 +45,22 @@ async def serve(
     settings: Settings,
     listener: socket.socket,
     on_ready: Callable[[], None],
+    *,
+    admin: socket.socket | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises what the house raises when it cannot be kept alive."""
+    """Serve until SIGTERM or SIGINT, then drain. Raises what the house raises when it cannot be kept alive.
+
+    `admin`: where the admin API listens, if it does.
+    """
     limits = Limits.of(settings.server)
     front = Front(house=house, max_choices=settings.server.max_choices)
     routes = Routes(front, limits, frozenset(settings.server.ws_origins))
     server = Server(listener, limits, routes)
     routes.connections = lambda: server.connections
+    servers = [server]
+    if admin is not None:
+        few = msgspec.structs.replace(limits, max_connections=_ADMIN_CONNECTIONS)
+        servers.append(Server(admin, few, AdminRoutes(house.desk)))
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         trio.open_signal_receiver(signal.SIGHUP) as hangups,
@@ -55,18 +68,19 @@ async def serve(
         async with trio.open_nursery() as root:
             root.start_soon(_reload_when_told, house, hangups)
             await root.start(house.run)
-            await root.start(server.run)
+            for each in servers:
+                await root.start(each.run)
             root.start_soon(_when_ready, house, on_ready)
             number = await anext(signals)
             log.info("draining", signal=signal.Signals(number).name, deadline_s=settings.server.drain)
-            await _drain(house, server, settings.server.drain, signals)
+            await _drain(house, servers, settings.server.drain, signals)
             log.info("stopped")
             root.cancel_scope.cancel()
 
 
 async def _reload_when_told(house: ServedHouse, hangups: AsyncIterator[int]) -> None:
     async for _ in hangups:
-        house.reload_soon("signal")
+        house.desk.reload_soon("signal")
 
 
 async def _when_ready(house: House, on_ready: Callable[[], None]) -> None:
@@ -75,7 +89,7 @@ async def _when_ready(house: House, on_ready: Callable[[], None]) -> None:
     on_ready()
 
 
-async def _drain(house: ServedHouse, server: Server, drain_s: float, signals: AsyncIterator[int]) -> None:
+async def _drain(house: ServedHouse, servers: list[Server], drain_s: float, signals: AsyncIterator[int]) -> None:
     """While the house drains, connections are still answered: with 503. A second signal ends the patience."""
 
     async def hurry() -> None:
@@ -87,4 +101,6 @@ async def _drain(house: ServedHouse, server: Server, drain_s: float, signals: As
         nursery.start_soon(hurry)
         await house.drain(trio.current_time() + drain_s)
         nursery.cancel_scope.cancel()
-    await server.finish(_GRACE_S)
+    async with trio.open_nursery() as nursery:
+        for server in servers:
+            nursery.start_soon(server.finish, _GRACE_S)

@@ -14,6 +14,8 @@ import msgspec
 from config.who import KeySettings
 
 PREFIX = "penstock"
+ADMIN_PREFIX = "penstock-admin"
+"""So that people and secret scanners tell the classes apart; what a key opens depends on which list holds its hash."""
 RANDOM_BYTES = 38
 """`new_key` wants this many: six make the id, thirty-two the secret."""
 
@@ -40,7 +42,7 @@ def hash_key(raw: str) -> str:
     return hashlib.sha256(raw.encode()).hexdigest()
 
 
-def new_key(tenant: str, random_bytes: bytes, key_id: str | None = None) -> NewKey:
+def new_key(tenant: str, random_bytes: bytes, key_id: str | None = None, *, prefix: str = PREFIX) -> NewKey:
     """A key for a tenant out of `RANDOM_BYTES` bytes of `secrets.token_bytes`; ValueError if there are fewer.
 
     `key_id` names it (letters, digits, hyphens); without one it is random.
@@ -52,7 +54,7 @@ def new_key(tenant: str, random_bytes: bytes, key_id: str | None = None) -> NewK
     elif not _ID.fullmatch(key_id):
         raise ValueError(f"{key_id!r} is no key id: 1 to 64 letters, digits or hyphens")
     secret = base64.urlsafe_b64encode(random_bytes[_ID_BYTES:RANDOM_BYTES]).decode().rstrip("=")
-    raw = f"{PREFIX}_{key_id}_{secret}"
+    raw = f"{prefix}_{key_id}_{secret}"
     return NewKey(raw, KeySettings(id=key_id, tenant=tenant, hash=hash_key(raw)))
 
 

@@ -13,7 +13,8 @@ import msgspec
 from config.errors import Problem
 from config.settings import Settings
 
-_NEEDS_RESTART = ("server", "ledger", "engines", "upstreams")
+_NEEDS_RESTART = frozenset({"server", "ledger", "engines", "upstreams"})
+_LISTENS = frozenset({"admin.enabled", "admin.host", "admin.port"})
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -58,8 +59,8 @@ def compare(before: Settings, after: Settings) -> Change:
     live: list[str] = []
     restart: list[str] = []
     for table in Settings.__struct_fields__:
-        places = restart if table in _NEEDS_RESTART else live
-        places += _differences(table, getattr(before, table), getattr(after, table))
+        for place in _differences(table, getattr(before, table), getattr(after, table)):
+            (restart if table in _NEEDS_RESTART or place in _LISTENS else live).append(place)
     return Change(tuple(live), tuple(restart))
 
 

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Mapping
 
+from config.check.admin import check_admin
 from config.check.budgets import check_budgets
 from config.check.cascades import check_cascades
 from config.check.conditions import check_conditions
@@ -38,6 +39,7 @@ def check_settings(
     check_prices(settings, problems)
     check_tenants(settings, problems)
     check_keys(settings, problems)
+    check_admin(settings, problems)
     check_conditions(settings, problems)
 
     def check_flow(settings: Settings, problems: Problems) -> None:

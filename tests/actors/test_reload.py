@@ -54,7 +54,7 @@ async def test_a_good_file_is_swapped_and_whoever_has_begun_keeps_the_old_one(au
         running = await house.open("small")
         first = await running.__anext__()
         write(file, OTHER)
-        result = await house.house.reload()
+        result = await house.house.desk.reload()
         assert isinstance(result, Swapped)
         assert (result.before, result.policy, result.changed) == (
             before,
@@ -74,24 +74,24 @@ async def test_a_bad_file_is_refused_with_all_its_problems_and_the_last_good_one
     async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
         before = house.house.policy
         write(file, CONFIG.replace("retries = 1", "retrys = 1").replace('"large-only" }', '"large-onyl" }', 1))
-        result = await house.house.reload()
+        result = await house.house.desk.reload()
         assert isinstance(result, Refused)
         assert {problem.suggestion for problem in result.problems} == {"retries", "large-only"}
         assert house.house._policy.problems == result.problems
         assert (await house.ask("small")).end.served.policy == before == house.house.policy
         write(file, OTHER)
-        assert isinstance(await house.house.reload(), Swapped)
+        assert isinstance(await house.house.desk.reload(), Swapped)
         assert house.house._policy.problems == ()
 
 
 async def test_what_needs_a_restart_refuses_the_whole_file(autojump_clock, file: Path):
     async with stage(source=ConfigSource(file)) as house:
         write(file, OTHER.replace("max_running = 4", "max_running = 2", 1))
-        result = await house.house.reload()
+        result = await house.house.desk.reload()
         assert isinstance(result, Refused)
         assert [problem.where for problem in result.problems] == ["engines.small"]
         write(file, CONFIG + "# a remark\n")
-        assert isinstance(await house.house.reload(), Unchanged)
+        assert isinstance(await house.house.desk.reload(), Unchanged)
 
 
 async def test_a_hole_in_the_checks_does_not_take_the_house_down(autojump_clock, file: Path):
@@ -106,7 +106,7 @@ async def test_a_hole_in_the_checks_does_not_take_the_house_down(autojump_clock,
         holes.append("nobody thought of this")
         for _ in range(10):
             with capture_logs():
-                result = await house.house.reload()
+                result = await house.house.desk.reload()
             assert isinstance(result, Refused)
             assert "nobody thought of this" in result.problems[0].message
         assert (await house.ask("small")).text() == "ok"
@@ -148,7 +148,7 @@ async def test_a_tenant_and_a_tier_that_go_end_what_they_began(autojump_clock, f
             await trio.sleep(0.5)
             assert len(house.house._lanes["small"].queue) > 0 or len(house.house._lanes["small"].inside) == 5
             write(file, CONFIG.replace('name = "small"\nwhen', 'name = "tiny"\nwhen'))
-            assert isinstance(await house.house.reload(), Swapped)
+            assert isinstance(await house.house.desk.reload(), Swapped)
             # Keyless now: the key is not looked at any more.
             assert (await house.ask("small")).start.route == "tiny"
         assert [answer.text() for answer in answers] == ["a long answer that takes its time"] * 5
@@ -161,7 +161,7 @@ async def test_a_key_that_is_taken_away_is_refused_at_once(autojump_clock, file:
         assert (await house.ask("small", api_key=KEY.raw)).text() == "ok"
         other = new_key("acme", bytes(range(1, 39)), "other")
         write(file, read(file).replace('id = "app"', 'id = "other"').replace(KEY.settings.hash, other.settings.hash))
-        assert isinstance(await house.house.reload(), Swapped)
+        assert isinstance(await house.house.desk.reload(), Swapped)
         refused = await house.ask("small", api_key=KEY.raw)
         assert refused.refusal.body.status == 401
         with pytest.raises(BadKey):
@@ -174,7 +174,7 @@ async def test_a_tenant_that_goes_while_its_request_is_being_let_in_is_refused(a
     async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
         rules = house.house._router.rules
         write(file, CONFIG)
-        assert isinstance(await house.house.reload(), Swapped)
+        assert isinstance(await house.house.desk.reload(), Swapped)
         # As if the swap had come between the look at the key and the reservation.
         house.house._router.rules = rules
         refused = await house.ask("small", api_key=KEY.raw)
@@ -188,7 +188,7 @@ async def test_many_who_ask_at_once_are_bounded_and_swap_once(autojump_clock, fi
 
         async def ask() -> None:
             try:
-                results.append(type(await house.house.reload()).__name__)
+                results.append(type(await house.house.desk.reload()).__name__)
             except Unavailable as busy:
                 results.append(busy.body.code)
 
@@ -196,7 +196,7 @@ async def test_many_who_ask_at_once_are_bounded_and_swap_once(autojump_clock, fi
             write(file, OTHER)
             for _ in range(50):
                 nursery.start_soon(ask)
-                house.house.reload_soon("signal")
+                house.house.desk.reload_soon("signal")
         assert set(results) <= {"Swapped", "Unchanged", "reload_busy"}
         assert "reload_busy" in results
         assert house.house.statistics().policy.reloads_total["swapped"] == 1

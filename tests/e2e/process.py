@@ -28,6 +28,7 @@ class GatewayProcess:
             )
         said = self._read_until(re.compile(rb"serving .* on (http://\S+)\n"))
         self.url = said[1].decode()
+        self._said = said.string
 
     @property
     def port(self) -> int:
@@ -36,6 +37,10 @@ class GatewayProcess:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    def said(self) -> str:
+        """On stdout, when it began to serve."""
+        return self._said.decode()
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

@@ -13,7 +13,7 @@ import pytest
 from config.profiles import embedded_profile
 from config.who import KeySettings
 from gateway.cli import main
-from policies.keys import KeyRing
+from policies.keys import KeyRing, hash_key
 
 
 def complaint(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
@@ -77,6 +77,17 @@ def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
         assert ring.authenticate(raw[0]) == "shop"
         assert ring.authenticate(raw[0] + "x") is None
     assert "--id" in complaint(capsys, 2, "keys", "new", "--tenant", "shop", "--id", "a_b")
+
+
+def test_admin_keys_are_of_another_class(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "new", "--admin", "--id", "ops"]) == 0
+    out = capsys.readouterr().out
+    raw = re.search(r"penstock-admin_ops_[\w-]+", out)
+    assert raw is not None
+    (entry,) = tomllib.loads(out[out.index("[[admin.keys]]") :])["admin"]["keys"]
+    assert entry == {"id": "ops", "hash": hash_key(raw[0])}
+    with pytest.raises(SystemExit):
+        main(["keys", "new", "--admin", "--tenant", "shop"])
 
 
 def config_with(tmp_path: Path, model: Path) -> Path:

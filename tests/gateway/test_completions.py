@@ -9,6 +9,7 @@ from actors.errors import Busy, Unavailable
 from actors.messages import (
     ChatMessage,
     ChatPrompt,
+    Decided,
     Delta,
     Done,
     ErrorBody,
@@ -61,6 +62,21 @@ async def test_a_whole_chat_completion() -> None:
         assert house.open_exchanges == 0
         # The connection is kept for the next one.
         assert (await client.request("/v1/chat/completions", CHAT)).status == 200
+
+
+async def test_who_decided_is_told_with_the_arm() -> None:
+    house = FakeHouse()
+    house.decided = Decided("abc123", "try it", "b")
+    async with gateway(house) as running:
+        client = await running.connect()
+        for body in (CHAT, STREAM):
+            response = await client.request("/v1/chat/completions", body)
+            assert response.headers["x-penstock-policy"] == "abc123"
+            assert response.headers["x-penstock-arm"] == "try it/b"
+        assert events(response.body)[0]["system_fingerprint"] == "fp_abc123"
+        house.script = lambda _: [Unavailable("engine_failed", "No rung could serve.")]
+        refused = await client.request("/v1/chat/completions", STREAM)
+        assert (refused.status, refused.headers["x-penstock-arm"]) == (503, "try it/b")
 
 
 async def test_a_streamed_chat_completion() -> None:

@@ -27,6 +27,7 @@ class LivingHouse(FakeHouse):
         self.drained = trio.Event()
         self.deadlines: list[float] = []
         self.reloads: list[str] = []
+        self.desk = self
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()

@@ -7,7 +7,7 @@ import trio_websocket
 from trio_websocket import ConnectionClosed
 
 from actors.errors import BadKey, Busy
-from actors.messages import Delta, Done, ErrorBody, Failed, InferenceRequest, Start
+from actors.messages import Decided, Delta, Done, ErrorBody, Failed, InferenceRequest, Start
 from tests.gateway.fakes import SERVED, USAGE, FakeHouse, Step, answer
 from tests.gateway.harness import CHAT, UPGRADE, connected, gateway
 
@@ -31,6 +31,21 @@ async def test_one_request() -> None:
         # The id is free again.
         await socket.send({"type": "start", "id": "a", "endpoint": "completions", "model": "m", "prompt": "x"})
         assert (await socket.until("done"))[-1]["id"] == "a"
+
+
+async def test_who_decided_is_told_with_the_arm() -> None:
+    house = FakeHouse()
+    house.decided = Decided("abc123", "try it", "b")
+    async with gateway(house) as running, connected(running) as socket:
+        await socket.send({**START, "id": "a"})
+        started = await socket.get()
+        assert (started["policy"], started["experiment"], started["arm"]) == ("abc123", "try it", "b")
+        await socket.until("done")
+        house.decided = Decided("abc124")
+        await socket.send({**START, "id": "a"})
+        started = await socket.get()
+        assert started["policy"] == "abc124"
+        assert "arm" not in started
 
 
 async def test_many_at_once_and_one_cancelled() -> None:

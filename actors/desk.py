@@ -1,0 +1,166 @@
+"""What operators ask of the policy: the admin API's view of the house. It owns nothing."""
+
+from collections.abc import Mapping
+
+import msgspec
+import structlog
+
+from actors.errors import ActorDied, BadKey, InvalidRequest, MailboxFull, Unavailable
+from actors.links import Links
+from actors.mail import AskedBy, Reload
+from actors.mailbox import Mailbox
+from actors.policy_board import PolicyBoard
+from actors.reply import Reply
+from actors.router import Router
+from config.errors import ConfigError, Problem
+from config.source import ConfigSource
+from config.who import KeySettings
+from policies.course import ArmView, Course
+from policies.decisions import Decisions
+from policies.keys import KeyRing
+from policies.record import DecisionRecord
+from policies.reload import Change, ReloadResult, compare
+
+log = structlog.get_logger()
+
+
+class PolicyView(msgspec.Struct, frozen=True):
+    """Which policy decides."""
+
+    policy: str
+    """Its digest."""
+    since: float
+    """Seconds since 1970."""
+    files: tuple[str, ...]
+    reloads: Mapping[str, int]
+    """By outcome, since the start."""
+    last_refusal: tuple[Problem, ...]
+    """Why the last attempt to change it was refused; empty if it was not."""
+
+
+class CheckResult(msgspec.Struct, frozen=True):
+    """What would become of a configuration."""
+
+    good: bool
+    """It could be swapped in now."""
+    problems: tuple[Problem, ...]
+    changed: tuple[str, ...] = ()
+    """Compared with what runs."""
+    needs_restart: tuple[str, ...] = ()
+
+
+class Experiment(msgspec.Struct, frozen=True):
+    """One experiment's state."""
+
+    name: str
+    routes: tuple[str, ...]
+    unit: str
+    percent: Mapping[str, float]
+    """Promised, by arm."""
+    rolled_back: bool
+    why: str
+    sample_ratio_off: bool
+    arms: Mapping[str, ArmView]
+
+
+class Desk:
+    """Raises `Refusal` for what cannot be done."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        board: PolicyBoard,
+        keeper: Mailbox[Reload],
+        source: ConfigSource | None,
+        links: Links,
+        course: Course,
+        decisions: Decisions,
+    ) -> None:
+        """`source` None: the settings came from nowhere that could be read again."""
+        self._router = router
+        self._board = board
+        self._keeper = keeper
+        self._source = source
+        self._links = links
+        self._course = course
+        self._decisions = decisions
+
+    @property
+    def keyless(self) -> bool:
+        """Nobody needs a key of the admin API."""
+        return not self._router.rules.settings.admin.keys
+
+    def check_key(self, key: str | None) -> None:
+        """Raises BadKey; the keys that clients have do not count."""
+        keys = self._router.rules.settings.admin.keys
+        if not keys:
+            return
+        ring = KeyRing([KeySettings(id=each.id, tenant="admin", hash=each.hash) for each in keys])
+        if key is None or ring.authenticate(key) is None:
+            raise BadKey(missing=key is None)
+
+    def policy(self) -> PolicyView:
+        """Which one decides."""
+        board, rules = self._board, self._router.rules
+        files = () if self._source is None else tuple(map(str, self._source.files(rules.settings)))
+        return PolicyView(rules.policy.digest, board.since, files, dict(board.reloads), board.problems)
+
+    def reload_soon(self, asked_by: AskedBy) -> None:
+        """Read the configuration again, and swap the policy if it is good; what becomes of it is logged."""
+        try:
+            self._keeper.put_nowait(Reload(asked_by))
+        except MailboxFull:
+            # Those that wait already will read what there is to read.
+            log.info("policy_reload_waits", asked_by=asked_by)
+
+    async def reload(self) -> ReloadResult:
+        """The same, for somebody who waits."""
+        if self._source is None:
+            raise InvalidRequest("The configuration was not read from a file.", code="no_source")
+        reply: Reply[ReloadResult] = Reply()
+        try:
+            self._keeper.put_nowait(Reload("admin", reply))
+            return await reply.wait()
+        except (MailboxFull, ActorDied) as error:
+            raise Unavailable("reload_busy", f"{error}; try again.", 1.0) from None
+
+    async def check(self, text: str) -> CheckResult:
+        """What a reload would say if the configuration were this TOML; nothing is applied."""
+        source = self._source
+        if source is None:
+            raise InvalidRequest("The configuration was not read from a file.", code="no_source")
+        before = self._router.rules.settings
+        try:
+            change: Change = await self._links.beside(lambda: compare(before, source.parse(text)))
+        except ConfigError as error:
+            return CheckResult(good=False, problems=error.problems)
+        return CheckResult(not change.restart, (), change.live, change.restart)
+
+    def decision(self, request_id: str) -> DecisionRecord | None:
+        """None: unknown, or too long ago."""
+        return self._decisions.find(request_id)
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """All that the policy has."""
+        views = self._course.experiments()
+        return tuple(
+            Experiment(
+                name=each.name,
+                routes=each.route,
+                unit=each.unit,
+                percent=each.arms,
+                rolled_back=views[each.name].rolled_back,
+                why=views[each.name].why,
+                sample_ratio_off=views[each.name].sample_ratio_off,
+                arms=views[each.name].arms,
+            )
+            for each in self._router.rules.settings.experiments
+        )
+
+    def roll_back(self, experiment: str) -> bool:
+        """All of its traffic is control's from the next published load on. False: there is none of that name."""
+        done = self._course.roll_back(experiment, "rolled back by an operator")
+        if done:
+            log.warning("experiment_rolled_back", subject=experiment, by="admin")
+        return done

@@ -1,0 +1,42 @@
+"""Whether the admin API is safe where it listens, and its keys are its own."""
+
+import re
+
+from config.binding import is_loopback
+from config.problems import Problems
+from config.settings import Settings
+from config.source_map import Path
+
+_KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def check_admin(settings: Settings, problems: Problems) -> None:
+    """Report everything that does not fit."""
+    admin, server = settings.admin, settings.server
+    if admin.enabled and not admin.keys and not is_loopback(admin.host):
+        problems.add(
+            ("admin", "host"),
+            f"'{admin.host}' can be reached from other machines, and there are no [[admin.keys]]",
+            expected="a loopback address such as 127.0.0.1, or keys (make one with `penstock keys new --admin`)",
+        )
+    if admin.enabled and admin.port == server.port != 0 and admin.host == server.host:
+        problems.add(("admin", "port"), f"the server listens on port {admin.port} already", expected="another port")
+    ids: set[str] = set()
+    hashes = {key.hash for key in settings.keys}
+    for index, key in enumerate(admin.keys):
+        path: Path = ("admin", "keys", index)
+        if not _KEY_ID.fullmatch(key.id):
+            problems.add((*path, "id"), f"'{key.id}' is no key id", expected="1 to 64 letters, digits or hyphens")
+        elif key.id in ids:
+            problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
+        ids.add(key.id)
+        if not _HASH.fullmatch(key.hash):
+            problems.add(
+                (*path, "hash"),
+                "this is no SHA-256 of a key",
+                expected="64 hex digits in lower case, as `penstock keys new --admin` prints them",
+            )
+        elif key.hash in hashes:
+            problems.add((*path, "hash"), "the same key is given twice", expected="a key of the admin API's own")
+        hashes.add(key.hash)

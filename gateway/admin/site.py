@@ -1,0 +1,103 @@
+"""The admin API's addresses, in quart. docs/operations.md tells them to people."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from actors.desk import Desk
+from actors.errors import Refusal
+from actors.messages import ErrorBody
+from gateway.errors import HttpError
+from gateway.server.head import error_headers, error_object
+from gateway.server.request import bearer_of
+from policies.record import encode_record
+from policies.reload import Refused
+
+
+def create_admin_site(desk: Desk) -> QuartTrio:
+    """Every address needs a key if there are any."""
+    app = QuartTrio("penstock-admin", static_folder=None)
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.config["BODY_TIMEOUT"] = None
+
+    @app.before_request
+    async def authorize() -> None:
+        header = request.headers.get("authorization")
+        desk.check_key(bearer_of(header.encode("latin1") if header else None))
+
+    @app.get("/admin/policy")
+    async def policy() -> Response:
+        return _json(desk.policy())
+
+    @app.post("/admin/policy/reload")
+    async def reload() -> Response:
+        result = await desk.reload()
+        return _json(result, 422 if isinstance(result, Refused) else 200)
+
+    @app.post("/admin/policy/check")
+    async def check() -> Response:
+        raw = await request.get_data(as_text=False)
+        assert isinstance(raw, bytes)
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise HttpError(400, "bad_encoding", "The body must be TOML in UTF-8.") from None
+        return _json(await desk.check(text))
+
+    @app.get("/admin/decisions/<request_id>")
+    async def decision(request_id: str) -> Response:
+        record = desk.decision(request_id)
+        if record is None:
+            raise HttpError(
+                404,
+                "decision_not_found",
+                "No decision of that request is kept: the id is unknown, its key was refused, or newer ones took its "
+                "place (see `decisions` in [admin]).",
+            )
+        return Response(encode_record(record), content_type="application/json")
+
+    @app.get("/admin/experiments")
+    async def experiments() -> Response:
+        return _json({"experiments": desk.experiments()})
+
+    @app.post("/admin/experiments/<path:name>/roll_back")
+    async def roll_back(name: str) -> Response:
+        if not desk.roll_back(name):
+            raise HttpError(404, "experiment_not_found", "The policy has no experiment of that name.")
+        return _json({"experiment": name, "rolled_back": True})
+
+    @app.errorhandler(Refusal)
+    async def refused(refusal: Refusal) -> Response:
+        return _error(refusal.body)
+
+    @app.errorhandler(HTTPException)
+    async def wrong(error: HTTPException) -> Response:
+        status = error.code or 500
+        words = {404: ("not_found", "There is nothing at this address."), 405: ("method_not_allowed", "Not this way.")}
+        code, message = words.get(status, ("bad_request", "The request could not be served."))
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        return _error(ErrorBody(status, kind, code, message, should_retry=status >= 500))
+
+    return app
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value, enc_hook=_plain), status, content_type="application/json")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError
+
+
+def _error(error: ErrorBody) -> Response:
+    response = Response(error_object(error), error.status)
+    for line in error_headers(error).decode().splitlines():
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
+    return response

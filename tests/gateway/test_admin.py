@@ -1,0 +1,151 @@
+"""The admin API, with a real house behind it, on its own listener."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from config.source import ConfigSource
+from gateway.admin.routes import AdminRoutes
+from gateway.server.limits import Limits
+from gateway.server.server import Server, listen
+from policies.keys import ADMIN_PREFIX, new_key
+from tests.actors.fakes import CONFIG, Stage, says, stage
+from tests.gateway.harness import Gateway
+
+KEY = new_key("", bytes(range(38)), "ops", prefix=ADMIN_PREFIX)
+CLIENT = new_key("acme", bytes(range(1, 39)), "app")
+KEYS = f"""
+[[admin.keys]]
+id = "ops"
+hash = "{KEY.settings.hash}"
+[[keys]]
+id = "app"
+tenant = "acme"
+hash = "{CLIENT.settings.hash}"
+[tenants.acme]
+"""
+EXPERIMENT = """
+[[experiments]]
+name = "try / it"
+route = ["small"]
+unit = "request"
+arms = { control = 50, b = 50 }
+override = { b = { "routes.small.midstream" = "continue" } }
+guard = { metrics = ["error_rate"] }
+"""
+BEARER = f"Authorization: Bearer {KEY.raw}\r\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "house.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+@asynccontextmanager
+async def admin(file: Path, **options: object) -> AsyncIterator[tuple[Stage, Gateway]]:
+    async with stage({"small": says("ok")}, source=ConfigSource(file), step_s=0.001, **options) as house:
+        server = Server(listen("127.0.0.1", 0), Limits(), AdminRoutes(house.house.desk))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            reached = Gateway(server, server.port)
+            try:
+                yield house, reached
+            finally:
+                reached.close_clients()
+            await server.finish(0)
+
+
+async def test_the_policy_is_shown_checked_and_reloaded(file: Path) -> None:
+    async with admin(file) as (house, api):
+        client = await api.connect()
+        shown = (await client.get("/admin/policy")).json
+        assert (shown["policy"], shown["files"], shown["last_refusal"]) == (house.house.policy, [str(file)], [])
+        other = CONFIG.replace("retries = 1", "retries = 2")
+        checked = await client.request("/admin/policy/check", other.encode())
+        assert checked.json == {"good": True, "problems": [], "changed": ["ladders.small-first"], "needs_restart": []}
+        rebuilt = CONFIG.replace("max_running = 4", "max_running = 5", 1)
+        restart = await client.request("/admin/policy/check", rebuilt.encode())
+        assert (restart.json["good"], restart.json["needs_restart"]) == (False, ["engines.small"])
+        bad = await client.request("/admin/policy/check", CONFIG.replace("retries", "retrys").encode())
+        assert bad.json["problems"][0]["suggestion"] == "retries"
+        assert house.house.policy == shown["policy"]
+        write(file, CONFIG.replace("retries", "retrys"))
+        refused = await client.request("/admin/policy/reload", b"")
+        assert (refused.status, refused.json["type"], refused.json["policy"]) == (422, "refused", shown["policy"])
+        assert (await client.get("/admin/policy")).json["last_refusal"] == refused.json["problems"] != []
+        write(file, other)
+        swapped = await client.request("/admin/policy/reload", b"")
+        assert (swapped.status, swapped.json["type"]) == (200, "swapped")
+        assert swapped.json["policy"] == house.house.policy != shown["policy"]
+        again = await client.request("/admin/policy/reload", b"")
+        assert again.json == {"type": "unchanged", "policy": house.house.policy}
+        assert (await client.get("/admin/policy")).json["reloads"] == {"swapped": 1, "unchanged": 1, "refused": 1}
+
+
+async def test_a_decision_is_found_by_its_id(file: Path) -> None:
+    async with admin(file) as (house, api):
+        await house.ask("small")
+        client = await api.connect()
+        found = await client.get("/admin/decisions/r1")
+        assert (found.json["outcome"], found.json["plan"]["route"]) == ("ok", "small")
+        missing = await client.get("/admin/decisions/r2")
+        assert (missing.status, missing.error["code"]) == (404, "decision_not_found")
+
+
+async def test_an_experiment_is_shown_and_rolled_back(file: Path) -> None:
+    write(file, CONFIG + EXPERIMENT)
+    async with admin(file) as (house, api):
+        client = await api.connect()
+        await house.ask("small")
+        (shown,) = (await client.get("/admin/experiments")).json["experiments"]
+        assert (shown["name"], shown["rolled_back"]) == ("try / it", False)
+        assert shown["percent"] == {"control": 50.0, "b": 50.0}
+        assert sum(arm["requests"] for arm in shown["arms"].values()) == 1
+        assert (await client.request("/admin/experiments/nothing/roll_back", b"")).error[
+            "code"
+        ] == "experiment_not_found"
+        done = await client.request("/admin/experiments/try%20%2F%20it/roll_back", b"")
+        assert done.json == {"experiment": "try / it", "rolled_back": True}
+        (after,) = (await client.get("/admin/experiments")).json["experiments"]
+        assert (after["rolled_back"], after["why"]) == (True, "rolled back by an operator")
+
+
+async def test_only_keys_of_its_own_class_open_it(file: Path) -> None:
+    write(file, CONFIG + KEYS)
+    async with admin(file) as (house, api):
+        client = await api.connect()
+        for header, status in (("", 401), (f"Authorization: Bearer {CLIENT.raw}\r\n", 401), (BEARER, 200)):
+            assert (await client.get("/admin/policy", headers=header)).status == status
+            assert (await client.get("/admin/nothing", headers=header)).status == (404 if status == 200 else 401)
+        # And it opens nothing else.
+        assert (await house.ask("small", api_key=KEY.raw)).refusal.body.status == 401
+        assert (await house.ask("small", api_key=CLIENT.raw)).text() == "ok"
+
+
+async def test_without_keys_pages_of_other_sites_are_kept_out(file: Path) -> None:
+    async with admin(file) as (_, api):
+        client = await api.connect()
+        await client.send(b"GET /admin/policy HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        assert (await client.response()).status == 403
+        other = await api.connect()
+        refused = await other.get("/admin/policy", headers="Origin: https://evil.example\r\n")
+        assert (refused.status, refused.error["code"]) == (403, "origin_not_allowed")
+
+
+async def test_what_is_no_toml_and_no_address(file: Path) -> None:
+    async with admin(file) as (_, api):
+        client = await api.connect()
+        assert (await client.request("/admin/policy/check", b"\xff\xfe")).error["code"] == "bad_encoding"
+        assert (await client.get("/v1/models")).status == 404
+        assert (await client.get("/admin/policy/reload")).status == 405
+        assert msgspec.json.decode((await client.request("/admin/policy/check", b"= no")).body)["good"] is False
