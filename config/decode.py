@@ -137,6 +137,10 @@ class _Decoder:
             expected = _describe(info)
             if isinstance(value, dict):
                 expected = f"a list of tables: write [[{show_path(path)}]]"
+            elif isinstance(value, str) and isinstance(
+                info.item_type, msgspec.inspect.StrType | msgspec.inspect.LiteralType
+            ):
+                expected = f"a list: write [{_show(value)}]"
             self._wrong(path, expected, value, None)
             return ()
         return tuple(self.value(info.item_type, member, (*path, index)) for index, member in enumerate(value))
@@ -208,6 +212,10 @@ def _describe(info: _Info) -> str:
             return "a table"
         case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StrType()):
             return 'a list of strings such as ["one", "two"]'
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.LiteralType(values=values)):
+            return f"a list of {_one_of(tuple(values))}"
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.FloatType()):
+            return "a list of numbers"
         case msgspec.inspect.VarTupleType():
             return "a list of tables"
         case msgspec.inspect.LiteralType(values=values):

@@ -74,6 +74,10 @@ class Problems:
             suggestion=nearest(name, names),
         )
 
+    def is_broken_below(self, path: Path) -> bool:
+        """Whether the place, or one inside it, could not be understood."""
+        return self.is_broken(path) or any(broken[: len(path)] == path for broken in self._broken)
+
     def is_broken(self, path: Path) -> bool:
         """Whether the place, or one around it, could not be understood."""
         return any(path[:length] in self._broken for length in range(len(path) + 1))

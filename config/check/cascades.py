@@ -27,7 +27,7 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
         known(settings, (*path, "on_failure"), "ladder", cascade.on_failure, problems)
         if cascade.when_busy is not None:
             _check_when_busy(settings, (*path, "when_busy"), cascade, problems)
-        if cascade.skip_to_large == SignalSettings():
+        if cascade.skip_to_large == SignalSettings() and not problems.is_broken_below((*path, "skip_to_large")):
             problems.add(
                 (*path, "skip_to_large"),
                 "the small stage is never asked: the condition always holds",

@@ -92,7 +92,7 @@ def test_the_embedded_profile_is_good() -> None:
         ("[models.chat]", "[[models.¦chat]]", ["models.chat: got a list", "expected a table"]),
         ("[models.chat]", "[server]\nport = ¦70000\n[models.chat]", ["70000 is out of range", "0 to 65535"]),
         ("[models.chat]", "[server]\nport = ¦true\n[models.chat]", ["got true", "a whole number"]),
-        ('when = { signal = ["long"] }', 'when = { signal = ¦"long" }', ['got "long"', "a list of strings"]),
+        ('when = { signal = ["long"] }', 'when = { signal = ¦"long" }', ['got "long"', 'write ["long"]']),
         ('when = { signal = ["long"] }', 'when = { signal = [¦"lang"] }', ["no signal 'lang'", "mean 'long'"]),
         ('when = { signal = ["long"] }', 'when = { model = [¦"chatt"] }', ["no model 'chatt'", "mean 'chat'"]),
         ('when = { signal = ["long"] }', 'when = { tier = [¦"gold"] }', ["no tier 'gold'", "one of: default"]),
