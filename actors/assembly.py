@@ -6,8 +6,10 @@ Sans-IO. Without a cascade machine everything is shown as it comes.
 from collections.abc import Mapping
 from typing import Literal
 
+import msgspec
+
 from actors.calls import CallReader
-from actors.messages import Delta
+from actors.messages import Delta, MadeCall
 from actors.seam import Seam
 from engine.messages import Finish, TokenOutput
 from policies.cascade import Accept, CascadeMachine, Escalate, Release
@@ -24,10 +26,11 @@ class Assembly:
         machine: CascadeMachine | None = None,
         seams: Mapping[int, Seam] | None = None,
         readers: Mapping[int, CallReader] | None = None,
+        call_prefix: str = "",
     ) -> None:
         """`choices`: the choice that each sequence answers. `seams`: by choice, where it goes on from another rung.
 
-        `readers`: by choice, if its text may hold tool calls.
+        `readers`: by choice, if its text may hold tool calls. `call_prefix`: of the ids of calls that come as such.
         """
         self._choices = dict(choices)
         self._machine = machine
@@ -36,6 +39,9 @@ class Assembly:
         """Outputs of a choice that were shown."""
         self._seams = dict(seams or {})
         self._readers = dict(readers or {})
+        self._call_prefix = call_prefix
+        self._unshown: dict[int, int] = {}
+        """By choice: tokens that were only counted, and are told of with the next ones."""
         self._unfinished = len(choices)
         self.why = ""
         """Why it escalated or was accepted."""
@@ -75,11 +81,14 @@ class Assembly:
             self.drafted += finish.drafted_tokens
             self.accepted += finish.accepted_tokens
             self.prompts[index] = finish.prompt_tokens
-            delta = Delta(
-                index, output.text, output.token_ids, output.logprobs, finish.reason, finish.stop, output.unnamed
-            )
+            delta = Delta(index, output.text, output.token_ids, output.logprobs, finish.reason, finish.stop)
         else:
-            delta = Delta(index, output.text, output.token_ids, output.logprobs, unnamed=output.unnamed)
+            delta = Delta(index, output.text, output.token_ids, output.logprobs)
+        if output.unnamed or output.calls or self._unshown:
+            if not (delta.text or delta.token_ids or delta.logprobs or finish):
+                self._unshown[index] = self._unshown.get(index, 0) + output.unnamed
+                return "going"
+            delta = self._of_upstream(delta, output)
         reader = self._readers.get(index)
         if reader is not None:
             delta = reader.read(delta)
@@ -89,6 +98,21 @@ class Assembly:
                 shown.append(ready)
             return "going" if self._unfinished else "complete"
         return self._judge(self._machine, delta, output, reader, shown)
+
+    def _of_upstream(self, delta: Delta, output: TokenOutput) -> Delta:
+        """What only an upstream's outputs have: tokens without ids, and calls that came as such, all at once."""
+        calls = tuple(
+            [
+                MadeCall(number, f"{self._call_prefix}{delta.index}_{number}", call.name, call.arguments)
+                for number, call in enumerate(output.calls)
+            ]
+        )
+        return msgspec.structs.replace(
+            delta,
+            unnamed=output.unnamed + self._unshown.pop(delta.index, 0),
+            calls=calls,
+            finish_reason="tool_calls" if calls and delta.finish_reason == "stop" else delta.finish_reason,
+        )
 
     def _judge(
         self,

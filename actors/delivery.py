@@ -152,5 +152,6 @@ def _merged(outputs: list[TokenOutput]) -> TokenOutput:
         tuple(chain.from_iterable([output.margins for output in outputs])),
         tuple(chain.from_iterable([output.logprobs for output in outputs])),
         last.finish,
+        tuple(chain.from_iterable([output.calls for output in outputs])),
         sum([output.unnamed for output in outputs]),
     )

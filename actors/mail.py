@@ -7,6 +7,7 @@ import msgspec
 
 from actors.messages import Prompt
 from actors.reply import Reply
+from engine.grammar import Grammar
 from engine.limits import Limits
 from engine.messages import Expect, Submit
 from engine.params import SamplingParams
@@ -157,6 +158,8 @@ class Call(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The name that the upstream knows."""
     prompt: Prompt
     params: SamplingParams
+    grammar: Grammar | None = None
+    """What the answer must be like, if it is no tool call."""
     begun: str = ""
     """What the client has of the answer: it goes on after this."""
 

@@ -7,9 +7,10 @@ import msgspec
 
 from config.table import Seconds, Table
 
-Supports = Literal["sampling", "continue", "max_completion_tokens"]
+Supports = Literal["sampling", "continue", "max_completion_tokens", "structured_outputs"]
 """sampling: vLLM's parameters (top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids). continue: an
-assistant's last message is gone on with (continue_final_message). max_completion_tokens: that name for max_tokens."""
+assistant's last message is gone on with (continue_final_message). max_completion_tokens: that name for max_tokens.
+structured_outputs: vLLM's field for answers bound by a regular expression, a choice or a grammar."""
 
 
 class SecretSource(Table, frozen=True):

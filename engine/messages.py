@@ -9,6 +9,7 @@ import msgspec
 
 from engine.grammar import CompiledGrammar
 from engine.params import SamplingParams
+from engine.tool_calls import ToolCall
 
 FinishReason = Literal["stop", "length", "content_filter", "abort", "error"]
 """No engine of ours has a content filter; an upstream may."""
@@ -103,6 +104,8 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     """For each of these tokens the difference, in nats, between the best and the second best log-probability."""
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish: Finish | None = None
+    calls: tuple[ToolCall, ...] = ()
+    """Tool calls that came as such, from an upstream; of an engine they are in the text."""
     unnamed: int = 0
     """Tokens whose ids are not known, beside `token_ids`: an upstream counts its tokens and names none. The last output
     corrects the count, also downwards."""

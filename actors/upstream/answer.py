@@ -6,6 +6,7 @@ the usage at the end, the log-probabilities if it sends them, and until then one
 bytes of an event that holds more. The last output sets an estimate right.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -13,9 +14,16 @@ import msgspec
 from actors.upstream.failure import Broken, garbled, of_event, truncated
 from actors.upstream.sse import SseEvent, SseReader, TooLong
 from engine.messages import Finish, FinishReason, TokenLogprobs, TokenOutput
+from engine.tool_calls import ToolCall
 
 UNKNOWN_TOKEN = -1
-_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "tool_calls": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+}
+_CallNumber = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 _BYTES_A_TOKEN = 8
 _LONGEST_TOKEN = 256
 """Characters. An upstream that says more than so many for each token it may make has lost its way."""
@@ -46,9 +54,23 @@ class _Logprobs(msgspec.Struct, gc=False):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _CallPart(msgspec.Struct, gc=False):
+    index: _CallNumber = 0
+    function: _Function | None = None
+
+
 class _Message(msgspec.Struct, gc=False):
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    """vLLM's newer name for it. It is counted, and not shown."""
+    tool_calls: list[_CallPart] | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -91,7 +113,6 @@ class AnswerReader:
     def __init__(self, request_id: int, max_tokens: int) -> None:
         self.done = False
         """The answer is whole and its finish was given out."""
-        self.text_seen = False
         self._request_id = request_id
         self._sse = SseReader()
         self._most_characters = min(max_tokens * _LONGEST_TOKEN, _MOST_CHARACTERS)
@@ -99,6 +120,8 @@ class AnswerReader:
         self._characters = 0
         self._bytes = 0
         self._counted = 0
+        self._calls: dict[int, tuple[list[str], list[str]]] = {}
+        """By number: the pieces of the name and of the arguments."""
         self._reason: FinishReason | None = None
         self._stop: str | int | None = None
         self._usage: _Usage | None = None
@@ -130,10 +153,10 @@ class AnswerReader:
             raise garbled("it says far more than was asked for")
         finish = self._finish() if self.done else None
         unnamed = self._counted - counted
-        if not text and not logprobs and finish is None:
+        if not text and not logprobs and not unnamed and finish is None:
             return None
-        self.text_seen = self.text_seen or bool(text)
-        return TokenOutput(self._request_id, (), text, (), tuple(logprobs), finish, unnamed)
+        calls = self._whole_calls() if finish is not None else ()
+        return TokenOutput(self._request_id, (), text, (), tuple(logprobs), finish, calls, unnamed)
 
     def check_end(self) -> None:
         """The bytes have ended. Raises Broken unless the answer is whole."""
@@ -162,21 +185,54 @@ class AnswerReader:
     def _choice(self, choice: _Choice, texts: list[str], logprobs: list[TokenLogprobs]) -> None:
         if choice.index != 0:
             raise garbled("it holds a choice that nobody asked for")
-        text = choice.text or ""
+        text, unshown = choice.text or "", ""
         if choice.delta is not None:
-            text += (choice.delta.content or "") + (choice.delta.refusal or "")
+            delta = choice.delta
+            text += (delta.content or "") + (delta.refusal or "")
+            unshown = (delta.reasoning_content or delta.reasoning or "") + self._call_parts(delta.tool_calls or ())
         positions = _positions(choice.logprobs) if choice.logprobs is not None else []
-        if text or positions:
+        if text or unshown or positions:
             if self._reason is not None:
                 raise garbled("it goes on after its end")
             texts.append(text)
             logprobs += positions
-            self._counted += len(positions) or max(1, len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN)
+            self._characters += len(unshown)
+            size = len(text.encode("utf-8", "replace")) + len(unshown.encode("utf-8", "replace"))
+            self._counted += len(positions) or max(1, size // _BYTES_A_TOKEN)
         if choice.finish_reason:
+            if choice.finish_reason == "tool_calls" and not self._calls:
+                raise garbled("it ended with tool calls and made none")
             self._reason = _REASONS.get(choice.finish_reason)
             if self._reason is None:
                 raise truncated(f"its finish reason is none of {', '.join(_REASONS)}")
             self._stop = choice.stop_reason
+
+    def _call_parts(self, parts: Sequence[_CallPart]) -> str:
+        """Keep them; what they say, to be counted."""
+        said = ""
+        for part in parts:
+            names, arguments = self._calls.setdefault(part.index, ([], []))
+            function = part.function or _Function()
+            names.append(function.name or "")
+            arguments.append(function.arguments or "")
+            said += (function.name or "") + (function.arguments or "")
+        return said
+
+    def _whole_calls(self) -> tuple[ToolCall, ...]:
+        """Calls are told whole, at the end. Raises Broken for half a one, unless the answer was cut for its length."""
+        calls: list[ToolCall] = []
+        for _, (names, pieces) in sorted(self._calls.items()):
+            call = ToolCall("".join(names), "".join(pieces) or "{}")
+            try:
+                msgspec.json.decode(call.arguments, type=dict[str, msgspec.Raw])
+            except (msgspec.MsgspecError, RecursionError):
+                if self._reason == "length":
+                    break
+                raise garbled("the arguments of a tool call are no JSON object") from None
+            if not call.name:
+                raise garbled("a tool call has no name")
+            calls.append(call)
+        return tuple(calls)
 
     def _finish(self) -> Finish:
         assert self._reason is not None

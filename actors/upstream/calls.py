@@ -11,7 +11,7 @@ from actors.attempt import Attempt, params_of
 from actors.caller import Caller
 from actors.delivery import Delivery
 from actors.mail import Call, Work
-from actors.messages import ChatPrompt, Delta, InferenceRequest, Prompt, TokenPrompt
+from actors.messages import Delta, InferenceRequest, Prompt, TokenPrompt
 from actors.upstream.board import UNSAID_TOKENS
 from actors.upstream.question import why_not
 from config.upstreams import UpstreamSettings
@@ -47,8 +47,8 @@ def prepare_calls(
     `lengths`: tokens of each prompt, as far as we know; `tokenizer`: the one that it shares with an engine. Raises
     TooLongHere and NotExpressible.
     """
-    if request.tools is not None or request.grammar is not None or _has_calls(request):
-        raise NotExpressible("tools, and what an answer must be like, are not passed on to upstreams")
+    if effect.prefix and (request.tools is not None or request.grammar is not None):
+        raise NotExpressible("an answer that has begun cannot be bound to a form, nor be read for tool calls")
     calls: list[Call] = []
     choices: dict[int, int] = {}
     ended: list[Delta] = []
@@ -66,7 +66,14 @@ def prepare_calls(
             params = _params_after(params, was_told.tokens)
             prompt, begun = _after(prompt, "".join(was_told.texts), effect.prefix[index], tokenizer)
         number = next(numbers)
-        call = Call(request_id=number, model=settings.model or request.model, prompt=prompt, params=params, begun=begun)
+        call = Call(
+            request_id=number,
+            model=settings.model or request.model,
+            prompt=prompt,
+            params=params,
+            grammar=request.grammar,
+            begun=begun,
+        )
         if (why := why_not(call, settings)) is not None:
             raise NotExpressible(why)
         choices[number] = index
@@ -84,12 +91,8 @@ def prepare_calls(
         sequences=tuple(calls),
         delivery=delivery,
     )
-    return Attempt(effect, permit, work, Assembly(choices), whole_in_engine=True), ended
-
-
-def _has_calls(request: InferenceRequest) -> bool:
-    prompt = request.prompts[0]
-    return isinstance(prompt, ChatPrompt) and any(each.tool_calls or each.tool_call_id for each in prompt.messages)
+    assembly = Assembly(choices, call_prefix=f"call_{request.request_id}_")
+    return Attempt(effect, permit, work, assembly, whole_in_engine=True), ended
 
 
 def _after(prompt: Prompt, text: str, token_ids: tuple[int, ...], tokenizer: Tokenizer | None) -> tuple[Prompt, str]:

@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from actors.mail import Call
-from actors.messages import ChatPrompt, TextPrompt, TokenPrompt
+from actors.messages import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from config.upstreams import UpstreamSettings
+from engine.grammar import Grammar
 from engine.params import SamplingParams
+from engine.tool_calls import Tool, ToolSet
 
 _encode = msgspec.json.Encoder().encode
 
@@ -33,6 +35,10 @@ def why_not(call: Call, upstream: UpstreamSettings) -> str | None:
     extras = sorted(_extras(call.params))
     if extras and "sampling" not in upstream.supports:
         return f'{", ".join(extras)} is no parameter of the OpenAI API, and its `supports` does not hold "sampling"'
+    grammar = call.grammar
+    plain = grammar is None or (grammar.kind == "json_schema" and isinstance(call.prompt, ChatPrompt))
+    if grammar is not None and not plain and "structured_outputs" not in upstream.supports:
+        return f'{grammar.param} is no parameter of the OpenAI API, and `supports` does not hold "structured_outputs"'
     if call.begun and isinstance(call.prompt, ChatPrompt) and "continue" not in upstream.supports:
         return 'the answer has begun, and its `supports` does not hold "continue"'
     return None
@@ -60,15 +66,16 @@ def question(call: Call, upstream: UpstreamSettings) -> Question:
     if params.logit_bias:
         fields["logit_bias"] = {str(token_id): bias for token_id, bias in params.logit_bias}
     fields |= _extras(params)
+    if call.grammar is not None:
+        fields |= _bound(call.grammar, chat=isinstance(call.prompt, ChatPrompt))
     match call.prompt:
-        case ChatPrompt(messages):
+        case ChatPrompt(messages, tools):
             path = "/chat/completions"
             most = "max_completion_tokens" if "max_completion_tokens" in upstream.supports else "max_tokens"
             fields[most] = params.max_tokens
-            fields["messages"] = [
-                {"role": each.role, "content": each.content} | ({"name": each.name} if each.name is not None else {})
-                for each in messages
-            ]
+            fields["messages"] = [_turn(each) for each in messages]
+            if tools is not None:
+                fields |= _tools(tools)
             if params.logprobs is not None:
                 fields["logprobs"] = True
                 fields["top_logprobs"] = params.logprobs
@@ -83,6 +90,55 @@ def question(call: Call, upstream: UpstreamSettings) -> Question:
             path = "/completions"
             _completion(fields, list(token_ids), params)
     return Question(path, _encode(fields))
+
+
+def _turn(message: ChatMessage) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["content"] = message.content or None
+        turn["tool_calls"] = [
+            {
+                "id": each.id,
+                "type": "function",
+                "function": {"name": each.name, "arguments": _encode(each.arguments).decode()},
+            }
+            for each in message.tool_calls
+        ]
+    return turn
+
+
+def _tools(tools: ToolSet) -> dict[str, Any]:
+    choice: Any = tools.choice
+    if tools.only is not None:
+        choice = {"type": "function", "function": {"name": tools.only}}
+    return {
+        "tools": [_tool(each) for each in tools.tools],
+        "tool_choice": choice,
+        "parallel_tool_calls": tools.parallel,
+    }
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    if not tool.strict:
+        return tool.definition
+    return {**tool.definition, "function": {**tool.definition["function"], "strict": True}}
+
+
+def _bound(grammar: Grammar, *, chat: bool) -> dict[str, Any]:
+    """What the answer must be like, in the API's own words where it has some."""
+    if grammar.kind != "json_schema" or not chat:
+        name = "json" if grammar.kind == "json_schema" else grammar.kind
+        value = grammar.source if grammar.kind in {"regex", "grammar"} else msgspec.json.decode(grammar.source)
+        return {"structured_outputs": {name: value}}
+    schema = msgspec.json.decode(grammar.source)
+    if schema == {"type": "object"}:
+        return {"response_format": {"type": "json_object"}}
+    named = {"name": "answer", "schema": schema, "strict": not grammar.lenient}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
 def _completion(fields: dict[str, Any], prompt: str | list[int], params: SamplingParams) -> None:

@@ -94,6 +94,45 @@ def test_text_completions_with_log_probabilities(front: GatewayProcess, served: 
             assert ours.logprobs.top_logprobs == theirs.logprobs.top_logprobs
 
 
+def test_tools_and_json_through_both(front: GatewayProcess, served: GatewayProcess) -> None:
+    tool: dict[str, Any] = {
+        "type": "function",
+        "function": {
+            "name": "paint",
+            "parameters": {
+                "type": "object",
+                "properties": {"colour": {"enum": ["red", "blue"]}},
+                "required": ["colour"],
+                "additionalProperties": False,
+            },
+        },
+    }
+    asked: dict[str, Any] = {"messages": ASK["messages"], "max_tokens": 200, "temperature": 1.0, "seed": 4}
+    called: dict[str, Any] = {**asked, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+    schema = {"name": "paint", "schema": tool["function"]["parameters"], "strict": True}
+    bound: dict[str, Any] = {**asked, "response_format": {"type": "json_schema", "json_schema": schema}}
+    with client_of(front) as near, client_of(served) as far:
+        direct = far.chat.completions.create(**called, model="small").choices[0].message.tool_calls
+        assert direct
+        answer = near.chat.completions.create(**called, model="any").choices[0]
+        assert answer.finish_reason == "tool_calls"
+        assert [each.function for each in answer.message.tool_calls or ()] == [each.function for each in direct]
+        with near.chat.completions.stream(**called, model="any") as stream:
+            streamed = stream.get_final_completion().choices[0].message.tool_calls
+        assert [each.function.arguments for each in streamed or ()] == [each.function.arguments for each in direct]
+        json_far = far.chat.completions.create(**bound, model="small").choices[0].message.content
+        assert near.chat.completions.create(**bound, model="any").choices[0].message.content == json_far
+        made = [each.model_dump(exclude_none=True) for each in answer.message.tool_calls or ()]
+        turns = [
+            *asked["messages"],
+            {"role": "assistant", "tool_calls": made},
+            {"role": "tool", "tool_call_id": made[0]["id"], "content": "done"},
+        ]
+        after = near.chat.completions.create(**{**asked, "messages": turns, "max_tokens": 4}, model="any")
+        assert after.model_extra is not None
+        assert after.model_extra["penstock"]["rung"] == "behind"
+
+
 def test_a_death_in_mid_stream_is_an_error_and_then_a_step_down(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,11 @@ def ended(reason: str = "stop", **more) -> bytes:
     return event(choices=[{"index": 0, "delta": {}, "finish_reason": reason, **more}])
 
 
+def called(name: str, arguments: str, index: int = 0) -> bytes:
+    part = {"index": index, "id": "call_x", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return event(choices=[{"index": 0, "delta": {"tool_calls": [part]}}])
+
+
 ROLE = event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}], usage=None)
 USAGE = event(
     choices=[], usage={"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
@@ -93,6 +98,33 @@ def test_log_probabilities_of_a_text_completion():
     assert first.logprobs[1].top == ((-1, -1.0, b"b"), (-1, -3.0, b"c"))
 
 
+def test_tool_calls_come_whole_and_at_the_end():
+    found = outputs(
+        said("Let me see."), called("f", '{"a"'), called("", ": 1}"), called("g", "", 1), ended("tool_calls"), DONE
+    )
+    assert [each.text for each in found] == ["Let me see.", "", "", "", ""]
+    assert [each.calls for each in found[:-1]] == [()] * 4
+    assert [(each.name, each.arguments) for each in found[-1].calls] == [("f", '{"a": 1}'), ("g", "{}")]
+    assert found[-1].finish.reason == "stop"
+    assert [each.unnamed for each in found] == [1, 1, 1, 1, 0]
+
+
+def test_half_a_call_at_the_length_is_left_out():
+    found = outputs(called("f", "{}"), called("g", '{"a', 1), ended("length"), DONE)
+    assert [each.name for each in found[-1].calls] == ["f"]
+    assert found[-1].finish.reason == "length"
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_is_counted_and_not_shown(field):
+    thought = event(choices=[{"index": 0, "delta": {field: "hm"}}])
+    assert [(each.text, each.unnamed) for each in outputs(thought, said("a"), ended(), DONE)] == [
+        ("", 1),
+        ("a", 1),
+        ("", 0),
+    ]
+
+
 def test_a_stop_string_and_a_filter_are_told():
     assert outputs(said("a"), ended("stop", stop_reason="END"), DONE)[-1].finish.stop == "END"
     assert outputs(said("a"), ended("content_filter"), DONE)[-1].finish.reason == "content_filter"
@@ -108,7 +140,13 @@ def test_a_stop_string_and_a_filter_are_told():
         ((said("a"), ended()), "upstream_truncated"),
         ((said("a"), ended(), DONE[:-2]), "upstream_truncated"),
         ((said("a"), ended("abort"), DONE), "upstream_truncated"),
-        ((said("a"), ended("tool_calls"), DONE), "upstream_truncated"),
+        ((said("a"), ended("tool_calls"), DONE), "upstream_garbled"),
+        ((called("f", '{"a":'), ended("tool_calls"), DONE), "upstream_garbled"),
+        ((called("f", "[1]"), ended("stop"), DONE), "upstream_garbled"),
+        ((called("", "{}"), ended("tool_calls"), DONE), "upstream_garbled"),
+        ((called("f", "{}", index=500), ended("tool_calls"), DONE), "upstream_garbled"),
+        ((called("f", "x" * 30_000),), "upstream_garbled"),
+        ((called("f", "{}"),), "upstream_truncated"),
         ((said("a"), event(error={"message": "out of memory", "type": "server_error"}), DONE), "upstream_failed"),
         ((said("a"), event(error="boom")), "upstream_failed"),
         ((event(object="error", message="no", code=400), DONE), "upstream_failed"),

@@ -5,23 +5,26 @@ import json
 import pytest
 
 from actors.mail import Call
-from actors.messages import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+from actors.messages import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.upstream.question import question, why_not
 from config.upstreams import UpstreamSettings
+from engine.grammar import Grammar
 from engine.params import SamplingParams
+from engine.tool_calls import Tool, ToolSet
 
 CHAT = ChatPrompt((ChatMessage("system", "Be brief."), ChatMessage("user", "Hi", name="ann")))
 PLAIN = UpstreamSettings(urls=("http://up/v1",))
 VLLM = UpstreamSettings(urls=("http://up/v1",), supports=("sampling", "continue"), tokenizer="large")
 
 
-def call(prompt=CHAT, begun="", **params) -> Call:
+def call(prompt=CHAT, begun="", grammar=None, **params) -> Call:
     return Call(
         request_id=1,
         model="llama",
         prompt=prompt,
         params=SamplingParams(**{"max_tokens": 9, **params}),
         begun=begun,
+        grammar=grammar,
     )
 
 
@@ -67,6 +70,74 @@ def test_parameters_beyond_the_api():
     _, body = sent(call(top_k=5, min_p=0.1, stop_token_ids=(7,)), VLLM)
     assert (body["top_k"], body["min_p"], body["stop_token_ids"]) == (5, 0.1, [7])
     assert "repetition_penalty" not in body
+
+
+ADD = Tool("add", {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}, {}, strict=True)
+
+
+def test_tools_and_the_turns_that_used_them():
+    turns = (
+        ChatMessage("user", "1 + 1?"),
+        ChatMessage("assistant", "", tool_calls=(CallTurn("c1", "add", {"a": 1, "b": 1}),)),
+        ChatMessage("tool", "2", tool_call_id="c1"),
+    )
+    _, body = sent(call(ChatPrompt(turns, ToolSet((ADD,), parallel=False))))
+    made = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1,"b":1}'}}
+    assert body["messages"][1:] == [
+        {"role": "assistant", "content": None, "tool_calls": [made]},
+        {"role": "tool", "content": "2", "tool_call_id": "c1"},
+    ]
+    function = {"name": "add", "parameters": {"type": "object"}, "strict": True}
+    assert body["tools"] == [{"type": "function", "function": function}]
+    assert (body["tool_choice"], body["parallel_tool_calls"]) == ("auto", False)
+
+
+@pytest.mark.parametrize(
+    ("tools", "choice"),
+    [
+        (ToolSet((ADD,), "required"), "required"),
+        (ToolSet((ADD,), "required", only="add"), {"type": "function", "function": {"name": "add"}}),
+    ],
+)
+def test_a_call_that_must_be_made(tools, choice):
+    assert sent(call(ChatPrompt(CHAT.messages, tools)))[1]["tool_choice"] == choice
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("grammar", "expected"),
+    [
+        (Grammar("json_schema", '{"type":"object"}'), {"type": "json_object"}),
+        (
+            Grammar("json_schema", json.dumps(SCHEMA)),
+            {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}},
+        ),
+        (
+            Grammar("json_schema", json.dumps(SCHEMA), lenient=True),
+            {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": False}},
+        ),
+    ],
+)
+def test_json(grammar, expected):
+    assert sent(call(grammar=grammar))[1]["response_format"] == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "grammar", "expected"),
+    [
+        (CHAT, Grammar("regex", "[ab]+", param="guided_regex"), {"regex": "[ab]+"}),
+        (CHAT, Grammar("choice", '["a","b"]'), {"choice": ["a", "b"]}),
+        (CHAT, Grammar("grammar", "start: /a/"), {"grammar": "start: /a/"}),
+        (TextPrompt("x"), Grammar("json_schema", json.dumps(SCHEMA)), {"json": SCHEMA}),
+    ],
+)
+def test_other_forms_need_a_server_that_knows_them(prompt, grammar, expected):
+    given = call(prompt, grammar=grammar)
+    assert grammar.param in (why_not(given, PLAIN) or "")
+    upstream = UpstreamSettings(urls=("http://up",), supports=("structured_outputs",))
+    assert sent(given, upstream)[1]["structured_outputs"] == expected
 
 
 def test_the_newer_name_of_max_tokens():

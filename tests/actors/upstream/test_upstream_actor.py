@@ -3,12 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from actors.mail import Run
-from actors.messages import ChatMessage, ChatPrompt, Failed, TextPrompt
+from actors.messages import ChatMessage, ChatPrompt, Delta, Failed, TextPrompt
+from engine.grammar import Grammar
+from engine.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, Stage, says
 from tests.actors.fakes import stage as house_stage
 from tests.actors.upstream.network import HEAD, Asked, Network, Server, event
@@ -553,6 +556,78 @@ def _cut_after(text: str) -> Server:
         await asked.stream.aclose()
 
     return serve
+
+
+# --- tools and forms --------------------------------------------------------------------------------------------------
+
+ADD = Tool(
+    "add", {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}, {"type": "object"}
+)
+WITH_TOOLS = (ChatPrompt(CHAT[0].messages, ToolSet((ADD,))),)
+
+
+def calls_with(*arguments: str, reason: str = "tool_calls") -> Server:
+    async def serve(asked: Asked) -> None:
+        assert asked.body["tools"] == [ADD.definition]
+        await asked.say("I add.")
+        for piece in arguments:
+            await trio.sleep(6)
+            part = {
+                "index": 0,
+                "id": "x",
+                "function": {"name": "add" if piece is arguments[0] else None, "arguments": piece},
+            }
+            await asked.chunk(event(choices=[{"index": 0, "delta": {"tool_calls": [part]}, "finish_reason": None}]))
+        await asked.chunk(event(choices=[{"index": 0, "delta": {}, "finish_reason": reason}]))
+        await asked.chunk(b"data: [DONE]\n\n")
+        await asked.send(b"0\r\n\r\n")
+
+    return serve
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("reason", ["tool_calls", "stop"])
+async def test_a_tool_call_of_an_upstream(autojump_clock, streamed, reason):
+    """Its pieces come slowly: each is progress, and none is shown before the call is whole."""
+    async with stage(calls_with('{"a"', ": 1", "}", reason=reason)) as (house, _):
+        answer = await house.ask("cloud-only", prompts=WITH_TOOLS, streamed=streamed)
+        calls = [call for event in answer.events if isinstance(event, Delta) for call in event.calls]
+        assert [(each.index, each.id, each.name, each.arguments) for each in calls] == [
+            (0, "call_r1_0_0", "add", '{"a": 1}')
+        ]
+        assert (answer.text(), answer.reasons()) == ("I add.", ["tool_calls"])
+        assert answer.end.usage.completion_tokens == 4
+
+
+async def test_a_broken_tool_call_is_no_answer(autojump_clock):
+    async with stage(calls_with('{"a"', ": ]}")) as (house, _):
+        answer = await house.ask("cloud-only", prompts=WITH_TOOLS)
+        assert isinstance(answer.end, Failed)
+        assert answer.reasons() == []
+
+
+async def test_a_schema_is_passed_on(autojump_clock):
+    grammar = Grammar("json_schema", '{"type":"object"}')
+    async with stage(upstream_says('{"a":', "1}")) as (house, network):
+        request = msgspec.structs.replace(house.request("cloud-only", prompts=CHAT), grammar=grammar)
+        answer = await house.read(await house.house.open(request))
+        assert answer.text() == '{"a":1}'
+        assert network.asked[0].body["response_format"] == {"type": "json_object"}
+
+
+async def test_reasoning_is_progress(autojump_clock):
+    async def thinks(asked: Asked) -> None:
+        await asked.say()
+        for _ in range(5):
+            await trio.sleep(4)
+            await asked.chunk(event(choices=[{"index": 0, "delta": {"reasoning_content": "hm"}}]))
+        await asked.say("42", head=False)
+        await asked.end(completion=6)
+
+    async with stage(thinks) as (house, _):
+        answer = await house.ask("cloud-only", prompts=CHAT)
+        assert answer.text() == "42"
+        assert answer.end.usage.completion_tokens == 6
 
 
 # --- the actor's own life ---------------------------------------------------------------------------------------------
