@@ -1,86 +1,92 @@
-"""From a TOML file to checked settings, or to all of its problems at once."""
+"""From a TOML file, or a folder of them, to checked settings, or to all of their problems at once."""
 
-import re
-import tomllib
+import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from config.binding import check_binding
+from config.check.model_files import check_model_files
 from config.check.whole import check_settings
 from config.decode import decode_settings
-from config.errors import ConfigError, Problem
+from config.documents import Document, files_of, read_text, syntax_error
+from config.errors import ConfigError, Problem, in_order
 from config.problems import Problems
 from config.resolve import resolve
 from config.settings import Settings
-from config.source_map import Position, SourceMap
+from config.source_map import Position
 
-__all__ = ["check_binding", "load_settings", "parse_settings"]
+__all__ = ["Loaded", "check_binding", "files_of", "load", "load_settings", "parse_settings"]
 
-_LARGEST_FILE = 4 * 2**20
-_TOML_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Settings that can be used, and what is probably not meant in them."""
+
+    settings: Settings
+    warnings: tuple[Problem, ...]
+    files: tuple[Path, ...]
+    """That were read, without those that they name."""
+
+
+def load(path: Path, *, today: dt.date | None = None, with_models: bool = False) -> Loaded:
+    """The checked settings of a file or a folder; models' paths absolute. Raises `ConfigError`.
+
+    Without `today` nobody says that a calibration is stale; `with_models` also looks for the files of the models, and
+    at their tokenizers.
+    """
+    path = path.absolute()
+    files = files_of(path)
+    texts: list[tuple[Path, str]] = []
+    faults: list[Problem] = []
+    for file in files:
+        try:
+            texts.append((file, read_text(file)))
+        except ConfigError as error:
+            faults += error.problems
+    if faults:
+        try:
+            Document(texts)
+        except ConfigError as error:
+            faults += error.problems
+        raise ConfigError(faults)
+    return _loaded(texts, path, today, with_models=with_models)
 
 
 def load_settings(path: Path) -> Settings:
-    """The checked settings of a file; models' paths absolute. Raises `ConfigError`."""
-    path = path.absolute()
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise _whole_file(path, f"cannot be read: {error.strerror or error}") from None
-    if len(raw) > _LARGEST_FILE:
-        raise _whole_file(path, f"is larger than {_LARGEST_FILE // 2**20} MiB: that is no configuration")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
-        raise _syntax(path, "this is not UTF-8", Position(line, column)) from None
-    return parse_settings(text, path)
+    """The settings alone, see `load`."""
+    return load(path).settings
 
 
 def parse_settings(text: str, path: Path) -> Settings:
     """The same for a text that was, or could be, in the file `path`: relative paths count from its folder."""
+    return _loaded([(path, text)], path, None, with_models=False).settings
+
+
+def _loaded(texts: list[tuple[Path, str]], path: Path, today: dt.date | None, *, with_models: bool) -> Loaded:
     try:
-        settings = _parse(text, path)
-    except tomllib.TOMLDecodeError as error:
-        message, position = _toml_problem(str(error), text)
-        raise _syntax(path, message, position) from None
+        settings, problems = _checked(texts, path, today, with_models=with_models)
     except RecursionError:
-        raise _syntax(path, "tables or lists are nested too deeply", Position(1, 1)) from None
-    return settings
-
-
-def _parse(text: str, path: Path) -> Settings:
-    document = tomllib.loads(text)
-    source = SourceMap(text)
-    problems = Problems(path, source)
-    settings = resolve(decode_settings(document, problems), path.absolute().parent, problems)
-    check_settings(settings, problems)
-    try:
-        if not problems.is_broken(("server", "host")):
-            place = source.value(("server", "host"))
-            check_binding(settings, settings.server.host, file=path, line=place.line, column=place.column)
-    except ConfigError as error:
-        raise ConfigError([*problems, *error.problems]) from None
+        raise syntax_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
     if problems.has_errors():
         raise ConfigError(problems)
-    return settings
+    return Loaded(settings, in_order(problems), tuple(file for file, _ in texts))
 
 
-def _toml_problem(message: str, text: str) -> tuple[str, Position]:
-    found = _TOML_PLACE.search(message)
-    lines = text.split("\n")
-    position = Position(len(lines), len(lines[-1]) + 1)
-    if found is not None:
-        message = message[: found.start()]
-        if found.group(1):
-            position = Position(int(found.group(1)), int(found.group(2)))
-    return f"this is not TOML: {message[:1].lower()}{message[1:]}", position
-
-
-def _syntax(path: Path, message: str, position: Position) -> ConfigError:
-    return ConfigError([Problem(file=path, line=position.line, column=position.column, where="", message=message)])
-
-
-def _whole_file(path: Path, message: str) -> ConfigError:
-    return ConfigError([Problem(file=path, line=0, column=0, where="", message=message)])
+def _checked(
+    texts: list[tuple[Path, str]], path: Path, today: dt.date | None, *, with_models: bool
+) -> tuple[Settings, Problems]:
+    document = Document(texts)
+    problems = Problems(path, document)
+    document.report_clashes(problems)
+    folder = path.absolute() if path.is_dir() else path.absolute().parent
+    settings = resolve(decode_settings(document.tables, problems), folder, problems)
+    tokenizers: Mapping[str, str] | None = check_model_files(settings, problems) if with_models else None
+    check_settings(settings, problems, today=today, tokenizers=tokenizers)
+    if not problems.is_broken(("server", "host")):
+        try:
+            check_binding(settings, settings.server.host)
+        except ConfigError as error:
+            (problem,) = error.problems
+            problems.add(("server", "host"), problem.message, expected=problem.expected)
+    return settings, problems

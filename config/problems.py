@@ -3,9 +3,22 @@
 import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
+from typing import Protocol
 
 from config.errors import Problem, Severity
-from config.source_map import Path, SourceMap, show_path
+from config.source_map import Path, Position, show_path
+
+
+class Places(Protocol):
+    """Where keys and values are written: `SourceMap`, or `config.documents.Document` for several files."""
+
+    def key(self, path: Path) -> Position:
+        """Of the key."""
+        ...
+
+    def value(self, path: Path) -> Position:
+        """Of the value."""
+        ...
 
 
 class Problems:
@@ -14,7 +27,7 @@ class Problems:
     A place whose value could not be understood is `broken`: what follows from it is not reported again.
     """
 
-    def __init__(self, file: FilePath, source: SourceMap) -> None:
+    def __init__(self, file: FilePath, source: Places) -> None:
         self._file = file
         self._source = source
         self._found: list[Problem] = []
@@ -38,16 +51,18 @@ class Problems:
         at_key: bool = False,
         breaks: bool = False,
         severity: Severity = "error",
+        position: Position | None = None,
     ) -> None:
-        """Report at a value (or at its key), unless the place is broken already."""
+        """Report at a value (or at its key, or elsewhere), unless the place is broken already."""
         if self.is_broken(path):
             return
         if severity == "error":
             self._touched.update(path[:length] for length in range(len(path) + 1))
-        position = self._source.key(path) if at_key else self._source.value(path)
+        if position is None:
+            position = self._source.key(path) if at_key else self._source.value(path)
         self._found.append(
             Problem(
-                file=self._file,
+                file=position.file or self._file,
                 line=position.line,
                 column=position.column,
                 where=show_path(path),

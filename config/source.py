@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from config.load import load_settings, parse_settings
+from config.errors import ConfigError
+from config.load import files_of, load_settings, parse_settings
 from config.settings import Settings
 
 
@@ -43,10 +44,10 @@ class ConfigSource:
 
     def files(self, settings: Settings) -> Iterator[Path]:
         """All that `settings` were read from; for a folder, also what has come since."""
-        if self.path.is_dir():
-            yield from sorted(self.path.glob("**/*.toml"))
-        else:
-            yield self.path
+        try:
+            yield from files_of(self.path)
+        except ConfigError:
+            yield self.path  # a folder that is empty, or cannot be read
         for cascade in settings.cascades.values():
             if cascade.defer.calibration is not None:
                 yield cascade.defer.calibration

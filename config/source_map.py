@@ -5,6 +5,7 @@ A small scanner over text that `tomllib` has accepted already, so it never has t
 
 import re
 from bisect import bisect_right
+from pathlib import Path as FilePath
 
 import msgspec
 
@@ -30,6 +31,8 @@ class Position(msgspec.Struct, frozen=True, order=True):
 
     line: int
     column: int
+    file: FilePath | None = None
+    """None: there is only one."""
 
 
 def show_path(path: Path) -> str:
@@ -63,6 +66,13 @@ class SourceMap:
     def value(self, path: Path) -> Position:
         """Where the value begins; for a table with a header, where the header names it."""
         return self._find(self._values, path)
+
+    def depth(self, path: Path) -> int:
+        """How many of the path's steps are written."""
+        known = [
+            length for length in range(1, len(path) + 1) if path[:length] in self._keys or path[:length] in self._values
+        ]
+        return max(known, default=0)
 
     def _find(self, first: dict[Path, int], path: Path) -> Position:
         while path:

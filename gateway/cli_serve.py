@@ -13,12 +13,12 @@ import msgspec
 import trio
 
 from actors.errors import HouseFailed
+from config.check.model_files import model_file_problems
 from config.load import check_binding
 from config.profiles import embedded_profile
 from config.settings import Settings
 from config.source import ConfigSource
 from gateway.cli_errors import CliError
-from gateway.model_files import model_file_problems
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:

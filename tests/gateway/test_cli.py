@@ -47,15 +47,52 @@ def test_check(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list
     assert f"{bad}:7:" in said
 
 
+def test_check_prints_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["check", "--json", str(embedded_profile())]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    bad = tmp_path / "bad.toml"
+    bad.write_text('schema = 1\n[tiers.gold]\n[tenants.anonymous]\ntier = "glod"\n')
+    assert main(["check", "--json", str(bad)]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert {
+        "file": str(bad),
+        "line": 4,
+        "column": 8,
+        "where": "tenants.anonymous.tier",
+        "severity": "error",
+        "message": "there is no tier 'glod'",
+        "expected": "one of: gold",
+        "suggestion": "gold",
+    } in found
+    assert {each["where"] for each in found} == {"tenants.anonymous.tier", "engines", "models", "routes"}
+
+
+def test_warnings_are_shown_and_refuse_nothing_unless_asked_to(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "idle.toml"
+    models = str(embedded_profile().parents[2] / "engine" / "zoo" / "models")
+    text = embedded_profile().read_text().replace("../../engine/zoo/models", models)
+    path.write_text(f"{text}\n[[ladders.idle]]\nto = 'small'\n")
+    line = text.count("\n") + 2
+    for options, status in (([], 0), (["--strict"], 2)):
+        assert main(["policy", "check", *options, str(path)]) == status
+        said = capsys.readouterr()
+        assert f"{path}:{line}:11: warning: ladders.idle: nothing uses the ladder 'idle'" in said.err
+        assert "warnings 1" in said.out
+    assert main(["policy", "check", "--json", str(path)]) == 0
+    assert [each["severity"] for each in json.loads(capsys.readouterr().out)] == ["warning"]
+
+
 def test_check_looks_for_the_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "large").mkdir()
     (tmp_path / "large" / "config.json").write_text("{}")
     bad = tmp_path / "bad.toml"
     bad.write_text(embedded_profile().read_text().replace("../../engine/zoo/models/", ""))
     said = complaint(capsys, 2, "check", str(bad))
-    assert f"engine 'small': there is no model directory {tmp_path / 'small'}" in said
-    assert f"engine 'large': {tmp_path / 'large' / 'tokenizer.json'} cannot be read: No such file" in said
-    assert f"engine 'large': {tmp_path / 'large'} holds no *.safetensors file" in said
+    assert f"engines.small.model: there is no model directory {tmp_path / 'small'}" in said
+    assert f"engines.large.model: {tmp_path / 'large' / 'tokenizer.json'} cannot be read: No such file" in said
+    assert f"engines.large.model: {tmp_path / 'large'} holds no *.safetensors file" in said
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])

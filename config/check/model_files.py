@@ -1,0 +1,40 @@
+"""Whether the model directories hold what a model needs, and which read text alike; nothing is loaded for it."""
+
+import hashlib
+from collections.abc import Iterator
+
+from config.problems import Problems
+from config.settings import EngineSettings, Settings
+
+
+def check_model_files(settings: Settings, problems: Problems) -> dict[str, str]:
+    """Report what is missing; by engine, a digest of the tokenizer's file where there is one."""
+    digests: dict[str, str] = {}
+    for name, engine in settings.engines.items():
+        if problems.is_broken(("engines", name)) or problems.is_broken(("engines", name, "model")):
+            continue
+        for fault in _faults(engine):
+            problems.add(("engines", name, "model"), fault)
+        try:
+            digests[name] = hashlib.sha256((engine.model / "tokenizer.json").read_bytes()).hexdigest()
+        except OSError:
+            continue  # told above
+    return digests
+
+
+def model_file_problems(settings: Settings) -> list[str]:
+    """One sentence for each file or folder that is missing or cannot be read."""
+    return [f"engine '{name}': {fault}" for name, engine in settings.engines.items() for fault in _faults(engine)]
+
+
+def _faults(engine: EngineSettings) -> Iterator[str]:
+    if not engine.model.is_dir():
+        yield f"there is no model directory {engine.model}"
+        return
+    for file in (engine.model / "config.json", engine.model / "tokenizer.json"):
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            yield f"{file} cannot be read: {error.strerror}"
+    if not any(engine.model.glob("*.safetensors")):
+        yield f"{engine.model} holds no *.safetensors file"
