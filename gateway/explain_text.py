@@ -54,6 +54,8 @@ def _decision(page: Page, found: Explanation) -> None:
 
 def _happened(page: Page, happened: Happened) -> None:
     page.heading(f"What happened to {happened.request_id}")
+    if happened.differs:
+        page.line(f"decided then: {happened.differs}", indent=2, style="yellow")
     word = " ".join([part for part in (happened.outcome or "still running", happened.code) if part])
     page.line(word + (f", answered by {happened.rung}" if happened.rung else ""), indent=2)
     for count, attempt in enumerate(happened.attempts, 1):

@@ -8,12 +8,15 @@ import msgspec
 
 from config.settings import Settings
 from config.tenants import known_tenants
+from policies.budget import spent_action
 from policies.errors import NoRoute
 from policies.features import Features
 from policies.plan import EmitMode, Plan, PlannedRung
 from policies.policy import Policy, make_plan
 from policies.situation import Situation
 
+BUDGET_SPENT = "budget_spent"
+"""The code of the refusal."""
 STATIC_ANSWER = "static_answer"
 """The name, among rungs, of a ladder's static text."""
 
@@ -39,32 +42,32 @@ class Decider:
 
     def decide(self, situation: Situation, now: float = 0.0) -> Decision:
         """The plan, whose deadlines count from `now`, or why there is none."""
-        settled = self.settle_budget(situation.features)
-        if isinstance(settled, Refusal):
-            return settled
+        features, load = situation.features, situation.load
+        settled = self.settle_budget(features)
         try:
-            return make_plan(self.policy, settled, situation.load, now)
+            if isinstance(settled, Refusal):
+                if settled.code == BUDGET_SPENT:
+                    # A server looks for a route before it looks for money.
+                    self.policy.matcher.match(features, load)
+                return settled
+            return make_plan(self.policy, settled, load, now)
         except NoRoute as error:
             return Refusal("no_route", str(error))
 
     def settle_budget(self, features: Features) -> Features | Refusal:
-        """The features with which the plan is made: what a spent budget does is done."""
+        """The features with which the plan is made: what a spent budget does is done. Refused, if nobody is asking."""
         if features.model not in self.settings.models:
             return Refusal("model_not_found", f"The model '{features.model}' does not exist.")
         if features.tenant not in self.tenants:
             return Refusal("invalid_api_key", f"There is no tenant '{features.tenant}'.")
         budget = self.tenants[features.tenant].budget
-        replace = msgspec.structs.replace
         if budget is None or not (features.budget_spent or features.budget_used >= 1):
-            return replace(features, budget_spent=False)
-        match budget.when_spent:
-            case "refuse":
-                message = f"The budget of tenant '{features.tenant}' is spent for this {budget.per}."
-                return Refusal("budget_spent", message)
-            case "downgrade":
-                return replace(features, tier=budget.downgrade_to or features.tier, budget_spent=False)
-            case "small_only":
-                return replace(features, budget_spent=True)
+            return msgspec.structs.replace(features, budget_spent=False)
+        left = spent_action(features, budget)
+        if left is None:
+            message = f"The budget of tenant '{features.tenant}' is spent for this {budget.per}."
+            return Refusal(BUDGET_SPENT, message)
+        return left
 
 
 class Outcome(msgspec.Struct, frozen=True):

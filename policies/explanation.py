@@ -12,7 +12,7 @@ from policies.climb import AttemptRecord
 from policies.complexity import Term
 from policies.conditions import Finding, condition_compiler
 from policies.counterfactual import Counterfactual, counterfactuals
-from policies.decision import Decider, Outcome, Refusal, way
+from policies.decision import Decider, Decision, Outcome, Refusal, way
 from policies.experiment import Split, unit_of
 from policies.features import Features
 from policies.load import Load
@@ -119,6 +119,11 @@ class Happened(msgspec.Struct, frozen=True):
     request_id: str
     at: float
     policy: str
+    differs: str
+    """What was decided then, beside the explanation's `outcome`; "" if it is the same.
+
+    By another policy; or the server knew more of the request than its features, such as that its answer is atomic.
+    """
     outcome: str
     code: str
     rung: str
@@ -209,7 +214,7 @@ def explain(
         midstream=None if plan is None else plan.midstream,
         reasons=() if plan is None else plan.reasons,
         would_change=counterfactuals(decider, situation),
-        happened=None if record is None else _happened(record),
+        happened=None if record is None else _happened(record, decision),
         notes=notes,
     )
 
@@ -331,11 +336,12 @@ def _deadlines(decider: Decider, plan: Plan, features: Features) -> DeadlineTerm
     return DeadlineTerms(queue_s, plan.ttft_at, plan.total_at, plan.stall_s)
 
 
-def _happened(record: DecisionRecord) -> Happened:
+def _happened(record: DecisionRecord, decision: Decision) -> Happened:
     return Happened(
         request_id=record.request_id,
         at=record.at,
         policy=record.policy,
+        differs=_beside(record.plan, decision),
         outcome=record.outcome,
         code=record.code,
         rung=record.rung,
@@ -345,3 +351,14 @@ def _happened(record: DecisionRecord) -> Happened:
         tokens=record.tokens,
         timings=record.timings,
     )
+
+
+def _beside(recorded: Plan | None, decision: Decision) -> str:
+    if recorded is None:
+        return ""
+    then, now = Outcome.of(recorded), Outcome.of(decision)
+    if then == now:
+        return ""
+    known = () if isinstance(decision, Refusal) else decision.reasons
+    why = "; ".join([reason for reason in recorded.reasons if reason not in known])
+    return then.beside(now) + (f" ({why})" if why else "")

@@ -73,7 +73,8 @@ def time_of(text: str) -> float:
 
 
 def _load(given: Given, settings: Settings, tier: str) -> Load:
-    rungs = {name: GivenLoad() for name in (*settings.engines, *settings.upstreams)} | given.load
+    # As on a server: of engines the load is known, of upstreams only what is said of them.
+    rungs = {name: GivenLoad() for name in settings.engines} | given.load
     load = Load(engines=_engines(rungs), breakers=_breakers(rungs.items()), rolled_back=frozenset(given.rolled_back))
     # A book that has seen nothing before: what is above the signal's bound is busy, the rest is not.
     busy = BusyBook(settings).update(load, 0.0) | {(cascade, tier) for cascade in given.busy}

@@ -161,6 +161,7 @@ def test_explain_a_real_request(
         ):
             assert part in out
         assert "note: it was decided by" not in out
+        assert "decided then" not in out
         assert keys == ["Bearer k"]
         assert "has no record of r2" in said(
             capsys, "explain", "--config", policy, "--id", "r2", "--admin", url, status=1

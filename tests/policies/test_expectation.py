@@ -89,6 +89,8 @@ def test_spent_budgets() -> None:
     refuse = with_budget(Budget(amount=1))
     assert run(spent, refuse, refused="budget_spent", reason="spent for this day").passed
     assert run(Given(tag=("vip",), budget_used=0.99), refuse, route="chat").passed
+    only_vips = msgspec.structs.replace(refuse, routes=refuse.routes[:1])
+    assert run(Given(budget_used=1.0), only_vips, refused="no_route").passed
     small_only = with_budget(Budget(amount=1, when_spent="small_only"))
     assert run(spent, small_only, why="budget", rungs=("small", "static_answer")).passed
     downgrade = with_budget(Budget(amount=1, when_spent="downgrade", downgrade_to="slow"))

@@ -17,6 +17,8 @@ from config.table import Seconds
 from policies.complexity import complexity, complexity_terms
 from policies.decision import Decider
 from policies.explanation import Explanation, explain
+from policies.plan import Plan, gated
+from policies.record import decision_record
 from policies.situation import SOME_NOON, Situation, situation_of
 
 POLICY = """\
@@ -211,3 +213,23 @@ def test_the_score() -> None:
     found = explain(Decider(SETTINGS, SAME), asking(text=text, turn=2), terms=terms)
     assert found.complexity == terms
     assert found.features.complexity == complexity(text, 2)
+
+
+def test_what_the_server_knew_besides() -> None:
+    decider = Decider(SETTINGS, SAME)
+    situation = asking(tenant="acme", tag=("support",))
+    plan = decider.decide(situation)
+    assert isinstance(plan, Plan)
+
+    def recorded(plan: Plan) -> str:
+        record = decision_record(
+            request_id="r", arrived_at=0.0, policy=decider.policy.digest, features=situation.features,
+            load=situation.load, plan=plan,
+        )  # fmt: skip
+        happened = explain(decider, situation, record=record).happened
+        assert happened is not None
+        return happened.differs
+
+    assert recorded(plan) == ""
+    atomic = gated(plan, "the answer is atomic")
+    assert recorded(atomic) == "route support-chat, but emits by gate (gate instead of window: the answer is atomic)"
