@@ -10,11 +10,12 @@ from typing import NoReturn
 import trio
 
 from actors.account import Account
-from actors.attempt import Attempt, TooLongHere, prepare
+from actors.attempt import Attempt
 from actors.caller import Caller
 from actors.colleagues import Colleagues
 from actors.delivery import Delivery, Item
-from actors.errors import ActorDied, InvalidRequest, MailboxFull, Refusal, Unavailable, ledger_unavailable, refusal_of
+from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable, ledger_unavailable, refusal_of
+from actors.launch import Launch
 from actors.mail import (
     Cut,
     Lost,
@@ -29,12 +30,9 @@ from actors.messages import Decided, Delta, Done, ErrorBody, Event, Failed, Infe
 from actors.prompts import Prompts
 from actors.reply import Reply
 from actors.shapes import Shapes
-from actors.upstream.calls import NotExpressible, prepare_calls
-from actors.verify import Drafter, drafter_for
-from engine.limits import Limits
+from actors.verify import Drafter
 from engine.messages import TokenOutput
 from policies import climb
-from policies.breaker import Permit
 from policies.plan import Plan
 
 _GATEWAY_TIMEOUT = 504
@@ -59,15 +57,13 @@ class Exchange:
         """`booked`: the ledger's reply for the account's line."""
         self._request = request
         self._plan = plan
-        self._caller = caller
-        self._prompts = prompts
-        self._shapes = shapes
         self._account = account
         self._booked: Reply[None] | None = booked
         self._colleagues = colleagues
         self._on_end = on_end
         self._climb = climb.Climb(plan)
         self._delivery = Delivery()
+        self._launch = Launch(request, plan, caller, prompts, shapes, account, self._delivery, colleagues)
         self._watch = colleagues.wheel.watch(float("inf"), self._delivery.alarm)
         self._attempt: Attempt | None = None
         self._events: list[Event] = []
@@ -253,20 +249,11 @@ class Exchange:
 
     async def _try(self, effect: climb.Try) -> climb.Event | None:
         """Offer the work; the climb's event if it was not even let in."""
-        colleagues = self._colleagues
+        prepared = await self._launch.attempt(effect)
+        if isinstance(prepared, climb.Refused):
+            return prepared
+        attempt, ended = prepared
         now = trio.current_time()
-        permit = await colleagues.permits.ask(effect.rung, is_retry=effect.is_retry)
-        if isinstance(permit, climb.Refused):
-            return permit
-        limits = colleagues.boards[effect.rung].limits
-        if limits is None:
-            colleagues.permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
-            return climb.Refused(why="engine_loading", message=f"The engine {effect.rung} is being loaded.")
-        try:
-            attempt, ended = await self._prepare(effect, permit, limits)
-        except (TooLongHere, NotExpressible, InvalidRequest) as error:
-            colleagues.permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
-            return _not_taken_by(effect.rung, error)
         self._attempt = attempt
         if ended:
             self._show(ended, now)
@@ -274,50 +261,12 @@ class Exchange:
             self._close_attempt(ok=None, over=True)
             self._complete(attempt, self._why(attempt), now)
             return None
-        if effect.drafted and self._plan.cascade is not None:
-            attempt.drafter = await drafter_for(attempt.work, self._plan.cascade, self._prompts, colleagues)
         until = None if attempt.drafter is None else attempt.drafter.begin(effect.deadline)
         if until is None:
             return self._offer(attempt)
         self._due = until
-        colleagues.wheel.move(self._watch, self._due)
+        self._colleagues.wheel.move(self._watch, self._due)
         return None
-
-    async def _prepare(self, effect: climb.Try, permit: Permit, limits: Limits) -> tuple[Attempt, list[Delta]]:
-        """Raises TooLongHere, NotExpressible and InvalidRequest."""
-        colleagues = self._colleagues
-        text = colleagues.texts.get(effect.rung)
-        upstream = colleagues.upstreams.get(effect.rung)
-        if upstream is not None:
-            return prepare_calls(
-                effect,
-                permit,
-                request=self._request,
-                plan=self._plan,
-                caller=self._caller,
-                lengths=await self._prompts.lengths(effect.rung, lenient=True),
-                told=self._account.told,
-                settings=upstream,
-                tokenizer=text.tokenizer if text is not None else None,
-                limits=limits,
-                delivery=self._delivery,
-                numbers=colleagues.numbers,
-            )
-        assert text is not None, "every engine has its text"
-        return prepare(
-            effect,
-            permit,
-            request=self._request,
-            plan=self._plan,
-            caller=self._caller,
-            prompts=await self._prompts.read_by(effect.rung),
-            told=self._account.told,
-            text=text,
-            shape=await self._shapes.for_engine(effect.rung),
-            limits=limits,
-            delivery=self._delivery,
-            numbers=colleagues.numbers,
-        )
 
     def _offer(self, attempt: Attempt) -> climb.Event | None:
         """Let the engine have it; the climb's event if it was not even let in."""
@@ -459,6 +408,8 @@ class Exchange:
             return attempt.assembly.why
         if attempt.drafter is not None:
             return attempt.drafter.machine.why
+        if cascade is not None and cascade.drafts and attempt.rung == cascade.large.to:
+            return "small_unavailable"
         return cascade.why if cascade is not None and cascade.why != "default" else "asked_for"
 
     def _last_trouble(self) -> str | None:
@@ -497,14 +448,3 @@ class Exchange:
                 self._account.worked = True
             elif isinstance(item, TokenOutput) and self._attempt is not None and self._attempt.owns(work_id):
                 self._account.made_tokens += len(item.token_ids) + item.unnamed
-
-
-def _not_taken_by(rung: str, error: TooLongHere | NotExpressible | InvalidRequest) -> climb.Refused:
-    """Why this rung will never take the request."""
-    match error:
-        case TooLongHere():
-            return climb.Refused(why="prompt_too_long", message=f"The prompt does not fit into {rung}.", lasting=True)
-        case NotExpressible():
-            return climb.Refused(why="not_expressible", message=f"{rung} cannot be asked: {error}.", lasting=True)
-        case InvalidRequest(body=body):
-            return climb.Refused(why=body.code, message=body.message, lasting=True)

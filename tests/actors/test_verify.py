@@ -172,6 +172,13 @@ async def test_a_single_token_is_not_worth_a_draft(autojump_clock):
         assert (answer.tokens(), answer.end.served.why) == (TOKENS[:2], "too_short")
 
 
+async def test_a_small_model_without_room_leaves_the_large_one_alone(autojump_clock):
+    async with stage(scripts(), settings=config(), lengths={"small": 4}) as house:
+        answer = await house.ask("checked")
+        assert (answer.text(), answer.end.served.why) == (TEXT, "no_room_to_draft")
+        assert house.runners["small"][0].steps == 0
+
+
 # --- faults ---------------------------------------------------------------------------------------------------------
 def fail_at(step):
     def on_step(number, batch):

@@ -45,6 +45,8 @@ async def test_metrics_can_be_scraped() -> None:
                 "num_preemptions",
                 "prompt_tokens",
                 "generation_tokens",
+                "spec_decode_num_draft_tokens",
+                "spec_decode_num_accepted_tokens",
             ):
                 assert families[prefix + name].type == "counter"
             ttft = {
