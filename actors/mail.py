@@ -288,6 +288,8 @@ class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
     message: str
     retryable: bool = True
     """The same rung may do better at once."""
+    retry_after_s: float | None = None
+    """An upstream has asked for so long a pause."""
 
 
 class Cut(msgspec.Struct, frozen=True, tag=True, gc=False):

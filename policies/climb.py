@@ -65,6 +65,8 @@ class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=Tru
     message: str = ""
     prefix: Prefix = ()
     """What the client has by now."""
+    retry_after_s: float | None = None
+    """The rung has asked for so long a pause."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -320,6 +322,8 @@ class Climb:
         if self._committed:
             return Break(code=code, message=f"{message} The answer is incomplete.")
         waits = [refusal.retry_after_s for refusal in self._refusals if refusal.retry_after_s is not None]
+        if self._failure is not None and self._failure.retry_after_s is not None:
+            waits.append(self._failure.retry_after_s)
         return GiveUp(status=status, code=code, message=message, retry_after_s=min(waits) if waits else None)
 
     def _verdict(self, now: float) -> tuple[int, str, str]:

@@ -230,7 +230,7 @@ class UpstreamActor(Actor[EngineMessage]):
         self._drop(work)
         match failure.blame:
             case "upstream":
-                notice: Notice = Lost(failure.kind, failure.message, failure.retryable)
+                notice: Notice = Lost(failure.kind, failure.message, failure.retryable, failure.retry_after_s)
             case "load":
                 notice = Unserved(failure.kind, failure.message, failure.retry_after_s)
             case "request":

@@ -461,6 +461,13 @@ async def test_a_pause_that_was_asked_for_is_told(autojump_clock):
         assert len(network.asked) == 1
 
 
+async def test_a_pause_that_a_failing_upstream_asks_for_is_told(autojump_clock):
+    async with stage(status(503, "retry-after: 20")) as (house, _):
+        refusal = (await house.ask("cloud-only", prompts=CHAT)).refusal
+        assert refusal is not None
+        assert (refusal.body.status, refusal.body.retry_after_s) == (503, 20)
+
+
 async def test_errors_open_the_breaker(autojump_clock):
     async with stage(status(500), FINE) as (house, network):
         seen = [outcomes(await house.ask("cloud", prompts=CHAT))[0][2] for _ in range(12)]
