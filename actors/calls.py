@@ -68,4 +68,5 @@ def _joined(one: Delta, two: Delta) -> Delta:
         token_ids=one.token_ids + two.token_ids,
         logprobs=one.logprobs + two.logprobs,
         calls=one.calls + two.calls,
+        unnamed=one.unnamed + two.unnamed,
     )

@@ -5,6 +5,7 @@ Everything here happens in the one thread that owns the engine (see engine/loop.
 
 from collections.abc import Callable, Iterable
 from itertools import groupby
+from math import inf
 from secrets import randbits
 from time import perf_counter
 
@@ -256,7 +257,8 @@ class Engine:
             text += output.push(token_id, last=grammar is not None and grammar.complete)
             if grammar is not None and grammar.error is not None:
                 output.reason = "error"
-            margins.append(sampled.margins[row])
+            if sampled.margins[row] != inf:
+                margins.append(sampled.margins[row])
             if said is not None:
                 logprobs.append(self._spell(token_id, *said))
             if not expected or output.reason is not None:

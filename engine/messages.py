@@ -101,7 +101,10 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     """One, or more if a draft was right."""
     text: str
     margins: tuple[float, ...]
-    """For each of these tokens the difference, in nats, between the best and the second best log-probability."""
+    """For each of these tokens the difference, in nats, between the best and the second best log-probability.
+
+    A token to which a grammar left no alternative has none: it says nothing of how sure the model is.
+    """
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish: Finish | None = None
     calls: tuple[ToolCall, ...] = ()

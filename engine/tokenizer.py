@@ -12,6 +12,8 @@ from engine.detokenizer import Detokenizer
 from engine.errors import ModelError
 from engine.token_bytes import TokenSpelling
 
+CALL_TAGS = ("<tool_call>", "</tool_call>")
+"""Around a tool call. Some models' files call them special, but an answer cannot be read without them."""
 LONG_CHARACTERS = 8_000
 """Texts of this length take so long that other threads should run meanwhile."""
 
@@ -29,8 +31,10 @@ class Tokenizer:
         added = inner.get_added_tokens_decoder()
         self._added = {token_id: token.content for token_id, token in added.items()}
         self._bytes: dict[int, bytes] = {}
-        self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
-        self.special_texts = tuple(self._added[token_id] for token_id in self.special_ids)
+        special = {token_id: token.content for token_id, token in added.items() if token.special}
+        self.special_texts = tuple(special.values())
+        self.special_ids = frozenset(token_id for token_id, text in special.items() if text not in CALL_TAGS)
+        """They have no text in an answer."""
         self.eos_ids = eos_ids
         self.vocab_size: int = inner.get_vocab_size()
 

@@ -12,8 +12,9 @@ import msgspec
 
 from engine.errors import RequestRefused
 from engine.grammar import JSON_RULES, Grammar
+from engine.tokenizer import CALL_TAGS
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
+OPEN, CLOSE = CALL_TAGS
 MAX_CALLS = 16
 """That a grammar lets a model make in one answer."""
 ToolStyle = Literal["tags", "bare"]

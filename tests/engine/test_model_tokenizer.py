@@ -2,8 +2,10 @@ import json
 
 import pytest
 import tiny_tokenizers
+import tokenizers
 
 from engine.errors import ModelError
+from engine.grammar import Grammar, Grammars
 from engine.tokenizer import Tokenizer
 
 
@@ -91,3 +93,15 @@ def test_the_longest_token_is_found():
     longest = tokenizer.longest_token_bytes
     lengths = [len(tokenizer.token_bytes(token_id)) for token_id in range(tokenizer.vocab_size)]
     assert longest == max(lengths)
+
+
+def test_tags_of_tool_calls_are_text_even_if_the_file_calls_them_special():
+    inner = tokenizers.Tokenizer.from_str(tiny_tokenizers.byte_level().to_str())
+    inner.add_special_tokens(["<tool_call>", "</tool_call>", "<|other|>"])
+    tokenizer = Tokenizer(inner, frozenset())
+    ids = tokenizer.encode("<tool_call>a</tool_call><|other|>")
+    assert len(ids) == 4
+    assert tokenizer.decode(ids) == "<tool_call>a</tool_call>"
+    assert {"<tool_call>", "<|other|>"} <= set(tokenizer.special_texts), "a message cannot spell them"
+    state = Grammars(tokenizer).compile(Grammar("choice", '["<tool_call>a"]')).start()
+    assert state.allowed([], tokenizer.vocab_size)[ids[0]]
