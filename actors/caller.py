@@ -9,11 +9,15 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
     """Who asks, as far as engines and queues care."""
 
     tenant: str
+    line: str
+    """Under which name its requests wait: see `config.tenants.queue_line`."""
     tier: str
     priority: int
     cache_salt: bytes
 
     @classmethod
-    def of(cls, tenant: str, tier: str, priority: int) -> "Caller":
+    def of(cls, tenant: str, line: str, tier: str, priority: int) -> "Caller":
         """The salt keeps tenants from finding each other's prompts in the prefix cache."""
-        return cls(tenant, tier, priority, blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest())
+        return cls(
+            tenant, line, tier, priority, blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest()
+        )

@@ -53,6 +53,7 @@ from actors.upstream.client import MakeTransport, UpstreamClient
 from actors.upstream.secret import read_secret
 from config.settings import Settings
 from config.source import ConfigSource
+from config.tenants import queue_lines
 from engine.errors import ModelError
 from engine.messages import EngineStats
 from policies.budget import BudgetBook
@@ -254,7 +255,7 @@ class House:
         tenants = self._quota.adopt(rules.tenants, trio.current_time())
         self._budgets.adopt(tenants)
         for lane in self._lanes.values():
-            lane.queue.adopt(settings.tiers, tenants)
+            lane.queue.adopt(settings.tiers, queue_lines(tenants))
         self._breakers.adopt(rules.policy.breakers, settings.retry_budget)
         self._course.adopt(settings, time.time())
         self._decisions.adopt(settings.admin.decisions, settings.admin.decisions_memory)
@@ -295,7 +296,7 @@ class House:
         return self._was_ready
 
     def _lane(self, name: str, rules: Rules) -> Lane:
-        queue = FairQueue(self._settings.tiers, rules.tenants)  # type: ignore[var-annotated]
+        queue = FairQueue(self._settings.tiers, queue_lines(rules.tenants))  # type: ignore[var-annotated]
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
             return Lane(self._boards[name], queue, upstream.concurrent, block_size=None, ahead=0)

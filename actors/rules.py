@@ -7,7 +7,7 @@ import msgspec
 from actors.caller import Caller
 from actors.errors import BadKey
 from config.settings import Settings
-from config.tenants import ANONYMOUS, known_tenants
+from config.tenants import ANONYMOUS, known_tenants, queue_line
 from config.who import TenantSettings
 from policies.keys import KeyRing
 from policies.policy import Policy
@@ -28,8 +28,8 @@ class Rules(msgspec.Struct, frozen=True):
         """`tokenizers`: a digest for each rung; equal ones let token ids pass from one rung to the other."""
         tenants = known_tenants(settings)
         callers = {
-            (tenant, name): Caller.of(tenant, name, tier.priority)
-            for tenant in tenants
+            (tenant, name): Caller.of(tenant, queue_line(tenant, given, name), name, tier.priority)
+            for tenant, given in tenants.items()
             for name, tier in settings.tiers.items()
         }
         return cls(settings, Policy.compile(settings, tokenizers), tenants, callers, KeyRing(settings.keys))

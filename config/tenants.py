@@ -1,5 +1,9 @@
 """Who the tenants are."""
 
+from collections.abc import Mapping
+
+import msgspec
+
 from config.settings import Settings
 from config.who import TenantSettings
 
@@ -13,3 +17,20 @@ def known_tenants(settings: Settings) -> dict[str, TenantSettings]:
     if not settings.keys:
         tenants.setdefault(ANONYMOUS, TenantSettings())
     return tenants
+
+
+def queue_lines(tenants: Mapping[str, TenantSettings]) -> dict[str, TenantSettings]:
+    """Who waits in the fair queues: the tenants, and once more, in the other tier, those that may be downgraded."""
+    lines = dict(tenants)
+    for name, tenant in tenants.items():
+        budget = tenant.budget
+        if budget is not None and budget.when_spent == "downgrade" and budget.downgrade_to is not None:
+            lines[queue_line(name, tenant, budget.downgrade_to)] = msgspec.structs.replace(
+                tenant, tier=budget.downgrade_to
+            )
+    return lines
+
+
+def queue_line(name: str, tenant: TenantSettings, tier: str) -> str:
+    """Under which name a tenant's requests of this tier wait."""
+    return name if tier == tenant.tier else f"{name} in {tier}"

@@ -82,7 +82,7 @@ def prepare_calls(
     work = Work(
         id=next(numbers),
         engine=effect.rung,
-        tenant=caller.tenant,
+        tenant=caller.line,
         prompt_tokens=prompt_tokens,
         tokens=prompt_tokens + sum([each.params.max_tokens for each in calls]),
         bytes=request.body_bytes,

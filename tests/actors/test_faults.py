@@ -35,7 +35,7 @@ async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock)
         running = await house.open("small", ignore_eos=True)
         await running.__anext__()
         lost = await house.open("small")
-        lost._launch = structs.replace(lost._launch, caller=Caller("nobody", "default", 0, b""))
+        lost._launch = structs.replace(lost._launch, caller=Caller("nobody", "nobody", "default", 0, b""))
         refusal = (await house.read(lost)).refusal
         assert refusal.body.status == 503
         assert "actor_died" in refusal.body.message
@@ -47,7 +47,7 @@ async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock)
 async def test_offers_wait_for_a_dispatch_that_is_being_restarted(autojump_clock):
     async with stage({"small": says("ok")}) as house:
         broken = await house.open("small")
-        broken._launch = structs.replace(broken._launch, caller=Caller("nobody", "default", 0, b""))
+        broken._launch = structs.replace(broken._launch, caller=Caller("nobody", "nobody", "default", 0, b""))
         answers = []
 
         async def ask() -> None:

@@ -74,6 +74,8 @@ async def test_downgrade_serves_in_the_other_tier(autojump_clock):
     async with stage({"small": says("ok"), "large": says("ok")}, settings=text) as house:
         exchange = await house.open("small", max_tokens=5)
         assert (exchange._launch.caller.tier, exchange._launch.caller.priority) == ("slow", -3)
+        assert exchange._launch.caller.line == "anonymous in slow"
+        assert (await house.ask("small", max_tokens=5)).refusal is None
         exchange.close()
         served = (await house.ask("large", max_tokens=5)).events[-1].served
         assert served.route != "large"
