@@ -7,19 +7,20 @@ from typing import Any
 
 import msgspec
 
+from gateway import cli_profile
 from gateway.cli_errors import CliError
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Declare the command."""
     engine = commands.add_parser("engine", help="work with an engine alone")
-    bench = engine.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
-        "bench", help="tokens a second, TTFT and ITL for 1 and 16 streams and a mix of 32"
-    )
+    inner = engine.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    bench = inner.add_parser("bench", help="tokens a second, TTFT and ITL for 1 and 16 streams and a mix of 32")
     bench.add_argument("model", type=Path, metavar="MODEL_DIR")
     bench.add_argument("--threads", type=int, default=1)
     bench.add_argument("--json", action="store_true")
     bench.set_defaults(run=run)
+    cli_profile.add_to(inner)
 
 
 def run(arguments: argparse.Namespace) -> int:

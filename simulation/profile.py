@@ -65,7 +65,7 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ProfilePoint(msgspec.Struct, frozen=True):
-    """One shape as it was measured: the median of `count` steps."""
+    """One shape as it was measured: the fastest of `count` steps."""
 
     shape: StepShape
     seconds: float

@@ -1,0 +1,69 @@
+"""`penstock engine profile`: what steps cost on this machine, for `penstock policy simulate`."""
+
+import argparse
+import datetime as dt
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config.load import load_settings
+from config.profiles import embedded_profile
+from gateway.cli_errors import CliError
+from gateway.model_files import model_file_problems
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("profile", help="measure what steps cost here, for `penstock policy simulate`")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; without it, the embedded models")
+    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="where the profile goes, as JSON")
+    parser.add_argument("--no-house", action="store_true", help="only the engines, not what the house adds")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure every engine, one after the other, then the house around them."""
+    from engine.threads import prepare_environment
+
+    prepare_environment()
+    path = arguments.config or embedded_profile()
+    settings = load_settings(path)
+    if problems := model_file_problems(settings):
+        raise CliError("; ".join(problems))
+    if not arguments.out.absolute().parent.is_dir():
+        raise CliError(f"there is no folder {arguments.out.absolute().parent}", 2)
+    from actors.texts import ModelText
+    from engine.bench import machine
+    from engine.errors import ModelError
+    from simulation.measure import load_for_measure, measure_engine
+    from simulation.profile import Profile
+
+    engines = {}
+    for name, engine in settings.engines.items():
+        _say(f"engine {name}: {engine.model}")
+        try:
+            runner, tokenizer, config = load_for_measure(engine, _say)
+            measured = measure_engine(runner, tokenizer, engine, config, _say)
+            engines[name] = msgspec.structs.replace(measured, tokenizer=ModelText.load(engine.model).digest)
+        except ModelError as error:
+            raise CliError(f"engine '{name}': {error.message}") from None
+    profile = Profile(
+        penstock_profile=1,
+        machine=machine(),
+        made=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {path.name}",
+        engines=engines,
+    )
+    if not arguments.no_house:
+        from gateway.house_probe import probe
+
+        engines, house = probe(path, settings, engines, _say)
+        profile = msgspec.structs.replace(profile, engines=engines, house=house)
+    arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=1))
+    _say(f"wrote {arguments.out}")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
