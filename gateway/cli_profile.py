@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from config.check.model_files import model_file_problems
 from config.load import load_settings
 from config.profiles import embedded_profile
 from gateway.cli_errors import CliError
-from gateway.model_files import model_file_problems
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
