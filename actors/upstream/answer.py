@@ -7,104 +7,27 @@ bytes of an event that holds more. The last output sets an estimate right.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
 
 import msgspec
 
+from actors.upstream.chunk import CallPart, Choice, Function, Usage, positions_of, read_chunk
 from actors.upstream.failure import Broken, garbled, of_event, truncated
 from actors.upstream.sse import SseEvent, SseReader, TooLong
 from engine.messages import Finish, FinishReason, TokenLogprobs, TokenOutput
 from engine.tool_calls import ToolCall
 
-UNKNOWN_TOKEN = -1
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "tool_calls": "stop",
     "length": "length",
     "content_filter": "content_filter",
 }
-_CallNumber = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 _BYTES_A_TOKEN = 8
 _LONGEST_TOKEN = 256
 """Characters. An upstream that says more than so many for each token it may make has lost its way."""
 _MOST_CHARACTERS = 4 << 20
 _MOST_BYTES = 1 << 30
 """On the wire, whatever was asked for."""
-
-
-class _Top(msgspec.Struct, gc=False):
-    token: str
-    logprob: float
-    bytes: list[int] | None = None
-
-
-class _Position(msgspec.Struct, gc=False):
-    token: str
-    logprob: float
-    bytes: list[int] | None = None
-    top_logprobs: list[_Top] | None = None
-
-
-class _Logprobs(msgspec.Struct, gc=False):
-    """Of chat (`content`) or of a text completion (the lists)."""
-
-    content: list[_Position] | None = None
-    tokens: list[str] | None = None
-    token_logprobs: list[float | None] | None = None
-    top_logprobs: list[dict[str, float] | None] | None = None
-
-
-class _Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _CallPart(msgspec.Struct, gc=False):
-    index: _CallNumber = 0
-    function: _Function | None = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    """vLLM's newer name for it. It is counted, and not shown."""
-    tool_calls: list[_CallPart] | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
-    delta: _Message | None = None
-    text: str | None = None
-    logprobs: _Logprobs | None = None
-    finish_reason: str | None = None
-    stop_reason: str | int | None = None
-
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
-"""Of tokens: it goes into the ledger."""
-
-
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: _Count | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: _Count = 0
-    completion_tokens: _Count = 0
-    prompt_tokens_details: _PromptDetails | None = None
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
-    object: str | None = None
-    """Older servers of vLLM say "error" here, and the error's fields beside it."""
-
-
-_decoder = msgspec.json.Decoder(_Chunk)
 
 
 class AnswerReader:
@@ -124,7 +47,7 @@ class AnswerReader:
         """By number: the pieces of the name and of the arguments."""
         self._reason: FinishReason | None = None
         self._stop: str | int | None = None
-        self._usage: _Usage | None = None
+        self._usage: Usage | None = None
 
     @property
     def tokens(self) -> int:
@@ -171,10 +94,7 @@ class AnswerReader:
             return
         if event.name == b"error":
             raise Broken(of_event(event.data))
-        try:
-            chunk = _decoder.decode(event.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise garbled("an event is not a chunk of a completion") from None
+        chunk = read_chunk(event.data)
         if chunk.error is not None or chunk.object == "error":
             raise Broken(of_event(event.data))
         if chunk.usage is not None:
@@ -182,7 +102,7 @@ class AnswerReader:
         for choice in chunk.choices or ():
             self._choice(choice, texts, logprobs)
 
-    def _choice(self, choice: _Choice, texts: list[str], logprobs: list[TokenLogprobs]) -> None:
+    def _choice(self, choice: Choice, texts: list[str], logprobs: list[TokenLogprobs]) -> None:
         if choice.index != 0:
             raise garbled("it holds a choice that nobody asked for")
         text, unshown = choice.text or "", ""
@@ -190,7 +110,7 @@ class AnswerReader:
             delta = choice.delta
             text += (delta.content or "") + (delta.refusal or "")
             unshown = (delta.reasoning_content or delta.reasoning or "") + self._call_parts(delta.tool_calls or ())
-        positions = _positions(choice.logprobs) if choice.logprobs is not None else []
+        positions = positions_of(choice.logprobs) if choice.logprobs is not None else []
         if text or unshown or positions:
             if self._reason is not None:
                 raise garbled("it goes on after its end")
@@ -205,14 +125,14 @@ class AnswerReader:
             self._reason = _REASONS.get(choice.finish_reason)
             if self._reason is None:
                 raise truncated(f"its finish reason is none of {', '.join(_REASONS)}")
-            self._stop = choice.stop_reason
+            self._stop = choice.stop_reason if isinstance(choice.stop_reason, str | int) else None
 
-    def _call_parts(self, parts: Sequence[_CallPart]) -> str:
+    def _call_parts(self, parts: Sequence[CallPart]) -> str:
         """Keep them; what they say, to be counted."""
         said = ""
         for part in parts:
-            names, arguments = self._calls.setdefault(part.index, ([], []))
-            function = part.function or _Function()
+            names, arguments = self._calls.setdefault(part.index or 0, ([], []))
+            function = part.function or Function()
             names.append(function.name or "")
             arguments.append(function.arguments or "")
             said += (function.name or "") + (function.arguments or "")
@@ -249,35 +169,3 @@ class AnswerReader:
             cached_tokens=cached,
             stop=self._stop,
         )
-
-
-def _positions(given: _Logprobs) -> list[TokenLogprobs]:
-    if given.content is not None:
-        return [
-            TokenLogprobs(
-                UNKNOWN_TOKEN,
-                each.logprob,
-                _bytes_of(each.token, each.bytes),
-                tuple((UNKNOWN_TOKEN, top.logprob, _bytes_of(top.token, top.bytes)) for top in each.top_logprobs or ()),
-            )
-            for each in given.content
-        ]
-    tokens, values, tops = given.tokens or [], given.token_logprobs or [], given.top_logprobs or []
-    if len(values) != len(tokens) or (tops and len(tops) != len(tokens)):
-        raise garbled("its log-probabilities do not belong together")
-    return [
-        TokenLogprobs(
-            UNKNOWN_TOKEN,
-            value if value is not None else 0.0,
-            token.encode("utf-8", "replace"),
-            tuple((UNKNOWN_TOKEN, logprob, top.encode("utf-8", "replace")) for top, logprob in (best or {}).items()),
-        )
-        for token, value, best in zip(tokens, values, tops or [None] * len(tokens), strict=True)
-    ]
-
-
-def _bytes_of(token: str, given: list[int] | None) -> bytes:
-    try:
-        return bytes(given) if given is not None else token.encode("utf-8", "replace")
-    except ValueError:
-        raise garbled("a token's bytes are none") from None
