@@ -1,7 +1,7 @@
 """Budgets that can be spent, and that are enough for at least one request."""
 
 from config.check.formula import can_hold
-from config.check.names import reached_rungs
+from config.check.names import reached_rungs, rungs_of
 from config.check.space import Space
 from config.problems import Problems
 from config.settings import Settings
@@ -15,7 +15,7 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
     with_budget = {name: tenant.budget for name, tenant in settings.tenants.items() if tenant.budget is not None}
     if not with_budget or any(problems.is_broken((table,)) for table in ("routes", "ladders", "cascades", "prices")):
         return
-    space = Space(settings, problems.is_touched)
+    space = Space(settings, problems)
     takes = [space.formula(("routes", index, "when"), route.when) for index, route in enumerate(settings.routes)]
     for name, budget in with_budget.items():
         who = space.tenant(name)
@@ -23,10 +23,11 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
         for route, formula in zip(settings.routes, takes, strict=True):
             if can_hold([who, formula], space.domains) is not False:
                 rungs |= dict.fromkeys(reached_rungs(settings, route))
-        if not rungs:
+        good = [each for each in rungs if each in rungs_of(settings) and not problems.is_touched(("prices", each))]
+        costs = {rung: _least_cost(settings, rung) for rung in good}
+        if not costs:
             continue
         path: Path = ("tenants", name, "budget")
-        costs = {rung: _least_cost(settings, rung) for rung in rungs}
         free = [rung for rung, cost in costs.items() if cost == 0]
         if len(free) == len(costs):
             problems.add(

@@ -2,7 +2,7 @@
 
 from config.check.names import flat, ladder_of
 from config.problems import Problems
-from config.routing import RouteSettings, RungSettings
+from config.routing import Deadlines, RouteSettings, RungSettings
 from config.settings import Settings
 from config.source_map import Path
 from config.tenants import known_tenants
@@ -21,7 +21,8 @@ def check_deadlines(settings: Settings, problems: Problems) -> None:
         longest = max(routes, key=lambda route: route.deadlines.ttft)
         if rung.ttft is not None and not problems.is_broken((*path, "ttft")):
             _check_attempts(path, rung, rung.ttft, longest, problems)
-            _check_promise(settings, path, rung.ttft, problems)
+            if not problems.is_touched((*path, "ttft")):
+                _check_promise(settings, path, rung.ttft, problems)
 
 
 def _check_route(path: Path, route: RouteSettings, problems: Problems) -> None:
@@ -38,7 +39,7 @@ def _check_route(path: Path, route: RouteSettings, problems: Problems) -> None:
             f"queue ({times.queue:g} s) is later than ttft ({times.ttft:g} s): no request waits that long",
             expected="a shorter wait than ttft",
         )
-    if times.stall > times.total:
+    if times.stall > times.total and times.stall != Deadlines().stall:
         problems.warn(
             path,
             f"stall ({times.stall:g} s) is longer than total ({times.total:g} s), and has no effect",

@@ -19,10 +19,10 @@ def check_reach(settings: Settings, problems: Problems) -> None:
     if problems.is_broken(("routes",)):
         return
     _check_tiers(settings, problems)
-    space = Space(settings, problems.is_touched, as_it_is=False)
+    space = Space(settings, problems, as_it_is=False)
     _check_signals(settings, space, problems)
     _check_skips(settings, space, problems)
-    today = Space(settings, problems.is_touched)
+    today = Space(settings, problems)
     _check_models(settings, today, problems)
     _check_routes(settings, space, today, problems)
 
@@ -110,7 +110,7 @@ def _check_signals(settings: Settings, space: Space, problems: Problems) -> None
     for name in order:
         path: Path = ("signals", name)
         if can_hold([space.signal(name)], space.domains) is False:
-            problems.add(path, f"the signal '{name}' never holds")
+            problems.add(path, f"the signal '{name}' never holds", breaks=True)
             space.forget(name)
 
 

@@ -88,7 +88,7 @@ def _check_arms(path: Path, experiment: ExperimentSettings, problems: Problems) 
                 (*path, "override", arm), "the arm 'control' overrides nothing", expected="another arm", at_key=True
             )
     idle = [arm for arm in arms if arm != CONTROL and not experiment.override.get(arm)]
-    for arm in idle:
+    for arm in idle if CONTROL in arms else ():
         problems.warn(
             (*path, "arms", arm), f"the arm '{arm}' overrides nothing, and is the same as '{CONTROL}'", at_key=True
         )

@@ -5,10 +5,11 @@ is said to be impossible is so for every request, and what is called possible ma
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from config.check.formula import Every, Formula, Some, Within, negated
-from config.conditions import SignalSettings, TimeCondition
+from config.conditions import LoadCondition, SignalSettings, TimeCondition
+from config.problems import Problems
 from config.settings import Settings
 from config.source_map import Path
 from config.table import Range
@@ -30,6 +31,8 @@ _NUMBERS: dict[str, tuple[float, float, bool]] = {
     "budget_used": (0, _INFINITY, False),
 }
 _LOADS: dict[str, tuple[float, float, bool]] = {"queue_wait_over_slo": (0, _INFINITY, False), "kv_usage": (0, 1, False)}
+_INNER = ("any", "all", "not")
+"""Fields with conditions of their own: what is wrong in one of them leaves the others standing."""
 _BREAKERS = ("closed", "open", "half_open")
 _UNKNOWN = 1
 """The first value of a measure of the load: nothing is known of the rung, and no range holds."""
@@ -62,14 +65,14 @@ def nested(path: Path, when: SignalSettings) -> Iterator[Located]:
 class Space:
     """See the module."""
 
-    def __init__(self, settings: Settings, is_faulty: Callable[[Path], bool], *, as_it_is: bool = True) -> None:
-        """Of what lies at a place that `is_faulty` nothing is known.
+    def __init__(self, settings: Settings, problems: Problems, *, as_it_is: bool = True) -> None:
+        """Of what an error was reported of nothing is known.
 
         `as_it_is`: there are no models and tenants but those of the file; otherwise others may be added.
         """
         self.domains: dict[str, int] = {}
         self._settings = settings
-        self._is_faulty = is_faulty
+        self._problems = problems
         self._values: dict[str, list[str]] = {"model": list(settings.models), "path": [*ADDRESSES]}
         self._values["language"] = list(LANGUAGES)
         self._who = [
@@ -99,46 +102,55 @@ class Space:
 
     def formula(self, path: Path, when: SignalSettings) -> Formula:
         """The condition that stands at the path."""
-        if self._is_faulty(path):
+        if self._problems.is_broken(path):
             return self.unknown(path)
         parts: list[Formula] = []
+        faulty = 0
+        for field, found in self._fields(path, when):
+            if self._problems.is_touched((*path, field)) and field not in _INNER:
+                parts.append(self.unknown((*path, field)))
+                faulty += 1
+            else:
+                parts += found
+        if self._problems.is_touched(path) and not faulty:
+            parts.append(self.unknown(path))
+        return Every(tuple(parts))
+
+    def _fields(self, path: Path, when: SignalSettings) -> Iterator[tuple[str, list[Formula]]]:
+        """What each field asks for: all of it must be so."""
         for field, wanted in (("model", when.model), ("path", when.path), ("language", when.language)):
-            if wanted:
-                parts.append(self._one_of(field, wanted))
-        if when.tenant:
-            parts.append(self._asked_by(tenants=when.tenant))
-        if when.tier:
-            parts.append(self._asked_by(tiers=when.tier))
+            yield field, [self._one_of(field, wanted)] if wanted else []
+        yield "tenant", [self._asked_by(tenants=when.tenant)] if when.tenant else []
+        yield "tier", [self._asked_by(tiers=when.tier)] if when.tier else []
         for field, words in (("tag", when.tag), ("has", when.has)):
-            if words:
-                parts.append(Some(tuple(Within(f"{field} {word}", 0b10) for word in words)))
-        parts += [self._one_of(f"header {name}", values) for name, values in when.header.items()]
+            yield field, [Some(tuple(Within(f"{field} {word}", 0b10) for word in words))] if words else []
+        yield "header", [self._one_of(f"header {name}", values) for name, values in when.header.items()]
         for field in _NUMBERS:
             bounds = getattr(when, field)
-            if bounds is not None:
-                parts.append(self._in_range(field, bounds))
-        if when.load is not None:
-            for field in _LOADS:
-                bounds = getattr(when.load, field)
-                if bounds is not None:
-                    parts.append(self._in_range(f"{field}@{when.load.of}", bounds))
-            if when.load.breaker:
-                parts.append(self._one_of(f"breaker {when.load.of}", when.load.breaker))
-        if when.time is not None:
-            parts.append(self._at(when.time))
-        if when.signal:
-            parts.append(Some(tuple(self.signal(name) for name in when.signal)))
-        if when.any:
-            parts.append(Some(tuple(self.formula((*path, "any", i), each) for i, each in enumerate(when.any))))
-        parts += [self.formula((*path, "all", index), each) for index, each in enumerate(when.all)]
+            yield field, [self._in_range(field, bounds)] if bounds is not None else []
+        yield "load", self._loaded(when.load) if when.load is not None else []
+        yield "time", [self._at(when.time)] if when.time is not None else []
+        yield "signal", [Some(tuple(self.signal(name) for name in when.signal))] if when.signal else []
+        members = tuple(self.formula((*path, "any", index), each) for index, each in enumerate(when.any))
+        yield "any", [Some(members)] if members else []
+        yield "all", [self.formula((*path, "all", index), each) for index, each in enumerate(when.all)]
         if when.not_ is not None:
-            parts.append(negated(self.formula((*path, "not"), when.not_), self.domains))
-        return Every(tuple(parts))
+            yield "not", [negated(self.formula((*path, "not"), when.not_), self.domains)]
+
+    def _loaded(self, load: LoadCondition) -> list[Formula]:
+        parts = []
+        for field in _LOADS:
+            bounds = getattr(load, field)
+            if bounds is not None:
+                parts.append(self._in_range(f"{field}@{load.of}", bounds))
+        if load.breaker:
+            parts.append(self._one_of(f"breaker {load.of}", load.breaker))
+        return parts
 
     def signal(self, name: str) -> Formula:
         """The signal's condition."""
         path: Path = ("signals", name)
-        if name not in self._settings.signals or self._is_faulty(path):
+        if name not in self._settings.signals or self._problems.is_broken(path):
             return self.unknown(path)
         if name not in self._signals:
             self._signals[name] = self.unknown(path)  # to itself, until its circle has been reported

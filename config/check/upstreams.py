@@ -39,7 +39,7 @@ def check_upstream_stages(settings: Settings, problems: Problems) -> None:
     """An upstream gives text and no margins, and verifies no drafts."""
     for name, cascade in settings.cascades.items():
         for index, stage in enumerate(cascade.stages):
-            if stage not in settings.upstreams:
+            if stage not in settings.upstreams or stage in settings.engines:
                 continue
             if index == 0:
                 problems.add(

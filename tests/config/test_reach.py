@@ -12,7 +12,9 @@ from config.check.space import Space
 from config.conditions import SignalSettings
 from config.errors import ConfigError
 from config.load import parse_settings
+from config.problems import Problems
 from config.settings import Settings
+from config.source_map import SourceMap
 from config.table import Range
 
 BASE = """\
@@ -164,7 +166,7 @@ def test_the_verdict_is_what_trying_every_request_gives(takes: list[SignalSettin
             routes=(),
             signals=signals,
         ),
-        set().__contains__,
+        Problems(Path(), SourceMap("")),
     )
     *earlier, last = [space.signal(name) for name in signals]
     verdict = can_hold([last, *(negated(each, space.domains) for each in earlier)], space.domains)
