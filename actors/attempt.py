@@ -142,6 +142,7 @@ def prepare(
         tokens=prompt_tokens + sum([each.params.max_tokens for each in sequences]),
         bytes=request.body_bytes,
         deadline=effect.deadline,
+        wait_s=plan.queue_s,
         goes_on=any(effect.prefix),
         sequences=tuple(sequences),
         delivery=delivery,

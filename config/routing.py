@@ -16,12 +16,13 @@ class Use(Table, frozen=True):
 
 
 class Deadlines(Table, frozen=True):
-    """Counted from the request's arrival (`stall`: between two tokens)."""
+    """Counted from the request's arrival, `queue` and `stall` excepted."""
 
     queue: Seconds | None = None
-    """The longest wait for an engine; None: the tier's `queue.wait`."""
+    """The longest wait in the line of one engine or upstream; None: the tier's `queue.wait`."""
     ttft: Seconds = Seconds(30)
     stall: Seconds = Seconds(15)
+    """Between two tokens."""
     total: Seconds = Seconds(120)
 
 
@@ -29,6 +30,20 @@ class Caps(Table, frozen=True):
     """Upper bounds that a route sets."""
 
     output_tokens: int | None = None
+
+
+class Emit(Table, frozen=True):
+    """What the client sees while it is undecided.
+
+    Nothing (`gate`), all but the last `window` tokens (`window`), or what the large model has checked (`verified`).
+    """
+
+    mode: Literal["gate", "window", "verified"] = "gate"
+    window: int = 8
+    draft_tokens: int = 64
+    """`verified`: tokens that the small model drafts in one round at the most."""
+    off_above_batch: int = 2
+    """`verified`: while the large engine runs more sequences than this, it answers alone."""
 
 
 class RouteSettings(Table, frozen=True):
@@ -41,6 +56,8 @@ class RouteSettings(Table, frozen=True):
     comment: str = ""
     deadlines: Deadlines = Deadlines()
     caps: Caps = Caps()
+    emit: Emit | None = None
+    """Instead of what its cascade says."""
     midstream: Literal["error", "continue", "restart"] = "error"
 
 
@@ -67,20 +84,6 @@ class Defer(Table, frozen=True, kw_only=True):
     """Nats: an answer whose statistic is smaller escalates."""
     artefact: Calibration | None = None
     """What `calibration` names, read when the file is loaded."""
-
-
-class Emit(Table, frozen=True):
-    """What the client sees while it is undecided.
-
-    Nothing (`gate`), all but the last `window` tokens (`window`), or what the large model has checked (`verified`).
-    """
-
-    mode: Literal["gate", "window", "verified"] = "gate"
-    window: int = 8
-    draft_tokens: int = 64
-    """`verified`: tokens that the small model drafts in one round at the most."""
-    off_above_batch: int = 2
-    """`verified`: while the large engine runs more sequences than this, it answers alone."""
 
 
 class WhenBusy(Table, frozen=True):

@@ -237,7 +237,7 @@ class Course:
         if plan.experiment and (experiment := self._experiments.get(plan.experiment)) is not None:
             notices += experiment.on_end(plan.arm, ending)
         cascade = plan.cascade
-        if cascade is None or ending.outcome in {"refused", "gone"}:
+        if cascade is None or cascade.mode == "verified" or ending.outcome in {"refused", "gone"}:
             return notices
         # Arms may have targets of their own: the cascade's is control's.
         if cascade.why == "default" and plan.arm in {"", CONTROL} and cascade.name in self._trackers:

@@ -43,8 +43,10 @@ class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     deadline: float = float("inf")
     """First content is due; later than that it is not worth a prefill."""
+    wait_s: float | None = None
+    """The longest wait in this line; None: the tier's `queue.wait`."""
     goes_on: bool = False
-    """Its client has the beginning already: only its own deadline ends its wait, not the tier's `queue.wait`."""
+    """Its client has the beginning already: only its own deadline ends its wait."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -216,7 +218,8 @@ class FairQueue(Generic[T]):
         if full is not None:
             self._refused_total[full.reason] = self._refused_total.get(full.reason, 0) + 1
             return full
-        expires_at = item.deadline if item.goes_on else min(item.deadline, now + tier.settings.queue.wait)
+        wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
+        expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
         entry = _Entry(item, lane, expires_at)
         self._order += 1
         if not lane.count:

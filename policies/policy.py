@@ -310,13 +310,16 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
             settings=given,
             small=small,
             large=large,
-            threshold=0.0 if given.emit.mode == "verified" else threshold_of(given.defer, given.target),
+            threshold=_threshold(given),
             skip_to_large=compile_condition(given.skip_to_large) if given.skip_to_large is not None else None,
             same_tokenizer=bool(small.tokenizer) and small.tokenizer == large.tokenizer,
         )
     routes = []
     for route in settings.routes:
         cascade = cascades[route.use.cascade] if route.use.cascade is not None else None
+        if cascade is not None and route.emit is not None:
+            emitting = msgspec.structs.replace(cascade.settings, emit=route.emit)
+            cascade = msgspec.structs.replace(cascade, settings=emitting)
         ladder = cascade.settings.on_failure if cascade is not None else route.use.ladder
         assert ladder is not None, "config.check lets exactly one of the two through"
         shadows = tuple(
@@ -326,6 +329,14 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
         )
         routes.append(CompiledRoute(route, ladder, ladders[ladder], cascade, shadows))
     return routes
+
+
+def _threshold(cascade: CascadeSettings) -> float:
+    """0 where nothing is deferred: in mode "verified" nobody needs to say when."""
+    defer = cascade.defer
+    if defer.threshold is None and (defer.artefact is None or cascade.target is None):
+        return 0.0
+    return threshold_of(defer, cascade.target)
 
 
 def flat_ladder(settings: Settings, name: str) -> Iterator[RungSettings]:

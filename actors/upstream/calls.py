@@ -87,6 +87,7 @@ def prepare_calls(
         tokens=prompt_tokens + sum([each.params.max_tokens for each in calls]),
         bytes=request.body_bytes,
         deadline=effect.deadline,
+        wait_s=plan.queue_s,
         goes_on=any(effect.prefix),
         sequences=tuple(calls),
         delivery=delivery,

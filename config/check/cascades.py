@@ -3,7 +3,7 @@
 import datetime as dt
 
 from config.calibration import Calibration
-from config.check.names import known, known_rung
+from config.check.names import emitting, known, known_rung
 from config.conditions import SignalSettings
 from config.problems import Problems
 from config.routing import CascadeSettings, Defer, Emit, Target
@@ -34,9 +34,31 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
                 expected="a condition, or a ladder instead of the cascade",
             )
         _check_decision(settings, path, cascade, problems)
-        _check_emit(path, cascade, problems)
         if cascade.defer.artefact is not None:
             _check_calibration(path, cascade, cascade.defer.artefact, problems, today)
+
+
+def check_emits(settings: Settings, problems: Problems) -> None:
+    """What cascades, and routes in their place, say of how an answer is shown."""
+    for path, cascade in emitting(settings):
+        _check_emit(path, cascade, problems)
+    for index, route in enumerate(settings.routes):
+        if route.emit is None:
+            continue
+        found = settings.cascades.get(route.use.cascade or "")
+        if route.use.ladder is not None:
+            problems.add(("routes", index, "emit"), "a ladder's answers are shown as they come", at_key=True)
+        elif (
+            found is not None
+            and route.emit.mode != "verified"
+            and found.emit.mode == "verified"
+            and found.defer == Defer()
+        ):
+            problems.add(
+                ("routes", index, "emit", "mode"),
+                f"nothing says when the small answer of '{route.use.cascade}' is not trusted",
+                expected="a threshold, or a calibration and a target, in its `defer`",
+            )
 
 
 def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, problems: Problems) -> None:

@@ -5,7 +5,7 @@ Without that "verified" does nothing, an error; "window" falls back to "gate" an
 
 from collections.abc import Mapping
 
-from config.check.names import flat, reached_rungs
+from config.check.names import emitting, flat, reached_rungs
 from config.problems import Problems
 from config.settings import Settings
 
@@ -27,12 +27,12 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
         digest, another = known.get(first), known.get(second)
         return digest is None or another is None or digest == another
 
-    for name, cascade in settings.cascades.items():
+    for path, cascade in emitting(settings):
         if cascade.emit.mode == "gate" or not _are_known(settings, cascade.stages):
             continue
         if not may_go_on(*cascade.stages):
             problems.add(
-                ("cascades", name, "emit", "mode"),
+                (*path, "emit", "mode"),
                 f'the large stage cannot go on from tokens of the small one, as "{cascade.emit.mode}" needs it: '
                 f"the tokenizers of {' and '.join(cascade.stages)} differ or are unknown",
                 expected=f'{_EXPECTED}; or mode = "gate"',

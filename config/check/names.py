@@ -3,12 +3,24 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
+
 from config.problems import Problems
-from config.routing import RouteSettings, RungSettings
+from config.routing import CascadeSettings, RouteSettings, RungSettings
 from config.settings import Settings
 from config.source_map import Path
 
 LocatedRung = tuple[Path, RungSettings]
+
+
+def emitting(settings: Settings) -> Iterator[tuple[Path, CascadeSettings]]:
+    """Every cascade, and every route's own way to emit one, by the place of its `emit`."""
+    for name, cascade in settings.cascades.items():
+        yield ("cascades", name), cascade
+    for index, route in enumerate(settings.routes):
+        found = settings.cascades.get(route.use.cascade or "")
+        if route.emit is not None and found is not None:
+            yield ("routes", index), msgspec.structs.replace(found, emit=route.emit)
 
 
 def rungs_of(settings: Settings) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
+from config.check.names import emitting
 from config.problems import Problems
 from config.settings import Settings
 from config.source_map import Path
@@ -47,12 +48,14 @@ def check_upstream_stages(settings: Settings, problems: Problems) -> None:
                     f"the small stage is the upstream '{stage}', whose margins nobody sees",
                     expected="an engine",
                 )
-            elif cascade.emit.mode == "verified":
-                problems.add(
-                    ("cascades", name, "emit", "mode"),
-                    f"the upstream '{stage}' cannot verify a draft",
-                    expected="gate, or window, or an engine as the large stage",
-                )
+    for path, cascade in emitting(settings):
+        large = cascade.stages[-1] if cascade.stages else ""
+        if cascade.emit.mode == "verified" and large in settings.upstreams:
+            problems.add(
+                (*path, "emit", "mode"),
+                f"the upstream '{large}' cannot verify a draft",
+                expected="gate, or window, or an engine as the large stage",
+            )
 
 
 def _check_urls(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from config.check.admin import check_admin
 from config.check.budgets import check_budgets
-from config.check.cascades import check_cascades
+from config.check.cascades import check_cascades, check_emits
 from config.check.conditions import check_conditions
 from config.check.continuity import check_continuity
 from config.check.deadlines import check_deadlines
@@ -46,6 +46,7 @@ def check_settings(
         """What an experiment's arm can change."""
         check_ladders(settings, problems)
         check_cascades(settings, problems, today)
+        check_emits(settings, problems)
         check_upstream_stages(settings, problems)
         check_routes(settings, problems)
         check_deadlines(settings, problems)

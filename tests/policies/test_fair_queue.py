@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -98,6 +99,14 @@ def test_nothing_overtakes_what_does_not_fit_yet() -> None:
     assert line.take(0.0, lambda found: found.prompt_tokens < 100) is None
     assert line.take(0.0, lambda _: True) is not None
     assert len(line) == 1
+
+
+def test_a_request_may_be_less_patient_than_its_tier() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
+    hasty = msgspec.structs.replace(item(1), wait_s=1.5)
+    assert line.offer(hasty, 0.0) == Accepted(1.5, None)
+    assert line.offer(msgspec.structs.replace(item(2), wait_s=60.0), 0.0) == Accepted(60.0, None)
+    assert [gone.id for gone in line.expire(2.0)] == [1]
 
 
 def test_expired_items_are_told_once_and_never_served() -> None:

@@ -68,6 +68,15 @@ def plan(
     return make_plan(policy, features, load or Load(), 100.0)
 
 
+def test_a_route_may_emit_in_its_own_way(house: Settings) -> None:
+    text = TEXT.replace(
+        'midstream = "continue"', 'emit = { mode = "verified", draft_tokens = 9 }\nmidstream = "continue"'
+    )
+    cascade = plan(parse_settings(text, Path("/etc/x.toml"))).cascade
+    assert cascade is not None
+    assert (cascade.mode, cascade.draft_tokens, cascade.threshold) == ("verified", 9, 1.5)
+
+
 def test_a_plan_says_everything(house: Settings) -> None:
     made = plan(house)
     assert (made.route, made.ttft_at, made.total_at, made.stall_s) == ("chat", 103.0, 150.0, 4.0)
