@@ -377,6 +377,7 @@ def _load_texts(settings: Settings) -> dict[str, ModelText]:
     for name, engine in settings.engines.items():
         try:
             texts[name] = ModelText.load(engine.model)
+            texts[name].grammars.prepare()
         except ModelError as error:
             raise EngineLoadFailed(f"engine '{name}' cannot be loaded: {error.message}") from error
     return texts

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.batch import SampleRow
-from engine.grammar import Allowed
 from engine.params import SamplingParams
 
 Row = npt.NDArray[np.float32]
@@ -26,8 +25,8 @@ def changes_logits(row: SampleRow) -> bool:
     )
 
 
-def change_logits(logits: Row, row: SampleRow, allowed: Allowed | None = None) -> Row:
-    """A changed copy of the row: penalties, then biases, then what a grammar allows, then bans.
+def change_logits(logits: Row, row: SampleRow) -> Row:
+    """A changed copy of the row: penalties, then biases, then bans. What a grammar forbids is -inf in it, and stays so.
 
     Repetition penalty ("CTRL", section 4.1) counts prompt and output; presence and frequency count the output, as in
     the OpenAI API. A bias comes after the penalties, so that +100 and -100 mean always and never. Bans that would leave
@@ -44,9 +43,10 @@ def change_logits(logits: Row, row: SampleRow, allowed: Allowed | None = None) -
         changed[ids] -= (params.frequency_penalty * counts + params.presence_penalty).astype(np.float32)
     for token, bias in params.logit_bias:
         changed[token] += bias
-    if allowed is not None:
-        changed[~allowed] = -math.inf
-        if np.count_nonzero(allowed[list(row.banned_token_ids)]) == np.count_nonzero(allowed):
+    if row.grammar is not None and row.banned_token_ids:
+        left = np.isfinite(changed)
+        left[list(row.banned_token_ids)] = False
+        if not left.any():
             return changed
     for token in row.banned_token_ids:
         changed[token] = -math.inf

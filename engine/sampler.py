@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from engine.batch import Sampled, SampleRow
 from engine.errors import EngineError
-from engine.grammar import Allowed
 from engine.logit_rules import GREEDY_BELOW, Row, change_logits, changes_logits, tail_cut
 from engine.noise import draw, scan
 from engine.params import SamplingParams
@@ -35,25 +34,26 @@ def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
     logprobs: list[tuple[float, tuple[tuple[int, float], ...]] | None] = [None] * len(rows)
     for index, row in enumerate(rows):
         params = row.params
-        allowed = None
+        line = logits[index]
         if row.grammar is not None:
-            allowed = row.grammar.allowed(row.output_token_ids, logits.shape[1])
-            margins[index] = _margin(logits[index], allowed)
-        changed = allowed is not None or changes_logits(row)
+            line = np.where(row.grammar.allowed(row.output_token_ids, len(line)), line, np.float32(-math.inf))
+            tokens[index], margins[index] = _best(line)
+        changed = changes_logits(row)
         if changed or params.temperature >= GREEDY_BELOW:
-            tokens[index] = _choose(change_logits(logits[index], row, allowed) if changed else logits[index], row)
+            tokens[index] = _choose(change_logits(line, row) if changed else line, row)
         if params.logprobs is not None:
             logprobs[index] = _logprobs(logits[index], tokens[index], params.logprobs)
     return Sampled(token_ids=tokens, margins=margins.tolist(), logprobs=logprobs)
 
 
-def _margin(logits: Row, allowed: Allowed) -> float:
-    """Best minus second best of the allowed ones."""
-    left = logits[allowed]
-    if len(left) < 2:
-        return math.inf
-    second, best = np.partition(left, -2)[-2:]
-    return float(best - second)
+def _best(line: Row) -> tuple[int, float]:
+    """The best token, and how much better it is than the second best: infinitely if there is none."""
+    best = int(line.argmax())
+    top = line[best]
+    line[best] = -math.inf
+    margin = float(top - line.max())
+    line[best] = top
+    return best, margin
 
 
 def _choose(logits: Row, row: SampleRow) -> int:

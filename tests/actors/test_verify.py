@@ -1,10 +1,13 @@
 """Mode `verified`: the large model's own answer, drafted by the small one, through every actor."""
 
+import re
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from actors.messages import Done, Failed
+from engine.grammar import Grammar
 from tests.actors.fakes import CONFIG, Answer, says, stage
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
@@ -289,3 +292,19 @@ async def test_many_at_once(autojump_clock):
                 nursery.start_soon(ask, 0.3 * number)
         assert [answer.text() for answer in answers] == [TEXT] * 8
         assert {"verified"} <= {answer.end.served.why for answer in answers}
+
+
+async def test_verified_answers_keep_their_grammar(autojump_clock):
+    """Drafts of the small model are held to the same grammar as the large one's own tokens."""
+    text = '{"a": 12345678901234567890}'
+    grammar = Grammar("json_schema", '{"type": "object"}')
+    right, wrong = says(text), says('{"a": 12345678901999999990}')
+    for small in (right, wrong, says("no json at all")):
+        async with stage(scripts(small=small, large=right), settings=config(draft_tokens=6)) as house:
+            answer = await house.ask("checked", grammar=grammar)
+            assert (answer.text(), answer.reasons()) == (text, ["stop"])
+    async with stage({}, settings=config(draft_tokens=6)) as house:
+        bound = Grammar("regex", "[0-9]{4}(-[0-9]{2}){6}")
+        answer = await house.ask("checked", grammar=bound)
+        assert re.fullmatch("[0-9]{4}(-[0-9]{2}){6}", answer.text())
+        assert answer.text() == (await house.ask("large", grammar=bound)).text()
