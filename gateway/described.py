@@ -161,6 +161,8 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
             arrived_at=0.0,
         )
         tokens, notes = _count(arguments, request, decider)
+        if request.bound_to is not None:
+            notes += (f"the answer is bound to {request.bound_to}: a cascade for which that is atomic works as a gate",)
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
     tenant = decider.tenants[features.tenant]

@@ -64,9 +64,9 @@ def _happened(page: Page, happened: Happened) -> None:
     facts = [f"{tokens.prompt} prompt tokens ({tokens.cached} cached)", f"{tokens.completion} completion tokens"]
     facts += [f"{tokens.discarded} discarded"] if tokens.discarded else []
     named = (("started", timings.started), ("first content", timings.ttft), ("ended", timings.total))
-    facts += [f"{word} after {number(value)} s" for word, value in named if value is not None]
-    facts += [f"cost {number(happened.cost)}"] if happened.cost is not None else []
-    facts += [f"statistic {number(happened.statistic)}"] if happened.statistic is not None else []
+    facts += [f"{word} after {value * 1000:.0f}ms" for word, value in named if value is not None]
+    facts += [f"cost {number(happened.cost)}"] if happened.cost else []
+    facts += [f"the cascade's statistic {number(happened.statistic)}"] if happened.statistic is not None else []
     page.line(", ".join(facts), indent=2)
 
 
@@ -78,7 +78,7 @@ def _request(page: Page, features: Features) -> None:
     parts += [f"{name}: {value}" for name, value in sorted(features.headers.items())]
     parts += [f"{features.prompt_tokens} prompt tokens"]
     parts += [f"{features.max_tokens} output tokens allowed"] if features.max_tokens else []
-    parts += [f"turn {features.turn}", f"complexity {number(features.complexity)}"]
+    parts += [f"turn {features.turn}", f"complexity {features.complexity:.3g}"]
     page.line(", ".join(parts), indent=2, hang=0)
 
 
@@ -130,7 +130,7 @@ def _style(holds: bool) -> str:
 
 def _complexity(page: Page, found: Explanation) -> None:
     assert found.complexity is not None
-    page.heading(f"Complexity {number(found.features.complexity)}")
+    page.heading(f"Complexity {found.features.complexity:.3g}")
     terms = ", ".join([f"{term.word} {term.adds:+.3g}" for term in found.complexity if term.adds])
     z = sum(term.adds for term in found.complexity)
     page.line(f"{terms}: z = {z:.3g}, of which the logistic is {1 / (1 + math.exp(-z)):.3g}", indent=2)

@@ -131,8 +131,8 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
         yield Axis((Change("budget", "has room for the request", "does not fit", 0.5, fits),))
 
 
-def _setter(field: str, base: Situation) -> Callable[[float], Situation]:
-    def situation(value: float) -> Situation:
+def _setter(field: str, base: Situation) -> Callable[[float, Span], Situation]:
+    def situation(value: float, span: Span) -> Situation:
         if field == "budget_used":
             return _with(base, budget_used=value, budget_spent=value >= 1)
         return _with(base, **{field: int(value) if field in _WHOLE else value})
@@ -144,7 +144,7 @@ def _number(
     word: str,
     now: float,
     bounds: Iterable[float],
-    situation: Callable[[float], Situation],
+    situation: Callable[[float, Span], Situation],
     *,
     least: float = 0.0,
     most: float | None = None,
@@ -166,7 +166,9 @@ def _number(
         else:
             value = least if low is None else low
         told = int(value) if whole else value
-        changes.append(Change(word, _bounds(span), f"{now:.6g}", _distance(now, value), situation(value), span, told))
+        changes.append(
+            Change(word, _bounds(span), f"{now:.6g}", _distance(now, value), situation(value, span), span, told)
+        )
     return Axis(tuple(changes), here, _bounds)
 
 
@@ -314,8 +316,8 @@ def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> 
         if engine is None or promise <= 0:
             continue
 
-        def waiting(value: float, engine: EngineLoad = engine) -> Situation:
-            return _measured(decider, base, engine, "expected_wait_s", _product(value, promise))
+        def waiting(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
+            return _measured(decider, base, engine, "expected_wait_s", _wait(value, promise, span))
 
         yield _number(f"queue_wait_over_slo of {rung}", engine.expected_wait_s / promise, bounds, waiting)
     for rung, bounds in boundaries.kv_usages.items():
@@ -323,7 +325,7 @@ def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> 
         if engine is None:
             continue
 
-        def filled(value: float, engine: EngineLoad = engine) -> Situation:
+        def filled(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
             return _measured(decider, base, engine, "kv_usage", value)
 
         yield _number(f"kv_usage of {rung}", engine.kv_usage, bounds, filled, most=1.0)
@@ -335,12 +337,12 @@ def _tier(decider: Decider, base: Situation) -> str:
     return base.features.tier if isinstance(settled, Refusal) else settled.tier
 
 
-def _product(ratio: float, promise: float) -> float:
-    """The wait which, divided by the promise again, is not below the ratio."""
+def _wait(ratio: float, promise: float, span: Span) -> float:
+    """The wait of which, divided by the promise again, comes a number in the span, however that is rounded."""
     wait = ratio * promise
-    while wait / promise < ratio:
+    while span.low is not None and wait / promise < span.low:
         wait = math.nextafter(wait, math.inf)
-    while wait / promise > ratio and math.nextafter(wait, 0.0) / promise >= ratio:
+    while span.high is not None and wait / promise >= span.high:
         wait = math.nextafter(wait, 0.0)
     return wait
 

@@ -156,7 +156,7 @@ def test_explain_a_real_request(
             "What happened to r1",
             "ok, answered by large",
             "1. small: escalated (low_margin)",
-            "statistic 0.12",
+            "the cascade's statistic 0.12",
             "✓ tagged support",
         ):
             assert part in out
