@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from actors.errors import InvalidRequest
 from actors.links import Links
 from actors.messages import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
@@ -102,8 +104,10 @@ def estimated_tokens(prompt: Prompt) -> int:
             return len(token_ids)
         case TextPrompt(text):
             return len(text.encode("utf-8", "replace")) // 3 + 1
-        case ChatPrompt(messages):
-            return sum([len(each.content.encode("utf-8", "replace")) // 3 + 5 for each in messages])
+        case ChatPrompt(messages, tools):
+            said: list[Any] = [(each.content, each.tool_calls) for each in messages]
+            shown = [tool.definition for tool in tools.tools] if tools is not None else []
+            return sum([len(msgspec.json.encode(each)) // 3 + 4 for each in (*said, *shown)])
 
 
 async def encode_prompts(text: ModelText, prompts: Sequence[Prompt], links: Links) -> tuple[TokenIds, ...]:

@@ -175,6 +175,18 @@ async def test_whoever_leaves_closes_the_connection_at_once(autojump_clock):
         assert house.row("r1")["completion_tokens"] == 1
 
 
+async def test_a_slow_reader_loses_no_count(autojump_clock):
+    texts = [f"{number} " for number in range(200)]
+    async with stage(upstream_says(*texts, completion=300)) as (house, _):
+        exchange = await house.open("cloud-only", prompts=CHAT)
+        events = await anext(exchange)
+        await trio.sleep(5)
+        answer = await house.read(exchange)
+        answer.events[:0] = events
+        assert answer.text() == "".join(texts)
+        assert answer.end.usage.completion_tokens == 300
+
+
 # --- misbehaviour before the first content: the ladder goes on ------------------------------------------------------
 
 
@@ -296,6 +308,7 @@ async def test_silence_before_content(autojump_clock, headed):
         assert outcomes(answer) == [("cloud", "failed", "ttft_timeout"), ("small", "answered", "ttft_timeout")]
         assert 5 <= trio.current_time() - began < 7
         assert failures(house) == {"upstream_silent": 1}
+        assert house.house.statistics().upstreams["cloud"].replicas["http://a/v1"].failed_total == 1
         assert network.open == 0
 
 
