@@ -1,6 +1,6 @@
 """The account of one answer: what its reader has, what that is worth, and its one settlement."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 import trio
@@ -76,6 +76,8 @@ class Account:
         """When the first rung took it."""
         self.margin: float | None = None
         """What the cascade's statistic was."""
+        self.on_settled: Callable[[str], None] | None = None
+        """Told the outcome, while the account still has what it was told."""
         self._decision = decision
         self._request = request
         self._plan = plan
@@ -170,6 +172,10 @@ class Account:
                 total=self._since_arrival(trio.current_time()),
             ),
         )
+
+        told, self.on_settled = self.on_settled, None
+        if told is not None:
+            told(outcome)
 
     def _since_arrival(self, at: float | None) -> float | None:
         return None if at is None else at - self._request.arrived_at

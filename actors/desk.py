@@ -20,6 +20,7 @@ from policies.decisions import Decisions
 from policies.keys import KeyRing
 from policies.record import DecisionRecord
 from policies.reload import Change, ReloadResult, compare
+from policies.shadow import ShadowBook, ShadowView
 
 log = structlog.get_logger()
 
@@ -76,6 +77,7 @@ class Desk:
         links: Links,
         course: Course,
         decisions: Decisions,
+        shadows: ShadowBook,
     ) -> None:
         """`source` None: the settings came from nowhere that could be read again."""
         self._router = router
@@ -85,6 +87,7 @@ class Desk:
         self._links = links
         self._course = course
         self._decisions = decisions
+        self._shadows = shadows
 
     @property
     def keyless(self) -> bool:
@@ -157,6 +160,10 @@ class Desk:
             )
             for each in self._router.rules.settings.experiments
         )
+
+    def shadows(self) -> Mapping[str, ShadowView]:
+        """Figures of all, by name."""
+        return self._shadows.views()
 
     def roll_back(self, experiment: str) -> bool:
         """All of its traffic is control's from the next published load on. False: there is none of that name."""

@@ -28,6 +28,7 @@ from actors.mail import (
     Work,
 )
 from actors.mailbox import Mailbox
+from policies.errors import UnknownTenant
 from policies.fair_queue import QueueFull
 
 _LOOK_AGAIN_S = 0.05
@@ -109,7 +110,14 @@ class Dispatch(Actor[DispatchMessage]):
         if work.engine in self._touched:
             # Those that came in the same breath must not fill a line that the engine has room for.
             self._move_on(lane, now)
-        answer = lane.queue.offer(work, now)
+        try:
+            answer = lane.queue.offer(work, now)
+        except UnknownTenant:
+            # It began under a policy that had a line for it.
+            work.delivery.say(
+                work.id, Unserved("line_gone", "The policy has no line any more in which it could wait.", 1.0)
+            )
+            return
         if isinstance(answer, QueueFull):
             work.delivery.say(work.id, Unserved("queue_full", str(answer), answer.retry_after_s))
             return

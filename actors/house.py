@@ -43,6 +43,7 @@ from actors.readiness import EngineReadiness, HouseState, ModelCard, Readiness
 from actors.reception import Reception
 from actors.router import Router
 from actors.rules import Rules
+from actors.shadows import Copy, ShadowDesk, Shadows
 from actors.statistics import HouseStatistics
 from actors.supervisor import Child, Supervisor
 from actors.tally import Tally
@@ -63,9 +64,12 @@ from policies.fair_queue import FairQueue
 from policies.policy import rung_breakers
 from policies.quota import QuotaBook
 from policies.retry_budget import RetryBudget
+from policies.shadow import TIER as SHADOW_TIER
+from policies.shadow import ShadowBook
 
 _MAILBOX = 4096
 _RELOADS = 16
+_COPIES = 256
 _NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
 
 
@@ -105,6 +109,7 @@ class House:
         self._boards |= self._upstreams
         make_rules = partial(Rules.of, tokenizers={name: text.digest for name, text in self._texts.items()})
         rules = make_rules(settings)
+        self._shadow_book = ShadowBook(settings.shadows)
         self._lanes = {name: self._lane(name, rules) for name in self._boards}
         self._tally = Tally()
         self._books = LedgerBooks()
@@ -137,7 +142,18 @@ class House:
             course=self._course,
             decisions=self._decisions,
         )
-        self._reception = Reception(self._router, self._budgets, self._links, self._colleagues, self._ended)
+        self._shadow_mail: Mailbox[Copy] = Mailbox("shadows", _COPIES)
+        self._shadows = Shadows(
+            self._shadow_mail, self._shadow_book, self._links, self._colleagues, someone_waits=self._someone_waits
+        )
+        self._reception = Reception(
+            self._router,
+            self._budgets,
+            self._links,
+            self._colleagues,
+            shadows=ShadowDesk(self._shadow_mail, self._shadow_book),
+            on_end=self._ended,
+        )
         self._policy = PolicyBoard()
         self._keeper: Mailbox[Reload] = Mailbox("policy keeper", _RELOADS)
         self.desk = Desk(
@@ -148,9 +164,11 @@ class House:
             links=self._links,
             course=self._course,
             decisions=self._decisions,
+            shadows=self._shadow_book,
         )
         """For operators."""
         children = self._children(engines)
+        children.append(Child("shadows", lambda: self._shadows, self._shadow_mail))
         if source is not None:
             keeper = partial(
                 PolicyKeeper,
@@ -178,6 +196,7 @@ class House:
 
         A second call may only bring the deadline forward.
         """
+        self._shadows.stop()
         await self._drain.run(deadline)
 
     def readiness(self) -> Readiness:
@@ -232,6 +251,7 @@ class House:
             experiments=self._course.experiments(),
             notices_total=dict(tally.notices),
             policy=self._policy.statistics(self.policy),
+            shadows=self._shadow_book.views(),
         )
 
     def check_key(self, key: str | None) -> None:
@@ -254,8 +274,9 @@ class House:
         # Those who are gone but have work under way, too.
         tenants = self._quota.adopt(rules.tenants, trio.current_time())
         self._budgets.adopt(tenants)
+        self._shadow_book.adopt(settings.shadows)
         for lane in self._lanes.values():
-            lane.queue.adopt(settings.tiers, queue_lines(tenants))
+            lane.queue.adopt(*self._shadow_book.beside(settings.tiers, queue_lines(tenants)))
         self._breakers.adopt(rules.policy.breakers, settings.retry_budget)
         self._course.adopt(settings, time.time())
         self._decisions.adopt(settings.admin.decisions, settings.admin.decisions_memory)
@@ -284,6 +305,10 @@ class House:
         self._exchanges.pop(exchange, None)
         self._drain.look()
 
+    def _someone_waits(self, rung: str) -> bool:
+        queue = self._lanes[rung].queue
+        return len(queue) > queue.waiting(SHADOW_TIER)
+
     def _on_spent(self, spent: Spent) -> None:
         """What was spent before this process began."""
         self._admission.put_owed(spent)
@@ -296,7 +321,8 @@ class House:
         return self._was_ready
 
     def _lane(self, name: str, rules: Rules) -> Lane:
-        queue = FairQueue(self._settings.tiers, queue_lines(rules.tenants))  # type: ignore[var-annotated]
+        lines = self._shadow_book.beside(self._settings.tiers, queue_lines(rules.tenants))
+        queue = FairQueue(*lines)  # type: ignore[var-annotated]
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
             return Lane(self._boards[name], queue, upstream.concurrent, block_size=None, ahead=0)

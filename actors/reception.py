@@ -18,6 +18,7 @@ from actors.prompts import Prompts
 from actors.reply import Reply
 from actors.router import Router
 from actors.rules import Rules
+from actors.shadows import Copied, ShadowDesk
 from actors.shapes import Shapes, shown_whole
 from actors.sizing import output_bound, rungs_of, without_a_release_too_far
 from actors.traits import features_of
@@ -52,6 +53,8 @@ class Reception:
         budgets: BudgetBook,
         links: Links,
         colleagues: Colleagues,
+        *,
+        shadows: ShadowDesk,
         on_end: Callable[[Exchange], None],
     ) -> None:
         """`budgets` is admission's, which alone writes it."""
@@ -60,6 +63,7 @@ class Reception:
         self._texts = colleagues.texts
         self._links = links
         self._colleagues = colleagues
+        self._shadows = shadows
         self._on_end = on_end
 
     async def open(self, request: InferenceRequest) -> Exchange:
@@ -112,10 +116,13 @@ class Reception:
             decision=self._keep(request, rules, decided.features, decided),
             colleagues=colleagues,
         )
+        caller = rules.callers[tenant, decided.features.tier]
+        if plan.shadows:
+            self._shadows.copy(Copied(request, plan, rules, decided.features, decided.load, caller, prompts), account)
         return Exchange(
             request,
             plan,
-            caller=rules.callers[tenant, decided.features.tier],
+            caller=caller,
             prompts=prompts,
             shapes=shapes,
             account=account,

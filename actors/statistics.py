@@ -8,6 +8,7 @@ from actors.upstream.replicas import ReplicaStatistics
 from engine.messages import EngineStats
 from policies.budget import BudgetView
 from policies.course import CascadeView, ExperimentView
+from policies.shadow import ShadowView
 
 LATENCY_BOUNDS_S = (
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5,
@@ -133,3 +134,4 @@ class HouseStatistics(msgspec.Struct, frozen=True):
     """(event, cascade or experiment): what was logged of the policy's course."""
     upstreams: Mapping[str, UpstreamStatistics] = msgspec.field(default_factory=dict)
     policy: PolicyStatistics = PolicyStatistics()
+    shadows: Mapping[str, ShadowView] = msgspec.field(default_factory=dict)

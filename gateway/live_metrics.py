@@ -1,14 +1,16 @@
-"""The part of `/metrics` that tells which policy decides and what became of the attempts to change it."""
+"""`/metrics`, the live part: which policy decides, the attempts to change it, and the shadows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from actors.statistics import PolicyStatistics
+from actors.statistics import HouseStatistics
+from policies.shadow import ShadowView
 
 
-def live_families(policy: PolicyStatistics) -> Iterator[Metric]:
-    """All of it."""
+def live_families(statistics: HouseStatistics) -> Iterator[Metric]:
+    """All families."""
+    policy = statistics.policy
     info = GaugeMetricFamily("penstock:policy_info", "1 for the policy that decides.", labels=("hash",))
     info.add_metric((policy.policy,), 1.0)
     yield info
@@ -17,3 +19,28 @@ def live_families(policy: PolicyStatistics) -> Iterator[Metric]:
     for outcome, count in policy.reloads_total.items():
         reloads.add_metric((outcome,), count)
     yield reloads
+    yield from _shadow_families(statistics.shadows)
+
+
+def _shadow_families(shadows: Mapping[str, ShadowView]) -> Iterator[Metric]:
+    running = GaugeMetricFamily("penstock:shadow_running", "Copies under way.", labels=("shadow",))
+    copies = CounterMetricFamily("penstock:shadow_copies", "Copies that have ended.", labels=("shadow", "outcome"))
+    dropped = CounterMetricFamily("penstock:shadow_dropped", "Copies not made.", labels=("shadow", "why"))
+    compared = CounterMetricFamily("penstock:shadow_compared", "Pairs of answers.", labels=("shadow", "same"))
+    tokens = CounterMetricFamily("penstock:shadow_tokens", "Output tokens of compared pairs.", labels=("shadow", "of"))
+    seconds = CounterMetricFamily("penstock:shadow_seconds", "Time that compared pairs took.", labels=("shadow", "of"))
+    for name, view in shadows.items():
+        running.add_metric((name,), view.running)
+        for outcome, count in (("answered", view.answered), ("failed", view.failed), ("cut", view.cut)):
+            copies.add_metric((name, outcome), count)
+        for why, count in view.dropped.items():
+            dropped.add_metric((name, why), count)
+        for same, count in (("any", view.compared), ("text", view.same_text), ("length", view.same_length)):
+            compared.add_metric((name, same), count)
+        for of, count, took in (
+            ("copy", view.tokens, view.seconds),
+            ("original", view.original_tokens, view.original_seconds),
+        ):
+            tokens.add_metric((name, of), count)
+            seconds.add_metric((name, of), took)
+    yield from (running, copies, dropped, compared, tokens, seconds)

@@ -39,7 +39,7 @@ class HouseCollector(Collector):
             yield from _latency_families(prefix, statistics)
         yield from _house_families(statistics)
         yield from policy_families(statistics)
-        yield from live_families(statistics.policy)
+        yield from live_families(statistics)
         yield GaugeMetricFamily("penstock:connections", "Open client connections.", value=self._connections())
         ready = self._house.readiness()
         yield GaugeMetricFamily("penstock:ready", "1 if new work is welcome.", value=float(ready.ready))

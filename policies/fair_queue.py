@@ -296,6 +296,11 @@ class FairQueue(Generic[T]):
         self._drop_dead_expiries()
         return self._expiries[0][0] if self._expiries else None
 
+    def waiting(self, tier: str) -> int:
+        """Requests of one tier; 0 for one that there is not."""
+        found = self._tiers.get(tier)
+        return found.requests if found is not None else 0
+
     def expected_wait_s(self, now: float) -> float:
         """How long somebody who joins the end of the line would wait, at the measured rate; 0 while unknown."""
         return (self._rate.wait_s(len(self._entries), now) or 0.0) if self._entries else 0.0

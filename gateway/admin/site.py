@@ -64,6 +64,10 @@ def create_admin_site(desk: Desk) -> QuartTrio:
     async def experiments() -> Response:
         return _json({"experiments": desk.experiments()})
 
+    @app.get("/admin/shadows")
+    async def shadows() -> Response:
+        return _json({"shadows": desk.shadows()})
+
     @app.post("/admin/experiments/<path:name>/roll_back")
     async def roll_back(name: str) -> Response:
         if not desk.roll_back(name):
