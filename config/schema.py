@@ -1,4 +1,8 @@
-"""JSON Schema of the TOML file, for editors that complete and check while one types."""
+"""JSON Schema of the TOML file, for editors that complete and check while one types.
+
+What it refuses `penstock policy check` refuses, too; what spans several keys (names, reach, what fits together) only
+`config.check` sees. Draft 2020-12, without anything that taplo (Even Better TOML) does not know.
+"""
 
 import inspect
 from pathlib import Path
@@ -8,20 +12,34 @@ import msgspec.inspect
 
 from config.bounds import BOUNDS
 from config.decode import told_fields
+from config.field_docs import field_docs
+from config.schema_extras import EXAMPLES, FIELDS, TABLES, Schema
 from config.settings import Settings
 from config.table import Bytes, ClockTime, Seconds
-from config.units import CLOCK_TIME_PATTERN, DURATION_PATTERN, SIZE_PATTERN
-
-Schema = dict[str, object]
+from config.units import (
+    CLOCK_TIME_PATTERN,
+    DURATION_PATTERN,
+    SIZE_PATTERN,
+    write_clock_time,
+    write_duration,
+    write_size,
+)
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_NAMES: Schema = {"pattern": r"\S"}
+_FARTHEST = 1e300
+"""Bounds beyond it only keep out what is no number."""
 
 
-def settings_schema() -> Schema:
-    """The schema of the whole file. What spans several keys (names, reach) is left to `config.check`."""
+def settings_schema(*, part: bool = False) -> Schema:
+    """The schema of the whole file; `part`: of one file in a folder, which need not hold every table."""
     tables: dict[str, Schema] = {}
-    root = _of(msgspec.inspect.type_info(Settings), tables)
-    return {"$schema": _DIALECT, "title": "Penstock", **root, "$defs": dict(sorted(tables.items()))}
+    _of(msgspec.inspect.type_info(Settings), tables)
+    root = tables.pop(Settings.__name__)
+    if part:
+        root["required"] = ["schema"]
+    title = "A part of a Penstock configuration" if part else "A Penstock configuration"
+    return {"$schema": _DIALECT, **root, "title": title, "$defs": dict(sorted(tables.items()))}
 
 
 def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
@@ -33,7 +51,7 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
                 tables[name] = _table(info, tables)
             return {"$ref": f"#/$defs/{name}"}
         case msgspec.inspect.DictType(value_type=inner):
-            return {"type": "object", "additionalProperties": _of(inner, tables)}
+            return {"type": "object", "propertyNames": _NAMES, "additionalProperties": _of(inner, tables)}
         case msgspec.inspect.VarTupleType(item_type=inner):
             return {"type": "array", "items": _of(inner, tables)}
         case msgspec.inspect.UnionType(types=types):
@@ -43,9 +61,9 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
             return {"enum": list(values)}
         case msgspec.inspect.CustomType(cls=cls):
             if cls is Path:
-                return {"type": "string"}
+                return {"type": "string", "minLength": 1}
             patterns = {Seconds: DURATION_PATTERN, Bytes: SIZE_PATTERN, ClockTime: CLOCK_TIME_PATTERN}
-            return {"type": "string", "pattern": patterns[cls]}
+            return {"type": "string", "pattern": patterns[cls], "examples": EXAMPLES[cls]}
         case msgspec.inspect.AnyType():
             return {}
         case msgspec.inspect.BoolType():
@@ -58,21 +76,67 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
 
 
 def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schema:
-    bounds = BOUNDS.get(info.cls, {})
+    docs = field_docs(info.cls)
+    extras = FIELDS.get(info.cls, {})
     properties: dict[str, Schema] = {}
     for field in told_fields(info):
-        schema = dict(_of(field.type, tables))
-        if schema.get("type") in {"integer", "number"} and field.name in bounds:
-            bound = bounds[field.name]
-            if bound.low is not None and bound.low > -1e300:
-                schema["exclusiveMinimum" if bound.above else "minimum"] = bound.low
-            if bound.high is not None and bound.high < 1e300:
-                schema["maximum"] = bound.high
-        properties[field.encode_name] = schema
+        schema = _of(field.type, tables) | _bounds(info.cls, field)
+        if field.name in docs:
+            schema["description"] = docs[field.name]
+        if not field.required and field.default is not msgspec.NODEFAULT:
+            default = _written(field.default)
+            if default is not None:
+                schema["default"] = default
+        properties[field.encode_name] = _merged(schema, extras.get(field.name, {}))
+    required = [field.encode_name for field in told_fields(info) if field.required]
     return {
         "type": "object",
         "description": inspect.getdoc(info.cls) or "",
         "properties": properties,
-        "required": [field.encode_name for field in told_fields(info) if field.required],
+        **({"required": required} if required else {}),
         "additionalProperties": False,
+        **TABLES.get(info.cls, {}),
     }
+
+
+def _bounds(table: type, field: msgspec.inspect.Field) -> Schema:
+    kinds = field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
+    bound = BOUNDS.get(table, {}).get(field.name)
+    if bound is None or not any(isinstance(k, msgspec.inspect.IntType | msgspec.inspect.FloatType) for k in kinds):
+        return {}
+    schema: Schema = {}
+    if bound.low is not None and bound.low > -_FARTHEST:
+        schema["exclusiveMinimum" if bound.above else "minimum"] = bound.low
+    if bound.high is not None and bound.high < _FARTHEST:
+        schema["maximum"] = bound.high
+    if bound.multiple_of is not None:
+        schema["multipleOf"] = bound.multiple_of
+    return schema
+
+
+def _written(value: object) -> object:
+    """A default as the file would say it; None: it says it by being silent."""
+    match value:
+        case Seconds():
+            return write_duration(value)
+        case Bytes():
+            return write_size(value)
+        case ClockTime():
+            return write_clock_time(value)
+        case Path():
+            return str(value)
+        case tuple() if all(isinstance(member, str) for member in value):
+            return list(value)
+        case bool() | int() | float() | str():
+            return value
+    return None
+
+
+def _merged(schema: Schema, extra: Schema) -> Schema:
+    """What is said of a list's or a table's members goes with what is known of them."""
+    merged = {**schema, **extra}
+    for word in ("items", "additionalProperties", "propertyNames"):
+        inner, more = schema.get(word), extra.get(word)
+        if isinstance(inner, dict) and isinstance(more, dict):
+            merged[word] = _merged(inner, more)
+    return merged

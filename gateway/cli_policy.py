@@ -9,6 +9,7 @@ from gateway import (
     cli_policy_diff,
     cli_policy_eval,
     cli_policy_explain,
+    cli_policy_schema,
     cli_policy_simulate,
     cli_policy_test,
 )
@@ -19,6 +20,7 @@ _COMMANDS = (
     cli_policy_diff,
     cli_policy_eval,
     cli_policy_explain,
+    cli_policy_schema,
     cli_policy_simulate,
     cli_policy_test,
 )

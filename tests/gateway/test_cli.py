@@ -173,3 +173,10 @@ def test_the_edge_never_loads_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "schema"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["required"]) == {"schema", "models", "routes"}
+    assert main(["policy", "schema", "--part"]) == 0
+    assert json.loads(capsys.readouterr().out)["required"] == ["schema"]

@@ -1,0 +1,21 @@
+"""What the strings that follow a class's fields say of them: Python throws them away, the source keeps them."""
+
+import ast
+import inspect
+import textwrap
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """By field, in one line each."""
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+    except OSError:
+        return {}  # installed without its source
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for statement, following in zip(definition.body, definition.body[1:], strict=False):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                docs[name] = " ".join(text.split())
+    return docs
