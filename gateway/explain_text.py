@@ -210,7 +210,8 @@ def _rungs(page: Page, found: Explanation) -> None:
         limits = found.deadlines
         queue, ttft, total, stall = map(write_duration, (limits.queue_s, limits.ttft_s, limits.total_s, limits.stall_s))
         page.line(
-            f"deadlines from the arrival: queue {queue}, first token {ttft}, total {total}; between two tokens {stall}",
+            f"deadlines: first token {ttft}, total {total} after the arrival; at most {queue} in a line, "
+            f"{stall} between two tokens",
             indent=2,
         )
     cap = f"output of {found.output_cap} tokens at the most; " if found.output_cap is not None else ""

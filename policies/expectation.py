@@ -58,6 +58,8 @@ def facts(decider: Decider, situation: Situation, decision: Decision) -> Iterato
     if not isinstance(decision, Refusal):
         for reason in decision.reasons:
             yield f"route {decision.route}: {reason}"
+        if decision.arm:
+            yield f"arm {decision.arm} of experiment {decision.experiment}"
 
 
 def _differences(expect: Expect, decision: Decision) -> Iterator[Difference]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from config.routing import CascadeSettings
-from policies.calibration import probability_right, share_for_threshold, threshold_of
+from policies.calibration import probability_right, share_for_threshold
 from policies.climb import AttemptRecord
 from policies.complexity import Term
 from policies.conditions import Finding, condition_compiler
@@ -17,7 +17,7 @@ from policies.experiment import Split, unit_of
 from policies.features import Features
 from policies.load import Load
 from policies.plan import Plan, PlannedCascade, PlannedRung, PlannedShadow
-from policies.policy import CompiledCascade, CompiledRoute
+from policies.policy import CompiledCascade, CompiledRoute, first_threshold
 from policies.record import DecisionRecord, Timings, TokenCounts, decision_record
 from policies.situation import Situation
 
@@ -95,7 +95,7 @@ class ExperimentTerms(msgspec.Struct, frozen=True):
 
 
 class DeadlineTerms(msgspec.Struct, frozen=True):
-    """Seconds from the arrival; `stall_s` between two tokens."""
+    """Seconds from the arrival; but `queue_s` in the line of one rung, and `stall_s` between two tokens."""
 
     queue_s: float
     ttft_s: float
@@ -290,7 +290,7 @@ def _threshold_from(
         return "mode"
     if settings.defer.threshold is not None:
         return "file"
-    own = threshold_of(settings.defer, settings.target)
+    own = first_threshold(settings)
     return "calibration" if math.isclose(load.thresholds.get(name, own), own) else "steering"
 
 

@@ -310,7 +310,7 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
             settings=given,
             small=small,
             large=large,
-            threshold=_threshold(given),
+            threshold=first_threshold(given),
             skip_to_large=compile_condition(given.skip_to_large) if given.skip_to_large is not None else None,
             same_tokenizer=bool(small.tokenizer) and small.tokenizer == large.tokenizer,
         )
@@ -331,8 +331,8 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
     return routes
 
 
-def _threshold(cascade: CascadeSettings) -> float:
-    """0 where nothing is deferred: in mode "verified" nobody needs to say when."""
+def first_threshold(cascade: CascadeSettings) -> float:
+    """Before any steering; 0 where nothing is deferred: in mode "verified" nobody needs to say when."""
     defer = cascade.defer
     if defer.threshold is None and (defer.artefact is None or cascade.target is None):
         return 0.0

@@ -12,7 +12,7 @@ from config.routing import RungSettings
 from config.settings import Settings
 from config.table import Bytes, ClockTime, Seconds
 from config.units import write_clock_time, write_duration, write_size
-from policies.calibration import threshold_of
+from policies.policy import first_threshold
 
 Kind = Literal["added", "removed", "changed", "moved", "follows"]
 
@@ -193,8 +193,7 @@ def _thresholds(before: Settings, after: Settings) -> Iterator[SettingChange]:
             continue
         if "verified" in {other.emit.mode, cascade.emit.mode}:
             continue
-        old = threshold_of(other.defer, other.target)
-        new = threshold_of(cascade.defer, cascade.target)
+        old, new = first_threshold(other), first_threshold(cascade)
         if old != new:
             yield SettingChange("follows", "cascade", name, "threshold", f"{old:.4g}", f"{new:.4g}")
 

@@ -66,7 +66,7 @@ def test_explain_prints_the_whole_way(capsys: pytest.CaptureFixture[str], policy
         "reasoning +0.6",
         "✗ queue_wait_over_slo of large 0.6 < 0.8",
         "if queue_wait_over_slo of large >= 0.8  (now 0.6)",
-        "deadlines from the arrival: queue 1s, first token 2s, total 1m; between two tokens 5s",
+        "deadlines: first token 2s, total 1m after the arrival; at most 1s in a line, 5s between",
         "no tokenizer on this machine: prompt tokens are estimated",
         "2 further routes were not looked at",
     ):
