@@ -6,10 +6,12 @@ import structlog
 import trio
 
 from actors.colleagues import Colleagues
-from actors.mail import Close, Closing, Grant, Settle
+from actors.mail import Close, Closing, Grant, Settle, Work
 from actors.messages import Delta, InferenceRequest, Usage
+from actors.recorder import Note
 from actors.rules import Rules
 from actors.statistics import RequestKey
+from engine.messages import Submit
 from engine.tokenizer import Tokenizer
 from policies.climb import AttemptRecord, Prefix
 from policies.course import Ending
@@ -78,6 +80,9 @@ class Account:
         """What the cascade's statistic was."""
         self.on_settled: Callable[[str], None] | None = None
         """Told the outcome, while the account still has what it was told."""
+        self.prompt: tuple[int, ...] = ()
+        self.margins: tuple[float, ...] = ()
+        """For a recording: see `Note`."""
         self._decision = decision
         self._request = request
         self._plan = plan
@@ -88,6 +93,13 @@ class Account:
         self._grant = grant
         self._colleagues = colleagues
         self.forget()
+
+    def observe(self, work: Work, margins: list[float]) -> None:
+        """For the recording: what the first attempt read, and how sure the small model was."""
+        first = work.sequences[0] if work.sequences else None
+        if isinstance(first, Submit) and not self.prompt:
+            self.prompt = first.prompt_token_ids
+        self.margins = self.margins or tuple(margins)
 
     def forget(self) -> None:
         """Nothing of what was told has reached the reader."""
@@ -176,6 +188,18 @@ class Account:
         told, self.on_settled = self.on_settled, None
         if told is not None:
             told(outcome)
+        recording = self._colleagues.recording
+        if recording is not None:
+            recording.note(
+                Note(
+                    self._features,
+                    self._request.arrived_at,
+                    rung=rung if outcome == "ok" else "",
+                    output_tokens=max([each.tokens for each in self.told]),
+                    prompt=self.prompt,
+                    margins=self.margins,
+                )
+            )
 
     def _since_arrival(self, at: float | None) -> float | None:
         return None if at is None else at - self._request.arrived_at

@@ -54,6 +54,8 @@ class Assembly:
         self.drafted = 0
         """Tokens that the engine was, or made itself, expect."""
         self.accepted = 0
+        self.margins: list[float] = []
+        """Of the first choice, if a cascade looks at it."""
         self.prompts: dict[int, int] = {}
         """By choice: prompt tokens that were read for it."""
 
@@ -124,6 +126,8 @@ class Assembly:
     ) -> Verdict:
         index = delta.index
         self._held[index].append(delta)
+        if index == 0:
+            self.margins += output.margins
         effects = machine.on_output(
             index,
             output.token_ids,

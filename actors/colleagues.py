@@ -9,6 +9,7 @@ from actors.engine_board import EngineBoard
 from actors.mail import AdmissionMessage, BreakerMessage, DispatchMessage, LedgerMessage
 from actors.mailbox import Mailbox
 from actors.permits import Permits
+from actors.recorder import Recording
 from actors.tally import Tally
 from actors.texts import ModelText
 from config.upstreams import UpstreamSettings
@@ -34,6 +35,7 @@ class Colleagues:
         tally: Tally,
         course: Course,
         decisions: Decisions,
+        recording: Recording | None = None,
     ) -> None:
         self.admission = admission
         self.dispatch = dispatch
@@ -50,5 +52,6 @@ class Colleagues:
         self.permits = Permits(breakers, breaker_board)
         self.course = course
         self.decisions = decisions
+        self.recording = recording
         self.numbers = count(1)
         """For lines, works and sequences: unique in this process."""

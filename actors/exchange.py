@@ -308,6 +308,8 @@ class Exchange:
                 self._account.pay(attempt.drafter.engine, prompt_tokens, {}, attempt.drafter.made_tokens)
         if attempt.watched:
             self._margin = attempt.assembly.margin
+        if self._colleagues.recording is not None:
+            self._account.observe(attempt.work, attempt.assembly.margins)
         self._drafts = attempt.assembly.drafted, attempt.assembly.accepted
         if not over and not (ok and attempt.assembly.why != "low_margin" and attempt.whole_in_engine):
             self._colleagues.dispatch.put_owed(Withdraw(attempt.work))

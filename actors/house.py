@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -41,6 +42,7 @@ from actors.policy_board import PolicyBoard
 from actors.policy_keeper import PolicyKeeper
 from actors.readiness import EngineReadiness, HouseState, ModelCard, Readiness
 from actors.reception import Reception
+from actors.recorder import Recorder, Recording
 from actors.router import Router
 from actors.rules import Rules
 from actors.shadows import Copy, ShadowDesk, Shadows
@@ -86,12 +88,13 @@ class House:
         transport: MakeTransport | None = None,
         source: ConfigSource | None = None,
         watches: bool = False,
+        record: Path | None = None,
     ) -> None:
         """`texts`: how each engine reads; None loads it from the engines' model directories.
 
         `transport`: how upstreams are reached, if not over the network. `source`: what the settings were read from, so
-        that they can be read again; `watches`: whenever it changes. Raises EngineLoadFailed if a tokenizer or a chat
-        template cannot be read, and UpstreamKeyMissing.
+        that they can be read again; `watches`: whenever it changes. `record`: a file for a recording of the traffic.
+        Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
         self._links: Links = links if links is not None else ThreadLinks()
@@ -128,6 +131,7 @@ class House:
         self._engines: dict[str, Mailbox[EngineMessage]] = {
             name: Mailbox(f"rung {name}", _MAILBOX) for name in self._boards
         }
+        self._recording = Recording(record, Mailbox("recorder", _MAILBOX)) if record is not None else None
         self._colleagues = Colleagues(
             admission=self._admission,
             dispatch=self._dispatch,
@@ -141,6 +145,7 @@ class House:
             tally=self._tally,
             course=self._course,
             decisions=self._decisions,
+            recording=self._recording,
         )
         self._shadow_mail: Mailbox[Copy] = Mailbox("shadows", _COPIES)
         self._shadows = Shadows(
@@ -329,6 +334,12 @@ class House:
         engine = self._settings.engines[name]
         return Lane(self._boards[name], queue, engine.max_running, engine.kv.block_size)
 
+    def _recorder(self) -> list[Child]:
+        recording = self._recording
+        if recording is None:
+            return []
+        return [Child("recorder", partial(Recorder, recording, self._links), recording.mailbox)]
+
     def _children(self, factories: Mapping[str, EngineFactory]) -> list[Child]:
         """In start order. The ledger is the first one up and the last one down."""
         settings, links, wheel = self._settings, self._links, self._wheel
@@ -380,6 +391,7 @@ class House:
                 ),
                 self._ledger,
             ),
+            *self._recorder(),
             Child("deadlines", lambda: wheel),
             Child("admission", partial(Admission, self._admission, self._quota, self._budgets), self._admission),
             Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),

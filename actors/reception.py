@@ -15,6 +15,7 @@ from actors.links import Links
 from actors.mail import Book, Grant, Line, Reserve, Settle
 from actors.messages import InferenceRequest
 from actors.prompts import Prompts
+from actors.recorder import Note
 from actors.reply import Reply
 from actors.router import Router
 from actors.rules import Rules
@@ -85,6 +86,8 @@ class Reception:
         except Refusal as refusal:
             end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
             self._keep(request, rules, features, decided).end = end
+            if self._colleagues.recording is not None:
+                self._colleagues.recording.note(Note(features, request.arrived_at))
             raise
         # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
         colleagues, plan = self._colleagues, decided.plan

@@ -35,7 +35,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         action="append",
         default=[],
         metavar="CASCADE=SHARE",
-        help="share of the answers that are not sure enough, instead of the trace's margins or a calibration",
+        help="share of the answers that are not sure enough, where the trace does not say it; else a calibration does",
     )
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=run)

@@ -29,6 +29,9 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--port", type=int, help="0 takes a free one")
     parser.add_argument("--admin-port", type=int, help="serve the admin API there; 0 takes a free one")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="record the traffic there (no texts), to simulate it"
+    )
     parser.set_defaults(run=run)
 
 
@@ -58,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     if problems := model_file_problems(settings):
         raise CliError("; ".join(problems))
 
+    if arguments.record is not None:
+        _create(arguments.record)
     listener = _listen(settings.server.host, settings.server.port)
     admin = _listen(settings.admin.host, settings.admin.port, "--admin-port") if settings.admin.enabled else None
     from gateway.logs import configure_logs
@@ -65,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     configure_logs(arguments.log_level)
     print(f"loading {_names(settings)} ...", file=sys.stderr, flush=True)
     try:
-        trio.run(partial(_serve, settings, source, listener, admin))
+        trio.run(partial(_serve, settings, source, listener, admin, arguments.record))
     except BaseExceptionGroup as group:
         failures, rest = group.split(HouseFailed)
         if failures is None or rest is not None:
@@ -77,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(
-    settings: Settings, source: ConfigSource, listener: socket.socket, admin: socket.socket | None
+    settings: Settings, source: ConfigSource, listener: socket.socket, admin: socket.socket | None, record: Path | None
 ) -> None:
     from actors.house import House
     from gateway.engines import engine_factories
@@ -95,8 +100,20 @@ async def _serve(
         )
         print(f"try: curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'", flush=True)
 
-    house = House(settings, engine_factories(settings.engines), source=source, watches=settings.server.watch)
+    house = House(
+        settings, engine_factories(settings.engines), source=source, watches=settings.server.watch, record=record
+    )
     await serve(house, settings, listener, announce, admin=admin)
+
+
+def _create(path: Path) -> None:
+    """A recording never overwrites anything."""
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        raise CliError(f"{path} exists already: give --record another name") from None
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _listen(host: str, port: int, option: str = "--port") -> socket.socket:

@@ -40,8 +40,6 @@ class TraceHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Seconds since 1970, UTC, to which the arrivals are added."""
     prefix_block: int = 16
     """Prompt tokens that one entry of `TraceRequest.prefix` stands for."""
-    policy: str = ""
-    """Digest of the policy that served."""
 
 
 class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

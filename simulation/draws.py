@@ -65,7 +65,7 @@ class Draws:
     """One simulation's."""
 
     def __init__(self, seed: int, policy: Policy, shares: Mapping[str, float], trace: tuple[TraceRequest, ...]) -> None:
-        """`shares`: by cascade, of the answers that are not sure enough, where no calibration says it.
+        """`shares`: by cascade, of the answers that are not sure enough, where the trace does not say it.
 
         Raises UnknownMargins.
         """
@@ -88,9 +88,9 @@ class Draws:
 
     def margins(self, number: int, request: TraceRequest, cascade: PlannedCascade, output_tokens: int) -> Margins:
         """Of the small model's answer to request `number`. The place of a drawn doubt is taken to be uniform."""
-        share = self._shares.get(cascade.name)
-        if request.margins and share is None:
+        if request.margins:
             return Margins(request.margins, 1)
+        share = self._shares.get(cascade.name)
         digest = blake2b(self._seed + number.to_bytes(8, "big"), digest_size=16).digest()
         chance = int.from_bytes(digest[:8], "big") / 2**64
         place = 1 + int(int.from_bytes(digest[8:], "big") / 2**64 * output_tokens)

@@ -305,6 +305,7 @@ class Stage:
         *,
         transport: Any = None,
         source: ConfigSource | None = None,
+        record: Path | None = None,
         **links: float,
     ) -> None:
         self.settings = settings
@@ -323,6 +324,7 @@ class Stage:
             transport=transport,
             source=source,
             watches=source is not None,
+            record=record,
         )
         self._asked = 0
 
@@ -439,6 +441,7 @@ async def stage(
     lengths: Mapping[str, int] | None = None,
     transport: Any = None,
     source: ConfigSource | None = None,
+    record: Path | None = None,
     **links: float,
 ):
     """A running house; at the end nothing may be left. `source`: it looks there for another policy, too."""
@@ -447,7 +450,9 @@ async def stage(
     if isinstance(settings, str):
         settings = settings_of(settings)
     async with trio.open_nursery() as nursery:
-        built = Stage(nursery, settings, scripts or {}, lengths, transport=transport, source=source, **links)
+        built = Stage(
+            nursery, settings, scripts or {}, lengths, transport=transport, source=source, record=record, **links
+        )
         await nursery.start(built.house.run)
         if ready:
             await built.until_ready()
