@@ -1,14 +1,11 @@
 """`penstock policy diff`: what changes from one policy to another, and for which requests."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from gateway.cli_errors import CliError
-from gateway.terminal import Page, percent
+from gateway.terminal import Page, percent, print_data
 from policies.decision_diff import DecisionDiff
 from policies.policy_diff import PolicyDiff, policy_diff
 from policies.trace import BadTrace, read_trace
@@ -63,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     except BadTrace as error:
         raise CliError(str(error), 2) from None
     if arguments.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+        print_data(found)
     else:
         _page(found, arguments).print()
     return 0

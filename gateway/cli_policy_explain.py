@@ -2,17 +2,15 @@
 
 import argparse
 import os
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from gateway.cli_errors import CliError
 from gateway.request_flags import add_flags
+from gateway.terminal import print_data
 from policies.explanation import explain
 from policies.record import DecisionRecord, decode_record
 from policies.situation import Situation
@@ -68,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         what = described(arguments, decider)
         found = explain(decider, what.situation, terms=what.terms, notes=(*notes, *what.notes))
     if arguments.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+        print_data(found)
     else:
         explanation_page(found, everything=arguments.all).print()
     return 0

@@ -1,13 +1,12 @@
 """`penstock policy test`: run the tests that a policy file brings along."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gateway.terminal import Page
+from gateway.terminal import Page, print_data
 from policies.expectation import Difference, Verdict, judge
 
 _ABOUT = """\
@@ -57,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         notes=notes,
     )
     if arguments.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
+        print_data(report)
     else:
         _page(report).print()
     return 1 if failed else 0

@@ -1,9 +1,10 @@
-"""Pages for people: wrapped at 100 columns, colours on a terminal only, structure by indentation."""
+"""What commands print: pages for people (100 columns, colours on a terminal only), and data for programs."""
 
 import sys
 import textwrap
 from collections.abc import Sequence
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -46,6 +47,12 @@ class Page:
         console = Console(width=WIDTH, highlight=False, emoji=False)
         for line in self._lines:
             console.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+
+def print_data(value: object) -> None:
+    """As JSON, for programs; the same value gives the same bytes."""
+    text = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2).decode()
+    sys.stdout.write(f"{text}\n")
 
 
 def number(value: float) -> str:

@@ -60,7 +60,11 @@ class Decider:
             return Refusal("model_not_found", f"The model '{features.model}' does not exist.")
         if features.tenant not in self.tenants:
             return Refusal("invalid_api_key", f"There is no tenant '{features.tenant}'.")
-        budget = self.tenants[features.tenant].budget
+        tenant = self.tenants[features.tenant]
+        if features.tier not in self.settings.tiers:
+            # Recorded under another policy: here it is in the tenant's.
+            features = msgspec.structs.replace(features, tier=tenant.tier)
+        budget = tenant.budget
         if budget is None or not (features.budget_spent or features.budget_used >= 1):
             return msgspec.structs.replace(features, budget_spent=False)
         left = spent_action(features, budget)

@@ -84,6 +84,25 @@ def test_explain_as_data(capsys: pytest.CaptureFixture[str], policy: Path, body:
     assert [route["taken"] for route in found["routes"]] == [False, False, True]
 
 
+def test_explain_reads_bodies_as_the_server_does(
+    capsys: pytest.CaptureFixture[str], policy: Path, tmp_path: Path
+) -> None:
+    def features(body: dict[str, Any], *arguments: object) -> dict[str, Any]:
+        path = tmp_path / "asked.json"
+        path.write_text(json.dumps(body))
+        found = json.loads(said(capsys, "explain", "--config", policy, "--request", path, *arguments, "--json"))
+        return dict(found["features"])
+
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    asked = features({**BODY, "stream": False, "n": 2, "seed": 1, "tools": [tool], "user": "u"})
+    assert (asked["has"], asked["choices"], asked["turn"]) == (["choices", "seed", "tools"], 2, 2)
+    assert (asked["user"], asked["complexity"] > 0.1) == ("u", True)
+    text = features({"model": "chat", "prompt": "Once upon a time", "max_tokens": 3})
+    assert (text["path"], text["max_tokens"], text["turn"]) == ("/v1/completions", 3, 1)
+    told = features(BODY, "--has", "schema", "--complexity", "0.9", "--max-tokens", "1")
+    assert (told["has"], told["complexity"], told["max_tokens"], told["turn"]) == (["schema"], 0.9, 1, 2)
+
+
 def test_explain_refuses_in_words(capsys: pytest.CaptureFixture[str], policy: Path, tmp_path: Path) -> None:
     def complaint(*arguments: object) -> str:
         return said(capsys, "explain", "--config", policy, *arguments, status=2)

@@ -207,6 +207,14 @@ def test_a_refusal() -> None:
     assert (unknown.refused.code, unknown.routes) == ("model_not_found", ())
 
 
+def test_a_request_from_elsewhere_is_in_its_tenants_tier() -> None:
+    situation = asking(tenant="bob")
+    elsewhere = Situation(msgspec.structs.replace(situation.features, tier="gone"), situation.load)
+    found = explain(Decider(SETTINGS, SAME), elsewhere)
+    assert found.outcome == explain(Decider(SETTINGS, SAME), situation).outcome
+    assert found.deadlines is not None
+
+
 def test_the_score() -> None:
     text = "Explain why 17 + 25 must be 42."
     terms = complexity_terms(text, 2)
