@@ -361,6 +361,7 @@ class House:
             upstream = settings.upstreams[name]
             return UpstreamClient(
                 key=self._upstream_keys[name],
+                key_header=upstream.key_header,
                 headers=upstream.headers,
                 connect_s=float(upstream.connect),
                 keep=upstream.concurrent,

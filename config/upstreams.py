@@ -29,6 +29,8 @@ class UpstreamSettings(Table, frozen=True, kw_only=True):
     model: str | None = None
     """The name to ask for; None: the one that the client asked for."""
     key: SecretSource | None = None
+    key_header: str = "authorization"
+    """Where the key goes: "authorization" as a bearer token, any other header as it is."""
     concurrent: int = 64
     """Requests in flight at the most."""
     connect: Seconds = Seconds(5)

@@ -34,6 +34,7 @@ class UpstreamClient:
         self,
         *,
         key: Secret | None,
+        key_header: str = "authorization",
         headers: Mapping[str, str],
         connect_s: float,
         keep: int,
@@ -47,7 +48,8 @@ class UpstreamClient:
             "user-agent": "penstock",
         }
         if key is not None:
-            given["authorization"] = f"Bearer {key.reveal()}"
+            bearer = key_header.lower() == "authorization"
+            given[key_header.lower()] = f"Bearer {key.reveal()}" if bearer else key.reveal()
         given |= {name.lower(): value for name, value in headers.items()}
         self._http = httpx.AsyncClient(
             headers=given,

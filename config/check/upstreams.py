@@ -99,13 +99,15 @@ def _check_key(path: Path, upstream: UpstreamSettings, problems: Problems) -> No
 
 
 def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:
+    if not _HEADER.fullmatch(upstream.key_header) or upstream.key_header.lower() in _OURS:
+        problems.add((*path, "key_header"), f"'{upstream.key_header}' cannot carry a key", expected="a header's name")
     for name, value in upstream.headers.items():
         here: Path = (*path, "headers", name)
         if not _HEADER.fullmatch(name):
             problems.add(here, "this is no name of a header", at_key=True)
         elif name.lower() in _OURS:
             problems.add(here, f"the header '{name}' is the gateway's own", at_key=True)
-        elif name.lower() == "authorization":
+        elif name.lower() in {"authorization", upstream.key_header.lower()}:
             problems.add(here, "a key does not belong into the file", expected="key = { env = ... }", at_key=True)
         elif not all(" " <= character <= "~" or character == "\t" for character in value):
             problems.add(here, "a header's value is printable ASCII on one line")

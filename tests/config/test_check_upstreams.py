@@ -63,6 +63,8 @@ def test_a_good_one() -> None:
         ("x-team", '"x team"', "no name of a header"),
         ("x-team", "Host", "the gateway's own"),
         ("x-team", "Authorization", "does not belong into the file"),
+        ("key = {", 'key_header = "X-Team"\nkey = {', "does not belong into the file"),
+        ("key = {", 'key_header = "host"\nkey = {', "cannot carry a key"),
         ('"search"', '"a\\nb"', "printable ASCII"),
         ('tokenizer = "small"', 'tokenizer = "smal"', "there is no engine 'smal'"),
         ('tokenizer = "small"\n', "", "only where the tokenizer is known"),

@@ -522,6 +522,15 @@ async def test_the_key_is_sent_and_not_printed(autojump_clock, monkeypatch, caps
     assert "secret" not in "".join(capsys.readouterr())
 
 
+async def test_a_key_in_a_header_of_its_own(autojump_clock, monkeypatch):
+    monkeypatch.setenv("CLOUD_KEY", "sk-1")
+    extra = 'key = { env = "CLOUD_KEY" }\nkey_header = "Api-Key"\nheaders = { x-team = "search" }\n'
+    async with stage(upstream_says("a"), extra=extra) as (house, network):
+        await house.ask("cloud", prompts=CHAT)
+        headers = network.asked[0].headers
+        assert (headers["api-key"], headers["x-team"], "authorization" in headers) == ("sk-1", "search", False)
+
+
 # --- continuing -------------------------------------------------------------------------------------------------------
 
 
