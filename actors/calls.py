@@ -1,6 +1,7 @@
 """Tool calls on their way into the answer: one choice's text, read as text and calls."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -17,7 +18,7 @@ class CallReader:
         self._parser = ToolCallParser(style, names, goes_on=goes_on)
         self._id_prefix = id_prefix
         self._count = 0
-        self._pending: Delta | None = None
+        self._pending: list[Delta] = []
 
     @property
     def opened(self) -> bool:
@@ -49,24 +50,23 @@ class CallReader:
 
     def gather(self, delta: Delta) -> Delta | None:
         """What `read` gave, together with what was kept before; None while a call may be open: it is kept, too."""
-        if self._pending is not None:
-            delta, self._pending = _joined(self._pending, delta), None
+        self._pending.append(delta)
         if self.holding:
-            self._pending = delta
             return None
-        return delta
+        kept, self._pending = self._pending, []
+        return delta if len(kept) == 1 else _joined(kept)
 
 
 def _end(reason: EndReason, *, called: bool) -> EndReason:
     return "tool_calls" if called and reason == "stop" else reason
 
 
-def _joined(one: Delta, two: Delta) -> Delta:
+def _joined(deltas: Sequence[Delta]) -> Delta:
     return msgspec.structs.replace(
-        two,
-        text=one.text + two.text,
-        token_ids=one.token_ids + two.token_ids,
-        logprobs=one.logprobs + two.logprobs,
-        calls=one.calls + two.calls,
-        unnamed=one.unnamed + two.unnamed,
+        deltas[-1],
+        text="".join([each.text for each in deltas]),
+        token_ids=tuple(chain.from_iterable([each.token_ids for each in deltas])),
+        logprobs=tuple(chain.from_iterable([each.logprobs for each in deltas])),
+        calls=tuple(chain.from_iterable([each.calls for each in deltas])),
+        unnamed=sum([each.unnamed for each in deltas]),
     )

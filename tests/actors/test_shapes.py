@@ -81,8 +81,8 @@ async def test_a_call_that_is_cut_off_is_text(autojump_clock):
 @pytest.mark.parametrize("where", ["in the call", "after the call"])
 async def test_a_call_is_held_until_the_cascade_has_decided(autojump_clock, where):
     """Window mode shows the text before it; what the small model was about to do is nobody's business."""
-    said = f"{LEAD} {call('Rome')}\nDone"
-    low = tokens(f"{LEAD} {call('Rome')}") + (-8 if where == "in the call" else 2)
+    said = f"{LEAD} {call('Rome')}\n{LEAD}"
+    low = tokens(f"{LEAD} {call('Rome')}") + (-8 if where == "in the call" else 8)
     async with stage({"small": says_(said, {low: 0.3}), "large": says_(f"{LEAD} {call('Paris')}")}) as house:
         answer = await house.ask("both", prompts=(ASKED,))
         assert outcomes(answer)[0] == ("small", "escalated", "low_margin")
@@ -127,7 +127,7 @@ async def test_nobody_goes_on_after_a_call_was_shown(autojump_clock):
 
 
 async def test_another_rung_goes_on_from_before_an_open_call(autojump_clock):
-    said = f"{LEAD} {call('Rome')}"
+    said = f'{LEAD} <tool_call>{{"oops": [1, 2, 3, 4, 5, 6, 7, 8, 9]}}'
     async with stage({"small": says_(said), "large": says_(f"{LEAD} {call('Paris')}")}, settings=CONTINUES) as house:
         house.on_step["small"] = fails_at(tokens(f"{LEAD} <tool_call>") + 9)
         answer = await house.ask("small", prompts=(ASKED,))
