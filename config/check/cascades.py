@@ -66,7 +66,7 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
     defer, target = cascade.defer, cascade.target
     if target is not None:
         _check_target(settings, path, cascade, target, problems)
-    if cascade.emit.mode == "verified":
+    if cascade.emit.mode == "verified" and not _is_emitted_otherwise(settings, str(path[-1])):
         for place, given in ((("defer",), defer != Defer()), (("target",), target is not None)):
             if given:
                 problems.warn(
@@ -75,6 +75,8 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
                     at_key=True,
                 )
         return
+    if cascade.emit.mode == "verified" and defer == Defer():
+        return  # told where a route wants to emit it otherwise
     if defer.threshold is not None and defer.calibration is not None:
         problems.add(
             (*path, "defer", "threshold"),
@@ -103,6 +105,11 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
             expected=f"target = {{ ... }} with one of: {', '.join(_TARGETS)}",
             at_key=True,
         )
+
+
+def _is_emitted_otherwise(settings: Settings, name: str) -> bool:
+    routes = [route for route in settings.routes if route.use.cascade == name and route.emit is not None]
+    return any(route.emit.mode != "verified" for route in routes if route.emit is not None)
 
 
 def _check_target(settings: Settings, path: Path, cascade: CascadeSettings, target: Target, problems: Problems) -> None:
