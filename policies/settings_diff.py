@@ -38,6 +38,8 @@ _SECRET = {("keys", "hash"), ("upstreams", "headers")}
 _INERT = {"keys", "tests", "server", "ledger", "admin"}
 _INERT_INSIDE = {"engines", "upstreams", "models"}
 """Of these only the names decide."""
+_SHORT = 120
+"""Characters."""
 _INERT_KEYS = {"owner", "comment"}
 
 
@@ -109,8 +111,8 @@ def _members(table: str, old: Any, new: Any) -> Iterator[SettingChange]:
             yield SettingChange("removed", subject, name, "", "", "", not inert)
     for place, name in enumerate(now, 1):
         if name not in was:
-            where = f"as number {place} of {len(now)}" if table == "routes" else ""
-            yield SettingChange("added", subject, name, "", "", where, not inert)
+            told = f"as number {place} of {len(now)}" if table == "routes" else _summary(table, now[name])
+            yield SettingChange("added", subject, name, "", "", told, not inert)
     if table == "routes":
         yield from _moved(subject, list(was), list(now))
     for name, value in now.items():
@@ -118,6 +120,16 @@ def _members(table: str, old: Any, new: Any) -> Iterator[SettingChange]:
             for kind, key, *values in _values(was[name], value, ()):
                 before, after = ("***", "***") if key and (table, key[0]) in _SECRET else values
                 yield SettingChange(kind, subject, name, ".".join(key), before, after, _decides(table, key))
+
+
+def _summary(table: str, value: Any) -> str:
+    """What is new, where that is short and no secret."""
+    if table in {"keys", "upstreams", "tests"}:
+        return ""
+    if _is_ladder(value):
+        return ", ".join(map(_rung, value))
+    text = written(value)
+    return text if text != "{  }" and len(text) <= _SHORT else ""
 
 
 def _decides(table: str, key: tuple[str, ...]) -> bool:

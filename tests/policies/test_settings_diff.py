@@ -49,7 +49,7 @@ CHANGES = [
         "experiment cheaper-support: arms.control 50 → 90",
         "experiment cheaper-support: arms.cheaper 50 → 10",
     ]),
-    ("[tenants.bob]", "[tenants.bert]", ["tenant bob: gone", "tenant bert: new"]),
+    ("[tenants.bob]", "[tenants.bert]", ["tenant bob: gone", "tenant bert: new: { tier = batch }"]),
     ("input = 0.1, output", "input = 0.3, output", ["price of small: input 0.1 → 0.3"]),
     ("[models.chat]", "[retry_budget]\nratio = 0.5\n[models.chat]", ["retry_budget: ratio 0.2 → 0.5"]),
 ]  # fmt: skip
