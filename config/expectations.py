@@ -61,7 +61,7 @@ class Expect(Table, frozen=True):
     ladder: str | None = None
     first_rung: str | None = None
     rungs: tuple[str, ...] | None = None
-    """All rungs in the order in which they would be tried."""
+    """All rungs in the order in which they would be tried; "static_answer" for a ladder's text."""
     may_escalate: bool | None = None
     mode: Literal["gate", "window", "verified"] | None = None
     why: str | None = None

@@ -11,3 +11,6 @@ LANGUAGES = (
 
 WHYS = ("default", "asked_large", "busy", "budget", "small_unavailable", "tokenizers_differ")
 """A planned cascade's words: `policies.plan`."""
+
+STATIC_ANSWER = "static_answer"
+"""The name of a ladder's text among rungs: `policies.decision`."""

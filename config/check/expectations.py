@@ -9,7 +9,7 @@ from config.problems import Problems
 from config.settings import Settings
 from config.source_map import Path
 from config.tenants import known_tenants
-from config.words import WHYS
+from config.words import STATIC_ANSWER, WHYS
 
 
 def check_tests(settings: Settings, problems: Problems) -> None:
@@ -74,12 +74,12 @@ def _check_expect(settings: Settings, path: Path, expect: Expect, problems: Prob
         known(settings, (*path, "cascade"), "cascade", expect.cascade, problems)
     if expect.ladder is not None:
         known(settings, (*path, "ladder"), "ladder", expect.ladder, problems)
-    answers = {rung.answer for ladder in settings.ladders.values() for rung in ladder if rung.answer is not None}
+    has_answers = any(rung.answer is not None for ladder in settings.ladders.values() for rung in ladder)
     places: list[tuple[Path, str]] = [((*path, "rungs", index), rung) for index, rung in enumerate(expect.rungs or ())]
     if expect.first_rung is not None:
         places.append(((*path, "first_rung"), expect.first_rung))
     for place, rung in places:
-        if rung not in answers:
+        if not (rung == STATIC_ANSWER and has_answers):
             known_rung(settings, place, rung, problems)
     if expect.why is not None and expect.why not in WHYS:
         problems.unknown_name((*path, "why"), "word of a cascade", expect.why, WHYS)

@@ -1,17 +1,78 @@
-"""What docs/configuration.md shows can be loaded."""
+"""What the documents show can be loaded, has nothing wrong with it, and passes its own tests."""
 
+import datetime as dt
 import re
 from pathlib import Path
 
-from config.load import parse_settings
+import msgspec
+import pytest
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+from config.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow
+from config.load import load, parse_settings
+from config.words import LANGUAGES
+from policies.decision import Decider
+from policies.expectation import judge
+
+DOCS = Path(__file__).parents[2] / "docs"
+POLICIES = (DOCS / "policies.md").read_text()
 
 
-def test_its_examples_make_one_good_file() -> None:
-    blocks = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    assert len(blocks) >= 2
-    text = "\n".join(blocks).replace('hash = "…" ', f'hash = "{"0" * 64}" ')
-    settings = parse_settings(text, Path("/etc/penstock.toml"))
+def blocks(name: str) -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
+
+
+def whole_files(name: str) -> list[str]:
+    """A block that says its schema begins a file, the others go on with it."""
+    files: list[str] = []
+    for block in blocks(name):
+        if block.startswith("schema"):
+            files.append(block)
+        else:
+            files[-1] += f"\n{block}"
+    return files
+
+
+def test_the_examples_of_the_configuration_make_one_good_file() -> None:
+    (text,) = whole_files("configuration.md")
+    settings = parse_settings(text.replace('hash = "…" ', f'hash = "{"0" * 64}" '), Path("/etc/penstock.toml"))
     assert settings.engines
     assert settings.keys[0].tenant in settings.tenants
+
+
+@pytest.mark.parametrize("text", whole_files("policies.md"), ids=["least", "company"])
+def test_the_policies_are_good_and_pass_their_tests(text: str, tmp_path: Path) -> None:
+    (tmp_path / "calibrations").mkdir()
+    (tmp_path / "calibrations" / "support.json").write_bytes(msgspec.json.encode(CALIBRATION))
+    (tmp_path / "policy.toml").write_text(text)
+    loaded = load(tmp_path / "policy.toml", today=dt.date(2026, 11, 21))
+    assert [str(warning) for warning in loaded.warnings] == []
+    assert loaded.settings.tests or len(text) < 400
+    decider = Decider(loaded.settings, dict.fromkeys(loaded.settings.engines, "one"))
+    assert [verdict for verdict in (judge(decider, test) for test in loaded.settings.tests) if not verdict.passed] == []
+
+
+def test_the_table_of_signals_has_all_of_them() -> None:
+    from config.conditions import SignalSettings
+
+    table = POLICIES[POLICIES.index("| field |") : POLICIES.index("### Routes")]
+    for field in msgspec.structs.fields(SignalSettings):
+        assert f"`{field.encode_name}" in table, field.name
+    assert set(re.findall(r"`(\w+)`", table.split("| `language` |")[1].split("|")[0])) == set(LANGUAGES)
+
+
+CALIBRATION = Calibration(
+    name="support",
+    created=dt.date(2026, 11, 1),
+    statistic="min_margin",
+    small="small",
+    large="large",
+    small_digest="",
+    large_digest="",
+    labels="agreement",
+    data=CalibrationData(sha256="", prompts=500, source="support.jsonl"),
+    rows=(CalibrationRow(0.0, 0.0, 0.7), CalibrationRow(0.5, 0.3, 0.85), CalibrationRow(2.0, 1.0, 0.9)),
+    small_accuracy=0.7,
+    large_accuracy=0.9,
+    isotonic=((0.0, 0.4), (2.0, 0.95)),
+    error=CalibrationError(expected_calibration_error=0.02, brier=0.1, share_standard_error=0.02),
+)

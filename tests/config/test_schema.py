@@ -35,7 +35,7 @@ def test_the_profiles_obey_it(path: Path) -> None:
     assert violations(tomllib.loads(path.read_text())) == []
 
 
-@pytest.mark.parametrize("document", ["configuration.md"])
+@pytest.mark.parametrize("document", ["configuration.md", "policies.md"])
 def test_the_documentations_examples_obey_it(document: str) -> None:
     path = ROOT / "docs" / document
     blocks = re.findall(r"```toml\n(.*?)```", path.read_text(), re.DOTALL)

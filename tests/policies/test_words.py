@@ -1,0 +1,21 @@
+"""Words that the policy language knows are those that the project means."""
+
+from pathlib import Path
+
+from config.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
+from policies import decision, text_traits
+
+
+def test_languages_are_those_that_are_told_apart() -> None:
+    assert set(LANGUAGES) == {*text_traits._FREQUENT, *(code for code, _, _ in text_traits._SCRIPTS), "und"}
+
+
+def test_addresses_are_those_at_which_requests_arrive() -> None:
+    routes = (Path(__file__).parents[2] / "gateway" / "routes.py").read_text()
+    for address in ADDRESSES:
+        assert f'b"{address}"' in routes
+    assert routes.count('b"/v1/') == len(ADDRESSES)
+
+
+def test_a_text_of_a_ladder_has_one_name() -> None:
+    assert STATIC_ANSWER == decision.STATIC_ANSWER
