@@ -209,10 +209,10 @@ class Space:
 
     def _in_range(self, variable: str, bounds: Range) -> Formula:
         """A mark stands for the values from it up to the next one."""
-        field, _, rung = variable.partition("@")
-        low, below = _edges(bounds, (_LOADS if rung else _NUMBERS)[field][2])
+        field, of_a_rung, _ = variable.partition("@")
+        low, below = _edges(bounds, (_LOADS if of_a_rung else _NUMBERS)[field][2])
         found = sum(1 << index for index, mark in enumerate(self._marks[variable]) if low <= mark < below)
-        return Within(variable, found << _UNKNOWN if rung else found)
+        return Within(variable, found << _UNKNOWN if of_a_rung else found)
 
     def _at(self, when: TimeCondition) -> Formula:
         spans = _spans(when)
