@@ -102,6 +102,8 @@ class Drafter:
 
     def said(self, token_ids: Sequence[int], deadline: float) -> None:
         """The large engine has said these; it may be time for the next draft."""
+        if self.machine.alone:
+            return
         self._said += token_ids
         draft = self.machine.on_said(token_ids, self._board.inside)
         if draft is not None:

