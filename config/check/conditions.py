@@ -18,6 +18,7 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RANGES = ("prompt_tokens", "max_tokens", "turn", "complexity", "code", "budget_used")
 _END_OF_DAY = 24 * 60
+_HEAVIEST = 1000
 
 
 def check_conditions(settings: Settings, problems: Problems) -> None:
@@ -26,11 +27,36 @@ def check_conditions(settings: Settings, problems: Problems) -> None:
         name: [used for _, when in nested((), signal) for used in when.signal]
         for name, signal in settings.signals.items()
     }
-    for circle in circles(uses):
+    rounds = circles(uses)
+    for circle in rounds:
         problems.add(("signals", circle[0]), f"the signal uses itself: {' → '.join(circle)}", breaks=True)
+    if not rounds:
+        _check_weights(settings, uses, problems)
     for path, whole in located(settings):
         for place, when in nested(path, whole):
             _check_condition(settings, place, when, problems)
+
+
+def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Problems) -> None:
+    """Signals that use others several times over grow with every step."""
+    weights: dict[str, int] = {}
+
+    def weigh(name: str) -> int:
+        if name not in weights:
+            own = sum(1 for _ in nested((), settings.signals[name]))
+            weights[name] = own + sum(weigh(used) for used in uses[name] if used in uses)
+            if weights[name] > _HEAVIEST:
+                weights[name] = 1  # told once, not again of all that use it
+                problems.add(
+                    ("signals", name),
+                    f"with the signals that it uses it stands for more than {_HEAVIEST} conditions",
+                    expected="a signal that says each thing once",
+                    breaks=True,
+                )
+        return weights[name]
+
+    for name in uses:
+        weigh(name)
 
 
 def check_header_name(path: Path, name: str, problems: Problems) -> None:

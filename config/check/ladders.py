@@ -66,10 +66,16 @@ def _check_order(settings: Settings, name: str, problems: Problems) -> None:
     """Nothing comes after what always answers, and nothing is asked twice for no reason."""
     ladder = settings.ladders[name]
     asked: dict[str, int] = {}
+    gone_through: set[str] = set()
     for index, rung in enumerate(ladder):
         path: Path = ("ladders", name, index)
         always = rung.answer is not None and rung.to is None
         if rung.ladder is not None:
+            inside_it: set[str] = set()
+            list(flat(settings, rung.ladder, inside_it))
+            for again in sorted(inside_it & gone_through):
+                problems.add(path, f"the ladder '{again}' was gone through already", expected="each ladder once")
+            gone_through |= inside_it
             always = any(inner.answer is not None for _, inner in flat(settings, rung.ladder))
         if always and index + 1 < len(ladder):
             above = "the one above" if rung.ladder is None else f"the ladder '{rung.ladder}' above"

@@ -72,13 +72,15 @@ def check_distinct(table: str, kind: str, names: Iterable[str], problems: Proble
         seen[name] += 1
 
 
-def flat(settings: Settings, name: str, trail: tuple[str, ...] = ()) -> Iterator[LocatedRung]:
-    """A ladder's rungs with those of the ladders that it goes on with; a circle ends where it closes."""
-    if name in trail or name not in settings.ladders:
+def flat(settings: Settings, name: str, seen: set[str] | None = None) -> Iterator[LocatedRung]:
+    """A ladder's rungs with those of the ladders that it goes on with, each ladder once: a second time is a fault."""
+    seen = set() if seen is None else seen
+    if name in seen or name not in settings.ladders:
         return
+    seen.add(name)
     for index, rung in enumerate(settings.ladders[name]):
         if rung.ladder is not None:
-            yield from flat(settings, rung.ladder, (*trail, name))
+            yield from flat(settings, rung.ladder, seen)
         else:
             yield ("ladders", name, index), rung
 

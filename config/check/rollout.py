@@ -38,6 +38,9 @@ def check_experiments(settings: Settings, problems: Problems, check: Check) -> N
             changed = _check_override(place, settings, experiment, problems)
             if problems.is_touched(place) or changed == settings:
                 continue
+            keys = list(experiment.override[arm])
+            if len(keys) == 1:
+                place = (*place, keys[0])
             for message, expected, suggestion in _new_faults(settings, changed, check):
                 problems.add(
                     place, f"with the arm '{arm}', {message}", expected=expected, suggestion=suggestion, at_key=True

@@ -188,3 +188,20 @@ def test_what_would_take_too_long_is_left_open() -> None:
         for q in range(p)
     ]
     assert can_hold([*somewhere, *alone], domains) is None
+
+
+def test_signals_that_double_with_every_step_are_refused_at_once() -> None:
+    signals = "signals.s0 = { tag = ['x'] }\n" + "".join(
+        f"signals.s{i} = {{ any = [{{ signal = ['s{i - 1}'] }}, {{ signal = ['s{i - 1}'], has = ['tools'] }}] }}\n"
+        for i in range(1, 40)
+    )
+    found = complaints("{ signal = ['s39'] }", "{}", signals=signals)
+    assert [each for each in found if "more than 1000 conditions" in each] == found
+    assert 1 <= len(found) <= 6
+
+
+def test_ladders_that_double_with_every_step_are_refused_at_once() -> None:
+    ladders = "".join(f'ladders.l{i} = [{{ ladder = "l{i - 1}" }}, {{ ladder = "l{i - 1}" }}]\n' for i in range(1, 40))
+    found = complaints("{}", signals='ladders.l0 = [{ to = "e" }]\n' + ladders)
+    assert [each for each in found if "was gone through already" in each] == found
+    assert "ladders.l1[1]: the ladder 'l0' was gone through already" in found
