@@ -19,7 +19,7 @@ from policies.course import ArmView, Course
 from policies.decisions import Decisions
 from policies.keys import KeyRing
 from policies.record import DecisionRecord
-from policies.reload import Change, ReloadResult, compare
+from policies.reload import ReloadResult, compare
 from policies.shadow import ShadowBook, ShadowView
 
 log = structlog.get_logger()
@@ -33,6 +33,8 @@ class PolicyView(msgspec.Struct, frozen=True):
     since: float
     """Seconds since 1970."""
     files: tuple[str, ...]
+    warnings: tuple[Problem, ...]
+    """What is probably not meant in them."""
     reloads: Mapping[str, int]
     """By outcome, since the start."""
     last_refusal: tuple[Problem, ...]
@@ -45,6 +47,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     good: bool
     """It could be swapped in now."""
     problems: tuple[Problem, ...]
+    """If it is good, warnings only."""
     changed: tuple[str, ...] = ()
     """Compared with what runs."""
     needs_restart: tuple[str, ...] = ()
@@ -107,7 +110,7 @@ class Desk:
         """Which one decides."""
         board, rules = self._board, self._router.rules
         files = () if self._source is None else tuple(map(str, self._source.files(rules.settings)))
-        return PolicyView(rules.policy.digest, board.since, files, dict(board.reloads), board.problems)
+        return PolicyView(rules.policy.digest, board.since, files, board.warnings, dict(board.reloads), board.problems)
 
     def reload_soon(self, asked_by: AskedBy) -> None:
         """Read the configuration again, and swap the policy if it is good; what becomes of it is logged."""
@@ -135,10 +138,11 @@ class Desk:
             raise InvalidRequest("The configuration was not read from a file.", code="no_source")
         before = self._router.rules.settings
         try:
-            change: Change = await self._links.beside(lambda: compare(before, source.parse(text)))
+            loaded = source.finished(await self._links.read_config(source.text_path, text))
         except ConfigError as error:
             return CheckResult(good=False, problems=error.problems)
-        return CheckResult(not change.restart, (), change.live, change.restart)
+        change = compare(before, loaded.settings)
+        return CheckResult(not change.restart, loaded.warnings, change.live, change.restart)
 
     def decision(self, request_id: str) -> DecisionRecord | None:
         """None: unknown, or too long ago."""

@@ -1,15 +1,20 @@
 """How actors reach what runs beside the loop: in threads, or, in tests, in something that keeps the test's clock."""
 
 import secrets
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+import trio
 
 from actors.bridge import Bridge, LongWork
 from actors.store import Batch, Store, StoreClosed, StorePost, keep_books
+from config.errors import ConfigError, Problem
+from config.load import Loaded as LoadedConfig
+from config.reader import COMMAND, decode_report
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.limits import Limits
@@ -17,6 +22,7 @@ from engine.loop import StepLoop, Stop
 from engine.messages import Command, EngineFailed, EngineStats, StepReport
 
 T = TypeVar("T")
+_READ_S = 120.0
 EngineFactory = Callable[[Callable[[str], None]], Engine]
 """Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
 
@@ -67,6 +73,10 @@ class Links(Protocol):
         """Do long work without holding the loop."""
         ...
 
+    async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
+        """Read and check a configuration, or the text that `path` could hold. Raises ConfigError."""
+        ...
+
 
 class ThreadLinks:
     """One thread for each engine, one for the ledger, a few for long texts. Made in the event loop."""
@@ -103,3 +113,17 @@ class ThreadLinks:
     async def beside(self, work: Callable[[], T]) -> T:
         """In a worker thread."""
         return await self._long_work.run(work)
+
+    async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
+        """In a process of its own, which is in nobody's way."""
+        command = [*COMMAND, *([] if text is None else ["--stdin"]), str(path)]
+        try:
+            with trio.fail_after(_READ_S):
+                done = await trio.run_process(command, stdin=(text or "").encode(), capture_stdout=True)
+            report = decode_report(done.stdout)
+        except (OSError, trio.TooSlowError, subprocess.CalledProcessError, msgspec.DecodeError) as error:
+            message = f"the process that reads it failed ({type(error).__name__}: {error})"
+            raise ConfigError([Problem(file=path, line=0, column=0, where="", message=message)]) from error
+        if report.loaded is None:
+            raise ConfigError(report.problems)
+        return report.loaded

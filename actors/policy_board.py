@@ -10,7 +10,7 @@ from config.errors import Problem
 class PolicyBoard:
     """Outlives the keeper's restarts."""
 
-    __slots__ = ("problems", "reloads", "since")
+    __slots__ = ("problems", "reloads", "since", "warnings")
 
     def __init__(self) -> None:
         self.since = time.time()
@@ -18,6 +18,8 @@ class PolicyBoard:
         self.reloads: Counter[str] = Counter(swapped=0, unchanged=0, refused=0)
         self.problems: tuple[Problem, ...] = ()
         """Why the last attempt was refused; empty if it was not."""
+        self.warnings: tuple[Problem, ...] = ()
+        """Of the policy that decides."""
 
     def statistics(self, policy: str) -> PolicyStatistics:
         """`policy`: the digest of the one that decides."""

@@ -33,6 +33,7 @@ class _Read(msgspec.Struct, frozen=True):
     rules: Rules | None = None
     """None: there is nothing to swap."""
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
 class PolicyKeeper:
@@ -65,7 +66,9 @@ class PolicyKeeper:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._tried = self._seen = await self._stamp()
+        begun = await self._read(self._rules())
+        self._tried = self._seen = begun.stamp
+        self._board.warnings = begun.warnings
         while True:
             with trio.move_on_after(_LOOK_EVERY_S if self._watches else float("inf")):
                 await self.mailbox.ready()
@@ -79,14 +82,14 @@ class PolicyKeeper:
             self.mailbox.done()
 
     async def reload(self, asked_by: AskedBy) -> ReloadResult:
-        """Read, check, compare and compile beside the loop; swap in it."""
+        """Read and check in another process, compile in another thread, swap in the loop."""
         board = self._board
         before = self._rules()
-        read = await self._links.beside(lambda: self._read(before))
+        read = await self._read(before)
         self._tried = read.stamp
         if read.problems:
             return self._refuse(read.problems, asked_by)
-        board.problems = ()
+        board.problems, board.warnings = (), read.warnings
         if read.rules is None:
             board.reloads["unchanged"] += 1
             return Unchanged(before.policy.digest)
@@ -99,15 +102,18 @@ class PolicyKeeper:
         )
         return result
 
-    def _read(self, before: Rules) -> _Read:
-        """In a worker thread. The stamp comes first: what changes while we read is seen as a change again."""
-        stamp = self._source.stamp(before.settings)
+    async def _read(self, before: Rules) -> _Read:
+        """The stamp comes first: what changes while we read is seen as a change again."""
+        stamp = await self._stamp()
         try:
-            settings = self._source.load()
-            change = compare(before.settings, settings)
+            loaded = self._source.finished(await self._links.read_config(self._source.path))
+            change = compare(before.settings, loaded.settings)
             if change.restart:
                 return _Read(stamp, change, problems=restart_problems(change, self._source.path))
-            return _Read(stamp, change, self._make_rules(settings) if change.live else None)
+            rules = None
+            if change.live:
+                rules = await self._links.beside(lambda: self._make_rules(loaded.settings))
+            return _Read(stamp, change, rules, warnings=loaded.warnings)
         except ConfigError as error:
             return _Read(stamp, problems=error.problems)
         except Exception as error:

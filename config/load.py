@@ -17,7 +17,7 @@ from config.resolve import resolve
 from config.settings import Settings
 from config.source_map import Position
 
-__all__ = ["Loaded", "check_binding", "files_of", "load", "load_settings", "parse_settings"]
+__all__ = ["Loaded", "check_binding", "files_of", "load", "load_settings", "parse", "parse_settings"]
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -60,7 +60,12 @@ def load_settings(path: Path) -> Settings:
 
 def parse_settings(text: str, path: Path) -> Settings:
     """The same for a text that was, or could be, in the file `path`: relative paths count from its folder."""
-    return _loaded([(path, text)], path, None, with_models=False).settings
+    return parse(text, path).settings
+
+
+def parse(text: str, path: Path) -> Loaded:
+    """The same, with the warnings."""
+    return _loaded([(path, text)], path, None, with_models=False)
 
 
 def _loaded(texts: list[tuple[Path, str]], path: Path, today: dt.date | None, *, with_models: bool) -> Loaded:

@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from config.errors import ConfigError
-from config.load import files_of, load_settings, parse_settings
+from config.load import Loaded, files_of, load
 from config.settings import Settings
 
 
@@ -17,14 +19,18 @@ class ConfigSource:
         self.path = path.absolute()
         self._finish = finish
 
-    def load(self) -> Settings:
-        """The checked settings. Raises `ConfigError`."""
-        return self._finish(load_settings(self.path))
+    def read(self) -> Loaded:
+        """What is there now, checked; see `config.load.load`. Raises `ConfigError`."""
+        return self.finished(load(self.path))
 
-    def parse(self, text: str) -> Settings:
-        """The settings that this text would be, if it were what is read. Raises `ConfigError`."""
-        path = self.path / "body.toml" if self.path.is_dir() else self.path
-        return self._finish(parse_settings(text, path))
+    @property
+    def text_path(self) -> Path:
+        """Where a text stands that is to be seen as if it were what is read."""
+        return self.path / "body.toml" if self.path.is_dir() else self.path
+
+    def finished(self, loaded: Loaded) -> Loaded:
+        """With what the command line says. Raises `ConfigError`."""
+        return msgspec.structs.replace(loaded, settings=self._finish(loaded.settings))
 
     def stamp(self, settings: Settings) -> str:
         """A hash of all that `settings` were, or could now be, read from: it changes if and only if a content does.

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         return msgspec.structs.replace(settings, server=server, admin=admin)
 
     source = ConfigSource(arguments.config or embedded_profile(), with_arguments)
-    settings = source.load()
+    settings = source.read().settings
     # Before anything is loaded: what is missing is said at once, whatever the order of loading.
     if problems := model_file_problems(settings):
         raise CliError("; ".join(problems))

@@ -10,7 +10,7 @@ from benchmarks.gateway.fake_engine import FakeEngine
 from config.load import parse_settings
 from engine.zoo.tokenizer import save_tokenizer, train_tokenizer
 
-_CONFIG = """
+CONFIG = """
 schema = 1
 
 [ledger]
@@ -43,7 +43,7 @@ async def start_house(nursery: trio.Nursery, step_s: float, silent_tokens: int) 
         model.mkdir()
         save_tokenizer(train_tokenizer(), model, 1 << 20)
         (model / "config.json").write_text('{"eos_token_id": 2}')
-        settings = parse_settings(_CONFIG, Path(folder) / "bench.toml")
+        settings = parse_settings(CONFIG, Path(folder) / "bench.toml")
         house = House(settings, {"bench": lambda _: FakeEngine(step_s, silent_tokens)})
         await nursery.start(house.run)
         with trio.fail_after(60):

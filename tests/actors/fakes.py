@@ -24,7 +24,9 @@ from actors.mail import Grant, Settle
 from actors.messages import ChatMessage, ChatPrompt, Delta, Done, Event, Failed, InferenceRequest, Start, TokenPrompt
 from actors.store import Batch, Committed, Opened, Store, StoreBusy, StoreClosed, StoreFailed
 from actors.texts import ModelText
+from config.errors import ConfigError
 from config.load import parse_settings
+from config.reader import decode_report, encode_report, report
 from config.settings import Settings
 from config.source import ConfigSource
 from engine.batch import SampleRow
@@ -255,6 +257,13 @@ class ClockLinks:
         await trio.lowlevel.checkpoint()
         return work()
 
+    async def read_config(self, path, text=None):
+        await trio.lowlevel.checkpoint()
+        found = decode_report(encode_report(report(path, text)))
+        if found.loaded is None:
+            raise ConfigError(found.problems)
+        return found.loaded
+
 
 @dataclass
 class Answer:
@@ -306,6 +315,7 @@ class Stage:
         transport: Any = None,
         source: ConfigSource | None = None,
         record: Path | None = None,
+        blocks: int = 256,
         **links: float,
     ) -> None:
         self.settings = settings
@@ -314,7 +324,7 @@ class Stage:
         self.runners: dict[str, list[FakeRunner]] = {name: [] for name in settings.engines}
         self.on_step: dict[str, Any] = {}
         self.load_error: dict[str, str] = {}
-        self.blocks = 256
+        self.blocks = blocks
         self.lengths = dict(lengths or {})
         self.house = House(
             settings,
@@ -442,16 +452,25 @@ async def stage(
     transport: Any = None,
     source: ConfigSource | None = None,
     record: Path | None = None,
+    blocks: int = 256,
     **links: float,
 ):
     """A running house; at the end nothing may be left. `source`: it looks there for another policy, too."""
     if source is not None:
-        settings = source.load()
+        settings = source.read().settings
     if isinstance(settings, str):
         settings = settings_of(settings)
     async with trio.open_nursery() as nursery:
         built = Stage(
-            nursery, settings, scripts or {}, lengths, transport=transport, source=source, record=record, **links
+            nursery,
+            settings,
+            scripts or {},
+            lengths,
+            transport=transport,
+            source=source,
+            record=record,
+            blocks=blocks,
+            **links,
         )
         await nursery.start(built.house.run)
         if ready:

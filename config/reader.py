@@ -1,0 +1,65 @@
+"""Reads a configuration in a process of its own: `python -P -m config.reader PATH`; `--stdin`: what could be there.
+
+Checks of a large policy take the better part of a second of pure Python. In a thread they would take turns with the
+event loop at every system call that it makes, and streams would feel that; a process costs them nothing.
+"""
+
+import datetime as dt
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config.errors import ConfigError, Problem
+from config.load import Loaded, load, parse
+
+COMMAND = (sys.executable, "-P", "-m", "config.reader")
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What there is, or everything that is wrong with it."""
+
+    loaded: Loaded | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def report(path: Path, text: str | None) -> Report:
+    """Of what `path` holds, or of the text that it could hold."""
+    try:
+        if text is not None:
+            return Report(parse(text, path))
+        return Report(load(path, today=dt.datetime.now(dt.UTC).date()))
+    except ConfigError as error:
+        return Report(problems=error.problems)
+
+
+def encode_report(found: Report) -> bytes:
+    """For `decode_report`: MessagePack, which keeps infinities."""
+    return msgspec.msgpack.encode(found, enc_hook=_plain)
+
+
+def decode_report(raw: bytes) -> Report:
+    """Raises msgspec.DecodeError."""
+    return msgspec.msgpack.decode(raw, type=Report, dec_hook=lambda kind, value: kind(value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError
+
+
+def main() -> None:
+    """Write the report to standard output."""
+    *options, path = sys.argv[1:]
+    text = sys.stdin.buffer.read().decode() if "--stdin" in options else None
+    sys.stdout.buffer.write(encode_report(report(Path(path), text)))
+
+
+if __name__ == "__main__":
+    main()

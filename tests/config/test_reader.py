@@ -1,0 +1,46 @@
+"""What another process has read is what this one would have read."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from config.load import load
+from config.profiles import embedded_profile
+from config.reader import COMMAND, Report, decode_report, encode_report, report
+from tests.actors.fakes import CONFIG
+
+MORE = """
+[prices]
+small = { input = 0.1, output = 0.4 }
+[signals.night]
+time = { from = "22:00", to = "06:00", days = ["mon"] }
+[[experiments]]
+name = "try"
+route = ["small"]
+unit = "request"
+arms = { control = 50, b = 50 }
+override = { b = { "routes.small.midstream" = "continue", "routes.small.deadlines.ttft" = "3s" } }
+[[shadows]]
+name = "look"
+route = ["small"]
+to = "large"
+share = 0.5
+"""
+
+
+@pytest.mark.parametrize("text", [CONFIG, CONFIG + MORE, CONFIG.replace("retries", "retrys"), "= no"])
+def test_nothing_is_lost_on_the_way(text: str) -> None:
+    found = report(Path("/nowhere/house.toml"), text)
+    assert decode_report(encode_report(found)) == found
+    assert (found.loaded is None) == bool(found.problems)
+
+
+def test_the_process_reads_the_same() -> None:
+    path = embedded_profile()
+    raw = subprocess.run([*COMMAND, str(path)], capture_output=True, check=True, timeout=60).stdout
+    assert decode_report(raw) == Report(load(path))
+    broken = subprocess.run(
+        [*COMMAND, "--stdin", "/nowhere/x.toml"], input=b"schema = 2", capture_output=True, check=True, timeout=60
+    )
+    assert any(problem.where == "schema" for problem in decode_report(broken.stdout).problems)
