@@ -4,8 +4,8 @@ All are made of margins: the difference in nats between the best token's log-pro
 means unsure. An answer whose statistic ends below the cascade's threshold goes to the large model.
 
 - `min_margin`: the smallest margin. It only falls, so an answer can be given up at the first low one.
-- `joint_margin`: the log-probability that the best token would win at every step if each were drawn from the best two:
-  the sum of -log(1 + exp(-margin)). It only falls, too; many slight doubts add up to a great one.
+- `joint_margin`: the log-odds that the best token wins at every step, each drawn from the best two; of one token its
+  margin. It only falls, too; many slight doubts add up to a great one, and then it is below 0.
 - `low_quantile`: the margin that a tenth of the answer's tokens stay below, between two of them if need be. Forgives
   one stumble in a long answer; moves both ways, so that it decides at the end only.
 """
@@ -51,15 +51,24 @@ class MinMargin:
 class JointMargin:
     """See the module."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_doubt",)
     falls = True
 
     def __init__(self) -> None:
-        self.value = 0.0
+        self._doubt = 0.0
+        """Minus the log-probability that all win."""
 
     def add(self, margin: float) -> None:
         """One more token."""
-        self.value -= math.log1p(math.exp(-margin))
+        self._doubt += math.log1p(math.exp(-margin))
+
+    @property
+    def value(self) -> float:
+        """In nats, over the tokens so far."""
+        if self._doubt == 0:
+            return math.inf
+        # log(p / (1 - p)) with p = exp(-doubt); beyond 50 the 1 does not count, and exp would overflow.
+        return -self._doubt if self._doubt > 50 else -math.log(math.expm1(self._doubt))
 
 
 class LowQuantile:

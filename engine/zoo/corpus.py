@@ -1,7 +1,8 @@
 """Training data: conversations of generated questions, tokenized, in batches of rows of like length.
 
 A conversation is one to four questions (now and then a dozen, so that long contexts are seen), sometimes after a
-system message, sometimes with a greeting in front. Only the answers are learned.
+system message, sometimes with a greeting in front; or several questions about one passage; or a recital of facts.
+Only the answers are learned.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from engine.zoo.lookups import RECITALS, follow_ups, recital
 from engine.zoo.smalltalk import SMALLTALK, SYSTEM_LINES
 from engine.zoo.tasks import TASKS, draw
 from engine.zoo.tokenizer import ASSISTANT, BOS, END, PAD, SYSTEM, USER, special_id
@@ -22,11 +24,24 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-_TASK_WEIGHTS = {"arithmetic": 12, "strings": 5, "lookups": 4, "json": 3}
 _TURNS, _TURN_WEIGHTS = (1, 2, 3, 4), (78, 12, 6, 4)
 _LONG_TURNS = (8, 16)
 _STRETCH = 1.8
 _LONG_SHARE, _SYSTEM_SHARE, _SMALLTALK_SHARE = 0.004, 0.08, 0.02
+
+
+class Mix(msgspec.Struct, frozen=True):
+    """What is asked how often."""
+
+    tasks: dict[str, int]
+    """Weights of the tasks that are asked one question at a time."""
+    recitals: float = 0.0
+    """Share of conversations that only say facts over and over."""
+    bare: float = 0.0
+    """Share of their facts without a verb."""
+    passages: float = 0.0
+    """Share of conversations that ask several times about one passage."""
+    passage_questions: tuple[int, int] = (3, 8)
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -43,12 +58,14 @@ class Batch(msgspec.Struct, frozen=True):
 class Corpus:
     """An endless stream of conversations, the same one for the same generator."""
 
-    def __init__(self, tokenizer: Tokenizer, rng: Random, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, rng: Random, max_tokens: int, mix: Mix) -> None:
         self._tokenizer = tokenizer
         self._rng = rng
         self._max_tokens = max_tokens
-        self.hardest = 3
-        """The hardest level of question to draw."""
+        self.mix = mix
+        """What is asked from here on."""
+        self.hardest = dict.fromkeys(TASKS, 3)
+        """The hardest level of question to draw, by task."""
         self._ids = {name: special_id(tokenizer, name) for name in (PAD, BOS, END, SYSTEM, USER, ASSISTANT)}
 
     def _text(self, text: str) -> list[int]:
@@ -56,26 +73,52 @@ class Corpus:
 
     def conversation(self) -> tuple[list[int], list[float]]:
         """Token ids, and the weight of each as a target."""
-        rng, ids = self._rng, self._ids
-        turns = rng.choices(_TURNS, _TURN_WEIGHTS)[0]
-        if rng.random() < _LONG_SHARE:
-            turns = rng.randint(*_LONG_TURNS)
+        ids = self._ids
         tokens, weights = [ids[BOS]], [0.0]
-        if rng.random() < _SYSTEM_SHARE:
-            tokens += [ids[SYSTEM], *self._text(rng.choice(SYSTEM_LINES)), ids[END]]
+        if self.mix.recitals and self._rng.random() < self.mix.recitals:
+            return self._recital()
+        system, exchanges = self._exchanges()
+        if system:
+            tokens += [ids[SYSTEM], *self._text(system), ids[END]]
             weights += [0.0] * (len(tokens) - len(weights))
-        for _ in range(turns):
-            if rng.random() < _SMALLTALK_SHARE:
-                prompt, answer = rng.choice(SMALLTALK)
-            else:
-                task = rng.choices(tuple(TASKS), [_TASK_WEIGHTS[name] for name in TASKS])[0]
-                question = draw(rng, task, held_out=False, hardest=self.hardest)
-                prompt, answer = question.prompt, question.answer
+        for prompt, answer in exchanges:
             asked = [ids[USER], *self._text(prompt), ids[END], ids[ASSISTANT]]
             answered = [*self._text(answer), ids[END]]
             tokens += asked + answered
             weights += [0.0] * len(asked) + [len(answered) ** -0.5] * len(answered)
         return tokens[: self._max_tokens], weights[: self._max_tokens]
+
+    def _recital(self) -> tuple[list[int], list[float]]:
+        told = recital(self._rng, self.mix.bare)
+        known = len(told) // (1 + RECITALS)
+        weight = (len(told) - known) ** -0.5
+        tokens, weights = [self._ids[BOS], self._ids[USER]], [0.0, 0.0]
+        for place, (start, last) in enumerate(told):
+            for text, learned in ((start, 0.0), (last, weight if place >= known else 0.0), (".", 0.0)):
+                part = self._text(text)
+                tokens += part
+                weights += [learned] * len(part)
+        return tokens[: self._max_tokens], weights[: self._max_tokens]
+
+    def _exchanges(self) -> tuple[str, list[tuple[str, str]]]:
+        """The system message, if any, and pairs of prompt and answer."""
+        rng, mix = self._rng, self.mix
+        if mix.passages and rng.random() < mix.passages:
+            level, count = rng.randint(1, self.hardest["lookups"]), rng.randint(*mix.passage_questions)
+            return "", [(question.prompt, question.answer) for question in follow_ups(rng, level, count)]
+        turns = rng.choices(_TURNS, _TURN_WEIGHTS)[0]
+        if rng.random() < _LONG_SHARE:
+            turns = rng.randint(*_LONG_TURNS)
+        system = rng.choice(SYSTEM_LINES) if rng.random() < _SYSTEM_SHARE else ""
+        exchanges = []
+        for _ in range(turns):
+            if rng.random() < _SMALLTALK_SHARE:
+                exchanges.append(rng.choice(SMALLTALK))
+                continue
+            task = rng.choices(tuple(mix.tasks), tuple(mix.tasks.values()))[0]
+            question = draw(rng, task, held_out=False, hardest=self.hardest[task])
+            exchanges.append((question.prompt, question.answer))
+        return system, exchanges
 
     def steps(self, tokens_a_step: int) -> Iterator[list[Batch]]:
         """The batches of each optimizer step: about `tokens_a_step` tokens, sorted into batches of like length."""

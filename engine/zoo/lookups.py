@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.zoo.question import Question
+from engine.zoo.question import Question, is_held_out
 
 if TYPE_CHECKING:
     from random import Random
@@ -22,6 +22,9 @@ CITIES = ("Athens", "Berlin", "Cairo", "Dublin", "Geneva", "Lima", "London", "Ma
           "Rome", "Tokyo", "Vienna", "Warsaw", "Zurich")  # fmt: skip
 THINGS = ("bell", "boat", "book", "clock", "drum", "flute", "kite", "lamp", "map", "mirror", "piano", "radio",
           "ring", "rope", "stove", "wagon")  # fmt: skip
+
+RECITALS = 3
+"""How often a recital goes over its facts again."""
 
 _ASK = {
     "home": ("Where does {name} live?", "In which city does {name} live?"),
@@ -70,12 +73,58 @@ def _ask(rng: Random, kind: str, world: _World) -> tuple[dict[str, str], str]:
     return {"thing": thing}, f"{name} has the {thing}." if kind == "owner" else f"{name} lives in {world.home[name]}."
 
 
+def _draw_world(rng: Random, level: int) -> _World:
+    return _world(rng, people=rng.randint(1, 3) + level - 1, moves=rng.random() < 0.4)
+
+
+def _question(rng: Random, kind: str, world: _World, level: int) -> Question:
+    """One question whose prompt is the bare question; the passage is in its key alone."""
+    fill, answer = _ask(rng, kind, world)
+    prompt = rng.choice(_ASK[kind]).format(**fill)
+    return Question("lookups", kind, prompt, answer, level, f"{kind} {sorted(fill.values())} {' '.join(world.facts)}")
+
+
+def _with_passage(rng: Random, question: Question, world: _World) -> Question:
+    passage, asked = " ".join(world.facts), question.prompt
+    prompt = f"{passage} {asked}" if rng.random() < 0.7 else f"{asked} {passage}"
+    return msgspec.structs.replace(question, prompt=prompt)
+
+
 def lookups(rng: Random) -> Question:
     """One question; the level (1 to 3) sets how many people the passage is about."""
     level = rng.randint(1, 3)
     kind = rng.choice(tuple(_ASK))
-    world = _world(rng, people=rng.randint(1, 3) + level - 1, moves=rng.random() < 0.4)
-    fill, answer = _ask(rng, kind, world)
-    passage, question = " ".join(world.facts), rng.choice(_ASK[kind]).format(**fill)
-    prompt = f"{passage} {question}" if rng.random() < 0.7 else f"{question} {passage}"
-    return Question("lookups", kind, prompt, answer, level, f"{kind} {sorted(fill.values())} {passage}")
+    world = _draw_world(rng, level)
+    return _with_passage(rng, _question(rng, kind, world, level), world)
+
+
+def recital(rng: Random, bare: float) -> list[tuple[str, str]]:
+    """Facts about two to six people, as (all but the last word, last word): once over, then thrice more in new orders.
+
+    From the second time on, the last word can be told from the others: the densest lesson in looking something up
+    that a text can give. Without it, neither model learns to within millions of tokens. `bare` is the chance that a
+    fact goes without its verb: a word next to its like is found soonest, and a verb on one of the two sides next.
+    """
+    names = rng.sample(NAMES, rng.randint(2, 6))
+    homes = [(name, " lives in", city) for name, city in zip(names, rng.sample(CITIES, len(names)), strict=True)]
+    things = [(name, " has the", thing) for name, thing in zip(names, rng.sample(THINGS, len(names)), strict=True)]
+    # Without verbs only one kind of fact can be told of a person.
+    facts = rng.choice((homes, things)) if bare else homes + rng.sample(things, rng.randint(0, len(things)))
+    told = []
+    for _ in range(1 + RECITALS):
+        rng.shuffle(facts)
+        told += [(f" {name}{'' if rng.random() < bare else verb}", f" {last}") for name, verb, last in facts]
+    return told
+
+
+def follow_ups(rng: Random, level: int, count: int) -> list[Question]:
+    """One to `count` questions about one passage, which stands in the first one's prompt; none of them held out.
+
+    A passage is long and its answer short. Asking often about the same one teaches far more from as many tokens.
+    """
+    while True:
+        world = _draw_world(rng, level)
+        drawn = [_question(rng, rng.choice(tuple(_ASK)), world, level) for _ in range(count)]
+        asked = [question for question in drawn if not is_held_out(question)]
+        if asked:
+            return [_with_passage(rng, asked[0], world), *asked[1:]]

@@ -1,4 +1,4 @@
-"""How each model is made: its shape, steps, rates and seed. Changing a number here changes the shipped weights."""
+"""How each model is made: its shape, lessons, rates and seeds. Changing a number here changes the shipped weights."""
 
 from __future__ import annotations
 
@@ -6,35 +6,174 @@ import math
 
 import msgspec
 
+from engine.zoo.corpus import Mix
 from engine.zoo.llama import Shape
 from engine.zoo.tokenizer import VOCABULARY
 
 
-class Recipe(msgspec.Struct, frozen=True):
-    """One model's training run."""
+class Lesson(msgspec.Struct, frozen=True):
+    """Some steps on one mix of questions."""
 
-    shape: Shape
     steps: int
+    mix: Mix
+    hardest: int = 3
+    """The hardest level that is asked."""
+    hardest_lookups: int = 3
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of the optimizers, from the weights of the stage before, which count as they are saved: in bf16."""
+
+    lessons: tuple[Lesson, ...]
     seed: int
+    layers: int
+    """More than before: the new ones come last and at first change nothing (their outputs start at zero)."""
+    matrix_rate: float
+    """Muon's learning rate, for the matrices of attention and MLP, scaled to AdamW's update size."""
+    vector_rate: float
+    """AdamW's learning rate, for the embedding, the head and the norms."""
+    level_steps: int = 0
+    """After the warm-up the rates stay level until this step, then fall in a line; 0: half a cosine all along."""
+    kept: float = 0.0
+    """This part of the weights before the stage is averaged into those after it: what was unlearned at high rates comes
+    back, and what is new stays (Wortsman et al., Model soups, 2022)."""
     tokens_a_step: int = 2048
     """Optimizer steps are small on purpose: for few tokens in all, many steps learned far more than large ones."""
-    matrix_rate: float = 2e-3
-    """Muon's learning rate, for the matrices of attention and MLP, scaled to AdamW's update size."""
-    vector_rate: float = 5e-3
-    """AdamW's learning rate, for the embedding, the head and the norms."""
     warmup_steps: int = 50
 
+    @property
+    def steps(self) -> int:
+        """All of them."""
+        return sum(lesson.steps for lesson in self.lessons)
+
     def rate(self, step: int) -> float:
-        """The learning rates' factor at `step`: a linear warm-up, then half a cosine down to 1 %."""
-        falling = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        """The learning rates' factor at `step`, down to 1 %."""
+        if self.level_steps:
+            falling = max(0.01, min(1.0, (self.steps - step) / (self.steps - self.level_steps)))
+        else:
+            falling = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return min(1.0, (step + 1) / self.warmup_steps) * falling
 
-    def hardest(self, step: int) -> int:
-        """The hardest level of question at `step`: copying is learned soonest on short ones."""
-        return 1 if step < 0.1 * self.steps else 2 if step < 0.25 * self.steps else 3
+    def lesson(self, step: int) -> Lesson:
+        """The lesson that `step` belongs to."""
+        for lesson in self.lessons:
+            if step < lesson.steps:
+                return lesson
+            step -= lesson.steps
+        raise IndexError(f"the stage has {self.steps} steps")
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """One model: its final shape and how it gets there."""
+
+    shape: Shape
+    stages: tuple[Stage, ...]
+
+
+# Questions of every task, one at a time. Copying is learned soonest on short ones, so they come first.
+_FIRST = Mix({"arithmetic": 12, "strings": 5, "lookups": 4, "json": 3})
+
+
+def _first(steps: int) -> tuple[Lesson, ...]:
+    return tuple(Lesson(part * steps // 100, _FIRST, level, level) for part, level in ((10, 1), (15, 2), (75, 3)))
+
+
+# Looking something up is not learned from single questions within millions of tokens: the passage is long, the
+# lesson one word. Recitals teach it within minutes, several questions about one passage carry it over to questions.
+_BASE = {"arithmetic": 9, "strings": 4, "lookups": 2, "json": 6}
+_FULL = {"arithmetic": 7, "strings": 5, "lookups": 5, "json": 7}
+
+
+def _recite(steps: int, share: float, bare: float) -> Lesson:
+    return Lesson(steps, Mix(_BASE, recitals=share, bare=bare), hardest_lookups=1)
+
+
+def _ask_about_passages(steps: int) -> Lesson:
+    return Lesson(steps, Mix(_FULL, recitals=0.1, passages=0.4), hardest_lookups=2)
+
+
+def _all(steps: int, passages: float = 0.2) -> Lesson:
+    return Lesson(steps, Mix(_FULL, recitals=0.02, passages=passages))
+
+
+# The small model's lessons as they were given: it had not learned to look up when the passages came, and went back.
+_SMALL = (
+    _recite(150, 0.6, 1.0),
+    _recite(200, 0.6, 0.5),
+    _recite(25, 0.5, 0.0),
+    _recite(75, 0.6, 0.5),
+    _recite(150, 0.5, 0.0),
+    _ask_about_passages(100),
+    _recite(125, 0.9, 1.0),
+    _recite(150, 0.9, 0.5),
+    _recite(100, 0.8, 0.0),
+    _recite(150, 0.8, 0.4),
+    _all(25, 0.12),
+    _all(650),
+)
+_LARGE = (
+    _recite(200, 0.6, 1.0),
+    _recite(130, 0.6, 0.5),
+    _recite(120, 0.5, 0.0),
+    _ask_about_passages(110),
+    _all(65, 0.12),
+    _all(225),
+)
+
+_LAST = {"arithmetic": 8, "strings": 4, "lookups": 5, "json": 6}
+
+
+def _polish(steps: int, passages: float, several: tuple[int, int] = (4, 8)) -> Lesson:
+    return Lesson(steps, Mix(_LAST, recitals=0.02, passages=passages, passage_questions=several))
 
 
 RECIPES: dict[str, Recipe] = {
-    "small": Recipe(Shape(128, 384, 4, 4, 2, 32, VOCABULARY), steps=1800, seed=1),
-    "large": Recipe(Shape(192, 512, 6, 6, 3, 32, VOCABULARY), steps=4000, seed=2, matrix_rate=1.5e-3),
+    "small": Recipe(
+        Shape(128, 384, 4, 4, 2, 32, VOCABULARY),
+        (
+            Stage(lessons=_first(1800), seed=1, layers=4, matrix_rate=2e-3, vector_rate=5e-3),
+            Stage(
+                lessons=_SMALL,
+                seed=101,
+                layers=4,
+                matrix_rate=1.5e-3,
+                vector_rate=3e-3,
+                level_steps=1300,
+                kept=0.25,
+            ),
+            Stage(
+                lessons=(_polish(250, 0.25), _polish(940, 0.3, (5, 9))),
+                seed=201,
+                layers=4,
+                matrix_rate=8e-4,
+                vector_rate=1.5e-3,
+                level_steps=1,
+                warmup_steps=20,
+            ),
+        ),
+    ),
+    "large": Recipe(
+        Shape(192, 512, 8, 6, 3, 32, VOCABULARY),
+        (
+            Stage(lessons=_first(4000), seed=2, layers=6, matrix_rate=1.5e-3, vector_rate=5e-3),
+            Stage(
+                lessons=_LARGE,
+                seed=102,
+                layers=8,
+                matrix_rate=1e-3,
+                vector_rate=2e-3,
+                level_steps=600,
+                kept=0.25,
+            ),
+            Stage(
+                lessons=(_polish(100, 0.25), _polish(375, 0.45, (5, 9))),
+                seed=202,
+                layers=8,
+                matrix_rate=5e-4,
+                vector_rate=1e-3,
+                level_steps=1,
+                warmup_steps=20,
+            ),
+        ),
+    ),
 }

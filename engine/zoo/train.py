@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
 from engine.zoo.corpus import Batch, Corpus
-from engine.zoo.llama import Llama, save
-from engine.zoo.recipe import RECIPES, Recipe
+from engine.zoo.llama import Llama, Shape, save
+from engine.zoo.recipe import RECIPES, Recipe, Stage
+from engine.zoo.tasks import TASKS
 from engine.zoo.tokenizer import BOS, END, PAD, save_tokenizer, special_id, train_tokenizer
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Progress(msgspec.Struct, frozen=True):
     model: str
     step: int
     steps: int
+    """Of this stage."""
     loss: float
     tokens_per_s: float
     eta_s: float
@@ -49,13 +51,13 @@ class Progress(msgspec.Struct, frozen=True):
         )
 
 
-def _optimizers(model: Llama, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def _optimizers(model: Llama, stage: Stage) -> list[torch.optim.Optimizer]:
     inner = {name for name, p in model.named_parameters() if p.dim() == 2 and name.startswith("model.layers.")}
     matrices = [p for name, p in model.named_parameters() if name in inner]
     vectors = [p for name, p in model.named_parameters() if name not in inner]
     return [
-        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(vectors, lr=recipe.vector_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        torch.optim.Muon(matrices, lr=stage.matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(vectors, lr=stage.vector_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
     ]
 
 
@@ -68,23 +70,38 @@ def _loss(model: Llama, batch: Batch) -> torch.Tensor:
     return (losses * batch.weights[learned]).sum()
 
 
-def train_model(
-    name: str, recipe: Recipe, tokenizer: Tokenizer, report: Callable[[Progress], None], stop_after: int | None = None
-) -> Llama:
-    """One model from its recipe; `stop_after` ends it early (for tests)."""
-    torch.manual_seed(recipe.seed)
-    model = Llama(recipe.shape)
-    rng = Random(recipe.seed)  # noqa: S311 - data, not secrets
-    corpus = Corpus(tokenizer, rng, recipe.shape.max_position_embeddings)
-    optimizers = _optimizers(model, recipe)
+def grown(model: Llama | None, shape: Shape, seed: int) -> Llama:
+    """A fresh model of this shape; with `model`, its weights, and new layers after its own that change nothing yet."""
+    torch.manual_seed(seed)
+    fresh = Llama(shape)
+    if model is None:
+        return fresh
+    known = model.state_dict()
+    state = {name: known.get(name, value) for name, value in fresh.state_dict().items()}
+    for name, value in state.items():
+        if name not in known and name.endswith(("o_proj.weight", "down_proj.weight")):
+            value.zero_()
+    fresh.load_state_dict(state)
+    return fresh
+
+
+def train_stage(
+    name: str, model: Llama, stage: Stage, tokenizer: Tokenizer, report: Callable[[Progress], None]
+) -> None:
+    """One stage, in place; ends with the weights rounded to bf16, as they are saved."""
+    rng = Random(stage.seed)  # noqa: S311 - data, not secrets
+    corpus = Corpus(tokenizer, rng, model.shape.max_position_embeddings, stage.lessons[0].mix)
+    optimizers = _optimizers(model, stage)
     peaks = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
-    steps = corpus.steps(recipe.tokens_a_step)
+    steps = corpus.steps(stage.tokens_a_step)
     began = reported = time.perf_counter()
     tokens, losses = 0, []
-    for step in range(min(recipe.steps, stop_after or recipe.steps)):
-        corpus.hardest = recipe.hardest(step)
+    for step in range(stage.steps):
+        lesson = stage.lesson(step)
+        corpus.mix = lesson.mix
+        corpus.hardest = {**dict.fromkeys(TASKS, lesson.hardest), "lookups": lesson.hardest_lookups}
         for group, peak in peaks:
-            group["lr"] = peak * recipe.rate(step)
+            group["lr"] = peak * stage.rate(step)
         batches = next(steps)
         total = sum(float(batch.weights.sum()) for batch in batches)
         losses.append(0.0)
@@ -98,11 +115,34 @@ def train_model(
             optimizer.step()
             optimizer.zero_grad()
         done = step + 1
-        if done % _PROGRESS_STEPS == 0 or done in {1, recipe.steps, stop_after}:
+        if done % _PROGRESS_STEPS == 0 or done in {1, stage.steps}:
             now = time.perf_counter()
-            eta_s = (now - began) / done * (recipe.steps - done)
-            report(Progress(name, done, recipe.steps, sum(losses) / len(losses), tokens / (now - reported), eta_s))
+            eta_s = (now - began) / done * (stage.steps - done)
+            report(Progress(name, done, stage.steps, sum(losses) / len(losses), tokens / (now - reported), eta_s))
             reported, tokens, losses = now, 0, []
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+
+
+def train_model(
+    name: str,
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    report: Callable[[Progress], None],
+    begin: Llama | None = None,
+) -> Llama:
+    """One model from its recipe; `begin` holds what the first stage would give, and saves it."""
+    model = begin
+    for stage in recipe.stages[0 if begin is None else 1 :]:
+        shape = msgspec.structs.replace(recipe.shape, num_hidden_layers=stage.layers)
+        model = grown(model, shape, stage.seed)
+        before = {key: value.clone() for key, value in model.state_dict().items()} if stage.kept else {}
+        train_stage(name, model, stage, tokenizer, report)
+        for key, value in model.state_dict().items():
+            if stage.kept:
+                value.lerp_(before[key], stage.kept).copy_(value.bfloat16())
+    assert model is not None, "a recipe has stages"
     return model
 
 

@@ -73,6 +73,7 @@ def test_warnings_are_shown_and_refuse_nothing_unless_asked_to(
     path = tmp_path / "idle.toml"
     models = str(embedded_profile().parents[2] / "engine" / "zoo" / "models")
     text = embedded_profile().read_text().replace("../../engine/zoo/models", models)
+    text = text.replace('"calibrations/', f'"{embedded_profile().parent}/calibrations/')
     path.write_text(f"{text}\n[[ladders.idle]]\nto = 'small'\n")
     line = text.count("\n") + 2
     for options, status in (([], 0), (["--strict"], 2)):
@@ -88,7 +89,8 @@ def test_check_looks_for_the_models(capsys: pytest.CaptureFixture[str], tmp_path
     (tmp_path / "large").mkdir()
     (tmp_path / "large" / "config.json").write_text("{}")
     bad = tmp_path / "bad.toml"
-    bad.write_text(embedded_profile().read_text().replace("../../engine/zoo/models/", ""))
+    text = embedded_profile().read_text().replace("../../engine/zoo/models/", "")
+    bad.write_text(text.replace('"calibrations/', f'"{embedded_profile().parent}/calibrations/'))
     said = complaint(capsys, 2, "check", str(bad))
     assert f"engines.small.model: there is no model directory {tmp_path / 'small'}" in said
     assert f"engines.large.model: {tmp_path / 'large' / 'tokenizer.json'} cannot be read: No such file" in said

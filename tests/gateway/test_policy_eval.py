@@ -1,6 +1,7 @@
 """`penstock policy calibrate` and `penstock policy eval` on the embedded pair, and what they say to bad input."""
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -163,6 +164,9 @@ def test_files_that_are_not_there_or_wrong(capsys: pytest.CaptureFixture[str], t
 
 def test_a_stage_that_is_no_engine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = embedded_profile().read_text().replace("../../engine", str(embedded_profile().parents[2] / "engine"))
+    text = re.sub(r"(?m)^(target|defer) = .*$", "", text).replace(
+        "[cascades.thrifty]", "[cascades.thrifty]\ndefer = { threshold = 1 }"
+    )
     upstream = '[upstreams.far]\nurls = ["http://127.0.0.1:9/v1"]\n\n[cascades.thrifty]'
     path = tmp_path / "config.toml"
     path.write_text(

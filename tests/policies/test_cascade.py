@@ -202,7 +202,7 @@ def test_a_statistic_that_may_rise_decides_at_the_end_and_is_always_gate() -> No
 
 
 def test_many_slight_doubts_add_up() -> None:
-    machine = CascadeMachine(msgspec.structs.replace(cascade(threshold=-0.3), statistic="joint_margin"), 1)
+    machine = CascadeMachine(msgspec.structs.replace(cascade(threshold=1.0), statistic="joint_margin"), 1)
     assert machine.mode == "window"
     assert machine.on_output(0, (1, 2), "ab", (2.0, 2.0), False) == ()
     assert machine.on_output(0, (3,), "c", (2.0,), False) == (Escalate((0,), "low_margin"),)

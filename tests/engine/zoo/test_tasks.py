@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from engine.zoo.lookups import RECITALS, follow_ups, recital
 from engine.zoo.question import Question, is_held_out
 from engine.zoo.tasks import TASKS, draw, held_out_questions
 
@@ -118,6 +119,42 @@ def test_lookups_are_right() -> None:
         unknown += not expected
         assert question.answer == (expected or "I do not know.")
     assert 0 < unknown < 100
+
+
+def test_questions_about_one_passage_are_right_and_never_held_out() -> None:
+    rng = Random(4)
+    asked = 0
+    for _ in range(300):
+        questions = follow_ups(rng, rng.randint(1, 3), 6)
+        home, owner = _passage(questions[0].prompt)
+        for question in questions:
+            asked += 1
+            assert not is_held_out(question)
+            if question.answer == "I do not know.":
+                continue
+            name, verb, what = re.fullmatch(r"(\w+) (lives in|has the) (\w+)\.", question.answer).groups()  # type: ignore[union-attr]
+            assert (home[name] if verb == "lives in" else what) == what
+            assert verb == "lives in" or owner[what] == name
+        assert not any(". " in question.prompt for question in questions[1:]), "the passage is said once"
+    assert 1200 < asked < 1800
+
+
+@pytest.mark.parametrize("bare", [0.0, 0.5, 1.0])
+def test_a_recital_says_the_same_facts_again_in_other_orders(bare: float) -> None:
+    rng = Random(9)
+    orders = 0
+    for _ in range(50):
+        told = recital(rng, bare)
+        size = len(told) // (1 + RECITALS)
+        facts = [(start.split()[0], last) for start, last in told]
+        rounds = [facts[at : at + size] for at in range(0, len(facts), size)]
+        assert all(sorted(each) == sorted(rounds[0]) for each in rounds)
+        orders += len({tuple(each) for each in rounds})
+        verbs = {len(start.split()) for start, _ in told}
+        assert verbs == {1} if bare == 1 else 3 in verbs or size < 4
+        if bare:
+            assert len({name for name, _ in rounds[0]}) == size, "one fact a name, or it could not be told"
+    assert orders > 100
 
 
 def test_json_answers_are_right() -> None:
