@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from policies import climb
 from policies.breaker import BreakerOpen, Permit
+from policies.budget import BudgetHold
 from policies.cascade import Accept, CascadeMachine, Escalate, Release
 from policies.fair_queue import QueueFull
 from policies.features import Features
 from policies.plan import Plan
+from policies.quota import Reservation
 from policies.trace import TraceRequest
 from simulation.draws import Margins
 from simulation.lane import Waiting
@@ -93,6 +95,7 @@ class Answer:
         "ended_at",
         "features",
         "first_at",
+        "hold",
         "number",
         "outcome",
         "plan",
@@ -112,7 +115,8 @@ class Answer:
         self.features = features
         self.arrived_at = arrived_at
         self.plan: Plan | None = None
-        self.reservation: object | None = None
+        self.reservation: Reservation | None = None
+        self.hold: BudgetHold | None = None
         self._climb: climb.Climb
         self._attempt: Attempt | None = None
         self._streamed = not request.has or "stream" in request.has
@@ -238,6 +242,8 @@ class Answer:
         assert plan is not None
         if effect.is_retry and not world.retries.take(now):
             return climb.Refused(why="retry_budget")
+        if effect.rung not in world.lanes:
+            return climb.Refused(why="not_simulated")
         permit = world.breakers[effect.rung].permit(now)
         if isinstance(permit, BreakerOpen):
             return climb.Refused(why="breaker_open", retry_after_s=permit.retry_after_s)

@@ -68,4 +68,9 @@ def _notes(
         elif not all(request.margins for request in trace):
             notes.append("how sure the small model is, where it was not recorded, is drawn from the calibration")
         notes.append("an answer is as long from every model as it was recorded")
+        if any(each.emit.mode == "verified" for settings in policies.values() for each in settings.cascades.values()):
+            notes.append("verified cascades run as their large stage alone: what drafts save is not simulated")
+    upstreams = sorted({name for settings in policies.values() for name in settings.upstreams})
+    if upstreams:
+        notes.append(f"upstreams are not simulated, and refuse: {', '.join(upstreams)}")
     return tuple(notes)

@@ -35,10 +35,12 @@ class SimulatedEngine:
         leaps: bool,
         calm: Callable[[], bool],
         beside: Callable[[], bool],
+        turned: Callable[[float], None],
     ) -> None:
         """`order`: see `Clockwork`. `leaps` False takes every step by itself.
 
         `calm`: no step by itself makes room for what waits in front of the engine. `beside`: another engine computes.
+        `turned` is called when this one begins to compute, or has nothing more to do.
 
         Raises BadProfile if nothing fits into its KV memory.
         """
@@ -66,6 +68,8 @@ class SimulatedEngine:
         self._leaps = leaps
         self._calm = calm
         self._beside = beside
+        self._turned = turned
+        self.feels_others = profile.beside != 1
         self._inbox: list[tuple[Replayed, bool]] = []
         """(sequence, whether it is wanted)"""
         self._shares: list[Share] | None = None
@@ -131,13 +135,23 @@ class SimulatedEngine:
         return heard
 
     def _begin(self, now: float) -> None:
-        scheduler = self._scheduler
         inbox, self._inbox = self._inbox, []
+        was_busy = self.busy
+        self._obey(inbox)
+        self._plan(now)
+        if self.busy != was_busy:
+            self._turned(now)
+
+    def _obey(self, inbox: list[tuple[Replayed, bool]]) -> None:
+        scheduler = self._scheduler
         for sequence, wanted in inbox:
             if wanted:
                 scheduler.add(sequence)
             elif not sequence.finished:
                 scheduler.finish(sequence)
+
+    def _plan(self, now: float) -> None:
+        scheduler = self._scheduler
         self._shares = None
         self._ends = []
         self._began = now

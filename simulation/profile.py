@@ -110,15 +110,6 @@ class HouseCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """From a step's end to its reader."""
 
 
-class UpstreamProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rung elsewhere, written by hand: nothing here can measure it."""
-
-    ttft_s: float
-    itl_s: float
-    per_prompt_token_s: float = 0.0
-    context: int = 1_000_000
-
-
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A machine with a configuration's engines."""
 
@@ -127,7 +118,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     made: str = ""
     """When and with what, in words."""
     engines: dict[str, EngineProfile]
-    upstreams: dict[str, UpstreamProfile] = msgspec.field(default_factory=dict)
     house: HouseCost = HouseCost()
 
 

@@ -14,14 +14,18 @@ from config.settings import Settings
 from config.tenants import known_tenants
 from engine.messages import EngineStats
 from policies.breaker import Breaker
+from policies.budget import BudgetBook, spent_action
 from policies.busy import BusyBook
 from policies.course import Course, Ending
+from policies.decision import BUDGET_SPENT
 from policies.errors import NoRoute
 from policies.experiment import unit_of
+from policies.features import Features
 from policies.load import EngineLoad, Load
+from policies.plan import Plan
 from policies.policy import Policy, make_plan
-from policies.prices import cost_of
-from policies.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.prices import cost_of, worst_cost
+from policies.quota import QuotaBook, QuotaRefusal
 from policies.retry_budget import RetryBudget
 from policies.trace import TraceRequest, trace_features
 from simulation.answer import Answer, Attempt, output_limit
@@ -44,6 +48,10 @@ class Sample(msgspec.Struct, frozen=True):
     queued: int
     """In the fair queue."""
     kv_usage: float
+
+
+class TooLong(Exception):  # noqa: N818  (a fact about a request)
+    """No rung can take it."""
 
 
 class World:
@@ -81,6 +89,7 @@ class World:
         """From a step's end to its reader."""
         self._arrival_s = profile.house.arrival_s
         self._quota = QuotaBook(self.tenants)
+        self._budgets = BudgetBook(self.tenants)
         self._busy = BusyBook(settings)
         self._epoch = trace[0].wall_at - trace[0].at
         self._course = Course(settings, self._epoch)
@@ -141,11 +150,13 @@ class World:
         """An answer has ended: settle it, and learn from it."""
         self.answers.append(answer)
         request, plan = answer.request, answer.plan
-        if isinstance(answer.reservation, Reservation):
+        if answer.reservation is not None:
             if answer.outcome == "refused":
                 self._quota.settle(answer.reservation, 0, now)
             else:
                 self._quota.settle(answer.reservation, request.prompt_tokens + answer.shown, now)
+        if answer.hold is not None:
+            self._budgets.settle(answer.hold, 0.0 if answer.outcome == "refused" else self.cost(answer))
         if plan is None:
             return
         history = answer.history
@@ -186,26 +197,52 @@ class World:
     def _arrive(self, number: int, now: float) -> None:
         request, features = self.trace[number], self.features[number]
         answer = Answer(self, number, request, features, request.at)
+        load = self._live_load(now)
+        budget = self.tenants[features.tenant].budget
+        at = self._epoch + now
+        view = self._budgets.view(features.tenant, at)
+        if view is not None:
+            features = msgspec.structs.replace(features, budget_used=view.used)
         try:
-            plan = make_plan(self.policy, features, self._live_load(now), request.at)
+            plan, tokens, cost = self._size(request, features, load)
+            if budget is not None and not self._budgets.fits(features.tenant, cost, at):
+                left = spent_action(features, budget)
+                if left is not None:
+                    features = left
+                    plan, tokens, cost = self._size(request, features, load)
         except NoRoute:
             answer.refuse("no_route", now)
             return
-        stages = () if plan.cascade is None else (plan.cascade.small, plan.cascade.large)
-        rungs = [self.lanes[rung.to].engine.max_model_len for rung in (*stages, *plan.rungs) if rung.to in self.lanes]
-        tokens = 0
-        if rungs:
-            most = output_limit(request, plan.output_cap, max(rungs))
-            if most is None:
-                answer.refuse("context_length_exceeded", now)
-                return
-            tokens = request.prompt_tokens + most * request.choices
+        except TooLong:
+            answer.refuse("context_length_exceeded", now)
+            return
+        answer.features = features
+        must_fit = budget is not None and budget.when_spent == "refuse"
+        if must_fit and not self._budgets.fits(features.tenant, cost, at):
+            answer.refuse(BUDGET_SPENT, now)
+            return
         reserved = self._quota.reserve(features.tenant, tokens, now)
         if isinstance(reserved, QuotaRefusal):
             answer.refuse(reserved.limit, now)
             return
         answer.reservation = reserved
+        answer.hold = self._budgets.reserve(features.tenant, cost, at)
         answer.start(plan, now)
+
+    def _size(self, request: TraceRequest, features: Features, load: Load) -> tuple[Plan, int, float]:
+        """The plan, and what it may need: tokens and money. Raises NoRoute or TooLong."""
+        plan = make_plan(self.policy, features, load, request.at)
+        cascade = plan.cascade
+        if cascade is not None and cascade.mode == "verified":
+            # The reader gets the large model's answer; what drafts save is not simulated.
+            plan = msgspec.structs.replace(plan, cascade=msgspec.structs.replace(cascade, start_on="large"))
+        stages = () if cascade is None else (cascade.small, cascade.large)
+        longest = [self.lanes[each.to].engine.max_model_len for each in (*stages, *plan.rungs) if each.to in self.lanes]
+        most = output_limit(request, plan.output_cap, max(longest)) if longest else 0
+        if most is None:
+            raise TooLong
+        output = most * request.choices
+        return plan, request.prompt_tokens + output, worst_cost(self.policy.prices, plan, request.prompt_tokens, output)
 
     def _step(self, engine: SimulatedEngine, now: float) -> None:
         for sequence in engine.on_due(now):
@@ -263,6 +300,15 @@ class World:
                 return unit_of(answer.features, experiment.unit)
         return ""
 
+    def _others_compute(self, name: str) -> bool:
+        return any(lane.engine.busy for other, lane in self.lanes.items() if other != name)
+
+    def _turned(self, name: str, now: float) -> None:
+        """The others' steps take another time from now on: what they planned ahead does not hold."""
+        for other, lane in self.lanes.items():
+            if other != name and lane.engine.feels_others:
+                lane.engine.cut(now)
+
     def _lane(self, name: str, profile: Profile, seed: int, leaps: bool) -> SimulatedLane:
         engine = self.settings.engines[name]
         measured = profile.engines.get(name)
@@ -275,6 +321,13 @@ class World:
         places = list(range(len(measured.spread)))
         Random(f"{seed} {name}").shuffle(places)  # noqa: S311  (the same order every time is the point)
         lane.engine = SimulatedEngine(
-            name, engine, measured, tuple(places), leaps=leaps, calm=lane.calm, beside=lambda: False
+            name,
+            engine,
+            measured,
+            tuple(places),
+            leaps=leaps,
+            calm=lane.calm,
+            beside=lambda: self._others_compute(name),
+            turned=lambda now: self._turned(name, now),
         )
         return lane

@@ -5,6 +5,7 @@ import pytest
 from worlds import policy, profile, trace
 
 from config.settings import Settings
+from config.who import Budget
 from policies.trace import TraceRequest
 from simulation.profile import Profile
 from simulation.report import Report, make_report
@@ -48,7 +49,7 @@ def test_leaps_lead_to_the_same_as_single_steps(seed: int) -> None:
         threshold=threshold,
     )
     requests = trace(seed, 150, per_s=[3.0, 12.0, 40.0][seed % 3])
-    costs = profile(slow=[0.3, 1.0][seed % 2])
+    costs = profile(slow=[0.3, 1.0][seed % 2], beside=[1.0, 1.4][seed % 4 // 2])
     leaping, report = play(settings, costs, requests)
     single, expected = play(settings, costs, requests, leaps=False)
     assert course(leaping) == course(single)
@@ -80,6 +81,15 @@ def test_overload_is_refused_by_tier_and_reason() -> None:
     assert any(tier == "fast" and reason in {"queue_full", "no_rung_available"} for tier, reason in reasons)
     assert sum(shed.requests for shed in report.sheds) == report.requests - report.answered
     assert report.goodput < 0.2
+
+
+def test_engines_that_compute_side_by_side_slow_each_other_down() -> None:
+    requests = trace(2, 80, per_s=8.0)
+    _, alone = play(policy(quota=10**9), profile(), requests)
+    _, beside = play(policy(quota=10**9), profile(beside=1.6), requests)
+    assert alone.itl_s.p90 is not None
+    assert beside.itl_s.p90 is not None
+    assert beside.itl_s.p90 > 1.2 * alone.itl_s.p90
 
 
 def test_a_static_answer_is_what_is_left_of_a_ladder() -> None:
@@ -119,3 +129,20 @@ def test_an_escalation_goes_on_after_what_was_released() -> None:
     # Sixteen tokens were older than the window of three when the twentieth was not sure enough.
     assert [(rung, prompt) for rung, prompt, *_ in answer.attempts] == [("small", 10), ("large", 26)]
     assert report.escalated == 1.0
+
+
+def test_a_spent_budget_keeps_to_the_small_stage() -> None:
+    settings = policy(quota=10**9)
+    poor = Budget(amount=0.02, per="day", when_spent="small_only")
+    tenants = {name: msgspec.structs.replace(each, budget=poor) for name, each in settings.tenants.items()}
+    settings = msgspec.structs.replace(settings, tenants=tenants)
+    requests = trace(5, 120, per_s=3.0)
+    _, free = play(policy(quota=10**9), profile(), requests)
+    _, report = play(settings, profile(), requests)
+    assert report.escalated < 0.8 * free.escalated
+    assert report.cost < free.cost
+    refusing = msgspec.structs.replace(poor, when_spent="refuse")
+    tenants = {name: msgspec.structs.replace(each, budget=refusing) for name, each in settings.tenants.items()}
+    _, strict = play(msgspec.structs.replace(settings, tenants=tenants), profile(), requests)
+    assert "budget_spent" in {shed.reason for shed in strict.sheds}
+    assert strict.cost <= 0.06

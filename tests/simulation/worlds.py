@@ -85,7 +85,7 @@ def policy(
     return msgspec.structs.replace(settings, cascades={"thrifty": msgspec.structs.replace(cascade, defer=defer)})
 
 
-def profile(*, slow: float = 1.0, jitter: bool = True) -> Profile:
+def profile(*, slow: float = 1.0, jitter: bool = True, beside: float = 1.0) -> Profile:
     """`slow`: times as long a step."""
 
     def engine(size: float) -> EngineProfile:
@@ -98,7 +98,9 @@ def profile(*, slow: float = 1.0, jitter: bool = True) -> Profile:
             slopes=(0.0002 * size * slow, 0.0001 * size * slow),
         )
         spread = (0.9, 0.97, 1.0, 1.04, 1.3) if jitter else (1.0,)
-        return EngineProfile(cost=cost, max_model_len=400, kv_token_bytes=64, tokenizer="t", spread=spread)
+        return EngineProfile(
+            cost=cost, max_model_len=400, kv_token_bytes=64, tokenizer="t", spread=spread, beside=beside
+        )
 
     engines = {"small": engine(1.0), "large": engine(3.0)}
     return Profile(penstock_profile=1, machine="none", engines=engines, house=HouseCost(arrival_s=0.002))
