@@ -37,6 +37,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="CASCADE=SHARE",
         help="share of the answers that are not sure enough, where the trace does not say it; else a calibration does",
     )
+    parser.add_argument("--html", type=Path, metavar="OUT", help="also write a page with plots")
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=run)
 
@@ -65,6 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except (BadTrace, BadProfile, UnknownMargins) as error:
         raise CliError(str(error), 2) from None
+    if arguments.html is not None:
+        from gateway.simulation_page import page
+
+        try:
+            arguments.html.write_text(page(comparison), encoding="utf-8")
+        except OSError as error:
+            raise CliError(f"{arguments.html} cannot be written: {error.strerror or error}") from None
+        _say(f"wrote {arguments.html}")
     if arguments.json:
         print(msgspec.json.encode(comparison, order="deterministic").decode())
     else:

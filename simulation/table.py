@@ -10,22 +10,31 @@ _Cell = Callable[[Report], str]
 def table(comparison: Comparison) -> str:
     """Lines of a Markdown table under one line of circumstances."""
     reports = comparison.reports
-    head = (
-        f"{comparison.trace_requests} requests over {comparison.trace_seconds:.0f} s of {comparison.trace}; "
-        f"step costs of {comparison.profile}; seed {comparison.seed}"
-        + (f"; arrivals {comparison.speed:g} times as fast" if comparison.speed != 1 else "")
-    )
     rows = [("", [each.policy for each in reports])]
-    rows += [(name, [cell(each) for each in reports]) for name, cell in _rows(reports)]
-    widths = [max(len(row[1][column]) for row in rows) for column in range(len(reports))]
+    rows += cells(reports)
+    widths = [max(len(each[1][column]) for each in rows) for column in range(len(reports))]
     first = max(len(name) for name, _ in rows)
-    lines = [head, *[f"  assumed: {note}" for note in comparison.notes], ""]
-    for index, (name, cells) in enumerate(rows):
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+    lines = [circumstances(comparison), *[f"  assumed: {note}" for note in comparison.notes], ""]
+    for index, (name, row) in enumerate(rows):
+        padded = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
         lines.append(f"| {name.ljust(first)} | {' | '.join(padded)} |")
         if not index:
             lines.append(f"| {'-' * first} | {' | '.join('-' * (width - 1) + ':' for width in widths)} |")
     return "\n".join(lines)
+
+
+def circumstances(comparison: Comparison) -> str:
+    """Which trace, with which costs."""
+    speed = f"; arrivals {comparison.speed:g} times as fast" if comparison.speed != 1 else ""
+    return (
+        f"{comparison.trace_requests} requests over {comparison.trace_seconds:.0f} s of {comparison.trace}; "
+        f"step costs of {comparison.profile}; seed {comparison.seed}{speed}"
+    )
+
+
+def cells(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
+    """The measures by name, with one text for each report."""
+    return [(name, [cell(each) for each in reports]) for name, cell in _rows(reports)]
 
 
 def _rows(reports: Sequence[Report]) -> list[tuple[str, _Cell]]:
