@@ -1,4 +1,4 @@
-"""Reads a configuration in a process of its own: `python -P -m config.reader PATH`; `--stdin`: what could be there.
+"""Reads a configuration in a process of its own: `COMMAND PATH`; with `--stdin`, what could be there.
 
 Checks of a large policy take the better part of a second of pure Python. In a thread they would take turns with the
 event loop at every system call that it makes, and streams would feel that; a process costs them nothing.
@@ -14,7 +14,8 @@ import msgspec
 from config.errors import ConfigError, Problem
 from config.load import Loaded, load, parse
 
-COMMAND = (sys.executable, "-P", "-m", "config.reader")
+COMMAND = (sys.executable, "-P", "-c", "import os; os.nice(19); import config.reader; config.reader.main()")
+"""At the lowest priority, from its first import on: where there is but one core, streams go first."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -59,7 +60,3 @@ def main() -> None:
     *options, path = sys.argv[1:]
     text = sys.stdin.buffer.read().decode() if "--stdin" in options else None
     sys.stdout.buffer.write(encode_report(report(Path(path), text)))
-
-
-if __name__ == "__main__":
-    main()
