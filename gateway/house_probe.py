@@ -6,9 +6,8 @@ all engines together. What a token takes longer than the engine alone is the hou
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from subprocess import PIPE
@@ -35,7 +34,8 @@ class Stream(msgspec.Struct, frozen=True):
     """One answer as its reader saw it. Seconds."""
 
     ttft_s: float
-    gaps_s: tuple[float, ...]
+    gap_s: float
+    """Between two tokens, in the mean: several may come at once."""
     prompt_tokens: int
 
 
@@ -44,20 +44,21 @@ def probe(
 ) -> tuple[dict[str, EngineProfile], HouseCost]:
     """The engines with what the house adds to each of their steps, and what it adds to a request."""
     names = _names(settings)
+    rows = min([_STREAMS, *[settings.engines[name].max_running for name in names]])
     if settings.keys or not names:
         say("the house is not measured: no model name without a key leads to one engine alone")
         return dict(engines), HouseCost()
     try:
-        return trio.run(_probe, config, names, dict(engines), say)
+        return trio.run(_probe, config, names, dict(engines), rows, say)
     except BaseExceptionGroup as group:
         failures, rest = group.split(CliError)
         if failures is None or rest is not None:
             raise
-        raise CliError("; ".join([str(each) for each in failures.exceptions])) from None
+        raise CliError("; ".join(sorted({str(each) for each in _leaves(failures)}))) from None
 
 
 async def _probe(
-    config: Path, names: dict[str, str], engines: dict[str, EngineProfile], say: Callable[[str], None]
+    config: Path, names: dict[str, str], engines: dict[str, EngineProfile], rows: int, say: Callable[[str], None]
 ) -> tuple[dict[str, EngineProfile], HouseCost]:
     command = [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), "--port", "0"]
     async with trio.open_nursery() as nursery:
@@ -67,24 +68,24 @@ async def _probe(
         alone: dict[str, float] = {}
         first: list[float] = []
         for engine, model in names.items():
-            say(f"engine {engine} behind the house: alone, then {_STREAMS} streams")
+            say(f"engine {engine} behind the house: alone, then {rows} at once")
             short = [await _stream(port, model, 4) for _ in range(_SHORT)]
             one = await _stream(port, model, _TOKENS)
-            many = await _together(port, [model] * _STREAMS)
+            many = await _together(port, [model] * rows)
             cost = engines[engine].cost
             first.append(median([each.ttft_s for each in short]) - _prefill_s(cost, short[0].prompt_tokens))
-            extra_one = median(one.gaps_s) - _decode_s(cost, 1, one.prompt_tokens)
-            extra_many = _gap(many) - _decode_s(cost, _STREAMS, one.prompt_tokens)
-            each_row = max((extra_many - max(extra_one, 0.0)) / (_STREAMS - 1), 0.0)
-            every_step = max(extra_many - each_row * _STREAMS, 0.0)
+            extra_one = one.gap_s - _decode_s(cost, 1, one.prompt_tokens)
+            extra_many = _gap(many) - _decode_s(cost, rows, one.prompt_tokens)
+            each_row = max((extra_many - max(extra_one, 0.0)) / max(rows - 1, 1), 0.0)
+            every_step = max(extra_many - each_row * rows, 0.0)
             say(f"  a step takes {1e6 * every_step:.0f} µs more, and {1e6 * each_row:.0f} µs for each row")
             served = msgspec.structs.replace(cost, fixed=cost.fixed + every_step, per_sample=cost.per_sample + each_row)
             engines[engine] = msgspec.structs.replace(engines[engine], cost=served)
             alone[engine] = _gap(many)
         if len(names) > 1:
-            together = await _together(port, [model for model in names.values() for _ in range(_STREAMS)])
+            together = await _together(port, [model for model in names.values() for _ in range(rows)])
             for place, engine in enumerate(names):
-                own = together[place * _STREAMS : (place + 1) * _STREAMS]
+                own = together[place * rows : (place + 1) * rows]
                 beside = max(_gap(own) / alone[engine], 1.0)
                 say(f"engine {engine} beside the others: {beside:.2f} times as long a step")
                 engines[engine] = msgspec.structs.replace(engines[engine], beside=float(f"{beside:.3g}"))
@@ -92,6 +93,14 @@ async def _probe(
     house = HouseCost(arrival_s=float(f"{max(median(first), 0.0):.3g}"))
     say(f"a request takes {1000 * house.arrival_s:.1f} ms around the engine")
     return engines, house
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
 
 
 def _names(settings: Settings) -> dict[str, str]:
@@ -157,13 +166,11 @@ async def _stream(port: int, model: str, tokens: int) -> Stream:
     usage = re.search(rb'"prompt_tokens":(\d+)', said)
     if not times or usage is None:
         raise CliError(f"the server gave no stream: {said[:300]!r}")
-    gaps = tuple([later - earlier for earlier, later in pairwise(times)])
-    return Stream(times[0] - began, gaps, int(usage.group(1)))
+    return Stream(times[0] - began, (times[-1] - times[0]) / (tokens - 1), int(usage.group(1)))
 
 
 def _gap(streams: list[Stream]) -> float:
-    """Of the middle of the streams, when all of them run."""
-    return median([gap for each in streams for gap in each.gaps_s[len(each.gaps_s) // 5 : -len(each.gaps_s) // 5]])
+    return median([each.gap_s for each in streams])
 
 
 def _decode_s(cost: StepCost, rows: int, prompt: int) -> float:

@@ -12,6 +12,9 @@ from simulation.profile import FitError, StepCost, StepShape
 _KNOTS = (0, 2, 8, 32, 128, 512)
 _ROUNDS = 5000
 _SPREAD = 41
+_TRIMS = 3
+_DISTURBED = 1.5
+"""Times the fitted time."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,6 +26,10 @@ def fit(shapes: list[StepShape], seconds: list[float]) -> StepCost:
     times = np.array(seconds)
     rows = np.array([_parts(shape, knots) for shape in shapes]) / times[:, None]
     found = non_negative(rows, np.ones(len(times)))
+    for _ in range(_TRIMS):
+        # What disturbs a step makes it longer: those that stand out so are left to the spread.
+        kept = rows @ found > 1 / _DISTURBED
+        found = non_negative(rows[kept], np.ones(int(kept.sum())))
     fixed, sequence, sample, context, attention, *slopes = map(float, found)
     return StepCost(
         fixed=fixed,

@@ -1,6 +1,6 @@
 """A short trace against Penstock with the embedded models over HTTP in real time, and the same trace simulated.
 
-    python -m benchmarks.policies.simulate_vs_real [--profile FILE] [--seconds 60] [--rate 9] [--keep FOLDER]
+    python -m benchmarks.policies.simulate_vs_real [--profile FILE] [--seconds 60] [--rate 8] [--keep FOLDER]
 
 It measures the step costs (unless a profile is given), serves the traffic with `--record`, simulates the recording and
 prints TTFT, shed share and rung share of both. The machine must be quiet, and is the client's machine, too.
@@ -30,16 +30,16 @@ schema = 1
 path = ":memory:"
 [engines.small]
 model = "{models}/small"
-max_running = 12
+max_running = 2
 [engines.large]
 model = "{models}/large"
-max_running = 12
+max_running = 2
 [models.penstock]
 [models.small]
 [models.large]
 [tiers.default]
 slo = {{ ttft = "500ms", itl = "60ms" }}
-queue = {{ wait = "1s", requests = 12, tokens = 100_000 }}
+queue = {{ wait = "1s", requests = 4, tokens = 100_000 }}
 [[routes]]
 name = "small"
 when = {{ model = ["small"] }}
@@ -86,7 +86,7 @@ def asks(seconds: float, rate: float, seed: int) -> list[Ask]:
         words = rng.choice([8, 30, 120])
         text = " ".join(rng.choice(WORDS) for _ in range(words))
         model = rng.choices(["penstock", "large", "small"], [6, 2, 2])[0]
-        found.append(Ask(at, model, text, rng.choice([30, 80, 160])))
+        found.append(Ask(at, model, text, rng.choice([80, 200, 400])))
         at += rng.expovariate(rate * (2.0 if int(at / 5) % 3 == 2 else 0.7))
     return found
 
@@ -168,7 +168,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--rate", type=float, default=9.0)
+    parser.add_argument("--rate", type=float, default=8.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="keep configuration, profile and recording there")
     arguments = parser.parse_args()

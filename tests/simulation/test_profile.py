@@ -67,6 +67,14 @@ def test_a_fit_finds_the_costs_that_made_the_times() -> None:
     assert error.worst < 0.02
 
 
+def test_a_disturbed_step_does_not_bend_the_fit() -> None:
+    rng = Random(3)
+    seen = shapes(rng, 400)
+    times = [COST.seconds(shape) * (rng.choice([3.0, 30.0]) if rng.random() < 0.1 else 1.0) for shape in seen]
+    fresh = shapes(rng, 200)
+    assert error_of(fit(seen, times), fresh, [COST.seconds(shape) for shape in fresh]).worst < 0.05
+
+
 def test_a_fit_has_no_negative_part_whatever_the_times() -> None:
     rng = Random(2)
     seen = shapes(rng, 60)
