@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # torch goes first and by its exact version: left to the resolver, a looser wish pulls the CUDA packages.
 TORCH := $(shell grep '^torch==' requirements.lock)
 
-.PHONY: help setup serve test lint types layers unit parity bench-gateway verified lock clean
+.PHONY: help setup serve test lint types layers unit parity bench-gateway verified bench-simulate lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -55,6 +55,9 @@ bench-gateway: setup  ## the gateway with a fake engine beside fixed bytes
 verified: setup  ## are 600 verified answers the large model's own, token by token?
 	$(BIN)/python -m benchmarks.verified identity
 	$(BIN)/python -m benchmarks.verified identity --temperature 0.8
+
+bench-simulate: setup  ## a simulation beside a real run of the same traffic, on a quiet machine
+	$(BIN)/python -m benchmarks.policies.simulate_vs_real
 
 lock:  ## resolve the dependencies anew into requirements.lock
 	$(PYTHON) -m venv .lock-venv
