@@ -9,7 +9,7 @@ from config.conditions import Has
 from config.who import TenantSettings
 from policies.complexity import complexity
 from policies.features import Features
-from policies.policy import Policy
+from policies.policy import Policy, priors_for
 from policies.text_traits import code_density, language
 
 CONVERSATION_HEADER = "x-penstock-conversation"
@@ -38,6 +38,7 @@ def features_of(
         complexity=complexity(text, turns),
         code=code_density(text) if "code" in needs else 0.0,
         language=language(text) if "language" in needs else "und",
+        priors=priors_for(policy, text),
         at=time.time(),
         request=request.request_id,
         conversation=_conversation(request, tenant) if "conversation" in needs else "",

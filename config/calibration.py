@@ -34,6 +34,21 @@ class CalibrationError(msgspec.Struct, frozen=True):
     """Of the realised share at a threshold for a half, on as many fresh prompts."""
 
 
+class PromptModel(msgspec.Struct, frozen=True, kw_only=True):
+    """Thresholds by what a prompt says: see `policies.prompt_model`, which reads it."""
+
+    slope: float
+    """Log-odds that one nat of the statistic is worth; positive."""
+    small_bias: float
+    small_words: tuple[float, ...]
+    large_bias: float
+    large_words: tuple[float, ...]
+    small_mean: float
+    """Log-odds, over the prompts that it was made from."""
+    large_mean: float
+    """A probability, likewise."""
+
+
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """See the module. `rows` rise in threshold and in large_share; `isotonic` rises in both."""
 
@@ -54,6 +69,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     isotonic: tuple[tuple[float, float], ...]
     """(statistic, probability that the small model's answer is right)."""
     error: CalibrationError
+    prompt: PromptModel | None = None
+    """With it, thresholds are levels of `policies.prompt_model.score_of`, and so is what `isotonic` starts from."""
 
 
 class BadCalibration(Exception):  # noqa: N818  (a fact about a file)

@@ -14,6 +14,7 @@ from gateway.cli_errors import CliError
 from gateway.pair import PairOutcomes, add_arguments, ask_pair, load_material, load_pair
 from policies.calibration import threshold_for_accuracy, threshold_for_share
 from policies.calibration_fit import Scored, encode_calibration, fit
+from policies.prompt_fit import fit_prompt_model, scores_unseen
 from policies.statistic import statistic_of
 
 _SHARES = (0.1, 0.25, 0.5)
@@ -29,6 +30,11 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         "--statistic", choices=("min_margin", "joint_margin", "low_quantile"), help="default: the cascade's"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the artefact, JSON")
+    parser.add_argument(
+        "--by-prompt",
+        action="store_true",
+        help="a threshold for each prompt, by what its words say of both models; wants a thousand prompts or more",
+    )
     parser.add_argument("--json", action="store_true", help="print the artefact, too")
     parser.set_defaults(run=run)
 
@@ -42,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_environment()
     outcomes = ask_pair(pair, material, _say)
     try:
-        found = calibrate(outcomes, arguments.statistic or pair.cascade.defer.statistic)
+        found = calibrate(outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt)
     except ValueError as error:
         raise CliError(f"nothing to calibrate on: {error}") from None
     try:
@@ -53,12 +59,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def calibrate(outcomes: PairOutcomes, statistic: Statistic) -> Calibration:
-    """The artefact. Raises ValueError if there is too little to fit."""
+def calibrate(outcomes: PairOutcomes, statistic: Statistic, *, by_prompt: bool) -> Calibration:
+    """The artefact; `by_prompt`: with a threshold for each prompt by what it says.
+
+    Raises ValueError if there is too little to fit.
+    """
     scored = [
-        Scored(min(statistic_of(statistic, each.margins), _HIGHEST), each.small_right, each.large_right)
+        Scored(min(statistic_of(statistic, each.margins), _HIGHEST), each.small_right, each.large_right, each.words)
         for each in outcomes.judged
     ]
+    prompt = None
+    if by_prompt:
+        prompt = fit_prompt_model(scored)
+        levels = scores_unseen(scored)
+        scored = [msgspec.structs.replace(each, score=level) for each, level in zip(scored, levels, strict=True)]
     found = fit(scored)
     return Calibration(
         name=outcomes.cascade,
@@ -75,6 +89,7 @@ def calibrate(outcomes: PairOutcomes, statistic: Statistic) -> Calibration:
         large_accuracy=found.large_accuracy,
         isotonic=found.isotonic,
         error=found.error,
+        prompt=prompt,
     )
 
 
@@ -84,7 +99,7 @@ def _summary(found: Calibration, path: Path) -> str:
         f"{path}: {found.statistic} on {found.data.prompts} prompts ({found.data.source}), {found.labels}",
         f"right: {found.small} {100 * found.small_accuracy:.1f} %, {found.large} {100 * found.large_accuracy:.1f} %",
         f"on unseen prompts: calibration error {error.expected_calibration_error:.3f}, Brier score {error.brier:.3f}",
-        f"{'target':<28}threshold (nats)",
+        f"{'target':<28}{'threshold (nats)' if found.prompt is None else 'level (P small right - P large right)'}",
     ]
     for share in _SHARES:
         lines.append(f"{f'large_share = {share}':<28}{threshold_for_share(found, share):.4f}")

@@ -24,6 +24,7 @@ from gateway.pair import (
 from gateway.plots import Mark, line_plot
 from policies.calibration import threshold_for_accuracy, threshold_for_share
 from policies.deferral_curve import Curves, Outcome, deferral_curves
+from policies.prompt_model import priors_of, score_of
 from policies.statistic import statistic_of
 
 _SHARES = (0.1, 0.25, 0.5)
@@ -125,20 +126,37 @@ def run(arguments: argparse.Namespace) -> int:
     statistic = calibration.statistic if calibration is not None else pair.cascade.defer.statistic
     points = []
     if calibration is not None:
-        points = [_point(outcomes, statistic, target, remeasure) for target in _targets(calibration)]
-    evaluation = Evaluation(
-        outcomes, curves_of(outcomes, statistic, arguments.seed, arguments.resamples), tuple(points)
-    )
+        scores = scores_of(outcomes, calibration)
+        points = [_point(outcomes, scores, target, remeasure) for target in _targets(calibration)]
+    curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
+    evaluation = Evaluation(outcomes, curves, tuple(points))
     if arguments.plot is not None:
         _write(arguments.plot, evaluation.plot().encode())
     print(_json(evaluation) if arguments.json else evaluation.table())
     return 0
 
 
-def curves_of(outcomes: PairOutcomes, statistic: Statistic, seed: int, resamples: int) -> Curves:
-    """By the statistic, by the others, and by the prompts' lengths, longest first."""
+def scores_of(outcomes: PairOutcomes, calibration: Calibration) -> list[float]:
+    """What the calibration's thresholds are compared with."""
+    values = [statistic_of(calibration.statistic, each.margins) for each in outcomes.judged]
+    model = calibration.prompt
+    if model is None:
+        return values
+    return [
+        score_of(model, priors_of(model, each.words), value)
+        for each, value in zip(outcomes.judged, values, strict=True)
+    ]
+
+
+def curves_of(
+    outcomes: PairOutcomes, statistic: Statistic, seed: int, resamples: int, calibration: Calibration | None = None
+) -> Curves:
+    """By the calibration if it looks at prompts, by the statistic, by the others, and by lengths, longest first."""
     names = (statistic, *(name for name in get_args(Statistic) if name != statistic))
-    scores = {name: [statistic_of(name, each.margins) for each in outcomes.judged] for name in names}
+    scores: dict[str, list[float]] = {}
+    if calibration is not None and calibration.prompt is not None:
+        scores[f"{statistic} by prompt"] = scores_of(outcomes, calibration)
+    scores |= {name: [statistic_of(name, each.margins) for each in outcomes.judged] for name in names}
     scores["length"] = [-float(each.characters) for each in outcomes.judged]
     verdicts = [Outcome(each.small_right, each.large_right) for each in outcomes.judged]
     return deferral_curves(verdicts, scores, np.random.default_rng(seed), resamples)
@@ -172,15 +190,11 @@ class Remeasure(msgspec.Struct, frozen=True):
 
 
 def _point(
-    outcomes: PairOutcomes, statistic: Statistic, target: tuple[str, float], remeasure: Remeasure | None
+    outcomes: PairOutcomes, scores: list[float], target: tuple[str, float], remeasure: Remeasure | None
 ) -> OperatingPoint:
     name, threshold = target
     # As `policies.cascade` has it: what is not at least the threshold goes to the large model.
-    sent = [
-        place
-        for place, each in enumerate(outcomes.judged)
-        if not statistic_of(statistic, each.margins) >= threshold or threshold == math.inf
-    ]
+    sent = [place for place, score in enumerate(scores) if not score >= threshold or threshold == math.inf]
     chosen, count = set(sent), len(outcomes.judged)
     right = sum(each.large_right if place in chosen else each.small_right for place, each in enumerate(outcomes.judged))
     large = sum(each.large_right for each in outcomes.judged)

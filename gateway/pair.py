@@ -15,6 +15,7 @@ from config.profiles import embedded_profile
 from config.routing import CascadeSettings
 from config.settings import EngineSettings, Settings
 from gateway.cli_errors import CliError
+from policies.prompt_model import words_of
 
 Labels = Literal["labelled", "agreement"]
 Say = Callable[[str], None]
@@ -46,6 +47,8 @@ class Judged(msgspec.Struct, frozen=True):
     """Of the small model's answer, one a token, in nats."""
     small_right: bool
     large_right: bool
+    words: tuple[int, ...] = ()
+    """Of the prompt, hashed: see `policies.prompt_model`."""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -185,7 +188,9 @@ def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
     judged = []
     for prompt, weak, strong in zip(prompts, small, large, strict=True):
         right = strong[0] if labels == "agreement" else prompt.answer
-        judged.append(Judged(len(prompt.prompt), weak[1], weak[0] == right, strong[0] == right))
+        judged.append(
+            Judged(len(prompt.prompt), weak[1], weak[0] == right, strong[0] == right, words_of(prompt.prompt))
+        )
     digest = sha256(b"\n".join(map(msgspec.json.encode, prompts))).hexdigest()
     data = CalibrationData(sha256=digest, prompts=len(prompts), source=material.source)
     return PairOutcomes(

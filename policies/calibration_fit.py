@@ -23,6 +23,8 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     """The deferral statistic of the small model's answer; finite."""
     small_right: bool
     large_right: bool
+    words: tuple[int, ...] = ()
+    """Of the prompt, see `policies.prompt_model`."""
 
 
 class Fit(msgspec.Struct, frozen=True):

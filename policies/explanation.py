@@ -2,10 +2,12 @@
 
 import datetime as dt
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from config.calibration import Calibration
 from config.routing import CascadeSettings
 from policies.calibration import probability_right, share_for_threshold
 from policies.climb import AttemptRecord
@@ -18,6 +20,7 @@ from policies.features import Features
 from policies.load import Load
 from policies.plan import Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.policy import CompiledCascade, CompiledRoute, first_threshold
+from policies.prompt_model import Priors, neutral_priors
 from policies.record import DecisionRecord, Timings, TokenCounts, decision_record
 from policies.situation import Situation
 
@@ -277,7 +280,7 @@ def _cascade(
         target={} if settings.target is None else _given(settings.target),
         small_can_serve=load.can_serve(planned.small.to or ""),
         large_can_serve=load.can_serve(planned.large.to or ""),
-        calibration=_calibration(settings, planned, features.at),
+        calibration=_calibration(settings, planned, features.at, features.priors),
         skip_to_large=None if compiled.skip_to_large is None else compiled.skip_to_large.find(features, load),
         busy=_busy(decider, compiled, features, load),
     )
@@ -298,7 +301,16 @@ def _given(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(struct).items() if value is not None}
 
 
-def _calibration(settings: CascadeSettings, planned: PlannedCascade, at: float) -> CalibrationTerms | None:
+def _right_at_the_threshold(calibration: Calibration, planned: PlannedCascade, priors: Mapping[str, Priors]) -> float:
+    if calibration.prompt is None or planned.level is None:
+        return probability_right(calibration, planned.threshold)
+    _, large = priors.get(planned.name) or neutral_priors(calibration.prompt)
+    return min(max(planned.level + large, 0.0), 1.0)
+
+
+def _calibration(
+    settings: CascadeSettings, planned: PlannedCascade, at: float, priors: Mapping[str, Priors]
+) -> CalibrationTerms | None:
     calibration = settings.defer.artefact
     if calibration is None:
         return None
@@ -309,8 +321,10 @@ def _calibration(settings: CascadeSettings, planned: PlannedCascade, at: float) 
         age_days=age.days,
         stale=age.days * _DAY_S > settings.defer.stale_after,
         prompts=calibration.data.prompts,
-        expected_large_share=share_for_threshold(calibration, planned.threshold),
-        probability_right=probability_right(calibration, planned.threshold),
+        expected_large_share=share_for_threshold(
+            calibration, planned.threshold if planned.level is None else planned.level
+        ),
+        probability_right=_right_at_the_threshold(calibration, planned, priors),
     )
 
 

@@ -40,6 +40,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """See `policies.text_traits`."""
     at: float = 0.0
     """Seconds since 1970, UTC."""
+    priors: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    """By cascade whose calibration looks at prompts: see `policies.prompt_model.priors_of`. They tell no words."""
     budget_used: float = 0.0
     """Share of the tenant's budget that is spent or reserved; 0 without a budget."""
     budget_spent: bool = False

@@ -35,6 +35,8 @@ class PlannedCascade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     statistic: Statistic = "min_margin"
     threshold: float
     """Of the statistic; for margins, nats."""
+    level: float | None = None
+    """What `threshold` was made from, if the calibration looks at prompts: see `policies.prompt_model`."""
     mode: EmitMode
     window: int
     """Tokens held back in mode "window"."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from config.calibration import PromptModel
 from config.conditions import SignalSettings
 from config.override import apply_override
 from config.problems import Problems
@@ -23,6 +24,7 @@ from policies.load import Load
 from policies.match import Matcher, compile_routes
 from policies.plan import EmitMode, Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.prices import cheapest
+from policies.prompt_model import Priors, neutral_priors, priors_of, threshold_at, words_of
 from policies.statistic import falls
 
 Need = Literal["code", "language", "conversation"]
@@ -67,6 +69,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Features that cost something to find out, and that some condition or experiment looks at."""
     headers: frozenset[str]
     """Request headers that some condition looks at, in lower case."""
+    prompts: Mapping[str, PromptModel]
+    """By cascade, of those whose calibration looks at prompts."""
 
     @classmethod
     def compile(cls, settings: Settings, tokenizers: Mapping[str, str] = MappingProxyType({})) -> "Policy":
@@ -92,6 +96,11 @@ class Policy(msgspec.Struct, frozen=True):
             digest_of(settings),
             frozenset(needs),
             frozenset(name.lower() for when in conditions for name in when.header),
+            {
+                name: cascade.defer.artefact.prompt
+                for name, cascade in settings.cascades.items()
+                if cascade.defer.artefact is not None and cascade.defer.artefact.prompt is not None
+            },
         )
 
     def rungs_of(self, model: str) -> tuple[str, ...]:
@@ -117,6 +126,14 @@ def conditions_in(settings: Settings) -> Iterator[SignalSettings]:
         for overrides in experiment.override.values():
             other = _overridden(settings, overrides)
             yield from (when for top in _conditions(other) for when in _nested(top))
+
+
+def priors_for(policy: Policy, text: str) -> dict[str, Priors]:
+    """What the last user text says to each cascade whose calibration looks at prompts."""
+    if not policy.prompts:
+        return {}
+    words = words_of(text)
+    return {name: priors_of(model, words) for name, model in policy.prompts.items()}
 
 
 def rung_breakers(settings: Settings) -> dict[str, BreakerSettings]:
@@ -241,12 +258,20 @@ def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> 
         elif not load.can_serve(compiled.large.to):
             mode = "gate"
             reasons += (f"gate instead of window: {compiled.large.to} cannot serve now",)
+    threshold = load.thresholds.get(compiled.name, compiled.threshold)
+    level = None
+    artefact = settings.defer.artefact
+    if artefact is not None and artefact.prompt is not None:
+        level = threshold
+        priors = features.priors.get(compiled.name) or neutral_priors(artefact.prompt)
+        threshold = threshold_at(artefact.prompt, priors, level)
     planned = PlannedCascade(
         name=compiled.name,
         small=compiled.small,
         large=compiled.large,
         statistic=settings.defer.statistic,
-        threshold=load.thresholds.get(compiled.name, compiled.threshold),
+        threshold=threshold,
+        level=level,
         mode=mode,
         window=settings.emit.window,
         draft_tokens=settings.emit.draft_tokens,

@@ -99,7 +99,7 @@ def decode_record(line: bytes | str) -> DecisionRecord:
 
 def _plain_features(features: Features) -> Features:
     """With mappings that can be encoded."""
-    return msgspec.structs.replace(features, headers=_dict(features.headers))
+    return msgspec.structs.replace(features, headers=_dict(features.headers), priors=_dict(features.priors))
 
 
 def _plain_load(load: Load) -> Load:
@@ -111,7 +111,8 @@ def _plain_load(load: Load) -> Load:
 def _since_arrival(plan: Plan, arrived_at: float) -> Plan:
     cascade = plan.cascade
     if cascade is not None:
-        cascade = msgspec.structs.replace(cascade, threshold=_finite({"": cascade.threshold})[""])
+        finite = _finite({"threshold": cascade.threshold} | ({} if cascade.level is None else {"level": cascade.level}))
+        cascade = msgspec.structs.replace(cascade, **finite)
     return msgspec.structs.replace(
         plan, cascade=cascade, ttft_at=plan.ttft_at - arrived_at, total_at=plan.total_at - arrived_at
     )

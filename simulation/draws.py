@@ -11,6 +11,7 @@ from config.calibration import Statistic
 from policies.calibration import threshold_for_share
 from policies.plan import PlannedCascade
 from policies.policy import Policy
+from policies.prompt_model import neutral_priors, threshold_at
 from policies.statistic import falls, new_statistic
 from policies.trace import TraceRequest
 
@@ -100,6 +101,9 @@ class Draws:
             calibration = self._calibrations.get(cascade.name)
             assert calibration is not None, "the constructor has seen to it"
             value = threshold_for_share(calibration, chance)
+            if calibration.prompt is not None:
+                # A trace tells no words: every prompt is the mean one, whose thresholds share the levels' order.
+                value = threshold_at(calibration.prompt, neutral_priors(calibration.prompt), value)
         return _with(cascade.statistic, value, place)
 
 
