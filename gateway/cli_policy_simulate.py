@@ -11,11 +11,11 @@ from config.load import load_settings
 from config.profiles import embedded_profile
 from config.settings import Settings
 from gateway.cli_errors import CliError
+from gateway.simulation.compare import simulate
+from gateway.simulation.draws import UnknownMargins
+from gateway.simulation.profile import BadProfile, Profile, read_profile
+from gateway.simulation.table import table
 from policies.trace import BadTrace, TraceRequest, read_trace
-from simulation.compare import simulate
-from simulation.draws import UnknownMargins
-from simulation.profile import BadProfile, Profile, read_profile
-from simulation.table import table
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:

@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     from actors.texts import ModelText
     from engine.bench import machine
     from engine.errors import ModelError
-    from simulation.measure import load_for_measure, measure_engine
-    from simulation.profile import Profile
+    from gateway.simulation.measure import load_for_measure, measure_engine
+    from gateway.simulation.profile import Profile
 
     engines = {}
     for name, engine in settings.engines.items():

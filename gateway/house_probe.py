@@ -17,10 +17,10 @@ import trio
 
 from config.settings import Settings
 from gateway.cli_errors import CliError
+from gateway.simulation.profile import EngineProfile, HouseCost, StepCost, StepShape
 from policies.features import Features
 from policies.load import Load
 from policies.policy import Policy, make_plan
-from simulation.profile import EngineProfile, HouseCost, StepCost, StepShape
 
 _STREAMS = 8
 _TOKENS = 240

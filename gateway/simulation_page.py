@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from math import floor, log10
 
-from simulation.report import Comparison, Report
-from simulation.table import cells, circumstances
+from gateway.simulation.report import Comparison, Report
+from gateway.simulation.table import cells, circumstances
 
 _WIDTH, _HEIGHT = 720, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 40

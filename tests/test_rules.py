@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("gateway", "actors", "simulation", "engine", "policies", "config", "loadtests")
+ROOMS = ("gateway", "actors", "engine", "policies", "config", "loadtests")
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 

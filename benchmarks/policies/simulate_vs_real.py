@@ -19,10 +19,10 @@ import msgspec
 import trio
 
 from config.load import load_settings
+from gateway.simulation.compare import simulate
+from gateway.simulation.profile import read_profile
+from gateway.simulation.report import Report, quantiles
 from policies.trace import read_trace
-from simulation.compare import simulate
-from simulation.profile import read_profile
-from simulation.report import Report, quantiles
 
 CONFIG = """\
 schema = 1

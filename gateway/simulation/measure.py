@@ -19,8 +19,8 @@ from engine.messages import Submit
 from engine.model_config import ModelConfig, read_model_config
 from engine.params import SamplingParams
 from engine.tokenizer import Tokenizer
-from simulation.fit import error_of, fit, spread_of
-from simulation.profile import EngineProfile, ProfilePoint, StepShape
+from gateway.simulation.fit import error_of, fit, spread_of
+from gateway.simulation.profile import EngineProfile, ProfilePoint, StepShape
 
 _REPEATS = 5
 _DECODES = 12

@@ -15,8 +15,8 @@ from config.settings import EngineSettings
 from engine.messages import EngineStats
 from engine.plan import Share, shares_of
 from engine.scheduler import Scheduler
-from simulation.profile import BadProfile, Clockwork, EngineProfile, shape_of
-from simulation.replayed import Replayed
+from gateway.simulation.profile import BadProfile, Clockwork, EngineProfile, shape_of
+from gateway.simulation.replayed import Replayed
 
 _NEVER = float("inf")
 _LONGEST_RUN = 1024

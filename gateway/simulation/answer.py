@@ -5,6 +5,9 @@ Climb, cascade machine, breakers, retry budget and fair queue are the house's ow
 
 from typing import TYPE_CHECKING
 
+from gateway.simulation.draws import Margins
+from gateway.simulation.lane import Waiting
+from gateway.simulation.replayed import Replayed
 from policies import climb
 from policies.breaker import BreakerOpen, Permit
 from policies.budget import BudgetHold
@@ -14,12 +17,9 @@ from policies.features import Features
 from policies.plan import Plan
 from policies.quota import Reservation
 from policies.trace import TraceRequest
-from simulation.draws import Margins
-from simulation.lane import Waiting
-from simulation.replayed import Replayed
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    from gateway.simulation.world import World
 
 _BYTES_A_TOKEN = 4
 _TOKEN = (0,)

@@ -8,7 +8,7 @@ from engine.sequence import Sequence
 from policies.trace import TraceRequest
 
 if TYPE_CHECKING:
-    from simulation.answer import Attempt
+    from gateway.simulation.answer import Attempt
 
 _GREEDY = SamplingParams(max_tokens=1, temperature=0.0)
 _PROMPT, _OUTPUT, _SHARED = 1, 2, 3

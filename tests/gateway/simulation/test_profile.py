@@ -16,9 +16,9 @@ from engine.fake_runner import FakeRunner
 from engine.model_config import ModelConfig
 from engine.scheduler import Scheduler
 from engine.tokenizer import Tokenizer
-from simulation.fit import error_of, fit, non_negative
-from simulation.measure import measure_engine, shape_of_batch
-from simulation.profile import (
+from gateway.simulation.fit import error_of, fit, non_negative
+from gateway.simulation.measure import measure_engine, shape_of_batch
+from gateway.simulation.profile import (
     BadProfile,
     Clockwork,
     EngineProfile,
@@ -28,7 +28,7 @@ from simulation.profile import (
     shape_of,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COST = StepCost(
     fixed=0.001,
     per_sequence=2e-5,

@@ -6,10 +6,10 @@ from worlds import policy, profile, trace
 
 from config.settings import Settings
 from config.who import Budget
+from gateway.simulation.profile import Profile
+from gateway.simulation.report import Report, make_report
+from gateway.simulation.world import World
 from policies.trace import TraceRequest
-from simulation.profile import Profile
-from simulation.report import Report, make_report
-from simulation.world import World
 
 KINDS = ("window", "gate")
 

@@ -8,8 +8,8 @@ import msgspec
 from config.calibration import Statistic
 from config.load import parse_settings
 from config.settings import Settings
+from gateway.simulation.profile import EngineProfile, HouseCost, Profile, StepCost
 from policies.trace import TraceRequest
-from simulation.profile import EngineProfile, HouseCost, Profile, StepCost
 
 POLICY = """\
 schema = 1

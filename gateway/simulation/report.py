@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from simulation.answer import Answer
-from simulation.world import Sample, World
+from gateway.simulation.answer import Answer
+from gateway.simulation.world import Sample, World
 
 _DIGITS = 9
 """Figures are rounded to so many significant digits: sums of the same numbers in another order stay the same."""

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from config.who import TenantSettings, TierSettings
+from gateway.simulation.engine import SimulatedEngine
+from gateway.simulation.replayed import Replayed
 from policies.fair_queue import FairQueue, QueueFull, QueueItem
 from policies.room import Room
-from simulation.engine import SimulatedEngine
-from simulation.replayed import Replayed
 
 if TYPE_CHECKING:
-    from simulation.answer import Attempt
+    from gateway.simulation.answer import Attempt
 
 _NEVER = float("inf")
 

@@ -13,6 +13,11 @@ import msgspec
 from config.settings import Settings
 from config.tenants import known_tenants
 from engine.messages import EngineStats
+from gateway.simulation.answer import Answer, Attempt, output_limit
+from gateway.simulation.draws import Draws
+from gateway.simulation.engine import SimulatedEngine
+from gateway.simulation.lane import SimulatedLane
+from gateway.simulation.profile import BadProfile, Profile
 from policies.breaker import Breaker
 from policies.budget import BudgetBook, spent_action
 from policies.busy import BusyBook
@@ -28,11 +33,6 @@ from policies.prices import cost_of, worst_cost
 from policies.quota import QuotaBook, QuotaRefusal
 from policies.retry_budget import RetryBudget
 from policies.trace import TraceRequest, trace_features
-from simulation.answer import Answer, Attempt, output_limit
-from simulation.draws import Draws
-from simulation.engine import SimulatedEngine
-from simulation.lane import SimulatedLane
-from simulation.profile import BadProfile, Profile
 
 _NEVER = float("inf")
 _FRESH_S = 0.02

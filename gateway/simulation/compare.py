@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from config.settings import Settings
+from gateway.simulation.profile import Profile
+from gateway.simulation.report import Comparison, make_report
+from gateway.simulation.world import World
 from policies.trace import TraceRequest
-from simulation.profile import Profile
-from simulation.report import Comparison, make_report
-from simulation.world import World
 
 
 def simulate(

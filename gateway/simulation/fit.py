@@ -7,7 +7,7 @@ rise together gives some of them below zero, and then nonsense beyond what was m
 import numpy as np
 import numpy.typing as npt
 
-from simulation.profile import FitError, StepCost, StepShape
+from gateway.simulation.profile import FitError, StepCost, StepShape
 
 _KNOTS = (0, 2, 8, 32, 128, 512)
 _ROUNDS = 5000

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from simulation.report import Comparison, Report
+from gateway.simulation.report import Comparison, Report
 
 _Cell = Callable[[Report], str]
 
