@@ -21,10 +21,10 @@ class Split(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, experiment: ExperimentSettings) -> "Split":
-        """The arms in the order of the file: moving a boundary moves only the units beside it."""
+        """Control first, then by name, wherever the file has them: moving a boundary moves only the units beside it."""
         total = sum(experiment.arms.values())
         upper, bounds = 0.0, []
-        for arm, percent in experiment.arms.items():
+        for arm, percent in sorted(experiment.arms.items(), key=lambda each: (each[0] != CONTROL, each[0])):
             upper += percent / total
             bounds.append((arm, upper))
         return cls(experiment.name, experiment.unit, tuple(bounds))

@@ -278,4 +278,4 @@ async def test_a_large_body_delays_nobody(kind: str) -> None:
         assert response.status in {200, 400, 413}
         nursery.cancel_scope.cancel()
     # About 50 ms at worst where nothing else runs; the bound leaves room for a busy machine.
-    assert max(gaps) < 0.2
+    assert max(gaps) < 0.5
