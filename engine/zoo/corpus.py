@@ -39,6 +39,8 @@ class Mix(msgspec.Struct, frozen=True):
     """Share of conversations that only say facts over and over."""
     bare: float = 0.0
     """Share of their facts without a verb."""
+    turned: float = 0.0
+    """Chance that a recital's fact comes back the other way round, or joined with another."""
     passages: float = 0.0
     """Share of conversations that ask several times about one passage."""
     passage_questions: tuple[int, int] = (3, 8)
@@ -89,7 +91,7 @@ class Corpus:
         return tokens[: self._max_tokens], weights[: self._max_tokens]
 
     def _recital(self) -> tuple[list[int], list[float]]:
-        told = recital(self._rng, self.mix.bare)
+        told = recital(self._rng, self.mix.bare, self.mix.turned)
         known = len(told) // (1 + RECITALS)
         weight = (len(told) - known) ** -0.5
         tokens, weights = [self._ids[BOS], self._ids[USER]], [0.0, 0.0]

@@ -98,23 +98,41 @@ def lookups(rng: Random) -> Question:
     return _with_passage(rng, _question(rng, kind, world, level), world)
 
 
-def recital(rng: Random, bare: float) -> list[tuple[str, str]]:
+def recital(rng: Random, bare: float, turned: float = 0.0) -> list[tuple[str, str]]:
     """Facts about two to six people, as (all but the last word, last word): once over, then thrice more in new orders.
 
     From the second time on, the last word can be told from the others: the densest lesson in looking something up
     that a text can give. Without it, neither model learns to within millions of tokens. `bare` is the chance that a
     fact goes without its verb: a word next to its like is found soonest, and a verb on one of the two sides next.
+    `turned` is the chance that a fact comes back the other way round, or joined with another one.
     """
     names = rng.sample(NAMES, rng.randint(2, 6))
     homes = [(name, " lives in", city) for name, city in zip(names, rng.sample(CITIES, len(names)), strict=True)]
     things = [(name, " has the", thing) for name, thing in zip(names, rng.sample(THINGS, len(names)), strict=True)]
     # Without verbs only one kind of fact can be told of a person.
     facts = rng.choice((homes, things)) if bare else homes + rng.sample(things, rng.randint(0, len(things)))
-    told = []
+    told: list[tuple[str, str]] = []
+    told_once = False
     for _ in range(1 + RECITALS):
         rng.shuffle(facts)
-        told += [(f" {name}{'' if rng.random() < bare else verb}", f" {last}") for name, verb, last in facts]
+        for name, verb, last in facts:
+            start, end = f" {name}{'' if rng.random() < bare else verb}", f" {last}"
+            if turned and told_once and rng.random() < turned:
+                start, end = _turned(rng, (name, verb, last), {who: town for who, _, town in homes}, bare)
+            told.append((start, end))
+        told_once = True
     return told
+
+
+def _turned(rng: Random, fact: tuple[str, str, str], homes: dict[str, str], bare: float) -> tuple[str, str]:
+    """Who, by the city or the thing; or of a thing the city that its owner lives in."""
+    name, verb, last = fact
+    plain = rng.random() < bare
+    if verb == " lives in":
+        return f" {last}{'' if plain else ' is home to'}", f" {name}"
+    if not bare and rng.random() < 0.5:
+        return f" the {last} is in", f" {homes[name]}"
+    return f" {last}{'' if plain else ' belongs to'}", f" {name}"
 
 
 def follow_ups(rng: Random, level: int, count: int) -> list[Question]:

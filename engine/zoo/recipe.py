@@ -127,6 +127,11 @@ def _polish(steps: int, passages: float, several: tuple[int, int] = (4, 8)) -> L
     return Lesson(steps, Mix(_LAST, recitals=0.02, passages=passages, passage_questions=several))
 
 
+def _turn(steps: int, recitals: float, bare: float) -> Lesson:
+    """Facts the other way round: whose home a city is, and where a thing is by its owner."""
+    return Lesson(steps, Mix(_LAST, recitals=recitals, bare=bare, turned=0.7, passages=0.2))
+
+
 RECIPES: dict[str, Recipe] = {
     "small": Recipe(
         Shape(128, 384, 4, 4, 2, 32, VOCABULARY),
@@ -148,6 +153,15 @@ RECIPES: dict[str, Recipe] = {
                 matrix_rate=8e-4,
                 vector_rate=1.5e-3,
                 level_steps=1,
+                warmup_steps=20,
+            ),
+            Stage(
+                lessons=(_turn(300, 0.5, 0.5), _turn(300, 0.4, 0.0), _polish(900, 0.3, (5, 9))),
+                seed=301,
+                layers=4,
+                matrix_rate=1e-3,
+                vector_rate=2e-3,
+                level_steps=500,
                 warmup_steps=20,
             ),
         ),
@@ -172,6 +186,15 @@ RECIPES: dict[str, Recipe] = {
                 matrix_rate=5e-4,
                 vector_rate=1e-3,
                 level_steps=1,
+                warmup_steps=20,
+            ),
+            Stage(
+                lessons=(_turn(130, 0.5, 0.5), _turn(130, 0.4, 0.0), _polish(300, 0.3, (5, 9))),
+                seed=302,
+                layers=8,
+                matrix_rate=7e-4,
+                vector_rate=1.5e-3,
+                level_steps=220,
                 warmup_steps=20,
             ),
         ),
