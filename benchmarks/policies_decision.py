@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from config.conditions import SignalSettings
 from config.load import load_settings
@@ -47,15 +48,20 @@ def median_us(step: Callable[[], object], per_step: int = 1) -> float:
     return statistics.median(samples) / per_step * 1e6
 
 
-def many_routes(*, by_model: bool) -> Settings:
-    """Two hundred routes of which the last one matches; by model, or by what no index can help with."""
+def many_routes(by: Literal["model", "tag", "size"]) -> Settings:
+    """Two hundred routes of which the last one matches; by names, or by sizes, which must be compared one by one."""
+    conditions = {
+        "model": lambda number: SignalSettings(model=(f"model-{number}",), prompt_tokens=Range(at_least=number)),
+        "tag": lambda number: SignalSettings(tag=(f"tag-{number}",), prompt_tokens=Range(at_least=number)),
+        "size": lambda number: SignalSettings(
+            prompt_tokens=Range(at_least=1000 + number), complexity=Range(at_least=0.9)
+        ),
+    }
     routes = [
         RouteSettings(
             name=f"route-{number}",
             use=Use(ladder="one"),
-            when=SignalSettings(model=(f"model-{number}",), prompt_tokens=Range(at_least=number))
-            if by_model
-            else SignalSettings(tag=(f"tag-{number}",), prompt_tokens=Range(at_least=number)),
+            when=conditions[by](number),
         )
         for number in range(_ROUTES - 1)
     ]
@@ -101,8 +107,7 @@ def main() -> None:
     load = Load(engines={name: EngineLoad(name=name) for name in ("small", "large")})
     features = Features(model="penstock", tenant="t", tier="default", prompt_tokens=120, max_tokens=64)
     embedded = Policy.compile(load_settings(Path(embedded_profile())), {"small": "t", "large": "t"})
-    by_model = Policy.compile(many_routes(by_model=True))
-    by_tag = Policy.compile(many_routes(by_model=False))
+    by_model, by_tag, by_size = (Policy.compile(many_routes(by)) for by in ("model", "tag", "size"))
     plan = make_plan(embedded, features, load, 0.0)
     key = new_key("t", bytes(range(38)))
     ring = KeyRing([key.settings])
@@ -123,8 +128,8 @@ def main() -> None:
     def window() -> None:
         machine = CascadeMachine(cascade, 1)
         for token in range(99):
-            machine.on_output(0, (token,), "x", 3.0, False)
-        machine.on_output(0, (99,), "x", 3.0, True)
+            machine.on_output(0, (token,), "x", (3.0,), False)
+        machine.on_output(0, (99,), "x", (3.0,), True)
 
     def quota() -> None:
         reservation = book.reserve("t", 300, 1.0)
@@ -143,6 +148,7 @@ def main() -> None:
         ("match + plan, embedded profile", median_us(lambda: make_plan(embedded, features, load, 0.0))),
         (f"match + plan, {_ROUTES} routes by model", median_us(lambda: make_plan(by_model, features, load, 0.0))),
         (f"match + plan, {_ROUTES} routes by tag", median_us(lambda: make_plan(by_tag, features, load, 0.0))),
+        (f"match + plan, {_ROUTES} routes by size", median_us(lambda: make_plan(by_size, features, load, 0.0))),
         ("quota: reserve + settle", median_us(quota)),
         (f"queue: offer ({_BATCH} wait, {_TENANTS} tenants)", offer_us),
         (f"queue: take ({_BATCH} wait, {_TENANTS} tenants)", take_us),

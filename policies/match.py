@@ -12,6 +12,9 @@ from policies.errors import NoRoute
 from policies.features import Features
 from policies.load import Load
 
+_REMEMBERED = 2048
+_Names = tuple[str, str, str, frozenset[str], str]
+
 
 class Matched(msgspec.Struct, frozen=True, gc=False):
     """The route that takes the request."""
@@ -23,20 +26,25 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
 
 
 class Matcher:
-    """All routes, compiled. Immutable; what depends on the model's name alone was decided when it was made."""
+    """All routes, compiled.
+
+    Which routes a request's names leave (model, tenant, tier, tags, address) is looked up rather than decided: the
+    answers are remembered, up to a bound. Nothing else about it ever changes.
+    """
 
     def __init__(self, routes: tuple[RouteSettings, ...], compile_condition: Callable[[SignalSettings], Test]) -> None:
         self._all = tuple((index, route, compile_condition(route.when)) for index, route in enumerate(routes))
-        models = {model for route in routes for model in route.when.model}
-        self._for_model = {
-            model: tuple((i, r.name, test) for i, r, test in self._all if not r.when.model or model in r.when.model)
-            for model in models
-        }
-        self._for_others = tuple((i, r.name, test) for i, r, test in self._all if not r.when.model)
+        self._models = frozenset(model for route in routes for model in route.when.model)
+        self._left: dict[_Names, tuple[tuple[int, str, Test], ...]] = {}
 
     def match(self, features: Features, load: Load) -> Matched:
         """The first route that takes the request; NoRoute if none does."""
-        for index, name, test in self._for_model.get(features.model, self._for_others):
+        model = features.model if features.model in self._models else ""
+        names = (model, features.tenant, features.tier, features.tags, features.path)
+        left = self._left.get(names)
+        if left is None:
+            left = self._remember(names)
+        for index, name, test in left:
             if test.holds(features, load):
                 return Matched(index, name, test.facts(features, load))
         raise NoRoute(features.model)
@@ -44,6 +52,25 @@ class Matcher:
     def findings(self, features: Features, load: Load) -> tuple[tuple[str, Finding], ...]:
         """Every route in order, with what its condition saw: for explanations, not for the hot path."""
         return tuple((route.name, test.find(features, load)) for _, route, test in self._all)
+
+    def _remember(self, names: "_Names") -> tuple[tuple[int, str, Test], ...]:
+        if len(self._left) >= _REMEMBERED:
+            self._left.clear()
+        left = tuple((index, route.name, test) for index, route, test in self._all if _may_hold(route.when, names))
+        self._left[names] = left
+        return left
+
+
+def _may_hold(when: SignalSettings, names: "_Names") -> bool:
+    """False if the names alone rule it out."""
+    model, tenant, tier, tags, path = names
+    return (
+        (not when.model or model in when.model)
+        and (not when.tenant or tenant in when.tenant)
+        and (not when.tier or tier in when.tier)
+        and (not when.path or path in when.path)
+        and (not when.tag or not tags.isdisjoint(when.tag))
+    )
 
 
 def compile_routes(settings: Settings) -> Matcher:
