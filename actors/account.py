@@ -198,6 +198,7 @@ class Account:
                     output_tokens=max([each.tokens for each in self.told]),
                     prompt=self.prompt,
                     margins=self.margins,
+                    ttft_s=self._since_arrival(self.first_at),
                 )
             )
 

@@ -41,6 +41,7 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     prompt: tuple[int, ...] = ()
     """Token ids of its first prompt as the first rung read it; empty if none did."""
     margins: tuple[float, ...] = ()
+    ttft_s: float | None = None
 
 
 class Recording:
@@ -133,6 +134,7 @@ def request_of(recording: Recording, note: Note) -> TraceRequest:
         prefix=_prefix(recording.salt, note.prompt),
         margins=tuple([min(margin, _SUREST) for margin in note.margins]),
         rung=note.rung,
+        ttft_s=note.ttft_s,
     )
 
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from math import inf
 from secrets import randbits
 from time import perf_counter
+from typing import Self
 
 from config.settings import EngineSettings
 from engine.batch import Runner, Sampled
@@ -84,7 +85,7 @@ class Engine:
         self._dead: EngineDead | None = None
 
     @classmethod
-    def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> "Engine":
+    def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
         """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
 
         Raises:

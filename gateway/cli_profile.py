@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.no_house:
         from gateway.house_probe import probe
 
-        engines, house = probe(path, settings, engines, _say)
+        engines, house = probe(settings, engines, _say)
         profile = msgspec.structs.replace(profile, engines=engines, house=house)
     arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=1))
     _say(f"wrote {arguments.out}")

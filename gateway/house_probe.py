@@ -1,98 +1,191 @@
-"""What the house adds to its engines' time, seen by a client: for `penstock engine profile`.
+"""What the house makes of its engines' time: for `penstock engine profile`.
 
-A server of its own process answers streams of one engine, one at a time and then several at once, and in the end of
-all engines together. What a token takes longer than the engine alone is the house's.
+A server in this process is asked by clients of another one, as in service: each engine alone, then all together, with
+arrivals, prefills, decodes and readers mixed. The engines keep the time of every step.
 """
 
-import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from statistics import median
-from subprocess import PIPE
+from statistics import mean, median
+from time import perf_counter
 
 import msgspec
 import trio
 
+from actors.errors import HouseFailed
+from actors.exchange import Exchange
+from actors.house import House
+from actors.links import EngineFactory
+from actors.messages import InferenceRequest
 from config.settings import Settings
+from engine.engine import Engine
 from gateway.cli_errors import CliError
-from gateway.simulation.profile import EngineProfile, HouseCost, StepCost, StepShape
+from gateway.probe_client import Phase
+from gateway.serve import serve
+from gateway.server.server import listen
+from gateway.simulation.fit import service_of
+from gateway.simulation.profile import EngineProfile, HouseCost, Service
+from gateway.simulation.timed import TimedEngine, TimedStep, beside
 from policies.features import Features
 from policies.load import Load
 from policies.policy import Policy, make_plan
+from policies.trace import TraceRequest, read_trace
 
-_STREAMS = 8
-_TOKENS = 240
-_SHORT = 24
-"""Requests for the time to the first token."""
-_PROMPT = "What is 17 + 25? Say it in one number, and then say why."
-_START_S = 120.0
+_WORKERS = 8
+"""At most, for each engine."""
+_WARM_S = 2.0
+_PHASE_S = 4.0
+_PAUSE_S = 0.1
+_FEWEST = 50
+"""Steps that say something."""
 
 
-class Stream(msgspec.Struct, frozen=True):
-    """One answer as its reader saw it. Seconds."""
+class Visited(House):
+    """A house that keeps the time of its visitors."""
 
-    ttft_s: float
-    gap_s: float
-    """Between two tokens, in the mean: several may come at once."""
-    prompt_tokens: int
+    def __init__(self, settings: Settings, engines: Mapping[str, EngineFactory], record: Path) -> None:
+        super().__init__(settings, engines, record=record)
+        self.arrivals: dict[str, list[float]] = {}
+        """By the model's name: in trio's time."""
+
+    async def open(self, request: InferenceRequest) -> Exchange:
+        """See `House`."""
+        self.arrivals.setdefault(request.model, []).append(request.arrived_at)
+        return await super().open(request)
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What one load showed."""
+
+    engines: dict[str, TimedEngine]
+    arrivals: dict[str, list[float]]
+    """By engine, in `perf_counter`'s time."""
+    requests: dict[str, list[TraceRequest]]
+    """By engine, in order of arrival."""
 
 
 def probe(
-    config: Path, settings: Settings, engines: Mapping[str, EngineProfile], say: Callable[[str], None]
+    settings: Settings, engines: Mapping[str, EngineProfile], say: Callable[[str], None]
 ) -> tuple[dict[str, EngineProfile], HouseCost]:
-    """The engines with what the house adds to each of their steps, and what it adds to a request."""
+    """The engines with what becomes of their steps in service, and what a request takes around them."""
     names = _names(settings)
-    rows = min([_STREAMS, *[settings.engines[name].max_running for name in names]])
     if settings.keys or not names:
         say("the house is not measured: no model name without a key leads to one engine alone")
         return dict(engines), HouseCost()
+    workers = {model: min(_WORKERS, settings.engines[name].max_running) for name, model in names.items()}
+    alone = [Phase({model: count}, _PHASE_S, _PAUSE_S) for model, most in workers.items() for count in {1, most}]
+    together = [Phase(dict.fromkeys(workers, 1), _PHASE_S, _PAUSE_S), Phase(workers, 2 * _PHASE_S, _PAUSE_S)]
+    phases = [*alone, *(together if len(workers) > 1 else [])]
+    say(f"behind the house, with clients: {', '.join(names)}, {sum(each.seconds for each in phases):.0f} s")
     try:
-        return trio.run(_probe, config, names, dict(engines), rows, say)
+        with tempfile.TemporaryDirectory() as folder:
+            seen = trio.run(_serve, settings, names, phases, Path(folder) / "recording.jsonl")
     except BaseExceptionGroup as group:
-        failures, rest = group.split(CliError)
+        failures, rest = group.split((CliError, HouseFailed))
         if failures is None or rest is not None:
             raise
         raise CliError("; ".join(sorted({str(each) for each in _leaves(failures)}))) from None
+    steps = {name: seen.engines[name].steps for name in names}
+    found = dict(engines)
+    for name in names:
+        found[name] = _served(name, found[name], steps, say)
+    house = _around(seen)
+    there, back = 1000 * house.arrival_s, 1000 * house.delivery_s
+    say(f"a request takes {there:.1f} ms to its engine, and what it makes {back:.1f} ms back")
+    return found, house
 
 
-async def _probe(
-    config: Path, names: dict[str, str], engines: dict[str, EngineProfile], rows: int, say: Callable[[str], None]
-) -> tuple[dict[str, EngineProfile], HouseCost]:
-    command = [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), "--port", "0"]
+async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phase], record: Path) -> Seen:
+    """Play a warm-up, forget it, and play the phases."""
+    engines: dict[str, TimedEngine] = {}
+
+    def load(name: str, progress: Callable[[str], None]) -> Engine:
+        engines[name] = TimedEngine.load(settings.engines[name], name, progress)
+        return engines[name]
+
+    books = msgspec.structs.replace(settings.ledger, path=":memory:")
+    settings = msgspec.structs.replace(settings, ledger=books)
+    house = Visited(settings, {name: partial(load, name) for name in settings.engines}, record)
+    listener = listen("127.0.0.1", 0)
+    ready = trio.Event()
     async with trio.open_nursery() as nursery:
-        run = partial(trio.run_process, [*command, "--log-level", "error"], stdout=PIPE, check=False)
-        process = await nursery.start(run)
-        port = await _port(process)
-        alone: dict[str, float] = {}
-        first: list[float] = []
-        for engine, model in names.items():
-            say(f"engine {engine} behind the house: alone, then {rows} at once")
-            short = [await _stream(port, model, 4) for _ in range(_SHORT)]
-            one = await _stream(port, model, _TOKENS)
-            many = await _together(port, [model] * rows)
-            cost = engines[engine].cost
-            first.append(median([each.ttft_s for each in short]) - _prefill_s(cost, short[0].prompt_tokens))
-            extra_one = one.gap_s - _decode_s(cost, 1, one.prompt_tokens)
-            extra_many = _gap(many) - _decode_s(cost, rows, one.prompt_tokens)
-            each_row = max((extra_many - max(extra_one, 0.0)) / max(rows - 1, 1), 0.0)
-            every_step = max(extra_many - each_row * rows, 0.0)
-            say(f"  a step takes {1e6 * every_step:.0f} µs more, and {1e6 * each_row:.0f} µs for each row")
-            served = msgspec.structs.replace(cost, fixed=cost.fixed + every_step, per_sample=cost.per_sample + each_row)
-            engines[engine] = msgspec.structs.replace(engines[engine], cost=served)
-            alone[engine] = _gap(many)
-        if len(names) > 1:
-            together = await _together(port, [model for model in names.values() for _ in range(rows)])
-            for place, engine in enumerate(names):
-                own = together[place * rows : (place + 1) * rows]
-                beside = max(_gap(own) / alone[engine], 1.0)
-                say(f"engine {engine} beside the others: {beside:.2f} times as long a step")
-                engines[engine] = msgspec.structs.replace(engines[engine], beside=float(f"{beside:.3g}"))
-        process.terminate()
-    house = HouseCost(arrival_s=float(f"{max(median(first), 0.0):.3g}"))
-    say(f"a request takes {1000 * house.arrival_s:.1f} ms around the engine")
-    return engines, house
+        nursery.start_soon(serve, house, settings, listener, ready.set)
+        await ready.wait()
+        port = listener.getsockname()[1]
+        await _play(port, [Phase(dict.fromkeys(names.values(), 1), _WARM_S)])
+        warm = {name: len(house.arrivals[model]) for name, model in names.items()}
+        for engine in engines.values():
+            engine.forget()
+        await _play(port, phases)
+        nursery.cancel_scope.cancel()
+    offset = perf_counter() - trio.current_time()
+    arrivals = {name: [at + offset for at in house.arrivals[model][warm[name] :]] for name, model in names.items()}
+    trace = read_trace(record)
+    requests = {name: [each for each in trace if each.model == model][warm[name] :] for name, model in names.items()}
+    return Seen(engines, arrivals, requests)
+
+
+async def _play(port: int, phases: list[Phase]) -> None:
+    command = [sys.executable, "-m", "gateway.probe_client", str(port)]
+    done = await trio.run_process(command, stdin=msgspec.json.encode(phases), capture_stdout=True, check=False)
+    if done.returncode or not int(done.stdout):
+        raise CliError("the server gave the probe's clients no answer; try `penstock serve` with this configuration")
+
+
+def _served(
+    name: str, profile: EngineProfile, steps: Mapping[str, list[TimedStep]], say: Callable[[str], None]
+) -> EngineProfile:
+    own = steps[name]
+    disturbed = beside(own, [each for other, each in steps.items() if other != name])
+    services: list[Service | None] = []
+    for among in (False, True):
+        chosen = [step for step, is_beside in zip(own, disturbed, strict=True) if is_beside is among]
+        if len(chosen) < _FEWEST:
+            services.append(None)
+            continue
+        took = [step.period for step in chosen]
+        cost = profile.cost
+        services.append(service_of(cost, [step.shape for step in chosen], took))
+        times = mean(took) / mean([cost.seconds(step.shape) for step in chosen])
+        where = "beside others" if among else "by itself"
+        say(f"engine {name} {where}: {len(chosen)} steps took {times:.2f} times their time without a house")
+    alone, among_others = services
+    # The pauses hold all that varies.
+    return msgspec.structs.replace(profile, spread=(1.0,), served=alone or Service(), beside=among_others)
+
+
+def _around(seen: Seen) -> HouseCost:
+    """Before the engine has it, and after a step has ended: in the middle of all requests."""
+    before: list[float] = []
+    after: list[float] = []
+    for name, engine in seen.engines.items():
+        requests = seen.requests.get(name, [])
+        for arrived, request, (number, submitted) in zip(
+            seen.arrivals.get(name, []), requests, engine.submitted.items(), strict=False
+        ):
+            out = engine.first_out.get(number)
+            if out is not None and request.ttft_s is not None:
+                before.append(submitted - arrived)
+                after.append(arrived + request.ttft_s - out)
+    if not before:
+        return HouseCost()
+    arrival, delivery = max(median(before), 0.0), max(median(after), 0.0)
+    return HouseCost(arrival_s=float(f"{arrival:.3g}"), delivery_s=float(f"{delivery:.3g}"))
+
+
+def _names(settings: Settings) -> dict[str, str]:
+    """By engine: a model name that leads there and nowhere else."""
+    policy = Policy.compile(settings)
+    found: dict[str, str] = {}
+    for model in settings.models:
+        features = Features(model=model, tenant="anonymous", tier="default", prompt_tokens=20, max_tokens=200)
+        plan = make_plan(policy, features, Load(), 0.0)
+        if plan.cascade is None and plan.rungs and plan.rungs[0].to in settings.engines:
+            found.setdefault(plan.rungs[0].to, model)
+    return found
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -101,81 +194,3 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(each)
     else:
         yield error
-
-
-def _names(settings: Settings) -> dict[str, str]:
-    """By engine: a model name that leads there and nowhere else."""
-    policy = Policy.compile(settings)
-    found: dict[str, str] = {}
-    for model in settings.models:
-        features = Features(model=model, tenant="anonymous", tier="default", prompt_tokens=20, max_tokens=_TOKENS)
-        plan = make_plan(policy, features, Load(), 0.0)
-        if plan.cascade is None and plan.rungs and plan.rungs[0].to in settings.engines:
-            found.setdefault(plan.rungs[0].to, model)
-    return found
-
-
-async def _port(process: trio.Process) -> int:
-    said = b""
-    assert process.stdout is not None
-    with trio.move_on_after(_START_S):
-        async for piece in process.stdout:
-            said += piece
-            if match := re.search(rb"serving .* on http://\S+:(\d+)", said):
-                return int(match.group(1))
-    raise CliError("the server did not start; try `penstock serve` with this configuration")
-
-
-async def _together(port: int, models: list[str]) -> list[Stream]:
-    found: list[Stream | None] = [None] * len(models)
-
-    async def one(place: int, model: str) -> None:
-        found[place] = await _stream(port, model, _TOKENS)
-
-    async with trio.open_nursery() as nursery:
-        for place, model in enumerate(models):
-            nursery.start_soon(one, place, model)
-    return [each for each in found if each is not None]
-
-
-async def _stream(port: int, model: str, tokens: int) -> Stream:
-    body = msgspec.json.encode(
-        {
-            "model": model,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "max_tokens": tokens,
-            "ignore_eos": True,
-            "temperature": 0,
-            "messages": [{"role": "user", "content": _PROMPT}],
-        }
-    )
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
-    began = trio.current_time()
-    times: list[float] = []
-    said = b""
-    async with await trio.open_tcp_stream("127.0.0.1", port) as connection:
-        await connection.send_all(head.encode() + body)
-        while piece := await connection.receive_some(65536):
-            said += piece
-            if b'"content":"' in piece:
-                times.append(trio.current_time())
-    usage = re.search(rb'"prompt_tokens":(\d+)', said)
-    if not times or usage is None:
-        raise CliError(f"the server gave no stream: {said[:300]!r}")
-    return Stream(times[0] - began, (times[-1] - times[0]) / (tokens - 1), int(usage.group(1)))
-
-
-def _gap(streams: list[Stream]) -> float:
-    return median([each.gap_s for each in streams])
-
-
-def _decode_s(cost: StepCost, rows: int, prompt: int) -> float:
-    return cost.seconds(StepShape(rows, rows, rows, rows * (prompt + _TOKENS // 2), 0.0))
-
-
-def _prefill_s(cost: StepCost, prompt: int) -> float:
-    return cost.seconds(StepShape(prompt, 1, 1, 0, prompt * prompt / 2))

@@ -82,6 +82,8 @@ class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     given up ends with the margin that decided it)."""
     rung: str = ""
     """Who answered; "": unknown, or nobody."""
+    ttft_s: float | None = None
+    """From the arrival to the first content, as the server counted it; None: unknown, or none came."""
 
 
 def read_trace(path: Path) -> tuple[TraceRequest, ...]:

@@ -69,7 +69,7 @@ class SimulatedEngine:
         self._calm = calm
         self._beside = beside
         self._turned = turned
-        self.feels_others = profile.beside != 1
+        self.feels_others = profile.beside is not None
         self._inbox: list[tuple[Replayed, bool]] = []
         """(sequence, whether it is wanted)"""
         self._shares: list[Share] | None = None

@@ -7,11 +7,12 @@ rise together gives some of them below zero, and then nonsense beyond what was m
 import numpy as np
 import numpy.typing as npt
 
-from gateway.simulation.profile import FitError, StepCost, StepShape
+from gateway.simulation.profile import FitError, Service, StepCost, StepShape
 
 _KNOTS = (0, 2, 8, 32, 128, 512)
 _ROUNDS = 5000
 _SPREAD = 41
+_PAUSES = 97
 _TRIMS = 3
 _DISTURBED = 1.5
 """Times the fitted time."""
@@ -39,6 +40,26 @@ def fit(shapes: list[StepShape], seconds: list[float]) -> StepCost:
         per_attention=attention,
         knots=knots,
         slopes=tuple(slopes),
+    )
+
+
+def service_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) -> Service:
+    """What the house made of steps that take `cost` alone: as long in the mean, short and long ones alike.
+
+    Nothing is left out here: what holds a step up in service is what is asked for.
+    """
+    own = np.array([cost.seconds(shape) for shape in shapes])
+    samples = np.array([shape.samples for shape in shapes], dtype=float)
+    took = np.array(seconds)
+    prefills = np.array([shape.tokens > shape.sequences for shape in shapes])
+    # Prefills are few among decodes, and alone tell what becomes of long steps.
+    weight = np.where(prefills, 1 / max(prefills.sum(), 1), 1 / max((~prefills).sum(), 1)) ** 0.5 / own
+    parts = np.stack([own, samples, np.ones(len(own))], axis=1)
+    factor, per_sample, _ = non_negative(parts * weight[:, None], took * weight)
+    left = np.sort(np.maximum(took - factor * own - per_sample * samples, 0.0))
+    pauses = [float(each.mean()) for each in np.array_split(left, min(_PAUSES, len(left)))]
+    return Service(
+        factor=_shown(factor), per_sample=_shown(per_sample), pauses=tuple([float(f"{each:.3g}") for each in pauses])
     )
 
 

@@ -56,6 +56,11 @@ class Spy:
         self.shape = shape_of_batch(batch)
         return self._runner.execute(batch)
 
+    def take(self) -> StepShape | None:
+        """What it was given since the last time."""
+        shape, self.shape = self.shape, None
+        return shape
+
     def close(self) -> None:
         """See `Runner`."""
         self._runner.close()

@@ -9,6 +9,7 @@ the prefill chunks, the sum of tokens · (tokens computed before + tokens / 2). 
 tokens of the step.
 """
 
+from math import gcd
 from pathlib import Path
 from typing import Literal
 
@@ -81,6 +82,19 @@ class FitError(msgspec.Struct, frozen=True):
     worst: float
 
 
+class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What becomes of a step's own time in the house, where loop, readers and other engines want core and interpreter.
+
+    A step takes `factor` times its own time, `per_sample` for each token that it brings, and a pause.
+    """
+
+    factor: float = 1.0
+    per_sample: float = 0.0
+    pauses: tuple[float, ...] = (0.0,)
+    """Seconds, evenly spaced by rank; steps take one after the other in a mixed order. Their mean is that of what was
+    measured."""
+
+
 class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One engine's."""
 
@@ -95,8 +109,10 @@ class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """In words."""
     spread: tuple[float, ...] = (1.0,)
     """Measured over fitted time, as quantiles: steps take these in a seeded order."""
-    beside: float = 1.0
-    """A step's time while another engine of the process computes, relative to its time alone."""
+    served: Service = Service()
+    """While no other engine of the process computes ..."""
+    beside: Service | None = None
+    """... and while another one does; None: as without it."""
     error: FitError | None = None
     points: tuple[ProfilePoint, ...] = ()
 
@@ -136,6 +152,9 @@ def read_profile(path: Path) -> Profile:
             raise BadProfile(f"{path}: engine '{name}': knots must rise from 0, with one slope each")
         if cost.seconds(StepShape(1, 1, 1, 1, 0.0)) <= 0 or not engine.spread or min(engine.spread) <= 0:
             raise BadProfile(f"{path}: engine '{name}': a step must take some time")
+        for service in (engine.served, engine.beside or engine.served):
+            if service.factor <= 0 or service.per_sample < 0 or not service.pauses or min(service.pauses) < 0:
+                raise BadProfile(f"{path}: engine '{name}': the house makes no step shorter; see served and beside")
     return found
 
 
@@ -162,7 +181,8 @@ class Clockwork:
         self._cost = profile.cost
         self._pieces = [profile.cost.pieces(tokens) for tokens in range(most_tokens + 1)]
         self._spread = np.array([profile.spread[place] for place in order])
-        self._beside = profile.beside
+        services = (profile.served, profile.beside or profile.served)
+        self._services = [(each.factor, each.per_sample, _mixed(each.pauses)) for each in services]
 
     def step(self, shape: StepShape, number: int, *, beside: bool) -> float:
         """Seconds of step `number`."""
@@ -175,7 +195,8 @@ class Clockwork:
         )
         seconds = (base + cost.per_context_token * shape.context) + cost.per_attention * shape.attention
         seconds *= float(self._spread[number % len(self._spread)])
-        return seconds * self._beside if beside else seconds
+        factor, per_sample, pauses = self._services[beside]
+        return (seconds * factor + per_sample * shape.samples) + float(pauses[number % len(pauses)])
 
     def decodes(
         self, began: float, rows: int, context: int, number: int, steps: int, *, beside: bool
@@ -186,9 +207,18 @@ class Clockwork:
         base = cost.fixed + cost.per_sequence * rows + cost.per_sample * rows + self._pieces[rows]
         seconds = (base + cost.per_context_token * (context + rows * places)) + cost.per_attention * 0.0
         seconds *= self._spread[(number + places) % len(self._spread)]
-        if beside:
-            seconds *= self._beside
+        factor, per_sample, pauses = self._services[beside]
+        seconds = (seconds * factor + per_sample * rows) + pauses[(number + places) % len(pauses)]
         ends = np.empty(steps + 1)
         ends[0] = began
         ends[1:] = seconds
         return np.cumsum(ends)[1:]
+
+
+def _mixed(values: tuple[float, ...]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """In an order in which short and long ones alternate."""
+    count = len(values)
+    stride = round(count * 0.382)
+    while gcd(stride, count) != 1:
+        stride += 1
+    return np.array([values[place * stride % count] for place in range(count)])

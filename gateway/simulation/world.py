@@ -118,7 +118,8 @@ class World:
                     due, engine = each.due, each
             soonest = min(at, alarm, due)
             if soonest == _NEVER:
-                return now
+                # Deadlines of what has long ended may have come after.
+                return max([answer.ended_at for answer in self.answers], default=now)
             if soonest > next_sample:
                 self._sample(next_sample)
                 next_sample += pause

@@ -22,6 +22,7 @@ from gateway.simulation.profile import (
     BadProfile,
     Clockwork,
     EngineProfile,
+    Service,
     StepCost,
     StepShape,
     read_profile,
@@ -92,7 +93,14 @@ def test_non_negative_least_squares_stops_at_zero() -> None:
 def test_many_decodes_take_what_they_take_one_by_one(
     rows: int, context: int, number: int, steps: int, beside: bool
 ) -> None:
-    engine = EngineProfile(cost=COST, max_model_len=99, kv_token_bytes=1, spread=(0.9, 1.0, 1.3), beside=1.7)
+    engine = EngineProfile(
+        cost=COST,
+        max_model_len=99,
+        kv_token_bytes=1,
+        spread=(0.9, 1.0, 1.3),
+        served=Service(factor=1.1, per_sample=3e-5, pauses=(0.0, 1e-3)),
+        beside=Service(factor=1.7, pauses=(2e-4, 3e-4, 4e-4, 9e-3)),
+    )
     clockwork = Clockwork(engine, 64, (2, 0, 1))
     now, ends = 5.0, []
     for step in range(steps):

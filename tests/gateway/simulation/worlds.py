@@ -8,7 +8,7 @@ import msgspec
 from config.calibration import Statistic
 from config.load import parse_settings
 from config.settings import Settings
-from gateway.simulation.profile import EngineProfile, HouseCost, Profile, StepCost
+from gateway.simulation.profile import EngineProfile, HouseCost, Profile, Service, StepCost
 from policies.trace import TraceRequest
 
 POLICY = """\
@@ -99,7 +99,13 @@ def profile(*, slow: float = 1.0, jitter: bool = True, beside: float = 1.0) -> P
         )
         spread = (0.9, 0.97, 1.0, 1.04, 1.3) if jitter else (1.0,)
         return EngineProfile(
-            cost=cost, max_model_len=400, kv_token_bytes=64, tokenizer="t", spread=spread, beside=beside
+            cost=cost,
+            max_model_len=400,
+            kv_token_bytes=64,
+            tokenizer="t",
+            spread=spread,
+            served=Service(per_sample=1e-5, pauses=(0.0, 1e-4, 3e-4) if jitter else (0.0,)),
+            beside=Service(factor=beside, pauses=(0.0, 2e-4)) if beside != 1 else None,
         )
 
     engines = {"small": engine(1.0), "large": engine(3.0)}

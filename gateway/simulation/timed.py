@@ -1,0 +1,80 @@
+"""An engine that keeps the time of its steps while it serves: what `penstock engine profile` learns from the house."""
+
+from collections.abc import Sequence
+from time import perf_counter
+
+import msgspec
+
+from config.settings import EngineSettings
+from engine.batch import Runner
+from engine.engine import Engine
+from engine.messages import Command, StepReport, Submit
+from engine.tokenizer import Tokenizer
+from gateway.simulation.measure import Spy
+from gateway.simulation.profile import StepShape
+
+
+class TimedStep(msgspec.Struct, frozen=True, gc=False):
+    """One step as it was served. Times are those of `perf_counter`."""
+
+    shape: StepShape
+    began: float
+    ended: float
+    period: float
+    """From the end of the step before, if work was left then: what a token takes, with all that happens between two
+    steps."""
+
+
+class TimedEngine(Engine):
+    """Does what `Engine` does, in the engine's own thread. Its books may be read while that idles, or has ended."""
+
+    def __init__(self, runner: Runner, tokenizer: Tokenizer, settings: EngineSettings, *, name: str = "engine") -> None:
+        self._spy = Spy(runner)
+        super().__init__(self._spy, tokenizer, settings, name=name)
+        self.steps: list[TimedStep] = []
+        self.submitted: dict[int, float] = {}
+        """When a request's sequence came in, by its id, in order."""
+        self.first_out: dict[int, float] = {}
+        """When the step that brought its first token ended."""
+        self._goes_on_from: float | None = None
+
+    def forget(self) -> None:
+        """Begin anew, between two steps."""
+        self.steps.clear()
+        self.submitted.clear()
+        self.first_out.clear()
+
+    def accept(self, command: Command) -> None:
+        """See `Engine`."""
+        if isinstance(command, Submit):
+            self.submitted[command.request_id] = perf_counter()
+        super().accept(command)
+
+    def step(self) -> StepReport:
+        """See `Engine`."""
+        began = perf_counter()
+        report = super().step()
+        ended = perf_counter()
+        shape = self._spy.take()
+        if shape is not None:
+            before = began if self._goes_on_from is None else self._goes_on_from
+            self.steps.append(TimedStep(shape, began, ended, ended - before))
+        for output in report.outputs:
+            if output.request_id not in self.first_out:
+                self.first_out[output.request_id] = ended
+        self._goes_on_from = ended if self.has_work else None
+        return report
+
+
+def beside(steps: Sequence[TimedStep], others: Sequence[Sequence[TimedStep]]) -> list[bool]:
+    """For each step whether another engine computed in the middle of it."""
+    found = [False] * len(steps)
+    for other in others:
+        place = 0
+        for number, step in enumerate(steps):
+            middle = step.ended - step.period / 2
+            while place < len(other) and other[place].ended < middle:
+                place += 1
+            if place < len(other) and other[place].ended - other[place].period <= middle:
+                found[number] = True
+    return found

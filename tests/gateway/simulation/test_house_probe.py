@@ -1,0 +1,105 @@
+"""What the house makes of steps: seen in a served engine, told apart by who else computes, fitted with every pause."""
+
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+from worlds import profile
+
+from config.load import parse_settings
+from config.settings import EngineSettings
+from engine.fake_runner import FakeRunner
+from engine.messages import Submit
+from engine.params import SamplingParams
+from engine.tokenizer import Tokenizer
+from gateway import house_probe
+from gateway.simulation.fit import service_of
+from gateway.simulation.profile import Clockwork, StepShape
+from gateway.simulation.timed import TimedEngine, TimedStep, beside
+
+MODELS = Path(__file__).parents[3] / "engine/zoo/models"
+SHAPE = StepShape(1, 1, 1, 10, 0.0)
+COST = profile(jitter=False).engines["small"].cost
+CONFIG = f"""\
+schema = 1
+[engines.small]
+model = "{MODELS}/small"
+max_running = 2
+[models.small]
+[[routes]]
+name = "small"
+use = {{ ladder = "small" }}
+[[ladders.small]]
+to = "small"
+"""
+
+
+def mixed(rng: Random, count: int) -> list[StepShape]:
+    decodes = [StepShape(rows, rows, rows, rows * 50, 0.0) for rows in (1, 2, 4)]
+    prefill = StepShape(60, 3, 3, 90, 58 * 29.0)
+    return [rng.choice([*decodes, *decodes, prefill]) for _ in range(count)]
+
+
+def test_a_service_takes_as_long_as_what_was_measured_also_with_rare_long_pauses() -> None:
+    rng = Random(1)
+    shapes = mixed(rng, 4000)
+    took = [1.8 * COST.seconds(each) + 2e-4 * each.samples + rng.choice([1e-4] * 99 + [0.1]) for each in shapes]
+    service = service_of(COST, shapes, took)
+    assert service.factor == pytest.approx(1.8, rel=0.25)
+    engine = msgspec.structs.replace(profile().engines["small"], spread=(1.0,), cost=COST, served=service)
+    clockwork = Clockwork(engine, 64, (0,))
+    played = [clockwork.step(shape, number, beside=False) for number, shape in enumerate(shapes)]
+    assert sum(played) == pytest.approx(sum(took), rel=0.05)
+    assert max(played) > 0.05
+
+
+def test_pauses_come_in_an_order_that_keeps_each_of_them() -> None:
+    engine = profile(jitter=False).engines["small"]
+    pauses = tuple(number / 1000 for number in range(10))
+    served = msgspec.structs.replace(engine.served, per_sample=0.0, pauses=pauses)
+    clockwork = Clockwork(msgspec.structs.replace(engine, served=served), 64, (0,))
+    own = engine.cost.seconds(SHAPE)
+    found = [clockwork.step(SHAPE, number, beside=False) - own for number in range(10)]
+    assert sorted(found) == pytest.approx(list(pauses))
+    assert found != sorted(found)
+
+
+def test_a_step_is_beside_another_if_that_one_computes_in_its_middle() -> None:
+    steps = [TimedStep(SHAPE, begin, begin + 1.0, 1.0) for begin in (0.0, 1.0, 2.0, 5.0)]
+    other = [TimedStep(SHAPE, 1.3, 1.7, 0.4), TimedStep(SHAPE, 5.6, 9.0, 3.4)]
+    assert beside(steps, [other]) == [False, True, False, False]
+    assert beside(steps, [[], other, steps[3:]]) == [False, True, False, True]
+    assert beside(steps, []) == [False] * 4
+
+
+def test_a_timed_engine_counts_from_step_to_step_while_there_is_work() -> None:
+    engine = TimedEngine(FakeRunner(), Tokenizer.load(MODELS / "small"), EngineSettings(model=MODELS / "small"))
+    params = SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True)
+    for number in (1, 2):
+        engine.accept(Submit(request_id=number, prompt_token_ids=(5, 6, 7), params=params))
+        while engine.has_work:
+            engine.step()
+    first, second = engine.steps[:4], engine.steps[4:]
+    assert len(second) == 4
+    for run in (first, second):
+        assert run[0].period == run[0].ended - run[0].began
+        assert [later.period for _, later in pairwise(run)] == [b.ended - a.ended for a, b in pairwise(run)]
+    assert list(engine.submitted) == [1, 2]
+    assert engine.first_out == {1: first[0].ended, 2: second[0].ended}
+    engine.forget()
+    assert (engine.steps, engine.submitted, engine.first_out) == ([], {}, {})
+
+
+def test_a_probe_sees_a_served_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(house_probe, "_WARM_S", 0.1)
+    monkeypatch.setattr(house_probe, "_PHASE_S", 0.3)
+    settings = parse_settings(CONFIG, tmp_path / "policy.toml")
+    said: list[str] = []
+    engines, house = house_probe.probe(settings, {"small": profile().engines["small"]}, said.append)
+    assert any("by itself" in line for line in said)
+    assert len(engines["small"].served.pauses) > 10
+    assert engines["small"].beside is None
+    assert 0 < house.arrival_s < 1
+    assert 0 < house.delivery_s < 1
