@@ -3,8 +3,8 @@
     python -m benchmarks.policies.simulate_vs_real [--profile FILE] [--seconds 75] [--rate 6] [--runs 2] [--keep FOLDER]
 
 It measures the step costs (unless a profile is given), serves the traffic `--runs` times with `--record` (two runs of
-the same arrivals differ), simulates the first recording, and prints TTFT, shed share and rung share of both: of the real
-runs as the server counted them and wrote them into the recording, so that a client's own delay is in neither. The
+the same arrivals differ), simulates the first recording, and prints TTFT, shed share and rung share of both: of the
+real runs as the server counted and wrote them into the recording, so that a client's own delay is in neither. The
 machine must be quiet, and is the client's machine, too.
 """
 
