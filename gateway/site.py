@@ -7,14 +7,11 @@ from typing import Any
 
 from quart import Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
-from actors.errors import Refusal
-from actors.messages import ErrorBody
 from gateway.errors import HttpError
 from gateway.front import Front
 from gateway.metrics import CONTENT_TYPE, exposition
-from gateway.server.head import error_headers, error_object
+from gateway.quart_errors import answer_errors
 from gateway.server.request import bearer_of
 from gateway.wire.json_text import encode
 
@@ -70,34 +67,16 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
             _page(front, request.headers.get("host", "127.0.0.1:8080")), content_type="text/html; charset=utf-8"
         )
 
-    @app.errorhandler(Refusal)
-    async def refused(refusal: Refusal) -> Response:
-        return _error(refusal.body)
-
-    @app.errorhandler(HTTPException)
-    async def wrong(error: HTTPException) -> Response:
-        status = error.code or 500
-        words = {
-            404: ("not_found", "There is nothing at this address. The OpenAI API is under /v1."),
-            405: ("method_not_allowed", "This address does not take that method."),
-        }
-        code, message = words.get(status, ("bad_request", "The request could not be served."))
-        kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-        return _error(ErrorBody(status, kind, code, message, should_retry=status >= 500))
-
+    words = {
+        404: ("not_found", "There is nothing at this address. The OpenAI API is under /v1."),
+        405: ("method_not_allowed", "This address does not take that method."),
+    }
+    answer_errors(app, words, _TYPES)
     return app
 
 
 def _json(value: Any, status: int = 200) -> Response:
     return Response(encode(value), status, content_type="application/json")
-
-
-def _error(error: ErrorBody) -> Response:
-    response = Response(error_object(error), error.status)
-    for line in error_headers(error).decode().splitlines():
-        name, _, value = line.partition(": ")
-        response.headers[name] = value
-    return response
 
 
 def _model(card: Any) -> dict[str, Any]:

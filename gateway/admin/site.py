@@ -6,13 +6,10 @@ from typing import Any
 import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
 from actors.desk import Desk
-from actors.errors import Refusal
-from actors.messages import ErrorBody
 from gateway.errors import HttpError
-from gateway.server.head import error_headers, error_object
+from gateway.quart_errors import answer_errors
 from gateway.server.request import bearer_of
 from policies.record import encode_record
 from policies.reload import Refused
@@ -74,18 +71,8 @@ def create_admin_site(desk: Desk) -> QuartTrio:
             raise HttpError(404, "experiment_not_found", "The policy has no experiment of that name.")
         return _json({"experiment": name, "rolled_back": True})
 
-    @app.errorhandler(Refusal)
-    async def refused(refusal: Refusal) -> Response:
-        return _error(refusal.body)
-
-    @app.errorhandler(HTTPException)
-    async def wrong(error: HTTPException) -> Response:
-        status = error.code or 500
-        words = {404: ("not_found", "There is nothing at this address."), 405: ("method_not_allowed", "Not this way.")}
-        code, message = words.get(status, ("bad_request", "The request could not be served."))
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        return _error(ErrorBody(status, kind, code, message, should_retry=status >= 500))
-
+    words = {404: ("not_found", "There is nothing at this address."), 405: ("method_not_allowed", "Not this way.")}
+    answer_errors(app, words, {})
     return app
 
 
@@ -97,11 +84,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
     raise NotImplementedError
-
-
-def _error(error: ErrorBody) -> Response:
-    response = Response(error_object(error), error.status)
-    for line in error_headers(error).decode().splitlines():
-        name, _, value = line.partition(": ")
-        response.headers[name] = value
-    return response

@@ -1,0 +1,34 @@
+"""Errors of the sites in quart, in the API's own words."""
+
+from collections.abc import Mapping
+
+from quart import Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from actors.errors import Refusal
+from actors.messages import ErrorBody
+from gateway.server.head import error_headers, error_object
+
+
+def answer_errors(app: QuartTrio, words: Mapping[int, tuple[str, str]], kinds: Mapping[int, str]) -> None:
+    """Refusals as they are; other statuses by `words` (code and message) and `kinds` (the error's type)."""
+
+    @app.errorhandler(Refusal)
+    async def refused(refusal: Refusal) -> Response:
+        return _response(refusal.body)
+
+    @app.errorhandler(HTTPException)
+    async def wrong(error: HTTPException) -> Response:
+        status = error.code or 500
+        code, message = words.get(status, ("bad_request", "The request could not be served."))
+        kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        return _response(ErrorBody(status, kind, code, message, should_retry=status >= 500))
+
+
+def _response(error: ErrorBody) -> Response:
+    response = Response(error_object(error), error.status)
+    for line in error_headers(error).decode().splitlines():
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
+    return response
