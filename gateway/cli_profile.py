@@ -13,6 +13,9 @@ from config.load import load_settings
 from config.profiles import embedded_profile
 from gateway.cli_errors import CliError
 
+_PROBES = 3
+"""How often the house is measured at the most, until the outcome is plausible."""
+
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Declare the command."""
@@ -38,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.bench import machine
     from engine.errors import ModelError
     from gateway.simulation.measure import load_for_measure, measure_engine
+    from gateway.simulation.plausible import doubts
     from gateway.simulation.profile import Profile
 
     engines = {}
@@ -58,8 +62,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.no_house:
         from gateway.house_probe import probe
 
-        engines, house = probe(settings, engines, _say)
-        profile = msgspec.structs.replace(profile, engines=engines, house=house)
+        for turn in range(_PROBES):
+            served, house = probe(settings, engines, _say)
+            profile = msgspec.structs.replace(profile, engines=served, house=house)
+            doubtful = doubts(profile)
+            if not doubtful:
+                break
+            then = "once more" if turn + 1 < _PROBES else "make it again when nothing else runs"
+            _say(f"doubtful: {'; '.join(doubtful)}: {then}")
     arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=1))
     _say(f"wrote {arguments.out}")
     return 0

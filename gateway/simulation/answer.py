@@ -5,6 +5,7 @@ Climb, cascade machine, breakers, retry budget and fair queue are the house's ow
 
 from typing import TYPE_CHECKING
 
+from config.tenants import queue_line
 from gateway.simulation.draws import Margins
 from gateway.simulation.lane import Waiting
 from gateway.simulation.replayed import Replayed
@@ -268,6 +269,8 @@ class Answer:
             attempt.margins = world.draws.margins(self.number, request, plan.cascade, output)
             attempt.gives_up_at = attempt.margins.gives_up_at(plan.cascade, output)
         tier = world.settings.tiers[self.features.tier]
+        tenant = self.features.tenant
+        line = queue_line(tenant, world.tenants[tenant], self.features.tier)
         prompt = request.prompt_tokens + prefix
         for choice in range(request.choices):
             sequence = Replayed(
@@ -275,7 +278,7 @@ class Answer:
                 choice,
                 number=world.next_number(),
                 priority=tier.priority,
-                tenant=(world.salts[self.features.tenant], self.features.tenant),
+                tenant=(world.salts[tenant], line),
                 request=(self.number, request),
                 prompt_tokens=prompt,
                 output_tokens=output,
@@ -289,7 +292,7 @@ class Answer:
         attempt.prompt_tokens = prompt
         attempt.item = Waiting(
             id=world.next_number(),
-            tenant=self.features.tenant,
+            tenant=line,
             prompt_tokens=prompt * request.choices,
             tokens=(prompt + asked - prefix) * request.choices,
             bytes=request.prompt_tokens * _BYTES_A_TOKEN,

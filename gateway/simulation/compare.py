@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from config.settings import Settings
+from gateway.simulation.plausible import doubts
 from gateway.simulation.profile import Profile
 from gateway.simulation.report import Comparison, make_report
 from gateway.simulation.world import World
@@ -45,7 +46,7 @@ def simulate(
         profile=profile_name,
         seed=seed,
         speed=speed,
-        notes=_notes(trace, shares, policies),
+        notes=(*_notes(trace, shares, policies), *[f"the profile holds, though {doubt}" for doubt in doubts(profile)]),
         reports=tuple(reports),
     )
 

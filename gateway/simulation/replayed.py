@@ -32,7 +32,7 @@ class Replayed(Sequence):
         output_tokens: int,
         limit: int,
     ) -> None:
-        """`number`: in the order of arrival at the engine. `tenant`: its salt and its name."""
+        """`number`: in the order of arrival at the engine. `tenant`: its salt and the line in which it waits."""
         command = Submit(request_id=number, prompt_token_ids=(), params=_GREEDY, priority=priority)
         super().__init__(command, arrival=number, limit=limit, seed=0, banned=())
         self.attempt = attempt

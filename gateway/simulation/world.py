@@ -11,7 +11,7 @@ from random import Random
 import msgspec
 
 from config.settings import Settings
-from config.tenants import known_tenants
+from config.tenants import known_tenants, queue_lines
 from engine.messages import EngineStats
 from gateway.simulation.answer import Answer, Attempt, output_limit
 from gateway.simulation.draws import Draws
@@ -318,7 +318,7 @@ class World:
                 f"the profile knows nothing of engine '{name}' (it has {', '.join(profile.engines)}): make it with "
                 "`penstock engine profile --config` and this policy"
             )
-        lane = SimulatedLane(self.settings.tiers, self.tenants, engine.max_running, engine.kv.block_size)
+        lane = SimulatedLane(self.settings.tiers, queue_lines(self.tenants), engine.max_running, engine.kv.block_size)
         places = list(range(len(measured.spread)))
         Random(f"{seed} {name}").shuffle(places)  # noqa: S311  (the same order every time is the point)
         lane.engine = SimulatedEngine(

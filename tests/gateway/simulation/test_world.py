@@ -146,3 +146,19 @@ def test_a_spent_budget_keeps_to_the_small_stage() -> None:
     _, strict = play(msgspec.structs.replace(settings, tenants=tenants), profile(), requests)
     assert "budget_spent" in {shed.reason for shed in strict.sheds}
     assert strict.cost <= 0.06
+
+
+def test_a_downgraded_tenant_waits_in_the_line_of_its_new_tier() -> None:
+    settings = policy(quota=10**9, answer=False)
+    poor = Budget(amount=1e-9, per="day", when_spent="downgrade", downgrade_to="slow")
+    tenants = dict(settings.tenants)
+    tenants["acme"] = msgspec.structs.replace(tenants["acme"], budget=poor)
+    requests = tuple([msgspec.structs.replace(each, tenant="acme") for each in trace(7, 60, per_s=20.0)])
+    costs = profile(slow=3.0)
+    _, report = play(msgspec.structs.replace(settings, tenants=tenants), costs, requests)
+    _, before = play(settings, costs, requests)
+    # Eight of the fast tier may wait for an engine, thirty of the slow one.
+    assert "queue_full" in {shed.reason for shed in before.sheds}
+    assert {shed.tier for shed in report.sheds} == {"slow"}
+    assert "queue_full" not in {shed.reason for shed in report.sheds}
+    assert report.answered > before.answered
