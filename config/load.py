@@ -29,11 +29,11 @@ class Loaded(msgspec.Struct, frozen=True):
     """That were read, without those that they name."""
 
 
-def load(path: Path, *, today: dt.date | None = None, with_models: bool = False) -> Loaded:
+def load(path: Path, *, today: dt.date | None = None, with_models: bool = False, calibrated: bool = True) -> Loaded:
     """The checked settings of a file or a folder; models' paths absolute. Raises `ConfigError`.
 
     Without `today` nobody says that a calibration is stale; `with_models` also looks for the files of the models, and
-    at their tokenizers.
+    at their tokenizers. Not `calibrated`: the files of calibrations are left alone, since one is about to be made.
     """
     path = path.absolute()
     files = files_of(path)
@@ -50,7 +50,7 @@ def load(path: Path, *, today: dt.date | None = None, with_models: bool = False)
         except ConfigError as error:
             faults += error.problems
         raise ConfigError(faults)
-    return _loaded(texts, path, today, with_models=with_models)
+    return _loaded(texts, path, today, with_models=with_models, calibrated=calibrated)
 
 
 def load_settings(path: Path) -> Settings:
@@ -65,12 +65,19 @@ def parse_settings(text: str, path: Path) -> Settings:
 
 def parse(text: str, path: Path) -> Loaded:
     """The same, with the warnings."""
-    return _loaded([(path, text)], path, None, with_models=False)
+    return _loaded([(path, text)], path, None)
 
 
-def _loaded(texts: list[tuple[Path, str]], path: Path, today: dt.date | None, *, with_models: bool) -> Loaded:
+def _loaded(
+    texts: list[tuple[Path, str]],
+    path: Path,
+    today: dt.date | None,
+    *,
+    with_models: bool = False,
+    calibrated: bool = True,
+) -> Loaded:
     try:
-        settings, problems = _checked(texts, path, today, with_models=with_models)
+        settings, problems = _checked(texts, path, today, with_models=with_models, calibrated=calibrated)
     except RecursionError:
         raise syntax_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
     if problems.has_errors():
@@ -79,13 +86,13 @@ def _loaded(texts: list[tuple[Path, str]], path: Path, today: dt.date | None, *,
 
 
 def _checked(
-    texts: list[tuple[Path, str]], path: Path, today: dt.date | None, *, with_models: bool
+    texts: list[tuple[Path, str]], path: Path, today: dt.date | None, *, with_models: bool, calibrated: bool
 ) -> tuple[Settings, Problems]:
     document = Document(texts)
     problems = Problems(path, document)
     document.report_clashes(problems)
     folder = path.absolute() if path.is_dir() else path.absolute().parent
-    settings = resolve(decode_settings(document.tables, problems), folder, problems)
+    settings = resolve(decode_settings(document.tables, problems), folder, problems, calibrated=calibrated)
     tokenizers: Mapping[str, str] | None = check_model_files(settings, problems) if with_models else None
     check_settings(settings, problems, today=today, tokenizers=tokenizers)
     if not problems.is_broken(("server", "host")):

@@ -11,13 +11,15 @@ from config.settings import EngineSettings, Settings
 from config.upstreams import UpstreamSettings
 
 
-def resolve(settings: Settings, folder: Path, problems: Problems) -> Settings:
-    """The settings with absolute paths and the calibrations read; what cannot be read is reported."""
+def resolve(settings: Settings, folder: Path, problems: Problems, *, calibrated: bool = True) -> Settings:
+    """The settings with absolute paths and, if `calibrated`, the calibrations read; what cannot be read is reported."""
     return msgspec.structs.replace(
         settings,
         engines={name: _engine(engine, folder) for name, engine in settings.engines.items()},
         upstreams={name: _upstream(upstream, folder) for name, upstream in settings.upstreams.items()},
-        cascades={name: _cascade(name, cascade, folder, problems) for name, cascade in settings.cascades.items()},
+        cascades={name: _cascade(name, cascade, folder, problems) for name, cascade in settings.cascades.items()}
+        if calibrated
+        else settings.cascades,
     )
 
 

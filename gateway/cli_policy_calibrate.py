@@ -41,7 +41,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, fit, write, and say what was found."""
-    pair = load_pair(arguments)
+    pair = load_pair(arguments, calibrated=False)
     material = load_material(arguments)
     from engine.threads import prepare_environment
 

@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask or read, judge, print."""
     if arguments.resamples < 1:
         raise CliError("--resamples must be at least 1", 2)
-    pair = load_pair(arguments)
+    pair = load_pair(arguments, calibrated=arguments.calibration is None)
     calibration = _calibration(arguments, pair)
     remeasure = None
     if arguments.outcomes is None:

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from config.calibration import CalibrationData
-from config.load import load_settings
+from config.load import load
 from config.profiles import embedded_profile
 from config.routing import CascadeSettings
 from config.settings import EngineSettings, Settings
@@ -102,9 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=96, help="of an answer; default 96")
 
 
-def load_pair(arguments: argparse.Namespace) -> Pair:
-    """The cascade that is meant. Raises `CliError` and `ConfigError`."""
-    settings = load_settings(arguments.config)
+def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> Pair:
+    """The cascade that is meant; `calibrated`: see `config.load`. Raises `CliError` and `ConfigError`."""
+    settings = load(arguments.config, calibrated=calibrated).settings
     name = arguments.cascade or _only(settings)
     if name not in settings.cascades:
         known = ", ".join(settings.cascades) or "none at all"

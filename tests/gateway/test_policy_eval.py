@@ -59,6 +59,18 @@ def test_progress_and_summary(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert json.loads(said.out) == json.loads(out.read_text())
 
 
+def test_the_first_calibration_is_made_by_the_policy_that_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = embedded_profile().read_text().replace("../../engine", str(embedded_profile().parents[2] / "engine"))
+    config, out = tmp_path / "policy.toml", tmp_path / "calibration.json"
+    config.write_text(text.replace("calibrations/embedded.json", "calibration.json"))
+    assert "make it with `penstock policy calibrate`" in complaint(capsys, 2, "policy", "check", str(config))
+    assert main([*CALIBRATE, "--config", str(config), "--embedded", "40", "--out", str(out)]) == 0
+    assert read_calibration(out).statistic == "joint_margin"
+    assert main(["policy", "check", str(config)]) == 0
+
+
 def test_agreement_needs_no_answers(tmp_path: Path) -> None:
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "c.json"
     lines = [{"prompt": f"What is {n} + {n + 1}?"} for n in range(12)]
