@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # torch goes first and by its exact version: left to the resolver, a looser wish pulls the CUDA packages.
 TORCH := $(shell grep '^torch==' requirements.lock)
 
-.PHONY: help setup serve test lint types layers unit parity bench-gateway verified bench-simulate lock clean
+.PHONY: help setup serve test lint types layers unit parity bench-gateway peers bench-peers verified bench-simulate lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -51,6 +51,12 @@ parity: setup  ## the whole parity grid against transformers
 
 bench-gateway: setup  ## the gateway with a fake engine beside fixed bytes
 	$(BIN)/python -m benchmarks.gateway
+
+peers: setup  ## install vLLM, llama.cpp and transformers, to be measured beside
+	$(BIN)/python -m benchmarks.engine.install_peers
+
+bench-peers: setup  ## the engine beside its peers over HTTP, on a quiet machine
+	$(BIN)/python -m benchmarks.engine.peers
 
 verified: setup  ## are 600 verified answers the large model's own, token by token?
 	$(BIN)/python -m benchmarks.verified identity

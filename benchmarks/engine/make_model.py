@@ -1,4 +1,4 @@
-"""Write a Llama of random weights as a Hugging Face directory: something to measure an engine's speed with.
+"""Write a decoder of random weights as a Hugging Face directory: something to measure an engine's speed with.
 
     python -m benchmarks.engine.make_model 125m /tmp/llama-125m [--dtype bfloat16]
 
@@ -21,11 +21,13 @@ SHAPES = {
     "125m": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12,
              "num_key_value_heads": 4, "head_dim": 64, "tie_word_embeddings": False, "vocab_size": 32_000},
     "600m": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
-             "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True, "vocab_size": 32_000},
+             "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True, "vocab_size": 151_936},
 }  # fmt: skip
+_QWEN3 = {"600m"}
+"""Of the shape of Qwen3-0.6B, with norms over q and k; the others are Llamas."""
 
 
-def tensors(shape: dict[str, int], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def tensors(shape: dict[str, int], dtype: torch.dtype, *, qk_norm: bool) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     hidden, inner, head_dim = shape["hidden_size"], shape["intermediate_size"], shape["head_dim"]
     queries, keys = shape["num_attention_heads"] * head_dim, shape["num_key_value_heads"] * head_dim
@@ -53,15 +55,19 @@ def tensors(shape: dict[str, int], dtype: torch.dtype) -> dict[str, torch.Tensor
             found[f"{at}.{name}.weight"] = matrix(rows, columns)
         for name in ("input_layernorm", "post_attention_layernorm"):
             found[f"{at}.{name}.weight"] = torch.ones(hidden, dtype=dtype)
+        if qk_norm:
+            for name in ("q_norm", "k_norm"):
+                found[f"{at}.self_attn.{name}.weight"] = torch.ones(head_dim, dtype=dtype)
     return found
 
 
 def write(shape_name: str, directory: Path, dtype_name: str) -> None:
     shape = SHAPES[shape_name]
+    family = "qwen3" if shape_name in _QWEN3 else "llama"
     directory.mkdir(parents=True, exist_ok=True)
     config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": ["Qwen3ForCausalLM" if family == "qwen3" else "LlamaForCausalLM"],
+        "model_type": family,
         "vocab_size": shape["vocab_size"],
         "hidden_act": "silu",
         "rms_norm_eps": 1e-5,
@@ -73,7 +79,7 @@ def write(shape_name: str, directory: Path, dtype_name: str) -> None:
         **shape,
     }
     (directory / "config.json").write_text(json.dumps(config, indent=2))
-    found = tensors(shape, getattr(torch, dtype_name))
+    found = tensors(shape, getattr(torch, dtype_name), qk_norm=family == "qwen3")
     save_file(found, directory / "model.safetensors", metadata={"format": "pt"})
     tokenizer = Tokenizer(
         models.WordLevel({f"▁w{token}": token for token in range(shape["vocab_size"])}, unk_token="▁w0")
@@ -81,12 +87,14 @@ def write(shape_name: str, directory: Path, dtype_name: str) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.save(str(directory / "tokenizer.json"))
+    words = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "▁w0", "eos_token": "▁w1"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(words))
     total = sum(tensor.numel() for tensor in found.values())
     print(f"{directory}: {total / 1e6:.1f} M parameters, {dtype_name}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write a Llama of random weights.")
+    parser = argparse.ArgumentParser(description="Write a decoder of random weights.")
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")

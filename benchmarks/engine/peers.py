@@ -1,0 +1,128 @@
+"""Penstock beside vLLM, llama.cpp and transformers, over HTTP, on the same weights and the same cores.
+
+    python -m benchmarks.engine.peers [--models 15m 125m 600m] [--workloads W1 W2 W3 W4] [--rounds 3] [--json OUT]
+    python -m benchmarks.engine.peers --merge A.json B.json
+
+Every server that is installed (`make peers`) runs at once, stopped by a signal but for its turn; they take turns
+workload by workload and round by round, so that a noisy minute hits all of them. Greedy, end tokens ignored, prompts of
+random token ids that no cache has seen. What is absent is skipped, and why is said.
+"""
+
+import argparse
+import contextlib
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.engine.client import answers
+from benchmarks.engine.floor import floor_tokens_per_s, measure, weights_of
+from benchmarks.engine.install_peers import PEERS
+from benchmarks.engine.make_model import SHAPES, write
+from benchmarks.engine.report import Record, Report
+from benchmarks.engine.servers import SERVERS, PeerAbsentError, Server, vocab_of
+from benchmarks.engine.workloads import TITLES, Ask, asks
+from engine.bench import machine
+
+MODELS = PEERS.parent / "models"
+_COMPARED_PROMPTS, _COMPARED_TOKENS = 4, 8
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0], epilog=str(TITLES))
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=["15m", "125m", "600m"])
+    parser.add_argument("--workloads", nargs="+", choices=TITLES, default=list(TITLES))
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1, help="of the first round's prompts")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="where the peers are installed")
+    parser.add_argument("--wait", action="store_true", help="measure when a line comes on standard input")
+    parser.add_argument("--json", type=Path, help="write every run there")
+    parser.add_argument("--merge", nargs="+", type=Path, metavar="JSON", help="only print what was measured before")
+    arguments = parser.parse_args()
+    report = Report(cpu=machine())
+    if arguments.merge:
+        for path in arguments.merge:
+            report.merge(msgspec.json.decode(path.read_bytes(), type=Report))
+    else:
+        for model in arguments.models:
+            _measure(report, model, arguments)
+    if arguments.json:
+        report.save(arguments.json)
+    print(report.table())
+
+
+def _measure(report: Report, model: str, arguments: argparse.Namespace) -> None:
+    directory = MODELS / model
+    if not (directory / "tokenizer_config.json").exists():
+        write(model, directory, "bfloat16")
+    vocab, weights = vocab_of(directory), weights_of(directory)
+    with tempfile.TemporaryDirectory() as work, contextlib.ExitStack() as stack:
+        servers = []
+        for name in arguments.servers:
+            try:
+                server = Server(name, directory, arguments.peers, Path(work), arguments.threads)
+                stack.callback(server.end)
+                server.wait(vocab)
+            except PeerAbsentError as reason:
+                report.absent[f"{name}, {model}"] = str(reason)
+                print(f"{name} is skipped: {reason}", flush=True)
+                continue
+            report.versions[name] = server.version
+            servers.append(server)
+            print(f"{name} answers", flush=True)
+        _compare(report, model, servers, vocab)
+        for server in servers:
+            server.pause()
+        if arguments.wait:
+            print("waiting for a line", flush=True)
+            input()
+        report.machine = rates = measure(arguments.threads)
+        for workload in arguments.workloads:
+            report.floors[f"{model} {workload}"] = floor_tokens_per_s(
+                asks(workload, vocab, 0), rates, weights, shared=512 if workload == "W4" else 0
+            )
+        for turn in range(arguments.rounds):
+            for workload in arguments.workloads:
+                for server in servers[turn % len(servers) :] + servers[: turn % len(servers)]:
+                    server.resume()
+                    figures, _ = answers(server.port, asks(workload, vocab, arguments.seed + turn))
+                    server.pause()
+                    record = Record(server.name, model, workload, arguments.threads, turn, figures)
+                    report.records.append(record)
+                    print(
+                        f"{model} {workload} {server.name}: {figures.output_tokens_per_s:.0f} tokens/s, "
+                        f"TTFT {figures.ttft_ms:.0f}, ITL {figures.itl_ms:.1f} ms",
+                        flush=True,
+                    )
+    order = {name: place for place, name in enumerate(arguments.servers)}
+    report.records.sort(key=lambda record: order[record.server])
+
+
+def _compare(report: Report, model: str, servers: list[Server], vocab: int) -> None:
+    """Is it the same model that runs? Warms each server up, too, at the size of a full batch."""
+    tried = [Ask(ask.prompt[:24], _COMPARED_TOKENS) for ask in asks("W2", vocab, 0)[:_COMPARED_PROMPTS]]
+    wanted: list[list[int]] = []
+    for server in servers:
+        _, given = answers(server.port, tried)
+        answers(server.port, [Ask(ask.prompt, 8) for ask in asks("W3", vocab, 0)])
+        wanted = wanted or given
+        same = [_same(*pair) for pair in zip(wanted, given, strict=True)]
+        report.agreement[f"{model} {server.name}"] = (
+            f"of {_COMPARED_TOKENS} greedy tokens after {len(tried)} prompts the first "
+            f"{', '.join(map(str, same))} are {servers[0].name}'s"
+        )
+
+
+def _same(one: list[int], other: list[int]) -> int:
+    """Tokens before the first that differs."""
+    pairs = list(zip(one, other, strict=True))
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), len(pairs))
+
+
+if __name__ == "__main__":
+    main()

