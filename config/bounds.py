@@ -76,6 +76,7 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
     Speculate: {"ngram": Bound(low=1, high=16), "tokens": Bound(low=1, high=64)},
     EngineSettings: {
         "threads": Bound(low=1, high=1024),
+        "quantization_group": Bound(low=2, multiple_of=2),
         "max_running": _COUNT,
         "max_step_tokens": _COUNT,
         "prefill_chunk": _COUNT,

@@ -76,6 +76,10 @@ class EngineSettings(Table, frozen=True):
     """A directory with config.json, *.safetensors, tokenizer.json; relative to the TOML file."""
     device: str = "cpu"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    quantization: Literal["int8", "int4"] | None = None
+    """Weights of the layers' products in so few bits (CPU only): less memory and faster decoding, at some loss."""
+    quantization_group: int | None = None
+    """Inputs that share a scale of int4 weights, a multiple of 2 that divides each matrix's inputs; None: 64."""
     threads: int = 1
     kv: KVSettings = KVSettings()
     max_running: int = 32

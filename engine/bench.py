@@ -54,6 +54,7 @@ class BenchReport(msgspec.Struct, frozen=True):
     machine: str
     torch: str
     dtype: str
+    """Of the computation; behind it what the weights are quantized to, if they are."""
     threads: int
     load_s: float
     workloads: tuple[WorkloadReport, ...]
@@ -112,7 +113,7 @@ def run_bench(
         model=str(model),
         machine=machine(),
         torch=torch_version(),
-        dtype=runner.dtype,
+        dtype=runner.dtype if runner.quantization is None else f"{runner.dtype}, weights {runner.quantization}",
         threads=threads,
         load_s=loaded,
         workloads=tuple(reports),

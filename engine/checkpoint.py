@@ -71,7 +71,7 @@ class Checkpoint:
         Raises:
             ModelError: there is no such tensor, or its shape is not the one that config.json implies.
         """
-        tensor: Tensor = self._find(name).get_tensor(name)
+        tensor = self.tensor(name)
         if tuple(tensor.shape) != shape:
             raise ModelError(
                 "model_tensor",
@@ -79,6 +79,30 @@ class Checkpoint:
             )
         self.dtype(name)
         return tensor.to(dtype)
+
+    def take_integers(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Read a tensor of int32 or int64 that must have `shape`.
+
+        Raises:
+            ModelError: there is no such tensor, or it has another shape or type.
+        """
+        tensor = self.tensor(name)
+        if tuple(tensor.shape) != shape or tensor.dtype not in {torch.int32, torch.int64}:
+            raise ModelError(
+                "model_tensor",
+                f"{self._directory}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, config.json implies "
+                f"integers {list(shape)}",
+            )
+        return tensor
+
+    def tensor(self, name: str) -> Tensor:
+        """Read a tensor as it is on disk."""
+        found: Tensor = self._find(name).get_tensor(name)
+        return found
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape that a tensor has on disk, without reading it."""
+        return tuple(self._find(name).get_slice(name).get_shape())
 
     def _find(self, name: str) -> Any:
         file = self._where.get(name)

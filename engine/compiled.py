@@ -7,18 +7,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cfunc, types
 
-from engine import attention_kernel, product_kernel, row_kernels
+from engine import attention_kernel, product_kernel, quantized_product, row_kernels
 from engine.attention_kernel import attend, write_kv
 from engine.jit import carray
 from engine.product_kernel import multiply_full, multiply_half
+from engine.quantized_product import multiply_packed
+from engine.quantized_simd import PAIR_BYTES
 from engine.row_kernels import add_norm, gate
 from engine.simd import openmp_library
 
 _ATTENTION = attention_kernel.ARGUMENTS
 _ROW = row_kernels.ARGUMENTS
 _PRODUCT = product_kernel.ARGUMENTS
+_QUANTIZED = quantized_product.ARGUMENTS
 _HALF = np.uint16(0)
 _FULL = np.float32(0)
+_INT8 = np.int8(0)
+_INT4 = np.uint8(0)
+_INT8_BYTES = PAIR_BYTES["int8"]
+_INT4_BYTES = PAIR_BYTES["uint8"]
 
 
 def _attend_half(at: Any) -> None:
@@ -65,6 +72,22 @@ def _multiply_full(at: Any) -> None:
     multiply_full(carray(at, _PRODUCT, np.int64))
 
 
+def _multiply_int8(at: Any) -> None:
+    multiply_packed(carray(at, _QUANTIZED, np.int64), _INT8, _INT8_BYTES, _HALF)
+
+
+def _multiply_int8_to_full(at: Any) -> None:
+    multiply_packed(carray(at, _QUANTIZED, np.int64), _INT8, _INT8_BYTES, _FULL)
+
+
+def _multiply_int4(at: Any) -> None:
+    multiply_packed(carray(at, _QUANTIZED, np.int64), _INT4, _INT4_BYTES, _HALF)
+
+
+def _multiply_int4_to_full(at: Any) -> None:
+    multiply_packed(carray(at, _QUANTIZED, np.int64), _INT4, _INT4_BYTES, _FULL)
+
+
 class Kernel:
     """One compiled function of the address of its block of arguments. Calls release the GIL."""
 
@@ -108,3 +131,10 @@ def product_code(*, half: bool, result_half: bool) -> Kernel:
     if not half:
         return Kernel(_multiply_full)
     return Kernel(_multiply_half if result_half else _multiply_half_to_full)
+
+
+def quantized_code(*, bits: int, result_half: bool) -> Kernel:
+    """Products of bfloat16 with quantized weights."""
+    if bits == 8:
+        return Kernel(_multiply_int8 if result_half else _multiply_int8_to_full)
+    return Kernel(_multiply_int4 if result_half else _multiply_int4_to_full)

@@ -22,6 +22,8 @@ _SOURCES = (
     "attention_kernel.py",
     "row_kernels.py",
     "product_kernel.py",
+    "quantized_simd.py",
+    "quantized_product.py",
     "compiled.py",
 )
 

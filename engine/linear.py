@@ -9,6 +9,9 @@ from torch.nn import functional
 
 from engine import product_kernel as product
 from engine.compiled import Kernel, product_code
+from engine.quantization import Quantized, dequantize
+from engine.quantized_linear import QuantizedFactory
+from engine.quantized_simd import has_quantized_products
 from engine.simd import has_bfloat16_products
 
 Linear = Callable[[Tensor], Tensor]
@@ -28,6 +31,8 @@ class LinearFactory:
         self._half = dtype == torch.bfloat16
         self.own = device.type == "cpu" and (dtype == torch.float32 or (self._half and has_bfloat16_products()))
         """Products are our own, and a row's result does not depend on the number of rows."""
+        ours = self.own and self._half and has_quantized_products()
+        self._quantized = QuantizedFactory(threads) if ours else None
 
     def compile(self) -> None:
         """Compile our own products, if they are; to be called before the first `make`."""
@@ -40,6 +45,18 @@ class LinearFactory:
         if self.own and weight.shape[1] % 2 == 0:
             return _Panels(weight, bias, self._code, weight.dtype, self._threads)
         return _plain(weight, bias, self._device)
+
+    def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
+        """For quantized weights; without our own instructions for them they are computed as what they stand for."""
+        if self._quantized is None:
+            return self.make(dequantize(quantized).to(self._dtype), bias)
+        return self._quantized.make(quantized, bias, half=True)
+
+    def make_quantized_head(self, quantized: Quantized) -> Linear:
+        """For the last product, in float32."""
+        if self._quantized is None:
+            return self.make_head(dequantize(quantized).to(self._dtype))
+        return self._quantized.make(quantized, None, half=False)
 
     def make_head(self, weight: Tensor) -> Linear:
         """For the last product: float32 if that is free, because bfloat16 has 8 bits for a logit and margins suffer."""

@@ -39,7 +39,7 @@ Arguments = npt.NDArray[np.int64]
 
 
 @fast_jit
-def _write(  # noqa: PLR0917
+def write_rows(  # noqa: PLR0917
     args: Arguments, row: int, rows: int, panel: int, like: Any, scratch: Any
 ) -> None:
     """Bias, round and store the panel's results of some rows."""
@@ -85,7 +85,7 @@ def multiply_half(args: Arguments, like: Any) -> None:
                 pairs_2(a, depth, b, scratch_at, depth)
             else:
                 pairs_1(a, depth, b, scratch_at, depth)
-            _write(args, row, now, panel, like, scratch)
+            write_rows(args, row, now, panel, like, scratch)
 
 
 @fast_jit
@@ -116,4 +116,4 @@ def multiply_full(args: Arguments) -> None:
                 tile_2x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, _ZERO)
             else:
                 tile_1x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, _ZERO)
-            _write(args, row, now, panel, _ZERO, scratch)
+            write_rows(args, row, now, panel, _ZERO, scratch)

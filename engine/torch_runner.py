@@ -16,6 +16,8 @@ from engine.kv_pool import KvPool
 from engine.linear import LinearFactory
 from engine.model_config import ModelConfig, read_model_config
 from engine.params import SamplingParams
+from engine.quantization import scheme_of
+from engine.quantization_config import Quantization, quantization, read_quantization
 from engine.rope import rotations
 from engine.sampler import sample
 from engine.simd import has_bfloat16_products
@@ -31,6 +33,7 @@ class TorchRunner:
         set_threads(settings.threads)
         device = _device(settings.device)
         config = read_model_config(settings.model)
+        quantized = _quantization(settings, device)
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
             dtype = _compute_dtype(settings, checkpoint, device)
             linears = LinearFactory(device, dtype, settings.threads)
@@ -47,11 +50,12 @@ class TorchRunner:
                 transposed_keys=compiled,
             )
             self.dtype = str(dtype).removeprefix("torch.")
+            self.quantization = None if quantized is None else str(quantized)
             self.block_size = settings.kv.block_size
             self.total_blocks = pool.blocks
             self.vocab_size = config.vocab_size
             self.max_model_len = _max_model_len(settings, config)
-            weights = load_weights(checkpoint, config, dtype, device, linears, progress)
+            weights = load_weights(checkpoint, config, dtype, device, linears, quantized, progress)
             tables = rotations(config, min(self.max_model_len, pool.tokens))
             kernels: Kernels
             if compiled:
@@ -103,14 +107,17 @@ class TorchRunner:
 
     def execute(self, batch: Batch) -> Sampled:
         """Run one forward pass, write its KV, sample the asked rows."""
+        table = self.logits(batch)
+        if not batch.samples:
+            return Sampled(token_ids=[], margins=[], logprobs=[])
+        return sample(table, batch.samples)
+
+    def logits(self, batch: Batch) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        """Run one forward pass, write its KV; the logits of the rows that `batch.samples` names, [samples, vocab]."""
         if self._decoder is None:
             raise ModelError("engine_closed", "the engine is closed")
         with torch.inference_mode():
-            logits = self._decoder.forward(batch)
-            if not batch.samples:
-                return Sampled(token_ids=[], margins=[], logprobs=[])
-            table: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = logits.float().cpu().contiguous().numpy()
-        return sample(table, batch.samples)
+            return self._decoder.forward(batch).float().cpu().contiguous().numpy()
 
     def close(self) -> None:
         """Release the pool and the weights; a second call does nothing."""
@@ -152,6 +159,23 @@ def _compute_dtype(settings: EngineSettings, checkpoint: Checkpoint, device: tor
         return torch.bfloat16
     half = checkpoint.dtype("model.embed_tokens.weight") != torch.float32
     return torch.bfloat16 if half and native else torch.float32
+
+
+def _quantization(settings: EngineSettings, device: torch.device) -> Quantization | None:
+    """Of the files, or as the settings ask for; both may say the same."""
+    stored = read_quantization(settings.model)
+    asked = None
+    if settings.quantization is not None:
+        asked = quantization(scheme_of(settings.quantization, settings.quantization_group))
+    if (stored or asked) and device.type != "cpu":
+        why = f'quantized weights are computed on the CPU only; device is "{settings.device}"'
+        raise ModelError("quantization", why)
+    if stored and asked and stored.rules != asked.rules:
+        raise ModelError(
+            "quantization",
+            f"{settings.model} is quantized already, as {stored}, which cannot become {asked}; leave quantization out",
+        )
+    return stored or asked
 
 
 def _max_model_len(settings: EngineSettings, config: ModelConfig) -> int:

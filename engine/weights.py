@@ -10,6 +10,9 @@ from engine.checkpoint import Checkpoint
 from engine.linear import Linear, LinearFactory
 from engine.mlp import Dense, Mixture, Mlp
 from engine.model_config import Experts, ModelConfig
+from engine.quantization import join
+from engine.quantization_config import Quantization
+from engine.quantized_tensors import QuantizedSource
 
 
 class LayerWeights(NamedTuple):
@@ -46,14 +49,15 @@ def load_weights(  # noqa: PLR0917
     dtype: torch.dtype,
     device: torch.device,
     linears: LinearFactory,
+    quantization: Quantization | None,
     progress: Callable[[str], None],
 ) -> Weights:
     """Read, check, fuse and prepare every tensor.
 
     Raises:
-        ModelError: a tensor is missing or has another shape than config.json implies.
+        ModelError: a tensor is missing or has another shape than config.json implies, or cannot be quantized as asked.
     """
-    loader = _Loader(checkpoint, config, dtype, device, linears)
+    loader = _Loader(checkpoint, config, dtype, device, linears, QuantizedSource(checkpoint, quantization))
     layers = []
     for layer in range(config.layers):
         progress(f"loading layer {layer + 1} of {config.layers}")
@@ -66,19 +70,21 @@ def load_weights(  # noqa: PLR0917
 
 
 class _Loader:
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         checkpoint: Checkpoint,
         config: ModelConfig,
         dtype: torch.dtype,
         device: torch.device,
         linears: LinearFactory,
+        quantized: QuantizedSource,
     ) -> None:
         self._checkpoint = checkpoint
         self._config = config
         self._dtype = dtype
         self._device = device
         self._linears = linears
+        self._quantized = quantized
 
     def take(self, name: str, *shape: int) -> Tensor:
         return self._checkpoint.take(name, shape, self._dtype)
@@ -89,10 +95,13 @@ class _Loader:
 
     def linear(self, parts: dict[str, int], inputs: int, *, bias: bool) -> Linear:
         """One product for several matrices that read the same input: `parts` maps names to output sizes, in order."""
-        weights = [self.take(f"{name}.weight", outputs, inputs) for name, outputs in parts.items()]
         biases = [self.take(f"{name}.bias", outputs) for name, outputs in parts.items()] if bias else []
+        joined_bias = torch.cat(biases) if bias else None
+        if (quantized := self._quantized.take_alike(parts, inputs)) is not None:
+            return self._linears.make_quantized(join(quantized), joined_bias)
+        weights = [self.take(f"{name}.weight", outputs, inputs) for name, outputs in parts.items()]
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
-        return self._linears.make(weight, torch.cat(biases) if bias else None)
+        return self._linears.make(weight, joined_bias)
 
     def layer(self, index: int) -> LayerWeights:
         config = self._config
@@ -157,6 +166,10 @@ class _Loader:
         config = self._config
         tied = config.tied_head
         if tied is None:
-            tied = "lm_head.weight" not in self._checkpoint
-        weight = embedding if tied else self.take("lm_head.weight", config.vocab_size, config.hidden_size)
+            tied = "lm_head.weight" not in self._checkpoint and not self._quantized.has("lm_head")
+        source = "model.embed_tokens" if tied else "lm_head"
+        shape = config.vocab_size, config.hidden_size
+        if (quantized := self._quantized.take("lm_head", *shape, weights=source)) is not None:
+            return self._linears.make_quantized_head(quantized)
+        weight = embedding if tied else self.take("lm_head.weight", *shape)
         return self._linears.make_head(weight)

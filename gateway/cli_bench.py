@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway import cli_profile
+from gateway import cli_profile, cli_quantize
 from gateway.cli_errors import CliError
 
 
@@ -18,9 +18,11 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     bench = inner.add_parser("bench", help="tokens a second, TTFT and ITL for 1 and 16 streams and a mix of 32")
     bench.add_argument("model", type=Path, metavar="MODEL_DIR")
     bench.add_argument("--threads", type=int, default=1)
+    bench.add_argument("--quantization", choices=("int8", "int4"), help="weights in so few bits, made on load")
     bench.add_argument("--json", action="store_true")
     bench.set_defaults(run=run)
     cli_profile.add_to(inner)
+    cli_quantize.add_to(inner)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,7 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.errors import ModelError
 
     try:
-        report = run_bench(arguments.model, threads=arguments.threads, progress=_say)
+        report = run_bench(
+            arguments.model,
+            threads=arguments.threads,
+            overrides={"quantization": arguments.quantization},
+            progress=_say,
+        )
     except ModelError as error:
         raise CliError(str(error)) from None
     print(msgspec.json.encode(report).decode() if arguments.json else report.table())

@@ -12,6 +12,12 @@ def check_engines(settings: Settings, problems: Problems) -> None:
     if not settings.engines and not settings.upstreams:
         problems.add(("engines",), "nothing is defined", expected="at least one", at_key=True, breaks=True)
     for name, engine in settings.engines.items():
+        if engine.quantization_group is not None and engine.quantization != "int4":
+            problems.add(
+                ("engines", name, "quantization_group"),
+                "only int4 weights have scales by groups",
+                expected='quantization = "int4" beside it, or nothing',
+            )
         if engine.max_step_tokens < engine.max_running:
             problems.add(
                 ("engines", name, "max_step_tokens"),

@@ -182,3 +182,22 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(json.loads(capsys.readouterr().out)["required"]) == {"schema", "models", "routes"}
     assert main(["policy", "schema", "--part"]) == 0
     assert json.loads(capsys.readouterr().out)["required"] == ["schema"]
+
+
+def test_quantize_refuses_what_makes_no_sense(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    for words in (["--to", "int8", "--group", "64"], ["--to", "int4", "--group", "3"]):
+        assert "--group is for int4" in complaint(capsys, 2, "engine", "quantize", "x", "--out", out, *words)
+    said = complaint(capsys, 1, "engine", "quantize", str(tmp_path / "none"), "--to", "int8", "--out", out)
+    assert "does not exist" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_quantize_writes_a_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from engine.zoo.train import MODELS
+
+    assert main(["engine", "quantize", str(MODELS / "small"), "--to", "int4", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "29 matrices in int4 in groups of 64" in said.out
+    assert "quantizing model.layers.3.mlp.up_proj" in said.err
+    assert (tmp_path / "out" / "tokenizer_config.json").is_file()

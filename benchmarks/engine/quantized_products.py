@@ -1,0 +1,81 @@
+"""How long products with quantized weights take beside those with bfloat16, where the weights come from memory.
+
+    python -m benchmarks.engine.quantized_products [--threads 2] [--seconds 1]
+
+Every call takes the next of so many copies of the matrix that together they fill the third-level cache many times over.
+"""
+
+import argparse
+import itertools
+from collections.abc import Callable
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from engine.linear import Linear, LinearFactory
+from engine.quantization import Scheme, quantize
+from engine.threads import set_threads
+
+SHAPES = ((4096, 768), (768, 4096), (8192, 2048), (2048, 8192))
+KINDS: dict[str, Scheme | None] = {
+    "bf16": None,
+    "int8": Scheme(8),
+    "int4/32": Scheme(4, 32),
+    "int4/64": Scheme(4, 64),
+    "int4/128": Scheme(4, 128),
+}
+_BITS = {"bf16": 16.0, "int8": 8.0, "int4/32": 5.0, "int4/64": 4.5, "int4/128": 4.25}
+_FILL_BYTES = 192 * 2**20
+
+
+def copies(factory: LinearFactory, kind: str, weight: Tensor) -> list[Linear]:
+    scheme = KINDS[kind]
+    count = max(1, int(_FILL_BYTES / (weight.numel() * _BITS[kind] / 8)))
+    if scheme is None:
+        return [factory.make(weight, None) for _ in range(count)]
+    quantized = quantize(weight.float(), scheme)
+    return [factory.make_quantized(quantized, None) for _ in range(count)]
+
+
+def best_us(calls: list[Callable[[], object]], seconds: float) -> float:
+    """The median of rounds over all copies, in microseconds a call."""
+    found = []
+    until = perf_counter() + seconds
+    while perf_counter() < until or len(found) < 3:
+        began = perf_counter()
+        for call in calls:
+            call()
+        found.append((perf_counter() - began) / len(calls))
+    return 1e6 * sorted(found)[len(found) // 2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time products with quantized weights.")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 16, 128])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--shapes", type=int, default=len(SHAPES))
+    arguments = parser.parse_args()
+    set_threads(arguments.threads)
+    factory = LinearFactory(torch.device("cpu"), torch.bfloat16, arguments.threads)
+    factory.compile()
+    heads = " | ".join(f"{rows} rows µs" for rows in arguments.rows)
+    print(f"| outputs × inputs | weights | {heads} | 1st: GB/s |")
+    print("| --- | --- |" + " ---: |" * (len(arguments.rows) + 1))
+    with torch.inference_mode():
+        for (outputs, inputs), kind in itertools.product(SHAPES[: arguments.shapes], arguments.kinds):
+            weight = torch.randn(outputs, inputs).bfloat16()
+            linears = copies(factory, kind, weight)
+            times = []
+            for rows in arguments.rows:
+                x = torch.randn(rows, inputs).bfloat16()
+                times.append(best_us([lambda one=one, x=x: one(x) for one in linears], arguments.seconds))
+            rate = outputs * inputs * _BITS[kind] / 8 / times[0] / 1e3
+            cells = " | ".join(f"{time:.0f}" for time in times)
+            print(f"| {outputs} × {inputs} | {kind} | {cells} | {rate:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
