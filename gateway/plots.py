@@ -7,6 +7,7 @@ import msgspec
 
 _WIDTH, _HEIGHT = 760, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 200, 40, 56
+_FAR = 0.75
 # Paul Tol's "bright" scheme: told apart by readers who do not see all colours.
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 
@@ -69,8 +70,11 @@ def line_plot(
         ]
     for mark in marks:
         x, y = place(mark.x, mark.y)
+        # On the far side the name goes to the left, or it would run into the key; a white edge parts it from the lines.
+        beside = f'x="{x - 7}" text-anchor="end"' if mark.x > _FAR else f'x="{x + 7}"'
+        edge = 'stroke="#fff" stroke-width="4" paint-order="stroke"'
         parts += [
             f'<circle cx="{x}" cy="{y}" r="4" fill="#222"/>',
-            f'<text x="{x + 7}" y="{y + 14}">{escape(mark.name)}</text>',
+            f'<text {beside} y="{y + 16}" {edge}>{escape(mark.name)}</text>',
         ]
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -77,11 +77,11 @@ class Curves(msgspec.Struct, frozen=True):
             f"always large: right {self.large_accuracy}",
             f"AUROC of the statistic: {self.auroc}",
             "",
-            f"{'sent to the large by':<22}{'AUC':<23}{'APGR':<23}{'normalised':<25}{'CPT(50)':<23}CPT(80)",
+            f"{'sent to the large by':<24}{'AUC':<23}{'APGR':<23}{'normalised':<25}{'CPT(50)':<23}CPT(80)",
         ]
         for curve in self.curves:
             figures = f"{curve.auc!s:<23}{curve.apgr!s:<23}{curve.normalised!s:<25}{curve.cpt50!s:<23}{curve.cpt80}"
-            lines.append(f"{curve.name:<22}{figures}")
+            lines.append(f"{curve.name:<24}{figures}")
         return "\n".join(lines)
 
 
