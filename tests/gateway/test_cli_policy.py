@@ -290,3 +290,23 @@ def test_diff_refuses_in_words(capsys: pytest.CaptureFixture[str], policy: Path,
     assert "this is no trace" in said(capsys, "diff", policy, policy, "--trace", bad, status=2)
     assert "must not be negative" in said(capsys, "diff", policy, policy, "--samples", "-1", status=2)
     assert "cannot be read" in said(capsys, "diff", policy, tmp_path / "no.toml", status=2)
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_as_good_as_a_file_to_the_other_commands(
+    capsys: pytest.CaptureFixture[str], policy: Path, tmp_path: Path
+) -> None:
+    folder, text = tmp_path / "policies", policy.read_text()
+    folder.mkdir()
+    head, mark, rest = text.partition("[[routes]]")
+    (folder / "10-engines.toml").write_text(head)
+    (folder / "20-routes.toml").write_text(f"schema = 1\n{mark}{rest}")
+    asked = ("--model", "chat", "--tenant", "acme")
+    whole = said(capsys, "explain", "--config", policy, *asked)
+    assert said(capsys, "explain", "--config", folder, *asked) == whole
+    test = '[[tests]]\nname = "chat"\ngiven = { model = "chat" }\nexpect = { route = "nights" }\n'
+    (folder / "30-tests.toml").write_text(f"schema = 1\n{test}")
+    assert "1 test, 0 passed, 1 failed" in said(capsys, "test", folder, status=1)
+    assert "0.0 % decided otherwise" in said(capsys, "diff", folder, policy)
