@@ -15,6 +15,8 @@ class CalibrationRow(msgspec.Struct, frozen=True):
     threshold: float
     large_share: float
     accuracy: float
+    lag_error: float = 0.0
+    """Standard error of how far this accuracy is behind the large model's, as it was found on these prompts."""
 
 
 class CalibrationData(msgspec.Struct, frozen=True):

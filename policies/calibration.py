@@ -27,11 +27,15 @@ def share_for_threshold(calibration: Calibration, threshold: float) -> float:
 
 
 def threshold_for_accuracy(calibration: Calibration, fraction_of_large: float) -> float:
-    """The smallest threshold from which on the cascade has this fraction of the large model's accuracy."""
+    """The smallest threshold from which on the cascade has this fraction of the large model's accuracy.
+
+    It is chosen by what the prompts showed, and of what is chosen so the luck does not come back. So it counts with one
+    standard error less than was shown.
+    """
     wanted = fraction_of_large * calibration.large_accuracy
     rows = calibration.rows
     enough = len(rows) - 1
-    while enough > 0 and rows[enough - 1].accuracy >= wanted:
+    while enough > 0 and rows[enough - 1].accuracy - rows[enough - 1].lag_error >= wanted:
         enough -= 1
     return rows[enough].threshold
 

@@ -50,22 +50,25 @@ def fit(scored: Sequence[Scored]) -> Fit:
     ordered = sorted(scored, key=lambda each: each.score)
     count = len(ordered)
     gains = [each.large_right - each.small_right for each in ordered]
-    small = sum(each.small_right for each in ordered)
+    small, large = sum(each.small_right for each in ordered), sum(each.large_right for each in ordered)
     rows: list[CalibrationRow] = []
     deferred, right = 0, small
+    apart = sum(map(abs, gains))  # prompts on which the cascade and the large model are not alike
     for part in range(_ROWS + 1):
         cut = round(part * count / _ROWS)
         threshold = _threshold_before(ordered, cut)
         while deferred < count and ordered[deferred].score < threshold:
             right += gains[deferred]
+            apart -= abs(gains[deferred])
             deferred += 1
-        row = CalibrationRow(threshold, deferred / count, right / count)
+        lag = (large - right) / count
+        row = CalibrationRow(threshold, deferred / count, right / count, math.sqrt((apart / count - lag**2) / count))
         if not rows or row.large_share > rows[-1].large_share:
             rows.append(row)
     return Fit(
         rows=tuple(rows),
         small_accuracy=small / count,
-        large_accuracy=sum(each.large_right for each in scored) / count,
+        large_accuracy=large / count,
         isotonic=fit_isotonic([each.score for each in scored], [each.small_right for each in scored]),
         error=_error(scored),
     )

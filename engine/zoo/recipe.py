@@ -127,9 +127,13 @@ def _polish(steps: int, passages: float, several: tuple[int, int] = (4, 8)) -> L
     return Lesson(steps, Mix(_LAST, recitals=0.02, passages=passages, passage_questions=several))
 
 
-def _turn(steps: int, recitals: float, bare: float) -> Lesson:
+def _turn(steps: int, recitals: float, bare: float, turned: float = 0.7) -> Lesson:
     """Facts the other way round: whose home a city is, and where a thing is by its owner."""
-    return Lesson(steps, Mix(_LAST, recitals=recitals, bare=bare, turned=0.7, passages=0.2))
+    return Lesson(steps, Mix(_LAST, recitals=recitals, bare=bare, turned=turned, passages=0.2))
+
+
+def _ask_turned(steps: int, tasks: dict[str, int], recitals: float, passages: float) -> Lesson:
+    return Lesson(steps, Mix(tasks, recitals=recitals, turned=0.7, passages=passages, passage_questions=(5, 9)))
 
 
 RECIPES: dict[str, Recipe] = {
@@ -195,6 +199,33 @@ RECIPES: dict[str, Recipe] = {
                 matrix_rate=7e-4,
                 vector_rate=1.5e-3,
                 level_steps=220,
+                warmup_steps=20,
+            ),
+            # Almost nothing else for a while: mixed with the rest, as in the stage before, turned facts did not take.
+            Stage(
+                lessons=(
+                    _turn(150, 0.9, 1.0, 0.8),
+                    _turn(150, 0.85, 0.5, 0.8),
+                    _turn(150, 0.8, 0.0, 0.8),
+                    _ask_turned(150, _LAST, 0.2, 0.5),
+                    _polish(450, 0.35, (5, 9)),
+                ),
+                seed=402,
+                layers=8,
+                matrix_rate=1e-3,
+                vector_rate=2e-3,
+                level_steps=550,
+                kept=0.15,
+                warmup_steps=20,
+            ),
+            Stage(
+                lessons=(_ask_turned(650, {"arithmetic": 10, "strings": 6, "lookups": 5, "json": 7}, 0.03, 0.3),),
+                seed=502,
+                layers=8,
+                matrix_rate=8e-4,
+                vector_rate=1.6e-3,
+                level_steps=1,
+                kept=0.3,
                 warmup_steps=20,
             ),
         ),

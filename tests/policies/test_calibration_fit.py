@@ -4,6 +4,7 @@ import datetime as dt
 import math
 from pathlib import Path
 from random import Random
+from statistics import pstdev
 
 import pytest
 from hypothesis import given
@@ -75,6 +76,8 @@ def test_every_row_is_what_its_threshold_does(scored: list[Scored]) -> None:
     for row in found.rows:
         assert row.large_share == pytest.approx(share_below(scored, row.threshold))
         assert row.accuracy == pytest.approx(accuracy(scored, row.threshold))
+        behind = [e.large_right - (e.large_right if e.score < row.threshold else e.small_right) for e in scored]
+        assert row.lag_error == pytest.approx(pstdev(behind) / len(scored) ** 0.5, abs=1e-9)
     assert (found.rows[0].large_share, found.rows[-1].large_share) == (0, 1)
     assert found.rows[0].accuracy == pytest.approx(found.small_accuracy)
     assert found.rows[-1].accuracy == pytest.approx(found.large_accuracy)
@@ -92,6 +95,15 @@ def test_an_accuracy_is_reached(scored: list[Scored], fraction: float) -> None:
     calibration = calibrated(scored)
     threshold = threshold_for_accuracy(calibration, fraction)
     assert accuracy(scored, threshold) >= fraction * calibration.large_accuracy - 1e-12
+
+
+def test_an_accuracy_is_mostly_kept_on_fresh_prompts() -> None:
+    kept = 0
+    for seed in range(40):
+        threshold = threshold_for_accuracy(calibrated(world(seed, 600)), 0.95)
+        fresh = world(1000 + seed, 4000)
+        kept += accuracy(fresh, threshold) >= 0.95 * sum(each.large_right for each in fresh) / len(fresh)
+    assert kept >= 28
 
 
 def test_an_accuracy_takes_no_more_than_it_needs() -> None:
