@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,16 +12,8 @@ import numpy as np
 
 from config.calibration import BadCalibration, Calibration, Statistic, read_calibration
 from gateway.cli_errors import CliError
-from gateway.pair import (
-    Material,
-    Pair,
-    PairOutcomes,
-    add_arguments,
-    ask_one,
-    ask_pair,
-    load_material,
-    load_pair,
-)
+from gateway.pair import Pair, PairOutcomes, add_arguments, ask_pair, load_material, load_pair
+from gateway.pair_compute import savings
 from gateway.plots import Mark, line_plot
 from policies.calibration import threshold_for_accuracy, threshold_for_share
 from policies.deferral_curve import Curves, Outcome, deferral_curves
@@ -42,8 +35,7 @@ class OperatingPoint(msgspec.Struct, frozen=True):
     of_large: float
     """The accuracy, over the large model's."""
     saved: float | None
-    """Part of always-large's compute that is saved, measured: the small model on every prompt and the large one once
-    more on those that it was sent. None: nothing was measured."""
+    """Part of always-large's compute that is saved, see `gateway.pair_compute`; None: nothing was measured."""
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -99,6 +91,14 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep what was asked and answered, for --outcomes")
     parser.add_argument("--outcomes", type=Path, metavar="FILE", help="what --save kept, instead of asking")
+    parser.add_argument(
+        "--share",
+        type=float,
+        action="append",
+        metavar="S",
+        help="a share of the large model to judge; default 0.1, 0.25 and 0.5",
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="in which compute is measured; the median; default 3")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; default 1000")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")
     parser.add_argument("--json", action="store_true")
@@ -107,18 +107,20 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask or read, judge, print."""
-    if arguments.resamples < 1:
-        raise CliError("--resamples must be at least 1", 2)
+    if arguments.resamples < 1 or arguments.rounds < 1:
+        raise CliError("--resamples and --rounds must be at least 1", 2)
+    shares = arguments.share or _SHARES
+    if not all(0 <= share <= 1 for share in shares):
+        raise CliError("a --share is a number from 0 to 1", 2)
     pair = load_pair(arguments, calibrated=arguments.calibration is None)
     calibration = _calibration(arguments, pair)
-    remeasure = None
+    material = None
     if arguments.outcomes is None:
         material = load_material(arguments)
         from engine.threads import prepare_environment
 
         prepare_environment()
         outcomes = ask_pair(pair, material, _say)
-        remeasure = Remeasure(pair, material)
     else:
         outcomes = _read(arguments.outcomes)
     if arguments.save is not None:
@@ -127,7 +129,12 @@ def run(arguments: argparse.Namespace) -> int:
     points = []
     if calibration is not None:
         scores = scores_of(outcomes, calibration)
-        points = [_point(outcomes, scores, target, remeasure) for target in _targets(calibration)]
+        targets = _targets(calibration, shares)
+        sent = [_sent(scores, threshold) for _, threshold in targets]
+        saved: list[float] | list[None] = [None] * len(targets)
+        if material is not None:
+            saved = savings(pair, material, outcomes, sent, rounds=arguments.rounds, say=_say)
+        points = [_point(outcomes, *each) for each in zip(targets, sent, saved, strict=True)]
     curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
     evaluation = Evaluation(outcomes, curves, tuple(points))
     if arguments.plot is not None:
@@ -169,39 +176,21 @@ def _json(evaluation: Evaluation) -> str:
     return msgspec.json.encode(found).decode()
 
 
-def _targets(calibration: Calibration) -> list[tuple[str, float]]:
-    found = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in _SHARES]
+def _targets(calibration: Calibration, shares: Sequence[float]) -> list[tuple[str, float]]:
+    found = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
     return [*found, (f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE))]
 
 
-class Remeasure(msgspec.Struct, frozen=True):
-    """Asks the large model once more, and those prompts only that a cascade would send."""
-
-    pair: Pair
-    material: Material
-
-    def processor_s(self, sent: list[int]) -> float:
-        """Of the engine's steps. Raises `CliError`."""
-        if not sent:
-            return 0.0
-        texts = [self.material.prompts[place].prompt for place in sent]
-        _, cost = ask_one(self.pair.cascade.stages[1], self.pair.large, texts, self.material.max_tokens, lambda _: None)
-        return cost.processor_s
+def _sent(scores: list[float], threshold: float) -> list[int]:
+    """Places of what goes to the large model; as `policies.cascade` has it: what is not at least the threshold."""
+    return [place for place, score in enumerate(scores) if not score >= threshold or threshold == math.inf]
 
 
-def _point(
-    outcomes: PairOutcomes, scores: list[float], target: tuple[str, float], remeasure: Remeasure | None
-) -> OperatingPoint:
+def _point(outcomes: PairOutcomes, target: tuple[str, float], sent: list[int], saved: float | None) -> OperatingPoint:
     name, threshold = target
-    # As `policies.cascade` has it: what is not at least the threshold goes to the large model.
-    sent = [place for place, score in enumerate(scores) if not score >= threshold or threshold == math.inf]
     chosen, count = set(sent), len(outcomes.judged)
     right = sum(each.large_right if place in chosen else each.small_right for place, each in enumerate(outcomes.judged))
     large = sum(each.large_right for each in outcomes.judged)
-    saved = None
-    if remeasure is not None:
-        spent = outcomes.small_cost.processor_s + remeasure.processor_s(sent)
-        saved = 1 - spent / outcomes.large_cost.processor_s
     return OperatingPoint(
         target=name,
         threshold=threshold if math.isfinite(threshold) else None,

@@ -29,7 +29,8 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(artefact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
-    asked = ["--embedded", "120", "--seed", "4", "--resamples", "50", "--calibration", str(artefact)]
+    asked = ["--embedded", "120", "--seed", "4", "--resamples", "50", "--rounds", "1"]
+    asked += ["--calibration", str(artefact)]
     kept = ["--save", str(folder / "outcomes.json"), "--plot", str(folder / "plot.svg")]
     assert main([*EVAL, *asked, *kept]) == 0
     return folder
@@ -99,10 +100,16 @@ def test_the_evaluation_tells_what_became_of_the_promises(
     ]  # fmt: skip
     assert main([*EVAL, *asked]) == 0
     assert "large_share = 0.25" in capsys.readouterr().out
+    assert main([*EVAL, *asked, "--share", "0.3", "--share", "0.4"]) == 0
+    out = capsys.readouterr().out
+    assert "large_share = 0.3 " in out
+    assert "large_share = 0.25" not in out
+    assert "from 0 to 1" in complaint(capsys, 2, *EVAL, *asked, "--share", "30")
 
 
 def test_compute_is_measured_when_it_asks(artefact: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*EVAL, "--embedded", "40", "--resamples", "5", "--calibration", str(artefact), "--json"]) == 0
+    asked = ["--embedded", "40", "--resamples", "5", "--rounds", "2", "--calibration", str(artefact)]
+    assert main([*EVAL, *asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     saved = [point["saved"] for point in found["points"]]
     assert all(part is not None and part < 1 for part in saved)
