@@ -87,10 +87,11 @@ class ShadowBook:
         self.adopt(settings)
 
     def adopt(self, settings: Iterable[ShadowSettings]) -> None:
-        """Other shadows from now on; those that keep their name keep their figures."""
+        """Other shadows from now on; those that keep their name, or have a pair open, keep their figures."""
         self._settings = {each.name: each for each in settings}
+        counted = {*self._settings, *[shadow for shadow, _ in self._pairs]}
         self._counts = {
-            **{name: counts for name, counts in self._counts.items() if name in self._settings or counts.running},
+            **{name: counts for name, counts in self._counts.items() if name in counted},
             **{name: self._counts.get(name) or _Counts() for name in self._settings},
         }
 
@@ -166,9 +167,9 @@ class ShadowBook:
         if not (pair.copy_over and pair.original_over):
             return
         del self._pairs[shadow, request_id]
-        counts = self._counts.get(shadow)
-        if counts is None or pair.copy is None or pair.original is None:
+        if pair.copy is None or pair.original is None:
             return
+        counts = self._counts[shadow]
         counts.compared += 1
         counts.same_text += pair.copy.digest == pair.original.digest
         counts.same_length += pair.copy.tokens == pair.original.tokens

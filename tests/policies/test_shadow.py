@@ -74,6 +74,17 @@ def test_copies_have_a_tier_below_all_others_only_while_there_may_be_some() -> N
     assert book.beside(tiers, tenants) == (tiers, tenants)
 
 
+def test_a_shadow_that_goes_and_comes_back_keeps_the_figures_of_its_open_pairs() -> None:
+    book = ShadowBook([TRY])
+    assert book.begin("try", "a", "large", IDLE) is None
+    book.copy_ended("try", "a", answer())
+    book.adopt([])
+    book.adopt([TRY])
+    book.original_ended("try", "a", answer())
+    view = book.views()["try"]
+    assert (view.answered, view.compared) == (1, 1)
+
+
 class ShadowMachine(RuleBasedStateMachine):
     """Whatever ends first, and whatever is configured meanwhile."""
 
