@@ -12,6 +12,7 @@ from config.check.model_files import model_file_problems
 from config.load import load_settings
 from config.profiles import embedded_profile
 from gateway.cli_errors import CliError
+from gateway.logs import configure_logs
 
 _PROBES = 3
 """How often the house is measured at the most, until the outcome is plausible."""
@@ -31,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.threads import prepare_environment
 
     prepare_environment()
+    configure_logs("warning")
     path = arguments.config or embedded_profile()
     settings = load_settings(path)
     if problems := model_file_problems(settings):
