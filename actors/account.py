@@ -189,7 +189,7 @@ class Account:
         if told is not None:
             told(outcome)
         recording = self._colleagues.recording
-        if recording is not None:
+        if recording is not None and self._request.embedding is None:
             recording.note(
                 Note(
                     self._features,

@@ -83,7 +83,15 @@ class Assembly:
             self.drafted += finish.drafted_tokens
             self.accepted += finish.accepted_tokens
             self.prompts[index] = finish.prompt_tokens
-            delta = Delta(index, output.text, output.token_ids, output.logprobs, finish.reason, finish.stop)
+            delta = Delta(
+                index,
+                output.text,
+                output.token_ids,
+                output.logprobs,
+                finish.reason,
+                finish.stop,
+                embedding=output.embedding,
+            )
         else:
             delta = Delta(index, output.text, output.token_ids, output.logprobs)
         if output.unnamed or output.calls or self._unshown:

@@ -2,7 +2,8 @@
 
 Refusal                     a request is not served; nothing was sent, so a true status is still possible
 ├── InvalidRequest          400  the request cannot be served as it is
-│   └── PromptTooLong       400  context_length_exceeded
+│   ├── PromptTooLong       400  context_length_exceeded
+│   └── InputTooLong        400  context_length_exceeded, of an input that is to be embedded
 ├── BadKey                  401  missing or unknown API key
 ├── UnknownModel            404  model_not_found, with the nearest name
 ├── OverQuota               429  a tenant's limit, its scope and when it resets
@@ -52,6 +53,18 @@ class PromptTooLong(InvalidRequest):
             f"This model's maximum context length is {model_tokens} tokens, but the request needs "
             f"{prompt_tokens + max(max_tokens, 1)} ({asked}). Shorten the prompt or lower max_tokens.",
             param=param,
+            code="context_length_exceeded",
+        )
+
+
+class InputTooLong(InvalidRequest):
+    """An input does not fit into the model that is to embed it."""
+
+    def __init__(self, *, model_tokens: int, input_tokens: int, index: int) -> None:
+        super().__init__(
+            f"This model's maximum input length is {model_tokens} tokens, special tokens included, but input {index} "
+            f"has {input_tokens}. Shorten it, or split it.",
+            param="input",
             code="context_length_exceeded",
         )
 

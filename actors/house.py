@@ -102,7 +102,9 @@ class House:
         self._texts = dict(texts if texts is not None else _load_texts(settings))
         for name, upstream in settings.upstreams.items():
             if upstream.tokenizer is not None:
-                self._texts[name] = self._texts[upstream.tokenizer]
+                text = self._texts[name] = self._texts[upstream.tokenizer]
+                if text.sizes is not None:
+                    raise EngineLoadFailed(f"upstream '{name}': tokenizer: '{upstream.tokenizer}' is an encoder")
         self._upstreams = {
             name: UpstreamBoard(name, upstream.urls, upstream.context) for name, upstream in settings.upstreams.items()
         }
@@ -332,6 +334,9 @@ class House:
         if upstream is not None:
             return Lane(self._boards[name], queue, upstream.concurrent, block_size=None, ahead=0)
         engine = self._settings.engines[name]
+        if self._texts[name].sizes is not None:
+            # One step's inputs are computed while the next one's wait in front of it.
+            return Lane(self._boards[name], queue, engine.max_running, block_size=None, ahead=engine.max_running)
         return Lane(self._boards[name], queue, engine.max_running, engine.kv.block_size)
 
     def _recorder(self) -> list[Child]:
@@ -415,8 +420,9 @@ def _load_texts(settings: Settings) -> dict[str, ModelText]:
     texts = {}
     for name, engine in settings.engines.items():
         try:
-            texts[name] = ModelText.load(engine.model)
-            texts[name].grammars.prepare()
+            text = texts[name] = ModelText.load(engine.model, engine.max_model_len)
+            if text.sizes is None:
+                text.grammars.prepare()
         except ModelError as error:
             raise EngineLoadFailed(f"engine '{name}' cannot be loaded: {error.message}") from error
     return texts

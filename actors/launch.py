@@ -7,6 +7,7 @@ from actors.attempt import Attempt, TooLongHere, prepare
 from actors.caller import Caller
 from actors.colleagues import Colleagues
 from actors.delivery import Delivery
+from actors.embedding import prepare_inputs
 from actors.errors import InvalidRequest
 from actors.messages import Delta, InferenceRequest
 from actors.prompts import Prompts
@@ -53,6 +54,19 @@ class Launch(msgspec.Struct, frozen=True):
     async def _prepare(self, effect: climb.Try, permit: Permit, limits: Limits) -> tuple[Attempt, list[Delta]]:
         """Raises TooLongHere, NotExpressible and InvalidRequest."""
         colleagues = self.colleagues
+        if self.request.embedding is not None:
+            attempt = prepare_inputs(
+                effect,
+                permit,
+                request=self.request,
+                plan=self.plan,
+                caller=self.caller,
+                inputs=await self.prompts.read_by(effect.rung),
+                limits=limits,
+                delivery=self.delivery,
+                numbers=colleagues.numbers,
+            )
+            return attempt, []
         text = colleagues.texts.get(effect.rung)
         upstream = colleagues.upstreams.get(effect.rung)
         if upstream is not None:

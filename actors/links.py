@@ -15,15 +15,14 @@ from actors.store import Batch, Store, StoreClosed, StorePost, keep_books
 from config.errors import ConfigError, Problem
 from config.load import Loaded as LoadedConfig
 from config.reader import COMMAND, decode_report
-from engine.engine import Engine
 from engine.errors import EngineError
 from engine.limits import Limits
-from engine.loop import StepLoop, Stop
+from engine.loop import StepLoop, Stepping, Stop
 from engine.messages import Command, EngineFailed, EngineStats, StepReport
 
 T = TypeVar("T")
 _READ_S = 120.0
-EngineFactory = Callable[[Callable[[str], None]], Engine]
+EngineFactory = Callable[[Callable[[str], None]], Stepping]
 """Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
 
 

@@ -9,7 +9,7 @@ from actors.messages import Prompt
 from actors.reply import Reply
 from engine.grammar import Grammar
 from engine.limits import Limits
-from engine.messages import Expect, Submit
+from engine.messages import Embed, Expect, Submit
 from engine.params import SamplingParams
 from policies.breaker import BreakerOpen, Permit
 from policies.budget import BudgetHold, BudgetRefusal, Period
@@ -170,8 +170,8 @@ class Work(QueueItem, frozen=True, kw_only=True):
     id: int
     engine: str
     """The rung's name."""
-    sequences: tuple[Submit, ...] | tuple[Call, ...]
-    """Each with a `request_id`. An engine's are `Submit`, an upstream's `Call`."""
+    sequences: tuple[Submit, ...] | tuple[Call, ...] | tuple[Embed, ...]
+    """Each with a `request_id`. An engine's are `Submit`, or `Embed` if it is an encoder; an upstream's `Call`."""
     delivery: "Delivery"
 
 

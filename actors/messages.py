@@ -55,6 +55,13 @@ class TokenPrompt(msgspec.Struct, frozen=True, tag=True):
 Prompt = ChatPrompt | TextPrompt | TokenPrompt
 
 
+class EmbeddingParams(msgspec.Struct, frozen=True):
+    """What is asked of an embedding."""
+
+    size: int | None = None
+    """Numbers that it has; None: as many as the model gives it."""
+
+
 class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed, bounded request, before anything was decided about it."""
 
@@ -67,6 +74,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`max_tokens` is 0 if the client did not say: the house fills in what the model's length and the caps leave."""
     grammar: Grammar | None = None
     """What each answer must be like (if it is no tool call)."""
+    embedding: EmbeddingParams | None = None
+    """Embeddings are wanted, one for each prompt; None: text is."""
     n: int = 1
     """Choices for each prompt; choice index = prompt index * n + k."""
     api_key: str | None = None
@@ -81,6 +90,13 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int = 0
     arrived_at: float
     """`trio.current_time()` when the request's head was read."""
+
+    @property
+    def param(self) -> str:
+        """The field in which the prompts came."""
+        if self.embedding is not None:
+            return "input"
+        return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"
 
     @property
     def tools(self) -> ToolSet | None:
@@ -149,6 +165,8 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     """See `TokenOutput.unnamed`."""
     calls: tuple[MadeCall, ...] = ()
     """Tool calls; their tokens are in `token_ids`, their text is not in `text`."""
+    embedding: bytes | None = None
+    """The whole of the choice, if embeddings are wanted: float32, little-endian."""
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):

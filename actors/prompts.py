@@ -11,8 +11,10 @@ from actors.texts import ModelText, TokenIds, encode_prompts, estimated_tokens
 class Prompts:
     """All prompts of one request."""
 
-    def __init__(self, prompts: Sequence[Prompt], texts: Mapping[str, ModelText], links: Links) -> None:
+    def __init__(self, prompts: Sequence[Prompt], param: str, texts: Mapping[str, ModelText], links: Links) -> None:
+        """`param`: the field in which they came. `texts`: of the engines that may read them."""
         self._prompts = prompts
+        self._param = param
         self._texts = texts
         self._links = links
         self._encoded: dict[tuple[str, str], tuple[TokenIds, ...]] = {}
@@ -22,7 +24,7 @@ class Prompts:
         text = self._texts[engine]
         found = self._encoded.get(text.reading)
         if found is None:
-            found = self._encoded[text.reading] = await encode_prompts(text, self._prompts, self._links)
+            found = self._encoded[text.reading] = await encode_prompts(text, self._prompts, self._param, self._links)
         return found
 
     async def lengths(self, rung: str, *, lenient: bool) -> list[int]:

@@ -11,6 +11,7 @@ from actors.admission import budget_spent, over_quota
 from actors.colleagues import Colleagues
 from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable
 from actors.exchange import Exchange
+from actors.kinds import of_one_kind
 from actors.links import Links
 from actors.mail import Book, Grant, Line, Reserve, Settle
 from actors.messages import InferenceRequest
@@ -62,6 +63,11 @@ class Reception:
         self._router = router
         self._budgets = budgets
         self._texts = colleagues.texts
+        self._encoders = {name: text.sizes for name, text in self._texts.items() if text.sizes is not None}
+        self._texts_for = {
+            embeds: {name: text for name, text in self._texts.items() if (name in self._encoders) == embeds}
+            for embeds in (False, True)
+        }
         self._links = links
         self._colleagues = colleagues
         self._shadows = shadows
@@ -72,7 +78,8 @@ class Reception:
         rules = self._router.rules
         tenant = rules.tenant_of(request.api_key)
         self._router.check_model(request.model)
-        prompts = Prompts(request.prompts, self._texts, self._links)
+        texts = self._texts_for[request.embedding is not None]
+        prompts = Prompts(request.prompts, request.param, texts, self._links)
         shapes = Shapes(request, self._texts, self._links)
         lengths = await prompts.lengths(request.model, lenient=bool(self._colleagues.upstreams))
         features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(lengths))
@@ -86,7 +93,7 @@ class Reception:
         except Refusal as refusal:
             end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
             self._keep(request, rules, features, decided).end = end
-            if self._colleagues.recording is not None:
+            if self._colleagues.recording is not None and request.embedding is None:
                 self._colleagues.recording.note(Note(features, request.arrived_at))
             raise
         # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
@@ -167,6 +174,7 @@ class Reception:
         now = trio.current_time()
         load = self._router.load(now)
         plan = self._router.plan(rules.policy, features, request.arrived_at, now)
+        plan = of_one_kind(plan, request, self._encoders, rules.settings.engines)
         rungs = rungs_of(plan) or (request.model,)
         lengths = await prompts.lengths(rungs[0], lenient=not self._colleagues.upstreams.keys().isdisjoint(rungs))
         boards = self._colleagues.boards

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from actors.engine_board import EngineBoard
-from actors.errors import PromptTooLong
-from actors.messages import ChatPrompt, InferenceRequest
+from actors.errors import InputTooLong, PromptTooLong
+from actors.messages import InferenceRequest
 from actors.upstream.board import UNBOUNDED, UNSAID_TOKENS
 from policies.plan import Plan, gated
 
@@ -21,7 +21,7 @@ def output_bound(
 ) -> int:
     """Output tokens of a choice at the most, on whatever rung; `lengths` are the prompts' in tokens.
 
-    Raises PromptTooLong if no rung can take it.
+    Raises InvalidRequest if no rung can take it.
     """
     limits = [
         board.limits.max_model_len
@@ -34,13 +34,18 @@ def output_bound(
     if not limits:
         return asked_or_cap
     longest = max(limits)
+    if request.embedding is not None:
+        for index, length in enumerate(lengths):
+            if length > longest:
+                raise InputTooLong(model_tokens=longest, input_tokens=length, index=index)
+        return 0
     for length in lengths:
         if length + max(asked_or_cap, 1) > longest:
             raise PromptTooLong(
                 model_tokens=longest,
                 prompt_tokens=length,
                 max_tokens=asked_or_cap,
-                param="messages" if isinstance(request.prompts[0], ChatPrompt) else "prompt",
+                param=request.param,
             )
     # Asked for if nobody says how much: all that is left, or of an upstream of unknown length a fixed count.
     room = max(UNSAID_TOKENS if limit >= UNBOUNDED else limit - min(lengths) for limit in limits)

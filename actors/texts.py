@@ -12,6 +12,7 @@ from actors.errors import InvalidRequest
 from actors.links import Links
 from actors.messages import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from engine.chat_template import ChatTemplate
+from engine.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.errors import RequestRefused
 from engine.grammar import Grammars
 from engine.literal import break_special, pieces
@@ -32,14 +33,17 @@ class ModelText:
         digest: str,
         template_digest: str,
         positions: int | None = None,
+        sizes: EmbeddingSizes | None = None,
     ) -> None:
         """Equal `digest`: the same tokenizer. Equal `template_digest`, too: the same prompts.
 
-        `positions`: the model's longest sequence in tokens; None: unknown.
+        `positions`: the model's longest sequence in tokens; None: unknown. `sizes`: of its embeddings; None: it makes
+        text.
         """
         self.tokenizer = tokenizer
         self.digest = digest
         self.reading = (digest, template_digest)
+        self.sizes = sizes
         self.grammars = Grammars(tokenizer)
         self._template = template
         self._positions = positions
@@ -47,15 +51,21 @@ class ModelText:
         self._most_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
 
     @classmethod
-    def load(cls, directory: Path) -> "ModelText":
-        """Raises ModelError."""
-        positions = read_json(directory / "config.json").get("max_position_embeddings")
+    def load(cls, directory: Path, max_model_len: int | None = None) -> "ModelText":
+        """`max_model_len`: as the settings have it. Raises ModelError."""
+        positions: Any = max_model_len
+        sizes = None
+        if is_encoder(directory):
+            config = read_encoder_config(directory)
+            positions, sizes = positions or config.max_tokens, config.sizes
+        positions = positions or read_json(directory / "config.json").get("max_position_embeddings")
         return cls(
-            Tokenizer.load(directory),
+            Tokenizer.load(directory, spells=sizes is None),
             ChatTemplate.load(directory),
             digest=_digest(directory, ("tokenizer.json",)),
             template_digest=_digest(directory, ("chat_template.jinja", "tokenizer_config.json")),
             positions=positions if isinstance(positions, int) else None,
+            sizes=sizes,
         )
 
     @property
@@ -110,15 +120,14 @@ def estimated_tokens(prompt: Prompt) -> int:
             return sum([len(msgspec.json.encode(each)) // 3 + 4 for each in (*said, *shown)])
 
 
-async def encode_prompts(text: ModelText, prompts: Sequence[Prompt], links: Links) -> tuple[TokenIds, ...]:
-    """Token ids of each prompt. Raises InvalidRequest."""
+async def encode_prompts(text: ModelText, prompts: Sequence[Prompt], param: str, links: Links) -> tuple[TokenIds, ...]:
+    """Token ids of each prompt. Raises InvalidRequest, which names `param`."""
     try:
         if sum(map(_characters, prompts)) < LONG_CHARACTERS:
             # Longer ones are encoded beside the loop (measured: 0.3 µs a character), so that no stream waits for them.
             return _encode(text, prompts)
         return await links.beside(partial(_encode, text, prompts))
     except RequestRefused as refused:
-        param = "messages" if isinstance(prompts[0], ChatPrompt) else "prompt"
         raise InvalidRequest(refused.message, param=param, code=refused.code) from None
 
 

@@ -18,7 +18,7 @@ from actors.mail import Lost, Notice, Offer, Suggest, Unserved, Withdraw, Work
 from actors.prompts import Prompts
 from actors.seam import params_after
 from actors.texts import TokenIds
-from engine.messages import Expect, TokenOutput
+from engine.messages import Expect, Submit, TokenOutput
 from policies.breaker import Permit
 from policies.plan import PlannedCascade
 from policies.verified import Draft, VerifiedMachine, patience_until
@@ -49,7 +49,7 @@ class Drafter:
         self.machine = machine
         self.made_tokens = 0
         """By the small engine."""
-        self._sequence = self.work.sequences[0]
+        self._sequence = _sequence_of(self.work)
         self._side = side
         self._board = board
         self._colleagues = colleagues
@@ -183,11 +183,17 @@ class Drafter:
 
 def _seeded(work: Work) -> Work:
     """Both engines draw with the same noise, so that they take the same token wherever they agree."""
-    (sequence,) = work.sequences
+    sequence = _sequence_of(work)
     if sequence.params.seed is not None:
         return work
     params = msgspec.structs.replace(sequence.params, seed=randbits(63))
     return msgspec.structs.replace(work, sequences=(msgspec.structs.replace(sequence, params=params),))
+
+
+def _sequence_of(work: Work) -> Submit:
+    (sequence,) = work.sequences
+    assert isinstance(sequence, Submit), "only engines that generate verify"
+    return sequence
 
 
 async def drafter_for(work: Work, cascade: PlannedCascade, prompts: Prompts, colleagues: Colleagues) -> Drafter | None:
@@ -203,7 +209,7 @@ async def drafter_for(work: Work, cascade: PlannedCascade, prompts: Prompts, col
     machine = VerifiedMachine(
         draft_tokens=cascade.draft_tokens,
         off_above_batch=cascade.off_above_batch,
-        max_tokens=work.sequences[0].params.max_tokens,
+        max_tokens=_sequence_of(work).params.max_tokens,
     )
     side = Side(small, prompt, limits.max_model_len, min(limits.vocab_size, large_limits.vocab_size))
     return Drafter(machine, work, side, colleagues.boards[large], colleagues)

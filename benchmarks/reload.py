@@ -154,7 +154,7 @@ async def _serve() -> None:
             while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
                 await trio.sleep(0.01)
             limits = Limits(max_connections=5000, heartbeat_s=60)
-            routes = Routes(Front(house=house, max_choices=16), limits, frozenset())
+            routes = Routes(Front(house=house, max_choices=16, max_inputs=16), limits, frozenset())
             server = Server(listen("127.0.0.1", 0), limits, routes)
             await nursery.start(server.run)
             print(server.port, flush=True)

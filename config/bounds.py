@@ -65,6 +65,7 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
         "max_body": _COUNT,
         "max_connections": _COUNT,
         "max_choices": _COUNT,
+        "max_inputs": _COUNT,
         "header_timeout": _POSITIVE,
         "keep_alive": _POSITIVE,
         "heartbeat": _POSITIVE,

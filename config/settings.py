@@ -29,6 +29,8 @@ class ServerSettings(Table, frozen=True):
     max_connections: int = 1000
     max_choices: int = 16
     """`n` times the number of prompts in one request."""
+    max_inputs: int = 256
+    """Inputs of one request for embeddings."""
     header_timeout: Seconds = Seconds(10)
     keep_alive: Seconds = Seconds(75)
     heartbeat: Seconds = Seconds(10)

@@ -1,6 +1,6 @@
 """Words of the policy language that are defined elsewhere in the project; a test holds the two together."""
 
-ADDRESSES = ("/v1/chat/completions", "/v1/completions", "/v1/stream")
+ADDRESSES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/stream")
 """At which requests for a model arrive: `gateway.routes`."""
 
 LANGUAGES = (

@@ -19,6 +19,7 @@ from engine.lookup import NgramLookup
 from engine.messages import (
     Abort,
     Command,
+    Embed,
     EngineStats,
     Expect,
     Finish,
@@ -114,21 +115,19 @@ class Engine:
                 try:
                     self.submit(command)
                 except RequestRefused as error:
-                    self._refuse(command, error)
+                    self._refuse(command.request_id, len(command.prompt_token_ids), error)
             case Abort(request_id):
                 self.abort(request_id)
             case Expect():
                 self.expect(command)
+            case Embed(request_id=request_id, token_ids=token_ids):
+                self._refuse(request_id, len(token_ids), RequestRefused("not_embedding", "this model makes text"))
 
-    def _refuse(self, command: Submit, error: RequestRefused) -> None:
+    def _refuse(self, request_id: int, prompt_tokens: int, error: RequestRefused) -> None:
         finish = Finish(
-            reason="error",
-            prompt_tokens=len(command.prompt_token_ids),
-            completion_tokens=0,
-            code=error.code,
-            message=error.message,
+            reason="error", prompt_tokens=prompt_tokens, completion_tokens=0, code=error.code, message=error.message
         )
-        self._unsaid.append(TokenOutput(command.request_id, (), "", (), finish=finish))
+        self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
 
     def submit(self, command: Submit) -> None:
         """Take in a sequence.

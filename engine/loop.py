@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 import msgspec
 
-from engine.engine import Engine
 from engine.errors import EngineError
-from engine.messages import Command, EngineFailed, StepReport
+from engine.limits import Limits
+from engine.messages import Command, EngineFailed, EngineStats, StepReport
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -17,6 +18,23 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
 _QUIET_S = 0.05
 """Idle for this long, the loop takes the time to check the engine's books."""
 
+
+class Stepping(Protocol):
+    """What the loop moves on: `Engine`, which generates, or `Embedder`."""
+
+    name: str
+    limits: Limits
+
+    @property
+    def has_work(self) -> bool: ...  # noqa: D102
+    def accept(self, command: Command) -> None: ...  # noqa: D102
+    def step(self) -> StepReport: ...  # noqa: D102
+    def stats(self) -> EngineStats: ...  # noqa: D102
+    def abort_all(self) -> None: ...  # noqa: D102
+    def check_integrity(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
 Post = Callable[[StepReport | EngineFailed], None]
 """Takes reports in the loop's thread; must neither block nor raise."""
 
@@ -24,7 +42,7 @@ Post = Callable[[StepReport | EngineFailed], None]
 class StepLoop:
     """Moves one engine on, and closes it at the end."""
 
-    def __init__(self, engine: Engine, inbox: "SimpleQueue[Command | Stop]", post: Post) -> None:
+    def __init__(self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post) -> None:
         self._engine = engine
         self._inbox = inbox
         self._post = post

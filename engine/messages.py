@@ -52,7 +52,19 @@ class Expect(msgspec.Struct, frozen=True, tag=True):
     draft: tuple[int, ...]
 
 
-Command = Submit | Abort | Expect
+class Embed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Make one vector of one input. Only an encoder takes it, and an encoder takes no `Submit`."""
+
+    request_id: int
+    token_ids: tuple[int, ...]
+    """As the model was trained to read them, special tokens included."""
+    priority: int = 0
+    """Higher is more important."""
+    size: int | None = None
+    """The vector is cut to so many numbers, and brought to length 1 again; None: it is left as it is."""
+
+
+Command = Submit | Abort | Expect | Embed
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
@@ -112,6 +124,8 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     unnamed: int = 0
     """Tokens whose ids are not known, beside `token_ids`: an upstream counts its tokens and names none. The last output
     corrects the count, also downwards."""
+    embedding: bytes | None = None
+    """What `Embed` asked for: float32, little-endian. It comes with the input's `finish`."""
 
 
 class EngineStats(msgspec.Struct, frozen=True, gc=False):

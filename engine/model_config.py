@@ -1,12 +1,13 @@
 """What a Hugging Face `config.json` says about a decoder, as explicit options that one decoder obeys."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from engine.config_reader import ConfigReader, architecture_of, read_config
+from engine.encoder_config import ENCODERS
 from engine.errors import ModelError
 
 RopeType = Literal["default", "linear", "llama3", "yarn", "longrope"]
@@ -108,30 +109,18 @@ def read_model_config(directory: Path) -> ModelConfig:
     Raises:
         ModelError: the file is missing, unreadable, incomplete, or asks for something that the engine does not do.
     """
-    path = directory / "config.json"
-    try:
-        raw = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        hint = "it needs config.json, *.safetensors and tokenizer.json"
-        what = "is not a model directory" if directory.is_dir() else "does not exist"
-        raise ModelError("model_not_found", f"{directory} {what}: {hint}") from None
-    except (OSError, ValueError) as error:
-        raise ModelError("model_config", f"{path} cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise ModelError("model_config", f"{path} must hold a JSON object")
-    return _Reader(path, raw).config()
+    return _Reader(*read_config(directory)).config()
 
 
-class _Reader:
-    """Takes typed values out of one config.json; every complaint names the file and the key."""
-
-    def __init__(self, path: Path, raw: dict[str, Any]) -> None:
-        self._path = path
-        self._raw = raw
-
+class _Reader(ConfigReader):
     def config(self) -> ModelConfig:
-        names = self._raw.get("architectures") or []
-        architecture = str(names[0]) if isinstance(names, list) and names else "(none)"
+        architecture = architecture_of(self._raw)
+        if architecture in ENCODERS:
+            raise ModelError(
+                "model_unsupported",
+                f"{self._path}: {architecture} is an encoder: it makes embeddings and no text, so that this needs "
+                "another model",
+            )
         if architecture not in ARCHITECTURES:
             supported = ", ".join(sorted(ARCHITECTURES))
             raise ModelError(
@@ -323,26 +312,3 @@ class _Reader:
             short_factors=tuple(map(float, scaling["short_factor"])),
             long_factors=tuple(map(float, scaling["long_factor"])),
         )
-
-    def _bad(self, key: str, why: str) -> ModelError:
-        return ModelError("model_config", f"{self._path}: {key}: {why}")
-
-    def _int(self, key: str, default: int | None = None) -> int:
-        value = self._raw.get(key)
-        if value is None:
-            value = default
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self._bad(key, f"expected a positive whole number, found {value!r}")
-        return value
-
-    def _float(self, key: str, default: float) -> float:
-        value = self._raw.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._bad(key, f"expected a number, found {value!r}")
-        return float(value)
-
-    def _bool(self, key: str, *, default: bool) -> bool:
-        value = self._raw.get(key, default)
-        if not isinstance(value, bool):
-            raise self._bad(key, f"expected true or false, found {value!r}")
-        return value

@@ -21,13 +21,17 @@ LONG_CHARACTERS = 8_000
 class Tokenizer:
     """tokenizer.json through the tokenizers library. Safe to use from several threads at once."""
 
-    def __init__(self, inner: tokenizers.Tokenizer, eos_ids: frozenset[int]) -> None:
-        """Truncation and padding that the file may ask for are switched off: a prompt is never cut in silence."""
+    def __init__(self, inner: tokenizers.Tokenizer, eos_ids: frozenset[int], *, spells: bool = True) -> None:
+        """Truncation and padding that the file may ask for are switched off: a prompt is never cut in silence.
+
+        `spells` False: its model makes no text, so that a decoder is not needed and need not be known.
+        """
         inner.no_truncation()
         inner.no_padding()
         self._inner = inner
         # A part's pickled state is its piece of tokenizer.json; writing all of that out would take long.
-        self._spelling = TokenSpelling(inner.decoder and json.loads(inner.decoder.__getstate__()))
+        decoder = inner.decoder and json.loads(inner.decoder.__getstate__())
+        self._spelling = TokenSpelling(decoder if spells else {"type": "Sequence", "decoders": []})
         added = inner.get_added_tokens_decoder()
         self._added = {token_id: token.content for token_id, token in added.items()}
         self._bytes: dict[int, bytes] = {}
@@ -39,8 +43,8 @@ class Tokenizer:
         self.vocab_size: int = inner.get_vocab_size()
 
     @classmethod
-    def load(cls, directory: Path) -> "Tokenizer":
-        """Read tokenizer.json, and the end tokens from the files beside it.
+    def load(cls, directory: Path, *, spells: bool = True) -> "Tokenizer":
+        """Read tokenizer.json, and the end tokens from the files beside it; `spells` as at the start.
 
         Raises:
             ModelError: there is no tokenizer.json, or one of the files is not what it should be.
@@ -56,7 +60,7 @@ class Tokenizer:
             inner = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
             raise ModelError("tokenizer_unreadable", f"{path} is not a tokenizer.json: {error}") from error
-        return cls(inner, _eos_ids(directory, inner))
+        return cls(inner, _eos_ids(directory, inner), spells=spells)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; `add_special_tokens` puts those around it that the model was trained with (BOS)."""

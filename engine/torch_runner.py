@@ -31,11 +31,11 @@ class TorchRunner:
 
     def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
         set_threads(settings.threads)
-        device = _device(settings.device)
+        device = open_device(settings.device)
         config = read_model_config(settings.model)
         quantized = _quantization(settings, device)
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
-            dtype = _compute_dtype(settings, checkpoint, device)
+            dtype = compute_dtype(settings, checkpoint.dtype("model.embed_tokens.weight"), device)
             linears = LinearFactory(device, dtype, settings.threads)
             if linears.own:
                 progress("compiling kernels (once: they are cached on disk)")
@@ -138,7 +138,8 @@ def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None
     return TorchRunner(settings, progress or (lambda _: None))
 
 
-def _device(name: str) -> torch.device:
+def open_device(name: str) -> torch.device:
+    """Raises ModelError if it cannot be used."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -148,8 +149,11 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _compute_dtype(settings: EngineSettings, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
-    """`auto`: float32 files in float32, half-precision files in bfloat16 where the processor multiplies it itself."""
+def compute_dtype(settings: EngineSettings, stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """`auto`: float32 files in float32, half-precision files in bfloat16 where the processor multiplies it itself.
+
+    Raises ModelError for a type that the processor does not compute in.
+    """
     native = device.type != "cpu" or has_bfloat16_products()
     if settings.dtype == "float32":
         return torch.float32
@@ -157,8 +161,7 @@ def _compute_dtype(settings: EngineSettings, checkpoint: Checkpoint, device: tor
         if not native:
             raise ModelError("dtype", 'this processor does not compute in bfloat16; use dtype = "float32" or "auto"')
         return torch.bfloat16
-    half = checkpoint.dtype("model.embed_tokens.weight") != torch.float32
-    return torch.bfloat16 if half and native else torch.float32
+    return torch.bfloat16 if stored != torch.float32 and native else torch.float32
 
 
 def _quantization(settings: EngineSettings, device: torch.device) -> Quantization | None:

@@ -41,15 +41,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise CliError(f"there is no folder {arguments.out.absolute().parent}", 2)
     from actors.texts import ModelText
     from engine.bench import machine
+    from engine.encoder_config import is_encoder
     from engine.errors import ModelError
     from gateway.simulation.measure import load_for_measure, measure_engine
     from gateway.simulation.plausible import doubts
     from gateway.simulation.profile import Profile
 
-    engines = {}
+    engines, encoders = {}, []
     for name, engine in settings.engines.items():
         _say(f"engine {name}: {engine.model}")
         try:
+            if is_encoder(engine.model):
+                _say("it makes embeddings, which are not simulated: left out")
+                encoders.append(name)
+                continue
             runner, tokenizer, config = load_for_measure(engine, _say)
             measured = measure_engine(runner, tokenizer, engine, config, _say)
             engines[name] = msgspec.structs.replace(measured, tokenizer=ModelText.load(engine.model).digest)
@@ -60,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         machine=machine(),
         made=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {path.name}",
         engines=engines,
+        encoders=tuple(encoders),
     )
     if not arguments.no_house:
         from gateway.house_probe import probe

@@ -11,11 +11,10 @@ import trio
 from actors.errors import Refusal
 from actors.messages import (
     Decided,
-    Delta,
     Done,
+    EmbeddingParams,
     ErrorBody,
     Event,
-    Failed,
     InferenceRequest,
     Prompt,
     Served,
@@ -31,11 +30,14 @@ from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
 from gateway.server.head import JSON_TYPE
 from gateway.server.request import Request
+from gateway.told import Told, place_lines, served_headers
+from gateway.whole import whole_answer
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
 from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
-from gateway.wire.completion_request import CompletionBody, completion_params, completion_prompts
+from gateway.wire.completion_request import CompletionBody, completion_params
 from gateway.wire.grammar_request import answer_grammar
 from gateway.wire.json_body import BodyDecoder, check_content_type
+from gateway.wire.prompts import prompts_of
 from gateway.wire.sse import SseRenderer, error_event
 
 log = structlog.get_logger()
@@ -48,6 +50,7 @@ class Asked(msgspec.Struct, frozen=True):
     params: SamplingParams
     n: int
     grammar: Grammar | None
+    embedding: EmbeddingParams | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -70,7 +73,7 @@ def read_chat(body: ChatBody, max_choices: int) -> Asked:
 
 def read_completion(body: CompletionBody, max_choices: int) -> Asked:
     """Raises `BadField`."""
-    prompts = completion_prompts(body)
+    prompts = prompts_of("prompt", body.prompt)
     params, n = completion_params(body, len(prompts), max_choices)
     return Asked(prompts, params, n, answer_grammar(body))
 
@@ -89,7 +92,7 @@ class CompletionHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        told = _Told(request_id, Decided(self._front.house.policy))
+        told = Told(request_id, Decided(self._front.house.policy))
         try:
             check_content_type(request.header(b"content-type"))
             body, asked = await reading(len(request.body), partial(self._read, request.body))
@@ -122,28 +125,15 @@ class CompletionHandler:
         body = self._endpoint.decoder.decode(raw)
         return body, self._endpoint.read(body, self._front.max_choices)
 
-    async def _whole(self, connection: Connection, inference: InferenceRequest, told: "_Told") -> None:
+    async def _whole(self, connection: Connection, inference: InferenceRequest, told: Told) -> None:
         choices = [Choice() for _ in range(len(inference.prompts) * inference.n)]
         exchange = await self._front.house.open(inference)
         told.decided = exchange.decided
         identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
         try:
-            while True:
-                for event in await exchange.__anext__():
-                    match event:
-                        case Delta():
-                            choices[event.index].take(event)
-                        case Done():
-                            body = self._endpoint.whole(identity, choices, event.usage, event.served)
-                            await connection.respond(
-                                200, told.headers() + JSON_TYPE + _served_headers(event.served), body
-                            )
-                            return
-                        case Failed():
-                            # Nothing was sent yet, so the failure can have its true status.
-                            raise Refusal(event.error)
-        except StopAsyncIteration:
-            raise Refusal(INTERNAL_ERROR) from None
+            done = await whole_answer(exchange, lambda delta: choices[delta.index].take(delta))
+            body = self._endpoint.whole(identity, choices, done.usage, done.served)
+            await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:
             exchange.close()
 
@@ -152,7 +142,7 @@ class CompletionHandler:
         connection: Connection,
         stream: EventStream,
         inference: InferenceRequest,
-        told: "_Told",
+        told: Told,
         *,
         include_usage: bool,
     ) -> None:
@@ -187,28 +177,6 @@ class CompletionHandler:
             connection.close_after()
 
 
-class _Told:
-    """What the head says of the decision. Until there is one, the policy is that which would decide."""
-
-    __slots__ = ("decided", "request_line")
-
-    def __init__(self, request_id: str, decided: Decided) -> None:
-        self.request_line = b"x-request-id: %b\r\n" % request_id.encode()
-        self.decided = decided
-
-    def decision_lines(self) -> bytes:
-        """The policy, and the arm if there is one."""
-        decided = self.decided
-        lines = b"x-penstock-policy: %b\r\n" % _ascii(decided.policy)
-        if decided.arm:
-            lines += b"x-penstock-arm: %b/%b\r\n" % (_ascii(decided.experiment), _ascii(decided.arm))
-        return lines
-
-    def headers(self) -> bytes:
-        """Both."""
-        return self.request_line + self.decision_lines()
-
-
 async def _break_off(connection: Connection, stream: EventStream, error: ErrorBody) -> None:
     """A true status if the head is still ours, else the terminal error event."""
     if not stream.started:
@@ -222,20 +190,7 @@ def _first_headers(events: Sequence[Event]) -> bytes:
     for event in reversed(events):
         match event:
             case Done():
-                return _served_headers(event.served)
+                return served_headers(event.served)
             case Start():
-                return _lines(event.route, event.rung)
+                return place_lines(event.route, event.rung)
     return b""
-
-
-def _served_headers(served: Served) -> bytes:
-    return _lines(served.route, served.rung) + b"x-penstock-why: %b\r\n" % _ascii(served.why)
-
-
-def _lines(route: str, rung: str) -> bytes:
-    return b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
-
-
-def _ascii(word: str) -> bytes:
-    """Names come from the configuration: whatever they hold, they must not break the head."""
-    return "".join([each if each.isprintable() else "?" for each in word]).encode("ascii", "replace")

@@ -17,10 +17,13 @@ from actors.traits import features_of, last_user_text
 from config.conditions import BreakerState
 from config.expectations import Given, GivenLoad
 from config.problems import nearest
+from config.settings import ServerSettings
 from config.units import parse_duration
+from engine.encoder_config import is_encoder
 from engine.errors import EngineError
 from gateway.cli_errors import CliError
-from gateway.completions import CHAT, COMPLETION
+from gateway.completions import CHAT, COMPLETION, Asked
+from gateway.embeddings import EMBEDDING, read_embedding
 from gateway.request_flags import LOAD_KEYS
 from policies.complexity import Term, complexity_terms
 from policies.decision import Decider
@@ -28,6 +31,7 @@ from policies.features import Features
 from policies.situation import Situation, situation_of
 
 _COMPLETIONS = "/v1/completions"
+_EMBEDDINGS = "/v1/embeddings"
 _CHARACTERS_PER_TOKEN = 4
 # By flag: the features that it sets.
 _SETS: dict[str, tuple[str, ...]] = {
@@ -144,11 +148,9 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     """Read by the server's own reader, so that what it refuses is refused here in the same words."""
     settings = decider.settings
     path = arguments.path or _path_of(arguments.request)
-    endpoint = COMPLETION if path == _COMPLETIONS else CHAT
     features = situation.features
     try:
-        body = endpoint.decoder.decode(_bytes(arguments.request))
-        asked = endpoint.read(body, settings.server.max_choices)
+        body, asked, streamed = _asked(path, _bytes(arguments.request), settings.server)
         request = InferenceRequest(
             **{name: getattr(asked, name) for name in asked.__struct_fields__},
             request_id=features.request,
@@ -157,7 +159,7 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
             headers=tuple([(name.encode(), value.encode()) for name, value in features.headers.items()]),
             tags=tuple(features.tags),
             user=body.user,
-            streamed=bool(body.stream),
+            streamed=streamed,
             arrived_at=0.0,
         )
         tokens, notes = _count(arguments, request, decider)
@@ -171,13 +173,25 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     return _Asked(found, complexity_terms(text, turns)), notes
 
 
+def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, Asked, bool]:
+    """The body, what it asks for, and whether it wants a stream."""
+    if path == _EMBEDDINGS:
+        body = EMBEDDING.decode(raw)
+        return body, read_embedding(body, settings.max_inputs), False
+    endpoint = COMPLETION if path == _COMPLETIONS else CHAT
+    body = endpoint.decoder.decode(raw)
+    return body, endpoint.read(body, settings.max_choices), bool(body.stream)
+
+
 def _path_of(file: Path) -> str:
-    """A body with a `prompt` is one for completions."""
+    """A body with a `prompt` is one for completions, one with an `input` for embeddings."""
     try:
         keys = msgspec.json.decode(_bytes(file), type=dict[str, msgspec.Raw]).keys()
     except msgspec.DecodeError as error:
         raise CliError(f"{file}: this is no JSON object: {error}", 2) from None
-    return _COMPLETIONS if "prompt" in keys and "messages" not in keys else "/v1/chat/completions"
+    if "messages" in keys:
+        return "/v1/chat/completions"
+    return _COMPLETIONS if "prompt" in keys else _EMBEDDINGS if "input" in keys else "/v1/chat/completions"
 
 
 def _bytes(file: Path) -> bytes:
@@ -191,10 +205,13 @@ def _count(arguments: argparse.Namespace, request: InferenceRequest, decider: De
     """Tokens of all prompts, by the tokenizer that the server counts with, or an estimate."""
     if arguments.prompt_tokens is not None:
         return arguments.prompt_tokens, ()
-    engines = decider.settings.engines
-    engine = request.model if request.model in engines else next(iter(engines), None)
-    if engine is not None and (engines[engine].model / "tokenizer.json").is_file():
-        text = ModelText.load(engines[engine].model)
+    folders = {
+        name: engine.model
+        for name, engine in decider.settings.engines.items()
+        if (engine.model / "tokenizer.json").is_file() and is_encoder(engine.model) == (request.embedding is not None)
+    }
+    if folders:
+        text = ModelText.load(folders.get(request.model, next(iter(folders.values()))))
         return sum([len(text.encode(prompt)) for prompt in request.prompts]), ()
     characters = len(msgspec.json.encode(request.prompts))
     note = f"no tokenizer on this machine: prompt tokens are estimated at {_CHARACTERS_PER_TOKEN} characters each"

@@ -5,7 +5,7 @@ import time
 
 import msgspec
 
-from actors.messages import InferenceRequest, Prompt
+from actors.messages import EmbeddingParams, InferenceRequest, Prompt
 from engine.grammar import Grammar
 from engine.params import SamplingParams
 from gateway.errors import HttpError
@@ -22,6 +22,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
 
     house: House
     max_choices: int
+    max_inputs: int
 
     def identity(self, request_id: str, model: str, policy: str) -> Identity:
         """The fields that all parts of an answer share; `policy` is the digest of the one that decided."""
@@ -54,7 +55,8 @@ class Asker(msgspec.Struct, frozen=True):
         prompts: tuple[Prompt, ...],
         params: SamplingParams,
         n: int,
-        grammar: Grammar | None,
+        grammar: Grammar | None = None,
+        embedding: EmbeddingParams | None = None,
         user: str | None,
         streamed: bool,
         body_bytes: int,
@@ -68,6 +70,7 @@ class Asker(msgspec.Struct, frozen=True):
             params=params,
             n=n,
             grammar=grammar,
+            embedding=embedding,
             api_key=self.api_key,
             path=self.path,
             headers=self.headers,

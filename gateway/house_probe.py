@@ -21,7 +21,8 @@ from actors.house import House
 from actors.links import EngineFactory
 from actors.messages import InferenceRequest
 from config.settings import Settings
-from engine.engine import Engine
+from engine.load import load_engine
+from engine.loop import Stepping
 from gateway.cli_errors import CliError
 from gateway.probe_client import Phase
 from gateway.serve import serve
@@ -71,7 +72,7 @@ def probe(
     settings: Settings, engines: Mapping[str, EngineProfile], say: Callable[[str], None]
 ) -> tuple[dict[str, EngineProfile], HouseCost]:
     """The engines with what becomes of their steps in service, and what a request takes around them."""
-    names = _names(settings)
+    names = {name: model for name, model in _names(settings).items() if name in engines}
     if settings.keys or not names:
         say("the house is not measured: no model name without a key leads to one engine alone")
         return dict(engines), HouseCost()
@@ -102,7 +103,9 @@ async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phas
     """Play a warm-up, forget it, and play the phases."""
     engines: dict[str, TimedEngine] = {}
 
-    def load(name: str, progress: Callable[[str], None]) -> Engine:
+    def load(name: str, progress: Callable[[str], None]) -> Stepping:
+        if name not in names:
+            return load_engine(settings.engines[name], name, progress)
         engines[name] = TimedEngine.load(settings.engines[name], name, progress)
         return engines[name]
 

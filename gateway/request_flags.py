@@ -19,7 +19,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_argument("--tier", metavar="NAME", help="without it, the tenant's")
     flags.add_argument("--tag", action="append", metavar="TAG", help="may be repeated, as may --header and --has")
     flags.add_argument("--header", action="append", metavar="NAME=VALUE")
-    flags.add_argument("--path", metavar="PATH", help="/v1/chat/completions, /v1/completions or /v1/stream")
+    flags.add_argument(
+        "--path", metavar="PATH", help="/v1/chat/completions, /v1/completions, /v1/embeddings or /v1/stream"
+    )
     flags.add_argument("--has", action="append", choices=get_args(Has))
     flags.add_argument("--text", metavar="TEXT", help="the last user text, for complexity, code and language")
     flags.add_argument("--prompt-tokens", type=int, metavar="N")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from gateway.completions import CHAT, COMPLETION, CompletionHandler
+from gateway.embeddings import EmbeddingHandler
 from gateway.errors import HttpError
 from gateway.front import Front
 from gateway.loopback import check_local
@@ -27,6 +28,7 @@ class Routes:
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
             b"/v1/chat/completions": (b"POST", CompletionHandler(front, CHAT)),
             b"/v1/completions": (b"POST", CompletionHandler(front, COMPLETION)),
+            b"/v1/embeddings": (b"POST", EmbeddingHandler(front)),
             b"/v1/stream": (b"GET", SocketHandler(front, limits, origins)),
         }
 

@@ -126,7 +126,7 @@ p.small {{ color: #5a6b7b; margin-top: 0 }}
 <h2>Engines</h2><table>{engines}</table>
 <h2>Try it</h2><pre>{command}</pre>
 <p>The addresses are the OpenAI API's: <code>/v1/chat/completions</code>, <code>/v1/completions</code>,
-<a href="/v1/models"><code>/v1/models</code></a>; a WebSocket at <code>/v1/stream</code>;
+<code>/v1/embeddings</code>, <a href="/v1/models"><code>/v1/models</code></a>; a WebSocket at <code>/v1/stream</code>;
 <a href="/livez"><code>/livez</code></a>, <a href="/readyz"><code>/readyz</code></a>,
 <a href="/metrics"><code>/metrics</code></a>.
 """

@@ -53,7 +53,7 @@ async def _serve(kind: str, step_s: float, engine_step_s: float) -> None:
 
 def _gateway(house: Any) -> Server:
     limits = Limits(max_connections=5000, heartbeat_s=60)
-    routes = Routes(Front(house=house, max_choices=16), limits, frozenset())
+    routes = Routes(Front(house=house, max_choices=16, max_inputs=16), limits, frozenset())
     return Server(listen("127.0.0.1", 0), limits, routes)
 
 

@@ -134,6 +134,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     made: str = ""
     """When and with what, in words."""
     engines: dict[str, EngineProfile]
+    encoders: tuple[str, ...] = ()
+    """Engines that make embeddings: they are not simulated, and refuse."""
     house: HouseCost = HouseCost()
 
 

@@ -75,7 +75,8 @@ class World:
         self.trace = trace
         self.answers: list[Answer] = []
         """Those that have ended."""
-        self.samples: dict[str, list[Sample]] = {name: [] for name in settings.engines}
+        engines = [name for name in settings.engines if name not in profile.encoders]
+        self.samples: dict[str, list[Sample]] = {name: [] for name in engines}
         tokenizers = {name: each.tokenizer for name, each in profile.engines.items() if name in settings.engines}
         self.policy = Policy.compile(settings, tokenizers)
         self.draws = Draws(seed, self.policy, shares, trace)
@@ -97,7 +98,7 @@ class World:
         self._published_at = -_NEVER
         self._alarms: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = 0
-        for name in settings.engines:
+        for name in engines:
             self.lanes[name] = self._lane(name, profile, seed, leaps)
         self._engines = [lane.engine for lane in self.lanes.values()]
         self._expiries = dict.fromkeys(self.lanes, _NEVER)

@@ -31,8 +31,11 @@ from config.settings import Settings
 from config.source import ConfigSource
 from engine.batch import SampleRow
 from engine.chat_template import ChatTemplate
+from engine.embedder import Embedder
+from engine.encoder_config import EmbeddingSizes
 from engine.engine import Engine
 from engine.errors import EngineError
+from engine.fake_encoder import FakeEncoder
 from engine.fake_runner import FakeRunner
 from engine.loop import Stop
 from engine.messages import EngineFailed
@@ -101,9 +104,9 @@ def settings_of(text: str = CONFIG) -> Settings:
     return parse_settings(text, Path("/nowhere/house.toml"))
 
 
-def model_text(digest: str = "tiny") -> ModelText:
+def model_text(digest: str = "tiny", sizes: EmbeddingSizes | None = None) -> ModelText:
     template = ChatTemplate(TEMPLATE, {}, origin="test")
-    return ModelText(byte_level_tokenizer(), template, digest=digest, template_digest="plain")
+    return ModelText(byte_level_tokenizer(), template, digest=digest, template_digest="plain", sizes=sizes)
 
 
 def says(
@@ -128,7 +131,7 @@ class ClockLink:
         self.step_s = step_s
         self.load_s = load_s
         self.hang = False
-        self.engine: Engine | None = None
+        self.engine: Engine | Embedder | None = None
         self.ended = trio.Event()
         self._inbox: deque[Any] = deque()
         self._sent = trio.Event()
@@ -174,7 +177,7 @@ class ClockLink:
         finally:
             self.ended.set()
 
-    async def _drain(self, engine: Engine) -> bool:
+    async def _drain(self, engine: Engine | Embedder) -> bool:
         while not self._inbox and (self.hang or not engine.has_work):
             self._sent = trio.Event()
             await self._sent.wait()
@@ -183,7 +186,7 @@ class ClockLink:
         self._drain_now(engine)
         return True
 
-    def _drain_now(self, engine: Engine) -> bool:
+    def _drain_now(self, engine: Engine | Embedder) -> bool:
         while self._inbox and not isinstance(self._inbox[0], Stop):
             engine.accept(self._inbox.popleft())
         return engine.has_work
@@ -316,12 +319,15 @@ class Stage:
         source: ConfigSource | None = None,
         record: Path | None = None,
         blocks: int = 256,
+        encoders: Mapping[str, EmbeddingSizes] | None = None,
         **links: float,
     ) -> None:
+        """`encoders`: which of the engines make embeddings, and of what sizes."""
         self.settings = settings
+        self.encoders = dict(encoders or {})
         self.links = ClockLinks(nursery, **links)
         self.scripts = dict(scripts)
-        self.runners: dict[str, list[FakeRunner]] = {name: [] for name in settings.engines}
+        self.runners: dict[str, list[FakeRunner | FakeEncoder]] = {name: [] for name in settings.engines}
         self.on_step: dict[str, Any] = {}
         self.load_error: dict[str, str] = {}
         self.blocks = blocks
@@ -329,7 +335,7 @@ class Stage:
         self.house = House(
             settings,
             {name: self._factory(name) for name in settings.engines},
-            texts={name: model_text() for name in settings.engines},
+            texts={name: model_text(sizes=self.encoders.get(name)) for name in settings.engines},
             links=self.links,
             transport=transport,
             source=source,
@@ -343,10 +349,16 @@ class Stage:
             if name in self.on_step:
                 self.on_step[name](number, batch)
 
-        def make(progress) -> Engine:
+        def make(progress) -> Engine | Embedder:
             progress("waking up")
             if name in self.load_error:
                 raise EngineError("model_broken", self.load_error[name])
+            if name in self.encoders:
+                encoder = FakeEncoder(
+                    max_input_tokens=self.lengths.get(name, 64), sizes=self.encoders[name], on_step=on_step
+                )
+                self.runners[name].append(encoder)
+                return Embedder(encoder, self.settings.engines[name], name=name)
             runner = FakeRunner(
                 vocab_size=512,
                 max_model_len=self.lengths.get(name, 512),
@@ -366,7 +378,7 @@ class Stage:
         self, model: str = "small", *, text: str | None = None, prompts=None, **options: Any
     ) -> InferenceRequest:
         self._asked += 1
-        given = {"n", "grammar", "api_key", "tags", "streamed", "body_bytes"} & options.keys()
+        given = {"n", "grammar", "embedding", "api_key", "tags", "streamed", "body_bytes"} & options.keys()
         fields = {name: options.pop(name) for name in given}
         if prompts is None:
             prompts = (TokenPrompt(PROMPT) if text is None else ChatPrompt((ChatMessage("user", text),)),)
@@ -453,6 +465,7 @@ async def stage(
     source: ConfigSource | None = None,
     record: Path | None = None,
     blocks: int = 256,
+    encoders: Mapping[str, EmbeddingSizes] | None = None,
     **links: float,
 ):
     """A running house; at the end nothing may be left. `source`: it looks there for another policy, too."""
@@ -470,6 +483,7 @@ async def stage(
             source=source,
             record=record,
             blocks=blocks,
+            encoders=encoders,
             **links,
         )
         await nursery.start(built.house.run)

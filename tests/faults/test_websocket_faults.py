@@ -191,7 +191,7 @@ async def test_a_ping_is_answered() -> None:
 
 async def test_crash_closes_with_1011() -> None:
     # What no request can cause: a house that the edge was given wrongly.
-    front = Front(house=FakeHouse(), max_choices="broken")  # type: ignore[arg-type]
+    front = Front(house=FakeHouse(), max_choices="broken", max_inputs=1)  # type: ignore[arg-type]
     server = Server(listen("127.0.0.1", 0), Limits(), Routes(front, Limits(), frozenset()))
     running = Gateway(server, server.port)
     with structlog.testing.capture_logs() as logs, trio.fail_after(5):

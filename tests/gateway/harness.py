@@ -52,7 +52,7 @@ async def gateway(
         **{name: Seconds(value) if isinstance(value, float) else value for name, value in server.items()}
     )
     bounds = msgspec.structs.replace(Limits.of(settings), **limits or {})
-    front = Front(house=house, max_choices=settings.max_choices)
+    front = Front(house=house, max_choices=settings.max_choices, max_inputs=settings.max_inputs)
     routes = Routes(front, bounds, frozenset(settings.ws_origins))
     running = Server(listen("127.0.0.1", 0), bounds, routes)
     routes.connections = lambda: running.connections

@@ -51,7 +51,7 @@ async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> 
     answers: list[Response] = []
     refused: list[Response] = []
     async with stage(source=ConfigSource(file), blocks=8192, step_s=0.02) as house:
-        routes = Routes(Front(house=house.house, max_choices=4), Limits(), frozenset())
+        routes = Routes(Front(house=house.house, max_choices=4, max_inputs=4), Limits(), frozenset())
         server = Server(listen("127.0.0.1", 0), Limits(), routes)
 
         async def client(number: int) -> None:

@@ -4,9 +4,10 @@ import msgspec
 import pytest
 from worlds import policy, profile, trace
 
+from config.routing import RungSettings
 from config.settings import Settings
 from config.who import Budget
-from gateway.simulation.profile import Profile
+from gateway.simulation.profile import BadProfile, Profile
 from gateway.simulation.report import Report, make_report
 from gateway.simulation.world import World
 from policies.trace import TraceRequest
@@ -35,6 +36,22 @@ def course(world: World) -> list[object]:
         (a.number, a.outcome, a.code, a.rung, a.shown, a.first_at, a.ended_at, a.queue_wait_s, a.attempts, a.history)
         for a in world.answers
     ]
+
+
+def test_an_encoder_is_not_simulated_and_refuses() -> None:
+    settings, requests = policy(), trace(1, 40)
+    without, expected = play(settings, profile(), requests)
+    rungs = (RungSettings(to="mini"), *settings.ladders["safe"])
+    settings = msgspec.structs.replace(
+        settings,
+        engines={"mini": settings.engines["small"], **settings.engines},
+        ladders={**settings.ladders, "safe": rungs},
+    )
+    with pytest.raises(BadProfile, match="mini"):
+        play(settings, profile(), requests)
+    found, report = play(settings, msgspec.structs.replace(profile(), encoders=("mini",)), requests)
+    assert {each.rung for each in found.answers} == {each.rung for each in without.answers}
+    assert report.engines.keys() == expected.engines.keys()
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -1,0 +1,67 @@
+"""A model directory as an `EmbeddingRunner`: the encoder behind one call a step."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from config.settings import EngineSettings
+from engine.checkpoint import Checkpoint
+from engine.encoder import Encoder
+from engine.encoder_config import EncoderConfig, read_encoder_config
+from engine.encoder_weights import WORDS, load_encoder_weights, name_prefix
+from engine.errors import ModelError
+from engine.linear import LinearFactory
+from engine.threads import set_threads
+from engine.torch_runner import compute_dtype, open_device
+
+
+class EncoderRunner:
+    """One encoder. Built and used in one thread."""
+
+    def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
+        """Load `settings.model`; `progress` hears short sentences about what is being done.
+
+        Raises:
+            ModelError: the directory cannot be served, and why.
+        """
+        set_threads(settings.threads)
+        device = open_device(settings.device)
+        config = read_encoder_config(settings.model)
+        with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
+            stored = checkpoint.dtype(name_prefix(checkpoint, config) + WORDS)
+            dtype = compute_dtype(settings, stored, device)
+            linears = LinearFactory(device, dtype, settings.threads)
+            if linears.own:
+                progress("compiling kernels (once: they are cached on disk)")
+                linears.compile()
+            weights = load_encoder_weights(checkpoint, config, dtype, device, linears, progress)
+        self.dtype = str(dtype).removeprefix("torch.")
+        self.vocab_size = config.vocab_size
+        self.max_input_tokens = _max_input_tokens(settings, config)
+        self.sizes = config.sizes
+        self._encoder: Encoder | None = Encoder(weights, config, dtype, device)
+        progress("warming up")
+        self.embed([(0,)])
+
+    def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """See `EmbeddingRunner`."""
+        if self._encoder is None:
+            raise ModelError("engine_closed", "the engine is closed")
+        with torch.inference_mode():
+            found: npt.NDArray[np.float32] = self._encoder.forward(inputs).cpu().numpy()
+        return found
+
+    def close(self) -> None:
+        """Release the weights; a second call does nothing."""
+        self._encoder = None
+
+
+def _max_input_tokens(settings: EngineSettings, config: EncoderConfig) -> int:
+    asked = settings.max_model_len
+    if asked is not None and asked > config.most_tokens:
+        raise ModelError(
+            "max_model_len", f"max_model_len = {asked} is more than the model has positions, {config.most_tokens}"
+        )
+    return asked or config.max_tokens

@@ -1,0 +1,51 @@
+"""An encoder without a model, for tests: each embedding is a hash of its input's tokens."""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.encoder_config import EmbeddingSizes
+from engine.errors import EngineError
+
+OnStep = Callable[[int, Sequence[Sequence[int]]], None]
+"""Called before step number n (from 0): a port through which tests delay a step or let it fail."""
+
+
+class FakeEncoder:
+    """Vectors of length 1; equal inputs have equal ones, others almost certainly have others."""
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int = 512,
+        max_input_tokens: int = 64,
+        sizes: EmbeddingSizes | None = None,
+        on_step: OnStep | None = None,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.max_input_tokens = max_input_tokens
+        self.sizes = sizes or EmbeddingSizes(8)
+        self.closed = False
+        self.steps = 0
+        self._on_step = on_step
+
+    def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """See `EmbeddingRunner`."""
+        if self.closed:
+            raise EngineError("engine_closed", "the runner is closed")
+        if self._on_step is not None:
+            self._on_step(self.steps, inputs)
+        self.steps += 1
+        return np.stack([self._vector(each) for each in inputs])
+
+    def _vector(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        seed = int.from_bytes(blake2b(repr(tuple(token_ids)).encode(), digest_size=8).digest(), "little")
+        values = np.random.default_rng(seed).standard_normal(self.sizes.whole).astype(np.float32)
+        found: npt.NDArray[np.float32] = values / np.linalg.norm(values)
+        return found
+
+    def close(self) -> None:
+        """No step may follow; a second call does nothing."""
+        self.closed = True

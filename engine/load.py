@@ -1,0 +1,21 @@
+"""A model directory as what serves it: an engine that generates, or one that embeds."""
+
+from collections.abc import Callable
+
+from config.settings import EngineSettings
+from engine.embedder import Embedder
+from engine.encoder_config import is_encoder
+from engine.engine import Engine
+
+
+def load_engine(
+    settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None
+) -> Engine | Embedder:
+    """Load `settings.model`, by the architecture that it names. Slow, and imports torch.
+
+    Raises:
+        EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
+    """
+    if is_encoder(settings.model):
+        return Embedder.load(settings, name, progress)
+    return Engine.load(settings, name, progress)

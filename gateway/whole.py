@@ -1,0 +1,27 @@
+"""An answer that is handed out whole."""
+
+from collections.abc import Callable
+
+from actors.errors import Refusal
+from actors.messages import Delta, Done, Failed
+from gateway.house import Exchange
+from gateway.server.connection import INTERNAL_ERROR
+
+
+async def whole_answer(exchange: Exchange, take: Callable[[Delta], None]) -> Done:
+    """Its end; `take` has got all that comes before.
+
+    Raises Refusal: nothing was sent yet, so that a failure can have its true status.
+    """
+    try:
+        while True:
+            for event in await exchange.__anext__():
+                match event:
+                    case Delta():
+                        take(event)
+                    case Done():
+                        return event
+                    case Failed():
+                        raise Refusal(event.error)
+    except StopAsyncIteration:
+        raise Refusal(INTERNAL_ERROR) from None

@@ -1,0 +1,159 @@
+"""The official client asks a real process for embeddings: an encoder of random weights beside a model that chats."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from config.load import parse_settings
+from config.settings import EngineSettings
+from engine.encoder_runner import EncoderRunner
+from engine.tokenizer import Tokenizer
+from tests.e2e.conftest import write_model
+from tests.e2e.process import GatewayProcess
+from tests.e2e.test_readme import blocks, run
+from tests.parity.encoders import write_encoder
+
+CONFIG = """
+schema = 1
+
+[engines.mini]
+model = "mini"
+
+[engines.small]
+model = "small"
+kv = { memory = "4MiB" }
+
+[models.mini]
+description = "embeddings"
+
+[models.small]
+
+[[routes]]
+name = "mini"
+when = { model = ["mini"] }
+use = { ladder = "mini" }
+
+[[routes]]
+name = "small"
+use = { ladder = "small" }
+
+[[ladders.mini]]
+to = "mini"
+
+[[ladders.small]]
+to = "small"
+"""
+TEXTS = ["hello world", "Hello abc.", "xyz 123 hello hello", "a"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("embeddings")
+    write_encoder("bert", folder / "mini", matryoshka_dimensions=[16])
+    write_model(folder / "small", 1)
+    (folder / "config.toml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[GatewayProcess]:
+    process = GatewayProcess("--config", str(folder / "config.toml"), log=folder / "serve.log")
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def client(served: GatewayProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def truth(folder: Path) -> list[list[float]]:
+    tokenizer = Tokenizer.load(folder / "mini", spells=False)
+    runner = EncoderRunner(EngineSettings(model=folder / "mini"), lambda _: None)
+    return [runner.embed([tokenizer.encode(text)])[0].tolist() for text in TEXTS]
+
+
+def test_embeddings_are_the_engine_s_to_the_bit(client: openai.OpenAI, truth: list[list[float]]) -> None:
+    """The client asks for base64 by itself."""
+    together = client.embeddings.create(model="mini", input=TEXTS)
+    assert [each.index for each in together.data] == [0, 1, 2, 3]
+    assert [each.embedding for each in together.data] == truth
+    for text, expected in zip(TEXTS, truth, strict=True):
+        (alone,) = client.embeddings.create(model="mini", input=text, encoding_format="float").data
+        assert alone.embedding == expected
+    assert together.usage.prompt_tokens == together.usage.total_tokens == 24
+    assert together.model == "mini"
+
+
+def test_token_ids(client: openai.OpenAI, folder: Path, truth: list[list[float]]) -> None:
+    tokenizer = Tokenizer.load(folder / "mini", spells=False)
+    ids = [tokenizer.encode(text) for text in TEXTS]
+    assert client.embeddings.create(model="mini", input=ids[0]).data[0].embedding == truth[0]
+    assert [each.embedding for each in client.embeddings.create(model="mini", input=ids).data] == truth
+
+
+def test_dimensions(client: openai.OpenAI, truth: list[list[float]]) -> None:
+    (cut,) = client.embeddings.create(model="mini", input=TEXTS[0], dimensions=16).data
+    first = np.array(truth[0][:16])
+    np.testing.assert_allclose(cut.embedding, first / np.linalg.norm(first), rtol=1e-5)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model="mini", input=TEXTS[0], dimensions=24)
+    assert (refused.value.code, refused.value.param) == ("dimensions_unsupported", "dimensions")
+
+
+def test_who_answered(client: openai.OpenAI) -> None:
+    answer = client.embeddings.with_raw_response.create(model="mini", input="hello")
+    assert (answer.headers["x-penstock-rung"], answer.headers["x-penstock-route"]) == ("mini", "mini")
+    assert answer.headers["x-penstock-policy"]
+    assert answer.headers["x-request-id"]
+
+
+def test_models_are_listed_and_not_mixed_up(client: openai.OpenAI) -> None:
+    assert {each.id: each.model_extra["max_model_len"] for each in client.models.list()}["mini"] == 140
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model="small", input="hello")
+    assert refused.value.code == "model_makes_text"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model="mini", messages=[{"role": "user", "content": "hello"}])
+    assert refused.value.code == "model_makes_embeddings"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model="mini", prompt="hello")
+    assert refused.value.code == "model_makes_embeddings"
+    answer = client.chat.completions.create(
+        model="small", messages=[{"role": "user", "content": "What is 17 + 25?"}], max_tokens=3
+    )
+    assert answer.choices[0].finish_reason
+
+
+def test_too_long_an_input(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model="mini", input=["hello", "hello " * 139])
+    assert refused.value.code == "context_length_exceeded"
+    assert "140 tokens" in refused.value.message
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model="mini", input="hello " * 20_000)
+    assert "140 tokens" in refused.value.message
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model="mini", input=["hello"] * 257)
+    assert "at most 256" in refused.value.message
+
+
+def test_figures(served: GatewayProcess, client: openai.OpenAI) -> None:
+    client.embeddings.create(model="mini", input="hello")
+    text = httpx.get(f"{served.url}/metrics").text
+    assert 'penstock:kv_cache_usage_perc{engine="mini",model_name="mini"} 0.0' in text
+    assert 'penstock:prompt_tokens_total{engine="mini",model_name="mini"} ' in text
+
+
+def test_the_page_runs(served: GatewayProcess) -> None:
+    (text,) = blocks("docs/embeddings.md", "toml")
+    assert parse_settings(text, Path("/etc/penstock.toml")).engines.keys() == {"mini"}
+    (code,) = blocks("docs/embeddings.md", "python")
+    assert run(served, [sys.executable, "-c"], code).startswith("alike: ")

@@ -1,0 +1,110 @@
+"""Embeddings against transformers, and that an input's embedding does not depend on its company."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from config.settings import EngineSettings
+from engine.encoder_runner import EncoderRunner
+from engine.simd import has_bfloat16_products
+from engine.tokenizer import Tokenizer
+from tests.parity import encoders
+
+BF16 = pytest.mark.skipif(not has_bfloat16_products(), reason="this processor does not compute in bfloat16")
+DTYPES = ["float32", pytest.param("bfloat16", marks=BF16)]
+LENGTHS = (1, 2, 30, 7, 128, 5, 64, 7, 99)
+
+
+def load(directory: Path, dtype: str = "float32", threads: int = 1) -> EncoderRunner:
+    return EncoderRunner(EngineSettings(model=directory, dtype=dtype, threads=threads), lambda _: None)
+
+
+def some_inputs(seed: int, vocab: int = 211) -> list[list[int]]:
+    rng = random.Random(seed)
+    return [[rng.randrange(4, vocab) for _ in range(length)] for length in LENGTHS]
+
+
+@pytest.mark.parametrize("case", encoders.CASES)
+def test_float32_is_transformers_own(case: str, tmp_path: Path) -> None:
+    directory = encoders.write_encoder(case, tmp_path)
+    inputs = some_inputs(1)
+    truth = torch.stack([encoders.embedded(case, rows) for rows in encoders.last_layer(directory, inputs)])
+    found = torch.from_numpy(load(directory).embed(inputs))
+    torch.testing.assert_close(found, truth, atol=1e-5, rtol=1e-5)
+
+
+@BF16
+@pytest.mark.parametrize("case", encoders.CASES)
+def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(case: str, tmp_path: Path) -> None:
+    """Truth: the same weights computed in float32. Tolerance: transformers' own error in bfloat16."""
+    directory = encoders.write_encoder(case, tmp_path, dtype=torch.bfloat16)
+    inputs = some_inputs(2)
+    truth, theirs = (
+        torch.stack([encoders.embedded(case, rows) for rows in encoders.last_layer(directory, inputs, dtype)])
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    runner = load(directory, "auto")
+    assert runner.dtype == "bfloat16"
+    ours = torch.from_numpy(runner.embed(inputs))
+    assert (ours - truth).norm(dim=1).mean() <= (theirs - truth).norm(dim=1).mean()
+    assert torch.cosine_similarity(ours, truth).min() > 0.999
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", ["bert", "bert-cls", "bert-odd-heads", "roberta"])
+def test_an_embedding_is_the_same_to_the_last_bit_in_any_company(
+    case: str, dtype: str, threads: int, tmp_path: Path
+) -> None:
+    runner = load(encoders.write_encoder(case, tmp_path, dtype=getattr(torch, dtype)), dtype, threads)
+    inputs = some_inputs(3)
+    alone = [runner.embed([each])[0].tobytes() for each in inputs]
+    rng = random.Random(3)
+    for size in (2, 3, len(inputs)):
+        for _ in range(4):
+            chosen = rng.sample(range(len(inputs)), size)
+            found = runner.embed([inputs[index] for index in chosen])
+            assert [each.tobytes() for each in found] == [alone[index] for index in chosen]
+
+
+def test_roberta_skips_padding_as_transformers_does(tmp_path: Path) -> None:
+    directory = encoders.write_encoder("roberta", tmp_path)
+    inputs = [[0, 9, 1, 8, 2], [1, 7]]
+    truth = torch.stack([encoders.embedded("roberta", rows) for rows in encoders.last_layer(directory, inputs)])
+    torch.testing.assert_close(torch.from_numpy(load(directory).embed(inputs)), truth, atol=1e-5, rtol=1e-5)
+
+
+TEXTS = [
+    "A man is eating food.",
+    "Someone has a meal.",
+    "The girl is carrying a baby.",
+    "Ein Mann reitet auf einem weißen Pferd über ein eingezäuntes Gelände.",
+    "word " * 200,
+]
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 1 - 1e-6), pytest.param("bfloat16", 0.9995, marks=BF16)])
+def test_the_real_model(dtype: str, least: float) -> None:
+    from transformers import AutoTokenizer
+
+    directory = encoders.real_model()
+    reader = AutoTokenizer.from_pretrained(directory)
+    inputs = [reader(text)["input_ids"] for text in TEXTS]
+    ours = Tokenizer.load(directory, spells=False)
+    assert [ours.encode(text) for text in TEXTS] == inputs
+    runner = load(directory, dtype)
+    assert (runner.max_input_tokens, runner.sizes.whole) == (256, 384)
+    found = torch.from_numpy(runner.embed(inputs))
+    truth = torch.stack([encoders.embedded("bert", rows) for rows in encoders.last_layer(directory, inputs)])
+    assert torch.cosine_similarity(found, truth).min() > least
+    if dtype == "float32":
+        torch.testing.assert_close(found, truth, atol=1e-5, rtol=1e-5)
+    alone = [runner.embed([each])[0].tobytes() for each in inputs]
+    assert [each.tobytes() for each in found.numpy()] == alone
+    likeness = found @ found.T
+    assert likeness[0, 1] > 0.6
+    assert likeness[0, 2] < 0.3
+    assert np.allclose(found.norm(dim=1), 1)
