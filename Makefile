@@ -11,8 +11,9 @@ STAMP := $(VENV)/.set-up
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # torch goes first and by its exact version: left to the resolver, a looser wish pulls the CUDA packages.
 TORCH := $(shell grep '^torch==' requirements.lock)
+TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
-.PHONY: help setup serve test lint types layers unit parity bench-gateway peers bench-peers verified bench-simulate lock clean
+.PHONY: help setup serve test lint types layers unit parity bench-gateway peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -27,6 +28,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) install -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
+
+# Only the tests of the GPU kernels want Triton, and they skip without it: no platform's failure stops anything.
+$(VENV)/.triton: pyproject.toml $(STAMP)
+	@$(PIP) install $(TRITON) || echo "no $(TRITON) here: the tests of the GPU kernels are skipped"
+	@touch $@
 
 serve: setup  ## serve the embedded models (HOST=, PORT=)
 	$(BIN)/penstock serve --host $(HOST) --port $(PORT)
@@ -43,7 +49,7 @@ types: setup  ## mypy, strict
 layers: setup  ## who may import whom
 	$(BIN)/lint-imports
 
-unit: setup  ## pytest, without the slow suites
+unit: setup $(VENV)/.triton  ## pytest, without the slow suites
 	$(BIN)/pytest -q
 
 parity: setup  ## the whole parity grid against transformers
@@ -64,6 +70,9 @@ verified: setup  ## are 600 verified answers the large model's own, token by tok
 
 bench-simulate: setup  ## a simulation beside a real run of the same traffic, on a quiet machine
 	$(BIN)/python -m benchmarks.policies.simulate_vs_real
+
+bench-gpu: setup  ## decode against the memory's floor, on a machine with a GPU
+	$(BIN)/python -m benchmarks.engine.gpu
 
 lock:  ## resolve the dependencies anew into requirements.lock
 	$(PYTHON) -m venv .lock-venv

@@ -73,7 +73,7 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
         "drain": _NATURAL,
     },
     AdminSettings: {"port": Bound(low=0, high=65_535), "decisions": _NATURAL, "decisions_memory": _NATURAL},
-    KVSettings: {"memory": _COUNT, "block_size": Bound(low=1, high=256)},
+    KVSettings: {"memory": _COUNT, "block_size": Bound(low=1, high=256), "swap": _NATURAL},
     Speculate: {"ngram": Bound(low=1, high=16), "tokens": Bound(low=1, high=64)},
     EngineSettings: {
         "threads": Bound(low=1, high=1024),

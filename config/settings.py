@@ -57,6 +57,8 @@ class KVSettings(Table, frozen=True):
 
     memory: Bytes = Bytes(64 * 2**20)
     block_size: int = 16
+    swap: Bytes = Bytes(0)
+    """Host memory for blocks of the prefix cache that a GPU's pool evicts; a hit copies them back. Not on a CPU."""
 
 
 class Speculate(Table, frozen=True):
@@ -69,6 +71,17 @@ class Speculate(Table, frozen=True):
     """Tokens that must be the same."""
     tokens: int = 8
     """Length of a draft."""
+
+
+class GpuSettings(Table, frozen=True):
+    """How an engine with `device = "cuda:…"` computes; elsewhere only `kernels` counts."""
+
+    kernels: Literal["auto", "triton", "portable"] = "auto"
+    """auto: Triton's on a GPU where the package is installed. portable: plain torch, right everywhere and slow."""
+    graphs: bool = True
+    """Decode steps are replayed as CUDA graphs. Models with experts are not."""
+    overlap: bool = True
+    """The next step is launched before the last one's tokens are read. Not with `speculate`."""
 
 
 class EngineSettings(Table, frozen=True):
@@ -84,6 +97,7 @@ class EngineSettings(Table, frozen=True):
     """Inputs that share a scale of int4 weights, a multiple of 2 that divides each matrix's inputs; None: 64."""
     threads: int = 1
     kv: KVSettings = KVSettings()
+    gpu: GpuSettings = GpuSettings()
     max_running: int = 32
     """Sequences that decode in one batch."""
     max_step_tokens: int = 512

@@ -1,12 +1,14 @@
 """One step's work as flat arrays: what the scheduler hands to a runner, and what the runner gives back."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from engine.grammar import GrammarState
+from engine.host_blocks import Move
 from engine.params import SamplingParams
 
 
@@ -49,6 +51,11 @@ class Batch(msgspec.Struct):
     block_tables: npt.NDArray[np.int32]
     """[S, B] padded with 0."""
     samples: list[SampleRow]
+    feeds: npt.NDArray[np.int32] | None = None
+    """[T] Which sample of the batch launched before is the token, where the host does not know it yet (`token_ids` is
+    0 there); -1 elsewhere. None: all are known."""
+    moves: list[Move] = msgspec.field(default_factory=list)
+    """Copies of KV blocks between device and host, to be done before anything else."""
 
 
 class Sampled(msgspec.Struct):
@@ -78,4 +85,24 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Release the pool and the weights; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class SwappingRunner(Runner, Protocol):
+    """A runner that obeys `Batch.moves`."""
+
+    host_blocks: int
+    """Blocks that it can keep on the host."""
+
+
+@runtime_checkable
+class OverlappingRunner(Runner, Protocol):
+    """A runner that can be given the next batch while it still works on the last."""
+
+    overlaps: bool
+    """It does here; otherwise only `execute` is called."""
+
+    def launch(self, batch: Batch) -> Callable[[], Sampled]:
+        """Begin to `execute`, obeying `Batch.feeds`. What it returns waits for the result; to be called in order."""
         ...

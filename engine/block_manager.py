@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.errors import EngineError
+from engine.host_blocks import HostBlocks, Move
 
 
 class BlockStatistics(msgspec.Struct, frozen=True):
@@ -18,6 +19,8 @@ class BlockStatistics(msgspec.Struct, frozen=True):
     """Held by nobody, but findable by name; evicted when blank blocks run out."""
     free: int
     """Blank."""
+    host: int = 0
+    """Copies in host memory of blocks that were evicted; not part of the pool."""
 
 
 class BlockManager:
@@ -26,15 +29,19 @@ class BlockManager:
     A block is blank, held (by any number of sequences), or idle: held by nobody but kept under its name. Idle blocks
     are evicted least recently used first. Sequences release their last block first, and whoever holds a block holds
     the blocks before it, so a block always becomes idle before its parent does and leaves go first.
+
+    With a pool on the host, evicted blocks are copied there and can be brought back; `moves` are those copies. A name
+    is known on the device or on the host, never on both.
     """
 
-    def __init__(self, total_blocks: int) -> None:
+    def __init__(self, total_blocks: int, host_blocks: int = 0) -> None:
         self._references = [0] * total_blocks
         self._names: list[bytes | None] = [None] * total_blocks
         self._blank = list(range(total_blocks - 1, 0, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
         """Insertion order is the order of eviction. A plain dict would look for its first entry from the very start."""
         self._by_name: dict[bytes, int] = {}
+        self._host = HostBlocks(host_blocks)
 
     @property
     def available(self) -> int:
@@ -50,6 +57,27 @@ class BlockManager:
                 break
             found.append(block)
         return found
+
+    def on_host(self, names: Sequence[bytes]) -> int:
+        """How many of the first of `names` could be brought back from the host."""
+        return self._host.count(names)
+
+    def bring_back(self, names: Sequence[bytes]) -> list[int]:
+        """Give out blocks for `names`, which are on the host; the next step's moves fill them.
+
+        Like `allocate`, and found by others from now on.
+        """
+        slots = self._host.take(names)
+        blocks = self.allocate(len(names))
+        self._host.bring(slots, blocks)
+        for block, name in zip(blocks, names, strict=True):
+            self._names[block] = name
+            self._by_name[name] = block
+        return blocks
+
+    def moves(self) -> list[Move]:
+        """The copies that must be done, in order, before the next step."""
+        return self._host.moves()
 
     def idle_among(self, blocks: Sequence[int]) -> int:
         """How many of `blocks` would stop being available if they were held."""
@@ -80,6 +108,7 @@ class BlockManager:
         known = self._by_name.setdefault(name, block)
         if known == block:
             self._names[block] = name
+            self._host.forget(name)
             return block
         self.hold([known])
         self.release([block])
@@ -102,13 +131,14 @@ class BlockManager:
         assert name is not None
         del self._by_name[name]
         self._names[block] = None
+        self._host.keep(name, block)
         self._blank.append(block)
 
     def statistics(self) -> BlockStatistics:
         """Counts at this moment."""
         total = len(self._references) - 1
         free, cached = len(self._blank), len(self._idle)
-        return BlockStatistics(total=total, used=total - free - cached, cached=cached, free=free)
+        return BlockStatistics(total=total, used=total - free - cached, cached=cached, free=free, host=len(self._host))
 
     def check_integrity(self, owners: Sequence[Sequence[int]]) -> None:
         """Compare the books with `owners`, the block lists of every sequence alive.
@@ -132,6 +162,7 @@ class BlockManager:
             raise _broken("the prefix cache's names and blocks do not mirror each other")
         if blank & named.keys() or not idle <= named.keys():
             raise _broken("a blank block has a name, or an idle one has none")
+        self._host.check_integrity(list(self._by_name))
 
 
 def _broken(what: str) -> EngineError:

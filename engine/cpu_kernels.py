@@ -115,15 +115,14 @@ class CpuKernels:
         self._norm_address = self._norm_arguments.ctypes.data
         self._gate_address = self._gate_arguments.ctypes.data
 
-    def start(self, batch: Batch, embedded: Tensor) -> None:
+    def prepare(self, batch: Batch, rows: int) -> None:
         """See `Kernels`; writes the step's numbers into the blocks of arguments of all layers."""
-        rows, tokens = len(embedded), len(batch.token_ids)
+        tokens = len(batch.token_ids)
         if rows > self._max_rows:
             self._allocate(rows)
             self._describe()
         config, blocks = self._config, self._attention_arguments
         self._rows = rows
-        self._residual[:rows].copy_(embedded)
         self._x = self._normed[:rows]
         self._out = self._attended[:rows]
         self._y = self._gated[:rows]
@@ -152,6 +151,10 @@ class CpuKernels:
         self._norm_arguments[row.ROWS] = self._gate_arguments[row.ROWS] = rows
         self._norm_arguments[row.PARTS] = self._parts(2 * rows * config.hidden_size)
         self._gate_arguments[row.PARTS] = self._parts(4 * rows * config.intermediate_size)
+
+    def start(self, embedded: Tensor) -> None:
+        """See `Kernels`."""
+        self._residual[: self._rows].copy_(embedded)
 
     def _parts(self, work: int) -> int:
         return self._threads if work >= _WORTH_A_TEAM else 1

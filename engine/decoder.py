@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from engine.batch import Batch
+from engine.flight import to_device
 from engine.kernels import Kernels
 from engine.weights import Weights
 
@@ -26,14 +27,32 @@ class Decoder:
         self._logit_cap = logit_cap
         self._following = [*(layer.input_norm for layer in weights.layers[1:]), weights.final_norm]
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits [len(batch.samples), vocab] of the rows that are to be sampled; writes the batch's KV."""
-        weights, kernels = self._weights, self._kernels
-        ids = torch.from_numpy(batch.token_ids).to(self._device)
-        if len(ids) == 1 and self._pad_single:
+    def forward(self, batch: Batch, ids: Tensor) -> Tensor:
+        """Logits [len(batch.samples), vocab] of the rows that are to be sampled; writes the batch's KV.
+
+        `ids`: the batch's tokens, on the device.
+        """
+        count = len(batch.samples)
+        rows = np.fromiter((sample.row for sample in batch.samples), np.int64, count)
+        if self._pad_single and len(ids) == 1:
             ids = torch.cat((ids, ids))
+        if self._pad_single and count == 1:
+            rows = np.repeat(rows, 2)
+        self.prepare(batch, len(ids))
+        x = self.layers(ids)
+        if not count:
+            return x.new_empty((0, 0), dtype=torch.float32)
+        return self.logits(x[to_device(rows, self._device)])[:count]
+
+    def prepare(self, batch: Batch, rows: int) -> None:
+        """Bring the batch's indices to the device, for a step of `rows` rows, padding included."""
+        self._kernels.prepare(batch, rows)
+
+    def layers(self, ids: Tensor) -> Tensor:
+        """The normed output [rows, hidden] of the last layer. It needs nothing of the host, and can be captured."""
+        weights, kernels = self._weights, self._kernels
         embedded = weights.embedding[ids]
-        kernels.start(batch, embedded if weights.embedding_scale is None else embedded * weights.embedding_scale)
+        kernels.start(embedded if weights.embedding_scale is None else embedded * weights.embedding_scale)
         x = kernels.norm(weights.layers[0].input_norm)
         for index, layer in enumerate(weights.layers):
             y = layer.o(kernels.attend(index, layer, layer.qkv(x)))
@@ -43,10 +62,9 @@ class Decoder:
             if layer.after_mlp is not None:
                 y = kernels.normed(y, layer.after_mlp)
             x = kernels.add_norm(y, self._following[index])
-        rows = np.fromiter((sample.row for sample in batch.samples), np.int64, len(batch.samples))
-        if not len(rows):
-            return x.new_empty((0, 0), dtype=torch.float32)
-        if len(rows) == 1 and self._pad_single:
-            rows = np.repeat(rows, 2)
-        logits = weights.head(x[torch.from_numpy(rows).to(self._device)])[: len(batch.samples)]
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[rows, vocab] of what the layers gave."""
+        logits = self._weights.head(x)
         return logits if not self._logit_cap else torch.tanh(logits.float() / self._logit_cap) * self._logit_cap

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Self
 
 from config.settings import EngineSettings
-from engine.batch import Runner, Sampled
+from engine.batch import OverlappingRunner, Runner, Sampled, SwappingRunner
 from engine.errors import EngineDead, EngineError, RequestRefused
 from engine.grammar import GrammarState
 from engine.limits import Limits
@@ -31,6 +31,7 @@ from engine.messages import (
 )
 from engine.model_config import read_model_config
 from engine.output import Output
+from engine.plan import Plan, foreseeable
 from engine.scheduler import Scheduler
 from engine.seed import sequence_seed
 from engine.sequence import Sequence
@@ -63,8 +64,14 @@ class Engine:
             total_blocks=runner.total_blocks,
             block_size=runner.block_size,
             max_model_len=self.limits.max_model_len,
+            host_blocks=runner.host_blocks if isinstance(runner, SwappingRunner) else 0,
         )
         self._runner = runner
+        self._overlapping: OverlappingRunner | None = None
+        if isinstance(runner, OverlappingRunner) and runner.overlaps and settings.speculate is None:
+            self._overlapping = runner
+        self._flight: tuple[Plan, Callable[[], Sampled]] | None = None
+        """The step under way, if the runner overlaps: its results are taken in when the next one is launched."""
         self._tokenizer = tokenizer
         self._seed = randbits(64) if seed is None else seed
         self._clock = clock
@@ -106,7 +113,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """A step would have something to do or to say."""
-        return bool(self._unsaid) or self._scheduler.has_work
+        return bool(self._unsaid) or self._flight is not None or self._scheduler.has_work
 
     def accept(self, command: Command) -> None:
         """Obey a command that nobody waits for: a refusal becomes the request's output in the next report."""
@@ -198,6 +205,9 @@ class Engine:
     def expect(self, command: Expect) -> None:
         """Take a draft for a sequence that runs; see `Expect`."""
         found = self._alive.get(command.request_id)
+        if found is not None and found[0].feed >= 0:
+            self._land(self._unsaid)  # a draft goes on from what was said, so let it all be known
+            found = self._alive.get(command.request_id)
         if found is None or found[0].draft:
             return
         sequence, after = found[0], command.after
@@ -215,6 +225,9 @@ class Engine:
     def step(self) -> StepReport:
         """Compute one batch, and report all that happened since the last report.
 
+        With a runner that overlaps, a batch is launched before the results of the last one are waited for, and the
+        report is of that one, as long as nothing in a batch needs the host to choose its tokens.
+
         Raises:
             EngineDead: the runner failed, now or earlier.
         """
@@ -223,16 +236,50 @@ class Engine:
         plan = self._scheduler.schedule()
         outputs, self._unsaid = self._unsaid, []
         self._step_tokens = 0
-        if plan is not None:
+        if self._overlapping is not None:
+            self._overlap(self._overlapping, plan, outputs)
+        elif plan is not None:
             try:
                 sampled = self._runner.execute(plan.batch)
             except Exception as error:
                 raise self._die(error) from error
-            self._take(self._scheduler.commit(plan.shares), sampled, outputs)
-            self._steps += 1
-            self._step_tokens = len(plan.batch.token_ids)
+            self._done(plan, self._scheduler.commit(plan.shares), sampled, outputs)
         self._step_s = self._clock() - started
         return StepReport(tuple(outputs), self.stats())
+
+    def _overlap(self, runner: OverlappingRunner, plan: Plan | None, outputs: list[TokenOutput]) -> None:
+        """Launch `plan`, then take in what was launched before, while the device works."""
+        if plan is None:
+            self._land(outputs)
+            return
+        try:
+            result = runner.launch(plan.batch)
+        except Exception as error:
+            raise self._die(error) from error
+        self._land(outputs)
+        if foreseeable(plan):
+            self._scheduler.foresee(plan.shares)
+            self._flight = plan, result
+        else:
+            self._done(plan, self._scheduler.commit(plan.shares), self._result(result), outputs)
+
+    def _land(self, outputs: list[TokenOutput]) -> None:
+        """Wait for the step under way, if there is one, and take its results in."""
+        if self._flight is not None:
+            (plan, result), self._flight = self._flight, None
+            sampled = self._result(result)
+            self._done(plan, self._scheduler.arrive(plan.shares), sampled, outputs)
+
+    def _result(self, result: Callable[[], Sampled]) -> Sampled:
+        try:
+            return result()
+        except Exception as error:
+            raise self._die(error) from error
+
+    def _done(self, plan: Plan, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
+        self._take(takers, sampled, outputs)
+        self._steps += 1
+        self._step_tokens += len(plan.batch.token_ids)
 
     def _take(self, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
         for sequence, rows in groupby(range(len(takers)), key=takers.__getitem__):

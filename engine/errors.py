@@ -29,3 +29,11 @@ class RequestRefused(EngineError):  # noqa: N818 - it is a refusal, not a fault
 
 class EngineDead(EngineError):  # noqa: N818 - a state that lasts
     """The step loop failed: every sequence in it is lost, and a new engine has to be started."""
+
+
+def bad_logits() -> EngineError:
+    """The model's numbers cannot be trusted any more."""
+    return EngineError(
+        "bad_logits",
+        'the model computed NaN or infinite logits; check its weights, or load it with dtype = "float32"',
+    )

@@ -37,13 +37,21 @@ class FakeRunner:
         max_model_len: int = 4096,
         script: Script | None = None,
         on_step: OnStep | None = None,
+        overlaps: bool = False,
+        host_blocks: int = 0,
     ) -> None:
+        """`overlaps`: results are told only when they are asked for, and tokens are fed from step to step."""
+        self.host_blocks = host_blocks
+        self._host = np.full((host_blocks, block_size), _NOBODY, np.int64)
         self.block_size = block_size
         self.total_blocks = total_blocks
         self.vocab_size = vocab_size
         self.max_model_len = max_model_len
         self.steps = 0
         self.closed = False
+        self.overlaps = overlaps
+        self._last: list[int] = []
+        """What the step before chose."""
         self._script = script
         self._on_step = on_step
         self._slots = np.full(total_blocks * block_size, _NOBODY, np.int64)
@@ -61,14 +69,48 @@ class FakeRunner:
             self._on_step(self.steps, batch)
         self.steps += 1
         self._check(batch)
-        self._slots[batch.slots] = batch.token_ids
+        blocks = self._slots.reshape(-1, self.block_size)
+        for move in batch.moves:
+            if move.out:
+                self._host[move.slot] = blocks[move.block]
+                blocks[move.block] = _NOBODY
+            else:
+                blocks[move.block] = self._host[move.slot]
+        self._slots[batch.slots] = self._fed(batch)
         sampled = Sampled(token_ids=[], margins=[], logprobs=[])
         for sample in batch.samples:
             token_id, margin = (self._script(sample) if self._script else None) or self._choose(sample, batch)
             sampled.token_ids.append(token_id)
             sampled.margins.append(margin)
             sampled.logprobs.append(self._logprobs(sample, token_id, margin))
+        self._last = sampled.token_ids
         return sampled
+
+    def launch(self, batch: Batch) -> Callable[[], Sampled]:
+        """See `OverlappingRunner`: the device has done it at once, but nobody knows before the call.
+
+        A step that fails says so in the call, as a device's does.
+        """
+        try:
+            sampled = self.execute(batch)
+        except EngineError as error:
+            failure = error
+
+            def fail() -> Sampled:
+                raise failure
+
+            return fail
+        return lambda: sampled
+
+    def _fed(self, batch: Batch) -> npt.NDArray[np.int64]:
+        if batch.feeds is None:
+            return batch.token_ids
+        if batch.feeds.max() >= len(self._last):
+            raise EngineError("batch_invalid", "the batch is fed by samples that there were not")
+        fed = batch.feeds >= 0
+        tokens = batch.token_ids.copy()
+        tokens[fed] = np.array(self._last, np.int64)[batch.feeds[fed]]
+        return tokens
 
     def close(self) -> None:
         """No step may follow; a second call does nothing."""

@@ -15,8 +15,12 @@ class Kernels(Protocol):
     views of buffers that the next call of the same method overwrites.
     """
 
-    def start(self, batch: Batch, embedded: Tensor) -> None:
-        """Begin a step: `embedded` [rows, hidden] becomes the residual stream."""
+    def prepare(self, batch: Batch, rows: int) -> None:
+        """Take in a step's indices from the host. Nothing after it until the next `prepare` needs the host."""
+        ...
+
+    def start(self, embedded: Tensor) -> None:
+        """Begin the step: `embedded` [rows, hidden] becomes the residual stream."""
         ...
 
     def norm(self, weight: Tensor) -> Tensor:

@@ -40,6 +40,11 @@ class KvPool:
         self.values: Tensor = torch.zeros((config.layers, self.blocks, *page), dtype=dtype, device=device)
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that a block consists of, each [layers, blocks, …]."""
+        return self.keys, self.values
+
+    @property
     def tokens(self) -> int:
         """Tokens that the pool can hold, the scratch block not counted."""
         return (self.blocks - 1) * self.block_size

@@ -25,6 +25,11 @@ def changes_logits(row: SampleRow) -> bool:
     )
 
 
+def chosen_by_device(row: SampleRow) -> bool:
+    """Does the choice need nothing but the logits and numbers that the host knows beforehand?"""
+    return row.grammar is None and row.params.logprobs is None and not changes_logits(row)
+
+
 def change_logits(logits: Row, row: SampleRow) -> Row:
     """A changed copy of the row: penalties, then biases, then bans. What a grammar forbids is -inf in it, and stays so.
 

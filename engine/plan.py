@@ -5,6 +5,7 @@ import numpy as np
 
 from engine.batch import Batch, SampleRow
 from engine.block_table import BlockTable
+from engine.logit_rules import chosen_by_device
 from engine.sequence import Sequence
 
 
@@ -37,15 +38,18 @@ def shares_of(counts: dict[Sequence, int]) -> list[Share]:
 def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -> Plan:
     """The step that computes the next `counts[sequence]` tokens of each sequence, which all hold the blocks for it."""
     token_ids: list[int] = []
+    fed: list[tuple[int, int]] = []
     samples: list[SampleRow] = []
     shares = shares_of(counts)
     for share in shares:
         sequence, sampled = share.sequence, share.samples
         start = sequence.computed
         token_ids.extend(sequence.tokens(start, start + share.tokens))
+        if sequence.feed >= 0 and start + share.tokens == sequence.known:
+            fed.append((len(token_ids) - 1, sequence.feed))
         if sampled:
             params, said = sequence.params, sequence.said
-            free = params.min_tokens - len(sequence.output)
+            free = params.min_tokens - (sequence.known - len(sequence.prompt))
             row = len(token_ids) - sampled
             for drafted in range(sampled):
                 samples.append(
@@ -79,4 +83,14 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
         block_tables=tables,
         samples=samples,
     )
+    if fed:
+        rows, feeds = zip(*fed, strict=True)
+        batch.feeds = np.full(len(token_ids), -1, np.int32)
+        batch.feeds[list(rows)] = feeds
     return Plan(shares, batch)
+
+
+def foreseeable(plan: Plan) -> bool:
+    """Can the step after this one be planned without its tokens, because the device itself can choose them?"""
+    drafted = any(share.sequence.draft for share in plan.shares)
+    return not drafted and all(chosen_by_device(row) for row in plan.batch.samples)

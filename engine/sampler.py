@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.batch import Sampled, SampleRow
-from engine.errors import EngineError
+from engine.errors import bad_logits
 from engine.logit_rules import GREEDY_BELOW, Row, change_logits, changes_logits, tail_cut
 from engine.noise import draw, scan
 from engine.params import SamplingParams
@@ -24,10 +24,7 @@ def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
     second = np.empty(len(rows), np.int64)
     broken = scan(logits.view(np.int32), best, second)
     if broken >= 0:
-        raise EngineError(
-            "bad_logits",
-            'the model computed NaN or infinite logits; check its weights, or load it with dtype = "float32"',
-        )
+        raise bad_logits()
     every = np.arange(len(rows))
     margins = logits[every, best] - logits[every, second]
     tokens: list[int] = best.tolist()

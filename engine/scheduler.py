@@ -42,8 +42,16 @@ class SchedulerStatistics(msgspec.Struct, frozen=True):
 class Scheduler:
     """Owns every sequence alive, their blocks and the prefix cache."""
 
-    def __init__(self, settings: EngineSettings, *, total_blocks: int, block_size: int, max_model_len: int) -> None:
-        """Take over the blocks 1 to `total_blocks` - 1 of a runner's pool.
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        total_blocks: int,
+        block_size: int,
+        max_model_len: int,
+        host_blocks: int = 0,
+    ) -> None:
+        """Take over the blocks 1 to `total_blocks` - 1 of a runner's pool, and `host_blocks` copies on the host.
 
         Raises:
             EngineError: nothing could run under `settings`.
@@ -54,7 +62,7 @@ class Scheduler:
         self._caching = settings.prefix_cache
         self._block_size = block_size
         self._watermark = int(total_blocks * _WATERMARK)
-        self._blocks = BlockManager(total_blocks)
+        self._blocks = BlockManager(total_blocks, host_blocks)
         self._table = BlockTable(settings.max_running, -(-max_model_len // block_size))
         self._waiting: list[Sequence] = []
         """Sorted by `Sequence.order`."""
@@ -96,16 +104,48 @@ class Scheduler:
     def schedule(self) -> Plan | None:
         """The next step, or None if there is nothing to do."""
         counts = self.decide()
-        return make_plan(counts, self._table, self._block_size) if counts else None
+        if not counts:
+            return None
+        plan = make_plan(counts, self._table, self._block_size)
+        plan.batch.moves = self._blocks.moves()
+        return plan
 
     def decide(self) -> dict[Sequence, int]:
         """Who computes how many tokens in the next step, with the blocks for it taken; nothing if nobody has work."""
         counts = self._continue()
-        while self._running and not counts:
+        while not counts and any(not sequence.ending for sequence in self._running):
             self._preempt(min(self._running, key=_cheapest))
             counts = self._continue()
         self._admit(counts)
         return counts
+
+    def foresee(self, shares: Iterable[Share]) -> None:
+        """The step is under way, and each of its samples will be a token: plan the next one without waiting for it.
+
+        It is to be ended by `arrive` before the next step is foreseen.
+        """
+        sample = 0
+        for share in shares:
+            sequence = share.sequence
+            if sequence.epoch == share.epoch:
+                self._progress(sequence, sequence.computed + share.tokens)
+                if share.samples:
+                    sequence.foresee(sample)
+            sample += share.samples
+
+    def arrive(self, shares: Iterable[Share]) -> list[Sequence | None]:
+        """A step that was foreseen is done. Returns the owner of each of its samples; None if it is finished.
+
+        Who was preempted meanwhile takes its token all the same; only its KV is lost.
+        """
+        takers: list[Sequence | None] = []
+        for share in shares:
+            sequence = share.sequence
+            if sequence.epoch == share.epoch:
+                self._name(sequence, sequence.computed - share.tokens)
+            if share.samples:
+                takers.append(None if sequence.finished else sequence)
+        return takers
 
     def commit(self, shares: Iterable[Share]) -> list[Sequence | None]:
         """The step is done. Returns the owner of each of its samples, in order; None if it has left meanwhile.
@@ -179,11 +219,19 @@ class Scheduler:
             self._table.cut(sequence.row, needed)
 
     def _advance(self, sequence: Sequence, computed: int) -> None:
-        before, size = sequence.computed, self._block_size
+        before = sequence.computed
+        self._progress(sequence, computed)
+        self._name(sequence, before)
+
+    def _progress(self, sequence: Sequence, computed: int) -> None:
+        self._outstanding -= computed - sequence.computed
         sequence.computed = computed
-        self._outstanding -= computed - before
-        if self._caching and before // size != computed // size:
-            self._publish(sequence, before // size, computed // size)
+
+    def _name(self, sequence: Sequence, before: int) -> None:
+        """Publish the blocks that were filled since `before` tokens were computed."""
+        first, end = before // self._block_size, sequence.computed // self._block_size
+        if self._caching and first != end:
+            self._publish(sequence, first, end)
 
     def _continue(self) -> dict[Sequence, int]:
         """Tokens for the running sequences, each with the blocks that they need."""
@@ -192,7 +240,7 @@ class Scheduler:
         behind = len(self._running)
         for sequence in sorted(self._running, key=_is_prefill):
             behind -= 1
-            if sequence.row < 0:
+            if sequence.row < 0 or sequence.ending:
                 continue
             count = min(sequence.ahead - sequence.computed, self._chunk, budget)
             if count > 1 and not _is_prefill(sequence):
@@ -242,9 +290,14 @@ class Scheduler:
         index = 0
         while index < len(self._waiting) and self._table.free_rows and budget:
             sequence = self._waiting[index]
+            if sequence.ending:
+                index += 1
+                continue
             names = sequence.block_names((sequence.known - 1) // self._block_size, self._block_size)
             found = self._blocks.match(names) if self._caching else []
-            if len(found) < len(names) and names[len(found)] in self._coming:
+            kept = self._blocks.on_host(names[len(found) :]) if self._caching else 0
+            known = len(found) + kept
+            if known < len(names) and names[known] in self._coming:
                 index += 1
                 continue
             needed = -(-sequence.ahead // self._block_size) - len(found)
@@ -252,15 +305,17 @@ class Scheduler:
             if needed + self._blocks.idle_among(found) + margin > self._blocks.available:
                 return
             del self._waiting[index]
-            self._enter(sequence, found, needed)
+            self._enter(sequence, found, names[len(found) : known], needed)
             count = min(sequence.ahead - sequence.computed, self._chunk, budget)
             counts[sequence] = count
             budget -= count
 
-    def _enter(self, sequence: Sequence, found: list[int], needed: int) -> None:
+    def _enter(self, sequence: Sequence, found: list[int], kept: list[bytes], needed: int) -> None:
+        """With the blocks `found` on the device, those `kept` on the host, and blank ones: `needed` of these two."""
         self._blocks.hold(found)
+        found = [*found, *self._blocks.bring_back(kept)]
         sequence.row = self._table.take()
-        self._take(sequence, [*found, *self._blocks.allocate(needed)])
+        self._take(sequence, [*found, *self._blocks.allocate(needed - len(kept))])
         sequence.computed = len(found) * self._block_size
         self._outstanding -= sequence.computed
         self._running.append(sequence)
@@ -270,9 +325,7 @@ class Scheduler:
             sequence.cached_tokens = sequence.computed
             self._queries += sequence.known
             self._hits += sequence.computed
-        for name in islice(
-            sequence.block_names(sequence.known // self._block_size, self._block_size), len(found), None
-        ):
+        for name in islice(sequence.block_names(sequence.seen // self._block_size, self._block_size), len(found), None):
             self._coming.setdefault(name, sequence)
 
     def _take(self, sequence: Sequence, blocks: list[int]) -> None:

@@ -25,6 +25,7 @@ class Sequence:
         "draft",
         "drafted_tokens",
         "epoch",
+        "feed",
         "finished",
         "grammar",
         "known",
@@ -77,6 +78,8 @@ class Sequence:
         """Its row in the scheduler's block table while it runs."""
         self.epoch = 0
         """Changes whenever it leaves the batch; results of an earlier epoch are not its own any more."""
+        self.feed = -1
+        """Which sample of the step under way is its last known token, as yet unseen; -1: all known tokens are seen."""
         self.finished = False
         self.preemptions = 0
         self.cached_tokens = 0
@@ -94,12 +97,24 @@ class Sequence:
         return self.limit - self.computed
 
     @property
+    def seen(self) -> int:
+        """Known tokens that the host has seen: all, or all but the last."""
+        return self.known - (self.feed >= 0)
+
+    @property
+    def ending(self) -> bool:
+        """The token under way is the last that it may have."""
+        return self.feed >= 0 and self.known >= self.limit
+
+    @property
     def order(self) -> tuple[int, int]:
         """Smaller goes first: higher priority, then earlier arrival."""
         return (-self.priority, self.arrival)
 
     def tokens(self, start: int, end: int) -> Items[int]:
-        """Tokens, known or expected, from `start` up to `end`."""
+        """Tokens, known or expected, from `start` up to `end`; 0 for one that was not seen yet."""
+        if self.feed >= 0 and end == self.known:
+            return (*self.tokens(start, end - 1), 0)
         if end > self.known:
             return (*self.tokens(start, self.known), *self.draft[: end - self.known])
         prompt = len(self.prompt)
@@ -114,12 +129,20 @@ class Sequence:
         self.draft.extend(draft[: max(self.limit - self.known - 1, 0)])
         self.drafted_tokens += len(self.draft)
 
+    def foresee(self, sample: int) -> None:
+        """One token more is known, though not seen before the step under way, whose `sample` it is, has ended."""
+        self.feed = sample
+        self.known += 1
+
     def append(self, token_id: int) -> bool:
         """Take in a sampled token. True if it was expected, so that what was sampled after it counts as well."""
         self.output.append(token_id)
         if self.said is not self.output:
             self.said.append(token_id)
-        self.known += 1
+        if self.feed >= 0:
+            self.feed = -1
+        else:
+            self.known += 1
         draft = self.draft
         if not draft:
             return False

@@ -27,12 +27,11 @@ class TorchKernels:
         self._dtype = dtype
         self._residual = torch.empty(0)
 
-    def start(self, batch: Batch, embedded: Tensor) -> None:
+    def prepare(self, batch: Batch, rows: int) -> None:
         """See `Kernels`; moves the step's indices to the device once for all layers."""
-        device = embedded.device
+        device = self._pool.keys.device
         self._batch = batch
-        self._residual = embedded.float()
-        rows, tokens = len(embedded), len(batch.token_ids)
+        tokens = len(batch.token_ids)
         positions = torch.zeros(rows, dtype=torch.int64)
         positions[:tokens] = torch.from_numpy(batch.positions)
         slots = torch.zeros(rows, dtype=torch.int64)
@@ -41,6 +40,10 @@ class TorchKernels:
         size = self._pool.block_size
         self._blocks, self._offsets = (slots // size).to(device), (slots % size).to(device)
         self._tables = torch.from_numpy(batch.block_tables.astype(np.int64)).to(device)
+
+    def start(self, embedded: Tensor) -> None:
+        """See `Kernels`."""
+        self._residual = embedded.float()
 
     def norm(self, weight: Tensor) -> Tensor:
         """See `Kernels`."""

@@ -4,32 +4,39 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from config.settings import EngineSettings
 from engine.batch import Batch, Sampled, SampleRow
 from engine.checkpoint import Checkpoint
-from engine.cpu_kernels import CpuKernels
 from engine.decoder import Decoder
+from engine.device_sampler import choose
 from engine.errors import ModelError
-from engine.kernels import Kernels
+from engine.flight import Flight, to_device
+from engine.gpu_memory import check_memory
+from engine.graphs import Capture, CudaCapture, GraphDecoder
+from engine.kernel_choice import choose_kernels, choose_pick, make_kernels
 from engine.kv_pool import KvPool
+from engine.kv_swap import KvSwap
 from engine.linear import LinearFactory
+from engine.logit_rules import chosen_by_device
 from engine.model_config import ModelConfig, read_model_config
 from engine.params import SamplingParams
 from engine.quantization import scheme_of
 from engine.quantization_config import Quantization, quantization, read_quantization
-from engine.rope import rotations
 from engine.sampler import sample
 from engine.simd import has_bfloat16_products
 from engine.threads import set_threads
-from engine.torch_kernels import TorchKernels
 from engine.weights import load_weights
 
 
 class TorchRunner:
     """One model and its KV pool. Built and used in one thread."""
 
-    def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: EngineSettings, progress: Callable[[str], None], *, capture: Capture | None = None
+    ) -> None:
+        """`capture`: records decode steps, to be replayed; None: as CUDA graphs on a GPU, and not at all elsewhere."""
         set_threads(settings.threads)
         device = open_device(settings.device)
         config = read_model_config(settings.model)
@@ -40,42 +47,51 @@ class TorchRunner:
             if linears.own:
                 progress("compiling kernels (once: they are cached on disk)")
                 linears.compile()
-            compiled = CpuKernels.fits(config, settings.kv.block_size, device, dtype)
+            kind = choose_kernels(settings, config, device, dtype)
+            if kind == "portable" and settings.gpu.kernels == "auto" and device.type == "cuda":
+                progress('Triton is not installed, so plain torch computes, slowly: pip install "penstock[gpu]"')
+            self.dtype = str(dtype).removeprefix("torch.")
+            self.quantization = None if quantized is None else str(quantized)
+            self.block_size = settings.kv.block_size
+            self.vocab_size = config.vocab_size
+            self.max_model_len = _max_model_len(settings, config)
+            self._device = device
+            self.overlaps = device.type == "cuda" and settings.gpu.overlap
+            self._pick = choose_pick(kind)
+            self._last = torch.zeros(1, dtype=torch.int64, device=device)
+            """What the device chose in the batch before."""
+            weights = load_weights(checkpoint, config, dtype, device, linears, quantized, progress)
+            if device.type == "cuda":
+                check_memory(settings, config, dtype, free_bytes=torch.cuda.mem_get_info(device)[0])
             pool = KvPool(
                 config,
                 memory_bytes=settings.kv.memory,
                 block_size=settings.kv.block_size,
                 dtype=dtype,
                 device=device,
-                transposed_keys=compiled,
+                transposed_keys=kind == "compiled",
             )
-            self.dtype = str(dtype).removeprefix("torch.")
-            self.quantization = None if quantized is None else str(quantized)
-            self.block_size = settings.kv.block_size
             self.total_blocks = pool.blocks
-            self.vocab_size = config.vocab_size
-            self.max_model_len = _max_model_len(settings, config)
-            weights = load_weights(checkpoint, config, dtype, device, linears, quantized, progress)
-            tables = rotations(config, min(self.max_model_len, pool.tokens))
-            kernels: Kernels
-            if compiled:
+            self.host_blocks = _host_blocks(settings, pool, device)
+            self._swap: KvSwap | None = KvSwap(pool.tensors, self.host_blocks) if self.host_blocks else None
+            if kind == "compiled":
                 progress("compiling the attention kernel (once: it is cached on disk)")
-                kernels = CpuKernels(
-                    config,
-                    pool,
-                    tables,
-                    dtype=dtype,
-                    max_rows=max(settings.max_step_tokens, 2),
-                    threads=settings.threads,
-                )
-            else:
-                kernels = TorchKernels(config, pool, [(cos.to(device), sin.to(device)) for cos, sin in tables], dtype)
+            kernels = make_kernels(
+                kind, settings, config, pool, max_len=min(self.max_model_len, pool.tokens), dtype=dtype
+            )
         progress("warming up")
-        self._decoder: Decoder | None = Decoder(
-            weights, kernels, device, pad_single=not linears.own, logit_cap=config.logit_cap
-        )
-
+        pad_single = not linears.own and device.type == "cpu"
+        decoder = Decoder(weights, kernels, device, pad_single=pad_single, logit_cap=config.logit_cap)
+        self._decoder: Decoder | GraphDecoder | None = decoder
         self._warm_up()
+        if capture is None and device.type == "cuda" and kind == "triton":
+            capture = CudaCapture(device)
+        # Which experts a step takes is known on the device only, and decides what the host launches: no graph holds it.
+        if capture is not None and settings.gpu.graphs and config.experts is None:
+            with torch.inference_mode():
+                self._decoder = GraphDecoder(
+                    decoder, capture, max_sequences=settings.max_running, device=device, progress=progress
+                )
 
     def _warm_up(self) -> None:
         """One token into the scratch block, and one of each way to sample: the first request compiles nothing."""
@@ -102,7 +118,9 @@ class TorchRunner:
         )
         assert self._decoder is not None
         with torch.inference_mode():
-            self._decoder.forward(batch)
+            logits = self._decoder.forward(batch, to_device(batch.token_ids, self._device))
+            if self.overlaps:
+                Flight(choose(logits, rows, self._pick)).result()
         sample(np.zeros((2, self.vocab_size), np.float32), rows)
 
     def execute(self, batch: Batch) -> Sampled:
@@ -114,14 +132,37 @@ class TorchRunner:
 
     def logits(self, batch: Batch) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """Run one forward pass, write its KV; the logits of the rows that `batch.samples` names, [samples, vocab]."""
+        with torch.inference_mode():
+            return self._forward(batch).float().cpu().contiguous().numpy()
+
+    def launch(self, batch: Batch) -> Callable[[], Sampled]:
+        """See `OverlappingRunner`. A batch with a sample that the device cannot choose is executed at once."""
+        if not all(chosen_by_device(row) for row in batch.samples):
+            sampled = self.execute(batch)
+            return lambda: sampled
+        with torch.inference_mode():
+            logits = self._forward(batch)
+            if not batch.samples:
+                return lambda: Sampled(token_ids=[], margins=[], logprobs=[])
+            chosen = choose(logits, batch.samples, self._pick)
+            self._last = chosen.token_ids
+            return Flight(chosen).result
+
+    def _forward(self, batch: Batch) -> Tensor:
         if self._decoder is None:
             raise ModelError("engine_closed", "the engine is closed")
-        with torch.inference_mode():
-            return self._decoder.forward(batch).float().cpu().contiguous().numpy()
+        if self._swap is not None:
+            self._swap.apply(batch.moves)
+        ids = to_device(batch.token_ids, self._device)
+        if batch.feeds is not None:
+            feeds = to_device(batch.feeds.astype(np.int64), self._device)
+            ids = torch.where(feeds >= 0, self._last[feeds.clamp(min=0)], ids)
+        return self._decoder.forward(batch, ids)
 
     def close(self) -> None:
         """Release the pool and the weights; a second call does nothing."""
         self._decoder = None
+        self._swap = None
 
 
 def torch_version() -> str:
@@ -141,8 +182,9 @@ def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None
 def open_device(name: str) -> torch.device:
     """Raises ModelError if it cannot be used."""
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        device = torch.empty(0, device=name).device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # of this thread: Triton and graphs take the current one
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError("device", f'device = "{name}" cannot be used: {reason}; "cpu" always can') from error
@@ -179,6 +221,16 @@ def _quantization(settings: EngineSettings, device: torch.device) -> Quantizatio
             f"{settings.model} is quantized already, as {stored}, which cannot become {asked}; leave quantization out",
         )
     return stored or asked
+
+
+def _host_blocks(settings: EngineSettings, pool: KvPool, device: torch.device) -> int:
+    if settings.kv.swap and device.type == "cpu":
+        raise ModelError(
+            "kv_swap",
+            f"kv.swap = {settings.kv.swap} bytes keeps blocks of a GPU in host memory, and this engine's device is the "
+            "CPU, whose blocks are there already; raise kv.memory instead",
+        )
+    return KvSwap.slots(pool.tensors, settings.kv.swap)
 
 
 def _max_model_len(settings: EngineSettings, config: ModelConfig) -> int:

@@ -6,14 +6,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from engine.block_chain import chain_next, chain_root
 from engine.block_manager import BlockManager
 from engine.errors import EngineError
+from engine.host_blocks import Move
 
 
 class BlockManagerMachine(RuleBasedStateMachine):
     """Sequences over an alphabet of two blocks' contents, so that prefixes meet all the time."""
 
-    @initialize(total=st.integers(2, 12))
-    def start(self, total):
-        self.manager = BlockManager(total)
+    @initialize(total=st.integers(2, 12), host=st.sampled_from([0, 1, 3, 20]))
+    def start(self, total, host):
+        self.manager = BlockManager(total, host)
+        self.host: dict[int, bytes] = {}
         self.total = total
         self.owners: list[dict] = []
         self.parents: dict[bytes, bytes] = {}
@@ -27,12 +29,21 @@ class BlockManagerMachine(RuleBasedStateMachine):
             self.parents[names[-1]] = names[-2]
         names.pop(0)
         found = self.manager.match(names)
+        kept = self.manager.on_host(names[len(found) :])
         needed = len(names) - len(found)
         if needed + self.manager.idle_among(found) > self.manager.available:
             return
         assert [self.contents[block] for block in found] == names[: len(found)], "a hit must have the same content"
         self.manager.hold(found)
-        fresh = self.manager.allocate(needed)
+        brought = self.manager.bring_back(names[len(found) : len(found) + kept])
+        fresh = self.manager.allocate(needed - kept)
+        for move in self.manager.moves():
+            if move.out:
+                self.host[move.slot] = self.contents.pop(move.block)
+            else:
+                self.contents[move.block] = self.host[move.slot]
+        found += brought
+        assert [self.contents[block] for block in found] == names[: len(found)], "what comes back is what went"
         assert not set(fresh) & {block for owner in self.owners for block in owner["blocks"]}
         self.owners.append({"names": names, "blocks": found + fresh, "published": len(found)})
 
@@ -80,6 +91,51 @@ def names(*contents: int) -> list[bytes]:
     for content in contents:
         chain.append(chain_next(chain[-1], [content]))
     return chain[1:]
+
+
+def test_what_is_evicted_comes_back_by_its_name():
+    manager = BlockManager(3, 2)
+    old = names(1, 2)
+    blocks = manager.allocate(2)
+    for block, name in zip(blocks, old, strict=True):
+        manager.publish(block, name)
+    manager.release(blocks)
+    assert manager.on_host(old) == 0
+    others = manager.allocate(2)
+    assert (manager.on_host(old), manager.on_host(old[1:]), manager.statistics().host) == (2, 1, 2)
+    assert manager.moves() == [Move(blocks[1], 0, out=True), Move(blocks[0], 1, out=True)]
+    assert manager.moves() == [], "they are told once"
+    manager.release(others)
+    back = manager.bring_back(old)
+    assert [(move.out, move.block) for move in manager.moves()] == [(False, block) for block in back]
+    assert manager.match(old) == back
+    assert (manager.on_host(old), manager.statistics().host) == (0, 0)
+    manager.check_integrity([back])
+
+
+def test_a_full_host_drops_what_was_evicted_first():
+    manager = BlockManager(4, 1)
+    old = names(1, 2, 3)
+    blocks = manager.allocate(3)
+    for block, name in zip(blocks, old, strict=True):
+        manager.publish(block, name)
+    manager.release(blocks)
+    manager.allocate(2)
+    assert (len(manager.match(old)), manager.on_host(old[1:])) == (1, 1)
+    assert [move.slot for move in manager.moves()] == [0, 0]
+
+
+def test_what_is_computed_anew_is_forgotten_on_the_host():
+    manager = BlockManager(2, 1)
+    name = names(1)[0]
+    (block,) = manager.allocate(1)
+    manager.publish(block, name)
+    manager.release([block])
+    manager.allocate(1)
+    assert manager.on_host([name]) == 1
+    manager.publish(block, name)
+    assert manager.on_host([name]) == 0
+    manager.check_integrity([[block]])
 
 
 def test_least_recently_used_leaf_is_evicted_first():

@@ -3,47 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from kernel_cases import layer, shape, step
 
 from engine.batch import Batch
 from engine.cpu_kernels import CpuKernels
 from engine.kernels import Kernels
 from engine.kv_pool import KvPool
-from engine.mlp import Dense
-from engine.model_config import ModelConfig, Rope
+from engine.model_config import ModelConfig
 from engine.rope import rotations
 from engine.torch_kernels import TorchKernels
-from engine.weights import LayerWeights
 
 CPU = torch.device("cpu")
-
-
-def shape(heads: int, kv_heads: int, head_dim: int, window: int, *, qk_norm: bool = False) -> ModelConfig:
-    return ModelConfig(
-        architecture="test",
-        vocab_size=10,
-        hidden_size=48,
-        intermediate_size=80,
-        layers=1,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        rms_eps=1e-5,
-        max_positions=512,
-        rope=Rope(100.0),
-        rotary_dim=head_dim,
-        query_scale=head_dim**-0.5,
-        tied_head=None,
-        windows=(window,),
-        qk_norm=qk_norm,
-    )
-
-
-def layer(config: ModelConfig) -> LayerWeights:
-    norm = torch.rand(config.head_dim) + 0.5 if config.qk_norm else None
-    unused = torch.empty(0)
-    product = torch.nn.Identity()
-    return LayerWeights(unused, product, norm, norm, product, None, unused, Dense(product, product), None)
 
 
 def kernels(config: ModelConfig, dtype: torch.dtype, size: int, *, compiled: bool, threads: int = 1) -> Kernels:
@@ -52,31 +22,6 @@ def kernels(config: ModelConfig, dtype: torch.dtype, size: int, *, compiled: boo
     if compiled:
         return CpuKernels(config, pool, rotation, dtype=dtype, max_rows=64, threads=threads)
     return TorchKernels(config, pool, rotation, dtype)
-
-
-def step(
-    target: Kernels, config: ModelConfig, weights: LayerWeights, size: int, work: list[tuple[Tensor, int, int]]
-) -> Tensor:
-    """Attend for the rows first : end of each sequence [tokens, width]; sequence i of n owns every n-th block."""
-    lengths = [end - first for _, first, end in work]
-    widest = max(-(-end // size) for _, _, end in work)
-    tables = np.array(
-        [[1 + index + len(work) * block for block in range(widest)] for index in range(len(work))], np.int32
-    )
-    positions = np.concatenate([np.arange(first, end) for _, first, end in work])
-    owners = np.repeat(np.arange(len(work)), lengths)
-    slots = tables[owners, positions // size].astype(np.int64) * size + positions % size
-    batch = Batch(
-        token_ids=np.zeros(len(positions), np.int64),
-        positions=positions,
-        slots=slots,
-        query_starts=np.cumsum([0, *lengths], dtype=np.int32),
-        context_lens=np.array([end for _, _, end in work], np.int32),
-        block_tables=tables,
-        samples=[],
-    )
-    target.start(batch, torch.zeros(len(positions), config.hidden_size))
-    return target.attend(0, weights, torch.cat([rows[first:end] for rows, first, end in work])).clone()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -142,7 +87,8 @@ def test_norms_and_gate_equal_torch(dtype: torch.dtype, rows: int, threads: int)
     for target in pair:
         none = np.zeros(0, np.int32)
         batch = Batch(none, none, none, np.zeros(1, np.int32), none, np.zeros((0, 1), np.int32), [])
-        target.start(batch, embedded)
+        target.prepare(batch, rows)
+        target.start(embedded)
         results.append(
             [target.norm(weight).clone(), target.add_norm(added, weight).clone(), target.gate(gate_up).clone()]
         )

@@ -11,6 +11,7 @@ import engine
 
 FOLDER = Path(engine.__file__).parent
 PURE = [
+    "attention_work",
     "batch",
     "block_chain",
     "block_manager",
@@ -19,7 +20,10 @@ PURE = [
     "detokenizer",
     "errors",
     "grammar",
+    "graph_sizes",
+    "host_blocks",
     "limits",
+    "logit_rules",
     "messages",
     "output",
     "params",

@@ -40,8 +40,15 @@ def random_draft(rng: Random, command: Submit) -> tuple[int, ...]:
     return (*tokens, *(rng.randrange(VOCAB) for _ in range(rng.randrange(3))))
 
 
-def engine(rng: Random | None, total_blocks: int) -> Engine:
-    runner = FakeRunner(vocab_size=VOCAB, block_size=BLOCK, total_blocks=total_blocks, max_model_len=60)
+def engine(rng: Random | None, total_blocks: int, *, overlaps: bool = False) -> Engine:
+    runner = FakeRunner(
+        vocab_size=VOCAB,
+        block_size=BLOCK,
+        total_blocks=total_blocks,
+        max_model_len=60,
+        overlaps=overlaps,
+        host_blocks=0 if rng is None else rng.choice([0, 3, 60]),
+    )
     if rng is None:
         return make_engine(runner)
     return make_engine(
@@ -54,11 +61,12 @@ def engine(rng: Random | None, total_blocks: int) -> Engine:
     )
 
 
+@pytest.mark.parametrize("overlaps", [False, True])
 @pytest.mark.parametrize("seed", range(10))
-def test_every_request_gets_what_it_would_get_alone(seed):
+def test_every_request_gets_what_it_would_get_alone(seed, overlaps):
     rng = Random(seed)
     stems = [[rng.randrange(VOCAB) for _ in range(24)] for _ in range(2)]
-    busy = engine(rng, total_blocks=rng.randrange(17, 40))
+    busy = engine(rng, total_blocks=rng.randrange(17, 40), overlaps=overlaps)
     commands: dict[int, Submit] = {}
     aborted: set[int] = set()
     answers = Answers()
@@ -94,6 +102,21 @@ def test_every_request_gets_what_it_would_get_alone(seed):
         else:
             assert (answer.tokens, answer.finish.reason) == (alone.tokens, alone.finish.reason)
         assert answer.finish.completion_tokens == len(answer.tokens)
+
+
+def test_cold_prefixes_come_back_from_the_host():
+    """Three prompts in turns, in a pool for one: every prefix is evicted before it is asked for again."""
+    prompts = [[stem] * 40 for stem in range(3)]
+    hits = []
+    for host_blocks in (0, 40):
+        runner = FakeRunner(
+            vocab_size=VOCAB, block_size=BLOCK, total_blocks=15, max_model_len=60, host_blocks=host_blocks
+        )
+        busy = make_engine(runner)
+        found = [run(busy, submit(index, prompts[index % 3], max_tokens=9))[index].tokens for index in range(9)]
+        assert found == found[:3] * 3
+        hits.append(busy.stats().prefix_hits_total)
+    assert hits == [0, 6 * 36]
 
 
 def test_the_runs_meet_what_they_are_about():

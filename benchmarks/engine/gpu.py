@@ -1,0 +1,281 @@
+"""How near a GPU comes to its memory's floor in decode, and how many tokens it gives under nano-vllm's workload.
+
+    python -m benchmarks.engine.gpu [--device cuda:0] [--models DIR] [--json FILE]
+
+Random weights in bfloat16, in the shapes of Qwen3-0.6B and Llama-3.1-8B. Decode: `batch` sequences of 512 tokens,
+timed over 128 steps in which all of them decode; the floor is the bytes that such a step must read (weights once, the
+KV of every sequence) over the bandwidth that a large copy reaches in the same run. Workload: 256 requests of 100 to
+1,024 tokens in and out, seeded, all at once, drawn at temperature 0.6. Each is run with CUDA graphs and overlap, and
+once without either, so that the table shows what they are worth. `--tiny` runs all of it in seconds on a CPU, to
+check that it runs.
+"""
+
+import argparse
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from statistics import mean
+from time import perf_counter
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from benchmarks.engine.make_model import tensors
+from config.settings import EngineSettings, GpuSettings, KVSettings
+from config.table import Bytes
+from engine.engine import Engine
+from engine.messages import Submit
+from engine.params import SamplingParams
+
+SHAPES = {
+    "Qwen3-0.6B": {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072,
+        "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+        "tie_word_embeddings": True, "vocab_size": 151_936, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
+    },
+    "Llama-3.1-8B": {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14_336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "tie_word_embeddings": False, "vocab_size": 128_256, "rope_theta": 5e5, "rms_norm_eps": 1e-5,
+    },
+    "tiny": {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+        "tie_word_embeddings": True, "vocab_size": 300, "rope_theta": 1e4, "rms_norm_eps": 1e-6,
+    },
+}  # fmt: skip
+
+
+class Decode(msgspec.Struct, frozen=True):
+    shape: str
+    batch: int
+    graphs: bool
+    overlap: bool
+    step_ms: float
+    floor_ms: float
+    share: float
+    """Of the memory floor; 1 would be perfect."""
+    output_tokens_per_s: float
+
+
+class Workload(msgspec.Struct, frozen=True):
+    shape: str
+    requests: int
+    graphs: bool
+    overlap: bool
+    output_tokens: int
+    seconds: float
+    output_tokens_per_s: float
+
+
+class Report(msgspec.Struct, frozen=True):
+    device: str
+    torch: str
+    copy_gb_per_s: float
+    decodes: tuple[Decode, ...]
+    workloads: tuple[Workload, ...]
+
+    def table(self) -> str:
+        lines = [
+            f"{self.device}, torch {self.torch}; a large copy moves {self.copy_gb_per_s:.0f} GB/s",
+            "",
+            "| decode | graphs, overlap | step ms | floor ms | share | output tokens/s |",
+            "| --- | --- | ---: | ---: | ---: | ---: |",
+        ]
+        for it in self.decodes:
+            lines.append(
+                f"| {it.shape} × {it.batch} | {_words(it)} | {it.step_ms:.3f} | {it.floor_ms:.3f} | "
+                f"{it.share:.0%} | {it.output_tokens_per_s:.0f} |"
+            )
+        lines += [
+            "",
+            "| workload | graphs, overlap | output tokens | s | output tokens/s |",
+            "| --- | --- | ---: | ---: | ---: |",
+        ]
+        for each in self.workloads:
+            lines.append(
+                f"| {each.shape}, {each.requests} requests | {_words(each)} | {each.output_tokens} | "
+                f"{each.seconds:.1f} | {each.output_tokens_per_s:.0f} |"
+            )
+        return "\n".join(lines)
+
+
+def _words(it: Decode | Workload) -> str:
+    return " and ".join(name for name, on in (("graphs", it.graphs), ("overlap", it.overlap)) if on) or "neither"
+
+
+def write_model(name: str, directory: Path) -> Path:
+    """A directory with weights that are always the same; an existing one is taken as it is."""
+    shape = SHAPES[name]
+    target = directory / name.lower()
+    if (target / "tokenizer.json").exists():
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    found = tensors(shape, torch.bfloat16, qk_norm=shape["model_type"] == "qwen3")
+    save_file(found, target / "model.safetensors", metadata={"format": "pt"})
+    config = {"hidden_act": "silu", "max_position_embeddings": 4096, "torch_dtype": "bfloat16", "eos_token_id": 1}
+    (target / "config.json").write_text(json.dumps({**config, **shape}))
+    words = Tokenizer(models.WordLevel({f"▁w{token}": token for token in range(shape["vocab_size"])}, unk_token="▁w0"))
+    words.pre_tokenizer, words.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    words.save(str(target / "tokenizer.json"))
+    return target
+
+
+def weight_bytes(name: str) -> int:
+    """What a decode step reads of the weights: all but the embedding, which is the head where they are tied."""
+    shape = SHAPES[name]
+    hidden, dim = shape["hidden_size"], shape["head_dim"]
+    attention = (2 * shape["num_attention_heads"] + 2 * shape["num_key_value_heads"]) * dim * hidden
+    layer = attention + 3 * hidden * shape["intermediate_size"]
+    return 2 * (shape["num_hidden_layers"] * layer + shape["vocab_size"] * hidden)
+
+
+def kv_bytes(name: str, tokens: float) -> float:
+    """The keys and values of `tokens`."""
+    shape = SHAPES[name]
+    return 4 * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"] * tokens
+
+
+def copy_rate(device: torch.device, *, size: int) -> float:
+    """Bytes read and written a second by a copy within the device's memory, the best of ten."""
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(10):
+        _wait(device)
+        started = perf_counter()
+        target.copy_(source)
+        _wait(device)
+        best = min(best, perf_counter() - started)
+    return 2 * source.numel() * 4 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def load(arguments: argparse.Namespace, model: Path, name: str, *, running: int, tokens: int, fast: bool) -> Engine:
+    """An engine for `running` sequences with `tokens` of KV in all; `fast`: with graphs and overlap."""
+    settings = EngineSettings(
+        model=model,
+        device=arguments.device,
+        kv=KVSettings(memory=Bytes(int(kv_bytes(name, tokens + 32 * (running + 2))))),
+        gpu=GpuSettings(graphs=fast, overlap=fast),
+        max_running=running,
+        max_step_tokens=max(arguments.step_tokens, running),
+        prefill_chunk=arguments.step_tokens,
+        max_model_len=4096,
+        prefix_cache=False,
+    )
+    return Engine.load(
+        settings, name, lambda text: print(f"  {name}: {text}", flush=True) if arguments.verbose else None
+    )
+
+
+def submit(engine: Engine, first: int, sizes: Sequence[tuple[int, int]], vocab: int, temperature: float) -> None:
+    rng = Random(first)
+    for index, (prompt, output) in enumerate(sizes):
+        params = SamplingParams(max_tokens=output, temperature=temperature, ignore_eos=True, seed=index)
+        token_ids = tuple(rng.randrange(2, vocab) for _ in range(prompt))
+        engine.submit(Submit(request_id=first + index, prompt_token_ids=token_ids, params=params))
+
+
+def decode(arguments: argparse.Namespace, model: Path, name: str, batch: int, rate: float, *, fast: bool) -> Decode:
+    """Steps are timed from one report to the next, while every sequence gets one token in each."""
+    steps, context = arguments.steps, arguments.context
+    tokens = batch * (context + steps + 32)
+    engine = load(arguments, model, name, running=batch, tokens=tokens, fast=fast)
+    vocab = SHAPES[name]["vocab_size"]
+    submit(engine, 0, [(context, 4)] * batch, vocab, 0.0)
+    while engine.has_work:
+        engine.step()
+    submit(engine, batch, [(context, steps + 16)] * batch, vocab, 0.0)
+    got = [0]
+    times = []
+    while engine.has_work:
+        report = engine.step()
+        times.append(perf_counter())
+        got.append(sum(len(output.token_ids) for output in report.outputs))
+    engine.close()
+    whole = [index for index, count in enumerate(got[1:]) if count == batch][4:-4]
+    spans = [times[index] - times[index - 1] for index in whole]
+    step_s = mean(spans)
+    floor_s = (weight_bytes(name) + kv_bytes(name, batch * (context + steps / 2))) / rate
+    return Decode(name, batch, fast, fast, 1e3 * step_s, 1e3 * floor_s, floor_s / step_s, batch / step_s)
+
+
+def workload(arguments: argparse.Namespace, model: Path, name: str, *, fast: bool) -> Workload:
+    """nano-vllm's: all requests at once, lengths uniform between 100 and 1,024."""
+    rng = Random(0)
+    low, high = arguments.least, arguments.most
+    sizes = [(rng.randint(low, high), rng.randint(low, high)) for _ in range(arguments.requests)]
+    tokens = sum(prompt + output for prompt, output in sizes)
+    engine = load(arguments, model, name, running=arguments.requests, tokens=tokens, fast=fast)
+    submit(engine, 0, [(low, 4)] * 4, SHAPES[name]["vocab_size"], 0.6)
+    while engine.has_work:
+        engine.step()
+    started = perf_counter()
+    submit(engine, 1000, sizes, SHAPES[name]["vocab_size"], 0.6)
+    made = 0
+    while engine.has_work:
+        made += sum(len(output.token_ids) for output in engine.step().outputs)
+    seconds = perf_counter() - started
+    engine.close()
+    return Workload(name, len(sizes), fast, fast, made, seconds, made / seconds)
+
+
+def measure(arguments: argparse.Namespace) -> Report:
+    device = torch.device(arguments.device)
+    rate = copy_rate(device, size=arguments.copy_bytes)
+    decodes, workloads = [], []
+    for name in arguments.shapes:
+        model = write_model(name, arguments.models)
+        for batch in arguments.batches:
+            decodes += [decode(arguments, model, name, batch, rate, fast=fast) for fast in (True, False)]
+    for name in arguments.shapes[:1]:
+        model = write_model(name, arguments.models)
+        workloads += [workload(arguments, model, name, fast=fast) for fast in (True, False)]
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
+    return Report(named, str(torch.__version__), rate / 1e9, tuple(decodes), tuple(workloads))
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Decode against the memory floor, and nano-vllm's workload, on a GPU.")
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--models", type=Path, default=Path.home() / ".cache" / "penstock" / "models")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["Qwen3-0.6B", "Llama-3.1-8B"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 64])
+    parser.add_argument("--context", type=int, default=512, help="prompt tokens of a decoding sequence")
+    parser.add_argument("--steps", type=int, default=128)
+    parser.add_argument("--step-tokens", type=int, default=8192)
+    parser.add_argument("--requests", type=int, default=256)
+    parser.add_argument("--least", type=int, default=100)
+    parser.add_argument("--most", type=int, default=1024)
+    parser.add_argument("--copy-bytes", type=int, default=2**31)
+    parser.add_argument("--json", type=Path, help="write the report to this file as well")
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model, short, on the CPU: does it run?")
+    arguments = parser.parse_args(words)
+    if arguments.tiny:
+        small = {"device": "cpu", "shapes": ["tiny"], "batches": [1, 3], "context": 20, "steps": 12, "step_tokens": 64}
+        vars(arguments).update({**small, "requests": 4, "least": 5, "most": 12, "copy_bytes": 2**20})
+    elif not torch.cuda.is_available() and arguments.device.startswith("cuda"):
+        parser.error("no CUDA device is usable here; --tiny checks on a CPU that the benchmark itself runs")
+    return arguments
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    arguments = parse(words)
+    report = measure(arguments)
+    print(report.table())
+    if arguments.json is not None:
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Which blocks of the prefix cache live on in host memory after they were evicted from the device: books only."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.errors import EngineError
+
+
+class Move(msgspec.Struct, frozen=True, gc=False):
+    """A copy of one block of all layers. Moves are done in order, before the step that they come with."""
+
+    block: int
+    slot: int
+    out: bool
+    """From the device's block to the host's slot; otherwise back."""
+
+
+class HostBlocks:
+    """Slots 0 to `slots` - 1, each free or held by a name; the least recently evicted name makes room for the next.
+
+    Children are evicted from the device before their parents, and so they leave the host before them, too.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._free = list(range(slots - 1, -1, -1))
+        self._by_name: OrderedDict[bytes, int] = OrderedDict()
+        self._moves: list[Move] = []
+
+    def count(self, names: Sequence[bytes]) -> int:
+        """How many of the first of `names` are here."""
+        found = 0
+        for name in names:
+            if name not in self._by_name:
+                break
+            found += 1
+        return found
+
+    def keep(self, name: bytes, block: int) -> None:
+        """The device's `block` is about to be overwritten: copy it out, if there is a slot for it."""
+        if not self._free:
+            if not self._by_name:
+                return
+            self._free.append(self._by_name.popitem(last=False)[1])
+        slot = self._by_name[name] = self._free.pop()
+        self._moves.append(Move(block, slot, out=True))
+
+    def take(self, names: Sequence[bytes]) -> list[int]:
+        """The slots of `names`, which are here no more. They stay as they are until `bring`."""
+        return [self._by_name.pop(name) for name in names]
+
+    def bring(self, slots: Sequence[int], blocks: Sequence[int]) -> None:
+        """Copy taken `slots` into `blocks`; then they are free."""
+        self._moves += [Move(block, slot, out=False) for slot, block in zip(slots, blocks, strict=True)]
+        self._free += slots
+
+    def forget(self, name: bytes) -> None:
+        """The device has computed the block anew."""
+        slot = self._by_name.pop(name, None)
+        if slot is not None:
+            self._free.append(slot)
+
+    def moves(self) -> list[Move]:
+        """What is to be copied before the next step; asked for once a step."""
+        moves, self._moves = self._moves, []
+        return moves
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def check_integrity(self, names: Sequence[bytes]) -> None:
+        """Compare the books with themselves and with `names`, those of the blocks on the device.
+
+        Raises:
+            EngineError: a slot is lost or held twice, or a name stands in both places.
+        """
+        if sorted((*self._free, *self._by_name.values())) != list(range(self._slots)):
+            raise EngineError("engine_integrity", "host slots are lost or held twice; this is a defect")
+        if not self._by_name.keys().isdisjoint(names):
+            raise EngineError("engine_integrity", "a block is on the device and on the host; this is a defect")

@@ -1,0 +1,84 @@
+"""Which implementation of `Kernels` serves an engine."""
+
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from config.settings import EngineSettings
+from engine.cpu_kernels import CpuKernels
+from engine.errors import ModelError
+from engine.kernels import Kernels
+from engine.kv_pool import KvPool
+from engine.model_config import ModelConfig
+from engine.rope import rotations
+from engine.token_pick import Pick, pick_plain
+from engine.torch_kernels import TorchKernels
+
+Kind = Literal["compiled", "triton", "portable"]
+
+
+def choose_kernels(settings: EngineSettings, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Kind:
+    """Compiled ones on a CPU, Triton's on a GPU, portable ones where neither serves.
+
+    Raises:
+        ModelError: `gpu.kernels` asks for what cannot run here.
+    """
+    asked = settings.gpu.kernels
+    found = find_spec("triton") is not None
+    if asked == "triton":
+        if not found:
+            raise ModelError("gpu_kernels", 'gpu.kernels = "triton" needs Triton: pip install "penstock[gpu]"')
+        if device.type != "cuda" and not _interpreted():
+            raise ModelError(
+                "gpu_kernels",
+                f'gpu.kernels = "triton" needs a GPU, and device is "{device}"; leave it at "auto" (on a CPU Triton '
+                "can only be interpreted, for tests: TRITON_INTERPRET=1)",
+            )
+        return "triton"
+    if asked == "auto" and device.type == "cuda" and found:
+        return "triton"
+    if asked == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
+        return "compiled"
+    return "portable"
+
+
+def choose_pick(kind: Kind) -> Pick:
+    """The way to choose tokens on the device that goes with the kernels."""
+    if kind == "triton":
+        from engine.triton_pick import pick_fused
+
+        return pick_fused
+    return pick_plain
+
+
+def _interpreted() -> bool:
+    from triton import knobs
+
+    return bool(knobs.runtime.interpret)
+
+
+def make_kernels(
+    kind: Kind, settings: EngineSettings, config: ModelConfig, pool: KvPool, *, max_len: int, dtype: torch.dtype
+) -> Kernels:
+    """For `pool`, whose keys are transposed for the compiled ones only. `max_len`: tokens of the longest sequence."""
+    device = pool.keys.device
+    tables = rotations(config, max_len)
+    if kind == "compiled":
+        return CpuKernels(
+            config, pool, tables, dtype=dtype, max_rows=max(settings.max_step_tokens, 2), threads=settings.threads
+        )
+    if kind == "triton":
+        from engine.triton_kernels import TritonKernels
+
+        return TritonKernels(
+            config,
+            pool,
+            tables,
+            dtype=dtype,
+            device=device,
+            max_rows=max(settings.max_step_tokens, 2),
+            max_sequences=settings.max_running,
+            max_len=max_len,
+        )
+    return TorchKernels(config, pool, [(cos.to(device), sin.to(device)) for cos, sin in tables], dtype)

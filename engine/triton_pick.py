@@ -1,0 +1,43 @@
+"""From logits and noise to tokens in one pass over the logits: noise is made where it is needed and never stored."""
+
+import torch
+from torch import Tensor
+
+from engine import triton_code as code
+from engine.flight import Chosen
+from engine.token_pick import Draws
+
+_TOKENS = 2048
+"""Of the vocabulary, a program."""
+
+
+def pick_fused(logits: Tensor, draws: Draws | None) -> Chosen:
+    """See `Pick`: the same choices as `pick_plain`, up to the rounding of logarithms."""
+    rows, vocab = logits.shape
+    device = logits.device
+    parts = -(-vocab // _TOKENS)
+    tops = torch.empty((2, rows, parts), dtype=torch.float32, device=device)
+    places = torch.empty((2, rows, parts), dtype=torch.int64, device=device)
+    drawn = torch.empty((rows, parts), dtype=torch.float64, device=device)
+    code.pick_part[(rows, parts)](
+        logits,
+        logits if draws is None else draws.cuts,
+        logits if draws is None else draws.inverse,
+        logits if draws is None else draws.keys,
+        tops[0],
+        tops[1],
+        places[0],
+        drawn,
+        places[1],
+        vocab,
+        parts,
+        DRAW=draws is not None,
+        BLOCK=_TOKENS,
+    )
+    # NaN counts as the greatest here, so it comes first and makes the margin NaN.
+    best = tops.transpose(0, 1).flatten(1).topk(2, dim=-1).values
+    token_ids = places[0].gather(1, tops[0].argmax(1, keepdim=True)).squeeze(1)
+    if draws is not None:
+        chosen = places[1].gather(1, drawn.argmax(1, keepdim=True)).squeeze(1)
+        token_ids = torch.where(draws.inverse > 0, chosen, token_ids)
+    return Chosen(token_ids, best[:, 0] - best[:, 1])
