@@ -37,24 +37,24 @@ _HALF = np.uint16(0)
 
 @fast_jit
 def _rows(  # noqa: PLR0917
-    a: int, pairs: int, b: int, scales: int, c: int, groups: int, now: int, packed: Any
+    a: int, pairs: int, b: int, scales: int, c: int, groups: int, now: int, ahead: int, stride: int, packed: Any
 ) -> None:
     depth = pairs // groups
     if now == 4:
-        scaled_4(a, pairs, b, scales, c, groups, depth, packed)
+        scaled_4(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
     elif now == 3:
-        scaled_3(a, pairs, b, scales, c, groups, depth, packed)
+        scaled_3(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
     elif now == 2:
-        scaled_2(a, pairs, b, scales, c, groups, depth, packed)
+        scaled_2(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
     else:
-        scaled_1(a, pairs, b, scales, c, groups, depth, packed)
+        scaled_1(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
 
 
 @fast_jit
 def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) -> None:
     """Write x · weightᵀ + bias; x is bfloat16, the weights are integers, sums float32, the result is like `like`.
 
-    Threads take the next panel from a counter.
+    Threads take the next panel from a counter, and ask for it while they compute with the one before.
     """
     rows, inputs, groups = args[ROWS], args[INPUTS], args[GROUPS]
     part = thread_number() if args[PARTS] > 1 else 0
@@ -64,11 +64,13 @@ def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) ->
     scratch = carray(pointer(scratch_at, _ZERO), SCRATCH_FLOATS)
     unpacked = args[UNPACKED] + part * args[UNPACKED_STRIDE]
     pairs = inputs // 2
-    while True:
-        panel = fetch_add(counter)
-        if panel >= panels:
-            return
+    panel = fetch_add(counter)
+    while panel < panels:
+        following = fetch_add(counter)
         b = args[PANELS] + panel * pairs * pair_bytes
+        ahead, stride = b, 0
+        if following < panels:
+            ahead, stride = args[PANELS] + following * pairs * pair_bytes, pair_bytes
         scales = args[SCALES] + 4 * panel * groups * PANEL
         if rows > IN_REGISTERS:
             unpack(b, pairs, unpacked, packed)
@@ -76,7 +78,9 @@ def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) ->
             now = min(rows - row, 4)
             a = args[X] + row * inputs * 2
             if rows > IN_REGISTERS:
-                _rows(a, pairs, unpacked, scales, scratch_at, groups, now, _HALF)
+                _rows(a, pairs, unpacked, scales, scratch_at, groups, now, ahead, stride, _HALF)
             else:
-                _rows(a, pairs, b, scales, scratch_at, groups, now, packed)
+                _rows(a, pairs, b, scales, scratch_at, groups, now, ahead, stride, packed)
+            ahead, stride = b, 0
             write_rows(args, row, now, panel, like, scratch)
+        panel = following

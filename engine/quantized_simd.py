@@ -104,13 +104,31 @@ def _rights(builder: Any, b: Any, index: Any, packed: Any) -> list[Any]:
     return {"int8": _from_bytes, "uint8": _from_nibbles, "uint16": _from_halves}[kind](builder, at)
 
 
+def _prefetch(builder: Any, at: Any) -> None:
+    """Ask for two cache lines."""
+    constants = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read; second-level cache; data
+    for line in (0, 64):
+        address = builder.inttoptr(builder.add(at, ir.Constant(at.type, line)), _I8.as_pointer())
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), address, *constants)
+
+
 def _scaled(rows: int) -> Any:
     @intrinsic
     def scaled(  # noqa: PLR0917
-        _context: Any, a: Any, a_stride: Any, b: Any, scales: Any, c: Any, groups: Any, depth: Any, packed: Any
+        _context: Any,
+        a: Any,
+        a_stride: Any,
+        b: Any,
+        scales: Any,
+        c: Any,
+        groups: Any,
+        depth: Any,
+        ahead: Any,
+        ahead_stride: Any,
+        packed: Any,
     ) -> Any:
         def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            a, a_stride, b, scales, c, groups, depth, _ = args
+            a, a_stride, b, scales, c, groups, depth, ahead, ahead_stride, _ = args
             index = a.type
             places = [(r, v) for r in range(rows) for v in range(4)]
             sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
@@ -123,6 +141,7 @@ def _scaled(rows: int) -> Any:
                 first = builder.mul(group.index, depth)
                 with cgutils.for_range(builder, depth, intp=index) as loop:
                     place = builder.add(first, loop.index)
+                    _prefetch(builder, builder.add(ahead, builder.mul(place, ahead_stride)))
                     rights = _rights(builder, b, place, packed)
                     for r in range(rows):
                         where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), place)
@@ -144,16 +163,19 @@ def _scaled(rows: int) -> Any:
                         _store(builder, after, target, types.float32)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 7, packed), code
+        return types.void(*[types.int64] * 9, packed), code
 
     return scaled
 
 
 scaled_1, scaled_2, scaled_3, scaled_4 = (_scaled(rows) for rows in (1, 2, 3, 4))
-"""scaled_R(a, a_stride, b, scales, c, groups, depth, packed): c[r, 0:64] = sum over groups of scale · sum of its pairs.
+"""scaled_R(a, a_stride, b, scales, c, groups, depth, ahead, ahead_stride, packed):
+
+c[r, 0:64] = sum over groups of scale · sum over its pairs.
 
 a[r, k] is a pair of bfloat16 (its stride counts pairs), b a packed panel, `scales` float32 [groups, 64], `depth` the
 pairs of a group, c float32 [R, 64]. Sums run in the same order for every R and every packing of the same integers.
+At each pair the two cache lines at `ahead` are asked for, which then moves on by its stride.
 """
 
 
