@@ -35,3 +35,8 @@ def test_a_speculating_engine_tells_what_its_drafts_were_worth(tmp_path: Path) -
     assert (one.output_tokens, mix.requests) == (85, 32)
     assert one.steps == 85 - one.accepted_tokens
     assert 0 < mix.accepted_tokens < mix.drafted_tokens
+
+
+def test_the_report_tells_what_weights_are_quantized_to(tmp_path: Path) -> None:
+    report = run_bench(models.write_model("llama", tmp_path), overrides={"quantization": "int8"})
+    assert report.dtype == "float32, weights int8"
