@@ -13,6 +13,7 @@ from engine.encoder_config import EncoderConfig, read_encoder_config
 from engine.encoder_weights import WORDS, load_encoder_weights, name_prefix
 from engine.errors import ModelError
 from engine.linear import LinearFactory
+from engine.quantization_config import read_quantization
 from engine.threads import set_threads
 from engine.torch_runner import compute_dtype, open_device
 
@@ -29,6 +30,8 @@ class EncoderRunner:
         set_threads(settings.threads)
         device = open_device(settings.device)
         config = read_encoder_config(settings.model)
+        if settings.quantization is not None or read_quantization(settings.model) is not None:
+            raise ModelError("quantization", f"{settings.model} is an encoder, which is not computed quantized")
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
             stored = checkpoint.dtype(name_prefix(checkpoint, config) + WORDS)
             dtype = compute_dtype(settings, stored, device)

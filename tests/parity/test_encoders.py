@@ -9,6 +9,7 @@ import torch
 
 from config.settings import EngineSettings
 from engine.encoder_runner import EncoderRunner
+from engine.errors import ModelError
 from engine.simd import has_bfloat16_products
 from engine.tokenizer import Tokenizer
 from tests.parity import encoders
@@ -108,3 +109,9 @@ def test_the_real_model(dtype: str, least: float) -> None:
     assert likeness[0, 1] > 0.6
     assert likeness[0, 2] < 0.3
     assert np.allclose(found.norm(dim=1), 1)
+
+
+def test_quantized_encoders_are_refused(tmp_path: Path) -> None:
+    directory = encoders.write_encoder("bert", tmp_path)
+    with pytest.raises(ModelError, match="is an encoder, which is not computed quantized"):
+        EncoderRunner(EngineSettings(model=directory, quantization="int8"), lambda _: None)
