@@ -7,7 +7,6 @@ from conformance import RunnerConformance
 from driving import make_engine, run
 from hypothesis import given
 from hypothesis import strategies as st
-from recording import Recording
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
@@ -18,6 +17,7 @@ from engine.graphs import GraphDecoder
 from engine.torch_runner import TorchRunner
 from tests.parity import models
 from tests.parity.driver import GREEDY
+from tests.parity.recording import Recording
 
 
 @given(largest=st.integers(1, 600), sequences=st.integers(1, 700))

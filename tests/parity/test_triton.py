@@ -9,9 +9,13 @@ import torch
 from config.settings import EngineSettings, GpuSettings, KVSettings
 from config.table import Bytes
 from engine.engine import Engine
+from engine.graphs import GraphDecoder
 from engine.messages import Submit
 from engine.params import SamplingParams
+from engine.tokenizer import Tokenizer
+from engine.torch_runner import TorchRunner
 from tests.parity import models
+from tests.parity.recording import Recording
 
 pytest.importorskip("triton", reason='Triton is not installed: pip install "penstock[gpu]" (Linux only)')
 
@@ -24,40 +28,65 @@ QUICK = ("llama-tied-llama3", "mistral-window", "gemma2", "qwen3", "phi3", "qwen
 CASES = [pytest.param(case, marks=() if case in QUICK else pytest.mark.parity_full) for case in models.CASES]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_greedy_ids_equal_transformers(case: str, tmp_path: Path) -> None:
-    """Chunks, decodes and prefills in one batch, and the second time a prefix hit; windows are passed."""
-    rng = random.Random(case)
-    directory = models.write_model(case, tmp_path)
-    prompts = [[rng.randrange(211) for _ in range(length)] for length in (41, 3)]
+def settings_of(directory: Path) -> EngineSettings:
+    return EngineSettings(
+        model=directory,
+        device=DEVICE,
+        dtype="float32",
+        kv=KVSettings(memory=Bytes(2**20)),
+        gpu=GpuSettings(kernels="triton"),
+        prefill_chunk=24,
+        max_running=2,
+        max_step_tokens=64,
+        max_model_len=64,
+    )
+
+
+def expected_of(directory: Path, prompts: list[list[int]]) -> list[list[int]]:
     model = models.reference(directory)
     expected = []
     for prompt in prompts:
         ids, margin = models.greedy(model, prompt, OUTPUTS)
         assert margin > 5e-5, "a near tie proves nothing: choose other weights"
         expected.append(ids)
-    engine = Engine.load(
-        EngineSettings(
-            model=directory,
-            device=DEVICE,
-            dtype="float32",
-            kv=KVSettings(memory=Bytes(2**20)),
-            gpu=GpuSettings(kernels="triton"),
-            prefill_chunk=24,
-            max_running=2,
-            max_step_tokens=64,
-            max_model_len=64,
-        ),
-        "triton",
-    )
+    return expected
+
+
+def answers(engine: Engine, prompts: list[list[int]], first: int) -> list[list[int]]:
     params = SamplingParams(max_tokens=OUTPUTS, temperature=0, ignore_eos=True)
-    for turn in (0, 10):
-        found: dict[int, list[int]] = {turn: [], turn + 1: []}
-        for index, prompt in enumerate(prompts):
-            engine.submit(Submit(request_id=turn + index, prompt_token_ids=tuple(prompt), params=params))
-        while engine.has_work:
-            for output in engine.step().outputs:
-                found[output.request_id].extend(output.token_ids)
-        assert list(found.values()) == expected
+    found: list[list[int]] = [[] for _ in prompts]
+    for index, prompt in enumerate(prompts):
+        engine.submit(Submit(request_id=first + index, prompt_token_ids=tuple(prompt), params=params))
+    while engine.has_work:
+        for output in engine.step().outputs:
+            found[output.request_id - first].extend(output.token_ids)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_greedy_ids_equal_transformers(case: str, tmp_path: Path) -> None:
+    """Chunks, decodes and prefills in one batch, and the second time a prefix hit; windows are passed."""
+    rng = random.Random(case)
+    directory = models.write_model(case, tmp_path)
+    prompts = [[rng.randrange(211) for _ in range(length)] for length in (41, 3)]
+    expected = expected_of(directory, prompts)
+    engine = Engine.load(settings_of(directory), "triton")
+    assert answers(engine, prompts, 0) == expected
+    assert answers(engine, prompts, 10) == expected
     assert engine.stats().prefix_hits_total == 32
+    engine.close()
+
+
+def test_the_whole_path_of_a_gpu(tmp_path: Path) -> None:
+    """Replayed over static buffers, a batch of two and then of one, launched ahead, chosen and fed on the device."""
+    directory = models.write_model("llama", tmp_path)
+    prompts = [[7, 3, 5], [11, 2]]
+    settings = settings_of(directory)
+    runner = TorchRunner(settings, lambda _: None, capture=None if DEVICE == "cuda" else Recording())
+    runner.overlaps = True
+    engine = Engine(runner, Tokenizer.load(directory), settings)
+    assert answers(engine, prompts, 0) == expected_of(directory, prompts)
+    decoder = runner._decoder
+    assert isinstance(decoder, GraphDecoder)
+    assert decoder.replays == OUTPUTS - 1
     engine.close()
