@@ -5,7 +5,7 @@ from itertools import count
 
 from actors.breakers import BreakerBoard
 from actors.deadlines import DeadlineWheel
-from actors.engine_board import EngineBoard
+from actors.engine_board import Board
 from actors.mail import AdmissionMessage, BreakerMessage, DispatchMessage, LedgerMessage
 from actors.mailbox import Mailbox
 from actors.permits import Permits
@@ -28,7 +28,7 @@ class Colleagues:
         breakers: Mailbox[BreakerMessage],
         ledger: Mailbox[LedgerMessage],
         breaker_board: BreakerBoard,
-        boards: Mapping[str, EngineBoard],
+        boards: Mapping[str, Board],
         upstreams: Mapping[str, UpstreamSettings],
         texts: Mapping[str, ModelText],
         wheel: DeadlineWheel,

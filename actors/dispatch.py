@@ -14,7 +14,6 @@ from actors.mail import (
     DispatchMessage,
     Drop,
     EngineDown,
-    EngineMessage,
     EngineUp,
     Freed,
     Lost,
@@ -28,6 +27,7 @@ from actors.mail import (
     Work,
 )
 from actors.mailbox import Mailbox
+from actors.seat import Seat
 from policies.errors import UnknownTenant
 from policies.fair_queue import QueueFull
 
@@ -43,12 +43,10 @@ class Dispatch(Actor[DispatchMessage]):
         self,
         mailbox: Mailbox[DispatchMessage],
         lanes: Mapping[str, Lane],
-        engines: Mapping[str, Mailbox[EngineMessage]],
         wheel: DeadlineWheel,
     ) -> None:
         super().__init__(mailbox)
         self._lanes = lanes
-        self._engines = engines
         self._wheel = wheel
         self._watch = wheel.watch(float("inf"), self._alarm)
         self._touched: set[str] = set(lanes)
@@ -76,17 +74,19 @@ class Dispatch(Actor[DispatchMessage]):
                 self._touched.add(engine)
             case Withdraw(work):
                 lane = self._lanes[work.engine]
-                if lane.queue.remove(work.id) is None and work.id in lane.inside:
-                    self._engines[work.engine].put_owed(Drop(work))
+                if lane.queue.remove(work.id) is None and (seat := lane.seat_of(work)) is not None:
+                    seat.mailbox.put_owed(Drop(work))
                 self._touched.add(work.engine)
             case Suggest(work):
-                if work.id in self._lanes[work.engine].inside:
-                    self._engines[work.engine].put_owed(message)
-            case EngineUp(engine, epoch, _):
-                self._lanes[engine].epoch = epoch
+                seat = self._lanes[work.engine].seat_of(work)
+                if seat is not None:
+                    seat.mailbox.put_owed(message)
+            case EngineUp(engine, epoch, replica=replica):
+                self._lanes[engine].seats[replica].epoch = epoch
                 self._touched.add(engine)
-            case EngineDown(engine, _, code, message=why):
-                self._engine_down(self._lanes[engine], code, why)
+            case EngineDown(engine, _, code, message=why, replica=replica):
+                lane = self._lanes[engine]
+                self._engine_down(lane, lane.seats[replica], code, why)
             case QueueAlarm():
                 self._touched.update(self._lanes)
 
@@ -103,7 +103,7 @@ class Dispatch(Actor[DispatchMessage]):
         lane = self._lanes[work.engine]
         if work.delivery.closed:
             return
-        if lane.epoch is None:
+        if not lane.up:
             work.delivery.say(work.id, Unserved(*lane.down_why))
             return
         now = trio.current_time()
@@ -125,19 +125,21 @@ class Dispatch(Actor[DispatchMessage]):
 
     def _move_on(self, lane: Lane, now: float) -> None:
         queue = lane.queue
-        engine = self._engines[lane.board.name]
-        while lane.epoch is not None and len(queue) and (work := queue.take(now, lane.fits)) is not None:
-            lane.enter(work)
+        while lane.up and len(queue) and (work := queue.take(now, lane.fits)) is not None:
+            seat = lane.enter(work)
+            assert seat.epoch is not None
             work.delivery.say(work.id, Taken(now))
-            engine.put_owed(Run(work, lane.epoch))
+            seat.mailbox.put_owed(Run(work, seat.epoch))
         for work in queue.expire(now):
             work.delivery.say(work.id, Unserved("queue_timeout", "It waited in the queue for too long.", 1.0))
 
-    def _engine_down(self, lane: Lane, code: str, why: str) -> None:
-        lane.epoch = None
+    def _engine_down(self, lane: Lane, seat: Seat, code: str, why: str) -> None:
+        seat.epoch = None
+        for work in lane.clear(seat):
+            work.delivery.say(work.id, Lost(code, why, rung_is_up=lane.up))
+        if lane.up:
+            return
         lane.down_why = ("engine_down", f"The engine {lane.board.name} is being restarted.")
-        for work in lane.clear():
-            work.delivery.say(work.id, Lost(code, why))
         for work in lane.queue.expire(trio.current_time()):
             work.delivery.say(work.id, Unserved("queue_timeout", "It waited in the queue for too long.", 1.0))
         for work in lane.queue.clear():

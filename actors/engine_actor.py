@@ -1,4 +1,4 @@
-"""Owns one engine: starts its thread, hands it work, hands its outputs out, and watches that it moves.
+"""Owns one engine or one replica: starts its thread, hands it work, hands its outputs out, and watches that it moves.
 
 Health is forward progress: while there is work, a step has to be reported within `stall`. An engine that fails or
 stalls ends this actor's life; its supervisor starts the next one with a new thread and a new engine.
@@ -46,7 +46,7 @@ class _Inside:
 
 
 class EngineActor(Actor[EngineMessage]):
-    """One life of one engine."""
+    """One life of one engine, or of one replica."""
 
     def __init__(
         self,
@@ -84,15 +84,15 @@ class EngineActor(Actor[EngineMessage]):
             board.restarts += 1
         board.epoch += 1
         board.state, board.why = "loading", None
-        code, message = "engine_stopped", f"The engine {board.name} was stopped."
-        self._link = self._links.engine(board.name, self._factory, self._on_posts)
+        code, message = "engine_stopped", f"The engine {board.title} was stopped."
+        self._link = self._links.engine(board.title, self._factory, self._on_posts)
         try:
             await super().run()
         except EngineLost as lost:
             code, message = lost.code, str(lost)
             raise
         except Exception as error:
-            code, message = "engine_actor_failed", f"The actor of engine {board.name} failed: {error!r}"
+            code, message = "engine_actor_failed", f"The actor of engine {board.title} failed: {error!r}"
             raise
         finally:
             board.state, board.why = "failed", message
@@ -101,11 +101,11 @@ class EngineActor(Actor[EngineMessage]):
             self._wheel.cancel(self._watch)
             self._link.abandon()
             self._link.send(Stop())
-            self._dispatch.put_owed(EngineDown(board.name, board.epoch, code, message))
+            self._dispatch.put_owed(EngineDown(board.name, board.epoch, code, message, board.replica))
             if code == "engine_stopped":
                 with trio.CancelScope(shield=True):
                     if not await self._link.join(_JOIN_S):
-                        log.warning("engine_thread_left_behind", engine=board.name)
+                        log.warning("engine_thread_left_behind", engine=board.title)
 
     def on(self, message: EngineMessage) -> None:
         """Work goes in, outputs come out."""
@@ -182,14 +182,14 @@ class EngineActor(Actor[EngineMessage]):
                 self._on_step(post)
             case Loading(what):
                 board.why = what
-                log.info("engine_loading", engine=board.name, step=what)
+                log.info("engine_loading", engine=board.title, step=what)
             case Loaded(limits, stats):
                 board.limits, board.stats = limits, stats
                 board.state, board.why = "ready", None
-                log.info("engine_ready", engine=board.name, epoch=board.epoch)
-                self._dispatch.put_owed(EngineUp(board.name, board.epoch, limits))
+                log.info("engine_ready", engine=board.title, epoch=board.epoch)
+                self._dispatch.put_owed(EngineUp(board.name, board.epoch, limits, board.replica))
             case LoadFailed(message):
-                said = f"engine '{board.name}' cannot be loaded: {message}"
+                said = f"engine '{board.title}' cannot be loaded: {message}"
                 raise EngineLost("engine_load_failed", said) if board.limits else EngineLoadFailed(said)
             case EngineFailed(code, message):
                 raise EngineLost(code, message)
@@ -219,4 +219,4 @@ class EngineActor(Actor[EngineMessage]):
         if now < self._watch.due:
             self._wheel.move(self._watch, self._watch.due)
             return
-        raise EngineLost("engine_stalled", f"The engine {self._board.name} finished no step for {self._stall_s:g} s.")
+        raise EngineLost("engine_stalled", f"The engine {self._board.title} finished no step for {self._stall_s:g} s.")

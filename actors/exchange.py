@@ -205,14 +205,15 @@ class Exchange:
             case Unserved(why, message, retry_after_s, lasting):
                 self._close_attempt(ok=None, over=True)
                 return climb.Refused(why=why, retry_after_s=retry_after_s, message=message, lasting=lasting)
-            case Lost(code, message, retryable, retry_after_s):
-                self._close_attempt(ok=False, over=True)
+            case Lost(code, message, retryable, retry_after_s, rung_is_up):
+                self._close_attempt(ok=None if rung_is_up else False, over=True)
                 return climb.AttemptFailed(
                     kind=code,
                     retryable=retryable,
                     message=message,
                     prefix=self._prefix(attempt),
                     retry_after_s=retry_after_s,
+                    rung_is_up=rung_is_up,
                 )
             case Cut(code, message):
                 self._close_attempt(ok=None)

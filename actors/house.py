@@ -1,7 +1,7 @@
 """Wires the actors together. The edge sees this and `Exchange`, nothing else."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from actors.desk import Desk
 from actors.dispatch import Dispatch
 from actors.drain import DrainShell
 from actors.engine_actor import EngineActor
-from actors.engine_board import EngineBoard
+from actors.engine_board import Board, EngineBoard, ReplicaBoards, replica_titles
 from actors.errors import (
     EngineLoadFailed,
     Refusal,
@@ -45,8 +45,9 @@ from actors.reception import Reception
 from actors.recorder import Recorder, Recording
 from actors.router import Router
 from actors.rules import Rules
+from actors.seat import Seat
 from actors.shadows import Copy, ShadowDesk, Shadows
-from actors.statistics import HouseStatistics
+from actors.statistics import HouseStatistics, ReplicaView
 from actors.supervisor import Child, Supervisor
 from actors.tally import Tally
 from actors.texts import ModelText
@@ -66,6 +67,7 @@ from policies.fair_queue import FairQueue
 from policies.policy import rung_breakers
 from policies.quota import QuotaBook
 from policies.retry_budget import RetryBudget
+from policies.room import Room
 from policies.shadow import TIER as SHADOW_TIER
 from policies.shadow import ShadowBook
 
@@ -81,7 +83,7 @@ class House:
     def __init__(
         self,
         settings: Settings,
-        engines: Mapping[str, EngineFactory],
+        engines: Mapping[str, Sequence[EngineFactory]],
         *,
         texts: Mapping[str, ModelText] | None = None,
         links: Links | None = None,
@@ -90,8 +92,9 @@ class House:
         watches: bool = False,
         record: Path | None = None,
     ) -> None:
-        """`texts`: how each engine reads; None loads it from the engines' model directories.
+        """`engines`: how each replica of each engine is made.
 
+        `texts`: how each engine reads; None loads it from the engines' model directories.
         `transport`: how upstreams are reached, if not over the network. `source`: what the settings were read from, so
         that they can be read again; `watches`: whenever it changes. `record`: a file for a recording of the traffic.
         Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
@@ -110,7 +113,11 @@ class House:
         }
         self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
         self._transport = transport
-        self._boards: dict[str, EngineBoard] = {name: EngineBoard(name) for name in settings.engines}
+        self._replicas = {name: _replica_boards(name, each.replicas) for name, each in settings.engines.items()}
+        self._boards: dict[str, Board] = {
+            name: boards[0] if len(boards) == 1 else ReplicaBoards(name, boards)
+            for name, boards in self._replicas.items()
+        }
         self._boards |= self._upstreams
         make_rules = partial(Rules.of, tokenizers={name: text.digest for name, text in self._texts.items()})
         rules = make_rules(settings)
@@ -130,9 +137,6 @@ class House:
         self._dispatch: Mailbox[DispatchMessage] = Mailbox("dispatch", _MAILBOX)
         self._breakers_mail: Mailbox[BreakerMessage] = Mailbox("breakers", _MAILBOX)
         self._ledger: Mailbox[LedgerMessage] = Mailbox("ledger", _MAILBOX)
-        self._engines: dict[str, Mailbox[EngineMessage]] = {
-            name: Mailbox(f"rung {name}", _MAILBOX) for name in self._boards
-        }
         self._recording = Recording(record, Mailbox("recorder", _MAILBOX)) if record is not None else None
         self._colleagues = Colleagues(
             admission=self._admission,
@@ -247,6 +251,10 @@ class House:
             latency=tally.latency(),
             engines={name: self._boards[name].stats or _NOTHING_YET for name in self._settings.engines},
             engine_restarts_total={name: board.restarts for name, board in self._boards.items()},
+            replicas={
+                name: tuple([ReplicaView(each.state, each.restarts, each.stats or _NOTHING_YET) for each in boards])
+                for name, boards in self._replicas.items()
+            },
             upstreams={name: board.statistics() for name, board in self._upstreams.items()},
             queues={name: lane.statistics(now) for name, lane in self._lanes.items()},
             breakers={rung: view.state for rung, view in self._breakers.views(now).items()},
@@ -332,12 +340,19 @@ class House:
         queue = FairQueue(*lines)  # type: ignore[var-annotated]
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
-            return Lane(self._boards[name], queue, upstream.concurrent, block_size=None, ahead=0)
+            board = self._upstreams[name]
+            return Lane(board, queue, [Seat(board, _mailbox(board), Room(upstream.concurrent, None, ahead=0))])
         engine = self._settings.engines[name]
+        block_size: int | None = engine.kv.block_size
+        ahead = None
         if self._texts[name].sizes is not None:
             # One step's inputs are computed while the next one's wait in front of it.
-            return Lane(self._boards[name], queue, engine.max_running, block_size=None, ahead=engine.max_running)
-        return Lane(self._boards[name], queue, engine.max_running, engine.kv.block_size)
+            block_size, ahead = None, engine.max_running
+        seats = [
+            Seat(board, _mailbox(board), Room(engine.max_running, block_size, ahead)) for board in self._replicas[name]
+        ]
+        prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
+        return Lane(self._boards[name], queue, seats, prefixes)
 
     def _recorder(self) -> list[Child]:
         recording = self._recording
@@ -345,22 +360,31 @@ class House:
             return []
         return [Child("recorder", partial(Recorder, recording, self._links), recording.mailbox)]
 
-    def _children(self, factories: Mapping[str, EngineFactory]) -> list[Child]:
+    def _children(self, factories: Mapping[str, Sequence[EngineFactory]]) -> list[Child]:
         """In start order. The ledger is the first one up and the last one down."""
         settings, links, wheel = self._settings, self._links, self._wheel
 
-        def engine(name: str) -> Callable[[], EngineActor]:
-            return partial(
-                EngineActor,
-                self._engines[name],
-                dispatch=self._dispatch,
-                board=self._boards[name],
-                factory=factories[name],
-                links=links,
-                wheel=wheel,
-                stall_s=float(settings.engines[name].stall),
-                waited_for=partial(bool, self._lanes[name].queue),
-            )
+        def engine(name: str) -> list[Child]:
+            lane = self._lanes[name]
+            return [
+                Child(
+                    f"engine {seat.board.title}",
+                    partial(
+                        EngineActor,
+                        seat.mailbox,
+                        dispatch=self._dispatch,
+                        board=seat.board,
+                        factory=factories[name][seat.board.replica],
+                        links=links,
+                        wheel=wheel,
+                        stall_s=float(settings.engines[name].stall),
+                        waited_for=partial(bool, lane.queue),
+                    ),
+                    seat.mailbox,
+                    spare=name,
+                )
+                for seat in lane.seats
+            ]
 
         def client(name: str) -> UpstreamClient:
             upstream = settings.upstreams[name]
@@ -373,15 +397,17 @@ class House:
                 transport=self._transport() if self._transport is not None else None,
             )
 
-        def upstream(name: str) -> Callable[[], UpstreamActor]:
-            return partial(
+        def upstream(name: str) -> Child:
+            (seat,) = self._lanes[name].seats
+            actor = partial(
                 UpstreamActor,
-                self._engines[name],
+                seat.mailbox,
                 dispatch=self._dispatch,
                 board=self._upstreams[name],
                 settings=settings.upstreams[name],
                 client=partial(client, name),
             )
+            return Child(f"upstream {name}", actor, seat.mailbox)
 
         return [
             Child(
@@ -401,10 +427,18 @@ class House:
             Child("deadlines", lambda: wheel),
             Child("admission", partial(Admission, self._admission, self._quota, self._budgets), self._admission),
             Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),
-            *(Child(f"engine {name}", engine(name), self._engines[name]) for name in settings.engines),
-            *(Child(f"upstream {name}", upstream(name), self._engines[name]) for name in settings.upstreams),
-            Child("dispatch", partial(Dispatch, self._dispatch, self._lanes, self._engines, wheel), self._dispatch),
+            *(child for name in settings.engines for child in engine(name)),
+            *(upstream(name) for name in settings.upstreams),
+            Child("dispatch", partial(Dispatch, self._dispatch, self._lanes, wheel), self._dispatch),
         ]
+
+
+def _replica_boards(name: str, replicas: int) -> list[EngineBoard]:
+    return [EngineBoard(name, number, title) for number, title in enumerate(replica_titles(name, replicas))]
+
+
+def _mailbox(board: EngineBoard) -> Mailbox[EngineMessage]:
+    return Mailbox(f"rung {board.title}", _MAILBOX)
 
 
 def _by_cascade(settings: Settings, spent: Spent) -> dict[str, float]:

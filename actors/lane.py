@@ -1,47 +1,97 @@
-"""The way into one engine or upstream: its fair queue, and when the next work may leave it (`policies.room`)."""
+"""The way into one engine or upstream: its fair queue, when the next work may leave it, and for which replica."""
 
-from actors.engine_board import EngineBoard
+from collections.abc import Sequence
+
+from actors.engine_board import Board
 from actors.mail import Work
+from actors.seat import Seat
 from actors.statistics import QueueStatistics
 from engine.messages import Submit
+from engine.prefix_marks import prefix_marks
 from policies.fair_queue import FairQueue
-from policies.room import Room
+from policies.placement import Mark, Placed, Placement
 
 
 class Lane:
     """Owned by dispatch."""
 
     def __init__(
-        self, board: EngineBoard, queue: FairQueue[Work], places: int, block_size: int | None, ahead: int | None = None
+        self, board: Board, queue: FairQueue[Work], seats: Sequence[Seat], prefix_block: int | None = None
     ) -> None:
-        """For `places`, `block_size` and `ahead` see `Room`."""
+        """`prefix_block`: the replicas keep prefixes of prompts, in blocks of so many tokens; None: they do not."""
         self.board = board
         self.queue = queue
-        self.epoch: int | None = None
-        """Of the engine's present life; None: it takes no work."""
+        self.seats = tuple(seats)
         self.down_why = ("engine_loading", f"The engine {board.name} is being loaded.")
-        self.inside: dict[int, Work] = {}
-        self._room = Room(places, block_size, ahead)
+        self._prefix_block = prefix_block
+        self._where: dict[int, Seat] = {}
+        """By work that is inside."""
+        self.placement = Placement(len(self.seats), prefix_block or 1) if len(self.seats) > 1 else None
+        self._placed: Placed | None = None
+        """The work that was looked at last ..."""
+        self._seat: Seat = self.seats[0]
+        """... and where it fits."""
+
+    @property
+    def up(self) -> bool:
+        """Some replica takes work."""
+        return any(seat.epoch is not None for seat in self.seats)
+
+    @property
+    def inside(self) -> int:
+        """Works handed over and not ended."""
+        return len(self._where)
+
+    def seat_of(self, work: Work) -> Seat | None:
+        """Who has it; None: nobody, any more or yet."""
+        return self._where.get(work.id)
 
     def fits(self, work: Work) -> bool:
-        """Whether the engine can start it soon."""
-        return self._room.fits(len(work.sequences), self._blocks(work), self.board.stats)
+        """Whether some replica can start it soon; `enter` is to follow before this is asked again."""
+        sequences, prompts = len(work.sequences), _prompts(work)
+        if self.placement is None:
+            seat = self._seat
+            return seat.room.fits(sequences, seat.room.blocks(prompts), seat.board.stats)
+        able = [
+            number
+            for number, seat in enumerate(self.seats)
+            if seat.epoch is not None and seat.room.fits(sequences, seat.room.blocks(prompts), seat.board.stats)
+        ]
+        if self._placed is None or self._placed.id != work.id:
+            self._placed = Placed(work.id, work.tokens, self._marks(work))
+        number = self.placement.choose(able, self._placed, [seat.board.stats for seat in self.seats])
+        if number is not None:
+            self._seat = self.seats[number]
+        return number is not None
 
-    def enter(self, work: Work) -> None:
-        """It is handed to the engine."""
-        self.inside[work.id] = work
-        self._room.enter(len(work.sequences), self._blocks(work), self.board.stats)
+    def enter(self, work: Work) -> Seat:
+        """It is handed to the replica where it fits."""
+        seat = self._seat
+        self._where[work.id] = seat
+        seat.inside[work.id] = work
+        seat.room.enter(len(work.sequences), seat.room.blocks(_prompts(work)), seat.board.stats)
+        if self.placement is not None and self._placed is not None:
+            self.placement.enter(seat.board.replica, self._placed, seat.board.stats)
+        return seat
 
     def leave(self, work: Work) -> None:
         """It has ended there; a work that is not in there (its engine went down meanwhile) changes nothing."""
-        if self.inside.pop(work.id, None) is not None:
-            self._room.leave(len(work.sequences))
+        seat = self._where.pop(work.id, None)
+        if seat is not None:
+            del seat.inside[work.id]
+            seat.room.leave(len(work.sequences))
+            if self.placement is not None:
+                self.placement.leave(seat.board.replica, work.id)
 
-    def clear(self) -> list[Work]:
-        """The engine is gone: all that it had, and all that waited for it."""
-        lost = list(self.inside.values())
-        self.inside.clear()
-        self._room.clear()
+    def clear(self, seat: Seat) -> list[Work]:
+        """This replica is gone: all that it had."""
+        lost = list(seat.inside.values())
+        for work in lost:
+            del self._where[work.id]
+        seat.inside.clear()
+        seat.room.clear()
+        if self.placement is not None:
+            self.placement.forget(seat.board.replica)
         return lost
 
     def statistics(self, now: float) -> QueueStatistics:
@@ -56,5 +106,12 @@ class Lane:
             expected_wait_s=self.queue.expected_wait_s(now),
         )
 
-    def _blocks(self, work: Work) -> int:
-        return self._room.blocks([len(each.prompt_token_ids) for each in work.sequences if isinstance(each, Submit)])
+    def _marks(self, work: Work) -> tuple[Mark, ...]:
+        first = work.sequences[0]
+        if self._prefix_block is None or not isinstance(first, Submit):
+            return ()
+        return tuple([Mark(*mark) for mark in prefix_marks(first, self._prefix_block)])
+
+
+def _prompts(work: Work) -> list[int]:
+    return [len(each.prompt_token_ids) for each in work.sequences if isinstance(each, Submit)]

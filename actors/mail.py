@@ -200,20 +200,22 @@ class Suggest(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class EngineUp(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The engine takes work. Every life of an engine has its own epoch."""
+    """A replica of the engine takes work. Every life of a replica has its own epoch."""
 
     engine: str
     epoch: int
     limits: Limits
+    replica: int = 0
 
 
 class EngineDown(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The engine's life is over, and with it all that it had in hand."""
+    """A replica's life is over, and with it all that it had in hand."""
 
     engine: str
     epoch: int
     code: str
     message: str
+    replica: int = 0
 
 
 class Freed(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -290,6 +292,8 @@ class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The same rung may do better at once."""
     retry_after_s: float | None = None
     """An upstream has asked for so long a pause."""
+    rung_is_up: bool = False
+    """Other replicas of the engine serve on: it says nothing about the rung."""
 
 
 class Cut(msgspec.Struct, frozen=True, tag=True, gc=False):

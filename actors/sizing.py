@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from actors.engine_board import EngineBoard
+from actors.engine_board import Board
 from actors.errors import InputTooLong, PromptTooLong
 from actors.messages import InferenceRequest
 from actors.upstream.board import UNBOUNDED, UNSAID_TOKENS
@@ -16,9 +16,7 @@ def rungs_of(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys([name for name in names if name is not None]))
 
 
-def output_bound(
-    request: InferenceRequest, plan: Plan, lengths: Sequence[int], boards: Mapping[str, EngineBoard]
-) -> int:
+def output_bound(request: InferenceRequest, plan: Plan, lengths: Sequence[int], boards: Mapping[str, Board]) -> int:
     """Output tokens of a choice at the most, on whatever rung; `lengths` are the prompts' in tokens.
 
     Raises InvalidRequest if no rung can take it.
@@ -52,7 +50,7 @@ def output_bound(
     return asked_or_cap or (min(cap, room) if cap is not None else room)
 
 
-def without_a_release_too_far(plan: Plan, asked: int, prompt_tokens: int, boards: Mapping[str, EngineBoard]) -> Plan:
+def without_a_release_too_far(plan: Plan, asked: int, prompt_tokens: int, boards: Mapping[str, Board]) -> Plan:
     """Window mode only if the large model can go on after whatever the small one may have said."""
     cascade = plan.cascade
     if cascade is None or cascade.mode != "window" or cascade.start_on != "small" or not cascade.may_escalate:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from actors.engine_board import EngineState
 from actors.upstream.replicas import ReplicaStatistics
 from engine.messages import EngineStats
 from policies.budget import BudgetView
@@ -55,6 +56,14 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     refused_total: int
     expired_total: int
     expected_wait_s: float
+
+
+class ReplicaView(msgspec.Struct, frozen=True):
+    """One replica of an engine."""
+
+    state: EngineState
+    restarts_total: int
+    stats: EngineStats
 
 
 class UpstreamStatistics(msgspec.Struct, frozen=True):
@@ -116,6 +125,8 @@ class HouseStatistics(msgspec.Struct, frozen=True):
     in_flight: int
     latency: LatencyStatistics
     engines: Mapping[str, EngineStats]
+    """An engine's replicas together."""
+    replicas: Mapping[str, tuple[ReplicaView, ...]]
     engine_restarts_total: Mapping[str, int]
     queues: Mapping[str, QueueStatistics]
     breakers: Mapping[str, str]

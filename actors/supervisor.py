@@ -35,6 +35,8 @@ class Child(msgspec.Struct, frozen=True):
     make: Callable[[], Runs]
     mailbox: Mailbox[Any] | None = None
     restart: Restart = "permanent"
+    spare: str | None = None
+    """See `ChildSpec`."""
 
 
 class _Life:
@@ -60,7 +62,7 @@ class Supervisor:
     ) -> None:
         self._children = {child.name: child for child in children}
         self._supervision = Supervision(
-            tuple(ChildSpec(child.name, child.restart) for child in self._children.values()),
+            tuple(ChildSpec(child.name, child.restart, child.spare) for child in self._children.values()),
             strategy=strategy,
             intensity=intensity,
             period_s=period_s,

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from actors.colleagues import Colleagues
-from actors.engine_board import EngineBoard
+from actors.engine_board import Board
 from actors.errors import MailboxFull
 from actors.mail import Lost, Notice, Offer, Suggest, Unserved, Withdraw, Work
 from actors.prompts import Prompts
@@ -39,9 +39,7 @@ class Side(msgspec.Struct, frozen=True, gc=False):
 class Drafter:
     """Belongs to one attempt on the large engine, with one sequence."""
 
-    def __init__(
-        self, machine: VerifiedMachine, work: Work, side: Side, board: EngineBoard, colleagues: Colleagues
-    ) -> None:
+    def __init__(self, machine: VerifiedMachine, work: Work, side: Side, board: Board, colleagues: Colleagues) -> None:
         """`work`: what the large engine is to be offered; `board` is its board."""
         self.work = _seeded(work)
         """The attempt's, with the first draft as soon as it is there."""
@@ -65,7 +63,7 @@ class Drafter:
 
     def begin(self, deadline: float) -> float | None:
         """Ask for the first draft; until when to wait for it, or None if the large engine is to begin at once."""
-        draft = self.machine.begin(self._board.inside)
+        draft = self.machine.begin(self._board.batch)
         if draft is not None:
             now = trio.current_time()
             until = patience_until(now, deadline)
@@ -90,8 +88,8 @@ class Drafter:
                     self._end(ok=None if broken else True, trouble="draft_failed" if broken else "")
             case Unserved():
                 self._end(ok=None, trouble="draft_refused")
-            case Lost():
-                self._end(ok=False, trouble="draft_failed")
+            case Lost(rung_is_up=rung_is_up):
+                self._end(ok=None if rung_is_up else False, trouble="draft_failed")
             case _:
                 pass
 
@@ -105,7 +103,7 @@ class Drafter:
         if self.machine.alone:
             return
         self._said += token_ids
-        draft = self.machine.on_said(token_ids, self._board.inside)
+        draft = self.machine.on_said(token_ids, self._board.batch)
         if draft is not None:
             self._ask(draft, patience_until(trio.current_time(), deadline))
 

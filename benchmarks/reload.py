@@ -148,7 +148,7 @@ async def _serve() -> None:
         (model / "config.json").write_text('{"eos_token_id": 2}')
         file.write_text(policy(0))
         source = ConfigSource(file)
-        house = House(source.read().settings, {"bench": lambda _: FakeEngine(_STEP_S, -1)}, source=source)
+        house = House(source.read().settings, {"bench": [lambda _: FakeEngine(_STEP_S, -1)]}, source=source)
         async with trio.open_nursery() as nursery:
             await nursery.start(house.run)
             while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)

@@ -78,6 +78,8 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
     EngineSettings: {
         "threads": Bound(low=1, high=1024),
         "quantization_group": Bound(low=2, multiple_of=2),
+        "replicas": Bound(low=1, high=64),
+        "tensor_parallel": Bound(low=1, high=64),
         "max_running": _COUNT,
         "max_step_tokens": _COUNT,
         "prefill_chunk": _COUNT,

@@ -90,12 +90,20 @@ class EngineSettings(Table, frozen=True):
     model: Path
     """A directory with config.json, *.safetensors, tokenizer.json; relative to the TOML file."""
     device: str = "cpu"
+    replicas: int = 1
+    """Of the same model, each with its own thread, weights and KV cache; requests go to the one with least to do."""
+    tensor_parallel: int = 1
+    """Ranks that compute each replica together, each with its part of the weights and of the KV cache, one in the
+    engine's thread and the others in processes of their own."""
+    devices: tuple[str, ...] = ()
+    """One for each rank of each replica, instead of `device`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     quantization: Literal["int8", "int4"] | None = None
     """Weights of the layers' products in so few bits (CPU only): less memory and faster decoding, at some loss."""
     quantization_group: int | None = None
     """Inputs that share a scale of int4 weights, a multiple of 2 that divides each matrix's inputs; None: 64."""
     threads: int = 1
+    """Of each rank."""
     kv: KVSettings = KVSettings()
     gpu: GpuSettings = GpuSettings()
     max_running: int = 32

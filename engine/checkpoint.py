@@ -104,6 +104,19 @@ class Checkpoint:
         """The shape that a tensor has on disk, without reading it."""
         return tuple(self._find(name).get_slice(name).get_shape())
 
+    def take_part(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, cut: tuple[slice, ...]) -> Tensor:
+        """As `take`, of the tensor that must have `shape`; no more than `cut` of it is read."""
+        view = self._find(name).get_slice(name)
+        found = tuple(view.get_shape())
+        if found != shape:
+            raise ModelError(
+                "model_tensor",
+                f"{self._directory}: tensor {name} has shape {list(found)}, config.json implies {list(shape)}",
+            )
+        self.dtype(name)
+        part: Tensor = view[cut]
+        return part.to(dtype)
+
     def _find(self, name: str) -> Any:
         file = self._where.get(name)
         if file is None:

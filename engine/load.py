@@ -6,6 +6,8 @@ from config.settings import EngineSettings
 from engine.embedder import Embedder
 from engine.encoder_config import is_encoder
 from engine.engine import Engine
+from engine.errors import ModelError
+from engine.ranks import rank_settings
 
 
 def load_engine(
@@ -17,5 +19,7 @@ def load_engine(
         EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
     """
     if is_encoder(settings.model):
-        return Embedder.load(settings, name, progress)
+        if settings.tensor_parallel > 1:
+            raise ModelError("tensor_parallel", "models that make embeddings are not split: use replicas")
+        return Embedder.load(rank_settings(settings)[0], name, progress)
     return Engine.load(settings, name, progress)

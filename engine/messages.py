@@ -3,6 +3,7 @@
 In: commands, drained at the start of each step. Out: ONE `StepReport` a step. Both are plain values; no torch, no trio.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -152,6 +153,11 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
     drafted_tokens_total: int = 0
     accepted_tokens_total: int = 0
     """Draft tokens that the model took; both count a sequence's when it ends."""
+
+
+def sum_of_stats(each: Sequence[EngineStats]) -> EngineStats:
+    """Several engines taken as one."""
+    return EngineStats(**{name: sum([getattr(one, name) for one in each]) for name in EngineStats.__struct_fields__})
 
 
 class StepReport(msgspec.Struct, frozen=True):

@@ -48,14 +48,16 @@ class Mixture:
         renormalize: bool,
         activation: Activation,
         pad_single: bool,
+        reduce: Callable[[Tensor], Tensor],
     ) -> None:
-        """`experts`: gate_up and down of each. `pad_single`: see `Decoder`."""
+        """`experts`: gate_up and down of each. `pad_single`: see `Decoder`. `reduce`: see `WeightLoader`."""
         self._router = router
         self._experts = experts
         self._active = active
         self._renormalize = renormalize
         self._activation = activation
         self._pad_single = pad_single
+        self._reduce = reduce
 
     def __call__(self, x: Tensor, gate: Gate) -> Tensor:
         """[rows, hidden] → [rows, hidden]; `gate` is for the dense ones, whose widths are known beforehand."""
@@ -70,7 +72,7 @@ class Mixture:
             single = self._pad_single and len(rows) == 1
             y = down(gated(gate_up(torch.cat((mine, mine)) if single else mine), self._activation))
             out.index_add_(0, rows, y[: len(rows)].float() * weights[rows, place].unsqueeze(1))
-        return out.to(x.dtype)
+        return self._reduce(out).to(x.dtype)
 
 
 Mlp = Dense | Mixture

@@ -7,6 +7,11 @@ from engine.grammar import GrammarState
 from engine.messages import Submit
 
 
+def chain_root_of(command: Submit) -> bytes:
+    """Under which name its KV begins: other tokens, or others who may not share, have other names."""
+    return chain_root([("salt", command.cache_salt)])
+
+
 class Sequence:
     """There are no phases: a sequence has `known` tokens (prompt and output), of which `computed` have their KV.
 
@@ -83,7 +88,7 @@ class Sequence:
         self.finished = False
         self.preemptions = 0
         self.cached_tokens = 0
-        self._names = [chain_root([("salt", command.cache_salt)])]
+        self._names = [chain_root_of(command)]
         self.propose(command.draft)
 
     @property

@@ -1,6 +1,7 @@
 """A model directory as a `Runner`: the decoder, its KV pool and the sampler behind one call a step."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,23 +25,40 @@ from engine.model_config import ModelConfig, read_model_config
 from engine.params import SamplingParams
 from engine.quantization import scheme_of
 from engine.quantization_config import Quantization, quantization, read_quantization
+from engine.ranks import rank_settings
 from engine.sampler import sample
+from engine.shard import Shard
 from engine.simd import has_bfloat16_products
 from engine.threads import set_threads
 from engine.weights import load_weights
+
+if TYPE_CHECKING:
+    from engine.tensor_runner import TensorRunner
 
 
 class TorchRunner:
     """One model and its KV pool. Built and used in one thread."""
 
     def __init__(
-        self, settings: EngineSettings, progress: Callable[[str], None], *, capture: Capture | None = None
+        self,
+        settings: EngineSettings,
+        progress: Callable[[str], None],
+        shard: Shard | None = None,
+        *,
+        capture: Capture | None = None,
     ) -> None:
-        """`capture`: records decode steps, to be replayed; None: as CUDA graphs on a GPU, and not at all elsewhere."""
+        """`shard`: the part of the model that is computed here, beside other ranks that do the same.
+
+        `capture`: records decode steps, to be replayed; None: as CUDA graphs on a GPU, and not at all elsewhere.
+        """
         set_threads(settings.threads)
         device = open_device(settings.device)
-        config = read_model_config(settings.model)
+        whole = read_model_config(settings.model)
+        config = whole if shard is None else shard.config(whole)
         quantized = _quantization(settings, device)
+        if shard is not None and (quantized is not None or settings.kv.swap):
+            what = "kv.swap" if quantized is None else f"weights of {quantized}"
+            raise ModelError("tensor_parallel", f"several ranks cannot have {what}: leave one of the two out")
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
             dtype = compute_dtype(settings, checkpoint.dtype("model.embed_tokens.weight"), device)
             linears = LinearFactory(device, dtype, settings.threads)
@@ -56,11 +74,11 @@ class TorchRunner:
             self.vocab_size = config.vocab_size
             self.max_model_len = _max_model_len(settings, config)
             self._device = device
-            self.overlaps = device.type == "cuda" and settings.gpu.overlap
+            self.overlaps = device.type == "cuda" and settings.gpu.overlap and shard is None
             self._pick = choose_pick(kind)
             self._last = torch.zeros(1, dtype=torch.int64, device=device)
             """What the device chose in the batch before."""
-            weights = load_weights(checkpoint, config, dtype, device, linears, quantized, progress)
+            weights = load_weights(checkpoint, whole, dtype, device, linears, quantized, progress, shard)
             if device.type == "cuda":
                 check_memory(settings, config, dtype, free_bytes=torch.cuda.mem_get_info(device)[0])
             pool = KvPool(
@@ -79,12 +97,15 @@ class TorchRunner:
             kernels = make_kernels(
                 kind, settings, config, pool, max_len=min(self.max_model_len, pool.tokens), dtype=dtype
             )
+        if shard is not None:
+            progress("waiting for the other ranks")
+            shard.connect(self.total_blocks)
         progress("warming up")
         pad_single = not linears.own and device.type == "cpu"
         decoder = Decoder(weights, kernels, device, pad_single=pad_single, logit_cap=config.logit_cap)
         self._decoder: Decoder | GraphDecoder | None = decoder
         self._warm_up()
-        if capture is None and device.type == "cuda" and kind == "triton":
+        if capture is None and device.type == "cuda" and kind == "triton" and shard is None:
             capture = CudaCapture(device)
         # Which experts a step takes is known on the device only, and decides what the host launches: no graph holds it.
         if capture is not None and settings.gpu.graphs and config.experts is None:
@@ -170,13 +191,20 @@ def torch_version() -> str:
     return str(torch.__version__)
 
 
-def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None = None) -> TorchRunner:
+def load_runner(
+    settings: EngineSettings, progress: Callable[[str], None] | None = None
+) -> "TorchRunner | TensorRunner":
     """Load `settings.model`; `progress` hears short sentences about what is being done.
 
     Raises:
         ModelError: the directory cannot be served, and why.
     """
-    return TorchRunner(settings, progress or (lambda _: None))
+    heard = progress or (lambda _: None)
+    if settings.tensor_parallel > 1:
+        from engine.tensor_runner import TensorRunner
+
+        return TensorRunner(settings, heard)
+    return TorchRunner(rank_settings(settings)[0], heard)
 
 
 def open_device(name: str) -> torch.device:

@@ -13,6 +13,7 @@ from engine.model_config import Experts, ModelConfig
 from engine.quantization import join
 from engine.quantization_config import Quantization
 from engine.quantized_tensors import QuantizedSource
+from engine.shard import Shard
 
 
 class LayerWeights(NamedTuple):
@@ -51,13 +52,20 @@ def load_weights(  # noqa: PLR0917
     linears: LinearFactory,
     quantization: Quantization | None,
     progress: Callable[[str], None],
+    shard: Shard | None = None,
 ) -> Weights:
-    """Read, check, fuse and prepare every tensor.
+    """Read, check, fuse and prepare every tensor, or this rank's part of each. `config` is the whole model's.
 
     Raises:
         ModelError: a tensor is missing or has another shape than config.json implies, or cannot be quantized as asked.
     """
-    loader = _Loader(checkpoint, config, dtype, device, linears, QuantizedSource(checkpoint, quantization))
+    source = QuantizedSource(checkpoint, quantization)
+    if shard is None:
+        loader = WeightLoader(checkpoint, config, dtype, device, linears, source)
+    else:
+        from engine.shard_weights import ShardLoader
+
+        loader = ShardLoader(checkpoint, config, dtype, device, linears, source, shard)
     layers = []
     for layer in range(config.layers):
         progress(f"loading layer {layer + 1} of {config.layers}")
@@ -69,7 +77,9 @@ def load_weights(  # noqa: PLR0917
     return Weights(embedding.to(device), scale, tuple(layers), final_norm, head)
 
 
-class _Loader:
+class WeightLoader:
+    """Knows what a file calls things, and what belongs together."""
+
     def __init__(  # noqa: PLR0917
         self,
         checkpoint: Checkpoint,
@@ -87,9 +97,11 @@ class _Loader:
         self._quantized = quantized
 
     def take(self, name: str, *shape: int) -> Tensor:
+        """A whole tensor, in the compute dtype."""
         return self._checkpoint.take(name, shape, self._dtype)
 
     def norm(self, name: str, size: int) -> Tensor:
+        """Its weight, as it is multiplied."""
         weight = self._checkpoint.take(f"{name}.weight", (size,), torch.float32)
         return (weight + self._config.norm_offset).to(self._device)
 
@@ -103,7 +115,24 @@ class _Loader:
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         return self._linears.make(weight, joined_bias)
 
+    def back(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
+        """The product that follows one of `linear`, and leads back to the residual stream."""
+        return self.linear({name: outputs}, inputs, bias=bias)
+
+    def expert_back(self, name: str, outputs: int, inputs: int) -> Linear:
+        """As `back`, of an expert: `reduce` is applied to what all active experts give together."""
+        return self.linear({name: outputs}, inputs, bias=False)
+
+    def reduce(self, partial: Tensor) -> Tensor:
+        """What a rank has of a sum becomes the sum."""
+        return partial
+
+    def router(self, name: str, outputs: int, inputs: int) -> Linear:
+        """Decides which experts a token goes through."""
+        return self.linear({name: outputs}, inputs, bias=False)
+
     def layer(self, index: int) -> LayerWeights:
+        """One layer's."""
         config = self._config
         hidden, queries = config.hidden_size, config.heads * config.head_dim
         at = f"model.layers.{index}"
@@ -115,7 +144,7 @@ class _Loader:
             qkv=self.linear(self._qkv(attention), hidden, bias=config.qkv_bias),
             q_norm=self.norm(f"{attention}.q_norm", config.head_dim) if config.qk_norm else None,
             k_norm=self.norm(f"{attention}.k_norm", config.head_dim) if config.qk_norm else None,
-            o=self.linear({f"{attention}.o_proj": hidden}, queries, bias=config.o_bias),
+            o=self.back(f"{attention}.o_proj", hidden, queries, bias=config.o_bias),
             after_attention=self.norm(f"{at}.post_attention_layernorm", hidden) if config.post_norms else None,
             mlp_norm=self.norm(f"{at}.{mlp_norm}", hidden),
             mlp=self._mlp(index),
@@ -140,7 +169,7 @@ class _Loader:
             parts = {f"{mlp}.gate_up_proj": 2 * inner}
         return Dense(
             self.linear(parts, hidden, bias=config.mlp_bias),
-            self.linear({f"{mlp}.down_proj": hidden}, inner, bias=config.mlp_bias),
+            self.back(f"{mlp}.down_proj", hidden, inner, bias=config.mlp_bias),
         )
 
     def _mixture(self, index: int, experts: Experts) -> Mixture:
@@ -152,24 +181,31 @@ class _Loader:
         for number in range(experts.count):
             expert = f"{at}.experts.{number}"
             gate_up = self.linear({f"{expert}.{gate}": inner, f"{expert}.{up}": inner}, hidden, bias=False)
-            pairs.append((gate_up, self.linear({f"{expert}.{down}": hidden}, inner, bias=False)))
+            pairs.append((gate_up, self.expert_back(f"{expert}.{down}", hidden, inner)))
         return Mixture(
-            self.linear({f"{at}.gate": experts.count}, hidden, bias=False),
+            self.router(f"{at}.gate", experts.count, hidden),
             pairs,
             active=experts.active,
             renormalize=experts.renormalize,
             activation=self._config.activation,
             pad_single=not self._linears.own,
+            reduce=self.reduce,
         )
 
     def head(self, embedding: Tensor) -> Linear:
+        """From the last norm to logits."""
         config = self._config
-        tied = config.tied_head
-        if tied is None:
-            tied = "lm_head.weight" not in self._checkpoint and not self._quantized.has("lm_head")
-        source = "model.embed_tokens" if tied else "lm_head"
+        source = "model.embed_tokens" if self.tied_head else "lm_head"
         shape = config.vocab_size, config.hidden_size
         if (quantized := self._quantized.take("lm_head", *shape, weights=source)) is not None:
             return self._linears.make_quantized_head(quantized)
-        weight = embedding if tied else self.take("lm_head.weight", *shape)
+        weight = embedding if self.tied_head else self.take("lm_head.weight", *shape)
         return self._linears.make_head(weight)
+
+    @property
+    def tied_head(self) -> bool:
+        """The head is the embedding."""
+        tied = self._config.tied_head
+        if tied is not None:
+            return tied
+        return "lm_head.weight" not in self._checkpoint and not self._quantized.has("lm_head")

@@ -6,8 +6,9 @@ arrivals, prefills, decodes and readers mixed. The engines keep the time of ever
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
@@ -20,10 +21,11 @@ from actors.exchange import Exchange
 from actors.house import House
 from actors.links import EngineFactory
 from actors.messages import InferenceRequest
-from config.settings import Settings
+from config.settings import EngineSettings, Settings
 from engine.load import load_engine
 from engine.loop import Stepping
 from gateway.cli_errors import CliError
+from gateway.engines import replica_settings
 from gateway.probe_client import Phase
 from gateway.serve import serve
 from gateway.server.server import listen
@@ -47,7 +49,7 @@ _FEWEST = 50
 class Visited(House):
     """A house that keeps the time of its visitors."""
 
-    def __init__(self, settings: Settings, engines: Mapping[str, EngineFactory], record: Path) -> None:
+    def __init__(self, settings: Settings, engines: Mapping[str, Sequence[EngineFactory]], record: Path) -> None:
         super().__init__(settings, engines, record=record)
         self.arrivals: dict[str, list[float]] = {}
         """By the model's name: in trio's time."""
@@ -61,7 +63,8 @@ class Visited(House):
 class Seen(msgspec.Struct, frozen=True):
     """What one load showed."""
 
-    engines: dict[str, TimedEngine]
+    engines: dict[str, list[TimedEngine]]
+    """Each one's replicas."""
     arrivals: dict[str, list[float]]
     """By engine, in `perf_counter`'s time."""
     requests: dict[str, list[TraceRequest]]
@@ -77,6 +80,8 @@ def probe(
         say("the house is not measured: no model name without a key leads to one engine alone")
         return dict(engines), HouseCost()
     workers = {model: min(_WORKERS, settings.engines[name].max_running) for name, model in names.items()}
+    for name, model in names.items():
+        workers[model] *= settings.engines[name].replicas
     alone = [Phase({model: count}, _PHASE_S, _PAUSE_S) for model, most in workers.items() for count in {1, most}]
     together = [Phase(dict.fromkeys(workers, 1), _PHASE_S, _PAUSE_S), Phase(workers, 2 * _PHASE_S, _PAUSE_S)]
     phases = [*alone, *(together if len(workers) > 1 else [])]
@@ -89,7 +94,7 @@ def probe(
         if failures is None or rest is not None:
             raise
         raise CliError("; ".join(sorted({str(each) for each in _leaves(failures)}))) from None
-    steps = {name: seen.engines[name].steps for name in names}
+    steps = {name: [each.steps for each in seen.engines[name]] for name in names}
     found = dict(engines)
     for name in names:
         found[name] = _served(name, found[name], steps, say)
@@ -101,17 +106,22 @@ def probe(
 
 async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phase], record: Path) -> Seen:
     """Play a warm-up, forget it, and play the phases."""
-    engines: dict[str, TimedEngine] = {}
+    engines: dict[str, list[TimedEngine]] = {name: [] for name in settings.engines}
 
-    def load(name: str, progress: Callable[[str], None]) -> Stepping:
+    def load(name: str, title: str, replica: EngineSettings, progress: Callable[[str], None]) -> Stepping:
         if name not in names:
-            return load_engine(settings.engines[name], name, progress)
-        engines[name] = TimedEngine.load(settings.engines[name], name, progress)
-        return engines[name]
+            return load_engine(replica, title, progress)
+        engine = TimedEngine.load(replica, title, progress)
+        engines[name].append(engine)
+        return engine
 
     books = msgspec.structs.replace(settings.ledger, path=":memory:")
     settings = msgspec.structs.replace(settings, ledger=books)
-    house = Visited(settings, {name: partial(load, name) for name in settings.engines}, record)
+    factories = {
+        name: [partial(load, name, title, replica) for title, replica in replica_settings(name, each).items()]
+        for name, each in settings.engines.items()
+    }
+    house = Visited(settings, factories, record)
     listener = listen("127.0.0.1", 0)
     ready = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -120,8 +130,9 @@ async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phas
         port = listener.getsockname()[1]
         await _play(port, [Phase(dict.fromkeys(names.values(), 1), _WARM_S)])
         warm = {name: len(house.arrivals[model]) for name, model in names.items()}
-        for engine in engines.values():
-            engine.forget()
+        for replicas in engines.values():
+            for engine in replicas:
+                engine.forget()
         await _play(port, phases)
         nursery.cancel_scope.cancel()
     offset = perf_counter() - trio.current_time()
@@ -139,10 +150,13 @@ async def _play(port: int, phases: list[Phase]) -> None:
 
 
 def _served(
-    name: str, profile: EngineProfile, steps: Mapping[str, list[TimedStep]], say: Callable[[str], None]
+    name: str, profile: EngineProfile, steps: Mapping[str, list[list[TimedStep]]], say: Callable[[str], None]
 ) -> EngineProfile:
-    own = steps[name]
-    disturbed = beside(own, [each for other, each in steps.items() if other != name])
+    own: list[TimedStep] = []
+    disturbed: list[bool] = []
+    for mine in steps[name]:
+        own += mine
+        disturbed += beside(mine, [each for replicas in steps.values() for each in replicas if each is not mine])
     services: list[Service | None] = []
     for among in (False, True):
         chosen = [step for step, is_beside in zip(own, disturbed, strict=True) if is_beside is among]
@@ -164,10 +178,12 @@ def _around(seen: Seen) -> HouseCost:
     """Before the engine has it, and after a step has ended: in the middle of all requests."""
     before: list[float] = []
     after: list[float] = []
-    for name, engine in seen.engines.items():
+    for name, replicas in seen.engines.items():
         requests = seen.requests.get(name, [])
-        for arrived, request, (number, submitted) in zip(
-            seen.arrivals.get(name, []), requests, engine.submitted.items(), strict=False
+        submitted_to = [(at, number, engine) for engine in replicas for number, at in engine.submitted.items()]
+        submitted_to.sort(key=itemgetter(0))
+        for arrived, request, (submitted, number, engine) in zip(
+            seen.arrivals.get(name, []), requests, submitted_to, strict=False
         ):
             out = engine.first_out.get(number)
             if out is not None and request.ttft_s is not None:

@@ -1,7 +1,8 @@
 """`/metrics`: the house's figures as Prometheus text.
 
 Names mirror vLLM's under `penstock:`; those that the Kubernetes inference gateway and common dashboards read are there
-a second time under `vllm:`, with the labels that vLLM gives them (`model_name`, `engine`).
+a second time under `vllm:`, with the labels that vLLM gives them (`model_name`, `engine`). `replica` tells an engine's
+replicas apart.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from actors.statistics import Histogram, HouseStatistics, QueueStatistics, UpstreamStatistics
+from actors.statistics import Histogram, HouseStatistics, QueueStatistics, ReplicaView, UpstreamStatistics
 from engine.messages import EngineStats
 from gateway.house import House
 from gateway.live_metrics import live_families
@@ -20,7 +21,7 @@ from gateway.policy_metrics import policy_families
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 EngineRow = tuple[str, str, Callable[[EngineStats], float]]
 QueueRow = tuple[str, str, Callable[[QueueStatistics], float]]
-_ENGINE = ("engine", "model_name")
+_ENGINE = ("engine", "model_name", "replica")
 _BREAKER_STATES = ("closed", "half_open", "open")
 
 
@@ -35,7 +36,7 @@ class HouseCollector(Collector):
         """All families."""
         statistics = self._house.statistics()
         for prefix in ("penstock:", "vllm:"):
-            yield from _engine_families(prefix, statistics.engines)
+            yield from _engine_families(prefix, statistics.replicas)
             yield from _latency_families(prefix, statistics)
         yield from _house_families(statistics)
         yield from policy_families(statistics)
@@ -52,7 +53,12 @@ def exposition(house: House, connections: Callable[[], int]) -> bytes:
     return generate_latest(registry)
 
 
-def _engine_families(prefix: str, engines: Mapping[str, EngineStats]) -> Iterable[Metric]:
+def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]) -> Iterable[Metric]:
+    replicas = [
+        ((engine, engine, str(number)), view.stats)
+        for engine, views in engines.items()
+        for number, view in enumerate(views)
+    ]
     gauges: tuple[EngineRow, ...] = (
         ("num_requests_running", "Sequences in the batch.", lambda each: each.running),
         ("num_requests_waiting", "Sequences that the engine has not started.", lambda each: each.waiting),
@@ -67,8 +73,8 @@ def _engine_families(prefix: str, engines: Mapping[str, EngineStats]) -> Iterabl
     )
     for name, text, value in gauges:
         gauge = GaugeMetricFamily(prefix + name, text, labels=_ENGINE)
-        for engine, stats in engines.items():
-            gauge.add_metric((engine, engine), value(stats))
+        for labels, stats in replicas:
+            gauge.add_metric(labels, value(stats))
         yield gauge
     counters: tuple[EngineRow, ...] = (
         ("num_preemptions", "Sequences that lost their blocks.", lambda each: each.preemptions_total),
@@ -82,8 +88,8 @@ def _engine_families(prefix: str, engines: Mapping[str, EngineStats]) -> Iterabl
     )
     for name, text, value in counters:
         counter = CounterMetricFamily(prefix + name, text, labels=_ENGINE)
-        for engine, stats in engines.items():
-            counter.add_metric((engine, engine), value(stats))
+        for labels, stats in replicas:
+            counter.add_metric(labels, value(stats))
         yield counter
 
 
@@ -170,6 +176,11 @@ def _house_families(statistics: HouseStatistics) -> Iterable[Metric]:
     for engine, count in statistics.engine_restarts_total.items():
         restarts.add_metric((engine,), count)
     yield restarts
+    ready = GaugeMetricFamily("penstock:engine_ready", "1 if the replica takes work.", labels=("engine", "replica"))
+    for engine, views in statistics.replicas.items():
+        for number, view in enumerate(views):
+            ready.add_metric((engine, str(number)), float(view.state == "ready"))
+    yield ready
     yield from _upstream_families(statistics.upstreams)
     usage = CounterMetricFamily(
         "penstock:usage_tokens", "Settled tokens.", labels=("tenant", "rung", "outcome", "kind")

@@ -67,6 +67,8 @@ class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=Tru
     """What the client has by now."""
     retry_after_s: float | None = None
     """The rung has asked for so long a pause."""
+    rung_is_up: bool = False
+    """Only a part of the rung is gone: the rest can go on from the client's tokens."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -244,10 +246,15 @@ class Climb:
             (self._tried_and_failed if event.retryable else self._barred).add(self._current.to)
         if event.fatal:
             return self._stop(now)
-        if self._stage == "ladder" and event.retryable and not self._committed and self._retries_left > 0:
+        if self._stage == "ladder" and self._retries_left > 0 and self._may_retry(event):
             self._retries_left -= 1
             return self._next(now)
         return self._move_on(now)
+
+    def _may_retry(self, event: AttemptFailed) -> bool:
+        if not self._committed:
+            return event.retryable
+        return event.retryable and event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
 
     def _move_on(self, now: float) -> Effect:
         if self._sealed or (self._committed and self._plan.midstream != "continue"):

@@ -2,6 +2,9 @@
 
 Children stand in start order and are stopped in reverse. one_for_one restarts the child that ended; rest_for_one also
 those that were started after it. More than `intensity` restarts within `period_s` escalate: the supervisor fails.
+
+Beyond OTP: children with the same `spare` stand in for each other. While one of them has run for a whole period, the
+others' restarts do not escalate, however many.
 """
 
 from collections import deque
@@ -14,10 +17,14 @@ Strategy = Literal["one_for_one", "rest_for_one"]
 
 
 class ChildSpec(msgspec.Struct, frozen=True, gc=False):
-    """permanent: always restarted; transient: only after an error; temporary: never."""
+    """permanent: always restarted; transient: only after an error; temporary: never.
+
+    `spare`: the name of a group whose members stand in for each other.
+    """
 
     name: str
     restart: Restart = "permanent"
+    spare: str | None = None
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -95,6 +102,9 @@ class Supervision:
         self._backoff = backoff or Backoff()
         self._running = set(names)
         self._restarts: deque[float] = deque()
+        """Of those that have no spare."""
+        self._spared: dict[str, deque[float]] = {child.name: deque() for child in children if child.spare is not None}
+        """All restarts of those that may have one."""
         self._restarts_total = 0
         self._given_up = False
 
@@ -106,17 +116,24 @@ class Supervision:
             return Forget()
         if spec.restart == "temporary" or (spec.restart == "transient" and not failed):
             return Forget()
-        while self._restarts and self._restarts[0] + self._period_s <= now:
-            self._restarts.popleft()
-        if len(self._restarts) >= self._intensity:
+        counted = self._restarts
+        if spec.spare is not None:
+            for own in self._spared.values():
+                self._forgive(own, now)
+            if self._has_spare(spec):
+                counted = self._spared[name]
+            else:
+                self._spared[name].append(now)
+        self._forgive(self._restarts, now)
+        if counted is self._restarts and len(counted) >= self._intensity:
             self._given_up = True
             stop = tuple(other for other in reversed(self._order) if other in self._running)
             self._running.clear()
             why = f"{name} ended after {self._intensity} restarts within {self._period_s:g} s"
             return GiveUpAll(stop, why)
-        self._restarts.append(now)
+        counted.append(now)
         self._restarts_total += 1
-        after_s = self._backoff.delay_s(len(self._restarts), random01)
+        after_s = self._backoff.delay_s(len(counted), random01)
         younger = self._order[self._order.index(name) + 1 :] if self._strategy == "rest_for_one" else ()
         stop = tuple(other for other in reversed(younger) if other in self._running)
         # A temporary child that is stopped with the rest does not come back, as in OTP.
@@ -125,6 +142,17 @@ class Supervision:
         start = (name, *back)
         self._running.update(start)
         return RestartChildren(stop, start, after_s)
+
+    def _forgive(self, restarts: deque[float], now: float) -> None:
+        while restarts and restarts[0] + self._period_s <= now:
+            restarts.popleft()
+
+    def _has_spare(self, spec: ChildSpec) -> bool:
+        return any(
+            other.spare == spec.spare and not self._spared[other.name]
+            for other in self._specs.values()
+            if other.name in self._running and other.spare is not None and other.name != spec.name
+        )
 
     def shutdown(self) -> tuple[str, ...]:
         """The order in which to stop everything; no child is restarted after this."""

@@ -33,6 +33,13 @@ def test_threads_live_in_one_file() -> None:
     assert users("threading", "trio.to_thread", "concurrent.futures") == {"actors/bridge.py"}
 
 
+def test_processes_that_stay_are_started_in_one_place() -> None:
+    # They must not outlive this one: see engine/tensor_worker.py.
+    assert users("subprocess.Popen", "multiprocessing", "torch.multiprocessing", "os.fork") == {
+        "engine/tensor_runner.py"
+    }
+
+
 def test_tenacity_stays_in_the_thread_that_may_block() -> None:
     # Its clock is the wall's, not trio's, and it does not look inside exception groups.
     assert users("tenacity") == {"actors/store.py"}

@@ -44,7 +44,7 @@ async def start_house(nursery: trio.Nursery, step_s: float, silent_tokens: int) 
         save_tokenizer(train_tokenizer(), model, 1 << 20)
         (model / "config.json").write_text('{"eos_token_id": 2}')
         settings = parse_settings(CONFIG, Path(folder) / "bench.toml")
-        house = House(settings, {"bench": lambda _: FakeEngine(step_s, silent_tokens)})
+        house = House(settings, {"bench": [lambda _: FakeEngine(step_s, silent_tokens)]})
         await nursery.start(house.run)
         with trio.fail_after(60):
             while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)

@@ -44,9 +44,12 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
         rungs = reached_rungs(settings, route)
         if not rungs or not all(_is_known(settings, rung) for rung in rungs):
             continue
-        # With one rung only, its own retry after a restart goes on from the tokens.
-        if len(rungs) == 1 and any(rung.retries for _, rung in flat(settings, route.use.ladder or "")):
-            continue
+        if any(
+            settings.engines[rung.to].replicas > 1
+            for _, rung in flat(settings, route.use.ladder or "")
+            if rung.to in settings.engines and rung.retries
+        ):
+            continue  # its retry goes on from the tokens on another replica
         if not any(may_go_on(one, other) for one in rungs for other in rungs if one != other):
             problems.warn(
                 ("routes", index, "midstream"),

@@ -24,6 +24,19 @@ def check_engines(settings: Settings, problems: Problems) -> None:
                 f"{engine.max_step_tokens} tokens of a step cannot hold one token of each running sequence",
                 expected=f"at least max_running, {engine.max_running}",
             )
+        ranks = engine.replicas * engine.tensor_parallel
+        if engine.devices and len(engine.devices) != ranks:
+            problems.add(
+                ("engines", name, "devices"),
+                f"{len(engine.devices)} devices for {engine.replicas} replicas of {engine.tensor_parallel} ranks",
+                expected=f"replicas · tensor_parallel, {ranks}: one for each rank",
+            )
+        if not engine.devices and engine.tensor_parallel > 1 and engine.device != "cpu":
+            problems.add(
+                ("engines", name, "tensor_parallel"),
+                f"{engine.tensor_parallel} ranks cannot share the device {engine.device}",
+                expected='devices = ["cuda:0", "cuda:1", …], one for each rank',
+            )
 
 
 def check_prices(settings: Settings, problems: Problems) -> None:

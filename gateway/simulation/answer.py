@@ -196,7 +196,7 @@ class Answer:
         if attempt is not self._attempt or self.plan is None:
             return
         due = attempt.deadline
-        self._world.lanes[attempt.try_.rung].engine.catch_up(now)
+        self._world.lanes[attempt.try_.rung].catch_up(now)
         if attempt.has_begun:
             due = min(max(each.at for each in attempt.sequences) + self.plan.stall_s, self.plan.total_at)
         if now < due:
@@ -250,7 +250,7 @@ class Answer:
             return climb.Refused(why="breaker_open", retry_after_s=permit.retry_after_s)
         lane = world.lanes[effect.rung]
         prefix = len(effect.prefix[0]) if effect.prefix else 0
-        longest = lane.engine.max_model_len
+        longest = lane.max_model_len
         asked = output_limit(request, plan.output_cap, longest)
         if asked is None or request.prompt_tokens + prefix >= longest:
             self._record(effect, permit, ok=None, now=now)
@@ -300,7 +300,7 @@ class Answer:
             goes_on=prefix > 0,
             attempt=attempt,
             sequences=request.choices,
-            blocks=lane.room.blocks([prompt] * request.choices),
+            blocks=lane.blocks([prompt] * request.choices),
         )
         full = lane.offer(attempt.item, now)
         if isinstance(full, QueueFull):
@@ -386,7 +386,7 @@ class Answer:
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
         lane = self._world.lanes[attempt.try_.rung]
-        lane.engine.catch_up(now)
+        lane.catch_up(now)
         attempt.made = sum([each.made for each in attempt.sequences])
         if not over:
             lane.withdraw(attempt.item, now)

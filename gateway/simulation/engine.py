@@ -32,12 +32,13 @@ class SimulatedEngine:
         profile: EngineProfile,
         order: tuple[int, ...],
         *,
+        title: str,
         leaps: bool,
         calm: Callable[[], bool],
         beside: Callable[[], bool],
         turned: Callable[[float], None],
     ) -> None:
-        """`order`: see `Clockwork`. `leaps` False takes every step by itself.
+        """`title`: no other replica has it. `order`: see `Clockwork`. `leaps` False takes every step by itself.
 
         `calm`: no step by itself makes room for what waits in front of the engine. `beside`: another engine computes.
         `turned` is called when this one begins to compute, or has nothing more to do.
@@ -49,6 +50,7 @@ class SimulatedEngine:
         if total < 2:
             raise BadProfile(f"engine '{name}': kv.memory holds no block of {block_size} tokens by this profile")
         self.name = name
+        self.title = title
         self.max_model_len = min(settings.max_model_len or profile.max_model_len, profile.max_model_len)
         self.max_model_len = min(self.max_model_len, (total - 1) * block_size)
         self.due = _NEVER

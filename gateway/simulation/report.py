@@ -155,7 +155,7 @@ def make_report(world: World, ended: float, name: str) -> Report:
         engines={
             name: EngineReport(
                 steps=each.steps_total,
-                busy=_round(world.lanes[name].engine.busy_s / ended) if ended else 0.0,
+                busy=_round(world.lanes[name].busy_s / ended) if ended else 0.0,
                 prompt_tokens=each.prompt_tokens_total,
                 output_tokens=each.generation_tokens_total,
                 prefix_hits=_share(each.prefix_hits_total, each.prefix_queries_total),
@@ -189,8 +189,8 @@ def quantiles(values: Sequence[float], weights: npt.NDArray[np.int64] | None = N
 
 
 def _itl(world: World) -> Quantiles:
-    gaps = np.concatenate([np.array(lane.engine.gaps) for lane in world.lanes.values()])
-    weights = np.concatenate([np.array(lane.engine.weights, np.int64) for lane in world.lanes.values()])
+    gaps = np.concatenate([np.array(engine.gaps) for engine in world.engines])
+    weights = np.concatenate([np.array(engine.weights, np.int64) for engine in world.engines])
     return quantiles(gaps, weights) if int(weights.sum()) > 0 else quantiles([])  # type: ignore[arg-type]
 
 

@@ -6,6 +6,7 @@ policy, profile and seed every run takes the same course.
 
 import heapq
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 
 import msgspec
@@ -100,7 +101,8 @@ class World:
         self._numbers = 0
         for name in engines:
             self.lanes[name] = self._lane(name, profile, seed, leaps)
-        self._engines = [lane.engine for lane in self.lanes.values()]
+        self.engines = [engine for lane in self.lanes.values() for engine in lane.engines]
+        """Of all lanes, replica by replica."""
         self._expiries = dict.fromkeys(self.lanes, _NEVER)
 
     def run(self, progress: Callable[[float, int], None]) -> float:
@@ -114,7 +116,7 @@ class World:
             at = arrivals[next_arrival] if next_arrival < len(arrivals) else _NEVER
             alarm = self._alarms[0][0] if self._alarms else _NEVER
             due, engine = _NEVER, None
-            for each in self._engines:
+            for each in self.engines:
                 if each.due < due:
                     due, engine = each.due, each
             soonest = min(at, alarm, due)
@@ -192,7 +194,7 @@ class World:
 
     def stats(self, now: float) -> dict[str, EngineStats]:
         """Of all engines."""
-        return {name: lane.engine.stats(now) for name, lane in self.lanes.items()}
+        return {name: lane.stats(now) for name, lane in self.lanes.items()}
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -239,7 +241,7 @@ class World:
             # The reader gets the large model's answer; what drafts save is not simulated.
             plan = msgspec.structs.replace(plan, cascade=msgspec.structs.replace(cascade, start_on="large"))
         stages = () if cascade is None else (cascade.small, cascade.large)
-        longest = [self.lanes[each.to].engine.max_model_len for each in (*stages, *plan.rungs) if each.to in self.lanes]
+        longest = [self.lanes[each.to].max_model_len for each in (*stages, *plan.rungs) if each.to in self.lanes]
         most = output_limit(request, plan.output_cap, max(longest)) if longest else 0
         if most is None:
             raise TooLong
@@ -253,7 +255,7 @@ class World:
 
     def _sample(self, at: float) -> None:
         for name, lane in self.lanes.items():
-            stats = lane.engine.stats(at)
+            stats = lane.stats(at)
             usage = 1 - stats.free_blocks / stats.total_blocks
             self.samples[name].append(Sample(at, stats.running + stats.waiting, len(lane.queue), usage))
 
@@ -285,7 +287,7 @@ class World:
 
     def _engine_load(self, name: str, lane: SimulatedLane, now: float) -> EngineLoad:
         lane.charge(now)
-        stats = lane.engine.stats(now)
+        stats = lane.stats(now)
         return EngineLoad(
             name=name,
             running=stats.running,
@@ -302,14 +304,14 @@ class World:
                 return unit_of(answer.features, experiment.unit)
         return ""
 
-    def _others_compute(self, name: str) -> bool:
-        return any(lane.engine.busy for other, lane in self.lanes.items() if other != name)
+    def _others_compute(self, title: str) -> bool:
+        return any(other.busy for other in self.engines if other.title != title)
 
-    def _turned(self, name: str, now: float) -> None:
+    def _turned(self, title: str, now: float) -> None:
         """The others' steps take another time from now on: what they planned ahead does not hold."""
-        for other, lane in self.lanes.items():
-            if other != name and lane.engine.feels_others:
-                lane.engine.cut(now)
+        for other in self.engines:
+            if other.title != title and other.feels_others:
+                other.cut(now)
 
     def _lane(self, name: str, profile: Profile, seed: int, leaps: bool) -> SimulatedLane:
         engine = self.settings.engines[name]
@@ -319,17 +321,24 @@ class World:
                 f"the profile knows nothing of engine '{name}' (it has {', '.join(profile.engines)}): make it with "
                 "`penstock engine profile --config` and this policy"
             )
-        lane = SimulatedLane(self.settings.tiers, queue_lines(self.tenants), engine.max_running, engine.kv.block_size)
-        places = list(range(len(measured.spread)))
-        Random(f"{seed} {name}").shuffle(places)  # noqa: S311  (the same order every time is the point)
-        lane.engine = SimulatedEngine(
-            name,
-            engine,
-            measured,
-            tuple(places),
-            leaps=leaps,
-            calm=lane.calm,
-            beside=lambda: self._others_compute(name),
-            turned=lambda now: self._turned(name, now),
-        )
+        lane = SimulatedLane(self.settings.tiers, queue_lines(self.tenants), engine)
+        for replica in range(engine.replicas):
+            title = name if engine.replicas == 1 else f"{name}/{replica}"
+            places = list(range(len(measured.spread)))
+            Random(f"{seed} {title}").shuffle(places)  # noqa: S311  (the same order every time is the point)
+            # Alike to the bit, two of them could end a step at the same instant, and whose came first would decide.
+            own = tuple([factor * (1 + replica * 1e-6) for factor in measured.spread])
+            lane.engines.append(
+                SimulatedEngine(
+                    name,
+                    engine,
+                    msgspec.structs.replace(measured, spread=own),
+                    tuple(places),
+                    title=title,
+                    leaps=leaps,
+                    calm=lane.calm,
+                    beside=partial(self._others_compute, title),
+                    turned=partial(self._turned, title),
+                )
+            )
         return lane

@@ -16,6 +16,7 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from actors.engine_board import replica_titles
 from actors.errors import Refusal
 from actors.exchange import Exchange
 from actors.house import House
@@ -327,14 +328,20 @@ class Stage:
         self.encoders = dict(encoders or {})
         self.links = ClockLinks(nursery, **links)
         self.scripts = dict(scripts)
-        self.runners: dict[str, list[FakeRunner | FakeEncoder]] = {name: [] for name in settings.engines}
+        self.titles = [
+            title for name, each in settings.engines.items() for title in replica_titles(name, each.replicas)
+        ]
+        self.runners: dict[str, list[FakeRunner | FakeEncoder]] = {title: [] for title in self.titles}
         self.on_step: dict[str, Any] = {}
         self.load_error: dict[str, str] = {}
         self.blocks = blocks
         self.lengths = dict(lengths or {})
         self.house = House(
             settings,
-            {name: self._factory(name) for name in settings.engines},
+            {
+                name: [self._factory(title) for title in replica_titles(name, each.replicas)]
+                for name, each in settings.engines.items()
+            },
             texts={name: model_text(sizes=self.encoders.get(name)) for name in settings.engines},
             links=self.links,
             transport=transport,
@@ -344,20 +351,23 @@ class Stage:
         )
         self._asked = 0
 
-    def _factory(self, name: str):
+    def _factory(self, title: str):
+        """Faults and runners are the replica's, scripts and settings the engine's."""
+        name = title.partition("/")[0]
+
         def on_step(number: int, batch: Any) -> None:
-            if name in self.on_step:
-                self.on_step[name](number, batch)
+            if title in self.on_step:
+                self.on_step[title](number, batch)
 
         def make(progress) -> Engine | Embedder:
             progress("waking up")
-            if name in self.load_error:
-                raise EngineError("model_broken", self.load_error[name])
+            if title in self.load_error:
+                raise EngineError("model_broken", self.load_error[title])
             if name in self.encoders:
                 encoder = FakeEncoder(
                     max_input_tokens=self.lengths.get(name, 64), sizes=self.encoders[name], on_step=on_step
                 )
-                self.runners[name].append(encoder)
+                self.runners[title].append(encoder)
                 return Embedder(encoder, self.settings.engines[name], name=name)
             runner = FakeRunner(
                 vocab_size=512,
@@ -366,7 +376,7 @@ class Stage:
                 script=self.scripts.get(name),
                 on_step=on_step,
             )
-            self.runners[name].append(runner)
+            self.runners[title].append(runner)
             return Engine(runner, byte_level_tokenizer(), self.settings.engines[name], name=name, seed=1)
 
         return make
@@ -438,19 +448,21 @@ class Stage:
         assert (statistics.ledger.open, statistics.ledger.pending) == (0, 0)
         house._quota.check_integrity()
         assert house._quota.statistics(trio.current_time()).open == 0
-        for name, lane in house._lanes.items():
+        for lane in house._lanes.values():
             lane.queue.check_integrity()
-            assert (len(lane.queue), lane.inside, lane._room.sequences) == (0, {}, 0)
-            if name not in self.settings.engines:
-                continue
-            engine = self.link(name).engine
-            if engine is not None and not self.link(name).ended.is_set():
+            assert (len(lane.queue), lane.inside) == (0, 0)
+            assert all((seat.inside, seat.room.sequences) == ({}, 0) for seat in lane.seats)
+            if lane.placement is not None:
+                lane.placement.check_integrity()
+        for title in self.titles:
+            engine = self.link(title).engine
+            if engine is not None and not self.link(title).ended.is_set():
                 engine.check_integrity()
                 stats = engine.stats()
                 assert (stats.free_blocks, stats.running, stats.waiting) == (stats.total_blocks, 0, 0)
         open_rows = self.links.store_file._connection.execute("SELECT count(*) FROM requests WHERE closed_at IS NULL")
         assert open_rows.fetchone() == (0,)
-        assert len(house._wheel) <= len(house._lanes) + 1
+        assert len(house._wheel) <= sum(len(lane.seats) for lane in house._lanes.values()) + 1
 
 
 @asynccontextmanager

@@ -114,7 +114,7 @@ def house_of(settings, text: str = "the quick brown fox", **runner) -> House:
         )
 
     texts = {name: model_text() for name in settings.engines}
-    return House(settings, {name: make(name) for name in settings.engines}, texts=texts)
+    return House(settings, {name: [make(name)] for name in settings.engines}, texts=texts)
 
 
 async def until_ready(house: House) -> None:
@@ -183,8 +183,8 @@ async def test_a_model_that_cannot_be_loaded_ends_the_house_with_its_reason(tmp_
         raise ModelError("model_not_found", "/nowhere/large does not exist")
 
     factories = {
-        "small": lambda _: Engine(FakeRunner(), byte_level_tokenizer(), settings.engines["small"]),
-        "large": broken,
+        "small": [lambda _: Engine(FakeRunner(), byte_level_tokenizer(), settings.engines["small"])],
+        "large": [broken],
     }
     house = House(settings, factories, texts=good._texts)
     with trio.fail_after(30), pytest.raises(EngineLoadFailed, match="engine 'large' cannot be loaded: /nowhere/large"):

@@ -48,7 +48,7 @@ class Watched:
     def __init__(self, settings: Settings) -> None:
         self.runner = FakeRunner(vocab_size=800, total_blocks=512, on_step=lambda *_: time.sleep(STEP_S))
         self._settings = settings
-        self.house = House(settings, {"only": lambda _: self._engine(settings.engines["only"].model)})
+        self.house = House(settings, {"only": [lambda _: self._engine(settings.engines["only"].model)]})
         self.closed_at: list[int] = []
         self.readiness = self.house.readiness
         self.models = self.house.models

@@ -12,6 +12,7 @@ from actors.statistics import (
     LatencyStatistics,
     LedgerStatistics,
     QueueStatistics,
+    ReplicaView,
     RequestKey,
     UpstreamStatistics,
 )
@@ -140,6 +141,7 @@ class FakeHouse:
 
     def statistics(self) -> HouseStatistics:
         histogram = Histogram((0.1, 1.0), (3, 2, 1), 4.5)
+        stats = EngineStats(64, 48, 8, 2, 1, 100, preemptions_total=1, prefix_queries_total=40, prefix_hits_total=10)
         return HouseStatistics(
             requests_total={RequestKey("tests", "small", "ok", "confident"): 6},
             refusals_total={"over_quota": 2},
@@ -151,11 +153,8 @@ class FakeHouse:
             overrun_total=0,
             in_flight=self.open_exchanges,
             latency=LatencyStatistics(histogram, histogram, histogram, histogram),
-            engines={
-                "small": EngineStats(
-                    64, 48, 8, 2, 1, 100, preemptions_total=1, prefix_queries_total=40, prefix_hits_total=10
-                )
-            },
+            engines={"small": stats},
+            replicas={"small": (ReplicaView("ready", 0, stats),)},
             engine_restarts_total={"small": 0},
             queues={"small": QueueStatistics(1, 20, 2, 0, 0, 0.25)},
             breakers={"small": "half_open"},

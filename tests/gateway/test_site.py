@@ -37,7 +37,8 @@ async def test_metrics_can_be_scraped() -> None:
         families = {each.name: each for each in text_string_to_metric_families(response.body.decode())}
         for prefix in ("penstock:", "vllm:"):
             running_now = families[prefix + "num_requests_running"].samples[0]
-            assert (running_now.labels, running_now.value) == ({"engine": "small", "model_name": "small"}, 2)
+            labels = {"engine": "small", "model_name": "small", "replica": "0"}
+            assert (running_now.labels, running_now.value) == (labels, 2)
             assert families[prefix + "kv_cache_usage_perc"].samples[0].value == 0.25
             for name in (
                 "prefix_cache_queries",

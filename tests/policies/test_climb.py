@@ -180,6 +180,20 @@ def test_continue_goes_on_from_the_exact_tokens_on_the_same_tokenizer() -> None:
     assert [record.rung for record in climb.history] == ["large", "small"]
 
 
+def test_continue_goes_on_on_the_rest_of_a_rung_that_lost_a_part() -> None:
+    climb = Climb(planned(rung("large", retries=1), rung("small"), midstream="continue"))
+    climb.start(0.0)
+    climb.on(ContentSent(), 1.0)
+    lost = AttemptFailed(kind="device_lost", retryable=True, prefix=((1, 2),), rung_is_up=True)
+    on = tries(climb.on(lost, 20.0))
+    assert (on.rung, on.prefix, on.is_retry) == ("large", ((1, 2),), True)
+    assert tries(climb.on(lost, 21.0)).rung == "small"
+    climb = Climb(planned(rung("large", retries=1)))
+    climb.start(0.0)
+    climb.on(ContentSent(), 1.0)
+    assert isinstance(climb.on(lost, 2.0), Break)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "prefix"),
     [
@@ -302,6 +316,7 @@ EVENTS = st.one_of(
         retryable=st.booleans(),
         fatal=st.sampled_from([False, False, False, True]),
         prefix=PREFIXES,
+        rung_is_up=st.booleans(),
     ),
     st.builds(Refused, why=st.sampled_from(["breaker_open", "queue_full", "retry_budget"])),
     st.builds(Escalated, prefix=PREFIXES),

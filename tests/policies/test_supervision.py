@@ -65,6 +65,27 @@ def test_names_are_unique() -> None:
         Supervision((ChildSpec("a"), ChildSpec("a")))
 
 
+def test_restarts_do_not_escalate_while_a_spare_runs() -> None:
+    spares = tuple(ChildSpec(name, spare="small") for name in ("small/0", "small/1"))
+    supervision = Supervision((*spares, ChildSpec("alone", spare="large")), intensity=2, period_s=10)
+    pauses = []
+    for now in range(20):
+        decision = supervision.exited("small/0", True, float(now), 0.0)
+        assert isinstance(decision, RestartChildren)
+        pauses.append(decision.after_s)
+    assert pauses[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
+    # Now nobody has run for a whole period.
+    assert isinstance(supervision.exited("small/1", True, 20.0, 0.0), RestartChildren)
+    assert isinstance(supervision.exited("small/0", True, 20.5, 0.0), RestartChildren)
+    assert isinstance(supervision.exited("small/1", True, 21.0, 0.0), GiveUpAll)
+
+
+def test_one_that_is_its_own_group_has_no_spare() -> None:
+    supervision = Supervision((ChildSpec("alone", spare="large"), ChildSpec("other")), intensity=1, period_s=10)
+    assert isinstance(supervision.exited("alone", True, 0.0, 0.0), RestartChildren)
+    assert isinstance(supervision.exited("alone", True, 1.0, 0.0), GiveUpAll)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     strategy=st.sampled_from(["one_for_one", "rest_for_one"]),

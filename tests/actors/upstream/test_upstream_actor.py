@@ -672,7 +672,7 @@ async def test_an_actor_that_dies_is_started_again(autojump_clock):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await trio.sleep(1)
-            house.house._engines["cloud"].put_owed(Run(None, 1))
+            house.house._lanes["cloud"].seats[0].mailbox.put_owed(Run(None, 1))
             await wait_all_tasks_blocked()
             assert network.open == 0
         assert outcomes(answers[0]) == [

@@ -21,10 +21,11 @@ def play(
     world = World(settings, costs, requests, seed=seed, shares={}, leaps=leaps)
     ended = world.run(lambda *_: None)
     for lane in world.lanes.values():
-        lane.engine.check_integrity()
-        assert not lane.engine.busy
+        for engine, room in zip(lane.engines, lane.rooms, strict=True):
+            engine.check_integrity()
+            assert not engine.busy
+            assert room.sequences == 0
         assert not len(lane.queue)
-        assert lane.room.sequences == 0
         lane.queue.check_integrity()
     assert sorted(each.number for each in world.answers) == list(range(len(requests)))
     return world, make_report(world, ended, "policy")
@@ -52,6 +53,48 @@ def test_an_encoder_is_not_simulated_and_refuses() -> None:
     found, report = play(settings, msgspec.structs.replace(profile(), encoders=("mini",)), requests)
     assert {each.rung for each in found.answers} == {each.rung for each in without.answers}
     assert report.engines.keys() == expected.engines.keys()
+
+
+def replicated(settings: Settings, **replicas: int) -> Settings:
+    engines = dict(settings.engines)
+    for name, count in replicas.items():
+        engines[name] = msgspec.structs.replace(engines[name], replicas=count)
+    return msgspec.structs.replace(settings, engines=engines)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_leaps_lead_to_the_same_with_replicas(seed: int) -> None:
+    settings = replicated(policy(running=3, memory=[28, 100, 2500][seed % 3], mode=KINDS[seed % 2]), small=2, large=3)
+    requests = trace(seed, 150, per_s=[12.0, 40.0][seed % 2])
+    costs = profile(beside=[1.0, 1.4][seed % 4 // 2])
+    leaping, report = play(settings, costs, requests)
+    single, expected = play(settings, costs, requests, leaps=False)
+    assert course(leaping) == course(single)
+    assert report == expected
+    for lane in leaping.lanes.values():
+        assert all(engine.busy_s > 0 for engine in lane.engines)
+
+
+def test_replicas_carry_what_one_engine_cannot() -> None:
+    requests = trace(5, 200, per_s=40.0)
+    _, one = play(policy(), profile(), requests)
+    _, three = play(replicated(policy(), small=3, large=3), profile(), requests)
+    assert three.goodput > one.goodput + 0.1
+    assert three.engines["large"].busy < one.engines["large"].busy
+
+
+def test_replicas_find_the_prefixes_that_they_hold() -> None:
+    requests = tuple(
+        msgspec.structs.replace(
+            each, prompt_tokens=200, output_tokens=5, prefix=tuple(range(8 * (number % 6), 8 * (number % 6) + 8))
+        )
+        for number, each in enumerate(trace(5, 120, per_s=5.0))
+    )
+    settings = policy(memory=40)
+    _, one = play(settings, profile(), requests)
+    _, three = play(replicated(settings, small=3), profile(), requests)
+    # None of them has room for all six beginnings: each keeps to some.
+    assert three.engines["small"].prefix_hits > one.engines["small"].prefix_hits + 0.1
 
 
 @pytest.mark.parametrize("seed", range(12))
