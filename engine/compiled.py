@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cfunc, types
 
-from engine import attention_kernel, product_kernel, quantized_product, row_kernels
+from engine import attention_kernel, product_kernel, program_kernel, quantized_product, row_kernels
 from engine.attention_kernel import attend, write_kv
 from engine.jit import carray
 from engine.product_kernel import multiply_full, multiply_half
+from engine.program_kernel import run_program
 from engine.quantized_product import multiply_packed
 from engine.quantized_simd import PAIR_BYTES
 from engine.row_kernels import add_norm, gate
@@ -20,6 +21,7 @@ _ATTENTION = attention_kernel.ARGUMENTS
 _ROW = row_kernels.ARGUMENTS
 _PRODUCT = product_kernel.ARGUMENTS
 _QUANTIZED = quantized_product.ARGUMENTS
+_PROGRAM = program_kernel.ARGUMENTS
 _HALF = np.uint16(0)
 _FULL = np.float32(0)
 _INT8 = np.int8(0)
@@ -88,6 +90,10 @@ def _multiply_int4_to_full(at: Any) -> None:
     multiply_packed(carray(at, _QUANTIZED, np.int64), _INT4, _INT4_BYTES, _FULL)
 
 
+def _run_program(at: Any) -> None:
+    run_program(carray(at, _PROGRAM, np.int64))
+
+
 class Kernel:
     """One compiled function of the address of its block of arguments. Calls release the GIL."""
 
@@ -98,8 +104,8 @@ class Kernel:
     def __init__(self, function: Callable[[Any], None]) -> None:
         """Compile, or take from the cache on disk."""
         self._compiled = cfunc(types.void(types.voidptr), cache=True, error_model="numpy")(function)
-        self._address = int(self._compiled.address or 0)
-        self.alone: Callable[[int], None] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._address)
+        self.address = int(self._compiled.address or 0)
+        self.alone: Callable[[int], None] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
         """Run on the calling thread."""
 
     def run(self, arguments: int, threads: int) -> None:
@@ -107,7 +113,7 @@ class Kernel:
         if threads == 1:
             self.alone(arguments)
         else:
-            self._team(self._address, arguments, threads, 0)
+            self._team(self.address, arguments, threads, 0)
 
 
 class RowCode(NamedTuple):
@@ -138,3 +144,8 @@ def quantized_code(*, bits: int, result_half: bool) -> Kernel:
     if bits == 8:
         return Kernel(_multiply_int8 if result_half else _multiply_int8_to_full)
     return Kernel(_multiply_int4 if result_half else _multiply_int4_to_full)
+
+
+def program_code() -> Kernel:
+    """Kernels in a row: see `engine.program_kernel`."""
+    return Kernel(_run_program)

@@ -10,10 +10,11 @@ from engine import attention_kernel as attention
 from engine import row_kernels as row
 from engine.batch import Batch
 from engine.compiled import row_code
+from engine.decoder_program import Buffers, DecoderProgram
 from engine.kv_pool import KvPool
 from engine.mlp import gated
 from engine.model_config import ModelConfig
-from engine.weights import LayerWeights
+from engine.weights import LayerWeights, Weights
 
 # Below this many multiply-adds (or elements) a second thread costs more to wake than it saves.
 _WORTH_A_TEAM = 200_000
@@ -61,6 +62,7 @@ class CpuKernels:
         """Buffers for `rows` rows; zeroed, so that a padding row holds numbers."""
         config, dtype = self._config, self._dtype
         self._max_rows = rows
+        self._program: tuple[Weights, DecoderProgram | None] | None = None
         self._residual = torch.zeros((rows, config.hidden_size), dtype=torch.float32)
         self._normed = torch.zeros((rows, config.hidden_size), dtype=dtype)
         self._attended = torch.zeros((rows, config.heads * config.head_dim), dtype=dtype)
@@ -158,6 +160,23 @@ class CpuKernels:
 
     def _parts(self, work: int) -> int:
         return self._threads if work >= _WORTH_A_TEAM else 1
+
+    def layers(self, weights: Weights) -> Tensor | None:
+        """See `Kernels`; one program serves the weights that come first."""
+        if self._program is None:
+            buffers = Buffers(
+                self._residual,
+                self._normed,
+                self._attended,
+                self._gated,
+                self._attention_arguments,
+                self._norm_arguments,
+                self._gate_arguments,
+            )
+            fits = DecoderProgram.fits(weights, self._config)
+            self._program = weights, DecoderProgram(weights, self._code, buffers, self._threads) if fits else None
+        known, program = self._program
+        return program.run(self._rows) if program is not None and known is weights else None
 
     def norm(self, weight: Tensor) -> Tensor:
         """See `Kernels`."""

@@ -53,6 +53,12 @@ class Decoder:
         weights, kernels = self._weights, self._kernels
         embedded = weights.embedding[ids]
         kernels.start(embedded if weights.embedding_scale is None else embedded * weights.embedding_scale)
+        together = kernels.layers(weights)
+        return self._one_by_one(weights) if together is None else together
+
+    def _one_by_one(self, weights: Weights) -> Tensor:
+        """The normed output of the last layer: [rows, hidden]."""
+        kernels = self._kernels
         x = kernels.norm(weights.layers[0].input_norm)
         for index, layer in enumerate(weights.layers):
             y = layer.o(kernels.attend(index, layer, layer.qkv(x)))

@@ -24,6 +24,7 @@ _SOURCES = (
     "product_kernel.py",
     "quantized_simd.py",
     "quantized_product.py",
+    "program_kernel.py",
     "compiled.py",
 )
 

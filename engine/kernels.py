@@ -5,7 +5,7 @@ from typing import Protocol
 from torch import Tensor
 
 from engine.batch import Batch
-from engine.weights import LayerWeights
+from engine.weights import LayerWeights, Weights
 
 
 class Kernels(Protocol):
@@ -21,6 +21,10 @@ class Kernels(Protocol):
 
     def start(self, embedded: Tensor) -> None:
         """Begin the step: `embedded` [rows, hidden] becomes the residual stream."""
+        ...
+
+    def layers(self, weights: Weights) -> Tensor | None:
+        """The normed output of all layers in one go: [rows, hidden]. None: they are to be run one by one."""
         ...
 
     def norm(self, weight: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Products with fixed weights: our own panels on the CPU, the library's elsewhere."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +17,16 @@ from engine.simd import has_bfloat16_products
 
 Linear = Callable[[Tensor], Tensor]
 """[rows, in] → [rows, out]."""
+
+
+@runtime_checkable
+class CompiledProduct(Protocol):
+    """A `Linear` that is one compiled kernel, so that it can be part of a program (`engine.decoder_program`)."""
+
+    code: Kernel
+    arguments: product.Arguments
+    """Its block, with the places of `engine.product_kernel`. X, OUT, ROWS, PARTS and COUNTER belong to a call."""
+
 
 # Multiply-adds (of four rows at least: below that the weights' bytes decide) that pay for waking a team.
 _WORTH_A_TEAM = 1_500_000
@@ -43,7 +54,7 @@ class LinearFactory:
     def make(self, weight: Tensor, bias: Tensor | None) -> Linear:
         """For `weight` [out, in] and `bias` [out]; the result has the weight's type."""
         if self.own and weight.shape[1] % 2 == 0:
-            return _Panels(weight, bias, self._code, weight.dtype, self._threads)
+            return Panels(weight, bias, self._code, weight.dtype, self._threads)
         return _plain(weight, bias, self._device)
 
     def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
@@ -61,7 +72,7 @@ class LinearFactory:
     def make_head(self, weight: Tensor) -> Linear:
         """For the last product: float32 if that is free, because bfloat16 has 8 bits for a logit and margins suffer."""
         if self.own and weight.shape[1] % 2 == 0:
-            return _Panels(weight, None, self._code_to_full, torch.float32, self._threads)
+            return Panels(weight, None, self._code_to_full, torch.float32, self._threads)
         return _plain(weight, None, self._device)
 
 
@@ -75,14 +86,14 @@ def _plain(weight: Tensor, bias: Tensor | None, device: torch.device) -> Linear:
     return linear
 
 
-class _Panels:
+class Panels:
     """One matrix, packed as `engine.product_kernel` wants it."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int) -> None:
         outputs, inputs = weight.shape
         self._outputs = outputs
         self._result = result
-        self._code = code
+        self.code = code
         self._threads = threads
         self._weights = outputs * inputs
         panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
@@ -92,7 +103,7 @@ class _Panels:
             self._panels = panels.transpose(1, 2).contiguous()
         self._bias = None if bias is None else bias.float().contiguous()
         self._scratch = np.zeros(threads * product.SCRATCH_FLOATS, np.float32)
-        self._arguments = arguments = np.zeros(product.ARGUMENTS, np.int64)
+        self.arguments = arguments = np.zeros(product.ARGUMENTS, np.int64)
         arguments[product.INPUTS] = inputs
         arguments[product.OUTPUTS] = outputs
         arguments[product.PANELS] = self._panels.data_ptr()
@@ -102,14 +113,15 @@ class _Panels:
         arguments[product.COUNTER_AT] = self._address + 8 * product.COUNTER
 
     def __call__(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
         rows = len(x)
         out = torch.empty((rows, self._outputs), dtype=self._result)
         parts = self._threads if self._weights * max(rows, 4) >= _WORTH_A_TEAM else 1
-        arguments = self._arguments
+        arguments = self.arguments
         arguments[product.ROWS] = rows
         arguments[product.X] = x.data_ptr()
         arguments[product.OUT] = out.data_ptr()
         arguments[product.PARTS] = parts
         arguments[product.COUNTER] = 0
-        self._code.run(self._address, parts)
+        self.code.run(self._address, parts)
         return out

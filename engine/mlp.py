@@ -26,11 +26,11 @@ class Dense:
     def __init__(self, gate_up: Linear, down: Linear) -> None:
         """`gate_up`: [rows, hidden] → [rows, 2 · intermediate], gate first. `down`: back to [rows, hidden]."""
         self.gate_up = gate_up
-        self._down = down
+        self.down = down
 
     def __call__(self, x: Tensor, gate: Gate) -> Tensor:
         """[rows, hidden] → [rows, hidden]."""
-        return self._down(gate(self.gate_up(x)))
+        return self.down(gate(self.gate_up(x)))
 
 
 class Mixture:

@@ -5,6 +5,7 @@ Every address is an int. `like` tells the element type of memory that holds eith
 """
 
 import ctypes
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ _I16 = ir.IntType(16)
 _VF = ir.VectorType(_F32, LANES)
 _VI = ir.VectorType(_I32, LANES)
 _VH = ir.VectorType(_I16, LANES)
+_X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
@@ -182,9 +184,55 @@ def fetch_add(_context: Any, address: Any) -> Any:
 
     def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         counter = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
+        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "acq_rel")
 
     return types.int64(types.int64), code
+
+
+@intrinsic
+def load_shared(_context: Any, address: Any) -> Any:
+    """An int64 that other threads write; what they wrote before it is seen, too."""
+
+    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        return builder.load_atomic(builder.inttoptr(args[0], word.as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def call_kernel(_context: Any, function: Any, arguments: Any) -> Any:
+    """Call a compiled kernel by its address, with the address of its block of arguments."""
+
+    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [builder.inttoptr(args[1], byte)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+@intrinsic
+def relax(_context: Any) -> Any:
+    """Tell the processor that this is a loop that waits."""
+
+    def code(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        _call(builder, "llvm.x86.sse2.pause" if _X86 else "llvm.donothing", ir.VoidType())
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@intrinsic
+def let_others_run(_context: Any) -> Any:
+    """Offer the core to whoever else wants it (sched_yield)."""
+
+    def code(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        _call(builder, "penstock_yield", _I32)
+        return context.get_dummy_value()
+
+    return types.void(), code
 
 
 @intrinsic
@@ -206,6 +254,16 @@ def thread_number(_context: Any) -> Any:
 
     def code(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         return builder.zext(_call(builder, "penstock_thread_number", _I32), ir.IntType(64))
+
+    return types.int64(), code
+
+
+@intrinsic
+def team_size(_context: Any) -> Any:
+    """Threads of the OpenMP team that runs this; 1 outside of parallel work."""
+
+    def code(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        return builder.zext(_call(builder, "penstock_team_size", _I32), ir.IntType(64))
 
     return types.int64(), code
 
@@ -412,3 +470,5 @@ def silu_16(_context: Any, gate: Any, up: Any, out: Any, vectors: Any, like: Any
 
 
 binding.add_symbol("penstock_thread_number", _address(openmp_library(), "omp_get_thread_num"))
+binding.add_symbol("penstock_team_size", _address(openmp_library(), "omp_get_num_threads"))
+binding.add_symbol("penstock_yield", _address(ctypes.CDLL(None), "sched_yield"))

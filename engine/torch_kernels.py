@@ -11,7 +11,7 @@ from engine.batch import Batch
 from engine.kv_pool import KvPool
 from engine.mlp import gated
 from engine.model_config import ModelConfig
-from engine.weights import LayerWeights
+from engine.weights import LayerWeights, Weights
 
 
 class TorchKernels:
@@ -44,6 +44,10 @@ class TorchKernels:
     def start(self, embedded: Tensor) -> None:
         """See `Kernels`."""
         self._residual = embedded.float()
+
+    def layers(self, weights: Weights) -> Tensor | None:
+        """See `Kernels`."""
+        return None
 
     def norm(self, weight: Tensor) -> Tensor:
         """See `Kernels`."""

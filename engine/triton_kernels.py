@@ -11,7 +11,7 @@ from engine.batch import Batch
 from engine.flight import to_device
 from engine.kv_pool import KvPool
 from engine.model_config import ModelConfig
-from engine.weights import LayerWeights
+from engine.weights import LayerWeights, Weights
 
 _TILE_FLOATS = 32 * 128
 """Of keys, and of values, that a program takes at once: twice as many spill registers."""
@@ -95,6 +95,10 @@ class TritonKernels:
     def start(self, embedded: Tensor) -> None:
         """See `Kernels`."""
         self._residual = embedded.float()
+
+    def layers(self, weights: Weights) -> Tensor | None:
+        """See `Kernels`."""
+        return None
 
     def norm(self, weight: Tensor) -> Tensor:
         """See `Kernels`."""
