@@ -24,8 +24,15 @@ class CompiledProduct(Protocol):
     """A `Linear` that is one compiled kernel, so that it can be part of a program (`engine.decoder_program`)."""
 
     code: Kernel
-    arguments: product.Arguments
-    """Its block, with the places of `engine.product_kernel`. X, OUT, ROWS, PARTS and COUNTER belong to a call."""
+
+    @property
+    def arguments(self) -> product.Arguments:
+        """Its block, with the places of `engine.product_kernel`. X, OUT, ROWS, PARTS and COUNTER belong to a call."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
+        ...
 
 
 # Multiply-adds (of four rows at least: below that the weights' bytes decide) that pay for waking a team.

@@ -26,6 +26,7 @@ from engine.product_kernel import (
     ROWS,
     SCRATCH,
     SCRATCH_FLOATS,
+    Arguments,
     X,
 )
 from engine.quantization import Bits, Quantized
@@ -86,7 +87,7 @@ class QuantizedPanels:
         outputs, inputs = quantized.values.shape
         self._outputs = outputs
         self._result = result
-        self._code = code
+        self.code = code
         self._scratch = scratch
         self._weights = outputs * inputs
         self._panels = pack(quantized)
@@ -105,19 +106,24 @@ class QuantizedPanels:
         self._address = int(arguments.ctypes.data)
         arguments[COUNTER_AT] = self._address + 8 * COUNTER
 
+    @property
+    def arguments(self) -> Arguments:
+        """See `engine.linear.CompiledProduct`."""
+        self._arguments[product.UNPACKED] = self._scratch.unpacked.ctypes.data  # it grows while a model is loaded
+        return self._arguments
+
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] → [rows, out]."""
         rows = len(x)
         out = torch.empty((rows, self._outputs), dtype=self._result)
         parts = self._scratch.threads if self._weights * max(rows, 4) >= _WORTH_A_TEAM else 1
-        arguments = self._arguments
+        arguments = self.arguments
         arguments[ROWS] = rows
         arguments[X] = x.data_ptr()
         arguments[OUT] = out.data_ptr()
-        arguments[product.UNPACKED] = self._scratch.unpacked.ctypes.data
         arguments[PARTS] = parts
         arguments[COUNTER] = 0
-        self._code.run(self._address, parts)
+        self.code.run(self._address, parts)
         return out
 
 
