@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine import product_kernel as product
+from engine.arena import Arena
 from engine.compiled import Kernel, product_code
 from engine.quantization import Quantized, dequantize
 from engine.quantized_linear import QuantizedFactory
@@ -46,6 +47,7 @@ class LinearFactory:
         self._device = device
         self._dtype = dtype
         self._threads = threads
+        self._arena = Arena()
         self._half = dtype == torch.bfloat16
         self.own = device.type == "cpu" and (dtype == torch.float32 or (self._half and has_bfloat16_products()))
         """Products are our own, and a row's result does not depend on the number of rows."""
@@ -61,7 +63,7 @@ class LinearFactory:
     def make(self, weight: Tensor, bias: Tensor | None) -> Linear:
         """For `weight` [out, in] and `bias` [out]; the result has the weight's type."""
         if self.own and weight.shape[1] % 2 == 0:
-            return Panels(weight, bias, self._code, weight.dtype, self._threads)
+            return Panels(weight, bias, self._code, weight.dtype, self._threads, self._arena)
         return _plain(weight, bias, self._device)
 
     def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
@@ -79,7 +81,7 @@ class LinearFactory:
     def make_head(self, weight: Tensor) -> Linear:
         """For the last product: float32 if that is free, because bfloat16 has 8 bits for a logit and margins suffer."""
         if self.own and weight.shape[1] % 2 == 0:
-            return Panels(weight, None, self._code_to_full, torch.float32, self._threads)
+            return Panels(weight, None, self._code_to_full, torch.float32, self._threads, self._arena)
         return _plain(weight, None, self._device)
 
 
@@ -96,7 +98,9 @@ def _plain(weight: Tensor, bias: Tensor | None, device: torch.device) -> Linear:
 class Panels:
     """One matrix, packed as `engine.product_kernel` wants it."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int) -> None:
+    def __init__(  # noqa: PLR0917
+        self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int, arena: Arena
+    ) -> None:
         outputs, inputs = weight.shape
         self._outputs = outputs
         self._result = result
@@ -105,9 +109,8 @@ class Panels:
         self._weights = outputs * inputs
         panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
         if weight.dtype == torch.bfloat16:
-            self._panels = panels.view(-1, product.PANEL, inputs // 2, 2).transpose(1, 2).contiguous()
-        else:
-            self._panels = panels.transpose(1, 2).contiguous()
+            panels = panels.view(-1, product.PANEL, inputs // 2, 2)
+        self._panels = arena.copy(panels.transpose(1, 2))
         self._bias = None if bias is None else bias.float().contiguous()
         self._scratch = np.zeros(threads * product.SCRATCH_FLOATS, np.float32)
         self.arguments = arguments = np.zeros(product.ARGUMENTS, np.int64)

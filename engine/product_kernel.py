@@ -18,6 +18,8 @@ from engine.simd import (
     pairs_2,
     pairs_3,
     pairs_4,
+    pairs_5,
+    pairs_6,
     pointer,
     size_of,
     thread_number,
@@ -31,8 +33,10 @@ from engine.simd import (
 ROWS, INPUTS, OUTPUTS, PARTS, X, PANELS, BIAS, OUT, SCRATCH, COUNTER, COUNTER_AT = range(11)
 ARGUMENTS = 12
 PANEL = 64
-SCRATCH_FLOATS = 4 * PANEL + 16
-"""For one thread: four rows of a panel, and the addresses of its four vectors."""
+GROUP = 6
+"""Rows whose sums fit into the registers beside four vectors of weights."""
+SCRATCH_FLOATS = GROUP * PANEL + 16
+"""For one thread: a group of rows of a panel, and the addresses of its four vectors."""
 _ZERO = np.float32(0)
 
 Arguments = npt.NDArray[np.int64]
@@ -69,23 +73,35 @@ def multiply_half(args: Arguments, like: Any) -> None:
     scratch_at = args[SCRATCH] + 4 * part * SCRATCH_FLOATS
     scratch = carray(pointer(scratch_at, _ZERO), SCRATCH_FLOATS)
     depth = inputs // 2
-    while True:
-        panel = fetch_add(counter)
-        if panel >= panels:
-            return
-        b = args[PANELS] + panel * PANEL * inputs * 2
-        for row in range(0, rows, 4):
-            now = min(rows - row, 4)
+    panel_bytes = PANEL * inputs * 2
+    panel = fetch_add(counter)
+    while panel < panels:
+        following = fetch_add(counter)
+        b = args[PANELS] + panel * panel_bytes
+        # Groups of rows go through the panel one after the other; the first two fetch half of the next one each.
+        ahead = args[PANELS] + following * panel_bytes if following < panels else b
+        row = 0
+        while row < rows:
+            left = rows - row
+            # 6 and 1 would take as long as 4 and 3, and the last one alone would wait for memory.
+            now = min(left, GROUP) if left <= GROUP or left >= 2 * GROUP else (left + 1) // 2
             a = args[X] + row * inputs * 2
-            if now == 4:
-                pairs_4(a, depth, b, scratch_at, depth)
+            if now == 6:
+                pairs_6(a, depth, b, scratch_at, depth, ahead)
+            elif now == 5:
+                pairs_5(a, depth, b, scratch_at, depth, ahead)
+            elif now == 4:
+                pairs_4(a, depth, b, scratch_at, depth, ahead)
             elif now == 3:
-                pairs_3(a, depth, b, scratch_at, depth)
+                pairs_3(a, depth, b, scratch_at, depth, ahead)
             elif now == 2:
-                pairs_2(a, depth, b, scratch_at, depth)
+                pairs_2(a, depth, b, scratch_at, depth, ahead)
             else:
-                pairs_1(a, depth, b, scratch_at, depth)
+                pairs_1(a, depth, b, scratch_at, depth, ahead)
             write_rows(args, row, now, panel, like, scratch)
+            row += now
+            ahead = ahead + 128 if row <= GROUP else b
+        panel = following
 
 
 @fast_jit

@@ -103,6 +103,13 @@ def _call(builder: Any, name: str, kind: Any, *args: Any) -> Any:
     return builder.call(declared, args)
 
 
+def _fetch(builder: Any, address: Any) -> None:
+    """Ask for a cache line, into the second-level cache."""
+    kind = ir.IntType(8).as_pointer()
+    constants = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read; second-level cache; data
+    _call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.inttoptr(address, kind), *constants)
+
+
 def _exp(builder: Any, x: Any) -> Any:
     """e^x within 2 ulp for x <= 0 and up to 88; 0 below -87 (Cephes' polynomial)."""
     small = builder.fcmp_ordered("<", x, _f(-87.0))
@@ -240,9 +247,7 @@ def prefetch(_context: Any, address: Any) -> Any:
     """Ask for the cache line at an address."""
 
     def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        kind = ir.IntType(8).as_pointer()
-        constants = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read; second-level cache; data
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.inttoptr(args[0], kind), *constants)
+        _fetch(builder, args[0])
         return context.get_dummy_value()
 
     return types.void(types.int64), code
@@ -350,15 +355,20 @@ def _pairs(rows: int) -> Any:
     kind = ir.VectorType(_BFloat(), 2 * LANES)
 
     @intrinsic
-    def pairs(_context: Any, a: Any, a_stride: Any, b: Any, c: Any, depth: Any) -> Any:
+    def pairs(  # noqa: PLR0917
+        _context: Any, a: Any, a_stride: Any, b: Any, c: Any, depth: Any, ahead: Any
+    ) -> Any:
         def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            a, a_stride, b, c, depth = args
+            a, a_stride, b, c, depth, ahead = args
             index = a.type
             places = [(r, v) for r in range(rows) for v in range(4)]
             sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
             for total in sums.values():
                 builder.store(_f(0.0), total)
             with cgutils.for_range(builder, depth, intp=index) as loop:
+                coming = builder.add(ahead, builder.shl(loop.index, ir.Constant(index, 8)))
+                for offset in (0, 64):
+                    _fetch(builder, builder.add(coming, ir.Constant(index, offset)))
                 rights = []
                 for v in range(4):
                     at = builder.add(builder.shl(loop.index, ir.Constant(index, 6)), ir.Constant(index, LANES * v))
@@ -377,15 +387,16 @@ def _pairs(rows: int) -> Any:
                 _store(builder, builder.load(total), target, types.float32)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 5), code
+        return types.void(*[types.int64] * 6), code
 
     return pairs
 
 
-pairs_1, pairs_2, pairs_3, pairs_4 = (_pairs(rows) for rows in (1, 2, 3, 4))
-"""pairs_R(a, a_stride, b, c, depth): c[r, 0:64] = sum over k < depth of two products at a time, bfloat16 to float32.
+pairs_1, pairs_2, pairs_3, pairs_4, pairs_5, pairs_6 = (_pairs(rows) for rows in range(1, 7))
+"""pairs_R(a, a_stride, b, c, depth, ahead): c[r, 0:64] = sum over k < depth of two products at a time, in float32.
 
-a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are pairs side by side, c is [R, 64] float32.
+a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are pairs side by side, c is [R, 64] float32. While it computes
+it fetches half of as many bytes at `ahead`: 128 of each 256.
 """
 
 

@@ -23,7 +23,7 @@ def test_equals_the_library(dtype: torch.dtype, outputs: int, inputs: int, biase
     torch.manual_seed(0)
     weight, bias = torch.randn(outputs, inputs).to(dtype), torch.randn(outputs).to(dtype) if biased else None
     linear = factory(dtype).make(weight, bias)
-    for rows in (1, 2, 3, 4, 5, 11):
+    for rows in (1, 2, 3, 4, 5, 6, 11, 16):
         x = torch.randn(rows, inputs).to(dtype)
         want = functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
         got = linear(x)
