@@ -115,8 +115,7 @@ class TorchRunner:
                 )
 
     def _warm_up(self) -> None:
-        """One token into the scratch block, and one of each way to sample: the first request compiles nothing."""
-        one, none = np.zeros(1, np.int64), np.zeros(1, np.int32)
+        """A prefill and a decode in the scratch block, and each way to sample: the first request compiles nothing."""
         rows = [
             SampleRow(
                 row=0,
@@ -128,20 +127,12 @@ class TorchRunner:
             )
             for temperature in (0.0, 1.0)
         ]
-        batch = Batch(
-            token_ids=one,
-            positions=one,
-            slots=one,
-            query_starts=np.array([0, 1], np.int32),
-            context_lens=np.ones(1, np.int32),
-            block_tables=none.reshape(1, 1),
-            samples=rows,
-        )
-        assert self._decoder is not None
         with torch.inference_mode():
-            logits = self._decoder.forward(batch, to_device(batch.token_ids, self._device))
+            for tokens in (min(2, self.max_model_len), 1):
+                logits = self._forward(_blank(tokens, self.block_size, rows))
             if self.overlaps:
-                Flight(choose(logits, rows, self._pick)).result()
+                for count in (1, 2):
+                    Flight(choose(logits[:count], rows[:count], self._pick)).result()
         sample(np.zeros((2, self.vocab_size), np.float32), rows)
 
     def execute(self, batch: Batch) -> Sampled:
@@ -184,6 +175,20 @@ class TorchRunner:
         """Release the pool and the weights; a second call does nothing."""
         self._decoder = None
         self._swap = None
+
+
+def _blank(tokens: int, block_size: int, samples: list[SampleRow]) -> Batch:
+    """The first tokens of a sequence that owns nothing but the scratch block."""
+    positions = np.arange(tokens)
+    return Batch(
+        token_ids=np.zeros(tokens, np.int64),
+        positions=positions,
+        slots=positions % block_size,
+        query_starts=np.array([0, tokens], np.int32),
+        context_lens=np.array([tokens], np.int32),
+        block_tables=np.zeros((1, -(-tokens // block_size)), np.int32),
+        samples=samples,
+    )
 
 
 def torch_version() -> str:

@@ -16,28 +16,29 @@ def pick_fused(logits: Tensor, draws: Draws | None) -> Chosen:
     rows, vocab = logits.shape
     device = logits.device
     parts = -(-vocab // _TOKENS)
-    tops = torch.empty((2, rows, parts), dtype=torch.float32, device=device)
-    places = torch.empty((2, rows, parts), dtype=torch.int64, device=device)
+    # Each a tensor of its own, because a kernel is compiled anew for a pointer that is less aligned.
+    best, second = (torch.empty((rows, parts), dtype=torch.float32, device=device) for _ in range(2))
+    best_places, drawn_places = (torch.empty((rows, parts), dtype=torch.int64, device=device) for _ in range(2))
     drawn = torch.empty((rows, parts), dtype=torch.float64, device=device)
     code.pick_part[(rows, parts)](
         logits,
         logits if draws is None else draws.cuts,
         logits if draws is None else draws.inverse,
         logits if draws is None else draws.keys,
-        tops[0],
-        tops[1],
-        places[0],
+        best,
+        second,
+        best_places,
         drawn,
-        places[1],
+        drawn_places,
         vocab,
         parts,
         DRAW=draws is not None,
         BLOCK=_TOKENS,
     )
     # NaN counts as the greatest here, so it comes first and makes the margin NaN.
-    best = tops.transpose(0, 1).flatten(1).topk(2, dim=-1).values
-    token_ids = places[0].gather(1, tops[0].argmax(1, keepdim=True)).squeeze(1)
+    tops = torch.cat((best, second), dim=1).topk(2, dim=-1).values
+    token_ids = best_places.gather(1, best.argmax(1, keepdim=True)).squeeze(1)
     if draws is not None:
-        chosen = places[1].gather(1, drawn.argmax(1, keepdim=True)).squeeze(1)
+        chosen = drawn_places.gather(1, drawn.argmax(1, keepdim=True)).squeeze(1)
         token_ids = torch.where(draws.inverse > 0, chosen, token_ids)
-    return Chosen(token_ids, best[:, 0] - best[:, 1])
+    return Chosen(token_ids, tops[:, 0] - tops[:, 1])

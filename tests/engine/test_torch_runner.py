@@ -8,6 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
+from engine.batch import Batch
+from engine.decoder import Decoder
 from engine.errors import EngineError, ModelError
 from engine.simd import has_bfloat16_products
 from engine.torch_runner import TorchRunner, load_runner
@@ -50,6 +52,20 @@ def test_progress_is_told(llama: Path) -> None:
     assert heard[1:4] == [f"loading layer {layer} of 3" for layer in (1, 2, 3)]
     assert heard[4].startswith("compiling the attention kernel")
     assert heard[5:] == ["warming up"]
+
+
+def test_a_prefill_and_a_decode_warm_it_up(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take different kernels on a GPU, and neither is to be compiled for a request."""
+    sizes = []
+    forward = Decoder.forward
+
+    def spy(self: Decoder, batch: Batch, ids: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(ids))
+        return forward(self, batch, ids)
+
+    monkeypatch.setattr(Decoder, "forward", spy)
+    runner_of(llama, kv=KVSettings(memory=Bytes(2**20), block_size=1))
+    assert sorted(sizes) == [1, 2]
 
 
 def test_a_missing_tensor_is_named(broken: Path) -> None:
