@@ -20,7 +20,10 @@ from engine.limits import Limits
 from engine.messages import Abort, Command, Embed, EngineStats, Expect, Finish, StepReport, Submit, TokenOutput
 
 _PRIORITY = attrgetter("priority")
-_SETTINGS = ("model", "device", "dtype", "threads", "max_running", "max_step_tokens", "max_model_len", "stall")
+_SETTINGS = (
+    *("model", "device", "replicas", "devices", "dtype", "threads"),
+    *("max_running", "max_step_tokens", "max_model_len", "stall"),
+)
 """Those that mean something to an encoder."""
 
 

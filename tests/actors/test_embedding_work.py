@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import trio
 
+from actors.engine_board import replica_titles
 from actors.errors import EngineLoadFailed, Refusal
 from actors.house import House
 from actors.messages import Delta, Done, EmbeddingParams, TextPrompt, TokenPrompt
@@ -27,6 +28,10 @@ stall = "5s"
 [engines.spare]
 model = "mini"
 stall = "5s"
+[engines.twin]
+model = "mini"
+replicas = 2
+max_running = 2
 [engines.other]
 model = "another"
 [engines.small]
@@ -37,8 +42,11 @@ model = "large"
 [models.sure]
 [models.small]
 [models.both]
+[models.odd]
+[models.twin]
 [models.mixed]
 [tiers.default]
+priority = 3
 queue = { wait = "20s", requests = 4, tokens = 400 }
 [tenants.anonymous]
 tokens = { per_minute = 1000 }
@@ -62,12 +70,24 @@ name = "small"
 when = { model = ["small"] }
 use = { ladder = "small" }
 [[routes]]
+name = "twin"
+when = { model = ["twin"] }
+use = { ladder = "twin" }
+[[routes]]
+name = "odd"
+when = { model = ["odd"] }
+use = { cascade = "odd" }
+[[routes]]
 name = "both"
 use = { cascade = "both" }
 [cascades.both]
 stages = ["small", "large"]
 defer = { statistic = "min_margin", threshold = 1.0 }
 on_failure = "small"
+[cascades.odd]
+stages = ["small", "large"]
+defer = { statistic = "min_margin", threshold = 1.0 }
+on_failure = "mixed"
 [[ladders.mini]]
 to = "mini"
 [[ladders.mini]]
@@ -84,10 +104,17 @@ mark = "fallback"
 to = "mini"
 [[ladders.mixed]]
 to = "small"
+[[ladders.twin]]
+to = "twin"
 [[ladders.small]]
 to = "small"
 """
-ENCODERS = {"mini": EmbeddingSizes(8, (4,)), "spare": EmbeddingSizes(8, (4,)), "other": EmbeddingSizes(16)}
+ENCODERS = {
+    "mini": EmbeddingSizes(8, (4,)),
+    "twin": EmbeddingSizes(8),
+    "spare": EmbeddingSizes(8, (4,)),
+    "other": EmbeddingSizes(16),
+}
 
 
 def house(**options: Any):
@@ -144,6 +171,28 @@ async def test_requests_share_steps_and_do_not_change_each_other(autojump_clock:
         assert runner.steps < 6
 
 
+async def test_replicas_share_the_work(autojump_clock: trio.testing.MockClock) -> None:
+    async with house() as running:
+        found: dict[int, list[bytes | None]] = {}
+
+        async def ask(number: int) -> None:
+            found[number] = vectors(await embed(running, (number,), (number, 1), model="twin"))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(ask, number)
+        assert found == {number: true_vectors((number,), (number, 1)) for number in range(6)}
+        assert all(running.runners[title][0].steps for title in replica_titles("twin", 2))
+
+
+async def test_a_tier_s_priority_goes_with_its_inputs(autojump_clock: trio.testing.MockClock) -> None:
+    async with house() as running:
+        link, sent = running.link("mini"), []
+        send, link.send = link.send, lambda command: (sent.append(command), send(command))
+        await embed(running, (5,), (6,))
+        assert [(command.token_ids, command.priority) for command in sent] == [((5,), 3), ((6,), 3)]
+
+
 async def test_a_size_that_the_model_was_trained_for(autojump_clock: trio.testing.MockClock) -> None:
     async with house() as running:
         (cut,) = vectors(await embed(running, (5,), size=4))
@@ -159,7 +208,7 @@ async def test_a_size_that_the_model_was_trained_for(autojump_clock: trio.testin
         assert " 4:" in refused.body.message
 
 
-@pytest.mark.parametrize("model", ["small", "both"])
+@pytest.mark.parametrize("model", ["small", "both", "odd"])
 async def test_a_model_that_makes_text_embeds_nothing(model: str, autojump_clock: trio.testing.MockClock) -> None:
     async with house() as running:
         refused = (await embed(running, (5,), model=model)).refusal
