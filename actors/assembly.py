@@ -94,6 +94,8 @@ class Assembly:
             )
         else:
             delta = Delta(index, output.text, output.token_ids, output.logprobs)
+        if output.prompt_logprobs:
+            delta = msgspec.structs.replace(delta, prompt_logprobs=output.prompt_logprobs)
         if output.unnamed or output.calls or self._unshown:
             if not (delta.text or delta.token_ids or delta.logprobs or finish):
                 self._unshown[index] = self._unshown.get(index, 0) + output.unnamed

@@ -155,6 +155,10 @@ def params_of(request: InferenceRequest, plan: Plan, choice: int, prompt_tokens:
     """What a choice asks of this rung. Raises TooLongHere."""
     params = request.params
     room = limits.max_model_len - prompt_tokens
+    if params.prompt_only:
+        if room < 0:
+            raise TooLongHere
+        return params
     asked = params.max_tokens
     if plan.output_cap is not None:
         asked = min(asked or plan.output_cap, plan.output_cap)

@@ -69,4 +69,5 @@ def _joined(deltas: Sequence[Delta]) -> Delta:
         logprobs=tuple(chain.from_iterable([each.logprobs for each in deltas])),
         calls=tuple(chain.from_iterable([each.calls for each in deltas])),
         unnamed=sum([each.unnamed for each in deltas]),
+        prompt_logprobs=deltas[0].prompt_logprobs,
     )

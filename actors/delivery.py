@@ -154,4 +154,5 @@ def _merged(outputs: list[TokenOutput]) -> TokenOutput:
         last.finish,
         tuple(chain.from_iterable([output.calls for output in outputs])),
         sum([output.unnamed for output in outputs]),
+        prompt_logprobs=outputs[0].prompt_logprobs,
     )

@@ -344,13 +344,19 @@ class Exchange:
         self._start_sent = True
         self._colleagues.tally.ttft.add(now - self._request.arrived_at)
         self._account.first_at = now
-        self._events.append(Start(self._plan.route, self._attempt.rung, self._account.prompt_tokens))
+        self._begin(self._attempt.rung, self._account.prompt_tokens)
         self._climb.on(self._content_sent(deltas), now)
+
+    def _begin(self, rung: str, prompt_tokens: int) -> None:
+        request = self._request
+        echo = self._launch.prompts.shown(rung) if request.echo else ()
+        each_choice = tuple([text for text in echo for _ in range(request.n)])
+        self._events.append(Start(self._plan.route, rung, prompt_tokens, each_choice))
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)
         if not self._request.streamed:
-            self._events.append(Start(self._plan.route, attempt.rung, self._account.prompt_tokens))
+            self._begin(attempt.rung, self._account.prompt_tokens)
             self._events += self._whole
         if attempt.rung in self._colleagues.upstreams and not attempt.work.goes_on:
             self._account.prompts_read(attempt.assembly.prompts)
@@ -361,7 +367,7 @@ class Exchange:
         # What an earlier attempt said for an answer that is handed out whole has reached nobody.
         self._forget_answer()
         self._account.worked = False
-        self._events.append(Start(self._plan.route, "static_answer", 0))
+        self._begin("static_answer", 0)
         for index in range(len(self._account.told)):
             self._events.append(Delta(index, text, (), (), "stop"))
         why = self._last_trouble() or "asked_for"

@@ -44,7 +44,8 @@ class Launch(msgspec.Struct, frozen=True):
             return climb.Refused(why="engine_loading", message=f"The engine {effect.rung} is being loaded.")
         try:
             attempt, ended = await self._prepare(effect, permit, limits)
-            if effect.drafted and self.plan.cascade is not None and attempt.work.sequences:
+            drafted = effect.drafted and not self.request.params.prompt_only
+            if drafted and self.plan.cascade is not None and attempt.work.sequences:
                 attempt.drafter = await drafter_for(attempt.work, self.plan.cascade, self.prompts, self.colleagues)
         except (TooLongHere, NotExpressible, InvalidRequest) as error:
             permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)

@@ -76,6 +76,10 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What each answer must be like (if it is no tool call)."""
     embedding: EmbeddingParams | None = None
     """Embeddings are wanted, one for each prompt; None: text is."""
+    echo: bool = False
+    """The client wants to see its prompts as text."""
+    truncate_prompt_tokens: int | None = None
+    """Only so many last tokens of each prompt are read."""
     n: int = 1
     """Choices for each prompt; choice index = prompt index * n + k."""
     api_key: str | None = None
@@ -139,6 +143,8 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     route: str
     rung: str
     prompt_tokens: int
+    echo: tuple[str, ...] = ()
+    """If the request wants to see them: for each choice the text of its prompt."""
 
 
 class MadeCall(msgspec.Struct, frozen=True, gc=False):
@@ -167,6 +173,8 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Tool calls; their tokens are in `token_ids`, their text is not in `text`."""
     embedding: bytes | None = None
     """The whole of the choice, if embeddings are wanted: float32, little-endian."""
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    """See `TokenOutput.prompt_logprobs`: with the first delta of a choice."""
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):

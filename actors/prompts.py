@@ -4,17 +4,29 @@ from collections.abc import Mapping, Sequence
 
 from actors.errors import InvalidRequest
 from actors.links import Links
-from actors.messages import Prompt
+from actors.messages import Prompt, TextPrompt
 from actors.texts import ModelText, TokenIds, encode_prompts, estimated_tokens
 
 
 class Prompts:
     """All prompts of one request."""
 
-    def __init__(self, prompts: Sequence[Prompt], param: str, texts: Mapping[str, ModelText], links: Links) -> None:
-        """`param`: the field in which they came. `texts`: of the engines that may read them."""
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        param: str,
+        texts: Mapping[str, ModelText],
+        links: Links,
+        *,
+        most: int | None = None,
+    ) -> None:
+        """`param`: the field in which they came. `texts`: of the engines that may read them.
+
+        `most`: only so many last tokens of each are read.
+        """
         self._prompts = prompts
         self._param = param
+        self._most = most
         self._texts = texts
         self._links = links
         self._encoded: dict[tuple[str, str], tuple[TokenIds, ...]] = {}
@@ -24,8 +36,23 @@ class Prompts:
         text = self._texts[engine]
         found = self._encoded.get(text.reading)
         if found is None:
-            found = self._encoded[text.reading] = await encode_prompts(text, self._prompts, self._param, self._links)
+            found = await encode_prompts(text, self._prompts, self._param, self._links)
+            if self._most is not None:
+                found = tuple([token_ids[-self._most :] for token_ids in found])
+            self._encoded[text.reading] = found
         return found
+
+    def shown(self, rung: str) -> tuple[str, ...]:
+        """The prompts as text: as they came, or what this rung, or the first engine, reads in their token ids."""
+        reader = self._texts.get(rung) or next(iter(self._texts.values()), None)
+        read = self._encoded.get(reader.reading) if reader is not None else None
+        shown = []
+        for index, prompt in enumerate(self._prompts):
+            if isinstance(prompt, TextPrompt) and self._most is None:
+                shown.append(prompt.text)
+            else:
+                shown.append(reader.tokenizer.decode(read[index]) if reader is not None and read is not None else "")
+        return tuple(shown)
 
     async def lengths(self, rung: str, *, lenient: bool) -> list[int]:
         """Tokens of each prompt as this rung reads it.

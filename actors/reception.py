@@ -79,7 +79,7 @@ class Reception:
         tenant = rules.tenant_of(request.api_key)
         self._router.check_model(request.model)
         texts = self._texts_for[request.embedding is not None]
-        prompts = Prompts(request.prompts, request.param, texts, self._links)
+        prompts = Prompts(request.prompts, request.param, texts, self._links, most=request.truncate_prompt_tokens)
         shapes = Shapes(request, self._texts, self._links)
         lengths = await prompts.lengths(request.model, lenient=bool(self._colleagues.upstreams))
         features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(lengths))

@@ -22,6 +22,7 @@ def params_after(params: SamplingParams, released: int) -> SamplingParams:
         max_tokens=params.max_tokens - released,
         min_tokens=max(params.min_tokens - released, 0),
         stop=(),
+        prompt_logprobs=None,
     )
 
 
@@ -33,7 +34,8 @@ class Seam:
     ) -> None:
         """`text`: what the client has of it, by the first engine."""
         eos_ids = frozenset() if params.ignore_eos else tokenizer.eos_ids
-        self._output = Output(params, tokenizer.detokenizer(prompt), eos_ids=eos_ids, max_tokens=params.max_tokens)
+        detokenizer = tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens)
+        self._output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=params.max_tokens)
         shown = "".join([self._output.push(token_id) for token_id in released])
         # The first engine may have been cut before it said what these tokens had made certain.
         self._unsaid = shown.removeprefix(text) if shown.startswith(text) else ""

@@ -38,7 +38,7 @@ def output_bound(request: InferenceRequest, plan: Plan, lengths: Sequence[int], 
                 raise InputTooLong(model_tokens=longest, input_tokens=length, index=index)
         return 0
     for length in lengths:
-        if length + max(asked_or_cap, 1) > longest:
+        if length + (0 if request.params.prompt_only else max(asked_or_cap, 1)) > longest:
             raise PromptTooLong(
                 model_tokens=longest,
                 prompt_tokens=length,

@@ -69,7 +69,7 @@ def _has(request: InferenceRequest) -> frozenset[Has]:
         found.append("stream")
     if request.n > 1 or len(request.prompts) > 1:
         found.append("choices")
-    if params.logprobs is not None:
+    if params.logprobs is not None or params.prompt_logprobs is not None:
         found.append("logprobs")
     if params.seed is not None:
         found.append("seed")

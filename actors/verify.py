@@ -128,7 +128,7 @@ class Drafter:
             sequence,
             request_id=next(numbers),
             prompt_token_ids=prompt,
-            params=msgspec.structs.replace(params, max_tokens=count, logprobs=None),
+            params=msgspec.structs.replace(params, max_tokens=count, logprobs=None, prompt_logprobs=None),
             output_prefix=len(said),
         )
         work = msgspec.structs.replace(

@@ -28,8 +28,32 @@ class SampleRow(msgspec.Struct, gc=False):
     written by the runner."""
     banned_token_ids: tuple[int, ...] = ()
     """Never sampled in this step: end and stop tokens while `min_tokens` is not reached."""
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    """Token sequences that `output_token_ids` must not be completed to."""
     grammar: GrammarState | None = None
     """Asked, after the forward pass, which tokens may follow `output_token_ids`. It has the last word over bans."""
+
+
+class ScoredToken(msgspec.Struct, frozen=True, gc=False):
+    """How likely a token was at its place, by the model's own distribution."""
+
+    token_id: int
+    logprob: float
+    rank: int
+    """1: no token was likelier."""
+    top: tuple[tuple[int, float], ...]
+    """(token id, log-probability) of the best, best first."""
+
+
+class ScoreRows(msgspec.Struct, gc=False):
+    """Rows of one prompt, one after the other, of which is asked how likely the token was that follows."""
+
+    row: int
+    """The first one in the flat batch."""
+    targets: tuple[int, ...]
+    """For each row the token that follows."""
+    top: int
+    """How many of the best tokens to name beside it."""
 
 
 class Batch(msgspec.Struct):
@@ -56,6 +80,7 @@ class Batch(msgspec.Struct):
     0 there); -1 elsewhere. None: all are known."""
     moves: list[Move] = msgspec.field(default_factory=list)
     """Copies of KV blocks between device and host, to be done before anything else."""
+    scores: list[ScoreRows] = msgspec.field(default_factory=list)
 
 
 class Sampled(msgspec.Struct):
@@ -67,6 +92,8 @@ class Sampled(msgspec.Struct):
     that it allows, and infinite where it leaves no choice."""
     logprobs: list[tuple[float, tuple[tuple[int, float], ...]] | None]
     """(log-probability of the chosen token, [(token id, log-probability)] best first), or None if not asked for."""
+    scored: list[ScoredToken] = msgspec.field(default_factory=list)
+    """One entry for each row of `Batch.scores`, in order."""
 
 
 class Runner(Protocol):

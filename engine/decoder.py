@@ -1,6 +1,7 @@
 """The decoder: embedding, layers, head, over one flat batch."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,16 +33,23 @@ class Decoder:
 
         `ids`: the batch's tokens, on the device.
         """
-        count = len(batch.samples)
-        rows = np.fromiter((sample.row for sample in batch.samples), np.int64, count)
+        x = self.hidden(batch, ids)
+        if not batch.samples:
+            return x.new_empty((0, 0), dtype=torch.float32)
+        return self.logits_of(x, np.fromiter((sample.row for sample in batch.samples), np.int64, len(batch.samples)))
+
+    def hidden(self, batch: Batch, ids: Tensor) -> Tensor:
+        """What the head reads of each row [rows, hidden], valid until the next step; writes the batch's KV."""
         if self._pad_single and len(ids) == 1:
             ids = torch.cat((ids, ids))
-        if self._pad_single and count == 1:
-            rows = np.repeat(rows, 2)
         self.prepare(batch, len(ids))
-        x = self.layers(ids)
-        if not count:
-            return x.new_empty((0, 0), dtype=torch.float32)
+        return self.layers(ids)
+
+    def logits_of(self, x: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Logits [len(rows), vocab] of some rows, at least one, of what `hidden` gave."""
+        count = len(rows)
+        if count == 1 and self._pad_single:
+            rows = np.repeat(rows, 2)
         return self.logits(x[to_device(rows, self._device)])[:count]
 
     def prepare(self, batch: Batch, rows: int) -> None:

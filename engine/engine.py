@@ -5,13 +5,14 @@ Everything here happens in the one thread that owns the engine (see engine/loop.
 
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from math import inf
+from math import inf, nan
 from secrets import randbits
 from time import perf_counter
 from typing import Self
 
 from config.settings import EngineSettings
-from engine.batch import OverlappingRunner, Runner, Sampled, SwappingRunner
+from engine.bad_words import spellings
+from engine.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SwappingRunner
 from engine.errors import EngineDead, EngineError, RequestRefused
 from engine.grammar import GrammarState
 from engine.limits import Limits
@@ -80,6 +81,8 @@ class Engine:
         self._speculate = settings.speculate
         self._lookups: dict[int, NgramLookup] = {}
         """By request, if the engine drafts for itself."""
+        self._scored: dict[int, list[ScoredToken]] = {}
+        """By request, if it asks how likely its prompt is; until its first output."""
         self._unsaid: list[TokenOutput] = []
         """Ends that happened between two steps; the next report carries them."""
         self._arrivals = 0
@@ -152,7 +155,8 @@ class Engine:
         params = command.params
         prompt = command.prompt_token_ids
         eos_ids = frozenset() if params.ignore_eos else self._tokenizer.eos_ids
-        limit = min(len(prompt) + params.max_tokens, self.limits.max_model_len)
+        wanted = 0 if params.prompt_only else params.max_tokens
+        limit = min(len(prompt) + wanted, self.limits.max_model_len)
         grammar = self._grammar(command)
         self._arrivals += 1
         sequence = Sequence(
@@ -161,14 +165,18 @@ class Engine:
             limit=limit,
             seed=sequence_seed(params.seed, self._seed, command.request_id),
             banned=self._banned(params.stop_token_ids, eos_ids) if params.min_tokens else (),
+            bad_words=spellings(params.bad_words, self._tokenizer) if params.bad_words else (),
             grammar=grammar,
         )
-        output = Output(params, self._tokenizer.detokenizer(prompt), eos_ids=eos_ids, max_tokens=limit - len(prompt))
+        detokenizer = self._tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens)
+        output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=limit - len(prompt))
         self._alive[command.request_id] = sequence, output
         if self._speculate is not None:
             self._lookups[command.request_id] = NgramLookup(
                 prompt, ngram=self._speculate.ngram, tokens=self._speculate.tokens
             )
+        if params.prompt_logprobs is not None:
+            self._scored[command.request_id] = []
         self._scheduler.add(sequence)
         self._prompt_tokens += len(prompt)
 
@@ -277,9 +285,19 @@ class Engine:
             raise self._die(error) from error
 
     def _done(self, plan: Plan, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
+        self._score(plan, sampled.scored)
         self._take(takers, sampled, outputs)
         self._steps += 1
         self._step_tokens += len(plan.batch.token_ids)
+
+    def _score(self, plan: Plan, scored: list[ScoredToken]) -> None:
+        """Keep what was said of prompts' tokens until their first output."""
+        start = 0
+        for share in plan.shares:
+            end = start + share.scored
+            if share.scored and share.epoch == share.sequence.epoch:
+                self._scored[share.sequence.request_id] += scored[start:end]
+            start = end
 
     def _take(self, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
         for sequence, rows in groupby(range(len(takers)), key=takers.__getitem__):
@@ -295,6 +313,9 @@ class Engine:
         text = ""
         margins: list[float] = []
         logprobs: list[TokenLogprobs] = []
+        prompt = self._prompt_logprobs(sequence)
+        if sequence.params.prompt_only:
+            output.reason, rows = "length", ()
         for row in rows:
             token_id, said = sampled.token_ids[row], sampled.logprobs[row]
             expected = sequence.append(token_id)
@@ -307,7 +328,7 @@ class Engine:
             if sampled.margins[row] != inf:
                 margins.append(sampled.margins[row])
             if said is not None:
-                logprobs.append(self._spell(token_id, *said))
+                logprobs.append(self._spell(sequence, token_id, *said))
             if not expected or output.reason is not None:
                 break
         self._generation_tokens += len(token_ids)
@@ -318,14 +339,31 @@ class Engine:
             finish = self._finish(sequence, output)
         elif not sequence.draft and (lookup := self._lookups.get(sequence.request_id)) is not None:
             sequence.propose(lookup.propose(sequence.output))
-        return TokenOutput(sequence.request_id, tuple(token_ids), text, tuple(margins), tuple(logprobs), finish)
+        return TokenOutput(
+            sequence.request_id,
+            tuple(token_ids),
+            text,
+            tuple(margins),
+            tuple(logprobs),
+            finish,
+            prompt_logprobs=prompt,
+        )
 
-    def _spell(self, token_id: int, logprob: float, top: tuple[tuple[int, float], ...]) -> TokenLogprobs:
+    def _prompt_logprobs(self, sequence: Sequence) -> tuple[TokenLogprobs, ...]:
+        """For its first output, if it asks for them."""
+        scored = self._scored.pop(sequence.request_id, None)
+        if scored is None:
+            return ()
+        first = self._spell(sequence, sequence.prompt[0], nan, ())
+        return (first, *[self._spell(sequence, each.token_id, each.logprob, each.top, each.rank) for each in scored])
+
+    def _spell(
+        self, sequence: Sequence, token_id: int, logprob: float, top: tuple[tuple[int, float], ...], rank: int = 0
+    ) -> TokenLogprobs:
         spell = self._tokenizer.token_bytes
         alternatives = tuple((i, value, spell(i)) for i, value in top)
-        return TokenLogprobs(
-            token_id, logprob, spell(token_id), alternatives, special=token_id in self._tokenizer.special_ids
-        )
+        special = sequence.params.skip_special_tokens and token_id in self._tokenizer.special_ids
+        return TokenLogprobs(token_id, logprob, spell(token_id), alternatives, special=special, rank=rank)
 
     def _finish(self, sequence: Sequence, output: Output) -> Finish:
         reason: FinishReason | None = output.reason
@@ -336,6 +374,7 @@ class Engine:
         self._scheduler.finish(sequence)
         del self._alive[sequence.request_id]
         self._lookups.pop(sequence.request_id, None)
+        self._scored.pop(sequence.request_id, None)
         self._drafted_tokens += sequence.drafted_tokens
         self._accepted_tokens += sequence.accepted_tokens
         return Finish(

@@ -6,13 +6,14 @@ blocks up gets other tokens, or an error.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.batch import Batch, Sampled, SampleRow
+from engine.bad_words import completing
+from engine.batch import Batch, Sampled, SampleRow, ScoredToken, ScoreRows
 from engine.errors import EngineError
 
 Script = Callable[[SampleRow], tuple[int, float] | None]
@@ -84,6 +85,7 @@ class FakeRunner:
             sampled.margins.append(margin)
             sampled.logprobs.append(self._logprobs(sample, token_id, margin))
         self._last = sampled.token_ids
+        sampled.scored = [each for asked in batch.scores for each in self._score(asked, batch)]
         return sampled
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
@@ -140,25 +142,40 @@ class FakeRunner:
     def _choose(self, sample: SampleRow, batch: Batch) -> tuple[int, float]:
         params = sample.params
         key = sample.seed.to_bytes(8, "little") if params.temperature else b""
-        number = int.from_bytes(blake2b(self._context(sample, batch), digest_size=8, key=key).digest(), "little")
-        banned = {*sample.banned_token_ids, *(token_id for token_id, bias in params.logit_bias if bias <= _BAN)}
+        number = int.from_bytes(
+            blake2b(self._context(sample.row, sample.position, batch), digest_size=8, key=key).digest(), "little"
+        )
+        banned = {*sample.banned_token_ids, *completing(sample.bad_words, sample.output_token_ids)}
+        banned.update(token_id for token_id, bias in params.logit_bias if bias <= _BAN)
         if sample.grammar is not None:
             allowed = np.flatnonzero(sample.grammar.allowed(sample.output_token_ids, self.vocab_size)).tolist()
             left = [token_id for token_id in allowed if token_id not in banned] or allowed
             return left[number % len(left)], (number >> 40) / 2**20 if len(left) > 1 else math.inf
+        if params.allowed_token_ids:
+            left = [token_id for token_id in params.allowed_token_ids if token_id not in banned]
+            left = left or list(params.allowed_token_ids)
+            return left[number % len(left)], (number >> 40) / 2**20
         first = number % self.vocab_size
         candidates = ((first + offset) % self.vocab_size for offset in range(self.vocab_size))
         return next(token_id for token_id in candidates if token_id not in banned), (number >> 40) / 2**20
 
-    def _context(self, sample: SampleRow, batch: Batch) -> bytes:
-        owner = int(np.searchsorted(batch.query_starts, sample.row, side="right")) - 1
-        length = sample.position
+    def _context(self, row: int, length: int, batch: Batch) -> bytes:
+        owner = int(np.searchsorted(batch.query_starts, row, side="right")) - 1
         blocks = batch.block_tables[owner, : -(-length // self.block_size)].astype(np.int64)
         slots = (blocks[:, None] * self.block_size + np.arange(self.block_size)).ravel()[:length]
         tokens: npt.NDArray[np.int64] = self._slots[slots]
         if (tokens == _NOBODY).any():
             raise EngineError("batch_invalid", "the batch reads KV that nobody wrote")
         return tokens.tobytes()
+
+    def _score(self, asked: ScoreRows, batch: Batch) -> Iterator[ScoredToken]:
+        """Also a hash of all tokens before it."""
+        for row, target in enumerate(asked.targets, asked.row):
+            digest = blake2b(self._context(row, int(batch.positions[row]) + 1, batch), digest_size=8).digest()
+            best = int.from_bytes(digest, "little") % self.vocab_size
+            rank = 1 + (target - best) % self.vocab_size
+            top = tuple(((best + place) % self.vocab_size, -0.5 - place) for place in range(asked.top))
+            yield ScoredToken(target, 0.5 - rank, rank, top)
 
     def _logprobs(
         self, sample: SampleRow, token_id: int, margin: float

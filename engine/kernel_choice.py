@@ -27,6 +27,12 @@ def choose_kernels(settings: EngineSettings, config: ModelConfig, device: torch.
     asked = settings.gpu.kernels
     found = find_spec("triton") is not None
     if asked == "triton":
+        if settings.batch_invariant:
+            raise ModelError(
+                "gpu_kernels",
+                'gpu.kernels = "triton" and batch_invariant exclude each other: Triton\'s split their sums by the '
+                'batch; leave kernels at "auto"',
+            )
         if not found:
             raise ModelError("gpu_kernels", 'gpu.kernels = "triton" needs Triton: pip install "penstock[gpu]"')
         if device.type != "cuda" and not _interpreted():
@@ -36,7 +42,7 @@ def choose_kernels(settings: EngineSettings, config: ModelConfig, device: torch.
                 "can only be interpreted, for tests: TRITON_INTERPRET=1)",
             )
         return "triton"
-    if asked == "auto" and device.type == "cuda" and found:
+    if asked == "auto" and device.type == "cuda" and found and not settings.batch_invariant:
         return "triton"
     if asked == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
         return "compiled"
@@ -59,9 +65,19 @@ def _interpreted() -> bool:
 
 
 def make_kernels(
-    kind: Kind, settings: EngineSettings, config: ModelConfig, pool: KvPool, *, max_len: int, dtype: torch.dtype
+    kind: Kind,
+    settings: EngineSettings,
+    config: ModelConfig,
+    pool: KvPool,
+    *,
+    max_len: int,
+    dtype: torch.dtype,
+    tile: int = 0,
 ) -> Kernels:
-    """For `pool`, whose keys are transposed for the compiled ones only. `max_len`: tokens of the longest sequence."""
+    """For `pool`, whose keys are transposed for the compiled ones only. `max_len`: tokens of the longest sequence.
+
+    `tile`: of the portable ones, see `engine.tiles`.
+    """
     device = pool.keys.device
     tables = rotations(config, max_len)
     if kind == "compiled":
@@ -81,4 +97,4 @@ def make_kernels(
             max_sequences=settings.max_running,
             max_len=max_len,
         )
-    return TorchKernels(config, pool, [(cos.to(device), sin.to(device)) for cos, sin in tables], dtype)
+    return TorchKernels(config, pool, [(cos.to(device), sin.to(device)) for cos, sin in tables], dtype, tile=tile)

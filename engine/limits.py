@@ -29,13 +29,15 @@ class Limits(msgspec.Struct, frozen=True):
         prompt, params = command.prompt_token_ids, command.params
         if not prompt:
             raise RequestRefused("prompt_empty", "the prompt has no tokens; send at least one")
-        if len(prompt) >= self.model_tokens:
+        # What is only read needs no room for a token after it.
+        length = len(prompt) - params.prompt_only
+        if length >= self.model_tokens:
             raise RequestRefused(
                 "context_length_exceeded",
                 f"the prompt has {len(prompt)} tokens; this model's limit is {self.model_tokens} tokens, prompt and "
                 "output together; shorten the prompt",
             )
-        if len(prompt) >= self.pool_tokens:
+        if length >= self.pool_tokens:
             raise RequestRefused(
                 "prompt_too_large_for_kv",
                 f"the prompt has {len(prompt)} tokens; the engine's whole KV pool holds {self.pool_tokens}; shorten "
@@ -48,6 +50,7 @@ class Limits(msgspec.Struct, frozen=True):
             ("the draft", command.draft),
             ("logit_bias", (token_id for token_id, _ in params.logit_bias)),
             ("stop_token_ids", params.stop_token_ids),
+            ("allowed_token_ids", params.allowed_token_ids),
         ):
             for token_id in ids:
                 if not 0 <= token_id < self.vocab_size:

@@ -15,6 +15,7 @@ from engine.quantization import Quantized, dequantize
 from engine.quantized_linear import QuantizedFactory
 from engine.quantized_simd import has_quantized_products
 from engine.simd import has_bfloat16_products
+from engine.tiles import check_places, in_tiles, tile_rows
 
 Linear = Callable[[Tensor], Tensor]
 """[rows, in] → [rows, out]."""
@@ -43,7 +44,10 @@ _WORTH_A_TEAM = 1_500_000
 class LinearFactory:
     """Prepares weights for many products, in the way that suits the device and the type."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, threads: int) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype, threads: int, *, invariant: bool = False) -> None:
+        """`invariant`: the library's products, too, shall not depend on the number of rows."""
+        self.tile = tile_rows(device) if invariant else 0
+        """See `engine.tiles`: what is not our own is done in tiles of so many rows; 0: as it comes."""
         self._device = device
         self._dtype = dtype
         self._threads = threads
@@ -64,7 +68,7 @@ class LinearFactory:
         """For `weight` [out, in] and `bias` [out]; the result has the weight's type."""
         if self.own and weight.shape[1] % 2 == 0:
             return Panels(weight, bias, self._code, weight.dtype, self._threads, self._arena)
-        return _plain(weight, bias, self._device)
+        return _plain(weight, bias, self._device, self.tile)
 
     def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
         """For quantized weights; without our own instructions for them they are computed as what they stand for."""
@@ -82,17 +86,22 @@ class LinearFactory:
         """For the last product: float32 if that is free, because bfloat16 has 8 bits for a logit and margins suffer."""
         if self.own and weight.shape[1] % 2 == 0:
             return Panels(weight, None, self._code_to_full, torch.float32, self._threads, self._arena)
-        return _plain(weight, None, self._device)
+        return _plain(weight, None, self._device, self.tile)
 
 
-def _plain(weight: Tensor, bias: Tensor | None, device: torch.device) -> Linear:
+def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int) -> Linear:
     weight = weight.to(device)
     bias = None if bias is None else bias.to(device)
 
-    def linear(x: Tensor) -> Tensor:
+    def product(x: Tensor) -> Tensor:
         return functional.linear(x, weight, bias)
 
-    return linear
+    def tiled(x: Tensor) -> Tensor:
+        return in_tiles(product, x, tile)
+
+    if tile:
+        check_places(product, weight, tile)
+    return tiled if tile else product
 
 
 class Panels:

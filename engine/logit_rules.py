@@ -5,6 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from engine.bad_words import completing
 from engine.batch import SampleRow
 from engine.params import SamplingParams
 
@@ -21,7 +22,9 @@ def changes_logits(row: SampleRow) -> bool:
         or params.frequency_penalty != 0
         or params.repetition_penalty != 1
         or bool(params.logit_bias)
+        or bool(params.allowed_token_ids)
         or bool(row.banned_token_ids)
+        or bool(row.bad_words)
     )
 
 
@@ -31,11 +34,11 @@ def chosen_by_device(row: SampleRow) -> bool:
 
 
 def change_logits(logits: Row, row: SampleRow) -> Row:
-    """A changed copy of the row: penalties, then biases, then bans. What a grammar forbids is -inf in it, and stays so.
+    """A changed copy of the row: penalties, biases, bans. What a grammar forbids is -inf in it, and stays so.
 
     Repetition penalty ("CTRL", section 4.1) counts prompt and output; presence and frequency count the output, as in
-    the OpenAI API. A bias comes after the penalties, so that +100 and -100 mean always and never. Bans that would leave
-    nothing of what the grammar allows are passed over.
+    the OpenAI API. A bias comes after the penalties, so that +100 and -100 mean always and never. Rules that would
+    leave nothing are passed over: `allowed_token_ids` in a grammar that wants others, bans of all that is allowed.
     """
     params = row.params
     changed = logits.copy()
@@ -48,13 +51,17 @@ def change_logits(logits: Row, row: SampleRow) -> Row:
         changed[ids] -= (params.frequency_penalty * counts + params.presence_penalty).astype(np.float32)
     for token, bias in params.logit_bias:
         changed[token] += bias
-    if row.grammar is not None and row.banned_token_ids:
-        left = np.isfinite(changed)
-        left[list(row.banned_token_ids)] = False
-        if not left.any():
-            return changed
-    for token in row.banned_token_ids:
-        changed[token] = -math.inf
+    if params.allowed_token_ids:
+        allowed = list(params.allowed_token_ids)
+        only = np.full_like(changed, -math.inf)
+        only[allowed] = changed[allowed]
+        changed = only if only.max() > -math.inf else changed
+    banned = [*row.banned_token_ids, *completing(row.bad_words, row.output_token_ids)]
+    if banned:
+        before = changed[banned]
+        changed[banned] = -math.inf
+        if changed.max() == -math.inf:
+            changed[banned] = before
     return changed
 
 

@@ -69,7 +69,7 @@ Command = Submit | Abort | Expect | Embed
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
-    """Log-probabilities of one sampled position, taken from the model's distribution before temperature and masks."""
+    """Log-probabilities of one position, taken from the model's distribution before temperature and masks."""
 
     token_id: int
     """-1: not known, see `TokenOutput.unnamed`."""
@@ -80,6 +80,9 @@ class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
     """(token id, log-probability, bytes) of the best alternatives, best first."""
     special: bool = False
     """The token is no part of the text."""
+    rank: int = 0
+    """Of a prompt's token among all tokens, the likeliest first; 0: not known. The first token of all has none, and a
+    `logprob` that is no number."""
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -127,6 +130,8 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     corrects the count, also downwards."""
     embedding: bytes | None = None
     """What `Embed` asked for: float32, little-endian. It comes with the input's `finish`."""
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    """If they are asked for: of each of the prompt's tokens, all at once, with the first output."""
 
 
 class EngineStats(msgspec.Struct, frozen=True, gc=False):

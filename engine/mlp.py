@@ -1,6 +1,7 @@
 """What stands between two attentions: one gated MLP, or several of which a token takes a few."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,13 +9,26 @@ from torch.nn import functional
 
 from engine.linear import Linear
 from engine.model_config import Activation
+from engine.tiles import in_tiles
 
 Gate = Callable[[Tensor], Tensor]
 """[rows, 2 · intermediate] → [rows, intermediate]: activation(gate) · up."""
 
 
+_SHARED_ELEMENTS = 32_768
+"""From so many on torch gives an element-wise operation to several threads. A thread may begin in mid-row and computes
+the end of its share with other instructions, so that the bits of a row would depend on the number of rows."""
+
+
 def gated(gate_up: Tensor, activation: Activation) -> Tensor:
     """In float32; the result has the input's type."""
+    rows = max((_SHARED_ELEMENTS - 1) // (gate_up.shape[1] // 2), 1)
+    if gate_up.device.type != "cpu" or len(gate_up) <= rows:
+        return _gated(gate_up, activation)
+    return torch.cat([_gated(gate_up[at : at + rows], activation) for at in range(0, len(gate_up), rows)])
+
+
+def _gated(gate_up: Tensor, activation: Activation) -> Tensor:
     gate, up = gate_up.float().chunk(2, dim=-1)
     active = functional.silu(gate) if activation == "silu" else functional.gelu(gate, approximate="tanh")
     return (active * up).to(gate_up.dtype)
@@ -49,8 +63,13 @@ class Mixture:
         activation: Activation,
         pad_single: bool,
         reduce: Callable[[Tensor], Tensor],
+        tile: int = 0,
     ) -> None:
-        """`experts`: gate_up and down of each. `pad_single`: see `Decoder`. `reduce`: see `WeightLoader`."""
+        """`experts`: gate_up and down of each. `pad_single`: see `Decoder`. `reduce`: see `WeightLoader`.
+
+        `tile`: see `engine.tiles`.
+        """
+        self._tile = tile
         self._router = router
         self._experts = experts
         self._active = active
@@ -70,7 +89,8 @@ class Mixture:
             rows, place = (chosen == number).nonzero(as_tuple=True)
             mine = x[rows]
             single = self._pad_single and len(rows) == 1
-            y = down(gated(gate_up(torch.cat((mine, mine)) if single else mine), self._activation))
+            wide = gate_up(torch.cat((mine, mine)) if single else mine)
+            y = down(in_tiles(partial(gated, activation=self._activation), wide, self._tile))
             out.index_add_(0, rows, y[: len(rows)].float() * weights[rows, place].unsqueeze(1))
         return self._reduce(out).to(x.dtype)
 

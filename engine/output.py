@@ -14,7 +14,17 @@ class Output:
     After `push` or `end` set `reason`, the text returned was the last.
     """
 
-    __slots__ = ("_count", "_detokenizer", "_ends", "_matcher", "_max_tokens", "_min_tokens", "reason", "stop")
+    __slots__ = (
+        "_count",
+        "_detokenizer",
+        "_ends",
+        "_matcher",
+        "_max_tokens",
+        "_min_tokens",
+        "_show_stop",
+        "reason",
+        "stop",
+    )
 
     def __init__(
         self, params: SamplingParams, detokenizer: Detokenizer, *, eos_ids: Container[int], max_tokens: int
@@ -25,18 +35,23 @@ class Output:
         self._ends = (params.stop_token_ids, eos_ids)
         self._min_tokens = params.min_tokens
         self._max_tokens = max_tokens
+        self._show_stop = params.include_stop_str_in_output
         self._count = 0
         self.reason: FinishReason | None = None
         self.stop: str | int | None = None
         """The stop string, or the stop token of the request, that ended it."""
 
     def push(self, token_id: int, *, last: bool = False) -> str:
-        """The text that this token makes safe to show; an end token itself has none. `last`: it completes a grammar."""
+        """The text that this token makes safe to show. `last`: it completes a grammar.
+
+        An end token has none, unless the request wants to see what ended its answer.
+        """
         self._count += 1
         asked, eos = self._ends
         if token_id in asked or token_id in eos:
             self.stop = token_id if token_id in asked else None
-            return self.end("stop")
+            text = self._show(self._detokenizer.push(token_id)) if self._show_stop else ""
+            return text if self.reason is not None else text + self.end("stop")
         text = self._show(self._detokenizer.push(token_id))
         if self.reason is None and (last or self._count >= self._max_tokens):
             text += self.end("stop" if last else "length")
@@ -59,4 +74,6 @@ class Output:
         if matcher.matched is not None:
             self.reason = "stop"
             self.stop = matcher.matched
+            if self._show_stop:
+                shown += matcher.matched
         return shown

@@ -28,5 +28,17 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    """The stop string, or the text of the end token, is part of the answer."""
+    skip_special_tokens: bool = True
+    """Special tokens have no text in the answer."""
+    allowed_token_ids: tuple[int, ...] = ()
+    """Nothing else is sampled; empty: anything may be."""
+    bad_words: tuple[str, ...] = ()
+    """See engine/bad_words.py."""
     logprobs: int | None = None
     """None: off. k >= 0: report the chosen token's log-probability and the k best alternatives of each position."""
+    prompt_logprobs: int | None = None
+    """The same for the prompt's own tokens. Such a prompt is computed whole: the prefix cache keeps no logits."""
+    prompt_only: bool = False
+    """No output at all, whatever `max_tokens` is: the answer is what is said of the prompt."""

@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from engine.batch import Batch, SampleRow
+from engine.batch import Batch, SampleRow, ScoreRows
 from engine.block_table import BlockTable
 from engine.logit_rules import chosen_by_device
 from engine.sequence import Sequence
@@ -18,10 +18,12 @@ class Share(msgspec.Struct, gc=False):
     tokens: int
     samples: int
     """Positions sampled: that of the last known token and those of the draft after it, as far as they are computed."""
+    scored: int
+    """Prompt positions whose logits are looked at, because the request asks how likely its prompt is."""
 
 
 class Plan(msgspec.Struct):
-    """A step. `batch.samples` belong, in order, to those shares that sample."""
+    """A step. `batch.samples` belong, in order, to those shares that sample, `batch.scores` to those that score."""
 
     shares: list[Share]
     batch: Batch
@@ -30,7 +32,13 @@ class Plan(msgspec.Struct):
 def shares_of(counts: dict[Sequence, int]) -> list[Share]:
     """Who samples what in the step that computes the next `counts[sequence]` tokens of each sequence."""
     return [
-        Share(sequence, sequence.epoch, count, max(sequence.computed + count - sequence.known + 1, 0))
+        Share(
+            sequence,
+            sequence.epoch,
+            count,
+            max(sequence.computed + count - sequence.known + 1, 0),
+            max(min(sequence.computed + count, sequence.to_score) - sequence.scored, 0),
+        )
         for sequence, count in counts.items()
     ]
 
@@ -40,10 +48,16 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
     token_ids: list[int] = []
     fed: list[tuple[int, int]] = []
     samples: list[SampleRow] = []
+    scores: list[ScoreRows] = []
     shares = shares_of(counts)
     for share in shares:
         sequence, sampled = share.sequence, share.samples
         start = sequence.computed
+        if share.scored:
+            first = sequence.scored
+            targets = sequence.prompt[first + 1 : first + 1 + share.scored]
+            top = sequence.params.prompt_logprobs or 0
+            scores.append(ScoreRows(len(token_ids) + first - start, targets, top))
         token_ids.extend(sequence.tokens(start, start + share.tokens))
         if sequence.feed >= 0 and start + share.tokens == sequence.known:
             fed.append((len(token_ids) - 1, sequence.feed))
@@ -61,6 +75,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
                         sequence.prompt,
                         [*said, *sequence.draft[:drafted]] if drafted else said,
                         sequence.banned if drafted < free else (),
+                        sequence.bad_words,
                         sequence.grammar,
                     )
                 )
@@ -82,6 +97,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
         context_lens=context_lens.astype(np.int32),
         block_tables=tables,
         samples=samples,
+        scores=scores,
     )
     if fed:
         rows, feeds = zip(*fed, strict=True)
@@ -92,5 +108,6 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
 
 def foreseeable(plan: Plan) -> bool:
     """Can the step after this one be planned without its tokens, because the device itself can choose them?"""
-    drafted = any(share.sequence.draft for share in plan.shares)
-    return not drafted and all(chosen_by_device(row) for row in plan.batch.samples)
+    if plan.batch.scores or any(share.sequence.draft or share.sequence.params.prompt_only for share in plan.shares):
+        return False
+    return all(chosen_by_device(row) for row in plan.batch.samples)

@@ -157,6 +157,7 @@ class Scheduler:
             sequence = share.sequence
             current = sequence.epoch == share.epoch
             if current:
+                sequence.scored += share.scored
                 self._advance(sequence, min(sequence.computed + share.tokens, sequence.known))
             if share.samples:
                 takers.extend((sequence if current else None,) * share.samples)
@@ -293,7 +294,7 @@ class Scheduler:
             if sequence.ending:
                 index += 1
                 continue
-            names = sequence.block_names((sequence.known - 1) // self._block_size, self._block_size)
+            names = sequence.block_names(sequence.reusable // self._block_size, self._block_size)
             found = self._blocks.match(names) if self._caching else []
             kept = self._blocks.on_host(names[len(found) :]) if self._caching else 0
             known = len(found) + kept
@@ -323,8 +324,9 @@ class Scheduler:
             return
         if not sequence.preemptions:
             sequence.cached_tokens = sequence.computed
-            self._queries += sequence.known
-            self._hits += sequence.computed
+            if not sequence.to_score:
+                self._queries += sequence.known
+                self._hits += sequence.computed
         for name in islice(sequence.block_names(sequence.seen // self._block_size, self._block_size), len(found), None):
             self._coming.setdefault(name, sequence)
 

@@ -23,6 +23,7 @@ class Sequence:
         "_names",
         "accepted_tokens",
         "arrival",
+        "bad_words",
         "banned",
         "blocks",
         "cached_tokens",
@@ -43,7 +44,9 @@ class Sequence:
         "request_id",
         "row",
         "said",
+        "scored",
         "seed",
+        "to_score",
     )
 
     def __init__(
@@ -54,6 +57,7 @@ class Sequence:
         limit: int,
         seed: int,
         banned: tuple[int, ...],
+        bad_words: tuple[tuple[int, ...], ...] = (),
         grammar: GrammarState | None = None,
     ) -> None:
         self.request_id = command.request_id
@@ -66,6 +70,8 @@ class Sequence:
         self.seed = seed
         self.banned = banned
         """Token ids that end it, and so are banned while `min_tokens` is not reached."""
+        self.bad_words = bad_words
+        """See `SampleRow`."""
         self.grammar = grammar
         """Has taken in what was said so far."""
         self.output: list[int] = []
@@ -88,6 +94,10 @@ class Sequence:
         self.finished = False
         self.preemptions = 0
         self.cached_tokens = 0
+        self.to_score = len(self.prompt) - 1 if self.params.prompt_logprobs is not None else 0
+        """Prompt positions whose logits the request wants: all but the last, which decide the first output token."""
+        self.scored = 0
+        """Those of them whose logits were taken; a preemption does not lose them."""
         self._names = [chain_root_of(command)]
         self.propose(command.draft)
 
@@ -110,6 +120,11 @@ class Sequence:
     def ending(self) -> bool:
         """The token under way is the last that it may have."""
         return self.feed >= 0 and self.known >= self.limit
+
+    @property
+    def reusable(self) -> int:
+        """Known tokens whose KV may come from the prefix cache: not the last one, nor those whose logits are wanted."""
+        return self.known - 1 if self.scored == self.to_score else self.scored
 
     @property
     def order(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from config.settings import EngineSettings
-from engine.batch import Batch, SampleRow
+from engine.batch import Batch, SampleRow, ScoreRows
 from engine.params import SamplingParams
 
 _LENGTH_BYTES = 8
@@ -54,6 +54,8 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     block_tables: bytes
     rows: list[int]
     """Of which logits are wanted."""
+    scores: list[tuple[int, int]]
+    """First row and number of rows of each prompt whose tokens are scored: the head is asked in the same pieces."""
 
     @classmethod
     def of(cls, batch: Batch) -> "Step":
@@ -66,6 +68,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
             batch.context_lens.tobytes(),
             batch.block_tables.tobytes(),
             [sample.row for sample in batch.samples],
+            [(each.row, len(each.targets)) for each in batch.scores],
         )
 
     def batch(self) -> Batch:
@@ -79,6 +82,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
             context_lens=context_lens,
             block_tables=np.frombuffer(self.block_tables, np.int32).reshape(len(context_lens), -1).copy(),
             samples=[SampleRow(row, _NOBODY, 0, 0, (), []) for row in self.rows],
+            scores=[ScoreRows(row, (0,) * count, 0) for row, count in self.scores],
         )
 
 

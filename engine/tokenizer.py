@@ -89,10 +89,10 @@ class Tokenizer:
         token: str | None = self._inner.id_to_token(token_id)
         return b"" if token is None else self._spelling.spell(token)
 
-    def detokenizer(self, prompt: Sequence[int]) -> Detokenizer:
+    def detokenizer(self, prompt: Sequence[int], *, skip_special: bool = True) -> Detokenizer:
         """A detokenizer for what follows `prompt`."""
         strip = self._spelling.strips_first_space and all(token_id in self.special_ids for token_id in prompt)
-        return Detokenizer(self.token_bytes, self.special_ids, strip_first_space=strip)
+        return Detokenizer(self.token_bytes, self.special_ids if skip_special else (), strip_first_space=strip)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of `token_ids`, without special tokens."""

@@ -1,16 +1,19 @@
 """The decoder's kernels in plain torch: any device, any shape; attention by gathering pages."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine import tiles
 from engine.batch import Batch
 from engine.kv_pool import KvPool
 from engine.mlp import gated
 from engine.model_config import ModelConfig
+from engine.tiles import in_tiles
 from engine.weights import LayerWeights, Weights
 
 
@@ -18,9 +21,19 @@ class TorchKernels:
     """Correct everywhere, fast nowhere in particular: the reference for the others, and the way on other devices."""
 
     def __init__(
-        self, config: ModelConfig, pool: KvPool, rotations: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype
+        self,
+        config: ModelConfig,
+        pool: KvPool,
+        rotations: Sequence[tuple[Tensor, Tensor]],
+        dtype: torch.dtype,
+        *,
+        tile: int = 0,
     ) -> None:
-        """`rotations`: cosines and sines [positions, rotary_dim / 2] of each layer; `pool` with untransposed keys."""
+        """`rotations`: cosines and sines [positions, rotary_dim / 2] of each layer; `pool` with untransposed keys.
+
+        `tile`: see `engine.tiles`; 0: whatever is fastest.
+        """
+        self._tile = tile
         self._config = config
         self._pool = pool
         self._rotations = rotations
@@ -84,13 +97,15 @@ class TorchKernels:
         """`q` [new, heads, head_dim] over pages [blocks, kv_heads, block_size, head_dim] of `context` tokens."""
         k = keys.transpose(0, 1).flatten(1, 2)[:, :context].float()
         v = values.transpose(0, 1).flatten(1, 2)[:, :context].float()
+        scale, cap = self._config.query_scale, self._config.score_cap
+        if self._tile:
+            return tiles.attend(q, k, v, context - len(q), window, scale, cap, self._tile)
         at = torch.arange(context - len(q), context, device=q.device).unsqueeze(1)
         seen = torch.arange(context, device=q.device).unsqueeze(0)
         mask = seen <= at
         if window:
             mask &= seen > at - window
         q = q.transpose(0, 1)
-        scale, cap = self._config.query_scale, self._config.score_cap
         if cap:
             groups = len(q) // len(k)
             scores = q @ k.repeat_interleave(groups, dim=0).transpose(1, 2) * scale
@@ -103,14 +118,17 @@ class TorchKernels:
 
     def gate(self, gate_up: Tensor) -> Tensor:
         """See `Kernels`."""
-        return gated(gate_up, self._config.activation)
+        return in_tiles(partial(gated, activation=self._config.activation), gate_up, self._tile)
 
     def normed(self, y: Tensor, weight: Tensor) -> Tensor:
         """See `Kernels`."""
         return self._rms(y.float(), weight).to(self._dtype)
 
     def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self._config.rms_eps) * weight
+        def rms(x: Tensor) -> Tensor:
+            return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self._config.rms_eps) * weight
+
+        return in_tiles(rms, x, self._tile)
 
     def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """The first half of what is rotated pairs with its second half, as Hugging Face lays checkpoints out."""

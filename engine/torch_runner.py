@@ -1,6 +1,7 @@
 """A model directory as a `Runner`: the decoder, its KV pool and the sampler behind one call a step."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from engine.linear import LinearFactory
 from engine.logit_rules import chosen_by_device
 from engine.model_config import ModelConfig, read_model_config
 from engine.params import SamplingParams
+from engine.prompt_scores import score
 from engine.quantization import scheme_of
 from engine.quantization_config import Quantization, quantization, read_quantization
 from engine.ranks import rank_settings
@@ -61,7 +63,7 @@ class TorchRunner:
             raise ModelError("tensor_parallel", f"several ranks cannot have {what}: leave one of the two out")
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
             dtype = compute_dtype(settings, checkpoint.dtype("model.embed_tokens.weight"), device)
-            linears = LinearFactory(device, dtype, settings.threads)
+            linears = LinearFactory(device, dtype, settings.threads, invariant=settings.batch_invariant)
             if linears.own:
                 progress("compiling kernels (once: they are cached on disk)")
                 linears.compile()
@@ -95,15 +97,23 @@ class TorchRunner:
             if kind == "compiled":
                 progress("compiling the attention kernel (once: it is cached on disk)")
             kernels = make_kernels(
-                kind, settings, config, pool, max_len=min(self.max_model_len, pool.tokens), dtype=dtype
+                kind,
+                settings,
+                config,
+                pool,
+                max_len=min(self.max_model_len, pool.tokens),
+                dtype=dtype,
+                tile=linears.tile,
             )
         if shard is not None:
             progress("waiting for the other ranks")
             shard.connect(self.total_blocks)
         progress("warming up")
-        pad_single = not linears.own and device.type == "cpu"
+        pad_single = not (linears.own or linears.tile) and device.type == "cpu"
         decoder = Decoder(weights, kernels, device, pad_single=pad_single, logit_cap=config.logit_cap)
         self._decoder: Decoder | GraphDecoder | None = decoder
+        self._plain: Decoder | None = decoder
+        """The same, never as graphs."""
         self._warm_up()
         if capture is None and device.type == "cuda" and kind == "triton" and shard is None:
             capture = CudaCapture(device)
@@ -136,11 +146,27 @@ class TorchRunner:
         sample(np.zeros((2, self.vocab_size), np.float32), rows)
 
     def execute(self, batch: Batch) -> Sampled:
-        """Run one forward pass, write its KV, sample the asked rows."""
+        """Run one forward pass, write its KV, sample and score the asked rows."""
+        if batch.scores:
+            return self._scored(batch)
         table = self.logits(batch)
         if not batch.samples:
             return Sampled(token_ids=[], margins=[], logprobs=[])
         return sample(table, batch.samples)
+
+    def _scored(self, batch: Batch) -> Sampled:
+        with torch.inference_mode():
+            ids = self._ids(batch)
+            assert self._plain is not None
+            logits_of = partial(self._plain.logits_of, self._plain.hidden(batch, ids))
+            scored = score(logits_of, batch.scores)
+            if not batch.samples:
+                return Sampled(token_ids=[], margins=[], logprobs=[], scored=scored)
+            logits = logits_of(np.fromiter((row.row for row in batch.samples), np.int64, len(batch.samples)))
+            table = logits.float().cpu().contiguous().numpy()
+        sampled = sample(table, batch.samples)
+        sampled.scored = scored
+        return sampled
 
     def logits(self, batch: Batch) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """Run one forward pass, write its KV; the logits of the rows that `batch.samples` names, [samples, vocab]."""
@@ -149,7 +175,7 @@ class TorchRunner:
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
         """See `OverlappingRunner`. A batch with a sample that the device cannot choose is executed at once."""
-        if not all(chosen_by_device(row) for row in batch.samples):
+        if batch.scores or not all(chosen_by_device(row) for row in batch.samples):
             sampled = self.execute(batch)
             return lambda: sampled
         with torch.inference_mode():
@@ -161,6 +187,12 @@ class TorchRunner:
             return Flight(chosen).result
 
     def _forward(self, batch: Batch) -> Tensor:
+        ids = self._ids(batch)
+        assert self._decoder is not None
+        return self._decoder.forward(batch, ids)
+
+    def _ids(self, batch: Batch) -> Tensor:
+        """The batch's tokens on the device, where its blocks are now, too."""
         if self._decoder is None:
             raise ModelError("engine_closed", "the engine is closed")
         if self._swap is not None:
@@ -169,11 +201,11 @@ class TorchRunner:
         if batch.feeds is not None:
             feeds = to_device(batch.feeds.astype(np.int64), self._device)
             ids = torch.where(feeds >= 0, self._last[feeds.clamp(min=0)], ids)
-        return self._decoder.forward(batch, ids)
+        return ids
 
     def close(self) -> None:
         """Release the pool and the weights; a second call does nothing."""
-        self._decoder = None
+        self._decoder = self._plain = None
         self._swap = None
 
 

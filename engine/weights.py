@@ -188,8 +188,9 @@ class WeightLoader:
             active=experts.active,
             renormalize=experts.renormalize,
             activation=self._config.activation,
-            pad_single=not self._linears.own,
+            pad_single=not (self._linears.own or self._linears.tile),
             reduce=self.reduce,
+            tile=self._linears.tile,
         )
 
     def head(self, embedding: Tensor) -> Linear:

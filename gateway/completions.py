@@ -11,6 +11,7 @@ import trio
 from actors.errors import Refusal
 from actors.messages import (
     Decided,
+    Delta,
     Done,
     EmbeddingParams,
     ErrorBody,
@@ -38,7 +39,9 @@ from gateway.wire.completion_request import CompletionBody, completion_params
 from gateway.wire.grammar_request import answer_grammar
 from gateway.wire.json_body import BodyDecoder, check_content_type
 from gateway.wire.prompts import prompts_of
+from gateway.wire.sampling import check_truncation
 from gateway.wire.sse import SseRenderer, error_event
+from gateway.wire.view import View
 
 log = structlog.get_logger()
 
@@ -51,6 +54,8 @@ class Asked(msgspec.Struct, frozen=True):
     n: int
     grammar: Grammar | None
     embedding: EmbeddingParams | None = None
+    view: View = View()
+    truncate_prompt_tokens: int | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -59,23 +64,30 @@ class Endpoint(msgspec.Struct, frozen=True):
     decoder: BodyDecoder
     read: Callable[[Any, int], Asked]
     chunks: Callable[..., Chunks]
-    whole: Callable[[Identity, Sequence[Choice], Usage, Served], bytes]
+    whole: Callable[[Identity, Sequence[Choice], Usage, Served, View], bytes]
 
 
 def read_chat(body: ChatBody, max_choices: int) -> Asked:
     """Raises `BadField`."""
-    params, n = chat_params(body, max_choices)
+    params, n, view = chat_params(body, max_choices)
     prompt, grammar = chat_prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
         raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
-    return Asked((prompt,), params, n, grammar)
+    return Asked((prompt,), params, n, grammar, view=view, truncate_prompt_tokens=check_truncation(body))
 
 
 def read_completion(body: CompletionBody, max_choices: int) -> Asked:
     """Raises `BadField`."""
     prompts = prompts_of("prompt", body.prompt)
-    params, n = completion_params(body, len(prompts), max_choices)
-    return Asked(prompts, params, n, answer_grammar(body))
+    params, n, view = completion_params(body, len(prompts), max_choices)
+    return Asked(
+        prompts,
+        params,
+        n,
+        answer_grammar(body),
+        view=view,
+        truncate_prompt_tokens=check_truncation(body),
+    )
 
 
 CHAT = Endpoint(BodyDecoder(ChatBody), read_chat, ChatChunks, chat_body)
@@ -101,6 +113,8 @@ class CompletionHandler:
                 model=body.model,
                 prompts=asked.prompts,
                 params=asked.params,
+                echo=asked.view.echo,
+                truncate_prompt_tokens=asked.truncate_prompt_tokens,
                 n=asked.n,
                 grammar=asked.grammar,
                 user=body.user,
@@ -114,9 +128,9 @@ class CompletionHandler:
             if body.stream:
                 include_usage = bool(body.stream_options and body.stream_options.include_usage)
                 stream = connection.event_stream(request, told.request_line)
-                await self._stream(connection, stream, inference, told, include_usage=include_usage)
+                await self._stream(connection, stream, inference, asked.view, told, include_usage=include_usage)
             else:
-                await self._whole(connection, inference, told)
+                await self._whole(connection, inference, asked.view, told)
         except Refusal as refusal:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, told.headers())
@@ -125,14 +139,14 @@ class CompletionHandler:
         body = self._endpoint.decoder.decode(raw)
         return body, self._endpoint.read(body, self._front.max_choices)
 
-    async def _whole(self, connection: Connection, inference: InferenceRequest, told: Told) -> None:
+    async def _whole(self, connection: Connection, inference: InferenceRequest, view: View, told: Told) -> None:
         choices = [Choice() for _ in range(len(inference.prompts) * inference.n)]
         exchange = await self._front.house.open(inference)
         told.decided = exchange.decided
         identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
         try:
-            done = await whole_answer(exchange, lambda delta: choices[delta.index].take(delta))
-            body = self._endpoint.whole(identity, choices, done.usage, done.served)
+            done = await whole_answer(exchange, partial(_gather, choices))
+            body = self._endpoint.whole(identity, choices, done.usage, done.served, view)
             await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:
             exchange.close()
@@ -142,6 +156,7 @@ class CompletionHandler:
         connection: Connection,
         stream: EventStream,
         inference: InferenceRequest,
+        view: View,
         told: Told,
         *,
         include_usage: bool,
@@ -152,7 +167,7 @@ class CompletionHandler:
             told.decided = exchange.decided
             stream.add_headers(told.decision_lines())
             identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
-            chunks = self._endpoint.chunks(identity, include_usage=include_usage)
+            chunks = self._endpoint.chunks(identity, view, include_usage=include_usage)
             renderer = SseRenderer(chunks, include_usage=include_usage)
             try:
                 while not renderer.ended:
@@ -175,6 +190,15 @@ class CompletionHandler:
             await _break_off(connection, stream, INTERNAL_ERROR)
         if failed:
             connection.close_after()
+
+
+def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
+    match event:
+        case Start(echo=echo):
+            for choice, text in zip(choices, echo, strict=False):
+                choice.echo = text
+        case Delta():
+            choices[event.index].take(event)
 
 
 async def _break_off(connection: Connection, stream: EventStream, error: ErrorBody) -> None:

@@ -152,7 +152,8 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     try:
         body, asked, streamed = _asked(path, _bytes(arguments.request), settings.server)
         request = InferenceRequest(
-            **{name: getattr(asked, name) for name in asked.__struct_fields__},
+            **{name: getattr(asked, name) for name in asked.__struct_fields__ if name != "view"},
+            echo=asked.view.echo,
             request_id=features.request,
             model=body.model,
             path=path,

@@ -5,7 +5,7 @@ from functools import partial
 import structlog
 
 from actors.errors import Refusal
-from actors.messages import Decided, Delta, InferenceRequest
+from actors.messages import Decided, Delta, InferenceRequest, Start
 from engine.params import SamplingParams
 from gateway.bodies import reading
 from gateway.completions import Asked
@@ -79,9 +79,10 @@ class EmbeddingHandler:
         exchange = await self._front.house.open(inference)
         told.decided = exchange.decided
 
-        def take(delta: Delta) -> None:
-            assert delta.embedding is not None, "only embeddings were asked for"
-            found[delta.index] = delta.embedding
+        def take(event: Start | Delta) -> None:
+            if isinstance(event, Delta):
+                assert event.embedding is not None, "only embeddings were asked for"
+                found[event.index] = event.embedding
 
         try:
             done = await whole_answer(exchange, take)

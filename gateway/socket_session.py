@@ -20,6 +20,7 @@ from gateway.server.request import Request
 from gateway.server.websocket import PeerClosed, WebSocket, accept
 from gateway.wire.json_body import BodyDecoder, nearest
 from gateway.wire.json_text import encode
+from gateway.wire.view import View
 from gateway.wire.ws_messages import (
     MAX_ID_CHARACTERS,
     Cancel,
@@ -153,11 +154,14 @@ class _Session:
             raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
         body.stream = True
         asked = read(body, self._front.max_choices)
+        if asked.view.echo:
+            raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
         inference = self._asker.asks(
             request_id=new_request_id(),
             model=body.model,
             prompts=asked.prompts,
             params=asked.params,
+            truncate_prompt_tokens=asked.truncate_prompt_tokens,
             n=asked.n,
             grammar=asked.grammar,
             user=body.user,
@@ -166,10 +170,10 @@ class _Session:
             arrived_at=arrived_at,
         )
         self._running[peek.id] = trio.CancelScope()
-        nursery.start_soon(self._serve, peek.id, inference)
+        nursery.start_soon(self._serve, peek.id, inference, asked.view)
 
-    async def _serve(self, message_id: str, inference: InferenceRequest) -> None:
-        renderer = Renderer(message_id)
+    async def _serve(self, message_id: str, inference: InferenceRequest, view: View) -> None:
+        renderer = Renderer(message_id, view)
         try:
             with self._running[message_id] as scope:
                 await self._answer(inference, renderer)

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from actors.errors import Refusal
-from actors.messages import Delta, Done, Failed
+from actors.messages import Delta, Done, Failed, Start
 from gateway.house import Exchange
 from gateway.server.connection import INTERNAL_ERROR
 
 
-async def whole_answer(exchange: Exchange, take: Callable[[Delta], None]) -> Done:
+async def whole_answer(exchange: Exchange, take: Callable[[Start | Delta], None]) -> Done:
     """Its end; `take` has got all that comes before.
 
     Raises Refusal: nothing was sent yet, so that a failure can have its true status.
@@ -17,7 +17,7 @@ async def whole_answer(exchange: Exchange, take: Callable[[Delta], None]) -> Don
         while True:
             for event in await exchange.__anext__():
                 match event:
-                    case Delta():
+                    case Start() | Delta():
                         take(event)
                     case Done():
                         return event

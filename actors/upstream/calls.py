@@ -49,6 +49,8 @@ def prepare_calls(
     """
     if effect.prefix and (request.tools is not None or request.grammar is not None):
         raise NotExpressible("an answer that has begun cannot be bound to a form, nor be read for tool calls")
+    if request.truncate_prompt_tokens is not None:
+        raise NotExpressible("truncate_prompt_tokens counts tokens as an engine reads them")
     calls: list[Call] = []
     choices: dict[int, int] = {}
     ended: list[Delta] = []

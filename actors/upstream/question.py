@@ -32,6 +32,10 @@ def why_not(call: Call, upstream: UpstreamSettings) -> str | None:
         return "the prompt is token ids, and the upstream's `tokenizer` is not known"
     if call.params.logit_bias and upstream.tokenizer is None:
         return "logit_bias names token ids, and the upstream's `tokenizer` is not known"
+    if call.params.prompt_logprobs is not None or call.params.prompt_only:
+        return "an upstream is not asked how likely a prompt is"
+    if call.params.allowed_token_ids and upstream.tokenizer is None:
+        return "allowed_token_ids names token ids, and the upstream's `tokenizer` is not known"
     extras = sorted(_extras(call.params))
     if extras and "sampling" not in upstream.supports:
         return f'{", ".join(extras)} is no parameter of the OpenAI API, and its `supports` does not hold "sampling"'
@@ -157,5 +161,9 @@ def _extras(params: SamplingParams) -> Mapping[str, Any]:
         "min_tokens": (params.min_tokens, 0),
         "ignore_eos": (params.ignore_eos, False),
         "stop_token_ids": (list(params.stop_token_ids), []),
+        "include_stop_str_in_output": (params.include_stop_str_in_output, False),
+        "skip_special_tokens": (params.skip_special_tokens, True),
+        "allowed_token_ids": (list(params.allowed_token_ids), []),
+        "bad_words": (list(params.bad_words), []),
     }
     return {name: value for name, (value, default) in neutral.items() if value != default}

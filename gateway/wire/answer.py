@@ -1,6 +1,7 @@
 """What every answer says of itself, and what differs between chat and text completions: whole bodies and chunks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -8,7 +9,8 @@ import msgspec
 from actors.messages import Delta, EndReason, MadeCall, Served, Usage
 from engine.messages import TokenLogprobs
 from gateway.wire.json_text import encode, penstock_object, usage_fields
-from gateway.wire.logprobs import chat_logprobs, completion_logprobs
+from gateway.wire.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs
+from gateway.wire.view import View
 
 _FINISH: dict[EndReason, str] = {
     "stop": "stop",
@@ -36,12 +38,15 @@ class Choice(msgspec.Struct):
     calls: list[MadeCall] = msgspec.field(default_factory=list)
     logprobs: list[TokenLogprobs] = msgspec.field(default_factory=list)
     finish_reason: str | None = None
+    echo: str = ""
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
 
     def take(self, delta: Delta) -> None:
         """Add what came."""
         self.texts.append(delta.text)
         self.calls.extend(delta.calls)
         self.logprobs.extend(delta.logprobs)
+        self.prompt_logprobs += delta.prompt_logprobs
         if delta.finish_reason is not None:
             self.finish_reason = finish_word(delta.finish_reason)
 
@@ -49,8 +54,8 @@ class Choice(msgspec.Struct):
 class Chunks(Protocol):
     """Renders the server-sent events of one answer."""
 
-    def opening(self, index: int) -> bytes:
-        """Before a choice's first content."""
+    def opening(self, delta: Delta, echo: str) -> bytes:
+        """Before a choice's first content, which is `delta`; `echo` is the text of its prompt, if that is wanted."""
         ...
 
     def content(self, delta: Delta) -> bytes:
@@ -69,17 +74,23 @@ class Chunks(Protocol):
 class ChatChunks:
     """`chat.completion.chunk`. A content event is a prepared template around the text."""
 
-    def __init__(self, identity: Identity, *, include_usage: bool) -> None:
+    def __init__(self, identity: Identity, view: View, *, include_usage: bool) -> None:
+        self._view = view
         self._head = _head("chatcmpl-", "chat.completion.chunk", identity)
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._content_end = b'},"logprobs":null,"finish_reason":null}]' + self._tail
         self._starts: dict[int, bytes] = {}
 
-    def opening(self, index: int) -> bytes:
+    def opening(self, delta: Delta, echo: str) -> bytes:
         """The role; from here on the choice has its template."""
-        start = self._head + b'"choices":[{"index":%d,"delta":{' % index
-        self._starts[index] = start + b'"content":'
-        return start + b'"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]' + self._tail
+        start = self._head + b'"choices":[{"index":%d,"delta":{' % delta.index
+        self._starts[delta.index] = start + b'"content":'
+        field = self._view.prompt_field(delta.prompt_logprobs) if delta.index == 0 else b""
+        return b'%b"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]%b%b' % (
+            start,
+            field,
+            self._tail,
+        )
 
     def content(self, delta: Delta) -> bytes:
         """Text, tool calls and log-probabilities."""
@@ -128,24 +139,36 @@ class ChatChunks:
 class CompletionChunks:
     """`text_completion` chunks."""
 
-    def __init__(self, identity: Identity, *, include_usage: bool) -> None:
+    def __init__(self, identity: Identity, view: View, *, include_usage: bool) -> None:
+        self._view = view
         self._head = _head("cmpl-", "text_completion", identity)
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._content_end = b',"logprobs":null,"finish_reason":null}]' + self._tail
         self._starts: dict[int, bytes] = {}
-        self._offsets: dict[int, int] = {}
+        self._logprobs: dict[int, CompletionLogprobs] = {}
 
-    def opening(self, index: int) -> bytes:
-        """Nothing is sent: text completions have no role."""
-        self._starts[index] = self._head + b'"choices":[{"index":%d,"text":' % index
-        self._offsets[index] = 0
-        return b""
+    def opening(self, delta: Delta, echo: str) -> bytes:
+        """The prompt, as far as it is to be shown: text completions have no role."""
+        start = self._starts[delta.index] = self._head + b'"choices":[{"index":%d,"text":' % delta.index
+        logprobs = self._logprobs[delta.index] = CompletionLogprobs(echo or delta.text)
+        said = delta.prompt_logprobs
+        field = self._view.prompt_field(said)
+        if not (self._view.echo or field):
+            return b""
+        shown = self._view.echo and self._view.logprobs is not None
+        return b'%b%b,"logprobs":%b%b,"finish_reason":null}]%b' % (
+            start,
+            encode(echo),
+            encode(logprobs.fields(said, self._view.logprobs or 0) if shown else None),
+            field,
+            self._tail,
+        )
 
     def content(self, delta: Delta) -> bytes:
         """Text and log-probabilities."""
         if not delta.logprobs:
             return self._starts[delta.index] + encode(delta.text) + self._content_end
-        fields, self._offsets[delta.index] = completion_logprobs(delta.logprobs, self._offsets[delta.index])
+        fields = self._logprobs[delta.index].fields(delta.logprobs, self._view.logprobs or 0)
         return b'%b%b,"logprobs":%b,"finish_reason":null}]%b' % (
             self._starts[delta.index],
             encode(delta.text),
@@ -173,7 +196,7 @@ def finish_word(reason: EndReason) -> str | None:
     return _FINISH.get(reason)
 
 
-def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served) -> bytes:
+def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
     """A whole chat completion."""
     return _body(
         "chatcmpl-",
@@ -190,7 +213,14 @@ def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, serve
         ],
         usage,
         served,
+        _prompt_field(choices[0], view),
     )
+
+
+def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:
+    if view.prompt_logprobs is None or not choice.prompt_logprobs:
+        return {}
+    return {"prompt_logprobs": prompt_logprobs(choice.prompt_logprobs, view.prompt_logprobs)}
 
 
 def _message(choice: Choice) -> dict[str, Any]:
@@ -212,7 +242,7 @@ def _call(call: MadeCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served) -> bytes:
+def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
     """A whole text completion."""
     return _body(
         "cmpl-",
@@ -221,9 +251,10 @@ def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage,
         [
             {
                 "index": index,
-                "text": "".join(choice.texts),
-                "logprobs": completion_logprobs(choice.logprobs, 0)[0] if choice.logprobs else None,
+                "text": (text := choice.echo + "".join(choice.texts)),
+                "logprobs": _completion_logprobs(choice, text, view),
                 "finish_reason": choice.finish_reason,
+                **_prompt_field(choice, view),
             }
             for index, choice in enumerate(choices)
         ],
@@ -232,8 +263,21 @@ def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage,
     )
 
 
+def _completion_logprobs(choice: Choice, text: str, view: View) -> dict[str, Any] | None:
+    positions = [*(choice.prompt_logprobs if view.echo else ()), *choice.logprobs]
+    if view.logprobs is None or not positions:
+        return None
+    return CompletionLogprobs(text).fields(positions, view.logprobs)
+
+
 def _body(  # noqa: PLR0917
-    prefix: str, kind: str, identity: Identity, choices: list[dict[str, Any]], usage: Usage, served: Served
+    prefix: str,
+    kind: str,
+    identity: Identity,
+    choices: list[dict[str, Any]],
+    usage: Usage,
+    served: Served,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> bytes:
     return encode(
         {
@@ -245,6 +289,7 @@ def _body(  # noqa: PLR0917
             "choices": choices,
             "usage": usage_fields(usage),
             "penstock": served,
+            **more,
         }
     )
 

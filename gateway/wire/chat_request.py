@@ -11,6 +11,7 @@ from gateway.errors import BadField
 from gateway.wire import neutral
 from gateway.wire.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
 from gateway.wire.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
+from gateway.wire.view import View
 
 _MAX_MESSAGES = 2048
 _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
@@ -47,8 +48,15 @@ class ChatBody(SamplingBody, kw_only=True):
     """The body of a chat completion."""
 
     messages: list[MessageBody]
+    add_generation_prompt: Any = None
+    chat_template: Any = None
+    chat_template_kwargs: Any = None
+    continue_final_message: Any = None
+    documents: Any = None
+    include_reasoning: Any = None
     logprobs: bool | None = None
     max_completion_tokens: int | None = None
+    mm_processor_kwargs: Any = None
     top_logprobs: int | None = None
     audio: Any = None
     function_call: Any = None
@@ -81,8 +89,8 @@ def chat_prompt(body: ChatBody) -> ChatPrompt:
     return ChatPrompt(messages, tool_set(body.tools, body.tool_choice, body.parallel_tool_calls))
 
 
-def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int]:
-    """How to sample, and how many choices. Raises `BadField`."""
+def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View]:
+    """How to sample, how many choices, and what is shown beside the text. Raises `BadField`."""
     neutral.check(body, neutral.CHAT)
     n = check_choices(body.n, 1, max_choices)
     limit = body.max_completion_tokens
@@ -97,7 +105,8 @@ def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int]:
         logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
     elif body.top_logprobs:
         raise BadField("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
-    return sampling_params(body, max_tokens=limit, default_max_tokens=0, logprobs=logprobs), n
+    view = View(logprobs, check_logprobs("prompt_logprobs", body.prompt_logprobs))
+    return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view), n, view
 
 
 def _message(index: int, message: MessageBody) -> ChatMessage:

@@ -3,8 +3,10 @@
 from typing import Any
 
 from engine.params import SamplingParams
+from gateway.errors import BadField
 from gateway.wire import neutral
 from gateway.wire.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
+from gateway.wire.view import View
 
 _DEFAULT_MAX_TOKENS = 16
 """What the OpenAI API says for this endpoint."""
@@ -15,17 +17,25 @@ class CompletionBody(SamplingBody, kw_only=True):
 
     prompt: str | list[str | int | list[int]]
     logprobs: int | None = None
-    best_of: Any = None
-    echo: Any = None
+    best_of: int | None = None
+    prompt_embeds: Any = None
     suffix: Any = None
 
 
-def completion_params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[SamplingParams, int]:
-    """How to sample, and how many choices a prompt. Raises `BadField`."""
+def completion_params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[SamplingParams, int, View]:
+    """How to sample, how many choices a prompt, and what is shown beside the text. Raises `BadField`."""
     neutral.check(body, neutral.COMPLETION)
     n = check_choices(body.n, prompts, max_choices)
-    logprobs = None if body.logprobs is None else check_logprobs("logprobs", body.logprobs)
-    params = sampling_params(
-        body, max_tokens=body.max_tokens, default_max_tokens=_DEFAULT_MAX_TOKENS, logprobs=logprobs
+    if body.best_of is not None and body.best_of != n:
+        raise BadField(
+            "best_of",
+            f"'best_of' must be 'n' ({n}): choices are not made to be thrown away. Raise 'n', and choose.",
+            "unsupported_parameter",
+        )
+    view = View(
+        check_logprobs("logprobs", body.logprobs),
+        check_logprobs("prompt_logprobs", body.prompt_logprobs),
+        bool(body.echo),
     )
-    return params, n
+    params = sampling_params(body, max_tokens=body.max_tokens, default_max_tokens=_DEFAULT_MAX_TOKENS, view=view)
+    return params, n, view

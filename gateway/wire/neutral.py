@@ -42,15 +42,36 @@ def _labels(value: object) -> bool:
 
 
 _COMMON: Mapping[str, Neutral] = {
+    "cache_salt": _empty,
+    "detokenize": _any_of(True),
+    "guided_decoding_backend": _text,
+    "guided_whitespace_pattern": _empty,
+    "kv_transfer_params": _empty,
+    "length_penalty": _any_of(1, 1.0),
+    "logits_processors": _empty,
     "metadata": _labels,
+    "priority": _any_of(0),
     "prompt_cache_key": _text,
+    "return_token_ids": _any_of(False),
+    "return_tokens_as_token_ids": _any_of(False),
     "safety_identifier": _text,
     "service_tier": _any_of("auto", "default"),
     "store": _any_of(False),
+    "use_beam_search": _any_of(False),
+    "vllm_xargs": _empty,
 }
 CHAT: Mapping[str, Neutral] = {
     **_COMMON,
+    "add_generation_prompt": _any_of(True),
+    "add_special_tokens": _any_of(False),
     "audio": _empty,
+    "chat_template": _empty,
+    "chat_template_kwargs": _empty,
+    "continue_final_message": _any_of(False),
+    "documents": _empty,
+    "echo": _any_of(False),
+    "include_reasoning": _any_of(True),
+    "mm_processor_kwargs": _empty,
     "modalities": _any_of(["text"]),
     "prediction": _empty,
     "prompt_cache_retention": _text,
@@ -60,8 +81,8 @@ CHAT: Mapping[str, Neutral] = {
 }
 COMPLETION: Mapping[str, Neutral] = {
     **_COMMON,
-    "best_of": _any_of(1),
-    "echo": _any_of(False),
+    "add_special_tokens": _any_of(True),
+    "prompt_embeds": _empty,
     "suffix": _empty,
 }
 

@@ -7,13 +7,16 @@ import msgspec
 
 from engine.params import SamplingParams
 from gateway.errors import BadField
-from gateway.wire.grammar_request import GrammarBody
+from gateway.wire.grammar_request import GrammarBody, answer_grammar
+from gateway.wire.view import View
 
 _MAX_STOPS = 16
 _MAX_STOP_CHARACTERS = 256
 _MAX_STOP_TOKENS = 64
 _MAX_LOGPROBS = 20
 _MAX_BIASES = 1024
+_MAX_ALLOWED = 1024
+_MAX_BAD_WORDS = 64
 _TOKEN_ID_DIGITS = 7
 
 
@@ -29,16 +32,35 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     """Fields of both kinds of request; `null` is as good as absent everywhere."""
 
     model: str
+    add_special_tokens: Any = None
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[str] | None = None
+    cache_salt: Any = None
+    detokenize: Any = None
+    echo: bool | None = None
     frequency_penalty: float | None = None
+    guided_decoding_backend: Any = None
+    guided_whitespace_pattern: Any = None
     ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    kv_transfer_params: Any = None
+    length_penalty: Any = None
     logit_bias: dict[str, float] | None = None
+    logits_processors: Any = None
     max_tokens: int | None = None
     min_p: float | None = None
     min_tokens: int | None = None
     n: int | None = None
     presence_penalty: float | None = None
+    priority: Any = None
+    prompt_logprobs: int | None = None
     repetition_penalty: float | None = None
+    return_token_ids: Any = None
+    return_tokens_as_token_ids: Any = None
     seed: int | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+    """Accepted: the tokenizers that are read here write none."""
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
     stream: bool | None = None
@@ -46,18 +68,25 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    truncate_prompt_tokens: int | None = None
+    use_beam_search: Any = None
     user: str | None = None
     metadata: Any = None
     prompt_cache_key: Any = None
     safety_identifier: Any = None
     service_tier: Any = None
     store: Any = None
+    vllm_xargs: Any = None
 
 
 def sampling_params(
-    body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, logprobs: int | None
+    body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, view: View
 ) -> SamplingParams:
-    """Check every range and fill every default. `max_tokens` in the result is 0 if the house is to choose."""
+    """Check every range and fill every default. `max_tokens` in the result is 0 if the house is to choose.
+
+    Asked for none, the house counts one token; that it is not sampled says `prompt_only`.
+    """
+    prompt_only = max_tokens == 0 and (view.echo or view.prompt_logprobs is not None)
     _within("temperature", body.temperature, 0, 2)
     _within("min_p", body.min_p, 0, 1)
     _within("presence_penalty", body.presence_penalty, -2, 2)
@@ -70,14 +99,17 @@ def sampling_params(
         raise BadField("top_k", "'top_k' must be at least 1, or 0 or -1 to switch it off.")
     if body.seed is not None and not -(2**63) <= body.seed < 2**63:
         raise BadField("seed", "'seed' must be a 64-bit integer.")
-    if max_tokens is not None and not 1 <= max_tokens < 2**31:
-        raise BadField("max_tokens", f"'max_tokens' must be at least 1, not {max_tokens}.")
+    if max_tokens is not None and not (1 <= max_tokens < 2**31 or prompt_only):
+        also = "; 0 is for 'echo' and 'prompt_logprobs' only" if max_tokens == 0 else ""
+        raise BadField("max_tokens", f"'max_tokens' must be at least 1, not {max_tokens}{also}.")
     if body.min_tokens is not None and not 0 <= body.min_tokens < 2**31:
         raise BadField("min_tokens", "'min_tokens' must be 0 or more.")
     if body.min_tokens is not None and max_tokens is not None and body.min_tokens > max_tokens:
         raise BadField("min_tokens", f"'min_tokens' ({body.min_tokens}) must not be above 'max_tokens' ({max_tokens}).")
     if body.stream_options is not None and not body.stream:
         raise BadField("stream_options", "'stream_options' is allowed only with 'stream': true.")
+    if prompt_only:
+        max_tokens = 1
     return SamplingParams(
         max_tokens=max_tokens if max_tokens is not None else default_max_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
@@ -93,13 +125,27 @@ def sampling_params(
         ignore_eos=bool(body.ignore_eos),
         stop=_stops(body.stop) if body.stop is not None else (),
         stop_token_ids=_stop_tokens(body.stop_token_ids) if body.stop_token_ids else (),
-        logprobs=logprobs,
+        include_stop_str_in_output=bool(body.include_stop_str_in_output),
+        skip_special_tokens=body.skip_special_tokens is not False,
+        allowed_token_ids=_allowed(body) if body.allowed_token_ids is not None else (),
+        bad_words=_bad_words(body.bad_words) if body.bad_words else (),
+        logprobs=view.logprobs,
+        prompt_logprobs=view.prompt_tops,
+        prompt_only=prompt_only,
     )
 
 
-def check_logprobs(name: str, value: int) -> int:
+def check_truncation(body: SamplingBody) -> int | None:
+    """`truncate_prompt_tokens`, in range."""
+    most = body.truncate_prompt_tokens
+    if most is not None and not 1 <= most < 2**31:
+        raise BadField("truncate_prompt_tokens", f"'truncate_prompt_tokens' must be at least 1, not {most}.")
+    return most
+
+
+def check_logprobs(name: str, value: int | None) -> int | None:
     """A number of alternatives, in range."""
-    if not 0 <= value <= _MAX_LOGPROBS:
+    if value is not None and not 0 <= value <= _MAX_LOGPROBS:
         raise BadField(name, f"'{name}' must be between 0 and {_MAX_LOGPROBS}, not {value}.")
     return value
 
@@ -138,6 +184,24 @@ def _stop_tokens(ids: list[int]) -> tuple[int, ...]:
             "stop_token_ids", f"'stop_token_ids' must hold at most {_MAX_STOP_TOKENS} token ids, each 0 or more."
         )
     return tuple(ids)
+
+
+def _allowed(body: SamplingBody) -> tuple[int, ...]:
+    ids, where = body.allowed_token_ids or [], "allowed_token_ids"
+    if not 1 <= len(ids) <= _MAX_ALLOWED or not all(0 <= each < 2**31 for each in ids):
+        raise BadField(where, f"'{where}' must hold 1 to {_MAX_ALLOWED} token ids, each 0 or more.")
+    if answer_grammar(body) is not None:
+        raise BadField(where, f"'{where}' cannot be combined with a grammar for the answer: give one of them.")
+    return tuple(dict.fromkeys(ids))
+
+
+def _bad_words(words: list[str]) -> tuple[str, ...]:
+    if len(words) > _MAX_BAD_WORDS or not all(0 < len(each) <= _MAX_STOP_CHARACTERS for each in words):
+        raise BadField(
+            "bad_words",
+            f"'bad_words' must hold at most {_MAX_BAD_WORDS} texts of 1 to {_MAX_STOP_CHARACTERS} characters.",
+        )
+    return tuple(words)
 
 
 def _biases(biases: dict[str, float]) -> tuple[tuple[int, float], ...]:

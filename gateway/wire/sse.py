@@ -16,6 +16,7 @@ class SseRenderer:
         self._chunks = chunks
         self._include_usage = include_usage
         self._open: set[int] = set()
+        self._echo: tuple[str, ...] = ()
         self._held: tuple[int, str] | None = None
         self.ended = False
         self.failed = False
@@ -27,8 +28,8 @@ class SseRenderer:
             match event:
                 case Delta():
                     self._delta(event, parts)
-                case Start():
-                    pass
+                case Start(echo=echo):
+                    self._echo = echo
                 case Done():
                     # The finish reason of the last choice waited for this: who answered belongs into the last chunk,
                     # and clients expect that only the usage chunk has no choices.
@@ -47,7 +48,7 @@ class SseRenderer:
         index = delta.index
         if index not in self._open:
             self._open.add(index)
-            parts.append(self._chunks.opening(index))
+            parts.append(self._chunks.opening(delta, self._echo[index] if self._echo else ""))
         if delta.text or delta.logprobs or delta.calls:
             parts.append(self._chunks.content(delta))
         if delta.finish_reason is not None and (word := finish_word(delta.finish_reason)) is not None:

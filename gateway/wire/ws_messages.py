@@ -10,6 +10,7 @@ from gateway.wire.chat_request import ChatBody
 from gateway.wire.completion_request import CompletionBody
 from gateway.wire.json_text import encode, penstock_object, usage_fields
 from gateway.wire.logprobs import chat_logprobs
+from gateway.wire.view import View
 
 MAX_ID_CHARACTERS = 128
 
@@ -48,7 +49,8 @@ class Cancel(msgspec.Struct, forbid_unknown_fields=True):
 class Renderer:
     """Renders the server's messages about one request."""
 
-    def __init__(self, message_id: str) -> None:
+    def __init__(self, message_id: str, view: View) -> None:
+        self._view = view
         self._id = encode(message_id)
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
@@ -68,13 +70,14 @@ class Renderer:
     def token(self, delta: Delta) -> bytes:
         """New text of one choice, and its end."""
         reason = None if delta.finish_reason is None else finish_word(delta.finish_reason)
-        return b'%b%d,"text":%b,%b"logprobs":%b,"finish_reason":%b}' % (
+        return b'%b%d,"text":%b,%b"logprobs":%b,"finish_reason":%b%b}' % (
             self._tokens,
             delta.index,
             encode(delta.text),
             b'"tool_calls":%b,' % encode(call_list(delta.calls)) if delta.calls else b"",
             encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",
             b"null" if reason is None else encode(reason),
+            self._view.prompt_field(delta.prompt_logprobs),
         )
 
     def usage(self, usage: Usage) -> bytes:

@@ -388,7 +388,17 @@ class Stage:
         self, model: str = "small", *, text: str | None = None, prompts=None, **options: Any
     ) -> InferenceRequest:
         self._asked += 1
-        given = {"n", "grammar", "embedding", "api_key", "tags", "streamed", "body_bytes"} & options.keys()
+        given = {
+            "n",
+            "grammar",
+            "embedding",
+            "api_key",
+            "tags",
+            "streamed",
+            "body_bytes",
+            "echo",
+            "truncate_prompt_tokens",
+        } & options.keys()
         fields = {name: options.pop(name) for name in given}
         if prompts is None:
             prompts = (TokenPrompt(PROMPT) if text is None else ChatPrompt((ChatMessage("user", text),)),)

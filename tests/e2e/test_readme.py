@@ -12,7 +12,7 @@ from tests.e2e.process import GatewayProcess
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ("README.md", "docs/websocket.md", "docs/tools-and-json.md")
+PAGES = ("README.md", "docs/websocket.md", "docs/tools-and-json.md", "docs/sampling.md")
 _ADDRESS = "127.0.0.1:8080"
 
 

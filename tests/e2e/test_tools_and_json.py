@@ -192,6 +192,35 @@ def test_the_fields_of_vllm_at_both_endpoints(client: openai.OpenAI, fields: dic
     assert all(re.fullmatch(pattern, choice.text) for choice in text)
 
 
+@pytest.mark.parametrize("included", [False, True])
+def test_choices_stops_and_a_grammar_together(client: openai.OpenAI, included: bool) -> None:
+    """Each choice has a grammar of its own to follow, and ends where its own stop string does."""
+    asked: dict[str, Any] = {
+        "model": "small",
+        "max_tokens": 60,
+        "temperature": 1.0,
+        "seed": 8,
+        "stop": ["7", "42"],
+        "logprobs": 1,
+        "extra_body": {"guided_regex": "([0-9]{4}-){3}[0-9]{4}", "include_stop_str_in_output": included},
+    }
+    choices = client.completions.create(prompt=["a", "b"], n=3, **asked).choices
+    assert len({choice.text for choice in choices}) > 3
+    for choice in choices:
+        before = choice.text
+        for stop in ("42", "7"):
+            before = before.removesuffix(stop) if included else before
+        assert re.fullmatch(r"(\d{4}-){0,3}\d{0,4}", choice.text)
+        assert "7" not in before
+        assert "42" not in before
+        assert choice.finish_reason == "stop"
+    streamed: dict[int, str] = {}
+    for chunk in client.completions.create(prompt=["a", "b"], n=3, stream=True, **asked):
+        for choice in chunk.choices:
+            streamed[choice.index] = streamed.get(choice.index, "") + choice.text
+    assert [streamed[choice.index] for choice in choices] == [choice.text for choice in choices]
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [

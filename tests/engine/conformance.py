@@ -16,6 +16,7 @@ from msgspec import structs
 
 from config.settings import Speculate
 from engine.batch import Runner
+from engine.errors import RequestRefused
 from engine.grammar import Grammar, Grammars
 from engine.messages import Submit
 from engine.scheduler import Scheduler
@@ -152,6 +153,81 @@ class RunnerConformance:
     def test_logprobs_are_given_only_where_asked_for(self):
         answers = self.answers(submit(0, [1], max_tokens=2, logprobs=1), submit(1, [2], max_tokens=2))
         assert (len(answers[0].logprobs), len(answers[1].logprobs)) == (2, 0)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"prefill_chunk": 1},
+            {"prefill_chunk": 7, "max_step_tokens": 40},
+            {"total_blocks": 10},
+            {"max_running": 2},
+        ],
+    )
+    def test_what_is_said_of_a_prompt_depends_on_nothing_else(self, alone, changes):
+        """Not on chunks, on company, on preemptions nor on cached prefixes; and it changes no token of the answer."""
+        commands = self.commands(prompt_logprobs=2)
+        runner = self.make_runner(total_blocks=changes.get("total_blocks", 128))
+        engine = make_engine(runner, **{k: v for k, v in changes.items() if k != "total_blocks"})
+        run(engine, *self.commands())
+        answers = run(engine, *commands)
+        self.check(answers, alone)
+        assert (sum(answer.finish.preemptions for answer in answers.values()) > 0) == ("total_blocks" in changes)
+        for command in commands:
+            said = answers[command.request_id].prompt_logprobs
+            assert [each.token_id for each in said] == list(command.prompt_token_ids)
+            assert math.isnan(said[0].logprob)
+            assert not said[0].top
+            only = structs.replace(command, params=structs.replace(command.params, prompt_only=True))
+            mine = self.answers(only)[command.request_id]
+            assert (mine.tokens, mine.text, mine.finish.reason) == ([], "", "length")
+            assert said[1:] == [
+                structs.replace(each, logprob=pytest.approx(each.logprob, abs=1e-5), top=alike(each.top))
+                for each in mine.prompt_logprobs[1:]
+            ]
+            for each in said[1:]:
+                assert each.rank >= 1
+                assert len(each.top) == 2
+                assert each.top[0][1] >= each.top[1][1]
+                if each.rank == 1:
+                    assert each.top[0][1] == each.logprob
+
+    def test_prompts_that_ask_and_prompts_that_do_not_share_batches(self, alone):
+        commands = self.commands()
+        asking = [
+            structs.replace(c, params=structs.replace(c.params, prompt_logprobs=c.request_id % 2 or None))
+            for c in commands
+        ]
+        answers = self.answers(*asking, prefill_chunk=5)
+        self.check(answers, alone)
+        for command in commands:
+            said = answers[command.request_id].prompt_logprobs
+            assert len(said) == (len(command.prompt_token_ids) if command.request_id % 2 else 0)
+
+    def test_a_preempted_prompt_says_everything_once(self):
+        """A block short: it is preempted in the middle of its prompt, and goes on where it was."""
+        prompt = [number % 61 for number in range(100)]
+        whole = self.answers(submit(0, prompt, prompt_logprobs=1, prompt_only=True))[0].prompt_logprobs
+        runner = self.make_runner(total_blocks=9)
+        engine = make_engine(runner, prefill_chunk=16)
+        engine.submit(submit(0, prompt, prompt_logprobs=1, prompt_only=True))
+        engine.step()
+        engine.step()
+        scheduler = engine._scheduler
+        scheduler._preempt(scheduler._running[0])
+        answer = run(engine)[0]
+        assert answer.finish.preemptions == 1
+        assert [each.token_id for each in answer.prompt_logprobs] == prompt
+        assert [each.rank for each in answer.prompt_logprobs] == [each.rank for each in whole]
+
+    def test_a_prompt_as_long_as_the_model_can_be_read(self):
+        runner = self.make_runner(total_blocks=9)
+        engine = make_engine(runner, max_model_len=100)
+        prompt = [number % 61 for number in range(100)]
+        answer = run(engine, submit(0, prompt, prompt_logprobs=0, prompt_only=True))[0]
+        assert len(answer.prompt_logprobs) == 100
+        with pytest.raises(RequestRefused, match="100 tokens"):
+            engine.submit(submit(1, prompt, prompt_logprobs=0))
 
     def bound(self, **params) -> list[Submit]:
         """Every other command's answer is bound to a grammar; `ignore_eos` keeps the others going."""

@@ -22,10 +22,13 @@ class Answer:
     text: str = ""
     margins: list[float] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     finish: Finish | None = None
 
     def add(self, output: TokenOutput) -> None:
         assert self.finish is None, "an output after the last one"
+        assert not (output.prompt_logprobs and self.tokens), "the prompt's log-probabilities come first"
+        self.prompt_logprobs += output.prompt_logprobs
         self.tokens += output.token_ids
         self.text += output.text
         self.margins += output.margins

@@ -15,9 +15,12 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 FITTING = shape(2, 2, 16, 0)
 
 
-def chosen(kernels: str, device: torch.device, block_size: int = 16) -> str:
+def chosen(kernels: str, device: torch.device, block_size: int = 16, *, invariant: bool = False) -> str:
     settings = EngineSettings(
-        model=Path("none"), gpu=GpuSettings(kernels=kernels), kv=KVSettings(block_size=block_size)
+        model=Path("none"),
+        gpu=GpuSettings(kernels=kernels),
+        kv=KVSettings(block_size=block_size),
+        batch_invariant=invariant,
     )
     return choose_kernels(settings, FITTING, device, torch.float32)
 
@@ -34,6 +37,13 @@ def test_each_device_has_its_own(installed: bool) -> None:
     assert chosen("auto", CPU, block_size=8) == "portable"
     assert chosen("auto", CUDA) == ("triton" if installed else "portable")
     assert chosen("portable", CPU) == chosen("portable", CUDA) == "portable"
+
+
+def test_batch_invariance_wants_kernels_that_have_it(installed: bool) -> None:
+    assert chosen("auto", CPU, invariant=True) == "compiled"
+    assert chosen("auto", CUDA, invariant=True) == "portable"
+    with pytest.raises(ModelError, match="exclude each other"):
+        chosen("triton", CUDA, invariant=True)
 
 
 def test_tritons_are_refused_where_they_cannot_run(installed: bool) -> None:

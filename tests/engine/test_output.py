@@ -70,3 +70,34 @@ def test_a_stop_string_completed_by_the_last_characters_replacement():
     half = [TOKENIZER.encode("🦜", add_special_tokens=False)[0]]
     parts, output = read([*half, EOS], stop=("�",))
     assert ("".join(parts), output.reason, output.stop) == ("", "stop", "�")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(ORDINARY), min_size=1, max_size=12), st.integers(0, 30))
+def test_the_stop_can_be_a_part_of_the_answer(tokens, at):
+    whole = TOKENIZER.decode(tokens)
+    stop = whole[at : at + 2]
+    if not stop:
+        return
+    shown, _ = read(tokens, max_tokens=len(tokens), stop=(stop,), include_stop_str_in_output=True)
+    without, output = read(tokens, max_tokens=len(tokens), stop=(stop,))
+    assert output.stop == stop
+    assert "".join(shown) == "".join(without) + stop
+
+
+def test_the_text_of_an_end_token_can_be_a_part_of_the_answer():
+    tokens = TOKENIZER.encode("then", add_special_tokens=False)
+    last = tokens[-1]
+    asked = {"stop_token_ids": (last,), "include_stop_str_in_output": True}
+    parts, output = read(tokens, **asked)
+    assert ("".join(parts), output.stop) == ("then", last)
+    # What ends it has no text of its own, unless special tokens have.
+    assert "".join(read([*tokens[:-1], EOS], include_stop_str_in_output=True)[0]) == TOKENIZER.decode(tokens[:-1])
+    output = Output(
+        SamplingParams(max_tokens=9, include_stop_str_in_output=True, skip_special_tokens=False),
+        TOKENIZER.detokenizer((1,), skip_special=False),
+        eos_ids=TOKENIZER.eos_ids,
+        max_tokens=9,
+    )
+    assert output.push(EOS) == tiny_tokenizers.EOS
+    assert output.reason == "stop"

@@ -216,6 +216,27 @@ def test_penalties_biases_and_bans(
         assert changed[token] == (-math.inf if token == 5 else pytest.approx(value, rel=1e-5, abs=1e-5))
 
 
+def test_only_allowed_tokens_are_drawn() -> None:
+    logits = np.tile(np.array([9.0, 0.0, 0.0, 5.0], np.float32), (200, 1))
+    allowed = params(temperature=1.0, allowed_token_ids=(1, 2))
+    assert set(tokens(logits, [row(allowed, position=at) for at in range(200)])) == {1, 2}
+    assert tokens(logits[:1], [row(params(temperature=0, allowed_token_ids=(2, 3)))]) == [3]
+
+
+def test_bans_that_leave_nothing_of_what_is_allowed_are_passed_over() -> None:
+    logits = np.array([[9.0, 0.0, 1.0]], np.float32)
+    allowed = params(temperature=0, allowed_token_ids=(1, 2))
+    assert tokens(logits, [row(allowed, banned_token_ids=(2,))]) == [1]
+    assert tokens(logits, [row(allowed, banned_token_ids=(1, 2))]) == [2]
+
+
+def test_bad_words_are_banned_where_they_would_be_completed() -> None:
+    logits = np.array([[0.0, 9.0, 3.0]], np.float32)
+    bad = {"params": params(temperature=0), "bad_words": ((0, 1),)}
+    assert tokens(logits, [row(**bad, output_token_ids=[2, 0])]) == [2]
+    assert tokens(logits, [row(**bad, output_token_ids=[0, 2])]) == [1]
+
+
 def test_a_banned_token_is_never_drawn() -> None:
     logits = np.tile(np.array([9.0, 0.0, 0.0], np.float32), (200, 1))
     rows = [row(params(temperature=5.0), position=at, banned_token_ids=(0,)) for at in range(200)]

@@ -11,6 +11,7 @@ from engine.grammar import MAX_CHARACTERS, Grammar
 from engine.tool_calls import ToolSet
 from gateway.completions import CHAT, COMPLETION, Asked
 from gateway.errors import HttpError
+from gateway.wire.view import View
 from gateway.wire.ws_messages import Renderer
 from tests.gateway.fakes import SERVED, USAGE, FakeHouse
 from tests.gateway.harness import CHAT as CHAT_BODY
@@ -197,8 +198,8 @@ async def test_a_streamed_answer_with_calls() -> None:
 def test_text_and_calls_in_one_delta_keep_their_log_probabilities() -> None:
     from gateway.wire.answer import ChatChunks, Identity
 
-    chunks = ChatChunks(Identity("r", "m", 1, "fp"), include_usage=False)
-    chunks.opening(0)
+    chunks = ChatChunks(Identity("r", "m", 1, "fp"), View(), include_usage=False)
+    chunks.opening(Delta(0, "", ()), "")
     sent = chunks.content(Delta(0, "Hi", (1,), (TokenLogprobs(1, -0.5, b"Hi"),), calls=CALLS[:1]))
     first, second = [json.loads(line[6:]) for line in sent.decode().strip().split("\n\n")]
     assert (first["choices"][0]["delta"], first["choices"][0]["logprobs"]) == ({"content": "Hi"}, None)
@@ -207,7 +208,7 @@ def test_text_and_calls_in_one_delta_keep_their_log_probabilities() -> None:
 
 
 def test_calls_on_the_socket() -> None:
-    sent = json.loads(Renderer("x").token(Delta(0, "", (2,), (), "tool_calls", calls=CALLS)))
+    sent = json.loads(Renderer("x", View()).token(Delta(0, "", (2,), (), "tool_calls", calls=CALLS)))
     assert sent["tool_calls"] == [{"index": index, **call} for index, call in enumerate(WIRE)]
     assert sent["finish_reason"] == "tool_calls"
-    assert "tool_calls" not in json.loads(Renderer("x").token(Delta(0, "a", (2,))))
+    assert "tool_calls" not in json.loads(Renderer("x", View()).token(Delta(0, "a", (2,))))

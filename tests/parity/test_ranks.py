@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import structs
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
 from engine.torch_runner import load_runner
 from tests.parity import models
 from tests.parity.test_numbers import BF16, VOCAB, teacher_forced
-from tests.parity.test_parity import OUTPUTS, answers, prompts
+from tests.parity.test_parity import GREEDY, OUTPUTS, Cell, prompts, run
 
 CELLS = [*((case, 2) for case in models.CASES), ("llama", 4), ("llama-tied-llama3", 4), ("mixtral", 4), ("phi3", 4)]
 
@@ -30,8 +31,14 @@ def test_float32(case: str, ranks: int, tmp_path: Path) -> None:
     model = models.reference(directory)
     expected = [models.greedy(model, prompt, OUTPUTS)[0] for prompt in prompts()]
     engine = Engine.load(settings_of(directory, ranks, "float32"), "ranks")
-    found = answers(engine, list(range(len(expected))), 0, {})
-    assert [found[index] for index in range(len(expected))] == expected
+    cell = Cell(29, warm=False, preempted="never", shuffled=False, drafted=False, cancelled=False)
+    found = run(engine, cell, structs.replace(GREEDY, prompt_logprobs=VOCAB), 0, {})
+    assert [[token for output in outputs for token in output.token_ids] for outputs in found] == expected
+    for prompt, outputs in zip(prompts(), found, strict=True):
+        with torch.inference_mode():
+            lines = model(torch.tensor([prompt])).logits[0].log_softmax(-1)
+        for position, each in enumerate(outputs[0].prompt_logprobs[1:]):
+            assert each.logprob == pytest.approx(float(lines[position, each.token_id]), abs=2e-4)
     rng = random.Random(case)
     tokens = [rng.randrange(VOCAB) for _ in range(60)]
     with torch.inference_mode():

@@ -1,0 +1,105 @@
+"""What `batch_invariant` costs where it is needed: plain torch on the CPU, beside compiled kernels that need it not.
+
+    python -m benchmarks.engine.make_model 15m /tmp/llama-15m
+    python -m benchmarks.engine.invariance /tmp/llama-15m [--threads 1] [--rounds 3]
+
+Greedy, end tokens ignored, 128 tokens in and 32 out; medians of the rounds, which go through the kinds in turn.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from config.settings import EngineSettings, KVSettings
+from config.table import Bytes
+from engine import torch_runner
+from engine.bench import machine
+from engine.cpu_kernels import CpuKernels
+from engine.engine import Engine
+from engine.linear import LinearFactory
+from engine.messages import Submit
+from engine.params import SamplingParams
+
+STREAMS = (1, 16)
+PROMPT, OUTPUT = 128, 32
+
+
+class Plain(LinearFactory):
+    """The library's products, as other devices have them."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.own = False
+
+
+def load(settings: EngineSettings, *, compiled: bool) -> Engine:
+    factory, fits = torch_runner.LinearFactory, CpuKernels.fits
+    if not compiled:
+        torch_runner.LinearFactory = Plain  # type: ignore[misc]
+        CpuKernels.fits = staticmethod(lambda *_: False)  # type: ignore[method-assign]
+    try:
+        return Engine.load(settings, "bench")
+    finally:
+        torch_runner.LinearFactory = factory  # type: ignore[misc]
+        CpuKernels.fits = staticmethod(fits)  # type: ignore[method-assign]
+
+
+def run(engine: Engine, streams: int, numbers: Callable[[], int]) -> tuple[float, float]:
+    """(ms until every stream had its first token, ms a step behind that)."""
+    rng = Random(streams)
+    params = SamplingParams(max_tokens=OUTPUT, temperature=0, ignore_eos=True)
+    for _ in range(streams):
+        prompt = tuple(rng.randrange(1000) for _ in range(PROMPT))
+        engine.submit(Submit(request_id=numbers(), prompt_token_ids=prompt, params=params))
+    started = perf_counter()
+    waiting, steps, first = streams, 0, 0.0
+    while engine.has_work:
+        outputs = engine.step().outputs
+        steps += not waiting
+        if waiting:
+            waiting = streams - len(outputs)
+            first = perf_counter()
+    return (first - started) * 1e3, (perf_counter() - first) * 1e3 / max(steps, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="what batch_invariant costs")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    # Nothing is cached, and prompts of all streams go into one step.
+    plain = {
+        "model": arguments.model,
+        "threads": arguments.threads,
+        "prefix_cache": False,
+        "max_step_tokens": max(STREAMS) * PROMPT,
+        "kv": KVSettings(memory=Bytes(2**28)),
+    }
+    kinds = {
+        "compiled kernels": load(EngineSettings(**plain), compiled=True),
+        "plain torch": load(EngineSettings(**plain), compiled=False),
+        "plain torch, batch_invariant": load(EngineSettings(**plain, batch_invariant=True), compiled=False),
+    }
+    asked = iter(range(1_000_000))
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for number in range(arguments.rounds + 1):
+        for name, engine in kinds.items():
+            for streams in STREAMS:
+                result = run(engine, streams, asked.__next__)
+                if number:  # the first round warms up
+                    found.setdefault((name, streams), []).append(result)
+    print(f"{arguments.model}, {arguments.threads} thread(s), {machine()}\n")
+    print("| | " + " | ".join(f"{streams} × {PROMPT} in, ms | step of {streams}, ms" for streams in STREAMS) + " |")
+    print("| --- |" + " ---: | ---: |" * len(STREAMS))
+    for name in kinds:
+        cells = [f"{median(each):.1f}" for streams in STREAMS for each in zip(*found[name, streams], strict=True)]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
