@@ -117,7 +117,7 @@ class EngineSettings(Table, frozen=True):
     prefix_cache: bool = True
     batch_invariant: bool = False
     """A request's bytes shall not depend on its company, on chunks or on preemptions, on any device and for any model.
-    Compiled kernels are so anyway; plain torch becomes so, and slower: see docs/performance.md."""
+    Compiled kernels are so anyway; plain torch becomes so, and slower (python -m benchmarks.engine.invariance)."""
     speculate: Speculate | None = None
     stall: Seconds = Seconds(30)
     """No step finished for this long while there is work: the engine is unhealthy."""

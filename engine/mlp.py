@@ -15,7 +15,7 @@ Gate = Callable[[Tensor], Tensor]
 """[rows, 2 · intermediate] → [rows, intermediate]: activation(gate) · up."""
 
 
-_SHARED_ELEMENTS = 32_768
+_SHARED_ELEMENTS = 16_384
 """From so many on torch gives an element-wise operation to several threads. A thread may begin in mid-row and computes
 the end of its share with other instructions, so that the bits of a row would depend on the number of rows."""
 
