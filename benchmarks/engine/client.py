@@ -63,24 +63,28 @@ class _Stream:
         return not data or b"[DONE]" in b"".join(piece for _, piece in self._arrived[-2:])
 
     def tokens(self) -> list[tuple[float, int]]:
-        """Each token with its time of arrival."""
-        found, rest = [], b""
+        """Each token with its time of arrival; one that shows no text (an end token that is ignored) has none."""
+        found, rest, used = [], b"", 0
         for when, data in self._arrived:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 if line.startswith(b"data: {"):
-                    found += [(when, token) for token in _tokens(line[6:])]
-        if len(found) != self.ask.output_tokens:
+                    tokens, counted = _tokens(line[6:])
+                    found += [(when, token) for token in tokens]
+                    used = counted or used
+        if not found or (used or len(found)) != self.ask.output_tokens:
             start = b"".join(data for _, data in self._arrived)[:400].decode(errors="replace")
             raise ServerError(f"{len(found)} tokens came, {self.ask.output_tokens} were asked for: {start}")
         return found
 
 
-def _tokens(event: bytes) -> list[int]:
+def _tokens(event: bytes) -> tuple[list[int], int]:
+    """The tokens of an event, and how many the whole answer had if it says so."""
     fields = json.loads(event)
     if "error" in fields:
         raise ServerError(str(fields["error"]))
-    return [int(word) for choice in fields.get("choices") or () for word in _WORD.findall(choice.get("text") or "")]
+    words = [int(word) for choice in fields.get("choices") or () for word in _WORD.findall(choice.get("text") or "")]
+    return words, int((fields.get("usage") or {}).get("completion_tokens", 0))
 
 
 def answers(port: int, asks: list[Ask]) -> tuple[Figures, list[list[int]]]:
@@ -106,10 +110,12 @@ def answers(port: int, asks: list[Ask]) -> tuple[Figures, list[list[int]]]:
                     key.data.socket.close()
                     waiting -= 1
     timed = [stream.tokens() for stream in streams]
-    return _figures(started, timed), [[token for _, token in stream] for stream in timed]
+    return _figures(started, timed, sum(ask.output_tokens for ask in asks)), [
+        [token for _, token in stream] for stream in timed
+    ]
 
 
-def _figures(started: float, timed: list[list[tuple[float, int]]]) -> Figures:
+def _figures(started: float, timed: list[list[tuple[float, int]]], tokens: int) -> Figures:
     gaps: list[float] = []
     for stream in timed:
         times = [when for when, _ in stream]
@@ -118,7 +124,6 @@ def _figures(started: float, timed: list[list[tuple[float, int]]]) -> Figures:
             together = times.count(later)
             gaps += [(later - earlier) / together] * together
     seconds = max(stream[-1][0] for stream in timed) - started
-    tokens = sum(map(len, timed))
     return Figures(
         output_tokens=tokens,
         seconds=seconds,

@@ -120,7 +120,7 @@ def _compare(report: Report, model: str, servers: list[Server], vocab: int) -> N
 
 def _same(one: list[int], other: list[int]) -> int:
     """Tokens before the first that differs."""
-    pairs = list(zip(one, other, strict=True))
+    pairs = list(zip(one, other, strict=False))
     return next((place for place, (a, b) in enumerate(pairs) if a != b), len(pairs))
 
 

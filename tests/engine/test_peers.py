@@ -43,6 +43,15 @@ def test_a_short_answer_is_no_figure() -> None:
         served(b'data: {"choices": [{"text": " w7"}]}\n\ndata: [DONE]\n\n', Ask((3,), 2))
 
 
+def test_a_token_without_a_text_counts_if_the_server_counts_it() -> None:
+    used = b'data: {"choices": [], "usage": {"completion_tokens": 3}}'
+    figures, tokens = served(
+        b'data: {"choices": [{"text": " w7 w9"}]}\n\n' + used + b"\n\ndata: [DONE]\n\n", Ask((3,), 3)
+    )
+    assert tokens == [[7, 9]]
+    assert figures.output_tokens == 3
+
+
 def test_an_error_in_the_stream_is_told() -> None:
     with pytest.raises(ServerError, match="too long"):
         served(b'data: {"error": {"message": "too long"}}\n\ndata: [DONE]\n\n', Ask((3,), 2))
