@@ -80,6 +80,17 @@ def ranks(process: GatewayProcess) -> set[int]:
     return found
 
 
+def until_replaced(process: GatewayProcess, lost: int) -> None:
+    """A replica sees at its next step that a rank is gone. Every prompt is a new one, so that each is asked in turn."""
+    deadline = time.monotonic() + 60
+    number = 0
+    while lost in (alive := ranks(process)) or len(alive) < 2:
+        assert time.monotonic() < deadline, alive
+        prompt = f"{number} and {number}"
+        assert ask(process, "split", prompt) == ask(process, "one", prompt)
+        number += 1
+
+
 def test_all_say_the_same(process: GatewayProcess) -> None:
     until_ready(process, 5)
     for prompt in ("What is 17 + 25?", "hello", "1 2 3 4 5 6"):
@@ -98,6 +109,7 @@ def test_a_lost_rank_is_replaced_and_nobody_notices(process: GatewayProcess) -> 
         # One after the other: there is always a replica that serves, and a retry that reaches it.
         until_ready(process, 5)
         os.kill(rank, signal.SIGKILL)
+        until_replaced(process, rank)
         assert [ask(process, "split") for _ in range(4)] == [expected] * 4
     until_ready(process, 5)
     after = ranks(process)

@@ -205,7 +205,7 @@ def test_choices_stops_and_a_grammar_together(client: openai.OpenAI, included: b
         "extra_body": {"guided_regex": "([0-9]{4}-){3}[0-9]{4}", "include_stop_str_in_output": included},
     }
     choices = client.completions.create(prompt=["a", "b"], n=3, **asked).choices
-    assert len({choice.text for choice in choices}) > 3
+    assert len({choice.text for choice in choices}) >= 3, "choices differ"
     for choice in choices:
         before = choice.text
         for stop in ("42", "7"):

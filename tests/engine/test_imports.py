@@ -12,6 +12,7 @@ import engine
 FOLDER = Path(engine.__file__).parent
 PURE = [
     "attention_work",
+    "bad_words",
     "batch",
     "block_chain",
     "block_manager",

@@ -216,7 +216,7 @@ async def test_too_many_connections() -> None:
         ("/v1/chat/completions", {**CHAT, "n": 99}, "", 400),
         ("/v1/chat/completions", CHAT, "X-Penstock-Tags: " + "a," * 40 + "\r\n", 400),
         ("/v1/completions", b"{}", "", 400),
-        ("/v1/embeddings", b"{}", "", 404),
+        ("/v1/moderations", b"{}", "", 404),
         ("/v1/models", b"{}", "", 405),
         ("/v1/stream", b"{}", "", 405),
         ("/nowhere", b"", "", 404),
