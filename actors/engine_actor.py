@@ -186,7 +186,14 @@ class EngineActor(Actor[EngineMessage]):
             case Loaded(limits, stats):
                 board.limits, board.stats = limits, stats
                 board.state, board.why = "ready", None
-                log.info("engine_ready", engine=board.title, epoch=board.epoch)
+                log.info(
+                    "engine_ready",
+                    engine=board.title,
+                    epoch=board.epoch,
+                    kv_bytes=stats.kv_bytes,
+                    kv_blocks=stats.total_blocks,
+                    kv_tokens=limits.pool_tokens,
+                )
                 self._dispatch.put_owed(EngineUp(board.name, board.epoch, limits, board.replica))
             case LoadFailed(message):
                 said = f"engine '{board.title}' cannot be loaded: {message}"

@@ -100,7 +100,13 @@ class House:
         Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
-        self._links: Links = links if links is not None else ThreadLinks()
+        elsewhere = [
+            title
+            for name, each in settings.engines.items()
+            if set(each.devices or (each.device,)) != {"cpu"}
+            for title in replica_titles(name, each.replicas)
+        ]
+        self._links: Links = links if links is not None else ThreadLinks(settings.cores.at_once, elsewhere)
         self._created = int(time.time())
         self._texts = dict(texts if texts is not None else _load_texts(settings))
         for name, upstream in settings.upstreams.items():

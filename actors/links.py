@@ -2,7 +2,7 @@
 
 import secrets
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -10,14 +10,16 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import trio
 
-from actors.bridge import Bridge, LongWork
+from actors.bridge import NICE, Bridge, LongWork, Turns
 from actors.store import Batch, Store, StoreClosed, StorePost, keep_books
 from config.errors import ConfigError, Problem
 from config.load import Loaded as LoadedConfig
 from config.reader import COMMAND, decode_report
+from config.table import AUTO
 from engine.errors import EngineError
 from engine.limits import Limits
 from engine.loop import StepLoop, Stepping, Stop
+from engine.machine import available_cores
 from engine.messages import Command, EngineFailed, EngineStats, StepReport
 
 T = TypeVar("T")
@@ -80,12 +82,16 @@ class Links(Protocol):
 class ThreadLinks:
     """One thread for each engine, one for the ledger, a few for long texts. Made in the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = AUTO, elsewhere: Collection[str] = ()) -> None:
+        """`at_once`: see `CoreSettings`. `elsewhere`: engines that compute on another device, and wait for nobody."""
+        self._turns = Turns(available_cores() if at_once == AUTO else at_once)
+        self._elsewhere = frozenset(elsewhere)
         self._long_work = LongWork()
         self._life = secrets.token_hex(8)
 
     def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> Link:
         """Load and run the engine in a thread of its own."""
+        turn = None if name in self._elsewhere else self._turns.join()
 
         def body(inbox: "SimpleQueue[Command | Stop]", post: Callable[[EnginePost], None]) -> None:
             try:
@@ -97,9 +103,9 @@ class ThreadLinks:
                 post(LoadFailed(f"{type(error).__name__}: {error}"))
                 return
             post(Loaded(engine.limits, engine.stats()))
-            StepLoop(engine, inbox, post).run()
+            StepLoop(engine, inbox, post, turn).run()
 
-        return Bridge(f"engine {name}", body, on_posts)
+        return Bridge(f"engine {name}", body, on_posts, nice=NICE)
 
     def store(self, path: Path | str, on_posts: Callable[[list[StorePost]], None]) -> Link:
         """Keep the books in a thread of their own."""

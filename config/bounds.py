@@ -19,7 +19,7 @@ from config.routing import (
     Target,
     WhenBusy,
 )
-from config.settings import EngineSettings, KVSettings, ServerSettings, Speculate
+from config.settings import CoreSettings, EngineSettings, KVSettings, ServerSettings, Speculate
 from config.table import Range
 from config.upstreams import UpstreamSettings
 from config.who import SLO, Budget, Price, QueueLimits, TenantSettings, TierSettings, TokenQuota
@@ -74,6 +74,7 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
     },
     AdminSettings: {"port": Bound(low=0, high=65_535), "decisions": _NATURAL, "decisions_memory": _NATURAL},
     KVSettings: {"memory": _COUNT, "block_size": Bound(low=1, high=256), "swap": _NATURAL},
+    CoreSettings: {"at_once": _COUNT},
     Speculate: {"ngram": Bound(low=1, high=16), "tokens": Bound(low=1, high=64)},
     EngineSettings: {
         "threads": Bound(low=1, high=1024),

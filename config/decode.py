@@ -14,7 +14,7 @@ from config.bounds import BOUNDS
 from config.problems import Problems, nearest
 from config.settings import Settings
 from config.source_map import Path, show_path
-from config.table import Bytes, ClockTime, Seconds, Table
+from config.table import AUTO, Bytes, ClockTime, Seconds, Table
 from config.units import (
     CLOCK_TIME_EXAMPLE,
     DURATION_EXAMPLE,
@@ -71,6 +71,8 @@ class _Decoder:
                 # TOML has no null: None stands for a key that is not there.
                 (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
                 return self.value(inner, value, path)
+            case msgspec.inspect.Metadata(type=inner):
+                return AUTO if value == "auto" else self._or_auto(inner, value, path)
             case msgspec.inspect.LiteralType(values=values):
                 return self._literal(tuple(values), value, path)
             case msgspec.inspect.CustomType(cls=cls):
@@ -108,7 +110,7 @@ class _Decoder:
             here = (*path, field.encode_name)
             if field.encode_name in value:
                 decoded = given[field.name] = self.value(field.type, value[field.encode_name], here)
-                bound = bounds.get(field.name)
+                bound = None if value[field.encode_name] == "auto" else bounds.get(field.name)
                 if bound is not None and isinstance(decoded, (int, float)) and not bound.allows(decoded):
                     shown = value[field.encode_name]
                     self._problems.add(here, f"{_show(shown)} is out of range", expected=str(bound), breaks=True)
@@ -157,6 +159,12 @@ class _Decoder:
             breaks=True,
         )
         return values[0]
+
+    def _or_auto(self, info: _Info, value: object, path: Path) -> object:
+        kind = str if isinstance(info, msgspec.inspect.CustomType) else int
+        if type(value) is not kind:
+            return self._wrong(path, _describe(msgspec.inspect.Metadata(info)), value, _stand_in(info))
+        return self.value(info, value, path)
 
     def _custom(self, cls: type, value: object, path: Path) -> object:
         if cls is FilePath:
@@ -218,6 +226,8 @@ def _describe(info: _Info) -> str:
             return "a list of numbers"
         case msgspec.inspect.VarTupleType():
             return "a list of tables"
+        case msgspec.inspect.Metadata(type=inner):
+            return f'{_describe(inner)}, or "auto"'
         case msgspec.inspect.LiteralType(values=values):
             return _one_of(tuple(values))
         case msgspec.inspect.CustomType(cls=cls):

@@ -57,6 +57,8 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
         case msgspec.inspect.UnionType(types=types):
             (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
             return _of(inner, tables)
+        case msgspec.inspect.Metadata(type=inner):
+            return _of(inner, tables)
         case msgspec.inspect.LiteralType(values=values):
             return {"enum": list(values)}
         case msgspec.inspect.CustomType(cls=cls):
@@ -81,9 +83,11 @@ def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schem
     properties: dict[str, Schema] = {}
     for field in told_fields(info):
         schema = _of(field.type, tables) | _bounds(info.cls, field)
+        if isinstance(field.type, msgspec.inspect.Metadata):
+            schema = {"anyOf": [{"const": "auto"}, schema], "default": "auto"}
         if field.name in docs:
             schema["description"] = docs[field.name]
-        if not field.required and field.default is not msgspec.NODEFAULT:
+        if "default" not in schema and not field.required and field.default is not msgspec.NODEFAULT:
             default = _written(field.default)
             if default is not None:
                 schema["default"] = default
@@ -100,7 +104,13 @@ def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schem
 
 
 def _bounds(table: type, field: msgspec.inspect.Field) -> Schema:
-    kinds = field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
+    match field.type:
+        case msgspec.inspect.UnionType(types=kinds):
+            pass
+        case msgspec.inspect.Metadata(type=inner):
+            kinds = (inner,)
+        case kind:
+            kinds = (kind,)
     bound = BOUNDS.get(table, {}).get(field.name)
     if bound is None or not any(isinstance(k, msgspec.inspect.IntType | msgspec.inspect.FloatType) for k in kinds):
         return {}

@@ -15,7 +15,7 @@ from config.conditions import SignalSettings
 from config.expectations import TestSettings
 from config.rollout import ExperimentSettings, ShadowSettings
 from config.routing import CascadeSettings, RetryBudget, RouteSettings, RungSettings
-from config.table import Bytes, Seconds, Table
+from config.table import AUTO, AutoBytes, AutoCount, Bytes, Seconds, Table
 from config.upstreams import UpstreamSettings
 from config.who import KeySettings, Price, TenantSettings, TierSettings
 
@@ -55,10 +55,15 @@ class LedgerSettings(Table, frozen=True):
 class KVSettings(Table, frozen=True):
     """The paged KV cache of one engine."""
 
-    memory: Bytes = Bytes(64 * 2**20)
+    memory: AutoBytes = Bytes(AUTO)
+    """"auto": engines that state nothing share half of the memory that is free beside all weights and stated pools
+    (nine tenths on a GPU), and none takes more than `max_running` sequences of `max_model_len` could fill."""
     block_size: int = 16
     swap: Bytes = Bytes(0)
     """Host memory for blocks of the prefix cache that a GPU's pool evicts; a hit copies them back. Not on a CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    """"auto": as the model computes. "int8", with a scale for each token and head, takes half of bfloat16's memory,
+    at a small loss."""
 
 
 class Speculate(Table, frozen=True):
@@ -102,8 +107,9 @@ class EngineSettings(Table, frozen=True):
     """Weights of the layers' products in so few bits (CPU only): less memory and faster decoding, at some loss."""
     quantization_group: int | None = None
     """Inputs that share a scale of int4 weights, a multiple of 2 that divides each matrix's inputs; None: 64."""
-    threads: int = 1
-    """Of each rank."""
+    threads: AutoCount = AUTO
+    """Of each rank's own mathematics. "auto": the engines on the CPU share its cores, but for one that the event loop
+    keeps."""
     kv: KVSettings = KVSettings()
     gpu: GpuSettings = GpuSettings()
     max_running: int = 32
@@ -129,6 +135,14 @@ class ModelSettings(Table, frozen=True):
     description: str = ""
 
 
+class CoreSettings(Table, frozen=True):
+    """How the engines on the CPU share its cores."""
+
+    at_once: AutoCount = AUTO
+    """Engines that compute at the same moment; if there are more they take turns, step by step, each for the same share
+    of time. "auto": as many as there are cores."""
+
+
 class Settings(Table, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -136,6 +150,7 @@ class Settings(Table, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     ledger: LedgerSettings = LedgerSettings()
     admin: AdminSettings = AdminSettings()
+    cores: CoreSettings = CoreSettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)
     models: dict[str, ModelSettings]

@@ -1,6 +1,12 @@
 """What every table of the TOML file is made of."""
 
+from typing import Annotated
+
 import msgspec
+
+AUTO = 0
+"""What a number or a size is that was written "auto", or not at all."""
+OR_AUTO = msgspec.Meta(extra={"auto": True})
 
 
 class Seconds(float):
@@ -9,6 +15,12 @@ class Seconds(float):
 
 class Bytes(int):
     """A size; written "512KiB", "64MiB" or "2GiB" in TOML."""
+
+
+AutoBytes = Annotated[Bytes, OR_AUTO]
+"""A size, or "auto"."""
+AutoCount = Annotated[int, OR_AUTO]
+"""A number, or "auto"."""
 
 
 class ClockTime(int):

@@ -3,6 +3,9 @@
 Online softmax over tiles of keys ("FlashAttention", algorithm 1), for the query heads of one KV head together. The
 order of every sum depends on a query's position alone: a result is the same to the last bit, however a sequence was
 cut into chunks and whatever shares the batch.
+
+Pages hold float32, bfloat16, or int8 with a float32 scale for each token and head. What is written is rounded first and
+read as it was rounded, by the chunk that writes it, too; so int8 changes values, never what they depend on.
 """
 
 from typing import Any
@@ -37,7 +40,8 @@ from engine.simd import (
     POSITIONS, SLOTS, STARTS, CONTEXTS, TABLES, TABLE_WIDTH,
     TILE_SEQUENCES, TILE_FIRSTS, TILES, TILE_TOKENS, COUNTER,
     ROWS, HEADS, KV_HEADS, HEAD_DIM, BLOCK_SIZE, WINDOW, PARTS, SCRATCH, SCRATCH_FLOATS, FLOATS,
-) = range(29)  # fmt: skip
+    KEY_SCALES, VALUE_SCALES,
+) = range(31)  # fmt: skip
 ARGUMENTS = 32
 KEY_TILE = 128
 """Keys that are scored before the running maximum is brought up to date (at least one block)."""
@@ -46,6 +50,7 @@ _STREAMED_ROWS = 8
 _MINUS_INFINITY = np.float32(-np.inf)
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
+_BYTE = np.int8(0)
 
 Arguments = npt.NDArray[np.int64]
 
@@ -78,36 +83,85 @@ def _rotated(  # noqa: PLR0917
 
 
 @fast_jit
-def write_kv(args: Arguments, like: Any) -> None:
-    """Norm and rotate the new keys, and put keys and values into their pages. Threads share the rows."""
+def write_kv(args: Arguments, like: Any, paged: Any) -> None:
+    """Norm and rotate the new keys, and put keys and values into their pages (`paged`: their type, no int8).
+
+    Threads share the rows.
+    """
     head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
     parts = args[PARTS]
     part = thread_number() if parts > 1 else 0
     begin, end = args[ROWS] * part // parts, args[ROWS] * (part + 1) // parts
     width = (heads + 2 * kv_heads) * head_dim
-    page, half = head_dim * size, head_dim // 2
-    positions = carray(pointer(args[POSITIONS], np.int64(0)), args[ROWS])
+    page = head_dim * size
     slots = carray(pointer(args[SLOTS], np.int64(0)), args[ROWS])
-    norm = carray(pointer(args[K_NORM], _ZERO), head_dim)
-    eps = carray(pointer(args[FLOATS], _ZERO), 2)[1]
     rotated = carray(pointer(args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS], _ZERO), head_dim)
     item = size_of(like)
     for row in range(begin, end):
-        cos = carray(pointer(args[COS] + 4 * half * positions[row], _ZERO), half)
-        sin = carray(pointer(args[SIN] + 4 * half * positions[row], _ZERO), half)
         block, offset = slots[row] // size, slots[row] % size
         for head in range(kv_heads):
-            at = (block * kv_heads + head) * page * item
             source = args[QKV] + (row * width + (heads + head) * head_dim) * item
-            key = carray(pointer(source, like), head_dim)
-            _rotated(key, cos, sin, norm, eps, args[K_NORM] != 0, _ONE, rotated, head_dim)
-            keys = carray(pointer(args[KEYS] + at, like), page)
+            _rotated_key(args, row, carray(pointer(source, like), head_dim), rotated)
+            at = (block * kv_heads + head) * page * size_of(paged)
+            keys = carray(pointer(args[KEYS] + at, paged), page)
             for d in range(head_dim):
-                keys[d * size + offset] = narrow(rotated[d], like)
+                keys[d * size + offset] = narrow(rotated[d], paged)
             value = carray(pointer(source + kv_heads * head_dim * item, like), head_dim)
-            values = carray(pointer(args[VALUES] + at, like), page)
+            values = carray(pointer(args[VALUES] + at, paged), page)
             for d in range(head_dim):
-                values[offset * head_dim + d] = value[d]
+                values[offset * head_dim + d] = narrow(widen(value[d]), paged)
+
+
+@fast_jit
+def write_kv_bytes(args: Arguments, like: Any) -> None:
+    """The same for pages of int8: the largest number of a token's head becomes 127."""
+    head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
+    parts = args[PARTS]
+    part = thread_number() if parts > 1 else 0
+    begin, end = args[ROWS] * part // parts, args[ROWS] * (part + 1) // parts
+    width = (heads + 2 * kv_heads) * head_dim
+    page = head_dim * size
+    slots = carray(pointer(args[SLOTS], np.int64(0)), args[ROWS])
+    numbers = carray(pointer(args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS], _ZERO), head_dim)
+    item = size_of(like)
+    for row in range(begin, end):
+        block, offset = slots[row] // size, slots[row] % size
+        for head in range(kv_heads):
+            source = args[QKV] + (row * width + (heads + head) * head_dim) * item
+            _rotated_key(args, row, carray(pointer(source, like), head_dim), numbers)
+            at = block * kv_heads + head
+            keys = carray(pointer(args[KEYS] + at * page, _BYTE), page)
+            factor = _scale(numbers, head_dim, carray(pointer(args[KEY_SCALES] + 4 * at * size, _ZERO), size), offset)
+            for d in range(head_dim):
+                keys[d * size + offset] = np.int8(np.rint(numbers[d] * factor))
+            value = carray(pointer(source + kv_heads * head_dim * item, like), head_dim)
+            for d in range(head_dim):
+                numbers[d] = widen(value[d])
+            values = carray(pointer(args[VALUES] + at * page, _BYTE), page)
+            factor = _scale(numbers, head_dim, carray(pointer(args[VALUE_SCALES] + 4 * at * size, _ZERO), size), offset)
+            for d in range(head_dim):
+                values[offset * head_dim + d] = np.int8(np.rint(numbers[d] * factor))
+
+
+@fast_jit
+def _rotated_key(args: Arguments, row: int, key: Any, target: Any) -> None:
+    head_dim, half = args[HEAD_DIM], args[HEAD_DIM] // 2
+    position = carray(pointer(args[POSITIONS], np.int64(0)), args[ROWS])[row]
+    cos = carray(pointer(args[COS] + 4 * half * position, _ZERO), half)
+    sin = carray(pointer(args[SIN] + 4 * half * position, _ZERO), half)
+    norm = carray(pointer(args[K_NORM], _ZERO), head_dim)
+    eps = carray(pointer(args[FLOATS], _ZERO), 2)[1]
+    _rotated(key, cos, sin, norm, eps, args[K_NORM] != 0, _ONE, target, head_dim)
+
+
+@fast_jit
+def _scale(numbers: Any, count: int, scales: Any, at: int) -> Any:
+    """Note the scale with which bytes give these numbers; return the factor that gives the bytes."""
+    largest = _ZERO
+    for d in range(count):
+        largest = max(largest, abs(numbers[d]))
+    scales[at] = largest / np.float32(127)
+    return np.float32(127) / largest if largest > 0 else _ZERO
 
 
 @fast_jit
@@ -157,7 +211,7 @@ def _multiply(  # noqa: PLR0917
 
 @fast_jit
 def _prefetch(  # noqa: PLR0917
-    pages: int, args: Arguments, table: Any, head: int, start: int, count: int, like: Any
+    pages: int, scales: int, args: Arguments, table: Any, head: int, start: int, count: int, like: Any
 ) -> None:
     """Fetch the pages of the tokens start : start + count ahead of their use.
 
@@ -169,14 +223,32 @@ def _prefetch(  # noqa: PLR0917
         at = pages + (block * args[KV_HEADS] + head) * bytes_a_page
         for line in range(0, bytes_a_page, 64):
             prefetch(at + line)
+        if scales != 0:
+            prefetch(scales + (block * args[KV_HEADS] + head) * size * 4)
 
 
 @fast_jit
-def attend(args: Arguments, like: Any) -> None:
+def _scaled(  # noqa: PLR0917
+    scales: int, args: Arguments, table: Any, head: int, start: int, count: int, score_at: int, stride: int, rows: int
+) -> None:
+    """Multiply column j of the scores [rows, stride] by the scale of token start + j."""
+    size = args[BLOCK_SIZE]
+    for within in range(0, count, size):
+        block = np.int64(table[(start + within) // size])
+        factors = carray(pointer(scales + (block * args[KV_HEADS] + head) * size * 4, _ZERO), size)
+        for r in range(rows):
+            line = carray(pointer(score_at + 4 * (r * stride + within), _ZERO), size)
+            for j in range(size):
+                line[j] *= factors[j]
+
+
+@fast_jit
+def attend(args: Arguments, like: Any, paged: Any) -> None:
     """Attend for every (tile of queries, KV head); threads take the next one from a counter."""
     head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
     part = thread_number() if args[PARTS] > 1 else 0
-    group, half, page, item_bytes = heads // kv_heads, head_dim // 2, head_dim * size, size_of(like)
+    group, half, page = heads // kv_heads, head_dim // 2, head_dim * size
+    item_bytes, paged_bytes = size_of(like), size_of(paged)
     width = (heads + 2 * kv_heads) * head_dim
     key_tile = max(KEY_TILE // size, 1) * size
     rows_max = args[TILE_TOKENS] * group
@@ -228,15 +300,17 @@ def attend(args: Arguments, like: Any) -> None:
         while start < end:
             seen = min(key_tile, end - start)
             if rows <= _STREAMED_ROWS:
-                _prefetch(args[VALUES], args, table, head, start, seen, like)
+                _prefetch(args[VALUES], args[VALUE_SCALES], args, table, head, start, seen, paged)
             vectors = 0
             for within in range(0, seen, size):
                 block = np.int64(table[(start + within) // size])
-                keys = args[KEYS] + (block * kv_heads + head) * page * item_bytes
+                keys = args[KEYS] + (block * kv_heads + head) * page * paged_bytes
                 for column in range(0, size, 16):
-                    pages[vectors] = keys + column * item_bytes
+                    pages[vectors] = keys + column * paged_bytes
                     vectors += 1
-            _multiply(q_at, head_dim, pages_at, size, score_at, key_tile, rows, vectors, head_dim, 0, like)
+            _multiply(q_at, head_dim, pages_at, size, score_at, key_tile, rows, vectors, head_dim, 0, paged)
+            if args[KEY_SCALES] != 0:
+                _scaled(args[KEY_SCALES], args, table, head, start, seen, score_at, key_tile, rows)
             for r in range(rows):
                 position = base + r // group
                 low = max(position - window + 1 - start, 0) if window > 0 else 0
@@ -266,15 +340,18 @@ def attend(args: Arguments, like: Any) -> None:
                 for j in range(high_16, seen):
                     scores[line + j] = _ZERO
             if rows <= _STREAMED_ROWS:
-                _prefetch(args[KEYS], args, table, head, start + key_tile, min(key_tile, end - start - key_tile), like)
+                ahead = min(key_tile, end - start - key_tile)
+                _prefetch(args[KEYS], args[KEY_SCALES], args, table, head, start + key_tile, ahead, paged)
+            if args[VALUE_SCALES] != 0:
+                _scaled(args[VALUE_SCALES], args, table, head, start, seen, score_at, key_tile, rows)
             for within in range(0, seen, size):
                 block = np.int64(table[(start + within) // size])
-                values = args[VALUES] + (block * kv_heads + head) * page * item_bytes
+                values = args[VALUES] + (block * kv_heads + head) * page * paged_bytes
                 depth = min(size, seen - within)
                 for vector in range(head_dim // 16):
-                    pages[vector] = values + 16 * vector * item_bytes
+                    pages[vector] = values + 16 * vector * paged_bytes
                 at = score_at + 4 * within
-                _multiply(at, key_tile, pages_at, head_dim, sum_at, head_dim, rows, head_dim // 16, depth, 1, like)
+                _multiply(at, key_tile, pages_at, head_dim, sum_at, head_dim, rows, head_dim // 16, depth, 1, paged)
             start += key_tile
         for token in range(count):
             for g in range(group):

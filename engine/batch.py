@@ -102,6 +102,8 @@ class Runner(Protocol):
     block_size: int
     total_blocks: int
     """Blocks in the pool, scratch block 0 included."""
+    kv_bytes: int
+    """Memory of the pool."""
     vocab_size: int
     max_model_len: int
     """Longest sequence (prompt + output) in tokens."""

@@ -1,14 +1,14 @@
 """Compiled kernels as plain functions of one address, run by the calling thread alone or by torch's OpenMP team."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cfunc, types
 
 from engine import attention_kernel, product_kernel, program_kernel, quantized_product, row_kernels
-from engine.attention_kernel import attend, write_kv
+from engine.attention_kernel import attend, write_kv, write_kv_bytes
 from engine.jit import carray
 from engine.product_kernel import multiply_full, multiply_half
 from engine.program_kernel import run_program
@@ -30,20 +30,52 @@ _INT8_BYTES = PAIR_BYTES["int8"]
 _INT4_BYTES = PAIR_BYTES["uint8"]
 
 
-def _attend_half(at: Any) -> None:
-    attend(carray(at, _ATTENTION, np.int64), _HALF)
+def _attend_half_half(at: Any) -> None:
+    attend(carray(at, _ATTENTION, np.int64), _HALF, _HALF)
 
 
-def _attend_full(at: Any) -> None:
-    attend(carray(at, _ATTENTION, np.int64), _FULL)
+def _write_kv_half_half(at: Any) -> None:
+    write_kv(carray(at, _ATTENTION, np.int64), _HALF, _HALF)
 
 
-def _write_kv_half(at: Any) -> None:
-    write_kv(carray(at, _ATTENTION, np.int64), _HALF)
+def _attend_half_full(at: Any) -> None:
+    attend(carray(at, _ATTENTION, np.int64), _HALF, _FULL)
 
 
-def _write_kv_full(at: Any) -> None:
-    write_kv(carray(at, _ATTENTION, np.int64), _FULL)
+def _write_kv_half_full(at: Any) -> None:
+    write_kv(carray(at, _ATTENTION, np.int64), _HALF, _FULL)
+
+
+def _attend_half_bytes(at: Any) -> None:
+    attend(carray(at, _ATTENTION, np.int64), _HALF, _INT8)
+
+
+def _write_kv_half_bytes(at: Any) -> None:
+    write_kv_bytes(carray(at, _ATTENTION, np.int64), _HALF)
+
+
+def _attend_full_half(at: Any) -> None:
+    attend(carray(at, _ATTENTION, np.int64), _FULL, _HALF)
+
+
+def _write_kv_full_half(at: Any) -> None:
+    write_kv(carray(at, _ATTENTION, np.int64), _FULL, _HALF)
+
+
+def _attend_full_full(at: Any) -> None:
+    attend(carray(at, _ATTENTION, np.int64), _FULL, _FULL)
+
+
+def _write_kv_full_full(at: Any) -> None:
+    write_kv(carray(at, _ATTENTION, np.int64), _FULL, _FULL)
+
+
+def _attend_full_bytes(at: Any) -> None:
+    attend(carray(at, _ATTENTION, np.int64), _FULL, _INT8)
+
+
+def _write_kv_full_bytes(at: Any) -> None:
+    write_kv_bytes(carray(at, _ATTENTION, np.int64), _FULL)
 
 
 def _add_norm_half(at: Any) -> None:
@@ -125,11 +157,22 @@ class RowCode(NamedTuple):
     gate: Kernel
 
 
-def row_code(*, half: bool) -> RowCode:
-    """For bfloat16 (`half`) or float32."""
+_PAGED: Mapping[tuple[bool, str], tuple[Callable[[Any], None], Callable[[Any], None]]] = {
+    (True, "bfloat16"): (_attend_half_half, _write_kv_half_half),
+    (True, "float32"): (_attend_half_full, _write_kv_half_full),
+    (True, "int8"): (_attend_half_bytes, _write_kv_half_bytes),
+    (False, "bfloat16"): (_attend_full_half, _write_kv_full_half),
+    (False, "float32"): (_attend_full_full, _write_kv_full_full),
+    (False, "int8"): (_attend_full_bytes, _write_kv_full_bytes),
+}
+
+
+def row_code(*, half: bool, paged: str) -> RowCode:
+    """For bfloat16 (`half`) or float32; `paged`: the type of the KV pages, "float32", "bfloat16" or "int8"."""
+    attending, writing = _PAGED[half, paged]
     if half:
-        return RowCode(Kernel(_attend_half), Kernel(_write_kv_half), Kernel(_add_norm_half), Kernel(_gate_half))
-    return RowCode(Kernel(_attend_full), Kernel(_write_kv_full), Kernel(_add_norm_full), Kernel(_gate_full))
+        return RowCode(Kernel(attending), Kernel(writing), Kernel(_add_norm_half), Kernel(_gate_half))
+    return RowCode(Kernel(attending), Kernel(writing), Kernel(_add_norm_full), Kernel(_gate_full))
 
 
 def product_code(*, half: bool, result_half: bool) -> Kernel:

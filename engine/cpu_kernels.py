@@ -40,7 +40,7 @@ class CpuKernels:
         self._rotations = rotations
         self._dtype = dtype
         self._threads = threads
-        self._code = row_code(half=dtype == torch.bfloat16)
+        self._code = row_code(half=dtype == torch.bfloat16, paged=str(pool.dtype).removeprefix("torch."))
         self._tile_tokens = max(1, _TILE_ROWS // (config.heads // config.kv_heads))
         self._floats = np.array([config.query_scale, config.rms_eps], np.float32)
         self._counter = np.zeros(1, np.int64)
@@ -102,6 +102,9 @@ class CpuKernels:
         for layer in range(config.layers):
             blocks[layer, attention.KEYS] = pool.keys[layer].data_ptr()
             blocks[layer, attention.VALUES] = pool.values[layer].data_ptr()
+            if pool.key_scales is not None and pool.value_scales is not None:
+                blocks[layer, attention.KEY_SCALES] = pool.key_scales[layer].data_ptr()
+                blocks[layer, attention.VALUE_SCALES] = pool.value_scales[layer].data_ptr()
             blocks[layer, attention.COS] = self._rotations[layer][0].data_ptr()
             blocks[layer, attention.SIN] = self._rotations[layer][1].data_ptr()
             blocks[layer, attention.WINDOW] = config.windows[layer]

@@ -14,6 +14,7 @@ from engine.encoder_weights import WORDS, load_encoder_weights, name_prefix
 from engine.errors import ModelError
 from engine.linear import LinearFactory
 from engine.quantization_config import read_quantization
+from engine.resources import resolve_alone
 from engine.threads import set_threads
 from engine.torch_runner import compute_dtype, open_device
 
@@ -27,6 +28,7 @@ class EncoderRunner:
         Raises:
             ModelError: the directory cannot be served, and why.
         """
+        settings = resolve_alone(settings)
         set_threads(settings.threads)
         device = open_device(settings.device)
         config = read_encoder_config(settings.model)

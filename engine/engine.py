@@ -400,6 +400,7 @@ class Engine:
             running=now.running,
             waiting=now.waiting,
             outstanding_tokens=now.outstanding_tokens,
+            kv_bytes=self._runner.kv_bytes,
             step_s=self._step_s,
             step_tokens=self._step_tokens,
             steps_total=self._steps,

@@ -57,6 +57,7 @@ class FakeRunner:
         self._on_step = on_step
         self._slots = np.full(total_blocks * block_size, _NOBODY, np.int64)
         """The token whose KV a slot holds."""
+        self.kv_bytes = self._slots.nbytes
 
     def execute(self, batch: Batch) -> Sampled:
         """Write the batch's tokens, then choose the samples' tokens.

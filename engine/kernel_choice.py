@@ -26,6 +26,13 @@ def choose_kernels(settings: EngineSettings, config: ModelConfig, device: torch.
     """
     asked = settings.gpu.kernels
     found = find_spec("triton") is not None
+    # Triton's read pages of the type that the model computes in.
+    alike = settings.kv.dtype in {"auto", str(dtype).removeprefix("torch.")}
+    if asked == "triton" and not alike:
+        raise ModelError(
+            "gpu_kernels",
+            f'gpu.kernels = "triton" does not read KV pages of {settings.kv.dtype}; leave one of both at "auto"',
+        )
     if asked == "triton":
         if settings.batch_invariant:
             raise ModelError(
@@ -42,7 +49,8 @@ def choose_kernels(settings: EngineSettings, config: ModelConfig, device: torch.
                 "can only be interpreted, for tests: TRITON_INTERPRET=1)",
             )
         return "triton"
-    if asked == "auto" and device.type == "cuda" and found and not settings.batch_invariant:
+    pages_known = found and alike
+    if asked == "auto" and device.type == "cuda" and pages_known and not settings.batch_invariant:
         return "triton"
     if asked == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
         return "compiled"

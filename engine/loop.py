@@ -9,6 +9,7 @@ import msgspec
 from engine.errors import EngineError
 from engine.limits import Limits
 from engine.messages import Command, EngineFailed, EngineStats, StepReport
+from engine.turns import NoTurns, Turn
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -42,7 +43,11 @@ Post = Callable[[StepReport | EngineFailed], None]
 class StepLoop:
     """Moves one engine on, and closes it at the end."""
 
-    def __init__(self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post) -> None:
+    def __init__(
+        self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, turn: Turn | None = None
+    ) -> None:
+        """`turn`: for an engine that shares its cores with others step by step."""
+        self._turn: Turn = turn or NoTurns()
         self._engine = engine
         self._inbox = inbox
         self._post = post
@@ -50,12 +55,14 @@ class StepLoop:
 
     def run(self) -> None:
         """Return after a `Stop` or a failure. A failure is posted as `EngineFailed`, the last report."""
-        engine = self._engine
+        engine, turn = self._engine, self._turn
         try:
             while self._drain():
                 if engine.has_work:
+                    turn.take()
                     self._post(engine.step())
                     self._unchecked = True
+                    turn.done(more=engine.has_work)
             engine.abort_all()
             self._post(engine.step())
         except EngineError as error:
@@ -63,6 +70,7 @@ class StepLoop:
         except Exception as error:  # noqa: BLE001 - whatever it is, its readers must hear of it
             self._post(EngineFailed("engine_failed", f"engine {engine.name} failed: {type(error).__name__}: {error}"))
         finally:
+            turn.leave()
             engine.close()
 
     def _drain(self) -> bool:

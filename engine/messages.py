@@ -155,6 +155,8 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
     """Prompt tokens found there."""
     prompt_tokens_total: int = 0
     generation_tokens_total: int = 0
+    kv_bytes: int = 0
+    """Memory of the KV pool."""
     drafted_tokens_total: int = 0
     accepted_tokens_total: int = 0
     """Draft tokens that the model took; both count a sequence's when it ends."""

@@ -1,7 +1,7 @@
 """Pieces of LLVM code that Numba's Python has no words for: raw memory, bfloat16, threads, vectors of sixteen floats.
 
-Every address is an int. `like` tells the element type of memory that holds either float32 or bfloat16: pass a
-`np.float32` for the one, a `np.uint16` for the other. Vectors need no alignment beyond their elements'.
+Every address is an int. `like` tells the element type of memory that holds float32, bfloat16 or, where it is only read
+as factors, int8: pass a `np.float32`, a `np.uint16` or a `np.int8`. Vectors need no alignment beyond their elements'.
 """
 
 import ctypes
@@ -23,10 +23,12 @@ types: Any = _types
 _F32 = ir.FloatType()
 _I32 = ir.IntType(32)
 _I16 = ir.IntType(16)
+_I8 = ir.IntType(8)
 _VF = ir.VectorType(_F32, LANES)
 _VI = ir.VectorType(_I32, LANES)
 _VH = ir.VectorType(_I16, LANES)
 _X86 = platform.machine().lower() in {"x86_64", "amd64"}
+_VB = ir.VectorType(_I8, LANES)
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
@@ -52,7 +54,13 @@ def _is_half(like: Any) -> bool:
     return bool(types.unliteral(like) == types.uint16)
 
 
+def _is_byte(like: Any) -> bool:
+    return bool(types.unliteral(like) == types.int8)
+
+
 def _element(like: Any) -> Any:
+    if _is_byte(like):
+        return _I8
     return _I16 if _is_half(like) else _F32
 
 
@@ -77,6 +85,10 @@ def _at(builder: Any, address: Any, index: Any, element: Any) -> Any:
 
 def _load(builder: Any, pointer: Any, like: Any) -> Any:
     """Sixteen elements as float32."""
+    if _is_byte(like):
+        whole = builder.load(builder.bitcast(pointer, _VB.as_pointer()))
+        whole.align = 1
+        return builder.sitofp(builder.sext(whole, _VI), _VF)
     half = _is_half(like)
     kind = _VH if half else _VF
     loaded = builder.load(builder.bitcast(pointer, kind.as_pointer()))
@@ -143,7 +155,7 @@ def size_of(_context: Any, like: Any) -> Any:
     """Bytes of an element."""
 
     def code(_context: Any, _builder: Any, _signature: Any, _args: Any) -> Any:
-        return ir.Constant(ir.IntType(64), 2 if _is_half(like) else 4)
+        return ir.Constant(ir.IntType(64), {_I8: 1, _I16: 2, _F32: 4}[_element(like)])
 
     return types.int64(like), code
 

@@ -62,6 +62,7 @@ class TensorRunner:
         self.dtype = runner.dtype
         self.quantization = runner.quantization
         self.block_size = runner.block_size
+        self.kv_bytes = ranks * runner.kv_bytes
         self.vocab_size = runner.vocab_size
         self.max_model_len = runner.max_model_len
 

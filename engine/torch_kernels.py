@@ -81,22 +81,34 @@ class TorchKernels:
             q, k = self._rms(q, layer.q_norm), self._rms(k, layer.k_norm)
         cos, sin = (table[self._positions].unsqueeze(1) for table in self._rotations[index])
         q, k = self._rotate(q, cos, sin), self._rotate(k, cos, sin)
-        keys, values = self._pool.keys[index], self._pool.values[index]
-        keys[self._blocks, :, self._offsets] = k.to(keys.dtype)
-        values[self._blocks, :, self._offsets] = v.to(values.dtype)
+        pool = self._pool
+        key_scales = None if pool.key_scales is None else pool.key_scales[index]
+        value_scales = None if pool.value_scales is None else pool.value_scales[index]
+        self._write(pool.keys[index], key_scales, k)
+        self._write(pool.values[index], value_scales, v)
         out = torch.zeros((len(qkv), heads, head_dim), device=qkv.device)
         window = config.windows[index]
         for sequence, context in enumerate(batch.context_lens.tolist()):
             start, end = batch.query_starts[sequence : sequence + 2].tolist()
             if start < end:
                 table = self._tables[sequence, : -(-context // self._pool.block_size)]
-                out[start:end] = self._attend_one(q[start:end], keys[table], values[table], context, window)
+                k = _numbers(pool.keys[index], key_scales, table)
+                v = _numbers(pool.values[index], value_scales, table)
+                out[start:end] = self._attend_one(q[start:end], k, v, context, window)
         return out.to(self._dtype).view(len(qkv), heads * head_dim)
+
+    def _write(self, pages: Tensor, scales: Tensor | None, new: Tensor) -> None:
+        """Put `new` [rows, kv_heads, head_dim] into its slots; int8 so that a head's largest number becomes 127."""
+        if scales is not None:
+            largest = new.abs().amax(-1)
+            scales[self._blocks, :, self._offsets] = largest / 127
+            new = torch.round(new * torch.where(largest > 0, 127 / largest, 0).unsqueeze(-1))
+        pages[self._blocks, :, self._offsets] = new.to(pages.dtype)
 
     def _attend_one(self, q: Tensor, keys: Tensor, values: Tensor, context: int, window: int) -> Tensor:
         """`q` [new, heads, head_dim] over pages [blocks, kv_heads, block_size, head_dim] of `context` tokens."""
-        k = keys.transpose(0, 1).flatten(1, 2)[:, :context].float()
-        v = values.transpose(0, 1).flatten(1, 2)[:, :context].float()
+        k = keys.transpose(0, 1).flatten(1, 2)[:, :context]
+        v = values.transpose(0, 1).flatten(1, 2)[:, :context]
         scale, cap = self._config.query_scale, self._config.score_cap
         if self._tile:
             return tiles.attend(q, k, v, context - len(q), window, scale, cap, self._tile)
@@ -136,3 +148,9 @@ class TorchKernels:
         first, second = x[..., :rotary_dim].chunk(2, dim=-1)
         parts = (first * cos - second * sin, second * cos + first * sin, x[..., rotary_dim:])
         return torch.cat(parts, dim=-1)
+
+
+def _numbers(pages: Tensor, scales: Tensor | None, table: Tensor) -> Tensor:
+    """Pages of a block table as float32 [blocks, kv_heads, block_size, head_dim]."""
+    numbers = pages[table].float()
+    return numbers if scales is None else numbers * scales[table].unsqueeze(-1)

@@ -28,6 +28,7 @@ from engine.prompt_scores import score
 from engine.quantization import scheme_of
 from engine.quantization_config import Quantization, quantization, read_quantization
 from engine.ranks import rank_settings
+from engine.resources import resolve_alone
 from engine.sampler import sample
 from engine.shard import Shard
 from engine.simd import has_bfloat16_products
@@ -53,6 +54,7 @@ class TorchRunner:
 
         `capture`: records decode steps, to be replayed; None: as CUDA graphs on a GPU, and not at all elsewhere.
         """
+        settings = resolve_alone(settings)
         set_threads(settings.threads)
         device = open_device(settings.device)
         whole = read_model_config(settings.model)
@@ -69,7 +71,10 @@ class TorchRunner:
                 linears.compile()
             kind = choose_kernels(settings, config, device, dtype)
             if kind == "portable" and settings.gpu.kernels == "auto" and device.type == "cuda":
-                progress('Triton is not installed, so plain torch computes, slowly: pip install "penstock[gpu]"')
+                progress(
+                    'plain torch computes, slowly: Triton is not installed (pip install "penstock[gpu]"), or kv.dtype '
+                    "is not that of the model"
+                )
             self.dtype = str(dtype).removeprefix("torch.")
             self.quantization = None if quantized is None else str(quantized)
             self.block_size = settings.kv.block_size
@@ -87,11 +92,12 @@ class TorchRunner:
                 config,
                 memory_bytes=settings.kv.memory,
                 block_size=settings.kv.block_size,
-                dtype=dtype,
+                dtype=_kv_dtype(settings, dtype),
                 device=device,
                 transposed_keys=kind == "compiled",
             )
             self.total_blocks = pool.blocks
+            self.kv_bytes = pool.nbytes
             self.host_blocks = _host_blocks(settings, pool, device)
             self._swap: KvSwap | None = KvSwap(pool.tensors, self.host_blocks) if self.host_blocks else None
             if kind == "compiled":
@@ -237,6 +243,7 @@ def load_runner(
         ModelError: the directory cannot be served, and why.
     """
     heard = progress or (lambda _: None)
+    settings = resolve_alone(settings)
     if settings.tensor_parallel > 1:
         from engine.tensor_runner import TensorRunner
 
@@ -296,6 +303,12 @@ def _host_blocks(settings: EngineSettings, pool: KvPool, device: torch.device) -
             "CPU, whose blocks are there already; raise kv.memory instead",
         )
     return KvSwap.slots(pool.tensors, settings.kv.swap)
+
+
+def _kv_dtype(settings: EngineSettings, dtype: torch.dtype) -> torch.dtype:
+    """`auto`: as it computes."""
+    found = {"auto": dtype, "float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+    return found[settings.kv.dtype]
 
 
 def _max_model_len(settings: EngineSettings, config: ModelConfig) -> int:

@@ -43,13 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.bench import machine
     from engine.encoder_config import is_encoder
     from engine.errors import ModelError
+    from engine.resources import resolve
     from gateway.simulation.measure import load_for_measure, measure_engine
     from gateway.simulation.plausible import doubts
     from gateway.simulation.profile import Profile
 
     engines, encoders = {}, []
+    resolved = resolve(settings.engines)
+    settings = msgspec.structs.replace(settings, engines={name: each.settings for name, each in resolved.items()})
     for name, engine in settings.engines.items():
-        _say(f"engine {name}: {engine.model}")
+        _say(f"engine {name}: {engine.model}; {resolved[name].said}")
         try:
             if is_encoder(engine.model):
                 _say("it makes embeddings, which are not simulated: left out")

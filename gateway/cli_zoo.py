@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from config.settings import KVSettings
 from gateway.cli_errors import CliError
 
 _NAMES = ("small", "large")
@@ -25,6 +26,9 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     evaluate.add_argument("--models", type=Path, metavar="DIR", help="a folder with `small` and `large`")
     evaluate.add_argument("--questions", type=int, default=2000)
     evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument(
+        "--kv-dtype", choices=["auto", "float32", "bfloat16", "int8"], default="auto", help="of the KV pages"
+    )
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run=run_eval)
 
@@ -56,7 +60,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
     from engine.errors import ModelError
 
     try:
-        report = evaluate_zoo(models, arguments.questions, arguments.seed, _say)
+        report = evaluate_zoo(models, arguments.questions, arguments.seed, _say, KVSettings(dtype=arguments.kv_dtype))
     except ModelError as error:
         raise CliError(str(error)) from None
     print(msgspec.json.encode(report).decode() if arguments.json else report.table())

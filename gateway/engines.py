@@ -9,16 +9,19 @@ from actors.engine_board import replica_titles
 from config.settings import EngineSettings
 from engine.load import load_engine
 from engine.loop import Stepping
+from engine.resources import Resolved, resolve
 
 Progress = Callable[[str], None]
 
 
 def engine_factories(engines: Mapping[str, EngineSettings]) -> dict[str, list[Callable[[Progress], Stepping]]]:
-    """A factory for each replica of each engine of the configuration. Nothing is loaded yet."""
-    return {
-        name: [partial(load_engine, each, title) for title, each in replica_settings(name, settings).items()]
-        for name, settings in engines.items()
-    }
+    """A factory for each replica of each engine of the configuration. Nothing is loaded yet.
+
+    What is "auto" is decided here, once, for all of them together: an engine that is started again gets what it had.
+    """
+    replicas = {name: replica_settings(name, settings) for name, settings in engines.items()}
+    resolved = resolve({title: each for titles in replicas.values() for title, each in titles.items()})
+    return {name: [partial(_load, resolved[title], title) for title in titles] for name, titles in replicas.items()}
 
 
 def replica_settings(name: str, settings: EngineSettings) -> dict[str, EngineSettings]:
@@ -30,3 +33,9 @@ def replica_settings(name: str, settings: EngineSettings) -> dict[str, EngineSet
         )
         for number, title in enumerate(replica_titles(name, settings.replicas))
     }
+
+
+def _load(resolved: Resolved, name: str, progress: Progress) -> Stepping:
+    if resolved.said:
+        progress(resolved.said)
+    return load_engine(resolved.settings, name, progress)

@@ -63,6 +63,7 @@ def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]
         ("num_requests_running", "Sequences in the batch.", lambda each: each.running),
         ("num_requests_waiting", "Sequences that the engine has not started.", lambda each: each.waiting),
         ("kv_cache_usage_perc", "Share of the KV blocks that sequences hold; 1 is all.", _kv_usage),
+        ("kv_pool_bytes", "Memory of the KV pool.", lambda each: each.kv_bytes),
         ("kv_blocks_total", "KV blocks.", lambda each: each.total_blocks),
         ("kv_blocks_free", "KV blocks that a new sequence could take.", lambda each: each.free_blocks),
         (

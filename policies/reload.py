@@ -13,7 +13,7 @@ import msgspec
 from config.errors import Problem
 from config.settings import Settings
 
-_NEEDS_RESTART = frozenset({"server", "ledger", "engines", "upstreams"})
+_NEEDS_RESTART = frozenset({"server", "ledger", "cores", "engines", "upstreams"})
 _LISTENS = frozenset({"admin.enabled", "admin.host", "admin.port"})
 
 

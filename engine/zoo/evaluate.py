@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from config.settings import EngineSettings
+from config.settings import EngineSettings, KVSettings
 from engine.examine import Answer, examine
 from engine.zoo.tasks import TASKS, held_out_questions
 from engine.zoo.train import MODELS
@@ -28,6 +28,7 @@ __all__ = ["MAX_ANSWER_TOKENS", "MODELS", "Report", "Row", "Score", "ask", "eval
 MAX_ANSWER_TOKENS = 96
 """More than the longest answer to a generated question takes."""
 _THREADS = 2
+_KV = KVSettings()
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -112,18 +113,22 @@ def make_report(questions: Sequence[Question], small: Sequence[Answer], large: S
     return Report(len(questions), seed, tuple(rows))
 
 
-def ask(model: Path, questions: Sequence[Question], progress: Callable[[str], None]) -> tuple[Answer, ...]:
+def ask(
+    model: Path, questions: Sequence[Question], progress: Callable[[str], None], kv: KVSettings = _KV
+) -> tuple[Answer, ...]:
     """One model's greedy answers, in the order of the questions.
 
     Raises:
         ModelError: the directory cannot be served.
     """
-    settings = EngineSettings(model=model, threads=_THREADS)
+    settings = EngineSettings(model=model, threads=_THREADS, kv=kv)
     prompts = [question.prompt for question in questions]
     return examine(model.name, settings, prompts, MAX_ANSWER_TOKENS, progress).answers
 
 
-def evaluate_zoo(models_dir: Path, questions: int, seed: int, progress: Callable[[str], None]) -> Report:
+def evaluate_zoo(
+    models_dir: Path, questions: int, seed: int, progress: Callable[[str], None], kv: KVSettings = _KV
+) -> Report:
     """Both models of `models_dir` (`small` and `large`) on the same held-out questions.
 
     Raises:
@@ -131,7 +136,7 @@ def evaluate_zoo(models_dir: Path, questions: int, seed: int, progress: Callable
     """
     rng = Random(seed)  # noqa: S311 - a draw of questions, not of secrets
     drawn = held_out_questions(rng, questions)
-    small, large = (ask(models_dir / name, drawn, progress) for name in ("small", "large"))
+    small, large = (ask(models_dir / name, drawn, progress, kv) for name in ("small", "large"))
     return make_report(drawn, small, large, seed)
 
 

@@ -46,9 +46,9 @@ class SimulatedEngine:
         Raises BadProfile if nothing fits into its KV memory.
         """
         block_size = settings.kv.block_size
-        total = settings.kv.memory // (profile.kv_token_bytes * block_size)
+        total = (settings.kv.memory or profile.kv_bytes) // (profile.kv_token_bytes * block_size)
         if total < 2:
-            raise BadProfile(f"engine '{name}': kv.memory holds no block of {block_size} tokens by this profile")
+            raise BadProfile(f"engine '{name}': by this profile its KV memory holds no block of {block_size} tokens")
         self.name = name
         self.title = title
         self.max_model_len = min(settings.max_model_len or profile.max_model_len, profile.max_model_len)

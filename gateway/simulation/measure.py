@@ -48,6 +48,7 @@ class Spy:
         self.shape: StepShape | None = None
         self.block_size = runner.block_size
         self.total_blocks = runner.total_blocks
+        self.kv_bytes = runner.kv_bytes
         self.vocab_size = runner.vocab_size
         self.max_model_len = runner.max_model_len
 
@@ -107,7 +108,8 @@ def measure_engine(
     return EngineProfile(
         cost=cost,
         max_model_len=config.max_positions,
-        kv_token_bytes=_kv_token_bytes(config, settings, runner),
+        kv_token_bytes=runner.kv_bytes // (runner.total_blocks * runner.block_size),
+        kv_bytes=runner.kv_bytes,
         model=f"{config.layers} layers, {config.kv_heads} KV heads of {config.head_dim}",
         spread=spread_of(cost, [shape for shape, _ in every], [took for _, took in every]),
         error=error,
@@ -163,12 +165,3 @@ def _play(engine: Engine, spy: Spy, workload: Workload, rng: Random) -> list[tup
         if workload.late and len(steps) == _DECODES // 2:
             submit(workload.late)
     return steps
-
-
-def _kv_token_bytes(config: ModelConfig, settings: EngineSettings, runner: Runner) -> int:
-    """By the number of blocks that the runner made of its memory."""
-    numbers = 2 * config.layers * config.kv_heads * config.head_dim
-    for width in (2, 4, 1):
-        if settings.kv.memory // (numbers * width * runner.block_size) == runner.total_blocks:
-            return numbers * width
-    return settings.kv.memory // (runner.total_blocks * runner.block_size)

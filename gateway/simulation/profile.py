@@ -103,6 +103,8 @@ class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """By the model alone."""
     kv_token_bytes: int
     """Of keys and values of one token."""
+    kv_bytes: int = 0
+    """Of the pool that it was measured with: what `kv.memory = "auto"` came to there."""
     tokenizer: str = ""
     """Engines with equal, non-empty words have the same tokenizer."""
     model: str = ""

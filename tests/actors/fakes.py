@@ -319,7 +319,7 @@ class Stage:
         transport: Any = None,
         source: ConfigSource | None = None,
         record: Path | None = None,
-        blocks: int = 256,
+        blocks: Mapping[str, int] | None = None,
         encoders: Mapping[str, EmbeddingSizes] | None = None,
         **links: float,
     ) -> None:
@@ -334,7 +334,7 @@ class Stage:
         self.runners: dict[str, list[FakeRunner | FakeEncoder]] = {title: [] for title in self.titles}
         self.on_step: dict[str, Any] = {}
         self.load_error: dict[str, str] = {}
-        self.blocks = blocks
+        self.blocks = dict(blocks or {})
         self.lengths = dict(lengths or {})
         self.house = House(
             settings,
@@ -372,7 +372,7 @@ class Stage:
             runner = FakeRunner(
                 vocab_size=512,
                 max_model_len=self.lengths.get(name, 512),
-                total_blocks=self.blocks,
+                total_blocks=self.blocks.get(name, 256),
                 script=self.scripts.get(name),
                 on_step=on_step,
             )
@@ -486,7 +486,7 @@ async def stage(
     transport: Any = None,
     source: ConfigSource | None = None,
     record: Path | None = None,
-    blocks: int = 256,
+    blocks: Mapping[str, int] | None = None,
     encoders: Mapping[str, EmbeddingSizes] | None = None,
     **links: float,
 ):

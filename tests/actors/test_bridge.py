@@ -1,19 +1,27 @@
 """Threads, on the real clock: nothing here sleeps, everything waits for events."""
 
+import os
+import sys
 import threading
+from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 import trio
 
-from actors.bridge import Bridge
+from actors import bridge as bridge_module
+from actors.bridge import Bridge, Turns
 from actors.errors import EngineLoadFailed
 from actors.house import House
 from actors.links import ThreadLinks
 from actors.messages import InferenceRequest, TokenPrompt
 from actors.store import Store
+from config.settings import EngineSettings
 from engine.engine import Engine
 from engine.errors import ModelError
 from engine.fake_runner import FakeRunner
+from engine.loop import StepLoop, Stop
+from engine.messages import EngineFailed, Submit
 from engine.params import SamplingParams
 from tests.actors.fakes import CONFIG, Answer, model_text, says, settings_of
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
@@ -67,6 +75,84 @@ async def test_many_posts_cost_few_hops():
         await done.wait()
     assert hops == [500]
     assert await bridge.join(10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux only")
+async def test_a_nice_thread_is_nicer_than_the_process_and_nobody_else_is():
+    got: list[int] = []
+    bridge = Bridge(
+        "nice", lambda _, post: post(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())), got.extend, nice=3
+    )
+    assert await bridge.join(10)
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert got == [min(ours + 3, 19)]
+
+
+def engine_in_turns(turns: Turns, on_step, requests: int) -> threading.Thread:
+    """A step loop with work, in a thread of its own, which ends when told."""
+    inbox = SimpleQueue()
+    engine = Engine(FakeRunner(on_step=on_step), byte_level_tokenizer(), EngineSettings(model=Path("none")))
+    for number in range(requests):
+        params = SamplingParams(max_tokens=20, ignore_eos=True)
+        inbox.put(Submit(request_id=number, prompt_token_ids=(1, 2, 3), params=params))
+
+    def post(report) -> None:
+        if not isinstance(report, EngineFailed) and report.stats.running == report.stats.waiting == 0:
+            inbox.put(Stop())
+
+    loop = StepLoop(engine, inbox, post, turns.join())
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_no_more_engines_compute_than_may_and_all_come_to_an_end(at_once):
+    computing, most = [], []
+
+    def on_step(number, batch) -> None:
+        computing.append(1)
+        most.append(len(computing))
+        threading.Event().wait(0.001)
+        computing.pop()
+
+    turns = Turns(at_once)
+    threads = [engine_in_turns(turns, on_step, requests) for requests in (1, 4, 9)]
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert max(most) == at_once
+
+
+def test_an_engine_that_hangs_in_a_step_does_not_stop_the_others(monkeypatch):
+    monkeypatch.setattr(bridge_module, "_LONGEST_TURN_S", 0.02)
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def hang(number, batch) -> None:
+        hangs.set()
+        go_on.wait(30)
+
+    turns = Turns(1)
+    hung = engine_in_turns(turns, hang, 1)
+    assert hangs.wait(30)
+    other = engine_in_turns(turns, None, 2)
+    other.join(30)
+    assert not other.is_alive()
+    assert hung.is_alive()
+    go_on.set()
+    hung.join(30)
+    assert not hung.is_alive()
+
+
+def test_an_engine_that_fails_gives_its_turn_back():
+    def fail(number, batch) -> None:
+        raise RuntimeError
+
+    turns = Turns(1)
+    for on_step in (fail, None):
+        thread = engine_in_turns(turns, on_step, 1)
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 async def test_an_abandoned_thread_is_not_heard():

@@ -16,8 +16,18 @@ from engine.torch_kernels import TorchKernels
 CPU = torch.device("cpu")
 
 
-def kernels(config: ModelConfig, dtype: torch.dtype, size: int, *, compiled: bool, threads: int = 1) -> Kernels:
-    pool = KvPool(config, memory_bytes=2**24, block_size=size, dtype=dtype, device=CPU, transposed_keys=compiled)
+def kernels(
+    config: ModelConfig,
+    dtype: torch.dtype,
+    size: int,
+    *,
+    compiled: bool,
+    threads: int = 1,
+    paged: torch.dtype | None = None,
+) -> Kernels:
+    pool = KvPool(
+        config, memory_bytes=2**24, block_size=size, dtype=paged or dtype, device=CPU, transposed_keys=compiled
+    )
     rotation = rotations(config, config.max_positions)
     if compiled:
         return CpuKernels(config, pool, rotation, dtype=dtype, max_rows=64, threads=threads)
@@ -54,23 +64,68 @@ def test_attention_equals_gather_and_sdpa(  # noqa: PLR0917
         starts = ends
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+TYPES = [
+    (torch.float32, torch.bfloat16),
+    (torch.float32, torch.int8),
+    (torch.bfloat16, torch.float32),
+    (torch.bfloat16, torch.int8),
+]
+
+
+@pytest.mark.parametrize(("dtype", "paged"), TYPES)
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim", "size", "window"), [(4, 2, 32, 16, 0), (3, 1, 48, 32, 70)])
+def test_pages_of_another_type_are_read_as_torch_reads_them(  # noqa: PLR0917
+    dtype: torch.dtype, paged: torch.dtype, heads: int, kv_heads: int, head_dim: int, size: int, window: int
+) -> None:
+    torch.manual_seed(2)
+    config = shape(heads, kv_heads, head_dim, window, qk_norm=True)
+    weights = layer(config)
+    plain, fast = (kernels(config, dtype, size, compiled=compiled, paged=paged) for compiled in (False, True))
+    rows = (torch.randn(200, (heads + 2 * kv_heads) * head_dim) * torch.rand(200, 1)).to(dtype)
+    # A head of zeros has no scale to be divided by.
+    rows[5] = 0
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-3
+    for first, end in ((0, 150), (150, 151), (151, 200)):
+        want = step(plain, config, weights, size, [(rows, first, end)])
+        got = step(fast, config, weights, size, [(rows, first, end)])
+        torch.testing.assert_close(got, want, atol=tolerance, rtol=tolerance)
+        assert got.isfinite().all()
+
+
+def test_int8_pages_are_near_to_exact_ones_and_not_the_same() -> None:
+    torch.manual_seed(3)
+    config = shape(4, 2, 64, 0)
+    weights = layer(config)
+    rows = torch.randn(180, 8 * 64)
+    exact, rounded = (
+        step(kernels(config, torch.float32, 16, compiled=True, paged=paged), config, weights, 16, [(rows, 0, 180)])
+        for paged in (torch.float32, torch.int8)
+    )
+    error = (rounded - exact).norm() / exact.norm()
+    assert 1e-4 < error < 2e-2
+
+
+@pytest.mark.parametrize(("dtype", "paged"), [(torch.float32, None), (torch.bfloat16, None), *TYPES])
 @pytest.mark.parametrize("window", [0, 50])
-def test_a_row_is_the_same_to_the_last_bit_in_any_company(dtype: torch.dtype, window: int) -> None:
+def test_a_row_is_the_same_to_the_last_bit_in_any_company(
+    dtype: torch.dtype, paged: torch.dtype | None, window: int
+) -> None:
     torch.manual_seed(1)
     config = shape(6, 2, 32, window)
     weights = layer(config)
     rows = torch.randn(180, 10 * 32).to(dtype)
-    whole = step(kernels(config, dtype, 16, compiled=True), config, weights, 16, [(rows, 0, 180)])
+    whole = step(kernels(config, dtype, 16, compiled=True, paged=paged), config, weights, 16, [(rows, 0, 180)])
     for chunk in (1, 7, 16, 64):
-        target = kernels(config, dtype, 16, compiled=True)
+        target = kernels(config, dtype, 16, compiled=True, paged=paged)
         pieces = [step(target, config, weights, 16, [(rows, at, min(at + chunk, 180))]) for at in range(0, 180, chunk)]
         assert torch.equal(torch.cat(pieces), whole), chunk
     others = torch.randn(90, 10 * 32).to(dtype)
-    target = kernels(config, dtype, 16, compiled=True)
+    target = kernels(config, dtype, 16, compiled=True, paged=paged)
     mixed = step(target, config, weights, 16, [(others, 0, 90), (rows, 0, 180), (others, 0, 3)])
     assert torch.equal(mixed[90:270], whole)
-    team = step(kernels(config, dtype, 16, compiled=True, threads=2), config, weights, 16, [(rows, 0, 180)])
+    team = step(
+        kernels(config, dtype, 16, compiled=True, threads=2, paged=paged), config, weights, 16, [(rows, 0, 180)]
+    )
     assert torch.equal(team, whole)
 
 

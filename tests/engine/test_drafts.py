@@ -118,6 +118,7 @@ class Chain:
     """A Markov chain over a toy vocabulary, sampled by the engine's own sampler."""
 
     block_size, total_blocks, vocab_size, max_model_len = 16, 64, 5, 64
+    kv_bytes = 0
 
     def __init__(self, seed: int) -> None:
         self.logits = np.random.default_rng(seed).normal(0, 1.0, (5, 5)).astype(np.float32)
@@ -193,3 +194,14 @@ def test_a_second_draft_waits_for_nobody():
     engine.step()
     engine.accept(Expect(0, 0, (7, 7, 7, 7)))
     assert run(engine)[0].finish.drafted_tokens == 3
+
+
+def test_a_draft_beyond_the_pool_changes_nothing():
+    runner = FakeRunner(block_size=4, total_blocks=5, max_model_len=1000)
+    plain = run(make_engine(runner), submit(0, [1] * 10, max_tokens=1000))[0]
+    assert (plain.finish.reason, len(plain.tokens)) == ("length", 6)
+    for draft in (plain.tokens * 50, [*plain.tokens, *range(300)]):
+        runner = FakeRunner(block_size=4, total_blocks=5, max_model_len=1000)
+        drafted = run(make_engine(runner), submit(0, [1] * 10, max_tokens=1000, draft=draft))[0]
+        assert (drafted.tokens, drafted.finish.reason) == (plain.tokens, "length")
+        assert runner.steps == 1

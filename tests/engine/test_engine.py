@@ -214,6 +214,7 @@ def test_statistics_tell_the_work_ahead_and_the_work_done():
         prefix_queries_total=20,
         prompt_tokens_total=20,
         generation_tokens_total=1,
+        kv_bytes=33 * 128,
     )
     run(engine)
     assert engine.stats().cached_blocks == 1

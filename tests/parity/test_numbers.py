@@ -22,8 +22,9 @@ EVERY_LOGPROB = SamplingParams(max_tokens=1, temperature=0, logprobs=VOCAB)
 BF16 = pytest.mark.skipif(not has_bfloat16_products(), reason="this processor does not compute in bfloat16")
 
 
-def load(directory: Path, dtype: str) -> Runner:
-    return load_runner(EngineSettings(model=directory, dtype=dtype, kv=KVSettings(memory=Bytes(2**22))))
+def load(directory: Path, dtype: str, paged: str = "auto") -> Runner:
+    kv = KVSettings(memory=Bytes(2**22), dtype=paged)
+    return load_runner(EngineSettings(model=directory, dtype=dtype, kv=kv))
 
 
 def teacher_forced(runner: Runner, tokens: list[int]) -> torch.Tensor:
@@ -73,10 +74,34 @@ def test_files_in_half_precision_are_what_they_say(kind: torch.dtype, tmp_path: 
     torch.testing.assert_close(teacher_forced(load(directory, "float32"), tokens), truth, atol=2e-4, rtol=2e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=BF16)])
+@BF16
+@pytest.mark.parametrize("case", models.CASES)
+def test_int8_pages_are_close_in_every_logprob(case: str, tmp_path: Path) -> None:
+    """Rounding the pages alone is about what rounding every product to bfloat16 is, or less."""
+    directory = models.write_model(case, tmp_path)
+    rng = random.Random(case)
+    tokens = [rng.randrange(VOCAB) for _ in range(60)]
+    exact, rounded, half = (
+        teacher_forced(load(directory, dtype, paged), tokens)
+        for dtype, paged in (("float32", "float32"), ("float32", "int8"), ("bfloat16", "bfloat16"))
+    )
+    assert 0 < (rounded - exact).abs().mean() < 2 * (half - exact).abs().mean()
+
+
+COMPANY = [
+    ("float32", "auto"),
+    ("float32", "int8"),
+    pytest.param("bfloat16", "auto", marks=BF16),
+    pytest.param("bfloat16", "int8", marks=BF16),
+]
+
+
+@pytest.mark.parametrize(("dtype", "paged"), COMPANY)
 @pytest.mark.parametrize("case", ["llama-tied-llama3", "mistral-window", "qwen3"])
-def test_a_sequence_is_the_same_to_the_last_bit_in_any_company(case: str, dtype: str, tmp_path: Path) -> None:
-    runner = load(models.write_model(case, tmp_path, dtype=getattr(torch, dtype)), dtype)
+def test_a_sequence_is_the_same_to_the_last_bit_in_any_company(
+    case: str, dtype: str, paged: str, tmp_path: Path
+) -> None:
+    runner = load(models.write_model(case, tmp_path, dtype=getattr(torch, dtype)), dtype, paged)
     rng = random.Random(7)
     prompts = [[rng.randrange(VOCAB) for _ in range(length)] for length in (1, 30, 77, 16, 5, 51)]
     params = SamplingParams(max_tokens=1, temperature=0.8, top_p=0.95)

@@ -1,0 +1,87 @@
+"""What a layer's attention costs with KV pages of each type: best of many calls on one thread.
+
+    python -m benchmarks.engine.attention
+
+Twelve query heads and four KV heads of 64, blocks of sixteen; sixteen sequences decode at 1024 tokens, or one reads a
+chunk of 256 that ends there. Pages lie in no order, as they do after a while in service.
+"""
+
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from engine.batch import Batch
+from engine.cpu_kernels import CpuKernels
+from engine.kv_pool import KvPool
+from engine.kv_sizing import kv_token_bytes
+from engine.mlp import Dense
+from engine.model_config import ModelConfig, Rope
+from engine.rope import rotations
+from engine.weights import LayerWeights
+
+_CALLS = 200
+_CONTEXT = 1024
+_BLOCK = 16
+_SHAPE = ModelConfig(
+    architecture="benchmark",
+    vocab_size=16,
+    hidden_size=768,
+    intermediate_size=2048,
+    layers=1,
+    heads=12,
+    kv_heads=4,
+    head_dim=64,
+    rms_eps=1e-5,
+    max_positions=_CONTEXT,
+    rope=Rope(),
+    rotary_dim=64,
+    query_scale=0.125,
+    tied_head=None,
+    windows=(0,),
+)
+
+
+def best_ms(paged: torch.dtype, sequences: int, new: int) -> float:
+    blocks = sequences * _CONTEXT // _BLOCK + 1
+    memory = kv_token_bytes(_SHAPE, paged.itemsize) * _BLOCK * blocks
+    cpu = torch.device("cpu")
+    pool = KvPool(_SHAPE, memory_bytes=memory, block_size=_BLOCK, dtype=paged, device=cpu, transposed_keys=True)
+    kernels = CpuKernels(
+        _SHAPE, pool, rotations(_SHAPE, _CONTEXT), dtype=torch.bfloat16, max_rows=max(sequences, new), threads=1
+    )
+    tables = np.random.default_rng(0).permutation(np.arange(1, blocks)).reshape(sequences, -1).astype(np.int32)
+    positions = np.tile(np.arange(_CONTEXT - new, _CONTEXT), sequences)
+    owners = np.repeat(np.arange(sequences), new)
+    batch = Batch(
+        token_ids=np.zeros(len(positions), np.int64),
+        positions=positions,
+        slots=tables[owners, positions // _BLOCK].astype(np.int64) * _BLOCK + positions % _BLOCK,
+        query_starts=np.arange(sequences + 1, dtype=np.int32) * new,
+        context_lens=np.full(sequences, _CONTEXT, np.int32),
+        block_tables=tables,
+        samples=[],
+    )
+    rows = torch.randn(len(positions), 20 * 64).bfloat16()
+    unused, product = torch.empty(0), torch.nn.Identity()
+    layer = LayerWeights(unused, product, None, None, product, None, unused, Dense(product, product), None)
+    best = float("inf")
+    kernels.start(batch, torch.zeros(len(positions), _SHAPE.hidden_size))
+    for _ in range(_CALLS if new == 1 else _CALLS // 4):
+        began = perf_counter()
+        kernels.attend(0, layer, rows)
+        best = min(best, perf_counter() - began)
+    return 1e3 * best
+
+
+def main() -> None:
+    print("| pages | bytes a token | 16 x 1024, ms (GB/s) | chunk of 256 at 1024, ms |\n| --- | ---: | ---: | ---: |")
+    for paged in (torch.float32, torch.bfloat16, torch.int8):
+        token = kv_token_bytes(_SHAPE, paged.itemsize)
+        decode, prefill = best_ms(paged, 16, 1), best_ms(paged, 1, 256)
+        speed = 16 * _CONTEXT * token / decode / 1e6
+        print(f"| {str(paged).removeprefix('torch.')} | {token} | {decode:.2f} ({speed:.1f}) | {prefill:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
