@@ -319,11 +319,12 @@ class Stage:
         transport: Any = None,
         source: ConfigSource | None = None,
         record: Path | None = None,
-        blocks: Mapping[str, int] | None = None,
+        blocks: int = 256,
+        pools: Mapping[str, int] | None = None,
         encoders: Mapping[str, EmbeddingSizes] | None = None,
         **links: float,
     ) -> None:
-        """`encoders`: which of the engines make embeddings, and of what sizes."""
+        """`encoders`: which of the engines make embeddings, and of what sizes. `pools`: instead of `blocks`, by engine."""
         self.settings = settings
         self.encoders = dict(encoders or {})
         self.links = ClockLinks(nursery, **links)
@@ -334,7 +335,8 @@ class Stage:
         self.runners: dict[str, list[FakeRunner | FakeEncoder]] = {title: [] for title in self.titles}
         self.on_step: dict[str, Any] = {}
         self.load_error: dict[str, str] = {}
-        self.blocks = dict(blocks or {})
+        self.blocks = blocks
+        self._pools = dict(pools or {})
         self.lengths = dict(lengths or {})
         self.house = House(
             settings,
@@ -372,7 +374,7 @@ class Stage:
             runner = FakeRunner(
                 vocab_size=512,
                 max_model_len=self.lengths.get(name, 512),
-                total_blocks=self.blocks.get(name, 256),
+                total_blocks=self._pools.get(name, self.blocks),
                 script=self.scripts.get(name),
                 on_step=on_step,
             )
@@ -486,7 +488,8 @@ async def stage(
     transport: Any = None,
     source: ConfigSource | None = None,
     record: Path | None = None,
-    blocks: Mapping[str, int] | None = None,
+    blocks: int = 256,
+    pools: Mapping[str, int] | None = None,
     encoders: Mapping[str, EmbeddingSizes] | None = None,
     **links: float,
 ):
@@ -505,6 +508,7 @@ async def stage(
             source=source,
             record=record,
             blocks=blocks,
+            pools=pools,
             encoders=encoders,
             **links,
         )
