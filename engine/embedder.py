@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from config.settings import EngineSettings
 from engine.encoder_config import EmbeddingSizes
-from engine.errors import EngineDead, EngineError, ModelError, RequestRefused
+from engine.errors import EngineError, ModelError, RequestRefused
+from engine.life import Life
 from engine.limits import Limits
 from engine.messages import Abort, Command, Embed, EngineStats, Expect, Finish, StepReport, Submit, TokenOutput
 
@@ -74,7 +75,7 @@ class Embedder:
         self._step_s = 0.0
         self._step_tokens = 0
         self._prompt_tokens = 0
-        self._dead: EngineDead | None = None
+        self._life = Life(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
@@ -115,7 +116,7 @@ class Embedder:
             RequestRefused: it can never be embedded here.
             EngineDead: the engine has ended.
         """
-        self._check_alive()
+        self._life.check()
         self._check(command)
         self._waiting[command.request_id] = command
         self._tokens += len(command.token_ids)
@@ -167,7 +168,7 @@ class Embedder:
         Raises:
             EngineDead: the runner failed, now or earlier.
         """
-        self._check_alive()
+        self._life.check()
         started = self._clock()
         outputs, self._unsaid = self._unsaid, []
         self._step_tokens = 0
@@ -176,7 +177,7 @@ class Embedder:
             try:
                 rows = self._runner.embed([command.token_ids for command in chosen])
             except Exception as error:
-                raise self._die(error) from error
+                raise self._life.fail(error) from error
             outputs += [_output(command, row) for command, row in zip(chosen, rows, strict=True)]
             self._steps += 1
             self._step_tokens = sum([len(command.token_ids) for command in chosen])
@@ -227,19 +228,8 @@ class Embedder:
 
     def close(self) -> None:
         """Release the runner; a second call does nothing."""
-        if self._dead is None:
-            self._dead = EngineDead("engine_closed", f"engine {self.name} is closed; start a new one")
+        self._life.close()
         self._runner.close()
-
-    def _check_alive(self) -> None:
-        if self._dead is not None:
-            raise self._dead
-
-    def _die(self, error: Exception) -> EngineDead:
-        code = error.code if isinstance(error, EngineError) else "engine_failed"
-        what = error.message if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-        self._dead = EngineDead(code, f"engine {self.name} failed in a step: {what}")
-        return self._dead
 
 
 def _output(command: Embed, row: npt.NDArray[np.float32]) -> TokenOutput:

@@ -13,8 +13,9 @@ from typing import Self
 from config.settings import EngineSettings
 from engine.bad_words import spellings
 from engine.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SwappingRunner
-from engine.errors import EngineDead, EngineError, RequestRefused
+from engine.errors import EngineError, RequestRefused
 from engine.grammar import GrammarState
+from engine.life import Life
 from engine.limits import Limits
 from engine.lookup import NgramLookup
 from engine.messages import (
@@ -93,7 +94,7 @@ class Engine:
         self._generation_tokens = 0
         self._drafted_tokens = 0
         self._accepted_tokens = 0
-        self._dead: EngineDead | None = None
+        self._life = Life(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
@@ -146,7 +147,7 @@ class Engine:
             RequestRefused: it can never run here.
             EngineDead: the engine has ended.
         """
-        self._check_alive()
+        self._life.check()
         self.limits.check(command)
         if command.request_id in self._alive:
             raise RequestRefused(
@@ -239,7 +240,7 @@ class Engine:
         Raises:
             EngineDead: the runner failed, now or earlier.
         """
-        self._check_alive()
+        self._life.check()
         started = self._clock()
         plan = self._scheduler.schedule()
         outputs, self._unsaid = self._unsaid, []
@@ -250,7 +251,7 @@ class Engine:
             try:
                 sampled = self._runner.execute(plan.batch)
             except Exception as error:
-                raise self._die(error) from error
+                raise self._life.fail(error) from error
             self._done(plan, self._scheduler.commit(plan.shares), sampled, outputs)
         self._step_s = self._clock() - started
         return StepReport(tuple(outputs), self.stats())
@@ -263,7 +264,7 @@ class Engine:
         try:
             result = runner.launch(plan.batch)
         except Exception as error:
-            raise self._die(error) from error
+            raise self._life.fail(error) from error
         self._land(outputs)
         if foreseeable(plan):
             self._scheduler.foresee(plan.shares)
@@ -282,7 +283,7 @@ class Engine:
         try:
             return result()
         except Exception as error:
-            raise self._die(error) from error
+            raise self._life.fail(error) from error
 
     def _done(self, plan: Plan, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
         self._score(plan, sampled.scored)
@@ -428,16 +429,5 @@ class Engine:
 
     def close(self) -> None:
         """Release the runner; a second call does nothing."""
-        if self._dead is None:
-            self._dead = EngineDead("engine_closed", f"engine {self.name} is closed; start a new one")
+        self._life.close()
         self._runner.close()
-
-    def _check_alive(self) -> None:
-        if self._dead is not None:
-            raise self._dead
-
-    def _die(self, error: Exception) -> EngineDead:
-        code = error.code if isinstance(error, EngineError) else "engine_failed"
-        what = error.message if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-        self._dead = EngineDead(code, f"engine {self.name} failed in a step: {what}")
-        return self._dead

@@ -23,6 +23,7 @@ PURE = [
     "grammar",
     "graph_sizes",
     "host_blocks",
+    "life",
     "limits",
     "logit_rules",
     "messages",
