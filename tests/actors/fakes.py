@@ -324,7 +324,7 @@ class Stage:
         encoders: Mapping[str, EmbeddingSizes] | None = None,
         **links: float,
     ) -> None:
-        """`encoders`: which of the engines make embeddings, and of what sizes. `pools`: instead of `blocks`, by engine."""
+        """`encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine."""
         self.settings = settings
         self.encoders = dict(encoders or {})
         self.links = ClockLinks(nursery, **links)
