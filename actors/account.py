@@ -78,6 +78,8 @@ class Account:
         """When the first rung took it."""
         self.margin: float | None = None
         """What the cascade's statistic was."""
+        self.adapter = ""
+        """That answered, as NAME@VERSION."""
         self.on_settled: Callable[[str], None] | None = None
         """Told the outcome, while the account still has what it was told."""
         self.prompt: tuple[int, ...] = ()
@@ -169,6 +171,7 @@ class Account:
             outcome=outcome,
             code=why if outcome != "ok" else "",
             rung=rung if outcome == "ok" else "",
+            adapter=self.adapter if outcome == "ok" else "",
             attempts=history,
             statistic=self.margin,
             cost=0.0 if outcome == "refused" else self.cost,

@@ -54,6 +54,8 @@ class Assembly:
         self.drafted = 0
         """Tokens that the engine was, or made itself, expect."""
         self.accepted = 0
+        self.adapter_version = 0
+        """Of the adapter that the engine answered with."""
         self.margins: list[float] = []
         """Of the first choice, if a cascade looks at it."""
         self.prompts: dict[int, int] = {}
@@ -82,6 +84,7 @@ class Assembly:
             self.cached[index] = finish.cached_tokens
             self.drafted += finish.drafted_tokens
             self.accepted += finish.accepted_tokens
+            self.adapter_version = finish.adapter_version
             self.prompts[index] = finish.prompt_tokens
             delta = Delta(
                 index,

@@ -33,6 +33,7 @@ class Attempt:
     """A try under way."""
 
     __slots__ = (
+        "adapter",
         "assembly",
         "drafter",
         "is_retry",
@@ -47,6 +48,7 @@ class Attempt:
 
     def __init__(self, effect: Try, permit: Permit, work: Work, assembly: Assembly, *, whole_in_engine: bool) -> None:
         self.rung = effect.rung
+        self.adapter = effect.adapter
         self.is_retry = effect.is_retry
         self.watched = effect.watched
         self.permit = permit
@@ -127,6 +129,7 @@ def prepare(
                 output_prefix=len(prefix),
                 cache_salt=caller.cache_salt,
                 grammar=shape.grammar,
+                adapter=effect.adapter,
             )
         )
     machine = None

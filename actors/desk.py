@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
+from actors.adapter_shelf import AdapterShelf
 from actors.errors import ActorDied, BadKey, InvalidRequest, MailboxFull, Unavailable
 from actors.links import Links
 from actors.mail import AskedBy, Reload
@@ -81,6 +82,7 @@ class Desk:
         course: Course,
         decisions: Decisions,
         shadows: ShadowBook,
+        shelf: AdapterShelf,
     ) -> None:
         """`source` None: the settings came from nowhere that could be read again."""
         self._router = router
@@ -91,6 +93,7 @@ class Desk:
         self._course = course
         self._decisions = decisions
         self._shadows = shadows
+        self.adapters = shelf
 
     @property
     def keyless(self) -> bool:

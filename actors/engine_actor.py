@@ -4,12 +4,13 @@ Health is forward progress: while there is work, a step has to be reported withi
 stalls ends this actor's life; its supervisor starts the next one with a new thread and a new engine.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
 
 from actors.actor import Actor
+from actors.adapter_shelf import WantedAdapter
 from actors.deadlines import DeadlineWheel
 from actors.engine_board import EngineBoard
 from actors.errors import EngineLoadFailed, EngineLost
@@ -21,15 +22,19 @@ from actors.mail import (
     EngineMessage,
     EngineUp,
     Freed,
+    Install,
     Posts,
     Run,
     StallAlarm,
     Suggest,
+    Uninstall,
     Work,
 )
 from actors.mailbox import Mailbox
-from engine.loop import Stop
-from engine.messages import Abort, EngineFailed, StepReport, TokenOutput
+from engine.adapters import Adapter
+from engine.errors import EngineError
+from engine.loop import Stepping, Stop
+from engine.messages import Abort, AddAdapter, Command, DropAdapter, EngineFailed, StepReport, TokenOutput
 
 _JOIN_S = 5.0
 log = structlog.get_logger()
@@ -59,13 +64,15 @@ class EngineActor(Actor[EngineMessage]):
         wheel: DeadlineWheel,
         stall_s: float,
         waited_for: Callable[[], bool],
+        adapters: Callable[[], Sequence[WantedAdapter]],
     ) -> None:
-        """`waited_for`: something waits in the queue for room."""
+        """`waited_for`: something waits in the queue for room. `adapters`: what the engine is to be loaded with."""
         super().__init__(mailbox)
         self._waited_for = waited_for
         self._dispatch = dispatch
         self._board = board
         self._factory = factory
+        self._adapters = adapters
         self._links = links
         self._wheel = wheel
         self._stall_s = stall_s
@@ -85,7 +92,7 @@ class EngineActor(Actor[EngineMessage]):
         board.epoch += 1
         board.state, board.why = "loading", None
         code, message = "engine_stopped", f"The engine {board.title} was stopped."
-        self._link = self._links.engine(board.title, self._factory, self._on_posts)
+        self._link = self._links.engine(board.title, self._with_adapters(), self._on_posts)
         try:
             await super().run()
         except EngineLost as lost:
@@ -98,6 +105,7 @@ class EngineActor(Actor[EngineMessage]):
             board.state, board.why = "failed", message
             board.stats = None
             board.inside = 0
+            board.adapters, board.adapter_uses = {}, ()
             self._wheel.cancel(self._watch)
             self._link.abandon()
             self._link.send(Stop())
@@ -123,6 +131,15 @@ class EngineActor(Actor[EngineMessage]):
                     self._link.send(expect)
             case StallAlarm():
                 self._check_progress()
+            case Install(adapter, reply):
+                self._send(AddAdapter(adapter))
+                self._board.adapters = {**self._board.adapters, adapter.name: adapter}
+                reply.set(None)
+            case Uninstall(name, reply):
+                self._send(DropAdapter(name))
+                left = {other: adapter for other, adapter in self._board.adapters.items() if other != name}
+                self._board.adapters = left
+                reply.set(None)
 
     def after_batch(self) -> None:
         """Tell dispatch what room there is now, once for all that was there."""
@@ -138,6 +155,28 @@ class EngineActor(Actor[EngineMessage]):
                 # Dispatch reads it before it looks at the next offer.
                 self._dispatch.put_quietly(freed)
 
+    def _with_adapters(self) -> EngineFactory:
+        """The engine, loaded with its adapters. A later life goes on without those that cannot be read any more."""
+        factory, wanted, is_first = self._factory, tuple(self._adapters()), self._board.limits is None
+
+        def load(progress: Callable[[str], None]) -> Stepping:
+            engine = factory(progress)
+            for each in wanted:
+                progress(f"loading adapter {each.name}")
+                try:
+                    prepared = engine.read_adapter(each.path)
+                except EngineError as error:
+                    said = f"its adapter '{each.name}' cannot be loaded: {error.message}"
+                    if is_first:
+                        engine.close()
+                        raise EngineError(error.code, said) from error
+                    progress(said)
+                else:
+                    engine.accept(AddAdapter(Adapter(each.name, each.version, each.path, prepared)))
+            return engine
+
+        return load
+
     def _start(self, work: Work) -> None:
         assert self._link is not None
         if not self._inside:
@@ -146,6 +185,10 @@ class EngineActor(Actor[EngineMessage]):
         for sequence in work.sequences:
             self._inside[sequence.request_id] = inside
             self._link.send(sequence)
+
+    def _send(self, command: Command) -> None:
+        assert self._link is not None
+        self._link.send(command)
 
     def _drop(self, work: Work) -> None:
         """The blocks are free at the next step boundary; what is still said of it is for nobody."""
@@ -171,6 +214,7 @@ class EngineActor(Actor[EngineMessage]):
 
     def _on_step(self, report: StepReport) -> None:
         self._board.stats = report.stats
+        self._board.adapter_uses = report.adapters
         self._watch.due = trio.current_time() + self._stall_s
         for output in report.outputs:
             self._hand_out(output)
@@ -183,8 +227,13 @@ class EngineActor(Actor[EngineMessage]):
             case Loading(what):
                 board.why = what
                 log.info("engine_loading", engine=board.title, step=what)
-            case Loaded(limits, stats):
+            case Loaded(limits, stats, adapters, read_adapter):
                 board.limits, board.stats = limits, stats
+                # Some may have come and gone while it was being loaded.
+                wanted = {each.name for each in self._adapters()}
+                known = {adapter.name: adapter for adapter in adapters} | dict(board.adapters)
+                board.adapters = {name: adapter for name, adapter in known.items() if name in wanted}
+                board.read_adapter = read_adapter
                 board.state, board.why = "ready", None
                 log.info(
                     "engine_ready",

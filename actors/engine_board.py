@@ -1,8 +1,10 @@
 """What everybody may know of an engine: published by its actors, read without asking."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, Protocol
 
+from engine.adapters import Adapter, AdapterUse, PreparedAdapter
 from engine.limits import Limits
 from engine.messages import EngineStats, sum_of_stats
 
@@ -43,11 +45,30 @@ class Board(Protocol):
         """Of those, how many share a step."""
         ...
 
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """By name, those that new work can have."""
+        ...
+
 
 class EngineBoard:
     """One engine's or one replica's notice board. Only its actor writes; outlives its restarts."""
 
-    __slots__ = ("epoch", "inside", "limits", "name", "replica", "restarts", "state", "stats", "title", "why")
+    __slots__ = (
+        "adapter_uses",
+        "adapters",
+        "epoch",
+        "inside",
+        "limits",
+        "name",
+        "read_adapter",
+        "replica",
+        "restarts",
+        "state",
+        "stats",
+        "title",
+        "why",
+    )
 
     def __init__(self, name: str, replica: int = 0, title: str | None = None) -> None:
         """`title`: what people read; None: the name."""
@@ -62,6 +83,11 @@ class EngineBoard:
         self.limits: Limits | None = None
         self.stats: EngineStats | None = None
         self.inside = 0
+        self.adapters: Mapping[str, Adapter] = {}
+        self.adapter_uses: tuple[AdapterUse, ...] = ()
+        """As of the last step."""
+        self.read_adapter: Callable[[Path], PreparedAdapter] | None = None
+        """To be called in any thread but the loop's; None: the engine was never loaded. Raises ModelError."""
 
     @property
     def batch(self) -> int:
@@ -116,6 +142,12 @@ class ReplicaBoards:
     def batch(self) -> int:
         """Of the replica with the fewest: where the next one will go."""
         return min([board.inside for board in self.boards if board.state == "ready"], default=0)
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """Those that every replica has, as far as it is ready: nobody knows yet where the work will go."""
+        ready = [board.adapters for board in self.boards if board.state == "ready"]
+        return {name: each for name, each in ready[0].items() if all(name in other for other in ready)} if ready else {}
 
 
 def replica_titles(name: str, replicas: int) -> list[str]:

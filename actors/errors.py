@@ -6,6 +6,8 @@ Refusal                     a request is not served; nothing was sent, so a true
 │   └── InputTooLong        400  context_length_exceeded, of an input that is to be embedded
 ├── BadKey                  401  missing or unknown API key
 ├── UnknownModel            404  model_not_found, with the nearest name
+├── NotFound                404  nothing has that name
+├── Conflict                409  it cannot be done as things are now
 ├── OverQuota               429  a tenant's limit, its scope and when it resets
 ├── BudgetSpent             429  a tenant's money, and when there is more
 ├── Busy                    429  the queue's bounds, with a measured Retry-After
@@ -88,6 +90,20 @@ class UnknownModel(Refusal):
         hint = f" Did you mean '{nearest}'?" if nearest else " GET /v1/models lists the names."
         message = f"The model '{model}' does not exist.{hint}"
         super().__init__(ErrorBody(404, "invalid_request_error", "model_not_found", message, "model"))
+
+
+class NotFound(Refusal):
+    """Nothing has that name."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(ErrorBody(404, "invalid_request_error", code, message))
+
+
+class Conflict(Refusal):
+    """It cannot be done as things are now."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(ErrorBody(409, "invalid_request_error", code, message))
 
 
 class OverQuota(Refusal):

@@ -77,6 +77,8 @@ class Exchange:
         self._margin: float | None = None
         self._drafts = (0, 0)
         """Of the last attempt: tokens drafted, tokens accepted."""
+        self._adapter = ""
+        """Of the last attempt, as NAME@VERSION if it came to its end."""
         self._last_at = request.arrived_at
 
     @property
@@ -187,6 +189,9 @@ class Exchange:
                 broken = assembly.broken
                 assert broken is not None
                 self._close_attempt(ok=None)
+                if broken.code == "adapter_not_loaded":
+                    # It was unloaded between our look and the engine's.
+                    return climb.Refused(why=broken.code, message=broken.message, lasting=True)
                 return climb.AttemptFailed(
                     kind=broken.code or "aborted",
                     retryable=False,
@@ -312,6 +317,8 @@ class Exchange:
         if self._colleagues.recording is not None:
             self._account.observe(attempt.work, attempt.assembly.margins)
         self._drafts = attempt.assembly.drafted, attempt.assembly.accepted
+        version = attempt.assembly.adapter_version
+        self._adapter = f"{attempt.adapter}@{version}" if version else attempt.adapter
         if not over and not (ok and attempt.assembly.why != "low_margin" and attempt.whole_in_engine):
             self._colleagues.dispatch.put_owed(Withdraw(attempt.work))
         self._colleagues.permits.record(attempt.rung, attempt.permit, ok=ok, is_retry=attempt.is_retry)
@@ -344,19 +351,19 @@ class Exchange:
         self._start_sent = True
         self._colleagues.tally.ttft.add(now - self._request.arrived_at)
         self._account.first_at = now
-        self._begin(self._attempt.rung, self._account.prompt_tokens)
+        self._begin(self._attempt.rung, self._account.prompt_tokens, self._attempt.adapter)
         self._climb.on(self._content_sent(deltas), now)
 
-    def _begin(self, rung: str, prompt_tokens: int) -> None:
+    def _begin(self, rung: str, prompt_tokens: int, adapter: str) -> None:
         request = self._request
         echo = self._launch.prompts.shown(rung) if request.echo else ()
         each_choice = tuple([text for text in echo for _ in range(request.n)])
-        self._events.append(Start(self._plan.route, rung, prompt_tokens, each_choice))
+        self._events.append(Start(self._plan.route, rung, prompt_tokens, each_choice, adapter))
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)
         if not self._request.streamed:
-            self._begin(attempt.rung, self._account.prompt_tokens)
+            self._begin(attempt.rung, self._account.prompt_tokens, attempt.adapter)
             self._events += self._whole
         if attempt.rung in self._colleagues.upstreams and not attempt.work.goes_on:
             self._account.prompts_read(attempt.assembly.prompts)
@@ -367,7 +374,8 @@ class Exchange:
         # What an earlier attempt said for an answer that is handed out whole has reached nobody.
         self._forget_answer()
         self._account.worked = False
-        self._begin("static_answer", 0)
+        self._adapter = ""
+        self._begin("static_answer", 0, "")
         for index in range(len(self._account.told)):
             self._events.append(Delta(index, text, (), (), "stop"))
         why = self._last_trouble() or "asked_for"
@@ -437,8 +445,11 @@ class Exchange:
     def _served(self, rung: str, why: str, mark: str | None) -> Served:
         notes = tuple([AttemptNote(note.rung, note.outcome, note.why) for note in self._climb.history])
         plan = self._plan
-        arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
-        return Served(plan.route, rung, why, notes, mark, self._margin, *self._drafts, plan.policy, *arm)
+        experiment, arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
+        adapter = self._adapter or None
+        return Served(
+            plan.route, rung, why, notes, mark, self._margin, *self._drafts, plan.policy, experiment, arm, adapter
+        )
 
     def _finish(self, outcome: str, why: str) -> None:
         self._ended = True
@@ -452,6 +463,7 @@ class Exchange:
             # A whole answer that was under way has reached nobody.
             self._account.forget()
         self._account.margin = self._margin
+        self._account.adapter = self._adapter
         self._account.settle(outcome, why, rung, self._climb.history)
         self._on_end(self)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 
+from actors.adapter_shelf import AdapterShelf
 from actors.admission import Admission
 from actors.breakers import BreakerBoard, Breakers
 from actors.colleagues import Colleagues
@@ -143,6 +144,9 @@ class House:
         self._dispatch: Mailbox[DispatchMessage] = Mailbox("dispatch", _MAILBOX)
         self._breakers_mail: Mailbox[BreakerMessage] = Mailbox("breakers", _MAILBOX)
         self._ledger: Mailbox[LedgerMessage] = Mailbox("ledger", _MAILBOX)
+        self._shelf = AdapterShelf(
+            settings.engines, {name: self._lanes[name].seats for name in settings.engines}, self._links
+        )
         self._recording = Recording(record, Mailbox("recorder", _MAILBOX)) if record is not None else None
         self._colleagues = Colleagues(
             admission=self._admission,
@@ -182,6 +186,7 @@ class House:
             course=self._course,
             decisions=self._decisions,
             shadows=self._shadow_book,
+            shelf=self._shelf,
         )
         """For operators."""
         children = self._children(engines)
@@ -195,6 +200,7 @@ class House:
                 rules=lambda: self._router.rules,
                 make_rules=make_rules,
                 adopt=self._adopt,
+                shelf=self._shelf,
                 links=self._links,
                 watches=watches,
             )
@@ -229,10 +235,13 @@ class House:
 
     def models(self) -> tuple[ModelCard, ...]:
         """The names that clients may ask for."""
-        return tuple(
-            ModelCard(name, model.description, self._created, self._length_of(name))
-            for name, model in self._router.rules.settings.models.items()
-        )
+        cards: list[ModelCard] = []
+        for name, model in self._router.rules.settings.models.items():
+            length = self._length_of(name)
+            cards.append(ModelCard(name, model.description, self._created, length))
+            for adapter in self._router.adapters_of(name):
+                cards.append(ModelCard(f"{name}:{adapter}", model.description, self._created, length, name))
+        return tuple(cards)
 
     def _length_of(self, model: str) -> int | None:
         """What every engine that may answer to this name can hold."""
@@ -273,6 +282,7 @@ class House:
             notices_total=dict(tally.notices),
             policy=self._policy.statistics(self.policy),
             shadows=self._shadow_book.views(),
+            adapters=tuple([view for name in self._settings.engines for view in self._shelf.views(name)]),
         )
 
     def check_key(self, key: str | None) -> None:
@@ -385,6 +395,7 @@ class House:
                         wheel=wheel,
                         stall_s=float(settings.engines[name].stall),
                         waited_for=partial(bool, lane.queue),
+                        adapters=partial(self._shelf.wanted, name),
                     ),
                     seat.mailbox,
                     spare=name,

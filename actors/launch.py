@@ -42,6 +42,9 @@ class Launch(msgspec.Struct, frozen=True):
         if limits is None:
             permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return climb.Refused(why="engine_loading", message=f"The engine {effect.rung} is being loaded.")
+        if effect.adapter and effect.adapter not in self.colleagues.boards[effect.rung].adapters:
+            permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
+            return _without_adapter(effect.rung, effect.adapter)
         try:
             attempt, ended = await self._prepare(effect, permit, limits)
             drafted = effect.drafted and not self.request.params.prompt_only
@@ -111,3 +114,8 @@ def _not_taken_by(rung: str, error: TooLongHere | NotExpressible | InvalidReques
             return climb.Refused(why="not_expressible", message=f"{rung} cannot be asked: {error}.", lasting=True)
         case InvalidRequest(body=body):
             return climb.Refused(why=body.code, message=body.message, lasting=True)
+
+
+def _without_adapter(rung: str, adapter: str) -> climb.Refused:
+    message = f"{rung} has no adapter '{adapter}' loaded."
+    return climb.Refused(why="adapter_not_loaded", message=message, lasting=True)

@@ -16,6 +16,7 @@ from config.errors import ConfigError, Problem
 from config.load import Loaded as LoadedConfig
 from config.reader import COMMAND, decode_report
 from config.table import AUTO
+from engine.adapters import Adapter, PreparedAdapter
 from engine.errors import EngineError
 from engine.limits import Limits
 from engine.loop import StepLoop, Stepping, Stop
@@ -40,6 +41,9 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     limits: Limits
     stats: EngineStats
     """Before the first step."""
+    adapters: tuple[Adapter, ...] = ()
+    read_adapter: Callable[[Path], PreparedAdapter] | None = None
+    """See `EngineBoard`."""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag=True):
@@ -102,7 +106,7 @@ class ThreadLinks:
             except Exception as error:  # noqa: BLE001  (a model directory can be broken in any way)
                 post(LoadFailed(f"{type(error).__name__}: {error}"))
                 return
-            post(Loaded(engine.limits, engine.stats()))
+            post(Loaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
             StepLoop(engine, inbox, post, turn).run()
 
         return Bridge(f"engine {name}", body, on_posts, nice=NICE)

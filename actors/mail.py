@@ -7,6 +7,7 @@ import msgspec
 
 from actors.messages import Prompt
 from actors.reply import Reply
+from engine.adapters import Adapter
 from engine.grammar import Grammar
 from engine.limits import Limits
 from engine.messages import Embed, Expect, Submit
@@ -250,7 +251,22 @@ class StallAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
     """No step was reported for as long as the settings allow."""
 
 
-EngineMessage = Run | Drop | Suggest | Posts | StallAlarm
+class Install(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Work that is started after this gets the adapter when it asks for its name."""
+
+    adapter: Adapter
+    reply: Reply[None]
+    """Set as soon as everybody can see it."""
+
+
+class Uninstall(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Work that is started after this does not get that adapter any more."""
+
+    name: str
+    reply: Reply[None]
+
+
+EngineMessage = Run | Drop | Suggest | Posts | StallAlarm | Install | Uninstall
 
 # --- to the policy's keeper --------------------------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     """Unique; the client sees it (`x-request-id`, and inside `id`)."""
     model: str
+    """As the client wrote it; behind the reception, one of the settings' names."""
     prompts: tuple[Prompt, ...]
     """One for chat; one or more for completions."""
     params: SamplingParams
@@ -92,6 +93,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool = True
     """False: the client gets the answer whole. Nothing is handed out before its end, and every fallback stays open."""
     body_bytes: int = 0
+    adapter: str = ""
+    """That the client asked for with the model's name; the reception finds it there."""
     arrived_at: float
     """`trio.current_time()` when the request's head was read."""
 
@@ -101,6 +104,11 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
         if self.embedding is not None:
             return "input"
         return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"
+
+    @property
+    def asked_for(self) -> str:
+        """The model's name as the client wrote it."""
+        return f"{self.model}:{self.adapter}" if self.adapter else self.model
 
     @property
     def tools(self) -> ToolSet | None:
@@ -145,6 +153,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     prompt_tokens: int
     echo: tuple[str, ...] = ()
     """If the request wants to see them: for each choice the text of its prompt."""
+    adapter: str = ""
 
 
 class MadeCall(msgspec.Struct, frozen=True, gc=False):
@@ -205,6 +214,8 @@ class Served(msgspec.Struct, frozen=True):
     experiment: str | None = None
     arm: str | None = None
     """None: the request takes part in no experiment."""
+    adapter: str | None = None
+    """That answered, as NAME@VERSION."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

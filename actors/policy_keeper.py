@@ -6,17 +6,21 @@ or library of its own. A file that is still being written is left alone until tw
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 import structlog
 import trio
 
+from actors.adapter_shelf import AdapterShelf
+from actors.errors import Refusal
 from actors.links import Links
 from actors.mail import AskedBy, Reload
 from actors.mailbox import Mailbox
 from actors.policy_board import PolicyBoard
 from actors.rules import Rules
 from config.errors import ConfigError, Problem
+from config.settings import Settings
 from config.source import ConfigSource
 from policies.reload import Change, Refused, ReloadResult, Swapped, Unchanged, compare, restart_problems
 
@@ -48,6 +52,7 @@ class PolicyKeeper:
         rules: Callable[[], Rules],
         make_rules: Callable[..., Rules],
         adopt: Callable[[Rules], None],
+        shelf: AdapterShelf,
         links: Links,
         watches: bool,
     ) -> None:
@@ -58,6 +63,7 @@ class PolicyKeeper:
         self._rules = rules
         self._make_rules = make_rules
         self._adopt = adopt
+        self._shelf = shelf
         self._links = links
         self._watches = watches
         self._tried = ""
@@ -93,7 +99,13 @@ class PolicyKeeper:
         if read.rules is None:
             board.reloads["unchanged"] += 1
             return Unchanged(before.policy.digest)
+        try:
+            # What the new policy may name is there before it decides; what the old one named goes after it.
+            await self._load_adapters(before.settings, read.rules.settings)
+        except Refusal as refusal:
+            return self._refuse(self._at_adapters(refusal), asked_by)
         self._adopt(read.rules)
+        await self._unload_adapters(before.settings, read.rules.settings)
         board.since = time.time()
         result = Swapped(read.rules.policy.digest, before.policy.digest, read.change.live)
         board.reloads["swapped"] += 1
@@ -101,6 +113,27 @@ class PolicyKeeper:
             "policy_reloaded", asked_by=asked_by, policy=result.policy, before=result.before, changed=result.changed
         )
         return result
+
+    async def _load_adapters(self, before: Settings, after: Settings) -> None:
+        """All or none. Raises Refusal."""
+        found = []
+        for engine, settings in after.engines.items():
+            for name, adapter in settings.adapters.items():
+                if before.engines[engine].adapters.get(name) != adapter:
+                    found.append((engine, name, adapter.path, await self._shelf.read(engine, adapter.path)))
+        for each in found:
+            await self._shelf.put(*each)
+
+    async def _unload_adapters(self, before: Settings, after: Settings) -> None:
+        for engine, settings in before.engines.items():
+            for name in settings.adapters.keys() - after.engines[engine].adapters.keys():
+                # Whoever has unloaded it by hand was faster.
+                with suppress(Refusal):
+                    await self._shelf.unload(engine, name)
+
+    def _at_adapters(self, refusal: Refusal) -> tuple[Problem, ...]:
+        message = f"an adapter cannot be loaded: {refusal.body.message}"
+        return (Problem(file=self._source.path, line=0, column=0, where="engines.*.adapters", message=message),)
 
     async def _read(self, before: Rules) -> _Read:
         """The stamp comes first: what changes while we read is seen as a change again."""

@@ -37,3 +37,5 @@ class ModelCard(msgspec.Struct, frozen=True):
     """Unix time."""
     max_model_len: int | None
     """None until the engines are loaded."""
+    parent: str | None = None
+    """The model that it is an adapter of."""

@@ -28,7 +28,7 @@ from policies.budget import BudgetBook, BudgetRefusal, spent_action
 from policies.decisions import Decision, DecisionEnd
 from policies.features import Features
 from policies.load import Load
-from policies.plan import Plan
+from policies.plan import Plan, with_adapter
 from policies.prices import worst_cost
 from policies.quota import QuotaRefusal
 
@@ -77,7 +77,9 @@ class Reception:
         """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""
         rules = self._router.rules
         tenant = rules.tenant_of(request.api_key)
-        self._router.check_model(request.model)
+        model, adapter = self._router.find_model(request.model)
+        if adapter:
+            request = msgspec.structs.replace(request, model=model, adapter=adapter)
         texts = self._texts_for[request.embedding is not None]
         prompts = Prompts(request.prompts, request.param, texts, self._links, most=request.truncate_prompt_tokens)
         shapes = Shapes(request, self._texts, self._links)
@@ -104,7 +106,7 @@ class Reception:
             number,
             request.request_id,
             tenant,
-            request.model,
+            request.asked_for,
             plan.route,
             decided.prompt_tokens,
             grant.reservation.tokens,
@@ -175,6 +177,8 @@ class Reception:
         load = self._router.load(now)
         plan = self._router.plan(rules.policy, features, request.arrived_at, now)
         plan = of_one_kind(plan, request, self._encoders, rules.settings.engines)
+        if request.adapter:
+            plan = with_adapter(plan, request.adapter)
         rungs = rungs_of(plan) or (request.model,)
         lengths = await prompts.lengths(rungs[0], lenient=not self._colleagues.upstreams.keys().isdisjoint(rungs))
         boards = self._colleagues.boards

@@ -39,12 +39,25 @@ class Router:
         self.rules = rules
         self._busy.adopt(rules.settings)
 
-    def check_model(self, model: str) -> None:
-        """Raises UnknownModel."""
+    def find_model(self, asked: str) -> tuple[str, str]:
+        """The model and the adapter that a client asks for: NAME or NAME:ADAPTER. Raises UnknownModel."""
         models = self.rules.settings.models
-        if model not in models:
-            nearest = difflib.get_close_matches(model[:200], models, n=1)
-            raise UnknownModel(model[:200], nearest[0] if nearest else None)
+        if asked in models:
+            return asked, ""
+        model, _, adapter = asked.rpartition(":")
+        if adapter in self.adapters_of(model):
+            return model, adapter
+        known = [*models, *(f"{model}:{adapter}" for model in models for adapter in self.adapters_of(model))]
+        nearest = difflib.get_close_matches(asked[:200], known, n=1)
+        raise UnknownModel(asked[:200], nearest[0] if nearest else None)
+
+    def adapters_of(self, model: str) -> tuple[str, ...]:
+        """Those that clients may ask for with this model: loaded on some rung that may answer to it."""
+        settings = self.rules.settings.models.get(model)
+        if settings is None or not settings.adapters:
+            return ()
+        rungs = self.rules.policy.rungs_of(model)
+        return tuple(sorted({name for rung in rungs for name in self._lanes[rung].board.adapters}))
 
     def plan(self, policy: Policy, features: Features, arrived_at: float, now: float) -> Plan:
         """What will be tried, by the policy that the request began with. Raises InvalidRequest."""

@@ -154,7 +154,7 @@ class Shadows:
             experiment="",
             arm="",
             ladder="",
-            rungs=(PlannedRung(to=shadow.to),),
+            rungs=(PlannedRung(to=shadow.to, adapter=shadow.adapter),),
             cascade=None,
             shadows=(),
             midstream="error",

@@ -82,6 +82,22 @@ class UpstreamStatistics(msgspec.Struct, frozen=True):
     """By address."""
 
 
+class AdapterView(msgspec.Struct, frozen=True):
+    """One version of an adapter, as operators see it."""
+
+    engine: str
+    name: str
+    version: int
+    current: bool = False
+    """New requests get it; else it only serves those that began with it."""
+    running: int = 0
+    """Sequences that use it, as of the last step."""
+    path: str = ""
+    digest: str = ""
+    rank: int = 0
+    memory_bytes: int = 0
+
+
 class LedgerStatistics(msgspec.Struct, frozen=True):
     """The books."""
 
@@ -146,3 +162,5 @@ class HouseStatistics(msgspec.Struct, frozen=True):
     upstreams: Mapping[str, UpstreamStatistics] = msgspec.field(default_factory=dict)
     policy: PolicyStatistics = PolicyStatistics()
     shadows: Mapping[str, ShadowView] = msgspec.field(default_factory=dict)
+    adapters: tuple[AdapterView, ...] = ()
+    """Of all engines, every version in memory."""

@@ -34,6 +34,8 @@ class Side(msgspec.Struct, frozen=True, gc=False):
     """Tokens, prompt and output, that fit."""
     vocab_size: int
     """Ids below this are known to both engines."""
+    adapter: str = ""
+    """That it drafts with."""
 
 
 class Drafter:
@@ -130,6 +132,7 @@ class Drafter:
             prompt_token_ids=prompt,
             params=msgspec.structs.replace(params, max_tokens=count, logprobs=None, prompt_logprobs=None),
             output_prefix=len(said),
+            adapter=side.adapter,
         )
         work = msgspec.structs.replace(
             self.work,
@@ -209,5 +212,8 @@ async def drafter_for(work: Work, cascade: PlannedCascade, prompts: Prompts, col
         off_above_batch=cascade.off_above_batch,
         max_tokens=_sequence_of(work).params.max_tokens,
     )
-    side = Side(small, prompt, limits.max_model_len, min(limits.vocab_size, large_limits.vocab_size))
+    # Whatever is drafted with, the answer is the large engine's: a draft of the bare model is better than none.
+    adapter = cascade.small.adapter if cascade.small.adapter in colleagues.boards[small].adapters else ""
+    vocab_size = min(limits.vocab_size, large_limits.vocab_size)
+    side = Side(small, prompt, limits.max_model_len, vocab_size, adapter)
     return Drafter(machine, work, side, colleagues.boards[large], colleagues)

@@ -85,6 +85,8 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
         "max_step_tokens": _COUNT,
         "prefill_chunk": _COUNT,
         "max_model_len": Bound(low=2),
+        "max_adapters": _NATURAL,
+        "max_adapter_rank": _COUNT,
         "stall": _POSITIVE,
     },
     SLO: {"ttft": _POSITIVE, "itl": _POSITIVE},

@@ -24,7 +24,11 @@ def resolve(settings: Settings, folder: Path, problems: Problems, *, calibrated:
 
 
 def _engine(engine: EngineSettings, folder: Path) -> EngineSettings:
-    return msgspec.structs.replace(engine, model=(folder / engine.model).resolve())
+    adapters = {
+        name: msgspec.structs.replace(adapter, path=(folder / adapter.path).resolve())
+        for name, adapter in engine.adapters.items()
+    }
+    return msgspec.structs.replace(engine, model=(folder / engine.model).resolve(), adapters=adapters)
 
 
 def _upstream(upstream: UpstreamSettings, folder: Path) -> UpstreamSettings:

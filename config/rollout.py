@@ -46,3 +46,5 @@ class ShadowSettings(Table, frozen=True, kw_only=True):
     """Of the requests, 0..1."""
     concurrent: int = 4
     """Copies in flight at the most; more are not made."""
+    adapter: str | None = None
+    """One of that engine's adapters, which answers the copy."""

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from config.calibration import Calibration, Statistic
 from config.conditions import SignalSettings
 from config.table import Seconds, Table
@@ -110,6 +112,8 @@ class CascadeSettings(Table, frozen=True, kw_only=True):
     when_busy: WhenBusy | None = None
     on_failure: str
     """The ladder that takes over when a stage cannot serve."""
+    adapters: dict[str, str] = msgspec.field(default_factory=dict)
+    """By stage: the adapter that it answers with."""
 
 
 class BreakerSettings(Table, frozen=True):
@@ -134,6 +138,8 @@ class RungSettings(Table, frozen=True):
     breaker: BreakerSettings = BreakerSettings()
     mark: str | None = None
     """A word that the response carries when this rung answered, such as "degraded"."""
+    adapter: str | None = None
+    """One of the engine's adapters, which answers here. A client that asks for one gets that instead."""
 
 
 class RetryBudget(Table, frozen=True):

@@ -89,6 +89,13 @@ class GpuSettings(Table, frozen=True):
     """The next step is launched before the last one's tokens are read. Not with `speculate`."""
 
 
+class AdapterSettings(Table, frozen=True):
+    """A LoRA adapter that is loaded with its engine."""
+
+    path: Path
+    """A folder as PEFT writes it: adapter_config.json, adapter_model.safetensors; relative to the TOML file."""
+
+
 class EngineSettings(Table, frozen=True):
     """A model that this process runs."""
 
@@ -125,6 +132,11 @@ class EngineSettings(Table, frozen=True):
     """A request's bytes shall not depend on its company, on chunks or on preemptions, on any device and for any model.
     Compiled kernels are so anyway; plain torch becomes so, and slower (python -m benchmarks.engine.invariance)."""
     speculate: Speculate | None = None
+    adapters: dict[str, AdapterSettings] = msgspec.field(default_factory=dict)
+    """By the name that requests and ladders ask for."""
+    max_adapters: int = 16
+    """Loaded at the same time."""
+    max_adapter_rank: int = 64
     stall: Seconds = Seconds(30)
     """No step finished for this long while there is work: the engine is unhealthy."""
 
@@ -133,6 +145,8 @@ class ModelSettings(Table, frozen=True):
     """A name that clients may put into `model`."""
 
     description: str = ""
+    adapters: bool = False
+    """Clients may ask for NAME:ADAPTER, with any adapter that is loaded where the name is answered."""
 
 
 class CoreSettings(Table, frozen=True):

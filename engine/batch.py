@@ -1,12 +1,14 @@
 """One step's work as flat arrays: what the scheduler hands to a runner, and what the runner gives back."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engine.adapters import Adapter, PreparedAdapter
 from engine.grammar import GrammarState
 from engine.host_blocks import Move
 from engine.params import SamplingParams
@@ -56,6 +58,14 @@ class ScoreRows(msgspec.Struct, gc=False):
     """How many of the best tokens to name beside it."""
 
 
+class AdapterRows(msgspec.Struct, frozen=True, gc=False):
+    """Rows of the flat batch that one adapter is for."""
+
+    start: int
+    end: int
+    adapter: Adapter
+
+
 class Batch(msgspec.Struct):
     """A flat batch: all sequences' new tokens one after the other, prefill chunks and decodes alike.
 
@@ -81,6 +91,8 @@ class Batch(msgspec.Struct):
     moves: list[Move] = msgspec.field(default_factory=list)
     """Copies of KV blocks between device and host, to be done before anything else."""
     scores: list[ScoreRows] = msgspec.field(default_factory=list)
+    adapters: tuple[AdapterRows, ...] = ()
+    """One entry for each adapter in the batch; rows that are in none have no adapter."""
 
 
 class Sampled(msgspec.Struct):
@@ -110,6 +122,14 @@ class Runner(Protocol):
 
     def execute(self, batch: Batch) -> Sampled:
         """Run one forward pass, write its KV, sample the asked rows."""
+        ...
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """Read and prepare an adapter for this model. Slow; may be called in any thread, also while steps run.
+
+        Raises:
+            ModelError: it cannot be served, and why.
+        """
         ...
 
     def close(self) -> None:

@@ -44,6 +44,7 @@ class CpuKernels:
         self._tile_tokens = max(1, _TILE_ROWS // (config.heads // config.kv_heads))
         self._floats = np.array([config.query_scale, config.rms_eps], np.float32)
         self._counter = np.zeros(1, np.int64)
+        self._counter_at = int(self._counter.ctypes.data)
         self._norm_arguments = np.zeros(row.ARGUMENTS, np.int64)
         self._gate_arguments = np.zeros(row.ARGUMENTS, np.int64)
         self._attention_arguments = np.zeros((config.layers, attention.ARGUMENTS), np.int64)
@@ -89,7 +90,7 @@ class CpuKernels:
             attention.TILE_SEQUENCES: self._tile_sequences.ctypes.data,
             attention.TILE_FIRSTS: self._tile_firsts.ctypes.data,
             attention.TILE_TOKENS: self._tile_tokens,
-            attention.COUNTER: self._counter.ctypes.data,
+            attention.COUNTER: self._counter_at,
             attention.HEADS: config.heads,
             attention.KV_HEADS: config.kv_heads,
             attention.HEAD_DIM: config.head_dim,
@@ -209,6 +210,8 @@ class CpuKernels:
         if layer.q_norm is not None and layer.k_norm is not None:
             arguments[attention.Q_NORM] = layer.q_norm.data_ptr()
             arguments[attention.K_NORM] = layer.k_norm.data_ptr()
+        # A program has counters of its own, and steps with adapters come between those that are programs.
+        arguments[attention.COUNTER] = self._counter_at
         self._counter[0] = 0
         self._code.write_kv.run(address, self._attention_parts)
         self._code.attend.run(address, self._attention_parts)

@@ -8,6 +8,7 @@ from torch import Tensor
 from engine.batch import Batch
 from engine.flight import to_device
 from engine.kernels import Kernels
+from engine.lora import AdaptedWeights
 from engine.weights import Weights
 
 
@@ -22,6 +23,7 @@ class Decoder:
         `pad_single`: products of one row may round otherwise than those of many, so compute one row as two.
         """
         self._weights = weights
+        self._adapted = AdaptedWeights(weights)
         self._kernels = kernels
         self._device = device
         self._pad_single = pad_single
@@ -43,7 +45,11 @@ class Decoder:
         if self._pad_single and len(ids) == 1:
             ids = torch.cat((ids, ids))
         self.prepare(batch, len(ids))
-        return self.layers(ids)
+        if not batch.adapters:
+            return self.layers(ids)
+        self._start(ids)
+        with self._adapted.on(batch.adapters) as adapted:
+            return self._one_by_one(adapted)
 
     def logits_of(self, x: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
         """Logits [len(rows), vocab] of some rows, at least one, of what `hidden` gave."""
@@ -58,11 +64,14 @@ class Decoder:
 
     def layers(self, ids: Tensor) -> Tensor:
         """The normed output [rows, hidden] of the last layer. It needs nothing of the host, and can be captured."""
-        weights, kernels = self._weights, self._kernels
+        self._start(ids)
+        together = self._kernels.layers(self._weights)
+        return self._one_by_one(self._weights) if together is None else together
+
+    def _start(self, ids: Tensor) -> None:
+        weights = self._weights
         embedded = weights.embedding[ids]
-        kernels.start(embedded if weights.embedding_scale is None else embedded * weights.embedding_scale)
-        together = kernels.layers(weights)
-        return self._one_by_one(weights) if together is None else together
+        self._kernels.start(embedded if weights.embedding_scale is None else embedded * weights.embedding_scale)
 
     def _one_by_one(self, weights: Weights) -> Tensor:
         """The normed output of the last layer: [rows, hidden]."""

@@ -7,6 +7,7 @@ all.
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
+from pathlib import Path
 from time import perf_counter
 from typing import Protocol, Self
 
@@ -14,11 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from config.settings import EngineSettings
+from engine.adapters import Adapter, PreparedAdapter
 from engine.encoder_config import EmbeddingSizes
 from engine.errors import EngineError, ModelError, RequestRefused
 from engine.life import Life
 from engine.limits import Limits
-from engine.messages import Abort, Command, Embed, EngineStats, Expect, Finish, StepReport, Submit, TokenOutput
+from engine.messages import (
+    Abort,
+    AddAdapter,
+    Command,
+    DropAdapter,
+    Embed,
+    EngineStats,
+    Expect,
+    Finish,
+    StepReport,
+    Submit,
+    TokenOutput,
+)
 
 _PRIORITY = attrgetter("priority")
 _SETTINGS = (
@@ -106,8 +120,17 @@ class Embedder:
                 self.abort(request_id)
             case Submit(request_id=request_id, prompt_token_ids=prompt):
                 self._refuse(request_id, len(prompt), RequestRefused("not_generating", "this model makes no text"))
-            case Expect():
+            case Expect() | AddAdapter() | DropAdapter():
                 pass
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """None."""
+        return ()
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """Raises ModelError: an encoder has no adapters."""
+        raise ModelError("adapter_unsupported", f"{directory}: adapters are served for models that make text")
 
     def submit(self, command: Embed) -> None:
         """Take in an input.

@@ -6,11 +6,13 @@ Everything here happens in the one thread that owns the engine (see engine/loop.
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from math import inf, nan
+from pathlib import Path
 from secrets import randbits
 from time import perf_counter
 from typing import Self
 
 from config.settings import EngineSettings
+from engine.adapters import Adapter, AdapterTable, PreparedAdapter
 from engine.bad_words import spellings
 from engine.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SwappingRunner
 from engine.errors import EngineError, RequestRefused
@@ -20,7 +22,9 @@ from engine.limits import Limits
 from engine.lookup import NgramLookup
 from engine.messages import (
     Abort,
+    AddAdapter,
     Command,
+    DropAdapter,
     Embed,
     EngineStats,
     Expect,
@@ -79,6 +83,7 @@ class Engine:
         self._clock = clock
         self._total_blocks = runner.total_blocks - 1
         self._alive: dict[int, tuple[Sequence, Output]] = {}
+        self._adapters = AdapterTable()
         self._speculate = settings.speculate
         self._lookups: dict[int, NgramLookup] = {}
         """By request, if the engine drafts for itself."""
@@ -133,6 +138,10 @@ class Engine:
                 self.expect(command)
             case Embed(request_id=request_id, token_ids=token_ids):
                 self._refuse(request_id, len(token_ids), RequestRefused("not_embedding", "this model makes text"))
+            case AddAdapter(adapter):
+                self._adapters.put(adapter)
+            case DropAdapter(name):
+                self._adapters.drop(name)
 
     def _refuse(self, request_id: int, prompt_tokens: int, error: RequestRefused) -> None:
         finish = Finish(
@@ -159,6 +168,7 @@ class Engine:
         wanted = 0 if params.prompt_only else params.max_tokens
         limit = min(len(prompt) + wanted, self.limits.max_model_len)
         grammar = self._grammar(command)
+        adapter = self._adapters.find(command.adapter)
         self._arrivals += 1
         sequence = Sequence(
             command,
@@ -168,10 +178,12 @@ class Engine:
             banned=self._banned(params.stop_token_ids, eos_ids) if params.min_tokens else (),
             bad_words=spellings(params.bad_words, self._tokenizer) if params.bad_words else (),
             grammar=grammar,
+            adapter=adapter,
         )
         detokenizer = self._tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens)
         output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=limit - len(prompt))
         self._alive[command.request_id] = sequence, output
+        self._adapters.hold(adapter)
         if self._speculate is not None:
             self._lookups[command.request_id] = NgramLookup(
                 prompt, ngram=self._speculate.ngram, tokens=self._speculate.tokens
@@ -200,6 +212,19 @@ class Engine:
     def _banned(self, stop_ids: tuple[int, ...], eos_ids: frozenset[int]) -> tuple[int, ...]:
         """End tokens; those that some file names beyond the model's vocabulary cannot be sampled anyway."""
         return tuple(sorted(token_id for token_id in {*stop_ids, *eos_ids} if token_id < self.limits.vocab_size))
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """Read and prepare an adapter, to be given to the engine with `AddAdapter`. Slow, and safe in any thread.
+
+        Raises:
+            ModelError: it cannot be served, and why.
+        """
+        return self._runner.read_adapter(directory)
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """Those that a sequence can be submitted with."""
+        return self._adapters.current
 
     def abort(self, request_id: int) -> None:
         """Drop a sequence and free its blocks; unknown or finished ids are ignored."""
@@ -254,7 +279,7 @@ class Engine:
                 raise self._life.fail(error) from error
             self._done(plan, self._scheduler.commit(plan.shares), sampled, outputs)
         self._step_s = self._clock() - started
-        return StepReport(tuple(outputs), self.stats())
+        return StepReport(tuple(outputs), self.stats(), self._adapters.uses())
 
     def _overlap(self, runner: OverlappingRunner, plan: Plan | None, outputs: list[TokenOutput]) -> None:
         """Launch `plan`, then take in what was launched before, while the device works."""
@@ -373,6 +398,7 @@ class Engine:
         if reason == "error" and sequence.grammar is not None:
             code, message = "grammar_failed", f"the answer's grammar cannot be followed: {sequence.grammar.error}"
         self._scheduler.finish(sequence)
+        self._adapters.release(sequence.adapter)
         del self._alive[sequence.request_id]
         self._lookups.pop(sequence.request_id, None)
         self._scored.pop(sequence.request_id, None)
@@ -387,6 +413,7 @@ class Engine:
             preemptions=sequence.preemptions,
             drafted_tokens=sequence.drafted_tokens,
             accepted_tokens=sequence.accepted_tokens,
+            adapter_version=0 if sequence.adapter is None else sequence.adapter.version,
             code=code,
             message=message,
         )
@@ -421,6 +448,7 @@ class Engine:
             EngineError: they contradict each other.
         """
         self._scheduler.check_integrity()
+        self._adapters.check_integrity([sequence.adapter for sequence, _ in self._alive.values()])
         statistics = self._scheduler.statistics()
         if len(self._alive) != statistics.running + statistics.waiting:
             raise EngineError(

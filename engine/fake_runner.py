@@ -8,13 +8,15 @@ blocks up gets other tokens, or an error.
 import math
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.adapters import PreparedAdapter
 from engine.bad_words import completing
 from engine.batch import Batch, Sampled, SampleRow, ScoredToken, ScoreRows
-from engine.errors import EngineError
+from engine.errors import EngineError, ModelError
 
 Script = Callable[[SampleRow], tuple[int, float] | None]
 """Forces (token id, margin) of a sample; None leaves it to the runner."""
@@ -56,7 +58,7 @@ class FakeRunner:
         self._script = script
         self._on_step = on_step
         self._slots = np.full(total_blocks * block_size, _NOBODY, np.int64)
-        """The token whose KV a slot holds."""
+        """The token whose KV a slot holds, and what it was computed with."""
         self.kv_bytes = self._slots.nbytes
 
     def execute(self, batch: Batch) -> Sampled:
@@ -78,7 +80,7 @@ class FakeRunner:
                 blocks[move.block] = _NOBODY
             else:
                 blocks[move.block] = self._host[move.slot]
-        self._slots[batch.slots] = self._fed(batch)
+        self._slots[batch.slots] = self._fed(batch) ^ self._marks(batch)
         sampled = Sampled(token_ids=[], margins=[], logprobs=[])
         for sample in batch.samples:
             token_id, margin = (self._script(sample) if self._script else None) or self._choose(sample, batch)
@@ -115,6 +117,17 @@ class FakeRunner:
         tokens[fed] = np.array(self._last, np.int64)[batch.feeds[fed]]
         return tokens
 
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """Whatever files the folder has.
+
+        Raises:
+            ModelError: there is none.
+        """
+        content = b"".join(path.read_bytes() for path in sorted(directory.glob("*")))
+        if not content:
+            raise ModelError("adapter_files", f"{directory} holds no adapter")
+        return PreparedAdapter(digest=blake2b(content, digest_size=16).digest(), rank=1, memory_bytes=len(content))
+
     def close(self) -> None:
         """No step may follow; a second call does nothing."""
         self.closed = True
@@ -139,6 +152,14 @@ class FakeRunner:
         )
         if not good:
             raise EngineError("batch_invalid", "the batch contradicts itself")
+
+    @staticmethod
+    def _marks(batch: Batch) -> npt.NDArray[np.int64]:
+        """[T] what makes KV that was computed with an adapter different from all other."""
+        marks = np.zeros(len(batch.token_ids), np.int64)
+        for rows in batch.adapters:
+            marks[rows.start : rows.end] = int.from_bytes(rows.adapter.prepared.digest[:4], "little") << 24
+        return marks
 
     def _choose(self, sample: SampleRow, batch: Batch) -> tuple[int, float]:
         params = sample.params

@@ -44,6 +44,7 @@ class CudaCapture:
 class GraphDecoder:
     """A decoder whose pure decode steps are replayed, padded to the next captured size; all others run as they are.
 
+    So do those with adapters, whose products differ from step to step.
     Only the layers are captured. The head runs outside: its logits would take the memory of a whole table per size.
     """
 
@@ -76,7 +77,7 @@ class GraphDecoder:
     def forward(self, batch: Batch, ids: Tensor) -> Tensor:
         """See `Decoder.forward`."""
         count = len(ids)
-        size = fitting_size(self._sizes, count) if only_decodes(batch) else None
+        size = fitting_size(self._sizes, count) if only_decodes(batch) and not batch.adapters else None
         if size is None:
             return self._decoder.forward(batch, ids)
         replay, out = self._graphs[size]

@@ -1,6 +1,7 @@
 """Products with fixed weights: our own panels on the CPU, the library's elsewhere."""
 
 from collections.abc import Callable
+from copy import copy
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -48,7 +49,7 @@ class LinearFactory:
         """`invariant`: the library's products, too, shall not depend on the number of rows."""
         self.tile = tile_rows(device) if invariant else 0
         """See `engine.tiles`: what is not our own is done in tiles of so many rows; 0: as it comes."""
-        self._device = device
+        self.device = device
         self._dtype = dtype
         self._threads = threads
         self._arena = Arena()
@@ -57,6 +58,12 @@ class LinearFactory:
         """Products are our own, and a row's result does not depend on the number of rows."""
         ours = self.own and self._half and has_quantized_products()
         self._quantized = QuantizedFactory(threads) if ours else None
+
+    def apart(self) -> "LinearFactory":
+        """The same, but its products' memory is theirs: it is free when they are, and another thread may use it."""
+        other = copy(self)
+        other._arena = Arena()  # noqa: SLF001  (its own kind)
+        return other
 
     def compile(self) -> None:
         """Compile our own products, if they are; to be called before the first `make`."""
@@ -68,7 +75,7 @@ class LinearFactory:
         """For `weight` [out, in] and `bias` [out]; the result has the weight's type."""
         if self.own and weight.shape[1] % 2 == 0:
             return Panels(weight, bias, self._code, weight.dtype, self._threads, self._arena)
-        return _plain(weight, bias, self._device, self.tile)
+        return _plain(weight, bias, self.device, self.tile)
 
     def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
         """For quantized weights; without our own instructions for them they are computed as what they stand for."""
@@ -86,7 +93,7 @@ class LinearFactory:
         """For the last product: float32 if that is free, because bfloat16 has 8 bits for a logit and margins suffer."""
         if self.own and weight.shape[1] % 2 == 0:
             return Panels(weight, None, self._code_to_full, torch.float32, self._threads, self._arena)
-        return _plain(weight, None, self._device, self.tile)
+        return _plain(weight, None, self.device, self.tile)
 
 
 def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int) -> Linear:

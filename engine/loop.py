@@ -1,11 +1,13 @@
 """The step loop: commands in, one report a step out. It blocks, and so runs in a thread of its own."""
 
 from collections.abc import Callable
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import msgspec
 
+from engine.adapters import Adapter, PreparedAdapter
 from engine.errors import EngineError
 from engine.limits import Limits
 from engine.messages import Command, EngineFailed, EngineStats, StepReport
@@ -28,6 +30,9 @@ class Stepping(Protocol):
 
     @property
     def has_work(self) -> bool: ...  # noqa: D102
+    @property
+    def adapters(self) -> tuple[Adapter, ...]: ...  # noqa: D102
+    def read_adapter(self, directory: Path) -> PreparedAdapter: ...  # noqa: D102
     def accept(self, command: Command) -> None: ...  # noqa: D102
     def step(self) -> StepReport: ...  # noqa: D102
     def stats(self) -> EngineStats: ...  # noqa: D102

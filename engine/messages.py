@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.adapters import Adapter, AdapterUse
 from engine.grammar import CompiledGrammar
 from engine.params import SamplingParams
 from engine.tool_calls import ToolCall
@@ -33,6 +34,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Goes into the hash chain of the prefix cache: sequences with different salts never share blocks."""
     grammar: CompiledGrammar | None = None
     """What the answer, `output_prefix` included, must be like; compiled for the engine's tokenizer."""
+    adapter: str = ""
+    """The name of the adapter to answer with, in the version that is current when the engine takes this in."""
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
@@ -65,7 +68,19 @@ class Embed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The vector is cut to so many numbers, and brought to length 1 again; None: it is left as it is."""
 
 
-Command = Submit | Abort | Expect | Embed
+class AddAdapter(msgspec.Struct, frozen=True, tag=True):
+    """Sequences that are submitted after this get it when they ask for its name."""
+
+    adapter: Adapter
+
+
+class DropAdapter(msgspec.Struct, frozen=True, tag=True):
+    """Sequences that are submitted after this do not get it any more; those that have it keep it to their end."""
+
+    name: str
+
+
+Command = Submit | Abort | Expect | Embed | AddAdapter | DropAdapter
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
@@ -100,6 +115,8 @@ class Finish(msgspec.Struct, frozen=True):
     """Tokens that were proposed for its output, by whoever submitted it or by the engine itself."""
     accepted_tokens: int = 0
     """Those of them that the model took."""
+    adapter_version: int = 0
+    """Of the adapter that it asked for; 0 without one."""
     code: str = ""
     """With reason "error": the stable code of the error."""
     message: str = ""
@@ -172,6 +189,8 @@ class StepReport(msgspec.Struct, frozen=True):
 
     outputs: tuple[TokenOutput, ...]
     stats: EngineStats
+    adapters: tuple[AdapterUse, ...] = ()
+    """All versions in memory."""
 
 
 class EngineFailed(msgspec.Struct, frozen=True, tag=True):

@@ -1,9 +1,12 @@
 """What one step computes: which sequences, how many tokens of each, and the flat batch made of them."""
 
+from itertools import groupby
+
 import msgspec
 import numpy as np
 
-from engine.batch import Batch, SampleRow, ScoreRows
+from engine.adapters import Adapter
+from engine.batch import AdapterRows, Batch, SampleRow, ScoreRows
 from engine.block_table import BlockTable
 from engine.logit_rules import chosen_by_device
 from engine.sequence import Sequence
@@ -49,6 +52,9 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
     fed: list[tuple[int, int]] = []
     samples: list[SampleRow] = []
     scores: list[ScoreRows] = []
+    adapted = any(sequence.adapter is not None for sequence in counts)
+    if adapted:
+        counts = _by_adapter(counts)
     shares = shares_of(counts)
     for share in shares:
         sequence, sampled = share.sequence, share.samples
@@ -98,6 +104,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
         block_tables=tables,
         samples=samples,
         scores=scores,
+        adapters=_adapter_rows(shares) if adapted else (),
     )
     if fed:
         rows, feeds = zip(*fed, strict=True)
@@ -111,3 +118,22 @@ def foreseeable(plan: Plan) -> bool:
     if plan.batch.scores or any(share.sequence.draft or share.sequence.params.prompt_only for share in plan.shares):
         return False
     return all(chosen_by_device(row) for row in plan.batch.samples)
+
+
+def _by_adapter(counts: dict[Sequence, int]) -> dict[Sequence, int]:
+    """The same, those of one adapter side by side."""
+    groups: dict[Adapter | None, dict[Sequence, int]] = {}
+    for sequence, count in counts.items():
+        groups.setdefault(sequence.adapter, {})[sequence] = count
+    return {sequence: count for group in groups.values() for sequence, count in group.items()}
+
+
+def _adapter_rows(shares: list[Share]) -> tuple[AdapterRows, ...]:
+    rows = []
+    start = 0
+    for adapter, group in groupby(shares, lambda share: share.sequence.adapter):
+        end = start + sum([share.tokens for share in group])
+        if adapter is not None:
+            rows.append(AdapterRows(start, end, adapter))
+        start = end
+    return tuple(rows)

@@ -11,7 +11,7 @@ def prefix_marks(command: Submit, block_size: int) -> list[tuple[bytes, int]]:
     Prompts share a name only if they share these tokens and may share their KV.
     """
     prompt = command.prompt_token_ids
-    name = chain_root_of(command)
+    name = chain_root_of(command, command.adapter.encode())
     marks: list[tuple[bytes, int]] = []
     begin, end = 0, block_size
     # As in the prefix cache itself, the last token is computed in any case.

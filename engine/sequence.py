@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence as Items
 
+from engine.adapters import Adapter
 from engine.block_chain import chain_next, chain_root
 from engine.grammar import GrammarState
 from engine.messages import Submit
 
 
-def chain_root_of(command: Submit) -> bytes:
-    """Under which name its KV begins: other tokens, or others who may not share, have other names."""
-    return chain_root([("salt", command.cache_salt)])
+def chain_root_of(command: Submit, adapter: bytes) -> bytes:
+    """Under which name its KV begins: other tokens, or others who may not share, have other names.
+
+    `adapter` tells adapters apart; b"" is none.
+    """
+    extras = [("salt", command.cache_salt)]
+    if adapter:
+        extras.append(("adapter", adapter))
+    return chain_root(extras)
 
 
 class Sequence:
@@ -22,6 +29,7 @@ class Sequence:
     __slots__ = (
         "_names",
         "accepted_tokens",
+        "adapter",
         "arrival",
         "bad_words",
         "banned",
@@ -59,6 +67,7 @@ class Sequence:
         banned: tuple[int, ...],
         bad_words: tuple[tuple[int, ...], ...] = (),
         grammar: GrammarState | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         self.request_id = command.request_id
         self.prompt = command.prompt_token_ids
@@ -74,6 +83,7 @@ class Sequence:
         """See `SampleRow`."""
         self.grammar = grammar
         """Has taken in what was said so far."""
+        self.adapter = adapter
         self.output: list[int] = []
         self.said = list(self.prompt[-command.output_prefix :]) if command.output_prefix else self.output
         """What the penalties take for output; the very same list unless the answer began elsewhere."""
@@ -98,7 +108,7 @@ class Sequence:
         """Prompt positions whose logits the request wants: all but the last, which decide the first output token."""
         self.scored = 0
         """Those of them whose logits were taken; a preemption does not lose them."""
-        self._names = [chain_root_of(command)]
+        self._names = [chain_root_of(command, b"" if adapter is None else adapter.prepared.digest)]
         self.propose(command.draft)
 
     @property

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from config.settings import EngineSettings
+from engine.adapters import PreparedAdapter
 from engine.batch import Batch, Sampled
 from engine.errors import EngineError, ModelError
 from engine.ranks import rank_settings
@@ -85,6 +86,10 @@ class TensorRunner:
         for other in self._others:
             other.send(step, until)
         return self._runner
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """Raises ModelError: the ranks have no adapters."""
+        raise ModelError("adapter_unsupported", f"{directory}: adapters are not served with tensor_parallel")
 
     def close(self) -> None:
         """Release the pool and the weights, and end the other ranks; a second call does nothing."""

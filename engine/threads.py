@@ -1,6 +1,8 @@
 """How many threads an engine's numbers get, and what the OpenMP runtime must be told before it is loaded."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def prepare_environment(*, alone: bool = False) -> None:
@@ -22,3 +24,16 @@ def set_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep the calling thread's torch operations to itself for a while: others need the cores more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from config.settings import EngineSettings
+from engine.adapters import PreparedAdapter
 from engine.batch import Batch, Sampled, SampleRow
 from engine.checkpoint import Checkpoint
 from engine.decoder import Decoder
@@ -22,6 +24,7 @@ from engine.kv_pool import KvPool
 from engine.kv_swap import KvSwap
 from engine.linear import LinearFactory
 from engine.logit_rules import chosen_by_device
+from engine.lora import AdapterReader
 from engine.model_config import ModelConfig, read_model_config
 from engine.params import SamplingParams
 from engine.prompt_scores import score
@@ -85,6 +88,9 @@ class TorchRunner:
             self._pick = choose_pick(kind)
             self._last = torch.zeros(1, dtype=torch.int64, device=device)
             """What the device chose in the batch before."""
+            self._adapters = None
+            if shard is None:
+                self._adapters = AdapterReader(config, linears, dtype, max_rank=settings.max_adapter_rank)
             weights = load_weights(checkpoint, whole, dtype, device, linears, quantized, progress, shard)
             if device.type == "cuda":
                 check_memory(settings, config, dtype, free_bytes=torch.cuda.mem_get_info(device)[0])
@@ -208,6 +214,16 @@ class TorchRunner:
             feeds = to_device(batch.feeds.astype(np.int64), self._device)
             ids = torch.where(feeds >= 0, self._last[feeds.clamp(min=0)], ids)
         return ids
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """Read and prepare an adapter for this model; safe in any thread.
+
+        Raises:
+            ModelError: it cannot be served, and why.
+        """
+        if self._adapters is None:
+            raise ModelError("adapter_unsupported", f"{directory}: adapters are not served with tensor_parallel")
+        return self._adapters.read(directory)
 
     def close(self) -> None:
         """Release the pool and the weights; a second call does nothing."""

@@ -77,6 +77,21 @@ def load_weights(  # noqa: PLR0917
     return Weights(embedding.to(device), scale, tuple(layers), final_norm, head)
 
 
+def qkv_parts(config: ModelConfig, attention: str) -> dict[str, int]:
+    """The matrices of q, k and v in a file, by name, and how many outputs each has, in the order of the product."""
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    if config.fused:
+        return {f"{attention}.qkv_proj": queries + 2 * keys}
+    return {f"{attention}.q_proj": queries, f"{attention}.k_proj": keys, f"{attention}.v_proj": keys}
+
+
+def gate_up_parts(config: ModelConfig, mlp: str) -> dict[str, int]:
+    """The same of a dense MLP's gate and up."""
+    if config.fused:
+        return {f"{mlp}.gate_up_proj": 2 * config.intermediate_size}
+    return {f"{mlp}.gate_proj": config.intermediate_size, f"{mlp}.up_proj": config.intermediate_size}
+
+
 class WeightLoader:
     """Knows what a file calls things, and what belongs together."""
 
@@ -141,7 +156,7 @@ class WeightLoader:
         mlp_norm = "pre_feedforward_layernorm" if config.post_norms else "post_attention_layernorm"
         return LayerWeights(
             input_norm=self.norm(f"{at}.input_layernorm", hidden),
-            qkv=self.linear(self._qkv(attention), hidden, bias=config.qkv_bias),
+            qkv=self.linear(qkv_parts(config, attention), hidden, bias=config.qkv_bias),
             q_norm=self.norm(f"{attention}.q_norm", config.head_dim) if config.qk_norm else None,
             k_norm=self.norm(f"{attention}.k_norm", config.head_dim) if config.qk_norm else None,
             o=self.back(f"{attention}.o_proj", hidden, queries, bias=config.o_bias),
@@ -151,24 +166,14 @@ class WeightLoader:
             after_mlp=self.norm(f"{at}.post_feedforward_layernorm", hidden) if config.post_norms else None,
         )
 
-    def _qkv(self, attention: str) -> dict[str, int]:
-        config = self._config
-        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        if config.fused:
-            return {f"{attention}.qkv_proj": queries + 2 * keys}
-        return {f"{attention}.q_proj": queries, f"{attention}.k_proj": keys, f"{attention}.v_proj": keys}
-
     def _mlp(self, index: int) -> Mlp:
         config = self._config
         hidden, inner = config.hidden_size, config.intermediate_size
         mlp = f"model.layers.{index}.mlp"
         if config.experts is not None and config.experts.layers[index]:
             return self._mixture(index, config.experts)
-        parts = {f"{mlp}.gate_proj": inner, f"{mlp}.up_proj": inner}
-        if config.fused:
-            parts = {f"{mlp}.gate_up_proj": 2 * inner}
         return Dense(
-            self.linear(parts, hidden, bias=config.mlp_bias),
+            self.linear(gate_up_parts(config, mlp), hidden, bias=config.mlp_bias),
             self.back(f"{mlp}.down_proj", hidden, inner, bias=config.mlp_bias),
         )
 

@@ -216,5 +216,5 @@ def _first_headers(events: Sequence[Event]) -> bytes:
             case Done():
                 return served_headers(event.served)
             case Start():
-                return place_lines(event.route, event.rung)
+                return place_lines(event.route, event.rung, event.adapter)
     return b""

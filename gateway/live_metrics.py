@@ -8,6 +8,20 @@ from actors.statistics import HouseStatistics
 from policies.shadow import ShadowView
 
 
+def adapter_families(statistics: HouseStatistics) -> Iterator[Metric]:
+    """What adapters do and take up, by version."""
+    labels = ("engine", "adapter", "version")
+    running = GaugeMetricFamily("penstock:adapter_running", "Sequences that run with it.", labels=labels)
+    size = GaugeMetricFamily("penstock:adapter_memory_bytes", "What its weights take up.", labels=labels)
+    for view in statistics.adapters:
+        names = (view.engine, view.name, str(view.version))
+        running.add_metric(names, view.running)
+        if view.current:
+            size.add_metric(names, view.memory_bytes)
+    yield running
+    yield size
+
+
 def live_families(statistics: HouseStatistics) -> Iterator[Metric]:
     """All families."""
     policy = statistics.policy

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from actors.statistics import Histogram, HouseStatistics, QueueStatistics, ReplicaView, UpstreamStatistics
 from engine.messages import EngineStats
 from gateway.house import House
-from gateway.live_metrics import live_families
+from gateway.live_metrics import adapter_families, live_families
 from gateway.policy_metrics import policy_families
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -41,6 +41,7 @@ class HouseCollector(Collector):
         yield from _house_families(statistics)
         yield from policy_families(statistics)
         yield from live_families(statistics)
+        yield from adapter_families(statistics)
         yield GaugeMetricFamily("penstock:connections", "Open client connections.", value=self._connections())
         ready = self._house.readiness()
         yield GaugeMetricFamily("penstock:ready", "1 if new work is welcome.", value=float(ready.ready))

@@ -87,6 +87,7 @@ def _model(card: Any) -> dict[str, Any]:
         "owned_by": "penstock",
         "max_model_len": card.max_model_len,
         "description": card.description,
+        "parent": card.parent,
     }
 
 

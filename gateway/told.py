@@ -27,12 +27,14 @@ class Told:
 
 def served_headers(served: Served) -> bytes:
     """Who answered, and why it was this one."""
-    return place_lines(served.route, served.rung) + b"x-penstock-why: %b\r\n" % _ascii(served.why)
+    adapter, _, _ = (served.adapter or "").partition("@")
+    return place_lines(served.route, served.rung, adapter) + b"x-penstock-why: %b\r\n" % _ascii(served.why)
 
 
-def place_lines(route: str, rung: str) -> bytes:
-    """Where it was answered."""
-    return b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
+def place_lines(route: str, rung: str, adapter: str) -> bytes:
+    """Where it was answered, and with which adapter if there was one."""
+    lines = b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
+    return lines + b"x-penstock-adapter: %b\r\n" % _ascii(adapter) if adapter else lines
 
 
 def _ascii(word: str) -> bytes:

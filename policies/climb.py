@@ -37,6 +37,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     rung: str
     outcome: Outcome
     why: str
+    adapter: str = ""
+    """That it was asked with."""
 
 
 # --- what happened ------------------------------------------------------------------------------------------------
@@ -121,6 +123,8 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     drafted: bool = False
     """The large stage of a cascade whose small stage drafts for it."""
     mark: str | None = None
+    adapter: str = ""
+    """To answer with; "" is none."""
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -149,6 +153,8 @@ class Break(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
 Effect = Try | Answer | GiveUp | Break
 
 _Stage = Literal["small", "large", "ladder"]
+_SAYS_NOTHING_OF_THE_RUNG = frozenset({"retry_budget", "adapter_not_loaded"})
+"""Refusals after which the same engine may be asked by a later rung, without the adapter for example."""
 
 
 class Climb:
@@ -221,7 +227,7 @@ class Climb:
             case Refused(why=why):
                 self._note("refused", why)
                 self._refusals.append(event)
-                if self._current.to is not None and why != "retry_budget":
+                if self._current.to is not None and why not in _SAYS_NOTHING_OF_THE_RUNG:
                     self._barred.add(self._current.to)
                 return self._move_on(now)
             case AttemptFailed():
@@ -321,6 +327,7 @@ class Climb:
             watched=self._stage == "small" and self._cascade is not None and self._cascade.may_escalate,
             drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts,
             mark=rung.mark,
+            adapter=rung.adapter,
         )
 
     def _stop(self, now: float) -> GiveUp | Break:
@@ -351,4 +358,4 @@ class Climb:
     def _note(self, outcome: Outcome, why: str) -> None:
         assert self._current is not None
         rung = self._current.to if self._current.to is not None else "static_answer"
-        self._history.append(AttemptRecord(rung, outcome, why))
+        self._history.append(AttemptRecord(rung, outcome, why, self._current.adapter))

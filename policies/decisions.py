@@ -20,6 +20,7 @@ class DecisionEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     outcome: str
     code: str
     rung: str
+    adapter: str = ""
     attempts: tuple[AttemptRecord, ...] = ()
     statistic: float | None = None
     cost: float | None = None

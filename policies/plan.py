@@ -24,6 +24,8 @@ class PlannedRung(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Two rungs with equal, non-empty values have the same tokenizer."""
     goes_on: bool = True
     """It can take up an answer that another rung has begun."""
+    adapter: str = ""
+    """Which of the engine's adapters answers; "" is none."""
 
 
 class PlannedCascade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -66,6 +68,7 @@ class PlannedShadow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     name: str
     to: str
+    adapter: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,18 +107,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 if cascade.mode == "verified"
                 else f"{cascade.mode}, escalates below {cascade.threshold:.6g} nats"
             )
-            stages = f"{cascade.small.to} → {cascade.large.to}"
+            stages = f"{_named(cascade.small)} → {_named(cascade.large)}"
             lines.append(
                 f"  cascade {stages}: starts on {cascade.start_on} ({cascade.why}), {rule}"
                 + ("" if cascade.may_escalate else ", does not escalate")
             )
         for number, rung in enumerate(self.rungs, 1):
-            what = rung.to if rung.to is not None else f"answer {rung.answer!r}"
+            what = _named(rung) if rung.to is not None else f"answer {rung.answer!r}"
             extras = [f"ttft {rung.ttft_s:g} s"] if rung.ttft_s is not None else []
             extras += [f"{rung.retries} retries"] if rung.retries else []
             extras += [f"marked {rung.mark}"] if rung.mark else []
             lines.append(f"  rung {number}: {what}" + (f" ({', '.join(extras)})" if extras else ""))
-        lines += [f"  shadow {shadow.name}: {shadow.to}" for shadow in self.shadows]
+        lines += [f"  shadow {shadow.name}: {_named(shadow)}" for shadow in self.shadows]
         return "\n".join(lines)
 
 
@@ -124,3 +127,18 @@ def gated(plan: Plan, reason: str) -> Plan:
     assert plan.cascade is not None
     cascade = msgspec.structs.replace(plan.cascade, mode="gate")
     return msgspec.structs.replace(plan, cascade=cascade, reasons=(*plan.reasons, f"gate instead of window: {reason}"))
+
+
+def with_adapter(plan: Plan, adapter: str) -> Plan:
+    """The same, but whatever answers does it with the adapter that the client asked for."""
+    cascade = plan.cascade
+    if cascade is not None:
+        small, large = (msgspec.structs.replace(stage, adapter=adapter) for stage in (cascade.small, cascade.large))
+        cascade = msgspec.structs.replace(cascade, small=small, large=large)
+    rungs = tuple([rung if rung.to is None else msgspec.structs.replace(rung, adapter=adapter) for rung in plan.rungs])
+    reasons = (*plan.reasons, f"adapter {adapter} was asked for")
+    return msgspec.structs.replace(plan, cascade=cascade, rungs=rungs, reasons=reasons)
+
+
+def _named(rung: PlannedRung | PlannedShadow) -> str:
+    return f"{rung.to} with adapter {rung.adapter}" if rung.adapter else str(rung.to)

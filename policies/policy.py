@@ -151,7 +151,7 @@ def digest_of(settings: Settings) -> str:
     decides = (
         sorted(settings.engines),
         sorted(settings.upstreams),
-        sorted(settings.models),
+        sorted((name, model.adapters) for name, model in settings.models.items()),
         settings.prices,
         settings.tiers,
         settings.tenants,
@@ -329,7 +329,10 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
     }
     cascades: dict[str, CompiledCascade] = {}
     for name, given in settings.cascades.items():
-        small, large = (_plan_rung(RungSettings(to=stage), tokenizers, settings) for stage in given.stages)
+        small, large = (
+            _plan_rung(RungSettings(to=stage, adapter=given.adapters.get(stage)), tokenizers, settings)
+            for stage in given.stages
+        )
         cascades[name] = CompiledCascade(
             name=name,
             settings=given,
@@ -348,7 +351,10 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
         ladder = cascade.settings.on_failure if cascade is not None else route.use.ladder
         assert ladder is not None, "config.check lets exactly one of the two through"
         shadows = tuple(
-            (_shadow_split(shadow.name, shadow.share), PlannedShadow(name=shadow.name, to=shadow.to))
+            (
+                _shadow_split(shadow.name, shadow.share),
+                PlannedShadow(name=shadow.name, to=shadow.to, adapter=shadow.adapter or ""),
+            )
             for shadow in settings.shadows
             if route.name in shadow.route
         )
@@ -387,6 +393,7 @@ def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str], settings: Sett
         mark=rung.mark,
         tokenizer=tokenizers.get(rung.to, "") if rung.to is not None else "",
         goes_on=upstream is None or "continue" in upstream.supports,
+        adapter=rung.adapter or "",
     )
 
 

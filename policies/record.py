@@ -62,6 +62,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of the refusal or the error, such as "no_route"."""
     rung: str = ""
     """Which rung answered; "static_answer" for a text of the ladder; "" if none did."""
+    adapter: str = ""
+    """Which adapter answered, as NAME@VERSION; "" if none did."""
     statistic: float | None = None
     """What the cascade's statistic was when it decided; None: it did not come to that."""
     cost: float | None = None

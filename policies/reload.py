@@ -58,8 +58,17 @@ def compare(before: Settings, after: Settings) -> Change:
     """What is different."""
     live: list[str] = []
     restart: list[str] = []
+    changed_adapters = {
+        f"engines.{name}"
+        for name, engine in after.engines.items()
+        if name in before.engines
+        and before.engines[name] == msgspec.structs.replace(engine, adapters=before.engines[name].adapters)
+    }
     for table in Settings.__struct_fields__:
         for place in _differences(table, getattr(before, table), getattr(after, table)):
+            if place in changed_adapters:
+                live.append(f"{place}.adapters")
+                continue
             (restart if table in _NEEDS_RESTART or place in _LISTENS else live).append(place)
     return Change(tuple(live), tuple(restart))
 

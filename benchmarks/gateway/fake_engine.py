@@ -1,7 +1,10 @@
 """An engine that costs next to nothing: commands in and reports out as with any other, no scheduler, no model."""
 
 import time
+from pathlib import Path
 
+from engine.adapters import Adapter, PreparedAdapter
+from engine.errors import ModelError
 from engine.limits import Limits
 from engine.messages import Abort, Command, EngineStats, Finish, FinishReason, StepReport, Submit, TokenOutput
 
@@ -22,6 +25,7 @@ class FakeEngine:
 
     def __init__(self, step_s: float, silent_tokens: int) -> None:
         self.name = "bench"
+        self.adapters: tuple[Adapter, ...] = ()
         self.limits = Limits(vocab_size=1 << 20, model_tokens=1 << 30, pool_tokens=1 << 30)
         self._step_s = step_s
         self._silent_tokens = silent_tokens
@@ -69,6 +73,10 @@ class FakeEngine:
     def stats(self) -> EngineStats:
         """All blocks are free for ever."""
         return EngineStats(_TOTAL_BLOCKS, _TOTAL_BLOCKS, 0, len(self._running), 0, 0, steps_total=self._steps)
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """It has none."""
+        raise ModelError("adapter_unsupported", f"{directory}: this engine has no adapters")
 
     def abort_all(self) -> None:
         """End everything."""

@@ -3,7 +3,7 @@
 import datetime as dt
 
 from config.calibration import Calibration
-from config.check.names import emitting, known, known_rung
+from config.check.names import emitting, known, known_adapter, known_rung
 from config.conditions import SignalSettings
 from config.problems import Problems
 from config.routing import CascadeSettings, Defer, Emit, Target
@@ -24,6 +24,11 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
             problems.add((*path, "stages", 1), "both stages are the same rung", expected="two different rungs")
         for index, stage in enumerate(cascade.stages):
             known_rung(settings, (*path, "stages", index), stage, problems)
+        for stage, adapter in cascade.adapters.items():
+            if stage not in cascade.stages:
+                problems.unknown_name((*path, "adapters", stage), "stage", stage, cascade.stages)
+            else:
+                known_adapter(settings, (*path, "adapters", stage), stage, adapter, problems)
         known(settings, (*path, "on_failure"), "ladder", cascade.on_failure, problems)
         if cascade.when_busy is not None:
             _check_when_busy(settings, (*path, "when_busy"), cascade, problems)

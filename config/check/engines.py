@@ -2,6 +2,7 @@
 
 from config.problems import Problems, nearest
 from config.settings import Settings
+from config.words import is_adapter_name
 
 
 def check_engines(settings: Settings, problems: Problems) -> None:
@@ -36,6 +37,32 @@ def check_engines(settings: Settings, problems: Problems) -> None:
                 ("engines", name, "tensor_parallel"),
                 f"{engine.tensor_parallel} ranks cannot share the device {engine.device}",
                 expected='devices = ["cuda:0", "cuda:1", …], one for each rank',
+            )
+
+
+def check_adapters(settings: Settings, problems: Problems) -> None:
+    """Their names can stand in an address, a header and after a colon, and there is room for all."""
+    for name, engine in settings.engines.items():
+        for adapter in engine.adapters:
+            if not is_adapter_name(adapter):
+                problems.add(
+                    ("engines", name, "adapters", adapter),
+                    f"'{adapter}' cannot be an adapter's name",
+                    expected="1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit",
+                    at_key=True,
+                )
+        if engine.adapters and engine.tensor_parallel > 1:
+            problems.add(
+                ("engines", name, "adapters"),
+                "adapters are not served by an engine whose model is split",
+                expected="tensor_parallel = 1, or no adapters",
+                at_key=True,
+            )
+        if len(engine.adapters) > engine.max_adapters:
+            problems.add(
+                ("engines", name, "max_adapters"),
+                f"{len(engine.adapters)} adapters are given, and {engine.max_adapters} can be loaded",
+                expected=f"at least {len(engine.adapters)}",
             )
 
 

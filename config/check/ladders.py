@@ -1,6 +1,6 @@
 """Ladders: each rung says what it is, none hides the ones below it, and no ladder goes on with itself."""
 
-from config.check.names import circles, flat, known, known_rung
+from config.check.names import circles, flat, known, known_adapter, known_rung
 from config.problems import Problems
 from config.routing import BreakerSettings, RungSettings
 from config.settings import Settings
@@ -48,6 +48,8 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
         return
     if rung.to is not None:
         known_rung(settings, (*path, "to"), rung.to, problems)
+        if rung.adapter is not None:
+            known_adapter(settings, (*path, "adapter"), rung.to, rung.adapter, problems)
         return
     if rung.answer is not None and not rung.answer.strip():
         problems.add((*path, "answer"), "the answer is empty", expected="a sentence for the reader")
@@ -55,7 +57,7 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
         known(settings, (*path, "ladder"), "ladder", rung.ladder, problems)
     what = "a static answer" if rung.ladder is None else "a rung that is another ladder"
     has = [("retries", rung.retries > 0), ("ttft", rung.ttft is not None)]
-    has += [("breaker", rung.breaker != BreakerSettings())]
+    has += [("breaker", rung.breaker != BreakerSettings()), ("adapter", rung.adapter is not None)]
     has += [("mark", rung.mark is not None)] if rung.ladder is not None else []
     for word, is_given in has:
         if is_given:
@@ -65,7 +67,7 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
 def _check_order(settings: Settings, name: str, problems: Problems) -> None:
     """Nothing comes after what always answers, and nothing is asked twice for no reason."""
     ladder = settings.ladders[name]
-    asked: dict[str, int] = {}
+    asked: dict[tuple[str, str | None], int] = {}
     gone_through: set[str] = set()
     for index, rung in enumerate(ladder):
         path: Path = ("ladders", name, index)
@@ -80,14 +82,14 @@ def _check_order(settings: Settings, name: str, problems: Problems) -> None:
         if always and index + 1 < len(ladder):
             above = "the one above" if rung.ladder is None else f"the ladder '{rung.ladder}' above"
             problems.add(("ladders", name, index + 1), f"this rung is never reached: {above} always answers")
-        inside = [rung.to] if rung.ladder is None else [inner.to for _, inner in flat(settings, rung.ladder)]
-        for to in dict.fromkeys(inside):
+        inside = [rung] if rung.ladder is None else [inner for _, inner in flat(settings, rung.ladder)]
+        for to, adapter in dict.fromkeys((each.to, each.adapter) for each in inside):
             if to is None:
                 continue
-            if to in asked:
+            if (to, adapter) in asked:
                 problems.warn(
                     path,
-                    f"'{to}' was asked already, by rung {asked[to] + 1} of this ladder",
+                    f"'{to}' was asked already, by rung {asked[to, adapter] + 1} of this ladder",
                     expected="retries there, or another rung here",
                 )
-            asked.setdefault(to, index)
+            asked.setdefault((to, adapter), index)

@@ -15,6 +15,10 @@ def check_model_files(settings: Settings, problems: Problems) -> dict[str, str]:
             continue
         for fault in _faults(engine):
             problems.add(("engines", name, "model"), fault)
+        for adapter, given in engine.adapters.items():
+            if not (given.path / "adapter_config.json").is_file():
+                path = ("engines", name, "adapters", adapter, "path")
+                problems.add(path, f"{given.path} holds no adapter_config.json", expected="a folder that PEFT wrote")
         try:
             digests[name] = hashlib.sha256((engine.model / "tokenizer.json").read_bytes()).hexdigest()
         except OSError:

@@ -48,6 +48,27 @@ def known_rung(settings: Settings, path: Path, name: str, problems: Problems) ->
     return False
 
 
+def known_adapter(settings: Settings, path: Path, rung: str, name: str, problems: Problems) -> None:
+    """The same for an adapter of the engine `rung`."""
+    engine = settings.engines.get(rung)
+    if engine is None:
+        if rung in settings.upstreams:
+            problems.add(
+                path,
+                f"'{rung}' is an upstream, and adapters are those of engines",
+                expected="an [upstreams] entry of its own, whose `model` is the adapter's name there",
+                at_key=True,
+            )
+        return
+    if name not in engine.adapters and not problems.is_broken(("engines", rung)):
+        if engine.adapters:
+            problems.unknown_name(path, "adapter", name, engine.adapters)
+        else:
+            problems.add(
+                path, f"the engine '{rung}' has no adapters", expected=f"[engines.{rung}.adapters.{name}] with its path"
+            )
+
+
 def known_routes(settings: Settings, path: Path, names: Sequence[str], problems: Problems) -> None:
     """Routes by name, at least one."""
     if not names:

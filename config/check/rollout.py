@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path as FilePath
 
-from config.check.names import check_distinct, flat, known_routes, known_rung
+from config.check.names import check_distinct, flat, known_adapter, known_routes, known_rung
 from config.override import apply_override
 from config.problems import Problems, nearest
 from config.rollout import ExperimentSettings, ShadowSettings
@@ -55,6 +55,8 @@ def check_shadows(settings: Settings, problems: Problems) -> None:
         known_routes(settings, (*path, "route"), shadow.route, problems)
         if known_rung(settings, (*path, "to"), shadow.to, problems):
             _check_copy((*path, "to"), settings, shadow, problems)
+            if shadow.adapter is not None:
+                known_adapter(settings, (*path, "adapter"), shadow.to, shadow.adapter, problems)
 
 
 def _check_arms(path: Path, experiment: ExperimentSettings, problems: Problems) -> None:
@@ -147,10 +149,10 @@ def _check_copy(path: Path, settings: Settings, shadow: ShadowSettings, problems
             continue
         cascade = settings.cascades.get(route.use.cascade or "")
         if cascade is not None:
-            first = cascade.stages[:1]
+            first = [(stage, cascade.adapters.get(stage)) for stage in cascade.stages][:1]
         else:
-            first = tuple(rung.to or "" for _, rung in flat(settings, route.use.ladder or ""))[:1]
-        if first == (shadow.to,):
+            first = [(rung.to or "", rung.adapter) for _, rung in flat(settings, route.use.ladder or "")][:1]
+        if first == [(shadow.to, shadow.adapter)]:
             problems.warn(
                 path,
                 f"'{shadow.to}' is the first to answer on the route '{route.name}' anyway",

@@ -9,7 +9,7 @@ from config.check.cascades import check_cascades, check_emits
 from config.check.conditions import check_conditions
 from config.check.continuity import check_continuity
 from config.check.deadlines import check_deadlines
-from config.check.engines import check_engines, check_prices
+from config.check.engines import check_adapters, check_engines, check_prices
 from config.check.expectations import check_tests
 from config.check.ladders import check_ladders
 from config.check.reach import check_reach
@@ -35,6 +35,7 @@ def check_settings(
     tokenizer) which engines cannot go on with each other's tokens.
     """
     check_engines(settings, problems)
+    check_adapters(settings, problems)
     check_upstreams(settings, problems)
     check_prices(settings, problems)
     check_tenants(settings, problems)

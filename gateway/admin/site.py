@@ -15,6 +15,12 @@ from policies.record import encode_record
 from policies.reload import Refused
 
 
+class _Folder(msgspec.Struct, forbid_unknown_fields=True):
+    """What a request to load an adapter may say."""
+
+    path: str | None = None
+
+
 def create_admin_site(desk: Desk) -> QuartTrio:
     """Every address needs a key if there are any."""
     app = QuartTrio("penstock-admin", static_folder=None)
@@ -70,6 +76,26 @@ def create_admin_site(desk: Desk) -> QuartTrio:
         if not desk.roll_back(name):
             raise HttpError(404, "experiment_not_found", "The policy has no experiment of that name.")
         return _json({"experiment": name, "rolled_back": True})
+
+    @app.get("/admin/engines/<engine>/adapters")
+    async def adapters(engine: str) -> Response:
+        return _json({"adapters": desk.adapters.views(engine)})
+
+    @app.post("/admin/engines/<engine>/adapters/<name>")
+    async def load_adapter(engine: str, name: str) -> Response:
+        raw = await request.get_data(as_text=False)
+        assert isinstance(raw, bytes)
+        try:
+            wanted = msgspec.json.decode(raw or b"{}", type=_Folder)
+        except msgspec.DecodeError as error:
+            raise HttpError(400, "bad_json", f'The body must be {{"path": FOLDER}} or empty: {error}.') from None
+        path = None if wanted.path is None else Path(wanted.path)
+        return _json(await desk.adapters.load(engine, name, path))
+
+    @app.delete("/admin/engines/<engine>/adapters/<name>")
+    async def unload_adapter(engine: str, name: str) -> Response:
+        await desk.adapters.unload(engine, name)
+        return _json({"adapters": desk.adapters.views(engine)})
 
     words = {404: ("not_found", "There is nothing at this address."), 405: ("method_not_allowed", "Not this way.")}
     answer_errors(app, words, {})

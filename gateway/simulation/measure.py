@@ -6,6 +6,7 @@ repeats, and how much longer steps took is kept as their spread.
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 from time import perf_counter
 
@@ -13,6 +14,7 @@ import msgspec
 import numpy as np
 
 from config.settings import EngineSettings
+from engine.adapters import PreparedAdapter
 from engine.batch import Batch, Runner, Sampled
 from engine.engine import Engine
 from engine.messages import Submit
@@ -61,6 +63,10 @@ class Spy:
         """What it was given since the last time."""
         shape, self.shape = self.shape, None
         return shape
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """See `Runner`."""
+        return self._runner.read_adapter(directory)
 
     def close(self) -> None:
         """See `Runner`."""

@@ -163,7 +163,7 @@ class ClockLink:
             except EngineError as error:
                 self._post(LoadFailed(error.message))
                 return
-            self._post(Loaded(engine.limits, engine.stats()))
+            self._post(Loaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
             try:
                 while await self._drain(engine):
                     await trio.sleep(self.step_s)

@@ -51,7 +51,7 @@ def test_devices_are_dealt_replica_by_replica() -> None:
     dealt = [[rank.device for rank in rank_settings(replica)] for replica in replicas.values()]
     assert dealt == [devices[:2], devices[2:]]
     assert [rank.device for rank in rank_settings(engine)] == devices[:2]
-    (rank,) = {rank for replica in replicas.values() for rank in rank_settings(replica) if rank.device == "cuda:3"}
+    (rank,) = [rank for replica in replicas.values() for rank in rank_settings(replica) if rank.device == "cuda:3"]
     assert (rank.devices, rank.replicas, rank.tensor_parallel) == ((), 1, 1)
 
 

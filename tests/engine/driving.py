@@ -1,12 +1,14 @@
 """Driving an engine by hand, step by step, and collecting what each request got."""
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import tiny_tokenizers
 
 from config.settings import EngineSettings
+from engine.adapters import Adapter, PreparedAdapter
 from engine.batch import Runner
 from engine.engine import Engine
 from engine.grammar import CompiledGrammar
@@ -60,6 +62,7 @@ def submit(
     draft: list[int] | tuple[int, ...] = (),
     output_prefix: int = 0,
     grammar: CompiledGrammar | None = None,
+    adapter: str = "",
     **params: Any,
 ):
     values = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True, **params}
@@ -70,6 +73,7 @@ def submit(
         draft=tuple(draft),
         output_prefix=output_prefix,
         grammar=grammar,
+        adapter=adapter,
         cache_salt=salt,
         priority=priority,
     )
@@ -88,3 +92,9 @@ def run(engine: Engine, *commands: Submit, limit: int = 10_000) -> Answers:
         answers.add(engine.step())
         engine.check_integrity()
     raise AssertionError(f"not done after {limit} steps: {engine.stats()}")
+
+
+def adapter(name: str, version: int = 1, content: str | None = None) -> Adapter:
+    """For the fake runner. Equal contents are equal adapters, whatever they are called."""
+    digest = blake2b((content or f"{name} {version}").encode(), digest_size=16).digest()
+    return Adapter(name, version, Path(name), PreparedAdapter(digest, 8, 1000))

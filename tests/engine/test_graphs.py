@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from conformance import RunnerConformance
-from driving import make_engine, run
+from driving import adapter, make_engine, run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
-from engine.batch import Batch, SampleRow
+from engine.batch import AdapterRows, Batch, SampleRow
 from engine.decoder import Decoder
 from engine.graph_sizes import blank_decodes, captured_sizes, fitting_size, only_decodes
 from engine.graphs import GraphDecoder
@@ -67,6 +67,15 @@ class _Adder(Decoder):
     def forward(self, batch: Batch, ids: torch.Tensor) -> torch.Tensor:
         self.eager += 1
         return torch.full((len(batch.samples), 1), -1)
+
+
+def test_steps_with_adapters_are_not_replayed() -> None:
+    decoder = _Adder()
+    graphs = GraphDecoder(decoder, Recording(), max_sequences=5, device=torch.device("cpu"), progress=lambda _: None)
+    batch = sampled(blank_decodes(3), range(3))
+    batch.adapters = (AdapterRows(0, 2, adapter("legal")),)
+    graphs.forward(batch, torch.tensor([7, 8, 9]))
+    assert (graphs.replays, decoder.eager) == (0, 1)
 
 
 def test_batches_are_padded_copied_and_cut() -> None:

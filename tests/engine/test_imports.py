@@ -11,6 +11,7 @@ import engine
 
 FOLDER = Path(engine.__file__).parent
 PURE = [
+    "adapters",
     "attention_work",
     "bad_words",
     "batch",

@@ -100,6 +100,7 @@ class FakeCard:
     description: str = "a <fake> model"
     created: int = 1_700_000_000
     max_model_len: int | None = 512
+    parent: str | None = None
 
 
 class FakeHouse:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.batch import Batch, Runner, Sampled, SampleRow
+from engine.batch import AdapterRows, Batch, Runner, Sampled, SampleRow
 from engine.params import SamplingParams
 
 GREEDY = SamplingParams(max_tokens=1024, temperature=0)
@@ -23,7 +23,7 @@ class Sequence:
         return self.tokens[len(self.prompt) :]
 
 
-def step(runner: Runner, work: list[tuple[Sequence, int]]) -> Sampled:
+def step(runner: Runner, work: list[tuple[Sequence, int]], adapters: tuple[AdapterRows, ...] = ()) -> Sampled:
     """Compute the next n tokens of each sequence; a sequence whose known tokens are all computed gets one more."""
     size = runner.block_size
     token_ids, positions, slots, starts, contexts, samples, sampled = [], [], [], [0], [], [], []
@@ -60,6 +60,7 @@ def step(runner: Runner, work: list[tuple[Sequence, int]]) -> Sampled:
             context_lens=np.array(contexts, np.int32),
             block_tables=tables,
             samples=samples,
+            adapters=adapters,
         )
     )
     for sequence, token, margin in zip(sampled, result.token_ids, result.margins, strict=True):

@@ -1,0 +1,204 @@
+"""A LoRA adapter as PEFT saves it: adapter_config.json and adapter_model.safetensors, read and checked.
+
+"LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: a matrix W becomes W + scale · B · A.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from engine.errors import ModelError
+
+_PREFIX = "base_model.model."
+_ENDS = {".lora_A.weight": 0, ".lora_B.weight": 1}
+_WITHOUT_EFFECT = {
+    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "eva_config", "exclude_modules", "inference_mode",
+    "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core",
+    "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
+    "target_modules", "task_type", "use_rslora",
+}  # fmt: skip
+"""Keys that are looked at elsewhere, or that say how it was trained. Any other one that says something is refused."""
+_NEUTRAL_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Ways to begin a training that leave the base model's weights as they are."""
+
+
+class LoraModule(NamedTuple):
+    """What is added to one matrix [out, in]: scale · up · down."""
+
+    down: Tensor
+    """[rank, in]: PEFT's A."""
+    up: Tensor
+    """[out, rank]: PEFT's B."""
+    scale: float
+
+
+class PeftFolder(NamedTuple):
+    """A whole adapter."""
+
+    modules: dict[str, LoraModule]
+    """By the name of the base model's module, such as "model.layers.0.self_attn.q_proj"."""
+    rank: int
+    """The largest."""
+    digest: bytes
+    """Of both files."""
+
+
+def read_peft_folder(directory: Path, shapes: Mapping[str, tuple[int, int]], max_rank: int) -> PeftFolder:
+    """Read an adapter for a model whose modules have `shapes` (outputs, inputs).
+
+    Raises:
+        ModelError: a file is missing or broken, does not fit the model, or asks for what is not served; it is named.
+    """
+    config_bytes, tensor_bytes = (_content(directory, name) for name in ("adapter_config.json", _TENSORS))
+    config = _Config(directory / "adapter_config.json", config_bytes)
+    path = directory / _TENSORS
+    try:
+        tensors = load(tensor_bytes)
+    except SafetensorError as error:
+        raise ModelError("adapter_files", f"{path} cannot be read as safetensors: {error}") from error
+    parts: dict[str, list[Tensor | None]] = {}
+    for name, tensor in tensors.items():
+        module, place = _place_of(path, name, shapes)
+        parts.setdefault(module, [None, None])[place] = tensor
+    if not parts:
+        raise ModelError("adapter_tensor", f"{path} holds no tensor")
+    config.check_targets(parts)
+    modules = {}
+    for module, (down, up) in parts.items():
+        rank, scale = config.rank_and_scale(module)
+        outputs, inputs = shapes[module]
+        modules[module] = LoraModule(
+            _checked(path, f"lora_A.weight of {module}", down, (rank, inputs)),
+            _checked(path, f"lora_B.weight of {module}", up, (outputs, rank)),
+            scale,
+        )
+    rank = max(len(module.down) for module in modules.values())
+    if rank > max_rank:
+        raise ModelError("adapter_rank", f"{directory}: rank {rank} is more than max_adapter_rank = {max_rank}")
+    digest = blake2b(digest_size=16, person=b"adapter")
+    for content in (config_bytes, tensor_bytes):
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return PeftFolder(modules, rank, digest.digest())
+
+
+_TENSORS = "adapter_model.safetensors"
+
+
+def _content(directory: Path, name: str) -> bytes:
+    try:
+        return (directory / name).read_bytes()
+    except FileNotFoundError:
+        what = "it needs adapter_config.json and adapter_model.safetensors, as PEFT's save_pretrained writes them"
+        raise ModelError("adapter_files", f"{directory} holds no {name}: {what}") from None
+    except OSError as error:
+        raise ModelError("adapter_files", f"{directory / name} cannot be read: {error.strerror or error}") from error
+
+
+def _place_of(path: Path, name: str, shapes: Mapping[str, tuple[int, int]]) -> tuple[str, int]:
+    """The module that a tensor belongs to, and whether it is its A (0) or its B (1)."""
+    for end, place in _ENDS.items():
+        module = name.removeprefix(_PREFIX).removesuffix(end)
+        if name == f"{_PREFIX}{module}{end}":
+            if module in shapes:
+                return module, place
+            known = ", ".join(sorted({each.rsplit(".", 1)[-1] for each in shapes}))
+            raise ModelError(
+                "adapter_unsupported", f"{path}: {module} is no module that adapters are served for ({known})"
+            )
+    raise ModelError("adapter_unsupported", f"{path}: tensor {name} is not served; lora_A and lora_B weights are")
+
+
+def _checked(path: Path, name: str, tensor: Tensor | None, shape: tuple[int, int]) -> Tensor:
+    if tensor is None:
+        raise ModelError("adapter_tensor", f"{path}: {name} is missing")
+    if tuple(tensor.shape) != shape or not tensor.is_floating_point():
+        raise ModelError(
+            "adapter_tensor",
+            f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}; "
+            f"the model and adapter_config.json imply floats {list(shape)}",
+        )
+    return tensor
+
+
+class _Config:
+    """adapter_config.json; every complaint names the file and the key."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self._path = path
+        try:
+            raw = json.loads(content)
+        except ValueError as error:
+            raise ModelError("adapter_config", f"{path} cannot be read: {error}") from error
+        if not isinstance(raw, dict):
+            raise ModelError("adapter_config", f"{path} must hold a JSON object")
+        self._raw: dict[str, Any] = raw
+        kind = raw.get("peft_type")
+        if kind != "LORA":
+            raise self._unsupported("peft_type", kind, '"LORA" is')
+        if raw.get("bias", "none") != "none":
+            raise self._unsupported("bias", raw["bias"], '"none" is')
+        start = raw.get("init_lora_weights")
+        if start not in _NEUTRAL_STARTS:
+            raise self._unsupported(
+                "init_lora_weights", start, "it changes the base model's weights; convert the adapter to plain LoRA"
+            )
+        for key, value in raw.items():
+            if value and key not in _WITHOUT_EFFECT and key != "bias":
+                raise self._unsupported(key, value, "leave it out when training, or merge the adapter into the model")
+        self._rank = self._positive("r", raw.get("r"), whole=True)
+        self._alpha = self._positive("lora_alpha", raw.get("lora_alpha"))
+        self._ranks = self._pattern("rank_pattern", whole=True)
+        self._alphas = self._pattern("alpha_pattern")
+
+    def rank_and_scale(self, module: str) -> tuple[int, float]:
+        """What holds for one module; a pattern is a regular expression for the end of its name."""
+        rank = int(_matching(self._ranks, module, self._rank))
+        alpha = _matching(self._alphas, module, self._alpha)
+        return rank, alpha / (math.sqrt(rank) if self._raw.get("use_rslora") else rank)
+
+    def check_targets(self, modules: Mapping[str, object]) -> None:
+        """Every target that is named has tensors: a file that lost some answers wrongly and says nothing."""
+        targets = self._raw.get("target_modules")
+        for target in targets if isinstance(targets, list) else []:
+            if not any(module == target or module.endswith(f".{target}") for module in modules):
+                raise ModelError(
+                    "adapter_tensor",
+                    f"{self._path}: target_modules names {target!r}, and {_TENSORS} holds nothing for such a module",
+                )
+
+    def _pattern(self, key: str, *, whole: bool = False) -> list[tuple[re.Pattern[str], float]]:
+        given = self._raw.get(key) or {}
+        if not isinstance(given, dict):
+            raise ModelError("adapter_config", f"{self._path}: {key} must be an object, found {given!r}")
+        try:
+            # As PEFT's get_pattern_key reads them.
+            return [
+                (re.compile(rf"(.*\.)?({name})$"), self._positive(f"{key}.{name}", value, whole=whole))
+                for name, value in given.items()
+            ]
+        except re.error as error:
+            raise ModelError("adapter_config", f"{self._path}: {key}: {error}") from error
+
+    def _positive(self, key: str, value: Any, *, whole: bool = False) -> float:
+        good = isinstance(value, int if whole else int | float) and not isinstance(value, bool) and 0 < value < math.inf
+        if not good:
+            number = "whole number" if whole else "number"
+            raise ModelError("adapter_config", f"{self._path}: {key} must be a positive {number}, found {value!r}")
+        return float(value)
+
+    def _unsupported(self, key: str, value: Any, hint: str) -> ModelError:
+        shown = json.dumps(value)[:80]
+        return ModelError("adapter_unsupported", f"{self._path}: {key} = {shown} is not served; {hint}")
+
+
+def _matching(patterns: list[tuple[re.Pattern[str], float]], module: str, default: float) -> float:
+    return next((value for pattern, value in patterns if pattern.match(module)), default)
