@@ -32,6 +32,7 @@ from engine.messages import (
     StepReport,
     Submit,
     TokenOutput,
+    failed_output,
 )
 
 _PRIORITY = attrgetter("priority")
@@ -166,10 +167,7 @@ class Embedder:
             )
 
     def _refuse(self, request_id: int, tokens: int, error: RequestRefused) -> None:
-        finish = Finish(
-            reason="error", prompt_tokens=tokens, completion_tokens=0, code=error.code, message=error.message
-        )
-        self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
+        self._unsaid.append(failed_output(request_id, tokens, error.code, error.message))
 
     def abort(self, request_id: int) -> None:
         """Drop an input; unknown and finished ids are ignored."""
@@ -257,14 +255,8 @@ class Embedder:
 
 def _output(command: Embed, row: npt.NDArray[np.float32]) -> TokenOutput:
     if not np.isfinite(row).all():
-        finish = Finish(
-            reason="error",
-            prompt_tokens=len(command.token_ids),
-            completion_tokens=0,
-            code="embedding_not_finite",
-            message="the model's numbers overflowed for this input",
-        )
-        return TokenOutput(command.request_id, (), "", (), finish=finish)
+        said = "the model's numbers overflowed for this input"
+        return failed_output(command.request_id, len(command.token_ids), "embedding_not_finite", said)
     if command.size is not None and command.size < len(row):
         row = row[: command.size] / np.linalg.norm(row[: command.size])
     finish = Finish(reason="stop", prompt_tokens=len(command.token_ids), completion_tokens=0)

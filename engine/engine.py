@@ -34,6 +34,7 @@ from engine.messages import (
     Submit,
     TokenLogprobs,
     TokenOutput,
+    failed_output,
 )
 from engine.model_config import read_model_config
 from engine.output import Output
@@ -144,10 +145,7 @@ class Engine:
                 self._adapters.drop(name)
 
     def _refuse(self, request_id: int, prompt_tokens: int, error: RequestRefused) -> None:
-        finish = Finish(
-            reason="error", prompt_tokens=prompt_tokens, completion_tokens=0, code=error.code, message=error.message
-        )
-        self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
+        self._unsaid.append(failed_output(request_id, prompt_tokens, error.code, error.message))
 
     def submit(self, command: Submit) -> None:
         """Take in a sequence.

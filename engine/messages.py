@@ -151,6 +151,12 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     """If they are asked for: of each of the prompt's tokens, all at once, with the first output."""
 
 
+def failed_output(request_id: int, prompt_tokens: int, code: str, message: str) -> TokenOutput:
+    """The only output of what never ran, or gave nothing that can be shown."""
+    finish = Finish(reason="error", prompt_tokens=prompt_tokens, completion_tokens=0, code=code, message=message)
+    return TokenOutput(request_id, (), "", (), finish=finish)
+
+
 class EngineStats(msgspec.Struct, frozen=True, gc=False):
     """One engine after one step. Counters are totals since it started."""
 

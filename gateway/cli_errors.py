@@ -1,7 +1,10 @@
 """What the commands say when they cannot go on.
 
 CliError        one line for a person; `status` is the exit code
+leaves          what went wrong, out of trio's nested groups
 """
+
+from collections.abc import Iterator
 
 
 class CliError(Exception):
@@ -10,3 +13,12 @@ class CliError(Exception):
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
         self.status = status
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group, however deep; of another exception, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves(each)
+    else:
+        yield error

@@ -4,7 +4,6 @@ import argparse
 import errno
 import socket
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from config.load import check_binding
 from config.profiles import embedded_profile
 from config.settings import Settings
 from config.source import ConfigSource
-from gateway.cli_errors import CliError
+from gateway.cli_errors import CliError, leaves
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -75,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         failures, rest = group.split(HouseFailed)
         if failures is None or rest is not None:
             raise
-        raise CliError("; ".join([str(each) for each in _leaves(failures)])) from None
+        raise CliError("; ".join([str(each) for each in leaves(failures)])) from None
     except HouseFailed as error:
         raise CliError(str(error)) from None
     return 0
@@ -139,11 +138,3 @@ def _url(host: str, listener: socket.socket) -> str:
 
 def _names(settings: Settings) -> str:
     return ", ".join([*settings.engines, *settings.upstreams])
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error

@@ -6,7 +6,7 @@ arrivals, prefills, decodes and readers mixed. The engines keep the time of ever
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -24,7 +24,7 @@ from actors.messages import InferenceRequest
 from config.settings import EngineSettings, Settings
 from engine.load import load_engine
 from engine.loop import Stepping
-from gateway.cli_errors import CliError
+from gateway.cli_errors import CliError, leaves
 from gateway.engines import replica_settings
 from gateway.probe_client import Phase
 from gateway.serve import serve
@@ -93,7 +93,7 @@ def probe(
         failures, rest = group.split((CliError, HouseFailed))
         if failures is None or rest is not None:
             raise
-        raise CliError("; ".join(sorted({str(each) for each in _leaves(failures)}))) from None
+        raise CliError("; ".join(sorted({str(each) for each in leaves(failures)}))) from None
     steps = {name: [each.steps for each in seen.engines[name]] for name in names}
     found = dict(engines)
     for name in names:
@@ -205,11 +205,3 @@ def _names(settings: Settings) -> dict[str, str]:
         if plan.cascade is None and plan.rungs and plan.rungs[0].to in settings.engines:
             found.setdefault(plan.rungs[0].to, model)
     return found
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error
