@@ -12,7 +12,7 @@ from actors.recorder import Note
 from actors.rules import Rules
 from actors.statistics import RequestKey
 from engine.messages import Submit
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from policies.climb import AttemptRecord, Prefix
 from policies.course import Ending
 from policies.decisions import Decision, DecisionEnd

@@ -20,8 +20,8 @@ from actors.seat import Seat
 from actors.statistics import AdapterView
 from config.settings import EngineSettings
 from config.words import is_adapter_name
-from engine.adapters import Adapter, PreparedAdapter
 from engine.errors import ModelError
+from engine.lora.adapters import Adapter, PreparedAdapter
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from actors.texts import ModelText, TokenIds
 from actors.verify import Drafter
 from engine.limits import Limits
 from engine.messages import Submit
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 from policies.breaker import Permit
 from policies.cascade import CascadeMachine
 from policies.climb import Prefix, Try

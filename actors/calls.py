@@ -6,8 +6,8 @@ from itertools import chain
 import msgspec
 
 from actors.messages import Delta, EndReason, MadeCall
-from engine.tool_calls import ToolStyle
-from engine.tool_parser import ToolCallParser
+from engine.text.tool_calls import ToolStyle
+from engine.text.tool_parser import ToolCallParser
 
 
 class CallReader:

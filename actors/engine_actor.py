@@ -31,9 +31,9 @@ from actors.mail import (
     Work,
 )
 from actors.mailbox import Mailbox
-from engine.adapters import Adapter
 from engine.errors import EngineError
 from engine.loop import Stepping, Stop
+from engine.lora.adapters import Adapter
 from engine.messages import Abort, AddAdapter, Command, DropAdapter, EngineFailed, StepReport, TokenOutput
 
 _JOIN_S = 5.0

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from engine.adapters import Adapter, AdapterUse, PreparedAdapter
 from engine.limits import Limits
+from engine.lora.adapters import Adapter, AdapterUse, PreparedAdapter
 from engine.messages import EngineStats, sum_of_stats
 
 EngineState = Literal["loading", "ready", "failed"]

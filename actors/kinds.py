@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from actors.errors import InvalidRequest
 from actors.messages import EmbeddingParams, InferenceRequest
 from config.settings import EngineSettings
-from engine.encoder_config import EmbeddingSizes
+from engine.model.encoder_config import EmbeddingSizes
 from policies.plan import Plan
 
 

@@ -7,7 +7,7 @@ from actors.mail import Work
 from actors.seat import Seat
 from actors.statistics import QueueStatistics
 from engine.messages import Submit
-from engine.prefix_marks import prefix_marks
+from engine.scheduling.prefix_marks import prefix_marks
 from policies.fair_queue import FairQueue
 from policies.placement import Mark, Placed, Placement
 

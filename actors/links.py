@@ -16,11 +16,11 @@ from config.errors import ConfigError, Problem
 from config.load import Loaded as LoadedConfig
 from config.reader import COMMAND, decode_report
 from config.table import AUTO
-from engine.adapters import Adapter, PreparedAdapter
 from engine.errors import EngineError
 from engine.limits import Limits
 from engine.loop import StepLoop, Stepping, Stop
-from engine.machine import available_cores
+from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.memory.machine import available_cores
 from engine.messages import Command, EngineFailed, EngineStats, StepReport
 
 T = TypeVar("T")

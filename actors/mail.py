@@ -7,11 +7,11 @@ import msgspec
 
 from actors.messages import Prompt
 from actors.reply import Reply
-from engine.adapters import Adapter
-from engine.grammar import Grammar
 from engine.limits import Limits
+from engine.lora.adapters import Adapter
 from engine.messages import Embed, Expect, Submit
-from engine.params import SamplingParams
+from engine.sampling.grammar import Grammar
+from engine.sampling.params import SamplingParams
 from policies.breaker import BreakerOpen, Permit
 from policies.budget import BudgetHold, BudgetRefusal, Period
 from policies.fair_queue import QueueItem

@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from engine.grammar import Grammar
 from engine.messages import FinishReason, TokenLogprobs
-from engine.params import SamplingParams
-from engine.tool_calls import ToolSet
+from engine.sampling.grammar import Grammar
+from engine.sampling.params import SamplingParams
+from engine.text.tool_calls import ToolSet
 
 EndReason = FinishReason | Literal["tool_calls"]
 """Of a choice. With "tool_calls" it ended as it should, and it called tools."""

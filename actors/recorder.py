@@ -19,7 +19,7 @@ from actors.actor import Actor
 from actors.errors import MailboxFull
 from actors.links import Links
 from actors.mailbox import Mailbox
-from engine.block_chain import chain_next, chain_root
+from engine.scheduling.block_chain import chain_next, chain_root
 from policies.features import Features
 from policies.trace import TraceHead, TraceRequest
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.messages import Finish, FinishReason, TokenOutput
-from engine.output import Output
-from engine.params import SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.sampling.params import SamplingParams
+from engine.scheduling.output import Output
+from engine.text.tokenizer import Tokenizer
 
 
 def params_after(params: SamplingParams, released: int) -> SamplingParams:

@@ -10,8 +10,8 @@ from actors.links import Links
 from actors.messages import InferenceRequest
 from actors.texts import ModelText
 from engine.errors import RequestRefused
-from engine.grammar import CompiledGrammar
-from engine.tool_calls import ToolStyle, calls_grammar
+from engine.sampling.grammar import CompiledGrammar
+from engine.text.tool_calls import ToolStyle, calls_grammar
 from policies.plan import Plan, gated
 
 

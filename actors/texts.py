@@ -11,13 +11,13 @@ import msgspec
 from actors.errors import InvalidRequest
 from actors.links import Links
 from actors.messages import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
-from engine.chat_template import ChatTemplate
-from engine.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.errors import RequestRefused
-from engine.grammar import Grammars
-from engine.literal import break_special, pieces
-from engine.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
-from engine.tool_calls import ToolStyle
+from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
+from engine.sampling.grammar import Grammars
+from engine.text.chat_template import ChatTemplate
+from engine.text.literal import break_special, pieces
+from engine.text.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
+from engine.text.tool_calls import ToolStyle
 
 TokenIds = tuple[int, ...]
 

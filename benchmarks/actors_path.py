@@ -15,7 +15,7 @@ import trio
 from actors.house import House
 from actors.messages import ChatMessage, ChatPrompt, Delta, InferenceRequest
 from benchmarks.gateway.house import start_house
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 
 _PROMPT = (ChatPrompt((ChatMessage("user", "What is 17 + 25?"),)),)
 _NEVER = 1 << 29

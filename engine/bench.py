@@ -14,9 +14,9 @@ from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
 from engine.engine import Engine
 from engine.messages import Submit
-from engine.model_config import ModelConfig, read_model_config
-from engine.params import SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.model.model_config import ModelConfig, read_model_config
+from engine.sampling.params import SamplingParams
+from engine.text.tokenizer import Tokenizer
 
 _KV_LIMIT = 8 * 2**30
 

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from config.settings import EngineSettings
-from engine.adapters import Adapter, PreparedAdapter
-from engine.encoder_config import EmbeddingSizes
 from engine.errors import EngineError, ModelError, RequestRefused
 from engine.life import Life
 from engine.limits import Limits
+from engine.lora.adapters import Adapter, PreparedAdapter
 from engine.messages import (
     Abort,
     AddAdapter,
@@ -34,6 +33,7 @@ from engine.messages import (
     TokenOutput,
     failed_output,
 )
+from engine.model.encoder_config import EmbeddingSizes
 
 _PRIORITY = attrgetter("priority")
 _SETTINGS = (

@@ -7,14 +7,14 @@ import numpy.typing as npt
 import torch
 
 from config.settings import EngineSettings
-from engine.checkpoint import Checkpoint
-from engine.encoder import Encoder
-from engine.encoder_config import EncoderConfig, read_encoder_config
-from engine.encoder_weights import WORDS, load_encoder_weights, name_prefix
 from engine.errors import ModelError
-from engine.linear import LinearFactory
-from engine.quantization_config import read_quantization
-from engine.resources import resolve_alone
+from engine.memory.resources import resolve_alone
+from engine.model.checkpoint import Checkpoint
+from engine.model.encoder import Encoder
+from engine.model.encoder_config import EncoderConfig, read_encoder_config
+from engine.model.encoder_weights import WORDS, load_encoder_weights, name_prefix
+from engine.model.linear import LinearFactory
+from engine.quantization.config import read_quantization
 from engine.threads import set_threads
 from engine.torch_runner import compute_dtype, open_device
 

@@ -12,14 +12,10 @@ from time import perf_counter
 from typing import Self
 
 from config.settings import EngineSettings
-from engine.adapters import Adapter, AdapterTable, PreparedAdapter
-from engine.bad_words import spellings
-from engine.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SwappingRunner
 from engine.errors import EngineError, RequestRefused
-from engine.grammar import GrammarState
 from engine.life import Life
 from engine.limits import Limits
-from engine.lookup import NgramLookup
+from engine.lora.adapters import Adapter, AdapterTable, PreparedAdapter
 from engine.messages import (
     Abort,
     AddAdapter,
@@ -36,13 +32,17 @@ from engine.messages import (
     TokenOutput,
     failed_output,
 )
-from engine.model_config import read_model_config
-from engine.output import Output
-from engine.plan import Plan, foreseeable
-from engine.scheduler import Scheduler
-from engine.seed import sequence_seed
-from engine.sequence import Sequence
-from engine.tokenizer import Tokenizer
+from engine.model.model_config import read_model_config
+from engine.sampling.bad_words import spellings
+from engine.sampling.grammar import GrammarState
+from engine.sampling.seed import sequence_seed
+from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SwappingRunner
+from engine.scheduling.lookup import NgramLookup
+from engine.scheduling.output import Output
+from engine.scheduling.plan import Plan, foreseeable
+from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.sequence import Sequence
+from engine.text.tokenizer import Tokenizer
 
 
 class Engine:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.chat_template import ChatTemplate
 from engine.engine import Engine
 from engine.errors import ModelError, RequestRefused
 from engine.messages import Submit
-from engine.params import SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.sampling.params import SamplingParams
+from engine.text.chat_template import ChatTemplate
+from engine.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,8 +6,8 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from engine.encoder_config import EmbeddingSizes
 from engine.errors import EngineError
+from engine.model.encoder_config import EmbeddingSizes
 
 OnStep = Callable[[int, Sequence[Sequence[int]]], None]
 """Called before step number n (from 0): a port through which tests delay a step or let it fail."""

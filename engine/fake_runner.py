@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from engine.adapters import PreparedAdapter
-from engine.bad_words import completing
-from engine.batch import Batch, Sampled, SampleRow, ScoredToken, ScoreRows
 from engine.errors import EngineError, ModelError
+from engine.lora.adapters import PreparedAdapter
+from engine.sampling.bad_words import completing
+from engine.scheduling.batch import Batch, Sampled, SampleRow, ScoredToken, ScoreRows
 
 Script = Callable[[SampleRow], tuple[int, float] | None]
 """Forces (token id, margin) of a sample; None leaves it to the runner."""

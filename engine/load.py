@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from config.settings import EngineSettings
 from engine.embedder import Embedder
-from engine.encoder_config import is_encoder
 from engine.engine import Engine
 from engine.errors import ModelError
-from engine.ranks import rank_settings
+from engine.model.encoder_config import is_encoder
+from engine.tensor_parallel.ranks import rank_settings
 
 
 def load_engine(

@@ -7,9 +7,9 @@ from typing import Protocol
 
 import msgspec
 
-from engine.adapters import Adapter, PreparedAdapter
 from engine.errors import EngineError
 from engine.limits import Limits
+from engine.lora.adapters import Adapter, PreparedAdapter
 from engine.messages import Command, EngineFailed, EngineStats, StepReport
 from engine.turns import NoTurns, Turn
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 import msgspec
 
-from engine.adapters import Adapter, AdapterUse
-from engine.grammar import CompiledGrammar
-from engine.params import SamplingParams
-from engine.tool_calls import ToolCall
+from engine.lora.adapters import Adapter, AdapterUse
+from engine.sampling.grammar import CompiledGrammar
+from engine.sampling.params import SamplingParams
+from engine.text.tool_calls import ToolCall
 
 FinishReason = Literal["stop", "length", "content_filter", "abort", "error"]
 """No engine of ours has a content filter; an upstream may."""

@@ -10,36 +10,36 @@ import torch
 from torch import Tensor
 
 from config.settings import EngineSettings
-from engine.adapters import PreparedAdapter
-from engine.batch import Batch, Sampled, SampleRow
-from engine.checkpoint import Checkpoint
-from engine.decoder import Decoder
-from engine.device_sampler import choose
 from engine.errors import ModelError
-from engine.flight import Flight, to_device
-from engine.gpu_memory import check_memory
-from engine.graphs import Capture, CudaCapture, GraphDecoder
-from engine.kernel_choice import choose_kernels, choose_pick, make_kernels
-from engine.kv_pool import KvPool
-from engine.kv_swap import KvSwap
-from engine.linear import LinearFactory
-from engine.logit_rules import chosen_by_device
-from engine.lora import AdapterReader
-from engine.model_config import ModelConfig, read_model_config
-from engine.params import SamplingParams
-from engine.prompt_scores import score
-from engine.quantization import scheme_of
-from engine.quantization_config import Quantization, quantization, read_quantization
-from engine.ranks import rank_settings
-from engine.resources import resolve_alone
-from engine.sampler import sample
-from engine.shard import Shard
-from engine.simd import has_bfloat16_products
+from engine.gpu.flight import Flight, to_device
+from engine.gpu.graphs import Capture, CudaCapture, GraphDecoder
+from engine.kernels.choice import choose_kernels, choose_pick, make_kernels
+from engine.kernels.simd import has_bfloat16_products
+from engine.lora.adapters import PreparedAdapter
+from engine.lora.deltas import AdapterReader
+from engine.memory.gpu_memory import check_memory
+from engine.memory.kv_pool import KvPool
+from engine.memory.kv_swap import KvSwap
+from engine.memory.resources import resolve_alone
+from engine.model.checkpoint import Checkpoint
+from engine.model.decoder import Decoder
+from engine.model.linear import LinearFactory
+from engine.model.model_config import ModelConfig, read_model_config
+from engine.model.weights import load_weights
+from engine.quantization.config import Quantization, quantization, read_quantization
+from engine.quantization.scheme import scheme_of
+from engine.sampling.device_sampler import choose
+from engine.sampling.logit_rules import chosen_by_device
+from engine.sampling.params import SamplingParams
+from engine.sampling.prompt_scores import score
+from engine.sampling.sampler import sample
+from engine.scheduling.batch import Batch, Sampled, SampleRow
+from engine.tensor_parallel.ranks import rank_settings
+from engine.tensor_parallel.shard import Shard
 from engine.threads import set_threads
-from engine.weights import load_weights
 
 if TYPE_CHECKING:
-    from engine.tensor_runner import TensorRunner
+    from engine.tensor_parallel.runner import TensorRunner
 
 
 class TorchRunner:
@@ -261,7 +261,7 @@ def load_runner(
     heard = progress or (lambda _: None)
     settings = resolve_alone(settings)
     if settings.tensor_parallel > 1:
-        from engine.tensor_runner import TensorRunner
+        from engine.tensor_parallel.runner import TensorRunner
 
         return TensorRunner(settings, heard)
     return TorchRunner(rank_settings(settings)[0], heard)

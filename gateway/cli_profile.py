@@ -41,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise CliError(f"there is no folder {arguments.out.absolute().parent}", 2)
     from actors.texts import ModelText
     from engine.bench import machine
-    from engine.encoder_config import is_encoder
     from engine.errors import ModelError
-    from engine.resources import resolve
+    from engine.memory.resources import resolve
+    from engine.model.encoder_config import is_encoder
     from gateway.simulation.measure import load_for_measure, measure_engine
     from gateway.simulation.plausible import doubts
     from gateway.simulation.profile import Profile

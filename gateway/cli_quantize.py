@@ -23,8 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.group is not None and (arguments.to != "int4" or arguments.group < 2 or arguments.group % 2):
         raise CliError("--group is for int4, an even number of inputs", 2)
     from engine.errors import ModelError
-    from engine.quantization import scheme_of
-    from engine.quantize_model import quantize_model
+    from engine.quantization.convert import quantize_model
+    from engine.quantization.scheme import scheme_of
 
     scheme = scheme_of(arguments.to, arguments.group)
     try:

@@ -22,8 +22,8 @@ from actors.messages import (
     Start,
     Usage,
 )
-from engine.grammar import Grammar
-from engine.params import SamplingParams
+from engine.sampling.grammar import Grammar
+from engine.sampling.params import SamplingParams
 from gateway.bodies import reading
 from gateway.errors import BadField, ClientGone
 from gateway.front import Asker, Front, new_request_id

@@ -19,8 +19,8 @@ from config.expectations import Given, GivenLoad
 from config.problems import nearest
 from config.settings import ServerSettings
 from config.units import parse_duration
-from engine.encoder_config import is_encoder
 from engine.errors import EngineError
+from engine.model.encoder_config import is_encoder
 from gateway.cli_errors import CliError
 from gateway.completions import CHAT, COMPLETION, Asked
 from gateway.embeddings import EMBEDDING, read_embedding

@@ -6,7 +6,7 @@ import structlog
 
 from actors.errors import Refusal
 from actors.messages import Decided, Delta, InferenceRequest, Start
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 from gateway.bodies import reading
 from gateway.completions import Asked
 from gateway.front import Asker, Front, new_request_id

@@ -9,7 +9,7 @@ from actors.engine_board import replica_titles
 from config.settings import EngineSettings
 from engine.load import load_engine
 from engine.loop import Stepping
-from engine.resources import Resolved, resolve
+from engine.memory.resources import Resolved, resolve
 
 Progress = Callable[[str], None]
 

@@ -6,8 +6,8 @@ import time
 import msgspec
 
 from actors.messages import EmbeddingParams, InferenceRequest, Prompt
-from engine.grammar import Grammar
-from engine.params import SamplingParams
+from engine.sampling.grammar import Grammar
+from engine.sampling.params import SamplingParams
 from gateway.errors import HttpError
 from gateway.house import House
 from gateway.server.request import Request, bearer_of

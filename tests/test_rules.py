@@ -34,9 +34,9 @@ def test_threads_live_in_one_file() -> None:
 
 
 def test_processes_that_stay_are_started_in_one_place() -> None:
-    # They must not outlive this one: see engine/tensor_worker.py.
+    # They must not outlive this one: see engine/tensor_parallel/worker.py.
     assert users("subprocess.Popen", "multiprocessing", "torch.multiprocessing", "os.fork") == {
-        "engine/tensor_runner.py"
+        "engine/tensor_parallel/runner.py"
     }
 
 

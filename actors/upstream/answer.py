@@ -14,7 +14,7 @@ from actors.upstream.chunk import CallPart, Choice, Function, Usage, positions_o
 from actors.upstream.failure import Broken, garbled, of_event, truncated
 from actors.upstream.sse import SseEvent, SseReader, TooLong
 from engine.messages import Finish, FinishReason, TokenLogprobs, TokenOutput
-from engine.tool_calls import ToolCall
+from engine.text.tool_calls import ToolCall
 
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",

@@ -16,8 +16,8 @@ from actors.upstream.board import UNSAID_TOKENS
 from actors.upstream.question import why_not
 from config.upstreams import UpstreamSettings
 from engine.limits import Limits
-from engine.params import SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.sampling.params import SamplingParams
+from engine.text.tokenizer import Tokenizer
 from policies.breaker import Permit
 from policies.climb import Try
 from policies.plan import Plan

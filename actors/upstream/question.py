@@ -12,9 +12,9 @@ import msgspec
 from actors.mail import Call
 from actors.messages import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from config.upstreams import UpstreamSettings
-from engine.grammar import Grammar
-from engine.params import SamplingParams
-from engine.tool_calls import Tool, ToolSet
+from engine.sampling.grammar import Grammar
+from engine.sampling.params import SamplingParams
+from engine.text.tool_calls import Tool, ToolSet
 
 _encode = msgspec.json.Encoder().encode
 

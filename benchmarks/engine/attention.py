@@ -11,14 +11,14 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from engine.batch import Batch
-from engine.cpu_kernels import CpuKernels
-from engine.kv_pool import KvPool
-from engine.kv_sizing import kv_token_bytes
-from engine.mlp import Dense
-from engine.model_config import ModelConfig, Rope
-from engine.rope import rotations
-from engine.weights import LayerWeights
+from engine.kernels.cpu import CpuKernels
+from engine.memory.kv_pool import KvPool
+from engine.memory.kv_sizing import kv_token_bytes
+from engine.model.mlp import Dense
+from engine.model.model_config import ModelConfig, Rope
+from engine.model.rope import rotations
+from engine.model.weights import LayerWeights
+from engine.scheduling.batch import Batch
 
 _CALLS = 200
 _CONTEXT = 1024

@@ -29,7 +29,7 @@ from config.settings import EngineSettings, GpuSettings, KVSettings
 from config.table import Bytes
 from engine.engine import Engine
 from engine.messages import Submit
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 
 SHAPES = {
     "Qwen3-0.6B": {

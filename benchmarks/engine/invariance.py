@@ -18,11 +18,11 @@ from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
 from engine import torch_runner
 from engine.bench import machine
-from engine.cpu_kernels import CpuKernels
 from engine.engine import Engine
-from engine.linear import LinearFactory
+from engine.kernels.cpu import CpuKernels
 from engine.messages import Submit
-from engine.params import SamplingParams
+from engine.model.linear import LinearFactory
+from engine.sampling.params import SamplingParams
 
 STREAMS = (1, 16)
 PROMPT, OUTPUT = 128, 32

@@ -20,10 +20,10 @@ from tokenizers import Tokenizer
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
-from engine.batch import Batch, SampleRow
 from engine.errors import ModelError
 from engine.examine import examine
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import Batch, SampleRow
 from engine.torch_runner import TorchRunner, load_runner
 from engine.zoo.corpus import Corpus
 from engine.zoo.evaluate import MAX_ANSWER_TOKENS, wilson

@@ -13,8 +13,8 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from engine.linear import Linear, LinearFactory
-from engine.quantization import Scheme, quantize
+from engine.model.linear import Linear, LinearFactory
+from engine.quantization.scheme import Scheme, quantize
 from engine.threads import set_threads
 
 SHAPES = ((4096, 768), (768, 4096), (8192, 2048), (2048, 8192))

@@ -24,7 +24,7 @@ from config.settings import EngineSettings
 from engine.engine import Engine
 from engine.loop import StepLoop, Stop
 from engine.messages import EngineFailed, StepReport, Submit, TokenOutput
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 from engine.threads import prepare_environment
 from engine.zoo.evaluate import MODELS
 

@@ -3,9 +3,9 @@
 import time
 from pathlib import Path
 
-from engine.adapters import Adapter, PreparedAdapter
 from engine.errors import ModelError
 from engine.limits import Limits
+from engine.lora.adapters import Adapter, PreparedAdapter
 from engine.messages import Abort, Command, EngineStats, Finish, FinishReason, StepReport, Submit, TokenOutput
 
 _TOTAL_BLOCKS = 1_000_000

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from benchmarks.verified.house import prompts
 from config.settings import EngineSettings
-from engine.chat_template import ChatTemplate
 from engine.engine import Engine
 from engine.messages import Finish, Submit, TokenLogprobs
-from engine.params import SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.sampling.params import SamplingParams
+from engine.text.chat_template import ChatTemplate
+from engine.text.tokenizer import Tokenizer
 from engine.zoo.train import MODELS
 
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0)

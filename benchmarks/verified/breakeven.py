@@ -14,7 +14,7 @@ from time import perf_counter
 from config.settings import Bytes, EngineSettings, KVSettings
 from engine.engine import Engine
 from engine.messages import Expect, Submit
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 
 _PROMPT = 64
 _OUTPUT = 96

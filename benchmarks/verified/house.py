@@ -12,8 +12,8 @@ import trio
 from actors.house import House
 from actors.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Served
 from config.load import parse_settings
-from engine.grammar import Grammar
-from engine.params import SamplingParams
+from engine.sampling.grammar import Grammar
+from engine.sampling.params import SamplingParams
 from engine.zoo.tasks import held_out_questions
 from engine.zoo.train import MODELS
 from gateway.engines import engine_factories

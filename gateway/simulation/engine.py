@@ -13,8 +13,8 @@ import numpy as np
 
 from config.settings import EngineSettings
 from engine.messages import EngineStats
-from engine.plan import Share, shares_of
-from engine.scheduler import Scheduler
+from engine.scheduling.plan import Share, shares_of
+from engine.scheduling.scheduler import Scheduler
 from gateway.simulation.profile import BadProfile, Clockwork, EngineProfile, shape_of
 from gateway.simulation.replayed import Replayed
 

@@ -162,7 +162,7 @@ class SimulatedLane:
         return chosen is not None
 
     def _marks(self, item: Waiting) -> tuple[Mark, ...]:
-        """See `engine.prefix_marks`."""
+        """See `engine.scheduling.prefix_marks`."""
         sequence, size = item.attempt.sequences[0], self._block_size
         if not self._affine or len(self.engines) == 1:
             return ()

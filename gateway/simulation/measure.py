@@ -14,13 +14,13 @@ import msgspec
 import numpy as np
 
 from config.settings import EngineSettings
-from engine.adapters import PreparedAdapter
-from engine.batch import Batch, Runner, Sampled
 from engine.engine import Engine
+from engine.lora.adapters import PreparedAdapter
 from engine.messages import Submit
-from engine.model_config import ModelConfig, read_model_config
-from engine.params import SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.model.model_config import ModelConfig, read_model_config
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import Batch, Runner, Sampled
+from engine.text.tokenizer import Tokenizer
 from gateway.simulation.fit import error_of, fit, spread_of
 from gateway.simulation.profile import EngineProfile, ProfilePoint, StepShape
 

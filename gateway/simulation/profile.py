@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from engine.plan import Share
+from engine.scheduling.plan import Share
 
 
 class BadProfile(Exception):  # noqa: N818  (a fact about a file)

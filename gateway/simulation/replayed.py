@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from engine.messages import Submit
-from engine.params import SamplingParams
-from engine.sequence import Sequence
+from engine.sampling.params import SamplingParams
+from engine.scheduling.sequence import Sequence
 from policies.trace import TraceRequest
 
 if TYPE_CHECKING:

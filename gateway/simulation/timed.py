@@ -6,10 +6,10 @@ from time import perf_counter
 import msgspec
 
 from config.settings import EngineSettings
-from engine.batch import Runner
 from engine.engine import Engine
 from engine.messages import Command, StepReport, Submit
-from engine.tokenizer import Tokenizer
+from engine.scheduling.batch import Runner
+from engine.text.tokenizer import Tokenizer
 from gateway.simulation.measure import Spy
 from gateway.simulation.profile import StepShape
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from actors.messages import ChatMessage, ChatPrompt
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.wire import neutral
 from gateway.wire.sampling import SamplingBody, check_choices, check_logprobs, sampling_params

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.wire import neutral
 from gateway.wire.sampling import SamplingBody, check_choices, check_logprobs, sampling_params

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from engine.grammar import MAX_CHARACTERS, Grammar, GrammarKind
+from engine.sampling.grammar import MAX_CHARACTERS, Grammar, GrammarKind
 from gateway.errors import BadField
 from gateway.wire.json_text import encode
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.wire.grammar_request import GrammarBody, answer_grammar
 from gateway.wire.view import View

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from actors.messages import CallTurn
-from engine.tool_calls import Tool, ToolSet
+from engine.text.tool_calls import Tool, ToolSet
 from gateway.errors import BadField
 
 _MAX_TOOLS = 128

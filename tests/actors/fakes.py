@@ -30,17 +30,17 @@ from config.load import parse_settings
 from config.reader import decode_report, encode_report, report
 from config.settings import Settings
 from config.source import ConfigSource
-from engine.batch import SampleRow
-from engine.chat_template import ChatTemplate
 from engine.embedder import Embedder
-from engine.encoder_config import EmbeddingSizes
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.fake_encoder import FakeEncoder
 from engine.fake_runner import FakeRunner
 from engine.loop import Stop
 from engine.messages import EngineFailed
-from engine.params import SamplingParams
+from engine.model.encoder_config import EmbeddingSizes
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import SampleRow
+from engine.text.chat_template import ChatTemplate
 from policies.budget import BudgetHold
 from policies.quota import Reservation
 from tests.engine.tiny_tokenizers import byte_level_tokenizer

@@ -22,7 +22,7 @@ from engine.errors import ModelError
 from engine.fake_runner import FakeRunner
 from engine.loop import StepLoop, Stop
 from engine.messages import EngineFailed, Submit
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 from tests.actors.fakes import CONFIG, Answer, model_text, says, settings_of
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 

@@ -6,7 +6,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.messages import Failed
 from engine.errors import EngineError
-from engine.stop import StopMatcher
+from engine.text.stop import StopMatcher
 from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 

@@ -12,8 +12,8 @@ from actors.engine_board import replica_titles
 from actors.errors import EngineLoadFailed, Refusal
 from actors.house import House
 from actors.messages import Delta, Done, EmbeddingParams, TextPrompt, TokenPrompt
-from engine.encoder_config import EmbeddingSizes
 from engine.fake_encoder import FakeEncoder
+from engine.model.encoder_config import EmbeddingSizes
 from tests.actors.fakes import Answer, Stage, model_text, settings_of, stage
 
 CONFIG = """

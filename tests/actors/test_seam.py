@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from actors.seam import Seam, params_after
 from engine.messages import Finish, TokenOutput
-from engine.output import Output
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
+from engine.scheduling.output import Output
 from tests.engine.tiny_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
 
 PIECES = st.lists(

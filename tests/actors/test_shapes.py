@@ -8,10 +8,10 @@ import pytest
 from actors.messages import CallTurn, ChatMessage, ChatPrompt, Delta, Done, Failed
 from actors.texts import ModelText
 from actors.traits import features_of
-from engine.chat_template import ChatTemplate
 from engine.errors import RequestRefused
-from engine.grammar import Grammar
-from engine.tool_calls import Tool, ToolSet
+from engine.sampling.grammar import Grammar
+from engine.text.chat_template import ChatTemplate
+from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, model_text, says, stage
 from tests.actors.test_climbing import fails_at, outcomes
 from tests.engine.tiny_tokenizers import byte_level_tokenizer

@@ -7,7 +7,7 @@ import pytest
 from actors.messages import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.texts import ModelText, estimated_tokens
 from engine.errors import RequestRefused
-from engine.tool_calls import Tool, ToolSet
+from engine.text.tool_calls import Tool, ToolSet
 from engine.zoo.train import MODELS
 
 

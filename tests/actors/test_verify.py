@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from actors.messages import Done, Failed
-from engine.grammar import Grammar
+from engine.sampling.grammar import Grammar
 from tests.actors.fakes import CONFIG, Answer, says, stage
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 

@@ -7,7 +7,7 @@ import pytest
 from config.errors import ConfigError
 from config.load import parse_settings
 from config.settings import EngineSettings
-from engine.ranks import rank_settings
+from engine.tensor_parallel.ranks import rank_settings
 from gateway.engines import replica_settings
 
 TEXT = """

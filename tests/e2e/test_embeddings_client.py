@@ -13,7 +13,7 @@ import pytest
 from config.load import parse_settings
 from config.settings import EngineSettings
 from engine.encoder_runner import EncoderRunner
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from tests.e2e.conftest import write_model
 from tests.e2e.process import GatewayProcess
 from tests.e2e.test_readme import blocks, run

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from benchmarks.verified.house import ask_all, embedded_house, prompts
-from engine.grammar import Grammar
+from engine.sampling.grammar import Grammar
 
 SCHEMA = Grammar(
     "json_schema", '{"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}'

@@ -15,12 +15,12 @@ from driving import Answers, engine_settings, make_engine, run, submit
 from msgspec import structs
 
 from config.settings import Speculate
-from engine.batch import Runner
 from engine.errors import RequestRefused
-from engine.grammar import Grammar, Grammars
 from engine.messages import Submit
-from engine.scheduler import Scheduler
-from engine.sequence import Sequence
+from engine.sampling.grammar import Grammar, Grammars
+from engine.scheduling.batch import Runner
+from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.sequence import Sequence
 
 BLOCK = 16
 

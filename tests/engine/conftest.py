@@ -1,7 +1,7 @@
 import pytest
 import tiny_tokenizers
 
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ from typing import Any
 import tiny_tokenizers
 
 from config.settings import EngineSettings
-from engine.adapters import Adapter, PreparedAdapter
-from engine.batch import Runner
 from engine.engine import Engine
-from engine.grammar import CompiledGrammar
+from engine.lora.adapters import Adapter, PreparedAdapter
 from engine.messages import Finish, StepReport, Submit, TokenLogprobs, TokenOutput
-from engine.params import SamplingParams
+from engine.sampling.grammar import CompiledGrammar
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import Runner
 
 
 @dataclass

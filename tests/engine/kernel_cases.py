@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.batch import Batch
-from engine.kernels import Kernels
-from engine.mlp import Dense
-from engine.model_config import ModelConfig, Rope
-from engine.weights import LayerWeights
+from engine.kernels.interface import Kernels
+from engine.model.mlp import Dense
+from engine.model.model_config import ModelConfig, Rope
+from engine.model.weights import LayerWeights
+from engine.scheduling.batch import Batch
 
 
 def shape(heads: int, kv_heads: int, head_dim: int, window: int, **options: Any) -> ModelConfig:

@@ -6,11 +6,11 @@ import weakref
 import pytest
 from driving import Answers, adapter, make_engine, run, submit
 
-from engine.adapters import Adapter, AdapterTable
-from engine.batch import Batch
 from engine.errors import EngineError, RequestRefused
 from engine.fake_runner import FakeRunner
+from engine.lora.adapters import Adapter, AdapterTable
 from engine.messages import AddAdapter, DropAdapter
+from engine.scheduling.batch import Batch
 
 PROMPT = list(range(40))
 

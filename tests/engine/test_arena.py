@@ -4,8 +4,8 @@ import gc
 
 import torch
 
-from engine import arena
-from engine.arena import Arena
+from engine.kernels import arena
+from engine.kernels.arena import Arena
 
 
 def test_copies_are_equal_contiguous_and_apart() -> None:

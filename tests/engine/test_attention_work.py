@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.attention_work import Layout, most_pieces, padded, partial_bytes, spans_of, write_work
-from engine.batch import Batch
 from engine.errors import EngineError
+from engine.gpu.attention_work import Layout, most_pieces, padded, partial_bytes, spans_of, write_work
+from engine.scheduling.batch import Batch
 
 LAYOUT = Layout(rows=400, sequences=6, table_width=40, block_size=16, group=3)
 

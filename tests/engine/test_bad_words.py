@@ -1,8 +1,8 @@
 import tiny_tokenizers
 from driving import make_engine, run, submit
 
-from engine.bad_words import completing, spellings
 from engine.fake_runner import FakeRunner
+from engine.sampling.bad_words import completing, spellings
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()
 

@@ -3,10 +3,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine.block_chain import chain_next, chain_root
-from engine.block_manager import BlockManager
 from engine.errors import EngineError
-from engine.host_blocks import Move
+from engine.scheduling.block_chain import chain_next, chain_root
+from engine.scheduling.block_manager import BlockManager
+from engine.scheduling.host_blocks import Move
 
 
 class BlockManagerMachine(RuleBasedStateMachine):

@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from engine.chat_template import ChatTemplate
 from engine.errors import ModelError, RequestRefused
+from engine.text.chat_template import ChatTemplate
 
 USER = {"role": "user", "content": "<b>Grüße</b>"}
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.checkpoint import Checkpoint
 from engine.errors import ModelError
+from engine.model.checkpoint import Checkpoint
 
 
 def test_reads_shards_and_converts(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ import pytest
 import torch
 from kernel_cases import layer, shape, step
 
-from engine.batch import Batch
-from engine.cpu_kernels import CpuKernels
-from engine.kernels import Kernels
-from engine.kv_pool import KvPool
-from engine.model_config import ModelConfig
-from engine.rope import rotations
-from engine.torch_kernels import TorchKernels
+from engine.kernels.cpu import CpuKernels
+from engine.kernels.interface import Kernels
+from engine.kernels.portable import TorchKernels
+from engine.memory.kv_pool import KvPool
+from engine.model.model_config import ModelConfig
+from engine.model.rope import rotations
+from engine.scheduling.batch import Batch
 
 CPU = torch.device("cpu")
 

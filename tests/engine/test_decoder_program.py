@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
-from engine import decoder_program
-from engine.cpu_kernels import CpuKernels
-from engine.decoder_program import DecoderProgram
-from engine.simd import has_bfloat16_products
+from engine.kernels import decoder_program
+from engine.kernels.cpu import CpuKernels
+from engine.kernels.decoder_program import DecoderProgram
+from engine.kernels.simd import has_bfloat16_products
 from engine.torch_runner import TorchRunner, load_runner
 from tests.parity import driver, models
 
@@ -36,13 +35,13 @@ def answers(runner: TorchRunner) -> list[tuple[list[int], list[float]]]:
 def programs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows of every step that ran as a program."""
     ran: list[int] = []
-    run = DecoderProgram.run
+    run = DecoderProgram._run
 
-    def told(self: DecoderProgram, rows: int) -> torch.Tensor:
+    def told(self: DecoderProgram, rows: int, kernels: int) -> None:
         ran.append(rows)
-        return run(self, rows)
+        run(self, rows, kernels)
 
-    monkeypatch.setattr(DecoderProgram, "run", told)
+    monkeypatch.setattr(DecoderProgram, "_run", told)
     return ran
 
 
@@ -53,7 +52,7 @@ def test_a_program_changes_no_bit(
 ) -> None:
     directory = models.write_model(case, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(CpuKernels, "layers", lambda _self, _weights: None)
+        patch.setattr(CpuKernels, "_program_of", lambda _self, _weights: None)
         wanted = answers(load(directory, dtype, 1))
     assert not programs
     assert answers(load(directory, dtype, 1)) == wanted

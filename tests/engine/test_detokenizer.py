@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ModelError
-from engine.token_bytes import TokenSpelling, byte_level_alphabet
-from engine.tokenizer import Tokenizer
+from engine.text.token_bytes import TokenSpelling, byte_level_alphabet
+from engine.text.tokenizer import Tokenizer
 
 BYTE_LEVEL = tiny_tokenizers.byte_level_tokenizer()
 SENTENCEPIECE = tiny_tokenizers.sentencepiece_tokenizer()

@@ -6,15 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.batch import SampleRow
-from engine.device_sampler import choose
-from engine.noise import gumbel_noise, stream_key
-from engine.params import SamplingParams
-from engine.sampler import sample
-from engine.token_pick import Draws, Pick, pick_plain
+from engine.sampling.device_sampler import choose
+from engine.sampling.noise import gumbel_noise, stream_key
+from engine.sampling.params import SamplingParams
+from engine.sampling.sampler import sample
+from engine.sampling.token_pick import Draws, Pick, pick_plain
+from engine.scheduling.batch import SampleRow
 
 try:
-    from engine.triton_pick import pick_fused
+    from engine.gpu.triton_pick import pick_fused
 except ImportError:
     pick_fused = None
 no_triton = pytest.mark.skipif(pick_fused is None, reason='Triton is not installed: pip install "penstock[gpu]"')

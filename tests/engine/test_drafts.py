@@ -5,11 +5,11 @@ import pytest
 import tiny_tokenizers
 from driving import Answers, make_engine, run, submit
 
-from engine.batch import Sampled
 from engine.errors import RequestRefused
 from engine.fake_runner import FakeRunner
 from engine.messages import Expect
-from engine.sampler import sample
+from engine.sampling.sampler import sample
+from engine.scheduling.batch import Sampled
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()
 EOS = next(iter(TOKENIZER.eos_ids))

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from config.settings import EngineSettings, KVSettings, Speculate
 from config.table import Bytes
 from engine.embedder import Embedder
-from engine.encoder_config import EmbeddingSizes
 from engine.errors import EngineDead, EngineError, RequestRefused
 from engine.fake_encoder import FakeEncoder
 from engine.messages import Abort, Embed, Submit, TokenOutput
-from engine.params import SamplingParams
+from engine.model.encoder_config import EmbeddingSizes
+from engine.sampling.params import SamplingParams
 
 
 def embedder(runner: FakeEncoder | None = None, **settings) -> Embedder:

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from config.settings import EngineSettings
-from engine.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.encoder_runner import EncoderRunner
 from engine.engine import Engine
 from engine.errors import ModelError
 from engine.load import load_engine
-from engine.tokenizer import Tokenizer
+from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
+from engine.text.tokenizer import Tokenizer
 from tests.parity import encoders, models
 
 

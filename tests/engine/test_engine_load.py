@@ -8,7 +8,7 @@ from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
 from engine.engine import Engine
 from engine.errors import EngineError, ModelError
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from tests.parity import models
 
 

@@ -5,9 +5,9 @@ from driving import engine_settings, make_engine, run, submit
 
 from engine.errors import EngineError
 from engine.fake_runner import FakeRunner
-from engine.plan import Plan
-from engine.scheduler import Scheduler
-from engine.sequence import Sequence
+from engine.scheduling.plan import Plan
+from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.sequence import Sequence
 
 
 class TestFakeRunner(RunnerConformance):

@@ -9,8 +9,8 @@ from driving import make_engine, run, submit
 
 from engine.errors import RequestRefused
 from engine.fake_runner import FakeRunner
-from engine.grammar import MAX_CHARACTERS, Grammar, Grammars
-from engine.tokenizer import Tokenizer
+from engine.sampling.grammar import MAX_CHARACTERS, Grammar, Grammars
+from engine.text.tokenizer import Tokenizer
 
 PERSON = json.dumps(
     {

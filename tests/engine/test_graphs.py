@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
-from engine.batch import AdapterRows, Batch, SampleRow
-from engine.decoder import Decoder
-from engine.graph_sizes import blank_decodes, captured_sizes, fitting_size, only_decodes
-from engine.graphs import GraphDecoder
+from engine.gpu.graph_sizes import blank_decodes, captured_sizes, fitting_size
+from engine.gpu.graphs import GraphDecoder
+from engine.model.decoder import Decoder
+from engine.scheduling.batch import AdapterRows, Batch, SampleRow, only_decodes
 from engine.torch_runner import TorchRunner
 from tests.parity import models
 from tests.parity.driver import GREEDY

@@ -6,10 +6,10 @@ from kernel_cases import shape
 
 from config.settings import EngineSettings, GpuSettings, KVSettings
 from config.table import Bytes
-from engine import kernel_choice
 from engine.errors import ModelError
-from engine.gpu_memory import check_memory, step_bytes
-from engine.kernel_choice import choose_kernels
+from engine.kernels import choice as kernel_choice
+from engine.kernels.choice import choose_kernels
+from engine.memory.gpu_memory import check_memory, step_bytes
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 FITTING = shape(2, 2, 16, 0)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.kv_sizing import KvDemand, kv_sizes
+from engine.memory.kv_sizing import KvDemand, kv_sizes
 
 DEMANDS = st.dictionaries(
     st.sampled_from("abcde"),

@@ -6,8 +6,8 @@ import torch
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
 from engine.errors import ModelError
-from engine.host_blocks import Move
-from engine.kv_swap import KvSwap
+from engine.memory.kv_swap import KvSwap
+from engine.scheduling.host_blocks import Move
 from engine.torch_runner import load_runner
 from tests.parity import models
 

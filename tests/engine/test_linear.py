@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from engine.linear import LinearFactory
-from engine.simd import has_bfloat16_products
+from engine.kernels.simd import has_bfloat16_products
+from engine.model.linear import LinearFactory
 
 CPU = torch.device("cpu")
 TYPES = [torch.float32, *([torch.bfloat16] if has_bfloat16_products() else [])]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import RequestRefused
-from engine.literal import break_special, pieces
+from engine.text.literal import break_special, pieces
 
 SPECIAL = ("<|end|>", "<|user|>", "<|end|>x")
 

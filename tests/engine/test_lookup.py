@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from config.settings import Speculate
 from engine.fake_runner import FakeRunner
-from engine.lookup import NgramLookup
+from engine.scheduling.lookup import NgramLookup
 
 
 def naive(said: list[int], ngram: int, tokens: int) -> list[int]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import machine
-from engine.machine import available_cores, available_memory
+from engine.memory import machine
+from engine.memory.machine import available_cores, available_memory
 
 GiB = 2**30
 

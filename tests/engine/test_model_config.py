@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from engine.errors import ModelError
-from engine.model_config import Rope, read_model_config
+from engine.model.model_config import Rope, read_model_config
 
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],

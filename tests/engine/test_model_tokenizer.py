@@ -5,8 +5,8 @@ import tiny_tokenizers
 import tokenizers
 
 from engine.errors import ModelError
-from engine.grammar import Grammar, Grammars
-from engine.tokenizer import Tokenizer
+from engine.sampling.grammar import Grammar, Grammars
+from engine.text.tokenizer import Tokenizer
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import tiny_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.output import Output
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
+from engine.scheduling.output import Output
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()
 EOS = next(iter(TOKENIZER.eos_ids))

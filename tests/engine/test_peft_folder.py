@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from engine.errors import ModelError
-from engine.peft_folder import PeftFolder, read_peft_folder
+from engine.lora.peft_folder import PeftFolder, read_peft_folder
 
 SHAPES = {
     f"model.layers.{layer}.{module}": shape

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.quantization import INT8, Quantized, Scheme, dequantize, fault, join, quantize, scheme_of
+from engine.quantization.scheme import INT8, Quantized, Scheme, dequantize, fault, join, quantize, scheme_of
 
 SCHEMES = [INT8, Scheme(4, 16), Scheme(4, 32), Scheme(4)]
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from engine.errors import ModelError
-from engine.quantization import INT8, Scheme
-from engine.quantization_config import Quantization, Rule, quantization, read_quantization, to_config
+from engine.quantization.config import Quantization, Rule, quantization, read_quantization, to_config
+from engine.quantization.scheme import INT8, Scheme
 
 GROUPED = to_config(quantization(Scheme(4, 32)))
 

@@ -6,8 +6,8 @@ import pytest
 from driving import submit
 from test_scheduler import make_scheduler, step
 
-from engine.scheduler import Scheduler
-from engine.sequence import Sequence
+from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.sequence import Sequence
 
 
 def books(scheduler: Scheduler) -> tuple[object, ...]:

@@ -10,11 +10,11 @@ from random import Random
 import pytest
 from driving import Answers, adapter, make_engine, run, submit
 
-from engine.adapters import Adapter
-from engine.block_manager import BlockManager
 from engine.engine import Engine
 from engine.fake_runner import FakeRunner
+from engine.lora.adapters import Adapter
 from engine.messages import AddAdapter, DropAdapter, Submit
+from engine.scheduling.block_manager import BlockManager
 
 BLOCK = 4
 VOCAB = 50

@@ -8,11 +8,11 @@ import torch
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
-from engine import resources
 from engine.errors import ModelError
-from engine.gpu_memory import step_bytes
-from engine.model_config import read_model_config
-from engine.resources import resolve, resolve_alone, threads_each
+from engine.memory import resources
+from engine.memory.gpu_memory import step_bytes
+from engine.memory.resources import resolve, resolve_alone, threads_each
+from engine.model.model_config import read_model_config
 from engine.torch_runner import load_runner
 from tests.parity import models
 

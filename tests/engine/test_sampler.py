@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.batch import SampleRow
 from engine.errors import EngineError
-from engine.logit_rules import change_logits, tail_cut
-from engine.noise import gumbel_noise
-from engine.params import SamplingParams
-from engine.sampler import sample
+from engine.sampling.logit_rules import change_logits, tail_cut
+from engine.sampling.noise import gumbel_noise
+from engine.sampling.params import SamplingParams
+from engine.sampling.sampler import sample
+from engine.scheduling.batch import SampleRow
 
 
 def row(params: SamplingParams, **changes) -> SampleRow:

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import EngineError
-from engine.plan import Plan
-from engine.scheduler import Scheduler
-from engine.sequence import Sequence
+from engine.scheduling.plan import Plan
+from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.sequence import Sequence
 
 BLOCK = 4
 

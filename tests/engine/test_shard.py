@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ModelError
-from engine.model_config import ModelConfig, read_model_config
-from engine.shard import Exchange, Shard, rows_of
+from engine.model.model_config import ModelConfig, read_model_config
+from engine.tensor_parallel.shard import Exchange, Shard, rows_of
 from tests.parity import models
 
 
@@ -73,7 +73,7 @@ def test_what_cannot_be_split_is_said(config: ModelConfig, changes: dict[str, in
 
 
 def test_one_tensor_that_has_another_shape_is_named(tmp_path: Path) -> None:
-    from engine.checkpoint import Checkpoint
+    from engine.model.checkpoint import Checkpoint
 
     with Checkpoint(models.write_model("llama", tmp_path)) as checkpoint:
         name = "model.layers.0.mlp.up_proj.weight"

@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.stop import StopMatcher
+from engine.text.stop import StopMatcher
 
 # Few letters, so that partial and overlapping matches are the rule.
 TEXTS = st.text("aab", max_size=30)

@@ -14,13 +14,13 @@ import torch
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes, Seconds
-from engine import weights
 from engine.engine import Engine
 from engine.errors import EngineDead, EngineError, ModelError
-from engine.linear import Linear
 from engine.messages import Submit
-from engine.params import SamplingParams
-from engine.tensor_runner import TensorRunner
+from engine.model import weights
+from engine.model.linear import Linear
+from engine.sampling.params import SamplingParams
+from engine.tensor_parallel.runner import TensorRunner
 from engine.torch_runner import TorchRunner
 from tests.parity import driver, models
 
@@ -149,7 +149,7 @@ def test_what_a_rank_cannot_load_is_told_with_its_name(directory: Path) -> None:
 
 
 def test_a_rank_that_ends_without_a_word(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.tensor_runner.COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr("engine.tensor_parallel.runner.COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
     with pytest.raises(EngineError, match=r"rank 1 \(cpu\) .*ended.*exit code 3"):
         TensorRunner(settings_of(directory), lambda _: None)
 
@@ -162,7 +162,7 @@ def test_a_model_that_cannot_be_split_starts_nobody_for_long(directory: Path) ->
 PARENT = """
 import sys, msgspec, pathlib
 from config.settings import EngineSettings
-from engine.tensor_runner import TensorRunner
+from engine.tensor_parallel.runner import TensorRunner
 runner = TensorRunner(EngineSettings(model=pathlib.Path(sys.argv[1]), tensor_parallel=2), lambda _: None)
 print(runner._others[0]._process.pid, flush=True)
 sys.stdin.read()
@@ -192,7 +192,7 @@ def _lives(pid: int) -> bool:
 def test_what_is_sent_is_what_arrives() -> None:
     import io
 
-    from engine.tensor_wire import Failed, Setup, Word, frame, read_frame
+    from engine.tensor_parallel.wire import Failed, Setup, Word, frame, read_frame
 
     setup = Setup(settings_of(Path("/m"), stall=Seconds(2.5)), 1, 2, "/tmp/store")
     pipe = io.BytesIO(frame(setup) + frame(Failed("a", "b")) + frame(setup)[:-1])

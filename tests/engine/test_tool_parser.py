@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.tool_calls import ToolCall
-from engine.tool_parser import ToolCallParser
+from engine.text.tool_calls import ToolCall
+from engine.text.tool_parser import ToolCallParser
 
 NAMES = frozenset({"weather", "add"})
 

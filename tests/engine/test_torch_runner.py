@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
-from engine.batch import Batch
-from engine.decoder import Decoder
 from engine.errors import EngineError, ModelError
-from engine.simd import has_bfloat16_products
+from engine.kernels.simd import has_bfloat16_products
+from engine.model.decoder import Decoder
+from engine.scheduling.batch import Batch
 from engine.torch_runner import TorchRunner, load_runner
 from tests.parity import driver, models
 
@@ -142,7 +142,7 @@ def test_closing_twice_is_fine_and_ends_the_runner(llama: Path) -> None:
 def test_the_librarys_products_serve_where_ours_do_not(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = driver.Sequence([4, 5, 6], [1]), driver.Sequence([4, 5, 6], [1])
     first = driver.step(runner_of(llama, dtype="bfloat16"), [(ours, 3)])
-    monkeypatch.setattr("engine.linear.has_bfloat16_products", lambda: False)
+    monkeypatch.setattr("engine.model.linear.has_bfloat16_products", lambda: False)
     runner = runner_of(llama, dtype="bfloat16")
     second = driver.step(runner, [(theirs, 3)])
     assert second.margins == pytest.approx(first.margins, abs=0.2)

@@ -13,16 +13,16 @@ import torch
 from kernel_cases import layer, shape, step
 from torch import Tensor
 
-from engine.batch import Batch
-from engine.kernels import Kernels
-from engine.kv_pool import KvPool
-from engine.model_config import ModelConfig
-from engine.rope import rotations
-from engine.torch_kernels import TorchKernels
+from engine.kernels.interface import Kernels
+from engine.kernels.portable import TorchKernels
+from engine.memory.kv_pool import KvPool
+from engine.model.model_config import ModelConfig
+from engine.model.rope import rotations
+from engine.scheduling.batch import Batch
 
 pytest.importorskip("triton", reason='Triton is not installed: pip install "penstock[gpu]" (Linux only)')
 
-from engine.triton_kernels import TritonKernels
+from engine.gpu.triton_kernels import TritonKernels
 
 ROOT = Path(__file__).parents[2]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

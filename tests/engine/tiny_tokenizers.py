@@ -5,7 +5,7 @@ from functools import cache
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 
 EOS = "<|end|>"
 _TEXT = [

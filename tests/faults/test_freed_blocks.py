@@ -12,7 +12,7 @@ from config.load import parse_settings
 from config.settings import Settings
 from engine.engine import Engine
 from engine.fake_runner import FakeRunner
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from engine.zoo.tokenizer import save_tokenizer, train_tokenizer
 from tests.gateway.harness import CHAT, connected, gateway
 

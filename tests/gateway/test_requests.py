@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.messages import ChatMessage
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 from gateway.completions import CHAT, COMPLETION, Asked
 from gateway.errors import HttpError
 from gateway.wire.json_body import check_content_type

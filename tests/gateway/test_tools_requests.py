@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from actors.messages import CallTurn, Delta, Done, MadeCall, Start, TokenLogprobs
-from engine.grammar import MAX_CHARACTERS, Grammar
-from engine.tool_calls import ToolSet
+from engine.sampling.grammar import MAX_CHARACTERS, Grammar
+from engine.text.tool_calls import ToolSet
 from gateway.completions import CHAT, COMPLETION, Asked
 from gateway.errors import HttpError
 from gateway.wire.view import View

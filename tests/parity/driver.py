@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from engine.batch import AdapterRows, Batch, Runner, Sampled, SampleRow
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import AdapterRows, Batch, Runner, Sampled, SampleRow
 
 GREEDY = SamplingParams(max_tokens=1024, temperature=0)
 

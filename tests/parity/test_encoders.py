@@ -10,8 +10,8 @@ import torch
 from config.settings import EngineSettings
 from engine.encoder_runner import EncoderRunner
 from engine.errors import ModelError
-from engine.simd import has_bfloat16_products
-from engine.tokenizer import Tokenizer
+from engine.kernels.simd import has_bfloat16_products
+from engine.text.tokenizer import Tokenizer
 from tests.parity import encoders
 
 BF16 = pytest.mark.skipif(not has_bfloat16_products(), reason="this processor does not compute in bfloat16")

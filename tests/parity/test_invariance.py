@@ -12,18 +12,18 @@ import torch
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
 from engine import torch_runner
-from engine.batch import Runner
-from engine.cpu_kernels import CpuKernels
 from engine.engine import Engine
 from engine.errors import ModelError
-from engine.linear import LinearFactory
+from engine.kernels.cpu import CpuKernels
+from engine.kernels.simd import has_bfloat16_products
+from engine.kernels.tiles import check_places, in_tiles
 from engine.messages import Submit, TokenOutput
-from engine.mlp import gated
-from engine.model_config import Activation, read_model_config
-from engine.params import SamplingParams
-from engine.simd import has_bfloat16_products
-from engine.tiles import check_places, in_tiles
-from engine.tokenizer import Tokenizer
+from engine.model.linear import LinearFactory
+from engine.model.mlp import gated
+from engine.model.model_config import Activation, read_model_config
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import Runner
+from engine.text.tokenizer import Tokenizer
 from engine.torch_runner import load_runner
 from tests.parity import models
 

@@ -9,12 +9,12 @@ from msgspec import structs
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
-from engine.adapters import Adapter
-from engine.batch import AdapterRows
 from engine.engine import Engine
+from engine.kernels.simd import has_bfloat16_products
+from engine.lora.adapters import Adapter
 from engine.messages import AddAdapter, Submit
-from engine.params import SamplingParams
-from engine.simd import has_bfloat16_products
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import AdapterRows
 from engine.torch_runner import TorchRunner, load_runner
 from tests.parity import adapters, driver, models
 

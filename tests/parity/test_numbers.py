@@ -8,12 +8,12 @@ import torch
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
-from engine.batch import Runner
 from engine.engine import Engine
+from engine.kernels.simd import has_bfloat16_products
 from engine.messages import Submit
-from engine.params import SamplingParams
-from engine.simd import has_bfloat16_products
-from engine.tokenizer import Tokenizer
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import Runner
+from engine.text.tokenizer import Tokenizer
 from engine.torch_runner import load_runner
 from tests.parity import driver, models
 

@@ -17,14 +17,14 @@ from transformers import PreTrainedModel
 
 from config.settings import EngineSettings, KVSettings, Speculate
 from config.table import Bytes
-from engine.batch import Batch, Runner, Sampled
 from engine.engine import Engine
+from engine.kernels.simd import has_bfloat16_products
 from engine.messages import Submit, TokenOutput
-from engine.params import SamplingParams
-from engine.quantization import scheme_of
-from engine.quantize_model import quantize_model
-from engine.simd import has_bfloat16_products
-from engine.tokenizer import Tokenizer
+from engine.quantization.convert import quantize_model
+from engine.quantization.scheme import scheme_of
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import Batch, Runner, Sampled
+from engine.text.tokenizer import Tokenizer
 from engine.torch_runner import load_runner
 from tests.parity import models
 from tests.parity.quantized import expanded

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
 from engine.errors import ModelError
-from engine.params import SamplingParams
-from engine.quantization import Scheme, scheme_of
-from engine.quantize_model import quantize_model
-from engine.simd import has_bfloat16_products
+from engine.kernels.simd import has_bfloat16_products
+from engine.quantization.convert import quantize_model
+from engine.quantization.scheme import Scheme, scheme_of
+from engine.sampling.params import SamplingParams
 from engine.torch_runner import TorchRunner, load_runner
 from tests.parity import driver, models, quantized
 from tests.parity.test_numbers import VOCAB, teacher_forced
@@ -132,7 +132,7 @@ def test_what_is_saved(saved: Path) -> None:
 
 
 def test_files_of_a_bounded_size(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.quantize_model._SHARD_BYTES", 20_000)
+    monkeypatch.setattr("engine.quantization.convert._SHARD_BYTES", 20_000)
     quantize_model(saved / "model", tmp_path / "shards", Scheme(4, 16), silent)
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 3
     tokens = tokens_of("shards", 30)

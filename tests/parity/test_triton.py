@@ -9,10 +9,10 @@ import torch
 from config.settings import EngineSettings, GpuSettings, KVSettings
 from config.table import Bytes
 from engine.engine import Engine
-from engine.graphs import GraphDecoder
+from engine.gpu.graphs import GraphDecoder
 from engine.messages import Submit
-from engine.params import SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.sampling.params import SamplingParams
+from engine.text.tokenizer import Tokenizer
 from engine.torch_runner import TorchRunner
 from tests.parity import models
 from tests.parity.recording import Recording

@@ -8,7 +8,7 @@ from actors.delivery import Delivery
 from actors.mail import Call, Work
 from actors.messages import TextPrompt
 from actors.upstream.book import CallBook
-from engine.params import SamplingParams
+from engine.sampling.params import SamplingParams
 
 PLACES = 3
 

@@ -8,9 +8,9 @@ from actors.mail import Call
 from actors.messages import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.upstream.question import question, why_not
 from config.upstreams import UpstreamSettings
-from engine.grammar import Grammar
-from engine.params import SamplingParams
-from engine.tool_calls import Tool, ToolSet
+from engine.sampling.grammar import Grammar
+from engine.sampling.params import SamplingParams
+from engine.text.tool_calls import Tool, ToolSet
 
 CHAT = ChatPrompt((ChatMessage("system", "Be brief."), ChatMessage("user", "Hi", name="ann")))
 PLAIN = UpstreamSettings(urls=("http://up/v1",))

@@ -10,8 +10,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.mail import Run
 from actors.messages import ChatMessage, ChatPrompt, Delta, Failed, TextPrompt
-from engine.grammar import Grammar
-from engine.tool_calls import Tool, ToolSet
+from engine.sampling.grammar import Grammar
+from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, Stage, says
 from tests.actors.fakes import stage as house_stage
 from tests.actors.upstream.network import HEAD, Asked, Network, Server, event

@@ -12,8 +12,8 @@ from config.load import parse_settings
 from config.settings import EngineSettings
 from engine.fake_runner import FakeRunner
 from engine.messages import Submit
-from engine.params import SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.sampling.params import SamplingParams
+from engine.text.tokenizer import Tokenizer
 from gateway import house_probe
 from gateway.simulation.fit import service_of
 from gateway.simulation.profile import Clockwork, StepShape

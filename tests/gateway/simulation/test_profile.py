@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from worlds import profile
 
 from config.settings import EngineSettings
-from engine.batch import Batch
 from engine.fake_runner import FakeRunner
-from engine.model_config import ModelConfig
-from engine.scheduler import Scheduler
-from engine.tokenizer import Tokenizer
+from engine.model.model_config import ModelConfig
+from engine.scheduling.batch import Batch
+from engine.scheduling.scheduler import Scheduler
+from engine.text.tokenizer import Tokenizer
 from gateway.simulation.fit import error_of, fit, non_negative
 from gateway.simulation.measure import measure_engine, shape_of_batch
 from gateway.simulation.profile import (

@@ -1,0 +1,1 @@
+"""What only a GPU needs: Triton kernels, graphs, copies that nobody waits for."""

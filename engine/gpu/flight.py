@@ -1,0 +1,55 @@
+"""Numbers on their way between host and device, while neither waits for the other."""
+
+from math import isnan
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.errors import bad_logits
+from engine.scheduling.batch import Sampled
+
+
+class Chosen(NamedTuple):
+    """What the device chose, still there."""
+
+    token_ids: Tensor
+    """[rows] int64"""
+    margins: Tensor
+    """[rows] float32: best minus second best logit; NaN where a logit of the row is NaN or infinite."""
+
+
+def to_device(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], device: torch.device) -> Tensor:
+    """Through pinned memory on its way to a GPU, so that the host need not wait."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+class Flight:
+    """A step's choices on their way back."""
+
+    def __init__(self, chosen: Chosen) -> None:
+        self._landed: torch.cuda.Event | None = None
+        self._token_ids, self._margins = chosen
+        if chosen.token_ids.is_cuda:
+            self._token_ids, self._margins = (
+                torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(each, non_blocking=True)
+                for each in chosen
+            )
+            self._landed = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._landed.record()
+
+    def result(self) -> Sampled:
+        """Wait for them.
+
+        Raises:
+            EngineError: a logit is NaN or infinite: the model's numbers cannot be trusted any more.
+        """
+        if self._landed is not None:
+            self._landed.synchronize()
+        margins: list[float] = self._margins.tolist()
+        if any(map(isnan, margins)):
+            raise bad_logits()
+        token_ids: list[int] = self._token_ids.tolist()
+        return Sampled(token_ids=token_ids, margins=margins, logprobs=[None] * len(token_ids))

@@ -1,0 +1,89 @@
+"""Decode steps replayed as graphs: hundreds of launches become one, and the host is out of the way."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from engine.gpu.graph_sizes import blank_decodes, captured_sizes, fitting_size
+from engine.model.decoder import Decoder
+from engine.scheduling.batch import Batch, only_decodes
+
+
+class Capture(Protocol):
+    """Records device work that is to be repeated over the same buffers."""
+
+    def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """Record `work`, which only touches the device: what repeats it, and its result, rewritten each time."""
+        ...
+
+
+class CudaCapture:
+    """CUDA graphs that share one memory pool; results that are kept are not reused by later ones."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """See `Capture`. Other threads may use the device meanwhile (`thread_local`): other engines serve."""
+        with torch.cuda.device(self._device):
+            # What is done once, like compiling a kernel or taking a library's workspace, must not be recorded.
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                work()
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                out = work()
+        return graph.replay, out
+
+
+class GraphDecoder:
+    """A decoder whose pure decode steps are replayed, padded to the next captured size; all others run as they are.
+
+    So do those with adapters, whose products differ from step to step.
+    Only the layers are captured. The head runs outside: its logits would take the memory of a whole table per size.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        capture: Capture,
+        *,
+        max_sequences: int,
+        device: torch.device,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Capture every size, the largest first, so that the smaller ones find their memory in the pool already."""
+        self._decoder = decoder
+        self._sizes = captured_sizes(max_sequences)
+        self._ids = torch.zeros(max_sequences, dtype=torch.int64, device=device)
+        self._graphs: dict[int, tuple[Callable[[], None], Tensor]] = {}
+        self.replays = 0
+        for place, size in enumerate(reversed(self._sizes)):
+            progress(f"capturing graph {place + 1} of {len(self._sizes)}: {size} sequences")
+            decoder.prepare(blank_decodes(size), size)
+            self._graphs[size] = capture(self._layers(self._ids[:size]))
+
+    def _layers(self, ids: Tensor) -> Callable[[], Tensor]:
+        def work() -> Tensor:
+            return self._decoder.layers(ids)
+
+        return work
+
+    def forward(self, batch: Batch, ids: Tensor) -> Tensor:
+        """See `Decoder.forward`."""
+        count = len(ids)
+        size = fitting_size(self._sizes, count) if only_decodes(batch) and not batch.adapters else None
+        if size is None:
+            return self._decoder.forward(batch, ids)
+        replay, out = self._graphs[size]
+        self._ids[:count] = ids
+        self._ids[count:size] = 0
+        self._decoder.prepare(batch, size)
+        replay()
+        self.replays += 1
+        return self._decoder.logits(out[:count])

@@ -1,0 +1,363 @@
+"""Paged attention on the CPU: pages are read in place through the block table; decode and prefill alike.
+
+Online softmax over tiles of keys ("FlashAttention", algorithm 1), for the query heads of one KV head together. The
+order of every sum depends on a query's position alone: a result is the same to the last bit, however a sequence was
+cut into chunks and whatever shares the batch.
+
+Pages hold float32, bfloat16, or int8 with a float32 scale for each token and head. What is written is rounded first and
+read as it was rounded, by the chunk that writes it, too; so int8 changes values, never what they depend on.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.kernels.jit import carray, fast_jit
+from engine.kernels.simd import (
+    exp_16,
+    fetch_add,
+    narrow,
+    peak_16,
+    pointer,
+    prefetch,
+    size_of,
+    thread_number,
+    tile_1x1,
+    tile_1x4,
+    tile_2x1,
+    tile_2x4,
+    tile_3x1,
+    tile_3x4,
+    tile_4x1,
+    tile_4x4,
+    widen,
+)
+
+# Places in the block of int64 arguments that a kernel call gets.
+(
+    QKV, OUT, KEYS, VALUES, COS, SIN, Q_NORM, K_NORM,
+    POSITIONS, SLOTS, STARTS, CONTEXTS, TABLES, TABLE_WIDTH,
+    TILE_SEQUENCES, TILE_FIRSTS, TILES, TILE_TOKENS, COUNTER,
+    ROWS, HEADS, KV_HEADS, HEAD_DIM, BLOCK_SIZE, WINDOW, PARTS, SCRATCH, SCRATCH_FLOATS, FLOATS,
+    KEY_SCALES, VALUE_SCALES,
+) = range(31)  # fmt: skip
+ARGUMENTS = 32
+KEY_TILE = 128
+"""Keys that are scored before the running maximum is brought up to date (at least one block)."""
+# Up to this many query rows a key tile takes longer to load than to compute with.
+_STREAMED_ROWS = 8
+_MINUS_INFINITY = np.float32(-np.inf)
+_ZERO = np.float32(0)
+_ONE = np.float32(1)
+_BYTE = np.int8(0)
+
+Arguments = npt.NDArray[np.int64]
+
+
+def scratch_floats(rows: int, head_dim: int, block_size: int) -> int:
+    """Float32 scratch for one thread whose tiles have at most `rows` rows."""
+    return rows * (2 * head_dim + max(KEY_TILE, block_size) + 2) + head_dim + max(KEY_TILE, block_size, head_dim) // 8
+
+
+@fast_jit
+def _rotated(  # noqa: PLR0917
+    source: Any, cos: Any, sin: Any, norm: Any, eps: Any, has_norm: Any, scale: Any, target: Any, head_dim: int
+) -> None:
+    """Write target[0:head_dim] = rotate(norm(source)) · scale; halves are paired as Hugging Face lays them out."""
+    half = head_dim // 2
+    factor = _ONE
+    if has_norm:
+        total = _ZERO
+        for d in range(head_dim):
+            value = widen(source[d])
+            total += value * value
+        factor = np.float32(1.0) / np.sqrt(total / np.float32(head_dim) + eps)
+    for d in range(half):
+        first, second = widen(source[d]) * factor, widen(source[half + d]) * factor
+        if has_norm:
+            first *= norm[d]
+            second *= norm[half + d]
+        target[d] = (first * cos[d] - second * sin[d]) * scale
+        target[half + d] = (second * cos[d] + first * sin[d]) * scale
+
+
+@fast_jit
+def write_kv(args: Arguments, like: Any, paged: Any) -> None:
+    """Norm and rotate the new keys, and put keys and values into their pages (`paged`: their type, no int8).
+
+    Threads share the rows.
+    """
+    head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
+    parts = args[PARTS]
+    part = thread_number() if parts > 1 else 0
+    begin, end = args[ROWS] * part // parts, args[ROWS] * (part + 1) // parts
+    width = (heads + 2 * kv_heads) * head_dim
+    page = head_dim * size
+    slots = carray(pointer(args[SLOTS], np.int64(0)), args[ROWS])
+    rotated = carray(pointer(args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS], _ZERO), head_dim)
+    item = size_of(like)
+    for row in range(begin, end):
+        block, offset = slots[row] // size, slots[row] % size
+        for head in range(kv_heads):
+            source = args[QKV] + (row * width + (heads + head) * head_dim) * item
+            _rotated_key(args, row, carray(pointer(source, like), head_dim), rotated)
+            at = (block * kv_heads + head) * page * size_of(paged)
+            keys = carray(pointer(args[KEYS] + at, paged), page)
+            for d in range(head_dim):
+                keys[d * size + offset] = narrow(rotated[d], paged)
+            value = carray(pointer(source + kv_heads * head_dim * item, like), head_dim)
+            values = carray(pointer(args[VALUES] + at, paged), page)
+            for d in range(head_dim):
+                values[offset * head_dim + d] = narrow(widen(value[d]), paged)
+
+
+@fast_jit
+def write_kv_bytes(args: Arguments, like: Any) -> None:
+    """The same for pages of int8: the largest number of a token's head becomes 127."""
+    head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
+    parts = args[PARTS]
+    part = thread_number() if parts > 1 else 0
+    begin, end = args[ROWS] * part // parts, args[ROWS] * (part + 1) // parts
+    width = (heads + 2 * kv_heads) * head_dim
+    page = head_dim * size
+    slots = carray(pointer(args[SLOTS], np.int64(0)), args[ROWS])
+    numbers = carray(pointer(args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS], _ZERO), head_dim)
+    item = size_of(like)
+    for row in range(begin, end):
+        block, offset = slots[row] // size, slots[row] % size
+        for head in range(kv_heads):
+            source = args[QKV] + (row * width + (heads + head) * head_dim) * item
+            _rotated_key(args, row, carray(pointer(source, like), head_dim), numbers)
+            at = block * kv_heads + head
+            keys = carray(pointer(args[KEYS] + at * page, _BYTE), page)
+            factor = _scale(numbers, head_dim, carray(pointer(args[KEY_SCALES] + 4 * at * size, _ZERO), size), offset)
+            for d in range(head_dim):
+                keys[d * size + offset] = np.int8(np.rint(numbers[d] * factor))
+            value = carray(pointer(source + kv_heads * head_dim * item, like), head_dim)
+            for d in range(head_dim):
+                numbers[d] = widen(value[d])
+            values = carray(pointer(args[VALUES] + at * page, _BYTE), page)
+            factor = _scale(numbers, head_dim, carray(pointer(args[VALUE_SCALES] + 4 * at * size, _ZERO), size), offset)
+            for d in range(head_dim):
+                values[offset * head_dim + d] = np.int8(np.rint(numbers[d] * factor))
+
+
+@fast_jit
+def _rotated_key(args: Arguments, row: int, key: Any, target: Any) -> None:
+    head_dim, half = args[HEAD_DIM], args[HEAD_DIM] // 2
+    position = carray(pointer(args[POSITIONS], np.int64(0)), args[ROWS])[row]
+    cos = carray(pointer(args[COS] + 4 * half * position, _ZERO), half)
+    sin = carray(pointer(args[SIN] + 4 * half * position, _ZERO), half)
+    norm = carray(pointer(args[K_NORM], _ZERO), head_dim)
+    eps = carray(pointer(args[FLOATS], _ZERO), 2)[1]
+    _rotated(key, cos, sin, norm, eps, args[K_NORM] != 0, _ONE, target, head_dim)
+
+
+@fast_jit
+def _scale(numbers: Any, count: int, scales: Any, at: int) -> Any:
+    """Note the scale with which bytes give these numbers; return the factor that gives the bytes."""
+    largest = _ZERO
+    for d in range(count):
+        largest = max(largest, abs(numbers[d]))
+    scales[at] = largest / np.float32(127)
+    return np.float32(127) / largest if largest > 0 else _ZERO
+
+
+@fast_jit
+def _multiply(  # noqa: PLR0917
+    a: int,
+    a_stride: int,
+    b_list: int,
+    b_stride: int,
+    c: int,
+    c_stride: int,
+    rows: int,
+    vectors: int,
+    depth: int,
+    accumulate: int,
+    like: Any,
+) -> None:
+    """`tile_*` over any number of rows and vectors. However it is cut, each sum runs in the same order."""
+    done = 0
+    while done < rows:
+        a_at, c_at = a + 4 * done * a_stride, c + 4 * done * c_stride
+        now = min(rows - done, 4)
+        v = 0
+        while v + 4 <= vectors:
+            b_at, to = b_list + 8 * v, c_at + 64 * v
+            if now == 4:
+                tile_4x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            elif now == 3:
+                tile_3x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            elif now == 2:
+                tile_2x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            else:
+                tile_1x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            v += 4
+        while v < vectors:
+            b_at, to = b_list + 8 * v, c_at + 64 * v
+            if now == 4:
+                tile_4x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            elif now == 3:
+                tile_3x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            elif now == 2:
+                tile_2x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            else:
+                tile_1x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+            v += 1
+        done += now
+
+
+@fast_jit
+def _prefetch(  # noqa: PLR0917
+    pages: int, scales: int, args: Arguments, table: Any, head: int, start: int, count: int, like: Any
+) -> None:
+    """Fetch the pages of the tokens start : start + count ahead of their use.
+
+    Pages lie scattered, so the processor's own prefetcher stumbles at every page; decode is bound by memory.
+    """
+    size, bytes_a_page = args[BLOCK_SIZE], args[HEAD_DIM] * args[BLOCK_SIZE] * size_of(like)
+    for within in range(0, count, size):
+        block = np.int64(table[(start + within) // size])
+        at = pages + (block * args[KV_HEADS] + head) * bytes_a_page
+        for line in range(0, bytes_a_page, 64):
+            prefetch(at + line)
+        if scales != 0:
+            prefetch(scales + (block * args[KV_HEADS] + head) * size * 4)
+
+
+@fast_jit
+def _scaled(  # noqa: PLR0917
+    scales: int, args: Arguments, table: Any, head: int, start: int, count: int, score_at: int, stride: int, rows: int
+) -> None:
+    """Multiply column j of the scores [rows, stride] by the scale of token start + j."""
+    size = args[BLOCK_SIZE]
+    for within in range(0, count, size):
+        block = np.int64(table[(start + within) // size])
+        factors = carray(pointer(scales + (block * args[KV_HEADS] + head) * size * 4, _ZERO), size)
+        for r in range(rows):
+            line = carray(pointer(score_at + 4 * (r * stride + within), _ZERO), size)
+            for j in range(size):
+                line[j] *= factors[j]
+
+
+@fast_jit
+def attend(args: Arguments, like: Any, paged: Any) -> None:
+    """Attend for every (tile of queries, KV head); threads take the next one from a counter."""
+    head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
+    part = thread_number() if args[PARTS] > 1 else 0
+    group, half, page = heads // kv_heads, head_dim // 2, head_dim * size
+    item_bytes, paged_bytes = size_of(like), size_of(paged)
+    width = (heads + 2 * kv_heads) * head_dim
+    key_tile = max(KEY_TILE // size, 1) * size
+    rows_max = args[TILE_TOKENS] * group
+    sequences = carray(pointer(args[TILE_SEQUENCES], np.int32(0)), args[TILES])
+    firsts = carray(pointer(args[TILE_FIRSTS], np.int32(0)), args[TILES])
+    norm = carray(pointer(args[Q_NORM], _ZERO), head_dim)
+    floats = carray(pointer(args[FLOATS], _ZERO), 2)
+    scale, eps = floats[0], floats[1]
+    q_at = args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS] + 4 * head_dim
+    sum_at = q_at + 4 * rows_max * head_dim
+    score_at = sum_at + 4 * rows_max * head_dim
+    sums = carray(pointer(sum_at, _ZERO), rows_max * head_dim)
+    scores = carray(pointer(score_at, _ZERO), rows_max * key_tile)
+    peaks = carray(pointer(score_at + 4 * rows_max * key_tile, _ZERO), rows_max)
+    masses = carray(pointer(score_at + 4 * rows_max * (key_tile + 1), _ZERO), rows_max)
+    pages_at = (
+        args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS] + 4 * rows_max * (2 * head_dim + key_tile + 2) + 4 * head_dim
+    )
+    pages = carray(pointer(pages_at, np.int64(0)), max(key_tile, head_dim) // 16)
+    while True:
+        item = fetch_add(args[COUNTER])
+        if item >= args[TILES] * kv_heads:
+            return
+        head, tile = item % kv_heads, item // kv_heads
+        sequence, first = sequences[tile], firsts[tile]
+        starts = carray(pointer(args[STARTS] + 4 * sequence, np.int32(0)), 2)
+        context = carray(pointer(args[CONTEXTS] + 4 * sequence, np.int32(0)), 1)[0]
+        table = carray(pointer(args[TABLES] + 4 * sequence * args[TABLE_WIDTH], np.int32(0)), args[TABLE_WIDTH])
+        count = min(args[TILE_TOKENS], np.int64(starts[1] - starts[0] - first))
+        base = np.int64(context) - (starts[1] - starts[0]) + first  # the position of the tile's first query
+        row_at = np.int64(starts[0]) + first
+        rows = count * group
+        for token in range(count):
+            cos = carray(pointer(args[COS] + 4 * half * (base + token), _ZERO), half)
+            sin = carray(pointer(args[SIN] + 4 * half * (base + token), _ZERO), half)
+            for g in range(group):
+                at = (row_at + token) * width + (head * group + g) * head_dim
+                source = carray(pointer(args[QKV] + at * item_bytes, like), head_dim)
+                query = carray(pointer(q_at + 4 * (token * group + g) * head_dim, _ZERO), head_dim)
+                _rotated(source, cos, sin, norm, eps, args[Q_NORM] != 0, scale, query, head_dim)
+        for r in range(rows):
+            peaks[r] = _MINUS_INFINITY
+            masses[r] = _ZERO
+        for at in range(rows * head_dim):
+            sums[at] = _ZERO
+        window = args[WINDOW]
+        start = max(base - window + 1, 0) // key_tile * key_tile if window > 0 else 0
+        end = base + count
+        while start < end:
+            seen = min(key_tile, end - start)
+            if rows <= _STREAMED_ROWS:
+                _prefetch(args[VALUES], args[VALUE_SCALES], args, table, head, start, seen, paged)
+            vectors = 0
+            for within in range(0, seen, size):
+                block = np.int64(table[(start + within) // size])
+                keys = args[KEYS] + (block * kv_heads + head) * page * paged_bytes
+                for column in range(0, size, 16):
+                    pages[vectors] = keys + column * paged_bytes
+                    vectors += 1
+            _multiply(q_at, head_dim, pages_at, size, score_at, key_tile, rows, vectors, head_dim, 0, paged)
+            if args[KEY_SCALES] != 0:
+                _scaled(args[KEY_SCALES], args, table, head, start, seen, score_at, key_tile, rows)
+            for r in range(rows):
+                position = base + r // group
+                low = max(position - window + 1 - start, 0) if window > 0 else 0
+                high = min(position + 1 - start, seen)
+                line = r * key_tile
+                if low >= high:
+                    for j in range(seen):
+                        scores[line + j] = _ZERO
+                    continue
+                low_16, high_16 = low // 16 * 16, (high + 15) // 16 * 16
+                for j in range(low_16, low):
+                    scores[line + j] = _MINUS_INFINITY
+                for j in range(high, high_16):
+                    scores[line + j] = _MINUS_INFINITY
+                line_at = score_at + 4 * (line + low_16)
+                length = (high_16 - low_16) // 16
+                peak = max(peaks[r], peak_16(line_at, length))
+                if peak > peaks[r]:
+                    shrink = np.exp(peaks[r] - peak)
+                    masses[r] *= shrink
+                    for at in range(r * head_dim, (r + 1) * head_dim):
+                        sums[at] *= shrink
+                    peaks[r] = peak
+                masses[r] += exp_16(line_at, length, peak)
+                for j in range(low_16):
+                    scores[line + j] = _ZERO
+                for j in range(high_16, seen):
+                    scores[line + j] = _ZERO
+            if rows <= _STREAMED_ROWS:
+                ahead = min(key_tile, end - start - key_tile)
+                _prefetch(args[KEYS], args[KEY_SCALES], args, table, head, start + key_tile, ahead, paged)
+            if args[VALUE_SCALES] != 0:
+                _scaled(args[VALUE_SCALES], args, table, head, start, seen, score_at, key_tile, rows)
+            for within in range(0, seen, size):
+                block = np.int64(table[(start + within) // size])
+                values = args[VALUES] + (block * kv_heads + head) * page * paged_bytes
+                depth = min(size, seen - within)
+                for vector in range(head_dim // 16):
+                    pages[vector] = values + 16 * vector * paged_bytes
+                at = score_at + 4 * within
+                _multiply(at, key_tile, pages_at, head_dim, sum_at, head_dim, rows, head_dim // 16, depth, 1, paged)
+            start += key_tile
+        for token in range(count):
+            for g in range(group):
+                r = token * group + g
+                at = ((row_at + token) * heads + head * group + g) * head_dim
+                out = carray(pointer(args[OUT] + at * item_bytes, like), head_dim)
+                share = _ONE / masses[r]
+                for d in range(head_dim):
+                    out[d] = narrow(sums[r * head_dim + d] * share, like)

@@ -1,0 +1,108 @@
+"""Which implementation of `Kernels` serves an engine."""
+
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from config.settings import EngineSettings
+from engine.errors import ModelError
+from engine.kernels.cpu import CpuKernels
+from engine.kernels.interface import Kernels
+from engine.kernels.portable import TorchKernels
+from engine.memory.kv_pool import KvPool
+from engine.model.model_config import ModelConfig
+from engine.model.rope import rotations
+from engine.sampling.token_pick import Pick, pick_plain
+
+Kind = Literal["compiled", "triton", "portable"]
+
+
+def choose_kernels(settings: EngineSettings, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Kind:
+    """Compiled ones on a CPU, Triton's on a GPU, portable ones where neither serves.
+
+    Raises:
+        ModelError: `gpu.kernels` asks for what cannot run here.
+    """
+    asked = settings.gpu.kernels
+    found = find_spec("triton") is not None
+    # Triton's read pages of the type that the model computes in.
+    alike = settings.kv.dtype in {"auto", str(dtype).removeprefix("torch.")}
+    if asked == "triton" and not alike:
+        raise ModelError(
+            "gpu_kernels",
+            f'gpu.kernels = "triton" does not read KV pages of {settings.kv.dtype}; leave one of both at "auto"',
+        )
+    if asked == "triton":
+        if settings.batch_invariant:
+            raise ModelError(
+                "gpu_kernels",
+                'gpu.kernels = "triton" and batch_invariant exclude each other: Triton\'s split their sums by the '
+                'batch; leave kernels at "auto"',
+            )
+        if not found:
+            raise ModelError("gpu_kernels", 'gpu.kernels = "triton" needs Triton: pip install "penstock[gpu]"')
+        if device.type != "cuda" and not _interpreted():
+            raise ModelError(
+                "gpu_kernels",
+                f'gpu.kernels = "triton" needs a GPU, and device is "{device}"; leave it at "auto" (on a CPU Triton '
+                "can only be interpreted, for tests: TRITON_INTERPRET=1)",
+            )
+        return "triton"
+    pages_known = found and alike
+    if asked == "auto" and device.type == "cuda" and pages_known and not settings.batch_invariant:
+        return "triton"
+    if asked == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
+        return "compiled"
+    return "portable"
+
+
+def choose_pick(kind: Kind) -> Pick:
+    """The way to choose tokens on the device that goes with the kernels."""
+    if kind == "triton":
+        from engine.gpu.triton_pick import pick_fused
+
+        return pick_fused
+    return pick_plain
+
+
+def _interpreted() -> bool:
+    from triton import knobs
+
+    return bool(knobs.runtime.interpret)
+
+
+def make_kernels(
+    kind: Kind,
+    settings: EngineSettings,
+    config: ModelConfig,
+    pool: KvPool,
+    *,
+    max_len: int,
+    dtype: torch.dtype,
+    tile: int = 0,
+) -> Kernels:
+    """For `pool`, whose keys are transposed for the compiled ones only. `max_len`: tokens of the longest sequence.
+
+    `tile`: of the portable ones, see `engine.kernels.tiles`.
+    """
+    device = pool.keys.device
+    tables = rotations(config, max_len)
+    if kind == "compiled":
+        return CpuKernels(
+            config, pool, tables, dtype=dtype, max_rows=max(settings.max_step_tokens, 2), threads=settings.threads
+        )
+    if kind == "triton":
+        from engine.gpu.triton_kernels import TritonKernels
+
+        return TritonKernels(
+            config,
+            pool,
+            tables,
+            dtype=dtype,
+            device=device,
+            max_rows=max(settings.max_step_tokens, 2),
+            max_sequences=settings.max_running,
+            max_len=max_len,
+        )
+    return TorchKernels(config, pool, [(cos.to(device), sin.to(device)) for cos, sin in tables], dtype, tile=tile)

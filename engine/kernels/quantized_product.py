@@ -1,0 +1,86 @@
+"""Products with quantized weights on the CPU; see `engine.kernels.product_kernel` for those that are not.
+
+A row's result does not depend on the rows beside it: few rows unpack the weights in registers, many of them once for
+all, and either way the same numbers are summed in the same order.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from engine.kernels.jit import carray, fast_jit
+from engine.kernels.product_kernel import (
+    COUNTER_AT,
+    INPUTS,
+    OUTPUTS,
+    PANEL,
+    PANELS,
+    PARTS,
+    ROWS,
+    SCRATCH,
+    SCRATCH_FLOATS,
+    Arguments,
+    X,
+    write_rows,
+)
+from engine.kernels.quantized_simd import scaled_1, scaled_2, scaled_3, scaled_4, unpack
+from engine.kernels.simd import fetch_add, pointer, thread_number
+
+# Places behind those of the block of arguments that it shares with `engine.kernels.product_kernel`.
+SCALES, GROUPS, UNPACKED, UNPACKED_STRIDE = range(11, 15)
+ARGUMENTS = 16
+IN_REGISTERS = 8
+"""Up to so many rows, unpacking again for each four is cheaper than writing a panel out."""
+_ZERO = np.float32(0)
+_HALF = np.uint16(0)
+
+
+@fast_jit
+def _rows(  # noqa: PLR0917
+    a: int, pairs: int, b: int, scales: int, c: int, groups: int, now: int, ahead: int, stride: int, packed: Any
+) -> None:
+    depth = pairs // groups
+    if now == 4:
+        scaled_4(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
+    elif now == 3:
+        scaled_3(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
+    elif now == 2:
+        scaled_2(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
+    else:
+        scaled_1(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
+
+
+@fast_jit
+def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) -> None:
+    """Write x · weightᵀ + bias; x is bfloat16, the weights are integers, sums float32, the result is like `like`.
+
+    Threads take the next panel from a counter, and ask for it while they compute with the one before.
+    """
+    rows, inputs, groups = args[ROWS], args[INPUTS], args[GROUPS]
+    part = thread_number() if args[PARTS] > 1 else 0
+    panels = (args[OUTPUTS] + PANEL - 1) // PANEL
+    counter = args[COUNTER_AT]
+    scratch_at = args[SCRATCH] + 4 * part * SCRATCH_FLOATS
+    scratch = carray(pointer(scratch_at, _ZERO), SCRATCH_FLOATS)
+    unpacked = args[UNPACKED] + part * args[UNPACKED_STRIDE]
+    pairs = inputs // 2
+    panel = fetch_add(counter)
+    while panel < panels:
+        following = fetch_add(counter)
+        b = args[PANELS] + panel * pairs * pair_bytes
+        ahead, stride = b, 0
+        if following < panels:
+            ahead, stride = args[PANELS] + following * pairs * pair_bytes, pair_bytes
+        scales = args[SCALES] + 4 * panel * groups * PANEL
+        if rows > IN_REGISTERS:
+            unpack(b, pairs, unpacked, packed)
+        for row in range(0, rows, 4):
+            now = min(rows - row, 4)
+            a = args[X] + row * inputs * 2
+            if rows > IN_REGISTERS:
+                _rows(a, pairs, unpacked, scales, scratch_at, groups, now, ahead, stride, _HALF)
+            else:
+                _rows(a, pairs, b, scales, scratch_at, groups, now, ahead, stride, packed)
+            ahead, stride = b, 0
+            write_rows(args, row, now, panel, like, scratch)
+        panel = following

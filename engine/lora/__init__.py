@@ -1,0 +1,1 @@
+"""LoRA adapters: read from PEFT's folders, kept by version, added to the products."""

@@ -1,0 +1,170 @@
+"""Low-rank deltas over the decoder's fused products, for the rows of a batch that have an adapter.
+
+Many adapters share a batch: the rows of one lie side by side, and each group gets B(A(x)) of its own. What a row gets
+does not depend on the others. Rows without an adapter, and batches without any, go through the plain products.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.lora.adapters import PreparedAdapter
+from engine.lora.peft_folder import LoraModule, read_peft_folder
+from engine.model.linear import Linear, LinearFactory
+from engine.model.mlp import Dense, Mlp
+from engine.model.model_config import ModelConfig
+from engine.model.weights import LayerWeights, Weights, gate_up_parts, qkv_parts
+from engine.scheduling.batch import AdapterRows
+from engine.threads import one_thread
+
+Deltas = tuple[dict[str, "Delta"], ...]
+"""For each layer, by product (a key of `products_of`), as far as the adapter changes them."""
+
+
+class Product:
+    """One fused product of a layer, as an adapter's file sees it."""
+
+    def __init__(self, parts: Mapping[str, int], inputs: int) -> None:
+        """`parts`: outputs of each module, by name, in the order of the product."""
+        self.parts = parts
+        self.inputs = inputs
+
+
+def products_of(config: ModelConfig, layer: int) -> dict[str, Product]:
+    """The products of a layer that adapters may change. Experts are not among them."""
+    attention, mlp = f"model.layers.{layer}.self_attn", f"model.layers.{layer}.mlp"
+    hidden = config.hidden_size
+    products = {
+        "qkv": Product(qkv_parts(config, attention), hidden),
+        "o": Product({f"{attention}.o_proj": hidden}, config.heads * config.head_dim),
+    }
+    if config.experts is None or not config.experts.layers[layer]:
+        products["gate_up"] = Product(gate_up_parts(config, mlp), hidden)
+        products["down"] = Product({f"{mlp}.down_proj": hidden}, config.intermediate_size)
+    return products
+
+
+class AdapterReader:
+    """Prepares adapters for one model. Shares nothing that changes with those who use them: safe in any thread."""
+
+    def __init__(self, config: ModelConfig, linears: LinearFactory, dtype: torch.dtype, *, max_rank: int) -> None:
+        self._linears = linears
+        self._dtype = dtype
+        self._max_rank = max_rank
+        self._layers = [products_of(config, layer) for layer in range(config.layers)]
+
+    def read(self, directory: Path) -> PreparedAdapter:
+        """Raises ModelError."""
+        shapes = {
+            module: (outputs, product.inputs)
+            for products in self._layers
+            for product in products.values()
+            for module, outputs in product.parts.items()
+        }
+        folder = read_peft_folder(directory, shapes, self._max_rank)
+        linears = self._linears.apart()
+        with torch.inference_mode(), one_thread():
+            deltas = tuple(
+                {
+                    name: self._delta(product, folder.modules, linears)
+                    for name, product in products.items()
+                    if any(module in folder.modules for module in product.parts)
+                }
+                for products in self._layers
+            )
+        size = sum(delta.memory_bytes for layer in deltas for delta in layer.values())
+        return PreparedAdapter(folder.digest, folder.rank, size, deltas)
+
+    def _delta(self, product: Product, modules: Mapping[str, LoraModule], linears: LinearFactory) -> "Delta":
+        """All A of the product under each other; the B along a diagonal, as each has outputs of its own."""
+        present = [modules.get(module) for module in product.parts]
+        ranks = [0 if module is None else len(module.down) for module in present]
+        rank = sum(ranks) + sum(ranks) % 2  # products want an even number of inputs
+        down = torch.zeros((rank, product.inputs), dtype=self._dtype)
+        up = torch.zeros((sum(product.parts.values()), rank), dtype=self._dtype)
+        scales = torch.zeros(rank)
+        row = column = 0
+        for module, outputs, size in zip(present, product.parts.values(), ranks, strict=True):
+            if module is not None:
+                down[column : column + size] = module.down
+                up[row : row + outputs, column : column + size] = module.up
+                scales[column : column + size] = module.scale
+            row += outputs
+            column += size
+        return Delta(down, scales, up, linears)
+
+
+class Delta:
+    """scale · B(A(x)) for one fused product. The sums are float32; between A and B stands the compute dtype."""
+
+    def __init__(self, down: Tensor, scales: Tensor, up: Tensor, linears: LinearFactory) -> None:
+        """`down` [rank, in], `scales` [rank] float32, `up` [out, rank]."""
+        self.memory_bytes = sum(each.numel() * each.element_size() for each in (down, scales, up))
+        self._dtype = down.dtype
+        self._pad_single = not (linears.own or linears.tile)
+        self._down = linears.make_head(down)
+        self._scales = scales.to(linears.device)
+        self._up = linears.make_head(up)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add it to `y` [rows, out] in place; `x` is [rows, in]."""
+        rows = len(x)
+        if rows == 1 and self._pad_single:
+            x = torch.cat((x, x))
+        low = (self._down(x).float() * self._scales).to(self._dtype)
+        y += self._up(low)[:rows]
+
+
+class _Groups:
+    """Which rows of the step at hand have which deltas."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, Deltas]] = []
+
+
+class _Adapted:
+    """A product, and what adapters add to it."""
+
+    def __init__(self, base: Linear, groups: _Groups, layer: int, product: str) -> None:
+        self._base = base
+        self._groups = groups
+        self._layer = layer
+        self._product = product
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = self._base(x)
+        for start, end, layers in self._groups.rows:
+            delta = layers[self._layer].get(self._product)
+            if delta is not None:
+                delta.add(x[start:end], y[start:end])
+        return y
+
+
+class AdaptedWeights:
+    """A decoder's weights with adapters over them; the same tensors, not a copy."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._groups = _Groups()
+        layers = [self._layer(index, layer) for index, layer in enumerate(weights.layers)]
+        self._weights = weights._replace(layers=tuple(layers))
+
+    def _layer(self, index: int, layer: LayerWeights) -> LayerWeights:
+        def adapted(base: Linear, product: str) -> Linear:
+            return _Adapted(base, self._groups, index, product)
+
+        mlp: Mlp = layer.mlp
+        if isinstance(mlp, Dense):
+            mlp = Dense(adapted(mlp.gate_up, "gate_up"), adapted(mlp.down, "down"))
+        return layer._replace(qkv=adapted(layer.qkv, "qkv"), o=adapted(layer.o, "o"), mlp=mlp)
+
+    @contextmanager
+    def on(self, rows: Sequence[AdapterRows]) -> Iterator[Weights]:
+        """The weights for one step; afterwards nothing here keeps an adapter alive."""
+        self._groups.rows = [(each.start, each.end, each.adapter.prepared.numbers) for each in rows]
+        try:
+            yield self._weights
+        finally:
+            self._groups.rows = []

@@ -1,0 +1,61 @@
+"""The memory of the paged KV cache: how many blocks fit, and where a layer's pages lie."""
+
+import torch
+from torch import Tensor
+
+from engine.errors import ModelError
+from engine.memory.kv_sizing import kv_token_bytes
+from engine.model.model_config import ModelConfig
+
+
+class KvPool:
+    """Keys and values of all layers, in blocks of `block_size` tokens. Block 0 is scratch for padding.
+
+    keys:   [layers, blocks, kv_heads, block_size, head_dim], or, where the attention kernel wants tokens innermost,
+            [layers, blocks, kv_heads, head_dim, block_size] (`transposed_keys`)
+    values: [layers, blocks, kv_heads, block_size, head_dim]
+    key_scales, value_scales: [layers, blocks, kv_heads, block_size] float32, where numbers are int8; else None
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        memory_bytes: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        transposed_keys: bool,
+    ) -> None:
+        block_bytes = kv_token_bytes(config, dtype.itemsize) * block_size
+        self.block_size = block_size
+        self.dtype = dtype
+        self.blocks = memory_bytes // block_bytes
+        if self.blocks < 2:
+            raise ModelError(
+                "kv_memory",
+                f"{memory_bytes} bytes of KV memory are too few: a block of {block_size} tokens takes {block_bytes} "
+                f'bytes and two are the least; state a larger kv.memory, or, if it is "auto", give the process more',
+            )
+        page = (config.kv_heads, block_size, config.head_dim)
+        key_page = (config.kv_heads, config.head_dim, block_size) if transposed_keys else page
+        self.keys: Tensor = torch.zeros((config.layers, self.blocks, *key_page), dtype=dtype, device=device)
+        self.values: Tensor = torch.zeros((config.layers, self.blocks, *page), dtype=dtype, device=device)
+        scales = (config.layers, self.blocks, config.kv_heads, block_size)
+        self.key_scales: Tensor | None = None
+        self.value_scales: Tensor | None = None
+        if dtype == torch.int8:
+            self.key_scales = torch.zeros(scales, dtype=torch.float32, device=device)
+            self.value_scales = torch.zeros(scales, dtype=torch.float32, device=device)
+        self.nbytes = block_bytes * self.blocks
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that a block consists of, each [layers, blocks, …]."""
+        scales = (self.key_scales, self.value_scales)
+        return self.keys, self.values, *(each for each in scales if each is not None)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the pool can hold, the scratch block not counted."""
+        return (self.blocks - 1) * self.block_size

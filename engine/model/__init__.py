@@ -1,0 +1,1 @@
+"""What a model directory holds, as layers over one flat batch: decoders and encoders."""

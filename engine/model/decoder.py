@@ -1,0 +1,107 @@
+"""The decoder: embedding, layers, head, over one flat batch."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from engine.gpu.flight import to_device
+from engine.kernels.interface import Kernels
+from engine.lora.deltas import AdaptedWeights
+from engine.model.weights import Weights
+from engine.scheduling.batch import Batch, only_decodes
+
+
+class Decoder:
+    """Runs the layers. The state of a step lives in `kernels`."""
+
+    def __init__(
+        self, weights: Weights, kernels: Kernels, device: torch.device, *, pad_single: bool, logit_cap: float = 0.0
+    ) -> None:
+        """`logit_cap`: see `ModelConfig`.
+
+        `pad_single`: products of one row may round otherwise than those of many, so compute one row as two.
+        """
+        self._weights = weights
+        self._adapted = AdaptedWeights(weights)
+        self._kernels = kernels
+        self._device = device
+        self._pad_single = pad_single
+        self._logit_cap = logit_cap
+        self._following = [*(layer.input_norm for layer in weights.layers[1:]), weights.final_norm]
+
+    def forward(self, batch: Batch, ids: Tensor) -> Tensor:
+        """Logits [len(batch.samples), vocab] of the rows that are to be sampled; writes the batch's KV.
+
+        `ids`: the batch's tokens, on the device.
+        """
+        if only_decodes(batch) and not batch.adapters and not self._pad_single:
+            self.prepare(batch, len(ids))
+            return self._decoded(ids)
+        x = self.hidden(batch, ids)
+        if not batch.samples:
+            return x.new_empty((0, 0), dtype=torch.float32)
+        return self.logits_of(x, np.fromiter((sample.row for sample in batch.samples), np.int64, len(batch.samples)))
+
+    def hidden(self, batch: Batch, ids: Tensor) -> Tensor:
+        """What the head reads of each row [rows, hidden], valid until the next step; writes the batch's KV."""
+        if self._pad_single and len(ids) == 1:
+            ids = torch.cat((ids, ids))
+        self.prepare(batch, len(ids))
+        if not batch.adapters:
+            return self.layers(ids)
+        self._start(ids)
+        with self._adapted.on(batch.adapters) as adapted:
+            return self._one_by_one(adapted)
+
+    def logits_of(self, x: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Logits [len(rows), vocab] of some rows, at least one, of what `hidden` gave."""
+        count = len(rows)
+        if count == 1 and self._pad_single:
+            rows = np.repeat(rows, 2)
+        return self.logits(x[to_device(rows, self._device)])[:count]
+
+    def prepare(self, batch: Batch, rows: int) -> None:
+        """Bring the batch's indices to the device, for a step of `rows` rows, padding included."""
+        self._kernels.prepare(batch, rows)
+
+    def layers(self, ids: Tensor) -> Tensor:
+        """The normed output [rows, hidden] of the last layer. It needs nothing of the host, and can be captured."""
+        self._start(ids)
+        return self._layers()
+
+    def _layers(self) -> Tensor:
+        together = self._kernels.layers(self._weights)
+        return self._one_by_one(self._weights) if together is None else together
+
+    def _decoded(self, ids: Tensor) -> Tensor:
+        """The logits of every row."""
+        self._start(ids)
+        logits = self._kernels.logits(self._weights)
+        return self.logits(self._layers()) if logits is None else self._capped(logits)
+
+    def _start(self, ids: Tensor) -> None:
+        weights = self._weights
+        embedded = weights.embedding[ids]
+        self._kernels.start(embedded if weights.embedding_scale is None else embedded * weights.embedding_scale)
+
+    def _one_by_one(self, weights: Weights) -> Tensor:
+        """The normed output of the last layer: [rows, hidden]."""
+        kernels = self._kernels
+        x = kernels.norm(weights.layers[0].input_norm)
+        for index, layer in enumerate(weights.layers):
+            y = layer.o(kernels.attend(index, layer, layer.qkv(x)))
+            if layer.after_attention is not None:
+                y = kernels.normed(y, layer.after_attention)
+            y = layer.mlp(kernels.add_norm(y, layer.mlp_norm), kernels.gate)
+            if layer.after_mlp is not None:
+                y = kernels.normed(y, layer.after_mlp)
+            x = kernels.add_norm(y, self._following[index])
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[rows, vocab] of what the layers gave."""
+        return self._capped(self._weights.head(x))
+
+    def _capped(self, logits: Tensor) -> Tensor:
+        return logits if not self._logit_cap else torch.tanh(logits.float() / self._logit_cap) * self._logit_cap

@@ -1,0 +1,82 @@
+"""An encoder over one flat batch: inputs of any length one after the other, without padding.
+
+Products run over all rows at once; on the CPU a row of a product does not depend on the rows beside it. What torch
+computes is computed row by row (sums, norms) or input by input (attention, activation, pooling), because its vectors
+round otherwise where an array ends. So an input's embedding is the same to the last bit, whatever shares its batch.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.model.encoder_config import Activation, EncoderConfig
+from engine.model.encoder_weights import EncoderWeights, Norm
+
+
+class Encoder:
+    """Token ids to embeddings."""
+
+    def __init__(
+        self, weights: EncoderWeights, config: EncoderConfig, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """`dtype`: of the products; all between them is float32."""
+        self._weights = weights
+        self._config = config
+        self._dtype = dtype
+        self._device = device
+
+    def forward(self, inputs: Sequence[Sequence[int]]) -> Tensor:
+        """float32 [inputs, hidden]; none of the inputs is empty."""
+        weights, config = self._weights, self._config
+        lengths = [len(each) for each in inputs]
+        ids = torch.tensor([token for each in inputs for token in each]).to(self._device)
+        positions = torch.from_numpy(np.concatenate([self._positions(each) for each in inputs])).to(self._device)
+        x = self._norm(weights.words[ids] + weights.positions[positions], weights.norm)
+        for layer in weights.layers:
+            y = layer.o(self._attend(layer.qkv(x.to(self._dtype)), lengths))
+            x = self._norm(x + y, layer.attention_norm)
+            inner = layer.up(x.to(self._dtype))
+            for part in torch.split(inner, lengths):
+                part.copy_(_activate(part, config.activation))
+            x = self._norm(x + layer.down(inner), layer.output_norm)
+        return torch.stack([self._pool(part) for part in torch.split(x, lengths)])
+
+    def _positions(self, token_ids: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        pad = self._config.pad_token
+        if pad is None:
+            return np.arange(len(token_ids))
+        counted = np.asarray(token_ids) != pad
+        return np.asarray(np.cumsum(counted) * counted + pad, np.int64)
+
+    def _norm(self, x: Tensor, norm: Norm) -> Tensor:
+        return functional.layer_norm(x, (self._config.hidden_size,), norm.weight, norm.bias, self._config.norm_eps)
+
+    def _attend(self, qkv: Tensor, lengths: list[int]) -> Tensor:
+        """[rows, 3 · hidden] → [rows, hidden]: every token sees every token of its own input."""
+        config = self._config
+        out = torch.empty((len(qkv), config.hidden_size), dtype=self._dtype, device=self._device)
+        for part, to in zip(torch.split(qkv, lengths), torch.split(out, lengths), strict=True):
+            # On the CPU torch's attention is several times faster in float32 than in bfloat16.
+            q, k, v = part.float().view(len(part), 3, config.heads, -1).permute(1, 2, 0, 3).unsqueeze(1)
+            heads = functional.scaled_dot_product_attention(q, k, v)
+            to.copy_(heads[0].transpose(0, 1).reshape(len(part), -1))
+        return out
+
+    def _pool(self, rows: Tensor) -> Tensor:
+        sentence = self._config.sentence
+        pooled = rows[0] if sentence.pooling == "cls" else rows.mean(0)
+        return functional.normalize(pooled, dim=0) if sentence.normalize else pooled
+
+
+def _activate(x: Tensor, activation: Activation) -> Tensor:
+    """In float32."""
+    match activation:
+        case "gelu":
+            return functional.gelu(x.float())
+        case "gelu_tanh":
+            return functional.gelu(x.float(), approximate="tanh")
+        case "relu":
+            return functional.relu(x)

@@ -1,0 +1,100 @@
+"""An encoder's weights, fused and prepared for products."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from engine.model.checkpoint import Checkpoint
+from engine.model.encoder_config import EncoderConfig
+from engine.model.linear import Linear, LinearFactory
+
+
+class Norm(NamedTuple):
+    """Layer norm: weight and bias, float32 [hidden]."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class EncoderLayer(NamedTuple):
+    """One layer; both norms stand behind the sum with the residual."""
+
+    qkv: Linear
+    """[rows, hidden] → [rows, 3 · hidden]: q, then k, then v."""
+    o: Linear
+    attention_norm: Norm
+    up: Linear
+    down: Linear
+    output_norm: Norm
+
+
+class EncoderWeights(NamedTuple):
+    """The whole encoder. Tables are float32: rows of them are added up, never multiplied."""
+
+    words: Tensor
+    """[vocab, hidden]"""
+    positions: Tensor
+    """[positions, hidden]; the first token type, which every input has, is in it."""
+    norm: Norm
+    layers: tuple[EncoderLayer, ...]
+
+
+WORDS = "embeddings.word_embeddings.weight"
+
+
+def name_prefix(checkpoint: Checkpoint, config: EncoderConfig) -> str:
+    """What stands in front of the names of this file's tensors."""
+    return config.prefix if config.prefix + WORDS in checkpoint else ""
+
+
+def load_encoder_weights(  # noqa: PLR0917
+    checkpoint: Checkpoint,
+    config: EncoderConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    linears: LinearFactory,
+    progress: Callable[[str], None],
+) -> EncoderWeights:
+    """Read, check, fuse and prepare every tensor that an embedding needs.
+
+    Raises:
+        ModelError: a tensor is missing or has another shape than config.json implies.
+    """
+    hidden, inner = config.hidden_size, config.intermediate_size
+    prefix = name_prefix(checkpoint, config)
+
+    def take(name: str, *shape: int, kind: torch.dtype = torch.float32) -> Tensor:
+        return checkpoint.take(prefix + name, shape, kind)
+
+    def norm(name: str) -> Norm:
+        return Norm(take(f"{name}.weight", hidden).to(device), take(f"{name}.bias", hidden).to(device))
+
+    def linear(names: tuple[str, ...], outputs: int, inputs: int) -> Linear:
+        weights = [take(f"{name}.weight", outputs, inputs, kind=dtype) for name in names]
+        biases = [take(f"{name}.bias", outputs, kind=dtype) for name in names]
+        return linears.make(torch.cat(weights), torch.cat(biases))
+
+    words = take(WORDS, config.vocab_size, hidden)
+    positions = take("embeddings.position_embeddings.weight", config.positions, hidden)
+    kinds = take("embeddings.token_type_embeddings.weight", config.token_types, hidden)
+    layers = []
+    for index in range(config.layers):
+        progress(f"loading layer {index + 1} of {config.layers}")
+        at = f"encoder.layer.{index}"
+        attention = f"{at}.attention"
+        parts = tuple(f"{attention}.self.{part}" for part in ("query", "key", "value"))
+        layers.append(
+            EncoderLayer(
+                qkv=linear(parts, hidden, hidden),
+                o=linear((f"{attention}.output.dense",), hidden, hidden),
+                attention_norm=norm(f"{attention}.output.LayerNorm"),
+                up=linear((f"{at}.intermediate.dense",), inner, hidden),
+                down=linear((f"{at}.output.dense",), hidden, inner),
+                output_norm=norm(f"{at}.output.LayerNorm"),
+            )
+        )
+    return EncoderWeights(
+        words.to(device), (positions + kinds[0]).to(device), norm("embeddings.LayerNorm"), tuple(layers)
+    )

@@ -1,0 +1,153 @@
+"""Products with fixed weights: our own panels on the CPU, the library's elsewhere."""
+
+from collections.abc import Callable
+from copy import copy
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.kernels import product_kernel as product
+from engine.kernels.arena import Arena
+from engine.kernels.compiled import Kernel, product_code
+from engine.kernels.quantized_simd import has_quantized_products
+from engine.kernels.simd import has_bfloat16_products
+from engine.kernels.tiles import check_places, in_tiles, tile_rows
+from engine.quantization.linear import QuantizedFactory
+from engine.quantization.scheme import Quantized, dequantize
+
+Linear = Callable[[Tensor], Tensor]
+"""[rows, in] → [rows, out]."""
+
+
+@runtime_checkable
+class CompiledProduct(Protocol):
+    """A `Linear` that is one compiled kernel, so that it can be part of an `engine.kernels.decoder_program`."""
+
+    code: Kernel
+
+    @property
+    def arguments(self) -> product.Arguments:
+        """Its block, laid out by `engine.kernels.product_kernel`. X, OUT, ROWS, PARTS, COUNTER belong to a call."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
+        ...
+
+
+# Multiply-adds (of four rows at least: below that the weights' bytes decide) that pay for waking a team.
+_WORTH_A_TEAM = 1_500_000
+
+
+class LinearFactory:
+    """Prepares weights for many products, in the way that suits the device and the type."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, threads: int, *, invariant: bool = False) -> None:
+        """`invariant`: the library's products, too, shall not depend on the number of rows."""
+        self.tile = tile_rows(device) if invariant else 0
+        """See `engine.kernels.tiles`: what is not our own is done in tiles of so many rows; 0: as it comes."""
+        self.device = device
+        self._dtype = dtype
+        self._threads = threads
+        self._arena = Arena()
+        self._half = dtype == torch.bfloat16
+        self.own = device.type == "cpu" and (dtype == torch.float32 or (self._half and has_bfloat16_products()))
+        """Products are our own, and a row's result does not depend on the number of rows."""
+        ours = self.own and self._half and has_quantized_products()
+        self._quantized = QuantizedFactory(threads) if ours else None
+
+    def apart(self) -> "LinearFactory":
+        """The same, but its products' memory is theirs: it is free when they are, and another thread may use it."""
+        other = copy(self)
+        other._arena = Arena()  # noqa: SLF001  (its own kind)
+        return other
+
+    def compile(self) -> None:
+        """Compile our own products, if they are; to be called before the first `make`."""
+        if self.own:
+            self._code = product_code(half=self._half, result_half=True)
+            self._code_to_full = product_code(half=self._half, result_half=False)
+
+    def make(self, weight: Tensor, bias: Tensor | None) -> Linear:
+        """For `weight` [out, in] and `bias` [out]; the result has the weight's type."""
+        if self.own and weight.shape[1] % 2 == 0:
+            return Panels(weight, bias, self._code, weight.dtype, self._threads, self._arena)
+        return _plain(weight, bias, self.device, self.tile)
+
+    def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
+        """For quantized weights; without our own instructions for them they are computed as what they stand for."""
+        if self._quantized is None:
+            return self.make(dequantize(quantized).to(self._dtype), bias)
+        return self._quantized.make(quantized, bias, half=True)
+
+    def make_quantized_head(self, quantized: Quantized) -> Linear:
+        """For the last product, in float32."""
+        if self._quantized is None:
+            return self.make_head(dequantize(quantized).to(self._dtype))
+        return self._quantized.make(quantized, None, half=False)
+
+    def make_head(self, weight: Tensor) -> Linear:
+        """For the last product: float32 if that is free, because bfloat16 has 8 bits for a logit and margins suffer."""
+        if self.own and weight.shape[1] % 2 == 0:
+            return Panels(weight, None, self._code_to_full, torch.float32, self._threads, self._arena)
+        return _plain(weight, None, self.device, self.tile)
+
+
+def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int) -> Linear:
+    weight = weight.to(device)
+    bias = None if bias is None else bias.to(device)
+
+    def product(x: Tensor) -> Tensor:
+        return functional.linear(x, weight, bias)
+
+    def tiled(x: Tensor) -> Tensor:
+        return in_tiles(product, x, tile)
+
+    if tile:
+        check_places(product, weight, tile)
+    return tiled if tile else product
+
+
+class Panels:
+    """One matrix, packed as `engine.kernels.product_kernel` wants it."""
+
+    def __init__(  # noqa: PLR0917
+        self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int, arena: Arena
+    ) -> None:
+        outputs, inputs = weight.shape
+        self._outputs = outputs
+        self._result = result
+        self.code = code
+        self._threads = threads
+        self._weights = outputs * inputs
+        panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
+        if weight.dtype == torch.bfloat16:
+            panels = panels.view(-1, product.PANEL, inputs // 2, 2)
+        self._panels = arena.copy(panels.transpose(1, 2))
+        self._bias = None if bias is None else bias.float().contiguous()
+        self._scratch = np.zeros(threads * product.SCRATCH_FLOATS, np.float32)
+        self.arguments = arguments = np.zeros(product.ARGUMENTS, np.int64)
+        arguments[product.INPUTS] = inputs
+        arguments[product.OUTPUTS] = outputs
+        arguments[product.PANELS] = self._panels.data_ptr()
+        arguments[product.BIAS] = 0 if self._bias is None else self._bias.data_ptr()
+        arguments[product.SCRATCH] = self._scratch.ctypes.data
+        self._address = int(arguments.ctypes.data)
+        arguments[product.COUNTER_AT] = self._address + 8 * product.COUNTER
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
+        rows = len(x)
+        out = torch.empty((rows, self._outputs), dtype=self._result)
+        parts = self._threads if self._weights * max(rows, 4) >= _WORTH_A_TEAM else 1
+        arguments = self.arguments
+        arguments[product.ROWS] = rows
+        arguments[product.X] = x.data_ptr()
+        arguments[product.OUT] = out.data_ptr()
+        arguments[product.PARTS] = parts
+        arguments[product.COUNTER] = 0
+        self.code.run(self._address, parts)
+        return out

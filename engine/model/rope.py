@@ -1,0 +1,64 @@
+"""Angles of the rotary position embedding, as tables of cosines and sines."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from engine.model.model_config import ModelConfig, Rope
+
+
+def rotation_table(rope: Rope, rotary_dim: int, positions: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, each [positions, rotary_dim / 2], float32."""
+    angles = torch.outer(torch.arange(positions).float(), inverse_frequencies(rope, rotary_dim, positions))
+    return angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
+
+
+def rotations(config: ModelConfig, positions: int) -> list[tuple[Tensor, Tensor]]:
+    """The table of each layer; layers with the same rope share one."""
+    table = rotation_table(config.rope, config.rotary_dim, positions)
+    if config.local_rope is None:
+        return [table] * config.layers
+    local = rotation_table(config.local_rope, config.rotary_dim, positions)
+    return [local if window else table for window in config.windows]
+
+
+def inverse_frequencies(rope: Rope, rotary_dim: int, positions: int) -> Tensor:
+    """[rotary_dim / 2] radians a token, float32; `positions` is the length of the longest sequence."""
+    exponents = torch.arange(0, rotary_dim, 2, dtype=torch.int64).float() / rotary_dim
+    frequencies: Tensor = 1.0 / (rope.theta**exponents)
+    match rope.type:
+        case "linear":
+            return frequencies / rope.factor
+        case "llama3":
+            return _llama3(rope, frequencies)
+        case "yarn":
+            return _yarn(rope, frequencies, rotary_dim)
+        case "longrope":
+            # One engine has one table: which factors hold is decided by the longest sequence that it takes.
+            factors = rope.long_factors if positions > rope.original_max_position else rope.short_factors
+            return 1.0 / (torch.tensor(factors, dtype=torch.float32) * rope.theta**exponents)
+    return frequencies
+
+
+def _llama3(rope: Rope, frequencies: Tensor) -> Tensor:
+    """Long wavelengths are stretched by `factor`, short ones kept, those between blended ("Llama 3.1" release)."""
+    turns = rope.original_max_position / (2 * math.pi / frequencies)
+    keep = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    blended = (1 - keep) * frequencies / rope.factor + keep * frequencies
+    scaled = torch.where(turns < rope.low_freq_factor, frequencies / rope.factor, frequencies)
+    between = (turns >= rope.low_freq_factor) & (turns <= rope.high_freq_factor)
+    return torch.where(between, blended, scaled)
+
+
+def _yarn(rope: Rope, frequencies: Tensor, rotary_dim: int) -> Tensor:
+    """Pairs that turn often keep their frequency, those that turn seldom are stretched, between them a ramp."""
+
+    def pair_that_turns(times: float) -> float:
+        return rotary_dim * math.log(rope.original_max_position / (times * 2 * math.pi)) / (2 * math.log(rope.theta))
+
+    low = max(math.floor(pair_that_turns(rope.beta_fast)), 0)
+    high = min(math.ceil(pair_that_turns(rope.beta_slow)), rotary_dim - 1)
+    ramp = (torch.arange(rotary_dim // 2).float() - low) / max(high - low, 0.001)
+    stretched = ramp.clamp(0, 1)
+    return frequencies / rope.factor * stretched + frequencies * (1 - stretched)

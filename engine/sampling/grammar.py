@@ -1,0 +1,185 @@
+"""Answers bound by a grammar: JSON, a JSON Schema, a regular expression, a choice, or a context-free grammar.
+
+llguidance does the work. A grammar is compiled once, before its request is admitted and beside the event loop; each
+sequence then has a matcher of its own, which tells before each sample which tokens may come, and hears what came.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property, lru_cache
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
+
+from engine.errors import RequestRefused
+from engine.text.tokenizer import Tokenizer
+
+MAX_CHARACTERS = 65_536
+"""Of a grammar's source. Beyond this llguidance's own limits bound the work, as counted steps and not as time."""
+_CACHED = 64
+_LIMITS = LLParserLimits(verbose_errors=False)
+JSON_RULES = {"whitespace_pattern": r"[ \n\r\t]{1,32}"}
+"""How JSON is written. Unbounded, a model that is unsure what to say next can indent to its last token."""
+
+GrammarKind = Literal["json_schema", "regex", "choice", "grammar"]
+Allowed = npt.NDArray[np.bool_]
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """What a request wants its answer to be like."""
+
+    kind: GrammarKind
+    source: str
+    """JSON Schema, regular expression (the whole answer), JSON list of strings, or Lark or GBNF."""
+    lenient: bool = False
+    """A schema's keywords that cannot be enforced are passed over; otherwise they are an error."""
+    param: str = "response_format"
+    """The field of the request that says so: what an error names."""
+
+
+class GrammarState:
+    """How far one sequence has come. Belongs to its engine's thread."""
+
+    __slots__ = ("_matcher", "_taken", "_tokens", "error")
+
+    def __init__(self, matcher: LLMatcher, tokens: int) -> None:
+        """`tokens`: how many the tokenizer has; a model's vocabulary is often padded."""
+        self._matcher = matcher
+        self._tokens = tokens
+        self._taken = 0
+        self.error: str | None = None
+        """Why this grammar cannot be followed any further; the sequence must end."""
+
+    def copy(self) -> "GrammarState":
+        """The same, on its own from here on."""
+        copied = GrammarState(self._matcher.deep_copy(), self._tokens)
+        copied._taken, copied.error = self._taken, self.error
+        return copied
+
+    @property
+    def complete(self) -> bool:
+        """Nothing can follow any more."""
+        return self.error is None and bool(self._matcher.is_stopped())
+
+    def advance(self, token_ids: Sequence[int]) -> None:
+        """These tokens came, an end token perhaps the last of them."""
+        if self.error is not None:
+            return
+        self._taken += len(token_ids)
+        if not self._matcher.consume_tokens(list(token_ids)):
+            self.error = self._matcher.get_error() or "a token came that the grammar does not allow"
+
+    def allowed(self, output: Sequence[int], vocab_size: int) -> Allowed:
+        """[vocab_size] whether each token may follow `output`, all that was said; end tokens only where it may end.
+
+        `output` begins with the tokens that were taken in; what follows them is only expected (a draft), and is
+        forgotten again. After an error, or a draft that the grammar does not allow, every token may.
+        """
+        matcher = self._matcher
+        drafted = list(output[self._taken :])
+        taken = matcher.try_consume_tokens(drafted) if drafted and self.error is None else 0
+        allowed = None
+        if taken == len(drafted) and self.error is None:
+            bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+            allowed = np.unpackbits(bits, bitorder="little", count=min(vocab_size, self._tokens)).view(np.bool_)
+            if matcher.is_error() or not allowed.any():
+                self.error = matcher.get_error() or "the model's vocabulary cannot say what the grammar wants"
+        if taken and self.error is None and not matcher.rollback(taken):
+            self.error = matcher.get_error()
+        if allowed is None or self.error is not None:
+            return np.ones(vocab_size, np.bool_)
+        if len(allowed) < vocab_size:
+            return np.concatenate([allowed, np.zeros(vocab_size - len(allowed), np.bool_)])
+        return allowed
+
+
+class CompiledGrammar:
+    """A grammar for one tokenizer. Immutable: safe in several threads."""
+
+    def __init__(self, matcher: LLMatcher, tokens: int) -> None:
+        self._start = GrammarState(matcher, tokens)
+
+    def start(self) -> GrammarState:
+        """At the beginning of an answer."""
+        return self._start.copy()
+
+
+class Grammars:
+    """The grammars of one tokenizer, compiled; the latest are kept. Safe in several threads."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.compile = lru_cache(maxsize=_CACHED)(self._compile)
+        """Grammar → CompiledGrammar, usually in milliseconds. Raises RequestRefused: it is not valid, or too large."""
+
+    def prepare(self) -> None:
+        """Read the vocabulary, before the first grammar would.
+
+        llguidance holds the interpreter meanwhile (measured: 0.9 s for 150,000 tokens): nothing should be served yet. A
+        vocabulary that it cannot read is no fault until somebody wants a grammar.
+        """
+        with suppress(ValueError):
+            _ = self._vocabulary
+
+    def _compile(self, grammar: Grammar) -> CompiledGrammar:
+        if len(grammar.source) > MAX_CHARACTERS:
+            raise _refused(f"it has {len(grammar.source)} characters; {MAX_CHARACTERS} are allowed")
+        try:
+            matcher = LLMatcher(self._vocabulary, _guidance(grammar), log_level=0, limits=_LIMITS)
+        except (ValueError, GbnfToLarkError, RecursionError) as error:
+            raise _refused(str(error)) from None
+        if matcher.is_error():
+            raise _refused(matcher.get_error())
+        return CompiledGrammar(matcher, self._tokenizer.vocab_size)
+
+    @cached_property
+    def _vocabulary(self) -> LLTokenizer:
+        return LLTokenizer(_Vocabulary(self._tokenizer), eos_token=sorted(self._tokenizer.eos_ids) or None)  # type: ignore[arg-type]
+
+
+class _Vocabulary:
+    """What llguidance wants to know of a tokenizer, told by ours: so a mask is about the very bytes that are shown."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokens = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
+        self.special_token_ids = sorted(tokenizer.special_ids)
+        if tokenizer.eos_ids:
+            self.eos_token_id = min(tokenizer.eos_ids)
+        else:
+            # A token that no model has: the grammar ends where nothing can follow.
+            self.eos_token_id = len(self.tokens)
+            self.tokens.append(b"")
+            self.special_token_ids.append(self.eos_token_id)
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+
+def _guidance(grammar: Grammar) -> str:
+    """The source in llguidance's own form. Raises ValueError."""
+    match grammar.kind:
+        case "json_schema":
+            rules = {**JSON_RULES, "lenient": grammar.lenient}
+            return LLMatcher.grammar_from_json_schema(grammar.source, overrides=rules)  # type: ignore[arg-type]
+        case "regex":
+            return LLMatcher.grammar_from_regex(grammar.source)
+        case "choice":
+            return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, json.loads(grammar.source))))
+        case "grammar":
+            return LLMatcher.grammar_from_lark(any_to_lark(grammar.source))
+
+
+def _refused(why: str) -> RequestRefused:
+    why = " ".join(why.replace("<non-verbose/>", "").split())
+    return RequestRefused("grammar_invalid", f"the grammar for the answer cannot be used: {why}")

@@ -1,0 +1,415 @@
+"""Who computes how much in each step: vLLM V1's unified rule over tokens known and tokens computed.
+
+One step: running sequences first, those with one token to go (decodes) before those with more (prefills); if blocks are
+short, somebody is preempted and recomputed later; then waiting sequences enter, as long as whole prompts fit. A
+draft is computed like tokens known, but nothing of it is published, and no decode waits or is preempted for it.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from collections.abc import Sequence as Items
+from itertools import islice
+from operator import attrgetter
+
+import msgspec
+
+from config.settings import EngineSettings
+from engine.errors import EngineError
+from engine.scheduling.block_manager import BlockManager, BlockStatistics
+from engine.scheduling.block_table import BlockTable
+from engine.scheduling.plan import Plan, Share, make_plan
+from engine.scheduling.sequence import Sequence
+
+_MAX_PREEMPTIONS = 3
+"""A sequence that was preempted so often is a victim no more (unless nobody could go on otherwise)."""
+_WATERMARK = 0.01
+"""Share of the pool that stays free when a sequence enters beside others."""
+_ORDER = attrgetter("order")
+
+
+class SchedulerStatistics(msgspec.Struct, frozen=True):
+    """The scheduler at this moment; totals count from its start."""
+
+    blocks: BlockStatistics
+    running: int
+    waiting: int
+    outstanding_tokens: int
+    preemptions_total: int
+    prefix_queries_total: int
+    prefix_hits_total: int
+
+
+class Scheduler:
+    """Owns every sequence alive, their blocks and the prefix cache."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        total_blocks: int,
+        block_size: int,
+        max_model_len: int,
+        host_blocks: int = 0,
+    ) -> None:
+        """Take over the blocks 1 to `total_blocks` - 1 of a runner's pool, and `host_blocks` copies on the host.
+
+        Raises:
+            EngineError: nothing could run under `settings`.
+        """
+        _check(settings)
+        self._max_step_tokens = settings.max_step_tokens
+        self._chunk = settings.prefill_chunk
+        self._caching = settings.prefix_cache
+        self._block_size = block_size
+        self._watermark = int(total_blocks * _WATERMARK)
+        self._blocks = BlockManager(total_blocks, host_blocks)
+        self._table = BlockTable(settings.max_running, -(-max_model_len // block_size))
+        self._waiting: list[Sequence] = []
+        """Sorted by `Sequence.order`."""
+        self._running: list[Sequence] = []
+        self._coming: dict[bytes, Sequence] = {}
+        """Full blocks that a running sequence computes; who needs one that is not there yet waits for it."""
+        self._outstanding = 0
+        self._preemptions = 0
+        self._queries = 0
+        self._hits = 0
+
+    @property
+    def has_work(self) -> bool:
+        """There is a sequence that is not finished."""
+        return bool(self._running or self._waiting)
+
+    @property
+    def running(self) -> Items[Sequence]:
+        """Those in the batch; not to be changed."""
+        return self._running
+
+    def add(self, sequence: Sequence) -> None:
+        """Take in a sequence that fits into the pool when it is alone.
+
+        The waiting line has no bound of its own: whoever submits keeps one, by the work ahead that statistics tell.
+        """
+        self._outstanding += sequence.outstanding
+        insort(self._waiting, sequence, key=_ORDER)
+
+    def finish(self, sequence: Sequence) -> None:
+        """The sequence has ended, or is not wanted any more; results still under way for it will be dropped."""
+        self._outstanding -= sequence.outstanding
+        sequence.finished = True
+        if sequence.row >= 0:
+            self._leave(sequence)
+        else:
+            del self._waiting[bisect_left(self._waiting, sequence.order, key=_ORDER)]
+
+    def schedule(self) -> Plan | None:
+        """The next step, or None if there is nothing to do."""
+        counts = self.decide()
+        if not counts:
+            return None
+        plan = make_plan(counts, self._table, self._block_size)
+        plan.batch.moves = self._blocks.moves()
+        return plan
+
+    def decide(self) -> dict[Sequence, int]:
+        """Who computes how many tokens in the next step, with the blocks for it taken; nothing if nobody has work."""
+        counts = self._continue()
+        while not counts and any(not sequence.ending for sequence in self._running):
+            self._preempt(min(self._running, key=_cheapest))
+            counts = self._continue()
+        self._admit(counts)
+        return counts
+
+    def foresee(self, shares: Iterable[Share]) -> None:
+        """The step is under way, and each of its samples will be a token: plan the next one without waiting for it.
+
+        It is to be ended by `arrive` before the next step is foreseen.
+        """
+        sample = 0
+        for share in shares:
+            sequence = share.sequence
+            if sequence.epoch == share.epoch:
+                self._progress(sequence, sequence.computed + share.tokens)
+                if share.samples:
+                    sequence.foresee(sample)
+            sample += share.samples
+
+    def arrive(self, shares: Iterable[Share]) -> list[Sequence | None]:
+        """A step that was foreseen is done. Returns the owner of each of its samples; None if it is finished.
+
+        Who was preempted meanwhile takes its token all the same; only its KV is lost.
+        """
+        takers: list[Sequence | None] = []
+        for share in shares:
+            sequence = share.sequence
+            if sequence.epoch == share.epoch:
+                self._name(sequence, sequence.computed - share.tokens)
+            if share.samples:
+                takers.append(None if sequence.finished else sequence)
+        return takers
+
+    def commit(self, shares: Iterable[Share]) -> list[Sequence | None]:
+        """The step is done. Returns the owner of each of its samples, in order; None if it has left meanwhile.
+
+        Who has a draft is to be given to `settle` when its samples are taken in.
+        """
+        takers: list[Sequence | None] = []
+        for share in shares:
+            sequence = share.sequence
+            current = sequence.epoch == share.epoch
+            if current:
+                sequence.scored += share.scored
+                self._advance(sequence, min(sequence.computed + share.tokens, sequence.known))
+            if share.samples:
+                takers.extend((sequence if current else None,) * share.samples)
+        return takers
+
+    def quiet_steps(self, most: int) -> int:
+        """How many of the next steps, up to `most`, would only give each running sequence one token more.
+
+        Nobody could enter, nobody has more than one token to compute, and no block will be missed.
+        """
+        if not self._running or (self._waiting and self._table.free_rows):
+            return 0
+        if any(sequence.ahead - sequence.computed != 1 for sequence in self._running):
+            return 0
+        available = self._blocks.available
+        if self._blocks_for(most) <= available:
+            return most
+        few, many = 0, most
+        while many - few > 1:
+            middle = (few + many) // 2
+            few, many = (middle, many) if self._blocks_for(middle) <= available else (few, middle)
+        return few
+
+    def advance(self, steps: int) -> None:
+        """As many quiet steps at once: the same books as after single ones, blocks and their names in the same order.
+
+        The caller has given each running sequence its tokens of these steps, and asked `quiet_steps` before.
+        """
+        size = self._block_size
+        happenings: list[tuple[int, bool, int]] = []
+        for place, sequence in enumerate(self._running):
+            computed = sequence.computed
+            for step in range(len(sequence.blocks) * size - computed, steps, size):
+                happenings.append((step, False, place))
+            if self._caching:
+                for step in range(size - 1 - computed % size, steps, size):
+                    happenings.append((step, True, place))
+        for step, full, place in sorted(happenings):
+            sequence = self._running[place]
+            if full:
+                block = (sequence.computed + step) // size
+                self._publish(sequence, block, block + 1)
+            else:
+                self._take(sequence, self._blocks.allocate(1))
+        for sequence in self._running:
+            sequence.computed += steps
+        self._outstanding -= steps * len(self._running)
+
+    def _blocks_for(self, steps: int) -> int:
+        size = self._block_size
+        return sum(max(-(-(sequence.computed + steps) // size) - len(sequence.blocks), 0) for sequence in self._running)
+
+    def settle(self, sequence: Sequence) -> None:
+        """Its samples are taken in: the KV of what was right of its draft stays, the rest is forgotten."""
+        self._advance(sequence, sequence.known - 1)
+        needed = -(-sequence.ahead // self._block_size)
+        if needed < len(sequence.blocks):
+            self._blocks.release(sequence.blocks[needed:])
+            del sequence.blocks[needed:]
+            self._table.cut(sequence.row, needed)
+
+    def _advance(self, sequence: Sequence, computed: int) -> None:
+        before = sequence.computed
+        self._progress(sequence, computed)
+        self._name(sequence, before)
+
+    def _progress(self, sequence: Sequence, computed: int) -> None:
+        self._outstanding -= computed - sequence.computed
+        sequence.computed = computed
+
+    def _name(self, sequence: Sequence, before: int) -> None:
+        """Publish the blocks that were filled since `before` tokens were computed."""
+        first, end = before // self._block_size, sequence.computed // self._block_size
+        if self._caching and first != end:
+            self._publish(sequence, first, end)
+
+    def _continue(self) -> dict[Sequence, int]:
+        """Tokens for the running sequences, each with the blocks that they need."""
+        budget = self._max_step_tokens
+        counts: dict[Sequence, int] = {}
+        behind = len(self._running)
+        for sequence in sorted(self._running, key=_is_prefill):
+            behind -= 1
+            if sequence.row < 0 or sequence.ending:
+                continue
+            count = min(sequence.ahead - sequence.computed, self._chunk, budget)
+            if count > 1 and not _is_prefill(sequence):
+                count = max(min(count, budget - behind), 1)
+            if count > len(sequence.blocks) * self._block_size - sequence.computed:
+                count = self._make_room(sequence, count, counts)
+            if count:
+                counts[sequence] = count
+                budget -= count
+        return counts
+
+    def _make_room(self, sequence: Sequence, count: int, counts: dict[Sequence, int]) -> int:
+        """Take blocks; how many of the next `count` tokens have one now.
+
+        Blocks for all that is known or expected are taken when a sequence enters, so that only decodes ever grow. Only
+        for a token known is anybody preempted (it can be `sequence` itself); a draft takes what is free.
+        """
+        size = self._block_size
+        room = len(sequence.blocks) * size - sequence.computed
+        blocks = min(-(-(count - room) // size), self._blocks.available)
+        if not blocks and not room:
+            if not self._preempt_for(sequence, counts):
+                return 0
+            blocks = 1
+        self._take(sequence, self._blocks.allocate(blocks))
+        return min(count, room + blocks * size)
+
+    def _preempt_for(self, sequence: Sequence, counts: dict[Sequence, int]) -> bool:
+        """Free a block. False if `sequence` has to wait or was itself preempted."""
+        while not self._blocks.available:
+            victims = [
+                other
+                for other in self._running
+                if other.preemptions < _MAX_PREEMPTIONS and other.priority <= sequence.priority
+            ]
+            if not victims:
+                return False
+            victim = min(victims, key=_cheapest)
+            counts.pop(victim, None)
+            self._preempt(victim)
+            if victim is sequence:
+                return False
+        return True
+
+    def _admit(self, counts: dict[Sequence, int]) -> None:
+        budget = self._max_step_tokens - sum(counts.values())
+        index = 0
+        while index < len(self._waiting) and self._table.free_rows and budget:
+            sequence = self._waiting[index]
+            if sequence.ending:
+                index += 1
+                continue
+            names = sequence.block_names(sequence.reusable // self._block_size, self._block_size)
+            found = self._blocks.match(names) if self._caching else []
+            kept = self._blocks.on_host(names[len(found) :]) if self._caching else 0
+            known = len(found) + kept
+            if known < len(names) and names[known] in self._coming:
+                index += 1
+                continue
+            needed = -(-sequence.ahead // self._block_size) - len(found)
+            margin = max(self._watermark, len(self._running)) if self._running else 0
+            if needed + self._blocks.idle_among(found) + margin > self._blocks.available:
+                return
+            del self._waiting[index]
+            self._enter(sequence, found, names[len(found) : known], needed)
+            count = min(sequence.ahead - sequence.computed, self._chunk, budget)
+            counts[sequence] = count
+            budget -= count
+
+    def _enter(self, sequence: Sequence, found: list[int], kept: list[bytes], needed: int) -> None:
+        """With the blocks `found` on the device, those `kept` on the host, and blank ones: `needed` of these two."""
+        self._blocks.hold(found)
+        found = [*found, *self._blocks.bring_back(kept)]
+        sequence.row = self._table.take()
+        self._take(sequence, [*found, *self._blocks.allocate(needed - len(kept))])
+        sequence.computed = len(found) * self._block_size
+        self._outstanding -= sequence.computed
+        self._running.append(sequence)
+        if not self._caching:
+            return
+        if not sequence.preemptions:
+            sequence.cached_tokens = sequence.computed
+            if not sequence.to_score:
+                self._queries += sequence.known
+                self._hits += sequence.computed
+        for name in islice(sequence.block_names(sequence.seen // self._block_size, self._block_size), len(found), None):
+            self._coming.setdefault(name, sequence)
+
+    def _take(self, sequence: Sequence, blocks: list[int]) -> None:
+        self._table.write(sequence.row, len(sequence.blocks), blocks)
+        sequence.blocks += blocks
+
+    def _publish(self, sequence: Sequence, first: int, end: int) -> None:
+        for index in range(first, end):
+            name = sequence.block_name(index, self._block_size)
+            block = self._blocks.publish(sequence.blocks[index], name)
+            if block != sequence.blocks[index]:
+                sequence.blocks[index] = block
+                self._table.write(sequence.row, index, [block])
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """By recompute: what it knows stays, what was computed is lost (but for blocks that stay cached)."""
+        self._preemptions += 1
+        sequence.preemptions += 1
+        self._outstanding += sequence.computed
+        sequence.computed = 0
+        self._leave(sequence)
+        insort(self._waiting, sequence, key=_ORDER)
+
+    def _leave(self, sequence: Sequence) -> None:
+        sequence.epoch += 1
+        self._running.remove(sequence)
+        self._table.give_back(sequence.row)
+        sequence.row = -1
+        self._blocks.release(sequence.blocks)
+        sequence.blocks = []
+        for name in sequence.known_names:
+            if self._coming.get(name) is sequence:
+                del self._coming[name]
+
+    def statistics(self) -> SchedulerStatistics:
+        """Counts at this moment."""
+        return SchedulerStatistics(
+            blocks=self._blocks.statistics(),
+            running=len(self._running),
+            waiting=len(self._waiting),
+            outstanding_tokens=self._outstanding,
+            preemptions_total=self._preemptions,
+            prefix_queries_total=self._queries,
+            prefix_hits_total=self._hits,
+        )
+
+    def check_integrity(self) -> None:
+        """Compare all books with each other.
+
+        Raises:
+            EngineError: they contradict each other.
+        """
+        self._blocks.check_integrity([sequence.blocks for sequence in self._running])
+        self._table.check_integrity({sequence.row: sequence.blocks for sequence in self._running})
+        alive: Iterable[Sequence] = (*self._running, *self._waiting)
+        if self._outstanding != sum(sequence.outstanding for sequence in alive):
+            raise _broken("outstanding tokens do not add up")
+        if any(sequence.finished for sequence in alive) or any(s.blocks or s.row >= 0 for s in self._waiting):
+            raise _broken("a finished sequence is kept, or a waiting one holds blocks")
+        if not {*self._coming.values()} <= {*self._running}:
+            raise _broken("blocks are expected from a sequence that does not run")
+
+
+def _check(settings: EngineSettings) -> None:
+    for key, value in (("max_running", settings.max_running), ("prefill_chunk", settings.prefill_chunk)):
+        if value < 1:
+            raise EngineError("engine_settings", f"{key} = {value}: nothing could ever run; it must be at least 1")
+    if settings.max_step_tokens < settings.max_running:
+        raise EngineError(
+            "engine_settings",
+            f"max_step_tokens = {settings.max_step_tokens} is less than max_running = {settings.max_running}: "
+            "a step must have a token for every running sequence; raise the one or lower the other",
+        )
+
+
+def _is_prefill(sequence: Sequence) -> bool:
+    return sequence.known - sequence.computed > 1
+
+
+def _cheapest(sequence: Sequence) -> tuple[int, int]:
+    return sequence.priority, sequence.computed
+
+
+def _broken(what: str) -> EngineError:
+    return EngineError("engine_integrity", f"the scheduler's books are wrong: {what}; this is a defect")

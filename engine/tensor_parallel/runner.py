@@ -1,0 +1,185 @@
+"""A model that several ranks compute together, as one `Runner`: rank 0 is here, the others are processes.
+
+Every rank runs the same forward passes, each with its part of the weights (see shard.py); the scheduler, the books of
+the KV cache and the sampler are rank 0's alone.
+"""
+
+import os
+import selectors
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import BinaryIO, TypeVar, cast
+
+import numpy as np
+import torch
+
+from config.settings import EngineSettings
+from engine.errors import EngineError, ModelError
+from engine.lora.adapters import PreparedAdapter
+from engine.scheduling.batch import Batch, Sampled
+from engine.tensor_parallel.group import join_group
+from engine.tensor_parallel.ranks import rank_settings
+from engine.tensor_parallel.shard import Exchange, Shard
+from engine.tensor_parallel.wire import Failed, Loaded, Setup, Step, Word, frame, read_frame
+from engine.tensor_parallel.worker import COMMAND
+from engine.torch_runner import TorchRunner
+
+T = TypeVar("T")
+_END_S = 2.0
+"""A rank has this long to end by itself."""
+
+
+class TensorRunner:
+    """Owns the other ranks: none of them outlives it."""
+
+    def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
+        """Raises ModelError: the model cannot be split so, or a rank cannot load its part; and why."""
+        own = rank_settings(settings)
+        ranks = len(own)
+        self._patience_s = float(settings.stall)
+        self._folder = Path(tempfile.mkdtemp(prefix="penstock-ranks-"))
+        store = str(self._folder / "store")
+        self._others: list[_Rank] = []
+        self._runner: TorchRunner | None = None
+        self.total_blocks = 0
+        progress(f"starting {ranks - 1} more ranks")
+
+        def connect(blocks: int) -> Exchange:
+            self.total_blocks = min(blocks, *[other.loaded().blocks for other in self._others])
+            return join_group(store, 0, ranks, torch.device(own[0].device), self._patience_s)
+
+        self._shard = Shard(0, ranks, connect)
+        try:
+            for rank in range(1, ranks):
+                self._others.append(_Rank(Setup(own[rank], rank, ranks, store)))
+            self._runner = runner = self._guarded(lambda: TorchRunner(own[0], progress, self._shard))
+        except BaseException:
+            self.close()
+            raise
+        self.dtype = runner.dtype
+        self.quantization = runner.quantization
+        self.block_size = runner.block_size
+        self.kv_bytes = ranks * runner.kv_bytes
+        self.vocab_size = runner.vocab_size
+        self.max_model_len = runner.max_model_len
+
+    def execute(self, batch: Batch) -> Sampled:
+        """Run one forward pass on all ranks, write its KV, sample the asked rows."""
+        runner = self._tell(batch)
+        return self._guarded(lambda: runner.execute(batch))
+
+    def logits(self, batch: Batch) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        """Run one forward pass on all ranks, write its KV; the logits of the rows that `batch.samples` names."""
+        runner = self._tell(batch)
+        return self._guarded(lambda: runner.logits(batch))
+
+    def _tell(self, batch: Batch) -> TorchRunner:
+        """Let the other ranks begin; the own one is to follow."""
+        if self._runner is None:
+            raise ModelError("engine_closed", "the engine is closed")
+        step = frame(Step.of(batch))
+        until = monotonic() + self._patience_s
+        for other in self._others:
+            other.send(step, until)
+        return self._runner
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """Raises ModelError: the ranks have no adapters."""
+        raise ModelError("adapter_unsupported", f"{directory}: adapters are not served with tensor_parallel")
+
+    def close(self) -> None:
+        """Release the pool and the weights, and end the other ranks; a second call does nothing."""
+        self._runner = None
+        self._shard.disconnect()
+        for other in self._others:
+            other.hang_up()
+        until = monotonic() + _END_S
+        for other in self._others:
+            other.end(until)
+        self._others.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except RuntimeError as error:
+            # What a process group raises when a rank is gone, or does not come in time.
+            for other in self._others:
+                other.check()
+            raise EngineError(
+                "tensor_parallel_failed", f"the ranks cannot compute together: {str(error).splitlines()[0]}"
+            ) from error
+
+
+class _Rank:
+    """One of the other processes."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._title = f"rank {setup.rank} ({setup.settings.device})"
+        self._process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  (ours)
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin.fileno()
+        os.set_blocking(self._pipe, False)
+        self.send(frame(setup), float("inf"))
+
+    def send(self, data: bytes, until: float) -> None:
+        """Raises EngineError: it is gone, or takes nothing."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                try:
+                    rest = rest[os.write(self._pipe, rest) :]
+                except BlockingIOError:
+                    self._wait_for_room(until)
+        except BrokenPipeError:
+            self._process.wait()
+            self.check()
+            raise
+
+    def _wait_for_room(self, until: float) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_WRITE)
+            if not selector.select(None if until == float("inf") else max(until - monotonic(), 0.0)):
+                raise EngineError("tensor_rank_stalled", f"{self._title} takes no more steps")
+
+    def loaded(self) -> Loaded:
+        """Its word that it is. Raises ModelError: it has said why not, or has ended without a word."""
+        assert self._process.stdout is not None
+        word: Word | None = read_frame(cast("BinaryIO", self._process.stdout), Word)  # type: ignore[arg-type]
+        if word is None:
+            code = self._process.wait()
+            raise ModelError("tensor_rank_lost", f"{self._title} ended while it was loading, {_how(code)}")
+        if isinstance(word, Failed):
+            raise ModelError(word.code, f"{self._title}: {word.message}")
+        return word
+
+    def check(self) -> None:
+        """Raises EngineError if it has ended."""
+        try:
+            code = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return
+        raise EngineError("tensor_rank_lost", f"{self._title} has ended, {_how(code)}")
+
+    def hang_up(self) -> None:
+        """It ends after the step in hand."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def end(self, until: float) -> None:
+        """It has ended when this returns."""
+        try:
+            self._process.wait(max(until - monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def _how(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"with exit code {code}"

@@ -1,0 +1,106 @@
+"""Loads one rank's part of a decoder: what is split is read only as far as it is this rank's."""
+
+import torch
+from torch import Tensor
+
+from engine.model.checkpoint import Checkpoint
+from engine.model.linear import Linear, LinearFactory
+from engine.model.model_config import ModelConfig
+from engine.model.weights import WeightLoader
+from engine.quantization.tensors import QuantizedSource
+from engine.tensor_parallel.shard import Part, Shard, rows_of
+
+
+class ShardLoader(WeightLoader):
+    """See `engine.tensor_parallel.shard` for what is split."""
+
+    def __init__(  # noqa: PLR0917
+        self,
+        checkpoint: Checkpoint,
+        config: ModelConfig,
+        dtype: torch.dtype,
+        device: torch.device,
+        linears: LinearFactory,
+        quantized: QuantizedSource,
+        shard: Shard,
+    ) -> None:
+        super().__init__(checkpoint, config, dtype, device, linears, quantized)
+        self._shard = shard
+
+    def linear(self, parts: dict[str, int], inputs: int, *, bias: bool) -> Linear:
+        """Its outputs are split."""
+        weights, biases = [], []
+        for name, outputs in parts.items():
+            for begin, size, _ in self._parts(name, outputs):
+                rows = slice(begin, begin + size)
+                weights.append(self._cut(f"{name}.weight", (outputs, inputs), (rows, slice(None))))
+                if bias:
+                    biases.append(self._cut(f"{name}.bias", (outputs,), (rows,)))
+        return self._linears.make(torch.cat(weights), torch.cat(biases) if bias else None)
+
+    def back(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
+        """Its inputs are split: partial sums, in float32 where that is free, are added up before the bias."""
+        product = self.expert_back(name, outputs, inputs)
+        shift = self.take(f"{name}.bias", outputs).to(self._device) if bias else None
+        total, dtype = self._shard.sum, self._dtype
+
+        def linear(x: Tensor) -> Tensor:
+            y = total(product(x))
+            return (y if shift is None else y + shift).to(dtype)
+
+        return linear
+
+    def expert_back(self, name: str, outputs: int, inputs: int) -> Linear:
+        """The partial sums alone."""
+        begin, size, _ = self._shard.split(inputs)
+        cut = (slice(None), slice(begin, begin + size))
+        return self._linears.make_head(self._cut(f"{name}.weight", (outputs, inputs), cut))
+
+    def reduce(self, partial: Tensor) -> Tensor:
+        """Over all ranks."""
+        return self._shard.sum(partial)
+
+    def router(self, name: str, outputs: int, inputs: int) -> Linear:
+        """Every rank decides alike."""
+        return super().linear({name: outputs}, inputs, bias=False)
+
+    def head(self, embedding: Tensor) -> Linear:
+        """The vocabulary is split; rank 0 gets all of it."""
+        config, vocab, hidden = self._config, self._config.vocab_size, self._config.hidden_size
+        part = self._shard.columns(vocab)
+        if self.tied_head:
+            weight = rows_of(embedding, part)
+        else:
+            end = min(part.begin + part.size, vocab)
+            rows = self._cut("lm_head.weight", (vocab, hidden), (slice(min(part.begin, end), end), slice(None)))
+            weight = rows_of(rows, Part(0, part.size, len(rows)))
+        product, gather = self._linears.make_head(weight), self._shard.gather
+
+        def linear(x: Tensor) -> Tensor:
+            return gather(product(x))[:, : config.vocab_size]
+
+        return linear
+
+    def _cut(self, name: str, shape: tuple[int, ...], cut: tuple[slice, ...]) -> Tensor:
+        return self._checkpoint.take_part(name, shape, self._dtype, cut)
+
+    def _parts(self, name: str, outputs: int) -> list[Part]:
+        """Which rows of a matrix are this rank's."""
+        config, shard = self._config, self._shard
+        queries, keys = shard.heads(config.heads, config.head_dim), shard.heads(config.kv_heads, config.head_dim)
+        match name.rpartition(".")[2]:
+            case "q_proj":
+                return [queries]
+            case "k_proj" | "v_proj":
+                return [keys]
+            case "qkv_proj":
+                return [queries, _after(keys, queries.of), _after(keys, queries.of + keys.of)]
+            case "gate_up_proj":
+                inner = shard.split(outputs // 2)
+                return [inner, _after(inner, inner.of)]
+            case _:
+                return [shard.split(outputs)]
+
+
+def _after(part: Part, rows: int) -> Part:
+    return Part(part.begin + rows, part.size, part.of)

@@ -1,0 +1,64 @@
+"""A process that is one rank of an engine: its part of every forward pass, until its pipe is closed.
+
+It ends with the engine's thread that started it, however that ends: the pipe from there is closed, and on Linux the
+kernel kills it even in the middle of a step.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from typing import BinaryIO
+
+from engine.errors import EngineError
+from engine.tensor_parallel.shard import Exchange, Shard
+from engine.tensor_parallel.wire import Failed, Loaded, Setup, Step, frame, read_frame
+from engine.threads import prepare_environment
+
+COMMAND = (sys.executable, "-P", "-c", "import engine.tensor_parallel.worker; engine.tensor_parallel.worker.main()")
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve one rank over standard input and output."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Ctrl-C in a terminal goes to all of its processes; this one ends when rank 0 says so.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whatever prints, prints elsewhere.
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    setup = read_frame(sys.stdin.buffer, Setup)
+    if setup is not None:
+        prepare_environment()
+        _serve(setup, sys.stdin.buffer, out)
+
+
+def _serve(setup: Setup, steps: BinaryIO, out: BinaryIO) -> None:
+    import torch
+
+    from engine.tensor_parallel.group import join_group
+    from engine.torch_runner import TorchRunner
+
+    settings = setup.settings
+
+    def connect(blocks: int) -> Exchange:
+        out.write(frame(Loaded(blocks)))
+        return join_group(setup.store, setup.rank, setup.ranks, torch.device(settings.device), float(settings.stall))
+
+    shard = Shard(setup.rank, setup.ranks, connect)
+    try:
+        runner = TorchRunner(settings, lambda _: None, shard)
+    except EngineError as error:
+        out.write(frame(Failed(error.code, error.message)))
+        return
+    except Exception as error:  # noqa: BLE001  (rank 0 is to say what it was)
+        out.write(frame(Failed("engine_failed", f"{type(error).__name__}: {error}")))
+        return
+    while (step := read_frame(steps, Step)) is not None:
+        batch = step.batch()
+        if batch.scores:
+            runner.execute(batch)
+        else:
+            runner.logits(batch)
+    shard.disconnect()

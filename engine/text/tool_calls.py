@@ -1,0 +1,152 @@
+"""Tool calls as models write them: which way a chat template has, the grammar that forces it, and a way for the others.
+
+Two ways are common. "tags", of Hermes and Qwen: each call is `<tool_call>`, a JSON object with `name` and `arguments`,
+`</tool_call>`, anywhere in the answer. "bare", of Llama 3: the answer itself is such an object, with `parameters`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from engine.errors import RequestRefused
+from engine.sampling.grammar import JSON_RULES, Grammar
+from engine.text.tokenizer import CALL_TAGS
+
+OPEN, CLOSE = CALL_TAGS
+MAX_CALLS = 16
+"""That a grammar lets a model make in one answer."""
+ToolStyle = Literal["tags", "bare"]
+Turn = Mapping[str, Any]
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the client offers."""
+
+    name: str
+    definition: dict[str, Any]
+    """As it was given, `{"type": "function", "function": {…}}`: templates show it to the model. Not to be changed."""
+    parameters: dict[str, Any]
+    """JSON Schema of the arguments."""
+    strict: bool = False
+    """Its arguments must fit the schema even where the model was free not to call."""
+
+
+class ToolSet(msgspec.Struct, frozen=True):
+    """The tools of a request, and whether one must be called."""
+
+    tools: tuple[Tool, ...]
+    choice: Literal["auto", "required"] = "auto"
+    only: str | None = None
+    """With "required": the tool that must be called."""
+    parallel: bool = True
+    """Several calls in one answer are allowed."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all tools."""
+        return frozenset(tool.name for tool in self.tools)
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that a model made."""
+
+    name: str
+    arguments: str
+    """A JSON object, in the model's own spelling."""
+
+
+def style_of(template: str) -> ToolStyle | None:
+    """How the models of a chat template write calls; None: in a way that is not known here.
+
+    A template that does not know of tools gets the tags, which `plain_turns` explains to the model.
+    """
+    if OPEN in template or "tools" not in template:
+        return "tags"
+    if "parameters" in template and ("<|python_tag|>" in template or "function name" in template):
+        return "bare"
+    return None
+
+
+def calls_grammar(style: ToolStyle, offered: ToolSet, content: Grammar | None = None) -> Grammar | None:
+    """What binds the answer to well-formed calls; None: nothing has to.
+
+    With choice "auto" that is the case if a tool is strict or `content` (JSON: what the answer is if it is no call)
+    wants to be obeyed.
+
+    Raises:
+        RequestRefused: the style cannot have both.
+    """
+    forced = offered.choice == "required"
+    if not forced and content is None and not any(tool.strict for tool in offered.tools):
+        return None
+    tools = [tool for tool in offered.tools if offered.only in {None, tool.name}]
+    rules = [_call_rule(style, index, tool) for index, tool in enumerate(tools)]
+    rules.append("body: " + " | ".join(f"body_{index}" for index in range(len(tools))))
+    many = MAX_CALLS if style == "tags" and offered.parallel and offered.only is None else 1
+    closed = f'body "\\n{CLOSE}"'
+    call = f'"{OPEN}\\n" {closed}' if style == "tags" else "body"
+    calls = f'{call} ("\\n" {call}){{0,{many - 1}}}' if many > 1 else call
+    if forced:
+        start = calls
+    elif content is not None:
+        if style == "bare":
+            raise RequestRefused(
+                "tools_not_supported",
+                "this model writes a call as plain JSON, so an answer cannot be either a call or JSON of another form: "
+                "leave 'response_format' out, or set 'tool_choice' to \"required\" or \"none\"",
+            )
+        start = f"{calls} | content"
+        rules.append(f"content: %json {_schema(json.loads(content.source), lenient=content.lenient)}")
+    elif style == "bare":
+        start = f"{calls} | text"
+        rules.append(r"text: /[^{ \n\r\t](.|\n)*/ |")
+    else:
+        start = f'(opened "\\n" {closed}){{0,{many}}} text'
+        rules += ["text: ANY", f'opened[lazy]: ANY "{OPEN}"', r"ANY: /(.|\n)*/"]
+    return Grammar("grammar", "\n".join([f"start: {start}", *rules]), param="tools")
+
+
+def _call_rule(style: ToolStyle, index: int, tool: Tool) -> str:
+    key = "arguments" if style == "tags" else "parameters"
+    head = json.dumps(f'{{"name": {json.dumps(tool.name)}, "{key}": ')
+    arguments = _schema(tool.parameters, lenient=not tool.strict)
+    return f'body_{index}: {head} args_{index} "}}"\nargs_{index}: %json {arguments}'
+
+
+def _schema(schema: Mapping[str, Any], *, lenient: bool) -> str:
+    return json.dumps({**schema, "x-guidance": {**JSON_RULES, "lenient": lenient}})
+
+
+def plain_turns(turns: Sequence[Turn], tools: Iterable[Mapping[str, Any]]) -> list[Turn]:
+    """A conversation with tools for a template that does not know of them: all of it told in text, with tags."""
+    plain: list[Turn] = []
+    for turn in turns:
+        match turn:
+            case {"role": "tool", "content": content}:
+                response = f"<tool_response>\n{content}\n</tool_response>"
+                if plain and plain[-1].get("is_response"):
+                    plain[-1] = {**plain[-1], "content": f"{plain[-1]['content']}\n{response}"}
+                else:
+                    plain.append({"role": "user", "content": response, "is_response": True})
+            case {"tool_calls": calls, "content": content}:
+                said = [_told(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+                plain.append({"role": turn["role"], "content": "\n".join([content, *said] if content else said)})
+            case _:
+                plain.append(turn)
+    told = "\n".join([json.dumps(tool["function"], ensure_ascii=False) for tool in tools])
+    if not told:
+        return plain
+    preamble = (
+        f"You can call these functions:\n{told}\nTo call one, write its name and its arguments between tags:\n"
+        f'{OPEN}\n{{"name": "…", "arguments": {{…}}}}\n{CLOSE}'
+    )
+    if plain and plain[0]["role"] in {"system", "developer"}:
+        plain[0] = {**plain[0], "content": f"{plain[0]['content']}\n\n{preamble}"}
+        return plain
+    return [{"role": "system", "content": preamble}, *plain]
+
+
+def _told(name: str, arguments: Any) -> str:
+    return f"{OPEN}\n{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}\n{CLOSE}"
