@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,9 +32,9 @@ from engine.quantization.scheme import scheme_of
 from engine.sampling.device_sampler import choose
 from engine.sampling.logit_rules import chosen_by_device
 from engine.sampling.params import SamplingParams
-from engine.sampling.prompt_scores import score
+from engine.sampling.prompt_scores import pieces, score
 from engine.sampling.sampler import sample
-from engine.scheduling.batch import Batch, Sampled, SampleRow
+from engine.scheduling.batch import Batch, Sampled, SampleRow, sampled_rows
 from engine.tensor_parallel.ranks import rank_settings
 from engine.tensor_parallel.shard import Shard
 from engine.threads import set_threads
@@ -168,14 +169,11 @@ class TorchRunner:
 
     def _scored(self, batch: Batch) -> Sampled:
         with torch.inference_mode():
-            ids = self._ids(batch)
-            assert self._plain is not None
-            logits_of = partial(self._plain.logits_of, self._plain.hidden(batch, ids))
+            logits_of = self._head(batch)
             scored = score(logits_of, batch.scores)
             if not batch.samples:
                 return Sampled(token_ids=[], margins=[], logprobs=[], scored=scored)
-            logits = logits_of(np.fromiter((row.row for row in batch.samples), np.int64, len(batch.samples)))
-            table = logits.float().cpu().contiguous().numpy()
+            table = logits_of(sampled_rows(batch)).float().cpu().contiguous().numpy()
         sampled = sample(table, batch.samples)
         sampled.scored = scored
         return sampled
@@ -184,6 +182,24 @@ class TorchRunner:
         """Run one forward pass, write its KV; the logits of the rows that `batch.samples` names, [samples, vocab]."""
         with torch.inference_mode():
             return self._forward(batch).float().cpu().contiguous().numpy()
+
+    def follow(self, batch: Batch) -> None:
+        """The part of a rank that is told nothing of the logits: the same products in the same order as `execute`."""
+        with torch.inference_mode():
+            if not batch.scores:
+                self._forward(batch)
+                return
+            logits_of = self._head(batch)
+            for rows in pieces(batch.scores):
+                logits_of(rows)
+            if batch.samples:
+                logits_of(sampled_rows(batch))
+
+    def _head(self, batch: Batch) -> Callable[[npt.NDArray[np.int64]], Tensor]:
+        """The logits of rows of the batch, whose layers are computed."""
+        ids = self._ids(batch)
+        assert self._plain is not None
+        return partial(self._plain.logits_of, self._plain.hidden(batch, ids))
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
         """See `OverlappingRunner`. A batch with a sample that the device cannot choose is executed at once."""

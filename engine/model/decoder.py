@@ -9,7 +9,7 @@ from engine.gpu.flight import to_device
 from engine.kernels.interface import Kernels
 from engine.lora.deltas import AdaptedWeights
 from engine.model.weights import Weights
-from engine.scheduling.batch import Batch, only_decodes
+from engine.scheduling.batch import Batch, only_decodes, sampled_rows
 
 
 class Decoder:
@@ -41,7 +41,7 @@ class Decoder:
         x = self.hidden(batch, ids)
         if not batch.samples:
             return x.new_empty((0, 0), dtype=torch.float32)
-        return self.logits_of(x, np.fromiter((sample.row for sample in batch.samples), np.int64, len(batch.samples)))
+        return self.logits_of(x, sampled_rows(batch))
 
     def hidden(self, batch: Batch, ids: Tensor) -> Tensor:
         """What the head reads of each row [rows, hidden], valid until the next step; writes the batch's KV."""

@@ -1,6 +1,6 @@
 """How likely a prompt's own tokens are: what `echo` and `prompt_logprobs` ask for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,22 @@ def score(logits_of: Callable[[npt.NDArray[np.int64]], Tensor], asked: list[Scor
     """
     scored: list[ScoredToken] = []
     for each in asked:
-        for start in range(0, len(each.targets), _HEAD_ROWS):
-            targets = each.targets[start : start + _HEAD_ROWS]
-            rows = np.arange(each.row + start, each.row + start + len(targets))
+        for start, rows in _pieces(each):
+            targets = each.targets[start : start + len(rows)]
             scored += _score(logits_of(rows).float(), torch.tensor(targets), each.top)
     return scored
+
+
+def pieces(asked: list[ScoreRows]) -> Iterator[npt.NDArray[np.int64]]:
+    """The rows of each call that `score` makes, in order: for whoever has to call with it."""
+    for each in asked:
+        for _, rows in _pieces(each):
+            yield rows
+
+
+def _pieces(each: ScoreRows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    for start in range(0, len(each.targets), _HEAD_ROWS):
+        yield start, each.row + np.arange(start, min(start + _HEAD_ROWS, len(each.targets)))
 
 
 def _score(logits: Tensor, targets: Tensor, top: int) -> list[ScoredToken]:

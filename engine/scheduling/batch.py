@@ -100,6 +100,11 @@ def only_decodes(batch: Batch) -> bool:
     return len(batch.token_ids) == len(batch.context_lens) == len(batch.samples)
 
 
+def sampled_rows(batch: Batch) -> npt.NDArray[np.int64]:
+    """[len(batch.samples)] rows of the flat batch."""
+    return np.fromiter((sample.row for sample in batch.samples), np.int64, len(batch.samples))
+
+
 class Sampled(msgspec.Struct):
     """One entry for each `Batch.samples`, in order."""
 

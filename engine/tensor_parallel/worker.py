@@ -56,9 +56,5 @@ def _serve(setup: Setup, steps: BinaryIO, out: BinaryIO) -> None:
         out.write(frame(Failed("engine_failed", f"{type(error).__name__}: {error}")))
         return
     while (step := read_frame(steps, Step)) is not None:
-        batch = step.batch()
-        if batch.scores:
-            runner.execute(batch)
-        else:
-            runner.logits(batch)
+        runner.follow(step.batch())
     shard.disconnect()

@@ -21,6 +21,7 @@ from engine.model import weights
 from engine.model.linear import Linear
 from engine.sampling.params import SamplingParams
 from engine.tensor_parallel.runner import TensorRunner
+from engine.text.tokenizer import Tokenizer
 from engine.torch_runner import TorchRunner
 from tests.parity import driver, models
 
@@ -124,6 +125,26 @@ def test_engines_say_the_same_until_a_rank_is_lost(directory: Path) -> None:
     engine.close()
     assert rank._process.returncode == -9
     alone.close()
+
+
+def test_how_likely_a_prompt_is(directory: Path, runner: TensorRunner) -> None:
+    """The first prompt in pieces of steps and of products with the head; the second one beside an answer."""
+    prompt = tuple(number * 7 % 211 for number in range(100))
+    params = SamplingParams(max_tokens=4, temperature=0, prompt_logprobs=2)
+    said = []
+    for each in (TorchRunner(settings_of(directory, tensor_parallel=1), lambda _: None), runner):
+        settings = settings_of(directory, prefill_chunk=80)
+        engine = Engine(each, Tokenizer.load(directory), settings, seed=0)
+        engine.submit(Submit(request_id=1, prompt_token_ids=prompt, params=params))
+        engine.submit(Submit(request_id=2, prompt_token_ids=prompt[:9], params=params))
+        outputs = [output for _ in range(6) for output in engine.step().outputs]
+        assert not engine.has_work
+        said.append(
+            [(score.logprob, *(value for _, value, _ in score.top)) for o in outputs for score in o.prompt_logprobs]
+        )
+    alone, split = (torch.tensor([line for line in lines if len(line) == 3]) for lines in said)
+    assert len(alone) == len(prompt) - 1 + 8
+    torch.testing.assert_close(split, alone, atol=5e-5, rtol=0)
 
 
 def test_a_rank_that_hangs_breaks_the_step_and_is_ended(directory: Path) -> None:
