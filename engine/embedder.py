@@ -247,6 +247,9 @@ class Embedder:
         if self._tokens != sum([len(command.token_ids) for command in self._waiting.values()]):
             raise EngineError("engine_integrity", "the waiting inputs do not add up; this is a defect")
 
+    def check_runner(self) -> None:
+        """It computes in this process alone."""
+
     def close(self) -> None:
         """Release the runner; a second call does nothing."""
         self._life.close()

@@ -36,7 +36,7 @@ from engine.model.model_config import read_model_config
 from engine.sampling.bad_words import spellings
 from engine.sampling.grammar import GrammarState
 from engine.sampling.seed import sequence_seed
-from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SwappingRunner
+from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SplitRunner, SwappingRunner
 from engine.scheduling.lookup import NgramLookup
 from engine.scheduling.output import Output
 from engine.scheduling.plan import Plan, foreseeable
@@ -452,6 +452,18 @@ class Engine:
             raise EngineError(
                 "engine_integrity", "a request has no sequence, or a sequence no request; this is a defect"
             )
+
+    def check_runner(self) -> None:
+        """Between two steps: is all there that the next one needs?
+
+        Raises:
+            EngineDead: no; what else would only fail in that step.
+        """
+        if isinstance(self._runner, SplitRunner):
+            try:
+                self._runner.check_ranks()
+            except EngineError as error:
+                raise self._life.fail(error, "between two steps") from error
 
     def close(self) -> None:
         """Release the runner; a second call does nothing."""

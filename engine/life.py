@@ -15,11 +15,11 @@ class Life:
         if self._end is not None:
             raise self._end
 
-    def fail(self, error: Exception) -> EngineDead:
-        """A step went wrong: what is to be raised, now and ever after."""
+    def fail(self, error: Exception, when: str = "in a step") -> EngineDead:
+        """Something went wrong: what is to be raised, now and ever after."""
         code = error.code if isinstance(error, EngineError) else "engine_failed"
         what = error.message if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-        self._end = EngineDead(code, f"engine {self._name} failed in a step: {what}")
+        self._end = EngineDead(code, f"engine {self._name} failed {when}: {what}")
         return self._end
 
     def close(self) -> None:

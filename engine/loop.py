@@ -20,6 +20,8 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
 
 _QUIET_S = 0.05
 """Idle for this long, the loop takes the time to check the engine's books."""
+_WATCH_S = 0.5
+"""As often an idle loop looks whether the engine's runner is whole; else the next step would find out."""
 
 
 class Stepping(Protocol):
@@ -38,6 +40,7 @@ class Stepping(Protocol):
     def stats(self) -> EngineStats: ...  # noqa: D102
     def abort_all(self) -> None: ...  # noqa: D102
     def check_integrity(self) -> None: ...  # noqa: D102
+    def check_runner(self) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
 
@@ -89,10 +92,11 @@ class StepLoop:
         return True
 
     def _wait(self) -> Command | Stop:
-        if self._unchecked:
+        while True:
             try:
-                return self._inbox.get(timeout=_QUIET_S)
+                return self._inbox.get(timeout=_QUIET_S if self._unchecked else _WATCH_S)
             except Empty:
-                self._engine.check_integrity()
-                self._unchecked = False
-        return self._inbox.get()
+                if self._unchecked:
+                    self._engine.check_integrity()
+                    self._unchecked = False
+                self._engine.check_runner()

@@ -156,6 +156,15 @@ class SwappingRunner(Runner, Protocol):
 
 
 @runtime_checkable
+class SplitRunner(Runner, Protocol):
+    """A runner that computes in more than one process."""
+
+    def check_ranks(self) -> None:
+        """Look, without waiting, whether the others are there. Raises EngineError: one has ended."""
+        ...
+
+
+@runtime_checkable
 class OverlappingRunner(Runner, Protocol):
     """A runner that can be given the next batch while it still works on the last."""
 

@@ -77,6 +77,11 @@ class TensorRunner:
         runner = self._tell(batch)
         return self._guarded(lambda: runner.logits(batch))
 
+    def check_ranks(self) -> None:
+        """Raises EngineError: one has ended."""
+        for other in self._others:
+            other.check(0.0)
+
     def _tell(self, batch: Batch) -> TorchRunner:
         """Let the other ranks begin; the own one is to follow."""
         if self._runner is None:
@@ -157,10 +162,10 @@ class _Rank:
             raise ModelError(word.code, f"{self._title}: {word.message}")
         return word
 
-    def check(self) -> None:
-        """Raises EngineError if it has ended."""
+    def check(self, patience_s: float = _END_S) -> None:
+        """Raises EngineError if it has ended, or does so within that time."""
         try:
-            code = self._process.wait(_END_S)
+            code = self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             return
         raise EngineError("tensor_rank_lost", f"{self._title} has ended, {_how(code)}")

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import msgspec
 import pytest
@@ -16,7 +17,8 @@ from config.settings import EngineSettings, KVSettings
 from config.table import Bytes, Seconds
 from engine.engine import Engine
 from engine.errors import EngineDead, EngineError, ModelError
-from engine.messages import Submit
+from engine.loop import StepLoop, Stop
+from engine.messages import Command, EngineFailed, StepReport, Submit
 from engine.model import weights
 from engine.model.linear import Linear
 from engine.sampling.params import SamplingParams
@@ -145,6 +147,27 @@ def test_how_likely_a_prompt_is(directory: Path, runner: TensorRunner) -> None:
     alone, split = (torch.tensor([line for line in lines if len(line) == 3]) for lines in said)
     assert len(alone) == len(prompt) - 1 + 8
     torch.testing.assert_close(split, alone, atol=5e-5, rtol=0)
+
+
+def test_a_rank_that_is_lost_while_nothing_runs_ends_the_engine_all_the_same(directory: Path) -> None:
+    engine = Engine.load(settings_of(directory), "two")
+    (rank,) = engine._runner._others
+    engine.check_runner()
+    posts: list[StepReport | EngineFailed] = []
+    inbox: SimpleQueue[Command | Stop] = SimpleQueue()
+    inbox.put(Submit(request_id=1, prompt_token_ids=(5, 6), params=GREEDY))
+
+    def post(report: StepReport | EngineFailed) -> None:
+        posts.append(report)
+        if isinstance(report, StepReport) and not report.stats.running:
+            os.kill(rank._process.pid, signal.SIGKILL)
+
+    # It returns although nobody sends anything any more.
+    StepLoop(engine, inbox, post).run()
+    assert posts[-1] == EngineFailed(
+        "tensor_rank_lost", "engine two failed between two steps: rank 1 (cpu) has ended, killed by signal 9"
+    )
+    assert rank._process.returncode == -9
 
 
 def test_a_rank_that_hangs_breaks_the_step_and_is_ended(directory: Path) -> None:
