@@ -437,6 +437,9 @@ class Engine:
             generation_tokens_total=self._generation_tokens,
             drafted_tokens_total=self._drafted_tokens,
             accepted_tokens_total=self._accepted_tokens,
+            host_blocks=now.blocks.host,
+            swapped_out_total=now.blocks.swapped_out_total,
+            swapped_in_total=now.blocks.swapped_in_total,
         )
 
     def check_integrity(self) -> None:

@@ -183,6 +183,12 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
     drafted_tokens_total: int = 0
     accepted_tokens_total: int = 0
     """Draft tokens that the model took; both count a sequence's when it ends."""
+    host_blocks: int = 0
+    """Evicted blocks of the prefix cache that host memory holds."""
+    swapped_out_total: int = 0
+    """Blocks that were copied there ..."""
+    swapped_in_total: int = 0
+    """... and back."""
 
 
 def sum_of_stats(each: Sequence[EngineStats]) -> EngineStats:

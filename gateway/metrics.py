@@ -67,6 +67,7 @@ def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]
         ("kv_pool_bytes", "Memory of the KV pool.", lambda each: each.kv_bytes),
         ("kv_blocks_total", "KV blocks.", lambda each: each.total_blocks),
         ("kv_blocks_free", "KV blocks that a new sequence could take.", lambda each: each.free_blocks),
+        ("kv_blocks_host", "Evicted KV blocks that host memory keeps.", lambda each: each.host_blocks),
         (
             "outstanding_tokens",
             "Prompt tokens to compute and output tokens allowed.",
@@ -82,6 +83,8 @@ def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]
         ("num_preemptions", "Sequences that lost their blocks.", lambda each: each.preemptions_total),
         ("prefix_cache_queries", "Prompt tokens looked up.", lambda each: each.prefix_queries_total),
         ("prefix_cache_hits", "Prompt tokens found.", lambda each: each.prefix_hits_total),
+        ("kv_blocks_swapped_out", "KV blocks copied to host memory.", lambda each: each.swapped_out_total),
+        ("kv_blocks_swapped_in", "KV blocks copied back.", lambda each: each.swapped_in_total),
         ("prompt_tokens", "Prompt tokens taken in.", lambda each: each.prompt_tokens_total),
         ("generation_tokens", "Tokens made.", lambda each: each.generation_tokens_total),
         ("spec_decode_num_draft_tokens", "Tokens proposed by drafts.", lambda each: each.drafted_tokens_total),

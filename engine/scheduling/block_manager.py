@@ -21,6 +21,10 @@ class BlockStatistics(msgspec.Struct, frozen=True):
     """Blank."""
     host: int = 0
     """Copies in host memory of blocks that were evicted; not part of the pool."""
+    swapped_out_total: int = 0
+    """Blocks that were copied to the host ..."""
+    swapped_in_total: int = 0
+    """... and back."""
 
 
 class BlockManager:
@@ -138,7 +142,15 @@ class BlockManager:
         """Counts at this moment."""
         total = len(self._references) - 1
         free, cached = len(self._blank), len(self._idle)
-        return BlockStatistics(total=total, used=total - free - cached, cached=cached, free=free, host=len(self._host))
+        return BlockStatistics(
+            total=total,
+            used=total - free - cached,
+            cached=cached,
+            free=free,
+            host=len(self._host),
+            swapped_out_total=self._host.kept_total,
+            swapped_in_total=self._host.brought_total,
+        )
 
     def check_integrity(self, owners: Sequence[Sequence[int]]) -> None:
         """Compare the books with `owners`, the block lists of every sequence alive.

@@ -28,6 +28,10 @@ class HostBlocks:
         self._free = list(range(slots - 1, -1, -1))
         self._by_name: OrderedDict[bytes, int] = OrderedDict()
         self._moves: list[Move] = []
+        self.kept_total = 0
+        """Blocks that were copied out ..."""
+        self.brought_total = 0
+        """... and back."""
 
     def count(self, names: Sequence[bytes]) -> int:
         """How many of the first of `names` are here."""
@@ -46,6 +50,7 @@ class HostBlocks:
             self._free.append(self._by_name.popitem(last=False)[1])
         slot = self._by_name[name] = self._free.pop()
         self._moves.append(Move(block, slot, out=True))
+        self.kept_total += 1
 
     def take(self, names: Sequence[bytes]) -> list[int]:
         """The slots of `names`, which are here no more. They stay as they are until `bring`."""
@@ -55,6 +60,7 @@ class HostBlocks:
         """Copy taken `slots` into `blocks`; then they are free."""
         self._moves += [Move(block, slot, out=False) for slot, block in zip(slots, blocks, strict=True)]
         self._free += slots
+        self.brought_total += len(slots)
 
     def forget(self, name: bytes) -> None:
         """The device has computed the block anew."""

@@ -108,6 +108,7 @@ def test_cold_prefixes_come_back_from_the_host():
     """Three prompts in turns, in a pool for one: every prefix is evicted before it is asked for again."""
     prompts = [[stem] * 40 for stem in range(3)]
     hits = []
+    swapped = []
     for host_blocks in (0, 40):
         runner = FakeRunner(
             vocab_size=VOCAB, block_size=BLOCK, total_blocks=15, max_model_len=60, host_blocks=host_blocks
@@ -115,8 +116,14 @@ def test_cold_prefixes_come_back_from_the_host():
         busy = make_engine(runner)
         found = [run(busy, submit(index, prompts[index % 3], max_tokens=9))[index].tokens for index in range(9)]
         assert found == found[:3] * 3
-        hits.append(busy.stats().prefix_hits_total)
+        stats = busy.stats()
+        hits.append(stats.prefix_hits_total)
+        swapped.append((stats.swapped_in_total, stats.swapped_out_total - stats.host_blocks))
     assert hits == [0, 6 * 36]
+    # What was copied out has come back or is there still, but for what was computed anew: each time the prompt's last
+    # block and two of the answer.
+    assert swapped == [(0, 0), (6 * 9, 6 * (9 + 3))]
+    assert stats.host_blocks > 0
 
 
 def test_the_runs_meet_what_they_are_about():

@@ -142,7 +142,15 @@ class FakeHouse:
 
     def statistics(self) -> HouseStatistics:
         histogram = Histogram((0.1, 1.0), (3, 2, 1), 4.5)
-        stats = EngineStats(64, 48, 8, 2, 1, 100, preemptions_total=1, prefix_queries_total=40, prefix_hits_total=10)
+        stats = EngineStats(
+            *(64, 48, 8, 2, 1, 100),
+            preemptions_total=1,
+            prefix_queries_total=40,
+            prefix_hits_total=10,
+            host_blocks=5,
+            swapped_out_total=9,
+            swapped_in_total=4,
+        )
         return HouseStatistics(
             requests_total={RequestKey("tests", "small", "ok", "confident"): 6},
             refusals_total={"over_quota": 2},

@@ -40,6 +40,8 @@ async def test_metrics_can_be_scraped() -> None:
             labels = {"engine": "small", "model_name": "small", "replica": "0"}
             assert (running_now.labels, running_now.value) == (labels, 2)
             assert families[prefix + "kv_cache_usage_perc"].samples[0].value == 0.25
+            for name, value in (("host", 5), ("swapped_out", 9), ("swapped_in", 4)):
+                assert families[f"{prefix}kv_blocks_{name}"].samples[0].value == value
             for name in (
                 "prefix_cache_queries",
                 "prefix_cache_hits",
