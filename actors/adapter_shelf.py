@@ -55,6 +55,10 @@ class AdapterShelf:
         self._versions = {(engine, name): 1 for engine, wanted in self._wanted.items() for name in wanted}
         """The last one given out, also of names that are gone: a version never means two things."""
 
+    def adopt(self, settings: Mapping[str, EngineSettings]) -> None:
+        """The configuration says this now; what is served does not change by it."""
+        self._settings = settings
+
     def wanted(self, engine: str) -> tuple[WantedAdapter, ...]:
         """What an engine that is loaded now is to have."""
         return tuple(self._wanted[engine].values())
@@ -70,7 +74,8 @@ class AdapterShelf:
                 if found is None and not running[name, version]:
                     continue
                 view = views.get((name, version), AdapterView(engine, name, version))
-                views[name, version] = _with(view, found, running.get((name, version), 0))
+                view = _with(view, found, running.get((name, version), 0))
+                views[name, version] = self._with_origin(view)
         return tuple(views.values())
 
     async def load(self, engine: str, name: str, path: Path | None) -> AdapterView:
@@ -98,6 +103,11 @@ class AdapterShelf:
             (view for view in self.views(engine) if (view.name, view.version) == (name, version)),
             AdapterView(engine, name, version),
         )
+
+    def _with_origin(self, view: AdapterView) -> AdapterView:
+        given = self._settings[view.engine].adapters.get(view.name)
+        configured = view.current and given is not None and str(given.path) == view.path
+        return msgspec.structs.replace(view, configured=configured)
 
     async def read(self, engine: str, path: Path) -> Prepared:
         """Once for each replica. Raises Refusal: the folder cannot be served, and why."""

@@ -105,6 +105,7 @@ class PolicyKeeper:
         except Refusal as refusal:
             return self._refuse(self._at_adapters(refusal), asked_by)
         self._adopt(read.rules)
+        self._shelf.adopt(read.rules.settings.engines)
         await self._unload_adapters(before.settings, read.rules.settings)
         board.since = time.time()
         result = Swapped(read.rules.policy.digest, before.policy.digest, read.change.live)

@@ -90,6 +90,8 @@ class AdapterView(msgspec.Struct, frozen=True):
     version: int
     current: bool = False
     """New requests get it; else it only serves those that began with it."""
+    configured: bool = False
+    """The configuration names it with this folder. What it does not name so is gone when the process starts again."""
     running: int = 0
     """Sequences that use it, as of the last step."""
     path: str = ""

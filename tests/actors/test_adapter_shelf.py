@@ -106,6 +106,8 @@ async def test_whoever_has_begun_ends_with_the_version_it_began_with(autojump_cl
         events = await running.__anext__()
         view = await shelf.load("small", "legal", folders["newer"])
         assert (view.version, view.current, view.running) == (2, True, 0)
+        # After a restart it would be the folder that the configuration names.
+        assert not view.configured
         new = await house.ask("small:legal", max_tokens=6, ignore_eos=True)
         rest = await house.read(running)
         rest.events = events + rest.events
@@ -188,6 +190,7 @@ async def test_an_engine_comes_back_with_what_is_wanted_of_it(autojump_clock, fo
         shelf = house.house.desk.adapters
         await shelf.load("small", "sql", folders["sql"])
         await shelf.load("small", "legal", folders["newer"])
+        assert [each.configured for each in shelf.views("small")] == [False, False]
         before = [await tokens(house, model) for model in ("small:legal", "small:sql")]
         (folders["sql"] / "adapter_model.safetensors").unlink()
 
@@ -225,6 +228,11 @@ async def test_a_changed_file_loads_before_it_decides_and_unloads_after(autojump
         assert "engines.small.adapters" in result.changed
         legal = await tokens(house)
         assert legal != plain
+        shelf = house.house.desk.adapters
+        assert [each.configured for each in shelf.views("small")] == [True]
+        await shelf.load("small", "sql", folders["sql"])
+        assert {each.name: each.configured for each in shelf.views("small")} == {"legal": True, "sql": False}
+        await shelf.unload("small", "sql")
         file.write_text(config(RUNG, {**folders, "legal": folders["none"]}))
         refused = await house.house.desk.reload()
         assert isinstance(refused, Refused)
