@@ -56,8 +56,8 @@ class KVSettings(Table, frozen=True):
     """The paged KV cache of one engine."""
 
     memory: AutoBytes = Bytes(AUTO)
-    """"auto": engines that state nothing share half of the memory that is free beside all weights and stated pools
-    (nine tenths on a GPU), and none takes more than `max_running` sequences of `max_model_len` could fill."""
+    """"auto": engines that state nothing share half of the memory that is free beside all weights, adapters and
+    stated pools (nine tenths on a GPU), and none takes more than `max_running` sequences of `max_model_len` could fill."""
     block_size: int = 16
     swap: Bytes = Bytes(0)
     """Host memory for blocks of the prefix cache that a GPU's pool evicts; a hit copies them back. Not on a CPU."""
@@ -135,7 +135,8 @@ class EngineSettings(Table, frozen=True):
     adapters: dict[str, AdapterSettings] = msgspec.field(default_factory=dict)
     """By the name that requests and ladders ask for."""
     max_adapters: int = 16
-    """Loaded at the same time."""
+    """Loaded at the same time. Where the admin API is on and a model has `adapters = true`, `kv.memory = "auto"` leaves
+    room for so many of `max_adapter_rank`."""
     max_adapter_rank: int = 64
     stall: Seconds = Seconds(30)
     """No step finished for this long while there is work: the engine is unhealthy."""

@@ -44,12 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.errors import ModelError
     from engine.memory.resources import resolve
     from engine.model.encoder_config import is_encoder
+    from gateway.engines import loads_adapters
     from gateway.simulation.measure import load_for_measure, measure_engine
     from gateway.simulation.plausible import doubts
     from gateway.simulation.profile import Profile
 
     engines, encoders = {}, []
-    resolved = resolve(settings.engines)
+    resolved = resolve(settings.engines, more_adapters=loads_adapters(settings))
     settings = msgspec.structs.replace(settings, engines={name: each.settings for name, each in resolved.items()})
     for name, engine in settings.engines.items():
         _say(f"engine {name}: {engine.model}; {resolved[name].said}")

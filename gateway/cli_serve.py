@@ -99,9 +99,7 @@ async def _serve(
         )
         print(f"try: curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'", flush=True)
 
-    house = House(
-        settings, engine_factories(settings.engines), source=source, watches=settings.server.watch, record=record
-    )
+    house = House(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
     await serve(house, settings, listener, announce, admin=admin)
 
 

@@ -1,12 +1,12 @@
 """How the house gets its engines: factories that it calls inside the engines' threads, one for each replica."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
 from actors.engine_board import replica_titles
-from config.settings import EngineSettings
+from config.settings import EngineSettings, Settings
 from engine.load import load_engine
 from engine.loop import Stepping
 from engine.memory.resources import Resolved, resolve
@@ -14,13 +14,19 @@ from engine.memory.resources import Resolved, resolve
 Progress = Callable[[str], None]
 
 
-def engine_factories(engines: Mapping[str, EngineSettings]) -> dict[str, list[Callable[[Progress], Stepping]]]:
+def loads_adapters(settings: Settings) -> bool:
+    """Clients may ask for adapters that the configuration does not name, and somebody may load them."""
+    return settings.admin.enabled and any(model.adapters for model in settings.models.values())
+
+
+def engine_factories(settings: Settings) -> dict[str, list[Callable[[Progress], Stepping]]]:
     """A factory for each replica of each engine of the configuration. Nothing is loaded yet.
 
     What is "auto" is decided here, once, for all of them together: an engine that is started again gets what it had.
     """
-    replicas = {name: replica_settings(name, settings) for name, settings in engines.items()}
-    resolved = resolve({title: each for titles in replicas.values() for title, each in titles.items()})
+    replicas = {name: replica_settings(name, each) for name, each in settings.engines.items()}
+    titled = {title: each for titles in replicas.values() for title, each in titles.items()}
+    resolved = resolve(titled, more_adapters=loads_adapters(settings))
     return {name: [partial(_load, resolved[title], title) for title in titles] for name, titles in replicas.items()}
 
 

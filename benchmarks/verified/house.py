@@ -70,7 +70,7 @@ async def embedded_house(
     text = _CONFIG.format(draft_tokens=draft_tokens, off_above_batch=off_above_batch, cache=str(cache).lower())
     settings = parse_settings(text, Path(MODELS) / "pair.toml")
     async with trio.open_nursery() as nursery:
-        house = House(settings, engine_factories(settings.engines))
+        house = House(settings, engine_factories(settings))
         await nursery.start(house.run)
         with trio.fail_after(120):
             while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)

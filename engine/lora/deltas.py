@@ -47,6 +47,11 @@ def products_of(config: ModelConfig, layer: int) -> dict[str, Product]:
     return products
 
 
+def stacked_rank(ranks: Sequence[int]) -> int:
+    """Of all A of a product under each other; products want an even number of inputs."""
+    return sum(ranks) + sum(ranks) % 2
+
+
 class AdapterReader:
     """Prepares adapters for one model. Shares nothing that changes with those who use them: safe in any thread."""
 
@@ -82,7 +87,7 @@ class AdapterReader:
         """All A of the product under each other; the B along a diagonal, as each has outputs of its own."""
         present = [modules.get(module) for module in product.parts]
         ranks = [0 if module is None else len(module.down) for module in present]
-        rank = sum(ranks) + sum(ranks) % 2  # products want an even number of inputs
+        rank = stacked_rank(ranks)
         down = torch.zeros((rank, product.inputs), dtype=self._dtype)
         up = torch.zeros((sum(product.parts.values()), rank), dtype=self._dtype)
         scales = torch.zeros(rank)

@@ -18,6 +18,7 @@ from torch import Tensor
 from engine.errors import ModelError
 
 _PREFIX = "base_model.model."
+TENSORS = "adapter_model.safetensors"
 _ENDS = {".lora_A.weight": 0, ".lora_B.weight": 1}
 _WITHOUT_EFFECT = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "eva_config", "exclude_modules", "inference_mode",
@@ -57,9 +58,9 @@ def read_peft_folder(directory: Path, shapes: Mapping[str, tuple[int, int]], max
     Raises:
         ModelError: a file is missing or broken, does not fit the model, or asks for what is not served; it is named.
     """
-    config_bytes, tensor_bytes = (_content(directory, name) for name in ("adapter_config.json", _TENSORS))
+    config_bytes, tensor_bytes = (_content(directory, name) for name in ("adapter_config.json", TENSORS))
     config = _Config(directory / "adapter_config.json", config_bytes)
-    path = directory / _TENSORS
+    path = directory / TENSORS
     try:
         tensors = load(tensor_bytes)
     except SafetensorError as error:
@@ -90,7 +91,10 @@ def read_peft_folder(directory: Path, shapes: Mapping[str, tuple[int, int]], max
     return PeftFolder(modules, rank, digest.digest())
 
 
-_TENSORS = "adapter_model.safetensors"
+def rank_tensor(name: str) -> str | None:
+    """The module whose A, [rank, in], a file's tensor of this name is; None: it is no A."""
+    module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
+    return module if name == f"{_PREFIX}{module}.lora_A.weight" else None
 
 
 def _content(directory: Path, name: str) -> bytes:
@@ -172,7 +176,7 @@ class _Config:
             if not any(module == target or module.endswith(f".{target}") for module in modules):
                 raise ModelError(
                     "adapter_tensor",
-                    f"{self._path}: target_modules names {target!r}, and {_TENSORS} holds nothing for such a module",
+                    f"{self._path}: target_modules names {target!r}, and {TENSORS} holds nothing for such a module",
                 )
 
     def _pattern(self, key: str, *, whole: bool = False) -> list[tuple[re.Pattern[str], float]]:

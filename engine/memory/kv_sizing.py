@@ -20,6 +20,8 @@ class KvDemand(msgspec.Struct, frozen=True):
     """As many as its sequences could ever hold at once: a larger pool would be of no use."""
     stated_bytes: int = 0
     """0: as it comes out."""
+    adapter_bytes: int = 0
+    """Of adapters that are loaded beside the weights, and of those that may be."""
 
     @property
     def most(self) -> int:
@@ -36,10 +38,10 @@ def kv_token_bytes(config: ModelConfig, width: int) -> int:
 def kv_sizes(free_bytes: int, share: float, demands: Mapping[str, KvDemand]) -> dict[str, int]:
     """Bytes of each engine's pool, of `free_bytes` that are free before anything is loaded.
 
-    Weights and stated pools are taken first. A `share` of what is left goes in equal parts to the engines that state
-    nothing; who needs less leaves the difference to the others. Where nothing is left, the size is 0.
+    Weights, adapters and stated pools are taken first. A `share` of what is left goes in equal parts to the engines
+    that state nothing; who needs less leaves the difference to the others. Where nothing is left, the size is 0.
     """
-    taken = sum(demand.weight_bytes + demand.stated_bytes for demand in demands.values())
+    taken = sum(demand.weight_bytes + demand.adapter_bytes + demand.stated_bytes for demand in demands.values())
     room = max(int((free_bytes - taken) * share), 0)
     sizes = {name: demand.stated_bytes for name, demand in demands.items()}
     asking = sorted((demand.most, name) for name, demand in demands.items() if not demand.stated_bytes)

@@ -17,6 +17,7 @@ _MEMORY_SHARE = 0.5
 """Of what is free beside weights and stated pools; the rest is for batches, texts, and whoever else runs here."""
 _EMBEDDING = "model.embed_tokens.weight"
 """Its type on disk is what the model computes in, if nothing is stated."""
+_WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}
 _DEVICE_SHARE = 0.9
 """The same of a device's own memory, where nothing else runs and what steps take is known."""
 
@@ -28,8 +29,10 @@ class Resolved(msgspec.Struct, frozen=True):
     said: str
 
 
-def resolve(engines: Mapping[str, EngineSettings]) -> dict[str, Resolved]:
+def resolve(engines: Mapping[str, EngineSettings], *, more_adapters: bool = False) -> dict[str, Resolved]:
     """Replace each "auto" by what comes out here and now, before any of these engines is loaded.
+
+    `more_adapters`: others than the configured ones may be loaded while they serve, and have their room.
 
     An engine whose model directory cannot be read, or whose device is not there, keeps its "auto": loading it says
     best what is wrong.
@@ -46,7 +49,8 @@ def resolve(engines: Mapping[str, EngineSettings]) -> dict[str, Resolved]:
         there = {name: each for name, each in found.items() if _device(each) == device}
         free = available_memory() if device == "cpu" else _device_memory(device)
         if free is not None:
-            resolved |= _with_pools(there, free, _MEMORY_SHARE if device == "cpu" else _DEVICE_SHARE)
+            share = _MEMORY_SHARE if device == "cpu" else _DEVICE_SHARE
+            resolved |= _with_pools(there, free, share, more_adapters=more_adapters)
     return resolved
 
 
@@ -65,8 +69,11 @@ def threads_each(engines: int, cores: int) -> int:
     return max((cores - 1) // max(engines, 1), 1)
 
 
-def _with_pools(engines: Mapping[str, EngineSettings], free: int, share: float) -> dict[str, Resolved]:
-    demands = {name: demand for name, each in engines.items() if (demand := _demand(each)) is not None}
+def _with_pools(
+    engines: Mapping[str, EngineSettings], free: int, share: float, *, more_adapters: bool
+) -> dict[str, Resolved]:
+    found = {name: _demand(each, more_adapters=more_adapters) for name, each in engines.items()}
+    demands = {name: demand for name, demand in found.items() if demand is not None}
     sizes = kv_sizes(free, share, demands)
     asking = sum(not demand.stated_bytes for demand in demands.values())
     resolved = {}
@@ -77,18 +84,29 @@ def _with_pools(engines: Mapping[str, EngineSettings], free: int, share: float) 
         if not demand.stated_bytes:
             enough = ": all that its sequences could ever fill" if size == demand.most else ""
             said += f' ("auto"; {_size(free)} free, engines that share it: {asking}{enough})'
+        if demand.adapter_bytes:
+            said += f"; {_size(demand.adapter_bytes)} for {_adapters_said(settings, more=more_adapters)}"
         # Nothing would read as "auto" again. The pool itself says what is wrong with so little.
         kv = msgspec.structs.replace(settings.kv, memory=Bytes(max(size // _pools(settings), 1)))
         resolved[name] = Resolved(msgspec.structs.replace(settings, kv=kv), said)
     return resolved
 
 
-def _demand(settings: EngineSettings) -> KvDemand | None:
+def _adapters_said(settings: EngineSettings, *, more: bool) -> str:
+    configured = len(settings.adapters)
+    said = f"adapters: {configured} configured"
+    if more:
+        said += f", {settings.max_adapters - configured} more of rank {settings.max_adapter_rank} that may be loaded"
+    return said
+
+
+def _demand(settings: EngineSettings, *, more_adapters: bool) -> KvDemand | None:
     try:
         config = read_model_config(settings.model)
         files = list(settings.model.glob("*.safetensors"))
         weight_bytes = sum(file.stat().st_size for file in files)
         token_bytes = kv_token_bytes(config, _kv_width(settings))
+        adapter_bytes = _adapter_bytes(settings, config, more=more_adapters)
         if _device(settings) != "cpu":
             # Each rank has a device of its own; on the CPU they share one memory.
             weight_bytes //= settings.tensor_parallel
@@ -98,7 +116,20 @@ def _demand(settings: EngineSettings) -> KvDemand | None:
         return None
     longest = min(settings.max_model_len or config.max_positions, config.max_positions)
     stated = settings.kv.memory * _pools(settings)
-    return KvDemand(weight_bytes, token_bytes, settings.kv.block_size, settings.max_running * longest, stated)
+    return KvDemand(
+        weight_bytes, token_bytes, settings.kv.block_size, settings.max_running * longest, stated, adapter_bytes
+    )
+
+
+def _adapter_bytes(settings: EngineSettings, config: ModelConfig, *, more: bool) -> int:
+    if settings.tensor_parallel > 1 or not (settings.adapters or more):
+        return 0
+    from engine.lora.sizes import folder_bytes, largest_bytes
+
+    width = _compute_width(settings)
+    configured = sum(folder_bytes(config, each.path, width) for each in settings.adapters.values())
+    others = (settings.max_adapters - len(settings.adapters)) if more else 0
+    return configured + others * largest_bytes(config, settings.max_adapter_rank, width)
 
 
 def _pools(settings: EngineSettings) -> int:
@@ -107,13 +138,17 @@ def _pools(settings: EngineSettings) -> int:
 
 
 def _kv_width(settings: EngineSettings) -> int:
-    """Bytes of a number in the pool, which by itself has the type that the model computes in.
+    """Bytes of a number in the pool, which by itself has the type that the model computes in."""
+    return _compute_width(settings) if settings.kv.dtype == "auto" else _WIDTHS[settings.kv.dtype]
+
+
+def _compute_width(settings: EngineSettings) -> int:
+    """Bytes of a number in which the model computes.
 
     Where the processor has no bfloat16 a half-precision model computes in float32, and gets half as many blocks.
     """
-    stated = settings.dtype if settings.kv.dtype == "auto" else settings.kv.dtype
-    if stated != "auto":
-        return {"float32": 4, "bfloat16": 2, "int8": 1}[stated]
+    if settings.dtype != "auto":
+        return _WIDTHS[settings.dtype]
     for path in sorted(settings.model.glob("*.safetensors")):
         with safe_open(path, framework="numpy") as file:
             if _EMBEDDING in file.keys():  # noqa: SIM118 - it is no dictionary

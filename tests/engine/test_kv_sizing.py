@@ -14,6 +14,7 @@ DEMANDS = st.dictionaries(
         block_size=st.integers(1, 32),
         max_tokens=st.integers(1, 10**4),
         stated_bytes=st.sampled_from([0, 0, 1, 5000]),
+        adapter_bytes=st.sampled_from([0, 7000]),
     ),
     min_size=1,
 )
@@ -25,7 +26,7 @@ def test_nobody_has_more_than_is_of_use_and_all_together_no_more_than_there_is(f
     asking = {name: demand for name, demand in demands.items() if not demand.stated_bytes}
     assert all(sizes[name] == demand.stated_bytes for name, demand in demands.items() if demand.stated_bytes)
     assert all(0 <= sizes[name] <= demand.most for name, demand in asking.items())
-    taken = sum(demand.weight_bytes + demand.stated_bytes for demand in demands.values())
+    taken = sum(demand.weight_bytes + demand.stated_bytes + demand.adapter_bytes for demand in demands.values())
     given_out = sum(sizes[name] for name in asking)
     room = max(int((free - taken) * 0.5), 0)
     assert given_out <= room

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import torch
 
-from config.settings import EngineSettings, KVSettings
+from config.settings import AdapterSettings, EngineSettings, KVSettings
 from config.table import Bytes
 from engine.errors import ModelError
 from engine.memory import resources
@@ -14,7 +14,7 @@ from engine.memory.gpu_memory import step_bytes
 from engine.memory.resources import resolve, resolve_alone, threads_each
 from engine.model.model_config import read_model_config
 from engine.torch_runner import load_runner
-from tests.parity import models
+from tests.parity import adapters, models
 
 MiB = 2**20
 TOKEN_BYTES = 2 * 3 * 2 * 16 * 4
@@ -60,6 +60,36 @@ def test_two_share_half_of_what_is_left_beside_weights_and_stated_pools(llama, m
     assert [found[name].settings.kv.memory for name in "ab"] == [2 * MiB, 2 * MiB]
     assert {found[name].settings.threads for name in "ab"} == {2}
     assert "engines that share it: 2" in found["a"].said
+
+
+def test_adapters_have_their_room(llama, tmp_path, machine):
+    weights = sum(file.stat().st_size for file in llama.glob("*.safetensors"))
+    kinds = ("all", "patterns", "odd")
+    folders = {kind: adapters.write_adapter(kind, llama, tmp_path / kind) for kind in kinds}
+    settings = EngineSettings(
+        model=llama,
+        max_running=10_000,
+        adapters={kind: AdapterSettings(path=folder) for kind, folder in folders.items()},
+        max_adapters=5,
+        max_adapter_rank=8,
+    )
+    stated = msgspec.structs.replace(settings, kv=KVSettings(memory=Bytes(MiB)), adapters={})
+    runner = load_runner(stated)
+    taken = {kind: runner.read_adapter(folder).memory_bytes for kind, folder in folders.items()}
+    runner.close()
+    machine(weights + sum(taken.values()) + 4 * MiB)
+    found = resolve({"one": settings})["one"]
+    assert found.settings.kv.memory == 2 * MiB
+    assert found.said.endswith(f"; {sum(taken.values()) // 1024}KiB for adapters: 3 configured")
+    # "all" is of rank 8, on everything: two more of that size.
+    machine(weights + sum(taken.values()) + 2 * taken["all"] + 4 * MiB)
+    found = resolve({"one": settings}, more_adapters=True)["one"]
+    assert found.settings.kv.memory == 2 * MiB
+    assert found.said.endswith("for adapters: 3 configured, 2 more of rank 8 that may be loaded")
+    # A folder that is none is left to its loading.
+    missing = msgspec.structs.replace(settings, adapters={"x": AdapterSettings(path=tmp_path / "nothing")})
+    machine(weights + 4 * MiB)
+    assert resolve({"one": missing})["one"].settings.kv.memory == 2 * MiB
 
 
 def test_without_room_for_two_blocks_loading_says_so(llama, machine):

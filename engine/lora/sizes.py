@@ -1,0 +1,43 @@
+"""How much memory adapters take, before anything is loaded: of folders by their tensors' shapes, else by rank."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from engine.lora.deltas import Product, products_of, stacked_rank
+from engine.lora.peft_folder import TENSORS, rank_tensor
+from engine.model.model_config import ModelConfig
+
+_SCALE_BYTES = 4
+
+
+def folder_bytes(config: ModelConfig, directory: Path, width: int) -> int:
+    """Of an adapter, in numbers of `width` bytes; 0 if it cannot be read: loading it says best why."""
+    ranks = {}
+    try:
+        with safe_open(directory / TENSORS, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dictionary
+                if (module := rank_tensor(name)) is not None:
+                    ranks[module] = file.get_slice(name).get_shape()[0]
+    except (OSError, SafetensorError):
+        return 0
+    return _bytes(config, width, lambda module: ranks.get(module, 0))
+
+
+def largest_bytes(config: ModelConfig, rank: int, width: int) -> int:
+    """Of an adapter that changes all that can be changed."""
+    return _bytes(config, width, lambda _: rank)
+
+
+def _bytes(config: ModelConfig, width: int, rank_of: Callable[[str], int]) -> int:
+    return sum(
+        _delta_bytes(product, [rank_of(module) for module in product.parts], width)
+        for layer in range(config.layers)
+        for product in products_of(config, layer).values()
+    )
+
+
+def _delta_bytes(product: Product, ranks: Sequence[int], width: int) -> int:
+    rank = stacked_rank(ranks)
+    return rank * ((product.inputs + sum(product.parts.values())) * width + _SCALE_BYTES)
