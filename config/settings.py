@@ -57,7 +57,8 @@ class KVSettings(Table, frozen=True):
 
     memory: AutoBytes = Bytes(AUTO)
     """"auto": engines that state nothing share half of the memory that is free beside all weights, adapters and
-    stated pools (nine tenths on a GPU), and none takes more than `max_running` sequences of `max_model_len` could fill."""
+    stated pools (nine tenths on a GPU), and none takes more than `max_running` sequences of `max_model_len` could
+    fill."""
     block_size: int = 16
     swap: Bytes = Bytes(0)
     """Host memory for blocks of the prefix cache that a GPU's pool evicts; a hit copies them back. Not on a CPU."""
