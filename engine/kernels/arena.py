@@ -1,7 +1,9 @@
-"""Memory for weights in huge pages: a step reads all of it once, and with pages of 4 KiB that is a page walk each."""
+"""Memory in huge pages, for what a step reads all over: with pages of 4 KiB each of them is a page walk."""
 
 import contextlib
+import math
 import mmap
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,9 +30,16 @@ class Arena:
         return place.copy_(tensor)
 
 
+def huge_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Memory that takes no room before it is written."""
+    return _huge(math.prod(shape) * dtype.itemsize).view(dtype).view(*shape)
+
+
 def _huge(size: int) -> Tensor:
     """Untouched bytes that begin at a huge page; ordinary ones where the system has none to give."""
-    memory = mmap.mmap(-1, size + _HUGE_BYTES)
+    # Shared memory, which is what Python maps if nothing is said, gets huge pages on few systems.
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    memory = mmap.mmap(-1, size + _HUGE_BYTES, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
             memory.madvise(mmap.MADV_HUGEPAGE)

@@ -15,6 +15,10 @@ import numpy.typing as npt
 
 from engine.kernels.jit import carray, fast_jit
 from engine.kernels.simd import (
+    QUEUE_DONE,
+    QUEUE_ENTRY,
+    QUEUE_FIRST,
+    QUEUE_PAGE_BYTES,
     exp_16,
     fetch_add,
     narrow,
@@ -57,7 +61,9 @@ Arguments = npt.NDArray[np.int64]
 
 def scratch_floats(rows: int, head_dim: int, block_size: int) -> int:
     """Float32 scratch for one thread whose tiles have at most `rows` rows."""
-    return rows * (2 * head_dim + max(KEY_TILE, block_size) + 2) + head_dim + max(KEY_TILE, block_size, head_dim) // 8
+    keys = max(KEY_TILE, block_size)
+    words = max(keys, head_dim) // 16 + QUEUE_FIRST + keys // block_size + 1
+    return rows * (2 * head_dim + keys + 2) + head_dim + 2 * words
 
 
 @fast_jit
@@ -176,6 +182,7 @@ def _multiply(  # noqa: PLR0917
     vectors: int,
     depth: int,
     accumulate: int,
+    queue: int,
     like: Any,
 ) -> None:
     """`tile_*` over any number of rows and vectors. However it is cut, each sum runs in the same order."""
@@ -187,44 +194,59 @@ def _multiply(  # noqa: PLR0917
         while v + 4 <= vectors:
             b_at, to = b_list + 8 * v, c_at + 64 * v
             if now == 4:
-                tile_4x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+                tile_4x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
             elif now == 3:
-                tile_3x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+                tile_3x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
             elif now == 2:
-                tile_2x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+                tile_2x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
             else:
-                tile_1x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+                tile_1x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
             v += 4
         while v < vectors:
             b_at, to = b_list + 8 * v, c_at + 64 * v
             if now == 4:
-                tile_4x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+                tile_4x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
             elif now == 3:
-                tile_3x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+                tile_3x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
             elif now == 2:
-                tile_2x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+                tile_2x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
             else:
-                tile_1x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, like)
+                tile_1x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
             v += 1
         done += now
 
 
 @fast_jit
-def _prefetch(  # noqa: PLR0917
-    pages: int, scales: int, args: Arguments, table: Any, head: int, start: int, count: int, like: Any
+def _queue(  # noqa: PLR0917
+    at: int, pages: int, scales: int, args: Arguments, table: Any, head: int, start: int, count: int, like: Any
 ) -> None:
-    """Fetch the pages of the tokens start : start + count ahead of their use.
+    """Let the products that come next fetch the pages of the tokens start : start + count.
 
     Pages lie scattered, so the processor's own prefetcher stumbles at every page; decode is bound by memory.
     """
     size, bytes_a_page = args[BLOCK_SIZE], args[HEAD_DIM] * args[BLOCK_SIZE] * size_of(like)
-    for within in range(0, count, size):
-        block = np.int64(table[(start + within) // size])
-        at = pages + (block * args[KV_HEADS] + head) * bytes_a_page
-        for line in range(0, bytes_a_page, 64):
-            prefetch(at + line)
+    entries = (count + size - 1) // size if count > 0 else 0
+    queue = carray(pointer(at, np.int64(0)), QUEUE_FIRST + entries + 1)
+    queue[QUEUE_ENTRY] = at + 8 * QUEUE_FIRST
+    queue[QUEUE_DONE] = 0
+    queue[QUEUE_PAGE_BYTES] = bytes_a_page
+    for entry in range(entries):
+        place = np.int64(table[start // size + entry]) * args[KV_HEADS] + head
+        queue[QUEUE_FIRST + entry] = pages + place * bytes_a_page
         if scales != 0:
-            prefetch(scales + (block * args[KV_HEADS] + head) * size * 4)
+            prefetch(scales + place * size * 4)
+    queue[QUEUE_FIRST + entries] = at
+
+
+@fast_jit
+def _queue_first(  # noqa: PLR0917
+    at: int, args: Arguments, sequence: int, head: int, key_tile: int, like: Any
+) -> None:
+    """Queue the first tile of keys of a decode."""
+    context = int(carray(pointer(args[CONTEXTS] + 4 * sequence, np.int32(0)), 1)[0])
+    table = carray(pointer(args[TABLES] + 4 * sequence * args[TABLE_WIDTH], np.int32(0)), args[TABLE_WIDTH])
+    start = max(context - args[WINDOW], 0) // key_tile * key_tile if args[WINDOW] > 0 else 0
+    _queue(at, args[KEYS], args[KEY_SCALES], args, table, head, start, min(key_tile, context - start), like)
 
 
 @fast_jit
@@ -244,7 +266,7 @@ def _scaled(  # noqa: PLR0917
 
 @fast_jit
 def attend(args: Arguments, like: Any, paged: Any) -> None:
-    """Attend for every (tile of queries, KV head); threads take the next one from a counter."""
+    """Attend for every (tile of queries, KV head); threads take the next one from a counter, one ahead."""
     head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
     part = thread_number() if args[PARTS] > 1 else 0
     group, half, page = heads // kv_heads, head_dim // 2, head_dim * size
@@ -268,10 +290,12 @@ def attend(args: Arguments, like: Any, paged: Any) -> None:
         args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS] + 4 * rows_max * (2 * head_dim + key_tile + 2) + 4 * head_dim
     )
     pages = carray(pointer(pages_at, np.int64(0)), max(key_tile, head_dim) // 16)
-    while True:
-        item = fetch_add(args[COUNTER])
-        if item >= args[TILES] * kv_heads:
-            return
+    queue_at = pages_at + max(key_tile, head_dim) // 2
+    _queue(queue_at, 0, 0, args, pages, 0, 0, 0, paged)
+    items = args[TILES] * kv_heads
+    item = fetch_add(args[COUNTER])
+    while item < items:
+        following = fetch_add(args[COUNTER])
         head, tile = item % kv_heads, item // kv_heads
         sequence, first = sequences[tile], firsts[tile]
         starts = carray(pointer(args[STARTS] + 4 * sequence, np.int32(0)), 2)
@@ -300,7 +324,7 @@ def attend(args: Arguments, like: Any, paged: Any) -> None:
         while start < end:
             seen = min(key_tile, end - start)
             if rows <= _STREAMED_ROWS:
-                _prefetch(args[VALUES], args[VALUE_SCALES], args, table, head, start, seen, paged)
+                _queue(queue_at, args[VALUES], args[VALUE_SCALES], args, table, head, start, seen, paged)
             vectors = 0
             for within in range(0, seen, size):
                 block = np.int64(table[(start + within) // size])
@@ -308,7 +332,7 @@ def attend(args: Arguments, like: Any, paged: Any) -> None:
                 for column in range(0, size, 16):
                     pages[vectors] = keys + column * paged_bytes
                     vectors += 1
-            _multiply(q_at, head_dim, pages_at, size, score_at, key_tile, rows, vectors, head_dim, 0, paged)
+            _multiply(q_at, head_dim, pages_at, size, score_at, key_tile, rows, vectors, head_dim, 0, queue_at, paged)
             if args[KEY_SCALES] != 0:
                 _scaled(args[KEY_SCALES], args, table, head, start, seen, score_at, key_tile, rows)
             for r in range(rows):
@@ -340,8 +364,13 @@ def attend(args: Arguments, like: Any, paged: Any) -> None:
                 for j in range(high_16, seen):
                     scores[line + j] = _ZERO
             if rows <= _STREAMED_ROWS:
-                ahead = min(key_tile, end - start - key_tile)
-                _prefetch(args[KEYS], args[KEY_SCALES], args, table, head, start + key_tile, ahead, paged)
+                if start + key_tile < end:
+                    ahead, coming = min(key_tile, end - start - key_tile), start + key_tile
+                    _queue(queue_at, args[KEYS], args[KEY_SCALES], args, table, head, coming, ahead, paged)
+                elif following < items:
+                    _queue_first(
+                        queue_at, args, sequences[following // kv_heads], following % kv_heads, key_tile, paged
+                    )
             if args[VALUE_SCALES] != 0:
                 _scaled(args[VALUE_SCALES], args, table, head, start, seen, score_at, key_tile, rows)
             for within in range(0, seen, size):
@@ -351,7 +380,9 @@ def attend(args: Arguments, like: Any, paged: Any) -> None:
                 for vector in range(head_dim // 16):
                     pages[vector] = values + 16 * vector * paged_bytes
                 at = score_at + 4 * within
-                _multiply(at, key_tile, pages_at, head_dim, sum_at, head_dim, rows, head_dim // 16, depth, 1, paged)
+                _multiply(
+                    at, key_tile, pages_at, head_dim, sum_at, head_dim, rows, head_dim // 16, depth, 1, queue_at, paged
+                )
             start += key_tile
         for token in range(count):
             for g in range(group):
@@ -361,3 +392,4 @@ def attend(args: Arguments, like: Any, paged: Any) -> None:
                 share = _ONE / masses[r]
                 for d in range(head_dim):
                     out[d] = narrow(sums[r * head_dim + d] * share, like)
+        item = following

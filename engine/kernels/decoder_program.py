@@ -54,6 +54,7 @@ class DecoderProgram:
         self._counters = np.zeros((len(weights.layers), 8), np.int64)  # a cache line each
         self._counter_addresses = [int(counter.ctypes.data) for counter in self._counters]
         self._blocks: list[Block] = [buffers.gate_block]
+        self._products: list[Block] = []
         buffers.gate_block[row.GATE_UP] = self._gate_up.data_ptr()
         following = [*(layer.input_norm for layer in weights.layers[1:]), weights.final_norm]
         table = [self._norm(first.input_norm, None)]
@@ -65,6 +66,9 @@ class DecoderProgram:
             vocab = int(weights.head.arguments[product.OUTPUTS])
             self._logits = torch.zeros((min(rows, _MOST_LOGITS), vocab), dtype=torch.float32)
             table.append(self._product(weights.head, buffers.normed, self._logits))
+        for block, following_product in zip(self._products, self._products[1:], strict=False):
+            block[product.NEXT] = following_product[product.PANELS]
+            block[product.NEXT_BYTES] = following_product[product.PANEL_BYTES]
         self._table = np.array(table, np.int64)
         self._arguments = arguments = np.zeros(program.ARGUMENTS, np.int64)
         self._address = int(arguments.ctypes.data)
@@ -148,6 +152,7 @@ class DecoderProgram:
         block[product.X] = x.data_ptr()
         block[product.OUT] = out.data_ptr()
         block[product.COUNTER_AT] = block.ctypes.data + 8 * product.COUNTER
+        self._products.append(block)
         return self._call(linear.code, block, rows=product.ROWS, parts=product.PARTS, counter=product.COUNTER)
 
     def _call(

@@ -12,6 +12,10 @@ import numpy.typing as npt
 
 from engine.kernels.jit import carray, fast_jit
 from engine.kernels.simd import (
+    QUEUE_DONE,
+    QUEUE_ENTRY,
+    QUEUE_FIRST,
+    QUEUE_PAGE_BYTES,
     fetch_add,
     narrow,
     pairs_1,
@@ -22,6 +26,7 @@ from engine.kernels.simd import (
     pairs_6,
     pointer,
     size_of,
+    team_size,
     thread_number,
     tile_1x4,
     tile_2x4,
@@ -31,8 +36,12 @@ from engine.kernels.simd import (
 
 # Places in the block of int64 arguments that a kernel call gets.
 ROWS, INPUTS, OUTPUTS, PARTS, X, PANELS, BIAS, OUT, SCRATCH, COUNTER, COUNTER_AT = range(11)
-ARGUMENTS = 12
+PANEL_BYTES, NEXT, NEXT_BYTES = range(11, 14)
+ARGUMENTS = 14
+"""NEXT, NEXT_BYTES: where the panels of the product after this one begin, and how large each is; 0: not known. A thread
+that has no further panel here fetches its first one there."""
 PANEL = 64
+PAIR_BYTES = 4 * PANEL
 GROUP = 6
 """Rows whose sums fit into the registers beside four vectors of weights."""
 SCRATCH_FLOATS = GROUP * PANEL + 16
@@ -64,22 +73,28 @@ def write_rows(  # noqa: PLR0917
 def multiply_half(args: Arguments, like: Any) -> None:
     """Write x · weightᵀ + bias; x and weight are bfloat16, sums float32, the result is like `like`.
 
-    Threads take the next panel from a counter.
+    Each thread begins with the panel of its own number and takes the next one from a counter.
     """
     rows, inputs = args[ROWS], args[INPUTS]
-    part = thread_number() if args[PARTS] > 1 else 0
+    part, parts = (thread_number(), team_size()) if args[PARTS] > 1 else (0, 1)
     panels = (args[OUTPUTS] + PANEL - 1) // PANEL
     counter = args[COUNTER_AT]
     scratch_at = args[SCRATCH] + 4 * part * SCRATCH_FLOATS
     scratch = carray(pointer(scratch_at, _ZERO), SCRATCH_FLOATS)
     depth = inputs // 2
-    panel_bytes = PANEL * inputs * 2
-    panel = fetch_add(counter)
+    panel_bytes = args[PANEL_BYTES]
+    # Groups of rows go through the panel one after the other, and each fetches its share of the next one.
+    groups = (rows + GROUP - 1) // GROUP
+    share = (PAIR_BYTES + groups - 1) // groups
+    panel = part
     while panel < panels:
-        following = fetch_add(counter)
+        following = fetch_add(counter) + parts
         b = args[PANELS] + panel * panel_bytes
-        # Groups of rows go through the panel one after the other; the first two fetch half of the next one each.
-        ahead = args[PANELS] + following * panel_bytes if following < panels else b
+        ahead = b
+        if following < panels:
+            ahead = args[PANELS] + following * panel_bytes
+        elif args[NEXT] != 0:
+            ahead = args[NEXT] + part * args[NEXT_BYTES]
         row = 0
         while row < rows:
             left = rows - row
@@ -87,49 +102,60 @@ def multiply_half(args: Arguments, like: Any) -> None:
             now = min(left, GROUP) if left <= GROUP or left >= 2 * GROUP else (left + 1) // 2
             a = args[X] + row * inputs * 2
             if now == 6:
-                pairs_6(a, depth, b, scratch_at, depth, ahead)
+                pairs_6(a, depth, b, scratch_at, depth, ahead, share)
             elif now == 5:
-                pairs_5(a, depth, b, scratch_at, depth, ahead)
+                pairs_5(a, depth, b, scratch_at, depth, ahead, share)
             elif now == 4:
-                pairs_4(a, depth, b, scratch_at, depth, ahead)
+                pairs_4(a, depth, b, scratch_at, depth, ahead, share)
             elif now == 3:
-                pairs_3(a, depth, b, scratch_at, depth, ahead)
+                pairs_3(a, depth, b, scratch_at, depth, ahead, share)
             elif now == 2:
-                pairs_2(a, depth, b, scratch_at, depth, ahead)
+                pairs_2(a, depth, b, scratch_at, depth, ahead, share)
             else:
-                pairs_1(a, depth, b, scratch_at, depth, ahead)
+                pairs_1(a, depth, b, scratch_at, depth, ahead, share)
             write_rows(args, row, now, panel, like, scratch)
             row += now
-            ahead = ahead + 128 if row <= GROUP else b
+            ahead += depth * share
         panel = following
 
 
 @fast_jit
 def multiply_full(args: Arguments) -> None:
-    """Write x · weightᵀ + bias in float32. Threads take the next panel from a counter."""
+    """The same in float32 throughout."""
     rows, inputs = args[ROWS], args[INPUTS]
-    part = thread_number() if args[PARTS] > 1 else 0
+    part, parts = (thread_number(), team_size()) if args[PARTS] > 1 else (0, 1)
     panels = (args[OUTPUTS] + PANEL - 1) // PANEL
     counter = args[COUNTER_AT]
     scratch_at = args[SCRATCH] + 4 * part * SCRATCH_FLOATS
     scratch = carray(pointer(scratch_at, _ZERO), SCRATCH_FLOATS)
     list_at = scratch_at + 16 * PANEL
     vectors = carray(pointer(list_at, np.int64(0)), 4)
-    while True:
-        panel = fetch_add(counter)
-        if panel >= panels:
-            return
+    queue_at = list_at + 8 * 4
+    queue = carray(pointer(queue_at, np.int64(0)), QUEUE_FIRST + 2)
+    queue[QUEUE_PAGE_BYTES] = args[PANEL_BYTES]
+    queue[QUEUE_FIRST + 1] = queue_at
+    panel = part
+    while panel < panels:
+        following = fetch_add(counter) + parts
+        queue[QUEUE_ENTRY] = queue_at + 8 * QUEUE_FIRST
+        queue[QUEUE_DONE] = 0
+        queue[QUEUE_FIRST] = queue_at
+        if following < panels:
+            queue[QUEUE_FIRST] = args[PANELS] + following * args[PANEL_BYTES]
+        elif args[NEXT] != 0:
+            queue[QUEUE_FIRST] = args[NEXT] + part * args[NEXT_BYTES]
         for v in range(4):
-            vectors[v] = args[PANELS] + 4 * (panel * PANEL * inputs + 16 * v)
+            vectors[v] = args[PANELS] + panel * args[PANEL_BYTES] + 64 * v
         for row in range(0, rows, 4):
             now = min(rows - row, 4)
             a = args[X] + row * inputs * 4
             if now == 4:
-                tile_4x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, _ZERO)
+                tile_4x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, queue_at, _ZERO)
             elif now == 3:
-                tile_3x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, _ZERO)
+                tile_3x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, queue_at, _ZERO)
             elif now == 2:
-                tile_2x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, _ZERO)
+                tile_2x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, queue_at, _ZERO)
             else:
-                tile_1x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, _ZERO)
+                tile_1x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, queue_at, _ZERO)
             write_rows(args, row, now, panel, _ZERO, scratch)
+        panel = following

@@ -12,8 +12,11 @@ from engine.kernels.jit import carray, fast_jit
 from engine.kernels.product_kernel import (
     COUNTER_AT,
     INPUTS,
+    NEXT,
+    NEXT_BYTES,
     OUTPUTS,
     PANEL,
+    PANEL_BYTES,
     PANELS,
     PARTS,
     ROWS,
@@ -24,11 +27,11 @@ from engine.kernels.product_kernel import (
     write_rows,
 )
 from engine.kernels.quantized_simd import scaled_1, scaled_2, scaled_3, scaled_4, unpack
-from engine.kernels.simd import fetch_add, pointer, thread_number
+from engine.kernels.simd import fetch_add, pointer, team_size, thread_number
 
 # Places behind those of the block of arguments that it shares with `engine.kernels.product_kernel`.
-SCALES, GROUPS, UNPACKED, UNPACKED_STRIDE = range(11, 15)
-ARGUMENTS = 16
+SCALES, GROUPS, UNPACKED, UNPACKED_STRIDE = range(14, 18)
+ARGUMENTS = 18
 IN_REGISTERS = 8
 """Up to so many rows, unpacking again for each four is cheaper than writing a panel out."""
 _ZERO = np.float32(0)
@@ -54,23 +57,26 @@ def _rows(  # noqa: PLR0917
 def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) -> None:
     """Write x · weightᵀ + bias; x is bfloat16, the weights are integers, sums float32, the result is like `like`.
 
-    Threads take the next panel from a counter, and ask for it while they compute with the one before.
+    Each thread begins with the panel of its own number and takes the next one from a counter, for which it asks while
+    it computes with the one before.
     """
     rows, inputs, groups = args[ROWS], args[INPUTS], args[GROUPS]
-    part = thread_number() if args[PARTS] > 1 else 0
+    part, parts = (thread_number(), team_size()) if args[PARTS] > 1 else (0, 1)
     panels = (args[OUTPUTS] + PANEL - 1) // PANEL
     counter = args[COUNTER_AT]
     scratch_at = args[SCRATCH] + 4 * part * SCRATCH_FLOATS
     scratch = carray(pointer(scratch_at, _ZERO), SCRATCH_FLOATS)
     unpacked = args[UNPACKED] + part * args[UNPACKED_STRIDE]
     pairs = inputs // 2
-    panel = fetch_add(counter)
+    panel = part
     while panel < panels:
-        following = fetch_add(counter)
-        b = args[PANELS] + panel * pairs * pair_bytes
+        following = fetch_add(counter) + parts
+        b = args[PANELS] + panel * args[PANEL_BYTES]
         ahead, stride = b, 0
         if following < panels:
-            ahead, stride = args[PANELS] + following * pairs * pair_bytes, pair_bytes
+            ahead, stride = args[PANELS] + following * args[PANEL_BYTES], pair_bytes
+        elif args[NEXT] != 0:
+            ahead, stride = args[NEXT] + part * args[NEXT_BYTES], pair_bytes
         scales = args[SCALES] + 4 * panel * groups * PANEL
         if rows > IN_REGISTERS:
             unpack(b, pairs, unpacked, packed)

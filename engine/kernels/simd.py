@@ -8,7 +8,7 @@ import ctypes
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from llvmlite import binding, ir  # type: ignore[import-untyped]
@@ -285,6 +285,43 @@ def team_size(_context: Any) -> Any:
     return types.int64(), code
 
 
+class _Line(NamedTuple):
+    """The state of a fetch queue, in registers while a loop runs."""
+
+    queue: Any
+    entry: Any
+    done: Any
+    page_bytes: Any
+
+    @classmethod
+    def read(cls, builder: Any, queue: Any) -> "_Line":
+        entry, done = cgutils.alloca_once(builder, queue.type), cgutils.alloca_once(builder, queue.type)
+        words = [builder.load(_at(builder, queue, ir.Constant(queue.type, place), queue.type)) for place in range(3)]
+        builder.store(words[QUEUE_ENTRY], entry)
+        builder.store(words[QUEUE_DONE], done)
+        return cls(queue, entry, done, words[QUEUE_PAGE_BYTES])
+
+    def fetch(self, builder: Any) -> None:
+        """Two cache lines, and on to the next ones; at the end of the queue always the same."""
+        index = self.queue.type
+        entry, done = builder.load(self.entry), builder.load(self.done)
+        page = builder.load(builder.inttoptr(entry, index.as_pointer()))
+        here = builder.add(page, done)
+        for offset in (0, 64):
+            _fetch(builder, builder.add(here, ir.Constant(index, offset)))
+        more = builder.add(done, ir.Constant(index, 128))
+        over = builder.icmp_signed(">=", more, self.page_bytes)
+        last = builder.icmp_signed("==", page, self.queue)
+        onward = builder.and_(over, builder.not_(last))
+        builder.store(builder.select(onward, builder.add(entry, ir.Constant(index, 8)), entry), self.entry)
+        builder.store(builder.select(builder.or_(over, last), ir.Constant(index, 0), more), self.done)
+
+    def write(self, builder: Any) -> None:
+        for place, word in ((QUEUE_ENTRY, self.entry), (QUEUE_DONE, self.done)):
+            target = _at(builder, self.queue, ir.Constant(self.queue.type, place), self.queue.type)
+            builder.store(builder.load(word), target)
+
+
 def _tile(rows: int, columns: int) -> Any:
     @intrinsic
     def tile(  # noqa: PLR0917
@@ -297,10 +334,11 @@ def _tile(rows: int, columns: int) -> Any:
         c_stride: Any,
         depth: Any,
         accumulate: Any,
+        queue: Any,
         like: Any,
     ) -> Any:
         def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, _ = args
+            a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, queue, _ = args
             index = a.type
 
             def number(value: int) -> Any:
@@ -318,7 +356,9 @@ def _tile(rows: int, columns: int) -> Any:
             with builder.if_then(builder.icmp_signed("!=", accumulate, number(0))):
                 for place in places:
                     builder.store(_load(builder, targets[place], types.float32), sums[place])
+            line = _Line.read(builder, queue)
             with cgutils.for_range(builder, depth, intp=index) as loop:
+                line.fetch(builder)
                 at = builder.mul(loop.index, b_stride)
                 vectors = [_load(builder, _at(builder, right, at, _element(like)), like) for right in rights]
                 for r in range(rows):
@@ -327,21 +367,27 @@ def _tile(rows: int, columns: int) -> Any:
                     for v, vector in enumerate(vectors):
                         total = sums[r, v]
                         builder.store(_call(builder, _FMA, _VF, left, vector, builder.load(total)), total)
+            line.write(builder)
             for place in places:
                 _store(builder, builder.load(sums[place]), targets[place], types.float32)
             return _context.get_dummy_value()
 
-        return types.void(*[types.int64] * 8, like), code
+        return types.void(*[types.int64] * 9, like), code
 
     return tile
 
 
+QUEUE_ENTRY, QUEUE_DONE, QUEUE_PAGE_BYTES, QUEUE_FIRST = range(4)
+"""Words of a fetch queue: the address of the entry that is being fetched, how many bytes of it are asked for, the bytes
+of every entry (a multiple of 128), and the entries: addresses. The last entry is the queue's own address."""
+
 tile_1x1, tile_2x1, tile_3x1, tile_4x1 = (_tile(rows, 1) for rows in (1, 2, 3, 4))
 tile_1x4, tile_2x4, tile_3x4, tile_4x4 = (_tile(rows, 4) for rows in (1, 2, 3, 4))
-"""tile_RxV(a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, like):
+"""tile_RxV(a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, queue, like):
 
 c[r, v, 0:16] (+)= sum over k < depth, in this order, of a[r, k] · b[v][k, 0:16], for R rows r and V vectors v. `b_list`
-is the address of V addresses; the vectors of c lie side by side; a and c are float32; strides count elements.
+is the address of V addresses; the vectors of c lie side by side; a and c are float32; strides count elements. With each
+k it fetches 128 bytes of what `queue` holds.
 """
 
 
@@ -368,17 +414,17 @@ def _pairs(rows: int) -> Any:
 
     @intrinsic
     def pairs(  # noqa: PLR0917
-        _context: Any, a: Any, a_stride: Any, b: Any, c: Any, depth: Any, ahead: Any
+        _context: Any, a: Any, a_stride: Any, b: Any, c: Any, depth: Any, ahead: Any, share: Any
     ) -> Any:
         def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            a, a_stride, b, c, depth, ahead = args
+            a, a_stride, b, c, depth, ahead, share = args
             index = a.type
             places = [(r, v) for r in range(rows) for v in range(4)]
             sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
             for total in sums.values():
                 builder.store(_f(0.0), total)
             with cgutils.for_range(builder, depth, intp=index) as loop:
-                coming = builder.add(ahead, builder.shl(loop.index, ir.Constant(index, 8)))
+                coming = builder.add(ahead, builder.mul(loop.index, share))
                 for offset in (0, 64):
                     _fetch(builder, builder.add(coming, ir.Constant(index, offset)))
                 rights = []
@@ -399,16 +445,17 @@ def _pairs(rows: int) -> Any:
                 _store(builder, builder.load(total), target, types.float32)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 6), code
+        return types.void(*[types.int64] * 7), code
 
     return pairs
 
 
 pairs_1, pairs_2, pairs_3, pairs_4, pairs_5, pairs_6 = (_pairs(rows) for rows in range(1, 7))
-"""pairs_R(a, a_stride, b, c, depth, ahead): c[r, 0:64] = sum over k < depth of two products at a time, in float32.
+"""pairs_R(a, a_stride, b, c, depth, ahead, share): c[r, 0:64] = sum over k < depth of two products at a time.
 
-a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are pairs side by side, c is [R, 64] float32. While it computes
-it fetches half of as many bytes at `ahead`: 128 of each 256.
+Sums are float32. a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are pairs side by side, c is [R, 64] float32.
+While it computes it fetches from `ahead` on: 128 bytes of every `share`, so all of `depth` · `share` bytes if that is at
+most 128.
 """
 
 

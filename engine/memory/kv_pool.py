@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ModelError
+from engine.kernels.arena import huge_zeros
 from engine.memory.kv_sizing import kv_token_bytes
 from engine.model.model_config import ModelConfig
 
@@ -39,14 +40,14 @@ class KvPool:
             )
         page = (config.kv_heads, block_size, config.head_dim)
         key_page = (config.kv_heads, config.head_dim, block_size) if transposed_keys else page
-        self.keys: Tensor = torch.zeros((config.layers, self.blocks, *key_page), dtype=dtype, device=device)
-        self.values: Tensor = torch.zeros((config.layers, self.blocks, *page), dtype=dtype, device=device)
+        self.keys = _zeros((config.layers, self.blocks, *key_page), dtype, device)
+        self.values = _zeros((config.layers, self.blocks, *page), dtype, device)
         scales = (config.layers, self.blocks, config.kv_heads, block_size)
         self.key_scales: Tensor | None = None
         self.value_scales: Tensor | None = None
         if dtype == torch.int8:
-            self.key_scales = torch.zeros(scales, dtype=torch.float32, device=device)
-            self.value_scales = torch.zeros(scales, dtype=torch.float32, device=device)
+            self.key_scales = _zeros(scales, torch.float32, device)
+            self.value_scales = _zeros(scales, torch.float32, device)
         self.nbytes = block_bytes * self.blocks
 
     @property
@@ -59,3 +60,7 @@ class KvPool:
     def tokens(self) -> int:
         """Tokens that the pool can hold, the scratch block not counted."""
         return (self.blocks - 1) * self.block_size
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return huge_zeros(shape, dtype) if device.type == "cpu" else torch.zeros(shape, dtype=dtype, device=device)

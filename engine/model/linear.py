@@ -57,7 +57,7 @@ class LinearFactory:
         self.own = device.type == "cpu" and (dtype == torch.float32 or (self._half and has_bfloat16_products()))
         """Products are our own, and a row's result does not depend on the number of rows."""
         ours = self.own and self._half and has_quantized_products()
-        self._quantized = QuantizedFactory(threads) if ours else None
+        self._quantized = QuantizedFactory(threads, self._arena) if ours else None
 
     def apart(self) -> "LinearFactory":
         """The same, but its products' memory is theirs: it is free when they are, and another thread may use it."""
@@ -133,6 +133,7 @@ class Panels:
         arguments[product.INPUTS] = inputs
         arguments[product.OUTPUTS] = outputs
         arguments[product.PANELS] = self._panels.data_ptr()
+        arguments[product.PANEL_BYTES] = self._panels[0].nbytes
         arguments[product.BIAS] = 0 if self._bias is None else self._bias.data_ptr()
         arguments[product.SCRATCH] = self._scratch.ctypes.data
         self._address = int(arguments.ctypes.data)

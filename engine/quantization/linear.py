@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.kernels import quantized_product as product
+from engine.kernels.arena import Arena
 from engine.kernels.compiled import Kernel, quantized_code
 from engine.kernels.product_kernel import (
     BIAS,
@@ -21,6 +22,7 @@ from engine.kernels.product_kernel import (
     OUT,
     OUTPUTS,
     PANEL,
+    PANEL_BYTES,
     PANELS,
     PARTS,
     ROWS,
@@ -81,8 +83,14 @@ def _unpacked_bytes(inputs: int) -> int:
 class QuantizedPanels:
     """One matrix, for products with bfloat16."""
 
-    def __init__(
-        self, quantized: Quantized, bias: Tensor | None, code: Kernel, result: torch.dtype, scratch: Scratch
+    def __init__(  # noqa: PLR0917
+        self,
+        quantized: Quantized,
+        bias: Tensor | None,
+        code: Kernel,
+        result: torch.dtype,
+        scratch: Scratch,
+        arena: Arena,
     ) -> None:
         outputs, inputs = quantized.values.shape
         self._outputs = outputs
@@ -90,7 +98,7 @@ class QuantizedPanels:
         self.code = code
         self._scratch = scratch
         self._weights = outputs * inputs
-        self._panels = pack(quantized)
+        self._panels = arena.copy(pack(quantized))
         self._scales = pack_scales(quantized)
         self._bias = None if bias is None else functional.pad(bias.float(), (0, -outputs % PANEL))
         scratch.make_room(inputs)
@@ -98,6 +106,7 @@ class QuantizedPanels:
         arguments[INPUTS] = inputs
         arguments[OUTPUTS] = outputs
         arguments[PANELS] = self._panels.data_ptr()
+        arguments[PANEL_BYTES] = self._panels[0].nbytes
         arguments[BIAS] = 0 if self._bias is None else self._bias.data_ptr()
         arguments[SCRATCH] = scratch.rows.ctypes.data
         arguments[product.SCALES] = self._scales.data_ptr()
@@ -130,8 +139,9 @@ class QuantizedPanels:
 class QuantizedFactory:
     """Prepares the quantized matrices of one model."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, arena: Arena) -> None:
         self._scratch = Scratch(threads)
+        self._arena = arena
         self._codes: dict[tuple[Bits, bool], Kernel] = {}
 
     def make(self, quantized: Quantized, bias: Tensor | None, *, half: bool) -> QuantizedPanels:
@@ -140,4 +150,4 @@ class QuantizedFactory:
         if key not in self._codes:
             self._codes[key] = quantized_code(bits=quantized.bits, result_half=half)
         result = torch.bfloat16 if half else torch.float32
-        return QuantizedPanels(quantized, bias, self._codes[key], result, self._scratch)
+        return QuantizedPanels(quantized, bias, self._codes[key], result, self._scratch, self._arena)
