@@ -122,7 +122,7 @@ class EngineSettings(Table, frozen=True):
     gpu: GpuSettings = GpuSettings()
     max_running: int = 32
     """Sequences that decode in one batch."""
-    max_step_tokens: int = 512
+    max_step_tokens: int = 256
     """Tokens (prefill and decode) of one step at the most."""
     prefill_chunk: int = 256
     """Prompt tokens of one sequence in one step at the most."""
