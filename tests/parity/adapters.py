@@ -43,6 +43,19 @@ def write_adapter(kind: str, base: Path, directory: Path, *, seed: int = 0, dtyp
     return directory
 
 
+def write_pair(case: str, base: Path, directory: Path, *, seed: int = 0) -> dict[str, Path]:
+    """Two different ones that fit the case, "a" and "b"; of experts only the attention."""
+    first, second = "all", "patterns"
+    if case.startswith("phi3"):
+        first = second = "fused"
+    elif case in {"mixtral", "qwen3-moe"}:
+        first, second = "attention", "odd"
+    return {
+        "a": write_adapter(first, base, directory / "a", seed=2 * seed),
+        "b": write_adapter(second, base, directory / "b", seed=2 * seed + 1),
+    }
+
+
 def adapted(base: Path, adapter: Path, dtype: torch.dtype = torch.float32, *, merged: bool = False) -> Any:
     """What PEFT makes of both, its weights merged into the model's or beside them."""
     with _old_words():

@@ -11,8 +11,8 @@ from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
 from engine.torch_runner import load_runner
 from tests.parity import models
+from tests.parity.grid import GREEDY, OUTPUTS, Cell, prompts, run
 from tests.parity.test_numbers import BF16, VOCAB, teacher_forced
-from tests.parity.test_parity import GREEDY, OUTPUTS, Cell, prompts, run
 
 CELLS = [*((case, 2) for case in models.CASES), ("llama", 4), ("llama-tied-llama3", 4), ("mixtral", 4), ("phi3", 4)]
 
@@ -29,7 +29,7 @@ def test_float32(case: str, ranks: int, tmp_path: Path) -> None:
 
     directory = models.write_model(case, tmp_path)
     model = models.reference(directory)
-    expected = [models.greedy(model, prompt, OUTPUTS)[0] for prompt in prompts()]
+    expected = models.greedy(model, prompts(), OUTPUTS)
     engine = Engine.load(settings_of(directory, ranks, "float32"), "ranks")
     cell = Cell(29, warm=False, preempted="never", shuffled=False, drafted=False, cancelled=False)
     found = run(engine, cell, structs.replace(GREEDY, prompt_logprobs=VOCAB), 0, {})
