@@ -191,14 +191,21 @@ def make_engine(model: Model, cell: Cell, told: list[list[int]] | None = None) -
 
 
 def run(
-    engine: Engine, cell: Cell, params: SamplingParams, first_id: int, drafted: dict[int, list[int]]
+    engine: Engine, cell: Cell, params: SamplingParams, drafted: dict[int, list[int]], *, again: bool = False
 ) -> list[list[TokenOutput]]:
-    """Outputs of each of `asked(cell.adapters)`."""
-    rng = random.Random(f"{first_id} {cell}")
+    """Outputs of each of `asked(cell.adapters)`.
+
+    `again`: last come, first asked; where the pool is too small for all, the cache still has the last ones.
+    """
+    rng = random.Random(f"{cell}")
+    first_id = 100 if again else 0
+    hits = engine.stats().prefix_hits_total
     requests = asked(cell.adapters)
     order = list(range(len(requests)))
     if cell.shuffled:
         rng.shuffle(order)
+    if again:
+        order.reverse()
     leaving: dict[int, int] = {}
     for index in order:
         submit = Submit(
@@ -225,6 +232,7 @@ def run(
             if cell.preempted == "always" and output.finish is None:
                 engine._scheduler._preempt(engine._alive[output.request_id][0])
         engine.check_integrity()
+    assert not again or engine.stats().prefix_hits_total > hits, "the cache was not warm"
     return [found[first_id + index] for index in range(len(requests))]
 
 

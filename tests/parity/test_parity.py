@@ -58,8 +58,8 @@ def check_exact(exact: Exact, cell: Cell) -> None:
     expected = exact.answers(cell.adapters)
     engine = make_engine(exact.model, cell)
     params = msgspec.structs.replace(GREEDY, max_tokens=cell.outputs)
-    for turn in range(2 if cell.warm else 1):
-        found = run(engine, cell, params, 100 * turn, drafts(expected) if cell.drafted else {})
+    for again in (False, True) if cell.warm else (False,):
+        found = run(engine, cell, params, drafts(expected) if cell.drafted else {}, again=again)
         ids = [[token for output in outputs for token in output.token_ids] for outputs in found]
         assert ids == [answer[: cell.outputs] for answer in expected]
     check_books(engine, cell)
@@ -97,8 +97,8 @@ def check_rounded(rounded: Rounded, cell: Cell) -> None:
     params = msgspec.structs.replace(GREEDY, max_tokens=cell.outputs, logprobs=VOCAB)
     usual, worst = BF16_TOLERANCE
     allowed = torch.cat([errors[: cell.outputs] for errors in tables.errors])
-    for turn in range(2 if cell.warm else 1):
-        found = run(engine, cell, params, 100 * turn, drafts(rounded.told) if cell.drafted else {})
+    for again in (False, True) if cell.warm else (False,):
+        found = run(engine, cell, params, drafts(rounded.told) if cell.drafted else {}, again=again)
         errors = []
         for outputs, table in zip(found, tables.truth, strict=True):
             lines = [each for output in outputs for each in output.logprobs]

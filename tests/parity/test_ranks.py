@@ -32,7 +32,7 @@ def test_float32(case: str, ranks: int, tmp_path: Path) -> None:
     expected = models.greedy(model, prompts(), OUTPUTS)
     engine = Engine.load(settings_of(directory, ranks, "float32"), "ranks")
     cell = Cell(29, warm=False, preempted="never", shuffled=False, drafted=False, cancelled=False)
-    found = run(engine, cell, structs.replace(GREEDY, prompt_logprobs=VOCAB), 0, {})
+    found = run(engine, cell, structs.replace(GREEDY, prompt_logprobs=VOCAB), {})
     assert [[token for output in outputs for token in output.token_ids] for outputs in found] == expected
     for prompt, outputs in zip(prompts(), found, strict=True):
         with torch.inference_mode():
