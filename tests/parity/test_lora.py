@@ -17,6 +17,7 @@ from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import AdapterRows
 from engine.torch_runner import TorchRunner, load_runner
 from tests.parity import adapters, driver, models
+from tests.parity.routing import Routing
 
 VOCAB = 211
 OUTPUTS = 32
@@ -141,22 +142,27 @@ def test_how_likely_a_prompt_is_says_its_own_adapter(tmp_path: Path) -> None:
 
 
 @BF16
-@pytest.mark.parametrize(("case", "kind"), [each for each in CASES if each[0] != "mixtral"])
+@pytest.mark.parametrize(("case", "kind"), [*CASES, ("qwen3-moe", "attention")])
 def test_bfloat16_is_as_close_to_the_truth_as_peft_is(case: str, kind: str, tmp_path: Path) -> None:
     """Truth: the same weights in float32. Tolerance: 1.25 times PEFT's own mean error in bfloat16.
 
-    Not for experts: which ones a token goes to flips with the last bit, theirs and ours at other tokens.
+    All take the experts that float32 takes. Left to themselves they differ in one or two of a hundred tokens, the
+    engine and PEFT in others: such a token is wholly off, those that look back at it are a little, and whose mean is
+    larger is chance.
     """
     base = models.write_model(case, tmp_path / "model", dtype=torch.bfloat16)
     folder = adapters.write_adapter(kind, base, tmp_path / "adapter", dtype=torch.bfloat16)
     rng = random.Random(case)
     tokens = [rng.randrange(VOCAB) for _ in range(80)]
+    exact, rounded = (adapters.adapted(base, folder, dtype) for dtype in (torch.float32, torch.bfloat16))
+    routing = Routing(exact)
+    routing.impose_on_transformers(rounded)
     with torch.inference_mode():
         truth, theirs = (
-            adapters.adapted(base, folder, dtype)(torch.tensor([tokens])).logits[0, 19:].float().log_softmax(-1)
-            for dtype in (torch.float32, torch.bfloat16)
+            model(torch.tensor([tokens])).logits[0, 19:].float().log_softmax(-1) for model in (exact, rounded)
         )
     runner = load_runner(settings(base, "bfloat16"))
+    routing.impose(runner)
     ours = teacher_forced(runner, tokens, read(runner, folder))
     assert (ours - truth).abs().mean() <= 1.25 * (theirs - truth).abs().mean()
     assert (ours - truth).abs().max() <= 2 * (theirs - truth).abs().max()
