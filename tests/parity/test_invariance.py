@@ -1,7 +1,7 @@
 """With the same seed a request gives the same bytes alone, in any company, after a preemption and from a warm cache."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from engine.errors import ModelError
 from engine.kernels.cpu import CpuKernels
 from engine.kernels.simd import has_bfloat16_products
 from engine.kernels.tiles import check_places, in_tiles
-from engine.messages import Submit, TokenOutput
+from engine.lora.adapters import Adapter
+from engine.messages import AddAdapter, Submit, TokenOutput
 from engine.model.linear import LinearFactory
 from engine.model.mlp import gated
 from engine.model.model_config import Activation, read_model_config
@@ -25,7 +26,7 @@ from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Runner
 from engine.text.tokenizer import Tokenizer
 from engine.torch_runner import load_runner
-from tests.parity import models
+from tests.parity import adapters, models
 
 VOCAB = 211
 OUTPUTS = 10
@@ -41,8 +42,8 @@ class Plain(LinearFactory):
         self.own = False
 
 
-def requests(count: int) -> list[Submit]:
-    """Of all kinds; the last ones are only company."""
+def requests(count: int, names: Sequence[str]) -> list[Submit]:
+    """Of all kinds and with adapters of these names in turn; the last ones are only company."""
     rng = random.Random(count)
     shared = [rng.randrange(VOCAB) for _ in range(40)]
     kinds = [
@@ -57,7 +58,9 @@ def requests(count: int) -> list[Submit]:
             rng.randrange(VOCAB) for _ in range((1, 70, 17, 33, 5)[index % 5])
         ]
         params = SamplingParams(max_tokens=OUTPUTS, seed=1000 + index, ignore_eos=True, **kinds[index % 4])
-        made.append(Submit(request_id=index, prompt_token_ids=tuple(prompt), params=params))
+        # Every third has the same prefix, and not the same adapter.
+        name = names[(index + index // 3) % len(names)]
+        made.append(Submit(request_id=index, prompt_token_ids=tuple(prompt), params=params, adapter=name))
     return made
 
 
@@ -85,14 +88,24 @@ def _bare(output: TokenOutput) -> Any:
 
 
 def check(
-    directory: Path, runner: Runner, batches: Sequence[int] = (2, 8, 64), chunks: Sequence[int] = (1, 7, 16)
+    directory: Path,
+    runner: Runner,
+    batches: Sequence[int] = (2, 8, 64),
+    chunks: Sequence[int] = (1, 7, 16),
+    folders: Mapping[str, Path] = {},
 ) -> None:
+    """`folders`: of adapters, by name."""
+    known = [AddAdapter(Adapter(name, 1, folder, runner.read_adapter(folder))) for name, folder in folders.items()]
+
     def engine(**settings: Any) -> Engine:
         bounds = {"model": directory, "max_running": 64, "max_step_tokens": 512, "prefill_chunk": 512, **settings}
-        return Engine(runner, tokenizer, EngineSettings(**bounds), seed=7)
+        made = Engine(runner, tokenizer, EngineSettings(**bounds), seed=7)
+        for adapter in known:
+            made.accept(adapter)
+        return made
 
     tokenizer = Tokenizer.load(directory)
-    everybody = requests(max(batches))
+    everybody = requests(max(batches), ["", *folders])
     roomy = engine()
     watched = everybody[:8]
     # Each in a step of its own, and with nothing cached.
@@ -116,12 +129,23 @@ def check(
         same(said(engine(prefix_cache=cached), watched, b"", preempt=True), watched)
 
 
-def load(directory: Path, dtype: str, *, threads: int = 1, block_size: int = 16, invariant: bool = False) -> Runner:
+def load(
+    directory: Path,
+    dtype: str,
+    *,
+    threads: int = 1,
+    block_size: int = 16,
+    pages: str = "auto",
+    quantization: str | None = None,
+    invariant: bool = False,
+) -> Runner:
     settings = EngineSettings(
         model=directory,
         dtype=dtype,
         threads=threads,
-        kv=KVSettings(memory=Bytes(2**23), block_size=block_size),
+        kv=KVSettings(memory=Bytes(2**23), block_size=block_size, dtype=pages),
+        quantization=quantization,
+        quantization_group=16 if quantization == "int4" else None,
         batch_invariant=invariant,
     )
     return load_runner(settings)
@@ -180,6 +204,39 @@ def test_every_model_in_plain_torch(
 ) -> None:
     directory = models.write_model(case, tmp_path, dtype=getattr(torch, dtype))
     check(directory, plain(directory, dtype, threads=threads, invariant=True))
+
+
+WITH_ADAPTERS = [
+    ("float32", "auto", None),
+    ("float32", "int8", None),
+    pytest.param("bfloat16", "auto", None, marks=BF16),
+    pytest.param("bfloat16", "int8", None, marks=BF16),
+    pytest.param("bfloat16", "int8", "int8", marks=BF16),
+    pytest.param("bfloat16", "int8", "int4", marks=BF16),
+]
+
+
+def check_adapted(case: str, dtype: str, pages: str, quantization: str | None, folder: Path, **sizes: Any) -> None:
+    directory = models.write_model(case, folder, dtype=getattr(torch, dtype))
+    pair = adapters.write_pair(case, directory, folder / "adapters")
+    invariant = not by_nature(directory)
+    runner = load(directory, dtype, pages=pages, quantization=quantization, invariant=invariant)
+    check(directory, runner, folders=pair, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype", "pages", "quantization"),
+    [("gemma2", "float32", "auto", None), pytest.param("qwen3", "bfloat16", "int8", "int4", marks=BF16)],
+)
+def test_adapters(case: str, dtype: str, pages: str, quantization: str | None, tmp_path: Path) -> None:
+    check_adapted(case, dtype, pages, quantization, tmp_path, batches=(12,), chunks=(7,))
+
+
+@pytest.mark.parity_full
+@pytest.mark.parametrize(("dtype", "pages", "quantization"), WITH_ADAPTERS)
+@pytest.mark.parametrize("case", models.CASES)
+def test_adapters_of_every_model(case: str, dtype: str, pages: str, quantization: str | None, tmp_path: Path) -> None:
+    check_adapted(case, dtype, pages, quantization, tmp_path)
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
