@@ -453,9 +453,9 @@ def _pairs(rows: int) -> Any:
 pairs_1, pairs_2, pairs_3, pairs_4, pairs_5, pairs_6 = (_pairs(rows) for rows in range(1, 7))
 """pairs_R(a, a_stride, b, c, depth, ahead, share): c[r, 0:64] = sum over k < depth of two products at a time.
 
-a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are pairs side by side, c is [R, 64]; all sums are float32. While
-it computes it fetches from `ahead` on: 128 bytes of every `share`, so all of `depth` · `share` bytes if that is at most
-128.
+a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are pairs side by side, c is [R, 64]; all sums are float32.
+While it computes it fetches from `ahead` on: 128 bytes of every `share`, so all of `depth` · `share` bytes if that is
+at most 128.
 """
 
 
