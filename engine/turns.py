@@ -57,6 +57,11 @@ class TurnBook(Generic[M]):
         self.grants = 0
         """Turns that were given so far."""
 
+    @property
+    def contended(self) -> bool:
+        """Somebody waits."""
+        return bool(self._waiting)
+
     def ask(self, member: M) -> bool:
         """Whether the member has a turn now; else it waits, and a later call of another method returns it."""
         if member in self._used:

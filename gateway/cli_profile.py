@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from actors.texts import ModelText
     from engine.bench import machine
     from engine.errors import ModelError
+    from engine.memory.machine import available_cores
     from engine.memory.resources import resolve
     from engine.model.encoder_config import is_encoder
     from gateway.engines import loads_adapters
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         penstock_profile=1,
         machine=machine(),
         made=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {path.name}",
+        cores=available_cores(),
         engines=engines,
         encoders=tuple(encoders),
     )

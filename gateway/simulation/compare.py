@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from config.settings import Settings
+from config.table import AUTO
 from gateway.simulation.plausible import doubts
 from gateway.simulation.profile import Profile
 from gateway.simulation.report import Comparison, make_report
@@ -46,13 +47,16 @@ def simulate(
         profile=profile_name,
         seed=seed,
         speed=speed,
-        notes=(*_notes(trace, shares, policies), *[f"the profile holds, though {doubt}" for doubt in doubts(profile)]),
+        notes=(
+            *_notes(trace, shares, policies, profile.cores),
+            *[f"the profile holds, though {doubt}" for doubt in doubts(profile)],
+        ),
         reports=tuple(reports),
     )
 
 
 def _notes(
-    trace: tuple[TraceRequest, ...], shares: Mapping[str, float], policies: Mapping[str, Settings]
+    trace: tuple[TraceRequest, ...], shares: Mapping[str, float], policies: Mapping[str, Settings], cores: int
 ) -> tuple[str, ...]:
     notes = []
     unsaid = sum(request.complexity is None for request in trace)
@@ -71,6 +75,8 @@ def _notes(
         notes.append("an answer is as long from every model as it was recorded")
         if any(each.emit.mode == "verified" for settings in policies.values() for each in settings.cascades.values()):
             notes.append("verified cascades run as their large stage alone: what drafts save is not simulated")
+    if not cores and any(settings.cores.at_once == AUTO for settings in policies.values()):
+        notes.append("each engine has a core of its own: the profile does not tell how many there are")
     upstreams = sorted({name for settings in policies.values() for name in settings.upstreams})
     if upstreams:
         notes.append(f"upstreams are not simulated, and refuse: {', '.join(upstreams)}")

@@ -1,8 +1,9 @@
 """One engine on the virtual clock: the engine's own scheduler and block manager, with the profile's step costs.
 
-As in the real step loop, commands are drained between two steps, and what a step brought is heard while the next one
-runs. Steps in which nothing happens but one more token for everybody are taken many at once ("a run"), lazily: a run is
-carried out as far as the clock has come whenever somebody looks, and cut after the step in hand when a command comes.
+As in the real step loop, commands are drained between two steps, a turn is waited for when there is work, if engines
+take turns, and what a step brought is heard while the next one runs. Steps in which nothing happens but one more token
+for everybody are taken many at once ("a run"), lazily: a run is carried out as far as the clock has come whenever
+somebody looks, and cut after the step in hand when a command comes.
 """
 
 from array import array
@@ -17,6 +18,7 @@ from engine.scheduling.plan import Share, shares_of
 from engine.scheduling.scheduler import Scheduler
 from gateway.simulation.profile import BadProfile, Clockwork, EngineProfile, shape_of
 from gateway.simulation.replayed import Replayed
+from gateway.simulation.turns import SimulatedTurns
 
 _NEVER = float("inf")
 _LONGEST_RUN = 1024
@@ -37,11 +39,12 @@ class SimulatedEngine:
         calm: Callable[[], bool],
         beside: Callable[[], bool],
         turned: Callable[[float], None],
+        turns: SimulatedTurns | None,
     ) -> None:
         """`title`: no other replica has it. `order`: see `Clockwork`. `leaps` False takes every step by itself.
 
         `calm`: no step by itself makes room for what waits in front of the engine. `beside`: another engine computes.
-        `turned` is called when this one begins to compute, or has nothing more to do.
+        `turned` is called when this one begins to compute, or does so no more. `turns` None: it computes when it likes.
 
         Raises BadProfile if nothing fits into its KV memory.
         """
@@ -71,6 +74,11 @@ class SimulatedEngine:
         self._calm = calm
         self._beside = beside
         self._turned = turned
+        self._turns = turns
+        self._waits = False
+        """For its turn. Commands that come in the meantime are obeyed after the step that it gets."""
+        self._took = 0.0
+        """What the last step of those planned has used of the turn."""
         self.feels_others = profile.beside is not None
         self._inbox: list[tuple[Replayed, bool]] = []
         """(sequence, whether it is wanted)"""
@@ -98,8 +106,8 @@ class SimulatedEngine:
         self._inbox += [(sequence, False) for sequence in drop]
         if self.busy:
             self.cut(now)
-        else:
-            self._begin(now)
+        elif not self._waits:
+            self._begin(now, was_busy=False)
 
     def stats(self, now: float) -> EngineStats:
         """What its last step reported."""
@@ -133,14 +141,30 @@ class SimulatedEngine:
             if sequence.known >= sequence.end:
                 self._scheduler.finish(sequence)
         self._stats = self._look()
-        self._begin(now)
+        self.due = _NEVER
+        if self._turns is not None:
+            self._turns.done(self.title, self._took, now, more=self._scheduler.has_work)
+        self._begin(now, was_busy=True)
         return heard
 
-    def _begin(self, now: float) -> None:
+    def on_turn(self, now: float) -> None:
+        """What it has waited for. Its work may have been dropped meanwhile."""
+        self._waits = False
+        if self._scheduler.has_work:
+            self._plan(now)
+            if self._inbox:
+                self.cut(now)
+            self._turned(now)
+        elif self._turns is not None:
+            self._turns.done(self.title, 0.0, now, more=False)
+
+    def _begin(self, now: float, *, was_busy: bool) -> None:
         inbox, self._inbox = self._inbox, []
-        was_busy = self.busy
         self._obey(inbox)
-        self._plan(now)
+        if self._scheduler.has_work:
+            self._waits = self._turns is not None and not self._turns.ask(self.title, now)
+            if not self._waits:
+                self._plan(now)
         if self.busy != was_busy:
             self._turned(now)
 
@@ -153,14 +177,12 @@ class SimulatedEngine:
                 scheduler.finish(sequence)
 
     def _plan(self, now: float) -> None:
+        """Of what there is work for."""
         scheduler = self._scheduler
         self._shares = None
         self._ends = []
         self._began = now
-        self.due = _NEVER
-        if not scheduler.has_work:
-            return
-        if self._leaps and scheduler.running and self._calm():
+        if self._leaps and scheduler.running and self._calm() and (self._turns is None or self._turns.calm):
             running = self._running()
             nearest = min([sequence.stop - sequence.known for sequence in running])
             if nearest > 1 and (steps := scheduler.quiet_steps(min(nearest, _LONGEST_RUN))) > 1:
@@ -193,7 +215,8 @@ class SimulatedEngine:
                 heard.append(sequence)
         if together:
             self._note_gap(now - self._began, together)
-        self.busy_s += now - self._began
+        self._took = now - self._began
+        self.busy_s += self._took
         self._steps += 1
         return heard
 
@@ -218,6 +241,11 @@ class SimulatedEngine:
             self.gaps.extend(np.diff(np.array([self._began, *ends[:steps]])).tolist())
             self.weights.extend([visible] * steps)
         self.busy_s += now - self._began
+        if self._turns is not None:
+            for end in ends[:steps]:
+                self._took, self._began = end - self._began, end
+                if end != ends[-1]:
+                    self._turns.used(self.title, self._took)
         del ends[:steps]
         self._began = now
         if ends:

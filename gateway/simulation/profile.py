@@ -135,6 +135,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     machine: str
     made: str = ""
     """When and with what, in words."""
+    cores: int = 0
+    """That the process could use: `[cores] at_once = "auto"`. 0: not known."""
     engines: dict[str, EngineProfile]
     encoders: tuple[str, ...] = ()
     """Engines that make embeddings: they are not simulated, and refuse."""

@@ -22,7 +22,7 @@ class TimedStep(msgspec.Struct, frozen=True, gc=False):
     ended: float
     period: float
     """From the end of the step before, if work was left then: what a token takes, with all that happens between two
-    steps."""
+    steps, but for the wait for a turn."""
 
 
 class TimedEngine(Engine):
@@ -37,12 +37,20 @@ class TimedEngine(Engine):
         self.first_out: dict[int, float] = {}
         """When the step that brought its first token ended."""
         self._goes_on_from: float | None = None
+        self._asked = 0.0
+        """When it said last whether there is work: right before the loop waits for its turn."""
 
     def forget(self) -> None:
         """Begin anew, between two steps."""
         self.steps.clear()
         self.submitted.clear()
         self.first_out.clear()
+
+    @property
+    def has_work(self) -> bool:
+        """See `Engine`."""
+        self._asked = perf_counter()
+        return super().has_work
 
     def accept(self, command: Command) -> None:
         """See `Engine`."""
@@ -52,13 +60,13 @@ class TimedEngine(Engine):
 
     def step(self) -> StepReport:
         """See `Engine`."""
-        began = perf_counter()
+        began, asked = perf_counter(), self._asked
         report = super().step()
         ended = perf_counter()
         shape = self._spy.take()
         if shape is not None:
-            before = began if self._goes_on_from is None else self._goes_on_from
-            self.steps.append(TimedStep(shape, began, ended, ended - before))
+            between = 0.0 if self._goes_on_from is None else asked - self._goes_on_from
+            self.steps.append(TimedStep(shape, began, ended, ended - began + between))
         for output in report.outputs:
             if output.request_id not in self.first_out:
                 self.first_out[output.request_id] = ended

@@ -19,6 +19,7 @@ from gateway.simulation.draws import Draws
 from gateway.simulation.engine import SimulatedEngine
 from gateway.simulation.lane import SimulatedLane
 from gateway.simulation.profile import BadProfile, Profile
+from gateway.simulation.turns import SimulatedTurns, at_once, shares_cores
 from policies.breaker import Breaker
 from policies.budget import BudgetBook, spent_action
 from policies.busy import BusyBook
@@ -99,10 +100,14 @@ class World:
         self._published_at = -_NEVER
         self._alarms: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = 0
+        most = at_once(settings, profile.cores)
+        self._turns = None if most is None else SimulatedTurns(most)
         for name in engines:
             self.lanes[name] = self._lane(name, profile, seed, leaps)
         self.engines = [engine for lane in self.lanes.values() for engine in lane.engines]
         """Of all lanes, replica by replica."""
+        if self._turns is not None:
+            self._turns.join([engine for engine in self.engines if shares_cores(settings.engines[engine.name])])
         self._expiries = dict.fromkeys(self.lanes, _NEVER)
 
     def run(self, progress: Callable[[float, int], None]) -> float:
@@ -339,6 +344,7 @@ class World:
                     calm=lane.calm,
                     beside=partial(self._others_compute, title),
                     turned=partial(self._turned, title),
+                    turns=self._turns if shares_cores(engine) else None,
                 )
             )
         return lane

@@ -1,6 +1,6 @@
 """What the house makes of steps: seen in a served engine, told apart by who else computes, fitted with every pause."""
 
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from random import Random
 
@@ -15,6 +15,7 @@ from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer
 from gateway import house_probe
+from gateway.simulation import timed
 from gateway.simulation.fit import service_of
 from gateway.simulation.profile import Clockwork, StepShape
 from gateway.simulation.timed import TimedEngine, TimedStep, beside
@@ -74,18 +75,24 @@ def test_a_step_is_beside_another_if_that_one_computes_in_its_middle() -> None:
     assert beside(steps, []) == [False] * 4
 
 
-def test_a_timed_engine_counts_from_step_to_step_while_there_is_work() -> None:
+def test_a_timed_engine_counts_from_step_to_step_while_there_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = count()
+    monkeypatch.setattr(timed, "perf_counter", lambda: float(next(now)))
     engine = TimedEngine(FakeRunner(), Tokenizer.load(MODELS / "small"), EngineSettings(model=MODELS / "small"))
     params = SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True)
     for number in (1, 2):
         engine.accept(Submit(request_id=number, prompt_token_ids=(5, 6, 7), params=params))
         while engine.has_work:
+            for _ in range(100 * len(engine.steps)):
+                next(now)  # it waits for its turn
             engine.step()
     first, second = engine.steps[:4], engine.steps[4:]
     assert len(second) == 4
     for run in (first, second):
         assert run[0].period == run[0].ended - run[0].began
-        assert [later.period for _, later in pairwise(run)] == [b.ended - a.ended for a, b in pairwise(run)]
+        # One tick from a step's end to the loop's question, and one for the question itself.
+        assert [each.period for each in run[1:]] == [each.ended - each.began + 2 for each in run[1:]]
+        assert all(b.ended - a.ended > b.period + 90 for a, b in pairwise(run))
     assert list(engine.submitted) == [1, 2]
     assert engine.first_out == {1: first[0].ended, 2: second[0].ended}
     engine.forget()

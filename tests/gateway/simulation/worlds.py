@@ -85,7 +85,7 @@ def policy(
     return msgspec.structs.replace(settings, cascades={"thrifty": msgspec.structs.replace(cascade, defer=defer)})
 
 
-def profile(*, slow: float = 1.0, jitter: bool = True, beside: float = 1.0) -> Profile:
+def profile(*, slow: float = 1.0, jitter: bool = True, beside: float = 1.0, cores: int = 0) -> Profile:
     """`slow`: times as long a step."""
 
     def engine(size: float) -> EngineProfile:
@@ -109,7 +109,7 @@ def profile(*, slow: float = 1.0, jitter: bool = True, beside: float = 1.0) -> P
         )
 
     engines = {"small": engine(1.0), "large": engine(3.0)}
-    return Profile(penstock_profile=1, machine="none", engines=engines, house=HouseCost(arrival_s=0.002))
+    return Profile(penstock_profile=1, machine="none", engines=engines, house=HouseCost(arrival_s=0.002), cores=cores)
 
 
 def trace(seed: int, requests: int, *, per_s: float = 20.0) -> tuple[TraceRequest, ...]:

@@ -1,0 +1,68 @@
+"""Turns on the virtual clock: which engines compute, of more than may at once. The engines' own `TurnBook` decides."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from config.settings import EngineSettings, Settings
+from config.table import AUTO
+from engine.turns import TurnBook
+
+
+class Member(Protocol):
+    """An engine that takes turns."""
+
+    title: str
+
+    def catch_up(self, now: float) -> None: ...  # noqa: D102
+    def cut(self, now: float) -> None: ...  # noqa: D102
+    def on_turn(self, now: float) -> None: ...  # noqa: D102
+
+
+def at_once(settings: Settings, cores: int) -> int | None:
+    """So many of the engines that share a machine's `cores` compute at once; None: all of them, or it is not known."""
+    most = cores if settings.cores.at_once == AUTO else settings.cores.at_once
+    sharing = sum(each.replicas for each in settings.engines.values() if shares_cores(each))
+    return most if most and most < sharing else None
+
+
+def shares_cores(engine: EngineSettings) -> bool:
+    """It computes on the CPU."""
+    return set(engine.devices or (engine.device,)) == {"cpu"}
+
+
+class SimulatedTurns:
+    """One for all engines that share the cores; they join before the first of them asks."""
+
+    def __init__(self, at_once: int) -> None:
+        self._book: TurnBook[str] = TurnBook(at_once)
+        self._members: dict[str, Member] = {}
+
+    def join(self, members: Sequence[Member]) -> None:
+        """These share the cores."""
+        self._members |= {member.title: member for member in members}
+
+    @property
+    def calm(self) -> bool:
+        """Nobody waits: whoever has a turn keeps it."""
+        return not self._book.contended
+
+    def ask(self, title: str, now: float) -> bool:
+        """Whether it has a turn now; else its `on_turn` is called when it has."""
+        for member in self._members.values():
+            member.catch_up(now)
+        mine = self._book.ask(title)
+        if not mine:
+            for member in self._members.values():
+                # Whose turn is next is open again when the step in hand ends.
+                member.cut(now)
+        return mine
+
+    def used(self, title: str, took_s: float) -> None:
+        """A step of many that were planned at once, as nobody waited; another one follows."""
+        self._book.done(title, took_s, more=True)
+
+    def done(self, title: str, took_s: float, now: float, *, more: bool) -> None:
+        """A step has ended; whoever has a turn by that begins."""
+        following = self._book.done(title, took_s, more=more)
+        if following is not None:
+            self._members[following].on_turn(now)
