@@ -109,7 +109,7 @@ def _not_taken_by(rung: str, error: TooLongHere | NotExpressible | InvalidReques
     """Why this rung will never take the request."""
     match error:
         case TooLongHere():
-            return climb.Refused(why="prompt_too_long", message=f"The prompt does not fit into {rung}.", lasting=True)
+            return climb.Refused(why="prompt_too_long", message=_too_long(rung), lasting=True)
         case NotExpressible():
             return climb.Refused(why="not_expressible", message=f"{rung} cannot be asked: {error}.", lasting=True)
         case InvalidRequest(body=body):
@@ -119,3 +119,7 @@ def _not_taken_by(rung: str, error: TooLongHere | NotExpressible | InvalidReques
 def _without_adapter(rung: str, adapter: str) -> climb.Refused:
     message = f"{rung} has no adapter '{adapter}' loaded."
     return climb.Refused(why="adapter_not_loaded", message=message, lasting=True)
+
+
+def _too_long(rung: str) -> str:
+    return f"Prompt and output do not fit into {rung}, which is to answer; shorten the prompt or lower max_tokens."

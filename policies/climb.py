@@ -153,6 +153,8 @@ class Break(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
 Effect = Try | Answer | GiveUp | Break
 
 _Stage = Literal["small", "large", "ladder"]
+_CODES = {"prompt_too_long": "context_length_exceeded"}
+"""What clients know a reason as; else it has the same name."""
 _SAYS_NOTHING_OF_THE_RUNG = frozenset({"retry_budget", "adapter_not_loaded"})
 """Refusals after which the same engine may be asked by a later rung, without the adapter for example."""
 
@@ -350,8 +352,10 @@ class Climb:
             return 504, "ttft_timeout", "No model gave a first token within the route's deadline; try again later."
         if failure is None and self._refusals and all(r.why == "queue_full" for r in self._refusals):
             return 429, "queue_full", self._refusals[-1].message or "All queues are full; try again later."
-        if self._refusals and len(self._refusals) == len(self._history) and all(r.lasting for r in self._refusals):
-            return 400, self._refusals[-1].why, self._refusals[-1].message or "No rung of the route takes this request."
+        asked = [record for record in self._history if record.outcome != "escalated"]
+        if self._refusals and len(self._refusals) == len(asked) and all(r.lasting for r in self._refusals):
+            last = self._refusals[-1]
+            return 400, _CODES.get(last.why, last.why), last.message or "No rung of the route takes this request."
         told = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
         return 503, "no_rung_available", f"No model could serve the request ({told}); try again later."
 

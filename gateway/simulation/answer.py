@@ -254,7 +254,7 @@ class Answer:
         asked = output_limit(request, plan.output_cap, longest)
         if asked is None or request.prompt_tokens + prefix >= longest:
             self._record(effect, permit, ok=None, now=now)
-            return climb.Refused(why="prompt_too_long")
+            return climb.Refused(why="prompt_too_long", lasting=True)
         output = min(request.output_tokens, asked) - prefix
         machine = None
         if effect.watched:

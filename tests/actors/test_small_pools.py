@@ -93,8 +93,13 @@ async def test_a_cascade_whose_large_pool_is_too_small_lets_the_small_one_answer
 async def test_an_escalation_into_too_small_a_pool_ends_with_its_reason(within, model):
     async with stage(scripts(sure=False), pools=LARGE) as house:
         body = (await within(house, model, prompts=(TokenPrompt(LONG),))).refusal.body
-        assert body.code == "no_rung_available"
-        assert "small: low_margin, large: prompt_too_long" in body.message
+        assert (body.status, body.code, body.should_retry) == (400, "context_length_exceeded", False)
+        assert "do not fit into large" in body.message
+        record = house.house.desk.decision("r1")
+        assert [(each.rung, each.why) for each in record.attempts] == [
+            ("small", "low_margin"),
+            ("large", "prompt_too_long"),
+        ]
 
 
 async def test_an_escalation_into_too_small_a_pool_goes_down_the_ladder(within):

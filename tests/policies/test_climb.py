@@ -396,3 +396,26 @@ def test_it_always_ends_and_keeps_its_rules(
     assert "answered" not in outcomes[:-1]
     for event, _ in steps:
         assert climb.on(event, now) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "code"),
+    [
+        (Refused(why="prompt_too_long", lasting=True), 400, "context_length_exceeded"),
+        (Refused(why="not_expressible", lasting=True), 400, "not_expressible"),
+        (Refused(why="breaker_open"), 503, "no_rung_available"),
+        (AttemptFailed(kind="engine_failed", retryable=False), 503, "no_rung_available"),
+    ],
+)
+def test_what_no_rung_will_ever_take_is_the_requests_fault_also_after_an_escalation(
+    last: Event, status: int, code: str
+) -> None:
+    climb = Climb(planned(OTHER, cascade=True))
+    climb.start(0.0)
+    climb.on(Escalated(), 1.0)
+    asked = climb.on(Refused(why="prompt_too_long", lasting=True), 1.0)
+    assert isinstance(asked, Try)
+    assert asked.rung == "other"
+    given_up = climb.on(last, 2.0)
+    assert isinstance(given_up, GiveUp)
+    assert (given_up.status, given_up.code) == (status, code)
