@@ -16,6 +16,8 @@ from engine.kernels.simd import extremes_16, leading_zeros
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _STREAM = np.uint64(0xD1342543DE82EF95)
 _BLOCK = 256
+_DRAWN = 64
+"""Tokens that are ruled out together."""
 _INFINITY = np.int32(0x7F800000)
 _LOW_BITS = np.int32(0x7FFFFFFF)
 _LN2 = math.log(2.0)
@@ -48,25 +50,48 @@ def gumbel_noise(seed: np.uint64, position: np.uint64, out: npt.NDArray[np.float
 
 
 @jit
+def _bound(logit: np.float32, inverse_temperature: float, bits: np.uint64) -> float:
+    """Not less than logit / temperature + noise, and without a logarithm.
+
+    -log(-log u) <= -log(1 - u) <= (leading zeros of 1 - u, plus 1) · ln 2.
+    """
+    return np.float64(logit) * inverse_temperature + (np.float64(leading_zeros(~bits)) + 1.0) * _LN2
+
+
+@jit
+def _any_beyond(  # noqa: PLR0917
+    logits: npt.NDArray[np.float32], start: int, end: int, inverse_temperature: float, key: np.uint64, best: float
+) -> bool:
+    """Has a token of start : end a bound beyond `best`? A loop without branches: the compiler makes vectors of it."""
+    beyond = 0
+    for token in range(start, end):
+        bits = _mix(key + np.uint64(token) * _GOLDEN)
+        beyond |= int(_bound(logits[token], inverse_temperature, bits) > best)
+    return beyond != 0
+
+
+@jit
 def draw(
     logits: npt.NDArray[np.float32], inverse_temperature: float, cut: float, seed: np.uint64, position: np.uint64
 ) -> int:
     """The token drawn from a row [vocab] among those with logit >= `cut`; -1 if there is none."""
     key = stream_key(seed, position)
     chosen, best = -1, -np.inf
-    for token in range(logits.shape[0]):
-        logit = logits[token]
-        if logit < cut:
+    for start in range(0, logits.shape[0], _DRAWN):
+        end = min(start + _DRAWN, logits.shape[0])
+        if not _any_beyond(logits, start, end, inverse_temperature, key, best):
             continue
-        bits = _mix(key + np.uint64(token) * _GOLDEN)
-        scaled = np.float64(logit) * inverse_temperature
-        # -log(-log u) <= -log(1 - u) <= (leading zeros of 1 - u, plus 1) · ln 2: most tokens are ruled out by this
-        # bound, without a logarithm, and the result is the same to the last bit.
-        if scaled + (np.float64(leading_zeros(~bits)) + 1.0) * _LN2 <= best:
-            continue
-        value = scaled + _gumbel(bits)
-        if value > best:
-            chosen, best = token, value
+        for token in range(start, end):
+            logit = logits[token]
+            if logit < cut:
+                continue
+            bits = _mix(key + np.uint64(token) * _GOLDEN)
+            # Most tokens are ruled out by this, and the result is the same to the last bit.
+            if _bound(logit, inverse_temperature, bits) <= best:
+                continue
+            value = np.float64(logit) * inverse_temperature + _gumbel(bits)
+            if value > best:
+                chosen, best = token, value
     return chosen
 
 
