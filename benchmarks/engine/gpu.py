@@ -6,8 +6,9 @@ Random weights in bfloat16, in the shapes of Qwen3-0.6B and Llama-3.1-8B. Decode
 timed over 128 steps in which all of them decode; the floor is the bytes that such a step must read (weights once, the
 KV of every sequence) over the bandwidth that a large copy reaches in the same run. Workload: 256 requests of 100 to
 1,024 tokens in and out, seeded, all at once, drawn at temperature 0.6. Each is run with CUDA graphs and overlap, and
-once without either, so that the table shows what they are worth. `--tiny` runs all of it in seconds on a CPU, to
-check that it runs.
+once without either, so that the table shows what they are worth. transformers' continuous batching then does the same
+workload on the same weights, and the table says how many times its tokens ours are. `--tiny` runs all of it in seconds
+on a CPU, to check that it runs.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from benchmarks.engine import transformers_batch
 from benchmarks.engine.make_model import tensors
 from config.settings import EngineSettings, GpuSettings, KVSettings
 from config.table import Bytes
@@ -48,6 +50,10 @@ SHAPES = {
         "tie_word_embeddings": True, "vocab_size": 300, "rope_theta": 1e4, "rms_norm_eps": 1e-6,
     },
 }  # fmt: skip
+
+_TEMPERATURE = 0.6
+_FIRST = 1000
+"""Number of the workload's first request, and the seed of its prompts."""
 
 
 class Decode(msgspec.Struct, frozen=True):
@@ -78,6 +84,10 @@ class Report(msgspec.Struct, frozen=True):
     copy_gb_per_s: float
     decodes: tuple[Decode, ...]
     workloads: tuple[Workload, ...]
+    peer: transformers_batch.Peer | None
+    """The same workload, by transformers."""
+    no_peer: str
+    """Why there is none."""
 
     def table(self) -> str:
         lines = [
@@ -101,6 +111,15 @@ class Report(msgspec.Struct, frozen=True):
                 f"| {each.shape}, {each.requests} requests | {_words(each)} | {each.output_tokens} | "
                 f"{each.seconds:.1f} | {each.output_tokens_per_s:.0f} |"
             )
+        if self.peer is None:
+            return "\n".join([*lines, "", f"not compared with transformers: {self.no_peer}"])
+        peer = self.peer
+        lines.append(
+            f"| the same | {peer.name} | {peer.output_tokens} | {peer.seconds:.1f} | {peer.output_tokens_per_s:.0f} |"
+        )
+        for each in self.workloads:
+            times = each.output_tokens_per_s / peer.output_tokens_per_s
+            lines += ["", f"{times:.2f} times the output tokens/s of {peer.name} (with {_words(each)})"]
         return "\n".join(lines)
 
 
@@ -178,11 +197,15 @@ def load(arguments: argparse.Namespace, model: Path, name: str, *, running: int,
 
 
 def submit(engine: Engine, first: int, sizes: Sequence[tuple[int, int]], vocab: int, temperature: float) -> None:
-    rng = Random(first)
-    for index, (prompt, output) in enumerate(sizes):
+    for index, (prompt, output) in enumerate(prompts(first, sizes, vocab)):
         params = SamplingParams(max_tokens=output, temperature=temperature, ignore_eos=True, seed=index)
-        token_ids = tuple(rng.randrange(2, vocab) for _ in range(prompt))
-        engine.submit(Submit(request_id=first + index, prompt_token_ids=token_ids, params=params))
+        engine.submit(Submit(request_id=first + index, prompt_token_ids=prompt, params=params))
+
+
+def prompts(seed: int, sizes: Sequence[tuple[int, int]], vocab: int) -> list[tuple[tuple[int, ...], int]]:
+    """Random tokens, and how many are to come out."""
+    rng = Random(seed)
+    return [(tuple(rng.randrange(2, vocab) for _ in range(prompt)), output) for prompt, output in sizes]
 
 
 def decode(arguments: argparse.Namespace, model: Path, name: str, batch: int, rate: float, *, fast: bool) -> Decode:
@@ -211,16 +234,14 @@ def decode(arguments: argparse.Namespace, model: Path, name: str, batch: int, ra
 
 def workload(arguments: argparse.Namespace, model: Path, name: str, *, fast: bool) -> Workload:
     """nano-vllm's: all requests at once, lengths uniform between 100 and 1,024."""
-    rng = Random(0)
-    low, high = arguments.least, arguments.most
-    sizes = [(rng.randint(low, high), rng.randint(low, high)) for _ in range(arguments.requests)]
+    sizes = _sizes(arguments)
     tokens = sum(prompt + output for prompt, output in sizes)
     engine = load(arguments, model, name, running=arguments.requests, tokens=tokens, fast=fast)
-    submit(engine, 0, [(low, 4)] * 4, SHAPES[name]["vocab_size"], 0.6)
+    submit(engine, 0, [(arguments.least, 4)] * 4, SHAPES[name]["vocab_size"], _TEMPERATURE)
     while engine.has_work:
         engine.step()
     started = perf_counter()
-    submit(engine, 1000, sizes, SHAPES[name]["vocab_size"], 0.6)
+    submit(engine, _FIRST, sizes, SHAPES[name]["vocab_size"], _TEMPERATURE)
     made = 0
     while engine.has_work:
         made += sum(len(output.token_ids) for output in engine.step().outputs)
@@ -229,19 +250,44 @@ def workload(arguments: argparse.Namespace, model: Path, name: str, *, fast: boo
     return Workload(name, len(sizes), fast, fast, made, seconds, made / seconds)
 
 
+def _sizes(arguments: argparse.Namespace) -> list[tuple[int, int]]:
+    rng = Random(0)
+    low, high = arguments.least, arguments.most
+    return [(rng.randint(low, high), rng.randint(low, high)) for _ in range(arguments.requests)]
+
+
+def by_transformers(
+    arguments: argparse.Namespace, model: Path, name: str
+) -> tuple[transformers_batch.Peer | None, str]:
+    """The workload once more; or why not."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        return transformers_batch.run(
+            model,
+            prompts(_FIRST, _sizes(arguments), SHAPES[name]["vocab_size"]),
+            torch.device(arguments.device),
+            step_tokens=arguments.step_tokens,
+            temperature=_TEMPERATURE,
+        ), ""
+    except Exception as error:  # noqa: BLE001  (whatever another's code says, ours is measured)
+        return None, f"{type(error).__name__}: {error}"
+
+
 def measure(arguments: argparse.Namespace) -> Report:
     device = torch.device(arguments.device)
     rate = copy_rate(device, size=arguments.copy_bytes)
-    decodes, workloads = [], []
+    decodes: list[Decode] = []
     for name in arguments.shapes:
         model = write_model(name, arguments.models)
         for batch in arguments.batches:
             decodes += [decode(arguments, model, name, batch, rate, fast=fast) for fast in (True, False)]
-    for name in arguments.shapes[:1]:
-        model = write_model(name, arguments.models)
-        workloads += [workload(arguments, model, name, fast=fast) for fast in (True, False)]
+    name = arguments.shapes[0]
+    model = write_model(name, arguments.models)
+    workloads = [workload(arguments, model, name, fast=fast) for fast in (True, False)]
+    peer, no_peer = by_transformers(arguments, model, name)
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
-    return Report(named, str(torch.__version__), rate / 1e9, tuple(decodes), tuple(workloads))
+    return Report(named, str(torch.__version__), rate / 1e9, tuple(decodes), tuple(workloads), peer, no_peer)
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:

@@ -1,5 +1,6 @@
 """The GPU benchmark runs to its end, in small, on a CPU."""
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,21 @@ def test_it_runs_and_tells_shares_of_the_floor(tmp_path: Path, capsys: pytest.Ca
     assert all(0 < it.share < 1 for it in report.decodes)
     assert [it.output_tokens for it in report.workloads] == [report.workloads[0].output_tokens] * 2
     assert report.table() in capsys.readouterr().out
+    assert report.peer is not None, report.no_peer
+    assert report.peer.output_tokens == report.workloads[0].output_tokens
+    times = report.workloads[0].output_tokens_per_s / report.peer.output_tokens_per_s
+    assert f"{times:.2f} times the output tokens/s of transformers" in report.table()
+
+
+def test_a_peer_that_fails_is_left_out_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = gpu.parse(["--tiny", "--models", str(tmp_path)])
+    model = gpu.write_model("tiny", tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    peer, why = gpu.by_transformers(arguments, model, "tiny")
+    assert peer is None
+    assert "transformers" in why
+    report = gpu.Report("none", "0", 1.0, (), (), peer, why)
+    assert report.table().endswith(f"not compared with transformers: {why}")
 
 
 def test_the_floor_counts_every_weight_once(tmp_path: Path) -> None:
