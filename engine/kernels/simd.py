@@ -285,7 +285,7 @@ def team_size(_context: Any) -> Any:
     return types.int64(), code
 
 
-class _Line(NamedTuple):
+class _FetchQueue(NamedTuple):
     """The state of a fetch queue, in registers while a loop runs."""
 
     queue: Any
@@ -294,7 +294,7 @@ class _Line(NamedTuple):
     page_bytes: Any
 
     @classmethod
-    def read(cls, builder: Any, queue: Any) -> "_Line":
+    def read(cls, builder: Any, queue: Any) -> "_FetchQueue":
         entry, done = cgutils.alloca_once(builder, queue.type), cgutils.alloca_once(builder, queue.type)
         words = [builder.load(_at(builder, queue, ir.Constant(queue.type, place), queue.type)) for place in range(3)]
         builder.store(words[QUEUE_ENTRY], entry)
@@ -356,9 +356,9 @@ def _tile(rows: int, columns: int) -> Any:
             with builder.if_then(builder.icmp_signed("!=", accumulate, number(0))):
                 for place in places:
                     builder.store(_load(builder, targets[place], types.float32), sums[place])
-            line = _Line.read(builder, queue)
+            ahead = _FetchQueue.read(builder, queue)
             with cgutils.for_range(builder, depth, intp=index) as loop:
-                line.fetch(builder)
+                ahead.fetch(builder)
                 at = builder.mul(loop.index, b_stride)
                 vectors = [_load(builder, _at(builder, right, at, _element(like)), like) for right in rights]
                 for r in range(rows):
@@ -367,7 +367,7 @@ def _tile(rows: int, columns: int) -> Any:
                     for v, vector in enumerate(vectors):
                         total = sums[r, v]
                         builder.store(_call(builder, _FMA, _VF, left, vector, builder.load(total)), total)
-            line.write(builder)
+            ahead.write(builder)
             for place in places:
                 _store(builder, builder.load(sums[place]), targets[place], types.float32)
             return _context.get_dummy_value()
