@@ -37,15 +37,15 @@ from engine.kernels.simd import (
 # Places in the block of int64 arguments that a kernel call gets.
 ROWS, INPUTS, OUTPUTS, PARTS, X, PANELS, BIAS, OUT, SCRATCH, COUNTER, COUNTER_AT = range(11)
 PANEL_BYTES, NEXT, NEXT_BYTES = range(11, 14)
-ARGUMENTS = 14
 """NEXT, NEXT_BYTES: where the panels of the product after this one begin, and how large each is; 0: not known. A thread
 that has no further panel here fetches its first one there."""
+ARGUMENTS = 14
 PANEL = 64
 PAIR_BYTES = 4 * PANEL
 GROUP = 6
 """Rows whose sums fit into the registers beside four vectors of weights."""
 SCRATCH_FLOATS = GROUP * PANEL + 16
-"""For one thread: a group of rows of a panel, and the addresses of its four vectors."""
+"""For one thread: a group of rows of a panel; in float32 four rows, a panel's four vectors and a fetch queue."""
 _ZERO = np.float32(0)
 
 Arguments = npt.NDArray[np.int64]
