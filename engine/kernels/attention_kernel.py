@@ -38,14 +38,14 @@ from engine.kernels.simd import (
     widen,
 )
 
-# Places in the block of int64 arguments that a kernel call gets.
+# Places in the block of int64 arguments that a kernel call gets; first what changes from step to step.
+ROWS, TILES, PARTS, STARTS, CONTEXTS, TABLES, TABLE_WIDTH = range(7)
 (
     QKV, OUT, KEYS, VALUES, COS, SIN, Q_NORM, K_NORM,
-    POSITIONS, SLOTS, STARTS, CONTEXTS, TABLES, TABLE_WIDTH,
-    TILE_SEQUENCES, TILE_FIRSTS, TILES, TILE_TOKENS, COUNTER,
-    ROWS, HEADS, KV_HEADS, HEAD_DIM, BLOCK_SIZE, WINDOW, PARTS, SCRATCH, SCRATCH_FLOATS, FLOATS,
+    POSITIONS, SLOTS, TILE_SEQUENCES, TILE_FIRSTS, TILE_TOKENS, COUNTER,
+    HEADS, KV_HEADS, HEAD_DIM, BLOCK_SIZE, WINDOW, SCRATCH, SCRATCH_FLOATS, FLOATS,
     KEY_SCALES, VALUE_SCALES,
-) = range(31)  # fmt: skip
+) = range(7, 31)  # fmt: skip
 ARGUMENTS = 32
 KEY_TILE = 128
 """Keys that are scored before the running maximum is brought up to date (at least one block)."""

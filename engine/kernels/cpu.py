@@ -127,7 +127,7 @@ class CpuKernels:
         if rows > self._max_rows:
             self._allocate(rows)
             self._describe()
-        config, blocks = self._config, self._attention_arguments
+        config = self._config
         self._rows = rows
         self._x = self._normed[:rows]
         self._out = self._attended[:rows]
@@ -145,15 +145,11 @@ class CpuKernels:
         self._tile_sequences[:tiles] = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         before = np.repeat(np.cumsum(counts) - counts, counts)
         self._tile_firsts[:tiles] = (np.arange(tiles) - before) * self._tile_tokens
-        blocks[:, attention.ROWS] = tokens
-        blocks[:, attention.TILES] = tiles
-        blocks[:, attention.STARTS] = self._held[0].ctypes.data
-        blocks[:, attention.CONTEXTS] = self._held[1].ctypes.data
-        blocks[:, attention.TABLES] = self._held[2].ctypes.data
-        blocks[:, attention.TABLE_WIDTH] = batch.block_tables.shape[1]
         work = 2 * int((lengths * batch.context_lens.astype(np.int64)).sum()) * config.heads * config.head_dim
         self._attention_parts = self._parts(work)
-        blocks[:, attention.PARTS] = self._attention_parts
+        addresses = (array.ctypes.data for array in self._held)
+        step = (tokens, tiles, self._attention_parts, *addresses, batch.block_tables.shape[1])
+        self._attention_arguments[:, : len(step)] = step
         self._norm_arguments[row.ROWS] = self._gate_arguments[row.ROWS] = rows
         self._norm_arguments[row.PARTS] = self._parts(2 * rows * config.hidden_size)
         self._gate_arguments[row.PARTS] = self._parts(4 * rows * config.intermediate_size)
