@@ -18,7 +18,6 @@ config: Any = _config
 _SOURCES = (
     "jit.py",
     "simd.py",
-    "noise.py",
     "attention_kernel.py",
     "row_kernels.py",
     "product_kernel.py",
@@ -35,7 +34,7 @@ def _cache_directory() -> str:
     Numba notices a change in the file of a kernel, but not in the files of the functions that it calls.
     """
     here = Path(__file__).parent
-    digest = hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES if (here / name).is_file()))
+    digest = hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES))
     name = f"kernels-{digest.hexdigest()[:16]}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "penstock"
     for parent in (here / "__pycache__", user):

@@ -37,7 +37,7 @@ from engine.kernels.simd import (
 # Places in the block of int64 arguments that a kernel call gets.
 ROWS, INPUTS, OUTPUTS, PARTS, X, PANELS, BIAS, OUT, SCRATCH, COUNTER, COUNTER_AT = range(11)
 PANEL_BYTES, NEXT, NEXT_BYTES = range(11, 14)
-"""NEXT, NEXT_BYTES: where the panels of the product after this one begin, and how large each is; 0: not known. A thread
+"""NEXT, NEXT_BYTES: where the panels of the next product begin, and how large each is; both 0: not known. A thread
 that has no further panel here fetches its first one there."""
 ARGUMENTS = 14
 PANEL = 64
@@ -70,6 +70,14 @@ def write_rows(  # noqa: PLR0917
 
 
 @fast_jit
+def coming_panel(args: Arguments, panels: int, following: int, part: int) -> Any:
+    """The address of what this thread multiplies with next: here, else in the product after this one; 0: not known."""
+    if following < panels:
+        return args[PANELS] + following * args[PANEL_BYTES]
+    return args[NEXT] + part * args[NEXT_BYTES]
+
+
+@fast_jit
 def multiply_half(args: Arguments, like: Any) -> None:
     """Write x · weightᵀ + bias; x and weight are bfloat16, sums float32, the result is like `like`.
 
@@ -82,19 +90,15 @@ def multiply_half(args: Arguments, like: Any) -> None:
     scratch_at = args[SCRATCH] + 4 * part * SCRATCH_FLOATS
     scratch = carray(pointer(scratch_at, _ZERO), SCRATCH_FLOATS)
     depth = inputs // 2
-    panel_bytes = args[PANEL_BYTES]
     # Groups of rows go through the panel one after the other, and each fetches its share of the next one.
     groups = (rows + GROUP - 1) // GROUP
     share = (PAIR_BYTES + groups - 1) // groups
     panel = part
     while panel < panels:
         following = fetch_add(counter) + parts
-        b = args[PANELS] + panel * panel_bytes
-        ahead = b
-        if following < panels:
-            ahead = args[PANELS] + following * panel_bytes
-        elif args[NEXT] != 0:
-            ahead = args[NEXT] + part * args[NEXT_BYTES]
+        b = args[PANELS] + panel * args[PANEL_BYTES]
+        coming = coming_panel(args, panels, following, part)
+        ahead = coming if coming != 0 else b
         row = 0
         while row < rows:
             left = rows - row
@@ -139,11 +143,8 @@ def multiply_full(args: Arguments) -> None:
         following = fetch_add(counter) + parts
         queue[QUEUE_ENTRY] = queue_at + 8 * QUEUE_FIRST
         queue[QUEUE_DONE] = 0
-        queue[QUEUE_FIRST] = queue_at
-        if following < panels:
-            queue[QUEUE_FIRST] = args[PANELS] + following * args[PANEL_BYTES]
-        elif args[NEXT] != 0:
-            queue[QUEUE_FIRST] = args[NEXT] + part * args[NEXT_BYTES]
+        coming = coming_panel(args, panels, following, part)
+        queue[QUEUE_FIRST] = coming if coming != 0 else queue_at
         for v in range(4):
             vectors[v] = args[PANELS] + panel * args[PANEL_BYTES] + 64 * v
         for row in range(0, rows, 4):

@@ -12,8 +12,6 @@ from engine.kernels.jit import carray, fast_jit
 from engine.kernels.product_kernel import (
     COUNTER_AT,
     INPUTS,
-    NEXT,
-    NEXT_BYTES,
     OUTPUTS,
     PANEL,
     PANEL_BYTES,
@@ -24,6 +22,7 @@ from engine.kernels.product_kernel import (
     SCRATCH_FLOATS,
     Arguments,
     X,
+    coming_panel,
     write_rows,
 )
 from engine.kernels.quantized_simd import scaled_1, scaled_2, scaled_3, scaled_4, unpack
@@ -72,11 +71,8 @@ def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) ->
     while panel < panels:
         following = fetch_add(counter) + parts
         b = args[PANELS] + panel * args[PANEL_BYTES]
-        ahead, stride = b, 0
-        if following < panels:
-            ahead, stride = args[PANELS] + following * args[PANEL_BYTES], pair_bytes
-        elif args[NEXT] != 0:
-            ahead, stride = args[NEXT] + part * args[NEXT_BYTES], pair_bytes
+        coming = coming_panel(args, panels, following, part)
+        ahead, stride = (coming, pair_bytes) if coming != 0 else (b, 0)
         scales = args[SCALES] + 4 * panel * groups * PANEL
         if rows > IN_REGISTERS:
             unpack(b, pairs, unpacked, packed)
