@@ -105,7 +105,7 @@ class StepLoop:
         """Raises `Empty` after `timeout_s` at the latest.
 
         The look before the wait is needed: `SimpleQueue.get` waits for ever if its time runs out between its entry and
-        the moment when it takes its own lock, which a failed look leaves taken (CPython 3.11 to 3.13, `_queuemodule.c`).
+        the moment when it takes its own lock, which a failed look leaves taken (CPython 3.11 to 3.13).
         """
         try:
             return self._inbox.get_nowait()

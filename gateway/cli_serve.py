@@ -27,7 +27,12 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--host", help="listen here instead of where the configuration says")
     parser.add_argument("--port", type=int, help="0 takes a free one")
     parser.add_argument("--admin-port", type=int, help="serve the admin API there; 0 takes a free one")
-    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    parser.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        default="info",
+        help="what is logged, and all above it (%(default)s)",
+    )
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="record the traffic there (no texts), to simulate it"
     )
