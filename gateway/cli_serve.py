@@ -90,19 +90,20 @@ async def _serve(
 ) -> None:
     from actors.house import House
     from gateway.engines import engine_factories
+    from gateway.example_request import KEY_VARIABLE, embeds_only, example_request
     from gateway.serve import serve
 
     model = next(iter(settings.models))
     url = _url(settings.server.host, listener)
+    example = example_request(url, model, key=bool(settings.keys), embeds=embeds_only(settings))
 
     def announce() -> None:
         if admin is not None:
             print(f"admin API on {_url(settings.admin.host, admin)}/admin", flush=True)
         print(f"serving {_names(settings)} on {url}", flush=True)
-        body = (
-            f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "What is 17 + 25?"}}]}}'
-        )
-        print(f"try: curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'", flush=True)
+        if settings.keys:
+            print(f"with a key of yours in {KEY_VARIABLE} (penstock keys new makes one),", flush=True)
+        print(f"try: {example}", flush=True)
 
     house = House(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
     await serve(house, settings, listener, announce, admin=admin)

@@ -23,6 +23,8 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     house: House
     max_choices: int
     max_inputs: int
+    embeds_only: bool = False
+    """No engine answers: all of them make embeddings."""
 
     def identity(self, request_id: str, model: str, policy: str) -> Identity:
         """The fields that all parts of an answer share; `policy` is the digest of the one that decided."""
