@@ -9,7 +9,7 @@ from gateway import cli
 
 MISTYPED = [
     (["servee"], "did you mean serve?"),
-    (["zzz"], "there are: serve, check"),
+    (["zzz"], "there are: serve, init, check"),
     (["policy", "chek", "x.toml"], "did you mean check?"),
     (["serve", "--prot", "9000"], "did you mean --port?"),
     (["serve", "--prot=9000"], "did you mean --port?"),
