@@ -37,8 +37,7 @@ class Reserve(msgspec.Struct, frozen=True, tag=True, gc=False):
     tenant: str
     tokens: int
     cost: float
-    must_fit: bool
-    """Into the tenant's budget; else it is charged whatever is left."""
+    """It must fit into what is left of the tenant's budget."""
     reply: Reply[Grant | QuotaRefusal | BudgetRefusal]
 
 
