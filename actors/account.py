@@ -6,7 +6,7 @@ import structlog
 import trio
 
 from actors.colleagues import Colleagues
-from actors.mail import Close, Closing, Grant, Settle, Work
+from actors.mail import Close, Closing, Grant, Settle, Work, WriteRollBack
 from actors.messages import Delta, InferenceRequest, Usage
 from actors.recorder import Note
 from actors.rules import Rules
@@ -247,6 +247,8 @@ class Account:
         for notice in self._colleagues.course.on_end(plan, ending):
             self._colleagues.tally.notices[notice.event, notice.subject] += 1
             log.warning(notice.event, subject=notice.subject, **notice.details)
+        for roll_back in self._colleagues.course.take_roll_backs():
+            self._colleagues.ledger.put_owed(WriteRollBack(roll_back))
 
 
 def _ids(told: Told, tokenizer: Tokenizer | None) -> tuple[int, ...]:

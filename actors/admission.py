@@ -52,9 +52,11 @@ class Admission(Actor[AdmissionMessage]):
             case Settle(grant, int(used), cost):
                 self._quota.settle(grant.reservation, used, now)
                 self._budgets.settle(grant.hold, cost)
-            case Spent(by_tenant):
-                for tenant, spent in by_tenant.items():
+            case Spent():
+                for tenant, spent in message.by_tenant.items():
                     self._budgets.restore(tenant, spent, self._wall())
+                for tenant, before in message.used.items():
+                    self._quota.restore(tenant, before, now)
 
     def _reserve(self, asked: Reserve, now: float) -> Grant | QuotaRefusal | BudgetRefusal:
         aside = set_aside(self._quota, self._budgets, asked.tenant, asked.tokens, asked.cost, now, self._wall())
