@@ -80,6 +80,10 @@ class Account:
         """What the cascade's statistic was."""
         self.adapter = ""
         """That answered, as NAME@VERSION."""
+        self.degraded: tuple[str, ...] = ()
+        """See `policies.degraded`."""
+        self.downgraded_to = features.tier if features.downgraded_from else None
+        """The tier, if a spent budget has moved it there."""
         self.on_settled: Callable[[str], None] | None = None
         """Told the outcome, while the account still has what it was told."""
         self.prompt: tuple[int, ...] = ()
@@ -163,7 +167,9 @@ class Account:
         if self.line is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
             cost = 0.0 if outcome == "refused" else self.cost
-            closing = Closing(self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost)
+            closing = Closing(
+                self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost, self.degraded
+            )
             (ledger.put_quietly if quietly else ledger.put_owed)(Close(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
         self._learn(rung, outcome, usage, history)
@@ -174,6 +180,7 @@ class Account:
             adapter=self.adapter if outcome == "ok" else "",
             attempts=history,
             statistic=self.margin,
+            degraded=self.degraded,
             cost=0.0 if outcome == "refused" else self.cost,
             tokens=TokenCounts(
                 prompt=usage.prompt_tokens,

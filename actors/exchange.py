@@ -33,6 +33,7 @@ from actors.shapes import Shapes
 from actors.verify import Drafter
 from engine.messages import TokenOutput
 from policies import climb
+from policies.degraded import BY_BUDGET, with_the_way
 from policies.plan import Plan
 
 _GATEWAY_TIMEOUT = 504
@@ -358,7 +359,9 @@ class Exchange:
         request = self._request
         echo = self._launch.prompts.shown(rung) if request.echo else ()
         each_choice = tuple([text for text in echo for _ in range(request.n)])
-        self._events.append(Start(self._plan.route, rung, prompt_tokens, each_choice, adapter))
+        mark, degraded = self._climb.mark, self._degraded(rung)
+        tier = self._account.downgraded_to
+        self._events.append(Start(self._plan.route, rung, prompt_tokens, each_choice, adapter, mark, degraded, tier))
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)
@@ -378,7 +381,7 @@ class Exchange:
         self._begin("static_answer", 0, "")
         for index in range(len(self._account.told)):
             self._events.append(Delta(index, text, (), (), "stop"))
-        why = self._last_trouble() or "asked_for"
+        why = self._last_trouble() or self._asked()
         self._events.append(Done(Usage(0, 0), self._served("static_answer", why, mark)))
 
     def _fail(self, error: ErrorBody) -> None:
@@ -432,7 +435,11 @@ class Exchange:
             return attempt.drafter.machine.why
         if cascade is not None and cascade.drafts and attempt.rung == cascade.large.to:
             return "small_unavailable"
-        return cascade.why if cascade is not None and cascade.why != "default" else "asked_for"
+        return cascade.why if cascade is not None and cascade.why != "default" else self._asked()
+
+    def _asked(self) -> str:
+        """Why it was this, if nothing came in between: the client's wish, or what a spent budget left of it."""
+        return "asked_for" if BY_BUDGET.isdisjoint(self._plan.degraded) else "budget"
 
     def _last_trouble(self) -> str | None:
         """Why it is not the first rung that answers."""
@@ -442,13 +449,28 @@ class Exchange:
         history = self._climb.history
         return self._attempt.rung if self._attempt is not None else history[-1].rung if history else ""
 
+    def _degraded(self, rung: str) -> tuple[str, ...]:
+        return with_the_way(self._plan.degraded, self._climb.history, rung)
+
     def _served(self, rung: str, why: str, mark: str | None) -> Served:
         notes = tuple([AttemptNote(note.rung, note.outcome, note.why) for note in self._climb.history])
         plan = self._plan
         experiment, arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
         adapter = self._adapter or None
         return Served(
-            plan.route, rung, why, notes, mark, self._margin, *self._drafts, plan.policy, experiment, arm, adapter
+            plan.route,
+            rung,
+            why,
+            notes,
+            mark,
+            self._margin,
+            *self._drafts,
+            plan.policy,
+            experiment,
+            arm,
+            adapter,
+            self._degraded(rung),
+            self._account.downgraded_to,
         )
 
     def _finish(self, outcome: str, why: str) -> None:
@@ -464,6 +486,7 @@ class Exchange:
             self._account.forget()
         self._account.margin = self._margin
         self._account.adapter = self._adapter
+        self._account.degraded = self._degraded(rung)
         self._account.settle(outcome, why, rung, self._climb.history)
         self._on_end(self)
 

@@ -28,7 +28,7 @@ from policies.budget import BudgetBook, BudgetRefusal, spending_options
 from policies.decisions import Decision, DecisionEnd
 from policies.features import Features
 from policies.load import Load
-from policies.plan import Plan, with_adapter
+from policies.plan import Plan, capped, with_adapter
 from policies.prices import worst_cost
 from policies.quota import QuotaRefusal
 
@@ -180,6 +180,7 @@ class Reception:
         bound = output_bound(request, plan, lengths, boards)
         plan = without_a_release_too_far(plan, request.params.max_tokens, max(lengths), boards)
         plan = shown_whole(plan, request)
+        plan = capped(plan, request.params.max_tokens)
         prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.n
         cost = worst_cost(rules.policy.prices, plan, prompt_tokens, output_tokens)
         return _Decided(features, load, plan, prompt_tokens, prompt_tokens + output_tokens, cost)

@@ -31,7 +31,7 @@ from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
 from gateway.server.head import JSON_TYPE
 from gateway.server.request import Request
-from gateway.told import Told, place_lines, served_headers
+from gateway.told import Told, degraded_lines, place_lines, served_headers
 from gateway.whole import whole_answer
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
 from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
@@ -216,5 +216,5 @@ def _first_headers(events: Sequence[Event]) -> bytes:
             case Done():
                 return served_headers(event.served)
             case Start():
-                return place_lines(event.route, event.rung, event.adapter)
+                return place_lines(event.route, event.rung, event.adapter) + degraded_lines(event)
     return b""
