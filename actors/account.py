@@ -72,6 +72,8 @@ class Account:
         """None: the ledger has lost it."""
         self.first_at: float | None = None
         """When the reader got the first content."""
+        self.first_content_at: float | None = None
+        """When there was content of this answer, whether or not it went out at once."""
         self.cost = 0.0
         """Money, of all attempts that are over."""
         self.taken_at: float | None = None
@@ -110,6 +112,7 @@ class Account:
     def forget(self) -> None:
         """Nothing of what was told has reached the reader."""
         self.told = [Told() for _ in range(len(self._request.prompts) * self._request.n)]
+        self.first_content_at = None
 
     def tell(self, deltas: list[Delta]) -> int:
         """The reader gets these; how many tokens they hold."""
@@ -244,7 +247,7 @@ class Account:
             escalated=plan.cascade is not None and rung == plan.cascade.large.to,
             fell_back=any(note.outcome in {"failed", "refused"} for note in history[:-1]),
             truncated=self.truncated,
-            ttft_s=None if self.first_at is None else self.first_at - arrived,
+            ttft_s=None if self.first_content_at is None else self.first_content_at - arrived,
             slo_ttft_s=float(self._rules.settings.tiers[features.tier].slo.ttft),
             unit=unit_of(features, experiment.unit) if experiment is not None else "",
             cost=self.cost,

@@ -266,6 +266,7 @@ class Exchange:
             return prepared
         attempt, ended = prepared
         now = trio.current_time()
+        self._delivery.first_at = None
         self._attempt = attempt
         if ended:
             self._show(ended, now)
@@ -328,6 +329,8 @@ class Exchange:
 
     def _show(self, deltas: list[Delta], now: float) -> None:
         count = self._account.tell(deltas)
+        if self._account.first_content_at is None:
+            self._account.first_content_at = self._first_content_at(now)
         if not self._request.streamed:
             self._whole += deltas
             return
@@ -341,6 +344,13 @@ class Exchange:
             self._start(deltas, now)
         self._last_at = now
         self._events += deltas
+
+    def _first_content_at(self, now: float) -> float:
+        """Of a whole answer that was only waited for, content was there long before its reader woke."""
+        attempt, first_at = self._attempt, self._delivery.first_at
+        if first_at is not None and attempt is not None and attempt.quiet(streamed=self._request.streamed):
+            return first_at
+        return now
 
     def _content_sent(self, deltas: list[Delta]) -> climb.ContentSent:
         kind = "tool_calls" if any(delta.calls for delta in deltas) else self._request.bound_to
@@ -378,6 +388,9 @@ class Exchange:
         self._forget_answer()
         self._account.worked = False
         self._adapter = ""
+        self._account.first_content_at = trio.current_time()
+        if self._request.streamed:
+            self._account.first_at = self._account.first_content_at
         self._begin("static_answer", 0, "")
         for index in range(len(self._account.told)):
             self._events.append(Delta(index, text, (), (), "stop"))

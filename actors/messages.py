@@ -90,6 +90,10 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """As they came, names in lower case; the policy may look at some."""
     tags: tuple[str, ...] = ()
     user: str | None = None
+    conversation: str = ""
+    """Its name, if the body has one."""
+    cache_key: str = ""
+    """`prompt_cache_key`: many clients have one for each conversation."""
     streamed: bool = True
     """False: the client gets the answer whole. Nothing is handed out before its end, and every fallback stays open."""
     body_bytes: int = 0

@@ -35,7 +35,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     truncated: bool
     """It ended by length, not because it was complete."""
     ttft_s: float | None
-    """None: it had no content."""
+    """When there was content, streamed or held back for a whole answer. None: there was none."""
     slo_ttft_s: float
     unit: str = ""
     """Of the experiment."""
@@ -322,7 +322,10 @@ def is_bad(metric: Metric, ending: Ending) -> bool | None:
         case "error_rate":
             return ending.outcome in {"failed", "refused"}
         case "ttft_miss":
-            return None if ending.ttft_s is None else ending.ttft_s > ending.slo_ttft_s
+            if ending.ttft_s is None:
+                # Nobody ever saw a first token: that is the worst way to miss it.
+                return None if ending.outcome == "ok" else True
+            return ending.ttft_s > ending.slo_ttft_s
         case "fallback_rate":
             return ending.fell_back
         case "escalation_rate":

@@ -170,7 +170,8 @@ class World:
         if plan is None:
             return
         history = answer.history
-        ttft = None if answer.first_at is None else answer.first_at - answer.arrived_at
+        content_at = answer.first_content_at
+        ttft = None if content_at is None else content_at - answer.arrived_at
         ending = Ending(
             at=self._epoch + now,
             outcome=answer.outcome,
