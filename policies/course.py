@@ -4,14 +4,14 @@ One book for all of it, fed with every answer's end. It says which thresholds ho
 what somebody should hear of.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from config.rollout import ExperimentSettings, Metric
 from config.settings import Settings
 from policies.calibration import share_for_threshold, threshold_of
-from policies.experiment import CONTROL
+from policies.experiment import CONTROL, RollBack, text_of
 from policies.guard import SampleRatioTest, WorseTest
 from policies.plan import Plan
 from policies.prices import cost_of
@@ -35,7 +35,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     truncated: bool
     """It ended by length, not because it was complete."""
     ttft_s: float | None
-    """None: it had no content."""
+    """When there was content, streamed or held back for a whole answer. None: there was none."""
     slo_ttft_s: float
     unit: str = ""
     """Of the experiment."""
@@ -96,6 +96,7 @@ class _Experiment:
 
     def __init__(self, settings: ExperimentSettings) -> None:
         self.settings = settings
+        self.text = text_of(settings)
         self.why = ""
         self.rolled_back = False
         self.arms = {arm: _Arm() for arm in settings.arms}
@@ -182,6 +183,9 @@ class Course:
     def __init__(self, settings: Settings, at: float) -> None:
         self._settings = settings
         self._experiments: dict[str, _Experiment] = {}
+        self._roll_backs: dict[tuple[str, str], RollBack] = {}
+        """By name and text, of all that were ever rolled back: what comes back as it was stays rolled back."""
+        self._news: list[RollBack] = []
         self._steerings: dict[str, Steering] = {}
         self._trackers: dict[str, ShareTracker] = {}
         self.adopt(settings, at)
@@ -196,6 +200,7 @@ class Course:
             else _Experiment(each)
             for each in settings.experiments
         }
+        self._end_those_rolled_back()
         steerings, trackers = {}, {}
         for name, cascade in settings.cascades.items():
             target, artefact = cascade.target, cascade.defer.artefact
@@ -223,19 +228,42 @@ class Course:
         if cascade in self._steerings:
             self._steerings[cascade].restore(spent)
 
-    def roll_back(self, experiment: str, why: str) -> bool:
-        """End it by hand. False: there is none of that name."""
+    def restore_roll_backs(self, roll_backs: Iterable[RollBack]) -> tuple[str, ...]:
+        """What was rolled back before this process began stays so; which of the present experiments these are."""
+        for each in roll_backs:
+            self._roll_backs[each.experiment, each.text] = each
+        return self._end_those_rolled_back()
+
+    def _end_those_rolled_back(self) -> tuple[str, ...]:
+        ended = []
+        for name, experiment in self._experiments.items():
+            known = self._roll_backs.get((name, experiment.text))
+            if known is not None and not experiment.rolled_back:
+                experiment.rolled_back, experiment.why = True, known.why
+                ended.append(name)
+        return tuple(ended)
+
+    def roll_back(self, experiment: str, why: str) -> RollBack | None:
+        """End it by hand; what is to be written down. None: there is none of that name."""
         found = self._experiments.get(experiment)
         if found is None:
-            return False
+            return None
         found.rolled_back, found.why = True, why
-        return True
+        return self._note(found)
+
+    def _note(self, experiment: _Experiment) -> RollBack:
+        roll_back = RollBack(experiment.settings.name, experiment.text, experiment.why)
+        self._roll_backs[roll_back.experiment, roll_back.text] = roll_back
+        return roll_back
 
     def on_end(self, plan: Plan, ending: Ending) -> list[Notice]:
         """One answer's end."""
         notices: list[Notice] = []
         if plan.experiment and (experiment := self._experiments.get(plan.experiment)) is not None:
+            over = experiment.rolled_back
             notices += experiment.on_end(plan.arm, ending)
+            if experiment.rolled_back and not over:
+                self._news.append(self._note(experiment))
         cascade = plan.cascade
         if cascade is None or cascade.mode == "verified" or ending.outcome in {"refused", "gone"}:
             return notices
@@ -253,6 +281,11 @@ class Course:
             )
             self._steerings[cascade.name].on_end(ending.at, ending.cost, small, large)
         return notices
+
+    def take_roll_backs(self) -> tuple[RollBack, ...]:
+        """Those that guards have brought about since the last time: to be written down."""
+        news, self._news = tuple(self._news), []
+        return news
 
     def thresholds(self, at: float) -> dict[str, float]:
         """By cascade, where something else holds than the policy's own."""
@@ -289,7 +322,10 @@ def is_bad(metric: Metric, ending: Ending) -> bool | None:
         case "error_rate":
             return ending.outcome in {"failed", "refused"}
         case "ttft_miss":
-            return None if ending.ttft_s is None else ending.ttft_s > ending.slo_ttft_s
+            if ending.ttft_s is None:
+                # Nobody ever saw a first token: that is the worst way to miss it.
+                return None if ending.outcome == "ok" else True
+            return ending.ttft_s > ending.slo_ttft_s
         case "fallback_rate":
             return ending.fell_back
         case "escalation_rate":
