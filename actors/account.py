@@ -100,6 +100,7 @@ class Account:
         self._route = plan.route
         self._grant = grant
         self._colleagues = colleagues
+        self._held = colleagues.course.on_start(plan, features.at, grant.hold.amount)
         self.forget()
 
     def observe(self, work: Work, margins: list[float]) -> None:
@@ -251,6 +252,7 @@ class Account:
             slo_ttft_s=float(self._rules.settings.tiers[features.tier].slo.ttft),
             unit=unit_of(features, experiment.unit) if experiment is not None else "",
             cost=self.cost,
+            held=self._held,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )

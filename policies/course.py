@@ -15,6 +15,7 @@ from policies.experiment import CONTROL, RollBack, text_of
 from policies.guard import SampleRatioTest, WorseTest
 from policies.plan import Plan
 from policies.prices import cost_of
+from policies.share_holder import ShareHolder
 from policies.share_tracker import ShareTracker, ShareView
 from policies.steering import Steering
 
@@ -40,6 +41,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     unit: str = ""
     """Of the experiment."""
     cost: float = 0.0
+    held: float = 0.0
+    """What `Course.on_start` gave for it."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -188,6 +191,7 @@ class Course:
         self._news: list[RollBack] = []
         self._steerings: dict[str, Steering] = {}
         self._trackers: dict[str, ShareTracker] = {}
+        self._holders: dict[str, ShareHolder] = {}
         self.adopt(settings, at)
 
     def adopt(self, settings: Settings, at: float) -> None:
@@ -201,7 +205,7 @@ class Course:
             for each in settings.experiments
         }
         self._end_those_rolled_back()
-        steerings, trackers = {}, {}
+        steerings, trackers, holders = {}, {}, {}
         for name, cascade in settings.cascades.items():
             target, artefact = cascade.target, cascade.defer.artefact
             if target is None or artefact is None or cascade.emit.mode == "verified":
@@ -212,7 +216,7 @@ class Course:
                 if kept_steering is not None and same:
                     steerings[name] = kept_steering
                 else:
-                    steerings[name] = Steering(target.budget_per_day, artefact, at, 0.5)
+                    steerings[name] = Steering(target.budget_per_day, artefact, at, 0.5, target.burst)
                     if kept_steering is not None:
                         steerings[name].restore(kept_steering.spent)
                 continue
@@ -221,7 +225,10 @@ class Course:
                 share = share_for_threshold(artefact, threshold_of(cascade.defer, target))
             kept_tracker = self._trackers.get(name)
             trackers[name] = kept_tracker if kept_tracker is not None and same else ShareTracker(share)
-        self._steerings, self._trackers = steerings, trackers
+            if target.hold and target.large_share is not None:
+                kept_holder = self._holders.get(name)
+                holders[name] = kept_holder if kept_holder is not None and same else ShareHolder(share, artefact)
+        self._steerings, self._trackers, self._holders = steerings, trackers, holders
 
     def restore(self, cascade: str, spent: float) -> None:
         """What a cascade had spent today before this process began."""
@@ -256,6 +263,11 @@ class Course:
         self._roll_backs[roll_back.experiment, roll_back.text] = roll_back
         return roll_back
 
+    def on_start(self, plan: Plan, at: float, most: float) -> float:
+        """An answer begins that costs `most` at the worst; what its ending is to give back as `held`."""
+        steering = self._steerings.get(plan.cascade.name) if plan.cascade is not None else None
+        return 0.0 if steering is None else steering.hold(at, most)
+
     def on_end(self, plan: Plan, ending: Ending) -> list[Notice]:
         """One answer's end."""
         notices: list[Notice] = []
@@ -265,8 +277,17 @@ class Course:
             if experiment.rolled_back and not over:
                 self._news.append(self._note(experiment))
         cascade = plan.cascade
+        steering = self._steerings.get(cascade.name) if cascade is not None else None
+        if steering is not None:
+            steering.pay(ending.at, ending.cost, ending.held)
         if cascade is None or cascade.mode == "verified" or ending.outcome in {"refused", "gone"}:
             return notices
+        if steering is not None:
+            small, large = (
+                cost_of(self._settings.prices.get(stage.to or ""), ending.prompt_tokens, ending.completion_tokens)
+                for stage in (cascade.small, cascade.large)
+            )
+            steering.learn(ending.at, small, large)
         # Arms may have targets of their own: the cascade's is control's.
         if cascade.why == "default" and plan.arm in {"", CONTROL} and cascade.name in self._trackers:
             tracker = self._trackers[cascade.name]
@@ -274,12 +295,9 @@ class Course:
                 view = tracker.view
                 event = "cascade_drifted" if view.drifted else "cascade_back_on_target"
                 notices.append(Notice(event, cascade.name, {"target": view.target, "realised": view.realised}))
-        if cascade.name in self._steerings:
-            small, large = (
-                cost_of(self._settings.prices.get(stage.to or ""), ending.prompt_tokens, ending.completion_tokens)
-                for stage in (cascade.small, cascade.large)
-            )
-            self._steerings[cascade.name].on_end(ending.at, ending.cost, small, large)
+            if cascade.name in self._holders:
+                planned = cascade.threshold if cascade.level is None else cascade.level
+                self._holders[cascade.name].add(planned, ending.escalated)
         return notices
 
     def take_roll_backs(self) -> tuple[RollBack, ...]:
@@ -289,7 +307,13 @@ class Course:
 
     def thresholds(self, at: float) -> dict[str, float]:
         """By cascade, where something else holds than the policy's own."""
-        return {name: steering.update(at) for name, steering in self._steerings.items()}
+        steered = {name: steering.update(at) for name, steering in self._steerings.items()}
+        return steered | {name: holder.threshold for name, holder in self._holders.items()}
+
+    @property
+    def steers(self) -> bool:
+        """Whether the next decision's thresholds may differ from the last one's."""
+        return bool(self._steerings or self._holders)
 
     @property
     def rolled_back(self) -> frozenset[str]:
@@ -305,13 +329,19 @@ class Course:
         views = {}
         for name in {*self._steerings, *self._trackers}:
             steering, tracker = self._steerings.get(name), self._trackers.get(name)
-            cascade = self._settings.cascades[name]
             views[name] = CascadeView(
-                steering.threshold if steering is not None else threshold_of(cascade.defer, cascade.target),
+                self._threshold(name),
                 tracker.view if tracker is not None else None,
                 steering.spent if steering is not None else None,
             )
         return views
+
+    def _threshold(self, cascade: str) -> float:
+        mover = self._steerings.get(cascade) or self._holders.get(cascade)
+        if mover is not None:
+            return mover.threshold
+        settings = self._settings.cascades[cascade]
+        return threshold_of(settings.defer, settings.target)
 
 
 def is_bad(metric: Metric, ending: Ending) -> bool | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _BYTES_A_TOKEN = 4
 _TOKEN = (0,)
+_WORD = " x"
+"""A trace has no words; each output is taken for one."""
 
 
 class Attempt:
@@ -97,6 +99,7 @@ class Answer:
         "features",
         "first_at",
         "first_content_at",
+        "held",
         "hold",
         "number",
         "outcome",
@@ -119,6 +122,8 @@ class Answer:
         self.plan: Plan | None = None
         self.reservation: Reservation | None = None
         self.hold: BudgetHold | None = None
+        self.held = 0.0
+        """By the cascade's budget for the day."""
         self._climb: climb.Climb
         self._attempt: Attempt | None = None
         self._streamed = not request.has or "stream" in request.has
@@ -341,7 +346,7 @@ class Answer:
             upto = max(single, fed + 1)
             margins = attempt.margins.of(fed, upto)
             finish = sequence.finished and upto == made
-            effects = machine.on_output(choice, _TOKEN * (upto - fed), "x", margins, finish)
+            effects = machine.on_output(choice, _TOKEN * (upto - fed), _WORD, margins, finish)
             fed = attempt.fed[choice] = upto
             for effect in effects:
                 match effect:

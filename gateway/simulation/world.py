@@ -183,6 +183,7 @@ class World:
             slo_ttft_s=float(self.settings.tiers[answer.features.tier].slo.ttft),
             unit=self._unit(answer),
             cost=self.cost(answer),
+            held=answer.held,
             prompt_tokens=request.prompt_tokens,
             completion_tokens=answer.shown,
         )
@@ -235,6 +236,7 @@ class World:
                 answer.refuse(limit, now)
             case (reservation, hold):
                 answer.reservation, answer.hold = reservation, hold
+                answer.held = self._course.on_start(plan, self._epoch + now, hold.amount)
                 answer.start(plan, now)
 
     def _size(self, request: TraceRequest, features: Features, load: Load) -> tuple[Plan, int, float]:
@@ -287,6 +289,8 @@ class World:
                 rolled_back=self._course.rolled_back,
             )
             self._published_at = now
+        elif self._course.steers:
+            self._load = msgspec.structs.replace(self._load, thresholds=self._course.thresholds(self._epoch + now))
         return self._load
 
     def _engine_load(self, name: str, lane: SimulatedLane, now: float) -> EngineLoad:

@@ -1,6 +1,5 @@
 """Asking a model many prompts: answers in order, a margin a token, costs that were measured."""
 
-
 import pytest
 
 from config.settings import EngineSettings
