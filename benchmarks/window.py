@@ -95,9 +95,8 @@ async def measure(arguments: argparse.Namespace) -> None:
     )
     count = len(questions)
     print(f"window {arguments.window}, {count} questions of seed {arguments.seed}")
-    print(
-        "| ended by the large model | mixed | spoilt | right | large alone right |\n| ---: | ---: | ---: | ---: | ---: |"
-    )
+    print("| ended by the large model | mixed | spoilt | right | large alone right |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
     shares = (len(large), len(mixed), spoilt, sum(right["penstock"]), sum(right["large"]))
     print(f"| {' | '.join(f'{each} ({each / count:.1%})' for each in shares)} |")
 
