@@ -6,16 +6,20 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from actors.errors import Unavailable
 from actors.mail import Closing, Line
 from actors.store import Batch, Opened, Store
-from config.who import TenantSettings, TokenQuota
+from config.routing import Target
+from config.settings import Settings
+from config.who import Budget, Price, TenantSettings, TokenQuota
 from policies.experiment import RollBack
 from policies.quota import QuotaBook, QuotaRefusal, Reservation
-from tests.actors.fakes import CONFIG, InlineStore, says, stage
+from tests.actors.fakes import CONFIG, InlineStore, says, settings_of, stage
+from tests.policies.test_calibration import CALIBRATION
 
 AT = 1_800_000_030.0
 """Thirty seconds into a minute, an hour and a slice."""
@@ -183,6 +187,49 @@ async def test_a_roll_back_by_hand_is_told_when_it_is_written(autojump_clock):
         assert await house.house.desk.roll_back("try")
         assert not await house.house.desk.roll_back("unknown")
         assert len(house.links.store_file.spent(time.time()).roll_backs) == 1
+
+
+def with_target() -> Settings:
+    settings = settings_of(
+        CONFIG.replace("[tiers.default]", "[tenants.anonymous]\ntokens = { per_day = 500 }\n[tiers.default]")
+    )
+    cascade = settings.cascades["gate"]
+    defer = msgspec.structs.replace(cascade.defer, threshold=None, artefact=CALIBRATION)
+    cascade = msgspec.structs.replace(cascade, defer=defer, target=Target(budget_per_day=100.0))
+    price = Price(input=1e6, output=1e6)
+    return msgspec.structs.replace(
+        settings,
+        cascades={**settings.cascades, "gate": cascade},
+        prices={"small": price, "large": price},
+        tenants={"anonymous": msgspec.structs.replace(settings.tenants["anonymous"], budget=Budget(amount=4_000.0))},
+    )
+
+
+async def test_the_next_process_goes_on_with_quotas_budgets_and_targets(autojump_clock, tmp_path, monkeypatch):
+    lives = iter(("first", "second"))
+    monkeypatch.setattr("tests.actors.fakes.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
+    async with stage({"small": says("okay")}, settings=with_target(), clean=False) as house:
+        assert (await house.ask("whole", max_tokens=20)).refusal is None
+        await house.assert_clean()
+        spent = house.house._course.cascades()["gate"].spent_today
+        assert spent
+        # It is killed before the answer begins.
+        await house.open("whole", max_tokens=20)
+        await trio.sleep(1)
+        reserved = house.row("r2")["reserved_tokens"]
+    async with stage({"small": says("okay")}, settings=with_target()) as house:
+        view = house.house._budgets.view("anonymous", time.time())
+        row = house.row("r2")
+        assert (row["outcome"], view.reserved) == ("crashed", 0.0)
+        assert view.spent == pytest.approx(spent + row["cost"])
+        assert house.house._course.cascades()["gate"].spent_today == pytest.approx(view.spent)
+        first = house.row("r1")
+        used = first["prompt_tokens"] + first["completion_tokens"] + reserved
+        refusal = (await house.ask("small", max_tokens=500 - used)).refusal
+        assert refusal is not None
+        assert f"tokens per day of tenant anonymous is reached: {used} in use" in refusal.body.message
+        # What is left is left.
+        assert (await house.ask("small", max_tokens=3)).refusal is None
 
 
 async def test_nobody_is_let_in_before_the_ledger_is_read(autojump_clock, monkeypatch):

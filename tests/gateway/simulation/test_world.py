@@ -11,6 +11,7 @@ from config.who import Budget
 from gateway.simulation.profile import BadProfile, Profile
 from gateway.simulation.report import Report, make_report
 from gateway.simulation.world import World
+from policies.budget import WhenSpent
 from policies.trace import TraceRequest
 
 KINDS = ("window", "gate")
@@ -207,6 +208,17 @@ def test_a_spent_budget_keeps_to_the_small_stage() -> None:
     _, strict = play(msgspec.structs.replace(settings, tenants=tenants), profile(), requests)
     assert "budget_spent" in {shed.reason for shed in strict.sheds}
     assert strict.cost <= 0.06
+
+
+@pytest.mark.parametrize("when_spent", ["refuse", "downgrade", "small_only"])
+def test_no_word_overspends_in_a_burst(when_spent: WhenSpent) -> None:
+    settings = policy(quota=10**9)
+    lower = "slow" if when_spent == "downgrade" else None
+    budget = Budget(amount=0.005, per="day", when_spent=when_spent, downgrade_to=lower)
+    tenants = {name: msgspec.structs.replace(each, budget=budget) for name, each in settings.tenants.items()}
+    _, report = play(msgspec.structs.replace(settings, tenants=tenants), profile(), trace(5, 60, per_s=2000.0))
+    assert 0 < report.cost <= len(tenants) * budget.amount
+    assert "budget_spent" in {shed.reason for shed in report.sheds}
 
 
 def test_a_downgraded_tenant_waits_in_the_line_of_its_new_tier() -> None:
