@@ -44,6 +44,10 @@ _BESIDE = {
         "actors/test_ledger.py",
         "actors/test_delivery.py",
         "actors/test_embedding_work.py",
+        "actors/test_recorder.py",
+        "actors/test_stops.py",
+        "actors/test_verify.py",
+        "actors/upstream",
     ),
     "gateway/server/": ("faults/test_http_faults.py", "faults/test_websocket_faults.py"),
 }

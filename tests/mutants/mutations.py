@@ -1,7 +1,7 @@
 """Small changes of Python source, each of which a test should notice.
 
 Each is one replacement in the text, so that a survivor prints as a small diff. Left alone: annotations, strings,
-decorators, `assert` and `check_integrity` (they test the rest), and lines of the log.
+decorators, a class's bases and options, `assert` and `check_integrity` (they test the rest), and lines of the log.
 """
 
 import ast
@@ -28,6 +28,8 @@ _ARITHMETIC: dict[type[ast.operator], ast.operator] = {
     ast.Div: ast.Mult(),
     ast.Mod: ast.Add(),
 }
+_FIELDS_LEFT_ALONE = {"annotation", "returns", "decorator_list", "bases", "pattern"}
+_ANY_ORDER = {"min", "max"}
 _FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 _Node = ast.expr | ast.stmt
 _Change = tuple[_Node, str, str]
@@ -69,7 +71,7 @@ def mutations(source: str) -> list[Mutation]:
 
 def _touchable(node: ast.AST) -> Iterator[_Node]:
     for name, value in ast.iter_fields(node):
-        if name in {"annotation", "returns", "decorator_list", "bases", "pattern"}:
+        if name in _FIELDS_LEFT_ALONE or (name == "keywords" and isinstance(node, ast.ClassDef)):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not _is_left_alone(child):
@@ -126,7 +128,8 @@ def _changes(node: _Node) -> Iterator[_Change]:
 def _calls(call: ast.Call) -> Iterator[_Change]:
     if isinstance(call.func, ast.Name) and call.func.id in _FUNCTIONS:
         yield call.func, "function", _FUNCTIONS[call.func.id]
-    for place in range(len(call.args) - 1):
+    any_order = isinstance(call.func, ast.Name) and call.func.id in _ANY_ORDER
+    for place in range(0 if any_order else len(call.args) - 1):
         before, after = call.args[place : place + 2]
         if not isinstance(before, ast.Starred) and not isinstance(after, ast.Starred):
             swapped = [*call.args[:place], after, before, *call.args[place + 2 :]]

@@ -207,6 +207,80 @@ def test_retry_after_comes_from_the_measured_rate() -> None:
     assert line.expected_wait_s(60.0) == pytest.approx(5.0, rel=0.15)
 
 
+def learned(line: FairQueue[QueueItem], tenant: str = "a") -> None:
+    """It gives out two each second while it is held up, for 20 seconds, and is empty afterwards."""
+    for number in range(100, 140):
+        line.offer(item(number, tenant, prompt=1), 0.0)
+    for step in range(40):
+        assert line.take(step / 2) is not None
+        line.take(step / 2, lambda _: False)
+
+
+def test_an_empty_line_has_no_wait() -> None:
+    line = queue()
+    assert line.expected_wait_s(0.0) == 0.0
+    learned(line)
+    assert (len(line), line.expected_wait_s(20.0)) == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "waits", "asks", "units"),
+    [
+        # One must leave, however small it is.
+        ({"requests": 4}, [(10, 10)] * 4, (10, 10), 1.0),
+        # Four of ten tokens wait, and ten or 25 more than may wait are asked for.
+        ({"tokens": 40}, [(10, 0)] * 4, (10, 0), 1.0),
+        ({"tokens": 40}, [(10, 0)] * 4, (25, 0), 2.5),
+        ({"tokens": 40}, [(10, 0)] * 4, (1, 0), 1.0),
+        ({"tokens": 41}, [(10, 0)] * 4, (31, 0), 3.0),
+        # The same in bytes.
+        ({"bytes": Bytes(40)}, [(1, 10)] * 4, (1, 10), 1.0),
+        ({"bytes": Bytes(40)}, [(1, 10)] * 4, (1, 25), 2.5),
+        ({"bytes": Bytes(41)}, [(1, 10)] * 4, (1, 31), 3.0),
+    ],
+)
+def test_retry_after_is_what_must_leave_first(
+    limits: dict[str, int], waits: list[tuple[int, int]], asks: tuple[int, int], units: float
+) -> None:
+    line = queue(
+        {
+            "default": TierSettings(queue=QueueLimits(**limits)),  # type: ignore[arg-type]
+            "wide": TierSettings(queue=QueueLimits()),
+        },
+        a=TenantSettings(),
+        w=TenantSettings(tier="wide"),
+    )
+    learned(line, "w")
+    rate = line._rate.rate(20.0)
+    assert rate == pytest.approx(2.0, rel=0.1)
+    for number, (tokens, size) in enumerate(waits):
+        assert isinstance(line.offer(item(number, tokens=tokens, size=size), 20.0), Accepted)
+    full = line.offer(item(99, tokens=asks[0], size=asks[1]), 20.0)
+    assert isinstance(full, QueueFull)
+    assert full.retry_after_s == pytest.approx(units / rate)
+
+
+@pytest.mark.parametrize(
+    ("requests", "tokens", "size", "fill"), [(9, 999, 4999, 0.4), (99, 79, 4999, 0.5), (99, 999, 49, 0.8)]
+)
+def test_the_fullest_bound_of_all_tiers_decides(requests: int, tokens: int, size: int, fill: float) -> None:
+    for admit_below in (fill + 0.01, fill, fill - 0.01):
+        one_more = QueueLimits(requests=1, tokens=1, bytes=Bytes(1))
+        tiers = {
+            "high": TierSettings(priority=1, queue=QueueLimits(requests=requests, tokens=tokens, bytes=Bytes(size))),
+            "low": TierSettings(queue=one_more, admit_below=admit_below),
+        }
+        line = queue(tiers, h=TenantSettings(tier="high"), l=TenantSettings(tier="low"))
+        for number in range(4):
+            assert isinstance(line.offer(item(number, "h", tokens=10, size=10), 0.0), Accepted)
+        found = line.offer(item(9, "l", tokens=0, size=0), 0.0)
+        if admit_below > fill:
+            assert isinstance(found, Accepted)
+        else:
+            assert isinstance(found, QueueFull)
+            assert (found.reason, found.limit, found.used) == ("saturated", admit_below, pytest.approx(fill))
+
+
 def test_what_never_waits_teaches_no_rate() -> None:
     line = bounded(requests=10)
     for number in range(1000):
