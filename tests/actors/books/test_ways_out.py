@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 from actors.messages import ChatMessage, ChatPrompt, TokenPrompt
+from policies.course import Course, Ending, Notice
+from policies.plan import Plan
 from tests.actors.books import ways_out as out
 from tests.actors.books.ways_out import WayOut, asks
-from tests.actors.books.world import TEXT, Books, Told, World, config, world
+from tests.actors.books.world import LONG, TEXT, Books, Told, World, config, world
 from tests.actors.fakes import says
 
 UNSURE = {"small": says(TEXT, {3: 0.1})}
 UNSURE_LATER = {"small": says(TEXT, {4: 0.1})}
 CHAT = {"prompts": (ChatPrompt((ChatMessage("user", "Hi there"),)),)}
+LONG_ONES = (TokenPrompt(LONG), TokenPrompt(LONG[::-1]))
 TWO = (TokenPrompt((5, 6)), TokenPrompt((7, 8, 9)))
 BREAKER = config().replace(
     '[[ladders.large-only]]\nto = "large"',
@@ -318,6 +321,15 @@ FINISHED = [
         requests=2,
         money=44.0 + 20.0,
     ),
+    Way(
+        "two cached prompts, two choices each",
+        partial(out.twice, prompts=LONG_ONES, n=2),
+        (80, 4, 64),
+        Row("ok", "asked_for", "small", 80, 4, 0, 16 * 1 + 64 * 0.25 + 8),
+        168,
+        requests=2,
+        money=88.0 + 40.0,
+    ),
     Way("embeddings", out.embedded, (5, 0, 0), Row("ok", "asked_for", "encoder", 5, 0, 0, 15.0), 5, reserved=(5, 15.0)),
     Way("admission was down", out.admission_is_down, (4, 6, 0), Row("ok", "asked_for", "small", 4, 6, 0, 16.0), 10),
     Way("drained", out.drained_in_time, (4, 6, 0), Row("ok", "asked_for", "small", 4, 6, 0, 16.0), 10),
@@ -484,8 +496,22 @@ FAILED = [
 ]
 
 
+@pytest.fixture
+def endings(monkeypatch) -> list[Ending]:
+    """What the policy hears of requests whose plan has a cascade."""
+    heard: list[Ending] = []
+    on_end = Course.on_end
+
+    def hear(self: Course, plan: Plan, ending: Ending) -> list[Notice]:
+        heard.append(ending)
+        return on_end(self, plan, ending)
+
+    monkeypatch.setattr(Course, "on_end", hear)
+    return heard
+
+
 @pytest.mark.parametrize("way", [*REFUSED, *LEFT, *FINISHED, *CASCADES, *FAILED], ids=str)
-async def test_the_books_are_right(autojump_clock, monkeypatch, way):
+async def test_the_books_are_right(autojump_clock, monkeypatch, endings, way):
     monkeypatch.setattr("actors.delivery.MOST_TOKENS", 40)
     async with world(**way.house) as here:
         assert await way.go(here) == way.told
@@ -497,6 +523,36 @@ async def test_the_books_are_right(autojump_clock, monkeypatch, way):
         if way.reserved is not None:
             assert reserved(here) == way.reserved
         rows_and_statistics_agree(here)
+        if row is not None:
+            record_agrees(here, row)
+        if endings and row is not None:
+            heard = endings[-1]
+            assert (heard.outcome, heard.rung, heard.cost) == (row.outcome, row.rung, row.cost)
+            assert (heard.prompt_tokens, heard.completion_tokens) == (row.prompt, row.completion)
+        assert bool(endings) == any(plan.cascade for plan in plans(here))
+
+
+def plans(here: World) -> list[Plan]:
+    """Of alice's requests that were let in."""
+    kept = [here.house.house.desk.decision(number) for number in here.numbers if number in here.house.rows()]
+    return [each.plan for each in kept if each is not None and each.plan is not None]
+
+
+def record_agrees(here: World, row: Row) -> None:
+    """What operators are told of the request is what stands in the ledger."""
+    kept = here.house.house.desk.decision(here.numbers[-1])
+    assert kept is not None
+    assert (kept.outcome, kept.cost) == (row.outcome, row.cost)
+    assert (kept.rung, kept.code) == ((row.rung, "") if row.outcome == "ok" else ("", row.why))
+    assert (kept.tokens.prompt, kept.tokens.completion, kept.tokens.discarded) == (
+        row.prompt,
+        row.completion,
+        row.discarded,
+    )
+    times = [kept.timings.started, kept.timings.ttft, kept.timings.total]
+    known = [time for time in times if time is not None]
+    assert known == sorted(known)
+    assert known[0] >= 0
 
 
 def written(here: World) -> Row | None:

@@ -26,8 +26,9 @@ def asks(model: str = "small", **options: Any) -> WayOut:
 
 async def twice(world: World, **options: Any) -> Told:
     """The second one finds the first one's prompt in the cache."""
-    await world.ask("small", prompt=LONG, **options)
-    return await world.told("small", prompt=LONG, **options)
+    given = {"prompt": LONG, **options}
+    await world.ask("small", **given)
+    return await world.told("small", **given)
 
 
 INPUTS = {"prompts": (TokenPrompt((5, 6)), TokenPrompt((7, 8, 9))), "streamed": False, "max_tokens": 0}
