@@ -111,6 +111,66 @@ def test_an_answer_that_outlives_the_window_settles_all_the_same() -> None:
     quota.check_integrity()
 
 
+@pytest.mark.parametrize(
+    ("limits", "fits_after_s"),
+    [
+        ({"per_minute": 100}, 61.0),
+        ({"per_day": 100}, 86_400.0 + 300.0),
+        ({"per_minute": 100, "per_day": 100}, 86_400.0 + 300.0),
+        ({"per_minute": 100, "per_day": 101}, 61.0),
+        ({"requests_per_minute": 1}, 61.0),
+        ({"requests_per_minute": 1, "per_day": 100}, 86_400.0 + 300.0),
+    ],
+)
+def test_a_refusal_says_when_it_fits_and_then_it_does(limits: dict[str, int], fits_after_s: float) -> None:
+    quota = book(**limits)
+    quota.settle(reserve(quota, 100, 0.0), 100, 0.0)
+    refusal = refuse(quota, 1, 0.0)
+    assert refusal.resets_in_s == fits_after_s
+    refuse(quota, 1, fits_after_s - 0.01)
+    reserve(quota, 1, fits_after_s)
+
+
+NEVER = "this request may need up to 11. It never fits: lower max_tokens or shorten the prompt."
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens", "said"),
+    [
+        ({"per_minute": 10}, 11, f"10 tokens per minute of tenant acme is reached: 1 in use, and {NEVER}"),
+        ({"per_day": 10}, 11, f"10 tokens per day of tenant acme is reached: 1 in use, and {NEVER}"),
+        (
+            {"per_minute": 10},
+            10,
+            "10 tokens per minute of tenant acme is reached: 1 in use, and this request may need up to 10. "
+            "There is room in 61.0 s.",
+        ),
+        (
+            {"requests_per_minute": 1},
+            1,
+            "1 requests per minute of tenant acme is reached: 1 in use. There is room in 61.0 s.",
+        ),
+        (
+            {"concurrent": 1},
+            1,
+            "1 requests at once of tenant acme is reached: 1 in use. There is room as soon as one of them ends.",
+        ),
+    ],
+)
+def test_a_refusal_in_words(limits: dict[str, int], tokens: int, said: str) -> None:
+    quota = book(**limits)
+    reserve(quota, 1, 0.0)
+    assert str(refuse(quota, tokens, 0.0)) == f"The limit of {said}"
+
+
+def test_what_never_fits_is_told_before_what_fits_later() -> None:
+    quota = book(per_minute=200, per_day=150)
+    quota.settle(reserve(quota, 100, 0.0), 100, 0.0)
+    assert (refuse(quota, 151, 0.0).limit, refuse(quota, 151, 0.0).resets_in_s) == ("tokens_per_day", None)
+    quota = book(per_minute=100, per_day=150)
+    assert refuse(quota, 151, 0.0).limit == "tokens_per_minute"
+
+
 def test_unlimited_tenants_and_unknown_ones() -> None:
     quota = book()
     assert isinstance(quota.reserve("other", 10**12, 0.0), Reservation)
@@ -140,9 +200,13 @@ class QuotaMachine(RuleBasedStateMachine):
         self.closed: list[Reservation] = []
         self.charges: dict[int, tuple[float, int]] = {}
         """Reservation → (when, tokens that count)."""
+        self.reserved_total = self.spent_total = self.refused_total = self.overruns = 0
 
     def within(self, seconds: float) -> int:
         return sum(tokens for at, tokens in self.charges.values() if at > self.now - seconds)
+
+    def requests_within(self, seconds: float) -> int:
+        return sum(at > self.now - seconds for at, _ in self.charges.values())
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 7.0, 61.0, 50_000.0]))
     def wait(self, seconds: float) -> None:
@@ -155,7 +219,9 @@ class QuotaMachine(RuleBasedStateMachine):
         if isinstance(given, Reservation):
             self.open.append(given)
             self.charges[given.number] = (self.now, tokens)
+            self.reserved_total += tokens
             return
+        self.refused_total += 1
         after = self.quota.statistics(self.now)
         assert after.tenants["acme"].refused_total == before.tenants["acme"].refused_total + 1
         assert after.tenants["acme"].day_tokens == before.tenants["acme"].day_tokens
@@ -172,6 +238,8 @@ class QuotaMachine(RuleBasedStateMachine):
         assert self.quota.settle(reservation, used, self.now)
         at, _ = self.charges[reservation.number]
         self.charges[reservation.number] = (at, min(used, reservation.tokens))
+        self.spent_total += min(used, reservation.tokens)
+        self.overruns += used > reservation.tokens
         self.closed.append(reservation)
 
     @precondition(lambda self: self.open)
@@ -180,6 +248,7 @@ class QuotaMachine(RuleBasedStateMachine):
         reservation = self.open.pop()
         assert self.quota.cancel(reservation, self.now)
         del self.charges[reservation.number]
+        self.reserved_total -= reservation.tokens
         self.closed.append(reservation)
 
     @precondition(lambda self: self.closed)
@@ -199,6 +268,14 @@ class QuotaMachine(RuleBasedStateMachine):
         use = self.quota.statistics(self.now).tenants["acme"]
         assert use.in_flight == len(self.open) <= (self.limits.concurrent or 0)
         assert use.reserved_tokens == sum(reservation.tokens for reservation in self.open)
+        assert (use.reserved_total, use.spent_total) == (self.reserved_total, self.spent_total)
+        assert (use.requests_total, use.refused_total) == (len(self.charges), self.refused_total)
+        # Slices of a second and of five minutes: what counts may count that much longer.
+        assert self.within(60) <= use.minute_tokens <= self.within(61)
+        assert self.within(86_400) <= use.day_tokens <= self.within(86_700)
+        assert self.requests_within(60) <= use.minute_requests <= self.requests_within(61)
+        found = self.quota.statistics(self.now)
+        assert (found.open, found.overruns) == (len(self.open), self.overruns)
 
     def teardown(self) -> None:
         for reservation in self.open:
