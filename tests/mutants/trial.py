@@ -64,7 +64,18 @@ class Copy:
 
     def _run(self, tests: list[str], limit_s: float) -> int | None:
         """The exit code of pytest; None: it took too long."""
-        command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "-p", "tests.mutants.quick", *tests]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-qx",
+            "--timeout=60",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "tests.mutants.quick",
+            *tests,
+        ]
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         quiet = subprocess.DEVNULL
         with subprocess.Popen(

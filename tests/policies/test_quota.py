@@ -131,6 +131,7 @@ def test_a_refusal_says_when_it_fits_and_then_it_does(limits: dict[str, int], fi
     reserve(quota, 1, fits_after_s)
 
 
+LATER = "this request may need up to 10. There is room in 61.0 s."
 NEVER = "this request may need up to 11. It never fits: lower max_tokens or shorten the prompt."
 
 
@@ -142,8 +143,7 @@ NEVER = "this request may need up to 11. It never fits: lower max_tokens or shor
         (
             {"per_minute": 10},
             10,
-            "10 tokens per minute of tenant acme is reached: 1 in use, and this request may need up to 10. "
-            "There is room in 61.0 s.",
+            f"10 tokens per minute of tenant acme is reached: 1 in use, and {LATER}",
         ),
         (
             {"requests_per_minute": 1},
