@@ -32,23 +32,19 @@ PURE_CORES_AND_BOOKS = (
 )
 _SEARCHED = ("policies", "config", "actors", "engine", "gateway")
 """Folders of tests; end to end and the parity with transformers are too slow to be run for each mutant."""
+_HOUSE = ("actors/books", "actors/test_house.py", "actors/test_climbing.py", "actors/test_admission_and_queue.py")
 _BESIDE = {
     "policies/breaker.py": ("actors/test_climbing.py",),
-    "policies/": ("actors/books", "actors/test_money.py"),
-    "actors/": (
-        "actors/books",
-        "actors/test_money.py",
-        "actors/test_house.py",
-        "actors/test_climbing.py",
-        "actors/test_admission_and_queue.py",
-        "actors/test_ledger.py",
-        "actors/test_delivery.py",
-        "actors/test_embedding_work.py",
-        "actors/test_recorder.py",
-        "actors/test_stops.py",
-        "actors/test_verify.py",
-        "actors/upstream",
-    ),
+    "policies/climb.py": ("actors/test_climbing.py",),
+    "policies/cascade.py": ("actors/test_climbing.py",),
+    "policies/": ("actors/books",),
+    "actors/admission.py": ("actors/books", "actors/test_admission_and_queue.py", "actors/test_money.py"),
+    "actors/ledger.py": ("actors/test_group_commits.py", "actors/books"),
+    "actors/account.py": ("actors/books", "actors/test_records.py", "actors/upstream/test_upstream_actor.py"),
+    "actors/permits.py": ("actors/test_climbing.py", "actors/upstream/test_upstream_actor.py"),
+    "actors/delivery.py": _HOUSE,
+    "actors/exchange.py": (*_HOUSE, "actors/test_stops.py", "actors/test_verify.py", "actors/upstream"),
+    "actors/reception.py": (*_HOUSE, "actors/test_money.py", "actors/test_shapes.py", "actors/test_embedding_work.py"),
     "gateway/server/": ("faults/test_http_faults.py", "faults/test_websocket_faults.py"),
 }
 """By the beginning of a path: what exercises a module without importing it."""
