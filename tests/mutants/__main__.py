@@ -19,7 +19,7 @@ from random import Random
 
 from tests.mutants.areas import PURE_CORES_AND_BOOKS, sources, tests_of
 from tests.mutants.mutations import Mutation, mutations
-from tests.mutants.trial import BrokenBaseline, Copy
+from tests.mutants.trial import Baselines, BrokenBaseline, Copy
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ def main(arguments: list[str], root: Path) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies: SimpleQueue[Copy] = SimpleQueue()
+        baselines = Baselines()
         for number in range(options.jobs):
-            copies.put(Copy(root, Path(folder) / str(number)))
+            copies.put(Copy(root, Path(folder) / str(number), baselines))
 
         def judge(mutant: Mutant) -> tuple[Mutant, str]:
             if options.minutes is not None and time.monotonic() - began > options.minutes * 60:

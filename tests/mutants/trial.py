@@ -5,7 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +21,29 @@ class BrokenBaseline(Exception):  # noqa: N818  (it is about the tests, not the 
     """The tests fail, or run other code, without any mutation."""
 
 
+class Baselines:
+    """How long each set of tests may take: several times what it takes without any change."""
+
+    def __init__(self) -> None:
+        self._limits_s: dict[tuple[str, ...], float] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def limit_s(self, tests: list[str], run: Callable[[], int | None]) -> float:
+        """`run` gives the exit code of these tests without any change. Raises BrokenBaseline if that is not 0."""
+        key = tuple(tests)
+        with self._one_at_a_time:
+            if key not in self._limits_s:
+                began = time.monotonic()
+                if run() != 0:
+                    raise BrokenBaseline(f"without any change these fail: {' '.join(tests)}")
+                self._limits_s[key] = max(_LEAST_LIMIT_S, _TIMES_THE_BASELINE * (time.monotonic() - began))
+            return self._limits_s[key]
+
+
 class Copy:
     """A copy of the files that git knows or would add."""
 
-    def __init__(self, root: Path, to: Path) -> None:
+    def __init__(self, root: Path, to: Path, baselines: Baselines) -> None:
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=root,
@@ -35,11 +56,13 @@ class Copy:
                 (to / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, to / name)
         self.root = to
-        self._limits: dict[tuple[str, ...], float] = {}
+        self._baselines = baselines
 
     def trial(self, path: Path, mutated: str, tests: list[str]) -> Outcome:
         """What the tests say of this file with this text. Raises BrokenBaseline."""
-        limit_s = self._limit_s(path, tests)
+        if not tests:
+            raise BrokenBaseline(f"no test concerns {path}")
+        limit_s = self._baselines.limit_s(tests, lambda: self._run(tests, _BASELINE_LIMIT_S))
         place = self.root / path
         before = place.read_bytes()
         try:
@@ -49,18 +72,6 @@ class Copy:
             place.write_bytes(before)
         # 2 to 5: nothing could even be collected.
         return "hung" if code is None else "survived" if code == 0 else "noticed"
-
-    def _limit_s(self, path: Path, tests: list[str]) -> float:
-        """So long may these tests take; they must pass before they say anything about a mutant."""
-        key = tuple(tests)
-        if key not in self._limits:
-            if not tests:
-                raise BrokenBaseline(f"no test concerns {path}")
-            began = time.monotonic()
-            if self._run(tests, _BASELINE_LIMIT_S) != 0:
-                raise BrokenBaseline(f"without any change these fail: {' '.join(tests)}")
-            self._limits[key] = max(_LEAST_LIMIT_S, _TIMES_THE_BASELINE * (time.monotonic() - began))
-        return self._limits[key]
 
     def _run(self, tests: list[str], limit_s: float) -> int | None:
         """The exit code of pytest; None: it took too long."""
