@@ -207,7 +207,7 @@ async def test_a_writer_that_failed_is_replaced_and_asked_for_the_same_again(aut
         # The old one is told what it has not heard yet, should it still listen, and to close.
         assert made.file.numbers() == [[1, 2], [3]]
         assert isinstance(made.file.sent[-1], StoreClosed)
-        await trio.sleep(0.1)
+        await trio.sleep(1)
         assert len(made.files) == 2
         before = trio.current_time()
         await made.file.says(Opened(0, NOTHING_SPENT))
