@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from actors.deadlines import TICK_S, DeadlineWheel
@@ -124,6 +125,14 @@ async def test_nothing_is_sent_before_the_file_is_open(autojump_clock):
         found = made.books.statistics()
         assert (found.recovered_total, found.commits_total, found.pending, found.open) == (3, 1, 0, 2)
         assert made.supervisor.restarts["ledger"] == 0
+
+
+@pytest.mark.parametrize(("recovered", "told"), [(0, []), (3, [3])])
+async def test_rows_that_a_crash_left_are_told_of(autojump_clock, recovered, told):
+    with capture_logs() as logs:
+        async with desk(opened=False) as made:
+            await made.file.says(Opened(recovered, NOTHING_SPENT))
+    assert [entry["rows"] for entry in logs if entry["event"] == "ledger_recovered"] == told
 
 
 async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock):

@@ -101,6 +101,20 @@ def test_nothing_overtakes_what_does_not_fit_yet() -> None:
     assert len(line) == 1
 
 
+def test_what_says_nothing_of_itself_waits_as_long_as_its_tier_and_has_no_bytes() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5), bytes=Bytes(1)))})
+    for number in range(3):
+        assert line.offer(QueueItem(id=number, tenant="a", prompt_tokens=1, tokens=1), 2.0) == Accepted(7.0, None)
+    assert (line.statistics().bytes, line.statistics().tokens) == (0, 3)
+    assert [gone.id for gone in line.expire(7.0)] == [0, 1, 2]
+
+
+def test_what_goes_on_waits_until_its_own_deadline() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
+    begun = QueueItem(id=1, tenant="a", prompt_tokens=1, tokens=1, deadline=90.0, wait_s=1.0, goes_on=True)
+    assert line.offer(begun, 0.0) == Accepted(90.0, None)
+
+
 def test_a_request_may_be_less_patient_than_its_tier() -> None:
     line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
     hasty = msgspec.structs.replace(item(1), wait_s=1.5)
