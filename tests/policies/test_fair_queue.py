@@ -189,6 +189,36 @@ def test_what_is_larger_than_the_queue_never_fits() -> None:
     assert (full.reason, full.retry_after_s) == ("larger_than_queue", None)
 
 
+def test_what_fills_the_queue_alone_fits() -> None:
+    line = bounded(tokens=15, bytes=20)
+    assert isinstance(line.offer(item(1, tokens=15, size=20), 0.0), Accepted)
+    line.take(0.0)
+    for tokens, size, limit in ((16, 20, 15), (15, 21, 20)):
+        full = line.offer(item(1, tokens=tokens, size=size), 0.0)
+        assert isinstance(full, QueueFull)
+        assert (full.reason, full.retry_after_s, full.limit, full.used) == ("larger_than_queue", None, limit, limit + 1)
+    assert str(full) == "The request is larger than its tier's whole queue (21 of at most 20)."
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "limit", "used"),
+    [
+        ({"requests": 2}, "queue_requests_full", 2, 2),
+        ({"tokens": 29}, "queue_tokens_full", 29, 20),
+        ({"bytes": 14}, "queue_bytes_full", 14, 10),
+    ],
+)
+def test_a_full_queue_tells_its_bound_and_what_is_in_it(
+    limits: dict[str, int], reason: str, limit: int, used: int
+) -> None:
+    line = bounded(**limits)
+    for number in (1, 2):
+        assert isinstance(line.offer(item(number, tokens=10, size=5), 0.0), Accepted)
+    full = line.offer(item(3, tokens=10, size=5), 0.0)
+    assert isinstance(full, QueueFull)
+    assert (full.reason, full.limit, full.used, full.retry_after_s) == (reason, limit, used, 1.0)
+
+
 def test_a_modest_tier_keeps_out_while_the_queue_is_full() -> None:
     tiers = {
         "high": TierSettings(priority=1, queue=QueueLimits(requests=5)),

@@ -29,6 +29,7 @@ BREAKER = config().replace(
 HURRY = config().replace(
     'use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\ndeadlines = { ttft = "4s" }'
 )
+SHORT = HURRY.replace('ttft = "4s"', 'ttft = "1s", total = "1.95s"')
 SHORT_QUEUE = config().replace('wait = "20s"', 'wait = "2s"')
 
 
@@ -274,6 +275,13 @@ LEFT = [
         10,
     ),
     Way(
+        "left before it was written, streamed",
+        out.left_before_it_was_written,
+        "left",
+        Row("gone", "client_gone", "small", 4, 0, 6, 16.0),
+        10,
+    ),
+    Way(
         "too slow a reader",
         out.slow_reader,
         "slow_reader 4 41",
@@ -484,6 +492,30 @@ FAILED = [
         Row("failed", "shutting_down", "large", 4, 3, 4, 12.0),
         7,
         house={"scripts": UNSURE},
+    ),
+    Way(
+        "total deadline",
+        asks(ignore_eos=True, max_tokens=300),
+        "total_timeout 4 19",
+        Row("failed", "total_timeout", "small", 4, 19, 0, 0.0),
+        23,
+        house={"settings": SHORT},
+    ),
+    Way(
+        "total deadline, whole",
+        asks(ignore_eos=True, max_tokens=300, streamed=False),
+        "total_timeout",
+        Row("refused", "total_timeout", "small", 0, 0, 19, 0.0),
+        requests=0,
+        house={"settings": SHORT},
+    ),
+    Way(
+        "stalled",
+        out.stalled,
+        "no_rung_available 4 3",
+        Row("failed", "no_rung_available", "small", 4, 3, 0, 0.0),
+        7,
+        house={"settings": SHORT.replace('total = "1.95s"', 'total = "60s", stall = "2s"')},
     ),
     Way(
         "drained midway",

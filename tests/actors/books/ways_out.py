@@ -225,6 +225,20 @@ async def failing(world: World, engine: str, step: int, model: str = "small", **
     return await world.told(model, **options)
 
 
+async def stalled(world: World) -> Told:
+    """Its engine says nothing for a while in the midst of the answer."""
+    exchange = await world.open()
+    answer = Answer()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.house.read, exchange, answer)
+        await trio.sleep(0.35)
+        world.house.link("small").hang = True
+        await trio.sleep(5)
+        world.house.link("small").hang = False
+        world.house.link("small").send(None)  # anything wakes it
+    return told(answer)
+
+
 def server_fails_first(*texts: str) -> Server:
     """503 to the first request; the second one is answered."""
     asked_before: list[Asked] = []
