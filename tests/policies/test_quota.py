@@ -1,5 +1,6 @@
 """Quotas: no over-spend, no leak, exactly one settlement, free and truthful refusals."""
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -176,6 +177,36 @@ def test_unlimited_tenants_and_unknown_ones() -> None:
     assert isinstance(quota.reserve("other", 10**12, 0.0), Reservation)
     with pytest.raises(UnknownTenant, match="no tenant 'nobody'"):
         quota.reserve("nobody", 1, 0.0)
+
+
+ACME = TenantSettings(tokens=TokenQuota(per_day=100), requests_per_minute=1)
+
+
+@pytest.mark.parametrize(
+    ("used", "ended", "back_at", "limit"),
+    [
+        # What it has under way, its minute and its day are remembered, each for itself.
+        (0, False, 130.0, "concurrent"),
+        (0, True, 30.0, "requests_per_minute"),
+        (100, True, 130.0, "tokens_per_day"),
+        (0, True, 130.0, None),
+        (100, True, 86_400.0 + 300.0 + 1.0, None),
+    ],
+)
+def test_a_tenant_that_comes_back_does_not_begin_anew(
+    used: int, back_at: float, limit: str | None, *, ended: bool
+) -> None:
+    quota = QuotaBook({"acme": ACME})
+    begun = reserve(quota, 100, 0.0)
+    if ended:
+        quota.settle(begun, used, 1.0)
+    quota.adopt({"other": TenantSettings()}, back_at - 1)
+    assert ("acme" in quota.statistics(back_at - 1).tenants) is (limit is not None)
+    quota.adopt({"acme": msgspec.structs.replace(ACME, concurrent=1)}, back_at)
+    if limit is None:
+        reserve(quota, 100, back_at)
+    else:
+        assert refuse(quota, 1, back_at).limit == limit
 
 
 def test_integrity_is_really_checked() -> None:
