@@ -92,6 +92,7 @@ async def test_a_tenant_that_is_gone_meanwhile_has_no_good_key(desk):
     with trio.fail_after(1), pytest.raises(BadKey) as caught:
         await reply.wait()
     assert caught.value.body.status == 401
+    assert "Incorrect API key" in caught.value.body.message
     assert desk.held() == (0, 0, 0.0, 0.0)
     assert isinstance(await desk.ask(tenant="free", cost=1e9).wait(), Grant)
 
