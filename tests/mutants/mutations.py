@@ -131,7 +131,9 @@ def _calls(call: ast.Call) -> Iterator[_Change]:
     any_order = isinstance(call.func, ast.Name) and call.func.id in _ANY_ORDER
     for place in range(0 if any_order else len(call.args) - 1):
         before, after = call.args[place : place + 2]
-        if not isinstance(before, ast.Starred) and not isinstance(after, ast.Starred):
+        if isinstance(before, ast.Starred) or isinstance(after, ast.Starred):
+            continue
+        if ast.dump(before) != ast.dump(after):
             swapped = [*call.args[:place], after, before, *call.args[place + 2 :]]
             yield call, "arguments swapped", _text(ast.Call(call.func, swapped, call.keywords))
     for place, keyword in enumerate(call.keywords):

@@ -88,6 +88,7 @@ def test_a_seed_names_a_sample(toy: Path) -> None:
         ("x = a * (b + c)", {"x = (a // (b + c))", "x = a * ((b - c))"}),
         ("x += y", {"x -= y", "pass"}),
         ("f(a, b)", {"(f(b, a))", "pass"}),
+        ("x = f(a, a)", set()),
         ("x = f(a, key=b)", {"x = (f(a))"}),
         ("x = min(a, b)", {"x = max(a, b)"}),
         ("x.y = z", {"pass"}),

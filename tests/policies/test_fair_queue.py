@@ -375,6 +375,23 @@ def test_unknown_tenants_and_doubled_ids() -> None:
     assert "nobody" not in line.statistics().counters
 
 
+@pytest.mark.parametrize("waiting", [0, 1, 100])
+def test_those_who_left_do_not_pile_up(waiting: int) -> None:
+    """Entries of those who left are swept out while others wait in front of and behind them."""
+    line = queue()
+    for number in range(waiting):
+        assert isinstance(line.offer(item(number, "ab"[number % 2], deadline=1000.0), 0.0), Accepted)
+    for number in range(1000, 1700):
+        assert isinstance(line.offer(item(number, "ab"[number % 2], deadline=2000.0 - number % 7), 1.0), Accepted)
+        if len(line) > waiting + 150:
+            line.check_integrity()
+            for gone in range(number - 150, number + 1):
+                line.remove(gone)
+                line.check_integrity()
+    left = line.clear()
+    assert {each.id for each in left} >= set(range(waiting))
+
+
 def test_integrity_is_really_checked() -> None:
     line = queue()
     line.offer(item(1), 0.0)
