@@ -325,6 +325,24 @@ def test_the_fullest_bound_of_all_tiers_decides(requests: int, tokens: int, size
             assert (found.reason, found.limit, found.used) == ("saturated", admit_below, pytest.approx(fill))
 
 
+@pytest.mark.parametrize(("admit_below", "units"), [(0.3, 20.0), (0.55, 10.0), (0.79, 1.0)])
+def test_a_modest_tier_comes_back_when_enough_has_left(admit_below: float, units: float) -> None:
+    tiers = {
+        "high": TierSettings(priority=1, queue=QueueLimits(requests=49)),
+        "low": TierSettings(queue=QueueLimits(requests=1), admit_below=admit_below),
+    }
+    line = queue(tiers, h=TenantSettings(tier="high"), l=TenantSettings(tier="low"))
+    learned(line, "h")
+    rate = line._rate.rate(20.0)
+    # Forty of fifty places are taken, which is 0.8.
+    for number in range(40):
+        assert isinstance(line.offer(item(number, "h"), 20.0), Accepted)
+    full = line.offer(item(99, "l"), 20.0)
+    assert isinstance(full, QueueFull)
+    assert full.reason == "saturated"
+    assert full.retry_after_s == pytest.approx(units / rate)
+
+
 def test_what_never_waits_teaches_no_rate() -> None:
     line = bounded(requests=10)
     for number in range(1000):
