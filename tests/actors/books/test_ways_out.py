@@ -3,6 +3,8 @@
 Each line of the tables is a way out. Afterwards every book must say exactly what its line says, and nothing is held.
 """
 
+from collections import Counter
+
 import pytest
 
 from policies.course import Course, Ending, Notice
@@ -43,6 +45,10 @@ async def test_the_books_are_right(autojump_clock, monkeypatch, endings, way):
         if way.reserved is not None:
             assert reserved(here) == way.reserved
         rows_and_statistics_agree(here)
+        refusals = Counter(each["why"] for each in here.house.rows().values() if each["outcome"] == "refused")
+        if row is None and way.told != "cancelled":
+            refusals[way.told] += 1
+        assert here.house.house.statistics().refusals_total == refusals
         if row is not None:
             record_agrees(here, row)
         if endings and row is not None:
