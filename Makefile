@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.lock)
 TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
-.PHONY: help setup develop serve test lint types layers unit parity bench-gateway peers bench-peers verified bench-simulate bench-gpu lock clean
+.PHONY: help setup develop serve test lint types layers unit parity mutants bench-gateway peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -64,6 +64,10 @@ unit: develop $(VENV)/.triton  ## pytest, without the slow suites
 
 parity: develop  ## the whole parity grid against transformers
 	$(BIN)/pytest -q -m parity_full tests/parity
+
+# MUTANTS='--count 100 --seed 7 --paths policies/quota.py actors --since main --jobs 2 --minutes 30'
+mutants: develop  ## small changes to the pure cores and the books: which does no test notice? (MUTANTS=options)
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 bench-gateway: setup  ## the gateway with a fake engine beside fixed bytes
 	$(BIN)/python -m benchmarks.gateway

@@ -157,26 +157,27 @@ class Account:
 
     def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...]) -> None:
         """Give back what was not used, close the line, and count."""
-        usage = Usage(0, 0) if outcome == "refused" else self.usage()
+        refused = outcome == "refused"
+        usage = Usage(0, 0) if refused else self.usage()
         discarded = max(self.made_tokens - usage.completion_tokens, 0)
-        used = None if outcome == "refused" else usage.prompt_tokens + usage.completion_tokens
-        if used is not None and outcome == "gone":
+        cost = 0.0 if refused else self.cost
+        used = usage.prompt_tokens + usage.completion_tokens
+        if outcome == "gone":
             # Whoever leaves pays for what was made meanwhile: work that nobody waits for is not free.
             used = min(used + discarded, self._grant.reservation.tokens)
         admission, ledger = self._colleagues.admission, self._colleagues.ledger
         # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
         # as a line is open. The others are rare, and somebody may be waiting for what they free.
         quietly = outcome == "ok"
-        (admission.put_quietly if quietly else admission.put_owed)(Settle(self._grant, used, self.cost))
+        (admission.put_quietly if quietly else admission.put_owed)(Settle(self._grant, None if refused else used, cost))
         if self.line is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
-            cost = 0.0 if outcome == "refused" else self.cost
             closing = Closing(
                 self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost, self.degraded
             )
             (ledger.put_quietly if quietly else ledger.put_owed)(Close(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
-        self._learn(rung, outcome, usage, history)
+        self._learn(rung, outcome, usage, cost, history)
         self._decision.end = DecisionEnd(
             outcome=outcome,
             code=why if outcome != "ok" else "",
@@ -185,7 +186,7 @@ class Account:
             attempts=history,
             statistic=self.margin,
             degraded=self.degraded,
-            cost=0.0 if outcome == "refused" else self.cost,
+            cost=cost,
             tokens=TokenCounts(
                 prompt=usage.prompt_tokens,
                 cached=usage.cached_tokens,
@@ -234,7 +235,7 @@ class Account:
             if note.outcome in {"failed", "refused"}:
                 tally.fallbacks[key.route, note.rung, note.why] += 1
 
-    def _learn(self, rung: str, outcome: str, usage: Usage, history: tuple[AttemptRecord, ...]) -> None:
+    def _learn(self, rung: str, outcome: str, usage: Usage, cost: float, history: tuple[AttemptRecord, ...]) -> None:
         """What the policy makes of it: experiments, targets, budgets."""
         plan, features = self._plan, self._features
         if plan.cascade is None and not plan.experiment:
@@ -251,7 +252,7 @@ class Account:
             ttft_s=None if self.first_content_at is None else self.first_content_at - arrived,
             slo_ttft_s=float(self._rules.settings.tiers[features.tier].slo.ttft),
             unit=unit_of(features, experiment.unit) if experiment is not None else "",
-            cost=self.cost,
+            cost=cost,
             held=self._held,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,

@@ -10,14 +10,14 @@ from actors.assembly import Assembly
 from actors.caller import Caller
 from actors.calls import CallReader
 from actors.delivery import Delivery
-from actors.mail import Work
+from actors.mail import Notice, Taken, Work
 from actors.messages import Delta, InferenceRequest
 from actors.seam import Seam, params_after
 from actors.shapes import Shape
 from actors.texts import ModelText, TokenIds
 from actors.verify import Drafter
 from engine.limits import Limits
-from engine.messages import Submit
+from engine.messages import Submit, TokenOutput
 from engine.sampling.params import SamplingParams
 from policies.breaker import Permit
 from policies.cascade import CascadeMachine
@@ -41,6 +41,7 @@ class Attempt:
         "permit",
         "rung",
         "taken",
+        "unread_tokens",
         "watched",
         "whole_in_engine",
         "work",
@@ -60,10 +61,22 @@ class Attempt:
         """Of the large stage whose small stage drafts for it."""
         self.taken = False
         self.output_seen = False
+        self.unread_tokens = 0
+        """That were made for it, and that its reader left behind."""
 
     def owns(self, work_id: int) -> bool:
         """Whether this work is done for it: its own, or a draft."""
         return work_id == self.work.id or (self.drafter is not None and self.drafter.owns(work_id))
+
+    def count(self, work_id: int, item: TokenOutput | Notice) -> None:
+        """Its reader has left and will not read this item of its own work or its draft's."""
+        tokens = len(item.token_ids) + item.unnamed if isinstance(item, TokenOutput) else 0
+        if work_id == self.work.id:
+            self.taken = self.taken or isinstance(item, Taken)
+            self.unread_tokens += tokens
+        elif self.drafter is not None:
+            self.drafter.taken = self.drafter.taken or isinstance(item, Taken)
+            self.drafter.made_tokens += tokens
 
     def quiet(self, *, streamed: bool) -> bool:
         """Only ends matter to the reader: nothing is shown before them, and nothing is to be decided."""

@@ -81,6 +81,8 @@ class Exchange:
         self._adapter = ""
         """Of the last attempt, as NAME@VERSION if it came to its end."""
         self._last_at = request.arrived_at
+        self._cut_on = ""
+        """The rung whose answer was cut, by nobody's fault or its reader's: the climb knows nothing of it."""
 
     @property
     def decided(self) -> Decided:
@@ -144,7 +146,8 @@ class Exchange:
                 self._delivery.put_back(items[position:])
                 return event
         if self._delivery.overrun:
-            self._close_attempt(ok=None)
+            self._cut_on = attempt.rung
+            self._close_attempt(ok=None, leaving=True)
             self._fail(ErrorBody(503, "server_error", "slow_reader", "The answer was cut: it was read too slowly."))
             return None
         if attempt.output_seen:
@@ -222,6 +225,7 @@ class Exchange:
                     rung_is_up=rung_is_up,
                 )
             case Cut(code, message):
+                self._cut_on = attempt.rung
                 self._close_attempt(ok=None)
                 if self._climb.committed:
                     self._fail(ErrorBody(503, "server_error", code, message, should_retry=True))
@@ -297,23 +301,24 @@ class Exchange:
     def _close_attempt(self, *, ok: bool | None, over: bool = False, leaving: bool = False) -> None:
         """The attempt in hand is over, for the engine, too, if it does not know yet (`over`: it does).
 
-        `leaving`: because its reader has left, who pays for it.
+        `leaving`: because its reader has left or is too slow, who pays for what was begun.
         """
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
-        self._account.made_tokens += attempt.assembly.tokens
-        paid = ok or (leaving and attempt.taken)
+        made_tokens = attempt.assembly.tokens + attempt.unread_tokens
+        self._account.made_tokens += made_tokens
         prompt_tokens = attempt.work.prompt_tokens // self._request.n
         if attempt.rung in self._colleagues.upstreams:
             prompt_tokens = self._account.once(attempt.assembly.prompts) or prompt_tokens
-        if paid:
-            self._account.pay(attempt.rung, prompt_tokens, attempt.assembly.cached, attempt.assembly.tokens)
-        if attempt.drafter is not None:
-            attempt.drafter.close()
-            self._account.made_tokens += attempt.drafter.made_tokens
-            if paid:
-                self._account.pay(attempt.drafter.engine, prompt_tokens, {}, attempt.drafter.made_tokens)
+        if ok or (leaving and attempt.taken):
+            self._account.pay(attempt.rung, prompt_tokens, attempt.assembly.cached, made_tokens)
+        drafter = attempt.drafter
+        if drafter is not None:
+            drafter.close()
+            self._account.made_tokens += drafter.made_tokens
+            if drafter.taken and (ok or leaving):
+                self._account.pay(drafter.engine, prompt_tokens, {}, drafter.made_tokens)
         if attempt.watched:
             self._margin = attempt.assembly.margin
         if self._colleagues.recording is not None:
@@ -460,7 +465,9 @@ class Exchange:
 
     def _history_rung(self) -> str:
         history = self._climb.history
-        return self._attempt.rung if self._attempt is not None else history[-1].rung if history else ""
+        if self._attempt is not None:
+            return self._attempt.rung
+        return self._cut_on or (history[-1].rung if history else "")
 
     def _degraded(self, rung: str) -> tuple[str, ...]:
         return with_the_way(self._plan.degraded, self._climb.history, rung)
@@ -505,8 +512,10 @@ class Exchange:
 
     def _count_unread(self) -> None:
         """Work that was begun and tokens that were made are paid for, even if nobody waited to read of them."""
+        attempt = self._attempt
         for work_id, item in self._delivery.unread():
+            if attempt is None or not attempt.owns(work_id):
+                continue
             if isinstance(item, Taken):
                 self._account.worked = True
-            elif isinstance(item, TokenOutput) and self._attempt is not None and self._attempt.owns(work_id):
-                self._account.made_tokens += len(item.token_ids) + item.unnamed
+            attempt.count(work_id, item)

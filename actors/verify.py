@@ -14,7 +14,7 @@ import trio
 from actors.colleagues import Colleagues
 from actors.engine_board import Board
 from actors.errors import MailboxFull
-from actors.mail import Lost, Notice, Offer, Suggest, Unserved, Withdraw, Work
+from actors.mail import Lost, Notice, Offer, Suggest, Taken, Unserved, Withdraw, Work
 from actors.prompts import Prompts
 from actors.seam import params_after
 from actors.texts import TokenIds
@@ -49,6 +49,8 @@ class Drafter:
         self.machine = machine
         self.made_tokens = 0
         """By the small engine."""
+        self.taken = False
+        """The small engine has begun."""
         self._sequence = _sequence_of(self.work)
         self._side = side
         self._board = board
@@ -88,6 +90,8 @@ class Drafter:
                 if finish is not None:
                     broken = finish.reason in {"abort", "error"}
                     self._end(ok=None if broken else True, trouble="draft_failed" if broken else "")
+            case Taken():
+                self.taken = True
             case Unserved():
                 self._end(ok=None, trouble="draft_refused")
             case Lost(rung_is_up=rung_is_up):

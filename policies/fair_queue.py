@@ -117,7 +117,7 @@ class _Entry(Generic[T]):
 class _Lane(Generic[T]):
     """One tenant's requests."""
 
-    __slots__ = ("count", "counter", "heap", "per_token", "queued_at", "tenant", "tier")
+    __slots__ = ("count", "counter", "heap", "per_token", "queued", "tenant", "tier")
 
     def __init__(self, tenant: str, tier: "_Tier[T]", weight: float) -> None:
         self.tenant = tenant
@@ -126,8 +126,8 @@ class _Lane(Generic[T]):
         self.counter = 0.0
         self.count = 0
         self.heap: list[tuple[float, int, _Entry[T]]] = []
-        self.queued_at: float | None = None
-        """The counter under which the tier's heap holds this lane; None: it is not in there."""
+        self.queued = False
+        """The tier's heap holds this lane."""
 
 
 class _Tier(Generic[T]):
@@ -234,8 +234,8 @@ class FairQueue(Generic[T]):
         self._tokens += item.tokens
         self._bytes += item.bytes
         self._offered_total += 1
-        if lane.queued_at is None:
-            lane.queued_at = lane.counter
+        if not lane.queued:
+            lane.queued = True
             heapq.heappush(tier.lanes, (lane.counter, lane.tenant, lane))
         return Accepted(expires_at, self._rate.wait_s(len(self._entries), now))
 
@@ -336,7 +336,7 @@ class FairQueue(Generic[T]):
         for lane in self._lanes.values():
             if lane.count != sum(entry[2].waits for entry in lane.heap):
                 raise IntegrityError(f"the lane of tenant '{lane.tenant}' has lost count")
-            if lane.count and lane.queued_at is None:
+            if lane.count and not lane.queued:
                 raise IntegrityError(f"the lane of tenant '{lane.tenant}' waits but is not in its tier's heap")
             if len(lane.heap) > 2 * lane.count + _DEAD_ALLOWED:
                 raise IntegrityError(f"dead entries pile up in the lane of tenant '{lane.tenant}'")
@@ -387,10 +387,9 @@ class FairQueue(Generic[T]):
         old.tokens -= tokens
         old.bytes -= size
         _forget(old, lane)
-        lane.tier, lane.queued_at = tier, None
+        lane.tier, lane.queued = tier, bool(waiting)
         if waiting:
             self._lift(lane)
-            lane.queued_at = lane.counter
             heapq.heappush(tier.lanes, (lane.counter, lane.tenant, lane))
         tier.requests += len(waiting)
         tier.tokens += tokens
@@ -403,9 +402,8 @@ class FairQueue(Generic[T]):
             key, _, lane = lanes[0]
             if not lane.count:
                 heapq.heappop(lanes)
-                lane.queued_at = None
+                lane.queued = False
             elif key != lane.counter:
-                lane.queued_at = lane.counter
                 heapq.heapreplace(lanes, (lane.counter, lane.tenant, lane))
             else:
                 return lane

@@ -42,7 +42,7 @@ from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import SampleRow
 from engine.text.chat_template import ChatTemplate
 from policies.budget import BudgetHold
-from policies.quota import Reservation
+from policies.quota import Reservation, TenantUse
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 PROMPT = (5, 6, 7, 8)
@@ -231,12 +231,14 @@ class InlineStore:
 
 
 class ClockLinks:
-    def __init__(self, nursery: trio.Nursery, *, step_s: float = 0.1, load_s: float = 0.0) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, *, step_s: float = 0.1, load_s: float = 0.0, store: Store | None = None
+    ) -> None:
         self._nursery = nursery
         self.step_s = step_s
         self.load_s = load_s
         self.lives: dict[str, list[ClockLink]] = {}
-        self.store_file = Store(":memory:", "test")
+        self.store_file = store or Store(":memory:", "test")
         self.ledger_errors: list[str] = []
         self.locked: list[Callable[[], None]] | None = None
         """What waits while another process holds the file; None: nobody does."""
@@ -322,7 +324,7 @@ class Stage:
         blocks: int = 256,
         pools: Mapping[str, int] | None = None,
         encoders: Mapping[str, EmbeddingSizes] | None = None,
-        **links: float,
+        **links: Any,
     ) -> None:
         """`encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine."""
         self.settings = settings
@@ -442,24 +444,38 @@ class Stage:
             await trio.sleep(0.01)
 
     def row(self, request_id: str) -> dict[str, Any]:
-        cursor = self.links.store_file._connection.execute("SELECT * FROM requests WHERE request_id = ?", (request_id,))
+        return self.rows()[request_id]
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The ledger's, by request."""
+        cursor = self.links.store_file._connection.execute("SELECT * FROM requests")
         names = [column[0] for column in cursor.description]
-        return dict(zip(names, cursor.fetchone(), strict=True))
+        rows = [dict(zip(names, values, strict=True)) for values in cursor]
+        return {row["request_id"]: row for row in rows}
+
+    def quota_use(self, tenant: str = "anonymous") -> TenantUse:
+        return self.house._quota.statistics(trio.current_time()).tenants[tenant]
+
+    async def settled(self) -> None:
+        """Some messages come quietly, for the next one that wakes: now they have been read."""
+        nothing = Settle(Grant(Reservation(-1, "nobody", 0), BudgetHold(-1, "nobody", 0.0, 0.0)), None)
+        self.house._admission.put_owed(nothing)
+        await wait_all_tasks_blocked()
 
     async def assert_clean(self) -> None:
-        """Nothing is left of any request: no block, no reservation, no line, no work, no watch."""
+        """Nothing is left of any request: no block, no reservation, no money set aside, no line, no work, no watch."""
         for _ in range(3):
             await trio.sleep(max(self.links.step_s * 2, 0.1))
             await wait_all_tasks_blocked()
         house = self.house
-        # Some messages come quietly, for the next one that wakes.
-        house._admission.put_owed(Settle(Grant(Reservation(-1, "nobody", 0), BudgetHold(-1, "nobody", 0.0, 0.0)), None))
-        await wait_all_tasks_blocked()
+        await self.settled()
         statistics = house.statistics()
         assert statistics.in_flight == 0
         assert (statistics.ledger.open, statistics.ledger.pending) == (0, 0)
         house._quota.check_integrity()
         assert house._quota.statistics(trio.current_time()).open == 0
+        house._budgets.check_integrity()
+        assert {tenant: view.reserved for tenant, view in statistics.budgets.items() if view.reserved} == {}
         for lane in house._lanes.values():
             lane.queue.check_integrity()
             assert (len(lane.queue), lane.inside) == (0, 0)
@@ -491,9 +507,12 @@ async def stage(
     blocks: int = 256,
     pools: Mapping[str, int] | None = None,
     encoders: Mapping[str, EmbeddingSizes] | None = None,
-    **links: float,
+    **links: Any,
 ):
-    """A running house; at the end nothing may be left. `source`: it looks there for another policy, too."""
+    """A running house; at the end nothing may be left. `source`: it looks there for another policy, too.
+
+    `links`: how fast engines are, and the `store` that is its ledger's file.
+    """
     if source is not None:
         settings = source.read().settings
     if isinstance(settings, str):

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from config.table import Seconds
 from config.who import QueueLimits, TenantSettings, TierSettings, TokenQuota
 from policies.breaker import Breaker, Permit
 from policies.errors import UnknownTenant
-from policies.fair_queue import Accepted, FairQueue, QueueFull, QueueItem
+from policies.fair_queue import Accepted, FairQueue, QueueFull, QueueItem, TierUse
 from policies.hysteresis import Hysteresis
 from policies.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.retry_budget import RetryBudget as Budget
@@ -33,10 +34,13 @@ def test_what_waits_moves_with_its_tenant_into_another_tier() -> None:
     tiers = {"high": TierSettings(priority=2), "low": TierSettings(priority=1)}
     line = FairQueue(tiers, {"a": TenantSettings(tier="low"), "b": TenantSettings(tier="high")})
     for number, tenant in enumerate("aabb"):
-        line.offer(item(number, tenant), 0.0)
+        size = {"tokens": 10 + number, "bytes": 100 + number}
+        line.offer(msgspec.structs.replace(item(number, tenant), **size), 0.0)
+    before = line.statistics()
     line.adopt(tiers, {"a": TenantSettings(tier="high"), "b": TenantSettings(tier="low")})
     line.check_integrity()
-    assert {name: use.requests for name, use in line.statistics().tiers.items()} == {"high": 2, "low": 2}
+    assert line.statistics().tiers == {"high": before.tiers["low"], "low": before.tiers["high"]}
+    assert before.tiers["low"] == TierUse(requests=2, tokens=21, bytes=201)
     assert taken(line) == [0, 1, 2, 3]
 
 

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from config.routing import BreakerSettings
 from config.table import Seconds
-from policies.breaker import Breaker, BreakerOpen, Permit
+from policies.breaker import Breaker, BreakerOpen, BreakerView, Permit
 
 SETTINGS = BreakerSettings(failure_rate=0.5, over=Seconds(30), at_least=4, open=Seconds(5), probes=2)
 
@@ -102,6 +102,80 @@ def test_a_probe_whose_outcome_never_comes_does_not_shut_the_rung_for_ever() -> 
     assert isinstance(breaker.permit(36.0), Permit)
     assert isinstance(lost[0], Permit)
     breaker.record(lost[0], False, 36.0)
+    assert breaker.state == "half_open"
+
+
+@pytest.mark.parametrize(("open_s", "over_s", "lost_after_s"), [(5, 30, 30), (60, 30, 60)])
+def test_a_probe_is_lost_after_the_longer_of_both_times(open_s: int, over_s: int, lost_after_s: int) -> None:
+    breaker = Breaker(
+        BreakerSettings(failure_rate=0.5, over=Seconds(over_s), at_least=1, open=Seconds(open_s), probes=1)
+    )
+    fail(breaker, 1, 0.0)
+    begun = float(open_s)
+    assert isinstance(breaker.permit(begun), Permit)
+    for passed in (0.0, 1.0, lost_after_s - 1.0, lost_after_s - 0.0001):
+        left = breaker.permit(begun + passed)
+        assert isinstance(left, BreakerOpen)
+        assert left.retry_after_s == pytest.approx(min(open_s, max(lost_after_s - passed, 0.001)))
+    assert isinstance(breaker.permit(begun + lost_after_s), Permit)
+
+
+def test_the_oldest_probe_says_when_to_come_back() -> None:
+    breaker = Breaker(SETTINGS)
+    fail(breaker, 4, 0.0)
+    breaker.permit(5.0)
+    breaker.permit(20.0)
+    assert breaker.permit(32.0) == BreakerOpen(3.0)
+
+
+def test_the_window_moves_by_tenths() -> None:
+    """A failure counts from its slice's begin for `over` seconds, and no other with it."""
+    expected = {29.9: 4, 30.0: 2, 32.9: 2, 33.0: 1, 36.4: 1, 36.5: 0}
+    for now, succeeded in expected.items():
+        # An outcome that counts moves the window: look at what is left beside it.
+        looked = Breaker(SETTINGS)
+        for at in (0.0, 2.9, 3.0, 6.5):
+            looked.record(Permit(0), True, at)
+        looked.record(Permit(0), False, now)
+        assert (looked.statistics().succeeded, looked.statistics().failed) == (succeeded, 1), now
+
+
+def test_what_it_counts() -> None:
+    breaker = Breaker(SETTINGS)
+    fail(breaker, 4, 0.0)
+    breaker.permit(1.0)
+    breaker.permit(2.0)
+    counted = breaker.statistics()
+    assert (counted.state, counted.epoch, counted.opened_total, counted.refused_total) == ("open", 1, 1, 2)
+    assert (counted.succeeded, counted.failed, counted.probes_out) == (0, 0, 0)
+    probe = breaker.permit(5.0)
+    breaker.permit(5.0)
+    breaker.permit(5.0)
+    counted = breaker.statistics()
+    assert (counted.state, counted.epoch, counted.refused_total, counted.probes_out) == ("half_open", 2, 3, 2)
+    assert isinstance(probe, Permit)
+    breaker.record(probe, False, 6.0)
+    assert (breaker.statistics().opened_total, breaker.statistics().epoch) == (2, 3)
+    assert breaker.view(6.0) == BreakerView("open", 3, 5.0)
+    assert breaker.view(11.0) == BreakerView("half_open", 3, 0.0)
+    assert breaker.view(10.5) == BreakerView("open", 3, 0.5)
+
+
+def test_other_settings_keep_the_state_and_begin_probes_anew() -> None:
+    breaker = Breaker(SETTINGS)
+    breaker.record(Permit(0), False, 0.0)
+    breaker.adopt(BreakerSettings(failure_rate=0.5, over=Seconds(30), at_least=2, open=Seconds(7), probes=1))
+    assert breaker.statistics().failed == 1
+    fail(breaker, 1, 1.0)
+    assert breaker.permit(1.0) == BreakerOpen(7.0)
+    probe = breaker.permit(8.0)
+    assert isinstance(probe, Permit)
+    same = BreakerSettings(failure_rate=0.5, over=Seconds(30), at_least=2, open=Seconds(7), probes=1)
+    breaker.adopt(same)
+    assert breaker.statistics().probes_out == 1
+    breaker.adopt(SETTINGS)
+    assert (breaker.state, breaker.statistics().probes_out) == ("half_open", 0)
+    breaker.record(probe, False, 9.0)
     assert breaker.state == "half_open"
 
 

@@ -101,6 +101,20 @@ def test_nothing_overtakes_what_does_not_fit_yet() -> None:
     assert len(line) == 1
 
 
+def test_what_says_nothing_of_itself_waits_as_long_as_its_tier_and_has_no_bytes() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5), bytes=Bytes(1)))})
+    for number in range(3):
+        assert line.offer(QueueItem(id=number, tenant="a", prompt_tokens=1, tokens=1), 2.0) == Accepted(7.0, None)
+    assert (line.statistics().bytes, line.statistics().tokens) == (0, 3)
+    assert [gone.id for gone in line.expire(7.0)] == [0, 1, 2]
+
+
+def test_what_goes_on_waits_until_its_own_deadline() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
+    begun = QueueItem(id=1, tenant="a", prompt_tokens=1, tokens=1, deadline=90.0, wait_s=1.0, goes_on=True)
+    assert line.offer(begun, 0.0) == Accepted(90.0, None)
+
+
 def test_a_request_may_be_less_patient_than_its_tier() -> None:
     line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
     hasty = msgspec.structs.replace(item(1), wait_s=1.5)
@@ -175,6 +189,36 @@ def test_what_is_larger_than_the_queue_never_fits() -> None:
     assert (full.reason, full.retry_after_s) == ("larger_than_queue", None)
 
 
+def test_what_fills_the_queue_alone_fits() -> None:
+    line = bounded(tokens=15, bytes=20)
+    assert isinstance(line.offer(item(1, tokens=15, size=20), 0.0), Accepted)
+    line.take(0.0)
+    for tokens, size, limit in ((16, 20, 15), (15, 21, 20)):
+        full = line.offer(item(1, tokens=tokens, size=size), 0.0)
+        assert isinstance(full, QueueFull)
+        assert (full.reason, full.retry_after_s, full.limit, full.used) == ("larger_than_queue", None, limit, limit + 1)
+    assert str(full) == "The request is larger than its tier's whole queue (21 of at most 20)."
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "limit", "used"),
+    [
+        ({"requests": 2}, "queue_requests_full", 2, 2),
+        ({"tokens": 29}, "queue_tokens_full", 29, 20),
+        ({"bytes": 14}, "queue_bytes_full", 14, 10),
+    ],
+)
+def test_a_full_queue_tells_its_bound_and_what_is_in_it(
+    limits: dict[str, int], reason: str, limit: int, used: int
+) -> None:
+    line = bounded(**limits)
+    for number in (1, 2):
+        assert isinstance(line.offer(item(number, tokens=10, size=5), 0.0), Accepted)
+    full = line.offer(item(3, tokens=10, size=5), 0.0)
+    assert isinstance(full, QueueFull)
+    assert (full.reason, full.limit, full.used, full.retry_after_s) == (reason, limit, used, 1.0)
+
+
 def test_a_modest_tier_keeps_out_while_the_queue_is_full() -> None:
     tiers = {
         "high": TierSettings(priority=1, queue=QueueLimits(requests=5)),
@@ -205,6 +249,98 @@ def test_retry_after_comes_from_the_measured_rate() -> None:
     assert isinstance(full, QueueFull)
     assert full.retry_after_s == pytest.approx(0.5, rel=0.15)
     assert line.expected_wait_s(60.0) == pytest.approx(5.0, rel=0.15)
+
+
+def learned(line: FairQueue[QueueItem], tenant: str = "a") -> None:
+    """It gives out two each second while it is held up, for 20 seconds, and is empty afterwards."""
+    for number in range(100, 140):
+        line.offer(item(number, tenant, prompt=1), 0.0)
+    for step in range(40):
+        assert line.take(step / 2) is not None
+        line.take(step / 2, lambda _: False)
+
+
+def test_an_empty_line_has_no_wait() -> None:
+    line = queue()
+    assert line.expected_wait_s(0.0) == 0.0
+    learned(line)
+    assert (len(line), line.expected_wait_s(20.0)) == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "waits", "asks", "units"),
+    [
+        # One must leave, however small it is.
+        ({"requests": 4}, [(10, 10)] * 4, (10, 10), 1.0),
+        # Four of ten tokens wait, and ten or 25 more than may wait are asked for.
+        ({"tokens": 40}, [(10, 0)] * 4, (10, 0), 1.0),
+        ({"tokens": 40}, [(10, 0)] * 4, (25, 0), 2.5),
+        ({"tokens": 40}, [(10, 0)] * 4, (1, 0), 1.0),
+        ({"tokens": 41}, [(10, 0)] * 4, (31, 0), 3.0),
+        # The same in bytes.
+        ({"bytes": Bytes(40)}, [(1, 10)] * 4, (1, 10), 1.0),
+        ({"bytes": Bytes(40)}, [(1, 10)] * 4, (1, 25), 2.5),
+        ({"bytes": Bytes(41)}, [(1, 10)] * 4, (1, 31), 3.0),
+    ],
+)
+def test_retry_after_is_what_must_leave_first(
+    limits: dict[str, int], waits: list[tuple[int, int]], asks: tuple[int, int], units: float
+) -> None:
+    line = queue(
+        {
+            "default": TierSettings(queue=QueueLimits(**limits)),  # type: ignore[arg-type]
+            "wide": TierSettings(queue=QueueLimits()),
+        },
+        a=TenantSettings(),
+        w=TenantSettings(tier="wide"),
+    )
+    learned(line, "w")
+    rate = line._rate.rate(20.0)
+    assert rate == pytest.approx(2.0, rel=0.1)
+    for number, (tokens, size) in enumerate(waits):
+        assert isinstance(line.offer(item(number, tokens=tokens, size=size), 20.0), Accepted)
+    full = line.offer(item(99, tokens=asks[0], size=asks[1]), 20.0)
+    assert isinstance(full, QueueFull)
+    assert full.retry_after_s == pytest.approx(units / rate)
+
+
+@pytest.mark.parametrize(
+    ("requests", "tokens", "size", "fill"), [(9, 999, 4999, 0.4), (99, 79, 4999, 0.5), (99, 999, 49, 0.8)]
+)
+def test_the_fullest_bound_of_all_tiers_decides(requests: int, tokens: int, size: int, fill: float) -> None:
+    for admit_below in (fill + 0.01, fill, fill - 0.01):
+        one_more = QueueLimits(requests=1, tokens=1, bytes=Bytes(1))
+        tiers = {
+            "high": TierSettings(priority=1, queue=QueueLimits(requests=requests, tokens=tokens, bytes=Bytes(size))),
+            "low": TierSettings(queue=one_more, admit_below=admit_below),
+        }
+        line = queue(tiers, h=TenantSettings(tier="high"), l=TenantSettings(tier="low"))
+        for number in range(4):
+            assert isinstance(line.offer(item(number, "h", tokens=10, size=10), 0.0), Accepted)
+        found = line.offer(item(9, "l", tokens=0, size=0), 0.0)
+        if admit_below > fill:
+            assert isinstance(found, Accepted)
+        else:
+            assert isinstance(found, QueueFull)
+            assert (found.reason, found.limit, found.used) == ("saturated", admit_below, pytest.approx(fill))
+
+
+@pytest.mark.parametrize(("admit_below", "units"), [(0.3, 20.0), (0.55, 10.0), (0.79, 1.0)])
+def test_a_modest_tier_comes_back_when_enough_has_left(admit_below: float, units: float) -> None:
+    tiers = {
+        "high": TierSettings(priority=1, queue=QueueLimits(requests=49)),
+        "low": TierSettings(queue=QueueLimits(requests=1), admit_below=admit_below),
+    }
+    line = queue(tiers, h=TenantSettings(tier="high"), l=TenantSettings(tier="low"))
+    learned(line, "h")
+    rate = line._rate.rate(20.0)
+    # Forty of fifty places are taken, which is 0.8.
+    for number in range(40):
+        assert isinstance(line.offer(item(number, "h"), 20.0), Accepted)
+    full = line.offer(item(99, "l"), 20.0)
+    assert isinstance(full, QueueFull)
+    assert full.reason == "saturated"
+    assert full.retry_after_s == pytest.approx(units / rate)
 
 
 def test_what_never_waits_teaches_no_rate() -> None:
@@ -255,6 +391,23 @@ def test_unknown_tenants_and_doubled_ids() -> None:
         line.offer(item(2, "nobody"), 0.0)
     line.charge("nobody", 1)
     assert "nobody" not in line.statistics().counters
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 100])
+def test_those_who_left_do_not_pile_up(waiting: int) -> None:
+    """Entries of those who left are swept out while others wait in front of and behind them."""
+    line = queue()
+    for number in range(waiting):
+        assert isinstance(line.offer(item(number, "ab"[number % 2], deadline=1000.0), 0.0), Accepted)
+    for number in range(1000, 1700):
+        assert isinstance(line.offer(item(number, "ab"[number % 2], deadline=2000.0 - number % 7), 1.0), Accepted)
+        if len(line) > waiting + 150:
+            line.check_integrity()
+            for gone in range(number - 150, number + 1):
+                line.remove(gone)
+                line.check_integrity()
+    left = line.clear()
+    assert {each.id for each in left} >= set(range(waiting))
 
 
 def test_integrity_is_really_checked() -> None:

@@ -1,5 +1,6 @@
 """Quotas: no over-spend, no leak, exactly one settlement, free and truthful refusals."""
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -111,11 +112,101 @@ def test_an_answer_that_outlives_the_window_settles_all_the_same() -> None:
     quota.check_integrity()
 
 
+@pytest.mark.parametrize(
+    ("limits", "fits_after_s"),
+    [
+        ({"per_minute": 100}, 61.0),
+        ({"per_day": 100}, 86_400.0 + 300.0),
+        ({"per_minute": 100, "per_day": 100}, 86_400.0 + 300.0),
+        ({"per_minute": 100, "per_day": 101}, 61.0),
+        ({"requests_per_minute": 1}, 61.0),
+        ({"requests_per_minute": 1, "per_day": 100}, 86_400.0 + 300.0),
+    ],
+)
+def test_a_refusal_says_when_it_fits_and_then_it_does(limits: dict[str, int], fits_after_s: float) -> None:
+    quota = book(**limits)
+    quota.settle(reserve(quota, 100, 0.0), 100, 0.0)
+    refusal = refuse(quota, 1, 0.0)
+    assert refusal.resets_in_s == fits_after_s
+    refuse(quota, 1, fits_after_s - 0.01)
+    reserve(quota, 1, fits_after_s)
+
+
+LATER = "this request may need up to 10. There is room in 61.0 s."
+NEVER = "this request may need up to 11. It never fits: lower max_tokens or shorten the prompt."
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens", "said"),
+    [
+        ({"per_minute": 10}, 11, f"10 tokens per minute of tenant acme is reached: 1 in use, and {NEVER}"),
+        ({"per_day": 10}, 11, f"10 tokens per day of tenant acme is reached: 1 in use, and {NEVER}"),
+        (
+            {"per_minute": 10},
+            10,
+            f"10 tokens per minute of tenant acme is reached: 1 in use, and {LATER}",
+        ),
+        (
+            {"requests_per_minute": 1},
+            1,
+            "1 requests per minute of tenant acme is reached: 1 in use. There is room in 61.0 s.",
+        ),
+        (
+            {"concurrent": 1},
+            1,
+            "1 requests at once of tenant acme is reached: 1 in use. There is room as soon as one of them ends.",
+        ),
+    ],
+)
+def test_a_refusal_in_words(limits: dict[str, int], tokens: int, said: str) -> None:
+    quota = book(**limits)
+    reserve(quota, 1, 0.0)
+    assert str(refuse(quota, tokens, 0.0)) == f"The limit of {said}"
+
+
+def test_what_never_fits_is_told_before_what_fits_later() -> None:
+    quota = book(per_minute=200, per_day=150)
+    quota.settle(reserve(quota, 100, 0.0), 100, 0.0)
+    assert (refuse(quota, 151, 0.0).limit, refuse(quota, 151, 0.0).resets_in_s) == ("tokens_per_day", None)
+    quota = book(per_minute=100, per_day=150)
+    assert refuse(quota, 151, 0.0).limit == "tokens_per_minute"
+
+
 def test_unlimited_tenants_and_unknown_ones() -> None:
     quota = book()
     assert isinstance(quota.reserve("other", 10**12, 0.0), Reservation)
     with pytest.raises(UnknownTenant, match="no tenant 'nobody'"):
         quota.reserve("nobody", 1, 0.0)
+
+
+ACME = TenantSettings(tokens=TokenQuota(per_day=100), requests_per_minute=1)
+
+
+@pytest.mark.parametrize(
+    ("used", "ended", "back_at", "limit"),
+    [
+        # What it has under way, its minute and its day are remembered, each for itself.
+        (0, False, 130.0, "concurrent"),
+        (0, True, 30.0, "requests_per_minute"),
+        (100, True, 130.0, "tokens_per_day"),
+        (0, True, 130.0, None),
+        (100, True, 86_400.0 + 300.0 + 1.0, None),
+    ],
+)
+def test_a_tenant_that_comes_back_does_not_begin_anew(
+    used: int, back_at: float, limit: str | None, *, ended: bool
+) -> None:
+    quota = QuotaBook({"acme": ACME})
+    begun = reserve(quota, 100, 0.0)
+    if ended:
+        quota.settle(begun, used, 1.0)
+    quota.adopt({"other": TenantSettings()}, back_at - 1)
+    assert ("acme" in quota.statistics(back_at - 1).tenants) is (limit is not None)
+    quota.adopt({"acme": msgspec.structs.replace(ACME, concurrent=1)}, back_at)
+    if limit is None:
+        reserve(quota, 100, back_at)
+    else:
+        assert refuse(quota, 1, back_at).limit == limit
 
 
 def test_integrity_is_really_checked() -> None:
@@ -140,9 +231,13 @@ class QuotaMachine(RuleBasedStateMachine):
         self.closed: list[Reservation] = []
         self.charges: dict[int, tuple[float, int]] = {}
         """Reservation → (when, tokens that count)."""
+        self.reserved_total = self.spent_total = self.refused_total = self.overruns = 0
 
     def within(self, seconds: float) -> int:
         return sum(tokens for at, tokens in self.charges.values() if at > self.now - seconds)
+
+    def requests_within(self, seconds: float) -> int:
+        return sum(at > self.now - seconds for at, _ in self.charges.values())
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 7.0, 61.0, 50_000.0]))
     def wait(self, seconds: float) -> None:
@@ -155,7 +250,9 @@ class QuotaMachine(RuleBasedStateMachine):
         if isinstance(given, Reservation):
             self.open.append(given)
             self.charges[given.number] = (self.now, tokens)
+            self.reserved_total += tokens
             return
+        self.refused_total += 1
         after = self.quota.statistics(self.now)
         assert after.tenants["acme"].refused_total == before.tenants["acme"].refused_total + 1
         assert after.tenants["acme"].day_tokens == before.tenants["acme"].day_tokens
@@ -172,6 +269,8 @@ class QuotaMachine(RuleBasedStateMachine):
         assert self.quota.settle(reservation, used, self.now)
         at, _ = self.charges[reservation.number]
         self.charges[reservation.number] = (at, min(used, reservation.tokens))
+        self.spent_total += min(used, reservation.tokens)
+        self.overruns += used > reservation.tokens
         self.closed.append(reservation)
 
     @precondition(lambda self: self.open)
@@ -180,6 +279,7 @@ class QuotaMachine(RuleBasedStateMachine):
         reservation = self.open.pop()
         assert self.quota.cancel(reservation, self.now)
         del self.charges[reservation.number]
+        self.reserved_total -= reservation.tokens
         self.closed.append(reservation)
 
     @precondition(lambda self: self.closed)
@@ -199,6 +299,14 @@ class QuotaMachine(RuleBasedStateMachine):
         use = self.quota.statistics(self.now).tenants["acme"]
         assert use.in_flight == len(self.open) <= (self.limits.concurrent or 0)
         assert use.reserved_tokens == sum(reservation.tokens for reservation in self.open)
+        assert (use.reserved_total, use.spent_total) == (self.reserved_total, self.spent_total)
+        assert (use.requests_total, use.refused_total) == (len(self.charges), self.refused_total)
+        # Slices of a second and of five minutes: what counts may count that much longer.
+        assert self.within(60) <= use.minute_tokens <= self.within(61)
+        assert self.within(86_400) <= use.day_tokens <= self.within(86_700)
+        assert self.requests_within(60) <= use.minute_requests <= self.requests_within(61)
+        found = self.quota.statistics(self.now)
+        assert (found.open, found.overruns) == (len(self.open), self.overruns)
 
     def teardown(self) -> None:
         for reservation in self.open:
