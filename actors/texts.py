@@ -56,7 +56,7 @@ class ModelText:
         positions: Any = max_model_len
         sizes = None
         if is_encoder(directory):
-            config = read_encoder_config(directory)
+            config = read_encoder_config(directory, None)
             positions, sizes = positions or config.max_tokens, config.sizes
         positions = positions or read_json(directory / "config.json").get("max_position_embeddings")
         return cls(

@@ -109,7 +109,8 @@ class Engine:
         Raises:
             EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
         """
-        read_model_config(settings.model)  # says best what is wrong if this is no model directory at all
+        # Says best what is wrong if this is no model directory at all.
+        read_model_config(settings.model, settings.ignore_config_keys)
         tokenizer = Tokenizer.load(settings.model)
         from engine.torch_runner import load_runner
 
