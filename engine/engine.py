@@ -179,7 +179,9 @@ class Engine:
             grammar=grammar,
             adapter=adapter,
         )
-        detokenizer = self._tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens)
+        detokenizer = self._tokenizer.detokenizer(
+            prompt, skip_special=params.skip_special_tokens, exact=grammar is not None
+        )
         output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=limit - len(prompt))
         self._alive[command.request_id] = sequence, output
         self._adapters.hold(adapter)

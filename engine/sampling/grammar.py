@@ -163,7 +163,7 @@ class _Vocabulary:
     def __call__(self, text: bytes | str) -> list[int]:
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return self._tokenizer.encode_inside(text)
 
 
 def _guidance(grammar: Grammar) -> str:
