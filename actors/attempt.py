@@ -170,7 +170,7 @@ def params_of(request: InferenceRequest, plan: Plan, choice: int, prompt_tokens:
         if room < 1 or params.max_tokens:
             raise TooLongHere
         asked = room
-    asked = asked or room
+    asked = asked or min(room, limits.default_output_tokens or room)
     seed = params.seed
     if choice and seed is not None:
         seed += choice
