@@ -17,6 +17,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from engine.errors import RequestRefused
+from engine.sampling.schema_numbers import drop_numbers, number_faults
 from engine.text.tokenizer import Tokenizer
 
 MAX_CHARACTERS = 65_536
@@ -171,13 +172,25 @@ def _guidance(grammar: Grammar) -> str:
     match grammar.kind:
         case "json_schema":
             rules = {**JSON_RULES, "lenient": grammar.lenient}
-            return LLMatcher.grammar_from_json_schema(grammar.source, overrides=rules)  # type: ignore[arg-type]
+            source = _obeyed(grammar)
+            return LLMatcher.grammar_from_json_schema(source, overrides=rules)  # type: ignore[arg-type]
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)
         case "choice":
             return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, json.loads(grammar.source))))
         case "grammar":
             return LLMatcher.grammar_from_lark(any_to_lark(grammar.source))
+
+
+def _obeyed(grammar: Grammar) -> str:
+    """A schema whose numbers are obeyed to the letter. Raises ValueError, unless it is lenient."""
+    schema = json.loads(grammar.source)
+    if grammar.lenient:
+        return json.dumps(schema) if drop_numbers(schema) else grammar.source
+    fault = next(number_faults(schema), None)
+    if fault is not None:
+        raise ValueError(f"#{fault.where} cannot be enforced: {fault.why}")
+    return grammar.source
 
 
 def _refused(why: str) -> RequestRefused:

@@ -41,7 +41,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     prompt_logprobs: int | None = None
     """The same for the prompt's own tokens. Such a prompt is computed whole: the prefix cache keeps no logits."""
     left_out: tuple[str, ...] = ()
-    """Of `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty` those that the client did not name: the API's
-    values stand here, and the model that answers may want others (engine/sampling/defaults.py)."""
+    """Of `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty` those that the client did not name. The
+    API's values stand here, and the model that answers may want others (engine/sampling/defaults.py)."""
     prompt_only: bool = False
     """No output at all, whatever `max_tokens` is: the answer is what is said of the prompt."""

@@ -13,7 +13,8 @@ from engine.sampling.params import SamplingParams
 @pytest.mark.parametrize(
     ("asked", "cap", "default", "said"),
     [
-        (0, None, None, 90), (0, None, 25, 25), (0, None, 500, 90), (40, None, 25, 40), (0, 60, 25, 60), (30, 60, 25, 30),
+        (0, None, None, 90), (0, None, 25, 25), (0, None, 500, 90),
+        (40, None, 25, 40), (0, 60, 25, 60), (30, 60, 25, 30),
     ],
 )  # fmt: skip
 def test_the_models_own_limit_holds_where_nobody_else_has_one(

@@ -16,7 +16,7 @@ from engine.sampling.params import SamplingParams
 from engine.zoo.train import MODELS
 
 NAMES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-ALL = {"temperature": 0.6, "top_p": 0.9, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1}
+ALL: dict[str, Any] = {"temperature": 0.6, "top_p": 0.9, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1}
 
 
 def read(directory: Path, **keys: Any) -> SamplingDefaults:
