@@ -1,5 +1,7 @@
 """Numbers in a JSON Schema that llguidance does not obey to the letter: it computes with doubles, and has a gap.
 
+Some of them (a `const` of -2^63) would even end the process, so that none may reach it.
+
 What it does with them was found by trying: `tests/engine/test_schema_numbers.py` asks the same questions again, so that
 a new version of the library that can do more is noticed.
 """
@@ -11,9 +13,6 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
-_SINGLE = ("additionalProperties", "additionalItems", "items", "not", "if", "then", "else", "contains", "propertyNames")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _EXACT = 2**53
 """Up to here every whole number is a double."""
@@ -41,7 +40,7 @@ def number_faults(schema: Any) -> Iterator[NumberFault]:
         ValueError: too many schemas refer to each other to be looked through.
     """
     looked_at = 0
-    for where, part in _schemas("", schema):
+    for where, part in _objects("", schema):
         for keyword in _BOUNDS:
             value = part.get(keyword)
             if _is_number(value) and (why := _bound_fault(keyword, value)):
@@ -143,21 +142,16 @@ def _target(reference: Any, root: Any) -> Any:
     return found
 
 
-def _schemas(where: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A schema and all within it, with their places."""
-    if not isinstance(schema, dict):
-        return
-    yield where, schema
-    for name in _BY_NAME:
-        by_name = schema.get(name)
-        for key, each in by_name.items() if isinstance(by_name, dict) else ():
+def _objects(where: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object, with its place: a reference can make a schema of any of them."""
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _objects(f"{where}/{index}", each)
+    elif isinstance(value, dict):
+        yield where, value
+        for key, each in value.items():
             escaped = key.replace("~", "~0").replace("/", "~1")
-            yield from _schemas(f"{where}/{name}/{escaped}", each)
-    for name in _LISTS:
-        for index, each in enumerate(_list(schema.get(name))):
-            yield from _schemas(f"{where}/{name}/{index}", each)
-    for name in _SINGLE:
-        yield from _schemas(f"{where}/{name}", schema.get(name))
+            yield from _objects(f"{where}/{escaped}", each)
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -133,6 +133,37 @@ def test_what_is_obeyed_is_not_refused(schema: dict[str, Any], texts: list[str])
     assert all(accepts(grammar, text) for text in texts)
 
 
+HIDDEN = -(2**63)
+PLACES: list[Any] = [
+    {"$ref": "#/x/0/y", "x": [{"y": {"const": HIDDEN}}]},
+    {"$ref": "#/$defs", "$defs": {"const": HIDDEN}},
+    {"$ref": "#/default", "default": {"enum": [{"a": HIDDEN}]}},
+    {"if": {"const": HIDDEN}, "then": {"enum": [HIDDEN]}},
+    {"anyOf": [{"type": "string"}, {"not": {"const": HIDDEN}}]},
+]
+
+
+@pytest.mark.parametrize("schema", PLACES, ids=[json.dumps(each) for each in PLACES])
+@pytest.mark.parametrize("form", ["start: %json {}", "start: x\nx: %json // c\n  {}", 'start: "a" %json{} "b"', ""])
+def test_no_form_and_no_place_hides_a_number_that_ends_the_process(schema: dict[str, Any], form: str) -> None:
+    source = json.dumps(schema)
+    grammar = Grammar("grammar", form.replace("{}", source)) if form else Grammar("json_schema", source)
+    with pytest.raises(RequestRefused, match="cannot be enforced"):
+        GRAMMARS.compile(grammar)
+
+
+def test_a_schema_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(RequestRefused, match="no JSON"):
+        GRAMMARS.compile(Grammar("grammar", "start: %json"))
+
+
+def test_schemas_of_tools_are_looked_at() -> None:
+    lenient = {"const": HIDDEN, "x-guidance": {"lenient": True}}
+    assert GRAMMARS.compile(Grammar("grammar", f"start: %json {json.dumps(lenient)}"))
+    several = 'start: %json {"const": 5} "%" %json {"const": 7}'
+    assert accepts(GRAMMARS.compile(Grammar("grammar", several)), "5%7")
+
+
 def test_a_schema_that_names_itself_ends() -> None:
     schema: dict[str, Any] = {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#"}]}}}
     assert list(number_faults(schema)) == []
