@@ -103,7 +103,8 @@ def prepare(
         params = params_of(request, plan, index % request.n, len(prompt), limits)
         prefix = _prefix(effect.prefix, index)
         if prefix:
-            seam = Seam(params, text.tokenizer, prompt, prefix, "".join(was_told.texts))
+            said, bound = "".join(was_told.texts), shape.grammar is not None
+            seam = Seam(params, text.tokenizer, prompt, prefix, said, exact=bound)
             if seam.ended:
                 rest, reason, stop = seam.rest()
                 ended.append(Delta(index, rest, (), (), reason, stop))
