@@ -116,7 +116,8 @@ def prepare(
         params = params_of(request, plan, index % request.n, len(prompt), limits)
         prefix = _prefix(effect.prefix, index)
         if prefix:
-            seam = Seam(params, text.tokenizer, prompt, prefix, "".join(was_told.texts))
+            said, bound = "".join(was_told.texts), shape.grammar is not None
+            seam = Seam(params, text.tokenizer, prompt, prefix, said, exact=bound)
             if seam.ended:
                 rest, reason, stop = seam.rest()
                 ended.append(Delta(index, rest, (), (), reason, stop))
@@ -183,7 +184,7 @@ def params_of(request: InferenceRequest, plan: Plan, choice: int, prompt_tokens:
         if room < 1 or params.max_tokens:
             raise TooLongHere
         asked = room
-    asked = asked or room
+    asked = asked or min(room, limits.default_output_tokens or room)
     seed = params.seed
     if choice and seed is not None:
         seed += choice

@@ -30,11 +30,18 @@ class Seam:
     """One choice's text from its `released` tokens on."""
 
     def __init__(
-        self, params: SamplingParams, tokenizer: Tokenizer, prompt: Sequence[int], released: Sequence[int], text: str
+        self,
+        params: SamplingParams,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        released: Sequence[int],
+        text: str,
+        *,
+        exact: bool = False,
     ) -> None:
-        """`text`: what the client has of it, by the first engine."""
+        """`text`: what the client has of it, by the first engine. `exact`: see `Tokenizer.detokenizer`."""
         eos_ids = frozenset() if params.ignore_eos else tokenizer.eos_ids
-        detokenizer = tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens)
+        detokenizer = tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens, exact=exact)
         self._output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=params.max_tokens)
         shown = "".join([self._output.push(token_id) for token_id in released])
         # The first engine may have been cut before it said what these tokens had made certain.

@@ -56,7 +56,7 @@ class ModelText:
         positions: Any = max_model_len
         sizes = None
         if is_encoder(directory):
-            config = read_encoder_config(directory)
+            config = read_encoder_config(directory, None)
             positions, sizes = positions or config.max_tokens, config.sizes
         positions = positions or read_json(directory / "config.json").get("max_position_embeddings")
         return cls(
@@ -94,8 +94,11 @@ class ModelText:
                 broken, mark = break_special(turns, self.tokenizer.special_texts)
                 rendered = self._template.render(broken[1:], tools=broken[0]["tools"])
                 self._check_length(rendered)
-                encode = self.tokenizer.encode
-                return tuple([i for piece in pieces(rendered, mark) for i in encode(piece, add_special_tokens=False)])
+                first, *others = pieces(rendered, mark)
+                ids = self.tokenizer.encode(first, add_special_tokens=False)
+                for piece in others:
+                    ids += self.tokenizer.encode_inside(piece, marked=True)
+                return tuple(ids)
 
     def _check_length(self, text: str) -> None:
         """Refuse what cannot fit, before it costs seconds of work to learn by how much."""

@@ -130,6 +130,13 @@ class EngineSettings(Table, frozen=True):
     max_model_len: int | None = None
     """None: the model's own `max_position_embeddings`."""
     prefix_cache: bool = True
+    generation_config: bool = True
+    """The model's generation_config.json has a say where a request leaves temperature, top_p, top_k, min_p,
+    repetition_penalty or its limit of tokens out; false: the API's defaults hold."""
+    ignore_config_keys: tuple[str, ...] = ()
+    """Keys of the model's config.json that are passed over; all others must be known, or the engine does not start."""
+    ignore_tensors: tuple[str, ...] = ()
+    """Tensors of the model's files that may be left unread, by name, with * for any part of it."""
     batch_invariant: bool = False
     """A request's bytes shall not depend on its company, on chunks or on preemptions, on any device and for any model.
     Compiled kernels are so anyway; plain torch becomes so, and slower (python -m benchmarks.engine.invariance)."""

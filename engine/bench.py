@@ -92,7 +92,7 @@ def run_bench(
         ModelError: the directory cannot be served.
     """
     say = progress or (lambda _: None)
-    config = read_model_config(model)
+    config = read_model_config(model, None)
     workloads = _workloads(config.max_positions)
     values: dict[str, Any] = {"kv": KVSettings(memory=Bytes(_kv_bytes(config, workloads))), **(overrides or {})}
     settings = EngineSettings(model=model, threads=threads, **values)

@@ -38,7 +38,7 @@ from engine.model.encoder_config import EmbeddingSizes
 _PRIORITY = attrgetter("priority")
 _SETTINGS = (
     *("model", "device", "replicas", "devices", "dtype", "threads"),
-    *("max_running", "max_step_tokens", "max_model_len", "stall"),
+    *("max_running", "max_step_tokens", "max_model_len", "stall", "ignore_config_keys", "ignore_tensors"),
 )
 """Those that mean something to an encoder."""
 

@@ -31,7 +31,7 @@ class EncoderRunner:
         settings = resolve_alone(settings)
         set_threads(settings.threads)
         device = open_device(settings.device)
-        config = read_encoder_config(settings.model)
+        config = read_encoder_config(settings.model, settings.ignore_config_keys)
         if settings.quantization is not None or read_quantization(settings.model) is not None:
             raise ModelError("quantization", f"{settings.model} is an encoder, which is not computed quantized")
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
@@ -39,7 +39,9 @@ class EncoderRunner:
             dtype = compute_dtype(settings, stored, device)
             linears = LinearFactory(device, dtype, settings.threads)
             linears.compile(progress)
-            weights = load_encoder_weights(checkpoint, config, dtype, device, linears, progress)
+            weights = load_encoder_weights(
+                checkpoint, config, dtype, device, linears, progress, ignored=settings.ignore_tensors
+            )
         self.dtype = str(dtype).removeprefix("torch.")
         self.vocab_size = config.vocab_size
         self.max_input_tokens = _max_input_tokens(settings, config)

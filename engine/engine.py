@@ -11,6 +11,8 @@ from secrets import randbits
 from time import perf_counter
 from typing import Self
 
+import msgspec
+
 from config.settings import EngineSettings
 from engine.errors import EngineError, RequestRefused
 from engine.life import Life
@@ -34,6 +36,7 @@ from engine.messages import (
 )
 from engine.model.model_config import read_model_config
 from engine.sampling.bad_words import spellings
+from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults, read_defaults
 from engine.sampling.grammar import GrammarState
 from engine.sampling.seed import sequence_seed
 from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SplitRunner, SwappingRunner
@@ -57,15 +60,21 @@ class Engine:
         name: str = "engine",
         seed: int | None = None,
         clock: Callable[[], float] = perf_counter,
+        defaults: SamplingDefaults = API_DEFAULTS,
     ) -> None:
-        """`seed`: from which requests without a seed of their own get theirs; None draws one."""
+        """`seed`: from which requests without a seed of their own get theirs; None draws one.
+
+        `defaults`: of the model, where a request does not say.
+        """
         self.name = name
         asked = settings.max_model_len
         self.limits = Limits(
             vocab_size=runner.vocab_size,
             model_tokens=runner.max_model_len if asked is None else min(asked, runner.max_model_len),
             pool_tokens=(runner.total_blocks - 1) * runner.block_size,
+            default_output_tokens=defaults.max_new_tokens,
         )
+        self._defaults = defaults
         self._scheduler = Scheduler(
             settings,
             total_blocks=runner.total_blocks,
@@ -109,13 +118,17 @@ class Engine:
         Raises:
             EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
         """
-        read_model_config(settings.model)  # says best what is wrong if this is no model directory at all
+        # Says best what is wrong if this is no model directory at all.
+        read_model_config(settings.model, settings.ignore_config_keys)
         tokenizer = Tokenizer.load(settings.model)
+        defaults = read_defaults(settings.model) if settings.generation_config else API_DEFAULTS
+        if progress is not None and defaults != API_DEFAULTS:
+            progress(str(defaults))
         from engine.torch_runner import load_runner
 
         runner = load_runner(settings, progress)
         try:
-            return cls(runner, tokenizer, settings, name=name)
+            return cls(runner, tokenizer, settings, name=name, defaults=defaults)
         except EngineError:
             runner.close()
             raise
@@ -160,7 +173,8 @@ class Engine:
             raise RequestRefused(
                 "request_id_in_use", f"request id {command.request_id} is running already; ids must be unique"
             )
-        params = command.params
+        params = self._defaults.fill(command.params)
+        command = msgspec.structs.replace(command, params=params)
         prompt = command.prompt_token_ids
         eos_ids = frozenset() if params.ignore_eos else self._tokenizer.eos_ids
         wanted = 0 if params.prompt_only else params.max_tokens
@@ -178,7 +192,9 @@ class Engine:
             grammar=grammar,
             adapter=adapter,
         )
-        detokenizer = self._tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens)
+        detokenizer = self._tokenizer.detokenizer(
+            prompt, skip_special=params.skip_special_tokens, exact=grammar is not None
+        )
         output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=limit - len(prompt))
         self._alive[command.request_id] = sequence, output
         self._adapters.hold(adapter)

@@ -14,6 +14,8 @@ class Limits(msgspec.Struct, frozen=True):
     """Longest sequence, prompt and output, by the model and the settings."""
     pool_tokens: int
     """Tokens that the whole KV pool holds."""
+    default_output_tokens: int | None = None
+    """Of an answer that nobody limits, by the model's own word; None: whatever fits."""
 
     @property
     def max_model_len(self) -> int:

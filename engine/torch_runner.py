@@ -15,6 +15,7 @@ from engine.errors import ModelError
 from engine.gpu.flight import Flight, to_device
 from engine.gpu.graphs import Capture, CudaCapture, GraphDecoder
 from engine.kernels.choice import choose_kernels, choose_pick, make_kernels
+from engine.kernels.cpu import CpuKernels
 from engine.kernels.simd import has_bfloat16_products
 from engine.lora.adapters import PreparedAdapter
 from engine.lora.deltas import AdapterReader
@@ -61,7 +62,7 @@ class TorchRunner:
         settings = resolve_alone(settings)
         set_threads(settings.threads)
         device = open_device(settings.device)
-        whole = read_model_config(settings.model)
+        whole = read_model_config(settings.model, settings.ignore_config_keys)
         config = whole if shard is None else shard.config(whole)
         quantized = _quantization(settings, device)
         if shard is not None and (quantized is not None or settings.kv.swap):
@@ -76,6 +77,12 @@ class TorchRunner:
                 paged=str(_kv_dtype(settings, dtype)).removeprefix("torch.") if kind == "compiled" else None,
                 bits=() if quantized is None else {rule.scheme.bits for rule in quantized.rules},
             )
+            unfit = CpuKernels.unfit(config, settings.kv.block_size, device, dtype)
+            if kind == "portable" and device.type == "cpu" and not settings.batch_invariant:
+                progress(
+                    f"plain torch computes ({unfit or 'as gpu.kernels asks'}): an answer's bytes may depend on its "
+                    "company; batch_invariant = true makes them independent, and slower"
+                )
             if kind == "portable" and settings.gpu.kernels == "auto" and device.type == "cuda":
                 progress(
                     'plain torch computes, slowly: Triton is not installed (pip install "penstock[gpu]"), or kv.dtype '
@@ -86,6 +93,8 @@ class TorchRunner:
             self.block_size = settings.kv.block_size
             self.vocab_size = config.vocab_size
             self.max_model_len = _max_model_len(settings, config)
+            if (said := _longrope_said(config, self.max_model_len)) is not None:
+                progress(said)
             self._device = device
             self.overlaps = device.type == "cuda" and settings.gpu.overlap and shard is None
             self._pick = choose_pick(kind)
@@ -94,7 +103,9 @@ class TorchRunner:
             self._adapters = None
             if shard is None:
                 self._adapters = AdapterReader(config, linears, dtype, max_rank=settings.max_adapter_rank)
-            weights = load_weights(checkpoint, whole, dtype, device, linears, quantized, progress, shard)
+            weights = load_weights(
+                checkpoint, whole, dtype, device, linears, quantized, progress, shard, ignored=settings.ignore_tensors
+            )
             if device.type == "cuda":
                 check_memory(settings, config, dtype, free_bytes=torch.cuda.mem_get_info(device)[0])
             pool = KvPool(
@@ -115,6 +126,7 @@ class TorchRunner:
                 config,
                 pool,
                 max_len=min(self.max_model_len, pool.tokens),
+                max_model_len=self.max_model_len,
                 dtype=dtype,
                 tile=linears.tile,
             )
@@ -341,6 +353,19 @@ def _kv_dtype(settings: EngineSettings, dtype: torch.dtype) -> torch.dtype:
     """`auto`: as it computes."""
     found = {"auto": dtype, "float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
     return found[settings.kv.dtype]
+
+
+def _longrope_said(config: ModelConfig, longest: int) -> str | None:
+    """Which factors hold, where there are two kinds."""
+    rope = config.rope
+    if rope.type != "longrope" or rope.short_factors == rope.long_factors:
+        return None
+    if longest <= rope.original_max_position:
+        return f"longrope: the short factors hold, because no sequence is longer than {longest} tokens"
+    return (
+        f"longrope: the long factors hold, for short prompts, too, because sequences may have {longest} tokens; with "
+        f"max_model_len = {rope.original_max_position} the short ones would"
+    )
 
 
 def _max_model_len(settings: EngineSettings, config: ModelConfig) -> int:

@@ -79,15 +79,18 @@ def make_kernels(
     pool: KvPool,
     *,
     max_len: int,
+    max_model_len: int,
     dtype: torch.dtype,
     tile: int = 0,
 ) -> Kernels:
     """For `pool`, whose keys are transposed for the compiled ones only. `max_len`: tokens of the longest sequence.
 
+    `max_model_len`: the same if the pool is large enough.
+
     `tile`: of the portable ones, see `engine.kernels.tiles`.
     """
     device = pool.keys.device
-    tables = rotations(config, max_len)
+    tables = rotations(config, max_len, max_model_len)
     if kind == "compiled":
         return CpuKernels(
             config, pool, tables, dtype=dtype, max_rows=max(settings.max_step_tokens, 2), threads=settings.threads

@@ -53,11 +53,24 @@ class CpuKernels:
 
     @staticmethod
     def fits(config: ModelConfig, block_size: int, device: torch.device, dtype: torch.dtype) -> bool:
-        """Can these kernels serve such a model?"""
-        sizes = (config.head_dim, config.intermediate_size, block_size)
-        plain = config.rotary_dim == config.head_dim and not config.score_cap
-        known = device.type == "cpu" and dtype in {torch.float32, torch.bfloat16}
-        return plain and known and all(size % 16 == 0 for size in sizes)
+        """Can these kernels serve such a model, or such a rank's part of one?"""
+        return CpuKernels.unfit(config, block_size, device, dtype) is None
+
+    @staticmethod
+    def unfit(config: ModelConfig, block_size: int, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Why these kernels cannot serve it; None: they can."""
+        if device.type != "cpu" or dtype not in {torch.float32, torch.bfloat16}:
+            return f"the compiled kernels do not compute in {dtype} on {device.type}"
+        if config.rotary_dim != config.head_dim:
+            return "only a part of each head is rotated"
+        if config.score_cap:
+            return "attention scores are capped"
+        sizes = {
+            "head_dim": config.head_dim,
+            "intermediate_size": config.intermediate_size,
+            "kv.block_size": block_size,
+        }
+        return next((f"{name} {size} is no multiple of 16" for name, size in sizes.items() if size % 16), None)
 
     def _allocate(self, rows: int) -> None:
         """Buffers for `rows` rows; zeroed, so that a padding row holds numbers."""

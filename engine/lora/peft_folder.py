@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
+from torch import Tensor, aminmax
 
 from engine.errors import ModelError
 
@@ -130,6 +130,8 @@ def _checked(path: Path, name: str, tensor: Tensor | None, shape: tuple[int, int
             f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}; "
             f"the model and adapter_config.json imply floats {list(shape)}",
         )
+    if not all(math.isfinite(float(each)) for each in aminmax(tensor)):
+        raise ModelError("adapter_tensor", f"{path}: {name} holds NaN or infinite numbers")
     return tensor
 
 

@@ -102,7 +102,7 @@ def _adapters_said(settings: EngineSettings, *, more: bool) -> str:
 
 def _demand(settings: EngineSettings, *, more_adapters: bool) -> KvDemand | None:
     try:
-        config = read_model_config(settings.model)
+        config = read_model_config(settings.model, settings.ignore_config_keys)
         files = list(settings.model.glob("*.safetensors"))
         weight_bytes = sum(file.stat().st_size for file in files)
         token_bytes = kv_token_bytes(config, _kv_width(settings))

@@ -1,6 +1,7 @@
 """A model's tensors on disk: one *.safetensors file or many, taken out one by one by name."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +18,15 @@ class Checkpoint:
     """Open safetensors files of a model directory. Files are memory-mapped; a tensor is read when it is taken."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._files = {name: self._open(name) for name in self._names(directory)}
-        self._where = {key: file for file in self._files.values() for key in file.keys()}  # noqa: SIM118
+        self._where: dict[str, Any] = {}
+        for name, file in self._files.items():
+            for key in file.keys():  # noqa: SIM118
+                if key in self._where:
+                    raise ModelError("model_files", f"{directory}: tensor {key} is in {name} and in another file, too")
+                self._where[key] = file
+        self._read: set[str] = set()
 
     @staticmethod
     def _names(directory: Path) -> list[str]:
@@ -29,13 +36,15 @@ class Checkpoint:
                 return sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
             except (ValueError, KeyError, AttributeError) as error:
                 raise ModelError("model_files", f"{index} is not an index of safetensors files: {error}") from error
-        names = sorted(path.name for path in directory.glob("*.safetensors"))
+        # Beside a whole model there may lie adapters, or the same weights under other names.
+        whole = directory / "model.safetensors"
+        names = [whole.name] if whole.is_file() else sorted(path.name for path in directory.glob("*.safetensors"))
         if not names:
             raise ModelError("model_files", f"{directory} holds no *.safetensors; convert other formats first")
         return names
 
     def _open(self, name: str) -> Any:
-        path = self._directory / name
+        path = self.directory / name
         try:
             return safe_open(path, framework="pt")
         except (OSError, SafetensorError) as error:
@@ -61,7 +70,7 @@ class Checkpoint:
         if code not in codes:
             raise ModelError(
                 "model_unsupported",
-                f"{self._directory}: tensor {name} is {code}; float32, bfloat16 and float16 are read",
+                f"{self.directory}: tensor {name} is {code}; float32, bfloat16 and float16 are read",
             )
         return codes[code]
 
@@ -69,16 +78,17 @@ class Checkpoint:
         """Read a tensor that must have `shape`, converted to `dtype`.
 
         Raises:
-            ModelError: there is no such tensor, or its shape is not the one that config.json implies.
+            ModelError: there is no such tensor, its shape is not the one that config.json implies, or a number in it is
+                not finite.
         """
         tensor = self.tensor(name)
         if tuple(tensor.shape) != shape:
             raise ModelError(
                 "model_tensor",
-                f"{self._directory}: tensor {name} has shape {list(tensor.shape)}, config.json implies {list(shape)}",
+                f"{self.directory}: tensor {name} has shape {list(tensor.shape)}, config.json implies {list(shape)}",
             )
         self.dtype(name)
-        return tensor.to(dtype)
+        return self._finite(name, tensor.to(dtype))
 
     def take_integers(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Read a tensor of int32 or int64 that must have `shape`.
@@ -90,7 +100,7 @@ class Checkpoint:
         if tuple(tensor.shape) != shape or tensor.dtype not in {torch.int32, torch.int64}:
             raise ModelError(
                 "model_tensor",
-                f"{self._directory}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, config.json implies "
+                f"{self.directory}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, config.json implies "
                 f"integers {list(shape)}",
             )
         return tensor
@@ -98,6 +108,7 @@ class Checkpoint:
     def tensor(self, name: str) -> Tensor:
         """Read a tensor as it is on disk."""
         found: Tensor = self._find(name).get_tensor(name)
+        self._read.add(name)
         return found
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -111,14 +122,29 @@ class Checkpoint:
         if found != shape:
             raise ModelError(
                 "model_tensor",
-                f"{self._directory}: tensor {name} has shape {list(found)}, config.json implies {list(shape)}",
+                f"{self.directory}: tensor {name} has shape {list(found)}, config.json implies {list(shape)}",
             )
         self.dtype(name)
+        self._read.add(name)
         part: Tensor = view[cut]
-        return part.to(dtype)
+        return self._finite(name, part.to(dtype))
+
+    def unread(self) -> list[str]:
+        """Names of the tensors that nobody took, in order."""
+        return sorted(self._where.keys() - self._read)
+
+    def _finite(self, name: str, tensor: Tensor) -> Tensor:
+        # Three times as fast as a copy, and ten times as `isfinite`: NaN is smallest and largest at once.
+        if tensor.numel() and not all(math.isfinite(float(each)) for each in torch.aminmax(tensor)):
+            raise ModelError(
+                "model_tensor",
+                f"{self.directory}: tensor {name} holds NaN or infinite numbers; the file is broken, or was saved in a "
+                "type too small for its numbers",
+            )
+        return tensor
 
     def _find(self, name: str) -> Any:
         file = self._where.get(name)
         if file is None:
-            raise ModelError("model_tensor", f"{self._directory}: tensor {name} is missing from the safetensors files")
+            raise ModelError("model_tensor", f"{self.directory}: tensor {name} is missing from the safetensors files")
         return file

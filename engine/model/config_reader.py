@@ -1,6 +1,8 @@
 """A model directory's `config.json`, and typed values out of it: what all kinds of models have in common."""
 
 import json
+import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,15 @@ def architecture_of(raw: dict[str, Any]) -> str:
 class ConfigReader:
     """Takes typed values out of one config.json; every complaint names the file and the key."""
 
-    def __init__(self, path: Path, raw: dict[str, Any]) -> None:
+    def __init__(self, path: Path, raw: dict[str, Any], ignored: Collection[str] = ()) -> None:
+        """`ignored`: keys that the operator says are to be passed over, see `engine.model.config_keys`."""
         self._path = path
-        self._raw = raw
+        self._ignored = frozenset(ignored)
+        self._raw = {key: value for key, value in raw.items() if key not in self._ignored}
+
+    def _unsupported(self, key: str, value: object, why: str) -> ModelError:
+        shown = json.dumps(value)[:80]
+        return ModelError("model_unsupported", f"{self._path}: {key} = {shown} is not supported: {why}")
 
     def _bad(self, key: str, why: str) -> ModelError:
         return ModelError("model_config", f"{self._path}: {key}: {why}")
@@ -52,13 +60,17 @@ class ConfigReader:
         return value
 
     def _float(self, key: str, default: float) -> float:
-        value = self._raw.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        value = self._raw.get(key)
+        if value is None:
+            value = default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise self._bad(key, f"expected a number, found {value!r}")
         return float(value)
 
     def _bool(self, key: str, *, default: bool) -> bool:
-        value = self._raw.get(key, default)
+        value = self._raw.get(key)
+        if value is None:
+            value = default
         if not isinstance(value, bool):
             raise self._bad(key, f"expected true or false, found {value!r}")
         return value

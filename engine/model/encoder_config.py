@@ -4,12 +4,14 @@ The transformer is described by `config.json`; what follows it by the files of s
 `sentence_bert_config.json` and the pooling's own `config.json`.
 """
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from engine.errors import ModelError
+from engine.model.config_keys import check_keys
 from engine.model.config_reader import ConfigReader, architecture_of, read_config
 from engine.model.sentence_modules import Sentence, read_sentence
 from engine.text.tokenizer import read_json
@@ -28,6 +30,7 @@ ENCODERS = {
 _ACTIVATIONS: dict[object, Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
@@ -75,17 +78,18 @@ def is_encoder(directory: Path) -> bool:
     return architecture_of(read_json(directory / "config.json")) in ENCODERS
 
 
-def read_encoder_config(directory: Path) -> EncoderConfig:
-    """Read the files.
+def read_encoder_config(directory: Path, ignored: Collection[str] | None = ()) -> EncoderConfig:
+    """Read the files; `ignored` as `read_model_config` has it.
 
     Raises:
         ModelError: one is missing, unreadable, incomplete, or asks for something that the engine does not do.
     """
-    return _Reader(*read_config(directory)).config(read_sentence(directory))
+    path, raw = read_config(directory)
+    return _Reader(path, raw, ignored or ()).config(read_sentence(directory), checked=ignored is not None)
 
 
 class _Reader(ConfigReader):
-    def config(self, sentence: Sentence) -> EncoderConfig:
+    def config(self, sentence: Sentence, *, checked: bool) -> EncoderConfig:
         architecture = architecture_of(self._raw)
         if architecture not in ENCODERS:
             supported = ", ".join(sorted(ENCODERS))
@@ -94,11 +98,13 @@ class _Reader(ConfigReader):
                 f"{self._path}: architecture {architecture} is not supported; supported encoders are {supported}",
             )
         family = ENCODERS[architecture]
+        if checked:
+            check_keys(self._path, self._raw, family, self._ignored)
         heads, hidden, inner = self._int("num_attention_heads"), self._int("hidden_size"), self._inner()
         if hidden % heads:
             raise self._bad("num_attention_heads", f"{heads} heads cannot share {hidden} evenly")
         if self._bool("is_decoder", default=False):
-            raise self._unsupported("is_decoder", "true")
+            raise self._unsupported("is_decoder", True, "an encoder's tokens see each other")
         positions = self._int("max_position_embeddings")
         pad_token = self._pad_token() if family == "roberta" else None
         most = positions if pad_token is None else positions - pad_token - 1
@@ -123,7 +129,7 @@ class _Reader(ConfigReader):
     def _inner(self) -> int:
         kind = self._raw.get("position_embedding_type") or "absolute"
         if kind != "absolute":
-            raise self._unsupported("position_embedding_type", kind)
+            raise self._unsupported("position_embedding_type", kind, "only absolute is")
         return self._int("intermediate_size")
 
     def _pad_token(self) -> int:
@@ -135,7 +141,7 @@ class _Reader(ConfigReader):
     def _activation(self) -> Activation:
         name = self._raw.get("hidden_act", "gelu")
         if name not in _ACTIVATIONS:
-            raise self._unsupported("hidden_act", name)
+            raise self._unsupported("hidden_act", name, f"only {', '.join(map(str, _ACTIVATIONS))} are")
         return _ACTIVATIONS[name]
 
     def _shorter(self, hidden: int) -> tuple[int, ...] | None:
@@ -146,6 +152,3 @@ class _Reader(ConfigReader):
         if not isinstance(sizes, list) or not all(type(size) is int and 0 < size <= hidden for size in sizes):
             raise self._bad("matryoshka_dimensions", f"expected a list of sizes up to {hidden}")
         return tuple(sorted(size for size in sizes if size < hidden))
-
-    def _unsupported(self, key: str, value: Any) -> ModelError:
-        return ModelError("model_unsupported", f"{self._path}: {key} = {value!r} is not supported")

@@ -1,6 +1,6 @@
 """An encoder's weights, fused and prepared for products."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from engine.model.checkpoint import Checkpoint
 from engine.model.encoder_config import EncoderConfig
 from engine.model.linear import Linear, LinearFactory
+from engine.model.unread import ENCODER_HEADS, check_unread
 
 
 class Norm(NamedTuple):
@@ -56,11 +57,14 @@ def load_encoder_weights(  # noqa: PLR0917
     device: torch.device,
     linears: LinearFactory,
     progress: Callable[[str], None],
+    *,
+    ignored: Collection[str] = (),
 ) -> EncoderWeights:
-    """Read, check, fuse and prepare every tensor that an embedding needs.
+    """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `check_unread`.
 
     Raises:
-        ModelError: a tensor is missing or has another shape than config.json implies.
+        ModelError: a tensor is missing, is read by nobody, or has another shape than config.json implies or numbers
+            that are not finite.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     prefix = name_prefix(checkpoint, config)
@@ -95,6 +99,6 @@ def load_encoder_weights(  # noqa: PLR0917
                 output_norm=norm(f"{at}.output.LayerNorm"),
             )
         )
-    return EncoderWeights(
-        words.to(device), (positions + kinds[0]).to(device), norm("embeddings.LayerNorm"), tuple(layers)
-    )
+    first = norm("embeddings.LayerNorm")
+    check_unread(checkpoint, ENCODER_HEADS, ignored)
+    return EncoderWeights(words.to(device), (positions + kinds[0]).to(device), first, tuple(layers))

@@ -79,8 +79,8 @@ class LinearFactory:
 
     def make(self, weight: Tensor, bias: Tensor | None) -> Linear:
         """For `weight` [out, in] and `bias` [out]; the result has the weight's type."""
-        if self.own and weight.shape[1] % 2 == 0:
-            return Panels(weight, bias, self._code, weight.dtype, self._threads, self._arena)
+        if self.own:
+            return self._panels(weight, bias, self._code, weight.dtype)
         return _plain(weight, bias, self.device, self.tile)
 
     def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
@@ -97,9 +97,15 @@ class LinearFactory:
 
     def make_head(self, weight: Tensor) -> Linear:
         """For the last product: float32 if that is free, because bfloat16 has 8 bits for a logit and margins suffer."""
-        if self.own and weight.shape[1] % 2 == 0:
-            return Panels(weight, None, self._code_to_full, torch.float32, self._threads, self._arena)
+        if self.own:
+            return self._panels(weight, None, self._code_to_full, torch.float32)
         return _plain(weight, None, self.device, self.tile)
+
+    def _panels(self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype) -> Linear:
+        """Our own kernels take inputs in pairs: an odd one is given a neighbour, which is zero."""
+        odd = weight.shape[1] % 2
+        panels = Panels(functional.pad(weight, (0, odd)), bias, code, result, self._threads, self._arena)
+        return (lambda x: panels(functional.pad(x, (0, 1)))) if odd else panels
 
 
 def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int) -> Linear:

@@ -1,35 +1,18 @@
 """What a Hugging Face `config.json` says about a decoder, as explicit options that one decoder obeys."""
 
-import math
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from engine.errors import ModelError
-from engine.model.config_reader import ConfigReader, architecture_of, read_config
+from engine.model.config_keys import check_keys
+from engine.model.config_reader import architecture_of, read_config
 from engine.model.encoder_config import ENCODERS
+from engine.model.rope_config import Rope, RopeReader
 
-RopeType = Literal["default", "linear", "llama3", "yarn", "longrope"]
 Activation = Literal["silu", "gelu_tanh"]
-
-
-class Rope(msgspec.Struct, frozen=True):
-    """Rotary position embedding ("RoFormer", section 3.4), with the scalings of long-context checkpoints."""
-
-    theta: float = 10_000.0
-    type: RopeType = "default"
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_position: int = 8192
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float = 1.0
-    """Cosines and sines are multiplied by it (yarn, longrope)."""
-    short_factors: tuple[float, ...] = ()
-    long_factors: tuple[float, ...] = ()
-    """One for each pair (longrope): the long ones where sequences may be longer than `original_max_position`."""
 
 
 class Experts(msgspec.Struct, frozen=True):
@@ -101,19 +84,36 @@ ARCHITECTURES = {
 }
 """Names in `architectures`, and the family whose options they imply."""
 _GEMMAS = ("gemma2", "gemma3")
+_ACTIVATIONS: dict[object, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+}
+_KV_HEADS = {"mistral": 8, "mixtral": 8, "qwen2": 32, "qwen3": 32, "qwen3_moe": 4, "gemma2": 4, "gemma3": 4}
+"""Where the file does not say, as transformers' classes have it; elsewhere as many as attention heads."""
+_HEAD_DIMS = {"qwen3": 128, "gemma2": 256, "gemma3": 256}
+"""The same; elsewhere the heads share `hidden_size`."""
+_WINDOW = 4096
+_SLIDING, _FULL = "sliding_attention", "full_attention"
 
 
-def read_model_config(directory: Path) -> ModelConfig:
+def read_model_config(directory: Path, ignored: Collection[str] | None = ()) -> ModelConfig:
     """Read `directory/config.json`.
+
+    `ignored`: keys that are passed over, whatever they say. None: no key is looked for that nobody acts upon, because
+    nothing is to be computed.
 
     Raises:
         ModelError: the file is missing, unreadable, incomplete, or asks for something that the engine does not do.
     """
-    return _Reader(*read_config(directory)).config()
+    path, raw = read_config(directory)
+    return _Reader(path, raw, ignored or ()).config(checked=ignored is not None)
 
 
-class _Reader(ConfigReader):
-    def config(self) -> ModelConfig:
+class _Reader(RopeReader):
+    def config(self, *, checked: bool) -> ModelConfig:
         architecture = architecture_of(self._raw)
         if architecture in ENCODERS:
             raise ModelError(
@@ -128,22 +128,29 @@ class _Reader(ConfigReader):
                 f"{self._path}: architecture {architecture} is not supported; supported are {supported}",
             )
         family = ARCHITECTURES[architecture]
+        if checked:
+            check_keys(self._path, self._raw, family, self._ignored)
         heads, hidden, layers = (
             self._int("num_attention_heads"),
             self._int("hidden_size"),
             self._int("num_hidden_layers"),
         )
-        kv_heads = self._int("num_key_value_heads", heads)
+        kv_heads = self._int("num_key_value_heads", self._left_out("num_key_value_heads", _KV_HEADS.get(family), heads))
         if heads % kv_heads:
             raise self._bad("num_key_value_heads", f"{heads} attention heads cannot share {kv_heads} KV heads evenly")
-        head_dim = self._int("head_dim", hidden // heads)
-        rotary_dim = int(head_dim * self._partial_rotary_factor())
+        head_dim = self._int("head_dim", self._left_out("head_dim", _HEAD_DIMS.get(family), hidden // heads))
+        ropes = self.ropes(family)
+        rotary_dim = int(head_dim * ropes.partial)
         if rotary_dim % 2:
             raise self._bad("head_dim", f"{rotary_dim} is odd: rotary embeddings turn pairs")
-        gemma = family in {"gemma2", "gemma3"}
+        for rope in filter(None, (ropes.rope, ropes.local)):
+            for key, factors in (("short_factor", rope.short_factors), ("long_factor", rope.long_factors)):
+                if factors and len(factors) != rotary_dim // 2:
+                    why = f"{len(factors)} numbers for {rotary_dim // 2} pairs of a head"
+                    raise self._bad(f"rope_scaling.{key}", why)
+        gemma = family in _GEMMAS
         attention_bias = self._bool("attention_bias", default=False)
-        tied = self._raw.get("tie_word_embeddings")
-        rope, local_rope = self._ropes(family)
+        tied = self._raw.get("tie_word_embeddings", True if gemma else None)
         return ModelConfig(
             architecture=architecture,
             vocab_size=self._int("vocab_size"),
@@ -155,8 +162,8 @@ class _Reader(ConfigReader):
             head_dim=head_dim,
             rms_eps=self._float("rms_norm_eps", 1e-5 if family in {"mixtral", "phi3"} else 1e-6),
             max_positions=self._int("max_position_embeddings"),
-            rope=rope,
-            local_rope=local_rope,
+            rope=ropes.rope,
+            local_rope=ropes.local,
             rotary_dim=rotary_dim,
             tied_head=None if tied is None else bool(tied),
             activation=self._activation(gemma=gemma),
@@ -168,147 +175,97 @@ class _Reader(ConfigReader):
             norm_offset=1.0 if gemma else 0.0,
             post_norms=gemma,
             embedding_scale=hidden**0.5 if gemma else 1.0,
-            query_scale=self._float("query_pre_attn_scalar", 256.0 if gemma else head_dim) ** -0.5,
-            score_cap=self._cap("attn_logit_softcapping") if family == "gemma2" else 0.0,
-            logit_cap=self._cap("final_logit_softcapping") if gemma else 0.0,
+            query_scale=(self._positive("query_pre_attn_scalar", 256.0) if gemma else head_dim) ** -0.5,
+            score_cap=self._cap("attn_logit_softcapping", 50.0) if family == "gemma2" else 0.0,
+            logit_cap=self._cap("final_logit_softcapping", 30.0 if family == "gemma2" else None) if gemma else 0.0,
             experts=self._experts(family, layers),
             windows=self._windows(family, layers),
         )
 
+    def _left_out(self, key: str, default: int | None, otherwise: int) -> int:
+        """What a key means that is null, or not there: transformers' classes tell the two apart."""
+        return otherwise if default is None or key in self._raw else default
+
     def _activation(self, *, gemma: bool) -> Activation:
         key = "hidden_activation" if gemma else "hidden_act"
         name = self._raw.get(key) or ("gelu_pytorch_tanh" if gemma else "silu")
-        known: dict[object, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
-        if name not in known:
-            raise ModelError(
-                "model_unsupported",
-                f"{self._path}: {key} {name!r} is not supported, only {' and '.join(map(str, known))}",
-            )
-        return known[name]
+        if name not in _ACTIVATIONS:
+            raise self._unsupported(key, name, f"only {', '.join(map(str, _ACTIVATIONS))} are")
+        return _ACTIVATIONS[name]
 
-    def _cap(self, key: str) -> float:
-        return 0.0 if self._raw.get(key) is None else self._float(key, 0.0)
+    def _positive(self, key: str, default: float) -> float:
+        value = self._float(key, default)
+        if value <= 0:
+            raise self._bad(key, f"expected a number above 0, found {value!r}")
+        return value
 
-    def _partial_rotary_factor(self) -> float:
-        parameters = self._raw.get("rope_parameters")
-        inner = parameters.get("partial_rotary_factor") if isinstance(parameters, dict) else None
-        return float(inner) if inner is not None else self._float("partial_rotary_factor", 1.0)
+    def _cap(self, key: str, default: float | None) -> float:
+        """0: none. A file that leaves it out has the default, one that says null has none."""
+        if self._raw.get(key, default) is None:
+            return 0.0
+        return self._positive(key, default or 0.0)
 
     def _experts(self, family: str, layers: int) -> Experts | None:
-        if family == "mixtral":
-            count, active = self._int("num_local_experts", 8), self._int("num_experts_per_tok", 2)
-            return Experts(count, active, self._int("intermediate_size"), True, (True,) * layers)
-        if family != "qwen3_moe":
+        if family not in {"mixtral", "qwen3_moe"}:
             return None
-        count = self._int("num_local_experts" if "num_local_experts" in self._raw else "num_experts", 128)
-        active = self._int("num_experts_per_tok", 8)
+        counts = {key: self._raw[key] for key in ("num_local_experts", "num_experts") if self._raw.get(key) is not None}
+        if len(set(counts.values())) > 1:
+            raise self._bad("num_experts", "says another thing than num_local_experts; keep the one that is meant")
+        mixtral = family == "mixtral"
+        count = self._int(next(iter(counts), "num_experts"), 8 if mixtral else 128)
+        active = self._int("num_experts_per_tok", 2 if mixtral else 8)
         if active > count:
             raise self._bad("num_experts_per_tok", f"{active} of {count} experts cannot be active")
+        if mixtral:
+            return Experts(count, active, self._int("intermediate_size"), True, (True,) * layers)
         dense = self._raw.get("mlp_only_layers") or []
+        if not isinstance(dense, list) or not all(type(each) is int for each in dense):
+            raise self._bad("mlp_only_layers", f"expected a list of layers, found {dense!r}")
         step = self._int("decoder_sparse_step", 1)
         sparse = tuple(layer not in dense and (layer + 1) % step == 0 for layer in range(layers))
         renormalize = self._bool("norm_topk_prob", default=False)
-        return Experts(count, active, self._int("moe_intermediate_size"), renormalize, sparse)
+        return Experts(count, active, self._int("moe_intermediate_size", 768), renormalize, sparse)
 
     def _windows(self, family: str, layers: int) -> tuple[int, ...]:
         """Which layers slide: by `layer_types`, or by each family's own custom where the file does not list them."""
-        window = self._raw.get("sliding_window", 4096 if family in {"mistral", "gemma2", "gemma3"} else None)
-        if window is None or family == "llama":
-            return (0,) * layers
-        if family in {"qwen2", "qwen3", "qwen3_moe"} and not self._bool("use_sliding_window", default=False):
-            return (0,) * layers
+        window = self._window(family)
+        slides = self._custom(family, layers, window)
         types = self._raw.get("layer_types")
-        if types is None or family in {"mistral", "mixtral", "phi3"}:
-            match family:
-                case "gemma2":
-                    slides = [layer % 2 == 0 for layer in range(layers)]
-                case "gemma3":
-                    every = self._int("sliding_window_pattern", 6)
-                    slides = [(layer + 1) % every != 0 for layer in range(layers)]
-                case "qwen2" | "qwen3" | "qwen3_moe":
-                    first = self._int("max_window_layers", layers)
-                    slides = [layer >= first for layer in range(layers)]
-                case _:
-                    slides = [True] * layers
-            return tuple(int(window) if slide else 0 for slide in slides)
-        unknown = set(types) - {"sliding_attention", "full_attention"}
-        if unknown or len(types) != layers:
-            raise self._bad("layer_types", f"expected {layers} of sliding_attention or full_attention")
-        return tuple(int(window) if kind == "sliding_attention" else 0 for kind in types)
+        if types is not None:
+            if not isinstance(types, list) or len(types) != layers or not {*map(str, types)} <= {_SLIDING, _FULL}:
+                raise self._bad("layer_types", f"expected {layers} of {_SLIDING} or {_FULL}")
+            listed = [kind == _SLIDING for kind in types]
+            if any(listed) and window is None:
+                raise self._bad("layer_types", f"{_SLIDING} needs sliding_window and use_sliding_window")
+            if listed != slides and family not in {"qwen2", "qwen3", *_GEMMAS}:
+                raise self._unsupported("layer_types", types, "this architecture's layers are all of one kind")
+            slides = listed
+        return tuple((window or 0) if slide else 0 for slide in slides)
 
-    def _ropes(self, family: str) -> tuple[Rope, Rope | None]:
-        """The rope of all layers, and that of the layers with a window if it is another one."""
-        parameters = self._raw.get("rope_parameters")
-        if isinstance(parameters, dict) and "full_attention" in parameters:
-            return self._rope(parameters["full_attention"]), self._rope(parameters.get("sliding_attention") or {})
-        whole = parameters or self._raw.get("rope_scaling") or {}
-        if family != "gemma3":
-            return self._rope(whole), None
-        rope = self._rope({"rope_theta": self._raw.get("rope_theta") or 1_000_000.0, **whole})
-        return rope, Rope(self._float("rope_local_base_freq", 10_000.0))
+    def _window(self, family: str) -> int | None:
+        """Tokens that a layer with a window sees; None: no layer has one."""
+        if family == "llama":
+            if self._raw.get("sliding_window") is not None:
+                raise self._unsupported("sliding_window", self._raw["sliding_window"], "Llama's layers have none")
+            return None
+        if family in {"qwen2", "qwen3", "qwen3_moe"} and not self._bool("use_sliding_window", default=False):
+            return None
+        default = None if family in {"mixtral", "phi3"} else _WINDOW
+        return None if self._raw.get("sliding_window", default) is None else self._int("sliding_window", default)
 
-    def _rope(self, scaling: Any) -> Rope:
-        """Both spellings: `rope_theta` + `rope_scaling`, and `rope_parameters` of transformers 5."""
-        if not isinstance(scaling, dict):
-            raise self._bad("rope_scaling", "expected an object")
-        theta = float(scaling.get("rope_theta") or self._raw.get("rope_theta") or 10_000.0)
-        kind = scaling.get("rope_type") or scaling.get("type") or "default"
-        try:
-            match kind:
-                case "default":
-                    return Rope(theta)
-                case "linear":
-                    return Rope(theta, "linear", float(scaling["factor"]))
-                case "llama3":
-                    return Rope(
-                        theta,
-                        "llama3",
-                        float(scaling["factor"]),
-                        float(scaling["low_freq_factor"]),
-                        float(scaling["high_freq_factor"]),
-                        int(scaling["original_max_position_embeddings"]),
-                    )
-                case "yarn":
-                    return self._yarn(theta, scaling)
-                case "longrope":
-                    return self._longrope(theta, scaling)
-        except KeyError as error:
-            raise self._bad("rope_scaling", f"type {kind} needs {error.args[0]}") from None
-        raise ModelError(
-            "model_unsupported",
-            f"{self._path}: rope type {kind!r} is not supported; default, linear, llama3, yarn and longrope are",
-        )
-
-    def _yarn(self, theta: float, scaling: dict[str, Any]) -> Rope:
-        """After "YaRN: Efficient Context Window Extension of Large Language Models", sections 3.2 and 3.4."""
-        factor = float(scaling["factor"])
-        original = scaling.get("original_max_position_embeddings") or self._int("max_position_embeddings")
-        attention = scaling.get("attention_factor")
-        return Rope(
-            theta,
-            "yarn",
-            factor,
-            original_max_position=int(original),
-            beta_fast=float(scaling.get("beta_fast") or 32.0),
-            beta_slow=float(scaling.get("beta_slow") or 1.0),
-            attention_factor=float(attention) if attention is not None else 0.1 * math.log(max(factor, 1.0)) + 1.0,
-        )
-
-    def _longrope(self, theta: float, scaling: dict[str, Any]) -> Rope:
-        """After "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens", as Phi-3 uses it."""
-        most = self._int("max_position_embeddings")
-        original = self._raw.get("original_max_position_embeddings") or scaling.get("original_max_position_embeddings")
-        original = int(original or most)
-        factor = most / original
-        attention = scaling.get("attention_factor")
-        if attention is None:
-            attention = 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(original))
-        return Rope(
-            theta,
-            "longrope",
-            factor,
-            original_max_position=original,
-            attention_factor=float(attention),
-            short_factors=tuple(map(float, scaling["short_factor"])),
-            long_factors=tuple(map(float, scaling["long_factor"])),
-        )
+    def _custom(self, family: str, layers: int, window: int | None) -> list[bool]:
+        if window is None:
+            return [False] * layers
+        match family:
+            case "gemma2":
+                return [layer % 2 == 0 for layer in range(layers)]
+            case "gemma3":
+                key = "sliding_window_pattern"
+                every = self._int(key if key in self._raw else f"_{key}", 6)
+                return [(layer + 1) % every != 0 for layer in range(layers)]
+            case "qwen2" | "qwen3":
+                first = self._raw.get("max_window_layers", 28)
+                if type(first) is not int or first < 0:
+                    raise self._bad("max_window_layers", f"expected a number of layers, found {first!r}")
+                return [layer >= first for layer in range(layers)]
+        return [True] * layers

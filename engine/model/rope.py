@@ -5,26 +5,32 @@ import math
 import torch
 from torch import Tensor
 
-from engine.model.model_config import ModelConfig, Rope
+from engine.model.model_config import ModelConfig
+from engine.model.rope_config import Rope
 
 
-def rotation_table(rope: Rope, rotary_dim: int, positions: int) -> tuple[Tensor, Tensor]:
+def rotation_table(rope: Rope, rotary_dim: int, positions: int, longest: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines, each [positions, rotary_dim / 2], float32."""
-    angles = torch.outer(torch.arange(positions).float(), inverse_frequencies(rope, rotary_dim, positions))
+    angles = torch.outer(torch.arange(positions).float(), inverse_frequencies(rope, rotary_dim, longest))
     return angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
 
 
-def rotations(config: ModelConfig, positions: int) -> list[tuple[Tensor, Tensor]]:
-    """The table of each layer; layers with the same rope share one."""
-    table = rotation_table(config.rope, config.rotary_dim, positions)
+def rotations(config: ModelConfig, positions: int, longest: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    """The table of each layer; layers with the same rope share one.
+
+    `longest`: tokens of the longest sequence that the engine would take (see `Rope.factors`), of which no more than
+    `positions` fit into its pool; None: as many.
+    """
+    longest = longest or positions
+    table = rotation_table(config.rope, config.rotary_dim, positions, longest)
     if config.local_rope is None:
         return [table] * config.layers
-    local = rotation_table(config.local_rope, config.rotary_dim, positions)
+    local = rotation_table(config.local_rope, config.rotary_dim, positions, longest)
     return [local if window else table for window in config.windows]
 
 
-def inverse_frequencies(rope: Rope, rotary_dim: int, positions: int) -> Tensor:
-    """[rotary_dim / 2] radians a token, float32; `positions` is the length of the longest sequence."""
+def inverse_frequencies(rope: Rope, rotary_dim: int, longest: int) -> Tensor:
+    """[rotary_dim / 2] radians a token, float32; `longest` as `Rope.factors` has it."""
     exponents = torch.arange(0, rotary_dim, 2, dtype=torch.int64).float() / rotary_dim
     frequencies: Tensor = 1.0 / (rope.theta**exponents)
     match rope.type:
@@ -35,9 +41,7 @@ def inverse_frequencies(rope: Rope, rotary_dim: int, positions: int) -> Tensor:
         case "yarn":
             return _yarn(rope, frequencies, rotary_dim)
         case "longrope":
-            # One engine has one table: which factors hold is decided by the longest sequence that it takes.
-            factors = rope.long_factors if positions > rope.original_max_position else rope.short_factors
-            return 1.0 / (torch.tensor(factors, dtype=torch.float32) * rope.theta**exponents)
+            return 1.0 / (torch.tensor(rope.factors(longest), dtype=torch.float32) * rope.theta**exponents)
     return frequencies
 
 
@@ -57,8 +61,10 @@ def _yarn(rope: Rope, frequencies: Tensor, rotary_dim: int) -> Tensor:
     def pair_that_turns(times: float) -> float:
         return rotary_dim * math.log(rope.original_max_position / (times * 2 * math.pi)) / (2 * math.log(rope.theta))
 
-    low = max(math.floor(pair_that_turns(rope.beta_fast)), 0)
-    high = min(math.ceil(pair_that_turns(rope.beta_slow)), rotary_dim - 1)
-    ramp = (torch.arange(rotary_dim // 2).float() - low) / max(high - low, 0.001)
+    low, high = pair_that_turns(rope.beta_fast), pair_that_turns(rope.beta_slow)
+    if rope.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, rotary_dim - 1)
+    ramp = (torch.arange(rotary_dim // 2).float() - low) / (high - low or 0.001)
     stretched = ramp.clamp(0, 1)
     return frequencies / rope.factor * stretched + frequencies * (1 - stretched)

@@ -1,15 +1,17 @@
 """A decoder's weights, fused and prepared for products."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from engine.errors import ModelError
 from engine.model.checkpoint import Checkpoint
 from engine.model.linear import Linear, LinearFactory
 from engine.model.mlp import Dense, Mixture, Mlp
 from engine.model.model_config import Experts, ModelConfig
+from engine.model.unread import BUFFERS, check_unread
 from engine.quantization.config import Quantization
 from engine.quantization.scheme import join
 from engine.quantization.tensors import QuantizedSource
@@ -53,11 +55,16 @@ def load_weights(  # noqa: PLR0917
     quantization: Quantization | None,
     progress: Callable[[str], None],
     shard: Shard | None = None,
+    *,
+    ignored: Collection[str] = (),
 ) -> Weights:
     """Read, check, fuse and prepare every tensor, or this rank's part of each. `config` is the whole model's.
 
+    `ignored`: see `check_unread`.
+
     Raises:
-        ModelError: a tensor is missing or has another shape than config.json implies, or cannot be quantized as asked.
+        ModelError: a tensor is missing, is read by nobody, has another shape than config.json implies or numbers that
+            are not finite, or cannot be quantized as asked.
     """
     source = QuantizedSource(checkpoint, quantization)
     if shard is None:
@@ -74,6 +81,8 @@ def load_weights(  # noqa: PLR0917
     head = loader.head(embedding)
     scale = None if config.embedding_scale == 1 else torch.tensor(config.embedding_scale, dtype=dtype, device=device)
     final_norm = loader.norm("model.norm", config.hidden_size)
+    loader.check_tied(embedding)
+    check_unread(checkpoint, BUFFERS, ignored)
     return Weights(embedding.to(device), scale, tuple(layers), final_norm, head)
 
 
@@ -207,6 +216,18 @@ class WeightLoader:
             return self._linears.make_quantized_head(quantized)
         weight = embedding if self.tied_head else self.take("lm_head.weight", *shape)
         return self._linears.make_head(weight)
+
+    def check_tied(self, embedding: Tensor) -> None:
+        """A head in the file that is said to be the embedding is it. Raises ModelError."""
+        name = "lm_head.weight"
+        if not self.tied_head or name not in self._checkpoint:
+            return
+        if not torch.equal(self.take(name, *embedding.shape), embedding):
+            raise ModelError(
+                "model_tensor",
+                f"{self._checkpoint.directory}: tensor {name} is another one than model.embed_tokens.weight, and "
+                "tie_word_embeddings says that they are one; set it to false in config.json, or remove the tensor",
+            )
 
     @property
     def tied_head(self) -> bool:

@@ -40,7 +40,7 @@ def quantize_model(model: Path, out: Path, scheme: Scheme, progress: Callable[[s
     Raises:
         ModelError: the model cannot be read, is quantized already or does not fit the scheme; `out` cannot be written.
     """
-    config = read_model_config(model)
+    config = read_model_config(model, None)
     if read_quantization(model) is not None:
         raise ModelError("quantization", f"{model} is quantized already; start from its original weights")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

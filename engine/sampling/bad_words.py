@@ -6,16 +6,18 @@ from engine.text.tokenizer import Tokenizer
 
 
 def spellings(words: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
-    """How the tokenizer writes each word, at the beginning of a text and after a space.
+    """How the tokenizer writes each word: at the beginning of a text, behind something, and after a space.
 
     A model can still write a word in other pieces: what is banned is the last token of these sequences.
     """
     found: dict[tuple[int, ...], None] = {}
     for word in words:
-        for text in (word, " " + word.lstrip()):
-            ids = tuple(tokenizer.encode(text, add_special_tokens=False))
-            if ids:
-                found[ids] = None
+        spelled = (
+            tokenizer.encode(word, add_special_tokens=False),
+            tokenizer.encode_inside(word),
+            tokenizer.encode_inside(" " + word.lstrip()),
+        )
+        found |= dict.fromkeys(tuple(ids) for ids in spelled if ids)
     return tuple(found)
 
 

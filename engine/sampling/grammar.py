@@ -5,10 +5,11 @@ sequence then has a matcher of its own, which tells before each sample which tok
 """
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -17,12 +18,14 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from engine.errors import RequestRefused
+from engine.sampling.schema_numbers import drop_numbers, number_faults
 from engine.text.tokenizer import Tokenizer
 
 MAX_CHARACTERS = 65_536
 """Of a grammar's source. Beyond this llguidance's own limits bound the work, as counted steps and not as time."""
 _CACHED = 64
 _LIMITS = LLParserLimits(verbose_errors=False)
+_SCHEMA_IN_LARK = re.compile(r"%json(?:\s|//[^\n]*\n|#[^\n]*\n)*")
 JSON_RULES = {"whitespace_pattern": r"[ \n\r\t]{1,32}"}
 """How JSON is written. Unbounded, a model that is unsure what to say next can indent to its last token."""
 
@@ -163,7 +166,7 @@ class _Vocabulary:
     def __call__(self, text: bytes | str) -> list[int]:
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return self._tokenizer.encode_inside(text)
 
 
 def _guidance(grammar: Grammar) -> str:
@@ -171,13 +174,42 @@ def _guidance(grammar: Grammar) -> str:
     match grammar.kind:
         case "json_schema":
             rules = {**JSON_RULES, "lenient": grammar.lenient}
-            return LLMatcher.grammar_from_json_schema(grammar.source, overrides=rules)  # type: ignore[arg-type]
+            source = _obeyed(json.loads(grammar.source), lenient=grammar.lenient)
+            return LLMatcher.grammar_from_json_schema(source, overrides=rules)  # type: ignore[arg-type]
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)
         case "choice":
             return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, json.loads(grammar.source))))
         case "grammar":
-            return LLMatcher.grammar_from_lark(any_to_lark(grammar.source))
+            return LLMatcher.grammar_from_lark(_with_schemas_obeyed(any_to_lark(grammar.source)))
+
+
+def _obeyed(schema: Any, *, lenient: bool) -> str:
+    """A schema whose numbers are obeyed to the letter. Raises ValueError, unless it is lenient."""
+    if lenient:
+        drop_numbers(schema)
+        return json.dumps(schema)
+    fault = next(number_faults(schema), None)
+    if fault is not None:
+        raise ValueError(f"#{fault.where} cannot be enforced: {fault.why}")
+    return json.dumps(schema)
+
+
+def _with_schemas_obeyed(lark: str) -> str:
+    """The same for the schemas within a grammar. Raises ValueError."""
+    parts, end = [], 0
+    for found in _SCHEMA_IN_LARK.finditer(lark):
+        if found.start() < end:
+            continue
+        try:
+            schema, after = json.JSONDecoder().raw_decode(lark, found.end())
+        except ValueError as error:
+            raise ValueError(f"what follows %json is no JSON: {error}") from None
+        rules = schema.get("x-guidance") if isinstance(schema, dict) else None
+        lenient = isinstance(rules, dict) and rules.get("lenient") is True
+        parts += [lark[end : found.end()], _obeyed(schema, lenient=lenient)]
+        end = after
+    return "".join([*parts, lark[end:]])
 
 
 def _refused(why: str) -> RequestRefused:

@@ -40,5 +40,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """None: off. k >= 0: report the chosen token's log-probability and the k best alternatives of each position."""
     prompt_logprobs: int | None = None
     """The same for the prompt's own tokens. Such a prompt is computed whole: the prefix cache keeps no logits."""
+    left_out: tuple[str, ...] = ()
+    """Of `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty` those that the client did not name. The
+    API's values stand here, and the model that answers may want others (engine/sampling/defaults.py)."""
     prompt_only: bool = False
     """No output at all, whatever `max_tokens` is: the answer is what is said of the prompt."""

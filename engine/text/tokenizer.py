@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import tokenizers
 
 from engine.errors import ModelError
 from engine.text.detokenizer import Detokenizer
+from engine.text.inside import InsideEncoder
 from engine.text.token_bytes import TokenSpelling
 
 CALL_TAGS = ("<tool_call>", "</tool_call>")
@@ -41,6 +42,12 @@ class Tokenizer:
         """They have no text in an answer."""
         self.eos_ids = eos_ids
         self.vocab_size: int = inner.get_vocab_size()
+        self._inside = InsideEncoder(
+            partial(self.encode, add_special_tokens=False),
+            self.token_bytes,
+            self.special_ids,
+            lambda: [token_id for token_id in range(self.vocab_size) if token_id not in self.special_ids],
+        )
 
     @classmethod
     def load(cls, directory: Path, *, spells: bool = True) -> "Tokenizer":
@@ -71,6 +78,13 @@ class Tokenizer:
         encoded = self._inner.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return list(encoded[0].ids)
 
+    def encode_inside(self, text: str, *, marked: bool = False) -> list[int]:
+        """Token ids of `text` where it goes on in the middle of another one: nothing is put in front of it.
+
+        They spell it byte for byte, and none of them is special; `marked`: special tokens that it spells count.
+        """
+        return self._inside.encode_marked(text) if marked else self._inside.encode(text)
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that the token stands for, a special token's name included; none for an id without a token."""
         spelled = self._bytes.get(token_id)
@@ -89,9 +103,10 @@ class Tokenizer:
         token: str | None = self._inner.id_to_token(token_id)
         return b"" if token is None else self._spelling.spell(token)
 
-    def detokenizer(self, prompt: Sequence[int], *, skip_special: bool = True) -> Detokenizer:
-        """A detokenizer for what follows `prompt`."""
-        strip = self._spelling.strips_first_space and all(token_id in self.special_ids for token_id in prompt)
+    def detokenizer(self, prompt: Sequence[int], *, skip_special: bool = True, exact: bool = False) -> Detokenizer:
+        """A detokenizer for what follows `prompt`; `exact`: a first space is part of the text in any case."""
+        strips = self._spelling.strips_first_space and not exact
+        strip = strips and all(token_id in self.special_ids for token_id in prompt)
         return Detokenizer(self.token_bytes, self.special_ids if skip_special else (), strip_first_space=strip)
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -28,6 +28,10 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Accepted: padding against traffic analysis is not made here, and no client depends on it."""
 
 
+_MODEL_CHOOSES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""Where the client does not, if the model's files say anything of them."""
+
+
 class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     """Fields of both kinds of request; `null` is as good as absent everywhere."""
 
@@ -132,6 +136,7 @@ def sampling_params(
         logprobs=view.logprobs,
         prompt_logprobs=view.prompt_tops,
         prompt_only=prompt_only,
+        left_out=tuple([name for name in _MODEL_CHOOSES if getattr(body, name) is None]),
     )
 
 

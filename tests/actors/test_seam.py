@@ -22,8 +22,9 @@ PIECES = st.lists(
     max_tokens=st.integers(1, 60),
     pieces=st.booleans(),
     from_the_start=st.booleans(),
+    exact=st.booleans(),
 )
-def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pieces, from_the_start):
+def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pieces, from_the_start, exact):
     tokenizer = sentencepiece_tokenizer() if pieces else byte_level_tokenizer()
     # With nothing but special tokens before it, SentencePiece's first space is not part of the answer.
     prompt = () if from_the_start else tuple(tokenizer.encode("dog", add_special_tokens=False))
@@ -31,7 +32,9 @@ def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pi
     params = SamplingParams(max_tokens=max_tokens, stop=stop)
 
     def fresh() -> Output:
-        return Output(params, tokenizer.detokenizer(prompt), eos_ids=tokenizer.eos_ids, max_tokens=max_tokens)
+        return Output(
+            params, tokenizer.detokenizer(prompt, exact=exact), eos_ids=tokenizer.eos_ids, max_tokens=max_tokens
+        )
 
     whole = fresh()
     expected = ""
@@ -46,7 +49,7 @@ def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pi
             text += small.push(token_id)
     if small.reason is not None:
         return
-    seam = Seam(params, tokenizer, prompt, released, text)
+    seam = Seam(params, tokenizer, prompt, released, text, exact=exact)
     assert not seam.ended
     rest = ids[len(released) :][: params_after(params, len(released)).max_tokens]
     reason = None

@@ -14,6 +14,7 @@ from engine.messages import Finish, StepReport, Submit, TokenLogprobs, TokenOutp
 from engine.sampling.grammar import CompiledGrammar
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Runner
+from engine.text.tokenizer import Tokenizer
 
 
 @dataclass
@@ -48,9 +49,10 @@ def engine_settings(**changes: Any) -> EngineSettings:
     return EngineSettings(model=Path("none"), **changes)
 
 
-def make_engine(runner: Runner, **changes: Any) -> Engine:
-    """An engine with the tiny byte-level tokenizer; its books are checked by `run` after every step."""
-    return Engine(runner, tiny_tokenizers.byte_level_tokenizer(), engine_settings(**changes), seed=7, clock=lambda: 0.0)
+def make_engine(runner: Runner, tokenizer: Tokenizer | None = None, **changes: Any) -> Engine:
+    """An engine with the tiny byte-level tokenizer, or another; its books are checked by `run` after every step."""
+    tokenizer = tokenizer or tiny_tokenizers.byte_level_tokenizer()
+    return Engine(runner, tokenizer, engine_settings(**changes), seed=7, clock=lambda: 0.0)
 
 
 def submit(

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from engine.errors import ModelError
-from engine.model.model_config import Rope, read_model_config
+from engine.model.model_config import read_model_config
+from engine.model.rope_config import Rope
 
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -44,18 +45,19 @@ def test_both_spellings_of_rope_mean_the_same(tmp_path: Path, keys: dict[str, An
 
 
 def test_each_architecture_has_its_own_biases_and_norms(tmp_path: Path) -> None:
-    qwen2 = read(tmp_path, architectures=["Qwen2ForCausalLM"])
+    qwen2 = read(tmp_path, architectures=["Qwen2ForCausalLM"], num_key_value_heads=4)
     assert (qwen2.qkv_bias, qwen2.o_bias, qwen2.qk_norm) == (True, False, False)
-    qwen3 = read(tmp_path, architectures=["Qwen3ForCausalLM"])
+    qwen3 = read(tmp_path, architectures=["Qwen3ForCausalLM"], num_key_value_heads=4)
     assert (qwen3.qkv_bias, qwen3.o_bias, qwen3.qk_norm) == (False, False, True)
     llama = read(tmp_path, attention_bias=True, mlp_bias=True)
     assert (llama.qkv_bias, llama.o_bias, llama.mlp_bias) == (True, True, True)
 
 
 def test_windows(tmp_path: Path) -> None:
-    assert read(tmp_path, architectures=["MistralForCausalLM"], sliding_window=32).windows == (32,) * 4
-    assert read(tmp_path, architectures=["MistralForCausalLM"], sliding_window=None).windows == (0,) * 4
-    qwen = {"architectures": ["Qwen2ForCausalLM"], "sliding_window": 8, "max_window_layers": 3}
+    mistral = {"architectures": ["MistralForCausalLM"], "num_key_value_heads": 4}
+    assert read(tmp_path, **mistral, sliding_window=32).windows == (32,) * 4
+    assert read(tmp_path, **mistral, sliding_window=None).windows == (0,) * 4
+    qwen = {**mistral, "architectures": ["Qwen2ForCausalLM"], "sliding_window": 8, "max_window_layers": 3}
     assert read(tmp_path, **qwen).windows == (0,) * 4
     assert read(tmp_path, **qwen, use_sliding_window=True).windows == (0, 0, 0, 8)
     types = ["sliding_attention", "full_attention"] * 2
@@ -67,7 +69,7 @@ def test_windows(tmp_path: Path) -> None:
     [
         ({"architectures": ["MambaForCausalLM"]}, "model_unsupported", "MambaForCausalLM is not supported"),
         ({"architectures": ...}, "model_unsupported", "(none)"),
-        ({"hidden_act": "gelu"}, "model_unsupported", "'gelu'"),
+        ({"hidden_act": "gelu"}, "model_unsupported", 'hidden_act = "gelu"'),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "model_unsupported", "'dynamic'"),
         ({"rope_scaling": {"type": "linear"}}, "model_config", "needs factor"),
         ({"hidden_size": ...}, "model_config", "hidden_size: expected a positive whole number, found None"),

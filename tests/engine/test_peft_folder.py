@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from engine.errors import ModelError
 from engine.lora.peft_folder import PeftFolder, read_peft_folder
@@ -172,3 +172,14 @@ def test_files(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "adapter_config.json").write_text("[]")
     assert refused(tmp_path)[0] == "adapter_config"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_named(tmp_path: Path, value: float) -> None:
+    path = write(tmp_path) / "adapter_model.safetensors"
+    tensors = load_file(path)
+    tensors["base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"][2, 1] = value
+    save_file(tensors, path)
+    code, message = refused(tmp_path)
+    assert code == "adapter_tensor"
+    assert "lora_B.weight of model.layers.1.mlp.down_proj" in message

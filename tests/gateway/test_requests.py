@@ -87,8 +87,18 @@ def test_null_is_as_good_as_absent() -> None:
     assert chat(**dict.fromkeys(names)) == chat()
     names = [name for name in COMPLETION.decoder.known if name not in {"model", "prompt"}]
     assert completion(**dict.fromkeys(names)) == completion()
-    assert chat().params == SamplingParams(max_tokens=0)
-    assert completion().params == SamplingParams(max_tokens=16)
+    sampled = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    assert chat().params == SamplingParams(max_tokens=0, left_out=sampled)
+    assert completion().params == SamplingParams(max_tokens=16, left_out=sampled)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 1), ("temperature", 0), ("top_p", 1), ("top_k", 0), ("min_p", 0), ("repetition_penalty", 1)],
+)
+def test_a_value_that_the_api_would_have_is_said_if_the_client_says_it(name: str, value: float) -> None:
+    assert name not in chat(**{name: value}).params.left_out
+    assert name in chat(**{name: None}).params.left_out
 
 
 @pytest.mark.parametrize(

@@ -122,11 +122,16 @@ CASES = {
 }
 
 
-def write_model(case: str, directory: Path, *, dtype: torch.dtype = torch.float32, shards: str = "1GB") -> Path:
-    """Write a case's weights, the same ones every time. Norms and biases are random too: ones and zeros hide errors."""
+def write_model(
+    case: str, directory: Path, *, dtype: torch.dtype = torch.float32, shards: str = "1GB", **changes: object
+) -> Path:
+    """Write a case's weights, the same ones every time; `changes` of its config.
+
+    Norms and biases are random too: ones and zeros hide errors.
+    """
     model_class, config_class, options = CASES[case]
     torch.manual_seed(sum(case.encode()))
-    model = model_class(config_class(**{**SHAPE, **options}))
+    model = model_class(config_class(**{**SHAPE, **options, **changes}))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:

@@ -172,6 +172,13 @@ def test_compiled_kernels_are_so_by_nature(case: str, dtype: str, tmp_path: Path
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_odd_width_is_no_exception(dtype: str, tmp_path: Path) -> None:
+    directory = models.write_model("qwen3", tmp_path, dtype=getattr(torch, dtype), hidden_size=63)
+    assert by_nature(directory)
+    check(directory, load(directory, dtype, threads=2), batches=(2, 12), chunks=(7,))
+
+
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runner]:
     """Loads a runner without any compiled kernel of ours."""

@@ -1,0 +1,260 @@
+"""What a config.json says about rotary position embeddings.
+
+Both spellings are read: `rope_theta` with `rope_scaling`, and `rope_parameters` of transformers 5. Defaults and
+precedence are those of transformers' config classes.
+"""
+
+import math
+from typing import Any, Literal
+
+import msgspec
+
+from engine.errors import ModelError
+from engine.model.config_reader import ConfigReader
+
+RopeType = Literal["default", "linear", "llama3", "yarn", "longrope"]
+
+_THETAS = {"mixtral": 1_000_000.0}
+_THETA = 10_000.0
+_GEMMA3_THETA = 1_000_000.0
+_PHI3_ORIGINAL = 4096
+_ORIGINAL = "original_max_position_embeddings"
+_BY_TYPE: dict[str, frozenset[str]] = {
+    "default": frozenset(),
+    "linear": frozenset({"factor"}),
+    "llama3": frozenset({"factor", "low_freq_factor", "high_freq_factor", _ORIGINAL}),
+    "yarn": frozenset(
+        {"factor", _ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}
+    ),
+    "longrope": frozenset({"factor", _ORIGINAL, "attention_factor", "short_factor", "long_factor"}),
+}
+"""The keys that each type acts upon."""
+_EVERYWHERE = frozenset({"rope_type", "type", "rope_theta", "partial_rotary_factor"})
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "factor": (1,),
+    "attention_factor": (1,),
+    "attn_factor": (1,),
+    "extrapolation_factor": (1,),
+    "truncate": (True,),
+}
+"""Values with which a key that its type does not act upon says nothing."""
+_WITHOUT_EFFECT = frozenset({_ORIGINAL, "finetuned"})
+"""Keys that tell of the training where their type does not act upon them."""
+
+
+class Rope(msgspec.Struct, frozen=True):
+    """Rotary position embedding ("RoFormer", section 3.4), with the scalings of long-context checkpoints."""
+
+    theta: float = _THETA
+    type: RopeType = "default"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position: int = 8192
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    """The ends of yarn's ramp are whole pairs."""
+    attention_factor: float = 1.0
+    """Cosines and sines are multiplied by it (yarn, longrope)."""
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
+    """One for each pair (longrope)."""
+
+    def factors(self, longest: int) -> tuple[float, ...]:
+        """Those that hold in an engine whose longest sequence has so many tokens (longrope).
+
+        As in vLLM one engine has one table. Transformers has one a prompt, with the short factors up to the original
+        length: but keys in a cache cannot be turned again when a sequence grows beyond it.
+        """
+        return self.long_factors if longest > self.original_max_position else self.short_factors
+
+
+class Ropes(msgspec.Struct, frozen=True):
+    """Of a whole decoder."""
+
+    rope: Rope
+    local: Rope | None
+    """In layers with a window, if it is another one."""
+    partial: float
+    """Part of a head that is rotated."""
+
+
+class RopeReader(ConfigReader):
+    """Every complaint names the file and the key."""
+
+    def ropes(self, family: str) -> Ropes:
+        """Of a model of `family`. Raises ModelError."""
+        parameters, scaling = self._object("rope_parameters"), self._object("rope_scaling")
+        if family == "gemma3":
+            return self._of_gemma3(parameters, scaling)
+        if parameters and scaling and parameters != scaling:
+            raise self._bad("rope_scaling", "says another thing than rope_parameters; keep the one that is meant")
+        found = scaling or parameters
+        theta = self._float("rope_theta", _THETAS.get(family, _THETA))
+        partial = _Fields(self, found).number("partial_rotary_factor", self._float("partial_rotary_factor", 1.0))
+        if partial != 1 and family != "phi3":
+            raise self._unsupported("partial_rotary_factor", partial, "only Phi-3 rotates a part of each head")
+        return Ropes(self._rope(found, theta, family), None, partial)
+
+    def _of_gemma3(self, parameters: dict[str, Any], scaling: dict[str, Any]) -> Ropes:
+        """One for the layers that see all, another one for those with a window."""
+        kinds = {"full_attention", "sliding_attention"}
+        for key in parameters.keys() - kinds:
+            raise self._unsupported(f"rope_parameters.{key}", parameters[key], f"Gemma 3 has {' and '.join(kinds)}")
+        full, local = ({**(parameters.get(kind) or {})} for kind in sorted(kinds))
+        full |= scaling
+        theta = self._float("rope_theta", _GEMMA3_THETA)
+        local_theta = self._float("rope_local_base_freq", _THETA)
+        for part in (full, local, self._raw):
+            if (partial := part.get("partial_rotary_factor")) not in {None, 1}:
+                raise self._unsupported("partial_rotary_factor", partial, "only Phi-3 rotates a part of each head")
+            if part.get("truncate") is False:
+                raise self._unsupported("rope_parameters.truncate", False, "transformers passes over it here")
+        return Ropes(self._rope(full, theta, "gemma3"), self._rope(local, local_theta, "gemma3"), 1.0)
+
+    def _object(self, key: str) -> dict[str, Any]:
+        value = self._raw.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self._bad(key, f"expected an object, found {value!r}")
+        return value
+
+    def _rope(self, raw: dict[str, Any], theta: float, family: str) -> Rope:
+        fields = _Fields(self, raw)
+        kind = self._kind(raw, family)
+        theta = fields.number("rope_theta", theta)
+        if theta <= 1:
+            raise self._bad("rope_theta", f"expected a number above 1, found {theta!r}")
+        fields.check(kind)
+        match kind:
+            case "linear":
+                return Rope(theta, "linear", fields.positive("factor"))
+            case "llama3":
+                low, high = fields.positive("low_freq_factor"), fields.positive("high_freq_factor")
+                return Rope(theta, "llama3", fields.positive("factor"), low, high, self._original(raw, family))
+            case "yarn":
+                return self._yarn(theta, raw, self._original(raw, family))
+            case "longrope":
+                return self._longrope(theta, raw, self._original(raw, family))
+        return Rope(theta)
+
+    def _kind(self, raw: dict[str, Any], family: str) -> str:
+        # What Phi-3's first files call "su" or "yarn" is longrope.
+        names = {"su": "longrope", "yarn": "longrope"} if family == "phi3" else {}
+        said = [raw[key] for key in ("rope_type", "type") if raw.get(key) is not None]
+        kinds = list(dict.fromkeys(names.get(str(each), str(each)) for each in said)) or ["default"]
+        if len(kinds) > 1:
+            raise self._bad("rope_scaling", f"rope_type is {kinds[0]!r} and type is {kinds[1]!r}; keep one")
+        if family == "phi3" and kinds[0] in _BY_TYPE.keys() - {"default", "longrope"}:
+            raise self._unsupported("rope_scaling.rope_type", kinds[0], "Phi-3 knows default and longrope")
+        if kinds[0] not in _BY_TYPE:
+            raise ModelError(
+                "model_unsupported",
+                f"{self._path}: rope type {kinds[0]!r} is not supported; {', '.join(_BY_TYPE)} are",
+            )
+        return kinds[0]
+
+    def _original(self, raw: dict[str, Any], family: str) -> int:
+        """The length that the model was trained for first: Phi-3 says it outside of `rope_scaling`."""
+        inner, outer = raw.get(_ORIGINAL), self._raw.get(_ORIGINAL)
+        if outer is None and family == "phi3":
+            outer = _PHI3_ORIGINAL
+        if inner is not None and outer is not None and inner != outer:
+            raise self._bad(_ORIGINAL, f"{outer!r} for the model, and {inner!r} in rope_scaling; say one of them twice")
+        found = outer if inner is None else inner
+        if found is None:
+            return self._int("max_position_embeddings")
+        if isinstance(found, bool) or not isinstance(found, int) or found < 2:
+            raise self._bad(_ORIGINAL, f"expected a number of tokens, found {found!r}")
+        return found
+
+    def _yarn(self, theta: float, raw: dict[str, Any], original: int) -> Rope:
+        """After "YaRN: Efficient Context Window Extension of Large Language Models", sections 3.2 and 3.4."""
+        fields = _Fields(self, raw)
+        factor = fields.number("factor", self._int("max_position_embeddings") / original)
+        one, all_dims = fields.number("mscale", 0.0), fields.number("mscale_all_dim", 0.0)
+        inferred = _mscale(factor, one) / _mscale(factor, all_dims) if one and all_dims else _mscale(factor, 1.0)
+        truncate = raw.get("truncate", True)
+        if not isinstance(truncate, bool):
+            raise self._bad("rope_scaling.truncate", f"expected true or false, found {truncate!r}")
+        return Rope(
+            theta,
+            "yarn",
+            factor,
+            original_max_position=original,
+            beta_fast=fields.number("beta_fast", 0.0) or 32.0,
+            beta_slow=fields.number("beta_slow", 0.0) or 1.0,
+            truncate=truncate,
+            attention_factor=fields.number("attention_factor", inferred),
+        )
+
+    def _longrope(self, theta: float, raw: dict[str, Any], original: int) -> Rope:
+        """After "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens", as Phi-3 uses it."""
+        fields = _Fields(self, raw)
+        factor = fields.number("factor", self._int("max_position_embeddings") / original)
+        inferred = 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(original))
+        return Rope(
+            theta,
+            "longrope",
+            factor,
+            original_max_position=original,
+            attention_factor=fields.number("attention_factor", inferred),
+            short_factors=fields.numbers("short_factor"),
+            long_factors=fields.numbers("long_factor"),
+        )
+
+    def bad_field(self, key: str, why: str) -> ModelError:
+        """Of `rope_scaling`."""
+        return self._bad(f"rope_scaling.{key}", why)
+
+    def unsupported_field(self, key: str, value: object, why: str) -> ModelError:
+        """Of `rope_scaling`."""
+        return self._unsupported(f"rope_scaling.{key}", value, why)
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """Keys that the operator says are to be passed over."""
+        return self._ignored
+
+
+class _Fields:
+    """Typed values out of one `rope_scaling`."""
+
+    def __init__(self, reader: RopeReader, raw: dict[str, Any]) -> None:
+        self._reader = reader
+        self._raw = raw
+
+    def check(self, kind: str) -> None:
+        """Every key is acted upon, or says nothing. Raises ModelError."""
+        for key, value in self._raw.items():
+            if value is None or key in _EVERYWHERE | _BY_TYPE[kind] | _WITHOUT_EFFECT:
+                continue
+            if value in _NEUTRAL.get(key, ()) or f"rope_scaling.{key}" in self._reader.ignored:
+                continue
+            raise self._reader.unsupported_field(key, value, f"rope type {kind!r} does not act upon it")
+
+    def number(self, key: str, default: float) -> float:
+        value = self._raw.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self._reader.bad_field(key, f"expected a number, found {value!r}")
+        return float(value)
+
+    def positive(self, key: str) -> float:
+        value = self.number(key, 0.0)
+        if value <= 0:
+            raise self._reader.bad_field(key, f"this rope type needs {key}, a number above 0")
+        return value
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        values = self._raw.get(key)
+        if not isinstance(values, list) or not all(type(each) in {int, float} and each > 0 for each in values):
+            raise self._reader.bad_field(key, f"this rope type needs {key}, a list of numbers above 0")
+        return tuple(map(float, values))
+
+
+def _mscale(factor: float, weight: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0

@@ -1,0 +1,39 @@
+"""Tensors of a model's files that nobody took: known to change nothing, or refused."""
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from engine.errors import ModelError
+from engine.model.checkpoint import Checkpoint
+
+BUFFERS = (r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)",)
+"""Of a decoder: tables that are computed from config.json."""
+ENCODER_HEADS = (r"(.*\.)?embeddings\.position_ids", r"(.*\.)?pooler\..*", r"cls\..*", r"lm_head\..*")
+"""Of an encoder: a table that is only 0, 1, 2 and so on, and what stands behind the layers that an embedding needs."""
+_SHOWN = 3
+
+
+def check_unread(checkpoint: Checkpoint, harmless: Iterable[str], ignored: Iterable[str]) -> None:
+    """After everything was taken: nothing is left but what `harmless` (regular expressions) matches.
+
+    `ignored`: names with * for any part, as the engine's settings have them.
+
+    Raises:
+        ModelError: something is; it is named.
+    """
+    known = [re.compile(pattern) for pattern in harmless]
+    wild = list(ignored)
+    left = [
+        name
+        for name in checkpoint.unread()
+        if not any(pattern.fullmatch(name) for pattern in known) and not any(fnmatchcase(name, each) for each in wild)
+    ]
+    if left:
+        more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        raise ModelError(
+            "model_unsupported",
+            f"{checkpoint.directory}: nothing of this architecture reads tensor {', '.join(left[:_SHOWN])}{more}: the "
+            "numbers would not be the model's; if they are of no account, list them in the engine's table: "
+            f'ignore_tensors = ["{left[0]}"]; * stands for any part of a name',
+        )

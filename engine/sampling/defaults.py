@@ -1,0 +1,86 @@
+"""How a model wants to be sampled where a request does not say: its generation_config.json, as vLLM honours it."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.errors import ModelError
+from engine.sampling.params import SamplingParams
+from engine.text.tokenizer import read_json
+
+_FILE = "generation_config.json"
+_ALLOWED: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "temperature": (lambda value: value >= 0, "0 or more"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "top_k": (lambda value: value >= -1 and value == int(value), "a whole number, 0 for none"),
+    "min_p": (lambda value: 0 <= value <= 1, "0 to 1"),
+    "repetition_penalty": (lambda value: value > 0, "above 0"),
+    "max_new_tokens": (lambda value: value >= 1 and value == int(value), "a whole number of at least 1"),
+}
+_NOT_OBEYED: Mapping[str, object] = {
+    "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "no_repeat_ngram_size": 0, "num_beams": 1,
+    "penalty_alpha": 0, "bad_words_ids": (), "suppress_tokens": (), "begin_suppress_tokens": (), "min_new_tokens": 0,
+    "exponential_decay_length_penalty": (), "sequence_bias": (), "guidance_scale": 1, "forced_bos_token_id": (),
+}  # fmt: skip
+"""What would change answers, too, with the value that changes nothing; null and nothing at all do not, either."""
+
+
+class SamplingDefaults(msgspec.Struct, frozen=True):
+    """Of one model; None: the API's."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    max_new_tokens: int | None = None
+    """Output tokens where neither the request nor its route has a limit."""
+    not_obeyed: tuple[str, ...] = ()
+    """What the file asks for beside these."""
+
+    def fill(self, params: SamplingParams) -> SamplingParams:
+        """`params` with these values for what the client left out."""
+        said = {name: getattr(self, name) for name in params.left_out}
+        found = {name: value for name, value in said.items() if value is not None}
+        return msgspec.structs.replace(params, **found) if found else params
+
+    def __str__(self) -> str:
+        values = {name: getattr(self, name) for name in _ALLOWED}
+        said = ", ".join(f"{name} {value:g}" for name, value in values.items() if value is not None)
+        ignored = f"; not obeyed: {', '.join(self.not_obeyed)}" if self.not_obeyed else ""
+        return f"{_FILE}: where a request does not say, {said or 'the defaults of the API'}{ignored}"
+
+
+API_DEFAULTS = SamplingDefaults()
+
+
+def read_defaults(directory: Path) -> SamplingDefaults:
+    """Read `directory/generation_config.json`; without it everything is as the API has it.
+
+    Raises:
+        ModelError: the file cannot be read, or a value in it makes no sense.
+    """
+    path = directory / _FILE
+    raw = read_json(path)
+    values: dict[str, Any] = {}
+    for name, (allowed, words) in _ALLOWED.items():
+        value = raw.get(name)
+        if value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not allowed(value):
+            raise ModelError(
+                "generation_config",
+                f"{path}: {name} is {value!r}, expected {words}; mend it, or give the engine generation_config = false",
+            )
+        values[name] = max(int(value), 0) if name in {"top_k", "max_new_tokens"} else float(value)
+    sampled = raw.get("do_sample")
+    if sampled is False:
+        values["temperature"] = 0.0
+    elif sampled not in {None, True}:
+        raise ModelError("generation_config", f"{path}: do_sample is {sampled!r}, expected true or false")
+    left = tuple(name for name, neutral in _NOT_OBEYED.items() if raw.get(name) and raw[name] != neutral)
+    return SamplingDefaults(**values, not_obeyed=left)

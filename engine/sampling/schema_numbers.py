@@ -1,0 +1,178 @@
+"""Numbers in a JSON Schema that llguidance does not obey to the letter: it computes with doubles, and has a gap.
+
+Some of them (a `const` of -2^63) would even end the process, so that none may reach it.
+
+What it does with them was found by trying: `tests/engine/test_schema_numbers.py` asks the same questions again, so that
+a new version of the library that can do more is noticed.
+"""
+
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, TypeGuard
+
+import msgspec
+
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_EXACT = 2**53
+"""Up to here every whole number is a double."""
+_MOST = 20_000
+"""Schemas that are looked at together with others."""
+_EXACT_TENS = 22
+"""Powers of ten up to this one are doubles: numbers are read as a whole number times, or divided by, such a one."""
+
+
+class NumberFault(msgspec.Struct, frozen=True):
+    """A keyword that would not be obeyed."""
+
+    schema: dict[str, Any]
+    """That holds it."""
+    keyword: str
+    where: str
+    """JSON pointer to it (RFC 6901)."""
+    why: str
+
+
+def number_faults(schema: Any) -> Iterator[NumberFault]:
+    """All there are in a JSON Schema as it was decoded; it is not changed meanwhile.
+
+    Raises:
+        ValueError: too many schemas refer to each other to be looked through.
+    """
+    looked_at = 0
+    for where, part in _objects("", schema):
+        for keyword in _BOUNDS:
+            value = part.get(keyword)
+            if _is_number(value) and (why := _bound_fault(keyword, value)):
+                yield NumberFault(part, keyword, f"{where}/{keyword}", why)
+        for keyword in ("const", "enum"):
+            if keyword in part and (why := next(filter(None, map(_value_fault, _numbers(part[keyword]))), "")):
+                yield NumberFault(part, keyword, f"{where}/{keyword}", why)
+        seen: set[int] = set()
+        yield from _gaps(where, _together(part, schema, seen))
+        looked_at += len(seen)
+        if looked_at > _MOST:
+            raise ValueError("too many of its schemas refer to each other")
+
+
+def drop_numbers(schema: Any) -> list[str]:
+    """Take everything out of `schema` that would not be obeyed; where it was."""
+    dropped: dict[str, None] = {}
+    while faults := list(number_faults(schema)):
+        for fault in faults:
+            fault.schema.pop(fault.keyword, None)
+            dropped[fault.where] = None
+    return list(dropped)
+
+
+def _bound_fault(keyword: str, value: float) -> str:
+    if keyword == "multipleOf" and value <= 0:
+        return "it must be above 0"
+    if abs(value) > _EXACT:
+        return "bounds beyond 2^53 are not kept exactly"
+    return _value_fault(value)
+
+
+def _value_fault(value: float) -> str:
+    """Whether llguidance reads another number than was written, or writes another one than it reads."""
+    if isinstance(value, int):
+        return "whole numbers beyond 2^53 are not kept exactly" if abs(value) > _EXACT else ""
+    if not math.isfinite(value):
+        return "it is too large for a number"
+    _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    mantissa = int("".join(map(str, digits)))
+    if mantissa > _EXACT or not isinstance(exponent, int) or abs(exponent) > _EXACT_TENS:
+        return "numbers of so many digits are not kept exactly"
+    return ""
+
+
+def _gaps(where: str, together: tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]) -> Iterator[NumberFault]:
+    """An exclusive bound that is a whole number is let through where the other bound is less than 1 away from it."""
+    always, branches = together
+    for group in [always, *([*always, *branch] for branch in branches)]:
+        if not all(_allows_fractions(each) for each in group):
+            continue
+        for sign, keyword, others in (
+            (1, "exclusiveMinimum", ("maximum", "exclusiveMaximum")),
+            (-1, "exclusiveMaximum", ("minimum", "exclusiveMinimum")),
+        ):
+            ends = [sign * value for each in group for name in others if _is_number(value := each.get(name))]
+            for each in group:
+                bound = each.get(keyword)
+                if not _is_number(bound) or bound != int(bound) or sign * bound < 0:
+                    continue
+                if any(sign * bound <= end < sign * bound + 1 for end in ends):
+                    why = f"{bound} itself is let through where the other bound is less than 1 away from it"
+                    yield NumberFault(each, keyword, f"{where}/{keyword}", why)
+                    return
+
+
+def _together(part: Any, root: Any, seen: set[int]) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """Schemas that hold for the same value: those that always do, and for each alternative those that do then."""
+    if not isinstance(part, dict) or id(part) in seen:
+        return [], []
+    seen.add(id(part))
+    always: list[dict[str, Any]] = [part]
+    branches: list[list[dict[str, Any]]] = []
+    target = _target(part.get("$ref"), root)
+    for each in [*_list(part.get("allOf")), *([] if target is None else [target])]:
+        more, others = _together(each, root, seen)
+        always += more
+        branches += others
+    for name in ("anyOf", "oneOf"):
+        for each in _list(part.get(name)):
+            more, others = _together(each, root, seen)
+            branches += [more, *([*more, *other] for other in others)]
+    return always, branches
+
+
+def _target(reference: Any, root: Any) -> Any:
+    """What a reference within the document names; None: nothing."""
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        return None
+    found = root
+    for step in reference[1:].split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        elif isinstance(found, dict) and name in found:
+            found = found[name]
+        else:
+            return None
+    return found
+
+
+def _objects(where: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object, with its place: a reference can make a schema of any of them."""
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _objects(f"{where}/{index}", each)
+    elif isinstance(value, dict):
+        yield where, value
+        for key, each in value.items():
+            escaped = key.replace("~", "~0").replace("/", "~1")
+            yield from _objects(f"{where}/{escaped}", each)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All in a JSON value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _numbers(each)
+    elif _is_number(value):
+        yield value
+
+
+def _allows_fractions(part: dict[str, Any]) -> bool:
+    kinds = part.get("type", "number")
+    return "number" in kinds if isinstance(kinds, list) else kinds == "number"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
