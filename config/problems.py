@@ -95,7 +95,7 @@ class Problems:
 
     def is_broken(self, path: Path) -> bool:
         """Whether the place, or one around it, could not be understood."""
-        return any(path[:length] in self._broken for length in range(len(path) + 1))
+        return bool(self._broken) and any(path[:length] in self._broken for length in range(len(path) + 1))
 
     def is_touched(self, path: Path) -> bool:
         """Whether there is an error at the place or in it, or it could not be understood."""

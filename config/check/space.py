@@ -5,6 +5,7 @@ is said to be impossible is so for every request, and what is called possible ma
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from config.check.formula import Every, Formula, Some, Within, negated
@@ -73,8 +74,10 @@ class Space:
         self.domains: dict[str, int] = {}
         self._settings = settings
         self._problems = problems
-        self._values: dict[str, list[str]] = {"model": list(settings.models), "path": [*ADDRESSES]}
-        self._values["language"] = list(LANGUAGES)
+        self._values: dict[str, dict[str, int]] = {}
+        """By variable, and value, the value's number."""
+        for variable, known in (("model", settings.models), ("path", ADDRESSES), ("language", LANGUAGES)):
+            self._values[variable] = {value: number for number, value in enumerate(known)}
         self._who = [
             (name, tier)
             for name, tenant in known_tenants(settings).items()
@@ -82,9 +85,14 @@ class Space:
             if tier is not None
         ]
         if not as_it_is:
-            self._values["model"].append("")
+            _number(self._values["model"], "")
             self._who += [("", tier) for tier in settings.tiers]
         self.domains["who"] = _all(len(self._who))
+        self._tenants: dict[str, int] = {}
+        self._tiers: dict[str, int] = {}
+        for number, (name, tier) in enumerate(self._who):
+            self._tenants[name] = self._tenants.get(name, 0) | 1 << number
+            self._tiers[tier] = self._tiers.get(tier, 0) | 1 << number
         self._marks: dict[str, list[float]] = {}
         self._zones: dict[str, list[int]] = {}
         every = [each for path, when in located(settings) for _, each in nested(path, when)]
@@ -167,7 +175,7 @@ class Space:
         self.domains[variable] = 0b11
         return Within(variable, 0b10)
 
-    def model(self, name: str) -> Formula:
+    def model(self, name: str) -> Within:
         """Asks for this model."""
         return self._one_of("model", (name,))
 
@@ -180,14 +188,15 @@ class Space:
             self.domains |= {f"{field} {word}": 0b11 for word in words}
         for name, wanted in when.header.items():
             # The first value stands for all others, and for none.
-            values = self._values.setdefault(f"header {name}", [""])
-            values += [value for value in wanted if value not in values]
+            values = self._values.setdefault(f"header {name}", {"": 0})
+            for value in wanted:
+                _number(values, value)
         for field, limits in _NUMBERS.items():
             self._mark(field, limits, getattr(when, field))
         if when.load is not None:
             for field, limits in _LOADS.items():
                 self._mark(f"{field}@{when.load.of}", limits, getattr(when.load, field))
-            self._values.setdefault(f"breaker {when.load.of}", list(_BREAKERS))
+            self._values.setdefault(f"breaker {when.load.of}", {word: at for at, word in enumerate(_BREAKERS)})
         if when.time is not None:
             minutes = self._zones.setdefault(when.time.zone, [])
             minutes += [edge for span in _spans(when.time) for edge in span if edge < _WEEK]
@@ -199,27 +208,30 @@ class Space:
         marks = self._marks.setdefault(variable, [low])
         marks += [mark for mark in _edges(bounds, whole) if low < mark <= high]
 
-    def _one_of(self, variable: str, wanted: Iterable[str]) -> Formula:
+    def _one_of(self, variable: str, wanted: Iterable[str]) -> Within:
         values = self._values[variable]
-        return Within(variable, sum(1 << values.index(value) for value in set(wanted) if value in values))
+        return Within(variable, sum(1 << values[value] for value in set(wanted) if value in values))
 
     def _asked_by(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Formula:
-        pairs = enumerate(self._who)
-        return Within("who", sum(1 << index for index, (name, tier) in pairs if name in tenants or tier in tiers))
+        found = 0
+        for known, wanted in ((self._tenants, tenants), (self._tiers, tiers)):
+            for name in wanted:
+                found |= known.get(name, 0)
+        return Within("who", found)
 
     def _in_range(self, variable: str, bounds: Range) -> Formula:
         """A mark stands for the values from it up to the next one."""
         field, of_a_rung, _ = variable.partition("@")
         low, below = _edges(bounds, (_LOADS if of_a_rung else _NUMBERS)[field][2])
-        found = sum(1 << index for index, mark in enumerate(self._marks[variable]) if low <= mark < below)
+        marks = self._marks[variable]
+        found = _all(bisect_left(marks, below)) & ~_all(bisect_left(marks, low))
         return Within(variable, found << _UNKNOWN if of_a_rung else found)
 
     def _at(self, when: TimeCondition) -> Formula:
-        spans = _spans(when)
+        minutes = self._zones[when.zone]
         found = 0
-        for index, minute in enumerate(self._zones[when.zone]):
-            if any(begin <= minute < end for begin, end in spans):
-                found |= 1 << index
+        for begin, end in _spans(when):
+            found |= _all(bisect_left(minutes, end)) & ~_all(bisect_left(minutes, begin))
         return Within(f"time@{when.zone}", found)
 
 
@@ -242,6 +254,10 @@ def _edges(bounds: Range, whole: bool) -> tuple[float, float]:
         # The next whole number, which infinity has not.
         low, below = (float(math.ceil(edge)) if math.isfinite(edge) else edge for edge in (low, below))
     return low, below
+
+
+def _number(values: dict[str, int], value: str) -> None:
+    values.setdefault(value, len(values))
 
 
 def _all(count: int) -> int:
