@@ -25,11 +25,13 @@ from config.units import (
 )
 
 _Info = msgspec.inspect.Type
+SETTINGS = msgspec.inspect.type_info(Settings)
+"""What a whole file can say."""
 
 
 def decode_settings(document: dict[str, object], problems: Problems) -> Settings:
     """The whole file, see above."""
-    settings = _Decoder(problems).value(msgspec.inspect.type_info(Settings), document, ())
+    settings = _Decoder(problems).value(SETTINGS, document, ())
     assert isinstance(settings, Settings)
     return settings
 

@@ -1,12 +1,17 @@
 """The list on which everything that finds fault writes."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path as FilePath
 from typing import Protocol
 
 from config.errors import Problem, Severity
 from config.source_map import Path, Position, show_path
+
+_LISTED = 40
+"""Names that a message lists; of more it gives the number."""
+_COMPARISONS = 100_000
+"""Of words that might have been meant, for one file: a quarter of a second."""
 
 
 class Places(Protocol):
@@ -34,6 +39,7 @@ class Problems:
         self._broken: set[Path] = set()
         self._touched: set[Path] = set()
         """Places of errors, and all places around them."""
+        self._comparisons = _COMPARISONS
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self._found)
@@ -79,14 +85,27 @@ class Problems:
         """The same for what is probably not meant."""
         self.add(path, message, expected=expected, suggestion=suggestion, at_key=at_key, severity="warning")
 
-    def unknown_name(self, path: Path, kind: str, name: str, known: Iterable[str]) -> None:
+    def nearest(self, word: str, words: Collection[str]) -> str:
+        """The most similar one; "" also when looking for so many has taken long enough."""
+        if len(words) > self._comparisons:
+            return ""
+        self._comparisons -= len(words)
+        return nearest(word, words)
+
+    def unknown_name(self, path: Path, kind: str, name: str, known: Iterable[str], *, at_key: bool = False) -> None:
         """A name that should be one of those that the file defines elsewhere."""
-        names = sorted(known)
+        names = list(known)
+        expected = f"a {kind}, but the file defines none"
+        if len(names) > _LISTED:
+            expected = f"one of the {len(names)} that the file defines"
+        elif names:
+            expected = f"one of: {', '.join(sorted(names))}"
         self.add(
             path,
             f"there is no {kind} '{name}'",
-            expected=f"one of: {', '.join(names)}" if names else f"a {kind}, but the file defines none",
-            suggestion=nearest(name, names),
+            expected=expected,
+            suggestion=self.nearest(name, names),
+            at_key=at_key,
         )
 
     def is_broken_below(self, path: Path) -> bool:

@@ -42,7 +42,7 @@ def _check_routes(settings: Settings, space: Space, today: Space, problems: Prob
         else:
             _check_members(path, route.when, space, problems)
             if not _is_shadowed(settings, index, mine, others, problems):
-                _check_today(settings, index, mine_today, others_today, today, problems)
+                _check_today(settings, index, mine_today, others_today, problems)
         others.add(mine)
         others_today.add(mine_today)
 
@@ -65,11 +65,9 @@ def _is_shadowed(settings: Settings, index: int, mine: Formula, others: Sieve, p
     return True
 
 
-def _check_today(
-    settings: Settings, index: int, mine: Formula, others: Sieve, today: Space, problems: Problems
-) -> None:
+def _check_today(settings: Settings, index: int, mine: Formula, others: Sieve, problems: Problems) -> None:
     name = settings.routes[index].name
-    if can_hold([mine], today.domains) is False:
+    if others.never(mine):
         problems.warn(
             ("routes", index, "when"), f"the condition of '{name}' holds for no model and tenant that the file defines"
         )

@@ -13,6 +13,8 @@ from config.check.formula import Effort, Every, Formula, Point, Some, Within, ca
 
 _FEW = 8
 """Values under each of which a condition is looked up; one that asks for any of more is compared."""
+_MANY = 64
+"""Conditions that are left out one by one to see which are needed."""
 
 _Trigger = tuple[str, int]
 
@@ -67,6 +69,10 @@ class Sieve:
         missed = negated(self._conditions[position], self._domains)
         return can_hold([condition, missed], self._domains, self._effort) is False
 
+    def never(self, condition: Formula) -> bool:
+        """Whether it holds for nothing, whatever comes before it."""
+        return can_hold([condition], self._domains, self._effort) is False
+
     def takes_everything(self, position: int) -> bool:
         """Whether the condition there always holds."""
         return can_hold([negated(self._conditions[position], self._domains)], self._domains, self._effort) is False
@@ -88,11 +94,9 @@ class Sieve:
         return [position for position, bit in enumerate(reversed(f"{left:b}")) if bit == "1"] if left else []
 
     def needed(self, condition: Formula) -> list[int]:
-        """Positions that together take all of its requests, as few as leaving out one by one finds in time."""
+        """Positions that together take all of its requests, as few as leaving out one by one finds; of many, all."""
         kept = {each: negated(self._conditions[each], self._domains) for each in self.beside(condition)}
-        for each in list(kept):
-            if self._effort.left <= 0:
-                break
+        for each in list(kept) if len(kept) <= _MANY else ():
             fewer = [other for position, other in kept.items() if position != each]
             if can_hold([condition, *fewer], self._domains, self._effort) is False:
                 del kept[each]
@@ -123,10 +127,8 @@ class _Usual:
             if values.bit_count() > _FEW:
                 self._by_values.setdefault(variable, []).append((values, position))
                 continue
-            while values:
-                value = values & -values
+            for value in (1 << bit for bit in range(values.bit_length()) if values >> bit & 1):
                 self._by_value.setdefault((variable, value), []).append(position)
-                values ^= value
 
     def at(self, point: Point) -> dict[str, int]:
         """The usual values as far as the point leaves them, else the first one that it leaves."""
@@ -179,4 +181,3 @@ def _triggers(condition: Formula, usual: dict[str, int]) -> list[_Trigger] | Non
 
 def _looseness(triggers: list[_Trigger]) -> int:
     return sum(values.bit_count() for _, values in triggers)
-

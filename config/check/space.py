@@ -179,7 +179,7 @@ class Space:
         """Asks for this model."""
         return self._one_of("model", (name,))
 
-    def tenant(self, name: str) -> Formula:
+    def tenant(self, name: str) -> Within:
         """Is asked by this tenant."""
         return self._asked_by(tenants=(name,))
 
@@ -212,7 +212,7 @@ class Space:
         values = self._values[variable]
         return Within(variable, sum(1 << values[value] for value in set(wanted) if value in values))
 
-    def _asked_by(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Formula:
+    def _asked_by(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Within:
         found = 0
         for known, wanted in ((self._tenants, tenants), (self._tiers, tiers)):
             for name in wanted:
