@@ -81,6 +81,8 @@ class _Override:
         return present
 
     def _unknown(self, step: str, known: Iterable[str], present: object) -> object:
+        if self._problems.is_unknown(step):
+            return present
         names = sorted(known)
         self._problems.add(
             self._place,

@@ -75,10 +75,16 @@ def known_routes(settings: Settings, path: Path, names: Sequence[str], problems:
         return
     every = {route.name for route in settings.routes}
     for index, name in enumerate(names):
-        if name not in every and not problems.is_broken(("routes",)):
+        if name not in every and not may_be_route(settings, name, problems):
             problems.unknown_name((*path, index), "route", name, every)
         elif name in names[:index]:
             problems.add((*path, index), f"the route '{name}' is named twice")
+
+
+def may_be_route(settings: Settings, name: str, problems: Problems) -> bool:
+    """Whether it may be the name of a route whose name could not be read."""
+    unread = any(problems.is_broken(("routes", index, "name")) for index in range(len(settings.routes)))
+    return unread and not problems.nearest(name, [route.name for route in settings.routes])
 
 
 def check_distinct(table: str, kind: str, names: Iterable[str], problems: Problems) -> None:

@@ -82,7 +82,12 @@ def _check_arms(path: Path, experiment: ExperimentSettings, problems: Problems) 
         problems.add((*path, "arms"), f"got {len(arms)}: there is nothing to compare", expected="at least two arms")
     for arm, percent in arms.items():
         if not 0 < percent <= _ALL:
-            problems.add((*path, "arms", arm), f"{percent:g} is out of range", expected="more than 0 to 100 percent")
+            problems.add(
+                (*path, "arms", arm),
+                f"{percent:g} is out of range",
+                expected="more than 0 to 100 percent",
+                breaks=True,
+            )
     total = sum(arms.values())
     # Not a number compares with nothing, and is out of range above.
     if abs(total - _ALL) > _ROUNDING:

@@ -15,6 +15,7 @@ from config.settings import Settings
 from config.source_map import Path
 from config.table import Range
 from config.tenants import known_tenants
+from config.who import TenantSettings
 from config.words import ADDRESSES, LANGUAGES
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -81,8 +82,7 @@ class Space:
         self._who = [
             (name, tier)
             for name, tenant in known_tenants(settings).items()
-            for tier in (tenant.tier, tenant.budget.downgrade_to if tenant.budget is not None else None)
-            if tier is not None
+            for tier in _tiers(settings, problems, name, tenant)
         ]
         if not as_it_is:
             _number(self._values["model"], "")
@@ -233,6 +233,15 @@ class Space:
         for begin, end in _spans(when):
             found |= _all(bisect_left(minutes, end)) & ~_all(bisect_left(minutes, begin))
         return Within(f"time@{when.zone}", found)
+
+
+def _tiers(settings: Settings, problems: Problems, name: str, tenant: TenantSettings) -> Iterable[str]:
+    """In which the tenant may be served: any, where the file does not say it rightly."""
+    path: Path = ("tenants", name)
+    if problems.is_touched((*path, "tier")) or problems.is_touched((*path, "budget")):
+        return settings.tiers
+    downgraded = tenant.budget.downgrade_to if tenant.budget is not None else None
+    return (tenant.tier,) if downgraded is None else (tenant.tier, downgraded)
 
 
 def _spans(when: TimeCondition) -> list[tuple[int, int]]:
