@@ -227,7 +227,9 @@ def test_the_anonymous_tenant_needs_its_tier() -> None:
 
 
 def test_syntax_errors_have_a_place() -> None:
-    assert problems("schema = 1\nb = = 2\n") == [(2, "/etc/penstock.toml:2:5: this is not TOML: invalid value")]
+    assert problems("schema = 1\nb = = 2\n") == [
+        (2, "/etc/penstock.toml:2:5: this is not TOML: this is no value; expected a value")
+    ]
     assert problems('a = "open')[0][0] == 1
 
 

@@ -72,7 +72,7 @@ def test_a_value_that_is_none(table: str) -> None:
             new = wrong.replace("V", str(value))
             told = found(replaced(place.line, place.column, literal.group(), new))
             assert len(told) <= 1, (new, told)
-            assert wrong == '"Vx"' or told or new in {"-1"} or value == new, (path, new)
+            assert told or wrong in {'"Vx"', "-1"} or new == value, (path, new)
             if (path[-1], wrong) not in ELSEWHERE:
                 assert [problem.line for problem in told] in ([], [place.line]), (new, told)
 
@@ -87,7 +87,7 @@ def test_a_key_that_is_misspelled(table: str) -> None:
             continue
         told = found(replaced(place.line, place.column, path[-1], path[-1][:-1]))
         assert len(told) <= 1, told
-        if (path[-2:-1] + ("key",)) not in ELSEWHERE:
+        if (*path[-2:-1], "key") not in ELSEWHERE:
             assert [problem.line for problem in told] in ([], [place.line]), told
 
 
