@@ -10,11 +10,12 @@ _WORDS = frozenset(
 )
 _PART = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 _LOOKS_SO = re.compile(
-    r"(?:sk|pk|rk|ghp|gho|xox[a-z]|glpat|hf|penstock|AKIA|eyJ)[-_A-Za-z0-9.]*[-_0-9][-_A-Za-z0-9.]{5,}|(?:Bearer|Basic)\s.*"
+    r"(?:sk|pk|rk|ghp|gho|xox[a-z]|glpat|hf|penstock|AKIA|eyJ)[-_A-Za-z0-9.]*[-_0-9][-_A-Za-z0-9.]{5,}\S*|(?:Bearer|Basic)\s.*"
     r"|(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+=_-]{32,}"
 )
 _QUOTED = re.compile(r'"(?:\\.|[^"\\\n])*"?|\'[^\'\n]*\'?')
 _BARE_WORD = re.compile(r"""[^\s"'=,\[\]{}]{8,}""")
+_BARE_VALUE = re.compile(r"""([=:\[,]\s*)([^\s"'\[\]{}=,#][^,}\]#]*)""")
 _KEY_BEFORE = re.compile(r"""["']?([A-Za-z0-9_.-]+)["']?\s*[=:]\s*[\[{]?\s*$""")
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]#]+)")
 _USER = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
@@ -67,8 +68,10 @@ def masked_line(lines: list[str], number: int) -> str:
         return _QUERY.sub(MASK, _USER.sub(MASK, text))
 
     shown = _QUOTED.sub(hidden, line)
-    if inside or _is_under_secret(shown):
-        shown = re.sub(r"(=\s*)([^\s\"'\[{=][^,}\]#]*)", rf"\1{MASK}", shown)
+    shown = _BARE_VALUE.sub(
+        lambda found: f"{found[1]}{MASK}" if inside or _is_under_secret(found.string[: found.end(1)]) else found[0],
+        shown,
+    )
     return _BARE_WORD.sub(lambda found: MASK if looks_secret(found.group()) else found.group(), shown)
 
 
