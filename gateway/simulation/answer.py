@@ -255,7 +255,9 @@ class Answer:
         if asked is None or request.prompt_tokens + prefix >= longest:
             self._record(effect, permit, ok=None, now=now)
             return climb.Refused(why="prompt_too_long", lasting=True)
-        output = min(request.output_tokens, asked) - prefix
+        # The small model's own answer may have been longer than the one that the reader got in the end.
+        length = max(request.output_tokens, len(request.margins)) if effect.watched else request.output_tokens
+        output = min(length, asked) - prefix
         machine = None
         if effect.watched:
             assert plan.cascade is not None
