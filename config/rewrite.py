@@ -37,6 +37,9 @@ def guesses(info: _Info, value: object, highest: float | None) -> Iterator[objec
         case msgspec.inspect.StructType(fields=fields):
             if not isinstance(value, dict | list):
                 yield from ({field.encode_name: each} for field in fields for each in _and_alike(field, value, highest))
+        case msgspec.inspect.DictType(value_type=msgspec.inspect.VarTupleType()) if not isinstance(value, dict):
+            # Of the request's headers: which one it was cannot be known.
+            yield {"x-app": value if isinstance(value, list) else [value]}
         case msgspec.inspect.VarTupleType() if not isinstance(value, list):
             yield [value]
         case msgspec.inspect.BoolType():

@@ -1,6 +1,6 @@
 """Routes and signals that never hold, routes behind others that take all of their requests, models without a route."""
 
-from config.check.formula import Effort, Formula, can_hold
+from config.check.formula import TRUE, Effort, Formula, can_hold
 from config.check.names import circles
 from config.check.sieve import Sieve, box_of
 from config.check.space import Space, nested
@@ -10,6 +10,7 @@ from config.settings import Settings
 from config.source_map import Path
 from config.tenants import known_tenants
 
+_DECIDING = ("routes", "signals", "models", "tenants", "tiers", "keys")
 _NAMED = 5
 """Routes that one warning names."""
 
@@ -45,6 +46,21 @@ def _check_routes(settings: Settings, space: Space, today: Space, problems: Prob
                 _check_today(settings, index, mine_today, others_today, problems)
         others.add(mine)
         others_today.add(mine_today)
+    _check_hole(settings, others_today, today, problems)
+
+
+def _check_hole(settings: Settings, routes: Sieve, today: Space, problems: Problems) -> None:
+    """Requests of the file's own tenants for its own models that come through all of the conditions."""
+    if not settings.routes or any(problems.is_touched((table,)) for table in _DECIDING):
+        return
+    point = routes.left_for(TRUE)
+    if point is not None and point is not False:
+        problems.warn(
+            ("routes",),
+            f"no route takes some requests, and they are refused with 'no_route', such as {today.example(point)}",
+            expected="a last route without `when`, or one for these",
+            at_key=True,
+        )
 
 
 def _is_shadowed(settings: Settings, index: int, mine: Formula, others: Sieve, problems: Problems) -> bool:

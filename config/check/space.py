@@ -8,7 +8,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-from config.check.formula import Every, Formula, Some, Within, negated
+from config.check.formula import Every, Formula, Point, Some, Within, negated
 from config.conditions import LoadCondition, SignalSettings, TimeCondition
 from config.problems import Problems
 from config.settings import Settings
@@ -183,6 +183,32 @@ class Space:
         """Is asked by this tenant."""
         return self._asked_by(tenants=(name,))
 
+    def example(self, point: Point) -> str:
+        """One request of the point, as a test's `given` would say it."""
+        values = {variable: point.get(variable, 1) for variable in self.domains}
+        first = {variable: (bits & -bits).bit_length() - 1 for variable, bits in values.items()}
+        name, tier = self._who[first["who"]]
+        said = [f'model = "{list(self._values["model"])[first["model"]]}"', f'tenant = "{name}"', f'tier = "{tier}"']
+        said += [
+            f'{field} = "{list(self._values[field])[first[field]]}"' for field in ("path", "language") if field in point
+        ]
+        for field in ("tag", "has"):
+            words = [variable.partition(" ")[2] for variable in first if variable.startswith(f"{field} ")]
+            present = [f'"{word}"' for word in words if first[f"{field} {word}"]]
+            said += [f"{field} = [{', '.join(present)}]"] if present else []
+        headers = [name for name in self._values if name.startswith("header ") and first[name]]
+        if headers:
+            each = [f'{name.partition(" ")[2]} = "{list(self._values[name])[first[name]]}"' for name in headers]
+            said.append(f"header = {{ {', '.join(each)} }}")
+        said += [f"{field} = {self._marks[field][first[field]]:g}" for field in _NUMBERS if field in self._marks]
+        shown = f"{{ {', '.join(said)} }}"
+        for variable in point:
+            if variable.startswith("time@"):
+                zone = variable.partition("@")[2]
+                day, minute = divmod(self._zones[zone][first[variable]], _DAY)
+                shown += f" on {_DAYS[day]} at {minute // 60:02}:{minute % 60:02} in {zone}"
+        return shown
+
     def _survey(self, when: SignalSettings) -> None:
         for field, words in (("tag", when.tag), ("has", when.has)):
             self.domains |= {f"{field} {word}": 0b11 for word in words}
@@ -206,7 +232,7 @@ class Space:
             return
         low, high, whole = limits
         marks = self._marks.setdefault(variable, [low])
-        marks += [mark for mark in _edges(bounds, whole) if low < mark <= high]
+        marks += [mark for mark in _edges(bounds, whole) if low < mark <= high and math.isfinite(mark)]
 
     def _one_of(self, variable: str, wanted: Iterable[str]) -> Within:
         values = self._values[variable]
