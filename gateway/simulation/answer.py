@@ -9,6 +9,7 @@ from config.tenants import queue_line
 from gateway.simulation.draws import Margins
 from gateway.simulation.lane import Waiting
 from gateway.simulation.replayed import Replayed
+from gateway.simulation.upstream import prompt_steps
 from policies import climb
 from policies.breaker import BreakerOpen, Permit
 from policies.budget import BudgetHold
@@ -274,6 +275,9 @@ class Answer:
         tenant = self.features.tenant
         line = queue_line(tenant, world.tenants[tenant], self.features.tier)
         prompt = request.prompt_tokens + prefix
+        upstream = world.upstreams.get(effect.rung)
+        begin = prompt if upstream is None else prompt_steps(upstream) + prefix
+        limit = min(request.prompt_tokens + asked, longest)
         for choice in range(request.choices):
             sequence = Replayed(
                 attempt,
@@ -282,9 +286,9 @@ class Answer:
                 priority=tier.priority,
                 tenant=(world.salts[tenant], line),
                 request=(self.number, request),
-                prompt_tokens=prompt,
+                prompt_tokens=begin,
                 output_tokens=output,
-                limit=min(request.prompt_tokens + asked, longest),
+                limit=limit if upstream is None else begin + asked,
             )
             attempt.sequences.append(sequence)
             attempt.fed.append(0)
@@ -302,7 +306,7 @@ class Answer:
             goes_on=prefix > 0,
             attempt=attempt,
             sequences=request.choices,
-            blocks=lane.blocks([prompt] * request.choices),
+            blocks=lane.blocks([begin] * request.choices),
         )
         full = lane.offer(attempt.item, now)
         if isinstance(full, QueueFull):
@@ -360,7 +364,7 @@ class Answer:
             self.first_at = now
             self._climb.on(climb.ContentSent(), now)
         if sequence.choice == 0:
-            self._released = sequence.begin - self.request.prompt_tokens + upto
+            self._released = sequence.attempt.prompt_tokens - self.request.prompt_tokens + upto
         sequence.visible = True
 
     def _prefix(self) -> climb.Prefix:

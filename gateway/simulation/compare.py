@@ -49,7 +49,7 @@ def simulate(
         seed=seed,
         speed=speed,
         notes=(
-            *_notes(trace, shares, policies, profile.cores),
+            *_notes(trace, shares, policies, profile),
             *[f"the profile holds, though {doubt}" for doubt in doubts(profile)],
         ),
         reports=tuple(reports),
@@ -73,7 +73,7 @@ def _assumed_names(trace: tuple[TraceRequest, ...], settings: Settings, title: s
 
 
 def _notes(
-    trace: tuple[TraceRequest, ...], shares: Mapping[str, float], policies: Mapping[str, Settings], cores: int
+    trace: tuple[TraceRequest, ...], shares: Mapping[str, float], policies: Mapping[str, Settings], profile: Profile
 ) -> tuple[str, ...]:
     notes = []
     unsaid = sum(request.complexity is None for request in trace)
@@ -94,9 +94,19 @@ def _notes(
         notes.append("an answer is as long from every model as it was recorded")
         if any(each.emit.mode == "verified" for settings in policies.values() for each in settings.cascades.values()):
             notes.append("verified cascades run as their large stage alone: what drafts save is not simulated")
-    if not cores and any(settings.cores.at_once == AUTO for settings in policies.values()):
+    if not profile.cores and any(settings.cores.at_once == AUTO for settings in policies.values()):
         notes.append("each engine has a core of its own: the profile does not tell how many there are")
     upstreams = sorted({name for settings in policies.values() for name in settings.upstreams})
-    if upstreams:
-        notes.append(f"upstreams are not simulated, and refuse: {', '.join(upstreams)}")
+    for name in upstreams:
+        times = profile.upstreams.get(name)
+        if times is None:
+            notes.append(
+                f"upstream '{name}' is not simulated, and refuses: nobody told how fast it is "
+                f"(--upstream {name}=TTFT,ITL, such as 600ms,25ms)"
+            )
+        else:
+            notes.append(
+                f"upstream '{name}' takes {times.ttft_s:g} s to the first token and {times.itl_s:g} s between two, "
+                "as stated, whatever the prompt and up to its `concurrent`"
+            )
     return tuple(notes)
