@@ -98,6 +98,7 @@ class Answer:
         "features",
         "first_at",
         "hold",
+        "mark",
         "number",
         "outcome",
         "plan",
@@ -134,6 +135,8 @@ class Answer:
         """ok, failed or refused."""
         self.code = ""
         self.rung = ""
+        self.mark = ""
+        """Of the rung that answered, such as "degraded"."""
         self.shown = 0
         """Output tokens of all choices that the reader got."""
 
@@ -227,8 +230,8 @@ class Answer:
                 case climb.Try():
                     event = self._try(effect, now)
                     effect = self._climb.on(event, now) if event is not None else None
-                case climb.Answer():
-                    self.rung = "static_answer"
+                case climb.Answer(mark=mark):
+                    self.rung, self.mark = "static_answer", mark or ""
                     self.first_at = now
                     self._end("ok", "static_answer", now)
                     return
@@ -377,7 +380,7 @@ class Answer:
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)
-        self.rung = attempt.try_.rung
+        self.rung, self.mark = attempt.try_.rung, attempt.try_.mark or ""
         before = self._released
         if attempt.sequences:
             before = attempt.prompt_tokens - self.request.prompt_tokens
