@@ -36,7 +36,8 @@ def guesses(info: _Info, value: object, highest: float | None) -> Iterator[objec
     match info:
         case msgspec.inspect.StructType(fields=fields):
             if not isinstance(value, dict | list):
-                yield from ({field.encode_name: each} for field in fields for each in _and_alike(field, value, highest))
+                yield from ({field.encode_name: value} for field in fields)
+                yield from ({field.encode_name: each} for field in fields for each in _alike(field, value, highest))
         case msgspec.inspect.DictType(value_type=msgspec.inspect.VarTupleType()) if not isinstance(value, dict):
             # Of the request's headers: which one it was cannot be known.
             yield {"x-app": value if isinstance(value, list) else [value]}
@@ -77,11 +78,10 @@ def write(value: object) -> str:
     return str(value)
 
 
-def _and_alike(field: msgspec.inspect.Field, value: object, highest: float | None) -> Iterator[object]:
+def _alike(field: msgspec.inspect.Field, value: object, highest: float | None) -> Iterator[object]:
     info = field.type
     if isinstance(info, msgspec.inspect.UnionType):
         info = next(kind for kind in info.types if not isinstance(kind, msgspec.inspect.NoneType))
-    yield value
     if not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.StrType):
         yield from guesses(info, value, highest)
 

@@ -4,16 +4,13 @@ import argparse
 import datetime as dt
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from rich.console import Console
 
 from config.errors import ConfigError, Problem, in_order
 from config.load import Loaded, load
-from gateway.problem_text import show_problems
-
-Colour = Literal["auto", "always", "never"]
+from gateway.problem_text import Colour, print_problems
 
 _COUNTED = (
     *("engines", "upstreams", "models", "tiers", "tenants", "keys", "signals", "routes", "cascades", "ladders"),
@@ -59,20 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(path: Path, loaded: Loaded | None, found: tuple[Problem, ...], colour: Colour) -> None:
-    if colour == "always" or sys.stderr.isatty():
-        shown = show_problems(found)
-        console = Console(
-            stderr=True,
-            force_terminal=True if colour == "always" else None,
-            color_system={"always": "standard", "auto": "auto", "never": None}[colour],
-            highlight=False,
-            emoji=False,
-            markup=False,
-        )
-        console.print(shown.plain if console.no_color else shown, end="", soft_wrap=True)
-    else:
-        for problem in found:
-            print(problem, file=sys.stderr)
+    print_problems(found, colour)
     warnings = sum(problem.severity == "warning" for problem in found)
     if loaded is None:
         print(f"{path}: errors {len(found) - warnings}, warnings {warnings}", file=sys.stderr)

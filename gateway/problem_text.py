@@ -1,18 +1,39 @@
 """Problems of a configuration as compilers print them: what, where, the line itself with a mark under it, and help."""
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
+from rich.console import Console
 from rich.text import Text
 
 from config.errors import Problem
 from config.secrets import masked_line
 
+Colour = Literal["auto", "always", "never"]
 _SPAN = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'|\[\[?[^\]#]*\]?\]?|\{[^}#]*\}?|[^\s,\]}=#.]+(?:\.[0-9]+)?')
 _WIDEST = 120
 """Columns of a source line that are shown; of a longer one, the part around the mark."""
 _TAB = "    "
+
+
+def print_problems(problems: Iterable[Problem], colour: Colour = "auto") -> None:
+    """To standard error: with source lines on a terminal, one line each elsewhere."""
+    if colour != "always" and not sys.stderr.isatty():
+        sys.stderr.writelines(f"{problem}\n" for problem in problems)
+        return
+    console = Console(
+        stderr=True,
+        force_terminal=True if colour == "always" else None,
+        color_system={"always": "standard", "auto": "auto", "never": None}[colour],
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    shown = show_problems(problems)
+    console.print(shown.plain if console.no_color else shown, end="", soft_wrap=True)
 
 
 def show_problems(problems: Iterable[Problem]) -> Text:
