@@ -241,7 +241,8 @@ class _Decoder:
             return stand_in
         meant, decoded = self._meant(info, value, path)
         if meant:
-            expected = f"{expected.partition(':')[0]}: write {meant}"
+            is_list = isinstance(info, msgspec.inspect.VarTupleType)
+            expected = f"{'a list' if is_list else expected}: write {meant}"
         hidden = any(isinstance(step, str) and is_secret_name(step) for step in path)
         shown = "a string" if hidden and isinstance(value, str) else _show(value)
         self._problems.add(path, f"got {shown}", expected=expected, breaks=True)

@@ -83,7 +83,7 @@ class Problems:
                 file=position.file or self._file,
                 line=position.line,
                 column=position.column,
-                where=show_path(path),
+                where=show_path(tuple([MASK if looks_secret(str(step)) else step for step in path])),
                 message=self._safe(message),
                 expected=self._safe(expected),
                 suggestion=MASK if self._is_secret(suggestion) else suggestion,

@@ -10,7 +10,8 @@ _WORDS = frozenset(
 )
 _PART = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 _LOOKS_SO = re.compile(
-    r"(?:sk|pk|rk|ghp|gho|xox[a-z]|glpat|hf|penstock|AKIA|eyJ)[-_A-Za-z0-9.]*[-_0-9][-_A-Za-z0-9.]{5,}\S*|(?:Bearer|Basic)\s.*"
+    r"(?=\S*[0-9])(?:(?:sk|pk|rk|xox[a-z]|glpat)-|(?:sk|pk|ghp|gho|hf|penstock)_)[-_A-Za-z0-9.]{8,}\S*"
+    r"|(?:AKIA|eyJ)[-_A-Za-z0-9.]{12,}|(?:Bearer|Basic)\s.*"
     r"|(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+=_-]{32,}"
 )
 _QUOTED = re.compile(r'"(?:\\.|[^"\\\n])*"?|\'[^\'\n]*\'?')

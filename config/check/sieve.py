@@ -127,7 +127,7 @@ class _Usual:
             if values.bit_count() > _FEW:
                 self._by_values.setdefault(variable, []).append((values, position))
                 continue
-            for value in (1 << bit for bit in range(values.bit_length()) if values >> bit & 1):
+            for value in _each(values):
                 self._by_value.setdefault((variable, value), []).append(position)
 
     def at(self, point: Point) -> dict[str, int]:
@@ -146,6 +146,14 @@ class _Usual:
             if value != self.values.get(variable, 1):
                 yield from self._by_value.get((variable, value), ())
                 yield from (position for mask, position in self._by_values.get(variable, ()) if mask & value)
+
+
+def _each(values: int) -> Iterator[int]:
+    """Every value by itself."""
+    while values:
+        first = values & -values
+        yield first
+        values ^= first
 
 
 def box_of(condition: Formula, domains: dict[str, int]) -> tuple[dict[str, int], bool]:

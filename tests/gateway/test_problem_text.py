@@ -11,6 +11,7 @@ import pytest
 
 from config.errors import ConfigError
 from config.load import parse
+from config.reader import decode_report, encode_report, report
 from gateway.problem_text import show_problems
 
 BASE = """\
@@ -123,6 +124,24 @@ def test_what_looks_like_a_key_is_hidden_wherever_it_stands(text: str, tmp_path:
     with pytest.raises(ConfigError) as caught:
         parse(path.read_text(), path)
     assert SECRET not in show_problems(caught.value.problems).plain
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_what_a_server_logs_and_its_admin_api_answers_holds_no_secret(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(BASE + text.replace("S", SECRET))
+    raw = encode_report(report(path, None))
+    assert SECRET.encode() not in raw
+    assert decode_report(raw).problems
+
+
+def test_a_name_that_is_a_key_is_hidden(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(f'{BASE}[tenants."{SECRET}"]\nwieght = 2\n')
+    with pytest.raises(ConfigError) as caught:
+        parse(path.read_text(), path)
+    assert "unknown key 'wieght'" in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
 def test_a_mark_stands_under_wide_letters_and_in_long_lines(tmp_path: Path) -> None:
