@@ -129,6 +129,7 @@ def request_of(recording: Recording, note: Note) -> TraceRequest:
         complexity=features.complexity,
         code=features.code,
         language=features.language,
+        priors={name: (_finite(small), _finite(large)) for name, (small, large) in features.priors.items()},
         conversation=_hidden(recording.salt, features.conversation),
         user=_hidden(recording.salt, features.user),
         prefix=_prefix(recording.salt, note.prompt),
@@ -136,6 +137,10 @@ def request_of(recording: Recording, note: Note) -> TraceRequest:
         rung=note.rung,
         ttft_s=note.ttft_s,
     )
+
+
+def _finite(number: float) -> float:
+    return min(max(number, -_SUREST), _SUREST)
 
 
 def _hidden(salt: bytes, word: str) -> str:

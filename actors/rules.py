@@ -10,6 +10,7 @@ from config.settings import Settings
 from config.tenants import ANONYMOUS, known_tenants, queue_line
 from config.who import TenantSettings
 from policies.keys import KeyRing
+from policies.language import prepare
 from policies.policy import Policy
 
 
@@ -32,7 +33,10 @@ class Rules(msgspec.Struct, frozen=True):
             for tenant, given in tenants.items()
             for name, tier in settings.tiers.items()
         }
-        return cls(settings, Policy.compile(settings, tokenizers), tenants, callers, KeyRing(settings.keys))
+        policy = Policy.compile(settings, tokenizers)
+        if "language" in policy.needs:
+            prepare()
+        return cls(settings, policy, tenants, callers, KeyRing(settings.keys))
 
     def tenant_of(self, key: str | None) -> str:
         """Who asks. Raises BadKey."""

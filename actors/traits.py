@@ -9,8 +9,9 @@ from config.conditions import Has
 from config.who import TenantSettings
 from policies.complexity import complexity
 from policies.features import Features
+from policies.language import language
 from policies.policy import Policy, priors_for
-from policies.text_traits import code_density, language
+from policies.text_traits import code_density
 
 CONVERSATION_HEADER = "x-penstock-conversation"
 """Names the conversation that a request belongs to."""

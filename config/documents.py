@@ -6,7 +6,6 @@ as a whole: half a tenant here and half there would be read by nobody. Every fil
 be opened, checked by an editor and moved alone.
 """
 
-import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path as FilePath
@@ -16,9 +15,9 @@ import msgspec
 from config.errors import ConfigError, Problem
 from config.problems import Problems
 from config.source_map import Path, Position, SourceMap
+from config.toml_faults import toml_fault
 
 _LARGEST_FILE = 4 * 2**20
-_TOML_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 _SCHEMA = "schema"
 
 
@@ -151,9 +150,10 @@ def read_text(path: FilePath) -> str:
         raise syntax_error(path, "this is not UTF-8", Position(line, column)) from None
 
 
-def syntax_error(path: FilePath, message: str, position: Position) -> ConfigError:
+def syntax_error(path: FilePath, message: str, position: Position, expected: str = "") -> ConfigError:
     """The text cannot even be read."""
-    return ConfigError([Problem(file=path, line=position.line, column=position.column, where="", message=message)])
+    line, column = position.line, position.column
+    return ConfigError([Problem(file=path, line=line, column=column, where="", message=message, expected=expected)])
 
 
 def _parsed(file: FilePath, text: str) -> Part:
@@ -161,21 +161,10 @@ def _parsed(file: FilePath, text: str) -> Part:
         tables = tomllib.loads(text)
         return Part(file, tables, SourceMap(text), {})
     except tomllib.TOMLDecodeError as error:
-        message, position = _toml_problem(str(error), text)
-        raise syntax_error(file, message, position) from None
+        message, expected, position = toml_fault(str(error), text)
+        raise syntax_error(file, message, position, expected) from None
     except RecursionError:
         raise syntax_error(file, "tables or lists are nested too deeply", Position(1, 1)) from None
-
-
-def _toml_problem(message: str, text: str) -> tuple[str, Position]:
-    found = _TOML_PLACE.search(message)
-    lines = text.split("\n")
-    position = Position(len(lines), len(lines[-1]) + 1)
-    if found is not None:
-        message = message[: found.start()]
-        if found.group(1):
-            position = Position(int(found.group(1)), int(found.group(2)))
-    return f"this is not TOML: {message[:1].lower()}{message[1:]}", position
 
 
 def _in(part: Part, position: Position) -> Position:

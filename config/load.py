@@ -14,6 +14,7 @@ from config.documents import Document, files_of, read_text, syntax_error
 from config.errors import ConfigError, Problem, in_order
 from config.problems import Problems
 from config.resolve import resolve
+from config.secrets import secret_texts
 from config.settings import Settings
 from config.source_map import Position
 
@@ -89,7 +90,7 @@ def _checked(
     texts: list[tuple[Path, str]], path: Path, today: dt.date | None, *, with_models: bool, calibrated: bool
 ) -> tuple[Settings, Problems]:
     document = Document(texts)
-    problems = Problems(path, document)
+    problems = Problems(path, document, secret_texts(document.tables))
     document.report_clashes(problems)
     folder = path.absolute() if path.is_dir() else path.absolute().parent
     settings = resolve(decode_settings(document.tables, problems), folder, problems, calibrated=calibrated)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 import msgspec.inspect
 
-from config.decode import decode_value, told_fields
+from config.decode import SETTINGS, decode_value, told_fields
 from config.problems import Problems, nearest
 from config.settings import Settings
 from config.source_map import Path
@@ -29,7 +29,7 @@ def apply_override(settings: Settings, key: str, value: object, problems: Proble
             at_key=True,
         )
         return settings
-    changed = _Override(value, problems, place).replaced(msgspec.inspect.type_info(Settings), settings, steps)
+    changed = _Override(value, problems, place).replaced(SETTINGS, settings, steps)
     assert isinstance(changed, Settings)
     return changed
 
@@ -81,6 +81,8 @@ class _Override:
         return present
 
     def _unknown(self, step: str, known: Iterable[str], present: object) -> object:
+        if self._problems.is_unknown(step):
+            return present
         names = sorted(known)
         self._problems.add(
             self._place,

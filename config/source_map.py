@@ -56,6 +56,8 @@ class SourceMap:
         self._keys: dict[Path, int] = {}
         self._values: dict[Path, int] = {}
         self._arrays: dict[Path, int] = {}
+        self._headed: dict[Path, int] = {}
+        self._again: tuple[Path, int, int] | None = None
         self._at = 0
         self._document()
 
@@ -78,11 +80,17 @@ class SourceMap:
         while path:
             for places in (first, self._keys, self._values):
                 if path in places:
-                    offset = places[path]
-                    line = bisect_right(self._line_starts, offset)
-                    return Position(line, offset - self._line_starts[line - 1] + 1)
+                    return self._position(places[path])
             path = path[:-1]
         return Position(1, 1)
+
+    def _position(self, offset: int) -> Position:
+        line = bisect_right(self._line_starts, offset)
+        return Position(line, offset - self._line_starts[line - 1] + 1)
+
+    def _note_again(self, path: Path, here: int, places: dict[Path, int]) -> None:
+        if self._again is None and path in places:
+            self._again = path, self._keys.get(path, places[path]), here
 
     def _document(self) -> None:
         table: Path = ()
@@ -110,13 +118,20 @@ class SourceMap:
                 self._keys[path] = offset
             elif path in self._arrays:
                 path = (*path, self._arrays[path])
+            else:
+                self._note_again(path, offset, self._values)
+                if number == len(names):
+                    self._note_again(path, offset, self._headed)
+                    self._headed[path] = offset
         return path
 
     def _pair(self, table: Path) -> None:
         path = table
         for name, offset in self._dotted_key():
             path = (*path, name)
+            self._note_again(path, offset, self._values)
             self._keys.setdefault(path, offset)
+        self._note_again(path, offset, self._headed)
         self._at += 1  # the equals sign
         self._skip(_BLANK)
         self._value(path)
@@ -186,6 +201,23 @@ class SourceMap:
         assert found is not None, "tomllib has accepted this text"
         self._at = found.end()
         return found.group()
+
+
+class BrokenSourceMap(SourceMap):
+    """Of a text that `tomllib` has refused: as far as it is good."""
+
+    def said_twice(self) -> tuple[Path, Position, Position] | None:
+        """The first thing that it says twice, and both places."""
+        if self._again is None:
+            return None
+        path, first, second = self._again
+        return path, self._position(first), self._position(second)
+
+    def _document(self) -> None:
+        try:
+            super()._document()
+        except (AssertionError, IndexError, ValueError):
+            return
 
 
 def _unescape(found: re.Match[str]) -> str:

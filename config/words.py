@@ -9,7 +9,7 @@ LANGUAGES = (
     *("en", "de", "fr", "es", "it", "pt", "nl", "pl", "sv", "tr"),
     *("ja", "ko", "zh", "ru", "ar", "he", "hi", "el", "th", "und"),
 )
-"""That `policies.text_traits` tells apart."""
+"""That `policies.language` tells apart."""
 
 WHYS = ("default", "asked_large", "busy", "budget", "small_unavailable", "tokenizers_differ")
 """A planned cascade's words: `policies.plan`."""

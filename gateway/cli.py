@@ -16,7 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = arguments.run(arguments)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        from gateway.problem_text import print_problems
+
+        print_problems(error.problems)
         return 2
     except CliError as error:
         print(f"penstock: {error}", file=sys.stderr)

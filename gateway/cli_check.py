@@ -10,6 +10,7 @@ import msgspec
 
 from config.errors import ConfigError, Problem, in_order
 from config.load import Loaded, load
+from gateway.problem_text import Colour, print_problems
 
 _COUNTED = (
     *("engines", "upstreams", "models", "tiers", "tenants", "keys", "signals", "routes", "cascades", "ladders"),
@@ -17,7 +18,9 @@ _COUNTED = (
 )
 _EPILOG = """\
 Errors keep a configuration from being served; warnings tell of what is probably not meant. 0: good, perhaps with
-warnings; 2: errors, or warnings with --strict. --json prints a list of {file, line, column, where, severity, message,
+warnings; 2: errors, or warnings with --strict. On a terminal each is shown with its line, elsewhere on one line.
+Nothing under a name such as key, hash, headers, token or password is ever shown.
+--json prints a list of {file, line, column, where, severity, message,
 expected, suggestion}, empty if nothing is wrong.
 """
 
@@ -28,6 +31,12 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("config", type=Path, metavar="FILE", help="a TOML file, or a folder of them")
     parser.add_argument("--strict", action="store_true", help="warnings, too, exit with 2")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")
+    parser.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colours and source lines; auto: on a terminal, and colours not where NO_COLOR is set (%(default)s)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -42,13 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(found, enc_hook=str)).decode())
     else:
-        _print(arguments.config, loaded, found)
+        _print(arguments.config, loaded, found, arguments.color)
     return 2 if loaded is None or (arguments.strict and found) else 0
 
 
-def _print(path: Path, loaded: Loaded | None, found: tuple[Problem, ...]) -> None:
-    for problem in found:
-        print(problem, file=sys.stderr)
+def _print(path: Path, loaded: Loaded | None, found: tuple[Problem, ...], colour: Colour) -> None:
+    print_problems(found, colour)
     warnings = sum(problem.severity == "warning" for problem in found)
     if loaded is None:
         print(f"{path}: errors {len(found) - warnings}, warnings {warnings}", file=sys.stderr)

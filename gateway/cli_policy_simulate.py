@@ -10,10 +10,12 @@ import msgspec
 from config.load import load_settings
 from config.profiles import embedded_profile
 from config.settings import Settings
+from config.table import Seconds
+from config.units import parse_duration
 from gateway.cli_errors import CliError
 from gateway.simulation.compare import simulate
 from gateway.simulation.draws import UnknownMargins
-from gateway.simulation.profile import BadProfile, Profile, read_profile
+from gateway.simulation.profile import BadProfile, Profile, UpstreamProfile, read_profile
 from gateway.simulation.table import table
 from policies.trace import BadTrace, TraceRequest, read_trace
 
@@ -37,6 +39,13 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="CASCADE=SHARE",
         help="share of the answers that are not sure enough, where the trace does not say it; else a calibration does",
     )
+    parser.add_argument(
+        "--upstream",
+        action="append",
+        default=[],
+        metavar="NAME=TTFT,ITL",
+        help="how fast an upstream is, such as cloud=600ms,25ms; without it, it refuses",
+    )
     parser.add_argument("--html", type=Path, metavar="OUT", help="also write a page with plots")
     parser.add_argument("--json", action="store_true", help="print data")
     parser.set_defaults(run=run)
@@ -53,6 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         trace = _part(read_trace(arguments.trace), arguments)
         profile, shown = _profile(arguments.profile)
+        known = {name for settings in policies.values() for name in settings.upstreams}
+        stated = _upstreams(arguments.upstream, known)
+        profile = msgspec.structs.replace(profile, upstreams=profile.upstreams | stated)
         comparison = simulate(
             policies,
             profile,
@@ -115,6 +127,23 @@ def _shares(given: list[str]) -> dict[str, float]:
         if not 0 <= shares[name] <= 1:
             raise CliError(f"--escalate {word}: expected CASCADE=SHARE with a share of 0 to 1, such as thrifty=0.25", 2)
     return shares
+
+
+def _upstreams(given: list[str], known: set[str]) -> dict[str, UpstreamProfile]:
+    found = {}
+    for word in given:
+        name, _, times = word.partition("=")
+        try:
+            ttft, itl = (parse_duration(time.strip()) for time in times.split(","))
+        except ValueError:
+            ttft = itl = Seconds(0)
+        if not (ttft > 0 and itl > 0):
+            raise CliError(f"--upstream {word}: expected NAME=TTFT,ITL, such as cloud=600ms,25ms", 2)
+        if name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise CliError(f"--upstream {word}: there is no upstream '{name}'; the policies have: {names}", 2)
+        found[name] = UpstreamProfile(ttft_s=float(ttft), itl_s=float(itl))
+    return found
 
 
 def _say(line: str) -> None:

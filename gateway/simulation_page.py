@@ -5,10 +5,11 @@ from html import escape
 from math import floor, log10
 
 from gateway.simulation.report import Comparison, Report
-from gateway.simulation.table import cells, circumstances
+from gateway.simulation.table import circumstances, rows_of
 
 _WIDTH, _HEIGHT = 720, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 40
+_TWO = 2
 _Point = tuple[float, float]
 
 _STYLE = """
@@ -86,12 +87,15 @@ def _figure(title: str, caption: str, drawing: str) -> str:
 
 
 def _table(reports: Sequence[Report]) -> str:
-    head = "".join(f"<th>{escape(report.policy)}</th>" for report in reports)
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
-        for name, row in cells(reports)
-    )
-    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    differ = len(reports) == _TWO
+    titles = [*[report.policy for report in reports], *(["difference"] if differ else [])]
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    rows = []
+    for row in rows_of(reports):
+        texts = [*row.cells, *([row.difference] if differ else [])]
+        cells = "".join(f"<td>{escape(text)}</td>" for text in texts)
+        rows.append(f"<tr><td>{escape(row.name)}</td>{cells}</tr>")
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _plot(

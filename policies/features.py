@@ -37,7 +37,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     code: float = 0.0
     """0..1, see `policies.text_traits`."""
     language: str = "und"
-    """See `policies.text_traits`."""
+    """See `policies.language`."""
     at: float = 0.0
     """Seconds since 1970, UTC."""
     priors: Mapping[str, tuple[float, float]] = MappingProxyType({})

@@ -12,8 +12,9 @@ from policies.breaker import BreakerView
 from policies.busy import BusyBook
 from policies.complexity import complexity
 from policies.features import Features
+from policies.language import language
 from policies.load import EngineLoad, Load
-from policies.text_traits import code_density, language
+from policies.text_traits import code_density
 
 SOME_NOON = dt.datetime(2026, 1, 7, 12, tzinfo=dt.UTC).timestamp()
 """A Wednesday: what a description without a time means."""

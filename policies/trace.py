@@ -70,6 +70,8 @@ class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     complexity: float | None = None
     code: float | None = None
     language: str | None = None
+    priors: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)
+    """By cascade whose calibration looks at prompts, as the recording server computed them: two numbers, no words."""
     conversation: str = ""
     user: str = ""
     prefix: tuple[int, ...] = ()
@@ -155,6 +157,7 @@ def trace_features(request: TraceRequest, settings: Settings, number: int = 0) -
         complexity=request.complexity or 0.0,
         code=request.code or 0.0,
         language=request.language or "und",
+        priors=request.priors,
         at=request.wall_at,
         request=f"trace-{number}",
         conversation=request.conversation,

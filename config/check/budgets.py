@@ -1,7 +1,8 @@
 """Budgets that can be spent, and that are enough for at least one request."""
 
-from config.check.formula import can_hold
+from config.check.formula import Formula, Within, can_hold
 from config.check.names import reached_rungs, rungs_of
+from config.check.sieve import box_of
 from config.check.space import Space
 from config.problems import Problems
 from config.settings import Settings
@@ -16,14 +17,11 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
     if not with_budget or any(problems.is_broken((table,)) for table in ("routes", "ladders", "cascades", "prices")):
         return
     space = Space(settings, problems)
-    takes = [space.formula(("routes", index, "when"), route.when) for index, route in enumerate(settings.routes)]
+    reached = _Reached(settings, space)
+    known = set(rungs_of(settings))
     for name, budget in with_budget.items():
-        who = space.tenant(name)
-        rungs: dict[str, None] = {}
-        for route, formula in zip(settings.routes, takes, strict=True):
-            if can_hold([who, formula], space.domains) is not False:
-                rungs |= dict.fromkeys(reached_rungs(settings, route))
-        good = [each for each in rungs if each in rungs_of(settings) and not problems.is_touched(("prices", each))]
+        rungs = reached.by(space.tenant(name))
+        good = [each for each in rungs if each in known and not problems.is_touched(("prices", each))]
         costs = {rung: _least_cost(settings, rung) for rung in good}
         if not costs:
             continue
@@ -55,6 +53,37 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
                 expected="a larger amount",
                 severity="error" if refuses else "warning",
             )
+
+
+class _Reached:
+    """Who reaches which rungs. Thousands of routes mostly lead to a few ladders."""
+
+    def __init__(self, settings: Settings, space: Space) -> None:
+        self._domains = space.domains
+        self._who: dict[tuple[str, ...], int] = {}
+        """By what a route may use: whom its condition, if it is that simple, takes."""
+        self._others: dict[tuple[str, ...], list[Formula]] = {}
+        for index, route in enumerate(settings.routes):
+            rungs = tuple(reached_rungs(settings, route))
+            formula = space.formula(("routes", index, "when"), route.when)
+            box, is_whole = box_of(formula, space.domains)
+            if not is_whole:
+                self._others.setdefault(rungs, []).append(formula)
+            elif all(box.values()):
+                self._who[rungs] = self._who.get(rungs, 0) | box.get("who", space.domains["who"])
+
+    def by(self, who: Within) -> list[str]:
+        """In the order of the routes that lead there."""
+        found: dict[str, None] = {}
+        for rungs, takes in self._who.items():
+            if takes & who.values:
+                found |= dict.fromkeys(rungs)
+        for rungs, formulas in self._others.items():
+            if not found.keys() >= set(rungs) and any(
+                can_hold([who, formula], self._domains) is not False for formula in formulas
+            ):
+                found |= dict.fromkeys(rungs)
+        return list(found)
 
 
 def _least_cost(settings: Settings, rung: str) -> float:

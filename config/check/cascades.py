@@ -3,7 +3,7 @@
 import datetime as dt
 
 from config.calibration import Calibration
-from config.check.names import emitting, known, known_adapter, known_rung
+from config.check.names import emitting, known, known_adapter, known_rung, rungs_of
 from config.conditions import SignalSettings
 from config.problems import Problems
 from config.routing import TARGETS, CascadeSettings, Defer, Emit, Target
@@ -15,6 +15,7 @@ _STAGES = 2
 
 def check_cascades(settings: Settings, problems: Problems, today: dt.date | None) -> None:
     """See the module. Without `today` nothing is said of a calibration's age."""
+    rungs = set(rungs_of(settings))
     for name, cascade in settings.cascades.items():
         path: Path = ("cascades", name)
         if len(cascade.stages) != _STAGES:
@@ -23,8 +24,11 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
             problems.add((*path, "stages", 1), "both stages are the same rung", expected="two different rungs")
         for index, stage in enumerate(cascade.stages):
             known_rung(settings, (*path, "stages", index), stage, problems)
+        all_stages = all(stage in rungs for stage in cascade.stages)
         for stage, adapter in cascade.adapters.items():
             if stage not in cascade.stages:
+                if not all_stages:
+                    continue  # one of them is not what it should be, and was told
                 problems.unknown_name((*path, "adapters", stage), "stage", stage, cascade.stages)
             else:
                 known_adapter(settings, (*path, "adapters", stage), stage, adapter, problems)
@@ -167,7 +171,7 @@ def _check_emit(path: Path, cascade: CascadeSettings, problems: Problems) -> Non
 def _check_when_busy(settings: Settings, path: Path, cascade: CascadeSettings, problems: Problems) -> None:
     busy = cascade.when_busy
     assert busy is not None
-    if busy.stay_on not in cascade.stages:
+    if busy.stay_on not in cascade.stages and set(cascade.stages) <= set(rungs_of(settings)):
         problems.unknown_name((*path, "stay_on"), "stage", busy.stay_on, cascade.stages)
     if not known(settings, (*path, "signal"), "signal", busy.signal, problems):
         return

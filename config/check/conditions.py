@@ -2,12 +2,12 @@
 
 import re
 import zoneinfo
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from config.check.names import circles, known_rung
 from config.check.space import located, nested
 from config.conditions import LoadCondition, SignalSettings, TimeCondition
-from config.problems import Problems, nearest
+from config.problems import Problems
 from config.settings import Settings
 from config.source_map import Path
 from config.table import Range
@@ -32,9 +32,10 @@ def check_conditions(settings: Settings, problems: Problems) -> None:
         problems.add(("signals", circle[0]), f"the signal uses itself: {' → '.join(circle)}", breaks=True)
     if not rounds:
         _check_weights(settings, uses, problems)
+    tenants = known_tenants(settings)
     for path, whole in located(settings):
         for place, when in nested(path, whole):
-            _check_condition(settings, place, when, problems)
+            _check_condition(settings, tenants, place, when, problems)
 
 
 def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Problems) -> None:
@@ -81,10 +82,12 @@ def check_address(path: Path, address: str, problems: Problems) -> None:
         problems.unknown_name(path, "address", address, ADDRESSES)
 
 
-def _check_condition(settings: Settings, path: Path, when: SignalSettings, problems: Problems) -> None:
+def _check_condition(
+    settings: Settings, tenants: Collection[str], path: Path, when: SignalSettings, problems: Problems
+) -> None:
     named: tuple[tuple[str, tuple[str, ...], Iterable[str]], ...] = (
         ("model", when.model, settings.models),
-        ("tenant", when.tenant, known_tenants(settings)),
+        ("tenant", when.tenant, tenants),
         ("tier", when.tier, settings.tiers),
         ("signal", when.signal, settings.signals),
     )
@@ -147,13 +150,13 @@ def _check_time(path: Path, when: TimeCondition, problems: Problems) -> None:
             (*path, "zone"),
             f"there is no time zone '{when.zone}'",
             expected='a name of the IANA data base such as "Europe/Berlin"',
-            suggestion=_nearest_zone(when.zone),
+            suggestion=_nearest_zone(when.zone, problems),
         )
 
 
-def _nearest_zone(name: str) -> str:
+def _nearest_zone(name: str, problems: Problems) -> str:
     zones = sorted(zoneinfo.available_timezones())
     by_lower = {zone.lower(): zone for zone in zones}
     by_city = {zone.rpartition("/")[2].lower(): zone for zone in zones}
     wanted = name.lower().replace(" ", "_")
-    return by_lower.get(nearest(wanted, by_lower)) or by_city.get(nearest(wanted, by_city), "")
+    return by_lower.get(problems.nearest(wanted, by_lower)) or by_city.get(problems.nearest(wanted, by_city), "")

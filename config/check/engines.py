@@ -1,6 +1,6 @@
 """What can answer, and at what price: that the file says something of each kind at all."""
 
-from config.problems import Problems, nearest
+from config.problems import Problems
 from config.settings import Settings
 from config.words import is_adapter_name
 
@@ -68,16 +68,10 @@ def check_adapters(settings: Settings, problems: Problems) -> None:
 
 def check_prices(settings: Settings, problems: Problems) -> None:
     """Prices are of rungs; what is in the cache does not cost more than what is not."""
-    rungs = [*settings.engines, *settings.upstreams]
+    rungs = settings.engines.keys() | settings.upstreams.keys()
     for name, price in settings.prices.items():
         if name not in rungs and not (problems.is_broken(("engines",)) or problems.is_broken(("upstreams",))):
-            problems.add(
-                ("prices", name),
-                f"there is no engine or upstream '{name}'",
-                expected=f"one of: {', '.join(sorted(rungs))}",
-                suggestion=nearest(name, rungs),
-                at_key=True,
-            )
+            problems.unknown_name(("prices", name), "engine or upstream", name, rungs, at_key=True)
         if price.cached_input is not None and price.cached_input > price.input:
             problems.warn(
                 ("prices", name, "cached_input"),

@@ -3,7 +3,7 @@
 import datetime as dt
 
 from config.check.conditions import check_address, check_header_name, check_language
-from config.check.names import check_distinct, known, known_rung
+from config.check.names import check_distinct, known, known_rung, may_be_route
 from config.expectations import Expect, Given
 from config.problems import Problems
 from config.settings import Settings
@@ -68,7 +68,7 @@ def _check_expect(settings: Settings, path: Path, expect: Expect, problems: Prob
     if expect.refused is not None and expect != Expect(refused=expect.refused):
         problems.add(path, "a refused request has no route, rung or arm", expected="'refused' alone")
     routes = [route.name for route in settings.routes]
-    if expect.route is not None and expect.route not in routes and not problems.is_broken(("routes",)):
+    if expect.route is not None and expect.route not in routes and not may_be_route(settings, expect.route, problems):
         problems.unknown_name((*path, "route"), "route", expect.route, routes)
     if expect.cascade is not None:
         known(settings, (*path, "cascade"), "cascade", expect.cascade, problems)

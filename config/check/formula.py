@@ -5,12 +5,23 @@ its effort. The conditions that people write are decided in a few steps.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Union
+from typing import Literal, Union
 
 import msgspec
 
 EFFORT = 100_000
-"""Formulas looked at, after which nothing is claimed."""
+"""Formulas looked at for one question, after which nothing is claimed."""
+_EFFORT_IN_ALL = 500_000
+
+Point = Mapping[str, int]
+"""For each variable the values that are left; every choice among them meets what was asked."""
+
+
+class Effort:
+    """What all questions about one file may take together: seconds, however many routes there are."""
+
+    def __init__(self) -> None:
+        self.left = _EFFORT_IN_ALL
 
 
 class Within(msgspec.Struct, frozen=True):
@@ -49,23 +60,50 @@ def negated(formula: Formula, domains: Mapping[str, int]) -> Formula:
             return Every(tuple(negated(part, domains) for part in parts))
 
 
-def can_hold(formulas: Iterable[Formula], domains: Mapping[str, int]) -> bool | None:
+def can_hold(formulas: Iterable[Formula], domains: Mapping[str, int], effort: Effort | None = None) -> bool | None:
     """Whether some values meet all of the formulas; None: that would take too long to find out."""
+    found = find(formulas, domains, effort)
+    return found if found is None or found is False else True
+
+
+def find(
+    formulas: Iterable[Formula], domains: Mapping[str, int], effort: Effort | None = None
+) -> Point | Literal[False] | None:
+    """Values that meet all of the formulas (a variable that is not named may be anything); False: there are none.
+
+    None: it would take too long to find out.
+    """
+    most = EFFORT if effort is None else min(EFFORT, effort.left)
     search = _Search(domains)
     states: list[tuple[dict[str, int], list[Formula]]] = [({}, list(formulas))]
-    while states:
-        narrowed, todo = states.pop()
-        open_ = search.propagate(narrowed, todo)
-        if search.effort > EFFORT:
-            return None
-        if open_ is None:
-            continue
-        if not open_:
-            return True
-        choice = min(range(len(open_)), key=lambda index: len(open_[index].parts))
-        rest = [*open_[:choice], *open_[choice + 1 :]]
-        states.extend((dict(narrowed), [part, *rest]) for part in reversed(open_[choice].parts))
-    return False
+    try:
+        while states:
+            narrowed, todo = states.pop()
+            open_ = search.propagate(narrowed, todo)
+            if search.effort > most:
+                return None
+            if open_ is None:
+                continue
+            if not open_:
+                return narrowed
+            choice = min(range(len(open_)), key=lambda index: len(open_[index].parts))
+            rest = [*open_[:choice], *open_[choice + 1 :]]
+            states.extend((dict(narrowed), [part, *rest]) for part in reversed(open_[choice].parts))
+        return False
+    finally:
+        if effort is not None:
+            effort.left -= search.effort
+
+
+def holds_at(formula: Formula, point: Mapping[str, int]) -> bool:
+    """Whether it holds where each variable has the one value that the point gives it, or its first one."""
+    match formula:
+        case Within(variable, values):
+            return bool(point.get(variable, 1) & values)
+        case Every(parts):
+            return all(holds_at(part, point) for part in parts)
+        case Some(parts):
+            return any(holds_at(part, point) for part in parts)
 
 
 class _Search:

@@ -40,11 +40,10 @@ def known(settings: Settings, path: Path, kind: str, name: str, problems: Proble
 
 def known_rung(settings: Settings, path: Path, name: str, problems: Problems) -> bool:
     """The same for an engine or an upstream."""
-    rungs = rungs_of(settings)
-    if name in rungs:
+    if name in settings.engines or name in settings.upstreams:
         return True
     if not (problems.is_broken(("engines",)) or problems.is_broken(("upstreams",))):
-        problems.unknown_name(path, "engine or upstream" if settings.upstreams else "engine", name, rungs)
+        problems.unknown_name(path, "engine or upstream" if settings.upstreams else "engine", name, rungs_of(settings))
     return False
 
 
@@ -73,12 +72,19 @@ def known_routes(settings: Settings, path: Path, names: Sequence[str], problems:
     """Routes by name, at least one."""
     if not names:
         problems.add(path, "no route is named", expected="at least one")
-    every = [route.name for route in settings.routes]
+        return
+    every = {route.name for route in settings.routes}
     for index, name in enumerate(names):
-        if name not in every and not problems.is_broken(("routes",)):
+        if name not in every and not may_be_route(settings, name, problems):
             problems.unknown_name((*path, index), "route", name, every)
         elif name in names[:index]:
             problems.add((*path, index), f"the route '{name}' is named twice")
+
+
+def may_be_route(settings: Settings, name: str, problems: Problems) -> bool:
+    """Whether it may be the name of a route whose name could not be read."""
+    unread = any(problems.is_broken(("routes", index, "name")) for index in range(len(settings.routes)))
+    return unread and not problems.nearest(name, [route.name for route in settings.routes])
 
 
 def check_distinct(table: str, kind: str, names: Iterable[str], problems: Problems) -> None:

@@ -1,13 +1,18 @@
 """Routes and signals that never hold, routes behind others that take all of their requests, models without a route."""
 
-from config.check.formula import Formula, can_hold, negated
+from config.check.formula import TRUE, Effort, Formula, can_hold
 from config.check.names import circles
+from config.check.sieve import Sieve, box_of
 from config.check.space import Space, nested
 from config.conditions import SignalSettings
 from config.problems import Problems
 from config.settings import Settings
 from config.source_map import Path
 from config.tenants import known_tenants
+
+_DECIDING = ("routes", "signals", "models", "tenants", "tiers", "keys")
+_NAMED = 5
+"""Routes that one warning names."""
 
 
 def check_reach(settings: Settings, problems: Problems) -> None:
@@ -28,8 +33,8 @@ def check_reach(settings: Settings, problems: Problems) -> None:
 
 
 def _check_routes(settings: Settings, space: Space, today: Space, problems: Problems) -> None:
-    others: list[Formula] = []
-    others_today: list[Formula] = []
+    effort = Effort()
+    others, others_today = Sieve(space.domains, effort), Sieve(today.domains, effort)
     for index, route in enumerate(settings.routes):
         path: Path = ("routes", index, "when")
         mine, mine_today = space.formula(path, route.when), today.formula(path, route.when)
@@ -37,54 +42,62 @@ def _check_routes(settings: Settings, space: Space, today: Space, problems: Prob
             problems.add(path, f"the condition of '{route.name}' never holds")
         else:
             _check_members(path, route.when, space, problems)
-            if not _is_shadowed(settings, index, [*others, mine], space, problems):
-                _check_today(settings, index, [*others_today, mine_today], today, problems)
-        others.append(negated(mine, space.domains))
-        others_today.append(negated(mine_today, today.domains))
+            if not _is_shadowed(settings, index, mine, others, problems):
+                _check_today(settings, index, mine_today, others_today, problems)
+        others.add(mine)
+        others_today.add(mine_today)
+    _check_hole(settings, others_today, today, problems)
 
 
-def _is_shadowed(settings: Settings, index: int, formulas: list[Formula], space: Space, problems: Problems) -> bool:
+def _check_hole(settings: Settings, routes: Sieve, today: Space, problems: Problems) -> None:
+    """Requests of the file's own tenants for its own models that come through all of the conditions."""
+    if not settings.routes or any(problems.is_touched((table,)) for table in _DECIDING):
+        return
+    point = routes.left_for(TRUE)
+    if point is not None and point is not False:
+        problems.warn(
+            ("routes",),
+            f"no route takes some requests, and they are refused with 'no_route', such as {today.example(point)}",
+            expected="a last route without `when`, or one for these",
+            at_key=True,
+        )
+
+
+def _is_shadowed(settings: Settings, index: int, mine: Formula, others: Sieve, problems: Problems) -> bool:
     """By one route, which is then named, or by several together."""
-    *others, mine = formulas
-    if can_hold(formulas, space.domains) is not False:
+    if others.left_for(mine) is not False:
         return False
-    name = settings.routes[index].name
-    for other, route in zip(others, settings.routes, strict=False):
-        if can_hold([mine, other], space.domains) is False:
-            everything = can_hold([other], space.domains) is False
-            problems.add(
-                ("routes", index),
-                f"the route '{name}' is never reached: '{route.name}' above takes "
-                + ("every request" if everything else "all of its requests"),
-                expected="the unconditional route to be the last" if everything else "the more special route first",
-            )
-            return True
-    _say_covered(settings, index, formulas, space, problems)
+    taker = others.first_taker(mine)
+    if taker is None:
+        _say_covered(settings, index, mine, others, problems)
+        return True
+    everything = others.takes_everything(taker)
+    problems.add(
+        ("routes", index),
+        f"the route '{settings.routes[index].name}' is never reached: '{settings.routes[taker].name}' above takes "
+        + ("every request" if everything else "all of its requests"),
+        expected="the unconditional route to be the last" if everything else "the more special route first",
+    )
     return True
 
 
-def _check_today(settings: Settings, index: int, formulas: list[Formula], space: Space, problems: Problems) -> None:
+def _check_today(settings: Settings, index: int, mine: Formula, others: Sieve, problems: Problems) -> None:
     name = settings.routes[index].name
-    if can_hold(formulas[-1:], space.domains) is False:
+    if others.never(mine):
         problems.warn(
             ("routes", index, "when"), f"the condition of '{name}' holds for no model and tenant that the file defines"
         )
-    elif can_hold(formulas, space.domains) is False:
-        _say_covered(settings, index, formulas, space, problems)
+    elif others.left_for(mine) is False:
+        _say_covered(settings, index, mine, others, problems)
 
 
-def _say_covered(settings: Settings, index: int, formulas: list[Formula], space: Space, problems: Problems) -> None:
-    *others, mine = formulas
-    needed = list(range(len(others)))
-    for number in range(len(others)):
-        fewer = [others[each] for each in needed if each != number]
-        if can_hold([mine, *fewer], space.domains) is False:
-            needed.remove(number)
-    names = " and ".join(f"'{settings.routes[each].name}'" for each in needed)
+def _say_covered(settings: Settings, index: int, mine: Formula, others: Sieve, problems: Problems) -> None:
+    names = [f"'{settings.routes[each].name}'" for each in others.needed(mine)]
+    named = " and ".join([*names[:_NAMED], *([f"{len(names) - _NAMED} more"] if len(names) > _NAMED else [])])
     problems.warn(
         ("routes", index),
-        f"the route '{settings.routes[index].name}' is never reached: {names} above "
-        f"{'takes' if len(needed) == 1 else 'take'} all that is left of its requests",
+        f"the route '{settings.routes[index].name}' is never reached: {named} above "
+        f"{'takes' if len(names) == 1 else 'take'} all that is left of its requests",
     )
 
 
@@ -141,10 +154,19 @@ def _check_tiers(settings: Settings, problems: Problems) -> None:
 
 
 def _check_models(settings: Settings, space: Space, problems: Problems) -> None:
+    """Most routes ask for some models, or for none: only what else they say is worth a search."""
     takes = [space.formula(("routes", index, "when"), route.when) for index, route in enumerate(settings.routes)]
-    for model in settings.models:
+    served = 0
+    others = Sieve(space.domains, Effort())
+    for formula in takes:
+        box, is_whole = box_of(formula, space.domains)
+        if not is_whole:
+            others.add(formula)
+        elif all(box.values()):
+            served |= box.get("model", space.domains["model"])
+    for model in settings.models if takes else ():
         asked = space.model(model)
-        if takes and all(can_hold([asked, formula], space.domains) is False for formula in takes):
+        if not asked.values & served and not others.can_meet(asked):
             problems.add(
                 ("models", model),
                 f"no route can serve the model '{model}'",

@@ -1,12 +1,15 @@
 """Experiments and shadows: arms that add up, overrides that make another good policy, copies that go somewhere else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path as FilePath
+
+import msgspec
 
 from config.check.names import check_distinct, flat, known_adapter, known_routes, known_rung
 from config.override import apply_override
 from config.problems import Problems, nearest
 from config.rollout import ExperimentSettings, ShadowSettings
+from config.routing import RungSettings
 from config.settings import Settings
 from config.source_map import Path, SourceMap
 
@@ -21,6 +24,7 @@ def check_experiments(settings: Settings, problems: Problems, check: Check) -> N
     """See the module. `check` is what an arm's settings have to pass."""
     check_distinct("experiments", "experiment", [each.name for each in settings.experiments], problems)
     taken: dict[str, str] = {}
+    around = _Surroundings(settings)
     for index, experiment in enumerate(settings.experiments):
         path: Path = ("experiments", index)
         known_routes(settings, (*path, "route"), experiment.route, problems)
@@ -39,6 +43,10 @@ def check_experiments(settings: Settings, problems: Problems, check: Check) -> N
             if problems.is_touched(place) or changed == settings:
                 continue
             keys = list(experiment.override[arm])
+            if changed.ladders is settings.ladders and not _new_faults(
+                around.of(settings, keys), around.of(changed, keys), check
+            ):
+                continue
             if len(keys) == 1:
                 place = (*place, keys[0])
             for message, expected, suggestion in _new_faults(settings, changed, check):
@@ -74,7 +82,12 @@ def _check_arms(path: Path, experiment: ExperimentSettings, problems: Problems) 
         problems.add((*path, "arms"), f"got {len(arms)}: there is nothing to compare", expected="at least two arms")
     for arm, percent in arms.items():
         if not 0 < percent <= _ALL:
-            problems.add((*path, "arms", arm), f"{percent:g} is out of range", expected="more than 0 to 100 percent")
+            problems.add(
+                (*path, "arms", arm),
+                f"{percent:g} is out of range",
+                expected="more than 0 to 100 percent",
+                breaks=True,
+            )
     total = sum(arms.values())
     # Not a number compares with nothing, and is out of range above.
     if abs(total - _ALL) > _ROUNDING:
@@ -124,6 +137,42 @@ def _check_override(path: Path, settings: Settings, experiment: ExperimentSettin
     if changed == settings and not problems.is_touched(path):
         problems.warn(path, f"the arm '{arm}' changes nothing", at_key=True)
     return changed
+
+
+class _Surroundings:
+    """What an arm's changes can be felt by: enough to see whether they make a new fault, in a policy of any size."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._by_name: dict[str, int] = {}
+        self._by_cascade: dict[str, list[int]] = {}
+        for number, route in enumerate(settings.routes):
+            self._by_name[route.name] = number
+            if route.use.cascade is not None:
+                self._by_cascade.setdefault(route.use.cascade, []).append(number)
+
+    def of(self, settings: Settings, keys: Iterable[str]) -> Settings:
+        """With only the routes and cascades that the dotted keys name or that lead there, and what those use."""
+        numbers: set[int] = set()
+        cascades: set[str] = set()
+        for key in keys:
+            match key.split("."):
+                case ["routes", name, *_]:
+                    numbers.add(self._by_name[name])
+                case ["cascades", name, *_]:
+                    cascades.add(name)
+                    numbers.update(self._by_cascade.get(name, ()))
+        routes = tuple([settings.routes[number] for number in sorted(numbers)])
+        cascades |= {route.use.cascade for route in routes if route.use.cascade is not None}
+        kept = {name: settings.cascades[name] for name in cascades if name in settings.cascades}
+        todo = [cascade.on_failure for cascade in kept.values()]
+        todo += [route.use.ladder for route in routes if route.use.ladder is not None]
+        ladders: dict[str, tuple[RungSettings, ...]] = {}
+        while todo:
+            name = todo.pop()
+            if name not in ladders and name in settings.ladders:
+                ladders[name] = settings.ladders[name]
+                todo += [rung.ladder for rung in ladders[name] if rung.ladder is not None]
+        return msgspec.structs.replace(settings, routes=routes, cascades=kept, ladders=ladders)
 
 
 def _new_faults(before: Settings, after: Settings, check: Check) -> list[tuple[str, str, str]]:

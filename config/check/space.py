@@ -5,15 +5,17 @@ is said to be impossible is so for every request, and what is called possible ma
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-from config.check.formula import Every, Formula, Some, Within, negated
+from config.check.formula import Every, Formula, Point, Some, Within, negated
 from config.conditions import LoadCondition, SignalSettings, TimeCondition
 from config.problems import Problems
 from config.settings import Settings
 from config.source_map import Path
 from config.table import Range
 from config.tenants import known_tenants
+from config.who import TenantSettings
 from config.words import ADDRESSES, LANGUAGES
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -73,18 +75,24 @@ class Space:
         self.domains: dict[str, int] = {}
         self._settings = settings
         self._problems = problems
-        self._values: dict[str, list[str]] = {"model": list(settings.models), "path": [*ADDRESSES]}
-        self._values["language"] = list(LANGUAGES)
+        self._values: dict[str, dict[str, int]] = {}
+        """By variable, and value, the value's number."""
+        for variable, known in (("model", settings.models), ("path", ADDRESSES), ("language", LANGUAGES)):
+            self._values[variable] = {value: number for number, value in enumerate(known)}
         self._who = [
             (name, tier)
             for name, tenant in known_tenants(settings).items()
-            for tier in (tenant.tier, tenant.budget.downgrade_to if tenant.budget is not None else None)
-            if tier is not None
+            for tier in _tiers(settings, problems, name, tenant)
         ]
         if not as_it_is:
-            self._values["model"].append("")
+            _number(self._values["model"], "")
             self._who += [("", tier) for tier in settings.tiers]
         self.domains["who"] = _all(len(self._who))
+        self._tenants: dict[str, int] = {}
+        self._tiers: dict[str, int] = {}
+        for number, (name, tier) in enumerate(self._who):
+            self._tenants[name] = self._tenants.get(name, 0) | 1 << number
+            self._tiers[tier] = self._tiers.get(tier, 0) | 1 << number
         self._marks: dict[str, list[float]] = {}
         self._zones: dict[str, list[int]] = {}
         every = [each for path, when in located(settings) for _, each in nested(path, when)]
@@ -167,27 +175,54 @@ class Space:
         self.domains[variable] = 0b11
         return Within(variable, 0b10)
 
-    def model(self, name: str) -> Formula:
+    def model(self, name: str) -> Within:
         """Asks for this model."""
         return self._one_of("model", (name,))
 
-    def tenant(self, name: str) -> Formula:
+    def tenant(self, name: str) -> Within:
         """Is asked by this tenant."""
         return self._asked_by(tenants=(name,))
+
+    def example(self, point: Point) -> str:
+        """One request of the point, as a test's `given` would say it."""
+        values = {variable: point.get(variable, 1) for variable in self.domains}
+        first = {variable: (bits & -bits).bit_length() - 1 for variable, bits in values.items()}
+        name, tier = self._who[first["who"]]
+        said = [f'model = "{list(self._values["model"])[first["model"]]}"', f'tenant = "{name}"', f'tier = "{tier}"']
+        said += [
+            f'{field} = "{list(self._values[field])[first[field]]}"' for field in ("path", "language") if field in point
+        ]
+        for field in ("tag", "has"):
+            words = [variable.partition(" ")[2] for variable in first if variable.startswith(f"{field} ")]
+            present = [f'"{word}"' for word in words if first[f"{field} {word}"]]
+            said += [f"{field} = [{', '.join(present)}]"] if present else []
+        headers = [name for name in self._values if name.startswith("header ") and first[name]]
+        if headers:
+            each = [f'{name.partition(" ")[2]} = "{list(self._values[name])[first[name]]}"' for name in headers]
+            said.append(f"header = {{ {', '.join(each)} }}")
+        said += [f"{field} = {self._marks[field][first[field]]:g}" for field in _NUMBERS if field in self._marks]
+        shown = f"{{ {', '.join(said)} }}"
+        for variable in point:
+            if variable.startswith("time@"):
+                zone = variable.partition("@")[2]
+                day, minute = divmod(self._zones[zone][first[variable]], _DAY)
+                shown += f" on {_DAYS[day]} at {minute // 60:02}:{minute % 60:02} in {zone}"
+        return shown
 
     def _survey(self, when: SignalSettings) -> None:
         for field, words in (("tag", when.tag), ("has", when.has)):
             self.domains |= {f"{field} {word}": 0b11 for word in words}
         for name, wanted in when.header.items():
             # The first value stands for all others, and for none.
-            values = self._values.setdefault(f"header {name}", [""])
-            values += [value for value in wanted if value not in values]
+            values = self._values.setdefault(f"header {name}", {"": 0})
+            for value in wanted:
+                _number(values, value)
         for field, limits in _NUMBERS.items():
             self._mark(field, limits, getattr(when, field))
         if when.load is not None:
             for field, limits in _LOADS.items():
                 self._mark(f"{field}@{when.load.of}", limits, getattr(when.load, field))
-            self._values.setdefault(f"breaker {when.load.of}", list(_BREAKERS))
+            self._values.setdefault(f"breaker {when.load.of}", {word: at for at, word in enumerate(_BREAKERS)})
         if when.time is not None:
             minutes = self._zones.setdefault(when.time.zone, [])
             minutes += [edge for span in _spans(when.time) for edge in span if edge < _WEEK]
@@ -197,30 +232,42 @@ class Space:
             return
         low, high, whole = limits
         marks = self._marks.setdefault(variable, [low])
-        marks += [mark for mark in _edges(bounds, whole) if low < mark <= high]
+        marks += [mark for mark in _edges(bounds, whole) if low < mark <= high and math.isfinite(mark)]
 
-    def _one_of(self, variable: str, wanted: Iterable[str]) -> Formula:
+    def _one_of(self, variable: str, wanted: Iterable[str]) -> Within:
         values = self._values[variable]
-        return Within(variable, sum(1 << values.index(value) for value in set(wanted) if value in values))
+        return Within(variable, sum(1 << values[value] for value in set(wanted) if value in values))
 
-    def _asked_by(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Formula:
-        pairs = enumerate(self._who)
-        return Within("who", sum(1 << index for index, (name, tier) in pairs if name in tenants or tier in tiers))
+    def _asked_by(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Within:
+        found = 0
+        for known, wanted in ((self._tenants, tenants), (self._tiers, tiers)):
+            for name in wanted:
+                found |= known.get(name, 0)
+        return Within("who", found)
 
     def _in_range(self, variable: str, bounds: Range) -> Formula:
         """A mark stands for the values from it up to the next one."""
         field, of_a_rung, _ = variable.partition("@")
         low, below = _edges(bounds, (_LOADS if of_a_rung else _NUMBERS)[field][2])
-        found = sum(1 << index for index, mark in enumerate(self._marks[variable]) if low <= mark < below)
+        marks = self._marks[variable]
+        found = _all(bisect_left(marks, below)) & ~_all(bisect_left(marks, low))
         return Within(variable, found << _UNKNOWN if of_a_rung else found)
 
     def _at(self, when: TimeCondition) -> Formula:
-        spans = _spans(when)
+        minutes = self._zones[when.zone]
         found = 0
-        for index, minute in enumerate(self._zones[when.zone]):
-            if any(begin <= minute < end for begin, end in spans):
-                found |= 1 << index
+        for begin, end in _spans(when):
+            found |= _all(bisect_left(minutes, end)) & ~_all(bisect_left(minutes, begin))
         return Within(f"time@{when.zone}", found)
+
+
+def _tiers(settings: Settings, problems: Problems, name: str, tenant: TenantSettings) -> Iterable[str]:
+    """In which the tenant may be served: any, where the file does not say it rightly."""
+    path: Path = ("tenants", name)
+    if problems.is_touched((*path, "tier")) or problems.is_touched((*path, "budget")):
+        return settings.tiers
+    downgraded = tenant.budget.downgrade_to if tenant.budget is not None else None
+    return (tenant.tier,) if downgraded is None else (tenant.tier, downgraded)
 
 
 def _spans(when: TimeCondition) -> list[tuple[int, int]]:
@@ -242,6 +289,10 @@ def _edges(bounds: Range, whole: bool) -> tuple[float, float]:
         # The next whole number, which infinity has not.
         low, below = (float(math.ceil(edge)) if math.isfinite(edge) else edge for edge in (low, below))
     return low, below
+
+
+def _number(values: dict[str, int], value: str) -> None:
+    values.setdefault(value, len(values))
 
 
 def _all(count: int) -> int:

@@ -1,5 +1,7 @@
 """What is defined and then used by nothing: probably a name that was meant elsewhere."""
 
+from collections.abc import Iterator
+
 from config.check.names import flat, ladder_of, reached_rungs
 from config.check.space import located, nested
 from config.problems import Problems
@@ -15,15 +17,14 @@ def check_usage(settings: Settings, problems: Problems) -> None:
         ladder = ladder_of(settings, route)
         if ladder is not None:
             ladders |= {ladder, *(str(path[1]) for path, _ in flat(settings, ladder))}
-    for experiment in settings.experiments:
-        # An arm may use what nothing else does: it must not be called unused.
-        words = str(experiment.override)
-        rungs |= {name for name in (*settings.engines, *settings.upstreams) if name in words}
-        ladders |= {name for name in settings.ladders if name in words}
+    # An arm may use what nothing else does: it must not be called unused.
+    in_arms = {word for each in settings.experiments for word in _words(each.override)}
+    rungs |= in_arms
+    ladders |= in_arms
     signals = {used for path, whole in located(settings) for _, when in nested(path, whole) for used in when.signal}
     signals |= {cascade.when_busy.signal for cascade in settings.cascades.values() if cascade.when_busy is not None}
     cascades = {route.use.cascade for route in settings.routes}
-    cascades |= {name for name in settings.cascades for each in settings.experiments if name in str(each.override)}
+    cascades |= in_arms
     tables: tuple[tuple[str, str, set[str]], ...] = (
         ("engines", "engine", rungs),
         ("upstreams", "upstream", rungs),
@@ -37,3 +38,17 @@ def check_usage(settings: Settings, problems: Problems) -> None:
         for name in getattr(settings, table):
             if name not in used:
                 problems.warn((table, name), f"nothing uses the {kind} '{name}'", at_key=True)
+
+
+def _words(value: object) -> Iterator[str]:
+    """Every string in an override, and every step of its dotted keys."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, inner in value.items():
+                yield from key.split(".")
+                yield from _words(inner)
+        case list():
+            for inner in value:
+                yield from _words(inner)

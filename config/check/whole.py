@@ -10,6 +10,7 @@ from config.check.cascades import check_cascades, check_emits
 from config.check.conditions import check_conditions
 from config.check.continuity import check_continuity
 from config.check.deadlines import check_deadlines
+from config.check.effects import check_effects
 from config.check.engines import check_adapters, check_engines, check_prices
 from config.check.expectations import check_tests
 from config.check.ladders import check_ladders
@@ -62,3 +63,4 @@ def check_settings(
     check_shadows(settings, problems)
     check_tests(settings, problems)
     check_usage(settings, problems)
+    check_effects(settings, problems)

@@ -9,6 +9,7 @@ from config.tenants import queue_line
 from gateway.simulation.draws import Margins
 from gateway.simulation.lane import Waiting
 from gateway.simulation.replayed import Replayed
+from gateway.simulation.upstream import prompt_steps
 from policies import climb
 from policies.breaker import BreakerOpen, Permit
 from policies.budget import BudgetHold
@@ -101,6 +102,7 @@ class Answer:
         "first_content_at",
         "held",
         "hold",
+        "mark",
         "number",
         "outcome",
         "plan",
@@ -141,6 +143,8 @@ class Answer:
         """ok, failed or refused."""
         self.code = ""
         self.rung = ""
+        self.mark = ""
+        """Of the rung that answered, such as "degraded"."""
         self.shown = 0
         """Output tokens of all choices that the reader got."""
 
@@ -234,8 +238,8 @@ class Answer:
                 case climb.Try():
                     event = self._try(effect, now)
                     effect = self._climb.on(event, now) if event is not None else None
-                case climb.Answer():
-                    self.rung = "static_answer"
+                case climb.Answer(mark=mark):
+                    self.rung, self.mark = "static_answer", mark or ""
                     self.first_at = self.first_content_at = now
                     self._end("ok", "static_answer", now)
                     return
@@ -265,7 +269,9 @@ class Answer:
         if asked is None or request.prompt_tokens + prefix >= longest:
             self._record(effect, permit, ok=None, now=now)
             return climb.Refused(why="prompt_too_long", lasting=True)
-        output = min(request.output_tokens, asked) - prefix
+        # The small model's own answer may have been longer than the one that the reader got in the end.
+        length = max(request.output_tokens, len(request.margins)) if effect.watched else request.output_tokens
+        output = min(length, asked) - prefix
         machine = None
         if effect.watched:
             assert plan.cascade is not None
@@ -282,6 +288,9 @@ class Answer:
         tenant = self.features.tenant
         line = queue_line(tenant, world.tenants[tenant], self.features.tier)
         prompt = request.prompt_tokens + prefix
+        upstream = world.upstreams.get(effect.rung)
+        begin = prompt if upstream is None else prompt_steps(upstream) + prefix
+        limit = min(request.prompt_tokens + asked, longest)
         for choice in range(request.choices):
             sequence = Replayed(
                 attempt,
@@ -290,9 +299,9 @@ class Answer:
                 priority=tier.priority,
                 tenant=(world.salts[tenant], line),
                 request=(self.number, request),
-                prompt_tokens=prompt,
+                prompt_tokens=begin,
                 output_tokens=output,
-                limit=min(request.prompt_tokens + asked, longest),
+                limit=limit if upstream is None else begin + asked,
             )
             attempt.sequences.append(sequence)
             attempt.fed.append(0)
@@ -310,7 +319,7 @@ class Answer:
             goes_on=prefix > 0,
             attempt=attempt,
             sequences=request.choices,
-            blocks=lane.blocks([prompt] * request.choices),
+            blocks=lane.blocks([begin] * request.choices),
         )
         full = lane.offer(attempt.item, now)
         if isinstance(full, QueueFull):
@@ -370,7 +379,7 @@ class Answer:
             self.first_at = now
             self._climb.on(climb.ContentSent(), now)
         if sequence.choice == 0:
-            self._released = sequence.begin - self.request.prompt_tokens + upto
+            self._released = sequence.attempt.prompt_tokens - self.request.prompt_tokens + upto
         sequence.visible = True
 
     def _prefix(self) -> climb.Prefix:
@@ -383,7 +392,7 @@ class Answer:
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)
-        self.rung = attempt.try_.rung
+        self.rung, self.mark = attempt.try_.rung, attempt.try_.mark or ""
         before = self._released
         if attempt.sequences:
             before = attempt.prompt_tokens - self.request.prompt_tokens

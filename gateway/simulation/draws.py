@@ -102,8 +102,9 @@ class Draws:
             assert calibration is not None, "the constructor has seen to it"
             value = threshold_for_share(calibration, chance)
             if calibration.prompt is not None:
-                # A trace tells no words: every prompt is the mean one, whose thresholds share the levels' order.
-                value = threshold_at(calibration.prompt, neutral_priors(calibration.prompt), value)
+                # Of a prompt of which the trace tells nothing: it is the mean one.
+                priors = request.priors.get(cascade.name) or neutral_priors(calibration.prompt)
+                value = threshold_at(calibration.prompt, priors, value)
         return _with(cascade.statistic, value, place)
 
 

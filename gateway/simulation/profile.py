@@ -119,6 +119,15 @@ class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     points: tuple[ProfilePoint, ...] = ()
 
 
+class UpstreamProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request to an upstream takes, stated or measured, the same at every load up to its `concurrent`."""
+
+    ttft_s: float
+    """From the request's going out to its first token."""
+    itl_s: float
+    """Between two tokens."""
+
+
 class HouseCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a request takes around the engine."""
 
@@ -138,6 +147,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cores: int = 0
     """That the process could use: `[cores] at_once = "auto"`. 0: not known."""
     engines: dict[str, EngineProfile]
+    upstreams: dict[str, UpstreamProfile] = msgspec.field(default_factory=dict)
+    """Times of upstreams, written by hand; without them an upstream is not simulated, and refuses."""
     encoders: tuple[str, ...] = ()
     """Engines that make embeddings: they are not simulated, and refuse."""
     house: HouseCost = HouseCost()
@@ -152,6 +163,9 @@ def read_profile(path: Path) -> Profile:
         raise BadProfile(f"{path} cannot be read ({what}): make it with `penstock engine profile`") from None
     except msgspec.DecodeError as error:
         raise BadProfile(f"{path} is no profile: {error}") from None
+    for name, upstream in found.upstreams.items():
+        if not (upstream.ttft_s > 0 and upstream.itl_s > 0):
+            raise BadProfile(f"{path}: upstream '{name}': ttft_s and itl_s must be above 0")
     for name, engine in found.engines.items():
         cost = engine.cost
         if len(cost.knots) != len(cost.slopes) or list(cost.knots) != sorted({0, *cost.knots}):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gateway.simulation.answer import Answer
 from gateway.simulation.world import Sample, World
 
+NO_ROUTE = "(none: refused before)"
 _DIGITS = 9
 """Figures are rounded to so many significant digits: sums of the same numbers in another order stay the same."""
 
@@ -54,6 +55,16 @@ class TenantReport(msgspec.Struct, frozen=True):
     cost: float
 
 
+class RouteReport(msgspec.Struct, frozen=True):
+    """One route's."""
+
+    requests: int
+    answered: int
+    goodput: float
+    escalated: float
+    cost: float
+
+
 class EngineReport(msgspec.Struct, frozen=True):
     """One engine's."""
 
@@ -83,6 +94,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     goodput: float
     rungs: Mapping[str, float]
     """Share of the answers, by the rung that gave it."""
+    marked: Mapping[str, float]
+    """Share of the answers, by the mark of the rung that gave it: "degraded" and the like."""
     escalated: float
     """Share of the answers that went from the small stage to the large one."""
     cost: float
@@ -98,6 +111,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     sheds: tuple[Shed, ...]
     tiers: Mapping[str, TierReport]
     tenants: Mapping[str, TenantReport]
+    routes: Mapping[str, RouteReport]
     engines: Mapping[str, EngineReport]
     timeline: Mapping[str, tuple[Sample, ...]]
     ttft_curve: tuple[tuple[float, float], ...]
@@ -139,6 +153,9 @@ def make_report(world: World, ended: float, name: str) -> Report:
         broken=sum(each.outcome == "failed" for each in answers),
         goodput=_share(sum(_is_good(world, each) for each in answers), len(answers)),
         rungs={rung: _share(count, len(good)) for rung, count in rungs.items()},
+        marked={
+            mark: _share(count, len(good)) for mark, count in _counts([each.mark for each in good]).items() if mark
+        },
         escalated=_share(sum(each.escalated for each in good), len(good)),
         cost=_round(sum(costs)),
         cost_by_rung=_cost_by_rung(world),
@@ -152,6 +169,7 @@ def make_report(world: World, ended: float, name: str) -> Report:
             name: _tier(world, name) for name in settings.tiers if any(each.features.tier == name for each in answers)
         },
         tenants=tenants,
+        routes=_routes(world, costs),
         engines={
             name: EngineReport(
                 steps=each.steps_total,
@@ -232,6 +250,22 @@ def _tenants(world: World, costs: list[float]) -> dict[str, TenantReport]:
             cost=_round(sum(cost for _, cost in own)),
         )
     return found
+
+
+def _routes(world: World, costs: list[float]) -> dict[str, RouteReport]:
+    found: dict[str, list[tuple[Answer, float]]] = {}
+    for each, cost in zip(world.answers, costs, strict=True):
+        found.setdefault(each.plan.route if each.plan is not None else NO_ROUTE, []).append((each, cost))
+    return {
+        name: RouteReport(
+            requests=len(own),
+            answered=sum(each.outcome == "ok" for each, _ in own),
+            goodput=_share(sum(_is_good(world, each) for each, _ in own), len(own)),
+            escalated=_share(sum(each.escalated for each, _ in own), len(own)),
+            cost=_round(sum(cost for _, cost in own)),
+        )
+        for name, own in sorted(found.items())
+    }
 
 
 def _cost_by_rung(world: World) -> dict[str, float]:

@@ -1,21 +1,33 @@
-"""A comparison as text: the measures down, the policies across."""
+"""A comparison as text: the measures down, the policies across, and how the second differs from the first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from gateway.simulation.report import Comparison, Report
+import msgspec
 
-_Cell = Callable[[Report], str]
+from gateway.simulation.report import Comparison, Report, RouteReport, TenantReport, TierReport
+
+_TWO = 2
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One measure."""
+
+    name: str
+    cells: tuple[str, ...]
+    """As each report has it."""
+    difference: str = ""
+    """From the first report to the second: points of a share, percent of anything else; "" where there is none."""
 
 
 def table(comparison: Comparison) -> str:
     """Lines of a Markdown table under one line of circumstances."""
     reports = comparison.reports
-    rows = [("", [each.policy for each in reports])]
-    rows += cells(reports)
-    widths = [max(len(each[1][column]) for each in rows) for column in range(len(reports))]
-    first = max(len(name) for name, _ in rows)
     lines = [circumstances(comparison), *[f"  assumed: {note}" for note in comparison.notes], ""]
-    for index, (name, row) in enumerate(rows):
+    rows = [Row("", tuple([each.policy for each in reports]), "difference"), *rows_of(reports)]
+    texts = [(row.name, [*row.cells, row.difference] if len(reports) == _TWO else list(row.cells)) for row in rows]
+    widths = [max(len(each[1][column]) for each in texts) for column in range(len(texts[0][1]))]
+    first = max(len(name) for name, _ in texts)
+    for index, (name, row) in enumerate(texts):
         padded = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
         lines.append(f"| {name.ljust(first)} | {' | '.join(padded)} |")
         if not index:
@@ -32,63 +44,108 @@ def circumstances(comparison: Comparison) -> str:
     )
 
 
-def cells(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
-    """The measures by name, with one text for each report."""
-    return [(name, [cell(each) for each in reports]) for name, cell in _rows(reports)]
+def rows_of(reports: Sequence[Report]) -> list[Row]:
+    """All measures: of the whole, then by tier, tenant, route, what was shed, and engine."""
+    return [*_whole(reports), *_parts(reports), *_sheds(reports), *_engines(reports)]
 
 
-def _rows(reports: Sequence[Report]) -> list[tuple[str, _Cell]]:
-    rows: list[tuple[str, _Cell]] = [
-        ("answered", lambda r: f"{r.answered} of {r.requests} ({_percent(r.answered / r.requests)})"),
-        ("goodput (answered within the SLO)", lambda r: _percent(r.goodput)),
-    ]
-    for rung in sorted({rung for report in reports for rung in report.rungs}):
-        rows.append((f"answered by {rung}", lambda r, rung=rung: _percent(r.rungs.get(rung, 0.0))))  # type: ignore[misc]
-    rows += [
-        ("escalated", lambda r: _percent(r.escalated)),
-        ("cost", lambda r: f"{r.cost:.4g}"),
-        ("cost of 1000 answers", lambda r: f"{r.cost_per_1000:.4g}"),
-        ("TTFT p50 / p90 / p99", lambda r: " / ".join(map(_time, (r.ttft_s.p50, r.ttft_s.p90, r.ttft_s.p99)))),
-        ("ITL p50 / p90 / p99", lambda r: " / ".join(map(_time, (r.itl_s.p50, r.itl_s.p90, r.itl_s.p99)))),
-        ("queue wait p50 / p99", lambda r: " / ".join(map(_time, (r.queue_wait_s.p50, r.queue_wait_s.p99)))),
-        ("fairness between tenants (Jain)", lambda r: f"{r.fairness:.3f}"),
-    ]
-    for tier in sorted({tier for report in reports for tier in report.tiers}):
-        rows.append((f"goodput of tier {tier}", lambda r, tier=tier: _tier_goodput(r, tier)))  # type: ignore[misc]
-    for key in sorted({(shed.tier, shed.reason) for report in reports for shed in report.sheds}):
-        rows.append((f"shed in {key[0]}: {key[1]}", lambda r, key=key: _shed(r, key)))  # type: ignore[misc]
-    for name in sorted({name for report in reports for name in report.engines}):
-        rows += [
-            (f"{name}: busy, KV at most", lambda r, name=name: _engine(r, name)),  # type: ignore[misc]
-            (f"{name}: prefix hits, preemptions", lambda r, name=name: _cache(r, name)),  # type: ignore[misc]
+def _whole(reports: Sequence[Report]) -> Iterator[Row]:
+    shares = [report.answered / report.requests for report in reports]
+    told = [f"{r.answered} of {r.requests} ({_percent(s)})" for r, s in zip(reports, shares, strict=True)]
+    yield _share("answered", shares, told)
+    yield _share("goodput (answered within the SLO)", [report.goodput for report in reports])
+    for rung in _names([report.rungs for report in reports]):
+        yield _share(f"answered by {rung}", [report.rungs.get(rung, 0.0) for report in reports])
+    for mark in _names([report.marked for report in reports]):
+        yield _share(f"answered, marked {mark}", [report.marked.get(mark, 0.0) for report in reports])
+    yield _share("escalated", [report.escalated for report in reports])
+    yield _amount("cost", [report.cost for report in reports], _number)
+    yield _amount("cost of 1000 answers", [report.cost_per_1000 for report in reports], _number)
+    for word, quantiles, places in (
+        ("TTFT", [report.ttft_s for report in reports], ("p50", "p90", "p99")),
+        ("ITL", [report.itl_s for report in reports], ("p50", "p90", "p99")),
+        ("queue wait", [report.queue_wait_s for report in reports], ("p50", "p99")),
+    ):
+        for place in places:
+            yield _amount(f"{word} {place}", [getattr(each, place) for each in quantiles], _time)
+    yield _amount("fairness between tenants (Jain)", [report.fairness for report in reports], _number)
+
+
+def _parts(reports: Sequence[Report]) -> Iterator[Row]:
+    for name in _names([report.tiers for report in reports]):
+        tiers = [report.tiers.get(name) for report in reports]
+        yield _share(
+            f"tier {name}: goodput", [each.goodput if each else None for each in tiers], list(map(_tier, tiers))
+        )
+        yield _amount(f"tier {name}: TTFT p90", [each.ttft_s.p90 if each else None for each in tiers], _time)
+    members: tuple[tuple[str, Sequence[Mapping[str, TenantReport | RouteReport]]], ...] = (
+        ("tenant", [report.tenants for report in reports]),
+        ("route", [report.routes for report in reports]),
+    )
+    for kind, every in members:
+        for name in _names(every):
+            parts = [each.get(name) for each in every]
+            shares = [part.answered / part.requests if part else None for part in parts]
+            yield _share(f"{kind} {name}: answered", shares, list(map(_answered, parts)))
+            yield _amount(f"{kind} {name}: cost", [part.cost if part else None for part in parts], _number)
+
+
+def _sheds(reports: Sequence[Report]) -> Iterator[Row]:
+    for tier, reason in sorted({(shed.tier, shed.reason) for report in reports for shed in report.sheds}):
+        counts = [
+            sum(shed.requests for shed in report.sheds if (shed.tier, shed.reason) == (tier, reason))
+            for report in reports
         ]
-    return rows
+        shares = [count / report.requests for count, report in zip(counts, reports, strict=True)]
+        told = [f"{count} ({_percent(share)})" for count, share in zip(counts, shares, strict=True)]
+        yield _share(f"shed in {tier}: {reason}", shares, told)
 
 
-def _tier_goodput(report: Report, tier: str) -> str:
-    found = report.tiers.get(tier)
+def _engines(reports: Sequence[Report]) -> Iterator[Row]:
+    for name in _names([report.engines for report in reports]):
+        found = [report.engines.get(name) for report in reports]
+        busy = [f"{_percent(each.busy)}, {_percent(each.most_kv_usage)}" if each else "-" for each in found]
+        hits = [f"{_percent(each.prefix_hits)}, {each.preemptions}" if each else "-" for each in found]
+        yield Row(f"{name}: busy, KV at most", tuple(busy))
+        yield Row(f"{name}: prefix hits, preemptions", tuple(hits))
+
+
+def _share(name: str, values: Sequence[float | None], cells: Sequence[str] = ()) -> Row:
+    shown = cells or [_percent(value) for value in values]
+    difference = ""
+    if len(values) == _TWO and values[0] is not None and values[1] is not None:
+        difference = f"{100 * (values[1] - values[0]):+.1f} points"
+    return Row(name, tuple(shown), difference)
+
+
+def _amount(name: str, values: Sequence[float | None], show: Callable[[float | None], str]) -> Row:
+    difference = ""
+    if len(values) == _TWO and values[0] and values[1] is not None:
+        difference = f"{100 * (values[1] / values[0] - 1):+.1f} %"
+    return Row(name, tuple(map(show, values)), difference)
+
+
+def _names(members: Sequence[Mapping[str, object]]) -> list[str]:
+    """Of all reports, each once, sorted."""
+    return sorted({name for each in members for name in each})
+
+
+def _answered(part: TenantReport | RouteReport | None) -> str:
+    return "-" if part is None else f"{part.answered} of {part.requests} ({_percent(part.answered / part.requests)})"
+
+
+def _tier(found: TierReport | None) -> str:
     if found is None:
         return "-"
     return f"{_percent(found.goodput)} (TTFT {_time(found.slo_ttft_s)}, ITL {_time(found.slo_itl_s)})"
 
 
-def _shed(report: Report, key: tuple[str, str]) -> str:
-    count = sum(shed.requests for shed in report.sheds if (shed.tier, shed.reason) == key)
-    return f"{count} ({_percent(count / report.requests)})"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
-def _engine(report: Report, name: str) -> str:
-    found = report.engines.get(name)
-    return "-" if found is None else f"{_percent(found.busy)}, {_percent(found.most_kv_usage)}"
-
-
-def _cache(report: Report, name: str) -> str:
-    found = report.engines.get(name)
-    return "-" if found is None else f"{_percent(found.prefix_hits)}, {found.preemptions}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _time(seconds: float | None) -> str:

@@ -11,15 +11,16 @@ from random import Random
 
 import msgspec
 
-from config.settings import Settings
+from config.settings import EngineSettings, Settings
 from config.tenants import known_tenants, queue_lines
 from engine.messages import EngineStats
 from gateway.simulation.answer import Answer, Attempt, output_limit
 from gateway.simulation.draws import Draws
 from gateway.simulation.engine import SimulatedEngine
 from gateway.simulation.lane import SimulatedLane
-from gateway.simulation.profile import BadProfile, Profile
+from gateway.simulation.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.turns import SimulatedTurns, at_once, shares_cores
+from gateway.simulation.upstream import as_engine
 from policies.allowance import set_aside
 from policies.breaker import Breaker
 from policies.budget import BudgetBook, BudgetHold, BudgetRefusal, spending_options
@@ -78,8 +79,16 @@ class World:
         self.trace = trace
         self.answers: list[Answer] = []
         """Those that have ended."""
-        engines = [name for name in settings.engines if name not in profile.encoders]
-        self.samples: dict[str, list[Sample]] = {name: [] for name in engines}
+        hosts = {name: self._measured(name, profile) for name in settings.engines if name not in profile.encoders}
+        self.upstreams = {name: profile.upstreams[name] for name in settings.upstreams if name in profile.upstreams}
+        """Those whose times are known; the others refuse."""
+        hosts |= {name: as_engine(settings.upstreams[name], times) for name, times in self.upstreams.items()}
+        if not hosts and settings.upstreams:
+            raise BadProfile(
+                f"the policy has upstreams only, and nobody told how fast they are: give --upstream "
+                f"{next(iter(settings.upstreams))}=TTFT,ITL, such as 600ms,25ms, or 'upstreams' in the profile"
+            )
+        self.samples: dict[str, list[Sample]] = {name: [] for name in hosts}
         tokenizers = {name: each.tokenizer for name, each in profile.engines.items() if name in settings.engines}
         self.policy = Policy.compile(settings, tokenizers)
         self.draws = Draws(seed, self.policy, shares, trace)
@@ -103,12 +112,12 @@ class World:
         self._numbers = 0
         most = at_once(settings, profile.cores)
         self._turns = None if most is None else SimulatedTurns(most)
-        for name in engines:
-            self.lanes[name] = self._lane(name, profile, seed, leaps)
+        for name, (engine, measured) in hosts.items():
+            self.lanes[name] = self._lane(name, engine, measured, seed, leaps)
         self.engines = [engine for lane in self.lanes.values() for engine in lane.engines]
         """Of all lanes, replica by replica."""
         if self._turns is not None:
-            self._turns.join([engine for engine in self.engines if shares_cores(settings.engines[engine.name])])
+            self._turns.join([engine for engine in self.engines if shares_cores(hosts[engine.name][0])])
         self._expiries = dict.fromkeys(self.lanes, _NEVER)
 
     def run(self, progress: Callable[[float, int], None]) -> float:
@@ -321,14 +330,18 @@ class World:
             if other.title != title and other.feels_others:
                 other.cut(now)
 
-    def _lane(self, name: str, profile: Profile, seed: int, leaps: bool) -> SimulatedLane:
-        engine = self.settings.engines[name]
+    def _measured(self, name: str, profile: Profile) -> tuple[EngineSettings, EngineProfile]:
         measured = profile.engines.get(name)
         if measured is None:
             raise BadProfile(
                 f"the profile knows nothing of engine '{name}' (it has {', '.join(profile.engines)}): make it with "
                 "`penstock engine profile --config` and this policy"
             )
+        return self.settings.engines[name], measured
+
+    def _lane(
+        self, name: str, engine: EngineSettings, measured: EngineProfile, seed: int, leaps: bool
+    ) -> SimulatedLane:
         lane = SimulatedLane(self.settings.tiers, queue_lines(self.tenants), engine)
         for replica in range(engine.replicas):
             title = name if engine.replicas == 1 else f"{name}/{replica}"

@@ -135,8 +135,7 @@ def test_a_mistake_is_told_once_with_its_place(old: str, new: str, fragments: li
     found = problems(marked.replace("¦", ""))
     wanted = [shown for _, shown in found if all(fragment in shown for fragment in fragments)]
     assert len(wanted) == 1, found
-    # A mistyped key of a required value is also a missing one.
-    assert len(found) == (2 if "modle" in new else 1), found
+    assert len(found) == 1, found
     if "¦" in marked:
         before = marked[: marked.index("¦")].split("\n")
         assert wanted[0].startswith(f"/etc/penstock.toml:{len(before)}:{len(before[-1]) + 1}: "), wanted
@@ -152,7 +151,7 @@ def test_all_problems_at_once_in_the_files_order() -> None:
 
 def test_missing_tables_are_told_without_their_consequences() -> None:
     found = problems(GOOD.replace("[engines.", "[engine."))
-    assert ["engine" in shown for _, shown in found] == [True, True]
+    assert ["unknown key 'engine'" in shown for _, shown in found] == [True]
     assert "did you mean 'engines'" in "".join(shown for _, shown in found)
 
 
@@ -228,7 +227,9 @@ def test_the_anonymous_tenant_needs_its_tier() -> None:
 
 
 def test_syntax_errors_have_a_place() -> None:
-    assert problems("schema = 1\nb = = 2\n") == [(2, "/etc/penstock.toml:2:5: this is not TOML: invalid value")]
+    assert problems("schema = 1\nb = = 2\n") == [
+        (2, "/etc/penstock.toml:2:5: this is not TOML: this is no value; expected a value")
+    ]
     assert problems('a = "open')[0][0] == 1
 
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from config.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
-from policies import decision, text_traits
+from policies import decision
+from policies.language import language
 
 
 def test_languages_are_those_that_are_told_apart() -> None:
-    assert set(LANGUAGES) == {*text_traits._FREQUENT, *(code for code, _, _ in text_traits._SCRIPTS), "und"}
+    messages = (Path(__file__).parent / "short_messages.tsv").read_text().splitlines()
+    assert set(LANGUAGES) == {language(message.split("\t")[1]) for message in messages}
 
 
 def test_addresses_are_those_at_which_requests_arrive() -> None:

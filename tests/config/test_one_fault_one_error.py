@@ -1,0 +1,110 @@
+"""Each single fault in a good policy is one error, at its line: nothing is said of what only follows from it."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.errors import ConfigError, Problem
+from config.load import parse
+from config.source_map import SourceMap
+
+TEXT = (Path(__file__).parent / "faulty" / "valid.toml").read_text()
+LINES = TEXT.split("\n")
+PLACES = SourceMap(TEXT)
+LITERAL = re.compile(r'"(?:\\.|[^"\\])*"|[^,\]}\s]+')
+HEADER = re.compile(r"\[([a-z_]+)\.([a-z0-9]+)\]")
+WRONG = {
+    str: ("7", "true", '["V"]', "{ x = 1 }", '"Vx"'),
+    bool: ('"V"', "1", "{ x = 1 }"),
+    int: ('"V"', "-1", "true", "{ x = 1 }"),
+    float: ('"V"', "-1", "true", "{ x = 1 }"),
+}
+"""Instead of a value V of the type."""
+ELSEWHERE = {("name", '"Vx"'), ("at_least", "-1"), ("arms", "key")}
+"""What is good where it stands, and does not fit to what stands elsewhere."""
+
+
+def found(text: str) -> tuple[Problem, ...]:
+    try:
+        parse(text, Path("/x.toml"))
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def replaced(line: int, column: int, old: str, new: str) -> str:
+    changed = LINES[line - 1][: column - 1] + new + LINES[line - 1][column - 1 + len(old) :]
+    return "\n".join([*LINES[: line - 1], changed, *LINES[line:]])
+
+
+def leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield from leaves(inner, (*path, key))
+        case list():
+            for index, inner in enumerate(value):
+                yield from leaves(inner, (*path, index))
+        case _:
+            yield path, value
+
+
+LEAVES = list(leaves(tomllib.loads(TEXT)))
+
+
+def test_the_policy_is_good() -> None:
+    assert found(TEXT) == ()
+    assert parse(TEXT, Path("/x.toml")).warnings == ()
+
+
+@pytest.mark.parametrize("table", sorted({str(path[0]) for path, _ in LEAVES}))
+def test_a_value_that_is_none(table: str) -> None:
+    for path, value in LEAVES:
+        if path[0] != table:
+            continue
+        place = PLACES.value(path)
+        literal = LITERAL.match(LINES[place.line - 1][place.column - 1 :])
+        assert literal is not None
+        for wrong in WRONG[type(value)]:
+            new = wrong.replace("V", str(value))
+            told = found(replaced(place.line, place.column, literal.group(), new))
+            assert len(told) <= 1, (new, told)
+            assert told or wrong in {'"Vx"', "-1"} or new == value, (path, new)
+            if (path[-1], wrong) not in ELSEWHERE:
+                assert [problem.line for problem in told] in ([], [place.line]), (new, told)
+
+
+@pytest.mark.parametrize("table", sorted({str(path[0]) for path, _ in LEAVES}))
+def test_a_key_that_is_misspelled(table: str) -> None:
+    for path, _ in LEAVES:
+        if path[0] != table or not isinstance(path[-1], str) or len(path[-1]) < 3:
+            continue
+        place = PLACES.key(path)
+        if not LINES[place.line - 1][place.column - 1 :].startswith(path[-1]):
+            continue
+        told = found(replaced(place.line, place.column, path[-1], path[-1][:-1]))
+        assert len(told) <= 1, told
+        if (*path[-2:-1], "key") not in ELSEWHERE:
+            assert [problem.line for problem in told] in ([], [place.line]), told
+
+
+@pytest.mark.parametrize("number", [number for number, line in enumerate(LINES) if HEADER.fullmatch(line)])
+def test_a_table_that_is_renamed_or_taken_away(number: int) -> None:
+    end = next(each for each in range(number + 1, len(LINES)) if not LINES[each] or LINES[each].startswith("["))
+    renamed = [*LINES[:number], LINES[number].replace("]", "x]"), *LINES[number + 1 :]]
+    away = [*LINES[:number], *LINES[end:]]
+    misspelled = [*LINES[:number], LINES[number].replace(".", "x.", 1), *LINES[number + 1 :]]
+    for lines in (renamed, away):
+        assert len(found("\n".join(lines))) == 1, (LINES[number], found("\n".join(lines)))
+    told = found("\n".join(misspelled))
+    assert told[0].line == number + 1
+    assert len(told) == 1 or "adapters" in LINES[number + 3], told
+
+
+def test_a_name_that_is_unknown_in_several_places_is_told_once() -> None:
+    (problem,) = found(TEXT.replace('on_failure = "safe"', 'on_failure = "saef"'))
+    assert "there is no ladder 'saef' (also on line " in problem.message
+    assert problem.suggestion == "safe"
