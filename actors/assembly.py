@@ -60,6 +60,8 @@ class Assembly:
         """Of the first choice, if a cascade looks at it."""
         self.prompts: dict[int, int] = {}
         """By choice: prompt tokens that were read for it."""
+        self.word = ""
+        """An upstream's own finish reason, if it is none that is known."""
 
     @property
     def margin(self) -> float | None:
@@ -86,6 +88,7 @@ class Assembly:
             self.accepted += finish.accepted_tokens
             self.adapter_version = finish.adapter_version
             self.prompts[index] = finish.prompt_tokens
+            self.word = finish.word or self.word
             delta = Delta(
                 index,
                 output.text,
@@ -100,7 +103,7 @@ class Assembly:
         if output.prompt_logprobs:
             delta = msgspec.structs.replace(delta, prompt_logprobs=output.prompt_logprobs)
         if output.unnamed or output.calls or self._unshown:
-            if not (delta.text or delta.token_ids or delta.logprobs or finish):
+            if not (delta.text or output.reasoning or delta.token_ids or delta.logprobs or finish):
                 self._unshown[index] = self._unshown.get(index, 0) + output.unnamed
                 return "going"
             delta = self._of_upstream(delta, output)
@@ -125,6 +128,7 @@ class Assembly:
         return msgspec.structs.replace(
             delta,
             unnamed=output.unnamed + self._unshown.pop(delta.index, 0),
+            reasoning=output.reasoning,
             calls=calls,
             finish_reason="tool_calls" if calls and delta.finish_reason == "stop" else delta.finish_reason,
         )

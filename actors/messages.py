@@ -184,6 +184,8 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The whole of the choice, if embeddings are wanted: float32, little-endian."""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     """See `TokenOutput.prompt_logprobs`: with the first delta of a choice."""
+    reasoning: str = ""
+    """See `TokenOutput.reasoning`."""
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):

@@ -25,6 +25,7 @@ from actors.mail import (
     Work,
 )
 from actors.mailbox import Mailbox
+from actors.messages import ChatPrompt
 from actors.upstream.answer import AnswerReader
 from actors.upstream.board import UpstreamBoard
 from actors.upstream.book import CallBook
@@ -182,7 +183,9 @@ class UpstreamActor(Actor[EngineMessage]):
         board = self._board
         board.requests_total += 1
         began_at: float | None = trio.current_time()
-        reader = AnswerReader(call.request_id, call.params.max_tokens)
+        offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
+        logprobs = call.params.logprobs is not None
+        reader = AnswerReader(call.request_id, call.params.max_tokens, offered=offered, logprobs=logprobs)
 
         def on_output(output: TokenOutput) -> None:
             nonlocal began_at

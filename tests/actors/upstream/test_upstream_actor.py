@@ -203,7 +203,7 @@ async def _web_page(asked: Asked) -> None:
 
 
 async def _compressed(asked: Asked) -> None:
-    await asked.send(HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n"))
+    await asked.send(HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: br\r\n\r\n"))
 
 
 async def _error_event(asked: Asked) -> None:
@@ -349,11 +349,6 @@ async def _clean_cut(asked: Asked) -> None:
     await asked.send(b"0\r\n\r\n")
 
 
-async def _no_done(asked: Asked) -> None:
-    await asked.say("Hel", "lo", pause_s=0.1)
-    await asked.end(done=False)
-
-
 async def _late_error(asked: Asked) -> None:
     await asked.say("Hel", "lo", pause_s=0.1)
     await asked.chunk(event(error={"message": "no"}))
@@ -373,7 +368,6 @@ async def _broken_chunk(asked: Asked) -> None:
 LATE = [
     (_cut, "upstream_truncated"),
     (_clean_cut, "upstream_truncated"),
-    (_no_done, "upstream_truncated"),
     (_late_error, "upstream_failed"),
     (_late_garbage, "upstream_garbled"),
     (_broken_chunk, "upstream_truncated"),
