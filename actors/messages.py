@@ -1,5 +1,6 @@
 """What the edge and the actors say to each other about one request."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -77,6 +78,10 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What each answer must be like (if it is no tool call)."""
     embedding: EmbeddingParams | None = None
     """Embeddings are wanted, one for each prompt; None: text is."""
+    written: Mapping[str, Any] = {}
+    """The fields of the body beside the prompt, as the client wrote them: an upstream is asked for nothing else."""
+    needs_upstream: tuple[str, ...] = ()
+    """Those whose values no engine obeys."""
     echo: bool = False
     """The client wants to see its prompts as text."""
     truncate_prompt_tokens: int | None = None

@@ -1,6 +1,6 @@
 """`POST /v1/chat/completions` and `POST /v1/completions`, whole and streamed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,10 +38,14 @@ from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
 from gateway.wire.completion_request import CompletionBody, completion_params
 from gateway.wire.grammar_request import answer_grammar
 from gateway.wire.json_body import BodyDecoder, check_content_type
+from gateway.wire.neutral import CHAT as CHAT_FIELDS
+from gateway.wire.neutral import COMPLETION as COMPLETION_FIELDS
+from gateway.wire.neutral import needs_upstream
 from gateway.wire.prompts import prompts_of
 from gateway.wire.sampling import check_truncation
 from gateway.wire.sse import SseRenderer, error_event
 from gateway.wire.view import View
+from gateway.wire.written import written
 
 log = structlog.get_logger()
 
@@ -56,6 +60,8 @@ class Asked(msgspec.Struct, frozen=True):
     embedding: EmbeddingParams | None = None
     view: View = View()
     truncate_prompt_tokens: int | None = None
+    written: Mapping[str, Any] = {}
+    needs_upstream: tuple[str, ...] = ()
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -69,15 +75,26 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 def read_chat(body: ChatBody, max_choices: int) -> Asked:
     """Raises `BadField`."""
+    needs = needs_upstream(body, CHAT_FIELDS)
     params, n, view = chat_params(body, max_choices)
     prompt, grammar = chat_prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
         raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
-    return Asked((prompt,), params, n, grammar, view=view, truncate_prompt_tokens=check_truncation(body))
+    return Asked(
+        (prompt,),
+        params,
+        n,
+        grammar,
+        view=view,
+        truncate_prompt_tokens=check_truncation(body),
+        written=written(body),
+        needs_upstream=needs,
+    )
 
 
 def read_completion(body: CompletionBody, max_choices: int) -> Asked:
     """Raises `BadField`."""
+    needs = needs_upstream(body, COMPLETION_FIELDS)
     prompts = prompts_of("prompt", body.prompt)
     params, n, view = completion_params(body, len(prompts), max_choices)
     return Asked(
@@ -87,6 +104,8 @@ def read_completion(body: CompletionBody, max_choices: int) -> Asked:
         answer_grammar(body),
         view=view,
         truncate_prompt_tokens=check_truncation(body),
+        written=written(body),
+        needs_upstream=needs,
     )
 
 
@@ -117,6 +136,8 @@ class CompletionHandler:
                 truncate_prompt_tokens=asked.truncate_prompt_tokens,
                 n=asked.n,
                 grammar=asked.grammar,
+                written=asked.written,
+                needs_upstream=asked.needs_upstream,
                 user=body.user,
                 streamed=bool(body.stream),
                 body_bytes=len(request.body),

@@ -2,6 +2,9 @@
 
 import secrets
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -13,6 +16,7 @@ from gateway.house import House
 from gateway.server.request import Request, bearer_of
 from gateway.wire.answer import Identity
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MAX_TAGS = 16
 _MAX_TAG_CHARACTERS = 64
 
@@ -59,6 +63,8 @@ class Asker(msgspec.Struct, frozen=True):
         n: int,
         grammar: Grammar | None = None,
         embedding: EmbeddingParams | None = None,
+        written: Mapping[str, Any] = _NOTHING,
+        needs_upstream: tuple[str, ...] = (),
         user: str | None,
         streamed: bool,
         body_bytes: int,
@@ -75,6 +81,8 @@ class Asker(msgspec.Struct, frozen=True):
             n=n,
             grammar=grammar,
             embedding=embedding,
+            written=written,
+            needs_upstream=needs_upstream,
             api_key=self.api_key,
             path=self.path,
             headers=self.headers,

@@ -37,6 +37,8 @@ from config.upstreams import UpstreamSettings
 from engine.messages import EngineStats, TokenOutput
 
 _CLOSE_S = 1.0
+_MOST_TOKENS = 1 << 20
+"""Of an answer that nobody has set a limit to."""
 log = structlog.get_logger()
 
 
@@ -185,7 +187,8 @@ class UpstreamActor(Actor[EngineMessage]):
         began_at: float | None = trio.current_time()
         offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
         logprobs = call.params.logprobs is not None
-        reader = AnswerReader(call.request_id, call.params.max_tokens, offered=offered, logprobs=logprobs)
+        most = call.limit if call.limit is not None else _MOST_TOKENS
+        reader = AnswerReader(call.request_id, most, offered=offered, logprobs=logprobs)
 
         def on_output(output: TokenOutput) -> None:
             nonlocal began_at

@@ -8,7 +8,6 @@ import msgspec
 from actors.messages import ChatMessage, ChatPrompt
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
-from gateway.wire import neutral
 from gateway.wire.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
 from gateway.wire.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
 from gateway.wire.view import View
@@ -91,7 +90,6 @@ def chat_prompt(body: ChatBody) -> ChatPrompt:
 
 def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View]:
     """How to sample, how many choices, and what is shown beside the text. Raises `BadField`."""
-    neutral.check(body, neutral.CHAT)
     n = check_choices(body.n, 1, max_choices)
     limit = body.max_completion_tokens
     if limit is None:

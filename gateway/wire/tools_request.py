@@ -15,7 +15,7 @@ _MAX_CALLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
-class FunctionBody(msgspec.Struct, forbid_unknown_fields=True):
+class FunctionBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tools[].function`."""
 
     name: str
@@ -24,20 +24,20 @@ class FunctionBody(msgspec.Struct, forbid_unknown_fields=True):
     strict: bool | None = None
 
 
-class ToolBody(msgspec.Struct, forbid_unknown_fields=True):
+class ToolBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tools[]`."""
 
     type: str
     function: FunctionBody | None = None
 
 
-class NamedFunction(msgspec.Struct, forbid_unknown_fields=True):
+class NamedFunction(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tool_choice.function`."""
 
     name: str
 
 
-class NamedChoice(msgspec.Struct, forbid_unknown_fields=True):
+class NamedChoice(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tool_choice` as an object."""
 
     type: str
