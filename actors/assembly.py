@@ -60,6 +60,8 @@ class Assembly:
         """Of the first choice, if a cascade looks at it."""
         self.prompts: dict[int, int] = {}
         """By choice: prompt tokens that were read for it."""
+        self.model = ""
+        """As an upstream names it."""
         self.word = ""
         """An upstream's own finish reason, if it is none that is known."""
 
@@ -106,6 +108,7 @@ class Assembly:
             if not (delta.text or output.reasoning or delta.token_ids or delta.logprobs or finish):
                 self._unshown[index] = self._unshown.get(index, 0) + output.unnamed
                 return "going"
+            self.model = output.model or self.model
             delta = self._of_upstream(delta, output)
         reader = self._readers.get(index)
         if reader is not None:

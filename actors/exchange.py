@@ -36,6 +36,7 @@ from policies import climb
 from policies.plan import Plan
 
 _GATEWAY_TIMEOUT = 504
+_STATIC = "static_answer"
 
 
 class Exchange:
@@ -79,6 +80,10 @@ class Exchange:
         """Of the last attempt: tokens drafted, tokens accepted."""
         self._adapter = ""
         """Of the last attempt, as NAME@VERSION if it came to its end."""
+        self._model = ""
+        """That answered last."""
+        self._word: str | None = None
+        """Its upstream's finish reason, if it is none that is known."""
         self._last_at = request.arrived_at
 
     @property
@@ -317,6 +322,8 @@ class Exchange:
         if self._colleagues.recording is not None:
             self._account.observe(attempt.work, attempt.assembly.margins)
         self._drafts = attempt.assembly.drafted, attempt.assembly.accepted
+        self._model = attempt.assembly.model or attempt.model
+        self._word = attempt.assembly.word or None
         version = attempt.assembly.adapter_version
         self._adapter = f"{attempt.adapter}@{version}" if version else attempt.adapter
         if not over and not (ok and attempt.assembly.why != "low_margin" and attempt.whole_in_engine):
@@ -351,19 +358,24 @@ class Exchange:
         self._start_sent = True
         self._colleagues.tally.ttft.add(now - self._request.arrived_at)
         self._account.first_at = now
-        self._begin(self._attempt.rung, self._account.prompt_tokens, self._attempt.adapter)
+        self._begin(self._attempt, self._account.prompt_tokens)
         self._climb.on(self._content_sent(deltas), now)
 
-    def _begin(self, rung: str, prompt_tokens: int, adapter: str) -> None:
+    def _begin(self, attempt: Attempt | None, prompt_tokens: int) -> None:
+        """`attempt` None: a static answer."""
         request = self._request
+        rung, adapter, model = _STATIC, "", ""
+        if attempt is not None:
+            rung, adapter, model = attempt.rung, attempt.adapter, attempt.assembly.model or attempt.model
         echo = self._launch.prompts.shown(rung) if request.echo else ()
         each_choice = tuple([text for text in echo for _ in range(request.n)])
-        self._events.append(Start(self._plan.route, rung, prompt_tokens, each_choice, adapter))
+        start = Start(self._plan.route, rung, prompt_tokens, each_choice, adapter, request.asked_for, model)
+        self._events.append(start)
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)
         if not self._request.streamed:
-            self._begin(attempt.rung, self._account.prompt_tokens, attempt.adapter)
+            self._begin(attempt, self._account.prompt_tokens)
             self._events += self._whole
         if attempt.rung in self._colleagues.upstreams and not attempt.work.goes_on:
             self._account.prompts_read(attempt.assembly.prompts)
@@ -374,12 +386,13 @@ class Exchange:
         # What an earlier attempt said for an answer that is handed out whole has reached nobody.
         self._forget_answer()
         self._account.worked = False
-        self._adapter = ""
-        self._begin("static_answer", 0, "")
+        self._adapter = self._model = ""
+        self._word = None
+        self._begin(None, 0)
         for index in range(len(self._account.told)):
             self._events.append(Delta(index, text, (), (), "stop"))
         why = self._last_trouble() or "asked_for"
-        self._events.append(Done(Usage(0, 0), self._served("static_answer", why, mark)))
+        self._events.append(Done(Usage(0, 0), self._served(_STATIC, why, mark)))
 
     def _fail(self, error: ErrorBody) -> None:
         served = self._served(self._history_rung(), error.code, None)
@@ -448,7 +461,20 @@ class Exchange:
         experiment, arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
         adapter = self._adapter or None
         return Served(
-            plan.route, rung, why, notes, mark, self._margin, *self._drafts, plan.policy, experiment, arm, adapter
+            plan.route,
+            rung,
+            why,
+            notes,
+            mark,
+            self._margin,
+            *self._drafts,
+            plan.policy,
+            experiment,
+            arm,
+            adapter,
+            self._request.asked_for,
+            self._model,
+            self._word,
         )
 
     def _finish(self, outcome: str, why: str) -> None:

@@ -31,6 +31,10 @@ class ChatMessage(msgspec.Struct, frozen=True):
     tool_calls: tuple[CallTurn, ...] = ()
     tool_call_id: str | None = None
     """Of a tool's turn: the call that it answers."""
+    reasoning: str = ""
+    """Of an assistant's turn: what it thought. For templates that have a place for it."""
+    written: Mapping[str, Any] = {}
+    """Fields that an upstream gets as they were written, beside the others or instead of them."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -159,6 +163,9 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     echo: tuple[str, ...] = ()
     """If the request wants to see them: for each choice the text of its prompt."""
     adapter: str = ""
+    model_asked: str = ""
+    model_served: str = ""
+    """See `Served`."""
 
 
 class MadeCall(msgspec.Struct, frozen=True, gc=False):
@@ -223,6 +230,12 @@ class Served(msgspec.Struct, frozen=True):
     """None: the request takes part in no experiment."""
     adapter: str | None = None
     """That answered, as NAME@VERSION."""
+    model_asked: str = ""
+    """The name that the client asked for."""
+    model_served: str = ""
+    """Who answered: an engine's name, or the model as its upstream names it; "" if no model did."""
+    upstream_finish: str | None = None
+    """An upstream's own finish reason, where it is none that is known here; the finish reason told is "stop" then."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

@@ -31,7 +31,7 @@ from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
 from gateway.server.head import JSON_TYPE
 from gateway.server.request import Request
-from gateway.told import Told, place_lines, served_headers
+from gateway.told import Told, served_headers, start_headers
 from gateway.whole import whole_answer
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
 from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
@@ -164,9 +164,9 @@ class CompletionHandler:
         choices = [Choice() for _ in range(len(inference.prompts) * inference.n)]
         exchange = await self._front.house.open(inference)
         told.decided = exchange.decided
-        identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
         try:
             done = await whole_answer(exchange, partial(_gather, choices))
+            identity = self._identity(inference, done.served.model_served, told)
             body = self._endpoint.whole(identity, choices, done.usage, done.served, view)
             await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:
@@ -187,16 +187,18 @@ class CompletionHandler:
             exchange = await self._front.house.open(inference)
             told.decided = exchange.decided
             stream.add_headers(told.decision_lines())
-            identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
-            chunks = self._endpoint.chunks(identity, view, include_usage=include_usage)
-            renderer = SseRenderer(chunks, include_usage=include_usage)
             try:
-                while not renderer.ended:
-                    events = await exchange.__anext__()
-                    if not stream.started:
-                        stream.add_headers(_first_headers(events))
+                events = await exchange.__anext__()
+                stream.add_headers(_first_headers(events))
+                identity = self._identity(inference, _model_of(events), told)
+                chunks = self._endpoint.chunks(identity, view, include_usage=include_usage)
+                renderer = SseRenderer(chunks, include_usage=include_usage)
+                while True:
                     if data := renderer.render(events):
                         await stream.send(data, trio.current_time(), last=renderer.ended)
+                    if renderer.ended:
+                        break
+                    events = await exchange.__anext__()
                 failed = renderer.failed
             finally:
                 exchange.close()
@@ -211,6 +213,9 @@ class CompletionHandler:
             await _break_off(connection, stream, INTERNAL_ERROR)
         if failed:
             connection.close_after()
+
+    def _identity(self, inference: InferenceRequest, served: str, told: Told) -> Identity:
+        return self._front.identity(inference.request_id, inference.model, served, told.decided.policy)
 
 
 def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
@@ -237,5 +242,10 @@ def _first_headers(events: Sequence[Event]) -> bytes:
             case Done():
                 return served_headers(event.served)
             case Start():
-                return place_lines(event.route, event.rung, event.adapter)
+                return start_headers(event)
     return b""
+
+
+def _model_of(events: Sequence[Event]) -> str:
+    """Who answers, as far as it is known with the first events."""
+    return next((event.model_served for event in events if isinstance(event, Start)), "")

@@ -27,10 +27,19 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     house: House
     max_choices: int
     max_inputs: int
+    shows_served: bool = False
+    """The field `model` of an answer is the name of the model that served, not the one that was asked for."""
 
-    def identity(self, request_id: str, model: str, policy: str) -> Identity:
-        """The fields that all parts of an answer share; `policy` is the digest of the one that decided."""
-        return Identity(request_id, model, int(time.time()), f"fp_{policy}")
+    def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
+        """The fields that all parts of an answer share.
+
+        `asked` and `served`: the model's names, and `policy`: the digest of the one that decided.
+        """
+        return Identity(request_id, self.model_field(asked, served), int(time.time()), f"fp_{policy}")
+
+    def model_field(self, asked: str, served: str) -> str:
+        """What an answer holds as `model`."""
+        return served if self.shows_served and served else asked
 
 
 class Asker(msgspec.Struct, frozen=True):

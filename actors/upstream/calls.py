@@ -99,7 +99,8 @@ def prepare_calls(
         delivery=delivery,
     )
     assembly = Assembly(choices, call_prefix=f"call_{request.request_id}_")
-    return Attempt(effect, permit, work, assembly, whole_in_engine=True), ended
+    model = settings.model or request.model
+    return Attempt(effect, permit, work, assembly, whole_in_engine=True, model=model), ended
 
 
 def _after(prompt: Prompt, text: str, token_ids: tuple[int, ...], tokenizer: Tokenizer | None) -> tuple[Prompt, str]:

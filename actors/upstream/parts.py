@@ -30,7 +30,7 @@ def text_of(message: Message) -> tuple[str, str]:
         content += message.refusal
     named = (message.reasoning_content, message.reasoning, message.thinking, message.reasoning_details)
     if named != _NONE:
-        thought += next((text for each in named if each is not None and (text := _plain(each))), "")
+        thought += next((text for each in named if each is not None and (text := plain(each))), "")
     return content, thought
 
 
@@ -42,20 +42,20 @@ def _of_parts(parts: Any) -> tuple[str, str]:
     thoughts: list[str] = []
     for part in parts if isinstance(parts, list) else [parts]:
         if isinstance(part, dict) and part.get("type") in _THOUGHTS:
-            thoughts.append(_plain(part))
+            thoughts.append(plain(part))
         else:
-            texts.append(_plain(part))
+            texts.append(plain(part))
     return "".join(texts), "".join(thoughts)
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """The text of a part, or of parts; "" for what has none (a signature, a reference, an encrypted thought)."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        return "".join(map(_plain, value))
+        return "".join(map(plain, value))
     if isinstance(value, dict):
         for name in ("text", "thinking", "reasoning", "summary", "content", "refusal"):
             if value.get(name):
-                return _plain(value[name])
+                return plain(value[name])
     return ""

@@ -95,7 +95,7 @@ def question(call: Call, upstream: UpstreamSettings) -> Question:
     params, written = call.params, call.written
     chat = isinstance(call.prompt, ChatPrompt)
     fields: dict[str, Any] = {"model": call.model, "stream": True, "stream_options": _stream_options(written)}
-    # What the client did not say is the upstream's to choose: its model may have other defaults, or allow one value only.
+    # What the client did not say is the upstream's to choose: its model may have other defaults, or but one value.
     for name, neutral in _NEUTRAL.items():
         value = getattr(params, name)
         if name in written or value != neutral:
@@ -164,7 +164,7 @@ def _turn(message: ChatMessage) -> dict[str, Any]:
             }
             for each in message.tool_calls
         ]
-    return turn
+    return {**turn, **message.written}
 
 
 def _tools(tools: ToolSet) -> dict[str, Any]:
