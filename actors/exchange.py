@@ -74,6 +74,8 @@ class Exchange:
         self._due = float("inf")
         self._started = False
         self._start_sent = False
+        self._answer_sent = False
+        """Something of the answer itself, not reasoning alone."""
         self._ended = False
         self._margin: float | None = None
         self._drafts = (0, 0)
@@ -339,7 +341,7 @@ class Exchange:
             return
         tally = self._colleagues.tally
         if self._start_sent:
-            if self._request.tools is not None:
+            if self._request.tools is not None or not self._answer_sent:
                 self._climb.on(self._content_sent(deltas), now)
             if count > 0:
                 tally.itl.add((now - self._last_at) / count)
@@ -351,7 +353,10 @@ class Exchange:
     def _content_sent(self, deltas: list[Delta]) -> climb.ContentSent:
         kind = "tool_calls" if any(delta.calls for delta in deltas) else self._request.bound_to
         cascade = self._plan.cascade
-        return climb.ContentSent(atomic=kind is not None and (cascade is None or kind in cascade.atomic))
+        self._answer_sent = self._answer_sent or any(_is_answer(delta) for delta in deltas)
+        return climb.ContentSent(
+            answer=self._answer_sent, atomic=kind is not None and (cascade is None or kind in cascade.atomic)
+        )
 
     def _start(self, deltas: list[Delta], now: float) -> None:
         assert self._attempt is not None
@@ -500,3 +505,8 @@ class Exchange:
                 self._account.worked = True
             elif isinstance(item, TokenOutput) and self._attempt is not None and self._attempt.owns(work_id):
                 self._account.made_tokens += len(item.token_ids) + item.unnamed
+
+
+def _is_answer(delta: Delta) -> bool:
+    """It holds more than reasoning."""
+    return bool(delta.text or delta.token_ids or delta.logprobs or delta.calls or delta.finish_reason)

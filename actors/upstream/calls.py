@@ -47,7 +47,8 @@ def prepare_calls(
     `lengths`: tokens of each prompt, as far as we know; `tokenizer`: the one that it shares with an engine. Raises
     TooLongHere and NotExpressible.
     """
-    if effect.prefix and (request.tools is not None or request.grammar is not None):
+    goes_on = bool(effect.prefix) or effect.from_text
+    if goes_on and (request.tools is not None or request.grammar is not None):
         raise NotExpressible("an answer that has begun cannot be bound to a form, nor be read for tool calls")
     if request.truncate_prompt_tokens is not None:
         raise NotExpressible("truncate_prompt_tokens counts tokens as an engine reads them")
@@ -62,13 +63,14 @@ def prepare_calls(
         if limit is None and limits.max_model_len >= UNBOUNDED:
             params = msgspec.structs.replace(params, max_tokens=UNSAID_TOKENS)
         prompt, begun = request.prompts[index // request.n], ""
-        if effect.prefix:
+        if goes_on:
             if limit is not None and was_told.tokens >= limit:
                 ended.append(Delta(index, "", (), (), "length"))
                 continue
             limit = None if limit is None else limit - was_told.tokens
             params = _params_after(params, was_told.tokens)
-            prompt, begun = _after(prompt, "".join(was_told.texts), effect.prefix[index], tokenizer)
+            token_ids = effect.prefix[index] if effect.prefix else ()
+            prompt, begun = _after(prompt, "".join(was_told.texts), token_ids, tokenizer)
         number = next(numbers)
         call = Call(
             request_id=number,
@@ -94,7 +96,7 @@ def prepare_calls(
         bytes=request.body_bytes,
         deadline=effect.deadline,
         wait_s=plan.queue_s,
-        goes_on=any(effect.prefix),
+        goes_on=goes_on,
         sequences=tuple(calls),
         delivery=delivery,
     )
