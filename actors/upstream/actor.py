@@ -195,6 +195,8 @@ class UpstreamActor(Actor[EngineMessage]):
             if began_at is not None:
                 board.ttft.add(trio.current_time() - began_at)
                 began_at = None
+            if output.finish is not None and output.finish.word:
+                log.warning("upstream_finish_unknown", upstream=board.name, word=output.finish.word)
             self._hand_out(work, call, output)
 
         ok: bool | None = None

@@ -26,8 +26,8 @@ class Ending(msgspec.Struct, frozen=True):
 _STOP, _LENGTH, _FILTER = Ending("stop"), Ending("length"), Ending("content_filter")
 _CALLS = Ending("stop", calls=True)
 _FAILED, _BROKE_OFF, _LOAD = Ending("error", "failed"), Ending("abort", "broke_off"), Ending("error", "load")
-_NO_END = frozenset({"", "null", "none", "finish_reason_unspecified"})
-_ENDINGS = {
+NO_END = frozenset({"", "null", "none", "finish_reason_unspecified"})
+ENDINGS = {
     # OpenAI
     "stop": _STOP,
     "length": _LENGTH,
@@ -85,13 +85,13 @@ _ENDINGS = {
 
 def ending_of(word: Any) -> Ending | None:
     """None: it says that there is no end yet."""
-    found = _ENDINGS.get(word) if isinstance(word, str) else None
+    found = ENDINGS.get(word) if isinstance(word, str) else None
     if found is not None:
         return found
     plain = str(word).strip().lower()
-    if word is None or plain in _NO_END:
+    if word is None or plain in NO_END:
         return None
-    return _ENDINGS.get(plain, _UNKNOWN)
+    return ENDINGS.get(plain, _UNKNOWN)
 
 
 _UNKNOWN = Ending("stop", known=False)

@@ -19,7 +19,7 @@ from engine.text.tool_calls import Tool, ToolSet
 _encode = msgspec.json.Encoder().encode
 _NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 _TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
-_AS_WRITTEN = frozenset({
+AS_WRITTEN = frozenset({
     "metadata",
     "modalities",
     "prediction",
@@ -34,7 +34,7 @@ _AS_WRITTEN = frozenset({
     "web_search_options",
 })  # fmt: skip
 """OpenAI's, which mean nothing to engines here."""
-_SAMPLING_FIELDS = {
+SAMPLING_FIELDS = {
     "cache_salt": "",
     "chat_template_kwargs": {},
     "documents": [],
@@ -43,7 +43,7 @@ _SAMPLING_FIELDS = {
     "vllm_xargs": {},
 }
 """vLLM's, which mean nothing to engines here, with what asks for nothing."""
-_EXTRAS = {
+EXTRAS = {
     "top_k": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
@@ -76,7 +76,7 @@ def why_not(call: Call, upstream: UpstreamSettings) -> str | None:
     if call.params.allowed_token_ids and upstream.tokenizer is None:
         return "allowed_token_ids names token ids, and the upstream's `tokenizer` is not known"
     written = {
-        name for name, value in call.written.items() if name in _SAMPLING_FIELDS and value != _SAMPLING_FIELDS[name]
+        name for name, value in call.written.items() if name in SAMPLING_FIELDS and value != SAMPLING_FIELDS[name]
     }
     extras = sorted(written.union(_extras(call.params)))
     if extras and "sampling" not in upstream.supports:
@@ -107,9 +107,9 @@ def question(call: Call, upstream: UpstreamSettings) -> Question:
     if params.logit_bias:
         fields["logit_bias"] = {str(token_id): bias for token_id, bias in params.logit_bias}
     fields |= _extras(params)
-    fields |= {name: value for name, value in written.items() if name in _AS_WRITTEN}
+    fields |= {name: value for name, value in written.items() if name in AS_WRITTEN}
     if "sampling" in upstream.supports:
-        fields |= {name: value for name, value in written.items() if name in _SAMPLING_FIELDS or name in _EXTRAS}
+        fields |= {name: value for name, value in written.items() if name in SAMPLING_FIELDS or name in EXTRAS}
     if chat and "response_format" in written:
         fields["response_format"] = written["response_format"]
     elif call.grammar is not None:
@@ -206,5 +206,5 @@ def _completion(fields: dict[str, Any], prompt: str | list[int], params: Samplin
 
 def _extras(params: SamplingParams) -> Mapping[str, Any]:
     """What is asked for beyond the OpenAI API."""
-    given = {name: getattr(params, name) for name in _EXTRAS}
-    return {name: value for name, value in given.items() if value != _EXTRAS[name]}
+    given = {name: getattr(params, name) for name in EXTRAS}
+    return {name: value for name, value in given.items() if value != EXTRAS[name]}
