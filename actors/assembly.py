@@ -124,7 +124,8 @@ class Assembly:
         """What only an upstream's outputs have: tokens without ids, and calls that came as such, all at once."""
         calls = tuple(
             [
-                MadeCall(number, f"{self._call_prefix}{delta.index}_{number}", call.name, call.arguments)
+                # An upstream may know its own ids only: they come back to it with the next turn.
+                MadeCall(number, call.id or f"{self._call_prefix}{delta.index}_{number}", call.name, call.arguments)
                 for number, call in enumerate(output.calls)
             ]
         )

@@ -156,5 +156,5 @@ def _merged(outputs: list[TokenOutput]) -> TokenOutput:
         sum([output.unnamed for output in outputs]),
         prompt_logprobs=outputs[0].prompt_logprobs,
         reasoning="".join([output.reasoning for output in outputs]),
-        model=last.model,
+        model=next((output.model for output in outputs if output.model), ""),
     )

@@ -13,12 +13,12 @@ and else one for each event, or one for every eight bytes of an event that holds
 right.
 """
 
-import re
 from collections.abc import Collection
 
 import msgspec
 
 from actors.upstream.chunk import Choice, Message, positions_of, read_chunk
+from actors.upstream.counting import Counting
 from actors.upstream.failure import Broken, Failure, garbled, of_event, truncated
 from actors.upstream.finish import Ending, ending_of
 from actors.upstream.parts import text_of
@@ -28,10 +28,6 @@ from actors.upstream.usage import Counts, counts_of
 from engine.messages import Finish, TokenLogprobs, TokenOutput
 from engine.text.tool_calls import ToolCall
 
-_BYTES_A_TOKEN = 8
-_MOST_BYTES_A_TOKEN = 16
-"""No tokenizer says more with one token, on average, if runs of one character are left out."""
-_RUN = re.compile(r"(.)\1+", re.DOTALL)
 _LONGEST_TOKEN = 256
 """Characters. An upstream that says more than so many for each token it may make has lost its way."""
 _MOST_CHARACTERS = 4 << 20
@@ -40,6 +36,7 @@ _MOST_BYTES = 1 << 30
 _MOST_OF_A_WHOLE = 16 << 20
 """Bytes of an answer that is one JSON object."""
 _LONGEST_WORD = 64
+_LONGEST_MODEL = 256
 _NOT_EVENTS = frozenset({b"ping", b"heartbeat", b"keepalive", b"keep-alive"})
 
 
@@ -56,6 +53,8 @@ class AnswerReader:
         """What came after the last output: there will be no other."""
         self.model = ""
         """As the upstream names it."""
+        self._is_named = False
+        """The first output was given out, with the model's name."""
         self._request_id = request_id
         self._logprobs = logprobs
         self._sse = SseReader()
@@ -66,9 +65,7 @@ class AnswerReader:
         self._most_bytes = min((1 << 16) + max_tokens * (1 << 14), _MOST_BYTES)
         self._characters = 0
         self._bytes = 0
-        self._counted = 0
-        self._said: list[str] = []
-        """All that tokens were needed for."""
+        self._counting = Counting(max_tokens)
         self._shown: list[str] = []
         """What of it was content ..."""
         self._mused: list[str] = []
@@ -89,7 +86,7 @@ class AnswerReader:
     @property
     def tokens(self) -> int:
         """Of the answer so far; true when it is `done`."""
-        return self._counted
+        return self._counting.tokens
 
     @property
     def has_ended(self) -> bool:
@@ -110,7 +107,7 @@ class AnswerReader:
             if len(self._body) > _MOST_OF_A_WHOLE:
                 raise garbled("it is far longer than was asked for")
             return None
-        before = self._counted
+        before = self._counting.tokens
         try:
             self._take_all(self._events(data))
         except Broken as broken:
@@ -125,7 +122,7 @@ class AnswerReader:
         """The body has ended, as its framing says. Raises Broken unless the answer is whole."""
         if self.done:
             return None
-        before = self._counted
+        before = self._counting.tokens
         if self._body is not None:
             self._take_whole(bytes(self._body))
         else:
@@ -147,7 +144,7 @@ class AnswerReader:
         if self._ending is None or self._went_on:
             raise truncated("the connection was lost")
         self.done = True
-        return self._output(self._counted)
+        return self._output(self._counting.tokens)
 
     # --- the body -------------------------------------------------------------------------------------------------
 
@@ -172,11 +169,15 @@ class AnswerReader:
             self._take(event)
 
     def _take(self, event: SseEvent) -> None:
-        data = event.data.strip()
+        data = event.data
+        if not event.name and data.startswith(b"{"):
+            self._take_chunk(data)
+            return
+        data = data.strip()
         if not data or event.name in _NOT_EVENTS:
             return
         if data == b"[DONE]":
-            if self._ending is None and not self._said:
+            if self._ending is None and not self._counting:
                 raise truncated("[DONE] came without a finish reason")
             self.done = True
             return
@@ -187,16 +188,16 @@ class AnswerReader:
     def _take_whole(self, body: bytes) -> None:
         body = body.removeprefix(BOM)
         self._take_chunk(body)
-        if self._ending is None and self._said:
+        if self._ending is None and self._counting:
             # It is whole by its form, and some servers give no reason then.
             self._ending = ending_of("stop")
 
     def _take_chunk(self, data: bytes) -> None:
         chunk = read_chunk(data)
-        if chunk.error is not None or chunk.object == "error":
+        if chunk.error or chunk.object == "error":
             raise Broken(of_event(data))
         if not self.model and isinstance(chunk.model, str):
-            self.model = chunk.model
+            self.model = chunk.model[:_LONGEST_MODEL]
         if chunk.usage is not None or chunk.timings is not None:
             self._counts = self._counts.then(counts_of(usage=chunk.usage, timings=chunk.timings))
         if isinstance(chunk.x_groq, dict):
@@ -209,20 +210,23 @@ class AnswerReader:
     def _choice(self, choice: Choice) -> None:
         if choice.index:
             raise garbled("it holds a choice that nobody asked for")
-        if choice.error is not None:
+        if choice.error:
             raise Broken(of_event(msgspec.json.encode({"error": choice.error})))
-        text, thought, called = choice.text or "", "", ""
+        text, thought, called = "", "", ""
         if choice.delta is not None:
-            more, thought = text_of(choice.delta)
-            text += more
-            called = self._parts(choice.delta)
+            text, thought = text_of(choice.delta)
+            if choice.delta.tool_calls or choice.delta.function_call is not None:
+                called = self._parts(choice.delta)
         if choice.message is not None:
-            more, thinking, calls = self._rest_of(choice.message)
+            more, thinking, calls = self._rest_of(choice.message, text, thought)
             text, thought, called = text + more, thought + thinking, called + calls
+        if not text and choice.text and choice.message is None:
+            # Of a text completion; of chat some servers say here what is in the delta, too.
+            text = choice.text
         positions = positions_of(choice.logprobs) if self._logprobs and choice.logprobs else []
         if text or thought or called or positions:
             self._say(text, thought, called, positions)
-        if choice.usage is not None:
+        if choice.usage:
             self._counts = self._counts.then(counts_of(usage=choice.usage))
         if choice.finish_reason is not None:
             self._finish_reason(choice)
@@ -238,36 +242,36 @@ class AnswerReader:
             self._thoughts.append(thought)
             self._mused.append(thought)
         self._positions += positions
-        self._said.append(said)
         self._characters += len(said)
         if self._characters > self._most_characters:
             raise garbled("it says far more than was asked for")
-        self._counted += len(positions) or max(1, len(said.encode("utf-8", "replace")) // _BYTES_A_TOKEN)
+        self._counting.add(said, len(positions))
 
     def _parts(self, message: Message) -> str:
         """Pieces of tool calls are kept; what they say."""
         if message.tool_calls:
-            return self._calls.take(message.tool_calls)
+            calls = message.tool_calls
+            return self._calls.take(calls if isinstance(calls, list) else [calls])
         if message.function_call is not None:
             return self._calls.take_function(message.function_call)
         return ""
 
-    def _rest_of(self, message: Message) -> tuple[str, str, str]:
-        """What of a whole message was not said yet: some servers end a stream with one."""
-        text, thought = text_of(message)
-        if self._said:
-            text = text.removeprefix("".join(self._shown))
-            thought = thought.removeprefix("".join(self._mused))
+    def _rest_of(self, message: Message, text: str, thought: str) -> tuple[str, str, str]:
+        """What of a whole message was not said yet: servers send one at the end, or the answer so far each time."""
+        said, mused = text_of(message)
+        shown = "".join(self._shown) + text
+        if text and not said.startswith(shown):
+            said = ""
         called = "" if self._calls else self._parts(message)
-        return text, thought, called
+        return said.removeprefix(shown), mused.removeprefix("".join(self._mused) + thought), called
 
     def _finish_reason(self, choice: Choice) -> None:
         ending = ending_of(choice.finish_reason)
         if ending is None:
             return
         if ending.trouble is not None:
-            raise Broken(_trouble(ending, str(choice.finish_reason)[:_LONGEST_WORD], said=bool(self._said)))
-        if ending.calls and not self._said:
+            raise Broken(_trouble(ending, str(choice.finish_reason)[:_LONGEST_WORD], said=bool(self._counting)))
+        if ending.calls and not self._counting:
             raise garbled("it ended with tool calls and made none")
         self._ending = ending
         self._word = "" if ending.known else str(choice.finish_reason)[:_LONGEST_WORD]
@@ -283,37 +287,34 @@ class AnswerReader:
         if self.done:
             finish = self._finish()
             calls = self._calls.whole(cut=finish.reason == "length")
-        text, thought = "".join(self._texts), "".join(self._thoughts)
-        positions = tuple(self._positions)
-        unnamed = self._counted - before
+        text = "".join(self._texts)
+        unnamed = self._counting.tokens - before
+        self._texts.clear()
+        if not self._thoughts and not self._positions and self._is_named:
+            if not text and not unnamed and finish is None:
+                return None
+            return TokenOutput(self._request_id, (), text, (), (), finish, calls, unnamed)
+        thought, positions = "".join(self._thoughts), tuple(self._positions)
+        self._thoughts.clear()
+        self._positions.clear()
         if not text and not thought and not positions and not unnamed and finish is None:
             return None
-        self._texts, self._thoughts, self._positions = [], [], []
+        self._is_named = True
         return TokenOutput(
             self._request_id, (), text, (), positions, finish, calls, unnamed, reasoning=thought, model=self.model
         )
 
     def _finish(self) -> Finish:
         counts = self._counts
-        if self._is_possible(counts.completion):
-            self._counted = counts.completion
+        self._counting.settle(counts)
         return Finish(
             reason=self._ending.reason if self._ending is not None else "stop",
             prompt_tokens=counts.prompt,
-            completion_tokens=self._counted,
+            completion_tokens=self._counting.tokens,
             cached_tokens=counts.cached,
             stop=self._stop,
             word=self._word,
         )
-
-    def _is_possible(self, tokens: int) -> bool:
-        """Whether so many tokens can have said this."""
-        if not tokens:
-            return not self._said
-        seen = sum([len(each) for each in self._said])
-        if tokens * _MOST_BYTES_A_TOKEN >= seen:
-            return True
-        return tokens * _MOST_BYTES_A_TOKEN >= len(_RUN.sub(r"\1", "".join(self._said)))
 
 
 def _trouble(ending: Ending, word: str, *, said: bool) -> Failure:

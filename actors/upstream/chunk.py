@@ -70,7 +70,7 @@ class Message(msgspec.Struct, gc=False):
     reasoning: Any = None
     reasoning_details: Any = None
     thinking: Any = None
-    tool_calls: list[CallPart] | None = None
+    tool_calls: list[CallPart] | CallPart | None = None
     function_call: Function | None = None
     """The form before `tool_calls`."""
 

@@ -89,7 +89,7 @@ def ending_of(word: Any) -> Ending | None:
     if found is not None:
         return found
     plain = str(word).strip().lower()
-    if word is None or plain in NO_END:
+    if word is None or word is False or plain in NO_END:
         return None
     return ENDINGS.get(plain, _UNKNOWN)
 

@@ -22,6 +22,8 @@ _THOUGHTS = frozenset({"thinking", "reasoning", "reasoning_content", "reasoning.
 def text_of(message: Message) -> tuple[str, str]:
     """What it says, and what it thinks."""
     content, thought = message.content, ""
+    if type(content) is str and not _has_more(message):
+        return content, ""
     if content is None:
         content = ""
     elif not isinstance(content, str):
@@ -29,12 +31,19 @@ def text_of(message: Message) -> tuple[str, str]:
     if message.refusal:
         content += message.refusal
     named = (message.reasoning_content, message.reasoning, message.thinking, message.reasoning_details)
-    if named != _NONE:
-        thought += next((text for each in named if each is not None and (text := plain(each))), "")
+    thought += next((text for each in named if each is not None and (text := plain(each))), "")
     return content, thought
 
 
-_NONE = (None, None, None, None)
+def _has_more(message: Message) -> bool:
+    """Something beside the content; almost no event of an answer has."""
+    return bool(
+        message.reasoning_content
+        or message.reasoning
+        or message.reasoning_details
+        or message.thinking
+        or message.refusal
+    )
 
 
 def _of_parts(parts: Any) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from engine.text.tool_calls import ToolCall
 
 _MOST_CALLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_ID = re.compile(r"[\x21-\x7e]{1,256}")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,6 +68,9 @@ class CallParts:
         for part in parts:
             function = part.function or Function(part.name, part.arguments)
             name, arguments = function.name or "", _text(function.arguments)
+            if not (name or arguments or part.id):
+                # Some servers fill in the fields of every event.
+                continue
             call = self._owner(part, name, arguments, named)
             if name:
                 named.append(call)
@@ -94,7 +98,9 @@ class CallParts:
                 raise garbled(f"it calls {shown}, which was not offered")
             if arguments is None:
                 raise garbled("the arguments of a tool call are no JSON object")
-            calls.append(ToolCall(call.name, arguments))
+            known = {each.id for each in calls}
+            call_id = call.id if call.id is not None and _ID.fullmatch(call.id) and call.id not in known else ""
+            calls.append(ToolCall(call.name, arguments, call_id))
         return tuple(calls)
 
     def _owner(self, part: CallPart, name: str, arguments: str, named: Sequence[_Call]) -> _Call:

@@ -20,10 +20,17 @@ class Counts(msgspec.Struct, frozen=True):
     """Reasoning included."""
     cached: int = 0
     """Of the prompt."""
+    hidden: bool = False
+    """Part of the completion is reasoning, which may not have been shown."""
 
     def then(self, later: "Counts") -> "Counts":
         """Both are of one answer: what the later one leaves out stays."""
-        return Counts(later.prompt or self.prompt, later.completion or self.completion, later.cached or self.cached)
+        return Counts(
+            later.prompt or self.prompt,
+            later.completion or self.completion,
+            later.cached or self.cached,
+            later.hidden or self.hidden,
+        )
 
 
 def counts_of(*, usage: Any, timings: Any = None) -> Counts:
@@ -44,7 +51,9 @@ def _of_usage(usage: Mapping[str, Any]) -> Counts:
     total = _count(usage, "total_tokens")
     hit, missed = _count(usage, "prompt_cache_hit_tokens"), _count(usage, "prompt_cache_miss_tokens")
     prompt = prompt or hit + missed
+    hidden = bool(_count(_table(usage, "completion_tokens_details"), "reasoning_tokens"))
     if prompt and total > prompt + completion:
+        hidden = hidden or bool(completion)
         # Gemini and xAI leave the reasoning out of the completion, and it was made all the same.
         completion = total - prompt
     elif completion and total > completion:
@@ -55,7 +64,7 @@ def _of_usage(usage: Mapping[str, Any]) -> Counts:
         or _count(usage, "cached_tokens")
         or hit
     )
-    return Counts(prompt, completion, min(cached, prompt))
+    return Counts(prompt, completion, min(cached, prompt), hidden)
 
 
 def _table(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -55,6 +55,8 @@ class ToolCall(msgspec.Struct, frozen=True):
     name: str
     arguments: str
     """A JSON object, in the model's own spelling."""
+    id: str = ""
+    """That an upstream gave it."""
 
 
 def style_of(template: str) -> ToolStyle | None:

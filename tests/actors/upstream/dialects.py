@@ -276,6 +276,18 @@ CALLS = [
     tools(
         "arguments that are cut", sse(parts(part(0, "c1", "add", '{"a"')), end("tool_calls")), broken="upstream_garbled"
     ),
+    tools(
+        "dashscope: empty fields in every event",
+        sse(
+            delta("", function_call={"name": "", "arguments": ""}, tool_calls=[]),
+            parts(part(0, "c1", "add", "{}")),
+            parts(part(0, "", "", "")),
+            parts(part(1, "", "", "")),
+            end("tool_calls"),
+        ),
+        ("add", {}),
+    ),
+    tools("a call that is no list", sse(delta(tool_calls=part(0, "c1", "add", "{}")), end("tool_calls")), ("add", {})),
     tools("tool_calls, and nothing at all", sse(end("tool_calls")), broken="upstream_garbled"),
     Row(
         "a call where no tool was offered",
@@ -603,6 +615,13 @@ COUNTS = [
     counts("negative", {"prompt_tokens": -7, "completion_tokens": -1}, 2),
     counts("a part of a token", {"prompt_tokens": 7, "completion_tokens": 2.5}, 2, 7),
     counts("beyond all", {"prompt_tokens": 10**30, "completion_tokens": 10**30}, 2),
+    counts("more than was asked for", {"prompt_tokens": 7, "completion_tokens": 1_000_000_000}, 2, 7),
+    counts(
+        "more than was asked for, of reasoning",
+        {"prompt_tokens": 7, "completion_tokens": 9000, "completion_tokens_details": {"reasoning_tokens": 8998}},
+        9000,
+        7,
+    ),
     counts("words", {"prompt_tokens": "seven", "completion_tokens": "three"}, 2),
     counts("a list", [1, 2], 2),
     counts("fewer than can be", {"prompt_tokens": 7, "completion_tokens": 1}, 8, 7, text=LONG),
