@@ -125,7 +125,13 @@ class Assembly:
         calls = tuple(
             [
                 # An upstream may know its own ids only: they come back to it with the next turn.
-                MadeCall(number, call.id or f"{self._call_prefix}{delta.index}_{number}", call.name, call.arguments)
+                MadeCall(
+                    number,
+                    call.id or f"{self._call_prefix}{delta.index}_{number}",
+                    call.name,
+                    call.arguments,
+                    call.extra,
+                )
                 for number, call in enumerate(output.calls)
             ]
         )

@@ -20,6 +20,8 @@ class CallTurn(msgspec.Struct, frozen=True):
     id: str
     name: str
     arguments: dict[str, Any]
+    extra: dict[str, Any] | None = None
+    """The `extra_content` that came with it: for the upstream which sent it."""
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -177,6 +179,8 @@ class MadeCall(msgspec.Struct, frozen=True, gc=False):
     name: str
     arguments: str
     """A JSON object."""
+    extra: dict[str, Any] | None = None
+    """Its `extra_content`, if an upstream sent one: it wants it back with the next turn."""
 
 
 class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):

@@ -58,6 +58,8 @@ class CallPart(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: Any = None
     """The last two where a server leaves `function` out."""
+    extra_content: Any = None
+    """Gemini's: it holds the signature of what was thought, which it wants back with the next turn."""
 
 
 class Message(msgspec.Struct, gc=False):

@@ -161,6 +161,7 @@ def _turn(message: ChatMessage) -> dict[str, Any]:
                 "id": each.id,
                 "type": "function",
                 "function": {"name": each.name, "arguments": _encode(each.arguments).decode()},
+                **({"extra_content": each.extra} if each.extra is not None else {}),
             }
             for each in message.tool_calls
         ]

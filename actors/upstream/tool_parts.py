@@ -34,13 +34,14 @@ _encode = msgspec.json.Encoder().encode
 class _Call:
     """One call under way."""
 
-    __slots__ = ("id", "index", "name", "pieces")
+    __slots__ = ("extra", "id", "index", "name", "pieces")
 
     def __init__(self, index: int | None, call_id: str | None) -> None:
         self.index = index
         self.id = call_id
         self.name = ""
         self.pieces: list[str] = []
+        self.extra: dict[str, Any] | None = None
 
     def is_whole(self) -> bool:
         """Its arguments are an object: nothing can follow."""
@@ -76,6 +77,8 @@ class CallParts:
                 named.append(call)
             if arguments:
                 call.pieces.append(arguments)
+            if isinstance(part.extra_content, dict):
+                call.extra = part.extra_content
             said += name + arguments
         return said
 
@@ -100,7 +103,7 @@ class CallParts:
                 raise garbled("the arguments of a tool call are no JSON object")
             known = {each.id for each in calls}
             call_id = call.id if call.id is not None and _ID.fullmatch(call.id) and call.id not in known else ""
-            calls.append(ToolCall(call.name, arguments, call_id))
+            calls.append(ToolCall(call.name, arguments, call_id, call.extra))
         return tuple(calls)
 
     def _owner(self, part: CallPart, name: str, arguments: str, named: Sequence[_Call]) -> _Call:

@@ -258,7 +258,8 @@ def call_list(calls: Sequence[MadeCall]) -> list[dict[str, Any]]:
 
 
 def _call(call: MadeCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    told = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    return told if call.extra is None else {**told, "extra_content": call.extra}
 
 
 def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:

@@ -58,6 +58,8 @@ class SaidCall(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "function"
     function: SaidFunction | None = None
     index: int | None = None
+    extra_content: dict[str, Any] | None = None
+    """Gemini's; it goes back to an upstream as it came."""
 
 
 def tool_set(
@@ -134,4 +136,4 @@ def _earlier(where: str, call: SaidCall) -> CallTurn:
     except msgspec.MsgspecError as error:
         name = f"{where}.function.arguments"
         raise BadField(name, f"'{name}' must be the text of a JSON object: {error}.") from None
-    return CallTurn(call.id, function.name, arguments)
+    return CallTurn(call.id, function.name, arguments, call.extra_content)

@@ -144,6 +144,21 @@ def test_only_an_assistant_has_thought(role):
         CHAT.read(CHAT.decoder.decode(json.dumps({**ASK, "messages": [message]}).encode()), 1)
 
 
+async def test_what_comes_with_a_call_goes_back_with_it():
+    """Gemini refuses the next turn without the signature that came with its call; others know their own ids only."""
+    extra = {"google": {"thought_signature": "abc"}}
+    spoken = sse(parts(part(0, "D681PevKs", "now", "{}", extra_content=extra)), end("tool_calls"))
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    async with served(speaks(spoken)) as (client, network, _):
+        _, [body] = await ask(client, {**ASK, "tools": tools})
+        message = body["choices"][0]["message"]
+        assert [(each["id"], each["extra_content"]) for each in message["tool_calls"]] == [("D681PevKs", extra)]
+        result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "noon"}
+        await ask(client, {**ASK, "tools": tools, "messages": [*ASK["messages"], message, result]})
+        said = network.asked[1].body["messages"][1]
+        assert said["tool_calls"] == message["tool_calls"]
+
+
 # --- finish reasons, forms --------------------------------------------------------------------------------------------
 
 
