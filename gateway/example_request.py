@@ -1,6 +1,7 @@
 """The request that a person may try first, as a shell command."""
 
 import shlex
+from typing import Any
 
 from config.settings import Settings
 from engine.model.encoder_config import is_encoder
@@ -15,11 +16,12 @@ def example_request(url: str, model: str, *, key: bool, embeds: bool = False) ->
 
     `embeds`: the model makes embeddings, and does not answer.
     """
+    body: dict[str, Any] = {"model": model}
     if embeds:
-        path, body = "/v1/embeddings", {"model": model, "input": _QUESTION}
+        path, body = "/v1/embeddings", body | {"input": _QUESTION}
     else:
         messages = [{"role": "user", "content": _QUESTION}]
-        path, body = "/v1/chat/completions", {"model": model, "stream": True, "messages": messages}
+        path, body = "/v1/chat/completions", body | {"stream": True, "messages": messages}
     words = ["curl", "-N", url + path, "-H", "content-type: application/json", "-d", encode(body).decode()]
     command = shlex.join(words)
     return f'{command} -H "authorization: Bearer ${KEY_VARIABLE}"' if key else command

@@ -59,6 +59,7 @@ async def serve(
         max_choices=settings.server.max_choices,
         max_inputs=settings.server.max_inputs,
         embeds_only=embeds_only(settings),
+        shows_served=settings.server.answer_model == "served",
     )
     routes = Routes(front, limits, frozenset(settings.server.ws_origins))
     server = Server(listener, limits, routes)

@@ -168,6 +168,8 @@ class _Session:
             user=user_of(body),
             conversation=asked.conversation,
             cache_key=asked.cache_key,
+            written=asked.written,
+            needs_upstream=asked.needs_upstream,
             streamed=True,
             body_bytes=len(raw),
             arrived_at=arrived_at,

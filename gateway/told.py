@@ -28,17 +28,23 @@ class Told:
 def served_headers(served: Served) -> bytes:
     """Who answered, and why it was this one."""
     adapter, _, _ = (served.adapter or "").partition("@")
-    lines = place_lines(served.route, served.rung, adapter) + b"x-penstock-why: %b\r\n" % _ascii(served.why)
-    return lines + degraded_lines(served)
+    lines = _place_lines(served.route, served.rung, adapter) + _model_lines(served.model_asked, served.model_served)
+    return lines + b"x-penstock-why: %b\r\n" % _ascii(served.why) + _degraded_lines(served)
 
 
-def place_lines(route: str, rung: str, adapter: str) -> bytes:
+def start_headers(start: Start) -> bytes:
+    """Who answers, as far as it is known before the end."""
+    lines = _place_lines(start.route, start.rung, start.adapter) + _model_lines(start.model_asked, start.model_served)
+    return lines + _degraded_lines(start)
+
+
+def _place_lines(route: str, rung: str, adapter: str) -> bytes:
     """Where it was answered, and with which adapter if there was one."""
     lines = b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
     return lines + b"x-penstock-adapter: %b\r\n" % _ascii(adapter) if adapter else lines
 
 
-def degraded_lines(served: Served | Start) -> bytes:
+def _degraded_lines(served: Served | Start) -> bytes:
     """What was done less than asked for, by so much as is known."""
     lines = b""
     if served.degraded:
@@ -48,6 +54,12 @@ def degraded_lines(served: Served | Start) -> bytes:
     if served.mark is not None:
         lines += b"x-penstock-mark: %b\r\n" % _ascii(served.mark)
     return lines
+
+
+def _model_lines(asked: str, served: str) -> bytes:
+    """The model's name that was asked for, and the one that answered."""
+    lines = b"x-penstock-model-asked: %b\r\n" % _ascii(asked) if asked else b""
+    return lines + b"x-penstock-model-served: %b\r\n" % _ascii(served) if served else lines
 
 
 def _ascii(word: str) -> bytes:

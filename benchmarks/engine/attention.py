@@ -16,8 +16,9 @@ from engine.kernels.cpu import CpuKernels
 from engine.memory.kv_pool import KvPool
 from engine.memory.kv_sizing import kv_token_bytes
 from engine.model.mlp import Dense
-from engine.model.model_config import ModelConfig, Rope
+from engine.model.model_config import ModelConfig
 from engine.model.rope import rotations
+from engine.model.rope_config import Rope
 from engine.model.weights import LayerWeights
 from engine.scheduling.batch import Batch
 
