@@ -28,7 +28,7 @@ _BOOKKEEPING = frozenset({
     "license", "model_type", "processor_class", "tokenizer_class", "torch_dtype", "transformers_version",
     "unsloth_fixed", "unsloth_version", "is_llama_config", "gradient_checkpointing", "trust_remote_code",
     "sentence_transformers", "adapter_name", "finetuning_task", "task_specific_params", "problem_type", "id2label",
-    "label2id", "num_labels", "prefix", "training", "pretraining_tp", "use_unsloth",
+    "label2id", "num_labels", "prefix", "training", "pretraining_tp", "use_unsloth", "transformers.js_config",
 })  # fmt: skip
 """Where a model comes from, and what tools noted."""
 _RUNTIME = frozenset({
@@ -83,6 +83,7 @@ _NOT_IN_DECODERS: Mapping[str, tuple[object, ...]] = {
     "qk_layernorm": (False,), "use_qk_norm": (False,), "use_mrope": (False,), "rope_interleaved": (False,),
     "no_rope_layers": ([],), "dual_chunk_attention_config": (), "num_nextn_predict_layers": (0,),
     "position_embedding_type": ("rope", "rotary"),
+    "full_attn_mod": (1,), "interpolate_factor": (1,), "lm_head_bias": (False,),
 }  # fmt: skip
 _GEMMA = frozenset({
     "hidden_activation", "attention_bias", "query_pre_attn_scalar", "final_logit_softcapping",
@@ -131,7 +132,7 @@ KEYS: Mapping[str, Keys] = {
         only={"shared_expert_intermediate_size": (0,)},
     ),
     # Gemma 2 and 3 read `hidden_activation`; `hidden_act` is left from the first Gemma.
-    "gemma2": _decoder(*_GEMMA, harmless=("hidden_act",)),
+    "gemma2": _decoder(*_GEMMA, harmless=("hidden_act", "sliding_window_size")),
     "gemma3": _decoder(
         *(_GEMMA - {"attn_logit_softcapping"}),
         *("rope_local_base_freq", "sliding_window_pattern", "_sliding_window_pattern"),

@@ -1,10 +1,12 @@
 """The table of keys is whole: transformers' config classes know none that it has not."""
 
 import warnings
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine.model.config_keys import KEYS
+from engine.model.config_keys import KEYS, check_keys
 from engine.model.encoder_config import ENCODERS
 from engine.model.model_config import ARCHITECTURES
 
@@ -40,6 +42,27 @@ def test_every_key_is_acted_upon_or_harmless_or_refused(architecture: str) -> No
     assert sorted(known - told) == []
     encoder = architecture in ENCODERS
     assert encoder or sorted(OLD_SPELLINGS - told) == []
+
+
+FOUND: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {"is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}}),
+    ("llama", {"pretraining_tp": 1, "max_sequence_length": 2048, "unsloth_version": "2025.1", "torchscript": False}),
+    ("llama", {"temperature": 0.7, "do_sample": True, "bad_words_ids": None, "task_specific_params": None}),
+    ("qwen2", {"use_mrope": False, "max_window_layers": 28, "sliding_window": 131072, "use_sliding_window": False}),
+    ("qwen3_moe", {"max_window_layers": 48, "router_aux_loss_coef": 0.001, "output_router_logits": False}),
+    ("gemma2", {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh", "sliding_window_size": 4096}),
+    ("gemma3", {"attn_logit_softcapping": None, "sliding_window_pattern": 6, "cache_implementation": "hybrid"}),
+    ("phi3", {"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False, "attention_bias": False}),
+    ("phi3", {"auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}, "embd_pdrop": 0.0, "mlp_bias": False}),
+    ("mixtral", {"router_jitter_noise": 0.0, "output_router_logits": False, "num_local_experts": 8}),
+    ("bert", {"directionality": "bidi", "pooler_type": "first_token_transform", "gradient_checkpointing": False}),
+    ("roberta", {"output_past": True, "position_embedding_type": "absolute", "classifier_dropout": None}),
+]
+
+
+@pytest.mark.parametrize(("family", "raw"), FOUND)
+def test_keys_that_published_files_have_are_no_fault(family: str, raw: dict[str, Any]) -> None:
+    check_keys(Path("config.json"), raw, family, ())
 
 
 @pytest.mark.parametrize("family", KEYS)
