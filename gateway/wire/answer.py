@@ -205,7 +205,7 @@ def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, serve
         [
             {
                 "index": index,
-                "message": _message(choice),
+                "message": _message(choice, view),
                 "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
                 "finish_reason": choice.finish_reason,
             }
@@ -223,12 +223,12 @@ def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:
     return {"prompt_logprobs": prompt_logprobs(choice.prompt_logprobs, view.prompt_logprobs)}
 
 
-def _message(choice: Choice) -> dict[str, Any]:
-    """A field for tool calls only where some were made, and no content if there is nothing else."""
+def _message(choice: Choice, view: View) -> dict[str, Any]:
+    """A field for tool calls only where some were made."""
     text = "".join(choice.texts)
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    content = text or (None if choice.calls or view.may_call else "")
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if choice.calls:
-        message["content"] = text or None
         message["tool_calls"] = [_call(call) for call in choice.calls]
     return message
 

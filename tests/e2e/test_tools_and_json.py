@@ -99,6 +99,27 @@ def test_streamed_calls_are_the_same(client: openai.OpenAI, model: str) -> None:
     assert not final.message.content
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_forced_call_that_is_cut_off_shows_nothing_of_itself(client: openai.OpenAI, model: str, choice: Any) -> None:
+    cut = 0
+    for most in range(1, 60, 2):
+        asked = {**ASK, "model": model, "tools": [WEATHER, CLOCK], "tool_choice": choice, "max_tokens": most}
+        answer = client.chat.completions.create(**asked).choices[0]
+        assert answer.message.content is None
+        calls = answer.message.tool_calls or []
+        for call in calls:
+            check_call(call.function.name, call.function.arguments)  # type: ignore[union-attr]
+        said, streamed, reason = "", 0, None
+        for chunk in client.chat.completions.create(**asked, stream=True):
+            said += chunk.choices[0].delta.content or ""
+            streamed += len(chunk.choices[0].delta.tool_calls or [])
+            reason = chunk.choices[0].finish_reason or reason
+        assert (said, streamed, reason) == ("", len(calls), answer.finish_reason)
+        cut += answer.finish_reason == "length"
+    assert cut > 20
+
+
 def test_one_call_if_parallel_ones_are_not_wanted(client: openai.OpenAI) -> None:
     asked = {**ASK, "model": "large", "tools": [CLOCK], "tool_choice": "required"}
     for seed in range(4):
