@@ -157,9 +157,13 @@ class Account:
             used = min(used + discarded, self._grant.reservation.tokens)
         admission, ledger = self._colleagues.admission, self._colleagues.ledger
         # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
-        # as a line is open. The others are rare, and somebody may be waiting for what they free.
+        # as a line is open. The others are rare, and somebody may be waiting for what they free. Of a budget what is
+        # left is published, and must be true on an idle server, too.
         quietly = outcome == "ok"
-        (admission.put_quietly if quietly else admission.put_owed)(Settle(self._grant, used, self.cost))
+        published = self._rules.tenants[self._tenant].budget is not None
+        (admission.put_quietly if quietly and not published else admission.put_owed)(
+            Settle(self._grant, used, self.cost)
+        )
         if self.line is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
             cost = 0.0 if outcome == "refused" else self.cost

@@ -277,7 +277,7 @@ class House:
             usage=dict(self._books.usage),
             costs=dict(self._books.costs),
             budgets=self._budgets.views(time.time()),
-            cascades=self._course.cascades(),
+            cascades=self._course.cascades(time.time()),
             experiments=self._course.experiments(),
             notices_total=dict(tally.notices),
             policy=self._policy.statistics(self.policy),
@@ -288,6 +288,10 @@ class House:
     def check_key(self, key: str | None) -> None:
         """Raises BadKey."""
         self._router.rules.tenant_of(key)
+
+    def check_scraper(self, key: str | None) -> None:
+        """Raises BadKey, and Forbidden for a tenant's key."""
+        self._router.rules.check_scraper(key)
 
     @property
     def keyless(self) -> bool:

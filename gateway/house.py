@@ -73,6 +73,10 @@ class House(Protocol):
         """Raises `Refusal` for a key that is not known."""
         ...
 
+    def check_scraper(self, key: str | None) -> None:
+        """Raises `Refusal` for a key that does not open `/metrics`."""
+        ...
+
     def readiness(self) -> Readiness: ...  # noqa: D102
     def models(self) -> tuple[ModelCard, ...]: ...  # noqa: D102
     def statistics(self) -> HouseStatistics: ...  # noqa: D102

@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -14,6 +15,7 @@ from config.settings import Settings
 from gateway.admin.routes import AdminRoutes
 from gateway.front import Front
 from gateway.house import House
+from gateway.metrics import exposition
 from gateway.routes import Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server
@@ -60,7 +62,7 @@ async def serve(
     servers = [server]
     if admin is not None:
         few = msgspec.structs.replace(limits, max_connections=_ADMIN_CONNECTIONS)
-        servers.append(Server(admin, few, AdminRoutes(house.desk)))
+        servers.append(Server(admin, few, AdminRoutes(house.desk, partial(exposition, house, routes.connections))))
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         trio.open_signal_receiver(signal.SIGHUP) as hangups,

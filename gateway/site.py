@@ -19,7 +19,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
-    """Health needs no key, everything else does if there are keys."""
+    """Health needs no key, everything else does if there are keys; `/metrics` needs one of another class."""
     app = QuartTrio("penstock", static_folder=None)
     # Quart would cut what takes longer; deadlines are the house's.
     app.config["RESPONSE_TIMEOUT"] = None
@@ -28,6 +28,10 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
     def authorize() -> None:
         header = request.headers.get("authorization")
         front.house.check_key(bearer_of(header.encode("latin1") if header else None))
+
+    def authorize_scraper() -> None:
+        header = request.headers.get("authorization")
+        front.house.check_scraper(bearer_of(header.encode("latin1") if header else None))
 
     @app.get("/livez")
     async def livez() -> Response:
@@ -57,7 +61,7 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        authorize()
+        authorize_scraper()
         return Response(exposition(front.house, connections), content_type=CONTENT_TYPE)
 
     @app.get("/")

@@ -53,6 +53,9 @@ class ScriptedHouse:
     def check_key(self, key: str | None) -> None:
         """Everybody may."""
 
+    def check_scraper(self, key: str | None) -> None:
+        """Everybody may."""
+
     def __init__(self, step_s: float, silent_tokens: int) -> None:
         self._step_s = step_s
         self._silent_tokens = silent_tokens

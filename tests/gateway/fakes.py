@@ -111,6 +111,7 @@ class FakeHouse:
         script: Callable[[InferenceRequest], Sequence[Step]] | None = None,
         *,
         check_key: Callable[[str | None], None] = lambda _: None,
+        check_scraper: Callable[[str | None], None] = lambda _: None,
         keyless: bool = False,
     ) -> None:
         """`keyless`: other sites are kept out."""
@@ -124,6 +125,7 @@ class FakeHouse:
         self.policy = "test"
         self.keyless = keyless
         self.check_key = check_key
+        self.check_scraper = check_scraper
 
     async def open(self, request: InferenceRequest) -> FakeExchange:
         await trio.lowlevel.checkpoint()

@@ -102,6 +102,17 @@ async def test_the_page_escapes_what_it_shows() -> None:
         assert (await client.get("/livez")).status == 200
 
 
+async def test_metrics_ask_for_a_key_of_their_own() -> None:
+    def check_scraper(key: str | None) -> None:
+        if key != "scraper":
+            raise BadKey(missing=key is None)
+
+    async with gateway(FakeHouse(check_scraper=check_scraper)) as running:
+        client = await running.connect()
+        assert (await client.get("/metrics")).status == 401
+        assert (await client.get("/metrics", headers="Authorization: Bearer scraper\r\n")).status == 200
+
+
 async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:
     def check_key(key: str | None) -> None:
         if key != "right":
@@ -109,7 +120,7 @@ async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:
 
     async with gateway(FakeHouse(check_key=check_key)) as running:
         client = await running.connect()
-        for path in ("/v1/models", "/v1/models/penstock", "/metrics"):
+        for path in ("/v1/models", "/v1/models/penstock", "/"):
             response = await client.get(path)
             assert (response.status, response.error["code"]) == (401, "invalid_api_key")
             assert response.headers["www-authenticate"].startswith("Bearer")
