@@ -9,8 +9,10 @@ from actors.colleagues import Colleagues
 from actors.mail import Close, Closing, Grant, Settle, Work
 from actors.messages import Delta, InferenceRequest, Usage
 from actors.recorder import Note
+from actors.request_log import Who
 from actors.rules import Rules
 from actors.statistics import RequestKey
+from config.who import TokenQuota
 from engine.messages import Submit
 from engine.text.tokenizer import Tokenizer
 from policies.climb import AttemptRecord, Prefix
@@ -92,6 +94,7 @@ class Account:
         self._features = features
         self._tenant = features.tenant
         self._route = plan.route
+        self._who = Who(features.tenant, plan.route)
         self._grant = grant
         self._colleagues = colleagues
         self.forget()
@@ -147,8 +150,8 @@ class Account:
         tokens = sum([each.tokens for each in self.told])
         return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens)
 
-    def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...]) -> None:
-        """Give back what was not used, close the line, and count."""
+    def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...], status: int) -> None:
+        """Give back what was not used, close the line, and count. `status`: what the client got."""
         usage = Usage(0, 0) if outcome == "refused" else self.usage()
         discarded = max(self.made_tokens - usage.completion_tokens, 0)
         used = None if outcome == "refused" else usage.prompt_tokens + usage.completion_tokens
@@ -157,13 +160,13 @@ class Account:
             used = min(used + discarded, self._grant.reservation.tokens)
         admission, ledger = self._colleagues.admission, self._colleagues.ledger
         # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
-        # as a line is open. The others are rare, and somebody may be waiting for what they free. Of a budget what is
-        # left is published, and must be true on an idle server, too.
+        # as a line is open. The others are rare, and somebody may be waiting for what they free. What is left
+        # of a budget or of tokens is published, and must be true on an idle server, too.
         quietly = outcome == "ok"
-        published = self._rules.tenants[self._tenant].budget is not None
-        (admission.put_quietly if quietly and not published else admission.put_owed)(
-            Settle(self._grant, used, self.cost)
-        )
+        settings = self._rules.tenants.get(self._tenant)
+        published = settings is not None and (settings.budget is not None or settings.tokens != TokenQuota())
+        quietly_there = quietly and not published
+        (admission.put_quietly if quietly_there else admission.put_owed)(Settle(self._grant, used, self.cost))
         if self.line is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
             cost = 0.0 if outcome == "refused" else self.cost
@@ -171,7 +174,7 @@ class Account:
             (ledger.put_quietly if quietly else ledger.put_owed)(Close(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
         self._learn(rung, outcome, usage, history)
-        self._decision.end = DecisionEnd(
+        end = self._decision.end = DecisionEnd(
             outcome=outcome,
             code=why if outcome != "ok" else "",
             rung=rung if outcome == "ok" else "",
@@ -192,6 +195,9 @@ class Account:
             ),
         )
 
+        self._colleagues.request_log.ended(
+            self._request, end, who=self._who, policy=self._plan.policy, why=why, status=status
+        )
         told, self.on_settled = self.on_settled, None
         if told is not None:
             told(outcome)

@@ -13,6 +13,7 @@ import msgspec
 from config.admin import AdminSettings
 from config.conditions import SignalSettings
 from config.expectations import TestSettings
+from config.log import LogSettings
 from config.metrics import MetricsSettings
 from config.rollout import ExperimentSettings, ShadowSettings
 from config.routing import CascadeSettings, RetryBudget, RouteSettings, RungSettings
@@ -168,6 +169,7 @@ class Settings(Table, frozen=True, kw_only=True):
     ledger: LedgerSettings = LedgerSettings()
     admin: AdminSettings = AdminSettings()
     metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
     cores: CoreSettings = CoreSettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)

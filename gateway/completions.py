@@ -10,7 +10,6 @@ import trio
 
 from actors.errors import Refusal
 from actors.messages import (
-    Decided,
     Delta,
     Done,
     EmbeddingParams,
@@ -104,27 +103,28 @@ class CompletionHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        told = Told(request_id, Decided(self._front.house.policy))
+        told = self._front.told(request_id, request)
         try:
-            check_content_type(request.header(b"content-type"))
-            body, asked = await reading(len(request.body), partial(self._read, request.body))
-            inference = Asker.of(request).asks(
-                request_id=request_id,
-                model=body.model,
-                prompts=asked.prompts,
-                params=asked.params,
-                echo=asked.view.echo,
-                truncate_prompt_tokens=asked.truncate_prompt_tokens,
-                n=asked.n,
-                grammar=asked.grammar,
-                user=body.user,
-                streamed=bool(body.stream),
-                body_bytes=len(request.body),
-                arrived_at=request.arrived_at,
-            )
-            # A long prompt need not be held as bytes, too, while it is answered.
-            request.body = b""
-            connection.watch()
+            with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at):
+                check_content_type(request.header(b"content-type"))
+                body, asked = await reading(len(request.body), partial(self._read, request.body))
+                inference = Asker.of(request).asks(
+                    request_id=request_id,
+                    model=body.model,
+                    prompts=asked.prompts,
+                    params=asked.params,
+                    echo=asked.view.echo,
+                    truncate_prompt_tokens=asked.truncate_prompt_tokens,
+                    n=asked.n,
+                    grammar=asked.grammar,
+                    user=body.user,
+                    streamed=bool(body.stream),
+                    body_bytes=len(request.body),
+                    arrived_at=request.arrived_at,
+                )
+                # A long prompt need not be held as bytes, too, while it is answered.
+                request.body = b""
+                connection.watch()
             if body.stream:
                 include_usage = bool(body.stream_options and body.stream_options.include_usage)
                 stream = connection.event_stream(request, told.request_line)

@@ -2,15 +2,18 @@
 
 import secrets
 import time
+from functools import partial
 
 import msgspec
 
-from actors.messages import EmbeddingParams, InferenceRequest, Prompt
+from actors.messages import Decided, EmbeddingParams, InferenceRequest, Prompt
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
+from gateway.edge_line import EdgeLine
 from gateway.errors import HttpError
 from gateway.house import House
 from gateway.server.request import Request, bearer_of
+from gateway.told import Told
 from gateway.wire.answer import Identity
 
 _MAX_TAGS = 16
@@ -23,6 +26,15 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     house: House
     max_choices: int
     max_inputs: int
+
+    def edge_line(self, request_id: str, path: str, arrived_at: float) -> EdgeLine:
+        """Around the reading of a request."""
+        return EdgeLine(self.house.request_log, request_id, path, arrived_at)
+
+    def told(self, request_id: str, request: Request) -> Told:
+        """What the head of a request's answer will say."""
+        key = bearer_of(request.header(b"authorization"))
+        return Told(request_id, Decided(self.house.policy), partial(self.house.rate_limits, key))
 
     def identity(self, request_id: str, model: str, policy: str) -> Identity:
         """The fields that all parts of an answer share; `policy` is the digest of the one that decided."""

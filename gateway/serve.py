@@ -57,7 +57,7 @@ async def serve(
     limits = Limits.of(settings.server)
     front = Front(house=house, max_choices=settings.server.max_choices, max_inputs=settings.server.max_inputs)
     routes = Routes(front, limits, frozenset(settings.server.ws_origins))
-    server = Server(listener, limits, routes)
+    server = Server(listener, limits, routes, routes.unreadable)
     routes.connections = lambda: server.connections
     servers = [server]
     if admin is not None:

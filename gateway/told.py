@@ -1,24 +1,30 @@
 """What an answer's head says of the decision and of who answered."""
 
+from collections.abc import Callable
+
 from actors.messages import Decided, Served
+from gateway.rate_limits import limit_lines
+from policies.rate_limits import RateLimits
 
 
 class Told:
     """What the head says of the decision. Until there is one, the policy is that which would decide."""
 
-    __slots__ = ("decided", "request_line")
+    __slots__ = ("_limits", "decided", "request_line")
 
-    def __init__(self, request_id: str, decided: Decided) -> None:
+    def __init__(self, request_id: str, decided: Decided, limits: Callable[[], RateLimits | None]) -> None:
+        """`limits`: what is left of the client's, asked when the head is written."""
+        self._limits = limits
         self.request_line = b"x-request-id: %b\r\n" % request_id.encode()
         self.decided = decided
 
     def decision_lines(self) -> bytes:
-        """The policy, and the arm if there is one."""
+        """The policy, the arm if there is one, and what is left of the client's limits."""
         decided = self.decided
         lines = b"x-penstock-policy: %b\r\n" % _ascii(decided.policy)
         if decided.arm:
             lines += b"x-penstock-arm: %b/%b\r\n" % (_ascii(decided.experiment), _ascii(decided.arm))
-        return lines
+        return lines + limit_lines(self._limits())
 
     def headers(self) -> bytes:
         """Both."""

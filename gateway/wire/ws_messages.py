@@ -1,16 +1,19 @@
 """The messages of `/v1/stream`: docs/websocket.md tells them to people."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from actors.messages import Decided, Delta, Done, ErrorBody, Start, Usage
+from gateway.rate_limits import limit_fields
 from gateway.wire.answer import call_list, finish_word
 from gateway.wire.chat_request import ChatBody
 from gateway.wire.completion_request import CompletionBody
 from gateway.wire.json_text import encode, penstock_object, usage_fields
 from gateway.wire.logprobs import chat_logprobs
 from gateway.wire.view import View
+from policies.rate_limits import RateLimits
 
 MAX_ID_CHARACTERS = 128
 
@@ -49,15 +52,17 @@ class Cancel(msgspec.Struct, forbid_unknown_fields=True):
 class Renderer:
     """Renders the server's messages about one request."""
 
-    def __init__(self, message_id: str, view: View) -> None:
+    def __init__(self, message_id: str, view: View, limits: Callable[[], RateLimits | None]) -> None:
+        """`limits`: what is left of the client's."""
         self._view = view
+        self._limits = limits
         self._id = encode(message_id)
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
     def started(self, request_id: str, start: Start, decided: Decided) -> bytes:
         """The request was taken; a rung works on it."""
         arm = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
-        return b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b%b}' % (
+        return b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b%b%b}' % (
             self._id,
             encode(request_id),
             encode(start.route),
@@ -65,6 +70,7 @@ class Renderer:
             start.prompt_tokens,
             encode(decided.policy),
             arm,
+            _limits(self._limits()),
         )
 
     def token(self, delta: Delta) -> bytes:
@@ -91,10 +97,10 @@ class Renderer:
 
     def error(self, error: ErrorBody) -> bytes:
         """The request is over, without success."""
-        return error_message(self._id, error)
+        return error_message(self._id, error, self._limits())
 
 
-def error_message(message_id: bytes, error: ErrorBody) -> bytes:
+def error_message(message_id: bytes, error: ErrorBody, limits: RateLimits | None) -> bytes:
     """`message_id` is JSON: a string, or null if the message had none that could be read."""
     fields = {
         "message": error.message,
@@ -105,4 +111,8 @@ def error_message(message_id: bytes, error: ErrorBody) -> bytes:
         "should_retry": error.should_retry,
         "retry_after_s": error.retry_after_s,
     }
-    return b'{"type":"error","id":%b,"error":%b}' % (message_id, encode(fields))
+    return b'{"type":"error","id":%b,"error":%b%b}' % (message_id, encode(fields), _limits(limits))
+
+
+def _limits(limits: RateLimits | None) -> bytes:
+    return b"" if limits is None else b',"rate_limits":%b' % encode(limit_fields(limits))

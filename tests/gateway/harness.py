@@ -54,7 +54,7 @@ async def gateway(
     bounds = msgspec.structs.replace(Limits.of(settings), **limits or {})
     front = Front(house=house, max_choices=settings.max_choices, max_inputs=settings.max_inputs)
     routes = Routes(front, bounds, frozenset(settings.ws_origins))
-    running = Server(listen("127.0.0.1", 0), bounds, routes)
+    running = Server(listen("127.0.0.1", 0), bounds, routes, routes.unreadable)
     routes.connections = lambda: running.connections
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:

@@ -11,14 +11,12 @@ import trio
 
 from config.source import ConfigSource
 from gateway.admin.routes import AdminRoutes
-from gateway.front import Front
 from gateway.metrics import exposition
-from gateway.routes import Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server, listen
 from policies.keys import ADMIN_PREFIX, METRICS_PREFIX, NewKey, new_key
 from tests.actors.fakes import CONFIG, Stage, says, stage
-from tests.gateway.harness import Gateway
+from tests.gateway.harness import Gateway, gateway
 
 KEY = new_key("", bytes(range(38)), "ops", prefix=ADMIN_PREFIX)
 SCRAPER = new_key("", bytes(range(2, 40)), "ops", prefix=METRICS_PREFIX)
@@ -165,21 +163,6 @@ async def test_what_is_no_toml_and_no_address(file: Path) -> None:
         assert msgspec.json.decode((await client.request("/admin/policy/check", b"= no")).body)["good"] is False
 
 
-@asynccontextmanager
-async def clients_side(house: Stage) -> AsyncIterator[Gateway]:
-    """The listener for clients, of the same house."""
-    front = Front(house=house.house, max_choices=4, max_inputs=4)
-    server = Server(listen("127.0.0.1", 0), Limits(), Routes(front, Limits(), frozenset()))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(server.run)
-        reached = Gateway(server, server.port)
-        try:
-            yield reached
-        finally:
-            reached.close_clients()
-        await server.finish(0)
-
-
 def bearer(key: NewKey | str | None) -> str:
     return "" if key is None else f"Authorization: Bearer {key if isinstance(key, str) else key.raw}\r\n"
 
@@ -197,7 +180,7 @@ KEY_CASES = [
 @pytest.mark.parametrize(("key", "clients", "admins"), KEY_CASES)
 async def test_who_may_scrape(file: Path, key: NewKey | str | None, clients: object, admins: object) -> None:
     write(file, CONFIG + KEYS)
-    async with admin(file) as (house, api), clients_side(house) as main:
+    async with admin(file) as (house, api), gateway(house.house) as main:
         assert (await house.ask("small", api_key=CLIENT.raw)).text() == "ok"
         for listener, expected in ((main, clients), (api, admins)):
             answer = await (await listener.connect()).get("/metrics", headers=bearer(key))
@@ -209,7 +192,7 @@ async def test_who_may_scrape(file: Path, key: NewKey | str | None, clients: obj
 
 async def test_a_scrapers_key_opens_nothing_else(file: Path) -> None:
     write(file, CONFIG + KEYS)
-    async with admin(file) as (house, api), clients_side(house) as main:
+    async with admin(file) as (house, api), gateway(house.house) as main:
         assert (await house.ask("small", api_key=SCRAPER.raw)).refusal.body.status == 401
         assert (await (await main.connect()).get("/v1/models", headers=bearer(SCRAPER))).status == 401
         assert (await (await api.connect()).get("/admin/policy", headers=bearer(SCRAPER))).status == 401
@@ -219,7 +202,7 @@ async def test_a_scrapers_key_opens_nothing_else(file: Path) -> None:
 async def test_metrics_where_clients_need_no_key(file: Path, tables: str, status: int) -> None:
     key = f'\n[[{tables}.keys]]\nid = "ops"\nhash = "{SCRAPER.settings.hash}"\n' if tables else ""
     write(file, CONFIG + key)
-    async with admin(file) as (house, _), clients_side(house) as main:
+    async with admin(file) as (house, _), gateway(house.house) as main:
         client = await main.connect()
         assert (await client.get("/metrics")).status == status
         assert (await client.get("/metrics", headers=bearer(SCRAPER))).status == 200
