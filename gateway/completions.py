@@ -38,7 +38,7 @@ from gateway.wire.completion_request import CompletionBody, completion_params
 from gateway.wire.grammar_request import answer_grammar
 from gateway.wire.json_body import BodyDecoder, check_content_type
 from gateway.wire.prompts import prompts_of
-from gateway.wire.sampling import check_truncation
+from gateway.wire.sampling import StreamOptions, check_truncation
 from gateway.wire.sse import SseRenderer, error_event
 from gateway.wire.view import View
 
@@ -126,9 +126,8 @@ class CompletionHandler:
                 request.body = b""
                 connection.watch()
             if body.stream:
-                include_usage = bool(body.stream_options and body.stream_options.include_usage)
                 stream = connection.event_stream(request, told.request_line)
-                await self._stream(connection, stream, inference, asked.view, told, include_usage=include_usage)
+                await self._stream(connection, stream, inference, asked.view, told, options=body.stream_options)
             else:
                 await self._whole(connection, inference, asked.view, told)
         except Refusal as refusal:
@@ -159,8 +158,10 @@ class CompletionHandler:
         view: View,
         told: Told,
         *,
-        include_usage: bool,
+        options: StreamOptions | None,
     ) -> None:
+        options = options or StreamOptions()
+        include_usage = bool(options.include_usage)
         failed = False
         try:
             exchange = await self._front.house.open(inference)
@@ -168,7 +169,7 @@ class CompletionHandler:
             stream.add_headers(told.decision_lines())
             identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
             chunks = self._endpoint.chunks(identity, view, include_usage=include_usage)
-            renderer = SseRenderer(chunks, include_usage=include_usage)
+            renderer = SseRenderer(chunks, include_usage=include_usage, continuous=bool(options.continuous_usage_stats))
             try:
                 while not renderer.ended:
                     events = await exchange.__anext__()

@@ -41,7 +41,7 @@ class Routes:
                 check_local(request, self._origins)
             except HttpError as error:
                 return self._told(request, error)
-        found = self._hot.get(request.path)
+        found = self._hot.get(request.path.removesuffix(b"/"))
         if found is None:
             return self._site
         method, handler = found
@@ -52,7 +52,7 @@ class Routes:
 
     def _told(self, request: Request, error: HttpError, headers: bytes = b"") -> Handler:
         """The error as the answer, and its line in the log if a model was to answer."""
-        if request.path in self._hot:
+        if request.path.removesuffix(b"/") in self._hot:
             self._house.request_log.not_read("", request.path.decode("latin1"), request.arrived_at, error)
         return Refused(error, headers)
 

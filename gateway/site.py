@@ -21,6 +21,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
     """Health needs no key, everything else does if there are keys; `/metrics` needs one of another class."""
     app = QuartTrio("penstock", static_folder=None)
+    app.url_map.strict_slashes = False
     # Quart would cut what takes longer; deadlines are the house's.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
@@ -44,6 +45,20 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
         body = {"status": "ready" if readiness.ready else "not ready", "state": readiness.state, "engines": engines}
         return _json(body, 200 if readiness.ready else 503)
 
+    @app.get("/health")
+    async def health() -> Response:
+        """As vLLM's: no body; tools that measure servers ask it first."""
+        return Response(b"", 200 if front.house.readiness().ready else 503, content_type="text/plain")
+
+    @app.route("/ping", methods=["GET", "POST"])
+    async def ping() -> Response:
+        """As SageMaker asks."""
+        return await health()
+
+    @app.get("/version")
+    async def version() -> Response:
+        return _json({"version": importlib.metadata.version("penstock")})
+
     @app.get("/v1/models")
     async def models() -> Response:
         authorize()
@@ -53,7 +68,7 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
     async def model(name: str) -> Response:
         authorize()
         for card in front.house.models():
-            if card.id == name:
+            if card.id == name.rstrip("/"):
                 return _json(_model(card))
         raise HttpError(
             404, "model_not_found", "No model has that name. GET /v1/models lists the names.", param="model"
