@@ -60,6 +60,7 @@ class Exchange:
         self._plan = plan
         self._account = account
         self._booked: Reply[None] | None = booked
+        self._shapes = shapes
         self._colleagues = colleagues
         self._on_end = on_end
         self._climb = climb.Climb(plan)
@@ -85,7 +86,8 @@ class Exchange:
     @property
     def decided(self) -> Decided:
         """By which policy, and in which arm."""
-        return Decided(self._plan.policy, self._plan.experiment, self._plan.arm)
+        plan = self._plan
+        return Decided(plan.policy, plan.experiment, plan.arm, self._shapes.passed_over)
 
     def __aiter__(self) -> "Exchange":
         return self

@@ -3,8 +3,12 @@
 from collections.abc import Callable
 
 from actors.messages import Decided, Served
+from engine.sampling.schema_relax import told
 from gateway.rate_limits import limit_lines
 from policies.rate_limits import RateLimits
+
+_LONGEST = 1024
+"""Bytes of a header's value that a client's own names have a part in."""
 
 
 class Told:
@@ -19,11 +23,13 @@ class Told:
         self.decided = decided
 
     def decision_lines(self) -> bytes:
-        """The policy, the arm if there is one, and what is left of the client's limits."""
+        """The policy, the arm, what of a schema is not enforced, and what is left of the client's limits."""
         decided = self.decided
         lines = b"x-penstock-policy: %b\r\n" % _ascii(decided.policy)
         if decided.arm:
             lines += b"x-penstock-arm: %b/%b\r\n" % (_ascii(decided.experiment), _ascii(decided.arm))
+        if decided.passed_over:
+            lines += b"x-penstock-schema-passed-over: %b\r\n" % _ascii(told(decided.passed_over))[:_LONGEST]
         return lines + limit_lines(self._limits())
 
     def headers(self) -> bytes:

@@ -62,6 +62,7 @@ class Renderer:
     def started(self, request_id: str, start: Start, decided: Decided) -> bytes:
         """The request was taken; a rung works on it."""
         arm = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
+        passed = b',"schema_passed_over":%b' % encode(decided.passed_over) if decided.passed_over else b""
         return b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b%b%b}' % (
             self._id,
             encode(request_id),
@@ -69,7 +70,7 @@ class Renderer:
             encode(start.rung),
             start.prompt_tokens,
             encode(decided.policy),
-            arm,
+            arm + passed,
             _limits(self._limits()),
         )
 
