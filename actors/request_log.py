@@ -13,6 +13,7 @@ from policies.record import Timings
 
 GONE_STATUS = 499
 """Of a request whose client left: nginx's number, which nobody receives."""
+REQUEST_FINISHED = "request_finished"
 _MODEL_CHARACTERS = 128
 log = structlog.get_logger()
 
@@ -86,7 +87,7 @@ def _line(
 ) -> None:
     tokens, timings = end.tokens, end.timings
     log.info(
-        "request_finished",
+        REQUEST_FINISHED,
         request_id=request_id,
         path=path,
         tenant=who.tenant,

@@ -127,8 +127,8 @@ def _schema(schema: dict[str, Any], where: str, passed_over: list[str], *, lenie
             passed_over += [f"{where}{place}" for place in relaxed.passed_over]
         elif fault := strict_fault(schema):
             raise RequestRefused("grammar_invalid", f"the schema of {where}, which is strict, cannot be used: {fault}")
-    except RecursionError:
-        raise RequestRefused("grammar_invalid", f"the schema of {where} is too deep") from None
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused("grammar_invalid", f"the schema of {where} cannot be used: {error}") from None
     return json.dumps({**schema, "x-guidance": {**JSON_RULES, "lenient": lenient}})
 
 

@@ -251,3 +251,25 @@ def test_the_given_schema_is_left_alone() -> None:
     assert relax(schema).passed_over
     assert json.dumps(schema) == before
     assert strict_fault(of({"type": "integer"})) == ""
+
+
+def test_what_would_take_too_long_is_refused() -> None:
+    many = {"properties": {f"p{number}": {"type": "string", "pattern": f"(?!a)b{number}"} for number in range(600)}}
+    with pytest.raises(RequestRefused, match="more than 512"):
+        compiled(many, lenient=True)
+    with pytest.raises(RequestRefused, match="more than 512"):
+        calls_grammar("tags", ToolSet((Tool("f", {}, many),), "required"))
+    same = {"properties": {f"p{number}": {"type": "string", "pattern": "(?!a)b"} for number in range(600)}}
+    assert len(relax(same).passed_over) == 600
+
+
+@pytest.mark.parametrize("lenient", [True, False])
+def test_what_is_too_deep_is_refused(lenient: bool) -> None:
+    deep: Any = {"type": "string", "pattern": "(?!a)b"}
+    for _ in range(400):
+        deep = {"type": "array", "items": deep}
+    with pytest.raises(RequestRefused):
+        compiled(deep, lenient=lenient)
+    tool = Tool("f", {}, {"type": "object", "properties": {"a": deep}}, strict=not lenient)
+    with pytest.raises(RequestRefused):
+        GRAMMARS.compile(calls_grammar("tags", ToolSet((tool,), "required")))
