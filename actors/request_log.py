@@ -14,6 +14,7 @@ from policies.record import Timings
 GONE_STATUS = 499
 """Of a request whose client left: nginx's number, which nobody receives."""
 REQUEST_FINISHED = "request_finished"
+_GONE = ("gone", "client_gone", GONE_STATUS)
 _MODEL_CHARACTERS = 128
 log = structlog.get_logger()
 
@@ -50,10 +51,12 @@ class RequestLog:
             end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(request.arrived_at))
             self._write(request, end, who, policy=self._policy(), why=code, status=status)
 
-    def not_read(self, request_id: str, path: str, arrived_at: float | None, error: BaseException) -> None:
-        """What the edge refused: no valid request, a wrong method, a page of another site."""
+    def not_read(
+        self, request_id: str, path: str, arrived_at: float | None, error: BaseException, *, gone: bool = False
+    ) -> None:
+        """What the edge refused: no valid request, a wrong method, a page of another site. `gone`: the client left."""
         if self._enabled():
-            outcome, code, status = _outcome(error)
+            outcome, code, status = _GONE if gone else _outcome(error)
             end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(arrived_at))
             _line(request_id, path, "", end, Who(), policy=self._policy(), why=code, status=status, streamed=None)
 
@@ -129,5 +132,5 @@ def _outcome(error: BaseException) -> tuple[str, str, int]:
     if isinstance(error, Refusal):
         return "refused", error.body.code, error.body.status
     if isinstance(error, trio.Cancelled) or not isinstance(error, Exception):
-        return "gone", "client_gone", GONE_STATUS
+        return _GONE
     return "failed", "internal_error", 500

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from actors.request_log import RequestLog
+from gateway.errors import ClientGone
 
 
 class EdgeLine:
@@ -22,4 +23,5 @@ class EdgeLine:
 
     def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
         if error is not None:
-            self._log.not_read(self._request_id, self._path, self._arrived_at, error)
+            gone = isinstance(error, ClientGone)
+            self._log.not_read(self._request_id, self._path, self._arrived_at, error, gone=gone)

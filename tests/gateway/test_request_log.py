@@ -9,8 +9,11 @@ import pytest
 import structlog
 import trio
 
+from actors.request_log import RequestLog
 from config.load import parse_settings
 from engine.model.encoder_config import EmbeddingSizes
+from gateway.edge_line import EdgeLine
+from gateway.errors import ClientGone, HttpError
 from policies.keys import new_key
 from tests.actors.fakes import CONFIG, Stage, says, stage
 from tests.gateway.harness import Client, Gateway, connected, gateway
@@ -210,3 +213,40 @@ async def test_one_line_whatever_the_way_out(way: Way) -> None:
 async def test_the_setting_turns_them_off() -> None:
     assert await lines_of(posts(), SETTINGS + "[log]\nrequests = false\n") == []
     assert parse_settings(CONFIG, Path("/x.toml")).log.requests
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "code", "status"),
+    [
+        (HttpError(413, "too_large", "It is."), "refused", "too_large", 413),
+        (ClientGone(), "gone", "client_gone", 499),
+        (RuntimeError("a fault"), "failed", "internal_error", 500),
+    ],
+)
+async def test_whatever_ends_the_reading_has_its_line(error: Exception, outcome: str, code: str, status: int) -> None:
+    line = EdgeLine(RequestLog(lambda: True, lambda: "p"), "r", "/v1/x", trio.current_time())
+    with structlog.testing.capture_logs() as logs, pytest.raises(type(error)), line:
+        raise error
+    (said,) = logs
+    assert (said["outcome"], said["code"], said["status"], said["request_id"]) == (outcome, code, status, "r")
+
+
+async def test_who_leaves_while_the_request_is_let_in_has_a_line(autojump_clock: object) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with stage({"small": says("ok")}, settings=CONFIG) as house:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await house.open("small")
+    lines = [each for each in logs if each["event"] == "request_finished"]
+    assert [(each["outcome"], each["status"]) for each in lines] == [("gone", 499)]
+
+
+async def test_while_models_load_and_while_it_drains(autojump_clock: object) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with stage({"small": says("ok")}, settings=CONFIG, ready=False, load_s=5.0) as house:
+            await house.ask("small")
+            await house.until_ready()
+            await house.house.drain(trio.current_time())
+            await house.ask("small")
+    lines = [each for each in logs if each["event"] == "request_finished"]
+    assert [(each["code"], each["status"]) for each in lines] == [("loading", 503), ("shutting_down", 503)]
