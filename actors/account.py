@@ -9,8 +9,10 @@ from actors.colleagues import Colleagues
 from actors.mail import Close, Closing, Grant, Settle, Work, WriteRollBack
 from actors.messages import Delta, InferenceRequest, Usage
 from actors.recorder import Note
+from actors.request_log import Who
 from actors.rules import Rules
 from actors.statistics import RequestKey
+from config.who import TokenQuota
 from engine.messages import Submit
 from engine.text.tokenizer import Tokenizer
 from policies.climb import AttemptRecord, Prefix
@@ -98,6 +100,7 @@ class Account:
         self._features = features
         self._tenant = features.tenant
         self._route = plan.route
+        self._who = Who(features.tenant, plan.route)
         self._grant = grant
         self._colleagues = colleagues
         self._held = colleagues.course.on_start(plan, features.at, grant.hold.amount)
@@ -155,8 +158,8 @@ class Account:
         tokens = sum([each.tokens for each in self.told])
         return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens)
 
-    def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...]) -> None:
-        """Give back what was not used, close the line, and count."""
+    def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...], status: int) -> None:
+        """Give back what was not used, close the line, and count. `status`: what the client got."""
         refused = outcome == "refused"
         usage = Usage(0, 0) if refused else self.usage()
         discarded = max(self.made_tokens - usage.completion_tokens, 0)
@@ -167,9 +170,13 @@ class Account:
             used = min(used + discarded, self._grant.reservation.tokens)
         admission, ledger = self._colleagues.admission, self._colleagues.ledger
         # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
-        # as a line is open. The others are rare, and somebody may be waiting for what they free.
+        # as a line is open. The others are rare, and somebody may be waiting for what they free. What is left
+        # of a budget or of tokens is published, and must be true on an idle server, too.
         quietly = outcome == "ok"
-        (admission.put_quietly if quietly else admission.put_owed)(Settle(self._grant, None if refused else used, cost))
+        settings = self._rules.tenants.get(self._tenant)
+        published = settings is not None and (settings.budget is not None or settings.tokens != TokenQuota())
+        send = admission.put_quietly if quietly and not published else admission.put_owed
+        send(Settle(self._grant, None if refused else used, cost))
         if self.line is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
             closing = Closing(
@@ -178,7 +185,7 @@ class Account:
             (ledger.put_quietly if quietly else ledger.put_owed)(Close(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
         self._learn(rung, outcome, usage, cost, history)
-        self._decision.end = DecisionEnd(
+        end = self._decision.end = DecisionEnd(
             outcome=outcome,
             code=why if outcome != "ok" else "",
             rung=rung if outcome == "ok" else "",
@@ -200,6 +207,9 @@ class Account:
             ),
         )
 
+        self._colleagues.request_log.ended(
+            self._request, end, who=self._who, policy=self._plan.policy, why=why, status=status
+        )
         told, self.on_settled = self.on_settled, None
         if told is not None:
             told(outcome)

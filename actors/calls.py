@@ -1,6 +1,6 @@
 """Tool calls on their way into the answer: one choice's text, read as text and calls."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 
 import msgspec
@@ -13,7 +13,7 @@ from engine.text.tool_parser import ToolCallParser
 class CallReader:
     """One attempt at one choice. Sans-IO."""
 
-    def __init__(self, style: ToolStyle, names: Container[str], *, id_prefix: str, goes_on: bool) -> None:
+    def __init__(self, style: ToolStyle, names: Collection[str], *, id_prefix: str, goes_on: bool) -> None:
         """`id_prefix`: makes the calls' ids unique. `goes_on`: text of the choice was shown by an earlier attempt."""
         self._parser = ToolCallParser(style, names, goes_on=goes_on)
         self._id_prefix = id_prefix
@@ -36,7 +36,8 @@ class CallReader:
         spoken = parser.push(delta.text)
         text, finish = spoken.text, delta.finish_reason
         if finish is not None:
-            text += parser.end().text
+            stop = delta.stop if isinstance(delta.stop, str) else ""
+            text += parser.end(cut=bool(stop) or finish in {"length", "content_filter"}, stop=stop).text
             finish = _end(finish, called=parser.called)
         first = self._count
         self._count += len(spoken.calls)

@@ -10,6 +10,7 @@ from actors.mail import AdmissionMessage, BreakerMessage, DispatchMessage, Ledge
 from actors.mailbox import Mailbox
 from actors.permits import Permits
 from actors.recorder import Recording
+from actors.request_log import RequestLog
 from actors.tally import Tally
 from actors.texts import ModelText
 from config.upstreams import UpstreamSettings
@@ -35,6 +36,7 @@ class Colleagues:
         tally: Tally,
         course: Course,
         decisions: Decisions,
+        request_log: RequestLog,
         recording: Recording | None = None,
     ) -> None:
         self.admission = admission
@@ -52,6 +54,7 @@ class Colleagues:
         self.permits = Permits(breakers, breaker_board)
         self.course = course
         self.decisions = decisions
+        self.request_log = request_log
         self.recording = recording
         self.numbers = count(1)
         """For lines, works and sequences: unique in this process."""

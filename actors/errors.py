@@ -5,6 +5,7 @@ Refusal                     a request is not served; nothing was sent, so a true
 │   ├── PromptTooLong       400  context_length_exceeded
 │   └── InputTooLong        400  context_length_exceeded, of an input that is to be embedded
 ├── BadKey                  401  missing or unknown API key
+├── Forbidden               403  a known key that does not open this
 ├── UnknownModel            404  model_not_found, with the nearest name
 ├── NotFound                404  nothing has that name
 ├── Conflict                409  it cannot be done as things are now
@@ -86,6 +87,13 @@ class BadKey(Refusal):
             else "Incorrect API key: it is unknown, or was revoked. Check the key that you send."
         )
         super().__init__(ErrorBody(401, "authentication_error", "invalid_api_key", message))
+
+
+class Forbidden(Refusal):
+    """The key is known, and does not open this."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(ErrorBody(403, "permission_error", code, message))
 
 
 class UnknownModel(Refusal):

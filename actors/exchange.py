@@ -29,6 +29,7 @@ from actors.messages import Attempt as AttemptNote
 from actors.messages import Decided, Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Served, Start, Usage
 from actors.prompts import Prompts
 from actors.reply import Reply
+from actors.request_log import GONE_STATUS
 from actors.shapes import Shapes
 from actors.verify import Drafter
 from engine.messages import TokenOutput
@@ -61,6 +62,7 @@ class Exchange:
         self._plan = plan
         self._account = account
         self._booked: Reply[None] | None = booked
+        self._shapes = shapes
         self._colleagues = colleagues
         self._on_end = on_end
         self._climb = climb.Climb(plan)
@@ -94,7 +96,8 @@ class Exchange:
     @property
     def decided(self) -> Decided:
         """By which policy, and in which arm."""
-        return Decided(self._plan.policy, self._plan.experiment, self._plan.arm)
+        plan = self._plan
+        return Decided(plan.policy, plan.experiment, plan.arm, self._shapes.passed_over)
 
     def __aiter__(self) -> "Exchange":
         return self
@@ -118,15 +121,16 @@ class Exchange:
         events, self._events = self._events, []
         match events[-1]:
             case Done(served=served):
-                self._finish("ok", served.why)
+                self._finish("ok", served.why, 200)
             case Failed(error=error):
-                self._finish("overrun" if error.code == "slow_reader" else "failed", error.code)
+                outcome = "overrun" if error.code == "slow_reader" else "failed"
+                self._finish(outcome, error.code, 200 if self._start_sent else error.status)
         return events
 
     def close(self) -> None:
         """Synchronous, idempotent. What still runs is aborted, and what was delivered is settled."""
         if not self._ended:
-            self._finish("gone", "client_gone")
+            self._finish("gone", "client_gone", GONE_STATUS)
 
     def cut(self, code: str, message: str) -> None:
         """End it from outside, truthfully."""
@@ -434,7 +438,7 @@ class Exchange:
         self._events.append(Failed(error, self._account.usage(), served))
 
     def _refuse(self, refusal: Refusal) -> NoReturn:
-        self._finish("refused", refusal.body.code)
+        self._finish("refused", refusal.body.code, refusal.body.status)
         raise refusal
 
     async def _wait_for_the_ledger(self, booked: Reply[None]) -> None:
@@ -523,7 +527,7 @@ class Exchange:
             self._word,
         )
 
-    def _finish(self, outcome: str, why: str) -> None:
+    def _finish(self, outcome: str, why: str, status: int) -> None:
         self._ended = True
         rung = self._history_rung()
         if outcome == "gone":
@@ -537,7 +541,7 @@ class Exchange:
         self._account.margin = self._margin
         self._account.adapter = self._adapter
         self._account.degraded = self._degraded(rung)
-        self._account.settle(outcome, why, rung, self._climb.history)
+        self._account.settle(outcome, why, rung, self._climb.history, status)
         self._on_end(self)
 
     def _count_unread(self) -> None:

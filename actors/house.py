@@ -19,6 +19,7 @@ from actors.drain import DrainShell
 from actors.engine_actor import EngineActor
 from actors.engine_board import Board, EngineBoard, ReplicaBoards, replica_titles
 from actors.errors import (
+    BadKey,
     EngineLoadFailed,
     Refusal,
     Unavailable,
@@ -45,6 +46,7 @@ from actors.policy_keeper import PolicyKeeper
 from actors.readiness import EngineReadiness, HouseState, ModelCard, Readiness
 from actors.reception import Reception
 from actors.recorder import Recorder, Recording
+from actors.request_log import RequestLog, Who
 from actors.router import Router
 from actors.rules import Rules
 from actors.seat import Seat
@@ -68,6 +70,7 @@ from policies.decisions import Decisions
 from policies.fair_queue import FairQueue
 from policies.policy import rung_breakers
 from policies.quota import QuotaBook
+from policies.rate_limits import RateLimits
 from policies.retry_budget import RetryBudget
 from policies.room import Room
 from policies.shadow import TIER as SHADOW_TIER
@@ -150,6 +153,7 @@ class House:
         self._shelf = AdapterShelf(
             settings.engines, {name: self._lanes[name].seats for name in settings.engines}, self._links
         )
+        self.request_log = RequestLog(lambda: self._router.rules.settings.log.requests, lambda: self.policy)
         self._recording = Recording(record, Mailbox("recorder", _MAILBOX)) if record is not None else None
         self._colleagues = Colleagues(
             admission=self._admission,
@@ -164,6 +168,7 @@ class House:
             tally=self._tally,
             course=self._course,
             decisions=self._decisions,
+            request_log=self.request_log,
             recording=self._recording,
         )
         self._shadow_mail: Mailbox[Copy] = Mailbox("shadows", _COPIES)
@@ -288,7 +293,7 @@ class House:
             usage=dict(self._books.usage),
             costs=dict(self._books.costs),
             budgets=self._budgets.views(time.time()),
-            cascades=self._course.cascades(),
+            cascades=self._course.cascades(time.time()),
             experiments=self._course.experiments(),
             notices_total=dict(tally.notices),
             policy=self._policy.statistics(self.policy),
@@ -299,6 +304,18 @@ class House:
     def check_key(self, key: str | None) -> None:
         """Raises BadKey."""
         self._router.rules.tenant_of(key)
+
+    def check_scraper(self, key: str | None) -> None:
+        """Raises BadKey, and Forbidden for a tenant's key."""
+        self._router.rules.check_scraper(key)
+
+    def rate_limits(self, key: str | None) -> RateLimits | None:
+        """What is left of the limits of whoever has this key; None: it has no limits, or the key is not known."""
+        try:
+            tenant = self._router.rules.tenant_of(key)
+        except BadKey:
+            return None
+        return self._quota.limits(tenant, trio.current_time())
 
     @property
     def keyless(self) -> bool:
@@ -326,20 +343,23 @@ class House:
 
     async def open(self, request: InferenceRequest) -> Exchange:
         """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""
+        who = Who()
         try:
-            return await self._open(request)
-        except Refusal as refusal:
-            self._tally.refusals[refusal.body.code] += 1
+            return await self._open(request, who)
+        except BaseException as error:
+            if isinstance(error, Refusal):
+                self._tally.refusals[error.body.code] += 1
+            self.request_log.not_let_in(request, who, error)
             raise
 
-    async def _open(self, request: InferenceRequest) -> Exchange:
+    async def _open(self, request: InferenceRequest, who: Who) -> Exchange:
         if self._drain.state != "serving":
             raise Unavailable("shutting_down", "The server is shutting down; try another one.", 1.0)
         if not self._is_loaded():
             raise Unavailable("loading", "The models are being loaded; try again in a moment.", 1.0)
         if self._books.is_blocked(trio.current_time()):
             raise ledger_unavailable()
-        exchange = await self._reception.open(request)
+        exchange = await self._reception.open(request, who)
         self._exchanges[exchange] = None
         return exchange
 

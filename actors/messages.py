@@ -221,6 +221,8 @@ class Decided(msgspec.Struct, frozen=True, gc=False):
     experiment: str = ""
     arm: str = ""
     """Of the experiment; "" if the request takes part in none."""
+    passed_over: tuple[str, ...] = ()
+    """Places of the request's schemas that are not enforced."""
 
 
 class Served(msgspec.Struct, frozen=True):

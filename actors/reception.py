@@ -18,6 +18,7 @@ from actors.messages import InferenceRequest
 from actors.prompts import Prompts
 from actors.recorder import Note
 from actors.reply import Reply
+from actors.request_log import Who
 from actors.router import Router
 from actors.rules import Rules
 from actors.shadows import Copied, ShadowDesk
@@ -73,10 +74,13 @@ class Reception:
         self._shadows = shadows
         self._on_end = on_end
 
-    async def open(self, request: InferenceRequest) -> Exchange:
-        """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""
+    async def open(self, request: InferenceRequest, who: Who) -> Exchange:
+        """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left.
+
+        `who` is told what is found out, for the log of a request that is refused.
+        """
         rules = self._router.rules
-        tenant = rules.tenant_of(request.api_key)
+        tenant = who.tenant = rules.tenant_of(request.api_key)
         model, adapter = self._router.find_model(request.model)
         if adapter:
             request = msgspec.structs.replace(request, model=model, adapter=adapter)
@@ -93,6 +97,7 @@ class Reception:
         try:
             for wanted in spending_options(features, budget):
                 decided = await self._size(request, rules, prompts, wanted)
+                who.route = decided.plan.route
                 first = next(iter(rungs_of(decided.plan)), "")
                 if first in self._texts and first not in self._colleagues.upstreams:
                     await shapes.for_engine(first)

@@ -1,14 +1,16 @@
 """What a policy decides by, as one value: whoever holds it decides everything by the same policy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from actors.caller import Caller
-from actors.errors import BadKey
+from actors.errors import BadKey, Forbidden
+from config.admin import AdminKey
+from config.metrics import MetricsKey
 from config.settings import Settings
 from config.tenants import ANONYMOUS, known_tenants, queue_line
-from config.who import TenantSettings
+from config.who import KeySettings, TenantSettings
 from policies.keys import KeyRing
 from policies.language import prepare
 from policies.policy import Policy
@@ -23,6 +25,8 @@ class Rules(msgspec.Struct, frozen=True):
     callers: Mapping[tuple[str, str], Caller]
     """By tenant and tier: a spent budget may move a tenant into another one."""
     keys: KeyRing
+    operators: tuple[KeyRing, KeyRing]
+    """The keys of the admin API, and those that open `/metrics` only."""
 
     @classmethod
     def of(cls, settings: Settings, tokenizers: Mapping[str, str]) -> "Rules":
@@ -36,7 +40,8 @@ class Rules(msgspec.Struct, frozen=True):
         policy = Policy.compile(settings, tokenizers)
         if "language" in policy.needs:
             prepare()
-        return cls(settings, policy, tenants, callers, KeyRing(settings.keys))
+        operators = (_ring("admin", settings.admin.keys), _ring("metrics", settings.metrics.keys))
+        return cls(settings, policy, tenants, callers, KeyRing(settings.keys), operators)
 
     def tenant_of(self, key: str | None) -> str:
         """Who asks. Raises BadKey."""
@@ -46,3 +51,21 @@ class Rules(msgspec.Struct, frozen=True):
         if tenant is None:
             raise BadKey(missing=key is None)
         return tenant
+
+    def check_scraper(self, key: str | None) -> None:
+        """Whether this key opens `/metrics`, as those of operators and scrapers do. Raises BadKey and Forbidden."""
+        if not self.settings.keys and not self.settings.metrics.keys:
+            return
+        if key is not None and any(ring.authenticate(key) is not None for ring in self.operators):
+            return
+        if key is not None and self.keys.authenticate(key) is not None:
+            raise Forbidden(
+                "metrics_key_needed",
+                "A tenant's key does not open /metrics, where the figures of all tenants are. Make a key for the "
+                "scraper with `penstock keys new --metrics`, or use one of the admin API.",
+            )
+        raise BadKey(missing=key is None)
+
+
+def _ring(name: str, keys: Iterable[AdminKey | MetricsKey]) -> KeyRing:
+    return KeyRing([KeySettings(id=each.id, tenant=name, hash=each.hash) for each in keys])

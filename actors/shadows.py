@@ -24,6 +24,7 @@ from actors.messages import InferenceRequest
 from actors.permits import Permits
 from actors.prompts import Prompts
 from actors.reply import Reply
+from actors.request_log import RequestLog
 from actors.rules import Rules
 from actors.shapes import Shapes
 from actors.tally import Tally
@@ -260,6 +261,7 @@ def _apart(colleagues: Colleagues) -> Colleagues:
     """The same rungs, ledger and clock; counters, breakers and admission that hear nothing of copies."""
     apart = shallow_copy(colleagues)
     apart.tally = Tally()
+    apart.request_log = RequestLog(lambda: False, str)
     apart.permits = _SilentPermits(colleagues.breakers, colleagues.breaker_board)
     apart.admission = _NobodyListens("nobody", 1)
     return apart

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import chain
 
 import msgspec
 
@@ -10,8 +11,8 @@ from actors.links import Links
 from actors.messages import InferenceRequest
 from actors.texts import ModelText
 from engine.errors import RequestRefused
-from engine.sampling.grammar import CompiledGrammar
-from engine.text.tool_calls import ToolStyle, calls_grammar
+from engine.sampling.grammar import CompiledGrammar, Grammar
+from engine.text.tool_calls import ToolSet, ToolStyle, calls_grammar
 from policies.plan import Plan, gated
 
 
@@ -50,6 +51,12 @@ class Shapes:
         self._links = links
         self._made: dict[tuple[str, str], Shape] = {}
 
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """What of the request's schemas is not enforced by the models that were asked so far."""
+        made = [shape.grammar.passed_over for shape in self._made.values() if shape.grammar is not None]
+        return tuple(dict.fromkeys(chain.from_iterable(made)))
+
     async def for_engine(self, engine: str) -> Shape:
         """Compiled beside the loop, once for each way of reading. Raises InvalidRequest."""
         request = self._request
@@ -67,9 +74,15 @@ class Shapes:
         try:
             if tools is not None:
                 style = text.tool_style
-                grammar = calls_grammar(style, tools, grammar)
-            if grammar is None:
-                return Shape(None, style)
-            return Shape(await self._links.beside(partial(text.grammars.compile, grammar)), style)
+            return Shape(await self._links.beside(partial(_compiled, text, style, tools, grammar)), style)
         except RequestRefused as refused:
             raise InvalidRequest(refused.message, param=param, code=refused.code) from None
+
+
+def _compiled(
+    text: ModelText, style: ToolStyle | None, tools: ToolSet | None, grammar: Grammar | None
+) -> CompiledGrammar | None:
+    """What binds the answer; None: nothing does. Raises RequestRefused."""
+    if style is not None and tools is not None:
+        grammar = calls_grammar(style, tools, grammar)
+    return None if grammar is None else text.grammars.compile(grammar)

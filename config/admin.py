@@ -4,7 +4,7 @@ from config.table import Bytes, Table
 
 
 class AdminKey(Table, frozen=True):
-    """Made by `penstock keys new --admin`. It opens nothing else, and no other key opens the admin API."""
+    """Made by `penstock keys new --admin`. It opens `/metrics`, too, and no other key opens the admin API."""
 
     id: str
     hash: str

@@ -13,6 +13,8 @@ import msgspec
 from config.admin import AdminSettings
 from config.conditions import SignalSettings
 from config.expectations import TestSettings
+from config.log import LogSettings
+from config.metrics import MetricsSettings
 from config.rollout import ExperimentSettings, ShadowSettings
 from config.routing import CascadeSettings, RetryBudget, RouteSettings, RungSettings
 from config.table import AUTO, AutoBytes, AutoCount, Bytes, Seconds, Table
@@ -177,6 +179,8 @@ class Settings(Table, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     ledger: LedgerSettings = LedgerSettings()
     admin: AdminSettings = AdminSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
     cores: CoreSettings = CoreSettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)

@@ -21,22 +21,27 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     whose = new.add_mutually_exclusive_group(required=True)
     whose.add_argument("--tenant", help="to whom it belongs")
     whose.add_argument("--admin", action="store_true", help="it opens the admin API, and nothing else")
+    whose.add_argument("--metrics", action="store_true", help="it opens /metrics, and nothing else")
     new.add_argument("--id", help="a name for the key; without it, a random one")
     new.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the key, and the lines for the configuration."""
-    from policies.keys import ADMIN_PREFIX, PREFIX, RANDOM_BYTES, new_key
+    from policies.keys import ADMIN_PREFIX, METRICS_PREFIX, PREFIX, RANDOM_BYTES, new_key
 
     if arguments.id is not None and not _ID.fullmatch(arguments.id):
         raise CliError("--id must be 1 to 64 letters, digits or hyphens", 2)
-    prefix = ADMIN_PREFIX if arguments.admin else PREFIX
+    prefix, table = PREFIX, "keys"
+    if arguments.admin:
+        prefix, table = ADMIN_PREFIX, "admin.keys"
+    elif arguments.metrics:
+        prefix, table = METRICS_PREFIX, "metrics.keys"
     made = new_key(arguments.tenant or "", secrets.token_bytes(RANDOM_BYTES), arguments.id, prefix=prefix)
     raw, settings = made.raw, made.settings
     print(f"The key, which is shown this once: {raw}\n")
     print("For the configuration:\n")
-    print("[[admin.keys]]" if arguments.admin else "[[keys]]")
+    print(f"[[{table}]]")
     for name, value in (("id", settings.id), ("tenant", settings.tenant), ("hash", settings.hash)):
         if value:
             print(f"{name} = {msgspec.json.encode(value).decode()}")

@@ -10,7 +10,6 @@ import trio
 
 from actors.errors import Refusal
 from actors.messages import (
-    Decided,
     Delta,
     Done,
     EmbeddingParams,
@@ -43,7 +42,7 @@ from gateway.wire.neutral import CHAT as CHAT_FIELDS
 from gateway.wire.neutral import COMPLETION as COMPLETION_FIELDS
 from gateway.wire.neutral import needs_upstream
 from gateway.wire.prompts import prompts_of
-from gateway.wire.sampling import check_truncation
+from gateway.wire.sampling import StreamOptions, check_truncation
 from gateway.wire.sse import SseRenderer, error_event
 from gateway.wire.view import View
 from gateway.wire.written import written
@@ -130,35 +129,35 @@ class CompletionHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        told = Told(request_id, Decided(self._front.house.policy))
+        told = self._front.told(request_id, request)
         try:
-            check_content_type(request.header(b"content-type"))
-            body, asked = await reading(len(request.body), partial(self._read, request.body))
-            inference = Asker.of(request).asks(
-                request_id=request_id,
-                model=body.model,
-                prompts=asked.prompts,
-                params=asked.params,
-                echo=asked.view.echo,
-                truncate_prompt_tokens=asked.truncate_prompt_tokens,
-                n=asked.n,
-                grammar=asked.grammar,
-                user=user_of(body),
-                conversation=asked.conversation,
-                cache_key=asked.cache_key,
-                written=asked.written,
-                needs_upstream=asked.needs_upstream,
-                streamed=bool(body.stream),
-                body_bytes=len(request.body),
-                arrived_at=request.arrived_at,
-            )
-            # A long prompt need not be held as bytes, too, while it is answered.
-            request.body = b""
-            connection.watch()
+            with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at):
+                check_content_type(request.header(b"content-type"))
+                body, asked = await reading(len(request.body), partial(self._read, request.body))
+                inference = Asker.of(request).asks(
+                    request_id=request_id,
+                    model=body.model,
+                    prompts=asked.prompts,
+                    params=asked.params,
+                    echo=asked.view.echo,
+                    truncate_prompt_tokens=asked.truncate_prompt_tokens,
+                    n=asked.n,
+                    grammar=asked.grammar,
+                    user=user_of(body),
+                    conversation=asked.conversation,
+                    cache_key=asked.cache_key,
+                    written=asked.written,
+                    needs_upstream=asked.needs_upstream,
+                    streamed=bool(body.stream),
+                    body_bytes=len(request.body),
+                    arrived_at=request.arrived_at,
+                )
+                # A long prompt need not be held as bytes, too, while it is answered.
+                request.body = b""
+                connection.watch()
             if body.stream:
-                include_usage = bool(body.stream_options and body.stream_options.include_usage)
                 stream = connection.event_stream(request, told.request_line)
-                await self._stream(connection, stream, inference, asked.view, told, include_usage=include_usage)
+                await self._stream(connection, stream, inference, asked.view, told, options=body.stream_options)
             else:
                 await self._whole(connection, inference, asked.view, told)
         except Refusal as refusal:
@@ -189,8 +188,10 @@ class CompletionHandler:
         view: View,
         told: Told,
         *,
-        include_usage: bool,
+        options: StreamOptions | None,
     ) -> None:
+        options = options or StreamOptions()
+        include_usage = bool(options.include_usage)
         failed = False
         try:
             exchange = await self._front.house.open(inference)
@@ -201,7 +202,8 @@ class CompletionHandler:
                 stream.add_headers(_first_headers(events))
                 identity = self._identity(inference, _model_of(events), told)
                 chunks = self._endpoint.chunks(identity, view, include_usage=include_usage)
-                renderer = SseRenderer(chunks, include_usage=include_usage)
+                continuous = bool(options.continuous_usage_stats)
+                renderer = SseRenderer(chunks, include_usage=include_usage, continuous=continuous)
                 while True:
                     if data := renderer.render(events):
                         await stream.send(data, trio.current_time(), last=renderer.ended)

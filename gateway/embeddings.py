@@ -5,7 +5,7 @@ from functools import partial
 import structlog
 
 from actors.errors import Refusal
-from actors.messages import Decided, Delta, InferenceRequest, Start
+from actors.messages import Delta, InferenceRequest, Start
 from engine.sampling.params import SamplingParams
 from gateway.bodies import reading
 from gateway.completions import Asked
@@ -45,24 +45,25 @@ class EmbeddingHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        told = Told(request_id, Decided(self._front.house.policy))
+        told = self._front.told(request_id, request)
         try:
-            check_content_type(request.header(b"content-type"))
-            body, asked = await reading(len(request.body), partial(self._read, request.body))
-            inference = Asker.of(request).asks(
-                request_id=request_id,
-                model=body.model,
-                prompts=asked.prompts,
-                params=asked.params,
-                n=asked.n,
-                embedding=asked.embedding,
-                user=body.user,
-                streamed=False,
-                body_bytes=len(request.body),
-                arrived_at=request.arrived_at,
-            )
-            request.body = b""
-            connection.watch()
+            with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at):
+                check_content_type(request.header(b"content-type"))
+                body, asked = await reading(len(request.body), partial(self._read, request.body))
+                inference = Asker.of(request).asks(
+                    request_id=request_id,
+                    model=body.model,
+                    prompts=asked.prompts,
+                    params=asked.params,
+                    n=asked.n,
+                    embedding=asked.embedding,
+                    user=body.user,
+                    streamed=False,
+                    body_bytes=len(request.body),
+                    arrived_at=request.arrived_at,
+                )
+                request.body = b""
+                connection.watch()
             await self._answer(connection, inference, told, body.encoding_format or "float")
         except Refusal as refusal:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)

@@ -3,17 +3,20 @@
 import secrets
 import time
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from actors.messages import EmbeddingParams, InferenceRequest, Prompt
+from actors.messages import Decided, EmbeddingParams, InferenceRequest, Prompt
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
+from gateway.edge_line import EdgeLine
 from gateway.errors import HttpError
 from gateway.house import House
 from gateway.server.request import Request, bearer_of
+from gateway.told import Told
 from gateway.wire.answer import Identity
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -31,6 +34,15 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     """No engine answers: all of them make embeddings."""
     shows_served: bool = False
     """The field `model` of an answer is the name of the model that served, not the one that was asked for."""
+
+    def edge_line(self, request_id: str, path: str, arrived_at: float) -> EdgeLine:
+        """Around the reading of a request."""
+        return EdgeLine(self.house.request_log, request_id, path, arrived_at)
+
+    def told(self, request_id: str, request: Request) -> Told:
+        """What the head of a request's answer will say."""
+        key = bearer_of(request.header(b"authorization"))
+        return Told(request_id, Decided(self.house.policy), partial(self.house.rate_limits, key))
 
     def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
         """The fields that all parts of an answer share.

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from actors.messages import Decided, Event, InferenceRequest
+from actors.request_log import RequestLog
 from actors.statistics import HouseStatistics
+from policies.rate_limits import RateLimits
 
 
 class EngineReadiness(Protocol):
@@ -65,12 +67,25 @@ class House(Protocol):
         ...
 
     @property
+    def request_log(self) -> RequestLog:
+        """For requests that do not come to `open`; the house writes the lines of all others."""
+        ...
+
+    def rate_limits(self, key: str | None) -> RateLimits | None:
+        """What is left of the limits of whoever has this key; None: it has none, or the key is not known."""
+        ...
+
+    @property
     def keyless(self) -> bool:
         """Nobody needs a key."""
         ...
 
     def check_key(self, key: str | None) -> None:
         """Raises `Refusal` for a key that is not known."""
+        ...
+
+    def check_scraper(self, key: str | None) -> None:
+        """Raises `Refusal` for a key that does not open `/metrics`."""
         ...
 
     def readiness(self) -> Readiness: ...  # noqa: D102

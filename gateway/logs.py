@@ -1,12 +1,14 @@
 """Logging: JSON lines to standard error, or readable ones if that is a terminal. No prompts, no answers, no keys."""
 
 import logging
+import select
 import sys
 from typing import TextIO
 
 import structlog
 
 from actors.errors import HouseFailed
+from actors.request_log import REQUEST_FINISHED
 
 
 def _without_told_tracebacks(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -18,11 +20,30 @@ def _without_told_tracebacks(_: object, __: str, event: structlog.typing.EventDi
     return event
 
 
+def _unless_it_would_wait(stream: TextIO) -> structlog.typing.Processor:
+    """Lines of requests are many: whoever has stopped to read them loses them, and stops nobody's answer."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        descriptor = None
+    room = select.poll()
+    if descriptor is not None:
+        room.register(descriptor, select.POLLOUT)
+
+    def process(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if descriptor is not None and event["event"] == REQUEST_FINISHED and not room.poll(0):
+            raise structlog.DropEvent
+        return event
+
+    return process
+
+
 def configure_logs(level: str, stream: TextIO | None = None) -> None:
     """Once, before anything logs. Libraries that use `logging` come out in the same form, from warnings up."""
     stream = stream or sys.stderr
     for_people = stream.isatty()
     shared: list[structlog.typing.Processor] = [
+        _unless_it_would_wait(stream),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         _without_told_tracebacks,

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from actors.errors import Refusal
+from actors.messages import ErrorBody
 from gateway.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.embeddings import EmbeddingHandler
 from gateway.errors import HttpError
@@ -38,29 +40,34 @@ class Routes:
             try:
                 check_local(request, self._origins)
             except HttpError as error:
-                return Refused(error)
-        found = self._hot.get(request.path)
+                return self._told(request, error)
+        found = self._hot.get(request.path.removesuffix(b"/"))
         if found is None:
             return self._site
         method, handler = found
-        return handler if request.method == method else _MethodNotAllowed(method)
+        if request.method == method:
+            return handler
+        wrong = HttpError(405, "method_not_allowed", f"Use {method.decode()} here.")
+        return self._told(request, wrong, b"allow: %b\r\n" % method)
+
+    def _told(self, request: Request, error: HttpError, headers: bytes = b"") -> Handler:
+        """The error as the answer, and its line in the log if a model was to answer."""
+        if request.path.removesuffix(b"/") in self._hot:
+            self._house.request_log.not_read("", request.path.decode("latin1"), request.arrived_at, error)
+        return Refused(error, headers)
+
+    def unreadable(self, error: ErrorBody) -> None:
+        """The line of what came as no request."""
+        self._house.request_log.not_read("", "", None, Refusal(error))
 
 
 class Refused:
     """Answers with an error."""
 
-    def __init__(self, error: HttpError) -> None:
+    def __init__(self, error: HttpError, headers: bytes = b"") -> None:
         self._error = error
+        self._headers = headers
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request."""
-        await connection.respond_error(self._error.body)
-
-
-class _MethodNotAllowed:
-    def __init__(self, allowed: bytes) -> None:
-        self._allowed = allowed
-
-    async def __call__(self, connection: Connection, request: Request) -> None:
-        error = HttpError(405, "method_not_allowed", f"Use {self._allowed.decode()} here.")
-        await connection.respond_error(error.body, b"allow: %b\r\n" % self._allowed)
+        await connection.respond_error(self._error.body, self._headers)

@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ from gateway.admin.routes import AdminRoutes
 from gateway.example_request import embeds_only
 from gateway.front import Front
 from gateway.house import House
+from gateway.metrics import exposition
 from gateway.routes import Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server
@@ -62,12 +64,12 @@ async def serve(
         shows_served=settings.server.answer_model == "served",
     )
     routes = Routes(front, limits, frozenset(settings.server.ws_origins))
-    server = Server(listener, limits, routes)
+    server = Server(listener, limits, routes, routes.unreadable)
     routes.connections = lambda: server.connections
     servers = [server]
     if admin is not None:
         few = msgspec.structs.replace(limits, max_connections=_ADMIN_CONNECTIONS)
-        servers.append(Server(admin, few, AdminRoutes(house.desk)))
+        servers.append(Server(admin, few, AdminRoutes(house.desk, partial(exposition, house, routes.connections))))
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         trio.open_signal_receiver(signal.SIGHUP) as hangups,

@@ -21,8 +21,9 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
-    """Health needs no key, everything else does if there are keys."""
+    """Health needs no key, everything else does if there are keys; `/metrics` needs one of another class."""
     app = QuartTrio("penstock", static_folder=None)
+    app.url_map.strict_slashes = False
     # Quart would cut what takes longer; deadlines are the house's.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
@@ -30,6 +31,10 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
     def authorize() -> None:
         header = request.headers.get("authorization")
         front.house.check_key(bearer_of(header.encode("latin1") if header else None))
+
+    def authorize_scraper() -> None:
+        header = request.headers.get("authorization")
+        front.house.check_scraper(bearer_of(header.encode("latin1") if header else None))
 
     @app.get("/livez")
     async def livez() -> Response:
@@ -42,6 +47,20 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
         body = {"status": "ready" if readiness.ready else "not ready", "state": readiness.state, "engines": engines}
         return _json(body, 200 if readiness.ready else 503)
 
+    @app.get("/health")
+    async def health() -> Response:
+        """As vLLM's: no body; tools that measure servers ask it first."""
+        return Response(b"", 200 if front.house.readiness().ready else 503, content_type="text/plain")
+
+    @app.route("/ping", methods=["GET", "POST"])
+    async def ping() -> Response:
+        """As SageMaker asks."""
+        return await health()
+
+    @app.get("/version")
+    async def version() -> Response:
+        return _json({"version": importlib.metadata.version("penstock")})
+
     @app.get("/v1/models")
     async def models() -> Response:
         authorize()
@@ -51,7 +70,7 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
     async def model(name: str) -> Response:
         authorize()
         for card in front.house.models():
-            if card.id == name:
+            if card.id == name.rstrip("/"):
                 return _json(_model(card))
         raise HttpError(
             404, "model_not_found", "No model has that name. GET /v1/models lists the names.", param="model"
@@ -59,7 +78,7 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        authorize()
+        authorize_scraper()
         return Response(exposition(front.house, connections), content_type=CONTENT_TYPE)
 
     @app.get("/")

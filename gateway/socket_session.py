@@ -32,6 +32,7 @@ from gateway.wire.ws_messages import (
     error_message,
 )
 
+_PATH = "/v1/stream"
 _peek = BodyDecoder(Peek)
 _cancel = BodyDecoder(Cancel)
 _ENDPOINTS: dict[str, tuple[BodyDecoder, Callable[[Any, int], Asked]]] = {
@@ -51,9 +52,10 @@ class SocketHandler:
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Serve one WebSocket to its end."""
-        asker = Asker.of(request)
-        self._front.house.check_key(asker.api_key)
-        trailing = await accept(connection, request, self._origins)
+        with self._front.edge_line("", _PATH, request.arrived_at):
+            asker = Asker.of(request)
+            self._front.house.check_key(asker.api_key)
+            trailing = await accept(connection, request, self._origins)
         if trailing is None:
             return
         socket = WebSocket(connection, trailing, max_message_bytes=self._limits.max_body_bytes)
@@ -111,12 +113,13 @@ class _Session:
         message_id = b"null"
         arrived_at = trio.current_time()
         try:
-            if text is None:
-                raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
-            raw = text.encode()
-            peek: Peek = await reading(len(raw), partial(_peek.decode, raw))
-            if peek.id is not None and len(peek.id) > MAX_ID_CHARACTERS:
-                raise BadField("id", f"'id' must have at most {MAX_ID_CHARACTERS} characters.")
+            with self._front.edge_line("", _PATH, arrived_at):
+                if text is None:
+                    raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
+                raw = text.encode()
+                peek: Peek = await reading(len(raw), partial(_peek.decode, raw))
+                if peek.id is not None and len(peek.id) > MAX_ID_CHARACTERS:
+                    raise BadField("id", f"'id' must have at most {MAX_ID_CHARACTERS} characters.")
             message_id = encode(peek.id)
             match peek.type:
                 case "start":
@@ -132,9 +135,20 @@ class _Session:
                     hint = f" Did you mean '{meant}'?" if meant else " It must be 'start' or 'cancel'."
                     raise BadField("type", f"Unknown message type '{peek.type[:64]}'.{hint}", "unknown_type")
         except Refusal as refusal:
-            await self._socket.send(error_message(message_id, refusal.body))
+            limits = self._front.house.rate_limits(self._asker.api_key)
+            await self._socket.send(error_message(message_id, refusal.body, limits))
 
     async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
+        request_id = new_request_id()
+        with self._front.edge_line(request_id, _PATH, arrived_at):
+            inference, view = await self._read_start(request_id, peek, raw, arrived_at)
+        assert peek.id is not None, "it was asked for"
+        self._running[peek.id] = trio.CancelScope()
+        nursery.start_soon(self._serve, peek.id, inference, view)
+
+    async def _read_start(
+        self, request_id: str, peek: Peek, raw: bytes, arrived_at: float
+    ) -> tuple[InferenceRequest, View]:
         if not peek.id:
             raise BadField("id", "A 'start' needs an 'id', a string that names the request.", "missing_field")
         if peek.id in self._running:
@@ -158,7 +172,7 @@ class _Session:
         if asked.view.echo:
             raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
         inference = self._asker.asks(
-            request_id=new_request_id(),
+            request_id=request_id,
             model=body.model,
             prompts=asked.prompts,
             params=asked.params,
@@ -174,11 +188,11 @@ class _Session:
             body_bytes=len(raw),
             arrived_at=arrived_at,
         )
-        self._running[peek.id] = trio.CancelScope()
-        nursery.start_soon(self._serve, peek.id, inference, asked.view)
+        return inference, asked.view
 
     async def _serve(self, message_id: str, inference: InferenceRequest, view: View) -> None:
-        renderer = Renderer(message_id, view)
+        limits = partial(self._front.house.rate_limits, self._asker.api_key)
+        renderer = Renderer(message_id, view, limits)
         try:
             with self._running[message_id] as scope:
                 await self._answer(inference, renderer)

@@ -1,24 +1,36 @@
 """What an answer's head says of the decision and of who answered."""
 
+from collections.abc import Callable
+
 from actors.messages import Decided, Served, Start
+from engine.sampling.schema_relax import told
+from gateway.rate_limits import limit_lines
+from policies.rate_limits import RateLimits
+
+_LONGEST = 1024
+"""Bytes of a header's value that a client's own names have a part in."""
 
 
 class Told:
     """What the head says of the decision. Until there is one, the policy is that which would decide."""
 
-    __slots__ = ("decided", "request_line")
+    __slots__ = ("_limits", "decided", "request_line")
 
-    def __init__(self, request_id: str, decided: Decided) -> None:
+    def __init__(self, request_id: str, decided: Decided, limits: Callable[[], RateLimits | None]) -> None:
+        """`limits`: what is left of the client's, asked when the head is written."""
+        self._limits = limits
         self.request_line = b"x-request-id: %b\r\n" % request_id.encode()
         self.decided = decided
 
     def decision_lines(self) -> bytes:
-        """The policy, and the arm if there is one."""
+        """The policy, the arm, what of a schema is not enforced, and what is left of the client's limits."""
         decided = self.decided
         lines = b"x-penstock-policy: %b\r\n" % _ascii(decided.policy)
         if decided.arm:
             lines += b"x-penstock-arm: %b/%b\r\n" % (_ascii(decided.experiment), _ascii(decided.arm))
-        return lines
+        if decided.passed_over:
+            lines += b"x-penstock-schema-passed-over: %b\r\n" % _ascii(told(decided.passed_over))[:_LONGEST]
+        return lines + limit_lines(self._limits())
 
     def headers(self) -> bytes:
         """Both."""

@@ -324,8 +324,9 @@ class Course:
         """Their state."""
         return {name: each.view() for name, each in self._experiments.items()}
 
-    def cascades(self) -> dict[str, CascadeView]:
-        """Their course: those with a target."""
+    def cascades(self, at: float) -> dict[str, CascadeView]:
+        """Their course at this time: those with a target."""
+        self.thresholds(at)
         views = {}
         for name in {*self._steerings, *self._trackers}:
             steering, tracker = self._steerings.get(name), self._trackers.get(name)

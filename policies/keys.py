@@ -15,6 +15,7 @@ from config.who import KeySettings
 
 PREFIX = "penstock"
 ADMIN_PREFIX = "penstock-admin"
+METRICS_PREFIX = "penstock-metrics"
 """So that people and secret scanners tell the classes apart; what a key opens depends on which list holds its hash."""
 RANDOM_BYTES = 38
 """`new_key` wants this many: six make the id, thirty-two the secret."""

@@ -12,6 +12,7 @@ import msgspec
 
 from config.who import TenantSettings
 from policies.errors import IntegrityError, UnknownTenant
+from policies.rate_limits import RateLimits, WindowLimit
 from policies.sliding_window import Slice, SlidingWindow
 
 Limit = Literal["tokens_per_minute", "tokens_per_day", "requests_per_minute", "concurrent"]
@@ -220,6 +221,20 @@ class QuotaBook:
             overruns=self._overruns,
         )
 
+    def limits(self, tenant: str, now: float) -> RateLimits | None:
+        """What is left of the tenant's limits; None: it has none, or no account."""
+        account = self._accounts.get(tenant)
+        if account is None:
+            return None
+        settings = account.settings
+        requests = _left(account.requests, settings.requests_per_minute, now)
+        windows = (
+            _left(account.minute, settings.tokens.per_minute, now),
+            _left(account.day, settings.tokens.per_day, now),
+        )
+        tokens = min([each for each in windows if each is not None], key=lambda each: each.remaining, default=None)
+        return RateLimits(requests, tokens) if requests is not None or tokens is not None else None
+
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if a reservation leaked, or more was spent than reserved."""
         open_tokens = dict.fromkeys(self._accounts, 0)
@@ -271,3 +286,9 @@ class QuotaBook:
     def _give_back(self, opened: _Open, tokens: int) -> None:
         opened.account.minute.correct(opened.minute, -tokens)
         opened.account.day.correct(opened.day, -tokens)
+
+
+def _left(window: SlidingWindow, limit: int | None, now: float) -> WindowLimit | None:
+    if limit is None:
+        return None
+    return WindowLimit(limit, max(limit - window.sum(now), 0), window.empties_in_s(now))

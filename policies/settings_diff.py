@@ -35,7 +35,7 @@ _SUBJECTS = {
 _NAMES = {"keys": "id"}
 """By what the members of a list are called, where it is not `name`."""
 _SECRET = {("keys", "hash"), ("upstreams", "headers")}
-_INERT = {"keys", "tests", "server", "ledger", "cores", "admin"}
+_INERT = {"keys", "tests", "server", "ledger", "cores", "admin", "metrics", "log"}
 _INERT_INSIDE = {"engines", "upstreams", "models"}
 """Of these only the names decide."""
 _SHORT = 120

@@ -77,6 +77,13 @@ class SlidingWindow:
                 return old.start + self._slice_s + self._over_s - now
         raise IntegrityError("the window's sum exceeds its slices")
 
+    def empties_in_s(self, now: float) -> float:
+        """How long until nothing counts any more if nothing is added meanwhile."""
+        if self.sum(now) == 0:
+            return 0.0
+        last = next(each for each in reversed(self._slices) if each.amount)
+        return last.start + self._slice_s + self._over_s - now
+
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if the sum is not that of the slices, or one of them is negative."""
         if self._sum != sum(s.amount for s in self._slices) or any(s.amount < 0 for s in self._slices):

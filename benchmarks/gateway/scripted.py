@@ -3,6 +3,7 @@
 import trio
 
 from actors.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+from actors.request_log import RequestLog
 
 _SERVED = Served("bench", "bench", "asked_for", (Attempt("bench", "answered", "asked_for"),))
 _DONE = Done(Usage(16, 1), _SERVED)
@@ -51,6 +52,14 @@ class ScriptedHouse:
     keyless = False
 
     def check_key(self, key: str | None) -> None:
+        """Everybody may."""
+
+    request_log = RequestLog(lambda: False, str)
+
+    def rate_limits(self, key: str | None) -> None:
+        """Nobody is limited."""
+
+    def check_scraper(self, key: str | None) -> None:
         """Everybody may."""
 
     def __init__(self, step_s: float, silent_tokens: int) -> None:

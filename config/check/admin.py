@@ -1,4 +1,4 @@
-"""Whether the admin API is safe where it listens, and its keys are its own."""
+"""Whether the admin API is safe where it listens, and the keys of operators and scrapers are in one list only."""
 
 import re
 
@@ -22,21 +22,26 @@ def check_admin(settings: Settings, problems: Problems) -> None:
         )
     if admin.enabled and admin.port == server.port != 0 and admin.host == server.host:
         problems.add(("admin", "port"), f"the server listens on port {admin.port} already", expected="another port")
-    ids: set[str] = set()
+
+
+def check_operators_keys(settings: Settings, problems: Problems) -> None:
+    """Ids and hashes look like such, and no key is in two lists: each class opens its own doors only."""
     hashes = {key.hash for key in settings.keys}
-    for index, key in enumerate(admin.keys):
-        path: Path = ("admin", "keys", index)
-        if not _KEY_ID.fullmatch(key.id):
-            problems.add((*path, "id"), f"'{key.id}' is no key id", expected="1 to 64 letters, digits or hyphens")
-        elif key.id in ids:
-            problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
-        ids.add(key.id)
-        if not _HASH.fullmatch(key.hash):
-            problems.add(
-                (*path, "hash"),
-                "this is no SHA-256 of a key",
-                expected="64 hex digits in lower case, as `penstock keys new --admin` prints them",
-            )
-        elif key.hash in hashes:
-            problems.add((*path, "hash"), "the same key is given twice", expected="a key of the admin API's own")
-        hashes.add(key.hash)
+    for table, option in (("admin", "--admin"), ("metrics", "--metrics")):
+        ids: set[str] = set()
+        for index, key in enumerate(getattr(settings, table).keys):
+            path: Path = (table, "keys", index)
+            if not _KEY_ID.fullmatch(key.id):
+                problems.add((*path, "id"), f"'{key.id}' is no key id", expected="1 to 64 letters, digits or hyphens")
+            elif key.id in ids:
+                problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
+            ids.add(key.id)
+            if not _HASH.fullmatch(key.hash):
+                problems.add(
+                    (*path, "hash"),
+                    "this is no SHA-256 of a key",
+                    expected=f"64 hex digits in lower case, as `penstock keys new {option}` prints them",
+                )
+            elif key.hash in hashes:
+                problems.add((*path, "hash"), "the same key is given twice", expected="a key that is in no other list")
+            hashes.add(key.hash)

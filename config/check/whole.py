@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Mapping
 
-from config.check.admin import check_admin
+from config.check.admin import check_admin, check_operators_keys
 from config.check.budgets import check_budgets
 from config.check.calibrated_weights import check_calibrated_weights
 from config.check.cascades import check_cascades, check_emits
@@ -43,6 +43,7 @@ def check_settings(
     check_tenants(settings, problems)
     check_keys(settings, problems)
     check_admin(settings, problems)
+    check_operators_keys(settings, problems)
     check_conditions(settings, problems)
 
     def check_flow(settings: Settings, problems: Problems) -> None:

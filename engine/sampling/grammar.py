@@ -19,6 +19,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from engine.errors import RequestRefused
 from engine.sampling.schema_numbers import drop_numbers, number_faults
+from engine.sampling.schema_relax import relax, strict_fault
 from engine.text.tokenizer import Tokenizer
 
 MAX_CHARACTERS = 65_536
@@ -43,6 +44,8 @@ class Grammar(msgspec.Struct, frozen=True):
     """A schema's keywords that cannot be enforced are passed over; otherwise they are an error."""
     param: str = "response_format"
     """The field of the request that says so: what an error names."""
+    passed_over: tuple[str, ...] = ()
+    """What of the schemas in it was left out, because it cannot be enforced and nobody insists."""
 
 
 class GrammarState:
@@ -104,8 +107,10 @@ class GrammarState:
 class CompiledGrammar:
     """A grammar for one tokenizer. Immutable: safe in several threads."""
 
-    def __init__(self, matcher: LLMatcher, tokens: int) -> None:
+    def __init__(self, matcher: LLMatcher, tokens: int, passed_over: tuple[str, ...] = ()) -> None:
         self._start = GrammarState(matcher, tokens)
+        self.passed_over = passed_over
+        """What of its schemas is not enforced."""
 
     def start(self) -> GrammarState:
         """At the beginning of an answer."""
@@ -133,12 +138,15 @@ class Grammars:
         if len(grammar.source) > MAX_CHARACTERS:
             raise _refused(f"it has {len(grammar.source)} characters; {MAX_CHARACTERS} are allowed")
         try:
+            grammar = _enforceable(grammar)
             matcher = LLMatcher(self._vocabulary, _guidance(grammar), log_level=0, limits=_LIMITS)
-        except (ValueError, GbnfToLarkError, RecursionError) as error:
+        except RecursionError as error:
             raise _refused(str(error)) from None
+        except (ValueError, GbnfToLarkError) as error:
+            raise _refused(_why(grammar, str(error))) from None
         if matcher.is_error():
-            raise _refused(matcher.get_error())
-        return CompiledGrammar(matcher, self._tokenizer.vocab_size)
+            raise _refused(_why(grammar, matcher.get_error()))
+        return CompiledGrammar(matcher, self._tokenizer.vocab_size, grammar.passed_over)
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
@@ -167,6 +175,22 @@ class _Vocabulary:
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
         return self._tokenizer.encode_inside(text)
+
+
+def _enforceable(grammar: Grammar) -> Grammar:
+    """Without what cannot be enforced and nobody insists on. Raises ValueError."""
+    if grammar.kind != "json_schema" or not grammar.lenient:
+        return grammar
+    relaxed = relax(json.loads(grammar.source))
+    places = tuple([f"{grammar.param}{place}" for place in relaxed.passed_over])
+    return msgspec.structs.replace(grammar, source=json.dumps(relaxed.schema), passed_over=places)
+
+
+def _why(grammar: Grammar, error: str) -> str:
+    """The same with the places, if a schema was to be enforced as a whole."""
+    if grammar.kind != "json_schema" or grammar.lenient:
+        return error
+    return strict_fault(json.loads(grammar.source)) or error
 
 
 def _guidance(grammar: Grammar) -> str:

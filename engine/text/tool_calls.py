@@ -12,6 +12,7 @@ import msgspec
 
 from engine.errors import RequestRefused
 from engine.sampling.grammar import JSON_RULES, Grammar
+from engine.sampling.schema_relax import relax, strict_fault
 from engine.text.tokenizer import CALL_TAGS
 
 OPEN, CLOSE = CALL_TAGS
@@ -86,7 +87,8 @@ def calls_grammar(style: ToolStyle, offered: ToolSet, content: Grammar | None = 
     if not forced and content is None and not any(tool.strict for tool in offered.tools):
         return None
     tools = [tool for tool in offered.tools if offered.only in {None, tool.name}]
-    rules = [_call_rule(style, index, tool) for index, tool in enumerate(tools)]
+    passed_over: list[str] = []
+    rules = [_call_rule(style, index, tool, passed_over) for index, tool in enumerate(tools)]
     rules.append("body: " + " | ".join(f"body_{index}" for index in range(len(tools))))
     many = MAX_CALLS if style == "tags" and offered.parallel and offered.only is None else 1
     closed = f'body "\\n{CLOSE}"'
@@ -102,24 +104,35 @@ def calls_grammar(style: ToolStyle, offered: ToolSet, content: Grammar | None = 
                 "leave 'response_format' out, or set 'tool_choice' to \"required\" or \"none\"",
             )
         start = f"{calls} | content"
-        rules.append(f"content: %json {_schema(json.loads(content.source), lenient=content.lenient)}")
+        schema = json.loads(content.source)
+        rules.append(f"content: %json {_schema(schema, content.param, passed_over, lenient=content.lenient)}")
     elif style == "bare":
         start = f"{calls} | text"
         rules.append(r"text: /[^{ \n\r\t](.|\n)*/ |")
     else:
         start = f'(opened "\\n" {closed}){{0,{many}}} text'
         rules += ["text: ANY", f'opened[lazy]: ANY "{OPEN}"', r"ANY: /(.|\n)*/"]
-    return Grammar("grammar", "\n".join([f"start: {start}", *rules]), param="tools")
+    return Grammar("grammar", "\n".join([f"start: {start}", *rules]), param="tools", passed_over=tuple(passed_over))
 
 
-def _call_rule(style: ToolStyle, index: int, tool: Tool) -> str:
+def _call_rule(style: ToolStyle, index: int, tool: Tool, passed_over: list[str]) -> str:
     key = "arguments" if style == "tags" else "parameters"
     head = json.dumps(f'{{"name": {json.dumps(tool.name)}, "{key}": ')
-    arguments = _schema(tool.parameters, lenient=not tool.strict)
+    arguments = _schema(tool.parameters, f"tools.{tool.name}", passed_over, lenient=not tool.strict)
     return f'body_{index}: {head} args_{index} "}}"\nargs_{index}: %json {arguments}'
 
 
-def _schema(schema: Mapping[str, Any], *, lenient: bool) -> str:
+def _schema(schema: dict[str, Any], where: str, passed_over: list[str], *, lenient: bool) -> str:
+    """As llguidance takes it. Raises RequestRefused: it is strict, and cannot be enforced."""
+    try:
+        if lenient:
+            relaxed = relax(schema)
+            schema = relaxed.schema
+            passed_over += [f"{where}{place}" for place in relaxed.passed_over]
+        elif fault := strict_fault(schema):
+            raise RequestRefused("grammar_invalid", f"the schema of {where}, which is strict, cannot be used: {fault}")
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused("grammar_invalid", f"the schema of {where} cannot be used: {error}") from None
     return json.dumps({**schema, "x-guidance": {**JSON_RULES, "lenient": lenient}})
 
 

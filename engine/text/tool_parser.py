@@ -1,10 +1,12 @@
 """Tool calls found in an answer's text as it comes, in whatever pieces.
 
 A call is atomic: its text is held until it is whole, and then given as a call if it names a tool of the request. What
-looked like a call and is none is given as the text that it is; nothing is lost. White space beside a call is dropped.
+looked like a call and is none is given as the text that it is. White space beside a call is dropped, and so is what an
+answer that was cut off (by `max_tokens`, by a stop string) has of a call that is not whole.
 """
 
-from collections.abc import Container
+import re
+from collections.abc import Collection
 from typing import Literal
 
 import msgspec
@@ -28,12 +30,15 @@ class _Said(msgspec.Struct):
 
 
 _said = msgspec.json.Decoder(_Said)
+_FIRST_KEYS = ("name", "type", "parameters", "arguments")
+"""That models begin a bare call with."""
+_BARE_BEGINNING = re.compile(r'\s*\{\s*(?:"(?P<key>[^"]*)(?P<key_ends>")?(?:\s*:\s*(?P<value>[^\s,]*))?)?')
 
 
 class ToolCallParser:
     """One answer's reader. Feed it all text, in order, then call `end`."""
 
-    def __init__(self, style: ToolStyle, names: Container[str], *, goes_on: bool = False) -> None:
+    def __init__(self, style: ToolStyle, names: Collection[str], *, goes_on: bool = False) -> None:
         """`names`: the tools of the request. `goes_on`: text of the answer was shown before."""
         self._tags = style == "tags"
         self._names = names
@@ -63,10 +68,24 @@ class ToolCallParser:
             pass
         return Spoken("".join(shown), tuple(calls))
 
-    def end(self) -> Spoken:
-        """No more will come: what is held is text, whatever it looked like."""
+    def end(self, *, cut: bool = False, stop: str = "") -> Spoken:
+        """No more will come: what is held is text, whatever it looked like, unless it is the rest of a call's tags.
+
+        `cut`: the model would have said more, so what may be the beginning of a call is no text. `stop`: the text that
+        it was about to say, if that is known.
+        """
         held, self._held = self._held, ""
-        return Spoken("" if self.called and not held.strip() else held)
+        if self.called and not held.strip():
+            return Spoken()
+        match self._state:
+            case "after":
+                # The beginning of a closing tag: its call was given.
+                return Spoken()
+            case "object" if cut and (self._tags or _may_begin_call(held, self._names)):
+                return Spoken()
+            case "text" if cut and _may_begin_tag(held.lstrip(), stop):
+                return Spoken()
+        return Spoken(held)
 
     def _step(self, shown: list[str], calls: list[ToolCall]) -> bool:
         """Go on with what is held; False if more must come first."""
@@ -153,6 +172,28 @@ class ToolCallParser:
             return None
         arguments = (bytes(said.arguments) or bytes(said.parameters) or b"{}").decode()
         return ToolCall(said.name, arguments) if said.name in self._names and arguments.startswith("{") else None
+
+
+def _may_begin_tag(text: str, stop: str) -> bool:
+    """Whether what came, and what was about to, can be the beginning of a call's tag."""
+    if not text:
+        return False
+    whole = text if text.endswith(stop) else text + stop
+    return OPEN.startswith(whole) or whole.startswith(OPEN)
+
+
+def _may_begin_call(text: str, names: Collection[str]) -> bool:
+    """Whether a JSON object that is not whole can become a call, by its first key and by the name, if that came."""
+    found = _BARE_BEGINNING.match(text)
+    if found is None:
+        return False
+    key, value = found["key"] or "", found["value"] or ""
+    if not found["key_ends"]:
+        return any(each.startswith(key) for each in _FIRST_KEYS)
+    values = {"name": [f'"{name}"' for name in names], "type": ['"function"']}.get(key)
+    if values is None:
+        return key in _FIRST_KEYS
+    return any(each.startswith(value) for each in values)
 
 
 class _ObjectScanner:

@@ -1,5 +1,7 @@
 """Which handler answers a request to the admin API: quart's, behind the guard that loopback needs."""
 
+from collections.abc import Callable
+
 from actors.desk import Desk
 from gateway.admin.site import create_admin_site
 from gateway.errors import HttpError
@@ -13,9 +15,10 @@ from gateway.server.request import Request
 class AdminRoutes:
     """Finds handlers."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, exposition: Callable[[], bytes]) -> None:
+        """`exposition`: what a scrape of `/metrics` reads."""
         self._desk = desk
-        self._site = AsgiRoute(create_admin_site(desk))
+        self._site = AsgiRoute(create_admin_site(desk, exposition))
 
     def __call__(self, request: Request) -> Handler:
         """The handler of a request."""

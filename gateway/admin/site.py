@@ -1,5 +1,6 @@
 """The admin API's addresses, in quart. docs/operations.md tells them to people."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from quart_trio import QuartTrio
 
 from actors.desk import Desk
 from gateway.errors import HttpError
+from gateway.metrics import CONTENT_TYPE
 from gateway.quart_errors import answer_errors
 from gateway.server.request import bearer_of
 from policies.record import encode_record
@@ -21,8 +23,8 @@ class _Folder(msgspec.Struct, forbid_unknown_fields=True):
     path: str | None = None
 
 
-def create_admin_site(desk: Desk) -> QuartTrio:
-    """Every address needs a key if there are any."""
+def create_admin_site(desk: Desk, exposition: Callable[[], bytes]) -> QuartTrio:
+    """Every address needs a key if there are any. `exposition`: what a scrape reads."""
     app = QuartTrio("penstock-admin", static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
@@ -30,7 +32,12 @@ def create_admin_site(desk: Desk) -> QuartTrio:
     @app.before_request
     async def authorize() -> None:
         header = request.headers.get("authorization")
-        desk.check_key(bearer_of(header.encode("latin1") if header else None))
+        check = desk.check_scraper if request.path == "/metrics" else desk.check_key
+        check(bearer_of(header.encode("latin1") if header else None))
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(exposition(), content_type=CONTENT_TYPE)
 
     @app.get("/admin/policy")
     async def policy() -> Response:

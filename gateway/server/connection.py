@@ -42,9 +42,13 @@ class Ticking(Protocol):
 class Shared:
     """What all connections of a server share."""
 
-    def __init__(self, limits: Limits, route: Callable[[Request], Handler]) -> None:
+    def __init__(
+        self, limits: Limits, route: Callable[[Request], Handler], unreadable: Callable[[ErrorBody], None]
+    ) -> None:
+        """`unreadable` is told what answered bytes that are no request."""
         self.limits = limits
         self.route = route
+        self.unreadable = unreadable
         self.date = DateLine()
         self.closing = False
         """No further request is read on any connection."""
@@ -242,6 +246,7 @@ class Connection:
             self._deadline += received / limits.min_body_bytes_per_s
 
     def _error(self, error: ErrorBody, *, close: bool) -> bytes:
+        self._shared.unreadable(error)
         date = self._shared.date.at(trio.current_time())
         return whole(error.status, date, error_headers(error), error_object(error), close=close)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 import trio
 
+from actors.messages import ErrorBody
 from gateway.errors import HttpError
 from gateway.server.connection import Connection, Handler, Shared
 from gateway.server.hangups import HangupWatcher
@@ -37,10 +38,17 @@ def listen(host: str, port: int) -> socket.socket:
 class Server:
     """Serves what connects to `listener`; `route` finds the handler of a request."""
 
-    def __init__(self, listener: socket.socket, limits: Limits, route: Callable[[Request], Handler]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        limits: Limits,
+        route: Callable[[Request], Handler],
+        unreadable: Callable[[ErrorBody], None] = lambda _: None,
+    ) -> None:
+        """`unreadable` is told what answered bytes that are no request."""
         self._listener = listener
         self._limits = limits
-        self._shared = Shared(limits, route)
+        self._shared = Shared(limits, route, unreadable)
         self._connections: set[Connection] = set()
         self._hangups = HangupWatcher()
         self._accepting = trio.CancelScope()

@@ -21,6 +21,10 @@ _FINISH: dict[EndReason, str] = {
 """The others end in an error, never in a finish reason."""
 
 
+_CHAT_END = b'},"logprobs":null,"finish_reason":null}]'
+_TEXT_END = b',"logprobs":null,"finish_reason":null}]'
+
+
 class Identity(msgspec.Struct, frozen=True):
     """The fields that are the same in all chunks of an answer."""
 
@@ -68,6 +72,10 @@ class Chunks(Protocol):
         """A choice's end; with `served` it is the last chunk of the answer."""
         ...
 
+    def count(self, usage: Usage) -> None:
+        """Say this usage in the chunks from now on."""
+        ...
+
     def usage(self, usage: Usage, served: Served) -> bytes:
         """The chunk that `include_usage` asks for."""
         ...
@@ -80,7 +88,7 @@ class ChatChunks:
         self._view = view
         self._head = _head("chatcmpl-", "chat.completion.chunk", identity)
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._content_end = b'},"logprobs":null,"finish_reason":null}]' + self._tail
+        self._content_end = _CHAT_END + self._tail
         self._starts: dict[int, bytes] = {}
 
     def opening(self, delta: Delta, echo: str) -> bytes:
@@ -146,6 +154,11 @@ class ChatChunks:
             self._tail,
         )
 
+    def count(self, usage: Usage) -> None:
+        """Every chunk has a usage of its own: no template is prepared for all of them."""
+        self._tail = _usage_tail(usage)
+        self._content_end = _CHAT_END + self._tail
+
     def usage(self, usage: Usage, served: Served) -> bytes:
         """No choices, the true usage."""
         return _usage_chunk(self._head, usage, served)
@@ -158,7 +171,7 @@ class CompletionChunks:
         self._view = view
         self._head = _head("cmpl-", "text_completion", identity)
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._content_end = b',"logprobs":null,"finish_reason":null}]' + self._tail
+        self._content_end = _TEXT_END + self._tail
         self._starts: dict[int, bytes] = {}
         self._logprobs: dict[int, CompletionLogprobs] = {}
 
@@ -203,6 +216,11 @@ class CompletionChunks:
             self._tail,
         )
 
+    def count(self, usage: Usage) -> None:
+        """Every chunk has a usage of its own: no template is prepared for all of them."""
+        self._tail = _usage_tail(usage)
+        self._content_end = _TEXT_END + self._tail
+
     def usage(self, usage: Usage, served: Served) -> bytes:
         """No choices, the true usage."""
         return _usage_chunk(self._head, usage, served)
@@ -222,7 +240,7 @@ def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, serve
         [
             {
                 "index": index,
-                "message": _message(choice),
+                "message": _message(choice, view),
                 "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
                 "finish_reason": choice.finish_reason,
             }
@@ -240,14 +258,14 @@ def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:
     return {"prompt_logprobs": prompt_logprobs(choice.prompt_logprobs, view.prompt_logprobs)}
 
 
-def _message(choice: Choice) -> dict[str, Any]:
-    """A field for tool calls only where some were made, and no content if there is nothing else."""
+def _message(choice: Choice, view: View) -> dict[str, Any]:
+    """A field for tool calls only where some were made."""
     text = "".join(choice.texts)
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    content = text or (None if choice.calls or view.may_call else "")
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if reasoning := "".join(choice.reasoning):
         message["reasoning_content"] = message["reasoning"] = reasoning
     if choice.calls:
-        message["content"] = text or None
         message["tool_calls"] = [_call(call) for call in choice.calls]
     return message
 
@@ -326,6 +344,10 @@ def _head(prefix: str, kind: str, identity: Identity) -> bytes:
 
 def _usage_chunk(head: bytes, usage: Usage, served: Served) -> bytes:
     return b'%b"choices":[],"usage":%b%b}\n\n' % (head, encode(usage_fields(usage)), _extension(served))
+
+
+def _usage_tail(usage: Usage) -> bytes:
+    return b',"usage":%b}\n\n' % encode(usage_fields(usage))
 
 
 def _extension(served: Served | None) -> bytes:

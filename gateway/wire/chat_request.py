@@ -119,7 +119,11 @@ def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, 
         logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
     elif body.top_logprobs:
         raise BadField("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
-    view = View(logprobs, check_logprobs("prompt_logprobs", body.prompt_logprobs))
+    view = View(
+        logprobs,
+        check_logprobs("prompt_logprobs", body.prompt_logprobs),
+        may_call=bool(body.tools) and body.tool_choice != "none",
+    )
     return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view), n, view
 
 

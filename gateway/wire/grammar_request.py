@@ -9,6 +9,8 @@ from gateway.errors import BadField
 from gateway.wire.json_text import encode
 
 _MAX_CHOICES = 1024
+_NOT_SERVED = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern", "structural_tag")
+"""Of `structured_outputs`: vLLM has them."""
 
 
 class JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -35,6 +37,12 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     regex: str | None = None
     choice: list[str] | None = None
     grammar: str | None = None
+    disable_fallback: Any = None
+    """Changes nothing: there is one way to obey a grammar."""
+    disable_any_whitespace: Any = None
+    disable_additional_properties: Any = None
+    whitespace_pattern: Any = None
+    structural_tag: Any = None
 
 
 class GrammarBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -56,6 +64,12 @@ def answer_grammar(body: GrammarBody) -> Grammar | None:
     given = body.structured_outputs
     if given is not None:
         where = "structured_outputs"
+        for name in _NOT_SERVED:
+            if getattr(given, name):
+                raise BadField(
+                    f"{where}.{name}", f"'{where}.{name}' is not supported by this server. Remove the field.",
+                    "unsupported_parameter",
+                )  # fmt: skip
         found += _of_fields(given.json, given.regex, given.choice, given.grammar, f"{where}.")
         if given.json_object:
             found.append(_of_json({}, where))

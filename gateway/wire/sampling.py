@@ -24,6 +24,8 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options of a stream."""
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    """vLLM's: every chunk tells the usage as of then."""
     include_obfuscation: bool | None = None
     """Accepted: padding against traffic analysis is not made here, and no client depends on it."""
 
@@ -48,6 +50,9 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     kv_transfer_params: Any = None
+    media_io_kwargs: Any = None
+    request_id: Any = None
+    structural_tag: Any = None
     length_penalty: Any = None
     logit_bias: dict[str, float] | None = None
     logits_processors: Any = None

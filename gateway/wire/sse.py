@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from actors.messages import Delta, Done, ErrorBody, Event, Failed, Start
+from actors.messages import Delta, Done, ErrorBody, Event, Failed, Start, Usage
 from gateway.server.head import error_object
 from gateway.wire.answer import Chunks, finish_word
 
@@ -12,8 +12,12 @@ _DONE = b"data: [DONE]\n\n"
 class SseRenderer:
     """Renders one answer. `ended`: the last event of the stream was rendered; `failed`: it was an error."""
 
-    def __init__(self, chunks: Chunks, *, include_usage: bool) -> None:
+    def __init__(self, chunks: Chunks, *, include_usage: bool, continuous: bool = False) -> None:
+        """`continuous`: every chunk tells the usage as of then."""
         self._chunks = chunks
+        self._continuous = continuous
+        self._prompt_tokens = 0
+        self._tokens = 0
         self._include_usage = include_usage
         self._open: set[int] = set()
         self._echo: tuple[str, ...] = ()
@@ -28,9 +32,12 @@ class SseRenderer:
             match event:
                 case Delta():
                     self._delta(event, parts)
-                case Start(echo=echo):
+                case Start(echo=echo, prompt_tokens=prompt_tokens):
                     self._echo = echo
+                    self._prompt_tokens = prompt_tokens
                 case Done():
+                    if self._continuous:
+                        self._chunks.count(event.usage)
                     # The finish reason of the last choice waited for this: who answered belongs into the last chunk,
                     # and clients expect that only the usage chunk has no choices.
                     if self._held is not None:
@@ -46,6 +53,9 @@ class SseRenderer:
 
     def _delta(self, delta: Delta, parts: list[bytes]) -> None:
         index = delta.index
+        if self._continuous:
+            self._tokens += len(delta.token_ids) + delta.unnamed
+            self._chunks.count(Usage(self._prompt_tokens, self._tokens))
         if index not in self._open:
             self._open.add(index)
             parts.append(self._chunks.opening(delta, self._echo[index] if self._echo else ""))

@@ -16,6 +16,8 @@ class View(msgspec.Struct, frozen=True):
     """The same for each token of the prompt, in vLLM's field of this name."""
     echo: bool = False
     """Each choice begins with its prompt."""
+    may_call: bool = False
+    """Tools were offered: a message that has no text has the content null."""
 
     @property
     def prompt_tops(self) -> int | None:

@@ -1,16 +1,19 @@
 """The messages of `/v1/stream`: docs/websocket.md tells them to people."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from actors.messages import Decided, Delta, Done, ErrorBody, Start, Usage
+from gateway.rate_limits import limit_fields
 from gateway.wire.answer import call_list, finish_word
 from gateway.wire.chat_request import ChatBody
 from gateway.wire.completion_request import CompletionBody
 from gateway.wire.json_text import encode, penstock_object, usage_fields
 from gateway.wire.logprobs import chat_logprobs
 from gateway.wire.view import View
+from policies.rate_limits import RateLimits
 
 MAX_ID_CHARACTERS = 128
 
@@ -49,19 +52,26 @@ class Cancel(msgspec.Struct, forbid_unknown_fields=True):
 class Renderer:
     """Renders the server's messages about one request."""
 
-    def __init__(self, message_id: str, view: View) -> None:
+    def __init__(self, message_id: str, view: View, limits: Callable[[], RateLimits | None]) -> None:
+        """`limits`: what is left of the client's."""
         self._view = view
+        self._limits = limits
         self._id = encode(message_id)
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
     def started(self, request_id: str, start: Start, decided: Decided) -> bytes:
         """The request was taken; a rung works on it."""
         more = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
-        for name, value in (("degraded", start.degraded), ("tier", start.tier), ("mark", start.mark)):
+        for name, value in (
+            ("degraded", start.degraded),
+            ("tier", start.tier),
+            ("mark", start.mark),
+            ("schema_passed_over", decided.passed_over),
+        ):
             if value:
                 more += b",%b:%b" % (encode(name), encode(value))
         return (
-            b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b,"model_asked":%b,"model_served":%b%b}'
+            b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b,"model_asked":%b,"model_served":%b%b%b}'
             % (
                 self._id,
                 encode(request_id),
@@ -72,6 +82,7 @@ class Renderer:
                 encode(start.model_asked),
                 encode(start.model_served),
                 more,
+                _limits(self._limits()),
             )
         )
 
@@ -100,10 +111,10 @@ class Renderer:
 
     def error(self, error: ErrorBody) -> bytes:
         """The request is over, without success."""
-        return error_message(self._id, error)
+        return error_message(self._id, error, self._limits())
 
 
-def error_message(message_id: bytes, error: ErrorBody) -> bytes:
+def error_message(message_id: bytes, error: ErrorBody, limits: RateLimits | None) -> bytes:
     """`message_id` is JSON: a string, or null if the message had none that could be read."""
     fields = {
         "message": error.message,
@@ -114,4 +125,8 @@ def error_message(message_id: bytes, error: ErrorBody) -> bytes:
         "should_retry": error.should_retry,
         "retry_after_s": error.retry_after_s,
     }
-    return b'{"type":"error","id":%b,"error":%b}' % (message_id, encode(fields))
+    return b'{"type":"error","id":%b,"error":%b%b}' % (message_id, encode(fields), _limits(limits))
+
+
+def _limits(limits: RateLimits | None) -> bytes:
+    return b"" if limits is None else b',"rate_limits":%b' % encode(limit_fields(limits))

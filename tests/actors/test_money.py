@@ -39,6 +39,16 @@ async def test_a_request_costs_what_its_rungs_cost(autojump_clock):
         assert (view.spent, view.reserved) == (row["cost"], 0.0)
 
 
+async def test_what_is_published_of_a_budget_is_true_on_an_idle_server(autojump_clock):
+    async with stage({"small": says("ok")}, settings=with_budget(5000, "refuse")) as house:
+        answer = await house.ask("small", max_tokens=300)
+        await trio.testing.wait_all_tasks_blocked()
+        usage = answer.events[-1].usage
+        view = house.house.statistics().budgets["anonymous"]
+        assert (view.spent, view.reserved) == (usage.prompt_tokens + usage.completion_tokens, 0.0)
+        assert view.used < 0.01
+
+
 async def test_an_escalated_request_pays_for_both_stages(autojump_clock):
     scripts = {"small": says("okay then", {3: 0.1}), "large": says("okay then")}
     async with stage(scripts, settings=with_budget(1e9, "refuse")) as house:

@@ -67,12 +67,13 @@ async def test_every_choice_has_its_own_calls(autojump_clock):
         assert len({one.id for event in answer.events if isinstance(event, Delta) for one in event.calls}) == 4
 
 
-async def test_a_call_that_is_cut_off_is_text(autojump_clock):
-    async with stage({"small": says_(call("Paris"))}) as house:
-        answer = await house.ask("small", prompts=(ASKED,), max_tokens=12)
-        assert (calls(answer), answer.reasons()) == ([], ["length"])
-        assert call("Paris").startswith(answer.text())
-        assert answer.text()
+async def test_of_a_call_that_is_cut_off_nothing_is_shown(autojump_clock):
+    async with stage({"small": says_(f"{LEAD} {call('Paris')}")}) as house:
+        for more in range(1, tokens(call("Paris")) - 12):
+            answer = await house.ask("small", prompts=(ASKED,), max_tokens=tokens(LEAD) + more)
+            assert (calls(answer), answer.reasons()) == ([], ["length"])
+            assert answer.text().strip() == LEAD.strip()
+            assert answer.end.usage.completion_tokens == tokens(LEAD) + more
 
 
 # --- in a cascade -------------------------------------------------------------------------------------------------

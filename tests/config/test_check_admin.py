@@ -29,6 +29,14 @@ SAME = f'[[keys]]\nid = "b"\ntenant = "t"\nhash = "{HASH}"\n[tenants.t]'
             "admin.keys[1].id",
             "given twice",
         ),
+        (f'[[metrics.keys]]\nid = "a b"\nhash = "{HASH}"', "metrics.keys[0].id", "is no key id"),
+        ('[[metrics.keys]]\nid = "a"\nhash = "xyz"', "metrics.keys[0].hash", "penstock keys new --metrics"),
+        (f'[[metrics.keys]]\nid = "a"\nhash = "{HASH}"\n{SAME}', "metrics.keys[0].hash", "given twice"),
+        (
+            f'[[admin.keys]]\nid = "a"\nhash = "{HASH}"\n[[metrics.keys]]\nid = "a"\nhash = "{HASH}"',
+            "metrics.keys[0].hash",
+            "given twice",
+        ),
     ],
 )
 def test_what_is_refused(table: str, where: str, said: str) -> None:

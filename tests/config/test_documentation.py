@@ -12,6 +12,7 @@ from config.load import load, parse_settings
 from config.words import LANGUAGES
 from policies.decision import Decider
 from policies.expectation import judge
+from tests.config.examples import with_hashes
 
 DOCS = Path(__file__).parents[2] / "docs"
 POLICIES = (DOCS / "policies.md").read_text()
@@ -34,7 +35,7 @@ def whole_files(name: str) -> list[str]:
 
 def test_the_examples_of_the_configuration_make_one_good_file() -> None:
     (text,) = whole_files("configuration.md")
-    settings = parse_settings(text.replace('hash = "…" ', f'hash = "{"0" * 64}" '), Path("/etc/penstock.toml"))
+    settings = parse_settings(with_hashes(text), Path("/etc/penstock.toml"))
     assert settings.engines
     assert settings.keys[0].tenant in settings.tenants
 

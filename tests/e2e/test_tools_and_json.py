@@ -99,6 +99,77 @@ def test_streamed_calls_are_the_same(client: openai.OpenAI, model: str) -> None:
     assert not final.message.content
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_forced_call_that_is_cut_off_shows_nothing_of_itself(client: openai.OpenAI, model: str, choice: Any) -> None:
+    cut = 0
+    for most in range(1, 60, 2):
+        asked = {**ASK, "model": model, "tools": [WEATHER, CLOCK], "tool_choice": choice, "max_tokens": most}
+        answer = client.chat.completions.create(**asked).choices[0]
+        assert answer.message.content is None
+        calls = answer.message.tool_calls or []
+        for call in calls:
+            check_call(call.function.name, call.function.arguments)  # type: ignore[union-attr]
+        said, streamed, reason = "", 0, None
+        for chunk in client.chat.completions.create(**asked, stream=True):
+            said += chunk.choices[0].delta.content or ""
+            streamed += len(chunk.choices[0].delta.tool_calls or [])
+            reason = chunk.choices[0].finish_reason or reason
+        assert (said, streamed, reason) == ("", len(calls), answer.finish_reason)
+        cut += answer.finish_reason == "length"
+    assert cut > 20
+
+
+EMAIL = r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$"
+UNSURE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "mail": {"type": "string", "pattern": EMAIL, "maxLength": 5},
+        "size": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+        "kind": {"enum": ["a", "b"]},
+    },
+    "required": ["kind", "mail"],
+    "additionalProperties": False,
+}
+PLACES = ["#/properties/mail/pattern", "#/properties/size/maximum"]
+HEADER = "x-penstock-schema-passed-over"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("as_tool", [False, True])
+def test_what_of_a_schema_is_passed_over_stands_in_a_header(
+    served: GatewayProcess, stream: bool, as_tool: bool
+) -> None:
+    ask: dict[str, Any] = {**ASK, "model": "large", "stream": stream}
+    if as_tool:
+        function = {"name": "send", "parameters": UNSURE}
+        ask |= {"tools": [{"type": "function", "function": function}], "tool_choice": "required"}
+        where = "tools.send"
+    else:
+        ask["response_format"] = {"type": "json_schema", "json_schema": {"name": "n", "schema": UNSURE}}
+        where = "response_format.json_schema.schema"
+    answer = httpx.post(f"{served.url}/v1/chat/completions", json=ask, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers[HEADER] == ", ".join(where + place for place in PLACES)
+    if not stream:
+        message = answer.json()["choices"][0]["message"]
+        calls = message.get("tool_calls") or []
+        said = calls[0]["function"]["arguments"] if as_tool and calls else message["content"]
+        if answer.json()["choices"][0]["finish_reason"] != "length":
+            assert json.loads(said)["kind"] in {"a", "b"}
+    # Who insists is refused with the places, and who asks for nothing of the kind reads nothing of it.
+    if as_tool:
+        ask["tools"][0]["function"]["strict"] = True
+    else:
+        ask["response_format"]["json_schema"]["strict"] = True
+    refused = httpx.post(f"{served.url}/v1/chat/completions", json=ask, timeout=60)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "grammar_invalid")
+    assert PLACES[0] in refused.json()["error"]["message"]
+    assert HEADER not in refused.headers
+    plain = httpx.post(f"{served.url}/v1/chat/completions", json={**ASK, "model": "large", "max_tokens": 3}, timeout=60)
+    assert HEADER not in plain.headers
+
+
 def test_one_call_if_parallel_ones_are_not_wanted(client: openai.OpenAI) -> None:
     asked = {**ASK, "model": "large", "tools": [CLOCK], "tool_choice": "required"}
     for seed in range(4):

@@ -67,6 +67,23 @@ def test_what_is_a_call(style, text, content, calls):
     assert read(style, list(text)) == (content, calls)
 
 
+ENDINGS = ["C:\\", "a\\\\", '\\"', 'say "\\', "\\ ", "}\\", "\\u0022", '{"\\":\\', "\n\\", "\\\\\\", '"']
+
+
+@pytest.mark.parametrize("value", ENDINGS)
+@pytest.mark.parametrize("ensure_ascii", [False, True])
+@pytest.mark.parametrize(("style", "key"), [("tags", "arguments"), ("bare", "parameters")])
+def test_backslashes_and_quotes_at_a_strings_end(style, key, value, ensure_ascii):
+    """As values, as names and in lists, the last thing of the object or not."""
+    for arguments in ({"path": value}, {value: "x"}, {"all": [value, value]}, {"path": value, "then": value}):
+        said = json.dumps({"name": "weather", key: arguments}, ensure_ascii=ensure_ascii)
+        one = tagged(said) if style == "tags" else said
+        between = "\n" if style == "tags" else "; "
+        text, calls = read(style, list(one + between + one))
+        assert text == ""
+        assert [(each.name, json.loads(each.arguments)) for each in calls] == [("weather", arguments)] * 2
+
+
 BITS = [
     "<tool_call>",
     "</tool_call>",

@@ -54,6 +54,9 @@ class Watched:
         self.models = self.house.models
         self.statistics = self.house.statistics
         self.check_key = self.house.check_key
+        self.check_scraper = self.house.check_scraper
+        self.rate_limits = self.house.rate_limits
+        self.request_log = self.house.request_log
         self.keyless = False
         self.policy = self.house.policy
 

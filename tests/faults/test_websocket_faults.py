@@ -204,7 +204,10 @@ async def test_crash_closes_with_1011() -> None:
                 assert socket.raw.closed.code == 1011
             running.close_clients()
             await server.finish(0)
-    assert [each["event"] for each in logs] == ["socket_failed"]
+    assert [(each["event"], each.get("status")) for each in logs] == [
+        ("request_finished", 500),
+        ("socket_failed", None),
+    ]
 
 
 async def test_empty_binary_frame() -> None:

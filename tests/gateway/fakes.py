@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import trio
 
 from actors.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+from actors.request_log import RequestLog
 from actors.statistics import (
     Histogram,
     HouseStatistics,
@@ -20,6 +21,7 @@ from actors.upstream.replicas import ReplicaStatistics
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
 from policies.budget import BudgetView
 from policies.course import ArmView, CascadeView, ExperimentView
+from policies.rate_limits import RateLimits
 from policies.share_tracker import ShareView
 
 SERVED = Served("tests", "small", "confident", (Attempt("small", "answered", "confident"),), None, 1.5)
@@ -111,6 +113,7 @@ class FakeHouse:
         script: Callable[[InferenceRequest], Sequence[Step]] | None = None,
         *,
         check_key: Callable[[str | None], None] = lambda _: None,
+        check_scraper: Callable[[str | None], None] = lambda _: None,
         keyless: bool = False,
     ) -> None:
         """`keyless`: other sites are kept out."""
@@ -124,6 +127,9 @@ class FakeHouse:
         self.policy = "test"
         self.keyless = keyless
         self.check_key = check_key
+        self.check_scraper = check_scraper
+        self.request_log = RequestLog(lambda: True, lambda: self.policy)
+        self.limits: RateLimits | None = None
 
     async def open(self, request: InferenceRequest) -> FakeExchange:
         await trio.lowlevel.checkpoint()
@@ -133,6 +139,9 @@ class FakeHouse:
         self.open_exchanges += 1
         self.opened.set()
         return exchange
+
+    def rate_limits(self, key: str | None) -> RateLimits | None:
+        return self.limits
 
     def readiness(self) -> FakeReadiness:
         return self.ready

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -10,23 +11,32 @@ import trio
 
 from config.source import ConfigSource
 from gateway.admin.routes import AdminRoutes
+from gateway.metrics import exposition
 from gateway.server.limits import Limits
 from gateway.server.server import Server, listen
-from policies.keys import ADMIN_PREFIX, new_key
+from policies.keys import ADMIN_PREFIX, METRICS_PREFIX, NewKey, new_key
 from tests.actors.fakes import CONFIG, Stage, says, stage
-from tests.gateway.harness import Gateway
+from tests.gateway.harness import Gateway, gateway
 
 KEY = new_key("", bytes(range(38)), "ops", prefix=ADMIN_PREFIX)
+SCRAPER = new_key("", bytes(range(2, 40)), "ops", prefix=METRICS_PREFIX)
+"""Of the same id as the admin's: ids are of their list."""
 CLIENT = new_key("acme", bytes(range(1, 39)), "app")
 KEYS = f"""
 [[admin.keys]]
 id = "ops"
 hash = "{KEY.settings.hash}"
+[[metrics.keys]]
+id = "ops"
+hash = "{SCRAPER.settings.hash}"
 [[keys]]
 id = "app"
 tenant = "acme"
 hash = "{CLIENT.settings.hash}"
 [tenants.acme]
+budget = {{ amount = 1_000.0 }}
+[prices]
+small = {{ input = 1, output = 1 }}
 """
 EXPERIMENT = """
 [[experiments]]
@@ -54,7 +64,9 @@ def write(file: Path, text: str) -> None:
 @asynccontextmanager
 async def admin(file: Path, **options: object) -> AsyncIterator[tuple[Stage, Gateway]]:
     async with stage({"small": says("ok")}, source=ConfigSource(file), step_s=0.001, **options) as house:
-        server = Server(listen("127.0.0.1", 0), Limits(), AdminRoutes(house.house.desk))
+        server = Server(
+            listen("127.0.0.1", 0), Limits(), AdminRoutes(house.house.desk, partial(exposition, house.house, int))
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
             reached = Gateway(server, server.port)
@@ -149,3 +161,48 @@ async def test_what_is_no_toml_and_no_address(file: Path) -> None:
         assert (await client.get("/v1/models")).status == 404
         assert (await client.get("/admin/policy/reload")).status == 405
         assert msgspec.json.decode((await client.request("/admin/policy/check", b"= no")).body)["good"] is False
+
+
+def bearer(key: NewKey | str | None) -> str:
+    return "" if key is None else f"Authorization: Bearer {key if isinstance(key, str) else key.raw}\r\n"
+
+
+KEY_CASES = [
+    # key, on the clients' listener, on the admin's
+    (None, (401, "invalid_api_key"), (401, "invalid_api_key")),
+    ("penstock_app_wrong", (401, "invalid_api_key"), (401, "invalid_api_key")),
+    (CLIENT, (403, "metrics_key_needed"), (401, "invalid_api_key")),
+    (SCRAPER, (200, None), (200, None)),
+    (KEY, (200, None), (200, None)),
+]
+
+
+@pytest.mark.parametrize(("key", "clients", "admins"), KEY_CASES)
+async def test_who_may_scrape(file: Path, key: NewKey | str | None, clients: object, admins: object) -> None:
+    write(file, CONFIG + KEYS)
+    async with admin(file) as (house, api), gateway(house.house) as main:
+        assert (await house.ask("small", api_key=CLIENT.raw)).text() == "ok"
+        for listener, expected in ((main, clients), (api, admins)):
+            answer = await (await listener.connect()).get("/metrics", headers=bearer(key))
+            assert (answer.status, answer.error["code"] if answer.status != 200 else None) == expected
+            assert (b'tenant="acme"' in answer.body) == (answer.status == 200)
+            if answer.status == 403:
+                assert "penstock keys new --metrics" in answer.error["message"]
+
+
+async def test_a_scrapers_key_opens_nothing_else(file: Path) -> None:
+    write(file, CONFIG + KEYS)
+    async with admin(file) as (house, api), gateway(house.house) as main:
+        assert (await house.ask("small", api_key=SCRAPER.raw)).refusal.body.status == 401
+        assert (await (await main.connect()).get("/v1/models", headers=bearer(SCRAPER))).status == 401
+        assert (await (await api.connect()).get("/admin/policy", headers=bearer(SCRAPER))).status == 401
+
+
+@pytest.mark.parametrize(("tables", "status"), [("", 200), ("metrics", 401), ("admin", 200)])
+async def test_metrics_where_clients_need_no_key(file: Path, tables: str, status: int) -> None:
+    key = f'\n[[{tables}.keys]]\nid = "ops"\nhash = "{SCRAPER.settings.hash}"\n' if tables else ""
+    write(file, CONFIG + key)
+    async with admin(file) as (house, _), gateway(house.house) as main:
+        client = await main.connect()
+        assert (await client.get("/metrics")).status == status
+        assert (await client.get("/metrics", headers=bearer(SCRAPER))).status == 200

@@ -129,6 +129,15 @@ def test_admin_keys_are_of_another_class(capsys: pytest.CaptureFixture[str]) -> 
         main(["keys", "new", "--admin", "--tenant", "shop"])
 
 
+def test_a_scrapers_key_is_of_a_class_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "new", "--metrics", "--id", "prometheus"]) == 0
+    out = capsys.readouterr().out
+    raw = re.search(r"penstock-metrics_prometheus_[\w-]+", out)
+    assert raw is not None
+    (entry,) = tomllib.loads(out[out.index("[[metrics.keys]]") :])["metrics"]["keys"]
+    assert entry == {"id": "prometheus", "hash": hash_key(raw[0])}
+
+
 def config_with(tmp_path: Path, model: Path) -> Path:
     file = tmp_path / "one.toml"
     file.write_text(

@@ -1,5 +1,7 @@
 """The two endpoints over a real socket, with scripted answers."""
 
+from typing import Any
+
 import msgspec
 import pytest
 import trio
@@ -105,6 +107,46 @@ async def test_usage_comes_in_a_chunk_without_choices() -> None:
         assert all(each["usage"] is None for each in chunks)
         assert (last["choices"], last["usage"]["total_tokens"], last["penstock"]["rung"]) == ([], 8, "small")
         assert "penstock" not in chunks[-1]
+
+
+@pytest.mark.parametrize("include_usage", [True, False, None])
+@pytest.mark.parametrize(
+    ("path", "ask"),
+    [("/v1/chat/completions", STREAM), ("/v1/completions", {"model": "m", "prompt": "x", "stream": True})],
+)
+async def test_continuous_usage_stands_in_every_chunk(path: str, ask: Any, include_usage: bool | None) -> None:
+    """As vLLM counts: the prompt's tokens from the first chunk on, the answer's as far as they came."""
+    options = {"continuous_usage_stats": True, "include_usage": include_usage}
+    async with gateway(FakeHouse(lambda _: answer("Hel", "lo", " you"))) as running:
+        client = await running.connect()
+        response = await client.request(path, {**ask, "stream_options": options})
+        *chunks, done = events(response.body)
+        assert done == "[DONE]"
+        used = [each["usage"]["completion_tokens"] for each in chunks if each["choices"] and not _finish(each)]
+        assert used == ([1, 1, 2, 3] if "chat" in path else [1, 2, 3])
+        assert all(each["usage"]["prompt_tokens"] == 5 for each in chunks)
+        assert all(each["usage"]["total_tokens"] == 5 + each["usage"]["completion_tokens"] for each in chunks)
+        # The last one is the true usage, in a chunk of its own only where that was asked for.
+        assert chunks[-1]["usage"]["completion_tokens"] == USAGE.completion_tokens
+        assert (not chunks[-1]["choices"]) is bool(include_usage)
+
+
+async def test_continuous_usage_counts_all_choices_and_log_probabilities_too() -> None:
+    def script(request: InferenceRequest) -> list[Step]:
+        return [
+            [Start("tests", "small", 5), *words("a", "b", logprobs=True), *words("c", index=1)],
+            [Done(USAGE, SERVED)],
+        ]
+
+    async with gateway(FakeHouse(script)) as running:
+        client = await running.connect()
+        ask = {**STREAM, "n": 2, "logprobs": True, "stream_options": {"continuous_usage_stats": True}}
+        *chunks, _ = events((await client.request("/v1/chat/completions", ask)).body)
+        assert [each["usage"]["completion_tokens"] for each in chunks][:5] == [1, 1, 2, 3, 3]
+
+
+def _finish(chunk: Any) -> bool:
+    return chunk["choices"][0]["finish_reason"] is not None
 
 
 async def test_what_is_ready_goes_out_together() -> None:

@@ -82,6 +82,89 @@ def test_every_field_arrives() -> None:
     )
 
 
+VLLM: dict[str, list[tuple[Any, Any]]] = {
+    # Each field of vLLM's ChatCompletionRequest and CompletionRequest: (value, what becomes of it). What is not said
+    # of the fields that SamplingParams has is said above.
+    "add_generation_prompt": [(True, "neutral chat"), (False, "refused chat")],
+    "add_special_tokens": [(False, "neutral chat"), (True, "neutral completion")],
+    "allowed_token_ids": [([1], "acted")],
+    "bad_words": [(["x"], "acted"), ([], "neutral")],
+    "best_of": [(1, "neutral completion"), (3, "refused completion")],
+    "cache_salt": [("x", "refused")],
+    "chat_template": [("x", "refused chat")],
+    "chat_template_kwargs": [({}, "neutral chat"), ({"a": 1}, "refused chat")],
+    "continue_final_message": [(False, "neutral chat"), (True, "refused chat")],
+    "documents": [([], "neutral chat"), ([{"a": "b"}], "refused chat")],
+    "echo": [(False, "neutral"), (True, "refused chat"), (True, "acted completion")],
+    "frequency_penalty": [(0.5, "acted")],
+    "guided_choice": [(["a"], "acted")],
+    "guided_decoding_backend": [("outlines", "neutral")],
+    "guided_grammar": [("start: A", "acted")],
+    "guided_json": [({"type": "object"}, "acted")],
+    "guided_regex": [("a", "acted")],
+    "guided_whitespace_pattern": [(" ", "refused")],
+    "ignore_eos": [(True, "acted")],
+    "include_reasoning": [(True, "neutral chat")],
+    "include_stop_str_in_output": [(True, "acted")],
+    "kv_transfer_params": [({"a": 1}, "refused")],
+    "length_penalty": [(1.0, "neutral"), (2.0, "refused")],
+    "logit_bias": [({"3": 1.0}, "acted")],
+    "logits_processors": [(["x"], "refused")],
+    "logprobs": [(True, "acted chat"), (2, "acted completion")],
+    "max_completion_tokens": [(7, "acted chat")],
+    "max_tokens": [(7, "acted")],
+    "media_io_kwargs": [({}, "neutral"), ({"a": {}}, "refused")],
+    "min_p": [(0.1, "acted")],
+    "min_tokens": [(1, "acted")],
+    "mm_processor_kwargs": [({"a": 1}, "refused chat")],
+    "n": [(2, "acted")],
+    "parallel_tool_calls": [(False, "neutral chat")],
+    "presence_penalty": [(0.5, "acted")],
+    "priority": [(0, "neutral"), (1, "refused")],
+    "prompt_embeds": [("x", "refused completion")],
+    "prompt_logprobs": [(1, "acted")],
+    "reasoning_effort": [("high", "refused chat")],
+    "repetition_penalty": [(1.1, "acted")],
+    "request_id": [("mine", "refused")],
+    "response_format": [({"type": "json_object"}, "acted"), ({"type": "text"}, "neutral")],
+    "return_token_ids": [(False, "neutral"), (True, "refused")],
+    "return_tokens_as_token_ids": [(False, "neutral"), (True, "refused")],
+    "seed": [(3, "acted")],
+    "skip_special_tokens": [(True, "neutral"), (False, "acted")],
+    "spaces_between_special_tokens": [(True, "neutral"), (False, "neutral")],
+    "stop": [("x", "acted"), ([], "neutral")],
+    "stop_token_ids": [([3], "acted")],
+    "stream": [(False, "neutral"), (True, "neutral")],
+    "structural_tag": [("x", "refused")],
+    "structured_outputs": [({"regex": "a"}, "acted"), ({"structural_tag": "x"}, "refused")],
+    "suffix": [("x", "refused completion")],
+    "temperature": [(0.3, "acted")],
+    "top_k": [(5, "acted"), (-1, "neutral")],
+    "top_p": [(0.5, "acted")],
+    "truncate_prompt_tokens": [(9, "acted")],
+    "use_beam_search": [(True, "refused")],
+    "user": [("x", "neutral")],
+    "vllm_xargs": [({"a": 1}, "refused")],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "becomes"), [(field, *case) for field, cases in VLLM.items() for case in cases]
+)
+def test_every_field_of_vllm_is_acted_upon_or_neutral_or_refused_by_name(field: str, value: Any, becomes: str) -> None:
+    what, _, only = becomes.partition(" ")
+    for name, ask in (("chat", chat), ("completion", completion)):
+        if only not in {"", name}:
+            continue
+        if what == "refused":
+            with pytest.raises(HttpError) as refused:
+                ask(**{field: value})
+            assert refused.value.body.code == "unsupported_parameter"
+            assert (refused.value.body.param or "").startswith(field)
+            continue
+        assert (ask(**{field: value}) != ask()) is (what == "acted")
+
+
 def test_null_is_as_good_as_absent() -> None:
     names = [name for name in CHAT.decoder.known if name not in {"model", "messages"}]
     assert chat(**dict.fromkeys(names)) == chat()
@@ -114,6 +197,8 @@ def test_a_value_that_the_api_would_have_is_said_if_the_client_says_it(name: str
         {"use_beam_search": False, "length_penalty": 1.0, "priority": 0, "add_special_tokens": False, "echo": False},
         {"guided_decoding_backend": "xgrammar", "chat_template_kwargs": {}, "add_generation_prompt": True},
         {"spaces_between_special_tokens": True, "skip_special_tokens": True, "return_token_ids": False},
+        {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": False}},
+        {"structured_outputs": {"regex": "a", "disable_fallback": True, "disable_any_whitespace": False}},
     ],
 )
 def test_neutral_values_are_accepted(fields: dict[str, Any]) -> None:

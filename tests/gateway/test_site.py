@@ -1,12 +1,13 @@
 """Models, health, metrics and the page for people, through the same server."""
 
 import html
+import importlib.metadata
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.errors import BadKey
 from tests.gateway.fakes import FakeEngineReadiness, FakeHouse, FakeReadiness
-from tests.gateway.harness import gateway
+from tests.gateway.harness import CHAT, gateway
 
 
 async def test_models() -> None:
@@ -30,6 +31,39 @@ async def test_health_tells_what_is_not_ready() -> None:
         assert response.status == 503
         assert response.json["engines"] == {"small": {"state": "failed", "why": "no such file"}}
         assert (await client.get("/livez")).json == {"status": "ok"}
+
+
+async def test_what_tools_ask_before_they_measure() -> None:
+    """Guidellm and vLLM's own benchmark ask /health, SageMaker /ping; none of them has a key for it."""
+
+    def check_key(key: str | None) -> None:
+        raise BadKey(missing=key is None)
+
+    house = FakeHouse(check_key=check_key)
+    async with gateway(house) as running:
+        client = await running.connect()
+        for path in ("/health", "/ping", "/health/", "/ping/"):
+            answer = await client.get(path)
+            assert (answer.status, answer.body) == (200, b"")
+        await client.post("/ping", b"")
+        assert (await client.response()).status == 200
+        assert (await client.get("/version")).json == {"version": importlib.metadata.version("penstock")}
+        house.ready = FakeReadiness(False, "loading", {})
+        for path in ("/health", "/ping"):
+            assert (await client.get(path)).status == 503
+        await client.send(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await client.head())[0] == 503
+
+
+async def test_a_slash_at_the_end_changes_nothing() -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        assert (await client.get("/v1/models/")).json["object"] == "list"
+        for path in ("/v1/models/penstock", "/v1/models/penstock/", "/v1/models/org/other/"):
+            assert (await client.get(path)).json["id"] in path
+        assert (await client.request("/v1/chat/completions/", CHAT)).status == 200
+        assert (await client.request("/v1/completions/", {"model": "m", "prompt": "x"})).status == 200
+        assert (await client.get("/v1/chat/completions/")).status == 405
 
 
 async def test_metrics_can_be_scraped() -> None:
@@ -122,6 +156,17 @@ async def test_a_browser_without_a_key_gets_a_page_that_says_so() -> None:
         assert "authorization: Bearer $PENSTOCK_KEY" in html.unescape(page.body.decode())
 
 
+async def test_metrics_ask_for_a_key_of_their_own() -> None:
+    def check_scraper(key: str | None) -> None:
+        if key != "scraper":
+            raise BadKey(missing=key is None)
+
+    async with gateway(FakeHouse(check_scraper=check_scraper)) as running:
+        client = await running.connect()
+        assert (await client.get("/metrics")).status == 401
+        assert (await client.get("/metrics", headers="Authorization: Bearer scraper\r\n")).status == 200
+
+
 async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:
     def check_key(key: str | None) -> None:
         if key != "right":
@@ -129,7 +174,7 @@ async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:
 
     async with gateway(FakeHouse(check_key=check_key)) as running:
         client = await running.connect()
-        for path in ("/v1/models", "/v1/models/penstock", "/metrics"):
+        for path in ("/v1/models", "/v1/models/penstock", "/"):
             response = await client.get(path)
             assert (response.status, response.error["code"]) == (401, "invalid_api_key")
             assert response.headers["www-authenticate"].startswith("Bearer")

@@ -208,7 +208,7 @@ def test_text_and_calls_in_one_delta_keep_their_log_probabilities() -> None:
 
 
 def test_calls_on_the_socket() -> None:
-    sent = json.loads(Renderer("x", View()).token(Delta(0, "", (2,), (), "tool_calls", calls=CALLS)))
+    sent = json.loads(Renderer("x", View(), lambda: None).token(Delta(0, "", (2,), (), "tool_calls", calls=CALLS)))
     assert sent["tool_calls"] == [{"index": index, **call} for index, call in enumerate(WIRE)]
     assert sent["finish_reason"] == "tool_calls"
-    assert "tool_calls" not in json.loads(Renderer("x", View()).token(Delta(0, "a", (2,))))
+    assert "tool_calls" not in json.loads(Renderer("x", View(), lambda: None).token(Delta(0, "a", (2,))))

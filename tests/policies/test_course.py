@@ -107,7 +107,7 @@ def test_a_share_that_drifts_is_told_once() -> None:
     rng = random.Random(2)
     events = [n.event for _ in range(1500) for n in course.on_end(plan, ending(escalated=rng.random() < 0.4))]
     assert events == ["cascade_drifted"]
-    view = course.cascades()["thrifty"].share
+    view = course.cascades(NOON)["thrifty"].share
     assert view is not None
     assert view.drifted
 
@@ -122,4 +122,8 @@ def test_a_budget_moves_the_threshold_of_the_next_plan() -> None:
     assert later.cascade is not None
     assert plan.cascade is not None
     assert later.cascade.threshold == -math.inf < plan.cascade.threshold
-    assert course.cascades()["thrifty"].spent_today == pytest.approx(0.5)
+    assert course.cascades(NOON + 60)["thrifty"].spent_today == pytest.approx(0.5)
+    # Nothing comes any more, and a new day begins: there is new money, and the threshold is that of now.
+    tomorrow = course.cascades(NOON + 86_400)["thrifty"]
+    assert tomorrow.spent_today == 0.0
+    assert tomorrow.threshold > later.cascade.threshold

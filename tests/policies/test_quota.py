@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from config.who import TenantSettings, TokenQuota
 from policies.errors import IntegrityError, UnknownTenant
 from policies.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.rate_limits import RateLimits, WindowLimit
 
 
 def book(**limits: int) -> QuotaBook:
@@ -318,3 +319,27 @@ class QuotaMachine(RuleBasedStateMachine):
 
 TestQuotaMachine = QuotaMachine.TestCase
 TestQuotaMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_limits_are_what_is_left_and_when_all_of_it_is_back() -> None:
+    quota = book(per_minute=1000, per_day=1500, requests_per_minute=5)
+    assert quota.limits("other", 0.0) is None
+    assert quota.limits("nobody", 0.0) is None
+    left = quota.limits("acme", 0.0)
+    assert left == RateLimits(WindowLimit(5, 5, 0.0), WindowLimit(1000, 1000, 0.0))
+    first = reserve(quota, 800, 10.2)
+    left = quota.limits("acme", 12.0)
+    # The minute has less left than the day; its last slice began at 10 s and counts for a minute after its end.
+    assert left == RateLimits(WindowLimit(5, 4, 59.0), WindowLimit(1000, 200, 59.0))
+    quota.settle(first, 700, 13.0)
+    reserve(quota, 300, 13.0)
+    assert quota.limits("acme", 13.0) == RateLimits(WindowLimit(5, 3, 61.0), WindowLimit(1000, 0, 61.0))
+    later = quota.limits("acme", 74.0)
+    # The minute is free again: now the day has the least.
+    assert later is not None
+    assert later.tokens == WindowLimit(1500, 500, 300.0 + 86_400.0 - 74.0)
+    assert later.requests == WindowLimit(5, 5, 0.0)
+    smaller = book(per_minute=100)
+    reserve(smaller, 100, 0.0)
+    smaller.adopt({"acme": TenantSettings(tokens=TokenQuota(per_minute=50))}, 1.0)
+    assert smaller.limits("acme", 1.0) == RateLimits(None, WindowLimit(50, 0, 60.0))

@@ -1,0 +1,221 @@
+"""A JSON Schema without what llguidance cannot enforce, for requests that do not insist on it (`strict: false`).
+
+llguidance itself passes over whole keywords that it does not know, and says so. What it refuses is the value of a
+keyword that it knows: a pattern with look-around, a bound beyond its numbers, a reference to another document. These
+are taken out here, one by one; everything beside them is still enforced.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from llguidance import LLMatcher
+
+from engine.sampling.schema_numbers import drop_numbers, number_faults
+
+_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+_SINGLE = ("additionalProperties", "items", "not", "if", "then", "else", "contains", "propertyNames")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_KNOWN_DIALECTS = re.compile(r"https?://json-schema\.org/")
+_KEYS = re.compile(r"Unimplemented keys: (\[.*\])")
+_FORMAT = re.compile(r"Unknown format: (.*)")
+_MOST_NAMES = 8
+_MOST_QUESTIONS = 512
+"""Distinct patterns and bounds of one schema that are looked at one by one: each takes about 0.3 ms."""
+
+
+class Relaxed(msgspec.Struct, frozen=True):
+    """What is left of a schema."""
+
+    schema: dict[str, Any]
+    passed_over: tuple[str, ...]
+    """What is not enforced, as JSON pointers into the schema that was given."""
+
+
+def relax(schema: dict[str, Any]) -> Relaxed:
+    """What can be enforced of `schema`, which is changed. One that is no JSON Schema comes back with its fault.
+
+    Raises:
+        ValueError: too much in it would have to be looked at.
+    """
+    # Before llguidance sees it: some numbers end the process.
+    taken = [f"#{where}" for where in drop_numbers(schema)]
+    if not _fault(schema):
+        return Relaxed(schema, tuple(taken))
+    left = _Relaxer(_ids(schema), taken).relaxed(schema, "#")
+    for warning in dict.fromkeys(_warnings(left)):
+        taken += _named(warning, left)
+    return Relaxed(left, tuple(dict.fromkeys(taken)))
+
+
+def strict_fault(schema: Any) -> str:
+    """Why a schema cannot be enforced in all that it says, with the places; "" if it can."""
+    number = next(number_faults(schema), None)
+    if number is not None:
+        return f"#{number.where} cannot be enforced: {number.why}"
+    fault = _fault(schema)
+    try:
+        places = relax(schema).passed_over if fault and isinstance(schema, dict) else ()
+    except ValueError:
+        places = ()
+    return f"{told(places)} cannot be enforced: {fault}" if places else fault
+
+
+def told(passed_over: tuple[str, ...]) -> str:
+    """For people: the first of them, and how many more there are."""
+    shown = ", ".join(passed_over[:_MOST_NAMES])
+    return f"{shown} and {len(passed_over) - _MOST_NAMES} more" if len(passed_over) > _MOST_NAMES else shown
+
+
+class _Relaxer:
+    """One schema's. Asks llguidance each question once."""
+
+    def __init__(self, ids: frozenset[str], taken: list[str]) -> None:
+        """`ids`: what references may name. `taken` gets the places of what is taken out."""
+        self._ids = ids
+        self._taken = taken
+        self._answers: dict[str, bool] = {}
+
+    def relaxed(self, schema: Any, where: str) -> Any:
+        """The schema without what cannot be enforced."""
+        if not isinstance(schema, dict):
+            return schema
+        left = dict(schema)
+
+        def drop(*names: str) -> None:
+            for name in names:
+                if left.pop(name, None) is not None:
+                    self._taken.append(f"{where}/{_escaped(name)}")
+
+        dialect = left.get("$schema")
+        if isinstance(dialect, str) and not _KNOWN_DIALECTS.match(dialect):
+            drop("$schema")
+        target = left.get("$ref")
+        if isinstance(target, str) and not target.startswith("#") and target.partition("#")[0] not in self._ids:
+            drop("$ref")
+        pattern = left.get("pattern")
+        if isinstance(pattern, str) and not self._is_pattern(pattern):
+            drop("pattern")
+        patterns = left.get("patternProperties")
+        if isinstance(patterns, dict) and (bad := [each for each in patterns if not self._is_pattern(each)]):
+            self._taken += [f"{where}/patternProperties/{_escaped(each)}" for each in bad]
+            left["patternProperties"] = {name: each for name, each in patterns.items() if name not in bad}
+            # Names that those patterns would have allowed cannot be told from others.
+            drop("additionalProperties")
+        self._relax_bounds(left, drop)
+        for path, part, replace in list(_parts(left)):
+            replace(self.relaxed(part, f"{where}/{path}"))
+        return left
+
+    def _relax_bounds(self, schema: dict[str, Any], drop: Callable[..., None]) -> None:
+        # A factor that JSON Schema does not allow is the schema's own fault.
+        bounds = {name: value for name, value in _bounds(schema).items() if name != "multipleOf" or value > 0}
+        kind = "integer" if schema.get("type") == "integer" else "number"
+        if bounds and not self._is_good({"type": kind, **bounds}):
+            bad = [name for name, value in bounds.items() if not self._is_good({"type": kind, name: value})]
+            drop(*(bad or bounds))
+
+    def _is_pattern(self, pattern: str) -> bool:
+        return self._is_good({"type": "string", "pattern": pattern})
+
+    def _is_good(self, schema: dict[str, Any]) -> bool:
+        """What nothing can satisfy is not beyond llguidance: it says so, and is right."""
+        question = json.dumps(schema)
+        if question not in self._answers:
+            if len(self._answers) >= _MOST_QUESTIONS:
+                raise ValueError(f"more than {_MOST_QUESTIONS} different patterns and bounds beside what is not known")
+            fault = _fault(schema)
+            self._answers[question] = not fault or "nsatisfiable" in fault
+        return self._answers[question]
+
+
+def _bounds(schema: dict[str, Any]) -> dict[str, float]:
+    return {name: schema[name] for name in _BOUNDS if _is_number(schema.get(name))}
+
+
+def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, Callable[[Any], None]]]:
+    """Each schema within this one: its path, itself, and how another one takes its place."""
+    for name in _BY_NAME:
+        by_name = schema.get(name)
+        if isinstance(by_name, dict):
+            by_name = schema[name] = dict(by_name)
+            for each in by_name:
+                yield f"{_escaped(name)}/{_escaped(each)}", by_name[each], _setter(by_name, each)
+    for name in _LISTS:
+        many = schema.get(name)
+        if isinstance(many, list):
+            many = schema[name] = list(many)
+            for index, each in enumerate(many):
+                yield f"{name}/{index}", each, _setter(many, index)
+    for name in _SINGLE:
+        if isinstance(schema.get(name), dict):
+            yield name, schema[name], _setter(schema, name)
+
+
+def _setter(container: Any, key: Any) -> Callable[[Any], None]:
+    def put(value: Any) -> None:
+        container[key] = value
+
+    return put
+
+
+def _named(warning: str, schema: Any) -> list[str]:
+    """Where in the schema is what llguidance passes over; its own words, if that is not found."""
+    if found := _KEYS.search(warning):
+        names = set(msgspec.json.decode(found[1]))
+        places = [path for path, part in _all("#", schema) for path in _keys(path, part, names)]
+    elif found := _FORMAT.search(warning):
+        places = [f"{path}/format" for path, part in _all("#", schema) if part.get("format") == found[1]]
+    elif "oneOf" in warning:
+        places = [f"{path}/oneOf" for path, part in _all("#", schema) if "oneOf" in part]
+    else:
+        places = []
+    return places or [" ".join(warning.split())]
+
+
+def _keys(path: str, part: dict[str, Any], names: set[str]) -> list[str]:
+    return [f"{path}/{_escaped(name)}" for name in part if name in names]
+
+
+def _all(where: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(schema, dict):
+        yield where, schema
+        for path, part, _ in list(_parts(dict(schema))):
+            yield from _all(f"{where}/{path}", part)
+
+
+def _ids(schema: Any) -> frozenset[str]:
+    """By which names its parts can be referred to."""
+    return frozenset(part["$id"] for _, part in _all("#", schema) if isinstance(part.get("$id"), str))
+
+
+def _escaped(name: str) -> str:
+    """RFC 6901, section 3."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _fault(schema: Any) -> str:
+    try:
+        return " ".join(LLMatcher.validate_grammar(_guidance(schema, lenient=False)).split())
+    except ValueError as error:
+        return str(error)
+
+
+def _warnings(schema: Any) -> list[str]:
+    try:
+        is_error, messages = LLMatcher.validate_grammar_with_warnings(_guidance(schema, lenient=True))
+    except ValueError:
+        # Too deep; whoever compiles it is told so.
+        return []
+    return [] if is_error else messages
+
+
+def _guidance(schema: Any, *, lenient: bool) -> str:
+    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides={"lenient": lenient})
