@@ -289,6 +289,10 @@ class House:
         """Raises BadKey."""
         self._router.rules.tenant_of(key)
 
+    def tiers_above(self, key: str | None) -> int:
+        """How many tiers come before the key's. Raises BadKey."""
+        return self._router.rules.tiers_above(key)
+
     @property
     def keyless(self) -> bool:
         """Nobody needs a key."""

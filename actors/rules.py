@@ -22,6 +22,8 @@ class Rules(msgspec.Struct, frozen=True):
     callers: Mapping[tuple[str, str], Caller]
     """By tenant and tier: a spent budget may move a tenant into another one."""
     keys: KeyRing
+    ranks: Mapping[str, int]
+    """By tenant: how many priorities of other tenants are above its own."""
 
     @classmethod
     def of(cls, settings: Settings, tokenizers: Mapping[str, str]) -> "Rules":
@@ -32,7 +34,18 @@ class Rules(msgspec.Struct, frozen=True):
             for tenant, given in tenants.items()
             for name, tier in settings.tiers.items()
         }
-        return cls(settings, Policy.compile(settings, tokenizers), tenants, callers, KeyRing(settings.keys))
+        return cls(
+            settings,
+            Policy.compile(settings, tokenizers),
+            tenants,
+            callers,
+            KeyRing(settings.keys),
+            _ranks(settings, tenants),
+        )
+
+    def tiers_above(self, key: str | None) -> int:
+        """How many classes of priority come before that of the key's tenant. Raises BadKey."""
+        return self.ranks[self.tenant_of(key)]
 
     def tenant_of(self, key: str | None) -> str:
         """Who asks. Raises BadKey."""
@@ -42,3 +55,8 @@ class Rules(msgspec.Struct, frozen=True):
         if tenant is None:
             raise BadKey(missing=key is None)
         return tenant
+
+
+def _ranks(settings: Settings, tenants: Mapping[str, TenantSettings]) -> dict[str, int]:
+    priorities = {name: settings.tiers[tenant.tier].priority for name, tenant in tenants.items()}
+    return {name: len({each for each in priorities.values() if each > own}) for name, own in priorities.items()}

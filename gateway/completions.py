@@ -30,14 +30,14 @@ from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
 from gateway.server.head import JSON_TYPE
-from gateway.server.request import Request
+from gateway.server.request import Body, Request
 from gateway.told import Told, place_lines, served_headers
 from gateway.whole import whole_answer
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
 from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
 from gateway.wire.completion_request import CompletionBody, completion_params
 from gateway.wire.grammar_request import answer_grammar
-from gateway.wire.json_body import BodyDecoder, check_content_type
+from gateway.wire.json_body import BodyDecoder
 from gateway.wire.prompts import prompts_of
 from gateway.wire.sampling import check_truncation
 from gateway.wire.sse import SseRenderer, error_event
@@ -106,7 +106,6 @@ class CompletionHandler:
         request_id = new_request_id()
         told = Told(request_id, Decided(self._front.house.policy))
         try:
-            check_content_type(request.header(b"content-type"))
             body, asked = await reading(len(request.body), partial(self._read, request.body))
             inference = Asker.of(request).asks(
                 request_id=request_id,
@@ -122,20 +121,19 @@ class CompletionHandler:
                 body_bytes=len(request.body),
                 arrived_at=request.arrived_at,
             )
-            # A long prompt need not be held as bytes, too, while it is answered.
-            request.body = b""
+            connection.drop_body(request)
             connection.watch()
             if body.stream:
                 include_usage = bool(body.stream_options and body.stream_options.include_usage)
                 stream = connection.event_stream(request, told.request_line)
-                await self._stream(connection, stream, inference, asked.view, told, include_usage=include_usage)
+                await self._stream(stream, inference, asked.view, told, include_usage=include_usage)
             else:
                 await self._whole(connection, inference, asked.view, told)
         except Refusal as refusal:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, told.headers())
 
-    def _read(self, raw: bytes) -> tuple[Any, Asked]:
+    def _read(self, raw: Body) -> tuple[Any, Asked]:
         body = self._endpoint.decoder.decode(raw)
         return body, self._endpoint.read(body, self._front.max_choices)
 
@@ -153,7 +151,6 @@ class CompletionHandler:
 
     async def _stream(
         self,
-        connection: Connection,
         stream: EventStream,
         inference: InferenceRequest,
         view: View,
@@ -161,7 +158,6 @@ class CompletionHandler:
         *,
         include_usage: bool,
     ) -> None:
-        failed = False
         try:
             exchange = await self._front.house.open(inference)
             told.decided = exchange.decided
@@ -176,20 +172,17 @@ class CompletionHandler:
                         stream.add_headers(_first_headers(events))
                     if data := renderer.render(events):
                         await stream.send(data, trio.current_time(), last=renderer.ended)
-                failed = renderer.failed
             finally:
                 exchange.close()
         except Refusal as refusal:
-            await _break_off(connection, stream, refusal.body)
+            await _break_off(stream, refusal.body)
         except StopAsyncIteration:
-            await _break_off(connection, stream, INTERNAL_ERROR)
+            await _break_off(stream, INTERNAL_ERROR)
         except ClientGone:
             raise
         except Exception:
             log.exception("stream_failed", request_id=inference.request_id)
-            await _break_off(connection, stream, INTERNAL_ERROR)
-        if failed:
-            connection.close_after()
+            await _break_off(stream, INTERNAL_ERROR)
 
 
 def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
@@ -201,11 +194,10 @@ def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
             choices[event.index].take(event)
 
 
-async def _break_off(connection: Connection, stream: EventStream, error: ErrorBody) -> None:
+async def _break_off(stream: EventStream, error: ErrorBody) -> None:
     """A true status if the head is still ours, else the terminal error event."""
     if not stream.started:
         raise Refusal(error)
-    connection.close_after()
     await stream.send(error_event(error), trio.current_time(), last=True)
 
 

@@ -1,30 +1,43 @@
-"""Which handler answers which request: the hot paths by table, everything else by quart."""
+"""Where each request goes, decided by its head alone: the hot paths by table, everything else by quart."""
 
 from collections.abc import Callable
 
+import structlog
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from actors.errors import Refusal
+from actors.messages import Decided, ErrorBody
 from gateway.completions import CHAT, COMPLETION, CompletionHandler
+from gateway.cors import Cors
 from gateway.embeddings import EmbeddingHandler
 from gateway.errors import HttpError
-from gateway.front import Front
+from gateway.front import Front, new_request_id
 from gateway.loopback import check_local
 from gateway.server.asgi import AsgiRoute
-from gateway.server.connection import Connection, Handler
 from gateway.server.limits import Limits
-from gateway.server.request import Request
-from gateway.site import create_site
+from gateway.server.request import Request, bearer_of
+from gateway.server.route import Handler, Refused, Route
+from gateway.site import NOT_FOUND, create_site
 from gateway.socket_session import SocketHandler
+from gateway.told import Told
+from gateway.wire.json_body import check_content_encoding, check_content_type
+
+log = structlog.get_logger()
 
 
 class Routes:
-    """Finds handlers."""
+    """Finds handlers. In this order a head is looked at: origin, address, method, key, kind of body."""
 
     def __init__(self, front: Front, limits: Limits, origins: frozenset[str]) -> None:
-        """`origins`: pages of these may ask although nobody needs a key."""
+        """`origins`: pages of these may use the server."""
         self._origins = origins
+        self._cors = Cors(origins)
         self._house = front.house
         self.connections: Callable[[], int] = lambda: 0
         """Tells how many there are; the server, which comes after the routes, is put in here."""
-        self._site = AsgiRoute(create_site(front, lambda: self.connections()))  # noqa: PLW0108  (it is put in later)
+        site = create_site(front, lambda: self.connections())  # noqa: PLW0108  (it is put in later)
+        self._site = AsgiRoute(site)
+        self._addresses = site.url_map.bind("")
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
             b"/v1/chat/completions": (b"POST", CompletionHandler(front, CHAT)),
             b"/v1/completions": (b"POST", CompletionHandler(front, COMPLETION)),
@@ -32,35 +45,50 @@ class Routes:
             b"/v1/stream": (b"GET", SocketHandler(front, limits, origins)),
         }
 
-    def __call__(self, request: Request) -> Handler:
-        """The handler of a request."""
-        if self._house.keyless:
-            try:
+    def __call__(self, request: Request) -> Route:
+        """Where a request goes whose head is whole."""
+        origin = request.header(b"origin")
+        lines = self._cors.lines(origin)
+        try:
+            if self._house.keyless:
                 check_local(request, self._origins)
-            except HttpError as error:
-                return Refused(error)
-        found = self._hot.get(request.path)
-        if found is None:
-            return self._site
-        method, handler = found
-        return handler if request.method == method else _MethodNotAllowed(method)
+            if self._cors.is_preflight(request, origin):
+                return Route(self._cors.answer_preflight, lines=lines)
+            found = self._hot.get(request.path)
+            if found is None:
+                return self._cold(request, lines)
+            method, handler = found
+            if request.method != method:
+                return _method_not_allowed(method.decode(), lines)
+            return self._work(request, handler, lines)
+        except Refusal as refusal:
+            return self._refused(refusal.body, lines)
+
+    def _work(self, request: Request, handler: Handler, lines: bytes) -> Route:
+        key = bearer_of(request.header(b"authorization"))
+        tiers_above = self._house.tiers_above(key)
+        reads = request.method == b"POST"
+        if reads:
+            check_content_encoding(request.header(b"content-encoding"))
+            check_content_type(request.header(b"content-type"))
+        name = "" if self._house.keyless else key or ""
+        return Route(handler, reads, works=True, key=name, tiers_above=tiers_above, lines=lines)
+
+    def _cold(self, request: Request, lines: bytes) -> Route:
+        try:
+            self._addresses.match(request.path.decode("latin1"), request.method.decode("latin1"))
+        except MethodNotAllowed as error:
+            return _method_not_allowed(", ".join(sorted(error.valid_methods or ())), lines)
+        except HTTPException:
+            return Route(Refused(HttpError(404, *NOT_FOUND).body), lines=lines)
+        return Route(self._site, lines=lines)
+
+    def _refused(self, error: ErrorBody, lines: bytes) -> Route:
+        request_id = new_request_id()
+        log.debug("request_refused", request_id=request_id, code=error.code, status=error.status)
+        return Route(Refused(error, Told(request_id, Decided(self._house.policy)).headers()), lines=lines)
 
 
-class Refused:
-    """Answers with an error."""
-
-    def __init__(self, error: HttpError) -> None:
-        self._error = error
-
-    async def __call__(self, connection: Connection, request: Request) -> None:
-        """Answer one request."""
-        await connection.respond_error(self._error.body)
-
-
-class _MethodNotAllowed:
-    def __init__(self, allowed: bytes) -> None:
-        self._allowed = allowed
-
-    async def __call__(self, connection: Connection, request: Request) -> None:
-        error = HttpError(405, "method_not_allowed", f"Use {self._allowed.decode()} here.")
-        await connection.respond_error(error.body, b"allow: %b\r\n" % self._allowed)
+def _method_not_allowed(allowed: str, lines: bytes) -> Route:
+    error = HttpError(405, "method_not_allowed", f"Use {allowed} here.")
+    return Route(Refused(error.body, b"allow: %b\r\n" % allowed.encode()), lines=lines)

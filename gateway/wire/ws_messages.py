@@ -51,6 +51,7 @@ class Renderer:
 
     def __init__(self, message_id: str, view: View) -> None:
         self._view = view
+        self._name = message_id
         self._id = encode(message_id)
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
@@ -91,11 +92,11 @@ class Renderer:
 
     def error(self, error: ErrorBody) -> bytes:
         """The request is over, without success."""
-        return error_message(self._id, error)
+        return error_message(self._name, error)
 
 
-def error_message(message_id: bytes, error: ErrorBody) -> bytes:
-    """`message_id` is JSON: a string, or null if the message had none that could be read."""
+def error_message(message_id: str | None, error: ErrorBody, *, rejected: Peek | None = None) -> bytes:
+    """`message_id` names the request that has ended so, None if none has; then `rejected` is the message at fault."""
     fields = {
         "message": error.message,
         "type": error.type,
@@ -105,4 +106,5 @@ def error_message(message_id: bytes, error: ErrorBody) -> bytes:
         "should_retry": error.should_retry,
         "retry_after_s": error.retry_after_s,
     }
-    return b'{"type":"error","id":%b,"error":%b}' % (message_id, encode(fields))
+    about = b"" if rejected is None else b',"rejected":%b' % encode({"type": rejected.type[:64], "id": rejected.id})
+    return b'{"type":"error","id":%b,"error":%b%b}' % (encode(message_id), encode(fields), about)

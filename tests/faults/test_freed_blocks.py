@@ -54,6 +54,7 @@ class Watched:
         self.models = self.house.models
         self.statistics = self.house.statistics
         self.check_key = self.house.check_key
+        self.tiers_above = self.house.tiers_above
         self.keyless = False
         self.policy = self.house.policy
 

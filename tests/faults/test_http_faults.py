@@ -34,6 +34,7 @@ import trio
 from gateway.server.connection import Connection
 from gateway.server.limits import Limits
 from gateway.server.request import Request
+from gateway.server.route import Route
 from gateway.server.server import Server, listen
 from tests.gateway.fakes import FakeHouse, answer
 from tests.gateway.harness import CHAT, STREAM, Gateway, gateway
@@ -72,7 +73,7 @@ async def test_crashes() -> None:
                 connection.cancel()
         await connection.respond(200, b"", b"fine")
 
-    server = Server(listen("127.0.0.1", 0), Limits(), lambda _: crash)
+    server = Server(listen("127.0.0.1", 0), Limits(), lambda _: Route(crash))
     running = Gateway(server, server.port)
     with structlog.testing.capture_logs() as logs, trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -193,20 +194,6 @@ async def test_slow_senders(part: bytes, answered: bool) -> None:
         if part:
             await client.send(part)
             assert (await client.ended()).startswith(b"HTTP/1.1 408 ")
-
-
-async def test_too_many_connections() -> None:
-    async with gateway(FakeHouse(), max_connections=2) as running:
-        first, _ = [await running.connect() for _ in range(2)]
-        await first.get("/livez")
-        crowded = await running.connect()
-        response = await crowded.response()
-        assert (response.status, response.error["code"]) == (503, "too_many_connections")
-        assert response.headers["retry-after"] == "1"
-        await first.aclose()
-        while running.server.connections == 2:
-            await trio.lowlevel.checkpoint()
-        assert (await (await running.connect()).get("/livez")).status == 200
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,10 @@ class FakeHouse:
         self.keyless = keyless
         self.check_key = check_key
 
+    def tiers_above(self, key: str | None) -> int:
+        self.check_key(key)
+        return 0
+
     async def open(self, request: InferenceRequest) -> FakeExchange:
         await trio.lowlevel.checkpoint()
         self.requests.append(request)

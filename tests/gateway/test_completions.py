@@ -204,7 +204,9 @@ async def test_a_failure_after_content_ends_the_stream_with_an_error_event() -> 
         assert content["choices"][0]["delta"] == {"content": "Hel"}
         assert error["error"]["code"] == "engine_failed"
         assert b"[DONE]" not in response.body
-        assert await client.ended() == b""
+        # The body ends whole, so the connection serves on.
+        assert "connection" not in response.headers
+        assert (await client.get("/livez")).status == 200
         # Whole answers have sent nothing yet, so there is a true status.
         whole = await (await running.connect()).request("/v1/chat/completions", CHAT)
         assert (whole.status, whole.error["code"]) == (503, "engine_failed")
