@@ -6,6 +6,7 @@ No cookies are known here, so that a page can do nothing with its reader's right
 import re
 from collections.abc import Set as AbstractSet
 
+from gateway.errors import HttpError
 from gateway.server.connection import Connection
 from gateway.server.request import Request
 
@@ -36,12 +37,18 @@ class Cors:
         return self._others if origin is None else self._lines.get(origin, self._others)
 
     def is_preflight(self, request: Request, origin: bytes | None) -> bool:
-        """A browser asks, before the request itself, whether a page of a listed origin may make it."""
-        return (
-            request.method == b"OPTIONS"
-            and origin in self._lines
-            and request.header(b"access-control-request-method") is not None
-        )
+        """A browser asks, before the request itself, whether a page may make it. Raises `HttpError` if it may not."""
+        if request.method != b"OPTIONS" or origin is None or request.header(b"access-control-request-method") is None:
+            return False
+        if origin not in self._lines:
+            raise HttpError(
+                403,
+                "origin_not_allowed",
+                "Pages of this browser origin may not use the server: add it to `ws_origins` in the [server] table of "
+                "the configuration.",
+                kind="permission_error",
+            )
+        return True
 
     async def answer_preflight(self, connection: Connection, request: Request) -> None:
         """Yes, with whatever headers the page wants to send: the official clients have many of their own."""
