@@ -280,10 +280,10 @@ class Connection:
 
     def _piece(self) -> bytes:
         """What is parsed at once: little, unless it is the inside of a body, which costs nothing."""
-        data, size = self._unparsed, max(self._parser.body_left, _PIECE_BYTES)
-        if len(data) <= size:
-            self._unparsed = b""
+        data, self._unparsed = self._unparsed, b""
+        if len(data) <= _PIECE_BYTES:
             return data
+        size = max(self._parser.body_left, _PIECE_BYTES)
         self._unparsed = data[size:]
         return data[:size]
 

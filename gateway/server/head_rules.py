@@ -10,28 +10,19 @@ from gateway.server.request import Request
 
 def check_head(request: Request, *, is_upgrade: bool) -> int | None:
     """The length that the head states, None if it states none. Raises `HttpError` for what must not be read on."""
-    length: int | None = None
-    codings: list[bytes] = []
-    hosts = keys = 0
-    for name, value in request.headers:
-        if name == b"host":
-            hosts += 1
-        elif name == b"authorization":
-            keys += 1
-        elif name == b"content-length":
-            # llhttp has checked that these are digits, and that there is only one.
-            length = int(value)
-        elif name == b"transfer-encoding":
-            codings += [each.strip().lower() for each in value.split(b",")]
     if request.version not in {"1.0", "1.1"}:
         raise HttpError(505, "http_version_not_supported", "This server speaks HTTP/1.1 and HTTP/1.0.")
-    if hosts > 1 or (hosts == 0 and request.version == "1.1"):
+    if request.repeats(b"host") or (request.version == "1.1" and request.header(b"host") is None):
         raise HttpError(400, "bad_request", "An HTTP/1.1 request needs exactly one Host header.")
-    if keys > 1:
+    if request.repeats(b"authorization"):
         raise HttpError(400, "bad_request", "A request may have one Authorization header only.")
-    if codings:
-        _check_codings(request, codings)
-    if is_upgrade and request.method == b"GET" and (codings or length):
+    coded = request.header(b"transfer-encoding") is not None
+    if coded:
+        _check_codings(request)
+    # llhttp has checked that these are digits, and that there is only one.
+    stated = request.header(b"content-length")
+    length = None if stated is None else int(stated)
+    if is_upgrade and request.method == b"GET" and (coded or length):
         raise HttpError(
             400,
             "body_not_allowed",
@@ -40,7 +31,9 @@ def check_head(request: Request, *, is_upgrade: bool) -> int | None:
     return length
 
 
-def _check_codings(request: Request, codings: list[bytes]) -> None:
+def _check_codings(request: Request) -> None:
+    values = [value for name, value in request.headers if name == b"transfer-encoding"]
+    codings = [each.strip().lower() for each in b",".join(values).split(b",")]
     if request.version == "1.0":
         raise HttpError(400, "bad_request", "Transfer-Encoding is not for HTTP/1.0: send Content-Length.")
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:

@@ -9,6 +9,7 @@ class Request:
     """A request whose head is whole. Header names are in lower case."""
 
     __slots__ = (
+        "_first",
         "arrived_at",
         "body",
         "headers",
@@ -27,6 +28,7 @@ class Request:
         self.query = b""
         self.version = "1.1"
         self.headers: list[tuple[bytes, bytes]] = []
+        self._first: dict[bytes, bytes] = {}
         self.body: Body = b""
         """All of it; empty if the route wants none."""
         self.keep_alive = True
@@ -36,10 +38,15 @@ class Request:
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that (lower case) name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return self._first.get(name)
+
+    def end_head(self) -> None:
+        """All headers are there: they can be looked up."""
+        self._first = dict(reversed(self.headers))
+
+    def repeats(self, name: bytes) -> bool:
+        """Whether there is more than one header of that name."""
+        return len(self._first) != len(self.headers) and [each for each, _ in self.headers].count(name) > 1
 
 
 def bearer_of(value: bytes | None) -> str | None:

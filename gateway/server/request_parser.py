@@ -33,13 +33,10 @@ class RequestParser:
         # would stay in memory until the garbage collector finds it.
         self._listener = _Listener(limits, admit, account)
         self._llhttp = httptools.HttpRequestParser(self._listener)
+        self.requests = self._listener.requests
+        """What can be answered."""
         self.trailing = b""
         """What followed an upgrade request: the first bytes of the other protocol."""
-
-    @property
-    def requests(self) -> deque[Request]:
-        """What can be answered."""
-        return self._listener.requests
 
     @property
     def mid_request(self) -> bool:
@@ -74,38 +71,37 @@ class RequestParser:
     def feed(self, data: bytes, now: float) -> None:
         """Take what the socket gave; `now` becomes the time at which a request that begins here arrived."""
         listener = self._listener
-        listener.begin(data, now)
+        listener.now = now
+        # The bound is looked at between packets, and again for each whole head: a packet is never larger than one read.
+        listener.wire_bytes += len(data)
         refusal: ErrorBody | None = None
+        listener.llhttp = self._llhttp
         try:
-            self._parse(data)
+            self._llhttp.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_on(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             refusal = _refusal_of(error)
         finally:
             listener.llhttp = None
-        listener.end()
+        if listener.mid_head or listener.mid_body:
+            listener.check_wire()
         refusal = listener.refusal or refusal
         if refusal is not None:
             # A new one each time: an error that is kept holds the frames through which it was raised.
             raise Refusal(refusal)
 
-    def _parse(self, data: bytes) -> None:
+    def _read_on(self, rest: bytes) -> None:
         listener = self._listener
-        while True:
-            listener.llhttp = self._llhttp
-            try:
-                self._llhttp.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
-            else:
-                return
-            head = listener.take_ignored_upgrade()
-            if head is None:
-                self.trailing = data
-                return
-            # httptools leaves out the body of whatever wants an upgrade, as Java's client does with each request:
-            # read on as if that wish had not been there.
-            self._llhttp = listener.llhttp = httptools.HttpRequestParser(listener)
-            self._llhttp.feed_data(head)
+        head = listener.take_ignored_upgrade()
+        if head is None:
+            self.trailing = rest
+            return
+        # httptools leaves out the body of whatever wants an upgrade, as Java's client does with each request:
+        # read on as if that wish had not been there.
+        self._llhttp = httptools.HttpRequestParser(listener)
+        self.feed(head, listener.now)
+        self.feed(rest, listener.now)
 
 
 class _Listener:
@@ -131,23 +127,17 @@ class _Listener:
         self._body: Body = b""
         self._body_bytes = 0
         self._head_bytes = 0
-        self._wire_bytes = 0
+        self.wire_bytes = 0
         self._upgrade = False
         self._ignored_upgrade = False
         self._again_at: float | None = None
-        self._now = 0.0
+        self.now = 0.0
 
-    def begin(self, data: bytes, now: float) -> None:
-        """Bytes have come."""
-        self._now = now
-        # The bound is looked at between packets, and again for each whole head: a packet is never larger than one read.
-        self._wire_bytes += len(data)
-
-    def end(self) -> None:
-        """They are read as far as they go."""
-        if self.mid_head and self._wire_bytes > self._limits.max_head_bytes:
+    def check_wire(self) -> None:
+        """What was read is not whole: it must not be too long already."""
+        if self.mid_head and self.wire_bytes > self._limits.max_head_bytes:
             self._refuse_head(f"are longer than {self._limits.max_head_bytes} bytes")
-        if self.mid_body and self._wire_bytes > 2 * self._body_bytes + _WIRE_SLACK_BYTES:
+        if self.mid_body and self.wire_bytes > 2 * self._body_bytes + _WIRE_SLACK_BYTES:
             self._refuse_body()
 
     def take_ignored_upgrade(self) -> bytes | None:
@@ -161,12 +151,12 @@ class _Listener:
     def on_message_begin(self) -> None:
         """A request line begins."""
         self._request = Request()
-        self._request.arrived_at = self._now if self._again_at is None else self._again_at
+        self._request.arrived_at = self.now if self._again_at is None else self._again_at
         self._again_at = None
         self._target = b""
         self._body = b""
         self._body_bytes = 0
-        self._wire_bytes = 0
+        self.wire_bytes = 0
         self._head_bytes = 0
         self._upgrade = False
         self.mid_head = True
@@ -194,7 +184,8 @@ class _Listener:
         self.mid_head = False
         self.mid_body = True
         self.dropping = True
-        self._wire_bytes = 0
+        self.wire_bytes = 0
+        request.end_head()
         request.method = llhttp.get_method()
         request.version = llhttp.get_http_version()
         request.keep_alive = llhttp.should_keep_alive()
@@ -271,7 +262,6 @@ class _Listener:
         if not self.dropping:
             request.body = body
             self.requests.append(request)
-            self._request = Request()
 
     def _refuse(self, error: HttpError) -> None:
         if self.refusal is None:
