@@ -6,7 +6,7 @@ import re
 from config.problems import Problems
 from config.settings import Settings
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@A-Z]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+")
 _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
