@@ -10,7 +10,7 @@ from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from gateway.errors import HttpError
 from gateway.house import House
-from gateway.server.request import Request, bearer_of
+from gateway.server.request import KEY_HEADERS, Request, key_of
 from gateway.wire.answer import Identity
 
 _MAX_TAGS = 16
@@ -41,10 +41,10 @@ class Asker(msgspec.Struct, frozen=True):
     def of(cls, request: Request) -> "Asker":
         """Raises `HttpError` for headers that cannot be understood."""
         return cls(
-            bearer_of(request.header(b"authorization")),
+            key_of(request),
             _tags(request.header(b"x-penstock-tags")),
             request.path.decode("latin1"),
-            tuple([(name, value) for name, value in request.headers if name != b"authorization"]),
+            tuple([(name, value) for name, value in request.headers if name not in KEY_HEADERS]),
         )
 
     def asks(

@@ -15,7 +15,7 @@ from gateway.front import Front, new_request_id
 from gateway.loopback import check_local
 from gateway.server.asgi import AsgiRoute
 from gateway.server.limits import Limits
-from gateway.server.request import Request, bearer_of
+from gateway.server.request import Request, key_of
 from gateway.server.route import Handler, Refused, Route
 from gateway.site import NOT_FOUND, create_site
 from gateway.socket_session import SocketHandler
@@ -69,7 +69,7 @@ class Routes:
             return self._refused(refusal.body, lines)
 
     def _work(self, request: Request, handler: Handler, lines: bytes) -> Route:
-        key = bearer_of(request.header(b"authorization"))
+        key = key_of(request)
         tiers_above = self._house.tiers_above(key)
         reads = request.method == b"POST"
         if reads:

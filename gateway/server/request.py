@@ -49,6 +49,31 @@ class Request:
         return len(self._first) != len(self.headers) and [each for each, _ in self.headers].count(name) > 1
 
 
+SOCKET_PROTOCOL = b"penstock"
+"""The subprotocol that this server names if a handshake offers it."""
+_KEY_PROTOCOL = b"penstock-key."
+KEY_HEADERS = frozenset({b"authorization", b"sec-websocket-protocol"})
+"""Where a key may stand: their values go into no record."""
+
+
+def offered_protocols(request: Request) -> list[bytes]:
+    """The subprotocols of a WebSocket's handshake."""
+    values = [value for name, value in request.headers if name == b"sec-websocket-protocol"]
+    return [name for each in b",".join(values).split(b",") if (name := each.strip())]
+
+
+def key_of(request: Request) -> str | None:
+    """The key that a request brings.
+
+    A page can set no header for a WebSocket, but offer subprotocols: there the key may stand behind `penstock-key.`.
+    """
+    key = bearer_of(request.header(b"authorization"))
+    if key is not None or not request.upgrade:
+        return key
+    keys = [each for each in offered_protocols(request) if each.startswith(_KEY_PROTOCOL)]
+    return keys[0].removeprefix(_KEY_PROTOCOL).decode("latin1") or None if keys else None
+
+
 def bearer_of(value: bytes | None) -> str | None:
     """The key in an Authorization header; None for none, or another scheme."""
     scheme, _, key = (value or b"").partition(b" ")

@@ -16,7 +16,7 @@ from wsproto.utilities import LocalProtocolError, generate_accept_token
 from gateway.errors import ClientGone, HttpError
 from gateway.server.connection import Connection
 from gateway.server.limits import Limits
-from gateway.server.request import Request
+from gateway.server.request import SOCKET_PROTOCOL, Request, offered_protocols
 
 _READ_BYTES = 64 * 1024
 _OUTBOX_MESSAGES = 64
@@ -222,9 +222,14 @@ async def accept(connection: Connection, request: Request, origins: frozenset[st
     trailing = connection.begin_upgrade()
     await connection.writer.send(
         b"HTTP/1.1 101 Switching Protocols\r\nserver: penstock\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-        b"sec-websocket-accept: %b\r\n\r\n" % generate_accept_token(key)
+        b"sec-websocket-accept: %b\r\n%b\r\n" % (generate_accept_token(key), _protocol_line(request))
     )
     return trailing
+
+
+def _protocol_line(request: Request) -> bytes:
+    """A browser that offered some gives up unless one is named; the one with the key is not repeated."""
+    return b"sec-websocket-protocol: %b\r\n" % SOCKET_PROTOCOL if SOCKET_PROTOCOL in offered_protocols(request) else b""
 
 
 def _is_nonce(key: bytes) -> bool:

@@ -1,11 +1,13 @@
 """Pages of listed origins can use every address, and read what it says; pages of others cannot."""
 
+import msgspec
 import pytest
 
 from actors.errors import BadKey
 from actors.messages import Delta, ErrorBody, Failed, InferenceRequest
+from tests.faults.test_websocket_faults import frame
 from tests.gateway.fakes import SERVED, USAGE, FakeHouse, Step
-from tests.gateway.harness import CHAT, STREAM, Client, Gateway, gateway
+from tests.gateway.harness import CHAT, STREAM, UPGRADE, Client, Gateway, gateway
 
 OURS, THEIRS = "https://app.example", "https://evil.example"
 KEY = "Authorization: Bearer good\r\n"
@@ -140,3 +142,41 @@ async def test_two_hundred_requests_on_one_connection_with_errors_between() -> N
             assert "connection" not in response.headers
             assert b'"error"' in response.body
             assert (await client.request("/v1/chat/completions", b"{")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("protocols", "key", "status"),
+    [
+        ("penstock, penstock-key.good", "", 101),
+        ("penstock-key.good,penstock", "", 101),
+        ("other, penstock, penstock-key.good", "", 101),
+        ("penstock, penstock-key.wrong", "", 401),
+        ("penstock, penstock-key.", "", 401),
+        ("penstock", "", 401),
+        ("penstock", KEY, 101),
+        # What the header says counts.
+        ("penstock, penstock-key.good", KEY.replace("good", "wrong"), 401),
+    ],
+)
+async def test_a_page_brings_its_key_to_a_socket_as_a_subprotocol(protocols: str, key: str, status: int) -> None:
+    house = locked()
+    async with gateway(house, ws_origins=(OURS,)) as running:
+        client = await running.connect()
+        lines = f"{UPGRADE}Origin: {OURS}\r\nSec-WebSocket-Protocol: {protocols}\r\n{key}"
+        await client.send(f"GET /v1/stream HTTP/1.1\r\nHost: t\r\n{lines}\r\n".encode())
+        found, headers = await client.head()
+        assert found == status
+        if status == 101:
+            assert headers["sec-websocket-protocol"] == "penstock"
+            await client.send(frame(1, msgspec.json.encode({"type": "start", "id": "a", **CHAT})))
+            while b'"done"' not in client.buffer:
+                await client.more()
+            (request,) = house.requests
+            assert request.api_key == "good"
+            assert not [value for _, value in request.headers if b"good" in value]
+
+
+async def test_a_subprotocol_is_no_key_elsewhere() -> None:
+    async with gateway(locked()) as running:
+        line = "Sec-WebSocket-Protocol: penstock, penstock-key.good\r\n"
+        assert (await (await running.connect()).request("/v1/completions", CHAT, headers=line)).status == 401
