@@ -311,6 +311,9 @@ async def test_a_usual_client_is_not_slowed_down() -> None:
         for _ in range(100):
             assert (await client.request("/v1/chat/completions", CHAT)).status == 200
         assert running.server.statistics().body_bytes == 0
+        # It stays connected, and is no obstacle to others.
+        await until(lambda: running.server.statistics().working == 0)
+        assert running.server.connections == 1
 
 
 @pytest.mark.parametrize("kind", HTTP)

@@ -238,6 +238,7 @@ async def test_the_bound_of_a_message_is_of_each_message(texts: str) -> None:
                 while not client.buffer.endswith(b"next"):
                     await client.more()
                 assert b'"error"' in client.buffer
+                assert running.server.statistics().body_bytes == 0
         first = [fragment(opcode if number == 0 else 0, piece, last=False) for number, piece in enumerate(pieces)]
         await client.send(b"".join(first) + fragment(0, unit, last=True))
         assert (await client.ended()).endswith(b"\x88\x02" + (1009).to_bytes(2, "big"))
