@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+import structlog
 
 from actors.errors import BadKey
 from actors.messages import Delta, ErrorBody, Failed, InferenceRequest
@@ -134,6 +135,12 @@ async def test_two_hundred_requests_on_one_connection_with_errors_between() -> N
         return [[Delta(0, "Hel", (1,))], *ends.get(request.user, [])]
 
     house = FakeHouse(script)
+    # What is logged is made into pages of colour otherwise.
+    with structlog.testing.capture_logs():
+        await _ask_often(house)
+
+
+async def _ask_often(house: FakeHouse) -> None:
     async with gateway(house, messages_per_second=10_000) as running:
         client = await running.connect()
         for number in range(200):
