@@ -188,7 +188,8 @@ class _Listener:
         request.end_head()
         request.method = llhttp.get_method()
         request.version = llhttp.get_http_version()
-        request.keep_alive = llhttp.should_keep_alive()
+        # A client of HTTP/1.0 would have to be told that its connection is kept, and few are left.
+        request.keep_alive = llhttp.should_keep_alive() and request.version != "1.0"
         request.path, _, request.query = _origin_form(self._target).partition(b"?")
         if self._head_bytes > self._limits.max_head_bytes:
             self._refuse_head(f"are longer than {self._limits.max_head_bytes} bytes")
