@@ -84,13 +84,13 @@ class BodyDecoder:
             decoded = self._decoder.decode(body)
             _check_keys.decode(body.decode())
         except msgspec.ValidationError as error:
-            raise _bad_field(str(error), self.known, body) from None
+            raise _bad_field(str(error), self.known, bytes(body)) from None
         except UnicodeDecodeError as error:
             raise _malformed(f"it is not UTF-8 (byte {error.start})") from None
         except RecursionError:
             raise _malformed("it is nested too deeply") from None
         except (msgspec.DecodeError, ValueError) as error:
-            raise _malformed(_why_malformed(body, str(error))) from None
+            raise _malformed(_why_malformed(bytes(body), str(error))) from None
         return decoded
 
 
