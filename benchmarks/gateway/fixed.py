@@ -44,4 +44,4 @@ def fixed_server(step_s: float, silent_tokens: int) -> Server:
         await stream.send(b"data: [DONE]\n\n", now, last=True)
 
     route = Route(answer, body=True)
-    return Server(listen("127.0.0.1", 0), Limits(max_connections=5000), lambda _: route)
+    return Server(listen("127.0.0.1", 0), Limits(max_connections=5000, messages_per_s=1_000_000), lambda _: route)
