@@ -317,6 +317,10 @@ class House:
             return None
         return self._quota.limits(tenant, trio.current_time())
 
+    def tiers_above(self, key: str | None) -> int:
+        """How many tiers come before the key's. Raises BadKey."""
+        return self._router.rules.tiers_above(key)
+
     @property
     def keyless(self) -> bool:
         """Nobody needs a key."""

@@ -27,6 +27,8 @@ class Rules(msgspec.Struct, frozen=True):
     keys: KeyRing
     operators: tuple[KeyRing, KeyRing]
     """The keys of the admin API, and those that open `/metrics` only."""
+    ranks: Mapping[str, int]
+    """By tenant: how many priorities of other tenants are above its own."""
 
     @classmethod
     def of(cls, settings: Settings, tokenizers: Mapping[str, str]) -> "Rules":
@@ -41,7 +43,12 @@ class Rules(msgspec.Struct, frozen=True):
         if "language" in policy.needs:
             prepare()
         operators = (_ring("admin", settings.admin.keys), _ring("metrics", settings.metrics.keys))
-        return cls(settings, policy, tenants, callers, KeyRing(settings.keys), operators)
+        ranks = _ranks(settings, tenants)
+        return cls(settings, policy, tenants, callers, KeyRing(settings.keys), operators, ranks)
+
+    def tiers_above(self, key: str | None) -> int:
+        """How many classes of priority come before that of the key's tenant. Raises BadKey."""
+        return self.ranks[self.tenant_of(key)]
 
     def tenant_of(self, key: str | None) -> str:
         """Who asks. Raises BadKey."""
@@ -69,3 +76,8 @@ class Rules(msgspec.Struct, frozen=True):
 
 def _ring(name: str, keys: Iterable[AdminKey | MetricsKey]) -> KeyRing:
     return KeyRing([KeySettings(id=each.id, tenant=name, hash=each.hash) for each in keys])
+
+
+def _ranks(settings: Settings, tenants: Mapping[str, TenantSettings]) -> dict[str, int]:
+    priorities = {name: settings.tiers[tenant.tier].priority for name, tenant in tenants.items()}
+    return {name: len({each for each in priorities.values() if each > own}) for name, own in priorities.items()}

@@ -28,12 +28,44 @@ class ServerSettings(Table, frozen=True):
     host: str = "127.0.0.1"
     port: int = 8080
     max_body: Bytes = Bytes(4 * 2**20)
+    body_memory: Bytes = Bytes(256 * 2**20)
+    """Bodies of requests that are being read may take so much memory together; above it 503. At least `max_body`."""
+    body_memory_per_key: Bytes = Bytes(128 * 2**20)
+    """Of one key; above it 429. At least `max_body`."""
+    body_memory_per_peer: Bytes = Bytes(128 * 2**20)
+    """Of one address (an IPv6 network of 64 bits counts as one); above it 429. At least `max_body`. Not for loopback
+    and `trusted_proxies`."""
+    max_head: Bytes = Bytes(32 * 1024)
+    """Request line and headers of one request."""
+    max_headers: int = 100
     max_connections: int = 1000
+    """If all are taken, the one that was idle the longest is closed for a newcomer; if none is idle, 503."""
+    connections_per_key: int | None = None
+    """Connections of one key that are answered at the same time; above it 429. None: nine tenths of
+    `max_connections`."""
+    connections_per_peer: int | None = None
+    """Connections from one address; above it 429. None: `max_connections`, as a proxy in front is one address. Not for
+    loopback and `trusted_proxies`."""
+    probe_connections: int = 16
+    """Beside `max_connections`: they answer health probes while all others are busy."""
+    tier_connections: int | None = None
+    """Connections that each tier leaves free for every tier above it. None: a twentieth of `max_connections`."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks ("10.0.0.0/8") of proxies: bounds for one address do not count for them."""
     max_choices: int = 16
     """`n` times the number of prompts in one request."""
     max_inputs: int = 256
     """Inputs of one request for embeddings."""
+    streams_per_socket: int = 64
+    """Requests that run at once on one WebSocket."""
+    messages_per_second: int = 1000
+    """Requests, WebSocket frames and tiny packets of one connection; one that sends more is read more slowly."""
     header_timeout: Seconds = Seconds(10)
+    """For a request's head, and for silence within its body."""
+    body_timeout: Seconds = Seconds(60)
+    """For the whole body of a request, from its head on, and for one message of a WebSocket."""
+    body_rate: Bytes = Bytes(4096)
+    """Bytes a second that a body must bring on the average."""
     keep_alive: Seconds = Seconds(75)
     heartbeat: Seconds = Seconds(10)
     """An SSE comment is sent to a stream that was silent this long."""
@@ -47,7 +79,8 @@ class ServerSettings(Table, frozen=True):
     watch: bool = True
     """A changed file is taken up by itself; False: only when SIGHUP or the admin API says so."""
     ws_origins: tuple[str, ...] = ()
-    """Browser origins (exact) that may open a WebSocket, and without keys ask at all; others send no Origin and may."""
+    """Browser origins (exact) whose pages may use the server, by HTTP (CORS) and by WebSocket, and without keys ask at
+    all; other clients send no Origin and may."""
 
 
 class LedgerSettings(Table, frozen=True):

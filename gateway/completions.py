@@ -29,14 +29,14 @@ from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
 from gateway.server.head import JSON_TYPE
-from gateway.server.request import Request
+from gateway.server.request import Body, Request
 from gateway.told import Told, served_headers, start_headers
 from gateway.whole import whole_answer
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
 from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
 from gateway.wire.completion_request import CompletionBody, completion_params
 from gateway.wire.grammar_request import answer_grammar
-from gateway.wire.json_body import BodyDecoder, check_content_type
+from gateway.wire.json_body import BodyDecoder
 from gateway.wire.named import conversation_of, user_of
 from gateway.wire.neutral import CHAT as CHAT_FIELDS
 from gateway.wire.neutral import COMPLETION as COMPLETION_FIELDS
@@ -132,7 +132,6 @@ class CompletionHandler:
         told = self._front.told(request_id, request)
         try:
             with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at):
-                check_content_type(request.header(b"content-type"))
                 body, asked = await reading(len(request.body), partial(self._read, request.body))
                 inference = Asker.of(request).asks(
                     request_id=request_id,
@@ -152,19 +151,18 @@ class CompletionHandler:
                     body_bytes=len(request.body),
                     arrived_at=request.arrived_at,
                 )
-                # A long prompt need not be held as bytes, too, while it is answered.
-                request.body = b""
+                connection.drop_body(request)
                 connection.watch()
             if body.stream:
                 stream = connection.event_stream(request, told.request_line)
-                await self._stream(connection, stream, inference, asked.view, told, options=body.stream_options)
+                await self._stream(stream, inference, asked.view, told, options=body.stream_options)
             else:
                 await self._whole(connection, inference, asked.view, told)
         except Refusal as refusal:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, told.headers())
 
-    def _read(self, raw: bytes) -> tuple[Any, Asked]:
+    def _read(self, raw: Body) -> tuple[Any, Asked]:
         body = self._endpoint.decoder.decode(raw)
         return body, self._endpoint.read(body, self._front.max_choices)
 
@@ -182,7 +180,6 @@ class CompletionHandler:
 
     async def _stream(
         self,
-        connection: Connection,
         stream: EventStream,
         inference: InferenceRequest,
         view: View,
@@ -192,7 +189,6 @@ class CompletionHandler:
     ) -> None:
         options = options or StreamOptions()
         include_usage = bool(options.include_usage)
-        failed = False
         try:
             exchange = await self._front.house.open(inference)
             told.decided = exchange.decided
@@ -210,20 +206,17 @@ class CompletionHandler:
                     if renderer.ended:
                         break
                     events = await exchange.__anext__()
-                failed = renderer.failed
             finally:
                 exchange.close()
         except Refusal as refusal:
-            await _break_off(connection, stream, refusal.body)
+            await _break_off(stream, refusal.body)
         except StopAsyncIteration:
-            await _break_off(connection, stream, INTERNAL_ERROR)
+            await _break_off(stream, INTERNAL_ERROR)
         except ClientGone:
             raise
         except Exception:
             log.exception("stream_failed", request_id=inference.request_id)
-            await _break_off(connection, stream, INTERNAL_ERROR)
-        if failed:
-            connection.close_after()
+            await _break_off(stream, INTERNAL_ERROR)
 
     def _identity(self, inference: InferenceRequest, served: str, told: Told) -> Identity:
         return self._front.identity(inference.request_id, inference.model, served, told.decided.policy)
@@ -238,11 +231,10 @@ def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
             choices[event.index].take(event)
 
 
-async def _break_off(connection: Connection, stream: EventStream, error: ErrorBody) -> None:
+async def _break_off(stream: EventStream, error: ErrorBody) -> None:
     """A true status if the head is still ours, else the terminal error event."""
     if not stream.started:
         raise Refusal(error)
-    connection.close_after()
     await stream.send(error_event(error), trio.current_time(), last=True)
 
 

@@ -12,7 +12,7 @@ from gateway.completions import Asked
 from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import Connection
 from gateway.server.head import JSON_TYPE
-from gateway.server.request import Request
+from gateway.server.request import Body, Request
 from gateway.told import Told, served_headers
 from gateway.whole import whole_answer
 from gateway.wire.embedding_request import (
@@ -22,7 +22,7 @@ from gateway.wire.embedding_request import (
     embedding_inputs,
     embedding_params,
 )
-from gateway.wire.json_body import BodyDecoder, check_content_type
+from gateway.wire.json_body import BodyDecoder
 
 EMBEDDING = BodyDecoder(EmbeddingBody)
 _NO_TOKENS = SamplingParams(max_tokens=0)
@@ -48,7 +48,6 @@ class EmbeddingHandler:
         told = self._front.told(request_id, request)
         try:
             with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at):
-                check_content_type(request.header(b"content-type"))
                 body, asked = await reading(len(request.body), partial(self._read, request.body))
                 inference = Asker.of(request).asks(
                     request_id=request_id,
@@ -62,14 +61,14 @@ class EmbeddingHandler:
                     body_bytes=len(request.body),
                     arrived_at=request.arrived_at,
                 )
-                request.body = b""
+                connection.drop_body(request)
                 connection.watch()
             await self._answer(connection, inference, told, body.encoding_format or "float")
         except Refusal as refusal:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, told.headers())
 
-    def _read(self, raw: bytes) -> tuple[EmbeddingBody, Asked]:
+    def _read(self, raw: Body) -> tuple[EmbeddingBody, Asked]:
         body: EmbeddingBody = EMBEDDING.decode(raw)
         return body, read_embedding(body, self._front.max_inputs)
 

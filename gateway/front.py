@@ -15,7 +15,7 @@ from engine.sampling.params import SamplingParams
 from gateway.edge_line import EdgeLine
 from gateway.errors import HttpError
 from gateway.house import House
-from gateway.server.request import Request, bearer_of
+from gateway.server.request import KEY_HEADERS, Request, key_of
 from gateway.told import Told
 from gateway.wire.answer import Identity
 
@@ -41,7 +41,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
 
     def told(self, request_id: str, request: Request) -> Told:
         """What the head of a request's answer will say."""
-        key = bearer_of(request.header(b"authorization"))
+        key = key_of(request)
         return Told(request_id, Decided(self.house.policy), partial(self.house.rate_limits, key))
 
     def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
@@ -68,10 +68,10 @@ class Asker(msgspec.Struct, frozen=True):
     def of(cls, request: Request) -> "Asker":
         """Raises `HttpError` for headers that cannot be understood."""
         return cls(
-            bearer_of(request.header(b"authorization")),
+            key_of(request),
             _tags(request.header(b"x-penstock-tags")),
             request.path.decode("latin1"),
-            tuple([(name, value) for name, value in request.headers if name != b"authorization"]),
+            tuple([(name, value) for name, value in request.headers if name not in KEY_HEADERS]),
         )
 
     def asks(

@@ -88,6 +88,10 @@ class House(Protocol):
         """Raises `Refusal` for a key that does not open `/metrics`."""
         ...
 
+    def tiers_above(self, key: str | None) -> int:
+        """How many tiers come before the key's. Raises `Refusal` for a key that is not known."""
+        ...
+
     def readiness(self) -> Readiness: ...  # noqa: D102
     def models(self) -> tuple[ModelCard, ...]: ...  # noqa: D102
     def statistics(self) -> HouseStatistics: ...  # noqa: D102

@@ -1,32 +1,47 @@
-"""Which handler answers which request: the hot paths by table, everything else by quart."""
+"""Where each request goes, decided by its head alone: the hot paths by table, everything else by quart."""
 
 from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
+
+import structlog
 
 from actors.errors import Refusal
 from actors.messages import ErrorBody
 from gateway.completions import CHAT, COMPLETION, CompletionHandler
+from gateway.cors import Cors
 from gateway.embeddings import EmbeddingHandler
 from gateway.errors import HttpError
-from gateway.front import Front
+from gateway.front import Front, new_request_id
 from gateway.loopback import check_local
 from gateway.server.asgi import AsgiRoute
-from gateway.server.connection import Connection, Handler
 from gateway.server.limits import Limits
-from gateway.server.request import Request
-from gateway.site import create_site
+from gateway.server.request import Request, key_of
+from gateway.server.route import Handler, Refused, Route
+from gateway.site import NOT_FOUND, create_site
 from gateway.socket_session import SocketHandler
+from gateway.wire.json_body import check_content_encoding, check_content_type
+
+log = structlog.get_logger()
 
 
 class Routes:
-    """Finds handlers."""
+    """Finds handlers. In this order a head is looked at: origin, address, method, key, kind of body."""
 
     def __init__(self, front: Front, limits: Limits, origins: frozenset[str]) -> None:
-        """`origins`: pages of these may ask although nobody needs a key."""
+        """`origins`: pages of these may use the server."""
         self._origins = origins
+        self._cors = Cors(origins)
+        self._front = front
         self._house = front.house
         self.connections: Callable[[], int] = lambda: 0
         """Tells how many there are; the server, which comes after the routes, is put in here."""
-        self._site = AsgiRoute(create_site(front, lambda: self.connections()))  # noqa: PLW0108  (it is put in later)
+        site = create_site(front, lambda: self.connections())  # noqa: PLW0108  (it is put in later)
+        self._site = AsgiRoute(site)
+        self._not_found = Refused(HttpError(404, *NOT_FOUND).body)
+        # Quart's own way to find a route takes some fifty times as long, which somebody who asks for nothing would use.
+        rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in site.url_map.iter_rules()]
+        self._cold = {path: methods for path, parameter, methods in rules if not parameter}
+        self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
             b"/v1/chat/completions": (b"POST", CompletionHandler(front, CHAT)),
             b"/v1/completions": (b"POST", CompletionHandler(front, COMPLETION)),
@@ -34,40 +49,66 @@ class Routes:
             b"/v1/stream": (b"GET", SocketHandler(front, limits, origins)),
         }
 
-    def __call__(self, request: Request) -> Handler:
-        """The handler of a request."""
-        if self._house.keyless:
-            try:
+    def __call__(self, request: Request) -> Route:
+        """Where a request goes whose head is whole."""
+        origin = request.header(b"origin")
+        lines = self._cors.lines(origin)
+        try:
+            if self._house.keyless:
                 check_local(request, self._origins)
-            except HttpError as error:
-                return self._told(request, error)
-        found = self._hot.get(request.path.removesuffix(b"/"))
-        if found is None:
-            return self._site
-        method, handler = found
-        if request.method == method:
-            return handler
-        wrong = HttpError(405, "method_not_allowed", f"Use {method.decode()} here.")
-        return self._told(request, wrong, b"allow: %b\r\n" % method)
-
-    def _told(self, request: Request, error: HttpError, headers: bytes = b"") -> Handler:
-        """The error as the answer, and its line in the log if a model was to answer."""
-        if request.path.removesuffix(b"/") in self._hot:
-            self._house.request_log.not_read("", request.path.decode("latin1"), request.arrived_at, error)
-        return Refused(error, headers)
+                check_local(request, self._origins)
+            if self._cors.is_preflight(request, origin):
+                return Route(self._cors.answer_preflight, lines=lines)
+            found = self._hot.get(request.path.removesuffix(b"/"))
+            if found is None:
+                return self._to_site(request, lines)
+            method, handler = found
+            if request.method != method:
+                return self._refused(request, _wrong_method(method.decode()), lines, allow=method)
+            return self._work(request, handler, lines)
+        except Refusal as refusal:
+            return self._refused(request, refusal, lines)
 
     def unreadable(self, error: ErrorBody) -> None:
-        """The line of what came as no request."""
+        """The log's line of what came as no request."""
         self._house.request_log.not_read("", "", None, Refusal(error))
 
+    def _work(self, request: Request, handler: Handler, lines: bytes) -> Route:
+        key = key_of(request)
+        tiers_above = self._house.tiers_above(key)
+        reads = request.method == b"POST"
+        if reads:
+            check_content_encoding(request.header(b"content-encoding"))
+            check_content_type(request.header(b"content-type"))
+        name = "" if self._house.keyless else key or ""
+        return Route(handler, reads, works=True, key=name, tiers_above=tiers_above, lines=lines)
 
-class Refused:
-    """Answers with an error."""
+    def _to_site(self, request: Request, lines: bytes) -> Route:
+        path = unquote_to_bytes(request.path).rstrip(b"/") or b"/"
+        methods = self._cold.get(path)
+        if methods is None:
+            for folder, allowed in self._cold_folders:
+                if path.startswith(folder) and path != folder:
+                    methods = allowed
+        if methods is None:
+            return Route(self._not_found, lines=lines)
+        if request.method.decode("latin1") not in methods:
+            allowed_here = ", ".join(sorted(methods))
+            return self._refused(request, _wrong_method(allowed_here), lines, allow=allowed_here.encode())
+        return Route(self._site, lines=lines)
 
-    def __init__(self, error: HttpError, headers: bytes = b"") -> None:
-        self._error = error
-        self._headers = headers
+    def _refused(self, request: Request, refusal: Refusal, lines: bytes, *, allow: bytes = b"") -> Route:
+        """The error as the answer, and its line in the log if a model was to answer."""
+        request_id = new_request_id()
+        log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
+        if request.path.removesuffix(b"/") in self._hot:
+            path = request.path.decode("latin1")
+            self._house.request_log.not_read(request_id, path, request.arrived_at, refusal)
+        headers = self._front.told(request_id, request).headers()
+        if allow:
+            headers += b"allow: %b\r\n" % allow
+        return Route(Refused(refusal.body, headers), lines=lines)
 
-    async def __call__(self, connection: Connection, request: Request) -> None:
-        """Answer one request."""
-        await connection.respond_error(self._error.body, self._headers)
+
+def _wrong_method(allowed: str) -> HttpError:
+    return HttpError(405, "method_not_allowed", f"Use {allowed} here.")

@@ -17,6 +17,7 @@ from gateway.quart_errors import answer_errors
 from gateway.server.request import bearer_of
 from gateway.wire.json_text import encode
 
+NOT_FOUND = ("not_found", "There is nothing at this address. The OpenAI API is under /v1.")
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -97,7 +98,7 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
         return Response(page, status, content_type="text/html; charset=utf-8")
 
     words = {
-        404: ("not_found", "There is nothing at this address. The OpenAI API is under /v1."),
+        404: NOT_FOUND,
         405: ("method_not_allowed", "This address does not take that method."),
     }
     answer_errors(app, words, _TYPES)

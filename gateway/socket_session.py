@@ -9,7 +9,7 @@ import trio
 from wsproto.frame_protocol import CloseReason
 
 from actors.errors import Refusal
-from actors.messages import Decided, Delta, Done, Event, Failed, InferenceRequest, Start
+from actors.messages import Decided, Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Start
 from gateway.bodies import reading
 from gateway.completions import Asked, read_chat, read_completion
 from gateway.errors import BadField, ClientGone, HttpError
@@ -19,7 +19,6 @@ from gateway.server.limits import Limits
 from gateway.server.request import Request
 from gateway.server.websocket import PeerClosed, WebSocket, accept
 from gateway.wire.json_body import BodyDecoder, nearest
-from gateway.wire.json_text import encode
 from gateway.wire.named import user_of
 from gateway.wire.view import View
 from gateway.wire.ws_messages import (
@@ -58,7 +57,7 @@ class SocketHandler:
             trailing = await accept(connection, request, self._origins)
         if trailing is None:
             return
-        socket = WebSocket(connection, trailing, max_message_bytes=self._limits.max_body_bytes)
+        socket = WebSocket(connection, trailing, self._limits)
         session = _Session(self._front, asker, socket, self._limits.max_streams)
         connection.tick_for(session)
         connection.watch()
@@ -110,17 +109,17 @@ class _Session:
 
     async def _take(self, text: str | None, nursery: trio.Nursery) -> None:
         """Obey one message; whatever is wrong with it is said, and costs nobody else anything."""
-        message_id = b"null"
+        peek: Peek | None = None
         arrived_at = trio.current_time()
         try:
             with self._front.edge_line("", _PATH, arrived_at):
                 if text is None:
                     raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
                 raw = text.encode()
-                peek: Peek = await reading(len(raw), partial(_peek.decode, raw))
-                if peek.id is not None and len(peek.id) > MAX_ID_CHARACTERS:
+                message: Peek = await reading(len(raw), partial(_peek.decode, raw))
+                if message.id is not None and len(message.id) > MAX_ID_CHARACTERS:
                     raise BadField("id", f"'id' must have at most {MAX_ID_CHARACTERS} characters.")
-            message_id = encode(peek.id)
+                peek = message
             match peek.type:
                 case "start":
                     await self._start(peek, raw, arrived_at, nursery)
@@ -135,8 +134,14 @@ class _Session:
                     hint = f" Did you mean '{meant}'?" if meant else " It must be 'start' or 'cancel'."
                     raise BadField("type", f"Unknown message type '{peek.type[:64]}'.{hint}", "unknown_type")
         except Refusal as refusal:
-            limits = self._front.house.rate_limits(self._asker.api_key)
-            await self._socket.send(error_message(message_id, refusal.body, limits))
+            await self._socket.send(self._rejection(peek, refusal.body))
+
+    def _rejection(self, peek: Peek | None, error: ErrorBody) -> bytes:
+        """An error with an id ends the request of that name: one that goes on must not look so."""
+        limits = self._front.house.rate_limits(self._asker.api_key)
+        if peek is not None and peek.id in self._running:
+            return error_message(None, error, limits, rejected=peek)
+        return error_message(None if peek is None else peek.id, error, limits)
 
     async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
         request_id = new_request_id()

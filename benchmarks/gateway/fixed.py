@@ -2,10 +2,11 @@
 
 import trio
 
-from gateway.server.connection import Connection, Handler
+from gateway.server.connection import Connection
 from gateway.server.head import JSON_TYPE
 from gateway.server.limits import Limits
 from gateway.server.request import Request
+from gateway.server.route import Route
 from gateway.server.server import Server, listen
 
 WHOLE = (
@@ -42,7 +43,5 @@ def fixed_server(step_s: float, silent_tokens: int) -> Server:
             await stream.send(EVENT, now)
         await stream.send(b"data: [DONE]\n\n", now, last=True)
 
-    def route(request: Request) -> Handler:
-        return answer
-
-    return Server(listen("127.0.0.1", 0), Limits(max_connections=5000), route)
+    route = Route(answer, body=True)
+    return Server(listen("127.0.0.1", 0), Limits(max_connections=5000, messages_per_s=1_000_000), lambda _: route)

@@ -62,6 +62,11 @@ class ScriptedHouse:
     def check_scraper(self, key: str | None) -> None:
         """Everybody may."""
 
+    def tiers_above(self, key: str | None) -> int:
+        """All are alike."""
+        del key
+        return 0
+
     def __init__(self, step_s: float, silent_tokens: int) -> None:
         self._step_s = step_s
         self._silent_tokens = silent_tokens

@@ -17,6 +17,7 @@ from config.check.ladders import check_ladders
 from config.check.reach import check_reach
 from config.check.rollout import check_experiments, check_shadows
 from config.check.routes import check_routes
+from config.check.server import check_server
 from config.check.tenants import check_keys, check_tenants
 from config.check.upstreams import check_upstream_stages, check_upstreams
 from config.check.usage import check_usage
@@ -36,6 +37,7 @@ def check_settings(
     Only with `today` is said whose calibration is too old, and only with `tokenizers` (by engine, a digest of its
     tokenizer) which engines cannot go on with each other's tokens.
     """
+    check_server(settings, problems)
     check_engines(settings, problems)
     check_adapters(settings, problems)
     check_upstreams(settings, problems)

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 
 from actors.desk import Desk
+from actors.errors import Refusal
 from gateway.admin.site import create_admin_site
-from gateway.errors import HttpError
 from gateway.loopback import check_local
-from gateway.routes import Refused
 from gateway.server.asgi import AsgiRoute
-from gateway.server.connection import Handler
-from gateway.server.request import Request
+from gateway.server.request import Request, bearer_of
+from gateway.server.route import Refused, Route
 
 
 class AdminRoutes:
@@ -20,11 +19,14 @@ class AdminRoutes:
         self._desk = desk
         self._site = AsgiRoute(create_admin_site(desk, exposition))
 
-    def __call__(self, request: Request) -> Handler:
-        """The handler of a request."""
-        if self._desk.keyless:
-            try:
+    def __call__(self, request: Request) -> Route:
+        """Where a request goes whose head is whole."""
+        try:
+            if self._desk.keyless:
                 check_local(request, frozenset())
-            except HttpError as error:
-                return Refused(error)
-        return self._site
+            if reads := request.method == b"POST":
+                # The site looks at keys itself, but a body would be there by then.
+                self._desk.check_key(bearer_of(request.header(b"authorization")))
+        except Refusal as refusal:
+            return Route(Refused(refusal.body))
+        return Route(self._site, body=reads, works=reads)

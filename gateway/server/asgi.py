@@ -54,7 +54,7 @@ class AsgiRoute:
                 )
             )
             if request.body:
-                await stream.handle(events.Body(stream_id=_STREAM_ID, data=request.body))
+                await stream.handle(events.Body(stream_id=_STREAM_ID, data=bytes(request.body)))
             await stream.handle(events.EndBody(stream_id=_STREAM_ID))
         lines = [b"%b: %b\r\n" % (name, value) for name, value in response.headers if name.lower() not in _FRAMING]
         await connection.respond(response.status, b"".join(lines), b"".join(response.body))

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -11,22 +11,30 @@ import trio
 from actors.errors import Refusal
 from actors.messages import ErrorBody
 from gateway.errors import ClientGone, HttpError
+from gateway.server.body_book import BodyAccount, BodyBook
+from gateway.server.body_deadline import BodyDeadline
+from gateway.server.connection_places import ConnectionPlaces
 from gateway.server.event_stream import EventStream
+from gateway.server.gate import Gate
 from gateway.server.head import DateLine, error_headers, error_object, whole
 from gateway.server.limits import Limits
-from gateway.server.request import Request, RequestParser
+from gateway.server.request import Request
+from gateway.server.request_parser import RequestParser
+from gateway.server.route import Route
+from gateway.server.token_bucket import TokenBucket
 from gateway.server.writer import SocketWriter
 
 _READ_BYTES = 64 * 1024
+_PIECE_BYTES = 4096
+"""Parsed before others have a turn: a hundred requests, or a thousand chunks, which takes about two milliseconds."""
+_TINY_BYTES = 512
+"""A read that brings less, and no request, costs as much as one."""
 _LINGER_S = 1.0
 _LINGER_BYTES = 1024 * 1024
 INTERNAL_ERROR = ErrorBody(
     500, "server_error", "internal_error", "The server failed on this request; its log says why.", should_retry=True
 )
 log = structlog.get_logger()
-
-Handler = Callable[["Connection", Request], Awaitable[None]]
-"""Answers one request with `respond`, `event_stream` or `begin_upgrade`; raises `Refusal` for what it refuses."""
 
 
 class Ticking(Protocol):
@@ -43,12 +51,14 @@ class Shared:
     """What all connections of a server share."""
 
     def __init__(
-        self, limits: Limits, route: Callable[[Request], Handler], unreadable: Callable[[ErrorBody], None]
+        self, limits: Limits, route: Callable[[Request], Route], unreadable: Callable[[ErrorBody], None]
     ) -> None:
         """`unreadable` is told what answered bytes that are no request."""
         self.limits = limits
         self.route = route
         self.unreadable = unreadable
+        self.places = ConnectionPlaces(limits)
+        self.bodies = BodyBook(limits)
         self.date = DateLine()
         self.closing = False
         """No further request is read on any connection."""
@@ -61,15 +71,21 @@ class Connection:
     Deadlines are plain numbers that the ticker looks at: setting one costs nothing.
     """
 
-    def __init__(self, shared: Shared, sock: socket.socket) -> None:
+    def __init__(self, shared: Shared, sock: socket.socket, number: int, peer: str) -> None:
+        """`number` has a place already. An empty `peer` has no bounds of its own."""
+        now = trio.current_time()
         self._shared = shared
         self._scope = trio.CancelScope()
-        self._deadline: float | None = trio.current_time() + shared.limits.header_timeout_s
-        self._parser = RequestParser(shared.limits)
+        self._deadline: float | None = now + shared.limits.header_timeout_s
+        self._body_deadline: BodyDeadline | None = None
+        self._bucket = TokenBucket(shared.limits.messages_per_s, now)
+        self._gate = Gate(shared.route, shared.places, number, BodyAccount(shared.bodies, peer))
+        self._parser = RequestParser(shared.limits, self._gate.admit, self._gate.account)
+        self._unparsed = b""
         self._answered = False
         self._keep_alive = False
         self._ticking: Ticking | None = None
-        self._date = b""
+        self._lines = b""
         self._timed_out = False
         self.socket = sock
         self.writer = SocketWriter(sock, shared.limits.write_stall_s)
@@ -85,7 +101,7 @@ class Connection:
         try:
             with self._scope:
                 await self._serve()
-            if self._timed_out and self._parser.mid_request:
+            if self._timed_out and self._parser.unanswered:
                 error = HttpError(408, "request_timeout", "The request did not arrive in time.", should_retry=True)
                 self.writer.send_nowait(self._error(error.body, close=True))
         except ClientGone:
@@ -101,6 +117,9 @@ class Connection:
                 log.exception("connection_failed", exc_info=failures)
             if rest is not None:
                 raise rest from None
+        finally:
+            self._ticking = None
+            self._gate.close()
 
     def close_when_idle(self) -> None:
         """End the connection as soon as it answers nothing; `Shared.closing` keeps it from reading on."""
@@ -137,7 +156,22 @@ class Connection:
         """For another protocol on this socket: what was read beyond the request. No request is read after that."""
         self._keep_alive = False
         self._answered = True
-        return self._parser.trailing
+        trailing, self._unparsed = self._parser.trailing + self._unparsed, b""
+        return trailing
+
+    @property
+    def account(self) -> BodyAccount:
+        """Pays for what a peer lets us keep before it is whole."""
+        return self._gate.account
+
+    def drop_body(self, request: Request) -> None:
+        """The body was read: it need not be kept, too, while it is answered."""
+        self._gate.account.give(len(request.body))
+        request.body = b""
+
+    def slow_down(self) -> float:
+        """A message has come: for how many seconds nothing more is to be read, so that others have their turn."""
+        return self._bucket.take(trio.current_time())
 
     def tick_for(self, ticking: Ticking) -> None:
         """Let `ticking` see the clock while this request lasts."""
@@ -148,7 +182,7 @@ class Connection:
         self._answered = True
         if close or self._shared.closing:
             self._keep_alive = False
-        data = whole(status, self._date, headers, body, close=not self._keep_alive, without_body=self._without_body)
+        data = whole(status, self._lines, headers, body, close=not self._keep_alive, without_body=self._without_body)
         await self.writer.send(data)
 
     async def respond_error(self, error: ErrorBody, headers: bytes = b"", *, close: bool = False) -> None:
@@ -161,35 +195,42 @@ class Connection:
         if close or not chunked or self._shared.closing:
             self._keep_alive = False
         stream = EventStream(
-            self.writer, trio.current_time(), self._date, headers, chunked=chunked, close=not self._keep_alive
+            self.writer, trio.current_time(), self._lines, headers, chunked=chunked, close=not self._keep_alive
         )
         self._ticking = stream
         return stream
-
-    def close_after(self) -> None:
-        """Read no further request."""
-        self._keep_alive = False
 
     async def _serve(self) -> None:
         while (request := await self._next_request()) is not None:
             self.idle = False
             self._deadline = None
-            self._date = self._shared.date.at(request.arrived_at)
+            self._lines = self._shared.date.at(request.arrived_at) + request.route.lines
             self._answered = False
             self._keep_alive = request.keep_alive
             self._without_body = request.method == b"HEAD"
             await self._answer(request)
             self.watching = False
             self._ticking = None
+            if request.body:
+                self.drop_body(request)
             if not self._keep_alive or self._shared.closing:
+                if self._parser.mid_body:
+                    await self._linger()
                 return
-            limits = self._shared.limits
-            self.idle = not self._parser.mid_request
-            self._deadline = trio.current_time() + (limits.keep_alive_s if self.idle else limits.header_timeout_s)
+            if not self._parser.requests and not self._unparsed:
+                self._rest(trio.current_time())
+
+    def _rest(self, now: float) -> None:
+        """Nothing is to be answered. Part of the next request, or the end of a body that nobody wants, may be here."""
+        limits = self._shared.limits
+        self._gate.rest()
+        self._body_deadline = None
+        self.idle = not self._parser.mid_request
+        self._deadline = now + (limits.keep_alive_s if self.idle else limits.header_timeout_s)
 
     async def _answer(self, request: Request) -> None:
         try:
-            await self._shared.route(request)(self, request)
+            await request.route.handler(self, request)
         except ClientGone:
             raise
         except Refusal as refusal:
@@ -210,49 +251,74 @@ class Connection:
     async def _next_request(self) -> Request | None:
         parser = self._parser
         while not parser.requests:
-            await trio.lowlevel.wait_readable(self.socket)
-            try:
-                data = self.socket.recv(_READ_BYTES)
-            except BlockingIOError:
-                continue
-            if not data:
-                return None
+            if not self._unparsed:
+                await trio.lowlevel.wait_readable(self.socket)
+                try:
+                    self._unparsed = self.socket.recv(_READ_BYTES)
+                except BlockingIOError:
+                    continue
+                if not self._unparsed:
+                    return None
             now = trio.current_time()
-            refusal: HttpError | None = None
+            piece = self._piece()
+            refusal: ErrorBody | None = None
             try:
-                parser.feed(data, now)
-            except HttpError as error:
-                refusal = error
-            if parser.requests and refusal is None:
-                break
+                parser.feed(piece, now)
+            except Refusal as error:
+                refusal = error.body
             if refusal is not None:
                 # Whole requests before the bad bytes are not answered: after a framing error nothing is certain.
-                await self.writer.send(self._error(refusal.body, close=True))
+                await self.writer.send(self._error(refusal, close=True))
                 await self._linger()
                 return None
-            self._await_rest(now, len(data))
+            if parser.requests:
+                break
+            self._await_rest(now, len(piece))
+            if self._unparsed:
+                await trio.lowlevel.checkpoint()
+            elif len(piece) < _TINY_BYTES and (wait_s := self.slow_down()):
+                await trio.sleep(wait_s)
+        if wait_s := self.slow_down():
+            await trio.sleep(wait_s)
         return parser.requests.popleft()
+
+    def _piece(self) -> bytes:
+        """What is parsed at once: little, unless it is the inside of a body, which costs nothing."""
+        data, self._unparsed = self._unparsed, b""
+        if len(data) <= _PIECE_BYTES:
+            return data
+        size = max(self._parser.body_left, _PIECE_BYTES)
+        self._unparsed = data[size:]
+        return data[:size]
 
     def _await_rest(self, now: float, received: int) -> None:
         """A part of a request has come: the sender has until the deadline for the rest of it."""
-        limits = self._shared.limits
-        if self._parser.wants_continue:
-            self._parser.wants_continue = False
+        parser = self._parser
+        if parser.takes_continue():
             self.writer.send_nowait(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self.idle and self._parser.mid_request:
+        if parser.mid_body:
             self.idle = False
-            self._deadline = now + limits.header_timeout_s
-        elif self._parser.mid_body and self._deadline is not None:
-            self._deadline += received / limits.min_body_bytes_per_s
+            if self._body_deadline is None:
+                self._body_deadline = BodyDeadline(self._shared.limits, now)
+            else:
+                self._body_deadline.received(received, now)
+            self._deadline = self._body_deadline.at
+        elif self._body_deadline is not None:
+            # The end of a body that nobody wanted.
+            self._rest(now)
+        elif self.idle and parser.mid_request:
+            self.idle = False
+            self._deadline = now + self._shared.limits.header_timeout_s
 
     def _error(self, error: ErrorBody, *, close: bool) -> bytes:
         self._shared.unreadable(error)
-        date = self._shared.date.at(trio.current_time())
-        return whole(error.status, date, error_headers(error), error_object(error), close=close)
+        lines = self._shared.date.at(trio.current_time()) + self._parser.lines
+        return whole(error.status, lines, error_headers(error), error_object(error), close=close)
 
     async def _linger(self) -> None:
         """Let the peer read the error: closing on unread bytes would reset the connection under it."""
         self._deadline = None
+        self._gate.rest()
         self.socket.shutdown(socket.SHUT_WR)
         left = _LINGER_BYTES
         with trio.move_on_after(_LINGER_S):

@@ -1,19 +1,25 @@
 """Accepts connections, bounds them, ticks them, and ends them when the house drains."""
 
+import contextlib
 import errno
+import itertools
 import socket
 from collections.abc import Callable
 
+import msgspec
 import structlog
 import trio
 
 from actors.messages import ErrorBody
-from gateway.errors import HttpError
-from gateway.server.connection import Connection, Handler, Shared
+from gateway.server.connection import Connection, Shared
+from gateway.server.connection_places import Refusal
+from gateway.server.gate import place_refusal
 from gateway.server.hangups import HangupWatcher
 from gateway.server.head import DateLine, error_headers, error_object, whole
 from gateway.server.limits import Limits
+from gateway.server.peer import PeerNames
 from gateway.server.request import Request
+from gateway.server.route import Route
 
 _BACKLOG = 1024
 _SEND_BUFFER_BYTES = 256 * 1024
@@ -35,25 +41,37 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class ServerStatistics(msgspec.Struct, frozen=True):
+    """What peers hold."""
+
+    connections: int
+    working: int
+    """Those of them that are answered, or whose body is read."""
+    body_bytes: int
+    """Of bodies that are not read to their end yet."""
+
+
 class Server:
-    """Serves what connects to `listener`; `route` finds the handler of a request."""
+    """Serves what connects to `listener`; `route` says where a request goes, when its head is whole."""
 
     def __init__(
         self,
         listener: socket.socket,
         limits: Limits,
-        route: Callable[[Request], Handler],
+        route: Callable[[Request], Route],
         unreadable: Callable[[ErrorBody], None] = lambda _: None,
     ) -> None:
         """`unreadable` is told what answered bytes that are no request."""
         self._listener = listener
         self._limits = limits
         self._shared = Shared(limits, route, unreadable)
-        self._connections: set[Connection] = set()
+        self._connections: dict[int, Connection] = {}
+        self._numbers = itertools.count()
+        self._names = PeerNames(limits.trusted_proxies)
         self._hangups = HangupWatcher()
         self._accepting = trio.CancelScope()
         self._all_closed = trio.Event()
-        self._crowded = _crowded_answer()
+        self._crowded: dict[Refusal, bytes] = {each: _crowded_answer(each) for each in ("peer", "full")}
 
     @property
     def port(self) -> int:
@@ -66,6 +84,11 @@ class Server:
         """Open ones."""
         return len(self._connections)
 
+    def statistics(self) -> ServerStatistics:
+        """Now."""
+        places = self._shared.places
+        return ServerStatistics(len(self._connections), places.working, self._shared.bodies.total)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `finish` has ended the last connection."""
         try:
@@ -77,7 +100,7 @@ class Server:
                     await self._accept(nursery)
                 self._listener.close()
                 self._shared.closing = True
-                for connection in list(self._connections):
+                for connection in list(self._connections.values()):
                     connection.close_when_idle()
                 if self._connections:
                     await self._all_closed.wait()
@@ -92,7 +115,7 @@ class Server:
         with trio.move_on_after(grace_s):
             if self._connections:
                 await self._all_closed.wait()
-        for connection in list(self._connections):
+        for connection in list(self._connections.values()):
             connection.cancel()
 
     async def _accept(self, nursery: trio.Nursery) -> None:
@@ -100,8 +123,8 @@ class Server:
             await trio.lowlevel.wait_readable(self._listener)
             try:
                 for _ in range(_ACCEPTS_AT_ONCE):
-                    sock, _ = self._listener.accept()
-                    self._admit(sock, nursery)
+                    sock, address = self._listener.accept()
+                    self._admit(sock, self._names.name(address[0]), nursery)
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -110,50 +133,50 @@ class Server:
                     await trio.sleep(_RETRY_ACCEPT_S)
                 # Anything else was the peer's: it left before it was taken.
 
-    def _admit(self, sock: socket.socket, nursery: trio.Nursery) -> None:
+    def _admit(self, sock: socket.socket, peer: str, nursery: trio.Nursery) -> None:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # The kernel's own watch over unacknowledged bytes: it also sees peers that vanished without a word.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._limits.write_stall_s * 1000))
-            if len(self._connections) >= self._limits.max_connections:
-                with sock:
-                    sock.send(self._crowded)
-                    sock.shutdown(socket.SHUT_WR)
-                return
         except OSError:
             # The peer was gone before it was taken.
             sock.close()
             return
-        connection = Connection(self._shared, sock)
-        self._connections.add(connection)
-        nursery.start_soon(self._serve, connection)
+        number = next(self._numbers)
+        opening = self._shared.places.open(number, peer)
+        if opening.refused is not None:
+            with sock, contextlib.suppress(OSError):
+                sock.send(self._crowded[opening.refused])
+                sock.shutdown(socket.SHUT_WR)
+            return
+        if opening.gives_way is not None:
+            self._connections[opening.gives_way].cancel()
+        connection = self._connections[number] = Connection(self._shared, sock, number, peer)
+        nursery.start_soon(self._serve, number, connection)
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, number: int, connection: Connection) -> None:
         self._hangups.watch(connection.socket, connection)
         try:
             await connection.run()
         finally:
             self._hangups.forget(connection.socket)
             connection.socket.close()
-            self._connections.remove(connection)
+            del self._connections[number]
             if not self._connections and self._shared.closing:
                 self._all_closed.set()
 
     async def _tick(self) -> None:
         while True:
             await trio.sleep(self._limits.tick_s)
-            now = trio.current_time()
-            for connection in self._connections:
-                connection.tick(now)
+            self._look(trio.current_time())
+
+    def _look(self, now: float) -> None:
+        # In a function of its own, or the last connection would live on in a variable of the ticker's.
+        for connection in self._connections.values():
+            connection.tick(now)
 
 
-def _crowded_answer() -> bytes:
-    error = HttpError(
-        503,
-        "too_many_connections",
-        "The server has no room for another connection.",
-        kind="server_error",
-        should_retry=True,
-    ).body
-    return whole(503, DateLine().at(0), error_headers(error), error_object(error), close=True)
+def _crowded_answer(refused: Refusal) -> bytes:
+    error = place_refusal(refused).body
+    return whole(error.status, DateLine().at(0), error_headers(error), error_object(error), close=True)

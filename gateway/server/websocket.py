@@ -15,11 +15,14 @@ from wsproto.utilities import LocalProtocolError, generate_accept_token
 
 from gateway.errors import ClientGone, HttpError
 from gateway.server.connection import Connection
-from gateway.server.request import Request
+from gateway.server.limits import Limits
+from gateway.server.request import SOCKET_PROTOCOL, Request, offered_protocols
 
 _READ_BYTES = 64 * 1024
 _OUTBOX_MESSAGES = 64
 _CLOSE_WAIT_S = 2.0
+_FRAMES_BEFORE_CHECKPOINT = 16
+_TINY_BYTES = 512
 _TEXT = 0x81
 _NONCE_BYTES = 16
 _UPGRADE = b"upgrade: websocket\r\n"
@@ -39,15 +42,21 @@ class WebSocket:
 
     `receive` in one task only; it must always be called again, or closes and pings go unseen. `send` from any task:
     it waits while `_OUTBOX_MESSAGES` are on their way, so a slow reader slows those who send to it.
+
+    Whatever the peer sends costs it: each frame and each tiny packet is one of its connection's messages, of which only
+    so many are handled in a second, and a message that is not whole counts as a body.
     """
 
-    def __init__(self, connection: Connection, trailing: bytes, *, max_message_bytes: int) -> None:
+    def __init__(self, connection: Connection, trailing: bytes, limits: Limits) -> None:
         self._connection = connection
         self._protocol = WsProtocol(ConnectionType.SERVER, trailing_data=trailing)
         self._events = self._protocol.events()
-        self._max_message_bytes = max_message_bytes
+        self._limits = limits
         self._message: list[str] = []
         self._message_bytes = 0
+        self._message_began_at: float | None = None
+        self._frames = 0
+        self._read_bytes = 0
         self._outbox, self._outgoing = trio.open_memory_channel[bytes](_OUTBOX_MESSAGES)
         self._heard_at = trio.current_time()
         self._pinged_at = self._heard_at
@@ -58,25 +67,23 @@ class WebSocket:
     async def receive(self) -> str | None:
         """The next text message; None for a binary one, which this server does not speak. Raises `PeerClosed`."""
         while True:
+            frames = self._frames
             for event in self._events:
+                await self._pace()
                 match event:
                     case TextMessage() | BytesMessage():
-                        self._message_bytes += len(event.data)
-                        if self._message_bytes > self._max_message_bytes:
-                            raise PeerClosed(CloseReason.MESSAGE_TOO_BIG)
-                        if isinstance(event, TextMessage):
-                            self._message.append(event.data)
+                        self._take(event)
                         if event.message_finished:
-                            text = "".join(self._message) if isinstance(event, TextMessage) else None
-                            self._message = []
-                            self._message_bytes = 0
-                            return text
+                            return self._whole(event)
                     case Ping():
                         # Lost if the outbox is full: the peer then hears by the messages in there that we live.
                         self._post(event.response())
                     case CloseConnection():
                         self._reply_to_close = event.response()
                         raise PeerClosed(int(event.code))
+            if self._frames == frames and 0 < self._read_bytes < _TINY_BYTES:
+                # Frames that come byte by byte cost as much as whole ones.
+                await self._pace()
             await self._read()
 
     async def send(self, *texts: bytes) -> None:
@@ -107,6 +114,10 @@ class WebSocket:
     def tick(self, now: float, heartbeat_s: float) -> None:
         """Ping a silent peer; give up one that did not answer the ping before, unless it is still busy reading."""
         writer = self._connection.writer
+        if self._message_began_at is not None and now - self._message_began_at > self._limits.body_timeout_s:
+            # Its beginning would be kept for as long as the peer likes.
+            self._connection.cancel()
+            return
         before, self._unsent = self._unsent, writer.unsent()
         # A ping behind much else is read late, or was never sent; of a send that waits, the writer judges itself.
         reads = writer.waiting or self._unsent < before
@@ -119,6 +130,36 @@ class WebSocket:
             return
         self._pinged_at = now
         self._post(Ping())
+
+    def _take(self, part: TextMessage | BytesMessage) -> None:
+        data = part.data
+        size = len(data) if isinstance(data, bytes | bytearray) or data.isascii() else len(data.encode())
+        if self._message_bytes + size > self._limits.max_body_bytes:
+            raise PeerClosed(CloseReason.MESSAGE_TOO_BIG)
+        try:
+            self._connection.account.take(size)
+        except HttpError as error:
+            raise PeerClosed(CloseReason.TRY_AGAIN_LATER) from error
+        self._message_bytes += size
+        if self._message_began_at is None:
+            self._message_began_at = trio.current_time()
+        if isinstance(data, str) and data:
+            self._message.append(data)
+
+    def _whole(self, last: TextMessage | BytesMessage) -> str | None:
+        text = "".join(self._message) if isinstance(last, TextMessage) else None
+        self._message = []
+        self._connection.account.give(self._message_bytes)
+        self._message_bytes = 0
+        self._message_began_at = None
+        return text
+
+    async def _pace(self) -> None:
+        self._frames += 1
+        if wait_s := self._connection.slow_down():
+            await trio.sleep(wait_s)
+        elif self._frames % _FRAMES_BEFORE_CHECKPOINT == 0:
+            await trio.lowlevel.checkpoint()
 
     def _post(self, control: Event) -> None:
         try:
@@ -146,6 +187,7 @@ class WebSocket:
         if not data:
             raise ClientGone
         self._heard_at = trio.current_time()
+        self._read_bytes = len(data)
         self._protocol.receive_data(data)
         self._events = self._protocol.events()
 
@@ -164,6 +206,8 @@ async def accept(connection: Connection, request: Request, origins: frozenset[st
         error = HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is spoken.")
         await connection.respond_error(error.body, _UPGRADE + b"sec-websocket-version: 13\r\n")
         return None
+    if request.version != "1.1":
+        raise HttpError(400, "bad_request", "A WebSocket begins with HTTP/1.1.")
     if not _is_nonce(key):
         raise HttpError(400, "bad_websocket_key", "Sec-WebSocket-Key must be 16 random bytes in base64.")
     origin = request.header(b"origin")
@@ -171,15 +215,21 @@ async def accept(connection: Connection, request: Request, origins: frozenset[st
         raise HttpError(
             403,
             "origin_not_allowed",
-            "This browser origin may not connect: add it to `ws_origins` in the [server] table of the configuration.",
+            "Pages of this browser origin may not connect: add it to `ws_origins` in the [server] table of the "
+            "configuration.",
             kind="permission_error",
         )
     trailing = connection.begin_upgrade()
     await connection.writer.send(
         b"HTTP/1.1 101 Switching Protocols\r\nserver: penstock\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-        b"sec-websocket-accept: %b\r\n\r\n" % generate_accept_token(key)
+        b"sec-websocket-accept: %b\r\n%b\r\n" % (generate_accept_token(key), _protocol_line(request))
     )
     return trailing
+
+
+def _protocol_line(request: Request) -> bytes:
+    """A browser that offered some gives up unless one is named; the one with the key is not repeated."""
+    return b"sec-websocket-protocol: %b\r\n" % SOCKET_PROTOCOL if SOCKET_PROTOCOL in offered_protocols(request) else b""
 
 
 def _is_nonce(key: bytes) -> bool:

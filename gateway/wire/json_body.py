@@ -56,6 +56,16 @@ def check_content_type(value: bytes | None) -> None:
         raise HttpError(415, "unsupported_media_type", "The body must be JSON in UTF-8.")
 
 
+def check_content_encoding(value: bytes | None) -> None:
+    """Raises `HttpError` 415 for a compressed body: what it would become has no bound that its length tells."""
+    if value is not None and value.strip().lower() not in {b"", b"identity"}:
+        raise HttpError(
+            415,
+            "content_encoding_not_supported",
+            "The body must not be compressed: send it without 'Content-Encoding'.",
+        )
+
+
 class BodyDecoder:
     """Decodes one kind of body. `known` are the words that a wrong field name is compared with."""
 
@@ -63,7 +73,7 @@ class BodyDecoder:
         self._decoder = msgspec.json.Decoder(kind)
         self.known = kind.__struct_encode_fields__
 
-    def decode(self, body: bytes) -> Any:
+    def decode(self, body: bytes | bytearray) -> Any:
         """The typed body, of the type given at the start. Raises `HttpError` 400, or 413 for too many values."""
         # Each value but the first follows one of these. They count in a text, too: such a text is long for any context.
         if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_VALUES:
@@ -74,13 +84,13 @@ class BodyDecoder:
             decoded = self._decoder.decode(body)
             _check_keys.decode(body.decode())
         except msgspec.ValidationError as error:
-            raise _bad_field(str(error), self.known, body) from None
+            raise _bad_field(str(error), self.known, bytes(body)) from None
         except UnicodeDecodeError as error:
             raise _malformed(f"it is not UTF-8 (byte {error.start})") from None
         except RecursionError:
             raise _malformed("it is nested too deeply") from None
         except (msgspec.DecodeError, ValueError) as error:
-            raise _malformed(_why_malformed(body, str(error))) from None
+            raise _malformed(_why_malformed(bytes(body), str(error))) from None
         return decoded
 
 

@@ -56,6 +56,7 @@ class Renderer:
         """`limits`: what is left of the client's."""
         self._view = view
         self._limits = limits
+        self._name = message_id
         self._id = encode(message_id)
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
@@ -111,11 +112,13 @@ class Renderer:
 
     def error(self, error: ErrorBody) -> bytes:
         """The request is over, without success."""
-        return error_message(self._id, error, self._limits())
+        return error_message(self._name, error, self._limits())
 
 
-def error_message(message_id: bytes, error: ErrorBody, limits: RateLimits | None) -> bytes:
-    """`message_id` is JSON: a string, or null if the message had none that could be read."""
+def error_message(
+    message_id: str | None, error: ErrorBody, limits: RateLimits | None, *, rejected: Peek | None = None
+) -> bytes:
+    """`message_id` names the request that has ended so, None if none has; then `rejected` is the message at fault."""
     fields = {
         "message": error.message,
         "type": error.type,
@@ -125,7 +128,9 @@ def error_message(message_id: bytes, error: ErrorBody, limits: RateLimits | None
         "should_retry": error.should_retry,
         "retry_after_s": error.retry_after_s,
     }
-    return b'{"type":"error","id":%b,"error":%b%b}' % (message_id, encode(fields), _limits(limits))
+    about = b"" if rejected is None else b',"rejected":%b' % encode({"type": rejected.type[:64], "id": rejected.id})
+    about += _limits(limits)
+    return b'{"type":"error","id":%b,"error":%b%b}' % (encode(message_id), encode(fields), about)
 
 
 def _limits(limits: RateLimits | None) -> bytes:

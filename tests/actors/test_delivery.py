@@ -1,11 +1,12 @@
 """The slot between an engine and a reader."""
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from actors.delivery import SEPARATE_OUTPUTS, Delivery
+from actors.delivery import MOST_CHARACTERS, MOST_TOKENS, SEPARATE_OUTPUTS, Delivery
 from actors.mail import Lost, Taken
 from engine.messages import Finish, TokenOutput
 
@@ -69,3 +70,51 @@ async def test_after_the_end_nothing_is_kept(autojump_clock):
     assert not delivery.put(1, output(0, 1))
     delivery.say(1, Lost("engine_failed", "gone"))
     assert not delivery._items
+
+
+def wide(characters: int, tokens: int = 1) -> TokenOutput:
+    return TokenOutput(0, tuple(range(tokens)), "x" * characters, ())
+
+
+BOUNDS = {
+    "characters": (wide(MOST_CHARACTERS // 4), wide(1)),
+    "one long text": (wide(MOST_CHARACTERS // 4), wide(MOST_CHARACTERS)),
+    "tokens": (wide(1, MOST_TOKENS // 4), wide(1)),
+    "tokens without text": (wide(0, MOST_TOKENS // 4), wide(0)),
+}
+
+
+@pytest.mark.parametrize("kind", BOUNDS)
+async def test_what_may_wait_for_a_slow_reader_is_bounded(kind: str) -> None:
+    quarter, more = BOUNDS[kind]
+    delivery = Delivery()
+    for _ in range(3):
+        # What was read counts no more, what was put back counts again.
+        assert all(delivery.put(1, quarter) for _ in range(4))
+        delivery.put_back(await delivery.take(quiet=False))
+        assert [item for _, item in await delivery.take(quiet=False)] == [quarter] * 4
+    assert all(delivery.put(1, quarter) for _ in range(4))
+    delivery.put_back(await delivery.take(quiet=False))
+    assert not delivery.put(1, more)
+    assert delivery.overrun
+    # The reader gets what was kept, and nothing more is.
+    assert not delivery.put(1, wide(0, 0))
+    assert [item for _, item in await delivery.take(quiet=False)] == [quarter] * 4
+
+
+@pytest.mark.parametrize("output", [wide(MOST_CHARACTERS // 2 + 1), wide(0, MOST_TOKENS // 2 + 1)])
+async def test_a_quiet_reader_is_woken_at_half_of_the_bounds(output: TokenOutput, autojump_clock) -> None:
+    delivery = Delivery()
+    got = []
+
+    async def read():
+        got.extend(await delivery.take(quiet=True))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        delivery.put(1, wide(1))
+        await wait_all_tasks_blocked()
+        assert got == []
+        delivery.put(1, output)
+    assert [item for _, item in got] == [wide(1), output]

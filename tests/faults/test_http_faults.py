@@ -27,6 +27,7 @@ The whole list of traps, and the tests that spring them:
 
 import contextlib
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -34,9 +35,10 @@ import trio
 from gateway.server.connection import Connection
 from gateway.server.limits import Limits
 from gateway.server.request import Request
+from gateway.server.route import Route
 from gateway.server.server import Server, listen
 from tests.gateway.fakes import FakeHouse, answer
-from tests.gateway.harness import CHAT, STREAM, Gateway, gateway
+from tests.gateway.harness import CHAT, STREAM, UPGRADE, Gateway, gateway
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
 
@@ -72,7 +74,7 @@ async def test_crashes() -> None:
                 connection.cancel()
         await connection.respond(200, b"", b"fine")
 
-    server = Server(listen("127.0.0.1", 0), Limits(), lambda _: crash)
+    server = Server(listen("127.0.0.1", 0), Limits(), lambda _: Route(crash))
     running = Gateway(server, server.port)
     with structlog.testing.capture_logs() as logs, trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -195,20 +197,6 @@ async def test_slow_senders(part: bytes, answered: bool) -> None:
             assert (await client.ended()).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_too_many_connections() -> None:
-    async with gateway(FakeHouse(), max_connections=2) as running:
-        first, _ = [await running.connect() for _ in range(2)]
-        await first.get("/livez")
-        crowded = await running.connect()
-        response = await crowded.response()
-        assert (response.status, response.error["code"]) == (503, "too_many_connections")
-        assert response.headers["retry-after"] == "1"
-        await first.aclose()
-        while running.server.connections == 2:
-            await trio.lowlevel.checkpoint()
-        assert (await (await running.connect()).get("/livez")).status == 200
-
-
 @pytest.mark.parametrize(
     ("path", "body", "headers", "status"),
     [
@@ -279,3 +267,45 @@ async def test_a_large_body_delays_nobody(kind: str) -> None:
         nursery.cancel_scope.cancel()
     # About 50 ms at worst where nothing else runs; the bound leaves room for a busy machine.
     assert max(gaps) < 0.5
+
+
+BODY = msgspec.json.encode({**CHAT, "model": "m"})
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\n"
+SAID = {
+    "whole": POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY,
+    "asked to close": POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY,
+    "old": POST.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY,
+    "chunked": POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
+    "bad body": POST + b"Content-Length: 1\r\n\r\n{",
+    "bad kind": POST + b"Content-Type: text/plain\r\nContent-Length: 1\r\n\r\n{",
+    "bad kind, long": POST + b"Content-Type: text/plain\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000,
+    "bad kind, chunked": POST + b"Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bad kind, expecting": POST + b"Content-Type: text/plain\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
+    "nowhere": b"GET /nowhere HTTP/1.1\r\nHost: t\r\n\r\n",
+    "site": b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n",
+    "head": b"HEAD /nowhere HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+    "no handshake": b"GET /v1/stream HTTP/1.1\r\nHost: t\r\n\r\n",
+    "bad handshake": f"GET /v1/stream HTTP/1.1\r\nHost: t\r\n{UPGRADE.replace('13', '8')}\r\n".encode(),
+    "other protocol": POST + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY,
+    "tunnel": b"CONNECT t:443 HTTP/1.1\r\nHost: t\r\n\r\n",
+    "bad framing": POST + b"Content-Length: x\r\n\r\n",
+    "too large": POST + b"Content-Length: 99999999\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", SAID)
+async def test_whoever_closes_says_so_and_nobody_else_does(kind: str) -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        await client.send(SAID[kind])
+        status, headers = await client.head()
+        size = 0 if kind == "head" else int(headers["content-length"])
+        while len(client.buffer) < size:
+            await client.more()
+        client.buffer = client.buffer[size:]
+        if "connection" in headers:
+            assert headers["connection"] == "close"
+            await client.stream.send_eof()
+            assert await client.ended() == b""
+        else:
+            assert (await client.get("/livez")).status == 200, status

@@ -218,3 +218,35 @@ async def test_empty_binary_frame() -> None:
         assert (await socket.get())["error"]["code"] == "malformed_json"
         await socket.send(START)
         assert (await socket.until("done"))[-1]["id"] == "a"
+
+
+@pytest.mark.parametrize("texts", ["ascii", "wide", "binary"])
+async def test_the_bound_of_a_message_is_of_each_message(texts: str) -> None:
+    """Many that fit are all read, whole or in fragments; one that is a byte too long closes the socket."""
+    unit = {"ascii": b"x", "wide": "€".encode(), "binary": b"\xff"}[texts]
+    opcode = 2 if texts == "binary" else 1
+    fits = unit * (3000 // len(unit))
+    pieces = [fits[at : at + 999] for at in range(0, 3000, 999)]
+    fragmented = b"".join(
+        [fragment(opcode if number == 0 else 0, piece, last=number == 3) for number, piece in enumerate(pieces)]
+    )
+    async with gateway(FakeHouse(), limits={"max_body_bytes": 3000}) as running:
+        client = await running.connect()
+        await client.send(HANDSHAKE)
+        await client.head()
+        for _ in range(4):
+            for message in (frame(opcode, fits), fragmented):
+                client.buffer = b""
+                await client.send(message + frame(9, b"next"))
+                while not client.buffer.endswith(b"next"):
+                    await client.more()
+                assert b'"error"' in client.buffer
+                assert running.server.statistics().body_bytes == 0
+        first = [fragment(opcode if number == 0 else 0, piece, last=False) for number, piece in enumerate(pieces)]
+        await client.send(b"".join(first) + fragment(0, unit, last=True))
+        assert (await client.ended()).endswith(b"\x88\x02" + (1009).to_bytes(2, "big"))
+
+
+def fragment(opcode: int, payload: bytes, *, last: bool) -> bytes:
+    whole = frame(opcode, payload)
+    return bytes([whole[0] if last else whole[0] & 0x7F]) + whole[1:]

@@ -131,6 +131,10 @@ class FakeHouse:
         self.request_log = RequestLog(lambda: True, lambda: self.policy)
         self.limits: RateLimits | None = None
 
+    def tiers_above(self, key: str | None) -> int:
+        self.check_key(key)
+        return 0
+
     async def open(self, request: InferenceRequest) -> FakeExchange:
         await trio.lowlevel.checkpoint()
         self.requests.append(request)

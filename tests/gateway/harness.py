@@ -1,6 +1,6 @@
 """A gateway on a real socket inside the test's own event loop, and clients that say exactly what the test wants."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -161,6 +161,12 @@ class Client:
 
     async def aclose(self) -> None:
         await self.stream.aclose()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """For what happens in the server, of which no client hears."""
+    while not condition():  # noqa: ASYNC110  (nothing tells of it)
+        await trio.sleep(0.001)
 
 
 def events(body: bytes) -> list[Any]:

@@ -144,6 +144,16 @@ async def test_only_keys_of_its_own_class_open_it(file: Path) -> None:
         assert (await house.ask("small", api_key=CLIENT.raw)).text() == "ok"
 
 
+async def test_no_byte_of_a_body_is_read_without_a_key(file: Path) -> None:
+    write(file, CONFIG + KEYS)
+    async with admin(file) as (_, running):
+        for path in ("/admin/policy/check", "/admin/policy/reload", "/admin/engines/small/adapters/x"):
+            for key in ("", f"Authorization: Bearer {CLIENT.raw}\r\n"):
+                client = await running.connect()
+                await client.send(f"POST {path} HTTP/1.1\r\nHost: t\r\n{key}Content-Length: 4000000\r\n\r\n".encode())
+                assert (await client.response()).status == 401
+
+
 async def test_without_keys_pages_of_other_sites_are_kept_out(file: Path) -> None:
     async with admin(file) as (_, api):
         client = await api.connect()

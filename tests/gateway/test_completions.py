@@ -246,7 +246,9 @@ async def test_a_failure_after_content_ends_the_stream_with_an_error_event() -> 
         assert content["choices"][0]["delta"] == {"content": "Hel"}
         assert error["error"]["code"] == "engine_failed"
         assert b"[DONE]" not in response.body
-        assert await client.ended() == b""
+        # The body ends whole, so the connection serves on.
+        assert "connection" not in response.headers
+        assert (await client.get("/livez")).status == 200
         # Whole answers have sent nothing yet, so there is a true status.
         whole = await (await running.connect()).request("/v1/chat/completions", CHAT)
         assert (whole.status, whole.error["code"]) == (503, "engine_failed")
@@ -349,3 +351,15 @@ async def test_special_tokens_are_no_text() -> None:
         text = {"model": "m", "prompt": "a", "logprobs": 0}
         whole = (await client.request("/v1/completions", text)).json["choices"][0]["logprobs"]
         assert whole["text_offset"] == [0, 2, 2, 3]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a"', b"\xff", b'{"model": 1}', b'{"mdoel": "m"}', b'{"a": 1, "a": 2}'])
+async def test_a_body_in_pieces_is_read_like_one_in_a_piece(body: bytes) -> None:
+    """Errors too, and they name the same place."""
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        whole = await client.request("/v1/chat/completions", body)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await client.send(head + b"".join([b"1\r\n%c\r\n" % each for each in body]) + b"0\r\n\r\n")
+        pieces = await client.response()
+        assert (pieces.status, pieces.body) == (whole.status, whole.body)

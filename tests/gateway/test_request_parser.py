@@ -5,20 +5,33 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import HttpError
+from actors.errors import Refusal
+from gateway.server.body_book import BodyAccount, BodyBook
+from gateway.server.connection import Connection
 from gateway.server.limits import Limits
-from gateway.server.request import RequestParser
+from gateway.server.request import Request
+from gateway.server.request_parser import RequestParser
+from gateway.server.route import Route
 
 LIMITS = Limits(max_body_bytes=64, max_headers=4, max_head_bytes=256)
 
 
+async def never(connection: Connection, request: Request) -> None:
+    raise AssertionError
+
+
+def parser_of(limits: Limits) -> RequestParser:
+    """One whose bodies are wanted."""
+    return RequestParser(limits, lambda _: Route(never, body=True), BodyAccount(BodyBook(limits), "peer"))
+
+
 def fed(parts: list[bytes]) -> tuple[list[tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes]], int | None]:
-    parser = RequestParser(LIMITS)
+    parser = parser_of(LIMITS)
     status = None
     for part in parts:
         try:
             parser.feed(part, 1.0)
-        except HttpError as error:
+        except Refusal as error:
             status = error.body.status
             break
     return [(each.method, each.path, each.headers, each.body) for each in parser.requests], status
@@ -64,7 +77,7 @@ def test_bounds_are_exact() -> None:
 
 
 def test_what_follows_an_upgrade_is_not_http() -> None:
-    parser = RequestParser(LIMITS)
+    parser = parser_of(LIMITS)
     head = b"GET /v1/stream HTTP/1.1\r\nHost: t\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\r\n"
     parser.feed(head + b"\x81\x00", 2.0)
     (request,) = parser.requests
@@ -79,7 +92,7 @@ def test_a_wish_for_another_protocol_is_ignored_and_the_body_read() -> None:
     data = sized + chunked + head.replace(b"POST", b"GET") + b"\r\n" + wire(b"PUT", b"/", b"xyz", False)
     wide = Limits(max_headers=8)
     for size in (len(data), 1, 7):
-        parser = RequestParser(wide)
+        parser = parser_of(wide)
         for at in range(0, len(data), size):
             parser.feed(data[at : at + size], float(at))
         read = [(each.method, each.body, each.upgrade, each.keep_alive) for each in parser.requests]
@@ -97,7 +110,7 @@ def test_bounds_hold_without_the_upgrade() -> None:
     head = b"POST / HTTP/1.1\r\nHost: t\r\nUpgrade: h2c\r\nConnection: upgrade, close\r\n"
     assert fed([head + b"Content-Length: 65\r\n\r\n"])[1] == 413
     assert fed([head + b"Transfer-Encoding: chunked\r\n\r\n41\r\n" + b"x" * 65])[1] == 413
-    parser = RequestParser(LIMITS)
+    parser = parser_of(LIMITS)
     parser.feed(head + b"Content-Length: 1\r\n\r\nx", 1.0)
     assert [(each.body, each.keep_alive) for each in parser.requests] == [(b"x", False)]
 
@@ -110,6 +123,6 @@ def test_absolute_targets() -> None:
         b"*": (b"*", b""),
     }
     for target, expected in asked.items():
-        parser = RequestParser(LIMITS)
+        parser = parser_of(LIMITS)
         parser.feed(b"OPTIONS %b HTTP/1.1\r\nHost: t\r\n\r\n" % target, 1.0)
         assert (parser.requests[0].path, parser.requests[0].query) == expected

@@ -113,7 +113,8 @@ async def test_ids_are_unique_and_requests_bounded() -> None:
     async with gateway(house, limits={"max_streams": 2}) as running, connected(running) as socket:
         await socket.send({**START, "id": "a"})
         await socket.send({**START, "id": "a"})
-        assert (await socket.get())["error"]["code"] == "duplicate_id"
+        error = await socket.get()
+        assert (error["id"], error["error"]["code"]) == (None, "duplicate_id")
         await socket.send({**START, "id": "b"})
         await socket.send({**START, "id": "c"})
         error = await socket.get()
@@ -229,3 +230,57 @@ async def test_done_needs_no_content() -> None:
     async with gateway(FakeHouse(lambda _: [[Done(USAGE, SERVED)]])) as running, connected(running) as socket:
         await socket.send({**START, "id": "a"})
         assert [each["type"] for each in await socket.until("done")] == ["usage", "done"]
+
+
+RUNNING = {"type": "start", "id": "a", **CHAT}
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "rejected"),
+    [
+        (RUNNING, "duplicate_id", {"type": "start", "id": "a"}),
+        ({**RUNNING, "temperature": 99}, "duplicate_id", {"type": "start", "id": "a"}),
+        ({**RUNNING, "endpoint": "nowhere"}, "duplicate_id", {"type": "start", "id": "a"}),
+        ({"type": "cancel", "id": "a", "why": "no"}, "unknown_field", {"type": "cancel", "id": "a"}),
+        ({"type": "stop", "id": "a"}, "unknown_type", {"type": "stop", "id": "a"}),
+        ({"type": "x" * 1000, "id": "a"}, "unknown_type", {"type": "x" * 64, "id": "a"}),
+        ({"type": "start", "id": 7}, "invalid_type", None),
+        ({"type": "start", "id": ["a"]}, "invalid_type", None),
+        ({"type": "start"}, "missing_field", None),
+        ({"type": "start", "id": ""}, "missing_field", None),
+        ({"id": "a"}, "missing_field", None),
+        ({"type": "cancel"}, "missing_field", None),
+        ({"type": "start", "id": "a" * 129}, "invalid_value", None),
+        (["start", "a"], "invalid_type", None),
+    ],
+)
+async def test_an_error_about_a_message_does_not_end_a_request(message: object, code: str, rejected: object) -> None:
+    """What carries the id of a running request ends it, for the client; this one runs on and says so."""
+    release = trio.Event()
+    first, *rest = answer("Hel", "lo")
+    async with gateway(FakeHouse(lambda _: [first, release.wait, *rest])) as running, connected(running) as socket:
+        await socket.send(RUNNING)
+        await socket.until("started")
+        await socket.send(message)
+        error = await socket.get()
+        assert error["error"]["code"] == code
+        assert not error["id"]
+        assert error.get("rejected") == rejected
+        release.set()
+        *_, done = await socket.until("done")
+        assert done["id"] == "a"
+        # The name is free again.
+        await socket.send(RUNNING)
+        assert (await socket.until("done"))[-1]["id"] == "a"
+
+
+async def test_an_error_of_a_start_has_its_id() -> None:
+    async with gateway(FakeHouse()) as running, connected(running) as socket:
+        for message in ({**RUNNING, "temperature": 99}, {"type": "strat", "id": "a"}):
+            await socket.send(message)
+            error = await socket.get()
+            assert (error["id"], "rejected" in error) == ("a", False)
+        # A request that is not there may have ended just now: no mistake.
+        await socket.send({"type": "cancel", "id": "a"})
+        await socket.send(RUNNING)
+        assert (await socket.get())["type"] == "started"

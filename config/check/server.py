@@ -1,0 +1,52 @@
+"""Whether the bounds of the server fit each other, and its lists of addresses and origins are such."""
+
+import ipaddress
+import re
+
+from config.problems import Problems
+from config.settings import Settings
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+")
+_DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
+
+
+def check_server(settings: Settings, problems: Problems) -> None:
+    """Report everything that does not fit."""
+    server = settings.server
+    for name in ("body_memory", "body_memory_per_key", "body_memory_per_peer"):
+        if getattr(server, name) < server.max_body:
+            problems.add(
+                ("server", name),
+                f"{name} ({getattr(server, name)} bytes) is less than max_body ({server.max_body}): no body of that "
+                "size could ever be read",
+                expected="at least max_body",
+            )
+    for index, each in enumerate(server.trusted_proxies):
+        try:
+            ipaddress.ip_network(each, strict=False)
+        except ValueError:
+            problems.add(
+                ("server", "trusted_proxies", index),
+                f"'{each}' is neither an address nor a network",
+                expected='such as "10.0.0.7" or "10.0.0.0/8"',
+            )
+    for index, origin in enumerate(server.ws_origins):
+        _check_origin(index, origin, problems)
+
+
+def _check_origin(index: int, origin: str, problems: Problems) -> None:
+    """Browsers say an origin in one way only; one that is written otherwise would never be met."""
+    ports = [port for scheme, port in _DEFAULT_PORTS if origin.startswith(scheme) and origin.endswith(port)]
+    if origin == "*":
+        what = "'*' is no origin: each one that may use the server must be named"
+    elif not _ORIGIN.fullmatch(origin):
+        what = f"'{origin}' is no origin as browsers send it"
+    elif ports:
+        what = f"browsers leave the default port out: '{origin}' would never be met"
+    else:
+        return
+    problems.add(
+        ("server", "ws_origins", index),
+        what,
+        expected='scheme and host in lower case, and a port if it is not the default: "https://app.example"',
+    )
