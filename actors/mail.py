@@ -17,6 +17,7 @@ from policies.budget import BudgetHold, BudgetRefusal, Period
 from policies.fair_queue import QueueItem
 from policies.quota import QuotaRefusal, Reservation
 from policies.reload import ReloadResult
+from policies.verdict import NOTHING_SAID, Said
 
 if TYPE_CHECKING:
     from actors.delivery import Delivery
@@ -297,6 +298,8 @@ class Unserved(msgspec.Struct, frozen=True, tag=True, gc=False):
     retry_after_s: float | None = None
     lasting: bool = False
     """The rung takes no such request, now or later."""
+    said: Said = NOTHING_SAID
+    """By an upstream."""
 
 
 class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -310,6 +313,8 @@ class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
     """An upstream has asked for so long a pause."""
     rung_is_up: bool = False
     """Other replicas of the engine serve on: it says nothing about the rung."""
+    said: Said = NOTHING_SAID
+    """By an upstream."""
 
 
 class Cut(msgspec.Struct, frozen=True, tag=True, gc=False):

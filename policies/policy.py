@@ -205,6 +205,7 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
         stall_s=float(deadlines.stall),
         output_cap=route.settings.caps.output_tokens,
         midstream=route.settings.midstream,
+        on_content_filter=route.settings.on_content_filter,
         reasons=reasons,
         policy=policy.digest,
     )
@@ -390,6 +391,8 @@ def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str], settings: Sett
         answer=rung.answer,
         ttft_s=float(rung.ttft) if rung.ttft is not None else None,
         retries=rung.retries,
+        is_upstream=upstream is not None,
+        wait_out_s=float(rung.wait_out),
         mark=rung.mark,
         tokenizer=tokenizers.get(rung.to, "") if rung.to is not None else "",
         goes_on=upstream is None or "continue" in upstream.supports,

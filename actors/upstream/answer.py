@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from actors.upstream.chunk import CallPart, Choice, Function, Usage, positions_of, read_chunk
-from actors.upstream.failure import Broken, garbled, of_event, truncated
+from actors.upstream.failure import Broken, error_in, garbled, of_event, truncated
 from actors.upstream.sse import SseEvent, SseReader, TooLong
 from engine.messages import Finish, FinishReason, TokenLogprobs, TokenOutput
 from engine.text.tool_calls import ToolCall
@@ -95,8 +95,11 @@ class AnswerReader:
         if event.name == b"error":
             raise Broken(of_event(event.data))
         chunk = read_chunk(event.data)
-        if chunk.error is not None or chunk.object == "error":
-            raise Broken(of_event(event.data))
+        if chunk.error or (chunk.choices is None and chunk.usage is None):
+            # Also an error in one of the forms that hold no "error".
+            failure = error_in(event.data)
+            if failure is not None:
+                raise Broken(failure)
         if chunk.usage is not None:
             self._usage = chunk.usage
         for choice in chunk.choices or ():

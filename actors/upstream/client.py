@@ -4,17 +4,23 @@ Addresses come from the settings alone: no redirect is followed, no proxy is tak
 are checked against the system's store. Nothing is decompressed. Cancelling a call closes its connection at once.
 """
 
+import http
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import httpx
+import msgspec
 import trio
 
 from actors.upstream.answer import AnswerReader
-from actors.upstream.failure import Broken, Failure, garbled, of_status, truncated
+from actors.upstream.asked_pause import asked_pause_s
+from actors.upstream.failure import Broken, Failure, error_in, garbled, of_status, truncated
 from actors.upstream.question import Question
+from actors.upstream.redaction import Redactor
 from actors.upstream.secret import Secret
 from engine.messages import TokenOutput
+from policies.verdict import NOTHING_SAID
 
 MakeTransport = Callable[[], httpx.AsyncBaseTransport]
 _MOST_OF_AN_ERROR = 16_384
@@ -51,6 +57,7 @@ class UpstreamClient:
             bearer = key_header.lower() == "authorization"
             given[key_header.lower()] = f"Bearer {key.reveal()}" if bearer else key.reveal()
         given |= {name.lower(): value for name, value in headers.items()}
+        self._secrets = (*headers.values(), *([key.reveal()] if key is not None else []))
         self._http = httpx.AsyncClient(
             headers=given,
             # How long an answer may take is the reader's business: it has the deadlines of its route.
@@ -69,14 +76,23 @@ class UpstreamClient:
     async def ask(
         self, url: str, question: Question, reader: AnswerReader, on_output: Callable[[TokenOutput], None]
     ) -> Failure | None:
-        """None: the answer was whole, and `on_output` had all of it."""
+        """None: the answer was whole, and `on_output` had all of it. A failure's words hold nothing of ours."""
+        failure = await self._ask(url, question, reader, on_output)
+        if failure is None or failure.said == NOTHING_SAID:
+            return failure
+        return msgspec.structs.replace(failure, said=Redactor(self._secrets, url).clean(failure.said))
+
+    async def _ask(
+        self, url: str, question: Question, reader: AnswerReader, on_output: Callable[[TokenOutput], None]
+    ) -> Failure | None:
         headed = False
         try:
             async with self._http.stream("POST", address(url, question.path), content=question.body) as response:
                 headed = True
                 if response.status_code != 200:
-                    body = await _error_body(response)
-                    return of_status(response.status_code, response.headers.get("retry-after"), body)
+                    return await _refusal(response)
+                if _kind(response) != "text/event-stream" and (failure := error_in(await _error_body(response))):
+                    return failure
                 _check_head(response)
                 stream = response.aiter_raw()
                 try:
@@ -109,9 +125,24 @@ def address(url: str, path: str) -> httpx.URL:
     return base.copy_with(path=base.path.rstrip("/") + path)
 
 
+async def _refusal(response: httpx.Response) -> Failure:
+    headers = response.headers
+    body = await _error_body(response)
+    return of_status(
+        response.status_code,
+        body,
+        pause_s=asked_pause_s(headers, time.time(), limits=response.status_code == http.HTTPStatus.TOO_MANY_REQUESTS),
+        retryable=headers.get("x-should-retry", "").strip().lower() != "false",
+    )
+
+
+def _kind(response: httpx.Response) -> str:
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower()
+
+
 def _check_head(response: httpx.Response) -> None:
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "text/event-stream":
+    if _kind(response) != "text/event-stream":
         raise garbled("it is no event stream")
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise garbled("it is compressed, which was not asked for")

@@ -105,4 +105,6 @@ def error_message(message_id: bytes, error: ErrorBody) -> bytes:
         "should_retry": error.should_retry,
         "retry_after_s": error.retry_after_s,
     }
+    if error.upstream_code is not None:
+        fields["upstream_code"] = error.upstream_code
     return b'{"type":"error","id":%b,"error":%b}' % (message_id, encode(fields))
