@@ -160,6 +160,7 @@ class Break(Verdict, frozen=True, tag=True, gc=False):
 Effect = Try | Answer | GiveUp | Break
 
 _Stage = Literal["small", "large", "ladder"]
+_PAUSED = frozenset({"upstream_busy", "upstream_resting"})
 _SAYS_NOTHING_OF_THE_RUNG = frozenset({"retry_budget", "adapter_not_loaded"})
 """Refusals after which the same engine may be asked by a later rung, without the adapter for example."""
 
@@ -266,7 +267,7 @@ class Climb:
         self._prefix = event.prefix or self._prefix
         if event.why == "content_filter" and self._plan.on_content_filter == "stop":
             return self._stop(now)
-        if event.why == "upstream_busy" and self._waits_out(event.retry_after_s, now, random01):
+        if event.why in _PAUSED and self._waits_out(event.retry_after_s, now, random01):
             return self._next(now)
         if self._current.to is not None and event.why not in _SAYS_NOTHING_OF_THE_RUNG:
             self._barred.add(self._current.to)

@@ -169,7 +169,7 @@ class UpstreamActor(Actor[EngineMessage]):
                 return failure
             if isinstance(number, Rest):
                 return failure or Failure(
-                    kind="upstream_busy",
+                    kind="upstream_resting" if number.failing else "upstream_busy",
                     message="The upstream has asked for a pause.",
                     retry_after_s=number.retry_after_s,
                 )
@@ -237,11 +237,7 @@ class UpstreamActor(Actor[EngineMessage]):
         """One call has failed, and the whole attempt with it."""
         self._drop(work)
         kind, message, pause_s, said = failure.kind, failure.told, failure.retry_after_s, failure.said
-        match failure.blame:
-            case "upstream" | "operator":
-                notice: Notice = Lost(kind, message, failure.retryable, pause_s, said=said)
-            case "load":
-                notice = Unserved(kind, message, pause_s, said=said)
-            case "client":
-                notice = Unserved(kind, message, lasting=True, said=said)
+        notice: Notice = Lost(kind, message, failure.retryable, pause_s, said=said)
+        if failure.refused:
+            notice = Unserved(kind, message, pause_s, lasting=failure.blame == "client", said=said)
         work.delivery.say(work.id, notice)

@@ -10,6 +10,7 @@
 | upstream_misconfigured | 401, 403, 404, a redirect: our settings are wrong | operator | no | a failure |
 | upstream_quota_spent | 402, `insufficient_quota`: our account there is used up | operator | no | a failure |
 | upstream_busy | 429, 529 and the like | load | after the pause that it asks for | nothing |
+| upstream_resting | not asked: after a failure it wants a pause | upstream | after that pause | nothing |
 | upstream_rejected | 400, 413, 422 and the like | client | no | nothing |
 | prompt_too_long | prompt and output do not fit into its model | client | no | nothing |
 | content_filter | its content filter does not let it through | client | no | nothing |
@@ -66,6 +67,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     def blame(self) -> Blame:
         """Whose fault it is."""
         return _BLAME.get(self.kind, "upstream")
+
+    @property
+    def refused(self) -> bool:
+        """It did not begin, for a reason that says nothing against the upstream."""
+        return self.blame in {"load", "client"} or self.kind == "upstream_resting"
 
     @property
     def told(self) -> str:

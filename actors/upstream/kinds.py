@@ -20,6 +20,7 @@ FailureKind = Literal[
     "upstream_misconfigured",
     "upstream_quota_spent",
     "upstream_busy",
+    "upstream_resting",
     "upstream_rejected",
     "prompt_too_long",
     "content_filter",

@@ -5,7 +5,7 @@ An error may quote what it was sent. A client may read its own prompt again; a l
 
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import msgspec
 
@@ -23,15 +23,16 @@ _MOST_COMPARED = 65_536
 """Characters of a prompt."""
 _KEYS = re.compile(
     r"(?i)\b(?:bearer\s+\S+"
-    r"|(?:sk|pk|rk|gsk|xai|hf|nvapi|pplx|fw|tgp|r8|org|proj|key)[-_][\w*.…-]{6,}"
+    r"|(?:sk|pk|rk|gsk|xai|hf|nvapi|pplx|fw|tgp|r8|org|proj)[-_][\w*.…-]{6,}"
     r"|AIza[\w-]{10,}|eyJ[\w-]{8,}(?:\.[\w-]+)*"
     r"|(?=[a-z0-9]*\d)(?=[a-z0-9]*[a-z])[a-z0-9]{28,})"
 )
 _ADDRESSES = re.compile(
     r"(?i)\b[a-z][a-z0-9+.-]{1,15}://[^\s'\"<>)]+"
     r"|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?\b"
-    r"|\[[0-9a-f:]{3,45}\](?::\d{1,5})?"
+    r"|\[(?=[^\]]*:)[0-9a-f:]{3,45}\](?::\d{1,5})?"
     r"|\b(?:localhost|(?:[a-z0-9-]+\.)+[a-z]{2,24}):\d{1,5}\b"
+    r"|\b(?:[a-z0-9-]+\.)+(?:internal|local|lan|corp|svc|intranet)\b(?::\d{1,5})?"
 )
 
 
@@ -41,6 +42,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str], url: str) -> None:
         parts = urlsplit(url)
         values = {url, url.rstrip("/"), parts.netloc, parts.hostname or ""}
+        values |= {value for _, value in parse_qsl(parts.query)}
         for secret in secrets:
             values |= {secret, quote(secret, safe=""), *secret.split()}
         found = sorted((each for each in values if len(each) >= _SHORTEST), key=len, reverse=True)

@@ -208,7 +208,10 @@ async def test_a_date_counts_from_the_answers_own_clock(autojump_clock, code):
             body = (await house.ask("cloud-only", prompts=CHAT)).refusal.body
             assert body.retry_after_s == pytest.approx(40 - waited, abs=1.0)
             assert body.should_retry
+            assert body.status == code
         assert len(network.asked) == 1
+        await wait_all_tasks_blocked()
+        assert house.house._breakers.breakers["cloud"].statistics().failed == (1 if code == 503 else 0)
         network.servers["a"] = upstream_says("well again")
         await trio.sleep(11)
         assert (await house.ask("cloud-only", prompts=CHAT)).text() == "well again"
@@ -295,9 +298,21 @@ async def test_the_house_can_end_an_answer_that_waits(autojump_clock):
 
 ECHO = (
     "key=sk-very-secret-key auth=Bearer sk-very-secret-key team=blue-team-only at http://a.internal.example/v1/chat "
-    "host a.internal.example:8080 peer 10.1.2.3:443 \u0000\u001b[31mred\u202e other=sk-proj-abcdefgh123456 "
+    "host a.internal.example:8080 peer 10.1.2.3:443 db.prod.internal [fd00::1]:80 "
+    "\u0000\u001b[31mred\u202e other=sk-proj-abcdefgh123456 "
 )
-SECRETS = ("very-secret", "blue-team-only", "a.internal", "10.1.2.3", "\u001b", "\u202e", "\u0000", "sk-proj")
+SECRETS = (
+    "very-secret",
+    "blue-team-only",
+    "a.internal",
+    "10.1.2.3",
+    "prod.internal",
+    "fd00",
+    "\u001b",
+    "\u202e",
+    "\u0000",
+    "sk-proj",
+)
 HIDDEN = TWO.replace(
     'urls = ["http://a/v1"]',
     'urls = ["http://a.internal.example/v1"]\nkey = { env = "CLOUD_KEY" }\nheaders = { x-team = "blue-team-only" }',
