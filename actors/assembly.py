@@ -60,6 +60,10 @@ class Assembly:
         """Of the first choice, if a cascade looks at it."""
         self.prompts: dict[int, int] = {}
         """By choice: prompt tokens that were read for it."""
+        self.model = ""
+        """As an upstream names it."""
+        self.word = ""
+        """An upstream's own finish reason, if it is none that is known."""
 
     @property
     def margin(self) -> float | None:
@@ -86,6 +90,7 @@ class Assembly:
             self.accepted += finish.accepted_tokens
             self.adapter_version = finish.adapter_version
             self.prompts[index] = finish.prompt_tokens
+            self.word = finish.word or self.word
             delta = Delta(
                 index,
                 output.text,
@@ -100,9 +105,10 @@ class Assembly:
         if output.prompt_logprobs:
             delta = msgspec.structs.replace(delta, prompt_logprobs=output.prompt_logprobs)
         if output.unnamed or output.calls or self._unshown:
-            if not (delta.text or delta.token_ids or delta.logprobs or finish):
+            if not (delta.text or output.reasoning or delta.token_ids or delta.logprobs or finish):
                 self._unshown[index] = self._unshown.get(index, 0) + output.unnamed
                 return "going"
+            self.model = output.model or self.model
             delta = self._of_upstream(delta, output)
         reader = self._readers.get(index)
         if reader is not None:
@@ -118,13 +124,21 @@ class Assembly:
         """What only an upstream's outputs have: tokens without ids, and calls that came as such, all at once."""
         calls = tuple(
             [
-                MadeCall(number, f"{self._call_prefix}{delta.index}_{number}", call.name, call.arguments)
+                # An upstream may know its own ids only: they come back to it with the next turn.
+                MadeCall(
+                    number,
+                    call.id or f"{self._call_prefix}{delta.index}_{number}",
+                    call.name,
+                    call.arguments,
+                    call.extra,
+                )
                 for number, call in enumerate(output.calls)
             ]
         )
         return msgspec.structs.replace(
             delta,
             unnamed=output.unnamed + self._unshown.pop(delta.index, 0),
+            reasoning=output.reasoning,
             calls=calls,
             finish_reason="tool_calls" if calls and delta.finish_reason == "stop" else delta.finish_reason,
         )

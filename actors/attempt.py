@@ -37,6 +37,7 @@ class Attempt:
         "assembly",
         "drafter",
         "is_retry",
+        "model",
         "output_seen",
         "permit",
         "rung",
@@ -46,8 +47,12 @@ class Attempt:
         "work",
     )
 
-    def __init__(self, effect: Try, permit: Permit, work: Work, assembly: Assembly, *, whole_in_engine: bool) -> None:
+    def __init__(
+        self, effect: Try, permit: Permit, work: Work, assembly: Assembly, *, whole_in_engine: bool, model: str = ""
+    ) -> None:
+        """`model`: that an upstream was asked for."""
         self.rung = effect.rung
+        self.model = model or effect.rung
         self.adapter = effect.adapter
         self.is_retry = effect.is_retry
         self.watched = effect.watched

@@ -70,4 +70,5 @@ def _joined(deltas: Sequence[Delta]) -> Delta:
         calls=tuple(chain.from_iterable([each.calls for each in deltas])),
         unnamed=sum([each.unnamed for each in deltas]),
         prompt_logprobs=deltas[0].prompt_logprobs,
+        reasoning="".join([each.reasoning for each in deltas]),
     )

@@ -42,7 +42,7 @@ class Delivery:
         if self.closed or self.overrun:
             return False
         self._tokens += len(output.token_ids)
-        self._characters += len(output.text)
+        self._characters += len(output.text) + len(output.reasoning)
         if self._tokens > MOST_TOKENS or self._characters > MOST_CHARACTERS:
             self.overrun = True
             self._wake()
@@ -81,7 +81,7 @@ class Delivery:
         for _, item in items:
             if isinstance(item, TokenOutput):
                 self._tokens += len(item.token_ids)
-                self._characters += len(item.text)
+                self._characters += len(item.text) + len(item.reasoning)
 
     def unread(self) -> tuple[Item, ...]:
         """What has come and was not taken."""
@@ -155,4 +155,6 @@ def _merged(outputs: list[TokenOutput]) -> TokenOutput:
         tuple(chain.from_iterable([output.calls for output in outputs])),
         sum([output.unnamed for output in outputs]),
         prompt_logprobs=outputs[0].prompt_logprobs,
+        reasoning="".join([output.reasoning for output in outputs]),
+        model=next((output.model for output in outputs if output.model), ""),
     )

@@ -47,6 +47,11 @@ class InvalidRequest(Refusal):
         super().__init__(ErrorBody(400, "invalid_request_error", code, message, param))
 
 
+def unsupported(name: str) -> str:
+    """What is said of a field whose value nobody obeys here."""
+    return f"'{name}' is not supported by this server with that value. Remove the field."
+
+
 class PromptTooLong(InvalidRequest):
     """Prompt and output do not fit into the model's length."""
 

@@ -36,6 +36,8 @@ from engine.messages import TokenOutput
 from policies import climb
 from policies.plan import Plan
 
+_STATIC = "static_answer"
+
 
 class Exchange:
     """An async iterator over lists of events, until `Done` or `Failed`; `close` must be called however it ends."""
@@ -74,12 +76,18 @@ class Exchange:
         self._due = float("inf")
         self._started = False
         self._start_sent = False
+        self._answer_sent = False
+        """Something of the answer itself, not reasoning alone."""
         self._ended = False
         self._margin: float | None = None
         self._drafts = (0, 0)
         """Of the last attempt: tokens drafted, tokens accepted."""
         self._adapter = ""
         """Of the last attempt, as NAME@VERSION if it came to its end."""
+        self._model = ""
+        """That answered last."""
+        self._word: str | None = None
+        """Its upstream's finish reason, if it is none that is known."""
         self._last_at = request.arrived_at
 
     @property
@@ -340,6 +348,8 @@ class Exchange:
         if self._colleagues.recording is not None:
             self._account.observe(attempt.work, attempt.assembly.margins)
         self._drafts = attempt.assembly.drafted, attempt.assembly.accepted
+        self._model = attempt.assembly.model or attempt.model
+        self._word = attempt.assembly.word or None
         version = attempt.assembly.adapter_version
         self._adapter = f"{attempt.adapter}@{version}" if version else attempt.adapter
         if not over and not (ok and attempt.assembly.why != "low_margin" and attempt.whole_in_engine):
@@ -355,7 +365,7 @@ class Exchange:
             return
         tally = self._colleagues.tally
         if self._start_sent:
-            if self._request.tools is not None:
+            if self._request.tools is not None or not self._answer_sent:
                 self._climb.on(self._content_sent(deltas), now)
             if count > 0:
                 tally.itl.add((now - self._last_at) / count)
@@ -367,26 +377,34 @@ class Exchange:
     def _content_sent(self, deltas: list[Delta]) -> climb.ContentSent:
         kind = "tool_calls" if any(delta.calls for delta in deltas) else self._request.bound_to
         cascade = self._plan.cascade
-        return climb.ContentSent(atomic=kind is not None and (cascade is None or kind in cascade.atomic))
+        self._answer_sent = self._answer_sent or any(_is_answer(delta) for delta in deltas)
+        return climb.ContentSent(
+            answer=self._answer_sent, atomic=kind is not None and (cascade is None or kind in cascade.atomic)
+        )
 
     def _start(self, deltas: list[Delta], now: float) -> None:
         assert self._attempt is not None
         self._start_sent = True
         self._colleagues.tally.ttft.add(now - self._request.arrived_at)
         self._account.first_at = now
-        self._begin(self._attempt.rung, self._account.prompt_tokens, self._attempt.adapter)
+        self._begin(self._attempt, self._account.prompt_tokens)
         self._climb.on(self._content_sent(deltas), now)
 
-    def _begin(self, rung: str, prompt_tokens: int, adapter: str) -> None:
+    def _begin(self, attempt: Attempt | None, prompt_tokens: int) -> None:
+        """`attempt` None: a static answer."""
         request = self._request
+        rung, adapter, model = _STATIC, "", ""
+        if attempt is not None:
+            rung, adapter, model = attempt.rung, attempt.adapter, attempt.assembly.model or attempt.model
         echo = self._launch.prompts.shown(rung) if request.echo else ()
         each_choice = tuple([text for text in echo for _ in range(request.n)])
-        self._events.append(Start(self._plan.route, rung, prompt_tokens, each_choice, adapter))
+        start = Start(self._plan.route, rung, prompt_tokens, each_choice, adapter, request.asked_for, model)
+        self._events.append(start)
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)
         if not self._request.streamed:
-            self._begin(attempt.rung, self._account.prompt_tokens, attempt.adapter)
+            self._begin(attempt, self._account.prompt_tokens)
             self._events += self._whole
         if attempt.rung in self._colleagues.upstreams and not attempt.work.goes_on:
             self._account.prompts_read(attempt.assembly.prompts)
@@ -397,12 +415,13 @@ class Exchange:
         # What an earlier attempt said for an answer that is handed out whole has reached nobody.
         self._forget_answer()
         self._account.worked = False
-        self._adapter = ""
-        self._begin("static_answer", 0, "")
+        self._adapter = self._model = ""
+        self._word = None
+        self._begin(None, 0)
         for index in range(len(self._account.told)):
             self._events.append(Delta(index, text, (), (), "stop"))
         why = self._last_trouble() or "asked_for"
-        self._events.append(Done(Usage(0, 0), self._served("static_answer", why, mark)))
+        self._events.append(Done(Usage(0, 0), self._served(_STATIC, why, mark)))
 
     def _fail(self, error: ErrorBody) -> None:
         served = self._served(self._history_rung(), error.code, None)
@@ -471,7 +490,20 @@ class Exchange:
         experiment, arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
         adapter = self._adapter or None
         return Served(
-            plan.route, rung, why, notes, mark, self._margin, *self._drafts, plan.policy, experiment, arm, adapter
+            plan.route,
+            rung,
+            why,
+            notes,
+            mark,
+            self._margin,
+            *self._drafts,
+            plan.policy,
+            experiment,
+            arm,
+            adapter,
+            self._request.asked_for,
+            self._model,
+            self._word,
         )
 
     def _finish(self, outcome: str, why: str) -> None:
@@ -497,3 +529,8 @@ class Exchange:
                 self._account.worked = True
             elif isinstance(item, TokenOutput) and self._attempt is not None and self._attempt.owns(work_id):
                 self._account.made_tokens += len(item.token_ids) + item.unnamed
+
+
+def _is_answer(delta: Delta) -> bool:
+    """It holds more than reasoning."""
+    return bool(delta.text or delta.token_ids or delta.logprobs or delta.calls or delta.finish_reason)

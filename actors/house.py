@@ -53,7 +53,7 @@ from actors.supervisor import Child, Supervisor
 from actors.tally import Tally
 from actors.texts import ModelText
 from actors.upstream.actor import UpstreamActor
-from actors.upstream.board import UNBOUNDED, UpstreamBoard
+from actors.upstream.board import UpstreamBoard
 from actors.upstream.client import MakeTransport, UpstreamClient
 from actors.upstream.secret import read_secret
 from config.settings import Settings
@@ -116,7 +116,8 @@ class House:
                 if text.sizes is not None:
                     raise EngineLoadFailed(f"upstream '{name}': tokenizer: '{upstream.tokenizer}' is an encoder")
         self._upstreams = {
-            name: UpstreamBoard(name, upstream.urls, upstream.context) for name, upstream in settings.upstreams.items()
+            name: UpstreamBoard(name, upstream.urls, upstream.context, counts=upstream.tokenizer is not None)
+            for name, upstream in settings.upstreams.items()
         }
         self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
         self._transport = transport
@@ -245,9 +246,16 @@ class House:
 
     def _length_of(self, model: str) -> int | None:
         """What every engine that may answer to this name can hold."""
-        limits = [self._boards[name].limits for name in self._router.rules.policy.rungs_of(model)]
-        known = [each.max_model_len for each in limits if each is not None and each.max_model_len < UNBOUNDED]
-        return min(known) if known and len(known) == len(limits) else None
+        lengths = [self._length_at(name) for name in self._router.rules.policy.rungs_of(model)]
+        known = [each for each in lengths if each is not None]
+        return min(known) if known and len(known) == len(lengths) else None
+
+    def _length_at(self, rung: str) -> int | None:
+        """Tokens that it holds, as far as that is known."""
+        if rung in self._upstreams:
+            return self._upstreams[rung].context
+        limits = self._boards[rung].limits
+        return None if limits is None else limits.max_model_len
 
     def statistics(self) -> HouseStatistics:
         """All figures, as they are published now."""

@@ -8,7 +8,7 @@ from actors.caller import Caller
 from actors.colleagues import Colleagues
 from actors.delivery import Delivery
 from actors.embedding import prepare_inputs
-from actors.errors import InvalidRequest
+from actors.errors import InvalidRequest, unsupported
 from actors.messages import Delta, InferenceRequest
 from actors.prompts import Prompts
 from actors.shapes import Shapes
@@ -89,6 +89,8 @@ class Launch(msgspec.Struct, frozen=True):
                 numbers=colleagues.numbers,
             )
         assert text is not None, "every engine has its text"
+        for name in self.request.needs_upstream:
+            raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
         return prepare(
             effect,
             permit,

@@ -162,6 +162,10 @@ class Call(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     params: SamplingParams
     grammar: Grammar | None = None
     """What the answer must be like, if it is no tool call."""
+    limit: int | None = None
+    """Output tokens that client or route allow; None: they have not said. `params` has a bound in either case."""
+    written: Mapping[str, Any] = {}
+    """The fields of the request, as the client wrote them."""
     begun: str = ""
     """What the client has of the answer: it goes on after this."""
 

@@ -1,5 +1,6 @@
 """What the edge and the actors say to each other about one request."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -19,6 +20,8 @@ class CallTurn(msgspec.Struct, frozen=True):
     id: str
     name: str
     arguments: dict[str, Any]
+    extra: dict[str, Any] | None = None
+    """The `extra_content` that came with it: for the upstream which sent it."""
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -30,6 +33,10 @@ class ChatMessage(msgspec.Struct, frozen=True):
     tool_calls: tuple[CallTurn, ...] = ()
     tool_call_id: str | None = None
     """Of a tool's turn: the call that it answers."""
+    reasoning: str = ""
+    """Of an assistant's turn: what it thought. For templates that have a place for it."""
+    written: Mapping[str, Any] = {}
+    """Fields that an upstream gets as they were written, beside the others or instead of them."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -77,6 +84,10 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What each answer must be like (if it is no tool call)."""
     embedding: EmbeddingParams | None = None
     """Embeddings are wanted, one for each prompt; None: text is."""
+    written: Mapping[str, Any] = {}
+    """The fields of the body beside the prompt, as the client wrote them: an upstream is asked for nothing else."""
+    needs_upstream: tuple[str, ...] = ()
+    """Those whose values no engine obeys."""
     echo: bool = False
     """The client wants to see its prompts as text."""
     truncate_prompt_tokens: int | None = None
@@ -154,6 +165,9 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     echo: tuple[str, ...] = ()
     """If the request wants to see them: for each choice the text of its prompt."""
     adapter: str = ""
+    model_asked: str = ""
+    model_served: str = ""
+    """See `Served`."""
 
 
 class MadeCall(msgspec.Struct, frozen=True, gc=False):
@@ -165,6 +179,8 @@ class MadeCall(msgspec.Struct, frozen=True, gc=False):
     name: str
     arguments: str
     """A JSON object."""
+    extra: dict[str, Any] | None = None
+    """Its `extra_content`, if an upstream sent one: it wants it back with the next turn."""
 
 
 class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -184,6 +200,8 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The whole of the choice, if embeddings are wanted: float32, little-endian."""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     """See `TokenOutput.prompt_logprobs`: with the first delta of a choice."""
+    reasoning: str = ""
+    """See `TokenOutput.reasoning`."""
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):
@@ -216,6 +234,12 @@ class Served(msgspec.Struct, frozen=True):
     """None: the request takes part in no experiment."""
     adapter: str | None = None
     """That answered, as NAME@VERSION."""
+    model_asked: str = ""
+    """The name that the client asked for."""
+    model_served: str = ""
+    """Who answered: an engine's name, or the model as its upstream names it; "" if no model did."""
+    upstream_finish: str | None = None
+    """An upstream's own finish reason, where it is none that is known here; the finish reason told is "stop" then."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

@@ -9,7 +9,7 @@ import trio
 from actors.account import Account
 from actors.admission import budget_spent, over_quota
 from actors.colleagues import Colleagues
-from actors.errors import ActorDied, MailboxFull, Refusal, Unavailable
+from actors.errors import ActorDied, InvalidRequest, MailboxFull, Refusal, Unavailable, unsupported
 from actors.exchange import Exchange
 from actors.kinds import of_one_kind
 from actors.links import Links
@@ -180,6 +180,9 @@ class Reception:
         if request.adapter:
             plan = with_adapter(plan, request.adapter)
         rungs = rungs_of(plan) or (request.model,)
+        if request.needs_upstream and self._colleagues.upstreams.keys().isdisjoint(rungs):
+            name = request.needs_upstream[0]
+            raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
         lengths = await prompts.lengths(rungs[0], lenient=not self._colleagues.upstreams.keys().isdisjoint(rungs))
         boards = self._colleagues.boards
         bound = output_bound(request, plan, lengths, boards)

@@ -115,7 +115,7 @@ def estimated_tokens(prompt: Prompt) -> int:
         case TextPrompt(text):
             return len(text.encode("utf-8", "replace")) // 3 + 1
         case ChatPrompt(messages, tools):
-            said: list[Any] = [(each.content, each.tool_calls) for each in messages]
+            said: list[Any] = [(each.content, each.tool_calls, each.reasoning) for each in messages]
             shown = [tool.definition for tool in tools.tools] if tools is not None else []
             return sum([len(msgspec.json.encode(each)) // 3 + 4 for each in (*said, *shown)])
 
@@ -140,6 +140,8 @@ def _turn(message: ChatMessage) -> dict[str, Any]:
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name is not None:
         turn["name"] = message.name
+    if message.reasoning:
+        turn["reasoning_content"] = message.reasoning
     if message.tool_call_id is not None:
         turn["tool_call_id"] = message.tool_call_id
     if message.tool_calls:

@@ -37,6 +37,9 @@ class ServerSettings(Table, frozen=True):
     """An SSE comment is sent to a stream that was silent this long."""
     write_stall: Seconds = Seconds(20)
     """A reader that takes nothing for this long is cut."""
+    answer_model: Literal["asked", "served"] = "asked"
+    """What clients read as `model` in an answer: the name that they asked for, or that of the model which served. The
+    headers x-penstock-model-asked and x-penstock-model-served tell both."""
     drain: Seconds = Seconds(25)
     """After SIGTERM running requests may go on this long; then they get their terminal error event."""
     watch: bool = True

@@ -9,7 +9,8 @@ from config.table import Seconds, Table
 
 Supports = Literal["sampling", "continue", "max_completion_tokens", "structured_outputs"]
 """sampling: vLLM's parameters (top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids). continue: an
-assistant's last message is gone on with (continue_final_message). max_completion_tokens: that name for max_tokens.
+assistant's last message is gone on with (continue_final_message), so that this upstream can take over an answer that
+another rung has begun, from its text. max_completion_tokens: that name for max_tokens.
 structured_outputs: vLLM's field for answers bound by a regular expression, a choice or a grammar."""
 
 
@@ -36,7 +37,8 @@ class UpstreamSettings(Table, frozen=True, kw_only=True):
     connect: Seconds = Seconds(5)
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     context: int | None = None
-    """Tokens of prompt and output together; None: unknown."""
+    """Tokens of prompt and output together; None: unknown. What is longer is refused here only with `tokenizer`: where
+    the prompt's length is a guess, the upstream says so itself."""
     tokenizer: str | None = None
     """The engine whose tokenizer it shares, which lets an answer go on across the two."""
     supports: tuple[Supports, ...] = ()

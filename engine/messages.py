@@ -121,6 +121,8 @@ class Finish(msgspec.Struct, frozen=True):
     """With reason "error": the stable code of the error."""
     message: str = ""
     """With reason "error": what was wrong and what to do."""
+    word: str = ""
+    """An upstream's own reason, if it is none that is known; `reason` is "stop" then."""
 
 
 class TokenOutput(msgspec.Struct, frozen=True, gc=False):
@@ -149,6 +151,10 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     """What `Embed` asked for: float32, little-endian. It comes with the input's `finish`."""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     """If they are asked for: of each of the prompt's tokens, all at once, with the first output."""
+    reasoning: str = ""
+    """What an upstream's model thought, beside `text`; its tokens are among the `unnamed`."""
+    model: str = ""
+    """As the upstream names it; "" if it does not."""
 
 
 def failed_output(request_id: int, prompt_tokens: int, code: str, message: str) -> TokenOutput:

@@ -1,6 +1,6 @@
 """`POST /v1/chat/completions` and `POST /v1/completions`, whole and streamed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,17 +31,21 @@ from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
 from gateway.server.head import JSON_TYPE
 from gateway.server.request import Request
-from gateway.told import Told, place_lines, served_headers
+from gateway.told import Told, served_headers, start_headers
 from gateway.whole import whole_answer
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
 from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
 from gateway.wire.completion_request import CompletionBody, completion_params
 from gateway.wire.grammar_request import answer_grammar
 from gateway.wire.json_body import BodyDecoder, check_content_type
+from gateway.wire.neutral import CHAT as CHAT_FIELDS
+from gateway.wire.neutral import COMPLETION as COMPLETION_FIELDS
+from gateway.wire.neutral import needs_upstream
 from gateway.wire.prompts import prompts_of
 from gateway.wire.sampling import check_truncation
 from gateway.wire.sse import SseRenderer, error_event
 from gateway.wire.view import View
+from gateway.wire.written import written
 
 log = structlog.get_logger()
 
@@ -56,6 +60,8 @@ class Asked(msgspec.Struct, frozen=True):
     embedding: EmbeddingParams | None = None
     view: View = View()
     truncate_prompt_tokens: int | None = None
+    written: Mapping[str, Any] = {}
+    needs_upstream: tuple[str, ...] = ()
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -69,15 +75,26 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 def read_chat(body: ChatBody, max_choices: int) -> Asked:
     """Raises `BadField`."""
+    needs = needs_upstream(body, CHAT_FIELDS)
     params, n, view = chat_params(body, max_choices)
     prompt, grammar = chat_prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
         raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
-    return Asked((prompt,), params, n, grammar, view=view, truncate_prompt_tokens=check_truncation(body))
+    return Asked(
+        (prompt,),
+        params,
+        n,
+        grammar,
+        view=view,
+        truncate_prompt_tokens=check_truncation(body),
+        written=written(body),
+        needs_upstream=needs,
+    )
 
 
 def read_completion(body: CompletionBody, max_choices: int) -> Asked:
     """Raises `BadField`."""
+    needs = needs_upstream(body, COMPLETION_FIELDS)
     prompts = prompts_of("prompt", body.prompt)
     params, n, view = completion_params(body, len(prompts), max_choices)
     return Asked(
@@ -87,6 +104,8 @@ def read_completion(body: CompletionBody, max_choices: int) -> Asked:
         answer_grammar(body),
         view=view,
         truncate_prompt_tokens=check_truncation(body),
+        written=written(body),
+        needs_upstream=needs,
     )
 
 
@@ -117,6 +136,8 @@ class CompletionHandler:
                 truncate_prompt_tokens=asked.truncate_prompt_tokens,
                 n=asked.n,
                 grammar=asked.grammar,
+                written=asked.written,
+                needs_upstream=asked.needs_upstream,
                 user=body.user,
                 streamed=bool(body.stream),
                 body_bytes=len(request.body),
@@ -143,9 +164,9 @@ class CompletionHandler:
         choices = [Choice() for _ in range(len(inference.prompts) * inference.n)]
         exchange = await self._front.house.open(inference)
         told.decided = exchange.decided
-        identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
         try:
             done = await whole_answer(exchange, partial(_gather, choices))
+            identity = self._identity(inference, done.served.model_served, told)
             body = self._endpoint.whole(identity, choices, done.usage, done.served, view)
             await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:
@@ -166,16 +187,18 @@ class CompletionHandler:
             exchange = await self._front.house.open(inference)
             told.decided = exchange.decided
             stream.add_headers(told.decision_lines())
-            identity = self._front.identity(inference.request_id, inference.model, told.decided.policy)
-            chunks = self._endpoint.chunks(identity, view, include_usage=include_usage)
-            renderer = SseRenderer(chunks, include_usage=include_usage)
             try:
-                while not renderer.ended:
-                    events = await exchange.__anext__()
-                    if not stream.started:
-                        stream.add_headers(_first_headers(events))
+                events = await exchange.__anext__()
+                stream.add_headers(_first_headers(events))
+                identity = self._identity(inference, _model_of(events), told)
+                chunks = self._endpoint.chunks(identity, view, include_usage=include_usage)
+                renderer = SseRenderer(chunks, include_usage=include_usage)
+                while True:
                     if data := renderer.render(events):
                         await stream.send(data, trio.current_time(), last=renderer.ended)
+                    if renderer.ended:
+                        break
+                    events = await exchange.__anext__()
                 failed = renderer.failed
             finally:
                 exchange.close()
@@ -190,6 +213,9 @@ class CompletionHandler:
             await _break_off(connection, stream, INTERNAL_ERROR)
         if failed:
             connection.close_after()
+
+    def _identity(self, inference: InferenceRequest, served: str, told: Told) -> Identity:
+        return self._front.identity(inference.request_id, inference.model, served, told.decided.policy)
 
 
 def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
@@ -216,5 +242,10 @@ def _first_headers(events: Sequence[Event]) -> bytes:
             case Done():
                 return served_headers(event.served)
             case Start():
-                return place_lines(event.route, event.rung, event.adapter)
+                return start_headers(event)
     return b""
+
+
+def _model_of(events: Sequence[Event]) -> str:
+    """Who answers, as far as it is known with the first events."""
+    return next((event.model_served for event in events if isinstance(event, Start)), "")

@@ -87,7 +87,8 @@ class EmbeddingHandler:
         try:
             done = await whole_answer(exchange, take)
             size = _NUMBER_BYTES * sum(map(len, found))
-            answer = partial(embedding_answer, inference.model, found, encoding, done.usage, done.served)
+            model = self._front.model_field(inference.model, done.served.model_served)
+            answer = partial(embedding_answer, model, found, encoding, done.usage, done.served)
             body = await reading(size, answer)
             await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:

@@ -2,6 +2,9 @@
 
 import secrets
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -13,6 +16,7 @@ from gateway.house import House
 from gateway.server.request import Request, bearer_of
 from gateway.wire.answer import Identity
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MAX_TAGS = 16
 _MAX_TAG_CHARACTERS = 64
 
@@ -23,10 +27,19 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     house: House
     max_choices: int
     max_inputs: int
+    shows_served: bool = False
+    """The field `model` of an answer is the name of the model that served, not the one that was asked for."""
 
-    def identity(self, request_id: str, model: str, policy: str) -> Identity:
-        """The fields that all parts of an answer share; `policy` is the digest of the one that decided."""
-        return Identity(request_id, model, int(time.time()), f"fp_{policy}")
+    def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
+        """The fields that all parts of an answer share.
+
+        `asked` and `served`: the model's names, and `policy`: the digest of the one that decided.
+        """
+        return Identity(request_id, self.model_field(asked, served), int(time.time()), f"fp_{policy}")
+
+    def model_field(self, asked: str, served: str) -> str:
+        """What an answer holds as `model`."""
+        return served if self.shows_served and served else asked
 
 
 class Asker(msgspec.Struct, frozen=True):
@@ -59,6 +72,8 @@ class Asker(msgspec.Struct, frozen=True):
         n: int,
         grammar: Grammar | None = None,
         embedding: EmbeddingParams | None = None,
+        written: Mapping[str, Any] = _NOTHING,
+        needs_upstream: tuple[str, ...] = (),
         user: str | None,
         streamed: bool,
         body_bytes: int,
@@ -75,6 +90,8 @@ class Asker(msgspec.Struct, frozen=True):
             n=n,
             grammar=grammar,
             embedding=embedding,
+            written=written,
+            needs_upstream=needs_upstream,
             api_key=self.api_key,
             path=self.path,
             headers=self.headers,

@@ -53,7 +53,12 @@ async def serve(
     `admin`: where the admin API listens, if it does.
     """
     limits = Limits.of(settings.server)
-    front = Front(house=house, max_choices=settings.server.max_choices, max_inputs=settings.server.max_inputs)
+    front = Front(
+        house=house,
+        max_choices=settings.server.max_choices,
+        max_inputs=settings.server.max_inputs,
+        shows_served=settings.server.answer_model == "served",
+    )
     routes = Routes(front, limits, frozenset(settings.server.ws_origins))
     server = Server(listener, limits, routes)
     routes.connections = lambda: server.connections

@@ -164,6 +164,8 @@ class _Session:
             truncate_prompt_tokens=asked.truncate_prompt_tokens,
             n=asked.n,
             grammar=asked.grammar,
+            written=asked.written,
+            needs_upstream=asked.needs_upstream,
             user=body.user,
             streamed=True,
             body_bytes=len(raw),

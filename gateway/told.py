@@ -1,6 +1,6 @@
 """What an answer's head says of the decision and of who answered."""
 
-from actors.messages import Decided, Served
+from actors.messages import Decided, Served, Start
 
 
 class Told:
@@ -28,13 +28,25 @@ class Told:
 def served_headers(served: Served) -> bytes:
     """Who answered, and why it was this one."""
     adapter, _, _ = (served.adapter or "").partition("@")
-    return place_lines(served.route, served.rung, adapter) + b"x-penstock-why: %b\r\n" % _ascii(served.why)
+    lines = _place_lines(served.route, served.rung, adapter) + _model_lines(served.model_asked, served.model_served)
+    return lines + b"x-penstock-why: %b\r\n" % _ascii(served.why)
 
 
-def place_lines(route: str, rung: str, adapter: str) -> bytes:
+def start_headers(start: Start) -> bytes:
+    """Who answers, as far as it is known before the end."""
+    return _place_lines(start.route, start.rung, start.adapter) + _model_lines(start.model_asked, start.model_served)
+
+
+def _place_lines(route: str, rung: str, adapter: str) -> bytes:
     """Where it was answered, and with which adapter if there was one."""
     lines = b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
     return lines + b"x-penstock-adapter: %b\r\n" % _ascii(adapter) if adapter else lines
+
+
+def _model_lines(asked: str, served: str) -> bytes:
+    """The model's name that was asked for, and the one that answered."""
+    lines = b"x-penstock-model-asked: %b\r\n" % _ascii(asked) if asked else b""
+    return lines + b"x-penstock-model-served: %b\r\n" % _ascii(served) if served else lines
 
 
 def _ascii(word: str) -> bytes:

@@ -6,8 +6,8 @@ gives the next thing to do, or None while the attempt in hand goes on.
 - Before the commit point (the first content that the client receives) everything is possible: the same rung again,
   within its `retries` and the shared retry budget, then the next rung, then a static answer.
 - After it the plan's `midstream` rules. "continue": the next rung with the same tokenizer goes on after the exact token
-  ids that the client has. "error" and "restart": the stream breaks off with an error event ("restart" allows a new
-  start only where no content was sent, which is what the time before the commit point is anyway).
+  ids that the client has, or an upstream after the text. "error" and "restart": the stream breaks off with an error
+  event. Where nothing but reasoning was sent, "continue" and "restart" allow a new start.
 - Tool calls and JSON are atomic: where content of one was sent, no other rung goes on, whatever the plan says.
 - The cascade's way from small to large is no failure: it may happen after the commit point, with the released tokens
   as prefix, whatever `midstream` says. If a stage cannot serve, the plan's rungs take over under the rules above.
@@ -62,6 +62,8 @@ class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     atomic: bool = False
     """It is, or is part of, a tool call or JSON."""
+    answer: bool = True
+    """It is part of the answer; False: nothing but reasoning."""
 
 
 class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -130,6 +132,8 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     """First content of this attempt is due; after the commit point it is the plan's `total_at`."""
     prefix: Prefix = ()
     """Tokens to go on from."""
+    from_text: bool = False
+    """The tokens are not known to this rung: it goes on from the text that the client has."""
     is_retry: bool = False
     watched: bool = False
     """The small stage of a cascade that may escalate: feed its outputs through a `CascadeMachine`."""
@@ -181,6 +185,8 @@ class Climb:
         self._committed = False
         self._sealed = False
         """Nobody can go on from what was sent."""
+        self._answer_sent = False
+        """Something of the answer itself, not reasoning alone."""
         self._prefix: Prefix = ()
         self._reasons: list[Reason] = []
         self._pauses = Pauses()
@@ -227,8 +233,9 @@ class Climb:
         match event:
             case Begun():
                 return None
-            case ContentSent(atomic):
+            case ContentSent(atomic, answer):
                 self._committed = True
+                self._answer_sent = self._answer_sent or answer
                 self._sealed = self._sealed or atomic
                 return None
             case Finished(why):
@@ -325,10 +332,14 @@ class Climb:
         return event.retryable and event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
 
     def _move_on(self, now: float) -> Effect:
-        if self._sealed or (self._committed and self._plan.midstream != "continue"):
+        if self._sealed or (self._committed and not self._may_go_on()):
             return self._stop(now)
         self._advance()
         return self._next(now)
+
+    def _may_go_on(self) -> bool:
+        """Whether the plan lets another rung follow after what was sent."""
+        return self._plan.midstream == "continue" or (self._plan.midstream == "restart" and not self._answer_sent)
 
     def _advance(self) -> None:
         """To the next rung; a stage that cannot serve hands over to the ladder."""
@@ -366,17 +377,22 @@ class Climb:
     def _may_try(self, rung: PlannedRung, now: float) -> bool:
         if rung.to is None or rung.to in self._barred or now >= self._deadline():
             return False
-        if not self._committed or self._current is None:
+        if not self._answer_sent or self._current is None:
             return True
-        # Without the exact tokens that the client has, a new attempt would say the same things again.
-        same_tokenizer = bool(rung.tokenizer) and rung.tokenizer == self._current.tokenizer
-        return rung.goes_on and any(self._prefix) and same_tokenizer
+        # Without what the client has, a new attempt would say the same things again.
+        return rung.goes_on and (rung.from_text or self._has_tokens_for(rung))
+
+    def _has_tokens_for(self, rung: PlannedRung) -> bool:
+        """It can go on from the very tokens of the answer so far."""
+        same = self._current is not None and bool(rung.tokenizer) and rung.tokenizer == self._current.tokenizer
+        return same and any(self._prefix)
 
     def _deadline(self) -> float:
         return self._plan.total_at if self._committed else self._plan.ttft_at
 
     def _try(self, rung: PlannedRung, now: float) -> Try:
         assert rung.to is not None
+        by_tokens = self._answer_sent and self._has_tokens_for(rung)
         self._current = rung
         self._attempts += 1
         deadline = self._deadline()
@@ -388,7 +404,8 @@ class Climb:
             rung=rung.to,
             attempt=self._attempts,
             deadline=deadline,
-            prefix=self._prefix if self._committed else (),
+            prefix=self._prefix if by_tokens else (),
+            from_text=self._answer_sent and not by_tokens,
             is_retry=rung.to in self._tried_and_failed,
             watched=self._stage == "small" and self._cascade is not None and self._cascade.may_escalate,
             drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts,

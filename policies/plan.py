@@ -28,7 +28,9 @@ class PlannedRung(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tokenizer: str = ""
     """Two rungs with equal, non-empty values have the same tokenizer."""
     goes_on: bool = True
-    """It can take up an answer that another rung has begun."""
+    """It can take up an answer that another rung has begun ..."""
+    from_text: bool = False
+    """... from its text, whatever tokenizer made it: an upstream."""
     adapter: str = ""
     """Which of the engine's adapters answers; "" is none."""
 

@@ -396,6 +396,7 @@ def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str], settings: Sett
         mark=rung.mark,
         tokenizer=tokenizers.get(rung.to, "") if rung.to is not None else "",
         goes_on=upstream is None or "continue" in upstream.supports,
+        from_text=upstream is not None and "continue" in upstream.supports,
         adapter=rung.adapter or "",
     )
 

@@ -26,6 +26,7 @@ from actors.mail import (
     Work,
 )
 from actors.mailbox import Mailbox
+from actors.messages import ChatPrompt
 from actors.upstream.answer import AnswerReader
 from actors.upstream.board import UpstreamBoard
 from actors.upstream.book import CallBook
@@ -38,6 +39,8 @@ from config.upstreams import UpstreamSettings
 from engine.messages import EngineStats, TokenOutput
 
 _CLOSE_S = 1.0
+_MOST_TOKENS = 1 << 20
+"""Of an answer that nobody has set a limit to."""
 log = structlog.get_logger()
 
 
@@ -187,13 +190,18 @@ class UpstreamActor(Actor[EngineMessage]):
         board = self._board
         board.requests_total += 1
         began_at: float | None = trio.current_time()
-        reader = AnswerReader(call.request_id, call.params.max_tokens)
+        offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
+        logprobs = call.params.logprobs is not None
+        most = call.limit if call.limit is not None else _MOST_TOKENS
+        reader = AnswerReader(call.request_id, most, offered=offered, logprobs=logprobs)
 
         def on_output(output: TokenOutput) -> None:
             nonlocal began_at
             if began_at is not None:
                 board.ttft.add(trio.current_time() - began_at)
                 began_at = None
+            if output.finish is not None and output.finish.word:
+                log.warning("upstream_finish_unknown", upstream=board.name, word=output.finish.word)
             self._hand_out(work, call, output)
 
         ok: bool | None = None

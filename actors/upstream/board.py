@@ -14,18 +14,20 @@ from engine.limits import Limits
 UNBOUNDED = 1 << 40
 """Stands for a length or a vocabulary that nobody has told us."""
 UNSAID_TOKENS = 4096
-"""Output tokens that an upstream of unknown `context` is asked for when neither the client nor the route says how many:
-something has to be reserved."""
+"""Output tokens that are reserved on an upstream whose room is not known when neither the client nor the route says how
+many. The upstream itself is told nothing."""
 
 
 class UpstreamBoard(EngineBoard):
     """One upstream's notice board, and an engine's to those who do not care which it is."""
 
-    __slots__ = ("failures", "replicas", "requests_total", "ttft", "urls")
+    __slots__ = ("context", "failures", "replicas", "requests_total", "ttft", "urls")
 
-    def __init__(self, name: str, urls: Sequence[str], context: int | None) -> None:
+    def __init__(self, name: str, urls: Sequence[str], context: int | None, *, counts: bool) -> None:
+        """`counts`: its tokenizer is here. Where it is not, a guess at the prompt refuses nobody: the upstream does."""
         super().__init__(name)
-        length = context if context is not None else UNBOUNDED
+        self.context = context
+        length = context if context is not None and counts else UNBOUNDED
         self.limits = Limits(vocab_size=UNBOUNDED, model_tokens=length, pool_tokens=length)
         self.urls = tuple(urls)
         self.replicas = Replicas(len(self.urls))

@@ -12,7 +12,7 @@ from actors.caller import Caller
 from actors.delivery import Delivery
 from actors.mail import Call, Work
 from actors.messages import Delta, InferenceRequest, Prompt, TokenPrompt
-from actors.upstream.board import UNSAID_TOKENS
+from actors.upstream.board import UNBOUNDED, UNSAID_TOKENS
 from actors.upstream.question import why_not
 from config.upstreams import UpstreamSettings
 from engine.limits import Limits
@@ -47,7 +47,8 @@ def prepare_calls(
     `lengths`: tokens of each prompt, as far as we know; `tokenizer`: the one that it shares with an engine. Raises
     TooLongHere and NotExpressible.
     """
-    if effect.prefix and (request.tools is not None or request.grammar is not None):
+    goes_on = bool(effect.prefix) or effect.from_text
+    if goes_on and (request.tools is not None or request.grammar is not None):
         raise NotExpressible("an answer that has begun cannot be bound to a form, nor be read for tool calls")
     if request.truncate_prompt_tokens is not None:
         raise NotExpressible("truncate_prompt_tokens counts tokens as an engine reads them")
@@ -58,15 +59,18 @@ def prepare_calls(
         if was_told.finished:
             continue
         params = params_of(request, plan, index % request.n, lengths[index // request.n], limits)
-        if settings.context is None and not request.params.max_tokens and plan.output_cap is None:
+        limit = params.max_tokens if request.params.max_tokens or plan.output_cap is not None else None
+        if limit is None and limits.max_model_len >= UNBOUNDED:
             params = msgspec.structs.replace(params, max_tokens=UNSAID_TOKENS)
         prompt, begun = request.prompts[index // request.n], ""
-        if effect.prefix:
-            if was_told.tokens >= params.max_tokens:
+        if goes_on:
+            if limit is not None and was_told.tokens >= limit:
                 ended.append(Delta(index, "", (), (), "length"))
                 continue
+            limit = None if limit is None else limit - was_told.tokens
             params = _params_after(params, was_told.tokens)
-            prompt, begun = _after(prompt, "".join(was_told.texts), effect.prefix[index], tokenizer)
+            token_ids = effect.prefix[index] if effect.prefix else ()
+            prompt, begun = _after(prompt, "".join(was_told.texts), token_ids, tokenizer)
         number = next(numbers)
         call = Call(
             request_id=number,
@@ -75,6 +79,8 @@ def prepare_calls(
             params=params,
             grammar=request.grammar,
             begun=begun,
+            limit=limit,
+            written=request.written,
         )
         if (why := why_not(call, settings)) is not None:
             raise NotExpressible(why)
@@ -90,12 +96,13 @@ def prepare_calls(
         bytes=request.body_bytes,
         deadline=effect.deadline,
         wait_s=plan.queue_s,
-        goes_on=any(effect.prefix),
+        goes_on=goes_on,
         sequences=tuple(calls),
         delivery=delivery,
     )
     assembly = Assembly(choices, call_prefix=f"call_{request.request_id}_")
-    return Attempt(effect, permit, work, assembly, whole_in_engine=True), ended
+    model = settings.model or request.model
+    return Attempt(effect, permit, work, assembly, whole_in_engine=True, model=model), ended
 
 
 def _after(prompt: Prompt, text: str, token_ids: tuple[int, ...], tokenizer: Tokenizer | None) -> tuple[Prompt, str]:
@@ -111,5 +118,5 @@ def _after(prompt: Prompt, text: str, token_ids: tuple[int, ...], tokenizer: Tok
 def _params_after(params: SamplingParams, released: int) -> SamplingParams:
     """The upstream still looks for the stop strings: what it goes on after holds no part of one."""
     return msgspec.structs.replace(
-        params, max_tokens=params.max_tokens - released, min_tokens=max(params.min_tokens - released, 0)
+        params, max_tokens=max(params.max_tokens - released, 1), min_tokens=max(params.min_tokens - released, 0)
     )

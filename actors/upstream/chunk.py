@@ -1,9 +1,10 @@
-"""What servers of the OpenAI API stream: the fields that matter here, of chat and of text completions.
+"""What servers of the OpenAI API send: the fields that matter here, of chat and of text completions.
 
-Fields that are not listed are passed over; those that are listed must be what the API says.
+Fields that are not listed are passed over. Those that servers write in several forms are taken as they come, and read
+where they are used: `parts` (content and reasoning), `tool_parts`, `usage`, `finish`.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -11,7 +12,7 @@ from actors.upstream.failure import Broken, error_in, garbled
 from engine.messages import TokenLogprobs
 
 UNKNOWN_TOKEN = -1
-_CallNumber = Annotated[int, msgspec.Meta(ge=0, lt=128)]
+_NOTHING = frozenset({b"", b"null"})
 
 
 class Top(msgspec.Struct, gc=False):
@@ -41,69 +42,69 @@ class Logprobs(msgspec.Struct, gc=False):
 
 
 class Function(msgspec.Struct, gc=False):
-    """A piece of a called function."""
+    """A called function, or a piece of it."""
 
     name: str | None = None
-    arguments: str | None = None
+    arguments: Any = None
+    """A piece of JSON text, or the object itself."""
 
 
 class CallPart(msgspec.Struct, gc=False):
-    """A piece of a tool call."""
+    """A tool call, or a piece of it."""
 
-    index: _CallNumber | None = None
+    index: Any = None
+    id: Any = None
     function: Function | None = None
+    name: str | None = None
+    arguments: Any = None
+    """The last two where a server leaves `function` out."""
+    extra_content: Any = None
+    """Gemini's: it holds the signature of what was thought, which it wants back with the next turn."""
 
 
 class Message(msgspec.Struct, gc=False):
-    """What a chunk of chat adds."""
+    """What a chunk of chat adds, or a whole message."""
 
-    content: str | None = None
+    content: Any = None
+    """A text, or a list of parts."""
     refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    """vLLM's newer name for it. It is counted, and not shown."""
-    tool_calls: list[CallPart] | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_details: Any = None
+    thinking: Any = None
+    tool_calls: list[CallPart] | CallPart | None = None
+    function_call: Function | None = None
+    """The form before `tool_calls`."""
 
 
 class Choice(msgspec.Struct, gc=False):
     """One choice's part of a chunk."""
 
-    index: int = 0
+    index: int | None = None
     delta: Message | None = None
+    message: Message | None = None
     text: str | None = None
-    logprobs: Logprobs | None = None
-    finish_reason: str | None = None
+    logprobs: msgspec.Raw = msgspec.Raw()
+    finish_reason: Any = None
     stop_reason: Any = None
     """vLLM's: the stop string or token; others may say what they like."""
-
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
-"""Of tokens: it goes into the ledger."""
-
-
-class PromptDetails(msgspec.Struct, gc=False):
-    """More on the prompt's tokens."""
-
-    cached_tokens: _Count | None = None
-
-
-class Usage(msgspec.Struct, gc=False):
-    """What the upstream has counted."""
-
-    prompt_tokens: _Count = 0
-    completion_tokens: _Count = 0
-    prompt_tokens_details: PromptDetails | None = None
+    usage: Any = None
+    error: Any = None
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """One event of a stream, of chat or of a text completion."""
+    """One event of a stream, or a whole answer, of chat or of a text completion."""
 
     choices: list[Choice] | None = None
-    usage: Usage | None = None
+    usage: Any = None
+    x_groq: Any = None
+    timings: Any = None
+    model: Any = None
     error: Any = None
 
 
 _decoder = msgspec.json.Decoder(Chunk)
+_logprobs = msgspec.json.Decoder(Logprobs)
 
 
 def read_chunk(data: bytes) -> Chunk:
@@ -115,8 +116,14 @@ def read_chunk(data: bytes) -> Chunk:
         raise (Broken(failure) if failure is not None else garbled("an event is not a chunk of a completion")) from None
 
 
-def positions_of(given: Logprobs) -> list[TokenLogprobs]:
+def positions_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
     """One for each token. Raises Broken."""
+    if bytes(raw) in _NOTHING:
+        return []
+    try:
+        given = _logprobs.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise garbled("its log-probabilities are not those of the API") from None
     if given.content is not None:
         return [
             TokenLogprobs(

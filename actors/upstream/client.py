@@ -1,7 +1,7 @@
 """One call over HTTP: sends the question, feeds the stream to its reader, and says truthfully how it ended.
 
 Addresses come from the settings alone: no redirect is followed, no proxy is taken from the environment, certificates
-are checked against the system's store. Nothing is decompressed. Cancelling a call closes its connection at once.
+are checked against the system's store. Cancelling a call closes its connection at once.
 """
 
 import http
@@ -15,10 +15,11 @@ import trio
 
 from actors.upstream.answer import AnswerReader
 from actors.upstream.asked_pause import asked_pause_s
-from actors.upstream.failure import Broken, Failure, error_in, garbled, of_status, truncated
+from actors.upstream.failure import Broken, Failure, garbled, of_status
 from actors.upstream.question import Question
 from actors.upstream.redaction import Redactor
 from actors.upstream.secret import Secret
+from actors.upstream.unpack import Unpack, unpacker
 from engine.messages import TokenOutput
 from policies.verdict import NOTHING_SAID
 
@@ -31,6 +32,11 @@ _IDLE_S = 4.0
 meets the close is lost."""
 _LINGER_S = 0.25
 """After [DONE] the connection's end of the answer is awaited so long; then it is closed and not used again."""
+_TAIL_S = 5.0
+"""After the finish reason usage and the end are awaited so long: some servers say neither, and keep the connection."""
+_NEVER = float("inf")
+_NO_ANSWERS = ("text/html", "image/", "audio/", "video/", "multipart/", "application/xml", "text/xml")
+"""Other types are looked at: servers call event streams and JSON plain text, or nothing at all."""
 
 
 class UpstreamClient:
@@ -91,32 +97,56 @@ class UpstreamClient:
                 headed = True
                 if response.status_code != 200:
                     return await _refusal(response)
-                if _kind(response) != "text/event-stream" and (failure := error_in(await _error_body(response))):
-                    return failure
-                _check_head(response)
+                unpack = unpacker(response.headers.get("content-encoding"))
+                _check_type(response.headers.get("content-type"))
                 stream = response.aiter_raw()
                 try:
-                    async for data in stream:
-                        output = reader.feed(data)
-                        if output is not None:
-                            on_output(output)
-                        if reader.done:
-                            await _leave(stream, _LINGER_S)
-                            return None
+                    await _read(stream, unpack, reader, on_output)
                 finally:
-                    await _leave(stream, 0.0)
-                reader.check_end()
+                    await _leave(stream, _LINGER_S if reader.done else 0.0)
         except Broken as broken:
             return broken.failure
         except (httpx.ConnectError, httpx.ConnectTimeout):
             return Failure(kind="upstream_unreachable", message="The upstream cannot be connected to.", reached=False)
         except (httpx.HTTPError, httpx.StreamError) as error:
-            if reader.done:
-                return None
-            if headed:
-                return truncated("the connection was lost").failure
-            return Failure(kind="upstream_error", message=f"The upstream gave no answer ({type(error).__name__}).")
+            if not headed:
+                return Failure(kind="upstream_error", message=f"The upstream gave no answer ({type(error).__name__}).")
+            return _lost(reader, on_output)
         return None
+
+
+async def _read(
+    stream: AsyncIterator[bytes], unpack: Unpack, reader: AnswerReader, on_output: Callable[[TokenOutput], None]
+) -> None:
+    """All of the answer. Raises Broken, and httpx's errors."""
+    patience = trio.CancelScope()
+    with patience:
+        async for data in stream:
+            for piece in unpack(data):
+                output = reader.feed(piece)
+                if output is not None:
+                    on_output(output)
+                if reader.broken is not None:
+                    raise reader.broken
+                if reader.done:
+                    return
+            if reader.has_ended:
+                patience.deadline = trio.current_time() + _TAIL_S
+            elif patience.deadline != _NEVER:
+                patience.deadline = _NEVER
+    output = reader.lost() if patience.cancelled_caught else reader.end()
+    if output is not None:
+        on_output(output)
+
+
+def _lost(reader: AnswerReader, on_output: Callable[[TokenOutput], None]) -> Failure | None:
+    try:
+        output = reader.lost()
+    except Broken as broken:
+        return broken.failure
+    if output is not None:
+        on_output(output)
+    return None
 
 
 def address(url: str, path: str) -> httpx.URL:
@@ -136,16 +166,10 @@ async def _refusal(response: httpx.Response) -> Failure:
     )
 
 
-def _kind(response: httpx.Response) -> str:
-    kind: str = response.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower()
-
-
-def _check_head(response: httpx.Response) -> None:
-    if _kind(response) != "text/event-stream":
-        raise garbled("it is no event stream")
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise garbled("it is compressed, which was not asked for")
+def _check_type(given: str | None) -> None:
+    kind = (given or "").partition(";")[0].strip().lower()
+    if kind.startswith(_NO_ANSWERS):
+        raise garbled(f"it is {kind[:64]}, and no event stream")
 
 
 async def _error_body(response: httpx.Response) -> bytes:

@@ -17,6 +17,45 @@ from engine.sampling.params import SamplingParams
 from engine.text.tool_calls import Tool, ToolSet
 
 _encode = msgspec.json.Encoder().encode
+_NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
+AS_WRITTEN = frozenset({
+    "metadata",
+    "modalities",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+    "verbosity",
+    "web_search_options",
+})  # fmt: skip
+"""OpenAI's, which mean nothing to engines here."""
+SAMPLING_FIELDS = {
+    "cache_salt": "",
+    "chat_template_kwargs": {},
+    "documents": [],
+    "include_reasoning": True,
+    "priority": 0,
+    "vllm_xargs": {},
+}
+"""vLLM's, which mean nothing to engines here, with what asks for nothing."""
+EXTRAS = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "min_tokens": 0,
+    "ignore_eos": False,
+    "stop_token_ids": (),
+    "include_stop_str_in_output": False,
+    "skip_special_tokens": True,
+    "allowed_token_ids": (),
+    "bad_words": (),
+}
+"""What vLLM and SGLang know beyond the OpenAI API, with what changes nothing."""
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -36,7 +75,10 @@ def why_not(call: Call, upstream: UpstreamSettings) -> str | None:
         return "an upstream is not asked how likely a prompt is"
     if call.params.allowed_token_ids and upstream.tokenizer is None:
         return "allowed_token_ids names token ids, and the upstream's `tokenizer` is not known"
-    extras = sorted(_extras(call.params))
+    written = {
+        name for name, value in call.written.items() if name in SAMPLING_FIELDS and value != SAMPLING_FIELDS[name]
+    }
+    extras = sorted(written.union(_extras(call.params)))
     if extras and "sampling" not in upstream.supports:
         return f'{", ".join(extras)} is no parameter of the OpenAI API, and its `supports` does not hold "sampling"'
     grammar = call.grammar
@@ -50,19 +92,14 @@ def why_not(call: Call, upstream: UpstreamSettings) -> str | None:
 
 def question(call: Call, upstream: UpstreamSettings) -> Question:
     """What to send. `why_not` has said None."""
-    params = call.params
-    fields: dict[str, Any] = {
-        "model": call.model,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        # Said even if the client did not: servers take other defaults from the model's files.
-        "temperature": params.temperature,
-        "top_p": params.top_p,
-    }
-    if params.presence_penalty:
-        fields["presence_penalty"] = params.presence_penalty
-    if params.frequency_penalty:
-        fields["frequency_penalty"] = params.frequency_penalty
+    params, written = call.params, call.written
+    chat = isinstance(call.prompt, ChatPrompt)
+    fields: dict[str, Any] = {"model": call.model, "stream": True, "stream_options": _stream_options(written)}
+    # What the client did not say is the upstream's to choose: its model may have other defaults, or but one value.
+    for name, neutral in _NEUTRAL.items():
+        value = getattr(params, name)
+        if name in written or value != neutral:
+            fields[name] = value
     if params.seed is not None:
         fields["seed"] = params.seed
     if params.stop:
@@ -70,19 +107,27 @@ def question(call: Call, upstream: UpstreamSettings) -> Question:
     if params.logit_bias:
         fields["logit_bias"] = {str(token_id): bias for token_id, bias in params.logit_bias}
     fields |= _extras(params)
-    if call.grammar is not None:
-        fields |= _bound(call.grammar, chat=isinstance(call.prompt, ChatPrompt))
+    fields |= {name: value for name, value in written.items() if name in AS_WRITTEN}
+    if "sampling" in upstream.supports:
+        fields |= {name: value for name, value in written.items() if name in SAMPLING_FIELDS or name in EXTRAS}
+    if chat and "response_format" in written:
+        fields["response_format"] = written["response_format"]
+    elif call.grammar is not None:
+        fields |= _bound(call.grammar, chat=chat)
+    if call.limit is not None:
+        newer = chat and "max_completion_tokens" in upstream.supports
+        fields["max_completion_tokens" if newer else "max_tokens"] = call.limit
     match call.prompt:
         case ChatPrompt(messages, tools):
             path = "/chat/completions"
-            most = "max_completion_tokens" if "max_completion_tokens" in upstream.supports else "max_tokens"
-            fields[most] = params.max_tokens
             fields["messages"] = [_turn(each) for each in messages]
-            if tools is not None:
+            fields |= {name: written[name] for name in _TOOL_FIELDS if name in written}
+            if tools is not None and "tools" not in written:
                 fields |= _tools(tools)
             if params.logprobs is not None:
                 fields["logprobs"] = True
-                fields["top_logprobs"] = params.logprobs
+                if params.logprobs or "top_logprobs" in written:
+                    fields["top_logprobs"] = params.logprobs
             if call.begun:
                 fields["messages"].append({"role": "assistant", "content": call.begun})
                 fields["add_generation_prompt"] = False
@@ -94,6 +139,13 @@ def question(call: Call, upstream: UpstreamSettings) -> Question:
             path = "/completions"
             _completion(fields, list(token_ids), params)
     return Question(path, _encode(fields))
+
+
+def _stream_options(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Without `include_usage` nobody would know what to charge."""
+    given = written.get("stream_options") or {}
+    padded = given.get("include_obfuscation")
+    return {"include_usage": True} | ({"include_obfuscation": padded} if padded is not None else {})
 
 
 def _turn(message: ChatMessage) -> dict[str, Any]:
@@ -109,21 +161,23 @@ def _turn(message: ChatMessage) -> dict[str, Any]:
                 "id": each.id,
                 "type": "function",
                 "function": {"name": each.name, "arguments": _encode(each.arguments).decode()},
+                **({"extra_content": each.extra} if each.extra is not None else {}),
             }
             for each in message.tool_calls
         ]
-    return turn
+    return {**turn, **message.written}
 
 
 def _tools(tools: ToolSet) -> dict[str, Any]:
-    choice: Any = tools.choice
+    """For a request that came without the fields as they were written."""
+    fields: dict[str, Any] = {"tools": [_tool(each) for each in tools.tools]}
     if tools.only is not None:
-        choice = {"type": "function", "function": {"name": tools.only}}
-    return {
-        "tools": [_tool(each) for each in tools.tools],
-        "tool_choice": choice,
-        "parallel_tool_calls": tools.parallel,
-    }
+        fields["tool_choice"] = {"type": "function", "function": {"name": tools.only}}
+    elif tools.choice != "auto":
+        fields["tool_choice"] = tools.choice
+    if not tools.parallel:
+        fields["parallel_tool_calls"] = False
+    return fields
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
@@ -147,23 +201,11 @@ def _bound(grammar: Grammar, *, chat: bool) -> dict[str, Any]:
 
 def _completion(fields: dict[str, Any], prompt: str | list[int], params: SamplingParams) -> None:
     fields["prompt"] = prompt
-    fields["max_tokens"] = params.max_tokens
     if params.logprobs is not None:
         fields["logprobs"] = params.logprobs
 
 
 def _extras(params: SamplingParams) -> Mapping[str, Any]:
-    """What vLLM and SGLang know beyond the OpenAI API, as far as it is asked for."""
-    neutral = {
-        "top_k": (params.top_k, 0),
-        "min_p": (params.min_p, 0.0),
-        "repetition_penalty": (params.repetition_penalty, 1.0),
-        "min_tokens": (params.min_tokens, 0),
-        "ignore_eos": (params.ignore_eos, False),
-        "stop_token_ids": (list(params.stop_token_ids), []),
-        "include_stop_str_in_output": (params.include_stop_str_in_output, False),
-        "skip_special_tokens": (params.skip_special_tokens, True),
-        "allowed_token_ids": (list(params.allowed_token_ids), []),
-        "bad_words": (list(params.bad_words), []),
-    }
-    return {name: value for name, (value, default) in neutral.items() if value != default}
+    """What is asked for beyond the OpenAI API."""
+    given = {name: getattr(params, name) for name in EXTRAS}
+    return {name: value for name, value in given.items() if value != EXTRAS[name]}

@@ -1,14 +1,15 @@
 """Server-sent events from bytes, however the bytes are cut. Sans-IO, bounded.
 
 The stream's grammar is that of the HTML standard, section 9.2.6: lines end with CR, LF or CRLF; a line with a leading
-colon is a comment; an empty line ends an event; what has no empty line after it is no event.
+colon is a comment; an empty line ends an event. What has no empty line after it is no event there; `close` gives it all
+the same, since some servers leave the last one out.
 """
 
 import msgspec
 
 LONGEST_EVENT = 1 << 20
 """Bytes of one line, and of one event's data."""
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 class SseEvent(msgspec.Struct, frozen=True, gc=False):
@@ -58,10 +59,20 @@ class SseReader:
             self._take(line, events)
         return events
 
+    def close(self) -> list[SseEvent]:
+        """The bytes have ended: the event that was not ended, if there is one."""
+        events: list[SseEvent] = []
+        line = bytes(self._line)
+        self._line.clear()
+        if line:
+            self._take(line, events)
+        self._take(b"", events)
+        return events
+
     def _take(self, line: bytes, events: list[SseEvent]) -> None:
         if self._first:
             self._first = False
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
         if not line:
             if self._data:
                 events.append(SseEvent(self._name, b"\n".join(self._data)))

@@ -1,4 +1,4 @@
-"""Rungs between which an answer can go on from its tokens: they must have the same tokenizer.
+"""Rungs between which an answer can go on: from its tokens with the same tokenizer, or, an upstream, from its text.
 
 Without that "verified" does nothing, an error; "window" falls back to "gate" and "continue" to "error", a warning.
 """
@@ -50,10 +50,13 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
             if rung.to in settings.engines and rung.retries
         ):
             continue  # its retry goes on from the tokens on another replica
-        if not any(may_go_on(one, other) for one in rungs for other in rungs if one != other):
+        # From text an upstream goes on after whatever rung.
+        after_text = len(rungs) > 1 and any(rung in settings.upstreams and _goes_on(settings, rung) for rung in rungs)
+        if not after_text and not any(may_go_on(one, other) for one in rungs for other in rungs if one != other):
             problems.warn(
                 ("routes", index, "midstream"),
-                f'"continue" needs a second rung with the same tokenizer, and there is none among {", ".join(rungs)}',
+                f'"continue" needs a second rung that can go on from the first one, and there is none among '
+                f"{', '.join(rungs)}",
                 expected=f'{_EXPECTED}; or midstream = "error"',
             )
 

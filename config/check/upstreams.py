@@ -25,15 +25,9 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
         _check_urls(path, upstream, problems)
         _check_key(path, upstream, problems)
         _check_headers(path, upstream, problems)
-        if upstream.tokenizer is None:
-            if "continue" in upstream.supports:
-                problems.add(
-                    (*path, "supports"),
-                    "an answer can go on only where the tokenizer is known",
-                    expected="tokenizer = the engine whose tokenizer it shares",
-                )
-        elif upstream.tokenizer not in settings.engines and not problems.is_broken(("engines",)):
-            problems.unknown_name((*path, "tokenizer"), "engine", upstream.tokenizer, settings.engines)
+        shared = upstream.tokenizer
+        if shared is not None and shared not in settings.engines and not problems.is_broken(("engines",)):
+            problems.unknown_name((*path, "tokenizer"), "engine", shared, settings.engines)
 
 
 def check_upstream_stages(settings: Settings, problems: Problems) -> None:

@@ -1,6 +1,7 @@
 """A model's chat template: a conversation as the one text that the model was trained to answer."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from engine.errors import ModelError, RequestRefused
 from engine.text.tokenizer import read_json, special_token
 from engine.text.tool_calls import ToolStyle, plain_turns, style_of
 
+_REASONING = "reasoning_content"
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -40,6 +42,7 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
         self.tool_style: ToolStyle | None = style_of(source or "")
         """How its models write tool calls; None: in a way that is not known here."""
+        self._reasoning = _place_of_reasoning(source or "")
         self._knows_tools = "tools" in (source or "")
         self._template = None
         if source is None:
@@ -95,7 +98,8 @@ class ChatTemplate:
         `tools` and the calls in messages are in OpenAI's form, but arguments as objects. A template that does not know
         of tools is told of them in text.
 
-        The role "developer" is given as "system" to templates that do not mention it.
+        The role "developer" is given as "system" to templates that do not mention it, and what a turn holds as
+        `reasoning_content` under the name that the template reads, or not at all.
 
         Raises:
             RequestRefused: there is no template, or it does not accept these messages.
@@ -109,6 +113,8 @@ class ChatTemplate:
             messages = [
                 {**message, "role": "system"} if message.get("role") == "developer" else message for message in messages
             ]
+        if self._reasoning != _REASONING and any(_REASONING in message for message in messages):
+            messages = [self._moved_reasoning(message) for message in messages]
         if not self._knows_tools:
             messages = plain_turns(messages, tools)
         names = {"tools": list(tools) or None, "documents": None, **self._special_tokens, **(variables or {})}
@@ -120,6 +126,21 @@ class ChatTemplate:
             raise RequestRefused(
                 "chat_template_error", f"the model's chat template cannot render these messages: {error}"
             ) from error
+
+    def _moved_reasoning(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        reasoning = message.get(_REASONING)
+        if reasoning is None:
+            return message
+        rest = {name: value for name, value in message.items() if name != _REASONING}
+        return rest if self._reasoning is None else {**rest, self._reasoning: reasoning}
+
+
+def _place_of_reasoning(source: str) -> str | None:
+    """The name under which a template reads what an earlier answer thought; None: it has no place for it."""
+    for name in (_REASONING, "thinking", "reasoning"):
+        if re.search(rf"""\w\.{name}\b|\[["']{name}["']\]|\.get\(["']{name}["']|["']{name}["'] in """, source):
+            return name
+    return None
 
 
 class _TemplateRefusal(Exception):  # noqa: N818 - it is the template's word, not an error of ours

@@ -55,6 +55,10 @@ class ToolCall(msgspec.Struct, frozen=True):
     name: str
     arguments: str
     """A JSON object, in the model's own spelling."""
+    id: str = ""
+    """That an upstream gave it."""
+    extra: dict[str, Any] | None = None
+    """Gemini's `extra_content`, if it came with one."""
 
 
 def style_of(template: str) -> ToolStyle | None:

@@ -35,6 +35,7 @@ class Choice(msgspec.Struct):
     """One choice, collected."""
 
     texts: list[str] = msgspec.field(default_factory=list)
+    reasoning: list[str] = msgspec.field(default_factory=list)
     calls: list[MadeCall] = msgspec.field(default_factory=list)
     logprobs: list[TokenLogprobs] = msgspec.field(default_factory=list)
     finish_reason: str | None = None
@@ -44,6 +45,7 @@ class Choice(msgspec.Struct):
     def take(self, delta: Delta) -> None:
         """Add what came."""
         self.texts.append(delta.text)
+        self.reasoning.append(delta.reasoning)
         self.calls.extend(delta.calls)
         self.logprobs.extend(delta.logprobs)
         self.prompt_logprobs += delta.prompt_logprobs
@@ -93,7 +95,9 @@ class ChatChunks:
         )
 
     def content(self, delta: Delta) -> bytes:
-        """Text, tool calls and log-probabilities."""
+        """Reasoning, text, tool calls and log-probabilities."""
+        if delta.reasoning:
+            return self._with_reasoning(delta)
         if delta.calls:
             return self._with_calls(delta)
         if not delta.logprobs:
@@ -107,6 +111,17 @@ class ChatChunks:
             encode(logprobs),
             self._tail,
         )
+
+    def _with_reasoning(self, delta: Delta) -> bytes:
+        """A chunk for it, under both names that clients know, then one for the rest."""
+        said = encode(delta.reasoning)
+        chunk = (
+            b'%b"choices":[{"index":%d,"delta":{"reasoning_content":%b,"reasoning":%b},'
+            b'"logprobs":null,"finish_reason":null}]%b' % (self._head, delta.index, said, said, self._tail)
+        )
+        if not (delta.text or delta.calls or delta.logprobs):
+            return chunk
+        return chunk + self.content(msgspec.structs.replace(delta, reasoning=""))
 
     def _with_calls(self, delta: Delta) -> bytes:
         """A chunk for the text, if there is some, then one for the calls."""
@@ -165,8 +180,10 @@ class CompletionChunks:
         )
 
     def content(self, delta: Delta) -> bytes:
-        """Text and log-probabilities."""
+        """Text and log-probabilities; a text completion has no place for reasoning."""
         if not delta.logprobs:
+            if not delta.text:
+                return b""
             return self._starts[delta.index] + encode(delta.text) + self._content_end
         fields = self._logprobs[delta.index].fields(delta.logprobs, self._view.logprobs or 0)
         return b'%b%b,"logprobs":%b,"finish_reason":null}]%b' % (
@@ -227,6 +244,8 @@ def _message(choice: Choice) -> dict[str, Any]:
     """A field for tool calls only where some were made, and no content if there is nothing else."""
     text = "".join(choice.texts)
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if reasoning := "".join(choice.reasoning):
+        message["reasoning_content"] = message["reasoning"] = reasoning
     if choice.calls:
         message["content"] = text or None
         message["tool_calls"] = [_call(call) for call in choice.calls]
@@ -239,7 +258,8 @@ def call_list(calls: Sequence[MadeCall]) -> list[dict[str, Any]]:
 
 
 def _call(call: MadeCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    told = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    return told if call.extra is None else {**told, "extra_content": call.extra}
 
 
 def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:

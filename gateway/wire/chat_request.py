@@ -1,24 +1,28 @@
 """`POST /v1/chat/completions`: the body, checked, as an `InferenceRequest`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
 
 from actors.messages import ChatMessage, ChatPrompt
+from actors.upstream.parts import plain
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
-from gateway.wire import neutral
 from gateway.wire.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
 from gateway.wire.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
 from gateway.wire.view import View
 
 _MAX_MESSAGES = 2048
+_REASONING = ("reasoning_content", "reasoning", "reasoning_details")
+_THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
 
 
-class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One part of a message's content; only text is understood."""
+class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One part of a message's content: text, or what an assistant thought before it."""
 
     type: str
     text: str | None = None
@@ -27,6 +31,13 @@ class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: Any = None
     refusal: Any = None
     prompt_cache_breakpoint: Any = None
+    thinking: Any = None
+    reasoning: Any = None
+    summary: Any = None
+    signature: Any = None
+    data: Any = None
+    closed: Any = None
+    """The last six of a thought, as Mistral's and Anthropic's servers write it."""
 
 
 class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +53,10 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audio: Any = None
     annotations: Any = None
     """The last four come back to us when a client appends an answer as it received it; empty, they say nothing."""
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
+    """What an answer of a reasoning model thought, in the forms that servers have; of an assistant's message alone."""
 
 
 class ChatBody(SamplingBody, kw_only=True):
@@ -91,7 +106,6 @@ def chat_prompt(body: ChatBody) -> ChatPrompt:
 
 def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View]:
     """How to sample, how many choices, and what is shown beside the text. Raises `BadField`."""
-    neutral.check(body, neutral.CHAT)
     n = check_choices(body.n, 1, max_choices)
     limit = body.max_completion_tokens
     if limit is None:
@@ -123,14 +137,32 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
         raise BadField(
             f"{where}.tool_call_id", "'tool_call_id' belongs into each message of the role tool, and into no other."
         )
+    reasoning, written = _reasoning(where, message)
     content = message.content
     if content is None:
         if message.role != "assistant":
             raise BadField(f"{where}.content", f"The content of a {message.role} message is missing.", "missing_field")
         content = ""
     elif isinstance(content, list):
-        content = "".join([_text(f"{where}.content[{number}]", part) for number, part in enumerate(content)])
-    return ChatMessage(message.role, content, message.name, calls, message.tool_call_id)
+        texts = [each for each in enumerate(content) if each[1].type not in _THOUGHTS]
+        content = "".join([_text(f"{where}.content[{number}]", part) for number, part in texts])
+    return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written)
+
+
+def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]]:
+    """What an earlier answer thought, as text, and the fields that hold it as they were written. Raises `BadField`."""
+    written = {name: value for name in _REASONING if (value := getattr(message, name))}
+    thoughts = [part for part in message.content if part.type in _THOUGHTS] if isinstance(message.content, list) else []
+    if not written and not thoughts:
+        return "", _NOTHING
+    if message.role != "assistant":
+        name = f"{where}.{next(iter(written), 'content')}"
+        raise BadField(name, f"'{name}': only an assistant's message holds reasoning, not one of a {message.role}.")
+    said = plain(next(iter(written.values()), ""))
+    if thoughts:
+        written["content"] = msgspec.to_builtins(message.content)
+        said = said or plain(msgspec.to_builtins(thoughts))
+    return said, written
 
 
 def _check_answers(messages: Sequence[ChatMessage]) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
-from gateway.wire import neutral
 from gateway.wire.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
 from gateway.wire.view import View
 
@@ -24,7 +23,6 @@ class CompletionBody(SamplingBody, kw_only=True):
 
 def completion_params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[SamplingParams, int, View]:
     """How to sample, how many choices a prompt, and what is shown beside the text. Raises `BadField`."""
-    neutral.check(body, neutral.COMPLETION)
     n = check_choices(body.n, prompts, max_choices)
     if body.best_of is not None and body.best_of != n:
         raise BadField(

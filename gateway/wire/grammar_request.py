@@ -11,7 +11,7 @@ from gateway.wire.json_text import encode
 _MAX_CHOICES = 1024
 
 
-class JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True):
+class JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`response_format.json_schema`."""
 
     name: str | None = None
@@ -20,7 +20,7 @@ class JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True):
     description: str | None = None
 
 
-class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
+class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`response_format`."""
 
     type: str

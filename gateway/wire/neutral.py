@@ -1,7 +1,7 @@
-"""Fields that OpenAI or vLLM define and this server does not act upon.
+"""Fields that OpenAI or vLLM define and the engines here do not act upon.
 
-A value that changes nothing is accepted, so that clients which always send the field work; any other value is refused,
-never ignored.
+A value that changes nothing is accepted, so that clients which always send the field work. Another one is refused where
+an engine would have to obey it, never ignored; what an upstream can be asked for goes there as it was written.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from actors.errors import unsupported
 from gateway.errors import BadField
 
 _MAX_LABELS = 16
@@ -27,6 +28,10 @@ def _empty(value: object) -> bool:
 
 def _text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _object(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def _labels(value: object) -> bool:
@@ -87,13 +92,35 @@ COMPLETION: Mapping[str, Neutral] = {
 }
 
 
-def check(body: msgspec.Struct, neutral: Mapping[str, Neutral]) -> None:
-    """Raises `BadField` for a field of the table whose value would ask for something. `null` never does."""
+FOR_UPSTREAMS: Mapping[str, Neutral] = {
+    "cache_salt": _text,
+    "chat_template_kwargs": _object,
+    "documents": lambda value: isinstance(value, list),
+    "include_reasoning": _any_of(True, False),
+    "prediction": _object,
+    "priority": lambda value: type(value) is int,
+    "reasoning_effort": _text,
+    "service_tier": _text,
+    "store": _any_of(True, False),
+    "verbosity": _text,
+    "vllm_xargs": _object,
+    "web_search_options": _object,
+}
+"""Fields whose other values mean something to an upstream, and what such a value looks like."""
+
+
+def needs_upstream(body: msgspec.Struct, neutral: Mapping[str, Neutral]) -> tuple[str, ...]:
+    """Fields whose values ask for something that only an upstream can give. `null` asks for nothing.
+
+    Raises `BadField` for a value that nobody can obey here.
+    """
+    needs: list[str] = []
     for name, accepts in neutral.items():
         value = getattr(body, name)
-        if value is not None and not accepts(value):
-            raise BadField(
-                name,
-                f"'{name}' is not supported by this server with that value. Remove the field.",
-                "unsupported_parameter",
-            )
+        if value is None or accepts(value):
+            continue
+        may_be = FOR_UPSTREAMS.get(name)
+        if may_be is None or not may_be(value):
+            raise BadField(name, unsupported(name), "unsupported_parameter")
+        needs.append(name)
+    return tuple(needs)

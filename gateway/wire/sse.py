@@ -49,7 +49,7 @@ class SseRenderer:
         if index not in self._open:
             self._open.add(index)
             parts.append(self._chunks.opening(delta, self._echo[index] if self._echo else ""))
-        if delta.text or delta.logprobs or delta.calls:
+        if delta.text or delta.logprobs or delta.calls or delta.reasoning:
             parts.append(self._chunks.content(delta))
         if delta.finish_reason is not None and (word := finish_word(delta.finish_reason)) is not None:
             if self._held is not None:

@@ -15,7 +15,7 @@ _MAX_CALLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
-class FunctionBody(msgspec.Struct, forbid_unknown_fields=True):
+class FunctionBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tools[].function`."""
 
     name: str
@@ -24,20 +24,20 @@ class FunctionBody(msgspec.Struct, forbid_unknown_fields=True):
     strict: bool | None = None
 
 
-class ToolBody(msgspec.Struct, forbid_unknown_fields=True):
+class ToolBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tools[]`."""
 
     type: str
     function: FunctionBody | None = None
 
 
-class NamedFunction(msgspec.Struct, forbid_unknown_fields=True):
+class NamedFunction(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tool_choice.function`."""
 
     name: str
 
 
-class NamedChoice(msgspec.Struct, forbid_unknown_fields=True):
+class NamedChoice(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tool_choice` as an object."""
 
     type: str
@@ -58,6 +58,8 @@ class SaidCall(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "function"
     function: SaidFunction | None = None
     index: int | None = None
+    extra_content: dict[str, Any] | None = None
+    """Gemini's; it goes back to an upstream as it came."""
 
 
 def tool_set(
@@ -134,4 +136,4 @@ def _earlier(where: str, call: SaidCall) -> CallTurn:
     except msgspec.MsgspecError as error:
         name = f"{where}.function.arguments"
         raise BadField(name, f"'{name}' must be the text of a JSON object: {error}.") from None
-    return CallTurn(call.id, function.name, arguments)
+    return CallTurn(call.id, function.name, arguments, call.extra_content)

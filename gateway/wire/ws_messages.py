@@ -57,23 +57,29 @@ class Renderer:
     def started(self, request_id: str, start: Start, decided: Decided) -> bytes:
         """The request was taken; a rung works on it."""
         arm = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
-        return b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b%b}' % (
-            self._id,
-            encode(request_id),
-            encode(start.route),
-            encode(start.rung),
-            start.prompt_tokens,
-            encode(decided.policy),
-            arm,
+        return (
+            b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b,"model_asked":%b,"model_served":%b%b}'
+            % (
+                self._id,
+                encode(request_id),
+                encode(start.route),
+                encode(start.rung),
+                start.prompt_tokens,
+                encode(decided.policy),
+                encode(start.model_asked),
+                encode(start.model_served),
+                arm,
+            )
         )
 
     def token(self, delta: Delta) -> bytes:
         """New text of one choice, and its end."""
         reason = None if delta.finish_reason is None else finish_word(delta.finish_reason)
-        return b'%b%d,"text":%b,%b"logprobs":%b,"finish_reason":%b%b}' % (
+        return b'%b%d,"text":%b,%b%b"logprobs":%b,"finish_reason":%b%b}' % (
             self._tokens,
             delta.index,
             encode(delta.text),
+            b'"reasoning_content":%b,' % encode(delta.reasoning) if delta.reasoning else b"",
             b'"tool_calls":%b,' % encode(call_list(delta.calls)) if delta.calls else b"",
             encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",
             b"null" if reason is None else encode(reason),

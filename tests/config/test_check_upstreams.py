@@ -67,7 +67,6 @@ def test_a_good_one() -> None:
         ("key = {", 'key_header = "host"\nkey = {', "cannot carry a key"),
         ('"search"', '"a\\nb"', "printable ASCII"),
         ('tokenizer = "small"', 'tokenizer = "smal"', "there is no engine 'smal'"),
-        ('tokenizer = "small"\n', "", "only where the tokenizer is known"),
         ('"sampling"', '"samplign"', "did you mean 'sampling'"),
         ("concurrent = 8", "concurrent = 0", "out of range"),
         ('stages = ["small", "cloud"]', 'stages = ["cloud", "small"]', "the small stage is the upstream"),

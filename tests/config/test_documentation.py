@@ -39,6 +39,20 @@ def test_the_examples_of_the_configuration_make_one_good_file() -> None:
     assert settings.keys[0].tenant in settings.tenants
 
 
+def test_the_example_of_the_upstreams_is_a_good_file() -> None:
+    text = whole_files("upstreams.md")[0]
+    assert parse_settings(text, Path("/etc/penstock.toml")).server.answer_model == "served"
+
+
+def test_the_tables_of_the_upstreams_have_every_word_and_field() -> None:
+    from actors.upstream import finish, question
+
+    page = (DOCS / "upstreams.md").read_text()
+    words = {word.lower() for word in re.findall(r"`(\w+)`", page)}
+    known = {*finish.ENDINGS, *finish.NO_END, *question.AS_WRITTEN, *question.SAMPLING_FIELDS, *question.EXTRAS}
+    assert known - words == {""}
+
+
 @pytest.mark.parametrize("text", whole_files("policies.md"), ids=["least", "company"])
 def test_the_policies_are_good_and_pass_their_tests(text: str, tmp_path: Path) -> None:
     (tmp_path / "calibrations").mkdir()

@@ -35,6 +35,24 @@ def test_loops_blocks_and_the_generation_tag():
     assert "<assistant>" not in render(CHATML, USER, add_generation_prompt=False)
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{% for m in messages %}{{ m | tojson }}{% endfor %}", '{"role": "assistant", "content": "42"}'),
+        ("{% for m in messages %}{{ m.content }}{% if enable_thinking %}!{% endif %}{% endfor %}", "42"),
+        ("{% for m in messages %}{{ m.reasoning_content }}/{{ m.content }}{% endfor %}", "hm/42"),
+        ("{% for m in messages %}{{ m['reasoning_content'] }}/{{ m.content }}{% endfor %}", "hm/42"),
+        (
+            "{% for m in messages %}{% if 'thinking' in m %}{{ m.thinking }}/{% endif %}{{ m.content }}{% endfor %}",
+            "hm/42",
+        ),
+        ("{% for m in messages %}{{ m.get('reasoning') }}/{{ m.content }}{% endfor %}", "hm/42"),
+    ],
+)
+def test_reasoning_goes_where_a_template_has_a_place_for_it(source, expected):
+    assert render(source, {"role": "assistant", "content": "42", "reasoning_content": "hm"}) == expected
+
+
 def test_json_is_not_escaped_for_html():
     assert render("{{ messages | tojson }}") == json.dumps([USER], ensure_ascii=False)
     assert render("{{ {'b': 1, 'a': '<é'} | tojson(indent=2) }}") == '{\n  "b": 1,\n  "a": "<é"\n}'

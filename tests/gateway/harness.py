@@ -52,7 +52,12 @@ async def gateway(
         **{name: Seconds(value) if isinstance(value, float) else value for name, value in server.items()}
     )
     bounds = msgspec.structs.replace(Limits.of(settings), **limits or {})
-    front = Front(house=house, max_choices=settings.max_choices, max_inputs=settings.max_inputs)
+    front = Front(
+        house=house,
+        max_choices=settings.max_choices,
+        max_inputs=settings.max_inputs,
+        shows_served=settings.answer_model == "served",
+    )
     routes = Routes(front, bounds, frozenset(settings.ws_origins))
     running = Server(listen("127.0.0.1", 0), bounds, routes)
     routes.connections = lambda: running.connections
@@ -198,7 +203,7 @@ class Socket:
 async def connected(running: Gateway, headers: Sequence[tuple[bytes, bytes]] = ()) -> AsyncIterator[Socket]:
     client = await running.connect()
     async with trio.open_nursery() as nursery:
-        raw = await wrap_client_stream(nursery, client.stream, "t", "/v1/stream", extra_headers=list(headers))
+        raw = await wrap_client_stream(nursery, client.stream, "localhost", "/v1/stream", extra_headers=list(headers))
         yield Socket(raw)
         with trio.move_on_after(1):
             await raw.aclose()

@@ -1,0 +1,122 @@
+"""Each dialect through the whole house, streamed and whole; and cut anywhere it is the same answer."""
+
+import json
+
+import pytest
+import trio
+
+from actors.messages import ChatMessage, ChatPrompt, Delta, Done, Failed
+from actors.upstream.answer import AnswerReader
+from actors.upstream.failure import Broken
+from engine.messages import TokenOutput
+from engine.text.tool_calls import Tool, ToolSet
+from tests.actors.upstream.dialects import OFFERED, ROWS, Row
+from tests.actors.upstream.network import Asked
+from tests.actors.upstream.test_upstream_actor import CHAT, HI, outcomes, stage
+
+TOOLS = ToolSet(
+    tuple(
+        [
+            Tool(
+                name,
+                {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}},
+                {"type": "object"},
+            )
+            for name in OFFERED
+        ]
+    )
+)
+WITH_TOOLS = (ChatPrompt((ChatMessage("user", "Hi there"),), TOOLS),)
+NAMES = [name for name, _ in ROWS]
+
+
+def server(row: Row):
+    async def serve(asked: Asked) -> None:
+        chunked = row.framing in {"chunked", "cut", "open"}
+        lines = ["HTTP/1.1 200 OK"]
+        lines += [f"content-type: {row.kind}"] if row.kind is not None else []
+        lines += [f"content-encoding: {row.encoding}"] if row.encoding else []
+        lines += ["transfer-encoding: chunked"] if chunked else []
+        if row.framing in {"length", "short"}:
+            lines.append(f"content-length: {len(row.spoken) + 9 * (row.framing == 'short')}")
+        await asked.send("\r\n".join(lines).encode() + b"\r\n\r\n")
+        for start in range(0, len(row.spoken), 200):
+            piece = row.spoken[start : start + 200]
+            await (asked.chunk(piece) if chunked else asked.send(piece))
+            await trio.sleep(0.05)
+        if row.framing == "chunked":
+            await asked.send(b"0\r\n\r\n")
+        if row.framing == "open":
+            await trio.sleep_forever()
+        if row.framing in {"close", "cut", "short"}:
+            await asked.stream.aclose()
+
+    return serve
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(("name", "row"), ROWS, ids=NAMES)
+async def test_what_is_said_arrives(autojump_clock, name, row, streamed):
+    async with stage(server(row)) as (house, network):
+        answer = await house.ask("cloud-only", prompts=WITH_TOOLS if row.tools else CHAT, streamed=streamed)
+        assert len(network.asked) == 1
+        if row.broken:
+            assert answer.refusal is not None or isinstance(answer.end, Failed)
+            assert answer.reasons() == []
+            assert answer.text() == (row.text if streamed else "")
+            assert row.broken in dict(house.house.statistics().upstreams["cloud"].failures_total)
+            return
+        assert answer.refusal is None
+        assert isinstance(answer.end, Done)
+        assert outcomes(answer)[0][:2] == ("cloud", "answered")
+        deltas = [event for event in answer.events if isinstance(event, Delta)]
+        assert answer.text() == row.text
+        assert "".join(each.reasoning for each in deltas) == row.reasoning
+        calls = [call for each in deltas for call in each.calls]
+        assert [(call.name, json.loads(call.arguments)) for call in calls] == list(row.calls)
+        assert [call.index for call in calls] == list(range(len(calls)))
+        assert answer.reasons() == [row.finish]
+        used = answer.end.usage
+        if row.tokens is None:
+            assert used.completion_tokens > 0
+        else:
+            assert used.completion_tokens == row.tokens
+        assert used.prompt_tokens == (row.prompt or HI) or row.tools
+        assert used.cached_tokens == row.cached
+        await house.assert_clean()
+        line = house.row("r1")
+        assert (line["completion_tokens"], line["outcome"]) == (used.completion_tokens, "ok")
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [pair for pair in ROWS if not pair[1].encoding and pair[1].kind != "text/html"]
+)
+def test_any_cut_is_the_same_answer(name, row):
+    for size in (1, 7, 1 << 20):
+        check(row, size)
+
+
+def check(row: Row, size: int) -> None:
+    """The reader's answer to pieces of so many bytes."""
+    reader = AnswerReader(1, 100, offered=OFFERED if row.tools else ())
+    said: list[TokenOutput] = []
+    kind = ""
+    try:
+        for start in range(0, len(row.spoken), size):
+            output = reader.feed(row.spoken[start : start + size])
+            said += [output] if output is not None else []
+            if reader.broken is not None:
+                raise reader.broken
+        output = reader.lost() if row.framing in {"cut", "short", "open"} else reader.end()
+        said += [output] if output is not None else []
+    except Broken as broken:
+        kind = broken.failure.kind
+    assert kind == row.broken
+    assert "".join(each.text for each in said) == row.text
+    assert all(each.finish is None for each in said[:-1])
+    if not kind:
+        assert "".join(each.reasoning for each in said) == row.reasoning
+        assert [(call.name, json.loads(call.arguments)) for call in said[-1].calls] == list(row.calls)
+        assert said[-1].finish is not None
+        assert said[-1].finish.word == row.word
+        assert sum(each.unnamed for each in said) == said[-1].finish.completion_tokens == reader.tokens
