@@ -439,6 +439,30 @@ FORMS = [
         "Hello",
     ),
     Row(
+        "together: the text beside the delta",
+        sse(
+            {"choices": [{"index": 0, "text": "Hel", "delta": {"content": "Hel"}}]},
+            {"choices": [{"index": 0, "text": "lo", "delta": {"content": "lo"}, "finish_reason": "eos"}]},
+        ),
+        "Hello",
+    ),
+    Row(
+        "perplexity: the message so far beside the delta",
+        sse(
+            {"choices": [{"delta": {"content": "Hel"}, "message": {"content": "Hel"}}]},
+            {"choices": [{"delta": {"content": "lo"}, "message": {"content": "Hello"}, "finish_reason": "stop"}]},
+        ),
+        "Hello",
+    ),
+    Row(
+        "not streamed, a text completion",
+        json.dumps({"choices": [{"text": "Hello", "index": 0, "finish_reason": "eos_token"}]}).encode(),
+        "Hello",
+        kind="application/json",
+    ),
+    Row("empty errors", sse({**delta("Hello"), "error": {}}, {**end(), "error": ""}), "Hello"),
+    Row("no reason: false", sse(delta("Hel", reason=False), delta("lo"), end()), "Hello"),
+    Row(
         "an index of null",
         sse({"choices": [{"index": None, "delta": {"content": "Hello"}, "finish_reason": "stop"}]}),
         "Hello",

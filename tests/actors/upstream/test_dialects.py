@@ -12,7 +12,7 @@ from engine.messages import TokenOutput
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.upstream.dialects import OFFERED, ROWS, Row
 from tests.actors.upstream.network import Asked
-from tests.actors.upstream.test_upstream_actor import CHAT, HI, outcomes, stage
+from tests.actors.upstream.test_upstream_actor import CHAT, FINE, HI, outcomes, stage
 
 TOOLS = ToolSet(
     tuple(
@@ -120,3 +120,12 @@ def check(row: Row, size: int) -> None:
         assert said[-1].finish is not None
         assert said[-1].finish.word == row.word
         assert sum(each.unnamed for each in said) == said[-1].finish.completion_tokens == reader.tokens
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_call_that_nobody_offered_is_the_next_rungs_to_answer(autojump_clock, streamed):
+    row = next(row for _, row in ROWS if row.name == "a name that nobody offered")
+    async with stage(server(row), FINE) as (house, _):
+        answer = await house.ask("cloud", prompts=CHAT, streamed=streamed)
+        assert (answer.text(), answer.reasons()) == ("fine", ["stop"])
+        assert outcomes(answer)[0] == ("cloud", "failed", "upstream_garbled")
