@@ -17,7 +17,7 @@ from engine.messages import Submit
 from engine.text.tokenizer import Tokenizer
 from policies.climb import AttemptRecord, Prefix
 from policies.course import Ending
-from policies.decisions import Decision, DecisionEnd
+from policies.decisions import Decision, DecisionEnd, with_fewer_words
 from policies.experiment import unit_of
 from policies.features import Features
 from policies.plan import Plan
@@ -190,7 +190,7 @@ class Account:
             code=why if outcome != "ok" else "",
             rung=rung if outcome == "ok" else "",
             adapter=self.adapter if outcome == "ok" else "",
-            attempts=history,
+            attempts=with_fewer_words(history),
             statistic=self.margin,
             degraded=self.degraded,
             cost=cost,

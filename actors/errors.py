@@ -24,7 +24,10 @@ ActorError
     └── UpstreamKeyMissing  an upstream's key is not where the settings say
 """
 
+import msgspec
+
 from actors.messages import ErrorBody
+from policies.verdict import Verdict
 
 _WORTH_WAITING_S = 60.0
 """Clients are told to retry by themselves if the wait is not longer than this."""
@@ -173,17 +176,22 @@ def ledger_unavailable() -> Unavailable:
     return Unavailable("ledger_unavailable", "The usage could not be written down; try again.", 1.0)
 
 
-def refusal_of(status: int, code: str, message: str, retry_after_s: float | None) -> Refusal:
+def refusal_of(end: Verdict) -> Refusal:
     """The refusal with which a climb has given up."""
-    match status:
+    wait_s = end.retry_after_s
+    worth_waiting = wait_s is None or wait_s <= _WORTH_WAITING_S
+    match end.status:
         case 400:
-            return InvalidRequest(message, code=code)
+            refusal: Refusal = InvalidRequest(end.message, param=end.said.param, code=end.code)
         case 429:
-            return Busy(code, message, retry_after_s if retry_after_s is not None else 1.0)
+            refusal = Busy(end.code, end.message, wait_s if wait_s is not None else 1.0)
         case 504:
-            return TooLate(code, message)
+            refusal = TooLate(end.code, end.message)
         case _:
-            return Unavailable(code, message, retry_after_s)
+            refusal = Unavailable(end.code, end.message, wait_s)
+    should_retry = refusal.body.should_retry and worth_waiting and not end.lasting
+    refusal.body = msgspec.structs.replace(refusal.body, should_retry=should_retry, upstream_code=end.said.code or None)
+    return refusal
 
 
 class ActorError(Exception):

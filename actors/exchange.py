@@ -4,6 +4,7 @@ Exactly one end: every way out goes through `_finish`, which withdraws what runs
 ledger's line and counts.
 """
 
+import random
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -37,7 +38,6 @@ from policies import climb
 from policies.degraded import BY_BUDGET, with_the_way
 from policies.plan import Plan
 
-_GATEWAY_TIMEOUT = 504
 _STATIC = "static_answer"
 
 
@@ -56,8 +56,9 @@ class Exchange:
         booked: Reply[None],
         colleagues: Colleagues,
         on_end: "Callable[[Exchange], None]",
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """`booked`: the ledger's reply for the account's line."""
+        """`booked`: the ledger's reply for the account's line. `chance`: numbers in 0..1, which spread retries."""
         self._request = request
         self._plan = plan
         self._account = account
@@ -65,6 +66,7 @@ class Exchange:
         self._shapes = shapes
         self._colleagues = colleagues
         self._on_end = on_end
+        self._chance = chance
         self._climb = climb.Climb(plan)
         self._delivery = Delivery()
         self._launch = Launch(request, plan, caller, prompts, shapes, account, self._delivery, colleagues)
@@ -115,7 +117,7 @@ class Exchange:
             items = await self._delivery.take(quiet=attempt.quiet(streamed=self._request.streamed))
             event = self._absorb(items, trio.current_time())
             if event is not None:
-                await self._obey(self._climb.on(event, trio.current_time()))
+                await self._obey(self._climb.on(event, trio.current_time(), self._chance()))
         if self._booked is not None:
             await self._wait_for_the_ledger(self._booked)
         events, self._events = self._events, []
@@ -222,10 +224,17 @@ class Exchange:
                 self._account.taken_at = self._account.taken_at or at
                 self._colleagues.tally.queue_wait.add(max(at - self._request.arrived_at, 0.0))
                 return None
-            case Unserved(why, message, retry_after_s, lasting):
+            case Unserved(why, message, retry_after_s, lasting, said):
                 self._close_attempt(ok=None, over=True)
-                return climb.Refused(why=why, retry_after_s=retry_after_s, message=message, lasting=lasting)
-            case Lost(code, message, retryable, retry_after_s, rung_is_up):
+                return climb.Refused(
+                    why=why,
+                    retry_after_s=retry_after_s,
+                    message=message,
+                    lasting=lasting,
+                    prefix=self._prefix(attempt),
+                    said=said,
+                )
+            case Lost(code, message, retryable, retry_after_s, rung_is_up, said):
                 self._close_attempt(ok=None if rung_is_up else False, over=True)
                 return climb.AttemptFailed(
                     kind=code,
@@ -234,14 +243,18 @@ class Exchange:
                     prefix=self._prefix(attempt),
                     retry_after_s=retry_after_s,
                     rung_is_up=rung_is_up,
+                    said=said,
                 )
-            case Cut(code, message):
+            case Cut():
                 self._cut_on = attempt.rung
-                self._close_attempt(ok=None)
-                if self._climb.committed:
-                    self._fail(ErrorBody(503, "server_error", code, message, should_retry=True))
-                    return None
-                return self._refuse(Unavailable(code, message, retry_after_s=1.0))
+                self._cut(notice)
+                return None
+
+    def _cut(self, notice: Cut) -> None:
+        self._close_attempt(ok=None)
+        if not self._climb.committed:
+            self._refuse(Unavailable(notice.code, notice.message, retry_after_s=1.0))
+        self._fail(ErrorBody(503, "server_error", notice.code, notice.message, should_retry=True))
 
     def _too_late(self, attempt: Attempt, now: float) -> climb.Event:
         if now >= self._plan.total_at:
@@ -263,19 +276,21 @@ class Exchange:
                     if not self._climb.committed:
                         self._forget_answer()
                     event = await self._try(effect)
-                    effect = self._climb.on(event, trio.current_time()) if event is not None else None
+                    now = trio.current_time()
+                    effect = self._climb.on(event, now, self._chance()) if event is not None else None
                 case climb.Answer(text, mark):
                     self._answer(text, mark)
                     return
-                case climb.GiveUp(status=status, code=code, message=message, retry_after_s=retry_after_s):
-                    self._refuse(refusal_of(status, code, message, retry_after_s))
-                case climb.Break(code=code, message=message):
-                    status = _GATEWAY_TIMEOUT if code.endswith("_timeout") else 503
-                    self._fail(ErrorBody(status, "server_error", code, message, should_retry=True))
+                case climb.GiveUp():
+                    self._refuse(refusal_of(effect))
+                case climb.Break():
+                    self._fail(refusal_of(effect).body)
                     return
 
     async def _try(self, effect: climb.Try) -> climb.Event | None:
         """Offer the work; the climb's event if it was not even let in."""
+        if effect.not_before > trio.current_time():
+            await self._pause(effect.not_before)
         prepared = await self._launch.attempt(effect)
         if isinstance(prepared, climb.Refused):
             return prepared
@@ -295,6 +310,15 @@ class Exchange:
         self._due = until
         self._colleagues.wheel.move(self._watch, self._due)
         return None
+
+    async def _pause(self, until: float) -> None:
+        """Between two attempts, before any content. Raises Refusal if the answer is ended meanwhile."""
+        self._colleagues.wheel.move(self._watch, until)
+        while trio.current_time() < until and not self._delivery.overrun:
+            # Outputs that still come are of the attempt before.
+            for _, item in await self._delivery.take(quiet=False):
+                if isinstance(item, Cut):
+                    self._cut(item)
 
     def _offer(self, attempt: Attempt) -> climb.Event | None:
         """Let the engine have it; the climb's event if it was not even let in."""

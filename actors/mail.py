@@ -19,6 +19,7 @@ from policies.experiment import RollBack
 from policies.fair_queue import QueueItem
 from policies.quota import QuotaRefusal, Reservation, Used
 from policies.reload import ReloadResult
+from policies.verdict import NOTHING_SAID, Said
 
 if TYPE_CHECKING:
     from actors.delivery import Delivery
@@ -314,6 +315,8 @@ class Unserved(msgspec.Struct, frozen=True, tag=True, gc=False):
     retry_after_s: float | None = None
     lasting: bool = False
     """The rung takes no such request, now or later."""
+    said: Said = NOTHING_SAID
+    """By an upstream."""
 
 
 class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -327,6 +330,8 @@ class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
     """An upstream has asked for so long a pause."""
     rung_is_up: bool = False
     """Other replicas of the engine serve on: it says nothing about the rung."""
+    said: Said = NOTHING_SAID
+    """By an upstream."""
 
 
 class Cut(msgspec.Struct, frozen=True, tag=True, gc=False):

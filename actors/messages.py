@@ -285,6 +285,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
     param: str | None = None
     retry_after_s: float | None = None
     should_retry: bool = False
+    upstream_code: str | None = None
+    """What an upstream called it, if one did: its words stand in the message."""
 
 
 Event = Start | Delta | Done | Failed

@@ -131,7 +131,7 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
         "open": _POSITIVE,
         "probes": _COUNT,
     },
-    RungSettings: {"ttft": _POSITIVE, "retries": Bound(low=0, high=10)},
+    RungSettings: {"ttft": _POSITIVE, "retries": Bound(low=0, high=10), "wait_out": _NATURAL},
     Budget: {"amount": _POSITIVE},
     Price: {"input": _NATURAL, "output": _NATURAL, "cached_input": _NATURAL},
     UpstreamSettings: {"concurrent": _COUNT, "connect": _POSITIVE, "context": _COUNT},

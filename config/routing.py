@@ -61,6 +61,8 @@ class RouteSettings(Table, frozen=True):
     emit: Emit | None = None
     """Instead of what its cascade says."""
     midstream: Literal["error", "continue", "restart"] = "error"
+    on_content_filter: Literal["stop", "next"] = "stop"
+    """What an upstream's content filter has refused: ends with 400 `content_filter`, or is asked of the next rung."""
 
 
 TARGETS = ("large_share", "budget_per_day", "accuracy_of_large")
@@ -143,6 +145,9 @@ class RungSettings(Table, frozen=True):
     ttft: Seconds | None = None
     """Time to the first token on this rung; None: whatever the route still allows."""
     retries: int = 0
+    """After a failure that another try may mend; the pauses between them grow."""
+    wait_out: Seconds = Seconds(0)
+    """Of an upstream: a pause that it asks for (`Retry-After`) is waited out, once, if it is not longer than this."""
     breaker: BreakerSettings = BreakerSettings()
     mark: str | None = None
     """A word that the response carries when this rung answered, such as "degraded"."""

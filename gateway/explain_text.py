@@ -59,7 +59,8 @@ def _happened(page: Page, happened: Happened) -> None:
     word = " ".join([part for part in (happened.outcome or "still running", happened.code) if part])
     page.line(word + (f", answered by {happened.rung}" if happened.rung else ""), indent=2)
     for count, attempt in enumerate(happened.attempts, 1):
-        page.line(f"{count}. {attempt.rung}: {attempt.outcome} ({attempt.why})", indent=2)
+        why = f"{attempt.why}: {attempt.said}" if attempt.said else attempt.why
+        page.line(f"{count}. {attempt.rung}: {attempt.outcome} ({why})", indent=2)
     tokens, timings = happened.tokens, happened.timings
     facts = [f"{tokens.prompt} prompt tokens ({tokens.cached} cached)", f"{tokens.completion} completion tokens"]
     facts += [f"{tokens.discarded} discarded"] if tokens.discarded else []

@@ -15,6 +15,11 @@ gives the next thing to do, or None while the attempt in hand goes on.
   time and is given even then.
 - An engine that refused, or failed in a way that a retry does not help, is not asked again in this climb; one that
   failed otherwise is asked again only as a retry.
+- Before an upstream is asked again there is a pause: a random part of a time that doubles with each retry. One that
+  asks for a pause itself gets it if that is within the rung's `wait_out`, once in a climb; else the next rung is asked
+  at once. No pause goes beyond the deadline.
+- What a content filter has refused is asked of nobody else, unless the plan's `on_content_filter` says "next". Nobody
+  gets a static answer to a request that a server has called bad: it would be told as an outage.
 
 It always ends: every failure uses up an attempt, and attempts are bounded by the plan.
 """
@@ -23,7 +28,9 @@ from typing import Literal
 
 import msgspec
 
+from policies.pauses import Pauses
 from policies.plan import Plan, PlannedRung
+from policies.verdict import NOTHING_SAID, Reason, Said, Verdict, verdict
 
 Prefix = tuple[tuple[int, ...], ...]
 """Token ids that the client has, one tuple for each choice; empty: from the beginning."""
@@ -39,6 +46,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     why: str
     adapter: str = ""
     """That it was asked with."""
+    said: str = ""
+    """Why, in an upstream's own code and words."""
 
 
 # --- what happened ------------------------------------------------------------------------------------------------
@@ -73,6 +82,7 @@ class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=Tru
     """The rung has asked for so long a pause."""
     rung_is_up: bool = False
     """Only a part of the rung is gone: the rest can go on from the client's tokens."""
+    said: Said = NOTHING_SAID
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -83,6 +93,9 @@ class Refused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     message: str = ""
     lasting: bool = False
     """The rung takes no such request, now or later: "prompt_too_long", "not_expressible" ..."""
+    prefix: Prefix = ()
+    """What the client has by now, if it was refused in the middle."""
+    said: Said = NOTHING_SAID
 
 
 class Escalated(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -129,6 +142,8 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     mark: str | None = None
     adapter: str = ""
     """To answer with; "" is none."""
+    not_before: float = 0.0
+    """Wait until then."""
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -138,27 +153,18 @@ class Answer(msgspec.Struct, frozen=True, tag=True, gc=False):
     mark: str | None
 
 
-class GiveUp(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+class GiveUp(Verdict, frozen=True, tag=True, gc=False):
     """Nothing was sent and nothing will be: a true status is still possible. The climb has ended."""
 
-    status: int
-    code: str
-    message: str
-    retry_after_s: float | None = None
 
-
-class Break(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+class Break(Verdict, frozen=True, tag=True, gc=False):
     """Content was sent and there is no way on: end the stream with this error event. The climb has ended."""
-
-    code: str
-    message: str
 
 
 Effect = Try | Answer | GiveUp | Break
 
 _Stage = Literal["small", "large", "ladder"]
-_CODES = {"prompt_too_long": "context_length_exceeded"}
-"""What clients know a reason as; else it has the same name."""
+_PAUSED = frozenset({"upstream_busy", "upstream_resting"})
 _SAYS_NOTHING_OF_THE_RUNG = frozenset({"retry_budget", "adapter_not_loaded"})
 """Refusals after which the same engine may be asked by a later rung, without the adapter for example."""
 
@@ -182,8 +188,10 @@ class Climb:
         self._answer_sent = False
         """Something of the answer itself, not reasoning alone."""
         self._prefix: Prefix = ()
-        self._refusals: list[Refused] = []
-        self._failure: AttemptFailed | None = None
+        self._reasons: list[Reason] = []
+        self._pauses = Pauses()
+        self._not_before = 0.0
+        """Of the next try."""
         self._barred: set[str] = set()
         self._tried_and_failed: set[str] = set()
         self._history: list[AttemptRecord] = []
@@ -215,8 +223,11 @@ class Climb:
             raise RuntimeError("a climb starts once")
         return self._next(now)
 
-    def on(self, event: Event, now: float) -> Effect | None:
-        """The next thing to do; None: go on with the attempt in hand, or the climb has ended."""
+    def on(self, event: Event, now: float, random01: float = 0.0) -> Effect | None:
+        """The next thing to do; None: go on with the attempt in hand, or the climb has ended.
+
+        `random01`: a random number in 0..1, by which a pause before a retry is shortened.
+        """
         if self._ended or self._current is None:
             return None
         match event:
@@ -233,14 +244,10 @@ class Climb:
                 return None
             case Escalated(why=why, prefix=prefix):
                 return self._escalate(why, prefix, now)
-            case Refused(why=why):
-                self._note("refused", why)
-                self._refusals.append(event)
-                if self._current.to is not None and why not in _SAYS_NOTHING_OF_THE_RUNG:
-                    self._barred.add(self._current.to)
-                return self._move_on(now)
+            case Refused():
+                return self._refuse(event, now, random01)
             case AttemptFailed():
-                return self._fail(event, now)
+                return self._fail(event, now, random01)
 
     def _escalate(self, why: str, prefix: Prefix, now: float) -> Effect | None:
         if self._stage != "small":
@@ -252,19 +259,72 @@ class Climb:
         self._stage = "large"
         return self._next(now)
 
-    def _fail(self, event: AttemptFailed, now: float) -> Effect:
+    def _refuse(self, event: Refused, now: float, random01: float) -> Effect:
         assert self._current is not None
-        self._note("failed", event.kind)
-        self._failure = event
+        self._note("refused", event.why, event.said)
+        self._reasons.append(
+            Reason(
+                why=event.why,
+                message=event.message,
+                retry_after_s=event.retry_after_s,
+                lasting=event.lasting,
+                said=event.said,
+            )
+        )
+        self._prefix = event.prefix or self._prefix
+        if event.why == "content_filter" and self._plan.on_content_filter == "stop":
+            return self._stop(now)
+        if event.why in _PAUSED and self._waits_out(event.retry_after_s, now, random01):
+            return self._next(now)
+        if self._current.to is not None and event.why not in _SAYS_NOTHING_OF_THE_RUNG:
+            self._barred.add(self._current.to)
+        return self._move_on(now)
+
+    def _fail(self, event: AttemptFailed, now: float, random01: float) -> Effect:
+        assert self._current is not None
+        self._note("failed", event.kind, event.said)
+        self._reasons.append(
+            Reason(
+                why=event.kind,
+                message=event.message,
+                retry_after_s=event.retry_after_s,
+                fatal=event.fatal,
+                said=event.said,
+            )
+        )
         self._prefix = event.prefix
         if self._current.to is not None:
             (self._tried_and_failed if event.retryable else self._barred).add(self._current.to)
         if event.fatal:
             return self._stop(now)
-        if self._stage == "ladder" and self._retries_left > 0 and self._may_retry(event):
-            self._retries_left -= 1
+        if self._stage == "ladder" and self._may_retry(event) and self._asks_again(event, now, random01):
             return self._next(now)
         return self._move_on(now)
+
+    def _asks_again(self, event: AttemptFailed, now: float, random01: float) -> bool:
+        if event.retry_after_s is not None:
+            return self._waits_out(event.retry_after_s, now, random01)
+        if self._retries_left < 1:
+            return False
+        if self._current is not None and self._current.is_upstream:
+            at = self._pauses.before_retry(now, random01, self._deadline())
+            if at is None:
+                return False
+            self._not_before = at
+        self._retries_left -= 1
+        return True
+
+    def _waits_out(self, pause_s: float | None, now: float, random01: float) -> bool:
+        """The rung has asked for a pause; whether it gets it, and is asked again."""
+        rung = self._current
+        if rung is None or rung.to is None or pause_s is None or self._committed or self._stage != "ladder":
+            return False
+        at = self._pauses.waited_out(rung, pause_s, now, random01, self._deadline())
+        if at is None:
+            return False
+        self._tried_and_failed.add(rung.to)
+        self._not_before = at
+        return True
 
     def _may_retry(self, event: AttemptFailed) -> bool:
         if not self._committed:
@@ -297,6 +357,8 @@ class Climb:
             if rung is None:
                 return self._stop(now)
             if rung.answer is not None and not self._committed:
+                if any(reason.why == "upstream_rejected" for reason in self._reasons):
+                    return self._stop(now)
                 self._current = rung
                 self._note("answered", "static_answer")
                 self._ended = True
@@ -334,8 +396,10 @@ class Climb:
         self._current = rung
         self._attempts += 1
         deadline = self._deadline()
+        begins_at = max(now, self._not_before)
+        not_before, self._not_before = self._not_before, 0.0
         if rung.ttft_s is not None and not self._committed:
-            deadline = min(deadline, now + rung.ttft_s)
+            deadline = min(deadline, begins_at + rung.ttft_s)
         return Try(
             rung=rung.to,
             attempt=self._attempts,
@@ -347,36 +411,25 @@ class Climb:
             drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts,
             mark=rung.mark,
             adapter=rung.adapter,
+            not_before=not_before,
         )
 
     def _stop(self, now: float) -> GiveUp | Break:
         self._ended = True
-        status, code, message = self._verdict(now)
-        if self._committed:
-            return Break(code=code, message=f"{message} The answer is incomplete.")
-        waits = [refusal.retry_after_s for refusal in self._refusals if refusal.retry_after_s is not None]
-        if self._failure is not None and self._failure.retry_after_s is not None:
-            waits.append(self._failure.retry_after_s)
-        return GiveUp(status=status, code=code, message=message, retry_after_s=min(waits) if waits else None)
-
-    def _verdict(self, now: float) -> tuple[int, str, str]:
-        failure = self._failure
-        if failure is not None and failure.fatal:
-            return 400, failure.kind, failure.message or "The request cannot be served as it is."
-        if now >= self._plan.total_at:
-            return 504, "total_timeout", "The route's total deadline passed."
-        if not self._committed and now >= self._plan.ttft_at:
-            return 504, "ttft_timeout", "No model gave a first token within the route's deadline; try again later."
-        if failure is None and self._refusals and all(r.why == "queue_full" for r in self._refusals):
-            return 429, "queue_full", self._refusals[-1].message or "All queues are full; try again later."
-        asked = [record for record in self._history if record.outcome != "escalated"]
-        if self._refusals and len(self._refusals) == len(asked) and all(r.lasting for r in self._refusals):
-            last = self._refusals[-1]
-            return 400, _CODES.get(last.why, last.why), last.message or "No rung of the route takes this request."
         told = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
-        return 503, "no_rung_available", f"No model could serve the request ({told}); try again later."
+        late = None
+        if now >= self._plan.total_at:
+            late = "total_timeout"
+        elif not self._committed and now >= self._plan.ttft_at:
+            late = "ttft_timeout"
+        end = verdict(self._reasons, told, late=late)
+        if not self._committed:
+            return GiveUp(**msgspec.structs.asdict(end))
+        end = msgspec.structs.replace(end, message=f"{end.message} The answer is incomplete.")
+        return Break(**msgspec.structs.asdict(end))
 
-    def _note(self, outcome: Outcome, why: str) -> None:
+    def _note(self, outcome: Outcome, why: str, said: Said = NOTHING_SAID) -> None:
         assert self._current is not None
         rung = self._current.to if self._current.to is not None else "static_answer"
-        self._history.append(AttemptRecord(rung, outcome, why, self._current.adapter))
+        words = ": ".join([part for part in (said.code, said.noted) if part])
+        self._history.append(AttemptRecord(rung, outcome, why, self._current.adapter, words))

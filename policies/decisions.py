@@ -1,5 +1,6 @@
 """The last decisions, kept by request id: bounded by their number and by the memory that they take up."""
 
+import sys
 from collections import OrderedDict
 
 import msgspec
@@ -10,7 +11,9 @@ from policies.load import Load
 from policies.plan import Plan
 from policies.record import DecisionRecord, Timings, TokenCounts, decision_record
 
-_ENTRY_BYTES = 2048
+_WORDS_BYTES = 1024
+"""Of upstreams' words on errors, in one entry at the most."""
+_ENTRY_BYTES = 2048 + _WORDS_BYTES
 """What an entry takes up without its texts: features, plan, rungs, and its part of a load that others share."""
 
 
@@ -27,6 +30,16 @@ class DecisionEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cost: float | None = None
     tokens: TokenCounts = TokenCounts()
     timings: Timings = Timings()
+
+
+def with_fewer_words(attempts: tuple[AttemptRecord, ...]) -> tuple[AttemptRecord, ...]:
+    """The same, with what upstreams said as far as there is room for it in an entry."""
+    left = _WORDS_BYTES
+    kept = []
+    for attempt in attempts:
+        left -= sys.getsizeof(attempt.said) if attempt.said else 0
+        kept.append(attempt if left >= 0 else msgspec.structs.replace(attempt, said=""))
+    return tuple(kept)
 
 
 class Decision:

@@ -8,6 +8,7 @@ from config.calibration import Statistic
 from policies.degraded import Degraded
 
 Midstream = Literal["error", "continue", "restart"]
+OnContentFilter = Literal["stop", "next"]
 EmitMode = Literal["gate", "window", "verified"]
 Atomic = Literal["tool_calls", "json"]
 
@@ -20,6 +21,10 @@ class PlannedRung(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ttft_s: float | None = None
     """For an attempt on this rung; None: whatever the plan still allows."""
     retries: int = 0
+    is_upstream: bool = False
+    """Retries wait for a server elsewhere; an engine of ours is started again by its supervisor, at its own pace."""
+    wait_out_s: float = 0.0
+    """The longest pause asked for by the rung that is waited out."""
     mark: str | None = None
     tokenizer: str = ""
     """Two rungs with equal, non-empty values have the same tokenizer."""
@@ -96,6 +101,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     output_cap: int | None
     """Output tokens of a choice at the most, by the route."""
     midstream: Midstream
+    on_content_filter: OnContentFilter = "stop"
     reasons: tuple[str, ...]
     policy: str = ""
     """Digest of the policy that made it."""
@@ -121,8 +127,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             what = _named(rung) if rung.to is not None else f"answer {rung.answer!r}"
             extras = [f"ttft {rung.ttft_s:g} s"] if rung.ttft_s is not None else []
             extras += [f"{rung.retries} retries"] if rung.retries else []
+            extras += [f"waits out {rung.wait_out_s:g} s"] if rung.wait_out_s else []
             extras += [f"marked {rung.mark}"] if rung.mark else []
             lines.append(f"  rung {number}: {what}" + (f" ({', '.join(extras)})" if extras else ""))
+        if self.on_content_filter == "next":
+            lines.append("  what a content filter refuses goes on to the next rung")
         lines += [f"  shadow {shadow.name}: {_named(shadow)}" for shadow in self.shadows]
         return "\n".join(lines)
 

@@ -6,6 +6,7 @@ what a call may not do is to fail its actor, for then it would take its neighbou
 
 from collections.abc import Callable
 
+import msgspec
 import structlog
 import trio
 
@@ -32,6 +33,7 @@ from actors.upstream.book import CallBook
 from actors.upstream.client import UpstreamClient
 from actors.upstream.failure import Failure
 from actors.upstream.question import Question, question
+from actors.upstream.redaction import unquoted
 from actors.upstream.replicas import Rest
 from config.upstreams import UpstreamSettings
 from engine.messages import EngineStats, TokenOutput
@@ -170,17 +172,20 @@ class UpstreamActor(Actor[EngineMessage]):
                 return failure
             if isinstance(number, Rest):
                 return failure or Failure(
-                    kind="upstream_busy",
+                    kind="upstream_resting" if number.failing else "upstream_busy",
                     message="The upstream has asked for a pause.",
-                    blame="load",
                     retry_after_s=number.retry_after_s,
                 )
             tried.append(number)
-            failure = await self._ask_replica(number, work, call, sent)
-            if failure is None or (failure.reached and failure.blame != "load"):
+            failure, begun = await self._ask_replica(number, work, call, sent)
+            if failure is None or begun:
+                return failure
+            asks_for_a_pause = failure.blame == "load" or failure.retry_after_s is not None
+            if failure.reached and not asks_for_a_pause:
                 return failure
 
-    async def _ask_replica(self, number: int, work: Work, call: Call, sent: Question) -> Failure | None:
+    async def _ask_replica(self, number: int, work: Work, call: Call, sent: Question) -> tuple[Failure | None, bool]:
+        """How it failed, and whether something of the answer was handed out."""
         assert self._client is not None
         board = self._board
         board.requests_total += 1
@@ -203,7 +208,7 @@ class UpstreamActor(Actor[EngineMessage]):
         failure: Failure | None = None
         try:
             failure = await self._client.ask(board.urls[number], sent, reader, on_output)
-            ok = True if failure is None else False if failure.blame == "upstream" else None
+            ok = True if failure is None else False if failure.blame in {"upstream", "operator"} else None
         except trio.Cancelled:
             if began_at is not None and trio.current_time() >= work.deadline:
                 # It was given all the time there was, and has said nothing.
@@ -215,10 +220,13 @@ class UpstreamActor(Actor[EngineMessage]):
             self._made_total += reader.tokens
             board.replicas.end(number, ok, trio.current_time(), retry_after_s=wait)
         if failure is not None:
+            failure = msgspec.structs.replace(failure, said=unquoted(failure.said, call.prompt))
             board.failures[failure.kind] += 1
-            level = log.error if failure.kind == "upstream_misconfigured" else log.warning
-            level("upstream_call_ended", upstream=board.name, url=board.urls[number], kind=failure.kind)
-        return failure
+            told = {"code": failure.said.code, "words": failure.said.noted}
+            told = {name: value for name, value in told.items() if value}
+            level = {"operator": log.error, "client": log.info}.get(failure.blame, log.warning)
+            level("upstream_call_ended", upstream=board.name, url=board.urls[number], kind=failure.kind, **told)
+        return failure, began_at is None
 
     def _hand_out(self, work: Work, call: Call, output: TokenOutput) -> None:
         if self._book.work_of(call.request_id) is None:
@@ -236,11 +244,8 @@ class UpstreamActor(Actor[EngineMessage]):
     def _fail(self, work: Work, failure: Failure) -> None:
         """One call has failed, and the whole attempt with it."""
         self._drop(work)
-        match failure.blame:
-            case "upstream":
-                notice: Notice = Lost(failure.kind, failure.message, failure.retryable, failure.retry_after_s)
-            case "load":
-                notice = Unserved(failure.kind, failure.message, failure.retry_after_s)
-            case "request":
-                notice = Unserved(failure.kind, failure.message, lasting=True)
+        kind, message, pause_s, said = failure.kind, failure.told, failure.retry_after_s, failure.said
+        notice: Notice = Lost(kind, message, failure.retryable, pause_s, said=said)
+        if failure.refused:
+            notice = Unserved(kind, message, pause_s, lasting=failure.blame == "client", said=said)
         work.delivery.say(work.id, notice)

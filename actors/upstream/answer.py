@@ -19,7 +19,7 @@ import msgspec
 
 from actors.upstream.chunk import Choice, Message, positions_of, read_chunk
 from actors.upstream.counting import Counting
-from actors.upstream.failure import Broken, Failure, garbled, of_event, truncated
+from actors.upstream.failure import Broken, Failure, error_in, garbled, of_event, truncated
 from actors.upstream.finish import Ending, ending_of
 from actors.upstream.parts import text_of
 from actors.upstream.sse import BOM, SseEvent, SseReader, TooLong
@@ -149,11 +149,11 @@ class AnswerReader:
     # --- the body -------------------------------------------------------------------------------------------------
 
     def _begin(self, data: bytes) -> None:
-        """An event stream never begins with a brace."""
+        """An event stream never begins with a brace or a bracket."""
         first = data.removeprefix(BOM).lstrip()[:1]
         if first:
             self._began = True
-            if first == b"{":
+            if first in {b"{", b"["}:
                 self._body = bytearray()
 
     def _events(self, data: bytes) -> list[SseEvent]:
@@ -194,8 +194,11 @@ class AnswerReader:
 
     def _take_chunk(self, data: bytes) -> None:
         chunk = read_chunk(data)
-        if chunk.error or chunk.object == "error":
-            raise Broken(of_event(data))
+        if chunk.error or chunk.choices is None:
+            # Also an error in one of the forms that hold no "error".
+            failure = error_in(data)
+            if failure is not None:
+                raise Broken(failure)
         if not self.model and isinstance(chunk.model, str):
             self.model = chunk.model[:_LONGEST_MODEL]
         if chunk.usage is not None or chunk.timings is not None:
@@ -323,5 +326,5 @@ def _trouble(ending: Ending, word: str, *, said: bool) -> Failure:
     if ending.trouble == "broke_off":
         return truncated(told).failure
     if ending.trouble == "load" and not said:
-        return Failure(kind="upstream_busy", message=f"The upstream is busy: {told}.", blame="load", retry_after_s=1.0)
+        return Failure(kind="upstream_busy", message=f"The upstream is busy: {told}.", retry_after_s=1.0)
     return Failure(kind="upstream_failed", message=f"The upstream broke off with an error: {told}.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from actors.upstream.failure import garbled
+from actors.upstream.failure import Broken, error_in, garbled
 from engine.messages import TokenLogprobs
 
 UNKNOWN_TOKEN = -1
@@ -101,8 +101,6 @@ class Chunk(msgspec.Struct, gc=False):
     timings: Any = None
     model: Any = None
     error: Any = None
-    object: Any = None
-    """Older servers of vLLM say "error" here, and the error's fields beside it."""
 
 
 _decoder = msgspec.json.Decoder(Chunk)
@@ -114,7 +112,8 @@ def read_chunk(data: bytes) -> Chunk:
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise garbled("an event is not a chunk of a completion") from None
+        failure = error_in(data)
+        raise (Broken(failure) if failure is not None else garbled("an event is not a chunk of a completion")) from None
 
 
 def positions_of(raw: msgspec.Raw) -> list[TokenLogprobs]:

@@ -4,18 +4,24 @@ Addresses come from the settings alone: no redirect is followed, no proxy is tak
 are checked against the system's store. Cancelling a call closes its connection at once.
 """
 
+import http
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import httpx
+import msgspec
 import trio
 
 from actors.upstream.answer import AnswerReader
+from actors.upstream.asked_pause import asked_pause_s
 from actors.upstream.failure import Broken, Failure, garbled, of_status
 from actors.upstream.question import Question
+from actors.upstream.redaction import Redactor
 from actors.upstream.secret import Secret
 from actors.upstream.unpack import Unpack, unpacker
 from engine.messages import TokenOutput
+from policies.verdict import NOTHING_SAID
 
 MakeTransport = Callable[[], httpx.AsyncBaseTransport]
 _MOST_OF_AN_ERROR = 16_384
@@ -57,6 +63,7 @@ class UpstreamClient:
             bearer = key_header.lower() == "authorization"
             given[key_header.lower()] = f"Bearer {key.reveal()}" if bearer else key.reveal()
         given |= {name.lower(): value for name, value in headers.items()}
+        self._secrets = (*headers.values(), *([key.reveal()] if key is not None else []))
         self._http = httpx.AsyncClient(
             headers=given,
             # How long an answer may take is the reader's business: it has the deadlines of its route.
@@ -75,14 +82,21 @@ class UpstreamClient:
     async def ask(
         self, url: str, question: Question, reader: AnswerReader, on_output: Callable[[TokenOutput], None]
     ) -> Failure | None:
-        """None: the answer was whole, and `on_output` had all of it."""
+        """None: the answer was whole, and `on_output` had all of it. A failure's words hold nothing of ours."""
+        failure = await self._ask(url, question, reader, on_output)
+        if failure is None or failure.said == NOTHING_SAID:
+            return failure
+        return msgspec.structs.replace(failure, said=Redactor(self._secrets, url).clean(failure.said))
+
+    async def _ask(
+        self, url: str, question: Question, reader: AnswerReader, on_output: Callable[[TokenOutput], None]
+    ) -> Failure | None:
         headed = False
         try:
             async with self._http.stream("POST", address(url, question.path), content=question.body) as response:
                 headed = True
                 if response.status_code != 200:
-                    body = await _error_body(response)
-                    return of_status(response.status_code, response.headers.get("retry-after"), body)
+                    return await _refusal(response)
                 unpack = unpacker(response.headers.get("content-encoding"))
                 _check_type(response.headers.get("content-type"))
                 stream = response.aiter_raw()
@@ -139,6 +153,17 @@ def address(url: str, path: str) -> httpx.URL:
     """Where under an upstream's address the path is; a query of the address stays."""
     base = httpx.URL(url)
     return base.copy_with(path=base.path.rstrip("/") + path)
+
+
+async def _refusal(response: httpx.Response) -> Failure:
+    headers = response.headers
+    body = await _error_body(response)
+    return of_status(
+        response.status_code,
+        body,
+        pause_s=asked_pause_s(headers, time.time(), limits=response.status_code == http.HTTPStatus.TOO_MANY_REQUESTS),
+        retryable=headers.get("x-should-retry", "").strip().lower() != "false",
+    )
 
 
 def _check_type(given: str | None) -> None:

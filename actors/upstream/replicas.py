@@ -19,6 +19,8 @@ class Rest(msgspec.Struct, frozen=True, gc=False):
     """All have asked for a pause."""
 
     retry_after_s: float
+    failing: bool = False
+    """Of the one whose pause ends first: it asked for it because it had failed, and not because it was busy."""
 
 
 class ReplicaStatistics(msgspec.Struct, frozen=True):
@@ -31,7 +33,7 @@ class ReplicaStatistics(msgspec.Struct, frozen=True):
 
 
 class _Replica:
-    __slots__ = ("asked_until", "failed_total", "failures", "outstanding", "rests_until", "started_total")
+    __slots__ = ("asked_until", "failed_total", "failing", "failures", "outstanding", "rests_until", "started_total")
 
     def __init__(self) -> None:
         self.outstanding = 0
@@ -41,6 +43,8 @@ class _Replica:
         """In a row."""
         self.rests_until = float("-inf")
         self.asked_until = float("-inf")
+        self.failing = False
+        """When it asked for its pause."""
 
 
 class Replicas:
@@ -56,7 +60,8 @@ class Replicas:
             return None
         willing = [number for number in left if self._replicas[number].asked_until <= now]
         if not willing:
-            return Rest(min(self._replicas[number].asked_until for number in left) - now)
+            soonest = min([self._replicas[number] for number in left], key=lambda each: each.asked_until)
+            return Rest(soonest.asked_until - now, soonest.failing)
         healthy = [number for number in willing if self._replicas[number].rests_until <= now]
         if healthy:
             number = min(
@@ -74,6 +79,7 @@ class Replicas:
         replica.outstanding -= 1
         if retry_after_s is not None:
             replica.asked_until = max(replica.asked_until, now + retry_after_s)
+            replica.failing = ok is False
         if ok:
             replica.failures = 0
             replica.rests_until = float("-inf")

@@ -19,6 +19,13 @@ def check_deadlines(settings: Settings, problems: Problems) -> None:
                 routes.append(route)
     for path, (rung, routes) in users.items():
         longest = max(routes, key=lambda route: route.deadlines.ttft)
+        if rung.wait_out >= longest.deadlines.ttft and not problems.is_broken((*path, "wait_out")):
+            problems.warn(
+                (*path, "wait_out"),
+                f"{rung.wait_out:g} s is as long as the route '{longest.name}' waits for the first token "
+                f"({longest.deadlines.ttft:g} s): nobody waits until then",
+                expected=f"less than {longest.deadlines.ttft:g} s",
+            )
         if rung.ttft is not None and not problems.is_broken((*path, "ttft")):
             _check_attempts(path, rung, rung.ttft, longest, problems)
             if not problems.is_touched((*path, "ttft")):

@@ -48,6 +48,10 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
         return
     if rung.to is not None:
         known_rung(settings, (*path, "to"), rung.to, problems)
+        if rung.wait_out > 0 and rung.to in settings.engines:
+            problems.add(
+                (*path, "wait_out"), f"the engine '{rung.to}' asks for no pause", expected="an upstream's", at_key=True
+            )
         if rung.adapter is not None:
             known_adapter(settings, (*path, "adapter"), rung.to, rung.adapter, problems)
         return
@@ -58,6 +62,7 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
     what = "a static answer" if rung.ladder is None else "a rung that is another ladder"
     has = [("retries", rung.retries > 0), ("ttft", rung.ttft is not None)]
     has += [("breaker", rung.breaker != BreakerSettings()), ("adapter", rung.adapter is not None)]
+    has += [("wait_out", rung.wait_out > 0)]
     has += [("mark", rung.mark is not None)] if rung.ladder is not None else []
     for word, is_given in has:
         if is_given:

@@ -60,8 +60,11 @@ def stream_head(date: bytes, headers: bytes, *, chunked: bool, close: bool) -> b
 
 
 def error_object(error: ErrorBody) -> bytes:
-    """The body of OpenAI's API for an error."""
-    return _encode({"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}})
+    """The body of OpenAI's API for an error; beside it, what an upstream called it."""
+    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    if error.upstream_code is not None:
+        fields["upstream_code"] = error.upstream_code
+    return _encode({"error": fields})
 
 
 def error_headers(error: ErrorBody) -> bytes:

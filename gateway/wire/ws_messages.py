@@ -128,6 +128,8 @@ def error_message(
         "should_retry": error.should_retry,
         "retry_after_s": error.retry_after_s,
     }
+    if error.upstream_code is not None:
+        fields["upstream_code"] = error.upstream_code
     about = b"" if rejected is None else b',"rejected":%b' % encode({"type": rejected.type[:64], "id": rejected.id})
     about += _limits(limits)
     return b'{"type":"error","id":%b,"error":%b%b}' % (encode(message_id), encode(fields), about)

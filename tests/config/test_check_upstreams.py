@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigError
-from config.load import parse_settings
+from config.load import parse, parse_settings
 
 GOOD = """\
 schema = 1
@@ -79,6 +79,34 @@ def test_a_mistake_is_told_once(old: str, new: str, fragment: str) -> None:
     assert old in GOOD
     found = problems(GOOD.replace(old, new, 1))
     assert len([each for each in found if fragment in each]) == 1, found
+
+
+LADDER = '[[ladders.safe]]\nto = "cloud"\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fragment"),
+    [
+        (LADDER, f'{LADDER}wait_out = "-1s"\n', "duration"),
+        (LADDER, f"{LADDER}wait_out = 2\n", "duration"),
+        (LADDER, f'[[ladders.safe]]\nto = "small"\nwait_out = "1s"\n{LADDER}', "the engine 'small' asks for no pause"),
+        (LADDER, f'{LADDER}[[ladders.safe]]\nanswer = "x"\nwait_out = "1s"\n', "a static answer has no wait_out"),
+        ('use = { cascade = "up" }', 'use = { cascade = "up" }\non_content_filter = "nxt"', "did you mean 'next'"),
+        ('use = { cascade = "up" }', 'use = { cascade = "up" }\non_content_filtre = "next"', "'on_content_filter'"),
+    ],
+)
+def test_what_is_done_about_refusals_is_checked(old: str, new: str, fragment: str) -> None:
+    assert old in GOOD
+    found = problems(GOOD.replace(old, new, 1))
+    assert len([each for each in found if fragment in each]) == 1, found
+
+
+def test_a_pause_that_nobody_can_wait_for_is_warned_of() -> None:
+    loaded = parse_settings(GOOD.replace(LADDER, f'{LADDER}wait_out = "2s"\n'), Path("/etc/p.toml"))
+    assert (loaded.ladders["safe"][0].wait_out, loaded.routes[0].on_content_filter) == (2.0, "stop")
+    text = GOOD.replace(LADDER, f'{LADDER}wait_out = "45s"\n')
+    found = [str(each) for each in parse(text, Path("/etc/p.toml")).warnings]
+    assert len([each for each in found if "nobody waits until then" in each]) == 1, found
 
 
 def test_a_key_in_the_file_is_not_repeated() -> None:

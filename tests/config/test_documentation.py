@@ -41,7 +41,7 @@ def test_the_examples_of_the_configuration_make_one_good_file() -> None:
 
 
 def test_the_example_of_the_upstreams_is_a_good_file() -> None:
-    (text,) = whole_files("upstreams.md")
+    text = whole_files("upstreams.md")[0]
     assert parse_settings(text, Path("/etc/penstock.toml")).server.answer_model == "served"
 
 

@@ -419,3 +419,51 @@ def test_what_no_rung_will_ever_take_is_the_requests_fault_also_after_an_escalat
     given_up = climb.on(last, 2.0)
     assert isinstance(given_up, GiveUp)
     assert (given_up.status, given_up.code) == (status, code)
+
+
+CLOUD = PlannedRung(to="cloud", retries=2, is_upstream=True, wait_out_s=2.0, ttft_s=4.0)
+BUSY = Refused(why="upstream_busy", retry_after_s=1.5)
+
+
+def test_an_upstream_is_asked_again_after_a_pause_and_an_engine_at_once() -> None:
+    climb = Climb(planned(CLOUD, rung("large", retries=1)))
+    climb.start(0.0)
+    again = tries(climb.on(BROKE, 1.0, 0.0))
+    assert (again.rung, again.not_before, again.deadline) == ("cloud", 1.5, 5.5)
+    again = tries(climb.on(BROKE, 2.0, 0.0))
+    assert (again.rung, again.not_before) == ("cloud", 3.0)
+    first = tries(climb.on(BROKE, 3.0, 0.0))
+    assert (first.rung, first.not_before) == ("large", 0.0)
+    assert tries(climb.on(BROKE, 3.0, 0.0)).not_before == 0.0
+
+
+def test_a_pause_that_is_asked_for_is_waited_out_as_a_retry_and_once() -> None:
+    climb = Climb(planned(CLOUD, rung("large")))
+    climb.start(0.0)
+    again = tries(climb.on(BUSY, 1.0, 0.0))
+    assert (again.rung, again.is_retry) == ("cloud", True)
+    assert 2.5 < again.not_before < 2.7
+    assert tries(climb.on(BUSY, 3.0, 0.0)).rung == "large"
+
+
+def test_a_pause_that_is_too_long_is_a_step_down() -> None:
+    climb = Climb(planned(CLOUD, rung("large")))
+    climb.start(0.0)
+    assert tries(climb.on(Refused(why="upstream_busy", retry_after_s=2.5), 1.0)).rung == "large"
+
+
+def test_a_bad_request_gets_no_static_answer() -> None:
+    climb = Climb(planned(CLOUD, ANSWER))
+    climb.start(0.0)
+    end = climb.on(Refused(why="upstream_rejected", lasting=True, message="Bad."), 0.0)
+    assert end == GiveUp(status=400, code="upstream_rejected", message="Bad.")
+
+
+def test_a_content_filter_is_final_unless_the_plan_says_otherwise() -> None:
+    filtered = Refused(why="content_filter", lasting=True, message="Filtered.")
+    climb = Climb(planned(CLOUD, rung("large")))
+    climb.start(0.0)
+    assert climb.on(filtered, 0.0) == GiveUp(status=400, code="content_filter", message="Filtered.")
+    climb = Climb(msgspec.structs.replace(planned(CLOUD, rung("large")), on_content_filter="next"))
+    climb.start(0.0)
+    assert tries(climb.on(filtered, 0.0)).rung == "large"

@@ -159,7 +159,7 @@ def test_a_stop_string_and_a_filter_are_told():
         ((called("f", "{}"),), "upstream_truncated"),
         ((said("a"), event(error={"message": "out of memory", "type": "server_error"}), DONE), "upstream_failed"),
         ((said("a"), event(error="boom")), "upstream_failed"),
-        ((event(object="error", message="no", code=400), DONE), "upstream_failed"),
+        ((event(object="error", message="no", code=400), DONE), "upstream_rejected"),
         ((b"data: " + b"[" * 100_000 + b"\n\n",), "upstream_garbled"),
         ((b"event: error\ndata: anything\n\n",), "upstream_failed"),
         ((b"data: {]\n\n",), "upstream_garbled"),
@@ -182,10 +182,12 @@ def test_an_upstream_that_never_ends_is_left():
     assert kind(*[ping] * 2000) == "upstream_garbled"
 
 
-def test_no_text_of_an_upstreams_error_is_passed_on():
+def test_our_own_sentence_on_an_error_quotes_nothing():
     with pytest.raises(Broken) as caught:
         outputs(event(error={"message": "the prompt 'my secret' is bad", "code": "bad_thing"}))
-    assert caught.value.failure.message == "The upstream broke off with an error (bad_thing)."
+    failure = caught.value.failure
+    assert failure.message == "The upstream broke off with an error."
+    assert (failure.said.code, failure.said.words) == ("bad_thing", "the prompt 'my secret' is bad")
 
 
 JSON = st.recursive(

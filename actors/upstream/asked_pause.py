@@ -1,0 +1,67 @@
+"""How long a server wants to be left alone, from its headers. Pure: the wall clock comes in as a value."""
+
+import datetime as dt
+import email.utils
+import re
+from collections.abc import Mapping
+
+LONGEST_PAUSE_S = 600.0
+"""A longer one is not believed."""
+_NUMBER = re.compile(r"\d{1,18}(\.\d{1,18})?")
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|[smhd]))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
+
+
+def asked_pause_s(headers: Mapping[str, str], wall_now_s: float, *, limits: bool = False) -> float | None:
+    """None: it asks for none, or says nothing that can be understood. `headers` by lower-case names.
+
+    A date counts from the answer's own `Date`, for the clocks of two machines differ; `wall_now_s`, seconds since 1970,
+    stands in for a missing one. `limits`: where nothing else is said, limits that are used up say when they are reset.
+    """
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return _bounded(milliseconds / 1000)
+    after = headers.get("retry-after")
+    seconds = _seconds(after)
+    if seconds is not None:
+        return _bounded(seconds)
+    at = _date(after)
+    if at is not None:
+        sent_at = _date(headers.get("date"))
+        return _bounded(at - (sent_at if sent_at is not None else wall_now_s))
+    return _until_reset(headers) if limits else None
+
+
+def _until_reset(headers: Mapping[str, str]) -> float | None:
+    """OpenAI's `x-ratelimit-reset-*`, of the limits that have nothing left; durations such as "6m0s" only."""
+    waits = []
+    for of in ("requests", "tokens"):
+        if (headers.get(f"x-ratelimit-remaining-{of}") or "").strip() != "0":
+            continue
+        reset = (headers.get(f"x-ratelimit-reset-{of}") or "").strip()
+        if _DURATION.fullmatch(reset):
+            waits.append(sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(reset)))
+    return _bounded(max(waits)) if waits else None
+
+
+def _seconds(text: str | None) -> float | None:
+    text = (text or "").strip()
+    return float(text) if _NUMBER.fullmatch(text) and text.isascii() else None
+
+
+def _date(text: str | None) -> float | None:
+    """Any of the three forms that RFC 9110, section 5.6.7, wants to be understood; all of them are UTC."""
+    if text is None or len(text) > 64:
+        return None
+    parts = email.utils.parsedate(text)
+    if parts is None:
+        return None
+    try:
+        return dt.datetime(*parts[:6], tzinfo=dt.UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(seconds, 0.0), LONGEST_PAUSE_S)

@@ -1,0 +1,22 @@
+"""What the page on upstreams shows of refusals can be loaded, and its table has every kind."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from actors.upstream.kinds import FailureKind
+from config.load import parse
+
+PAGE = (Path(__file__).parents[2] / "docs" / "upstreams.md").read_text()
+SECTION = PAGE[PAGE.index("## Whose fault it is") :]
+
+
+def test_the_example_is_a_good_file() -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)
+    loaded = parse(text, Path("/etc/penstock.toml"))
+    assert loaded.settings.ladders["outside-first"][0].wait_out == 2.0
+    assert loaded.warnings == ()
+
+
+def test_the_table_has_every_kind() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", SECTION, re.MULTILINE)) == set(get_args(FailureKind))
