@@ -8,30 +8,40 @@ TORCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEVELOP := $(VENV)/.develop
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 # torch goes first and by its exact version: left to the resolver, a looser wish pulls the CUDA packages.
 TORCH := $(shell grep '^torch==' requirements.lock)
 TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
-.PHONY: help setup serve test lint types layers unit parity mutants bench-gateway peers bench-peers verified bench-simulate bench-gpu lock clean
+.PHONY: help setup develop serve test lint types layers unit parity mutants bench-gateway peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(STAMP)  ## prepare .venv with everything, the command `penstock` included
+setup: $(STAMP)  ## prepare .venv for serving, the command `penstock` included
 
+develop: $(DEVELOP)  ## the same, and what tests and checks need
+
+# What has to be fetched is the long part (some 350 MB, most of it torch): pip shows each package as it comes.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: on Debian, apt install python3-venv"; rm -rf $(VENV); exit 1; }
-	@echo "installing $(TORCH)"
+	@echo "== 1 of 3: $(TORCH), about 200 MB, the longest step"
 	@$(PIP) install $(TORCH) $(TORCH_ARGS)
-	@echo "installing requirements.lock"
+	@echo "== 2 of 3: what else serving needs, $$(wc -l < requirements.lock) packages of requirements.lock"
 	@$(PIP) install -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@echo "== 3 of 3: penstock itself"
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
+$(DEVELOP): requirements-dev.lock $(STAMP)
+	@echo "== what tests and checks need, $$(wc -l < requirements-dev.lock) packages of requirements-dev.lock"
+	@$(PIP) install -r requirements.lock -r requirements-dev.lock
+	@touch $(DEVELOP)
+
 # Only the tests of the GPU kernels want Triton, and they skip without it: no platform's failure stops anything.
-$(VENV)/.triton: pyproject.toml $(STAMP)
-	@$(PIP) install $(TRITON) || echo "no $(TRITON) here: the tests of the GPU kernels are skipped"
+$(VENV)/.triton: pyproject.toml $(DEVELOP)
+	@$(PIP) install --quiet $(TRITON) || echo "no $(TRITON) here: the tests of the GPU kernels are skipped"
 	@touch $@
 
 serve: setup  ## serve the embedded models (HOST=, PORT=)
@@ -39,24 +49,24 @@ serve: setup  ## serve the embedded models (HOST=, PORT=)
 
 test: lint types layers unit  ## everything that CI runs
 
-lint: setup  ## ruff: rules and format
+lint: develop  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup  ## mypy, strict
+types: develop  ## mypy, strict
 	$(BIN)/mypy
 
-layers: setup  ## who may import whom
+layers: develop  ## who may import whom
 	$(BIN)/lint-imports
 
-unit: setup $(VENV)/.triton  ## pytest, without the slow suites
+unit: develop $(VENV)/.triton  ## pytest, without the slow suites
 	$(BIN)/pytest -q
 
-parity: setup  ## the whole parity grid against transformers
+parity: develop  ## the whole parity grid against transformers
 	$(BIN)/pytest -q -m parity_full tests/parity
 
 # MUTANTS='--count 100 --seed 7 --paths policies/quota.py actors --since main --jobs 2 --minutes 30'
-mutants: setup  ## small changes to the pure cores and the books: which does no test notice? (MUTANTS=options)
+mutants: develop  ## small changes to the pure cores and the books: which does no test notice? (MUTANTS=options)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 bench-gateway: setup  ## the gateway with a fake engine beside fixed bytes
@@ -75,14 +85,16 @@ verified: setup  ## are 600 verified answers the large model's own, token by tok
 bench-simulate: setup  ## a simulation beside a real run of the same traffic, on a quiet machine
 	$(BIN)/python -m benchmarks.policies.simulate_vs_real
 
-bench-gpu: setup  ## decode against the memory's floor, on a machine with a GPU
+bench-gpu: develop  ## decode against the memory's floor, on a machine with a GPU
 	$(BIN)/python -m benchmarks.engine.gpu
 
-lock:  ## resolve the dependencies anew into requirements.lock
+lock:  ## resolve the dependencies anew into requirements.lock and requirements-dev.lock
 	$(PYTHON) -m venv .lock-venv
 	.lock-venv/bin/python -m pip install --quiet $(TORCH) $(TORCH_ARGS)
-	.lock-venv/bin/python -m pip install --quiet '.[dev]' hatchling editables
+	.lock-venv/bin/python -m pip install --quiet . hatchling editables
 	.lock-venv/bin/python -m pip freeze --exclude penstock | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > requirements.lock
+	.lock-venv/bin/python -m pip install --quiet -r requirements.lock '.[dev]'
+	.lock-venv/bin/python -m pip freeze --exclude penstock | grep -vixFf requirements.lock | grep -v '^torch==' > requirements-dev.lock
 	rm -rf .lock-venv
 
 clean:  ## remove the environment and all caches

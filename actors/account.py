@@ -6,7 +6,7 @@ import structlog
 import trio
 
 from actors.colleagues import Colleagues
-from actors.mail import Close, Closing, Grant, Settle, Work
+from actors.mail import Close, Closing, Grant, Settle, Work, WriteRollBack
 from actors.messages import Delta, InferenceRequest, Usage
 from actors.recorder import Note
 from actors.rules import Rules
@@ -72,6 +72,8 @@ class Account:
         """None: the ledger has lost it."""
         self.first_at: float | None = None
         """When the reader got the first content."""
+        self.first_content_at: float | None = None
+        """When there was content of this answer, whether or not it went out at once."""
         self.cost = 0.0
         """Money, of all attempts that are over."""
         self.taken_at: float | None = None
@@ -80,6 +82,10 @@ class Account:
         """What the cascade's statistic was."""
         self.adapter = ""
         """That answered, as NAME@VERSION."""
+        self.degraded: tuple[str, ...] = ()
+        """See `policies.degraded`."""
+        self.downgraded_to = features.tier if features.downgraded_from else None
+        """The tier, if a spent budget has moved it there."""
         self.on_settled: Callable[[str], None] | None = None
         """Told the outcome, while the account still has what it was told."""
         self.prompt: tuple[int, ...] = ()
@@ -94,6 +100,7 @@ class Account:
         self._route = plan.route
         self._grant = grant
         self._colleagues = colleagues
+        self._held = colleagues.course.on_start(plan, features.at, grant.hold.amount)
         self.forget()
 
     def observe(self, work: Work, margins: list[float]) -> None:
@@ -106,6 +113,7 @@ class Account:
     def forget(self) -> None:
         """Nothing of what was told has reached the reader."""
         self.told = [Told() for _ in range(len(self._request.prompts) * self._request.n)]
+        self.first_content_at = None
 
     def tell(self, deltas: list[Delta]) -> int:
         """The reader gets these; how many tokens they hold."""
@@ -164,7 +172,9 @@ class Account:
         (admission.put_quietly if quietly else admission.put_owed)(Settle(self._grant, None if refused else used, cost))
         if self.line is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
-            closing = Closing(self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost)
+            closing = Closing(
+                self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost, self.degraded
+            )
             (ledger.put_quietly if quietly else ledger.put_owed)(Close(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
         self._learn(rung, outcome, usage, cost, history)
@@ -175,6 +185,7 @@ class Account:
             adapter=self.adapter if outcome == "ok" else "",
             attempts=history,
             statistic=self.margin,
+            degraded=self.degraded,
             cost=cost,
             tokens=TokenCounts(
                 prompt=usage.prompt_tokens,
@@ -238,16 +249,19 @@ class Account:
             escalated=plan.cascade is not None and rung == plan.cascade.large.to,
             fell_back=any(note.outcome in {"failed", "refused"} for note in history[:-1]),
             truncated=self.truncated,
-            ttft_s=None if self.first_at is None else self.first_at - arrived,
+            ttft_s=None if self.first_content_at is None else self.first_content_at - arrived,
             slo_ttft_s=float(self._rules.settings.tiers[features.tier].slo.ttft),
             unit=unit_of(features, experiment.unit) if experiment is not None else "",
             cost=cost,
+            held=self._held,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
         for notice in self._colleagues.course.on_end(plan, ending):
             self._colleagues.tally.notices[notice.event, notice.subject] += 1
             log.warning(notice.event, subject=notice.subject, **notice.details)
+        for roll_back in self._colleagues.course.take_roll_backs():
+            self._colleagues.ledger.put_owed(WriteRollBack(roll_back))
 
 
 def _ids(told: Told, tokenizer: Tokenizer | None) -> tuple[int, ...]:

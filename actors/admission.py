@@ -9,6 +9,7 @@ from actors.actor import Actor
 from actors.errors import BadKey, BudgetSpent, OverQuota
 from actors.mail import AdmissionMessage, Grant, Reserve, Settle, Spent
 from actors.mailbox import Mailbox
+from policies.allowance import set_aside
 from policies.budget import BudgetBook, BudgetRefusal
 from policies.errors import UnknownTenant
 from policies.quota import QuotaBook, QuotaRefusal
@@ -51,20 +52,15 @@ class Admission(Actor[AdmissionMessage]):
             case Settle(grant, int(used), cost):
                 self._quota.settle(grant.reservation, used, now)
                 self._budgets.settle(grant.hold, cost)
-            case Spent(by_tenant):
-                for tenant, spent in by_tenant.items():
+            case Spent():
+                for tenant, spent in message.by_tenant.items():
                     self._budgets.restore(tenant, spent, self._wall())
+                for tenant, before in message.used.items():
+                    self._quota.restore(tenant, before, now)
 
     def _reserve(self, asked: Reserve, now: float) -> Grant | QuotaRefusal | BudgetRefusal:
-        at = self._wall()
-        if asked.must_fit and not self._budgets.fits(asked.tenant, asked.cost, at):
-            view = self._budgets.view(asked.tenant, at)
-            assert view is not None, "what has no budget fits"
-            return BudgetRefusal(asked.tenant, view, asked.cost)
-        reservation = self._quota.reserve(asked.tenant, asked.tokens, now)
-        if isinstance(reservation, QuotaRefusal):
-            return reservation
-        return Grant(reservation, self._budgets.reserve(asked.tenant, asked.cost, at))
+        aside = set_aside(self._quota, self._budgets, asked.tenant, asked.tokens, asked.cost, now, self._wall())
+        return Grant(*aside) if isinstance(aside, tuple) else aside
 
 
 def over_quota(refusal: QuotaRefusal) -> OverQuota:

@@ -23,7 +23,7 @@ MOST_CHARACTERS = 262_144
 class Delivery:
     """Written by the actors, read by the request's own task."""
 
-    __slots__ = ("_alarmed", "_characters", "_items", "_quiet", "_tokens", "_waiter", "closed", "overrun")
+    __slots__ = ("_alarmed", "_characters", "_items", "_quiet", "_tokens", "_waiter", "closed", "first_at", "overrun")
 
     def __init__(self) -> None:
         self._items: list[Item] = []
@@ -32,6 +32,8 @@ class Delivery:
         self._waiter: trio.lowlevel.Task | None = None
         self._alarmed = False
         self._quiet = False
+        self.first_at: float | None = None
+        """When the first output came to a reader that waits for the end only: it learns it from here."""
         self.overrun = False
         """The reader was too slow; nothing more is kept."""
         self.closed = False
@@ -41,6 +43,8 @@ class Delivery:
         """False: it was not kept, and the sequence need not go on."""
         if self.closed or self.overrun:
             return False
+        if self._quiet and self.first_at is None:
+            self.first_at = trio.current_time()
         self._tokens += len(output.token_ids)
         self._characters += len(output.text)
         if self._tokens > MOST_TOKENS or self._characters > MOST_CHARACTERS:

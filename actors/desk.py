@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 import msgspec
 import structlog
+import trio
 
 from actors.adapter_shelf import AdapterShelf
 from actors.errors import ActorDied, BadKey, InvalidRequest, MailboxFull, Unavailable
 from actors.links import Links
-from actors.mail import AskedBy, Reload
+from actors.mail import AskedBy, Flush, LedgerMessage, Reload, WriteRollBack
 from actors.mailbox import Mailbox
 from actors.policy_board import PolicyBoard
 from actors.reply import Reply
@@ -23,6 +24,7 @@ from policies.record import DecisionRecord
 from policies.reload import ReloadResult, compare
 from policies.shadow import ShadowBook, ShadowView
 
+_WRITTEN_S = 5.0
 log = structlog.get_logger()
 
 
@@ -83,6 +85,7 @@ class Desk:
         decisions: Decisions,
         shadows: ShadowBook,
         shelf: AdapterShelf,
+        ledger: Mailbox[LedgerMessage],
     ) -> None:
         """`source` None: the settings came from nowhere that could be read again."""
         self._router = router
@@ -93,6 +96,7 @@ class Desk:
         self._course = course
         self._decisions = decisions
         self._shadows = shadows
+        self._ledger = ledger
         self.adapters = shelf
 
     @property
@@ -172,9 +176,25 @@ class Desk:
         """Figures of all, by name."""
         return self._shadows.views()
 
-    def roll_back(self, experiment: str) -> bool:
-        """All of its traffic is control's from the next published load on. False: there is none of that name."""
-        done = self._course.roll_back(experiment, "rolled back by an operator")
-        if done:
-            log.warning("experiment_rolled_back", subject=experiment, by="admin")
-        return done
+    async def roll_back(self, experiment: str) -> bool:
+        """All of its traffic is control's from the next published load on. False: there is none of that name.
+
+        Returns when it is written down. Raises Unavailable: it is in force, but a restart may forget it.
+        """
+        roll_back = self._course.roll_back(experiment, "rolled back by an operator")
+        if roll_back is None:
+            return False
+        log.warning("experiment_rolled_back", subject=experiment, by="admin")
+        written: Reply[None] = Reply()
+        self._ledger.put_owed(WriteRollBack(roll_back))
+        self._ledger.put_owed(Flush(written))
+        try:
+            with trio.fail_after(_WRITTEN_S):
+                await written.wait()
+        except (ActorDied, trio.TooSlowError):
+            raise Unavailable(
+                "ledger_unavailable",
+                "It is rolled back, but the ledger could not be written: a restart may forget it. Ask again.",
+                1.0,
+            ) from None
+        return True

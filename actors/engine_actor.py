@@ -15,6 +15,7 @@ from actors.deadlines import DeadlineWheel
 from actors.engine_board import EngineBoard
 from actors.errors import EngineLoadFailed, EngineLost
 from actors.links import EngineFactory, EnginePost, Link, Links, Loaded, LoadFailed, Loading
+from actors.loading import LoadingLines
 from actors.mail import (
     DispatchMessage,
     Drop,
@@ -78,6 +79,7 @@ class EngineActor(Actor[EngineMessage]):
         self._stall_s = stall_s
         self._watch = wheel.watch(float("inf"), self._alarm)
         self._link: Link | None = None
+        self._loading = LoadingLines()
         self._inside: dict[int, _Inside] = {}
         """By sequence."""
         self._freed: list[Work] = []
@@ -226,7 +228,8 @@ class EngineActor(Actor[EngineMessage]):
                 self._on_step(post)
             case Loading(what):
                 board.why = what
-                log.info("engine_loading", engine=board.title, step=what)
+                if self._loading.is_due(what, trio.current_time()):
+                    log.info("engine_loading", engine=board.title, step=what)
             case Loaded(limits, stats, adapters, read_adapter):
                 board.limits, board.stats = limits, stats
                 # Some may have come and gone while it was being loaded.

@@ -33,6 +33,7 @@ from actors.shapes import Shapes
 from actors.verify import Drafter
 from engine.messages import TokenOutput
 from policies import climb
+from policies.degraded import BY_BUDGET, with_the_way
 from policies.plan import Plan
 
 _GATEWAY_TIMEOUT = 504
@@ -269,6 +270,7 @@ class Exchange:
             return prepared
         attempt, ended = prepared
         now = trio.current_time()
+        self._delivery.first_at = None
         self._attempt = attempt
         if ended:
             self._show(ended, now)
@@ -332,6 +334,8 @@ class Exchange:
 
     def _show(self, deltas: list[Delta], now: float) -> None:
         count = self._account.tell(deltas)
+        if self._account.first_content_at is None:
+            self._account.first_content_at = self._first_content_at(now)
         if not self._request.streamed:
             self._whole += deltas
             return
@@ -345,6 +349,13 @@ class Exchange:
             self._start(deltas, now)
         self._last_at = now
         self._events += deltas
+
+    def _first_content_at(self, now: float) -> float:
+        """Of a whole answer that was only waited for, content was there long before its reader woke."""
+        attempt, first_at = self._attempt, self._delivery.first_at
+        if first_at is not None and attempt is not None and attempt.quiet(streamed=self._request.streamed):
+            return first_at
+        return now
 
     def _content_sent(self, deltas: list[Delta]) -> climb.ContentSent:
         kind = "tool_calls" if any(delta.calls for delta in deltas) else self._request.bound_to
@@ -363,7 +374,9 @@ class Exchange:
         request = self._request
         echo = self._launch.prompts.shown(rung) if request.echo else ()
         each_choice = tuple([text for text in echo for _ in range(request.n)])
-        self._events.append(Start(self._plan.route, rung, prompt_tokens, each_choice, adapter))
+        mark, degraded = self._climb.mark, self._degraded(rung)
+        tier = self._account.downgraded_to
+        self._events.append(Start(self._plan.route, rung, prompt_tokens, each_choice, adapter, mark, degraded, tier))
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(climb.Finished(why), now)
@@ -380,10 +393,13 @@ class Exchange:
         self._forget_answer()
         self._account.worked = False
         self._adapter = ""
+        self._account.first_content_at = trio.current_time()
+        if self._request.streamed:
+            self._account.first_at = self._account.first_content_at
         self._begin("static_answer", 0, "")
         for index in range(len(self._account.told)):
             self._events.append(Delta(index, text, (), (), "stop"))
-        why = self._last_trouble() or "asked_for"
+        why = self._last_trouble() or self._asked()
         self._events.append(Done(Usage(0, 0), self._served("static_answer", why, mark)))
 
     def _fail(self, error: ErrorBody) -> None:
@@ -437,7 +453,11 @@ class Exchange:
             return attempt.drafter.machine.why
         if cascade is not None and cascade.drafts and attempt.rung == cascade.large.to:
             return "small_unavailable"
-        return cascade.why if cascade is not None and cascade.why != "default" else "asked_for"
+        return cascade.why if cascade is not None and cascade.why != "default" else self._asked()
+
+    def _asked(self) -> str:
+        """Why it was this, if nothing came in between: the client's wish, or what a spent budget left of it."""
+        return "asked_for" if BY_BUDGET.isdisjoint(self._plan.degraded) else "budget"
 
     def _last_trouble(self) -> str | None:
         """Why it is not the first rung that answers."""
@@ -449,13 +469,28 @@ class Exchange:
             return self._attempt.rung
         return self._cut_on or (history[-1].rung if history else "")
 
+    def _degraded(self, rung: str) -> tuple[str, ...]:
+        return with_the_way(self._plan.degraded, self._climb.history, rung)
+
     def _served(self, rung: str, why: str, mark: str | None) -> Served:
         notes = tuple([AttemptNote(note.rung, note.outcome, note.why) for note in self._climb.history])
         plan = self._plan
         experiment, arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
         adapter = self._adapter or None
         return Served(
-            plan.route, rung, why, notes, mark, self._margin, *self._drafts, plan.policy, experiment, arm, adapter
+            plan.route,
+            rung,
+            why,
+            notes,
+            mark,
+            self._margin,
+            *self._drafts,
+            plan.policy,
+            experiment,
+            arm,
+            adapter,
+            self._degraded(rung),
+            self._account.downgraded_to,
         )
 
     def _finish(self, outcome: str, why: str) -> None:
@@ -471,6 +506,7 @@ class Exchange:
             self._account.forget()
         self._account.margin = self._margin
         self._account.adapter = self._adapter
+        self._account.degraded = self._degraded(rung)
         self._account.settle(outcome, why, rung, self._climb.history)
         self._on_end(self)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import structlog
 import trio
 
 from actors.adapter_shelf import AdapterShelf
@@ -76,6 +77,7 @@ _MAILBOX = 4096
 _RELOADS = 16
 _COPIES = 256
 _NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
+log = structlog.get_logger()
 
 
 class House:
@@ -187,6 +189,7 @@ class House:
             decisions=self._decisions,
             shadows=self._shadow_book,
             shelf=self._shelf,
+            ledger=self._ledger,
         )
         """For operators."""
         children = self._children(engines)
@@ -341,14 +344,18 @@ class House:
         return len(queue) > queue.waiting(SHADOW_TIER)
 
     def _on_spent(self, spent: Spent) -> None:
-        """What was spent before this process began."""
+        """What the ledger knows of the time before this process began: nobody is let in before."""
         self._admission.put_owed(spent)
         for name, cost in _by_cascade(self._settings, spent).items():
             self._course.restore(name, cost)
+        rolled_back = self._course.restore_roll_backs(spent.roll_backs)
+        if spent.by_tenant or spent.used or rolled_back:
+            tenants = sorted({*spent.by_tenant, *spent.used})
+            log.info("ledger_restored", tenants=len(tenants), rolled_back=list(rolled_back))
 
     def _is_loaded(self) -> bool:
         if not self._was_ready:
-            self._was_ready = all(board.limits is not None for board in self._boards.values())
+            self._was_ready = self._books.opened and all(board.limits is not None for board in self._boards.values())
         return self._was_ready
 
     def _lane(self, name: str, rules: Rules) -> Lane:

@@ -15,11 +15,12 @@ from actors.actor import Actor
 from actors.deadlines import DeadlineWheel
 from actors.errors import ActorError, HouseFailed
 from actors.links import Link, Links
-from actors.mail import Book, Close, Closing, Flush, LedgerMessage, Line, Linger, Posts, Spent
+from actors.mail import Book, Close, Closing, Flush, LedgerMessage, Line, Linger, Posts, Spent, WriteRollBack
 from actors.mailbox import Mailbox
 from actors.reply import Reply
 from actors.statistics import LedgerStatistics
 from actors.store import Batch, Committed, Opened, StoreBusy, StoreClosed, StoreFailed, StorePost
+from policies.experiment import RollBack
 
 _GROUP = 512
 _LINGER_S = 0.05
@@ -27,7 +28,7 @@ _CLOSE_S = 5.0
 _BLOCKED_S = 2.0
 """A file that takes nothing for longer than this is not just slow."""
 log = structlog.get_logger()
-_Entry = tuple[Line | Closing | None, Reply[None] | None]
+_Entry = tuple[Line | Closing | RollBack | None, Reply[None] | None]
 
 
 class LedgerBooks:
@@ -85,7 +86,7 @@ class Ledger(Actor[LedgerMessage]):
         wheel: DeadlineWheel,
         on_spent: Callable[[Spent], None],
     ) -> None:
-        """`on_spent` hears, when the file is first opened, what was spent before."""
+        """`on_spent` hears, when the file is first opened, what it knows of the time before."""
         super().__init__(mailbox)
         self._on_spent = on_spent
         self._wheel = wheel
@@ -131,6 +132,9 @@ class Ledger(Actor[LedgerMessage]):
             case Close(closing):
                 books.count(closing)
                 books.waiting.append((closing, None))
+            case WriteRollBack(roll_back):
+                books.waiting.append((roll_back, None))
+                self._hurry = True
             case Flush(reply):
                 books.waiting.append((None, reply))
                 self._hurry = True

@@ -1,6 +1,7 @@
 """What the actors say to each other. Whoever receives one of these `match`es the union named after it."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -14,8 +15,9 @@ from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from policies.breaker import BreakerOpen, Permit
 from policies.budget import BudgetHold, BudgetRefusal, Period
+from policies.experiment import RollBack
 from policies.fair_queue import QueueItem
-from policies.quota import QuotaRefusal, Reservation
+from policies.quota import QuotaRefusal, Reservation, Used
 from policies.reload import ReloadResult
 
 if TYPE_CHECKING:
@@ -37,8 +39,7 @@ class Reserve(msgspec.Struct, frozen=True, tag=True, gc=False):
     tenant: str
     tokens: int
     cost: float
-    must_fit: bool
-    """Into the tenant's budget; else it is charged whatever is left."""
+    """It must fit into what is left of the tenant's budget."""
     reply: Reply[Grant | QuotaRefusal | BudgetRefusal]
 
 
@@ -51,12 +52,16 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Spent(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """What the ledger knows of money that was spent before this process began."""
+    """What the ledger knows of the time before this process began, as far as it counts now."""
 
     by_tenant: Mapping[str, Mapping[Period, float]]
-    """Since the begin of the present hour, day and month."""
+    """Money since the begin of the present hour, day and month."""
     by_route: Mapping[str, float]
-    """Since the begin of the present day."""
+    """Money since the begin of the present day."""
+    used: Mapping[str, tuple[Used, ...]] = MappingProxyType({})
+    """Of each tenant's quotas."""
+    roll_backs: tuple[RollBack, ...] = ()
+    """All of them, the first one first."""
 
 
 AdmissionMessage = Reserve | Settle | Spent
@@ -115,6 +120,8 @@ class Closing(msgspec.Struct, frozen=True, tag=True, gc=False):
     completion_tokens: int
     discarded_tokens: int
     cost: float
+    degraded: tuple[str, ...] = ()
+    """In which ways less was done than was asked for."""
 
 
 class Book(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -128,6 +135,12 @@ class Close(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Write the closing."""
 
     closing: Closing
+
+
+class WriteRollBack(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """An experiment is over; written down before any answer that is decided so."""
+
+    roll_back: RollBack
 
 
 class Flush(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -146,7 +159,7 @@ class Linger(msgspec.Struct, frozen=True, tag=True, gc=False):
     """What waits has waited for company long enough."""
 
 
-LedgerMessage = Book | Close | Flush | Linger | Posts
+LedgerMessage = Book | Close | WriteRollBack | Flush | Linger | Posts
 
 # --- to dispatch and the engines --------------------------------------------------------------------------------
 

@@ -90,6 +90,10 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """As they came, names in lower case; the policy may look at some."""
     tags: tuple[str, ...] = ()
     user: str | None = None
+    conversation: str = ""
+    """Its name, if the body has one."""
+    cache_key: str = ""
+    """`prompt_cache_key`: many clients have one for each conversation."""
     streamed: bool = True
     """False: the client gets the answer whole. Nothing is handed out before its end, and every fallback stays open."""
     body_bytes: int = 0
@@ -154,6 +158,11 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     echo: tuple[str, ...] = ()
     """If the request wants to see them: for each choice the text of its prompt."""
     adapter: str = ""
+    mark: str | None = None
+    degraded: tuple[str, ...] = ()
+    """See `policies.degraded`; what comes after this is in `Served`."""
+    tier: str | None = None
+    """In which it is served, if a spent budget has moved it there."""
 
 
 class MadeCall(msgspec.Struct, frozen=True, gc=False):
@@ -216,6 +225,10 @@ class Served(msgspec.Struct, frozen=True):
     """None: the request takes part in no experiment."""
     adapter: str | None = None
     """That answered, as NAME@VERSION."""
+    degraded: tuple[str, ...] = ()
+    """In which ways less was done than was asked for: see `policies.degraded`."""
+    tier: str | None = None
+    """In which it was served, if a spent budget has moved it there."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

@@ -24,11 +24,11 @@ from actors.shadows import Copied, ShadowDesk
 from actors.shapes import Shapes, shown_whole
 from actors.sizing import output_bound, rungs_of, without_a_release_too_far
 from actors.traits import features_of
-from policies.budget import BudgetBook, BudgetRefusal, spent_action
+from policies.budget import BudgetBook, BudgetRefusal, spending_options
 from policies.decisions import Decision, DecisionEnd
 from policies.features import Features
 from policies.load import Load
-from policies.plan import Plan, with_adapter
+from policies.plan import Plan, capped, with_adapter
 from policies.prices import worst_cost
 from policies.quota import QuotaRefusal
 
@@ -85,16 +85,27 @@ class Reception:
         shapes = Shapes(request, self._texts, self._links)
         lengths = await prompts.lengths(request.model, lenient=bool(self._colleagues.upstreams))
         features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(lengths))
+        budget = rules.tenants[tenant].budget
+        if budget is not None and (view := self._budgets.view(tenant, time.time())) is not None:
+            features = msgspec.structs.replace(features, budget_used=view.used)
         decided: _Decided | None = None
+        grant: Grant | BudgetRefusal | None = None
         try:
-            decided = await self._decide(request, rules, prompts, features)
-            first = next(iter(rungs_of(decided.plan)), "")
-            if first in self._texts and first not in self._colleagues.upstreams:
-                await shapes.for_engine(first)
-            grant = await self._reserve(rules, decided)
+            for wanted in spending_options(features, budget):
+                decided = await self._size(request, rules, prompts, wanted)
+                first = next(iter(rungs_of(decided.plan)), "")
+                if first in self._texts and first not in self._colleagues.upstreams:
+                    await shapes.for_engine(first)
+                grant = await self._reserve(decided)
+                if isinstance(grant, Grant):
+                    break
+            else:
+                assert isinstance(grant, BudgetRefusal)
+                raise budget_spent(grant)
         except Refusal as refusal:
             end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
-            self._keep(request, rules, features, decided).end = end
+            refused = features if decided is None else decided.features
+            self._keep(request, rules, refused, decided).end = end
             if self._colleagues.recording is not None and request.embedding is None:
                 self._colleagues.recording.note(Note(features, request.arrived_at))
             raise
@@ -156,22 +167,6 @@ class Reception:
         self._colleagues.decisions.add(decision)
         return decision
 
-    async def _decide(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
-        """The plan; if the budget does not cover it, the one that the tenant's `when_spent` leaves."""
-        budget = rules.tenants[features.tenant].budget
-        if budget is None:
-            return await self._size(request, rules, prompts, features)
-        at = time.time()
-        view = self._budgets.view(features.tenant, at)
-        if view is not None:
-            features = msgspec.structs.replace(features, budget_used=view.used)
-        decided = await self._size(request, rules, prompts, features)
-        left = spent_action(features, budget)
-        if left is None or self._budgets.fits(features.tenant, decided.cost, at):
-            # Whether a request must be refused is for admission to say, which knows the last settlement, too.
-            return decided
-        return await self._size(request, rules, prompts, left)
-
     async def _size(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
         now = trio.current_time()
         load = self._router.load(now)
@@ -185,24 +180,20 @@ class Reception:
         bound = output_bound(request, plan, lengths, boards)
         plan = without_a_release_too_far(plan, request.params.max_tokens, max(lengths), boards)
         plan = shown_whole(plan, request)
+        plan = capped(plan, request.params.max_tokens)
         prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.n
         cost = worst_cost(rules.policy.prices, plan, prompt_tokens, output_tokens)
         return _Decided(features, load, plan, prompt_tokens, prompt_tokens + output_tokens, cost)
 
-    async def _reserve(self, rules: Rules, decided: _Decided) -> Grant:
-        tenant = decided.features.tenant
-        budget = rules.tenants[tenant].budget
-        must_fit = budget is not None and budget.when_spent == "refuse"
+    async def _reserve(self, decided: _Decided) -> Grant | BudgetRefusal:
+        """Money for it, if that is left when it is admission's turn: what was read before may be spent by then."""
         reply: Reply[Grant | QuotaRefusal | BudgetRefusal] = Reply()
         try:
-            self._colleagues.admission.put_nowait(Reserve(tenant, decided.tokens, decided.cost, must_fit, reply))
+            reserve = Reserve(decided.features.tenant, decided.tokens, decided.cost, reply)
+            self._colleagues.admission.put_nowait(reserve)
             answer = await reply.wait()
         except (MailboxFull, ActorDied) as error:
             raise Unavailable("admission_busy", f"{error}; try again.", 1.0) from None
-        match answer:
-            case Grant():
-                return answer
-            case BudgetRefusal():
-                raise budget_spent(answer)
-            case QuotaRefusal():
-                raise over_quota(answer)
+        if isinstance(answer, QuotaRefusal):
+            raise over_quota(answer)
+        return answer

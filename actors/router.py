@@ -4,6 +4,8 @@ import difflib
 import time
 from collections.abc import Mapping
 
+import msgspec
+
 from actors.breakers import BreakerBoard
 from actors.errors import InvalidRequest, UnknownModel
 from actors.lane import Lane
@@ -70,6 +72,9 @@ class Router:
         """The load as it was at most `_FRESH_S` ago."""
         if now - self._published_at >= _FRESH_S:
             self._publish(now)
+        elif self._course.steers:
+            # Each decision has its own: a burst's thousand may come before the next look at the engines.
+            self._load = msgspec.structs.replace(self._load, thresholds=self._course.thresholds(time.time()))
         return self._load
 
     def _publish(self, now: float) -> None:

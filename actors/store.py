@@ -4,7 +4,6 @@ A row that is still open when the file is opened was left by a crash: it is char
 Everything here blocks and belongs to one thread.
 """
 
-import datetime as dt
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +14,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, w
 
 from actors.errors import LedgerFileError
 from actors.mail import Closing, Line, Spent
-from policies.budget import PERIODS, Period, period_begin
+from actors.store_sums import StoreSums, fill_sums
+from policies.experiment import RollBack
 
-SCHEMA = 2
+SCHEMA = 3
 _PATIENCE_MS = 2000
 """SQLite itself waits so long for a lock before it says that the file is busy."""
 _TABLES = """
@@ -38,16 +38,15 @@ CREATE TABLE requests (
     rung TEXT,
     outcome TEXT,
     why TEXT,
+    degraded TEXT,
     closed_at TEXT,
     PRIMARY KEY (number, life)
 ) WITHOUT ROWID;
 CREATE INDEX open_requests ON requests (life) WHERE closed_at IS NULL;
 CREATE INDEX by_tenant ON requests (tenant, opened_at);
 """
-_FROM_1 = """
-ALTER TABLE requests ADD COLUMN reserved_cost REAL NOT NULL DEFAULT 0;
-ALTER TABLE requests ADD COLUMN cost REAL;
-"""
+_ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded": "TEXT"}
+"""Columns that older files lack."""
 # One statement for all rows of a batch: the sqlite3 module gives the interpreter up and takes it back for each one
 # that it runs, and under a busy loop every one of these can cost a whole switch interval.
 # The order of the primary key and `ifnull` leave SQLite one good plan: from each closing to its row, by the key.
@@ -61,14 +60,15 @@ SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract
 FROM json_each(?)
 """
 _CLOSE = """
-UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why,
+UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why, degraded = closing.degraded,
     prompt_tokens = closing.prompt, completion_tokens = closing.completion, discarded_tokens = closing.discarded,
     cost = closing.cost, closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
 FROM (
     SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS rung,
         json_extract(value, '$[2]') AS outcome, json_extract(value, '$[3]') AS why,
         json_extract(value, '$[4]') AS prompt, json_extract(value, '$[5]') AS completion,
-        json_extract(value, '$[6]') AS discarded, json_extract(value, '$[7]') AS cost
+        json_extract(value, '$[6]') AS discarded, json_extract(value, '$[7]') AS cost,
+        json_extract(value, '$[8]') AS degraded
     FROM json_each(?)
 ) AS closing
 WHERE requests.number = closing.number AND life = ? AND ifnull(closed_at, '') = ''
@@ -80,15 +80,11 @@ _RECOVER = (
     "closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE closed_at IS NULL AND life <> ?"
 )
 
-# A request counts in the period in which it was let in; one that was refused or whose close is on its way has no cost.
-_SPENT = "SELECT {key}, sum(cost) FROM requests WHERE opened_at >= ? AND cost > 0 GROUP BY 1"
-_SINCE = "%Y-%m-%dT%H:%M:%S.000Z"
-
 
 class Batch(msgspec.Struct, frozen=True):
     """What goes into one commit."""
 
-    lines: tuple[Line | Closing, ...]
+    lines: tuple[Line | Closing | RollBack, ...]
 
 
 class StoreClosed(msgspec.Struct, frozen=True):
@@ -150,17 +146,34 @@ class Store:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
         version = execute("PRAGMA user_version").fetchone()[0]
-        if version == 1:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_FROM_1} PRAGMA user_version = {SCHEMA}; COMMIT;")
-            version = SCHEMA
-        if version == 0:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        elif version != SCHEMA:
+        if version < SCHEMA:
+            self._bring_up_to_date(is_new=version == 0)
+        elif version > SCHEMA:
             raise LedgerFileError(
                 f"{path} is a ledger of version {version}; this program writes version {SCHEMA}: "
                 "move the file away or set [ledger] path to another one"
             )
+        self._sums = StoreSums(self._connection)
         return execute(_RECOVER, (self._life,)).rowcount
+
+    def _bring_up_to_date(self, *, is_new: bool) -> None:
+        """Of an old file every row is read once, which may take seconds for each million."""
+        there = {each[1] for each in self._connection.execute("PRAGMA table_info(requests)")}
+        steps = [
+            _TABLES
+            if is_new
+            else "".join(
+                f"ALTER TABLE requests ADD COLUMN {name} {kind};" for name, kind in _ADDED.items() if name not in there
+            ),
+            fill_sums(time.time()),
+            f"PRAGMA user_version = {SCHEMA};",
+        ]
+        try:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {' '.join(steps)} COMMIT;")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
 
     def commit(self, batch: Batch) -> None:
         """All of the batch, or nothing of it. Raises sqlite3.Error."""
@@ -188,10 +201,12 @@ class Store:
                 each.completion_tokens,
                 each.discarded_tokens,
                 each.cost,
+                ",".join(each.degraded),
             )
             for each in batch.lines
             if isinstance(each, Closing)
         ]
+        roll_backs = [each for each in batch.lines if isinstance(each, RollBack)]
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
@@ -199,6 +214,9 @@ class Store:
                 execute(_OPEN, (self._life, _json(lines)))
             if closings:
                 execute(_CLOSE, (_json(closings), self._life))
+            for each in roll_backs:
+                self._sums.roll_back(each)
+            self._sums.prune(time.time())
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -206,16 +224,8 @@ class Store:
             raise
 
     def spent(self, at: float) -> Spent:
-        """Money that was spent since the begin of the present hour, day and month."""
-        by_tenant: dict[str, dict[Period, float]] = {}
-        by_route: dict[str, float] = {}
-        for per in PERIODS:
-            since = dt.datetime.fromtimestamp(period_begin(per, at), dt.UTC).strftime(_SINCE)
-            for tenant, cost in self._connection.execute(_SPENT.format(key="tenant"), (since,)):
-                by_tenant.setdefault(tenant, {})[per] = cost
-            if per == "day":
-                by_route = dict(self._connection.execute(_SPENT.format(key="route"), (since,)).fetchall())
-        return Spent(by_tenant, by_route)
+        """What counts at `at` of the time before this process."""
+        return self._sums.spent(at)
 
     def close(self) -> None:
         """The file is whole without its WAL."""

@@ -13,7 +13,9 @@ from policies.policy import Policy, priors_for
 from policies.text_traits import code_density, language
 
 CONVERSATION_HEADER = "x-penstock-conversation"
-"""Names the conversation that a request belongs to; without it, it is told by its first messages."""
+"""Names the conversation that a request belongs to."""
+_HEADER = CONVERSATION_HEADER.encode()
+_TELLING_TURNS = 2
 
 
 def features_of(
@@ -90,19 +92,27 @@ def _headers(request: InferenceRequest, wanted: frozenset[str]) -> dict[str, str
 
 
 def _conversation(request: InferenceRequest, tenant: str) -> str:
-    """The header's word, or a digest of what does not change from turn to turn: all up to the first user message."""
-    for name, value in request.headers:
-        if name == CONVERSATION_HEADER.encode():
-            return f"{tenant}/{value.decode('latin1')}"
-    state = blake2b(tenant.encode(), digest_size=12)
+    """What all turns of a conversation have in common, and no other conversation.
+
+    Its name, by the header or the body. Else who asks (`user`, `prompt_cache_key`) and the opener: all up to the first
+    user message. Where nothing says who asks, many conversations begin with the same words: the first turn stands for
+    itself, and from the second one on all up to the second user message tells it, the first answer included.
+    """
+    named = next((value.decode("latin1") for name, value in request.headers if name == _HEADER), request.conversation)
+    if named:
+        return f"{tenant}/{named}"
+    who = request.user or request.cache_key
     match request.prompts[0]:
         case ChatPrompt(messages):
-            for message in messages:
-                state.update(f"\0{message.role}\0{message.content}".encode())
-                if message.role == "user":
-                    break
-        case TextPrompt(text):
-            state.update(text.encode())
-        case TokenPrompt(token_ids):
-            state.update(repr(token_ids).encode())
+            turns = [place for place, message in enumerate(messages, 1) if message.role == "user"]
+            if not who and len(turns) < _TELLING_TURNS:
+                return request.request_id
+            upto = turns[0 if who else 1] if turns else len(messages)
+            said = [f"{message.role}\0{message.content}" for message in messages[:upto]]
+        case TextPrompt() | TokenPrompt():
+            # A text completion has no turns: what comes next begins with other words.
+            said = [request.user or "", request.cache_key] if who else [request.request_id]
+    state = blake2b(digest_size=12)
+    for each in (tenant, request.user or "", request.cache_key, *said):
+        state.update(f"{len(each)}:{each}".encode("utf-8", "surrogatepass"))
     return state.hexdigest()

@@ -71,6 +71,7 @@ async def _measure(name: str, house: House, load: Load, profile: cProfile.Profil
 
 
 async def _main(arguments: argparse.Namespace) -> None:
+    requests, tokens = arguments.requests, arguments.tokens
     profile = cProfile.Profile() if arguments.profile else None
     async with trio.open_nursery() as nursery:
         house = await start_house(nursery, 0.0, _NEVER)
@@ -78,14 +79,16 @@ async def _main(arguments: argparse.Namespace) -> None:
             for streamed in (False, True):
 
                 async def small(house: House, clients: int = clients, streamed: bool = streamed) -> int:
-                    return await _many(house, clients=clients, requests=4000 // clients, tokens=1, streamed=streamed)
+                    return await _many(
+                        house, clients=clients, requests=requests // clients, tokens=1, streamed=streamed
+                    )
 
                 what = "streamed" if streamed else "whole"
                 await _measure(f"one-token requests, {what}, {clients} clients", house, small, profile, arguments.only)
         for clients in (1, 32, 200):
 
             async def streams(house: House, clients: int = clients) -> int:
-                return await _many(house, clients=clients, requests=1, tokens=60_000 // clients, streamed=True)
+                return await _many(house, clients=clients, requests=1, tokens=tokens // clients, streamed=True)
 
             await _measure(f"tokens, {clients} streams", house, streams, profile, arguments.only)
         nursery.cancel_scope.cancel()
@@ -96,5 +99,7 @@ async def _main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--requests", type=int, default=4000, help="of one measurement")
+    parser.add_argument("--tokens", type=int, default=60_000, help="of one measurement")
     parser.add_argument("--only", default="", help="measure only what has this in its name")
     trio.run(_main, parser.parse_args())

@@ -5,9 +5,11 @@
 Every figure is the median over batches, so that a neighbour on the machine does not count for much.
 """
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,20 +33,18 @@ from policies.policy import Policy, make_plan
 from policies.quota import QuotaBook, Reservation
 
 _ROUTES = 200
-_BATCHES = 41
-_BATCH = 400
 _TENANTS = 50
 _TEXT = ("What is the 3rd word of each line? It must not be longer than 12 letters; explain why. " * 12)[:1000]
 
 
-def median_us(step: Callable[[], object], per_step: int = 1) -> float:
+def median_us(step: Callable[[], object], batches: int, batch: int, per_step: int = 1) -> float:
     """Median over batches of the time of one step, divided by what it does at once."""
     samples = []
-    for _ in range(_BATCHES):
+    for _ in range(batches):
         began = time.perf_counter()
-        for _ in range(_BATCH):
+        for _ in range(batch):
             step()
-        samples.append((time.perf_counter() - began) / _BATCH)
+        samples.append((time.perf_counter() - began) / batch)
     return statistics.median(samples) / per_step * 1e6
 
 
@@ -76,34 +76,40 @@ def many_routes(by: Literal["model", "tag", "size"]) -> Settings:
     )
 
 
-def queue_costs() -> tuple[float, float]:
-    """Offer and take with `_TENANTS` tenants and some 400 requests in the line."""
+def queue_costs(batches: int, batch: int) -> tuple[float, float]:
+    """Offer and take with `_TENANTS` tenants and `batch` waiting requests."""
     limits = QueueLimits(requests=100_000, tokens=10**9, bytes=Bytes(2**40))
     line: FairQueue[QueueItem] = FairQueue(
         {"default": TierSettings(queue=limits)}, {f"t{number}": TenantSettings() for number in range(_TENANTS)}
     )
     offers, takes = [], []
     number, now = 0, 0.0
-    for _ in range(_BATCHES):
+    for _ in range(batches):
         items = [
             QueueItem(id=n, tenant=f"t{n * 7 % _TENANTS}", prompt_tokens=50 + n % 90, tokens=300, deadline=now + 30)
-            for n in range(number, number + _BATCH)
+            for n in range(number, number + batch)
         ]
-        number += _BATCH
+        number += batch
         began = time.perf_counter()
         for item in items:
             line.offer(item, now)
         between = time.perf_counter()
         for _ in items:
             line.take(now)
-        takes.append((time.perf_counter() - between) / _BATCH)
-        offers.append((between - began) / _BATCH)
+        takes.append((time.perf_counter() - between) / batch)
+        offers.append((between - began) / batch)
         now += 0.1
     return statistics.median(offers) * 1e6, statistics.median(takes) * 1e6
 
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.policies_decision")
+    parser.add_argument("--batches", type=int, default=41, help="of which the median counts")
+    parser.add_argument("--batch", type=int, default=400, help="steps of one")
+    arguments = parser.parse_args()
+    batches, batch = arguments.batches, arguments.batch
+    microseconds = partial(median_us, batches=batches, batch=batch)
     load = Load(engines={name: EngineLoad(name=name) for name in ("small", "large")})
     features = Features(model="penstock", tenant="t", tier="default", prompt_tokens=120, max_tokens=64)
     embedded = Policy.compile(load_settings(Path(embedded_profile())), {"small": "t", "large": "t"})
@@ -141,23 +147,23 @@ def main() -> None:
         assert isinstance(permit, Permit)
         breaker.record(permit, True, 1.0)
 
-    offer_us, take_us = queue_costs()
+    offer_us, take_us = queue_costs(batches, batch)
     rows = (
-        ("authenticate", median_us(lambda: ring.authenticate(key.raw))),
-        ("complexity of 1,000 characters", median_us(lambda: complexity(_TEXT))),
-        ("match + plan, embedded profile", median_us(lambda: make_plan(embedded, features, load, 0.0))),
-        (f"match + plan, {_ROUTES} routes by model", median_us(lambda: make_plan(by_model, features, load, 0.0))),
-        (f"match + plan, {_ROUTES} routes by tag", median_us(lambda: make_plan(by_tag, features, load, 0.0))),
-        (f"match + plan, {_ROUTES} routes by size", median_us(lambda: make_plan(by_size, features, load, 0.0))),
-        ("quota: reserve + settle", median_us(quota)),
-        (f"queue: offer ({_BATCH} wait, {_TENANTS} tenants)", offer_us),
-        (f"queue: take ({_BATCH} wait, {_TENANTS} tenants)", take_us),
-        ("breaker: permit + record", median_us(breaker_round)),
-        ("climb: a whole one", median_us(climb)),
-        ("cascade window: one output of 100", median_us(window, per_step=100)),
+        ("authenticate", microseconds(lambda: ring.authenticate(key.raw))),
+        ("complexity of 1,000 characters", microseconds(lambda: complexity(_TEXT))),
+        ("match + plan, embedded profile", microseconds(lambda: make_plan(embedded, features, load, 0.0))),
+        (f"match + plan, {_ROUTES} routes by model", microseconds(lambda: make_plan(by_model, features, load, 0.0))),
+        (f"match + plan, {_ROUTES} routes by tag", microseconds(lambda: make_plan(by_tag, features, load, 0.0))),
+        (f"match + plan, {_ROUTES} routes by size", microseconds(lambda: make_plan(by_size, features, load, 0.0))),
+        ("quota: reserve + settle", microseconds(quota)),
+        (f"queue: offer ({batch} wait, {_TENANTS} tenants)", offer_us),
+        (f"queue: take ({batch} wait, {_TENANTS} tenants)", take_us),
+        ("breaker: permit + record", microseconds(breaker_round)),
+        ("climb: a whole one", microseconds(climb)),
+        ("cascade window: one output of 100", microseconds(window, per_step=100)),
     )
-    for name, microseconds in rows:
-        print(f"{name:44s} {microseconds:8.2f} µs")
+    for name, cost_us in rows:
+        print(f"{name:44s} {cost_us:8.2f} µs")
 
 
 if __name__ == "__main__":

@@ -64,17 +64,12 @@ def main() -> None:
     command = ["taskset", "-c", str(cores[0])] if apart else []
     if apart:
         os.sched_setaffinity(0, set(cores[1:]))
-    server = subprocess.Popen(
-        [*command, sys.executable, "-m", "benchmarks.reload", "--serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        _measure(server, arguments.streams, arguments.seconds, arguments.rounds)
-    finally:
-        server.terminate()
-        server.wait()
+    command += [sys.executable, "-m", "benchmarks.reload", "--serve"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            _measure(server, arguments.streams, arguments.seconds, arguments.rounds)
+        finally:
+            server.terminate()
 
 
 def _measure(server: "subprocess.Popen[str]", streams: int, seconds: float, rounds: int) -> None:

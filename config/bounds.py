@@ -101,7 +101,12 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
     Range: {"at_least": _ANY, "below": _ANY},
     Deadlines: {"queue": _POSITIVE, "ttft": _POSITIVE, "stall": _POSITIVE, "total": _POSITIVE},
     Caps: {"output_tokens": _COUNT},
-    Target: {"large_share": _SHARE, "budget_per_day": _POSITIVE, "accuracy_of_large": Bound(low=0, high=1, above=True)},
+    Target: {
+        "large_share": _SHARE,
+        "budget_per_day": _POSITIVE,
+        "burst": _SHARE,
+        "accuracy_of_large": Bound(low=0, high=1, above=True),
+    },
     Defer: {"threshold": Bound(low=-1000), "stale_after": _POSITIVE},
     Emit: {"window": _COUNT, "draft_tokens": Bound(low=1, high=1024), "off_above_batch": _NATURAL},
     WhenBusy: {"release_at": _ANY, "dwell": _NATURAL},

@@ -63,13 +63,21 @@ class RouteSettings(Table, frozen=True):
     midstream: Literal["error", "continue", "restart"] = "error"
 
 
+TARGETS = ("large_share", "budget_per_day", "accuracy_of_large")
+"""Of which a `Target` has exactly one."""
+
+
 class Target(Table, frozen=True):
     """What a calibrated cascade keeps: exactly one of them."""
 
     large_share: float | None = None
     """Share of the requests that the large stage answers, 0..1."""
+    hold: bool = False
+    """With `large_share`: the threshold follows what the last answers did, so that the share is kept on any prompts."""
     budget_per_day: float | None = None
     """Money for both stages together, by [prices]; the threshold follows the day's spending (UTC)."""
+    burst: float = 0.1
+    """With `budget_per_day`: the share of it that may be spent ahead of an even pace, 0..1."""
     accuracy_of_large: float | None = None
     """Share of the large stage's accuracy on the calibration's prompts, 0..1."""
 

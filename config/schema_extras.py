@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from config.conditions import LoadCondition, SignalSettings, TimeCondition
 from config.expectations import Expect, Given
 from config.rollout import ExperimentSettings, ShadowSettings
-from config.routing import CascadeSettings, RouteSettings, RungSettings, Target, Use
+from config.routing import TARGETS, CascadeSettings, RouteSettings, RungSettings, Target, Use
 from config.settings import Settings
 from config.table import Bytes, ClockTime, Range, Seconds
 from config.upstreams import SecretSource, UpstreamSettings
@@ -27,7 +27,7 @@ EXAMPLES: Mapping[type, list[str]] = {
 
 TABLES: Mapping[type, Schema] = {
     Use: _ONE_KEY,
-    Target: _ONE_KEY,
+    Target: {"oneOf": [{"required": [word]} for word in TARGETS]},
     SecretSource: _ONE_KEY,
     Range: {"minProperties": 1, "examples": [{"at_least": 4000}, {"at_least": 0.2, "below": 0.7}]},
     RungSettings: {"oneOf": [{"required": ["to"]}, {"required": ["answer"]}, {"required": ["ladder"]}]},

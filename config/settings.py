@@ -49,7 +49,8 @@ class LedgerSettings(Table, frozen=True):
     """Where usage is written down."""
 
     path: Path = Path("penstock.sqlite3")
-    """Relative to the working directory; ":memory:" keeps it in memory."""
+    """Relative to the working directory; ":memory:" keeps it in memory, and a restart forgets what tenants have used
+    and which experiments were rolled back."""
 
 
 class KVSettings(Table, frozen=True):

@@ -44,8 +44,9 @@ class Budget(Table, frozen=True, kw_only=True):
     amount: float
     per: Literal["hour", "day", "month"] = "day"
     when_spent: Literal["refuse", "downgrade", "small_only"] = "refuse"
-    """refuse: 429 until the period ends. downgrade: served in the tier `downgrade_to`. small_only: cascades stay on
-    their small stage, and of a ladder only the cheapest rung and static answers are left."""
+    """Of a request that may cost more than is left. refuse: 429 until the period ends. downgrade: served in the tier
+    `downgrade_to`. small_only: cascades stay on their small stage, and of a ladder only the cheapest rung and static
+    answers are left. What these leave must fit, too; rungs without a price always do."""
     downgrade_to: str | None = None
 
 

@@ -38,9 +38,7 @@ class EncoderRunner:
             stored = checkpoint.dtype(name_prefix(checkpoint, config) + WORDS)
             dtype = compute_dtype(settings, stored, device)
             linears = LinearFactory(device, dtype, settings.threads)
-            if linears.own:
-                progress("compiling kernels (once: they are cached on disk)")
-                linears.compile()
+            linears.compile(progress)
             weights = load_encoder_weights(checkpoint, config, dtype, device, linears, progress)
         self.dtype = str(dtype).removeprefix("torch.")
         self.vocab_size = config.vocab_size

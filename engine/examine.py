@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +16,6 @@ from engine.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from config.settings import EngineSettings
 
@@ -90,14 +88,3 @@ def examine(
     finally:
         engine.close()
     return Examination(tuple(map(Answer, texts, map(tuple, margins))), step_s, processor_s)
-
-
-def model_digest(model: Path) -> str:
-    """SHA-256 over the names and bytes of the weights, the configuration and the tokenizer."""
-    total = sha256()
-    for path in sorted([*model.glob("*.safetensors"), model / "config.json", model / "tokenizer.json"]):
-        total.update(path.name.encode() + b"\0")
-        with path.open("rb") as file:
-            while part := file.read(1 << 20):
-                total.update(part)
-    return total.hexdigest()

@@ -94,9 +94,20 @@ class StepLoop:
     def _wait(self) -> Command | Stop:
         while True:
             try:
-                return self._inbox.get(timeout=_QUIET_S if self._unchecked else _WATCH_S)
+                return self._next(_QUIET_S if self._unchecked else _WATCH_S)
             except Empty:
                 if self._unchecked:
                     self._engine.check_integrity()
                     self._unchecked = False
                 self._engine.check_runner()
+
+    def _next(self, timeout_s: float) -> Command | Stop:
+        """Raises `Empty` after `timeout_s` at the latest.
+
+        The look before the wait is needed: `SimpleQueue.get` waits for ever if its time runs out between its entry and
+        the moment when it takes its own lock, which a failed look leaves taken (CPython 3.11 to 3.13).
+        """
+        try:
+            return self._inbox.get_nowait()
+        except Empty:
+            return self._inbox.get(timeout=timeout_s)

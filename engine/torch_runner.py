@@ -70,10 +70,12 @@ class TorchRunner:
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
             dtype = compute_dtype(settings, checkpoint.dtype("model.embed_tokens.weight"), device)
             linears = LinearFactory(device, dtype, settings.threads, invariant=settings.batch_invariant)
-            if linears.own:
-                progress("compiling kernels (once: they are cached on disk)")
-                linears.compile()
             kind = choose_kernels(settings, config, device, dtype)
+            linears.compile(
+                progress,
+                paged=str(_kv_dtype(settings, dtype)).removeprefix("torch.") if kind == "compiled" else None,
+                bits=() if quantized is None else {rule.scheme.bits for rule in quantized.rules},
+            )
             if kind == "portable" and settings.gpu.kernels == "auto" and device.type == "cuda":
                 progress(
                     'plain torch computes, slowly: Triton is not installed (pip install "penstock[gpu]"), or kv.dtype '
@@ -107,8 +109,6 @@ class TorchRunner:
             self.kv_bytes = pool.nbytes
             self.host_blocks = _host_blocks(settings, pool, device)
             self._swap: KvSwap | None = KvSwap(pool.tensors, self.host_blocks) if self.host_blocks else None
-            if kind == "compiled":
-                progress("compiling the attention kernel (once: it is cached on disk)")
             kernels = make_kernels(
                 kind,
                 settings,

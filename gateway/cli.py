@@ -1,13 +1,13 @@
 """The command `penstock`."""
 
-import argparse
 import importlib.metadata
 import sys
 from collections.abc import Sequence
 
 from config.errors import ConfigError
-from gateway import cli_bench, cli_check, cli_keys, cli_policy, cli_serve, cli_zoo
+from gateway import cli_bench, cli_check, cli_init, cli_keys, cli_policy, cli_serve, cli_zoo
 from gateway.cli_errors import CliError
+from gateway.cli_parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,13 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="penstock", description="A streaming gateway for language models with the engines inside it."
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="penstock", description="A streaming gateway for language models with the engines inside it.")
     parser.add_argument("--version", action="version", version=f"penstock {importlib.metadata.version('penstock')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (cli_serve, cli_check, cli_policy, cli_keys, cli_zoo, cli_bench):
+    for command in (cli_serve, cli_init, cli_check, cli_policy, cli_keys, cli_zoo, cli_bench):
         command.add_to(commands)
     return parser
 

@@ -30,8 +30,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         description=_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("before", type=Path, metavar="A")
-    parser.add_argument("after", type=Path, metavar="B")
+    parser.add_argument("before", type=Path, metavar="A", help="a TOML file, or a folder of them: the policy as it is")
+    parser.add_argument("after", type=Path, metavar="B", help="the policy as it would be")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="Azure CSV, Mooncake JSONL or our own recording")
     parser.add_argument("--samples", type=int, default=4000, metavar="N", help="made-up requests (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the made-up requests (%(default)s)")

@@ -101,7 +101,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--rounds", type=int, default=3, help="in which compute is measured; the median; default 3")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; default 1000")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print data")
     parser.set_defaults(run=run)
 
 

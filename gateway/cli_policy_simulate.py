@@ -25,7 +25,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--config", type=Path, metavar="A", help="the policy; without it, the embedded models'")
     parser.add_argument("--against", type=Path, metavar="B", help="another policy, on the same trace and luck")
     parser.add_argument("--profile", type=Path, metavar="P", required=True, help="from `penstock engine profile`")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
     parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="arrivals X times as fast")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N requests")
     parser.add_argument("--seconds", type=float, metavar="S", help="only what arrives in the first S seconds")
@@ -38,7 +38,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         help="share of the answers that are not sure enough, where the trace does not say it; else a calibration does",
     )
     parser.add_argument("--html", type=Path, metavar="OUT", help="also write a page with plots")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print data")
     parser.set_defaults(run=run)
 
 

@@ -11,8 +11,8 @@ from gateway.cli_errors import CliError
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Declare the command."""
     parser = commands.add_parser("quantize", help="write a model anew with weights of 8 or 4 bits, for the CPU")
-    parser.add_argument("model", type=Path, metavar="MODEL_DIR")
-    parser.add_argument("--to", choices=("int8", "int4"), required=True)
+    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a folder with config.json and weights")
+    parser.add_argument("--to", choices=("int8", "int4"), required=True, help="bits of a weight")
     parser.add_argument("--group", type=int, metavar="INPUTS", help="inputs that share a scale of int4 weights; 64")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that is new or empty")
     parser.set_defaults(run=run)

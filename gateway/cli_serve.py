@@ -27,7 +27,12 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--host", help="listen here instead of where the configuration says")
     parser.add_argument("--port", type=int, help="0 takes a free one")
     parser.add_argument("--admin-port", type=int, help="serve the admin API there; 0 takes a free one")
-    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    parser.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        default="info",
+        help="what is logged, and all above it (%(default)s)",
+    )
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="record the traffic there (no texts), to simulate it"
     )
@@ -85,19 +90,20 @@ async def _serve(
 ) -> None:
     from actors.house import House
     from gateway.engines import engine_factories
+    from gateway.example_request import KEY_VARIABLE, embeds_only, example_request
     from gateway.serve import serve
 
     model = next(iter(settings.models))
     url = _url(settings.server.host, listener)
+    example = example_request(url, model, key=bool(settings.keys), embeds=embeds_only(settings))
 
     def announce() -> None:
         if admin is not None:
             print(f"admin API on {_url(settings.admin.host, admin)}/admin", flush=True)
         print(f"serving {_names(settings)} on {url}", flush=True)
-        body = (
-            f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "What is 17 + 25?"}}]}}'
-        )
-        print(f"try: curl -N {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'", flush=True)
+        if settings.keys:
+            print(f"with a key of yours in {KEY_VARIABLE} (penstock keys new makes one),", flush=True)
+        print(f"try: {example}", flush=True)
 
     house = House(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
     await serve(house, settings, listener, announce, admin=admin)

@@ -24,12 +24,12 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     train.set_defaults(run=run_train)
     evaluate = zoo.add_parser("eval", help="the share of right answers on held-out questions")
     evaluate.add_argument("--models", type=Path, metavar="DIR", help="a folder with `small` and `large`")
-    evaluate.add_argument("--questions", type=int, default=2000)
-    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--questions", type=int, default=2000, help="how many held-out questions (%(default)s)")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the questions (%(default)s)")
     evaluate.add_argument(
         "--kv-dtype", choices=["auto", "float32", "bfloat16", "int8"], default="auto", help="of the KV pages"
     )
-    evaluate.add_argument("--json", action="store_true")
+    evaluate.add_argument("--json", action="store_true", help="print data")
     evaluate.set_defaults(run=run_eval)
 
 

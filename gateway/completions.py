@@ -31,13 +31,14 @@ from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
 from gateway.server.head import JSON_TYPE
 from gateway.server.request import Request
-from gateway.told import Told, place_lines, served_headers
+from gateway.told import Told, degraded_lines, place_lines, served_headers
 from gateway.whole import whole_answer
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
 from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
 from gateway.wire.completion_request import CompletionBody, completion_params
 from gateway.wire.grammar_request import answer_grammar
 from gateway.wire.json_body import BodyDecoder, check_content_type
+from gateway.wire.named import conversation_of, user_of
 from gateway.wire.prompts import prompts_of
 from gateway.wire.sampling import check_truncation
 from gateway.wire.sse import SseRenderer, error_event
@@ -56,6 +57,8 @@ class Asked(msgspec.Struct, frozen=True):
     embedding: EmbeddingParams | None = None
     view: View = View()
     truncate_prompt_tokens: int | None = None
+    conversation: str = ""
+    cache_key: str = ""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -73,7 +76,16 @@ def read_chat(body: ChatBody, max_choices: int) -> Asked:
     prompt, grammar = chat_prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
         raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
-    return Asked((prompt,), params, n, grammar, view=view, truncate_prompt_tokens=check_truncation(body))
+    return Asked(
+        (prompt,),
+        params,
+        n,
+        grammar,
+        view=view,
+        truncate_prompt_tokens=check_truncation(body),
+        conversation=conversation_of(body),
+        cache_key=body.prompt_cache_key or "",
+    )
 
 
 def read_completion(body: CompletionBody, max_choices: int) -> Asked:
@@ -87,6 +99,8 @@ def read_completion(body: CompletionBody, max_choices: int) -> Asked:
         answer_grammar(body),
         view=view,
         truncate_prompt_tokens=check_truncation(body),
+        conversation=conversation_of(body),
+        cache_key=body.prompt_cache_key or "",
     )
 
 
@@ -117,7 +131,9 @@ class CompletionHandler:
                 truncate_prompt_tokens=asked.truncate_prompt_tokens,
                 n=asked.n,
                 grammar=asked.grammar,
-                user=body.user,
+                user=user_of(body),
+                conversation=asked.conversation,
+                cache_key=asked.cache_key,
                 streamed=bool(body.stream),
                 body_bytes=len(request.body),
                 arrived_at=request.arrived_at,
@@ -216,5 +232,5 @@ def _first_headers(events: Sequence[Event]) -> bytes:
             case Done():
                 return served_headers(event.served)
             case Start():
-                return place_lines(event.route, event.rung, event.adapter)
+                return place_lines(event.route, event.rung, event.adapter) + degraded_lines(event)
     return b""

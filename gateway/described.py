@@ -87,6 +87,7 @@ def described(arguments: argparse.Namespace, decider: Decider) -> Described:
 
 def _given(arguments: argparse.Namespace, decider: Decider) -> Given:
     settings = decider.settings
+    _known("model", arguments.model and arguments.model.partition(":")[0], settings.models)
     _known("tenant", arguments.tenant, decider.tenants)
     _known("tier", arguments.tier, settings.tiers)
     for name in arguments.busy or ():

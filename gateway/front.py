@@ -23,6 +23,8 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     house: House
     max_choices: int
     max_inputs: int
+    embeds_only: bool = False
+    """No engine answers: all of them make embeddings."""
 
     def identity(self, request_id: str, model: str, policy: str) -> Identity:
         """The fields that all parts of an answer share; `policy` is the digest of the one that decided."""
@@ -60,6 +62,8 @@ class Asker(msgspec.Struct, frozen=True):
         grammar: Grammar | None = None,
         embedding: EmbeddingParams | None = None,
         user: str | None,
+        conversation: str = "",
+        cache_key: str = "",
         streamed: bool,
         body_bytes: int,
         arrived_at: float,
@@ -80,6 +84,8 @@ class Asker(msgspec.Struct, frozen=True):
             headers=self.headers,
             tags=self.tags,
             user=user,
+            conversation=conversation,
+            cache_key=cache_key,
             streamed=streamed,
             body_bytes=body_bytes,
             arrived_at=arrived_at,

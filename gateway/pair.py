@@ -178,7 +178,7 @@ def _labels(wanted: Labels | None, prompts: Sequence[Prompt]) -> Labels:
 
 def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
     """Ask both; one line of progress now and then. Raises `CliError`."""
-    from engine.examine import model_digest
+    from config.model_digest import served_digest
 
     prompts, labels = material.prompts, material.labels
     texts = [prompt.prompt for prompt in prompts]
@@ -197,8 +197,8 @@ def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
         cascade=pair.name,
         small=small_name,
         large=large_name,
-        small_digest=model_digest(pair.small.model),
-        large_digest=model_digest(pair.large.model),
+        small_digest=served_digest(pair.small),
+        large_digest=served_digest(pair.large),
         labels=labels,
         data=data,
         judged=tuple(judged),

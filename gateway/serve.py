@@ -12,6 +12,7 @@ import trio
 from actors.desk import Desk
 from config.settings import Settings
 from gateway.admin.routes import AdminRoutes
+from gateway.example_request import embeds_only
 from gateway.front import Front
 from gateway.house import House
 from gateway.routes import Routes
@@ -53,7 +54,12 @@ async def serve(
     `admin`: where the admin API listens, if it does.
     """
     limits = Limits.of(settings.server)
-    front = Front(house=house, max_choices=settings.server.max_choices, max_inputs=settings.server.max_inputs)
+    front = Front(
+        house=house,
+        max_choices=settings.server.max_choices,
+        max_inputs=settings.server.max_inputs,
+        embeds_only=embeds_only(settings),
+    )
     routes = Routes(front, limits, frozenset(settings.server.ws_origins))
     server = Server(listener, limits, routes)
     routes.connections = lambda: server.connections

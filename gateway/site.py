@@ -8,7 +8,9 @@ from typing import Any
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from actors.errors import BadKey
 from gateway.errors import HttpError
+from gateway.example_request import KEY_VARIABLE, example_request
 from gateway.front import Front
 from gateway.metrics import CONTENT_TYPE, exposition
 from gateway.quart_errors import answer_errors
@@ -62,10 +64,18 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
 
     @app.get("/")
     async def landing() -> Response:
-        authorize()
-        return Response(
-            _page(front, request.headers.get("host", "127.0.0.1:8080")), content_type="text/html; charset=utf-8"
-        )
+        host = request.headers.get("host", "127.0.0.1:8080")
+        status = 200
+        try:
+            authorize()
+        except BadKey as refusal:
+            if "text/html" not in request.headers.get("accept", ""):
+                raise
+            # A browser has no way to send a key: its reader is told what has.
+            page, status = _keyed_page(host, refusal), refusal.body.status
+        else:
+            page = _page(front, host)
+        return Response(page, status, content_type="text/html; charset=utf-8")
 
     words = {
         404: ("not_found", "There is nothing at this address. The OpenAI API is under /v1."),
@@ -99,28 +109,52 @@ def _page(front: Front, host: str) -> str:
         f"<tr><td>{html.escape(name)}<td>{html.escape(each.state)}" for name, each in readiness.engines.items()
     )
     model = cards[0].id if cards else "MODEL"
-    body = f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "What is 17 + 25?"}}]}}'
-    command = f"curl -N http://{host}/v1/chat/completions -H 'Content-Type: application/json' \\\n  -d '{body}'"
+    command = example_request(f"http://{host}", model, key=not front.house.keyless, embeds=front.embeds_only)
     return _PAGE.format(
         version=importlib.metadata.version("penstock"),
         rows=rows,
         engines=engines,
         state=html.escape(readiness.state),
         command=html.escape(command),
+        style=_STYLE,
     )
 
+
+def _keyed_page(host: str, refusal: BadKey) -> str:
+    return _KEYED.format(
+        style=_STYLE,
+        message=html.escape(refusal.body.message),
+        variable=KEY_VARIABLE,
+        command=html.escape(f'curl http://{host}/v1/models -H "authorization: Bearer ${KEY_VARIABLE}"'),
+    )
+
+
+_STYLE = """<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1c2733 }
+h1 { font-weight: 600; margin-bottom: 0 } h2 { font-size: 1rem; margin-top: 2rem }
+table { border-collapse: collapse } td { padding: .2rem 1.5rem .2rem 0; vertical-align: top }
+pre { background: #f2f5f7; padding: 1rem; border-radius: 4px; font-size: 14px }
+pre { white-space: pre-wrap; overflow-wrap: anywhere }
+p.small { color: #5a6b7b; margin-top: 0 }
+</style>"""
+_KEYED = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Penstock</title>
+{style}
+<h1>Penstock</h1>
+<p class="small">This server answers those who have a key.
+<p>{message}
+<p>Its operator makes one with <code>penstock keys new</code>. With it in <code>{variable}</code>, this lists the
+models:
+<pre>{command}</pre>
+<p>Whether the server is up can be asked without a key: <a href="/livez"><code>/livez</code></a>,
+<a href="/readyz"><code>/readyz</code></a>.
+"""
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Penstock</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1c2733 }}
-h1 {{ font-weight: 600; margin-bottom: 0 }} h2 {{ font-size: 1rem; margin-top: 2rem }}
-table {{ border-collapse: collapse }} td {{ padding: .2rem 1.5rem .2rem 0; vertical-align: top }}
-pre {{ background: #f2f5f7; padding: 1rem; border-radius: 4px; font-size: 14px }}
-pre {{ white-space: pre-wrap; overflow-wrap: anywhere }}
-p.small {{ color: #5a6b7b; margin-top: 0 }}
-</style>
+{style}
 <h1>Penstock</h1>
 <p class="small">A streaming gateway for language models with the engines inside it. Version {version}, {state}.
 <h2>Models</h2><table>{rows}</table>

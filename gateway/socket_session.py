@@ -20,6 +20,7 @@ from gateway.server.request import Request
 from gateway.server.websocket import PeerClosed, WebSocket, accept
 from gateway.wire.json_body import BodyDecoder, nearest
 from gateway.wire.json_text import encode
+from gateway.wire.named import user_of
 from gateway.wire.view import View
 from gateway.wire.ws_messages import (
     MAX_ID_CHARACTERS,
@@ -164,7 +165,9 @@ class _Session:
             truncate_prompt_tokens=asked.truncate_prompt_tokens,
             n=asked.n,
             grammar=asked.grammar,
-            user=body.user,
+            user=user_of(body),
+            conversation=asked.conversation,
+            cache_key=asked.cache_key,
             streamed=True,
             body_bytes=len(raw),
             arrived_at=arrived_at,

@@ -1,6 +1,6 @@
 """What an answer's head says of the decision and of who answered."""
 
-from actors.messages import Decided, Served
+from actors.messages import Decided, Served, Start
 
 
 class Told:
@@ -28,13 +28,26 @@ class Told:
 def served_headers(served: Served) -> bytes:
     """Who answered, and why it was this one."""
     adapter, _, _ = (served.adapter or "").partition("@")
-    return place_lines(served.route, served.rung, adapter) + b"x-penstock-why: %b\r\n" % _ascii(served.why)
+    lines = place_lines(served.route, served.rung, adapter) + b"x-penstock-why: %b\r\n" % _ascii(served.why)
+    return lines + degraded_lines(served)
 
 
 def place_lines(route: str, rung: str, adapter: str) -> bytes:
     """Where it was answered, and with which adapter if there was one."""
     lines = b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
     return lines + b"x-penstock-adapter: %b\r\n" % _ascii(adapter) if adapter else lines
+
+
+def degraded_lines(served: Served | Start) -> bytes:
+    """What was done less than asked for, by so much as is known."""
+    lines = b""
+    if served.degraded:
+        lines += b"x-penstock-degraded: %b\r\n" % _ascii(", ".join(served.degraded))
+    if served.tier is not None:
+        lines += b"x-penstock-tier: %b\r\n" % _ascii(served.tier)
+    if served.mark is not None:
+        lines += b"x-penstock-mark: %b\r\n" % _ascii(served.mark)
+    return lines
 
 
 def _ascii(word: str) -> bytes:

@@ -2,10 +2,14 @@
 
 Unlike token quotas, whose windows slide, a budget begins anew with its hour, day or month: that is what "50 a day"
 says. What a request costs counts in the period in which it was let in.
+
+Each tenant's money is counted for all three periods, whatever its budget says and without one, too: a budget that a new
+policy brings, or moves to another period, begins with what was spent in that period so far.
 """
 
 import datetime as dt
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -28,7 +32,9 @@ class BudgetHold(msgspec.Struct, frozen=True, gc=False):
     tenant: str
     amount: float
     period: float
-    """Begin of the period that it counts in, in seconds since 1970."""
+    """Begin of its budget's period, in seconds since 1970."""
+    begins: Mapping[Period, float] = MappingProxyType({})
+    """Of all periods that it counts in."""
 
 
 class BudgetRefusal(msgspec.Struct, frozen=True, gc=False):
@@ -63,19 +69,36 @@ class BudgetView(msgspec.Struct, frozen=True, gc=False):
         return (self.spent + self.reserved) / self.amount
 
 
-class _Purse:
-    __slots__ = ("budget", "period", "reserved", "spent")
+class _Sum:
+    """Of one tenant in one period."""
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
-        self.period = float("-inf")
+    __slots__ = ("begin", "end", "per", "reserved", "spent")
+
+    def __init__(self, per: Period) -> None:
+        self.per = per
+        self.begin = self.end = float("-inf")
         self.spent = 0.0
         self.reserved = 0.0
 
     def turn(self, at: float) -> None:
-        period = period_begin(self.budget.per, at)
-        if period > self.period:
-            self.period, self.spent, self.reserved = period, 0.0, 0.0
+        if at >= self.end:
+            self.begin, self.end = period_begin(self.per, at), period_end(self.per, at)
+            self.spent = self.reserved = 0.0
+
+
+class _Purse:
+    __slots__ = ("budget", "sums")
+
+    def __init__(self) -> None:
+        self.budget: Budget | None = None
+        self.sums = tuple(_Sum(per) for per in PERIODS)
+
+    def turn(self, at: float) -> None:
+        for each in self.sums:
+            each.turn(at)
+
+    def of(self, budget: Budget) -> _Sum:
+        return self.sums[PERIODS.index(budget.per)]
 
 
 class BudgetBook:
@@ -85,30 +108,27 @@ class BudgetBook:
         self._purses: dict[str, _Purse] = {}
         self._holds: dict[int, BudgetHold] = {}
         self._numbers = 0
+        self._latest = float("-inf")
+        """The last time that anybody has named."""
         self.adopt(tenants)
 
     def adopt(self, tenants: Mapping[str, TenantSettings]) -> None:
-        """Other settings from now on; what was spent in a period of the same length stays spent."""
-        purses = {}
-        for name, tenant in tenants.items():
-            if tenant.budget is None:
-                continue
-            purse = self._purses.get(name)
-            if purse is None or purse.budget.per != tenant.budget.per:
-                purse = _Purse(tenant.budget)
-            purse.budget = tenant.budget
-            purses[name] = purse
-        self._purses = purses
+        """Other budgets from now on; what was spent in a period stays spent, also for a tenant that comes back."""
+        for name in tenants:
+            self._purses.setdefault(name, _Purse())
+        for name, purse in list(self._purses.items()):
+            purse.budget = tenants[name].budget if name in tenants else None
+            if name not in tenants and all(each.end <= self._latest for each in purse.sums):
+                del self._purses[name]
 
     def view(self, tenant: str, at: float) -> BudgetView | None:
         """None: the tenant has no budget."""
-        purse = self._purses.get(tenant)
-        if purse is None:
+        purse = self._turned(tenant, at)
+        if purse is None or purse.budget is None:
             return None
-        purse.turn(at)
         budget = purse.budget
-        resets_in_s = period_end(budget.per, at) - at
-        return BudgetView(budget.amount, budget.per, purse.spent, purse.reserved, resets_in_s)
+        money = purse.of(budget)
+        return BudgetView(budget.amount, budget.per, money.spent, money.reserved, money.end - at)
 
     def views(self, at: float) -> dict[str, BudgetView]:
         """All budgets."""
@@ -116,51 +136,69 @@ class BudgetBook:
         return {tenant: view for tenant, view in found.items() if view is not None}
 
     def fits(self, tenant: str, cost: float, at: float) -> bool:
-        """Whether so much is left; always without a budget."""
-        purse = self._purses.get(tenant)
-        if purse is None:
+        """Whether so much is left; always without a budget, and always if it costs nothing."""
+        purse = self._turned(tenant, at)
+        if purse is None or purse.budget is None or cost <= 0:
             return True
-        purse.turn(at)
-        return purse.spent + purse.reserved + cost <= purse.budget.amount + _TINY
+        money = purse.of(purse.budget)
+        return money.spent + money.reserved + cost <= purse.budget.amount + _TINY
 
     def reserve(self, tenant: str, cost: float, at: float) -> BudgetHold:
         """Set the worst case aside, whether it fits or not: ask `fits` first where that matters."""
-        purse = self._purses.get(tenant)
+        purse = self._turned(tenant, at)
+        begins: dict[Period, float] = {}
         period = float("-inf")
         if purse is not None:
-            purse.turn(at)
-            purse.reserved += cost
-            period = purse.period
+            for each in purse.sums:
+                each.reserved += cost
+                begins[each.per] = each.begin
+            if purse.budget is not None:
+                period = begins[purse.budget.per]
         self._numbers += 1
-        hold = BudgetHold(self._numbers, tenant, cost, period)
+        hold = BudgetHold(self._numbers, tenant, cost, period, begins)
         self._holds[hold.number] = hold
         return hold
 
     def settle(self, hold: BudgetHold, cost: float) -> bool:
-        """Charge the true cost, at most what was set aside, and give back the rest. False: that was done before."""
+        """Charge the true cost and give back what was set aside. False: that was done before.
+
+        An upstream may have used more than it was asked for: that money is gone, and counts.
+        """
         if self._holds.pop(hold.number, None) is None:
             return False
         purse = self._purses.get(hold.tenant)
-        if purse is not None and purse.period == hold.period:
-            purse.reserved = max(purse.reserved - hold.amount, 0.0)
-            purse.spent += min(max(cost, 0.0), hold.amount)
+        if purse is not None:
+            for each in purse.sums:
+                if hold.begins.get(each.per) == each.begin:
+                    each.reserved = max(each.reserved - hold.amount, 0.0)
+                    each.spent += max(cost, 0.0)
         return True
 
     def restore(self, tenant: str, spent: Mapping[Period, float], at: float) -> None:
         """What the tenant had spent in the present periods before this process began."""
-        purse = self._purses.get(tenant)
+        purse = self._turned(tenant, at)
         if purse is not None:
-            purse.turn(at)
-            purse.spent += spent.get(purse.budget.per, 0.0)
+            for each in purse.sums:
+                each.spent += spent.get(each.per, 0.0)
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if holds and sums contradict each other."""
         for name, purse in self._purses.items():
-            held = sum(
-                hold.amount for hold in self._holds.values() if hold.tenant == name and hold.period == purse.period
-            )
-            if abs(held - purse.reserved) > 1e-6 * max(1.0, held):
-                raise IntegrityError(f"the money set aside for tenant '{name}' does not add up")
+            for each in purse.sums:
+                held = sum(
+                    hold.amount
+                    for hold in self._holds.values()
+                    if hold.tenant == name and hold.begins.get(each.per) == each.begin
+                )
+                if abs(held - each.reserved) > 1e-6 * max(1.0, held):
+                    raise IntegrityError(f"the money set aside for tenant '{name}' does not add up")
+
+    def _turned(self, tenant: str, at: float) -> _Purse | None:
+        self._latest = max(self._latest, at)
+        purse = self._purses.get(tenant)
+        if purse is not None:
+            purse.turn(at)
+        return purse
 
 
 def period_begin(per: Period, at: float) -> float:
@@ -192,6 +230,13 @@ def spent_action(features: Features, budget: Budget) -> Features | None:
         case "refuse":
             return None
         case "downgrade":
-            return msgspec.structs.replace(features, tier=budget.downgrade_to or features.tier)
+            tier = budget.downgrade_to or features.tier
+            return msgspec.structs.replace(features, tier=tier, downgraded_from=features.tier)
         case "small_only":
             return msgspec.structs.replace(features, budget_spent=True)
+
+
+def spending_options(features: Features, budget: Budget | None) -> tuple[Features, ...]:
+    """The request as it is asked, and what `when_spent` makes of it: the first that fits into the budget is served."""
+    left = None if budget is None else spent_action(features, budget)
+    return (features,) if left is None else (features, left)

@@ -5,6 +5,7 @@ than the last `window` tokens is released; as soon as it is, the answer escalate
 the released tokens. Released text is never taken back. With several choices it is always gate, over all of them, and
 so it is with a statistic that may rise again, for it decides at the end only.
 
+What is released ends where it may be parted (`policies.text_spans`): not within a word, a number, JSON, a code block.
 Tool calls are atomic: from the output that opens one on it is gate, unless the policy's `atomic` leaves them out.
 
 Text may lag behind tokens (half a character, a possible stop string): an output without text is released only together
@@ -19,6 +20,7 @@ import msgspec
 from policies.errors import IntegrityError
 from policies.plan import PlannedCascade
 from policies.statistic import Deferral, falls, new_statistic
+from policies.text_spans import TextSpans
 
 
 class Release(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -48,7 +50,7 @@ CascadeEffect = Release | Escalate | Accept
 class _Choice:
     """Outputs that are not released yet, as (tokens, outputs) counts at their ends that may be cut at."""
 
-    __slots__ = ("finished", "held", "outputs", "released", "released_outputs", "statistic", "tokens")
+    __slots__ = ("finished", "held", "last", "outputs", "released", "released_outputs", "spans", "statistic", "tokens")
 
     def __init__(self, statistic: Deferral) -> None:
         self.statistic = statistic
@@ -57,6 +59,9 @@ class _Choice:
         self.released = 0
         self.released_outputs = 0
         self.held: list[tuple[int, int]] = []
+        self.last: tuple[int, int] | None = None
+        """Behind the last output with text: what follows decides whether it may be cut at."""
+        self.spans = TextSpans()
         self.finished = False
 
 
@@ -125,7 +130,10 @@ class CascadeMachine:
         if self._window is None:
             return ()
         if text:
-            choice.held.append((choice.tokens, choice.outputs))
+            if choice.last is not None and choice.spans.may_part_before(text):
+                choice.held.append(choice.last)
+            choice.spans.feed(text)
+            choice.last = choice.tokens, choice.outputs
         return self._slide(index, choice)
 
     def check_integrity(self) -> None:

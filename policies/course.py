@@ -4,17 +4,18 @@ One book for all of it, fed with every answer's end. It says which thresholds ho
 what somebody should hear of.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from config.rollout import ExperimentSettings, Metric
 from config.settings import Settings
 from policies.calibration import share_for_threshold, threshold_of
-from policies.experiment import CONTROL
+from policies.experiment import CONTROL, RollBack, text_of
 from policies.guard import SampleRatioTest, WorseTest
 from policies.plan import Plan
 from policies.prices import cost_of
+from policies.share_holder import ShareHolder
 from policies.share_tracker import ShareTracker, ShareView
 from policies.steering import Steering
 
@@ -35,11 +36,13 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     truncated: bool
     """It ended by length, not because it was complete."""
     ttft_s: float | None
-    """None: it had no content."""
+    """When there was content, streamed or held back for a whole answer. None: there was none."""
     slo_ttft_s: float
     unit: str = ""
     """Of the experiment."""
     cost: float = 0.0
+    held: float = 0.0
+    """What `Course.on_start` gave for it."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -96,6 +99,7 @@ class _Experiment:
 
     def __init__(self, settings: ExperimentSettings) -> None:
         self.settings = settings
+        self.text = text_of(settings)
         self.why = ""
         self.rolled_back = False
         self.arms = {arm: _Arm() for arm in settings.arms}
@@ -182,8 +186,12 @@ class Course:
     def __init__(self, settings: Settings, at: float) -> None:
         self._settings = settings
         self._experiments: dict[str, _Experiment] = {}
+        self._roll_backs: dict[tuple[str, str], RollBack] = {}
+        """By name and text, of all that were ever rolled back: what comes back as it was stays rolled back."""
+        self._news: list[RollBack] = []
         self._steerings: dict[str, Steering] = {}
         self._trackers: dict[str, ShareTracker] = {}
+        self._holders: dict[str, ShareHolder] = {}
         self.adopt(settings, at)
 
     def adopt(self, settings: Settings, at: float) -> None:
@@ -196,7 +204,8 @@ class Course:
             else _Experiment(each)
             for each in settings.experiments
         }
-        steerings, trackers = {}, {}
+        self._end_those_rolled_back()
+        steerings, trackers, holders = {}, {}, {}
         for name, cascade in settings.cascades.items():
             target, artefact = cascade.target, cascade.defer.artefact
             if target is None or artefact is None or cascade.emit.mode == "verified":
@@ -207,7 +216,7 @@ class Course:
                 if kept_steering is not None and same:
                     steerings[name] = kept_steering
                 else:
-                    steerings[name] = Steering(target.budget_per_day, artefact, at, 0.5)
+                    steerings[name] = Steering(target.budget_per_day, artefact, at, 0.5, target.burst)
                     if kept_steering is not None:
                         steerings[name].restore(kept_steering.spent)
                 continue
@@ -216,29 +225,69 @@ class Course:
                 share = share_for_threshold(artefact, threshold_of(cascade.defer, target))
             kept_tracker = self._trackers.get(name)
             trackers[name] = kept_tracker if kept_tracker is not None and same else ShareTracker(share)
-        self._steerings, self._trackers = steerings, trackers
+            if target.hold and target.large_share is not None:
+                kept_holder = self._holders.get(name)
+                holders[name] = kept_holder if kept_holder is not None and same else ShareHolder(share, artefact)
+        self._steerings, self._trackers, self._holders = steerings, trackers, holders
 
     def restore(self, cascade: str, spent: float) -> None:
         """What a cascade had spent today before this process began."""
         if cascade in self._steerings:
             self._steerings[cascade].restore(spent)
 
-    def roll_back(self, experiment: str, why: str) -> bool:
-        """End it by hand. False: there is none of that name."""
+    def restore_roll_backs(self, roll_backs: Iterable[RollBack]) -> tuple[str, ...]:
+        """What was rolled back before this process began stays so; which of the present experiments these are."""
+        for each in roll_backs:
+            self._roll_backs[each.experiment, each.text] = each
+        return self._end_those_rolled_back()
+
+    def _end_those_rolled_back(self) -> tuple[str, ...]:
+        ended = []
+        for name, experiment in self._experiments.items():
+            known = self._roll_backs.get((name, experiment.text))
+            if known is not None and not experiment.rolled_back:
+                experiment.rolled_back, experiment.why = True, known.why
+                ended.append(name)
+        return tuple(ended)
+
+    def roll_back(self, experiment: str, why: str) -> RollBack | None:
+        """End it by hand; what is to be written down. None: there is none of that name."""
         found = self._experiments.get(experiment)
         if found is None:
-            return False
+            return None
         found.rolled_back, found.why = True, why
-        return True
+        return self._note(found)
+
+    def _note(self, experiment: _Experiment) -> RollBack:
+        roll_back = RollBack(experiment.settings.name, experiment.text, experiment.why)
+        self._roll_backs[roll_back.experiment, roll_back.text] = roll_back
+        return roll_back
+
+    def on_start(self, plan: Plan, at: float, most: float) -> float:
+        """An answer begins that costs `most` at the worst; what its ending is to give back as `held`."""
+        steering = self._steerings.get(plan.cascade.name) if plan.cascade is not None else None
+        return 0.0 if steering is None else steering.hold(at, most)
 
     def on_end(self, plan: Plan, ending: Ending) -> list[Notice]:
         """One answer's end."""
         notices: list[Notice] = []
         if plan.experiment and (experiment := self._experiments.get(plan.experiment)) is not None:
+            over = experiment.rolled_back
             notices += experiment.on_end(plan.arm, ending)
+            if experiment.rolled_back and not over:
+                self._news.append(self._note(experiment))
         cascade = plan.cascade
+        steering = self._steerings.get(cascade.name) if cascade is not None else None
+        if steering is not None:
+            steering.pay(ending.at, ending.cost, ending.held)
         if cascade is None or cascade.mode == "verified" or ending.outcome in {"refused", "gone"}:
             return notices
+        if steering is not None:
+            small, large = (
+                cost_of(self._settings.prices.get(stage.to or ""), ending.prompt_tokens, ending.completion_tokens)
+                for stage in (cascade.small, cascade.large)
+            )
+            steering.learn(ending.at, small, large)
         # Arms may have targets of their own: the cascade's is control's.
         if cascade.why == "default" and plan.arm in {"", CONTROL} and cascade.name in self._trackers:
             tracker = self._trackers[cascade.name]
@@ -246,17 +295,25 @@ class Course:
                 view = tracker.view
                 event = "cascade_drifted" if view.drifted else "cascade_back_on_target"
                 notices.append(Notice(event, cascade.name, {"target": view.target, "realised": view.realised}))
-        if cascade.name in self._steerings:
-            small, large = (
-                cost_of(self._settings.prices.get(stage.to or ""), ending.prompt_tokens, ending.completion_tokens)
-                for stage in (cascade.small, cascade.large)
-            )
-            self._steerings[cascade.name].on_end(ending.at, ending.cost, small, large)
+            if cascade.name in self._holders:
+                planned = cascade.threshold if cascade.level is None else cascade.level
+                self._holders[cascade.name].add(planned, ending.escalated)
         return notices
+
+    def take_roll_backs(self) -> tuple[RollBack, ...]:
+        """Those that guards have brought about since the last time: to be written down."""
+        news, self._news = tuple(self._news), []
+        return news
 
     def thresholds(self, at: float) -> dict[str, float]:
         """By cascade, where something else holds than the policy's own."""
-        return {name: steering.update(at) for name, steering in self._steerings.items()}
+        steered = {name: steering.update(at) for name, steering in self._steerings.items()}
+        return steered | {name: holder.threshold for name, holder in self._holders.items()}
+
+    @property
+    def steers(self) -> bool:
+        """Whether the next decision's thresholds may differ from the last one's."""
+        return bool(self._steerings or self._holders)
 
     @property
     def rolled_back(self) -> frozenset[str]:
@@ -272,13 +329,19 @@ class Course:
         views = {}
         for name in {*self._steerings, *self._trackers}:
             steering, tracker = self._steerings.get(name), self._trackers.get(name)
-            cascade = self._settings.cascades[name]
             views[name] = CascadeView(
-                steering.threshold if steering is not None else threshold_of(cascade.defer, cascade.target),
+                self._threshold(name),
                 tracker.view if tracker is not None else None,
                 steering.spent if steering is not None else None,
             )
         return views
+
+    def _threshold(self, cascade: str) -> float:
+        mover = self._steerings.get(cascade) or self._holders.get(cascade)
+        if mover is not None:
+            return mover.threshold
+        settings = self._settings.cascades[cascade]
+        return threshold_of(settings.defer, settings.target)
 
 
 def is_bad(metric: Metric, ending: Ending) -> bool | None:
@@ -289,7 +352,10 @@ def is_bad(metric: Metric, ending: Ending) -> bool | None:
         case "error_rate":
             return ending.outcome in {"failed", "refused"}
         case "ttft_miss":
-            return None if ending.ttft_s is None else ending.ttft_s > ending.slo_ttft_s
+            if ending.ttft_s is None:
+                # Nobody ever saw a first token: that is the worst way to miss it.
+                return None if ending.outcome == "ok" else True
+            return ending.ttft_s > ending.slo_ttft_s
         case "fallback_rate":
             return ending.fell_back
         case "escalation_rate":

@@ -23,6 +23,7 @@ class DecisionEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     adapter: str = ""
     attempts: tuple[AttemptRecord, ...] = ()
     statistic: float | None = None
+    degraded: tuple[str, ...] = ()
     cost: float | None = None
     tokens: TokenCounts = TokenCounts()
     timings: Timings = Timings()

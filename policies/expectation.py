@@ -7,6 +7,8 @@ import msgspec
 
 from config.expectations import Expect, TestSettings
 from policies.decision import Decider, Decision, Outcome, Refusal
+from policies.degraded import BY_BUDGET
+from policies.plan import Plan
 from policies.situation import Situation, situation_of
 
 
@@ -62,13 +64,19 @@ def facts(decider: Decider, situation: Situation, decision: Decision) -> Iterato
             yield f"arm {decision.arm} of experiment {decision.experiment}"
 
 
+def _why(plan: Plan) -> str | None:
+    """Of a cascade, and of a ladder of which a spent budget has left less."""
+    if plan.cascade is not None:
+        return plan.cascade.why
+    return None if BY_BUDGET.isdisjoint(plan.degraded) else "budget"
+
+
 def _differences(expect: Expect, decision: Decision) -> Iterator[Difference]:
     outcome = Outcome.of(decision)
     if isinstance(decision, Refusal):
         found: dict[str, Any] = {"refused": decision.code}
         reasons: tuple[str, ...] = (decision.message,)
     else:
-        cascade = decision.cascade
         found = {
             "route": decision.route,
             "cascade": outcome.cascade or None,
@@ -77,7 +85,7 @@ def _differences(expect: Expect, decision: Decision) -> Iterator[Difference]:
             "rungs": outcome.rungs,
             "may_escalate": outcome.may_escalate,
             "mode": outcome.mode,
-            "why": None if cascade is None else cascade.why,
+            "why": _why(decision),
             "arm": decision.arm or None,
         }
         reasons = decision.reasons

@@ -12,6 +12,21 @@ CONTROL = "control"
 Unit = Literal["request", "conversation", "user", "tenant"]
 
 
+class RollBack(msgspec.Struct, frozen=True, gc=False):
+    """An experiment is over: all of its traffic is control's."""
+
+    experiment: str
+    text: str
+    """Which text of it: see `text_of`. With another text it is another experiment."""
+    why: str
+
+
+def text_of(experiment: ExperimentSettings) -> str:
+    """A digest of all that the configuration says of it."""
+    encoded = msgspec.json.encode(experiment, enc_hook=str, order="deterministic")
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
 class Split(msgspec.Struct, frozen=True):
     """An experiment's arms as upper ends of shares of [0, 1)."""
 

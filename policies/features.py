@@ -45,7 +45,9 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     budget_used: float = 0.0
     """Share of the tenant's budget that is spent or reserved; 0 without a budget."""
     budget_spent: bool = False
-    """This request does not fit into what is left of the budget."""
+    """This request does not fit into what is left of the budget: only the cheapest may answer it."""
+    downgraded_from: str = ""
+    """The tenant's tier, if a spent budget has moved the request from there into `tier`."""
     request: str = ""
     conversation: str = ""
     user: str = ""

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from config.calibration import Statistic
+from policies.degraded import Degraded
 
 Midstream = Literal["error", "continue", "restart"]
 EmitMode = Literal["gate", "window", "verified"]
@@ -96,6 +97,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     policy: str = ""
     """Digest of the policy that made it."""
+    degraded: tuple[Degraded, ...] = ()
+    """In which ways less will be done than was asked for."""
 
     def __str__(self) -> str:
         arm = f", arm {self.arm} of {self.experiment}" if self.arm else ""
@@ -127,6 +130,13 @@ def gated(plan: Plan, reason: str) -> Plan:
     assert plan.cascade is not None
     cascade = msgspec.structs.replace(plan.cascade, mode="gate")
     return msgspec.structs.replace(plan, cascade=cascade, reasons=(*plan.reasons, f"gate instead of window: {reason}"))
+
+
+def capped(plan: Plan, max_tokens: int) -> Plan:
+    """Told, if the client asked for more output tokens than the route allows."""
+    if plan.output_cap is None or max_tokens <= plan.output_cap:
+        return plan
+    return msgspec.structs.replace(plan, degraded=(*plan.degraded, "output_capped"))
 
 
 def with_adapter(plan: Plan, adapter: str) -> Plan:

@@ -18,6 +18,7 @@ from config.source_map import SourceMap
 from config.who import Price
 from policies.calibration import threshold_of
 from policies.conditions import Test, condition_compiler
+from policies.degraded import Degraded
 from policies.experiment import Split
 from policies.features import Features
 from policies.load import Load
@@ -185,10 +186,18 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
     if route.cascade is not None:
         cascade, more = _plan_cascade(route.cascade, features, load)
         reasons += more
+    degraded: list[Degraded] = []
+    if features.downgraded_from:
+        degraded.append("budget_downgraded")
+        reasons += (f"the budget is spent: tier {features.tier} instead of {features.downgraded_from}",)
     rungs = route.rungs
     if features.budget_spent:
         rungs, more = _cheapest_only(policy, rungs, cascade)
         reasons += more
+        if rungs != route.rungs or cascade is not None:
+            degraded.append("budget_small_only")
+    elif cascade is not None and cascade.why == "busy" and cascade.start_on == "small":
+        degraded.append("busy")
     deadlines = route.settings.deadlines
     total_at = now + deadlines.total
     return Plan(
@@ -207,6 +216,7 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
         midstream=route.settings.midstream,
         reasons=reasons,
         policy=policy.digest,
+        degraded=tuple(degraded),
     )
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from config.who import Price
-from policies.plan import Plan
+from policies.plan import Plan, PlannedRung
+from policies.verified import most_drafted
 
 _MILLION = 1_000_000
 
@@ -28,16 +29,30 @@ def cheapest(prices: Mapping[str, Price], rungs: Iterable[str]) -> str | None:
 
 
 def worst_cost(prices: Mapping[str, Price], plan: Plan, prompt_tokens: int, output_tokens: int) -> float:
-    """The most that a request can cost under its plan: both stages of a cascade, and the dearest rung of the ladder.
+    """The most that a request can cost under its plan: the stages that its cascade may ask, and the dearest rung.
 
     Attempts that fail are on the house, so that retries and fallbacks add nothing.
     """
-    ladder = [cost_of(prices.get(rung.to), prompt_tokens, output_tokens) for rung in plan.rungs if rung.to is not None]
-    last = max(ladder, default=0.0)
-    if plan.cascade is None:
+
+    def most(rung: PlannedRung, made_tokens: int = output_tokens) -> float:
+        return _worst(prices.get(rung.to or ""), prompt_tokens, made_tokens)
+
+    cascade = plan.cascade
+    last = max(map(most, plan.rungs), default=0.0)
+    if cascade is None:
         return last
-    small, large = (
-        cost_of(prices.get(stage.to or ""), prompt_tokens, output_tokens)
-        for stage in (plan.cascade.small, plan.cascade.large)
-    )
-    return small + max(large, last)
+    if cascade.drafts:
+        drafted = most_drafted(output_tokens, cascade.draft_tokens)
+        return most(cascade.small, drafted) + max(most(cascade.large), last)
+    first = cascade.small if cascade.start_on == "small" else cascade.large
+    if first is cascade.large or not cascade.may_escalate:
+        return max(most(first), last)
+    return most(cascade.small) + max(most(cascade.large), last)
+
+
+def _worst(price: Price | None, prompt_tokens: int, output_tokens: int) -> float:
+    """Whatever the prefix cache supplies, and wherever the rung takes up what another one has begun."""
+    if price is None:
+        return 0.0
+    read = max(price.input, price.input if price.cached_input is None else price.cached_input)
+    return (prompt_tokens * read + output_tokens * max(price.output, price.input)) / _MILLION

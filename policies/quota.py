@@ -5,7 +5,7 @@ at which everybody returns at once. Tokens are dated at their reservation: what 
 in which it was let in. Refusals cost nothing and change nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -26,6 +26,16 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
     number: int
     tenant: str
     tokens: int
+
+
+class Used(msgspec.Struct, frozen=True, gc=False):
+    """What a tenant used before this process began."""
+
+    window: Literal["minute", "day"]
+    age_s: float
+    tokens: int
+    requests: int = 0
+    """Counted by the minute only."""
 
 
 class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
@@ -175,6 +185,19 @@ class QuotaBook:
         opened.account.reserved_total -= reservation.tokens
         self._give_back(opened, reservation.tokens)
         return True
+
+    def restore(self, tenant: str, used: Iterable[Used], now: float) -> None:
+        """What was used before this process began counts on, for as long as it would have counted."""
+        account = self._accounts.get(tenant)
+        if account is None:
+            return
+        for each in used:
+            at = now - each.age_s
+            if each.window == "day":
+                account.day.restore(each.tokens, at)
+            else:
+                account.minute.restore(each.tokens, at)
+                account.requests.restore(each.requests, at)
 
     def statistics(self, now: float) -> QuotaStatistics:
         """Figures at `now`."""

@@ -66,6 +66,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Which adapter answered, as NAME@VERSION; "" if none did."""
     statistic: float | None = None
     """What the cascade's statistic was when it decided; None: it did not come to that."""
+    degraded: tuple[str, ...] = ()
+    """In which ways less was done than was asked for: see `policies.degraded`."""
     cost: float | None = None
     """Money, by [prices]; None: unknown."""
     tokens: TokenCounts = TokenCounts()

@@ -1,5 +1,6 @@
 """A sum over the last so many seconds, in slices."""
 
+from bisect import bisect_left
 from collections import deque
 
 import msgspec
@@ -47,6 +48,15 @@ class SlidingWindow:
         last.amount += amount
         self._sum += amount
         return last
+
+    def restore(self, amount: int, at: float) -> None:
+        """Count an amount that was added then; in any order."""
+        start = at // self._slice_s * self._slice_s
+        place = bisect_left(self._slices, start, key=lambda each: each.start)
+        if place == len(self._slices) or self._slices[place].start != start:
+            self._slices.insert(place, Slice(start))
+        self._slices[place].amount += amount
+        self._sum += amount
 
     def correct(self, handle: Slice, by: int) -> None:
         """Change an amount added before; without effect once it does not count any more."""

@@ -7,6 +7,10 @@ of requests, that is money for one request. What exceeds the small stage's mean 
 
 Nobody knows the traffic to come: it is taken to go on as it is now. The calibration turns the share into a threshold.
 Rates and costs are exponential means that forget with `_MEMORY_S`.
+
+A burst is not taken for the traffic of the whole day: `burst`, a share of the day's money, may be spent ahead of an
+even pace, and whatever quieter hours have left over, too. While there is room ahead of the pace the share is raised,
+towards one; it comes down to the formula's as the room is used up. Money of requests that still run counts as spent.
 """
 
 import math
@@ -24,15 +28,21 @@ _ENOUGH_REQUESTS = 10
 class Steering:
     """One cascade's. Mutable; times are wall-clock seconds since 1970."""
 
-    def __init__(self, budget_per_day: float, calibration: Calibration, began_at: float, start_share: float) -> None:
+    def __init__(
+        self, budget_per_day: float, calibration: Calibration, began_at: float, start_share: float, burst: float = 0.0
+    ) -> None:
+        """`burst`: share of the budget that may be spent ahead of an even pace."""
         self.budget_per_day = budget_per_day
+        self._burst = burst * budget_per_day
+        self._held = 0.0
+        """By requests that have not ended."""
         self._calibration = calibration
         self._day = period_begin("day", began_at)
         self._began_at = began_at
         self._last_at = began_at
         self.spent = 0.0
         """Today."""
-        self.share = start_share
+        self.share = self._start_share = start_share
         self._requests = 0
         self._weight = 0.0
         self._small = 0.0
@@ -47,10 +57,24 @@ class Steering:
         """What was spent today before this process began."""
         self.spent += spent
 
-    def on_end(self, at: float, cost: float, small_cost: float, large_cost: float) -> None:
-        """A request ended: what it cost, and what either stage costs for one like it."""
+    def hold(self, at: float, most: float) -> float:
+        """A request begins that may cost `most`; the money that is expected of it, to be given to `pay`."""
+        expected = most
+        if self._requests >= _ENOUGH_REQUESTS:
+            expected = min(most, (self._small + self.share * self._large) / self._weight)
+        self._held += expected
+        self.update(at)
+        return expected
+
+    def pay(self, at: float, cost: float, held: float = 0.0) -> None:
+        """A request has ended, in whatever way: what it cost, and what `hold` gave for it."""
         self._turn(at)
+        self._held = max(self._held - held, 0.0)
         self.spent += cost
+        self.update(at)
+
+    def learn(self, at: float, small_cost: float, large_cost: float) -> None:
+        """A request was answered, and either stage costs so much for one like it."""
         fade = math.exp(-max(at - self._last_at, 0.0) / _MEMORY_S)
         self._last_at = max(at, self._last_at)
         self._weight = self._weight * fade + 1.0
@@ -66,11 +90,25 @@ class Steering:
         return self.threshold
 
     def _next_share(self, at: float) -> float:
-        left = self.budget_per_day - self.spent
+        left = self.budget_per_day - self.spent - self._held
         if left <= 0:
             return 0.0
+        steady = self._steady_share(at, left)
+        return steady + (1 - steady) * self._room(at, left)
+
+    def _room(self, at: float, left: float) -> float:
+        """How much may be spent ahead of an even pace: from 1, half of the burst's money and more, to 0, none."""
+        if self._burst <= 0:
+            return 0.0
+        begin, end = period_begin("day", at), period_end("day", at)
+        on_pace = self.budget_per_day * (at - begin) / (end - begin)
+        room = min(on_pace + self._burst - (self.budget_per_day - left), left)
+        return min(max(2 * room / self._burst, 0.0), 1.0)
+
+    def _steady_share(self, at: float, left: float) -> float:
+        """So that the money lasts if the traffic stays as it is."""
         if self._requests < _ENOUGH_REQUESTS:
-            return self.share
+            return self._start_share
         # The sum of faded ones is a rate times the memory that has passed so far.
         passed = max(at - self._began_at, _LEAST_MEMORY_S)
         memory = _MEMORY_S * (1 - math.exp(-passed / _MEMORY_S))

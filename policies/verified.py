@@ -42,6 +42,15 @@ def patience_until(now: float, deadline: float) -> float:
     return now + max(deadline - now, 0.0) * _PATIENCE
 
 
+def most_drafted(output_tokens: int, draft_tokens: int) -> int:
+    """Tokens that the small model may draft for an answer of so many, however badly it goes.
+
+    After the first draft, each one is at most twice what was accepted or said since the one before, or a shortest one
+    after a poor round; of those there are at most as many as of good ones (which accept `_WORTH`), and `_POOR_ROUNDS`.
+    """
+    return draft_tokens + 2 * output_tokens + _SHORTEST * (output_tokens // _WORTH + _POOR_ROUNDS)
+
+
 class VerifiedMachine:
     """One answer. `said` is what the large model says; `batch` is how many sequences it runs."""
 

@@ -6,6 +6,7 @@ Twelve query heads and four KV heads of 64, blocks of sixteen; sixteen sequences
 chunk of 256 that ends there. Pages lie in no order, as they do after a while in service.
 """
 
+import argparse
 from time import perf_counter
 
 import numpy as np
@@ -20,7 +21,6 @@ from engine.model.rope import rotations
 from engine.model.weights import LayerWeights
 from engine.scheduling.batch import Batch
 
-_CALLS = 200
 _CONTEXT = 1024
 _BLOCK = 16
 _SHAPE = ModelConfig(
@@ -42,7 +42,7 @@ _SHAPE = ModelConfig(
 )
 
 
-def best_ms(paged: torch.dtype, sequences: int, new: int) -> float:
+def best_ms(paged: torch.dtype, sequences: int, new: int, calls: int) -> float:
     blocks = sequences * _CONTEXT // _BLOCK + 1
     memory = kv_token_bytes(_SHAPE, paged.itemsize) * _BLOCK * blocks
     cpu = torch.device("cpu")
@@ -66,8 +66,9 @@ def best_ms(paged: torch.dtype, sequences: int, new: int) -> float:
     unused, product = torch.empty(0), torch.nn.Identity()
     layer = LayerWeights(unused, product, None, None, product, None, unused, Dense(product, product), None)
     best = float("inf")
-    kernels.start(batch, torch.zeros(len(positions), _SHAPE.hidden_size))
-    for _ in range(_CALLS if new == 1 else _CALLS // 4):
+    kernels.prepare(batch, len(positions))
+    kernels.start(torch.zeros(len(positions), _SHAPE.hidden_size))
+    for _ in range(calls if new == 1 else -(-calls // 4)):
         began = perf_counter()
         kernels.attend(0, layer, rows)
         best = min(best, perf_counter() - began)
@@ -75,10 +76,13 @@ def best_ms(paged: torch.dtype, sequences: int, new: int) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine.attention")
+    parser.add_argument("--calls", type=int, default=200, help="of which the best counts; a quarter for the chunk")
+    calls = parser.parse_args().calls
     print("| pages | bytes a token | 16 x 1024, ms (GB/s) | chunk of 256 at 1024, ms |\n| --- | ---: | ---: | ---: |")
     for paged in (torch.float32, torch.bfloat16, torch.int8):
         token = kv_token_bytes(_SHAPE, paged.itemsize)
-        decode, prefill = best_ms(paged, 16, 1), best_ms(paged, 1, 256)
+        decode, prefill = best_ms(paged, 16, 1, calls), best_ms(paged, 1, 256, calls)
         speed = 16 * _CONTEXT * token / decode / 1e6
         print(f"| {str(paged).removeprefix('torch.')} | {token} | {decode:.2f} ({speed:.1f}) | {prefill:.1f} |")
 

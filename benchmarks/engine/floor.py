@@ -16,6 +16,7 @@ from benchmarks.engine.workloads import Ask
 from engine.kernels.arena import huge_zeros
 
 _ROWS = (16, 256)
+_READ_FLOATS = 1 << 28
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -40,7 +41,7 @@ class Weights(msgspec.Struct, frozen=True):
 
 def measure(threads: int) -> Machine:
     torch.set_num_threads(threads)
-    numbers = huge_zeros((1 << 28,), torch.float32).fill_(1)
+    numbers = huge_zeros((_READ_FLOATS,), torch.float32).fill_(1)
     read = 4 * numbers.numel() / _best(numbers.sum, 5)
     rates = {}
     for rows in _ROWS:

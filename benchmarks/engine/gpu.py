@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 from statistics import mean
 from time import perf_counter
+from typing import Any
 
 import msgspec
 import torch
@@ -33,7 +34,7 @@ from engine.engine import Engine
 from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "Qwen3-0.6B": {
         "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072,
         "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
@@ -150,13 +151,15 @@ def weight_bytes(name: str) -> int:
     hidden, dim = shape["hidden_size"], shape["head_dim"]
     attention = (2 * shape["num_attention_heads"] + 2 * shape["num_key_value_heads"]) * dim * hidden
     layer = attention + 3 * hidden * shape["intermediate_size"]
-    return 2 * (shape["num_hidden_layers"] * layer + shape["vocab_size"] * hidden)
+    parameters: int = shape["num_hidden_layers"] * layer + shape["vocab_size"] * hidden
+    return 2 * parameters
 
 
 def kv_bytes(name: str, tokens: float) -> float:
     """The keys and values of `tokens`."""
     shape = SHAPES[name]
-    return 4 * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"] * tokens
+    width: int = shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
+    return 4 * width * tokens
 
 
 def copy_rate(device: torch.device, *, size: int) -> float:
@@ -202,6 +205,12 @@ def submit(engine: Engine, first: int, sizes: Sequence[tuple[int, int]], vocab: 
         engine.submit(Submit(request_id=first + index, prompt_token_ids=prompt, params=params))
 
 
+def finish(engine: Engine) -> None:
+    """Step until nothing is left to do."""
+    while engine.has_work:
+        engine.step()
+
+
 def prompts(seed: int, sizes: Sequence[tuple[int, int]], vocab: int) -> list[tuple[tuple[int, ...], int]]:
     """Random tokens, and how many are to come out."""
     rng = Random(seed)
@@ -215,11 +224,10 @@ def decode(arguments: argparse.Namespace, model: Path, name: str, batch: int, ra
     engine = load(arguments, model, name, running=batch, tokens=tokens, fast=fast)
     vocab = SHAPES[name]["vocab_size"]
     submit(engine, 0, [(context, 4)] * batch, vocab, 0.0)
-    while engine.has_work:
-        engine.step()
+    finish(engine)
     submit(engine, batch, [(context, steps + 16)] * batch, vocab, 0.0)
     got = [0]
-    times = []
+    times: list[float] = []
     while engine.has_work:
         report = engine.step()
         times.append(perf_counter())
@@ -238,8 +246,7 @@ def workload(arguments: argparse.Namespace, model: Path, name: str, *, fast: boo
     tokens = sum(prompt + output for prompt, output in sizes)
     engine = load(arguments, model, name, running=arguments.requests, tokens=tokens, fast=fast)
     submit(engine, 0, [(arguments.least, 4)] * 4, SHAPES[name]["vocab_size"], _TEMPERATURE)
-    while engine.has_work:
-        engine.step()
+    finish(engine)
     started = perf_counter()
     submit(engine, _FIRST, sizes, SHAPES[name]["vocab_size"], _TEMPERATURE)
     made = 0

@@ -13,6 +13,7 @@ from random import Random
 from statistics import median
 from time import perf_counter
 from typing import Any
+from unittest import mock
 
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
@@ -37,15 +38,11 @@ class Plain(LinearFactory):
 
 
 def load(settings: EngineSettings, *, compiled: bool) -> Engine:
-    factory, fits = torch_runner.LinearFactory, CpuKernels.fits
-    if not compiled:
-        torch_runner.LinearFactory = Plain  # type: ignore[misc]
-        CpuKernels.fits = staticmethod(lambda *_: False)  # type: ignore[method-assign]
-    try:
+    if compiled:
         return Engine.load(settings, "bench")
-    finally:
-        torch_runner.LinearFactory = factory  # type: ignore[misc]
-        CpuKernels.fits = staticmethod(fits)  # type: ignore[method-assign]
+    plain = mock.patch.object(torch_runner, "LinearFactory", Plain)
+    with plain, mock.patch.object(CpuKernels, "fits", staticmethod(lambda *_: False)):
+        return Engine.load(settings, "bench")
 
 
 def run(engine: Engine, streams: int, numbers: Callable[[], int]) -> tuple[float, float]:

@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 SHAPES = {
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "head_dim": 16, "tie_word_embeddings": True, "vocab_size": 1024},
     "3m": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 6,
            "num_key_value_heads": 2, "head_dim": 32, "tie_word_embeddings": True, "vocab_size": 1024},
     "15m": {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 8, "num_attention_heads": 4,
@@ -33,7 +35,8 @@ def tensors(shape: dict[str, int], dtype: torch.dtype, *, qk_norm: bool) -> dict
     queries, keys = shape["num_attention_heads"] * head_dim, shape["num_key_value_heads"] * head_dim
 
     def matrix(rows: int, columns: int) -> torch.Tensor:
-        return (torch.randn((rows, columns), generator=generator) * columns**-0.5).to(dtype)
+        drawn: torch.Tensor = torch.randn((rows, columns), generator=generator) * float(columns) ** -0.5
+        return drawn.to(dtype)
 
     found = {
         "model.embed_tokens.weight": matrix(shape["vocab_size"], hidden),

@@ -26,7 +26,6 @@ from engine.scheduling.batch import Batch, Sampled, SampleRow
 from engine.text.tokenizer import Tokenizer
 from engine.zoo.evaluate import MODELS
 
-STREAMS = (1, 2, 4, 8, 16, 32, 64)
 _PROMPT, _OUTPUT = 64, 200
 
 
@@ -79,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--vocab", type=int, default=32_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
     arguments = parser.parse_args()
     greedy = SamplingParams(max_tokens=_OUTPUT, temperature=0, ignore_eos=True)
     drawn = SamplingParams(max_tokens=_OUTPUT, temperature=1, ignore_eos=True)
@@ -87,17 +87,17 @@ def main() -> None:
         f"sampler, greedy, {arguments.vocab} logits": partial(sampler_us, params=greedy, vocab=arguments.vocab),
         f"sampler, temperature 1, {arguments.vocab} logits": partial(sampler_us, params=drawn, vocab=arguments.vocab),
     }
-    best = {(kind, streams): float("inf") for kind in kinds for streams in STREAMS}
+    best = {(kind, streams): float("inf") for kind in kinds for streams in arguments.streams}
     for number in range(arguments.rounds):
         print(f"round {number + 1} of {arguments.rounds}", flush=True)
         for kind, measured in kinds.items():
-            for streams in STREAMS:
+            for streams in arguments.streams:
                 best[kind, streams] = min(best[kind, streams], measured(streams))
-    print(f"{machine()}; µs a step\n\n| streams | {' | '.join(map(str, STREAMS))} | fits |")
-    print("| --- |" + " ---: |" * len(STREAMS) + " --- |")
+    print(f"{machine()}; µs a step\n\n| streams | {' | '.join(map(str, arguments.streams))} | fits |")
+    print("| --- |" + " ---: |" * len(arguments.streams) + " --- |")
     for kind in kinds:
-        times = [best[kind, streams] for streams in STREAMS]
-        slope, start = np.polyfit(STREAMS, times, 1)
+        times = [best[kind, streams] for streams in arguments.streams]
+        slope, start = np.polyfit(arguments.streams, times, 1)
         print(f"| {kind} | {' | '.join(f'{each:.0f}' for each in times)} | {start:.0f} + {slope:.1f} a stream |")
 
 

@@ -13,11 +13,12 @@ import contextlib
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.engine.client import answers
+from benchmarks.engine.client import ServerError, answers
 from benchmarks.engine.floor import floor_tokens_per_s, measure, weights_of
 from benchmarks.engine.install_peers import PEERS
 from benchmarks.engine.make_model import SHAPES, write
@@ -30,7 +31,7 @@ MODELS = PEERS.parent / "models"
 _COMPARED_PROMPTS, _COMPARED_TOKENS = 4, 8
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0], epilog=str(TITLES))
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=["15m", "125m", "600m"])
@@ -43,7 +44,8 @@ def main() -> None:
     parser.add_argument("--wait", action="store_true", help="measure when a line comes on standard input")
     parser.add_argument("--json", type=Path, help="write every run there")
     parser.add_argument("--merge", nargs="+", type=Path, metavar="JSON", help="only print what was measured before")
-    arguments = parser.parse_args()
+    parser.add_argument("--weights", type=Path, default=MODELS, help="where the random models are, or are written")
+    arguments = parser.parse_args(words)
     report = Report(cpu=machine())
     if arguments.merge:
         for path in arguments.merge:
@@ -57,7 +59,7 @@ def main() -> None:
 
 
 def _measure(report: Report, model: str, arguments: argparse.Namespace) -> None:
-    directory = MODELS / model
+    directory = arguments.weights / model
     if not (directory / "tokenizer_config.json").exists():
         write(model, directory, "bfloat16")
     vocab, weights = vocab_of(directory), weights_of(directory)
@@ -69,13 +71,12 @@ def _measure(report: Report, model: str, arguments: argparse.Namespace) -> None:
                 stack.callback(server.end)
                 server.wait(vocab)
             except PeerAbsentError as reason:
-                report.absent[f"{name}, {model}"] = str(reason)
-                print(f"{name} is skipped: {reason}", flush=True)
+                _leave_out(report, name, model, str(reason))
                 continue
             report.versions[name] = server.version
             servers.append(server)
             print(f"{name} answers", flush=True)
-        _compare(report, model, servers, vocab)
+        servers = _compare(report, model, servers, vocab)
         for server in servers:
             server.pause()
         if arguments.wait:
@@ -88,9 +89,15 @@ def _measure(report: Report, model: str, arguments: argparse.Namespace) -> None:
             )
         for turn in range(arguments.rounds):
             for workload in arguments.workloads:
-                for server in servers[turn % len(servers) :] + servers[: turn % len(servers)]:
+                first = turn % max(len(servers), 1)
+                for server in servers[first:] + servers[:first]:
                     server.resume()
-                    figures, _ = answers(server.port, asks(workload, vocab, arguments.seed + turn))
+                    try:
+                        figures, _ = answers(server.port, asks(workload, vocab, arguments.seed + turn))
+                    except (OSError, ServerError) as error:
+                        servers.remove(server)
+                        _leave_out(report, server.name, model, f"failed in {workload}: {error}: {server.tail()}")
+                        continue
                     server.pause()
                     record = Record(server.name, model, workload, arguments.threads, turn, figures)
                     report.records.append(record)
@@ -99,23 +106,41 @@ def _measure(report: Report, model: str, arguments: argparse.Namespace) -> None:
                         f"TTFT {figures.ttft_ms:.0f}, ITL {figures.itl_ms:.1f} ms",
                         flush=True,
                     )
+                    if arguments.json:
+                        report.save(arguments.json)
     order = {name: place for place, name in enumerate(arguments.servers)}
     report.records.sort(key=lambda record: order[record.server])
 
 
-def _compare(report: Report, model: str, servers: list[Server], vocab: int) -> None:
-    """Is it the same model that runs? Warms each server up, too, at the size of a full batch."""
+def _leave_out(report: Report, name: str, model: str, reason: str) -> None:
+    """Nothing of this server is measured from now on; what others gave, and it gave before, is kept."""
+    report.absent[f"{name}, {model}"] = reason
+    print(f"{name} is skipped: {reason}", flush=True)
+
+
+def _compare(report: Report, model: str, servers: list[Server], vocab: int) -> list[Server]:
+    """Is it the same model that runs? Warms each server up, too, at the size of a full batch.
+
+    Those that failed at it are left out of what is returned.
+    """
+    whole: list[Server] = []
     tried = [Ask(ask.prompt[:24], _COMPARED_TOKENS) for ask in asks("W2", vocab, 0)[:_COMPARED_PROMPTS]]
     wanted: list[list[int]] = []
     for server in servers:
-        _, given = answers(server.port, tried)
-        answers(server.port, [Ask(ask.prompt, 8) for ask in asks("W3", vocab, 0)])
+        try:
+            _, given = answers(server.port, tried)
+            answers(server.port, [Ask(ask.prompt, 8) for ask in asks("W3", vocab, 0)])
+        except (OSError, ServerError) as error:
+            _leave_out(report, server.name, model, f"failed at its first prompts: {error}: {server.tail()}")
+            continue
+        whole.append(server)
         wanted = wanted or given
         same = [_same(*pair) for pair in zip(wanted, given, strict=True)]
         report.agreement[f"{model} {server.name}"] = (
             f"of {_COMPARED_TOKENS} greedy tokens after {len(tried)} prompts the first "
-            f"{', '.join(map(str, same))} are {servers[0].name}'s"
+            f"{', '.join(map(str, same))} are {whole[0].name}'s"
         )
+    return whole
 
 
 def _same(one: list[int], other: list[int]) -> int:

@@ -24,6 +24,7 @@ from engine.errors import ModelError
 from engine.examine import examine
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, SampleRow
+from engine.tensor_parallel.runner import TensorRunner
 from engine.torch_runner import TorchRunner, load_runner
 from engine.zoo.corpus import Corpus
 from engine.zoo.evaluate import MAX_ANSWER_TOKENS, wilson
@@ -39,7 +40,7 @@ KINDS: dict[str, dict[str, object]] = {
     "int4/64": {"quantization": "int4", "quantization_group": 64},
 }
 _KV = KVSettings(memory=Bytes(64 * 2**20))
-_CONVERSATIONS, _CORPUS_SEED = 200, 99
+_CORPUS_SEED = 99
 
 
 def settings(model: Path, kind: str, threads: int) -> EngineSettings:
@@ -47,7 +48,7 @@ def settings(model: Path, kind: str, threads: int) -> EngineSettings:
     return msgspec.structs.replace(plain, **KINDS[kind])
 
 
-def teacher_forced(runner: TorchRunner, tokens: list[int]) -> Logits:
+def teacher_forced(runner: TorchRunner | TensorRunner, tokens: list[int]) -> Logits:
     """Logits [len(tokens), vocab] after each token, all in one step."""
     count, size = len(tokens), runner.block_size
     blocks = np.arange(1, 2 + count // size, dtype=np.int32)
@@ -68,7 +69,8 @@ def teacher_forced(runner: TorchRunner, tokens: list[int]) -> Logits:
 
 def logprobs(logits: Logits) -> npt.NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    normalised: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return normalised
 
 
 class Errors(msgspec.Struct):
@@ -91,16 +93,16 @@ class Errors(msgspec.Struct):
         return f"{self.largest:.3f} | {self.mean:.4f} | {self.kl:.5f} | {100 * self.same_best:.2f}"
 
 
-def zoo(questions: int, threads: int) -> None:
+def zoo(questions: int, conversations_count: int, threads: int) -> None:
     drawn = held_out_questions(Random(0), questions)
-    print(f"{questions} held-out questions; perplexity of the answers in {_CONVERSATIONS} conversations\n")
+    print(f"{questions} held-out questions; perplexity of the answers in {conversations_count} conversations\n")
     print("| model | weights | right % [95 %] | perplexity | largest logit error | mean | KL nats | same best % |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name in ("small", "large"):
         model = MODELS / name
         tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         corpus = Corpus(tokenizer, Random(_CORPUS_SEED), 512, RECIPES[name].stages[-1].lessons[-1].mix)
-        conversations = [corpus.conversation() for _ in range(_CONVERSATIONS)]
+        conversations = [corpus.conversation() for _ in range(conversations_count)]
         truth: list[Logits] = []
         for kind in KINDS:
             chosen = settings(model, kind, threads)
@@ -158,6 +160,7 @@ def say(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what quantized weights cost in accuracy.")
     parser.add_argument("--questions", type=int, default=800)
+    parser.add_argument("--conversations", type=int, default=200, help="of which the perplexity is taken")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-zoo", action="store_true")
     parser.add_argument("--no-parity", action="store_true")
@@ -165,7 +168,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     try:
         if not arguments.no_zoo:
-            zoo(arguments.questions, arguments.threads)
+            zoo(arguments.questions, arguments.conversations, arguments.threads)
         if not arguments.no_parity:
             parity(arguments.threads)
     except ModelError as error:

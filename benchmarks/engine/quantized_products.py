@@ -8,6 +8,7 @@ Every call takes the next of so many copies of the matrix that together they fil
 import argparse
 import itertools
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -40,7 +41,7 @@ def copies(factory: LinearFactory, kind: str, weight: Tensor) -> list[Linear]:
 
 def best_us(calls: list[Callable[[], object]], seconds: float) -> float:
     """The median of rounds over all copies, in microseconds a call."""
-    found = []
+    found: list[float] = []
     until = perf_counter() + seconds
     while perf_counter() < until or len(found) < 3:
         began = perf_counter()
@@ -71,7 +72,7 @@ def main() -> None:
             times = []
             for rows in arguments.rows:
                 x = torch.randn(rows, inputs).bfloat16()
-                times.append(best_us([lambda one=one, x=x: one(x) for one in linears], arguments.seconds))
+                times.append(best_us([partial(one, x) for one in linears], arguments.seconds))
             rate = outputs * inputs * _BITS[kind] / 8 / times[0] / 1e3
             cells = " | ".join(f"{time:.0f}" for time in times)
             print(f"| {outputs} × {inputs} | {kind} | {cells} | {rate:.1f} |", flush=True)

@@ -3,6 +3,7 @@
 All speak the OpenAI API over HTTP; each gets the same number of threads.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -195,19 +196,24 @@ class Server:
 
     def pause(self) -> None:
         """Nothing of it runs until `resume`: an idle server may still poll."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        os.killpg(self._process.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def end(self) -> None:
+        """End it and all that it started, whatever is left of them."""
         self.resume()
-        os.killpg(self._process.pid, signal.SIGTERM)
-        try:
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the whole process group. A server that has ended by itself may have left nobody in it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
 
 def vocab_of(directory: Path) -> int:

@@ -23,7 +23,7 @@ from actors.bridge import NICE, Bridge, Turns
 from config.settings import EngineSettings
 from engine.engine import Engine
 from engine.loop import StepLoop, Stop
-from engine.messages import EngineFailed, StepReport, Submit, TokenOutput
+from engine.messages import Command, EngineFailed, StepReport, Submit, TokenOutput
 from engine.sampling.params import SamplingParams
 from engine.threads import prepare_environment
 from engine.zoo.evaluate import MODELS
@@ -63,7 +63,7 @@ class Client:
         settings = EngineSettings(model=model, threads=threads, max_running=streams)
         turn = turns.join() if turns is not None else None
 
-        def body(inbox: "SimpleQueue[Submit | Stop]", post: Callable[[Post], None]) -> None:
+        def body(inbox: "SimpleQueue[Command | Stop]", post: Callable[[Post], None]) -> None:
             engine = Engine.load(settings, model.name)
             post(engine)
             StepLoop(engine, inbox, post, turn).run()

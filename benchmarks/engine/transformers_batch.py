@@ -44,7 +44,7 @@ def run(
         blocks = sum(-(-(len(prompt) + output) // _PAGE) + 1 for prompt, output in requests)
         options = {"page_size": _PAGE, "num_blocks": blocks, "use_cuda_graph": False, "use_async_batching": False}
     manager = model.init_continuous_batching(
-        generation_config=transformers.GenerationConfig(
+        generation_config=transformers.GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=True, temperature=temperature, eos_token_id=-1, pad_token_id=0
         ),
         continuous_batching_config=transformers.ContinuousBatchingConfig(

@@ -19,10 +19,10 @@ _PAGE, _POOL_TOKENS = 128, 32_768
 
 
 def start_manager(directory: str) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16, attn_implementation="sdpa")
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16, attn_implementation="sdpa")
     model.eval()
     manager = model.init_continuous_batching(
-        generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
+        generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),  # type: ignore[no-untyped-call]
         continuous_batching_config=ContinuousBatchingConfig(
             page_size=_PAGE,
             num_blocks=_POOL_TOKENS // _PAGE,

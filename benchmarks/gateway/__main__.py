@@ -20,8 +20,6 @@ from benchmarks.gateway.serve import KINDS, SILENT_TOKENS
 
 _ENDLESS_TOKENS = 900_000
 _PACED_STREAMS, _PACED_STEP_S = 100, 0.02
-_IDLE_STREAMS = 500
-_FIRST_EVENTS = 300
 _OFFERED_EVENTS_PER_S = 150_000
 
 
@@ -75,8 +73,19 @@ def server(kind: str, core: int | None, step_s: float = 0.0, engine_step_s: floa
         running.end()
 
 
-def measure(kind: str, seconds: float, core: int | None) -> dict[tuple[str, str], float]:
+class Sizes(msgspec.Struct, frozen=True):
+    """How much is measured."""
+
+    seconds: float
+    first_events: int
+    streams: list[int]
+    """One, some and many: the middle one's CPU is told."""
+    idle_streams: int
+
+
+def measure(kind: str, sizes: Sizes, core: int | None) -> dict[tuple[str, str], float]:
     """Every figure of one kind, once."""
+    seconds = sizes.seconds
     found: dict[tuple[str, str], float] = {}
     with server(kind, core) as running:
         small_requests(running.port, connections=16, seconds=0.3)
@@ -84,27 +93,27 @@ def measure(kind: str, seconds: float, core: int | None) -> dict[tuple[str, str]
         rate = small_requests(running.port, connections=16, seconds=seconds)
         found["small completions, 16 connections", "1/s"] = rate
         found["CPU a small completion", "µs"] = 1e6 * (running.cpu_s() - cpu_s) / (rate * seconds)
-        times = sorted(first_event_times(running.port, _FIRST_EVENTS))
+        times = sorted(first_event_times(running.port, sizes.first_events))
         found["first event, p50", "ms"] = 1000 * times[len(times) // 2]
         found["first event, p99", "ms"] = 1000 * times[len(times) * 99 // 100]
-    for streams in (1, 32, 200):
+    for streams in sizes.streams:
         # A fake engine without a pause would only fight for the interpreter's lock: it offers more than can be carried.
         with server(kind, core, engine_step_s=streams / _OFFERED_EVENTS_PER_S) as running:
             counted, cpu_s = _streams(running, streams, seconds)
             found[f"SSE events, {streams} streams", "1/s"] = counted.events / counted.seconds
-            if streams == 32:
+            if streams == sizes.streams[1]:
                 found["CPU an event, saturated", "µs"] = 1e6 * cpu_s / counted.events
     with server(kind, core, _PACED_STEP_S, _PACED_STEP_S) as running:
         counted, cpu_s = _streams(running, _PACED_STREAMS, seconds)
-        rate = f"{_PACED_STREAMS} streams × {1 / _PACED_STEP_S:.0f}/s"
-        found[f"SSE events, {rate}", "1/s"] = counted.events / counted.seconds
-        found[f"CPU an event, {rate}", "µs"] = 1e6 * cpu_s / counted.events
+        paced = f"{_PACED_STREAMS} streams × {1 / _PACED_STEP_S:.0f}/s"
+        found[f"SSE events, {paced}", "1/s"] = counted.events / counted.seconds
+        found[f"CPU an event, {paced}", "µs"] = 1e6 * cpu_s / counted.events
     with server(kind, core) as running:
         first_event_times(running.port, 20)
         before = running.resident_bytes()
-        sockets = open_streams(running.port, _IDLE_STREAMS, SILENT_TOKENS)
+        sockets = open_streams(running.port, sizes.idle_streams, SILENT_TOKENS)
         read_streams(sockets, 1.0)
-        found["memory a silent stream", "KiB"] = (running.resident_bytes() - before) / _IDLE_STREAMS / 1024
+        found["memory a silent stream", "KiB"] = (running.resident_bytes() - before) / sizes.idle_streams / 1024
         sockets.close()
     return found
 
@@ -125,10 +134,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--streams", type=int, nargs=3, default=[1, 32, 200])
+    parser.add_argument("--idle-streams", type=int, default=500)
+    parser.add_argument("--first-events", type=int, default=300)
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     kinds = [kind for kind in KINDS if kind in arguments.kinds.split(",")]
+    sizes = Sizes(arguments.seconds, arguments.first_events, arguments.streams, arguments.idle_streams)
     cores = sorted(os.sched_getaffinity(0))
     server_core = cores[0] if len(cores) > 1 else None
     if server_core is not None:
@@ -137,7 +150,7 @@ def main() -> None:
     for number in range(arguments.rounds):
         for kind in kinds:
             print(f"round {number + 1} of {arguments.rounds}: {kind}", file=sys.stderr, flush=True)
-            samples[kind].append(measure(kind, arguments.seconds, server_core))
+            samples[kind].append(measure(kind, sizes, server_core))
     names = list(samples[kinds[0]][0])
     rows = [
         Row(*name, {kind: statistics.median([each[name] for each in samples[kind]]) for kind in kinds})

@@ -84,7 +84,10 @@ class FakeEngine:
             self.accept(Abort(request_id))
 
     def check_integrity(self) -> None:
-        """There are no books."""
+        """Nothing is counted that could be wrong."""
+
+    def check_runner(self) -> None:
+        """There is no model that could be lost."""
 
     def close(self) -> None:
         """Nothing is held."""

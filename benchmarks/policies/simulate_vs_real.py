@@ -126,11 +126,13 @@ async def serve(config: Path, record: Path, requests: list[Ask]) -> None:
     command += ["--record", str(record), "--log-level", "error"]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False))
-        said = b""
+        said, match = b"", None
         async for piece in process.stdout:
             said += piece
             if match := re.search(rb"serving .* on http://\S+:(\d+)", said):
                 break
+        if match is None:
+            raise SystemExit(f"the server ended before it served: {said.decode(errors='replace')}")
         port = int(match.group(1))
         for model in _WARM_UP:
             await ask(port, Ask(0, model, "warm up", 8), trio.current_time())

@@ -11,7 +11,8 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
-from config.settings import Bytes, EngineSettings, KVSettings
+from config.settings import EngineSettings, KVSettings
+from config.table import Bytes
 from engine.engine import Engine
 from engine.messages import Expect, Submit
 from engine.sampling.params import SamplingParams

@@ -51,8 +51,7 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
             refuses = budget.when_spent == "refuse"
             problems.add(
                 (*path, "amount"),
-                f"{budget.amount:g} is less than the cheapest request costs ({least:g}): "
-                + ("none is ever served" if refuses else "it is always spent"),
+                f"{budget.amount:g} is less than the cheapest request costs ({least:g}): none is ever served",
                 expected="a larger amount",
                 severity="error" if refuses else "warning",
             )

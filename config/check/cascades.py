@@ -6,12 +6,11 @@ from config.calibration import Calibration
 from config.check.names import emitting, known, known_adapter, known_rung
 from config.conditions import SignalSettings
 from config.problems import Problems
-from config.routing import CascadeSettings, Defer, Emit, Target
+from config.routing import TARGETS, CascadeSettings, Defer, Emit, Target
 from config.settings import Settings
 from config.source_map import Path
 
 _STAGES = 2
-_TARGETS = ("large_share", "budget_per_day", "accuracy_of_large")
 
 
 def check_cascades(settings: Settings, problems: Problems, today: dt.date | None) -> None:
@@ -107,7 +106,7 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
         problems.add(
             (*path, "defer", "calibration"),
             "a calibration needs a target",
-            expected=f"target = {{ ... }} with one of: {', '.join(_TARGETS)}",
+            expected=f"target = {{ ... }} with one of: {', '.join(TARGETS)}",
             at_key=True,
         )
 
@@ -118,10 +117,19 @@ def _is_emitted_otherwise(settings: Settings, name: str) -> bool:
 
 
 def _check_target(settings: Settings, path: Path, cascade: CascadeSettings, target: Target, problems: Problems) -> None:
-    given = [word for word in _TARGETS if getattr(target, word) is not None]
+    given = [word for word in TARGETS if getattr(target, word) is not None]
     if len(given) != 1:
         got = f"{' and '.join(given)} are given" if given else "none is given"
-        problems.add((*path, "target"), f"a target is exactly one of {', '.join(_TARGETS)}; {got}")
+        problems.add((*path, "target"), f"a target is exactly one of {', '.join(TARGETS)}; {got}")
+    usual = Target()
+    for word, wanted in (("hold", "large_share"), ("burst", "budget_per_day")):
+        if getattr(target, word) != getattr(usual, word) and getattr(target, wanted) is None:
+            problems.add(
+                (*path, "target", word),
+                f"it belongs to {wanted}, which is not the target",
+                expected=f"a target with {wanted}, or no `{word}`",
+                at_key=True,
+            )
     if target.budget_per_day is not None:
         prices = [settings.prices.get(stage) for stage in cascade.stages]
         if all(price is None or price.input + price.output == 0 for price in prices):

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
-from config.problems import Problems
+from config.problems import Problems, nearest
 from config.settings import EngineSettings, Settings
 
 
@@ -33,7 +34,7 @@ def model_file_problems(settings: Settings) -> list[str]:
 
 def _faults(engine: EngineSettings) -> Iterator[str]:
     if not engine.model.is_dir():
-        yield f"there is no model directory {engine.model}"
+        yield f"there is no model directory {engine.model}{_near(engine.model)}"
         return
     for file in (engine.model / "config.json", engine.model / "tokenizer.json"):
         try:
@@ -42,3 +43,14 @@ def _faults(engine: EngineSettings) -> Iterator[str]:
             yield f"{file} cannot be read: {error.strerror}"
     if not any(engine.model.glob("*.safetensors")):
         yield f"{engine.model} holds no *.safetensors file"
+
+
+def _near(missing: Path) -> str:
+    """The name that was probably meant, from the first folder of the path that is there."""
+    there = missing
+    while not there.is_dir() and there != there.parent:
+        there, wrong = there.parent, there.name
+        if there.is_dir():
+            near = nearest(wrong, [each.name for each in there.iterdir() if each.is_dir()])
+            return f"; did you mean {there / near}?" if near else f"; {there} has no folder {wrong}"
+    return ""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from config.check.admin import check_admin
 from config.check.budgets import check_budgets
+from config.check.calibrated_weights import check_calibrated_weights
 from config.check.cascades import check_cascades, check_emits
 from config.check.conditions import check_conditions
 from config.check.continuity import check_continuity
@@ -54,6 +55,7 @@ def check_settings(
         check_continuity(settings, problems, tokenizers)
 
     check_flow(settings, problems)
+    check_calibrated_weights(settings, problems)
     check_reach(settings, problems)
     check_budgets(settings, problems)
     check_experiments(settings, problems, check_flow)

@@ -1,7 +1,7 @@
 """Compiled kernels as plain functions of one address, run by the calling thread alone or by torch's OpenMP team."""
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ from numba import cfunc, types
 
 from engine.kernels import attention_kernel, product_kernel, program_kernel, quantized_product, row_kernels
 from engine.kernels.attention_kernel import attend, write_kv, write_kv_bytes
-from engine.kernels.jit import carray
+from engine.kernels.jit import carray, is_on_disk
 from engine.kernels.product_kernel import multiply_full, multiply_half
 from engine.kernels.program_kernel import run_program
 from engine.kernels.quantized_product import multiply_packed
@@ -22,6 +22,7 @@ _ROW = row_kernels.ARGUMENTS
 _PRODUCT = product_kernel.ARGUMENTS
 _QUANTIZED = quantized_product.ARGUMENTS
 _PROGRAM = program_kernel.ARGUMENTS
+_Function = Callable[[Any], None]
 _HALF = np.uint16(0)
 _FULL = np.float32(0)
 _INT8 = np.int8(0)
@@ -133,7 +134,7 @@ class Kernel:
         ctypes.cast(openmp_library().GOMP_parallel, ctypes.c_void_p).value or 0
     )
 
-    def __init__(self, function: Callable[[Any], None]) -> None:
+    def __init__(self, function: _Function) -> None:
         """Compile, or take from the cache on disk."""
         self._compiled = cfunc(types.void(types.voidptr), cache=True, error_model="numpy")(function)
         self.address = int(self._compiled.address or 0)
@@ -157,7 +158,7 @@ class RowCode(NamedTuple):
     gate: Kernel
 
 
-_PAGED: Mapping[tuple[bool, str], tuple[Callable[[Any], None], Callable[[Any], None]]] = {
+_PAGED: Mapping[tuple[bool, str], tuple[_Function, _Function]] = {
     (True, "bfloat16"): (_attend_half_half, _write_kv_half_half),
     (True, "float32"): (_attend_half_full, _write_kv_half_full),
     (True, "int8"): (_attend_half_bytes, _write_kv_half_bytes),
@@ -169,26 +170,59 @@ _PAGED: Mapping[tuple[bool, str], tuple[Callable[[Any], None], Callable[[Any], N
 
 def row_code(*, half: bool, paged: str) -> RowCode:
     """For bfloat16 (`half`) or float32; `paged`: the type of the KV pages, "float32", "bfloat16" or "int8"."""
-    attending, writing = _PAGED[half, paged]
-    if half:
-        return RowCode(Kernel(attending), Kernel(writing), Kernel(_add_norm_half), Kernel(_gate_half))
-    return RowCode(Kernel(attending), Kernel(writing), Kernel(_add_norm_full), Kernel(_gate_full))
+    return RowCode(*[Kernel(function) for function in _row_functions(half=half, paged=paged)])
 
 
 def product_code(*, half: bool, result_half: bool) -> Kernel:
     """Products of bfloat16 (`half`) or float32 weights; float32 ones give float32."""
-    if not half:
-        return Kernel(_multiply_full)
-    return Kernel(_multiply_half if result_half else _multiply_half_to_full)
+    return Kernel(_product_function(half=half, result_half=result_half))
 
 
 def quantized_code(*, bits: int, result_half: bool) -> Kernel:
     """Products of bfloat16 with quantized weights."""
-    if bits == 8:
-        return Kernel(_multiply_int8 if result_half else _multiply_int8_to_full)
-    return Kernel(_multiply_int4 if result_half else _multiply_int4_to_full)
+    return Kernel(_quantized_function(bits=bits, result_half=result_half))
 
 
 def program_code() -> Kernel:
     """Kernels in a row: see `engine.kernels.program_kernel`."""
     return Kernel(_run_program)
+
+
+def compile_missing(
+    progress: Callable[[str], None], *, half: bool, paged: str | None = None, bits: Collection[int] = ()
+) -> None:
+    """Compile what a model will use and what is not on disk yet, and tell `progress` before each kernel.
+
+    `paged`: None for an encoder, which has no KV pages. `bits`: of quantized weights. Taking kernels from the disk is a
+    matter of milliseconds, and nothing is said of it.
+    """
+    wanted = [_product_function(half=half, result_half=True), _product_function(half=half, result_half=False)]
+    if paged is not None:
+        wanted += [*_row_functions(half=half, paged=paged), _run_program]
+    if bits:
+        wanted += [_quantized_function(bits=each, result_half=True) for each in sorted(bits)]
+        wanted.append(_quantized_function(bits=8, result_half=False))
+    missing = [function for function in dict.fromkeys(wanted) if not is_on_disk(function)]
+    for number, function in enumerate(missing, 1):
+        if is_on_disk(function):
+            continue  # another engine's thread was faster
+        name = function.__name__.strip("_").replace("_", " ")
+        progress(f"compiling kernel {number} of {len(missing)}: {name} (the first start only; they are kept on disk)")
+        Kernel(function)
+
+
+def _row_functions(*, half: bool, paged: str) -> tuple[_Function, ...]:
+    attending, writing = _PAGED[half, paged]
+    return (attending, writing, *((_add_norm_half, _gate_half) if half else (_add_norm_full, _gate_full)))
+
+
+def _product_function(*, half: bool, result_half: bool) -> _Function:
+    if not half:
+        return _multiply_full
+    return _multiply_half if result_half else _multiply_half_to_full
+
+
+def _quantized_function(*, bits: int, result_half: bool) -> _Function:
+    if bits == 8:
+        return _multiply_int8 if result_half else _multiply_int8_to_full
+    return _multiply_int4 if result_half else _multiply_int4_to_full

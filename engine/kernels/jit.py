@@ -52,6 +52,12 @@ if not config.CACHE_DIR:
     config.CACHE_DIR = _cache_directory()
 
 
+def is_on_disk(function: Callable[..., object]) -> bool:
+    """Whether `function` was compiled before, by this process or an earlier one, for these sources."""
+    name = f"*.{function.__name__}-{function.__code__.co_firstlineno}.*.nbi"
+    return any(Path(config.CACHE_DIR).rglob(name))
+
+
 def jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Compile at the first call with each combination of types. Integer division by zero is undefined."""
     compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)

@@ -1,6 +1,6 @@
 """Products with fixed weights: our own panels on the CPU, the library's elsewhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from typing import Protocol, runtime_checkable
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from engine.kernels import product_kernel as product
 from engine.kernels.arena import Arena
-from engine.kernels.compiled import Kernel, product_code
+from engine.kernels.compiled import Kernel, compile_missing, product_code
 from engine.kernels.quantized_simd import has_quantized_products
 from engine.kernels.simd import has_bfloat16_products
 from engine.kernels.tiles import check_places, in_tiles, tile_rows
@@ -65,9 +65,15 @@ class LinearFactory:
         other._arena = Arena()  # noqa: SLF001  (its own kind)
         return other
 
-    def compile(self) -> None:
-        """Compile our own products, if they are; to be called before the first `make`."""
+    def compile(
+        self, progress: Callable[[str], None] = lambda _: None, *, paged: str | None = None, bits: Collection[int] = ()
+    ) -> None:
+        """Compile our own products, if they are, and whatever else the model will use; before the first `make`.
+
+        `paged`, `bits`: see `compile_missing`.
+        """
         if self.own:
+            compile_missing(progress, half=self._half, paged=paged, bits=bits if self._quantized is not None else ())
             self._code = product_code(half=self._half, result_half=True)
             self._code_to_full = product_code(half=self._half, result_half=False)
 

@@ -73,7 +73,7 @@ def create_admin_site(desk: Desk) -> QuartTrio:
 
     @app.post("/admin/experiments/<path:name>/roll_back")
     async def roll_back(name: str) -> Response:
-        if not desk.roll_back(name):
+        if not await desk.roll_back(name):
             raise HttpError(404, "experiment_not_found", "The policy has no experiment of that name.")
         return _json({"experiment": name, "rolled_back": True})
 

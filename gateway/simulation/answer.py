@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _BYTES_A_TOKEN = 4
 _TOKEN = (0,)
+_WORD = " x"
+"""A trace has no words; each output is taken for one."""
 
 
 class Attempt:
@@ -96,6 +98,8 @@ class Answer:
         "ended_at",
         "features",
         "first_at",
+        "first_content_at",
+        "held",
         "hold",
         "number",
         "outcome",
@@ -118,6 +122,8 @@ class Answer:
         self.plan: Plan | None = None
         self.reservation: Reservation | None = None
         self.hold: BudgetHold | None = None
+        self.held = 0.0
+        """By the cascade's budget for the day."""
         self._climb: climb.Climb
         self._attempt: Attempt | None = None
         self._streamed = not request.has or "stream" in request.has
@@ -128,6 +134,8 @@ class Answer:
         self.queue_wait_s: float | None = None
         self.first_at: float | None = None
         """The reader has content."""
+        self.first_content_at: float | None = None
+        """There was content, whether or not it went out at once."""
         self.ended_at = 0.0
         self.outcome = ""
         """ok, failed or refused."""
@@ -228,7 +236,7 @@ class Answer:
                     effect = self._climb.on(event, now) if event is not None else None
                 case climb.Answer():
                     self.rung = "static_answer"
-                    self.first_at = now
+                    self.first_at = self.first_content_at = now
                     self._end("ok", "static_answer", now)
                     return
                 case climb.GiveUp(code=code):
@@ -245,6 +253,8 @@ class Answer:
             return climb.Refused(why="retry_budget")
         if effect.rung not in world.lanes:
             return climb.Refused(why="not_simulated")
+        if not self._climb.committed:
+            self.first_content_at = None
         permit = world.breakers[effect.rung].permit(now)
         if isinstance(permit, BreakerOpen):
             return climb.Refused(why="breaker_open", retry_after_s=permit.retry_after_s)
@@ -336,7 +346,7 @@ class Answer:
             upto = max(single, fed + 1)
             margins = attempt.margins.of(fed, upto)
             finish = sequence.finished and upto == made
-            effects = machine.on_output(choice, _TOKEN * (upto - fed), "x", margins, finish)
+            effects = machine.on_output(choice, _TOKEN * (upto - fed), _WORD, margins, finish)
             fed = attempt.fed[choice] = upto
             for effect in effects:
                 match effect:
@@ -352,6 +362,8 @@ class Answer:
 
     def _show(self, sequence: Replayed, upto: int, now: float) -> None:
         """The reader has the first `upto` tokens of this attempt's choice."""
+        if self.first_content_at is None:
+            self.first_content_at = now
         if not self._streamed:
             return
         if self.first_at is None:
@@ -380,6 +392,8 @@ class Answer:
         self.shown = attempt.made + before * self.request.choices
         if self.first_at is None:
             self.first_at = now
+        if self.first_content_at is None:
+            self.first_content_at = now
         self._end("ok", why, now)
 
     def _close(self, *, ok: bool | None, over: bool, now: float) -> None:

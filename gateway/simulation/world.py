@@ -20,8 +20,9 @@ from gateway.simulation.engine import SimulatedEngine
 from gateway.simulation.lane import SimulatedLane
 from gateway.simulation.profile import BadProfile, Profile
 from gateway.simulation.turns import SimulatedTurns, at_once, shares_cores
+from policies.allowance import set_aside
 from policies.breaker import Breaker
-from policies.budget import BudgetBook, spent_action
+from policies.budget import BudgetBook, BudgetHold, BudgetRefusal, spending_options
 from policies.busy import BusyBook
 from policies.course import Course, Ending
 from policies.decision import BUDGET_SPENT
@@ -32,7 +33,7 @@ from policies.load import EngineLoad, Load
 from policies.plan import Plan
 from policies.policy import Policy, make_plan
 from policies.prices import cost_of, worst_cost
-from policies.quota import QuotaBook, QuotaRefusal
+from policies.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.retry_budget import RetryBudget
 from policies.trace import TraceRequest, trace_features
 
@@ -169,7 +170,8 @@ class World:
         if plan is None:
             return
         history = answer.history
-        ttft = None if answer.first_at is None else answer.first_at - answer.arrived_at
+        content_at = answer.first_content_at
+        ttft = None if content_at is None else content_at - answer.arrived_at
         ending = Ending(
             at=self._epoch + now,
             outcome=answer.outcome,
@@ -181,6 +183,7 @@ class World:
             slo_ttft_s=float(self.settings.tiers[answer.features.tier].slo.ttft),
             unit=self._unit(answer),
             cost=self.cost(answer),
+            held=answer.held,
             prompt_tokens=request.prompt_tokens,
             completion_tokens=answer.shown,
         )
@@ -212,31 +215,29 @@ class World:
         view = self._budgets.view(features.tenant, at)
         if view is not None:
             features = msgspec.structs.replace(features, budget_used=view.used)
+        aside: tuple[Reservation, BudgetHold] | QuotaRefusal | BudgetRefusal | None = None
         try:
-            plan, tokens, cost = self._size(request, features, load)
-            if budget is not None and not self._budgets.fits(features.tenant, cost, at):
-                left = spent_action(features, budget)
-                if left is not None:
-                    features = left
-                    plan, tokens, cost = self._size(request, features, load)
+            for wanted in spending_options(features, budget):
+                answer.features = wanted
+                plan, tokens, cost = self._size(request, wanted, load)
+                aside = set_aside(self._quota, self._budgets, wanted.tenant, tokens, cost, now, at)
+                if not isinstance(aside, BudgetRefusal):
+                    break
         except NoRoute:
             answer.refuse("no_route", now)
             return
         except TooLong:
             answer.refuse("context_length_exceeded", now)
             return
-        answer.features = features
-        must_fit = budget is not None and budget.when_spent == "refuse"
-        if must_fit and not self._budgets.fits(features.tenant, cost, at):
-            answer.refuse(BUDGET_SPENT, now)
-            return
-        reserved = self._quota.reserve(features.tenant, tokens, now)
-        if isinstance(reserved, QuotaRefusal):
-            answer.refuse(reserved.limit, now)
-            return
-        answer.reservation = reserved
-        answer.hold = self._budgets.reserve(features.tenant, cost, at)
-        answer.start(plan, now)
+        match aside:
+            case BudgetRefusal():
+                answer.refuse(BUDGET_SPENT, now)
+            case QuotaRefusal(limit):
+                answer.refuse(limit, now)
+            case (reservation, hold):
+                answer.reservation, answer.hold = reservation, hold
+                answer.held = self._course.on_start(plan, self._epoch + now, hold.amount)
+                answer.start(plan, now)
 
     def _size(self, request: TraceRequest, features: Features, load: Load) -> tuple[Plan, int, float]:
         """The plan, and what it may need: tokens and money. Raises NoRoute or TooLong."""
@@ -288,6 +289,8 @@ class World:
                 rolled_back=self._course.rolled_back,
             )
             self._published_at = now
+        elif self._course.steers:
+            self._load = msgspec.structs.replace(self._load, thresholds=self._course.thresholds(self._epoch + now))
         return self._load
 
     def _engine_load(self, name: str, lane: SimulatedLane, now: float) -> EngineLoad:

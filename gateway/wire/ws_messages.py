@@ -56,7 +56,10 @@ class Renderer:
 
     def started(self, request_id: str, start: Start, decided: Decided) -> bytes:
         """The request was taken; a rung works on it."""
-        arm = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
+        more = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
+        for name, value in (("degraded", start.degraded), ("tier", start.tier), ("mark", start.mark)):
+            if value:
+                more += b",%b:%b" % (encode(name), encode(value))
         return b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b%b}' % (
             self._id,
             encode(request_id),
@@ -64,7 +67,7 @@ class Renderer:
             encode(start.rung),
             start.prompt_tokens,
             encode(decided.policy),
-            arm,
+            more,
         )
 
     def token(self, delta: Delta) -> bytes:

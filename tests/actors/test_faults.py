@@ -23,7 +23,7 @@ async def test_an_actor_that_dies_answers_its_message_in_hand_and_comes_back(aut
     async with stage({"small": says("ok")}) as house:
         reply: Reply = Reply()
         # No number of tokens: the quota book raises, and admission dies of it.
-        house.house._admission.put_nowait(Reserve("anonymous", "many", 0.0, False, reply))
+        house.house._admission.put_nowait(Reserve("anonymous", "many", 0.0, reply))
         with pytest.raises(ActorDied):
             await reply.wait()
         assert (await house.ask("small")).text() == "ok"

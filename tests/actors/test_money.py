@@ -1,6 +1,7 @@
 """Budgets, prices and experiments in a running house."""
 
 import re
+import time
 
 import pytest
 import trio
@@ -11,6 +12,14 @@ PRICES = """
 [prices]
 small = { input = 1_000_000, output = 1_000_000 }
 large = { input = 10_000_000, output = 10_000_000 }
+"""
+SLOW_ROUTE = """
+[[routes]]
+name = "slow"
+when = { tier = ["slow"] }
+use = { ladder = "small-only" }
+[[ladders.small-only]]
+to = "small"
 """
 
 
@@ -26,7 +35,7 @@ async def test_a_request_costs_what_its_rungs_cost(autojump_clock):
         row = house.row("r1")
         assert row["cost"] == done.usage.prompt_tokens + done.usage.completion_tokens
         assert row["reserved_cost"] > row["cost"]
-        view = house.house._budgets.view("anonymous", house.house._budgets._purses["anonymous"].period)
+        view = house.house._budgets.view("anonymous", time.time())
         assert (view.spent, view.reserved) == (row["cost"], 0.0)
 
 
@@ -58,34 +67,36 @@ async def test_refuse_says_what_is_left_and_when_there_is_more(autojump_clock):
 
 async def test_small_only_never_asks_the_large_model(autojump_clock):
     scripts = {"small": says("okay then", {3: 0.1}), "large": says("okay then")}
-    async with stage(scripts, settings=with_budget(1, "small_only")) as house:
+    # Enough for what the small model may cost, and not for both.
+    async with stage(scripts, settings=with_budget(50, "small_only")) as house:
         answer = await house.ask("whole", max_tokens=20)
         assert answer.refusal is None, answer.refusal
         served = answer.events[-1].served
         assert (served.rung, served.why) == ("small", "budget")
         assert house.house.statistics().engines["large"].steps_total == 0
-        # A ladder keeps its cheapest rung, and that is all that this one has.
-        assert (await house.ask("large", max_tokens=5)).events[-1].served.rung == "large"
+        # A ladder keeps its cheapest rung, and that is all that this one has: there is no money for it.
+        refusal = (await house.ask("large", max_tokens=5)).refusal
+        assert refusal is not None
+        assert refusal.body.code == "budget_spent"
 
 
 async def test_downgrade_serves_in_the_other_tier(autojump_clock):
-    text = with_budget(1, "downgrade", ', downgrade_to = "slow"') + "[tiers.slow]\npriority = -3\n"
+    text = with_budget(20, "downgrade", ', downgrade_to = "slow"') + "[tiers.slow]\npriority = -3\n"
     text = text.replace('when = { model = ["large"] }', 'when = { model = ["large"], tier = ["default"] }')
+    text = text.replace('[[routes]]\nname = "both"', SLOW_ROUTE + '[[routes]]\nname = "both"')
     async with stage({"small": says("ok"), "large": says("ok")}, settings=text) as house:
-        exchange = await house.open("small", max_tokens=5)
+        exchange = await house.open("large", max_tokens=5)
         assert (exchange._launch.caller.tier, exchange._launch.caller.priority) == ("slow", -3)
         assert exchange._launch.caller.line == "anonymous in slow"
-        assert (await house.ask("small", max_tokens=5)).refusal is None
-        exchange.close()
-        served = (await house.ask("large", max_tokens=5)).events[-1].served
-        assert served.route != "large"
+        served = (await house.read(exchange)).events[-1].served
+        assert (served.route, served.rung) == ("slow", "small")
 
 
 async def test_what_was_spent_before_a_restart_stays_spent(autojump_clock):
     async with stage({"small": says("ok")}, settings=with_budget(200, "refuse")) as house:
         await house.ask("small", max_tokens=10)
         await house.assert_clean()
-        spent = house.links.store_file.spent(house.house._budgets._purses["anonymous"].period + 1)
+        spent = house.links.store_file.spent(time.time())
         assert spent.by_tenant["anonymous"]["day"] == house.row("r1")["cost"]
         assert spent.by_route == {"small": house.row("r1")["cost"]}
 

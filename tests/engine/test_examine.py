@@ -1,13 +1,10 @@
 """Asking a model many prompts: answers in order, a margin a token, costs that were measured."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
 from config.settings import EngineSettings
 from engine.errors import ModelError
-from engine.examine import examine, model_digest
+from engine.examine import examine
 from engine.zoo.evaluate import MODELS
 
 PROMPTS = ["What is 2 + 3?", 'Repeat "bado".', "What is 4 + 4?"]
@@ -27,11 +24,3 @@ def test_answers_come_in_the_order_of_the_prompts() -> None:
 def test_a_prompt_that_is_too_long_is_named() -> None:
     with pytest.raises(ModelError, match="prompt 2 cannot be asked of 'small'"):
         examine("small", EngineSettings(model=MODELS / "small"), ["hi", "x " * 5000], 20, lambda _: None)
-
-
-def test_a_digest_follows_the_files(tmp_path: Path) -> None:
-    copy = tmp_path / "small"
-    shutil.copytree(MODELS / "small", copy)
-    assert model_digest(copy) == model_digest(MODELS / "small") != model_digest(MODELS / "large")
-    (copy / "tokenizer.json").write_bytes((copy / "tokenizer.json").read_bytes() + b" ")
-    assert model_digest(copy) != model_digest(MODELS / "small")

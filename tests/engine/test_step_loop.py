@@ -1,6 +1,6 @@
 """The loop runs in the test's own thread: all commands are there beforehand, or come from inside a step."""
 
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import pytest
 from driving import Answers, make_engine, submit
@@ -95,6 +95,17 @@ def test_broken_books_are_found_when_the_loop_idles():
     harness.inbox = Books()
     harness.run(submit(0, [1], max_tokens=2))
     assert harness.posts[-1].code == "engine_integrity"
+
+
+def test_a_wait_whose_time_is_up_at_once_ends():
+    """`SimpleQueue.get` alone hangs here after some ten thousand rounds."""
+    harness = Harness()
+    loop = StepLoop(harness.engine, harness.inbox, harness.posts.append)
+    for _ in range(30_000):
+        harness.inbox.put(Stop())
+        harness.inbox.get()
+        with pytest.raises(Empty):
+            loop._next(1e-9)
 
 
 def test_an_unforeseen_error_is_posted_too(monkeypatch):

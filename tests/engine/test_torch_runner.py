@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from config.settings import EngineSettings, KVSettings
 from config.table import Bytes
 from engine.errors import EngineError, ModelError
+from engine.kernels import compiled as compiled_kernels
 from engine.kernels.simd import has_bfloat16_products
 from engine.model.decoder import Decoder
 from engine.scheduling.batch import Batch
@@ -45,13 +46,21 @@ class TestTorchRunner(RunnerConformance):
         return runner
 
 
-def test_progress_is_told(llama: Path) -> None:
+def test_progress_is_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled is told kernel by kernel, and only where it is compiled."""
+    layers = [f"loading layer {layer} of 3" for layer in (1, 2, 3)]
     heard: list[str] = []
+    with monkeypatch.context() as nothing:
+        nothing.setattr(compiled_kernels, "is_on_disk", lambda _: False)
+        load_runner(EngineSettings(model=llama), heard.append)
+    compiled = heard[: -len(layers) - 1]
+    assert len(compiled) > 3
+    for number, line in enumerate(compiled, 1):
+        assert line.startswith(f"compiling kernel {number} of {len(compiled)}: ")
+    assert heard[len(compiled) :] == [*layers, "warming up"]
+    heard.clear()
     load_runner(EngineSettings(model=llama), heard.append)
-    assert heard[0].startswith("compiling kernels")
-    assert heard[1:4] == [f"loading layer {layer} of 3" for layer in (1, 2, 3)]
-    assert heard[4].startswith("compiling the attention kernel")
-    assert heard[5:] == ["warming up"]
+    assert heard == [*layers, "warming up"]
 
 
 def test_a_prefill_and_a_decode_warm_it_up(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Models, health, metrics and the page for people, through the same server."""
 
+import html
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.errors import BadKey
@@ -100,6 +102,24 @@ async def test_the_page_escapes_what_it_shows() -> None:
         assert headers["content-length"] == head.headers["content-length"]
         # No body came: what follows is the next answer.
         assert (await client.get("/livez")).status == 200
+
+
+async def test_a_browser_without_a_key_gets_a_page_that_says_so() -> None:
+    def check_key(key: str | None) -> None:
+        if key != "right":
+            raise BadKey(missing=key is None)
+
+    async with gateway(FakeHouse(check_key=check_key)) as running:
+        client = await running.connect()
+        page = await client.get("/", headers="Accept: text/html,*/*;q=0.8\r\n")
+        assert (page.status, page.headers["content-type"]) == (401, "text/html; charset=utf-8")
+        assert "authorization: Bearer $PENSTOCK_KEY" in html.unescape(page.body.decode())
+        assert "a &lt;fake&gt; model" not in page.body.decode()
+        assert (await client.get("/")).error["code"] == "invalid_api_key"
+        # With a key the page shows a command with one.
+        page = await client.get("/", headers="Accept: text/html\r\nAuthorization: Bearer right\r\n")
+        assert page.status == 200
+        assert "authorization: Bearer $PENSTOCK_KEY" in html.unescape(page.body.decode())
 
 
 async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:

@@ -73,6 +73,27 @@ def test_other_settings_keep_what_was_spent() -> None:
     assert money.fits("acme", 1e9, NOON)
 
 
+def test_what_an_upstream_used_beyond_the_worst_case_is_gone_too() -> None:
+    money = book()
+    money.settle(money.reserve("acme", 4.0, NOON), 9.0)
+    assert not money.fits("acme", 2.0, NOON)
+    # What costs nothing always fits.
+    assert money.fits("acme", 0.0, NOON)
+
+
+def test_a_tenant_that_comes_back_within_the_period_does_not_begin_anew() -> None:
+    money, acme = book(), {"acme": TenantSettings(budget=Budget(amount=10.0, per="month"))}
+    money.settle(money.reserve("acme", 8.0, NOON), 8.0)
+    money.adopt({})
+    money.adopt(acme)
+    assert not money.fits("acme", 3.0, NOON)
+    money.adopt({})
+    money.view("free", NOON + 40 * 86_400)
+    money.adopt({})
+    money.adopt(acme)
+    assert money.fits("acme", 10.0, NOON)
+
+
 class Spending(RuleBasedStateMachine):
     """Reservations that must fit never let more be spent than there is."""
 
@@ -90,10 +111,10 @@ class Spending(RuleBasedStateMachine):
             return BudgetHold(0, "acme", 0.0, 0.0)
         return self.money.reserve("acme", cost, self.now)
 
-    @rule(hold=consumes(holds), part=st.floats(0, 2))
+    @rule(hold=consumes(holds), part=st.floats(0, 1))
     def settle(self, hold: BudgetHold, part: float) -> None:
         if self.money.settle(hold, hold.amount * part):
-            self.spent[hold.period] = self.spent.get(hold.period, 0.0) + min(hold.amount * part, hold.amount)
+            self.spent[hold.period] = self.spent.get(hold.period, 0.0) + hold.amount * part
 
     @rule(hours=st.integers(1, 20))
     def wait(self, hours: int) -> None:

@@ -393,6 +393,25 @@ def test_unknown_tenants_and_doubled_ids() -> None:
     assert "nobody" not in line.statistics().counters
 
 
+def test_a_tenant_that_goes_leaves_the_others_in_their_order() -> None:
+    tenants = {name: TenantSettings() for name in "abcdef"}
+    line = queue(None, **tenants)
+    # What each was served: their counters, of which the line makes a heap.
+    for number, (name, prompt) in enumerate(zip("abcdef", (1, 5, 2, 6, 7, 3), strict=True)):
+        line.offer(item(number, name, prompt=prompt), 0.0)
+    for _ in range(6):
+        line.take(0.0)
+    for number, name in enumerate("abcdef"):
+        line.offer(item(10 + number, name), 0.0)
+    line.remove(10)
+    line.adopt({"default": TierSettings()}, {name: settings for name, settings in tenants.items() if name != "a"})
+    counters = line.statistics().counters
+    order = []
+    while (found := line.take(0.0)) is not None:
+        order.append(counters[found.tenant])
+    assert order == sorted(order)
+
+
 @pytest.mark.parametrize("waiting", [0, 1, 100])
 def test_those_who_left_do_not_pile_up(waiting: int) -> None:
     """Entries of those who left are swept out while others wait in front of and behind them."""

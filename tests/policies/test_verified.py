@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from policies.verified import Draft, Expect, VerifiedMachine, patience_until
+from policies.verified import Draft, Expect, VerifiedMachine, most_drafted, patience_until
 
 MOST, OFF_ABOVE = 16, 4
 
@@ -173,3 +173,24 @@ def test_short_drafts_can_be_asked_for():
 @given(st.floats(0, 1e6), st.floats(-1e6, 1e6))
 def test_patience_never_passes_the_deadline(now, ahead):
     assert now <= patience_until(now, now + ahead) <= max(now, now + ahead)
+
+
+@given(st.integers(1, 120), st.integers(1, 64), st.data())
+def test_however_badly_it_goes_no_more_is_drafted_than_was_reserved_for(max_tokens, draft_tokens, data):
+    it = VerifiedMachine(draft_tokens=draft_tokens, off_above_batch=9, max_tokens=max_tokens)
+    said = made = 0
+    draft = it.begin(1)
+    while said < max_tokens:
+        if draft is not None:
+            made += draft.tokens
+            right = data.draw(st.integers(0, draft.tokens))
+            it.on_draft([1] * right + [0] * (draft.tokens - right))
+            meanwhile = min(data.draw(st.integers(0, 3)), max_tokens - said)
+            said += meanwhile
+            draft = it.on_said([1] * meanwhile, 1) if meanwhile else None
+            assert draft is None, "one draft at a time"
+            it.on_draft_end()
+        count = min(data.draw(st.integers(1, 70)), max_tokens - said)
+        said += count
+        draft = it.on_said([1] * count, 1)
+    assert made <= most_drafted(max_tokens, draft_tokens)

@@ -4,12 +4,14 @@ import msgspec
 import pytest
 from worlds import policy, profile, trace
 
-from config.routing import RungSettings
+from config.conditions import SignalSettings
+from config.routing import RouteSettings, RungSettings, Use
 from config.settings import Settings
 from config.who import Budget
 from gateway.simulation.profile import BadProfile, Profile
 from gateway.simulation.report import Report, make_report
 from gateway.simulation.world import World
+from policies.budget import WhenSpent
 from policies.trace import TraceRequest
 
 KINDS = ("window", "gate")
@@ -208,8 +210,30 @@ def test_a_spent_budget_keeps_to_the_small_stage() -> None:
     assert strict.cost <= 0.06
 
 
+@pytest.mark.parametrize("when_spent", ["refuse", "downgrade", "small_only"])
+def test_no_word_overspends_in_a_burst(when_spent: WhenSpent) -> None:
+    settings = policy(quota=10**9)
+    lower = "slow" if when_spent == "downgrade" else None
+    budget = Budget(amount=0.005, per="day", when_spent=when_spent, downgrade_to=lower)
+    tenants = {name: msgspec.structs.replace(each, budget=budget) for name, each in settings.tenants.items()}
+    _, report = play(msgspec.structs.replace(settings, tenants=tenants), profile(), trace(5, 60, per_s=2000.0))
+    assert 0 < report.cost <= len(tenants) * budget.amount
+    assert "budget_spent" in {shed.reason for shed in report.sheds}
+
+
 def test_a_downgraded_tenant_waits_in_the_line_of_its_new_tier() -> None:
     settings = policy(quota=10**9, answer=False)
+    # What the slow tier gets costs nothing: else it would not fit into the budget either.
+    slow = settings.tiers["slow"]
+    patient = msgspec.structs.replace(slow.queue, requests=60)
+    free = RouteSettings(name="free", when=SignalSettings(tier=("slow",)), use=Use(ladder="free"))
+    settings = msgspec.structs.replace(
+        settings,
+        prices={"large": settings.prices["large"]},
+        routes=(msgspec.structs.replace(free, deadlines=settings.routes[0].deadlines), *settings.routes),
+        ladders={**settings.ladders, "free": (RungSettings(to="small"),)},
+        tiers={**settings.tiers, "slow": msgspec.structs.replace(slow, queue=patient)},
+    )
     poor = Budget(amount=1e-9, per="day", when_spent="downgrade", downgrade_to="slow")
     tenants = dict(settings.tenants)
     tenants["acme"] = msgspec.structs.replace(tenants["acme"], budget=poor)
@@ -217,7 +241,7 @@ def test_a_downgraded_tenant_waits_in_the_line_of_its_new_tier() -> None:
     costs = profile(slow=3.0)
     _, report = play(msgspec.structs.replace(settings, tenants=tenants), costs, requests)
     _, before = play(settings, costs, requests)
-    # Eight of the fast tier may wait for an engine, thirty of the slow one.
+    # Eight of the fast tier may wait for an engine, sixty of the slow one.
     assert "queue_full" in {shed.reason for shed in before.sheds}
     assert {shed.tier for shed in report.sheds} == {"slow"}
     assert "queue_full" not in {shed.reason for shed in report.sheds}

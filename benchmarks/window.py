@@ -1,0 +1,113 @@
+"""How often an answer in mode `window` is of two models, and how often that spoils it.
+
+    python -m benchmarks.window [--questions 1000] [--seed 1] [--window 4]
+
+The embedded pair as it ships, in a whole house, greedy. Mixed: the small model's words were shown, then the large one
+went on. Spoilt: the answer is wrong, and the large model alone answers the same question rightly.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+from random import Random
+
+import msgspec
+import structlog
+import trio
+
+from actors.house import House
+from actors.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Start
+from config.load import load_settings
+from config.profiles import embedded_profile
+from config.settings import LedgerSettings, Settings
+from engine.sampling.params import SamplingParams
+from engine.zoo.question import Question
+from engine.zoo.tasks import held_out_questions
+from gateway.engines import engine_factories
+
+_MAX_ANSWER_TOKENS = 96
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """One answer: its words, the model whose words were shown first, and the one that ended it."""
+
+    text: str
+    began: str
+    ended: str
+
+
+def settings_of(window: int) -> Settings:
+    settings = load_settings(embedded_profile())
+    cascades = {
+        name: msgspec.structs.replace(each, emit=msgspec.structs.replace(each.emit, window=window))
+        for name, each in settings.cascades.items()
+    }
+    return msgspec.structs.replace(settings, ledger=LedgerSettings(path=Path(":memory:")), cascades=cascades)
+
+
+async def ask(house: House, model: str, question: Question) -> Answered:
+    request = InferenceRequest(
+        request_id="window",
+        model=model,
+        prompts=(ChatPrompt((ChatMessage("user", question.prompt),)),),
+        params=SamplingParams(max_tokens=_MAX_ANSWER_TOKENS, temperature=0.0),
+        arrived_at=trio.current_time(),
+    )
+    exchange = await house.open(request)
+    began, texts = "", []
+    try:
+        async for events in exchange:
+            for event in events:
+                if isinstance(event, Start):
+                    began = event.rung
+                elif isinstance(event, Delta):
+                    texts.append(event.text)
+            last = events[-1]
+    finally:
+        exchange.close()
+    if not isinstance(last, Done):
+        raise SystemExit(f"the answer broke off: {last}")
+    return Answered("".join(texts), began, last.served.rung)
+
+
+async def measure(arguments: argparse.Namespace) -> None:
+    questions = held_out_questions(Random(arguments.seed), arguments.questions)
+    settings = settings_of(arguments.window)
+    found: dict[str, list[Answered]] = {"penstock": [], "large": []}
+    async with trio.open_nursery() as nursery:
+        house = House(settings, engine_factories(settings))
+        await nursery.start(house.run)
+        while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
+            await trio.sleep(0.01)
+        for question in questions:
+            for model, answers in found.items():
+                answers.append(await ask(house, model, question))
+        nursery.cancel_scope.cancel()
+    large = [one for one in found["penstock"] if one.ended == "large"]
+    mixed = [one for one in large if one.began == "small"]
+    right = {
+        model: [one.text == question.answer for one, question in zip(answers, questions, strict=True)]
+        for model, answers in found.items()
+    }
+    spoilt = sum(
+        one.began != one.ended and not ours and alone
+        for one, ours, alone in zip(found["penstock"], right["penstock"], right["large"], strict=True)
+    )
+    count = len(questions)
+    print(f"window {arguments.window}, {count} questions of seed {arguments.seed}")
+    print("| ended by the large model | mixed | spoilt | right | large alone right |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
+    shares = (len(large), len(mixed), spoilt, sum(right["penstock"]), sum(right["large"]))
+    print(f"| {' | '.join(f'{each} ({each / count:.1%})' for each in shares)} |")
+
+
+if __name__ == "__main__":
+    from engine.threads import prepare_environment
+
+    prepare_environment()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.window")
+    parser.add_argument("--questions", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--window", type=int, default=4)
+    trio.run(measure, parser.parse_args())

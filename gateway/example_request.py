@@ -1,0 +1,30 @@
+"""The request that a person may try first, as a shell command."""
+
+import shlex
+
+from config.settings import Settings
+from engine.model.encoder_config import is_encoder
+from gateway.wire.json_text import encode
+
+KEY_VARIABLE = "PENSTOCK_KEY"
+_QUESTION = "What is 17 + 25?"
+
+
+def example_request(url: str, model: str, *, key: bool, embeds: bool = False) -> str:
+    """A curl command that works as it stands; with `key`, once the environment variable PENSTOCK_KEY holds one.
+
+    `embeds`: the model makes embeddings, and does not answer.
+    """
+    if embeds:
+        path, body = "/v1/embeddings", {"model": model, "input": _QUESTION}
+    else:
+        messages = [{"role": "user", "content": _QUESTION}]
+        path, body = "/v1/chat/completions", {"model": model, "stream": True, "messages": messages}
+    words = ["curl", "-N", url + path, "-H", "content-type: application/json", "-d", encode(body).decode()]
+    command = shlex.join(words)
+    return f'{command} -H "authorization: Bearer ${KEY_VARIABLE}"' if key else command
+
+
+def embeds_only(settings: Settings) -> bool:
+    """Whether all that is served are encoders; their files have been looked at before."""
+    return not settings.upstreams and all(is_encoder(engine.model) for engine in settings.engines.values())

@@ -1,0 +1,168 @@
+"""Every benchmark still runs: each command, made as small as it goes, and what it must have printed.
+
+Figures are not looked at. A benchmark without a row here fails `test_every_benchmark_has_a_row`.
+"""
+
+import os
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.engine import floor, peers
+from benchmarks.engine.make_model import write
+from benchmarks.engine.servers import SERVERS, Command, Place, Server
+
+ROOT = Path(__file__).parents[2]
+
+ROWS: dict[str, tuple[str, str]] = {
+    "benchmarks.actors_path": ("--requests 64 --tokens 400", "tokens, 200 streams"),
+    "benchmarks.policies_decision": ("--batches 2 --batch 8", "breaker: permit + record"),
+    "benchmarks.reload": ("--streams 4 --seconds 2 --rounds 1", "p50"),
+    "benchmarks.gateway": (
+        "--rounds 1 --kinds house --seconds 0.1 --streams 2 3 4 --idle-streams 4 --first-events 3",
+        "memory a silent stream",
+    ),
+    "benchmarks.engine.attention": ("--calls 2", "| int8 |"),
+    "benchmarks.engine.invariance": ("{model} --rounds 1", "plain torch, batch_invariant"),
+    "benchmarks.engine.make_model": ("tiny {folder}/made", "parameters, bfloat16"),
+    "benchmarks.engine.overhead": ("--rounds 1 --streams 1 2 --vocab 64", "plan, build, report"),
+    "benchmarks.engine.quantization": ("--questions 2 --conversations 1 --no-parity", "| large | int4/64 |"),
+    "benchmarks.engine.quantized_products": ("--seconds 0 --rows 1 --shapes 1 --threads 1", "| 4096 × 768 | bf16 |"),
+    "benchmarks.engine.several": ("--plans turns-1 --seconds 0.3 --streams 1", "| turns-1 |"),
+    "benchmarks.policies.simulate_vs_real": (
+        "--seconds 2 --rate 4 --runs 1 --profile {folder}/profile.json --keep {folder}/kept",
+        "| answered by large % |",
+    ),
+    "benchmarks.verified identity": ("--questions 3", "3"),
+    "benchmarks.verified speed": ("--batch 1 --rounds 1 --questions 1", "| 1 |"),
+    "benchmarks.verified acceptance": ("--questions 2", "|"),
+    "benchmarks.verified breakeven": ("--batch 1 --length 8 --accepted 0.8 --rounds 1", "|"),
+}
+ELSEWHERE = {
+    "benchmarks.engine.gpu": "tests/engine/test_gpu_benchmark.py",
+    "benchmarks.engine.peers": "below",
+    "benchmarks.engine.install_peers": "installs other servers from the package index",
+    "benchmarks.engine.to_gguf": "runs in a peer's environment",
+    "benchmarks.engine.transformers_server": "runs in a peer's environment",
+    "benchmarks.gateway.serve": "is started by benchmarks.gateway",
+}
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    write("tiny", directory, "bfloat16")
+    return directory
+
+
+@pytest.fixture
+def run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str, str], str]:
+    def run(name: str, words: str) -> str:
+        module, *command = name.split()
+        given = words.format(folder=tmp_path, model=model).split()
+        # Of engines so small that the embedded models' memory holds them.
+        assumed = (ROOT / "benchmarks/policies/assumed.json").read_text()
+        (tmp_path / "profile.json").write_text(
+            re.sub(r'"kv_token_bytes": \d+', '"kv_token_bytes": 256, "kv_bytes": 16777216', assumed)
+        )
+        monkeypatch.setattr(sys, "argv", [module, *command, *given])
+        monkeypatch.chdir(ROOT)
+        status: object = None
+        cores = os.sched_getaffinity(0)
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            status = end.code
+        finally:
+            os.sched_setaffinity(0, cores)
+        # One is the verdict of a benchmark that judges its own figures: they are not looked at here.
+        assert status in {None, 0, 1}
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_it_runs(name: str, run: Callable[[str, str], str]) -> None:
+    words, printed = ROWS[name]
+    assert printed in run(name, words)
+
+
+def test_every_benchmark_has_a_row() -> None:
+    commands = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        for path in (ROOT / "benchmarks").rglob("*.py")
+        if 'if __name__ == "__main__":' in path.read_text()
+    }
+    assert commands == {name.split()[0] for name in ROWS} | ELSEWHERE.keys()
+
+
+def _dies(place: Place) -> Command:
+    """Answers nothing and ends."""
+    return Command([sys.executable, "-c", "print('no model')"], "dies 1")
+
+
+def test_a_peer_that_has_ended_can_be_paused_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SERVERS, "dies", _dies)
+    server = Server("dies", tmp_path, tmp_path, tmp_path, 1)
+    server._process.wait(60)
+    server.pause()
+    server.resume()
+    server.end()
+    server.end()
+
+
+class Failing(Server):
+    """Has answered, and fails when it is measured."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.name, self.version, self.ended, self.port = name, "1", False, 1
+
+    def wait(self, vocab: int) -> None: ...
+
+    def tail(self) -> str:
+        return "its last words"
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_a_peer_that_dies_while_it_is_measured_costs_nobody_his_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = Server
+
+    def server(name: str, *arguments: Path, threads: int = 1) -> Server:
+        return Failing(name) if name == "vllm" else real(name, *arguments[:3], 1)
+
+    monkeypatch.setattr(floor, "_READ_FLOATS", 1 << 16)
+    monkeypatch.setattr(peers, "Server", lambda name, *rest: server(name, *rest[:3]))
+    calls = iter([True, True])  # of the peer: it answers its first two prompts, and then no more
+    answers = peers.answers
+
+    def answered(port: int, asks: list[peers.Ask]) -> object:
+        if port == 1:
+            if next(calls, False):
+                return None, [[1]] * len(asks)
+            raise ConnectionResetError("gone")
+        return answers(port, asks)
+
+    monkeypatch.setattr(peers, "answers", answered)
+    out = tmp_path / "report.json"
+    words = f"--models tiny --workloads W1 --rounds 1 --servers penstock vllm --weights {tmp_path} --json {out}"
+    peers.main(words.split())
+    printed = capsys.readouterr().out
+    assert "vllm, tiny skipped: failed in W1: gone: its last words" in printed
+    assert "| W1 | penstock |" in printed
+    assert out.exists()
