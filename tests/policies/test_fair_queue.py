@@ -1,6 +1,7 @@
 """The waiting line: order, fairness, bounds, and that nothing is lost."""
 
 import math
+from itertools import permutations
 
 import msgspec
 import pytest
@@ -391,6 +392,25 @@ def test_unknown_tenants_and_doubled_ids() -> None:
         line.offer(item(2, "nobody"), 0.0)
     line.charge("nobody", 1)
     assert "nobody" not in line.statistics().counters
+
+
+@pytest.mark.parametrize("goes", "abcde")
+def test_a_tenant_that_goes_leaves_the_others_in_their_order(goes: str) -> None:
+    """Whatever heap their counters make."""
+    tenants = {name: TenantSettings() for name in "abcde"}
+    for tokens in permutations(range(1, 6)):
+        line = queue(None, **tenants)
+        for number, name in enumerate(tenants):
+            line.offer(item(number, name, prompt=0), 0.0)
+        owed = dict(zip(tenants, tokens, strict=True))
+        for name, made in owed.items():
+            line.charge(name, made)
+        assert line.take(0.0, lambda _: False) is None
+        line.remove("abcde".index(goes))
+        line.adopt({"default": TierSettings()}, {name: each for name, each in tenants.items() if name != goes})
+        served = [owed["abcde"[int(number)]] for number in drain(line)]
+        assert served == sorted(served)
+        assert len(served) == 4
 
 
 @pytest.mark.parametrize("waiting", [0, 1, 100])

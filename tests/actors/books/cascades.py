@@ -7,7 +7,9 @@ from tests.actors.books.world import TEXT, config
 from tests.actors.fakes import says
 
 UNSURE = {"small": says(TEXT, {3: 0.1})}
-UNSURE_LATER = {"small": says(TEXT, {4: 0.1})}
+LONG_TEXT = "the quick brown fox jumps over 0123456789 naïve 東京 👍🏽 and the lazy dog"
+FOX = "the quick brown fox jumps"
+UNSURE_LATER = {"small": says(FOX, {4: 0.1}), "large": says(FOX)}
 
 CASCADES = [
     Way(
@@ -66,6 +68,15 @@ CASCADES = [
         Row("ok", "verified", "large", 4, 6, 8, (4 + 2 * 8) + (40 + 20 * 6)),
         10,
         house={"scripts": {"small": says("other then")}},
+    ),
+    # Drafts that are wrong again and again cost more than the answer has tokens: that was set aside, too.
+    Way(
+        "verified, drafts wrong again and again",
+        asks("checked", max_tokens=30, ignore_eos=True),
+        (4, 30, 0),
+        Row("ok", "verified", "large", 4, 30, 37, (4 + 2 * 37) + (40 + 20 * 30)),
+        34,
+        house={"scripts": {"small": out.wrong_each(3, LONG_TEXT), "large": says(LONG_TEXT)}},
     ),
     # Nobody drafts while the large engine is busy: then nobody pays for drafts.
     Way(

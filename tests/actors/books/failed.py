@@ -10,7 +10,8 @@ from tests.actors.books.world import TEXT, config
 from tests.actors.fakes import says
 
 UNSURE = {"small": says(TEXT, {3: 0.1})}
-UNSURE_LATER = {"small": says(TEXT, {4: 0.1})}
+FOX = "the quick brown fox jumps"
+UNSURE_LATER = {"small": says(FOX, {4: 0.1}), "large": says(FOX)}
 CHAT = {"prompts": (ChatPrompt((ChatMessage("user", "Hi there"),)),)}
 HURRY = config().replace(
     'use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\ndeadlines = { ttft = "4s" }'

@@ -119,6 +119,7 @@ def rows_and_statistics_agree(here: World) -> None:
     assert statistics.usage == usage
     assert statistics.costs == pytest.approx(costs)
     assert sum(statistics.requests_total.values()) == sum(count for count, _, _ in usage.values())
+    assert sum(statistics.latency.e2e.counts) == len(here.house.rows())
     assert statistics.prompt_tokens_total == sum(prompt for _, prompt, _ in usage.values())
     assert statistics.completion_tokens_total == sum(completion for _, _, completion in usage.values())
     assert statistics.discarded_tokens_total == discarded

@@ -12,8 +12,9 @@ from actors.mail import Flush, Settle
 from actors.messages import EmbeddingParams, TokenPrompt
 from actors.reply import Reply
 from engine.errors import EngineError
+from engine.scheduling.batch import SampleRow
 from tests.actors.books.world import BOB, LONG, Told, World, told
-from tests.actors.fakes import Answer
+from tests.actors.fakes import PROMPT, Answer, says
 from tests.actors.upstream.network import Asked, Server
 
 WayOut = Callable[[World], Awaitable[Told]]
@@ -119,6 +120,17 @@ async def cancelled_while_admission_decides(world: World) -> Told:
 async def engine_down(world: World) -> Told:
     world.house.on_step["large"] = fails()
     return await world.told("large")
+
+
+def wrong_each(places: int, text: str) -> Callable[[SampleRow], tuple[int, float]]:
+    """A script that says the text, but each so many tokens something else."""
+    right = says(text)
+
+    def script(sample: SampleRow) -> tuple[int, float]:
+        token_id, margin = right(sample)
+        return (300 if (sample.position - len(PROMPT)) % places == places - 1 else token_id), margin
+
+    return script
 
 
 async def verified_beside_another(world: World) -> Told:
