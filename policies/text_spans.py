@@ -44,7 +44,10 @@ _LEADING_VOWEL = re.compile("[\u0e40-\u0e44\u0ec0-\u0ec4]")
 
 
 class TextSpans:
-    """Feed it a text piece by piece; ask before a piece is fed whether the text may be parted in front of it."""
+    """Feed it a text piece by piece; ask before a piece is fed whether the text may be parted in front of it.
+
+    Not `whole`: JSON, code, markup and the like may be parted, too; words and numbers are not.
+    """
 
     __slots__ = (
         "_closers",
@@ -61,9 +64,11 @@ class TextSpans:
         "_tag",
         "_tags",
         "_tail",
+        "_whole",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = True) -> None:
+        self._whole = whole
         self._closers: list[str] = []
         """Of the brackets that are open, the innermost last."""
         self._in_string = False
@@ -80,7 +85,7 @@ class TextSpans:
         """Of elements that are open."""
         self._environments = 0
         """Environments of LaTeX that are open."""
-        self._line: str | None = ""
+        self._line: str | None = "" if whole else None
         """The line, as long as it is not clear whether it is one of those that belong together."""
         self._structured = False
         """The last lines belong together, and the next one may do so, too."""
@@ -111,7 +116,7 @@ class TextSpans:
         """Take `text` in."""
         if not text:
             return
-        if self._open or self._line is not None or _PLAIN.fullmatch(text) is None:
+        if self._whole and (self._open or self._line is not None or _PLAIN.fullmatch(text) is None):
             for character in text:
                 self._read(character)
                 self._tail = (self._tail + character)[-_TAIL:]

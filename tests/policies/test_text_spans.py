@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from policies.text_spans import TextSpans
 
 TEXTS = [
-    "plain ¦words¦ ¦and¦ ¦more",
+    "plain¦ ¦words¦ ¦and¦ ¦more",
     "l'été¦ ¦à¦ ¦Paris",
     "well-known and¦ ¦e.g.¦ ¦this",
     # Numbers, and what they are numbers of.
     "42 and¦ ¦4711",
-    "It ¦is¦ ¦3.14 km¦ ¦away,¦ ¦says¦ ¦he",
+    "It¦ ¦is¦ ¦3.14 km¦ ¦away,¦ ¦says¦ ¦he",
     "1,000.50 EUR¦ ¦for¦ ¦it",
-    "The ¦5 %¦ ¦of¦ ¦it",
-    "It ¦is¦ ¦12:30 h¦ ¦now",
-    "It ¦costs¦ ¦$5 and $6 in¦ ¦all.¦\nNext ¦line¦ ¦here",
+    "The¦ ¦5 %¦ ¦of¦ ¦it",
+    "It¦ ¦is¦ ¦12:30 h¦ ¦now",
+    "It¦ ¦costs¦ ¦$5 and $6 in¦ ¦all.¦\nNext¦ ¦line¦ ¦here",
     # Addresses.
-    "see ¦https://a.b/c?d=e,f¦ ¦now",
-    "mail ¦me@x.org¦ ¦now",
+    "see¦ ¦https://a.b/c?d=e,f¦ ¦now",
+    "mail¦ ¦me@x.org¦ ¦now",
     "<https://x.y>¦ ¦is¦ ¦it¦ ¦now",
     # JSON, alone and in prose.
     '{"score": 4}¦ ¦done',
@@ -29,12 +29,12 @@ TEXTS = [
     '{"a": "\\"}"}¦ ¦so',
     '{"a": "\\\\"}¦ ¦so',
     'Well,¦ ¦here:¦ ¦{"why": [1, 2]}¦ ¦good',
-    "a ¦[note never closed {",
+    "a¦ ¦[note never closed {",
     # Code.
-    "```json\n{1}\n```¦\nok ¦then¦ ¦so",
-    "~~~\na b\n~~~¦\nok ¦then¦ ¦so",
-    "````\n```\na b\n```\n````¦\nok ¦then¦ ¦so",
-    "see ¦`x y[`¦ ¦there",
+    "```json\n{1}\n```¦\nok¦ ¦then¦ ¦so",
+    "~~~\na b\n~~~¦\nok¦ ¦then¦ ¦so",
+    "````\n```\na b\n```\n````¦\nok¦ ¦then¦ ¦so",
+    "see¦ ¦`x y[`¦ ¦there",
     # Markup.
     "<a><b>1 2</b></a>¦ ¦done¦ ¦ok",
     "<a href='x'>1 2</a>¦ ¦done",
@@ -46,24 +46,24 @@ TEXTS = [
     "1 < ¦2 and¦ ¦so",
     "Vec<String>¦ ¦is¦ ¦a¦ ¦type",
     # Mathematics.
-    "so ¦$a + b$¦ ¦is¦ ¦it",
-    "so ¦$$a + b$$¦ ¦is¦ ¦it",
-    "so ¦\\(a (+) b\\)¦ ¦is¦ ¦it",
-    "so ¦\\[a + b\\]¦ ¦is¦ ¦it",
+    "so¦ ¦$a + b$¦ ¦is¦ ¦it",
+    "so¦ ¦$$a + b$$¦ ¦is¦ ¦it",
+    "so¦ ¦\\(a (+) b\\)¦ ¦is¦ ¦it",
+    "so¦ ¦\\[a + b\\]¦ ¦is¦ ¦it",
     "\\begin{align}\na b \\end{align}¦ ¦so¦ ¦it¦ ¦is",
     # Lines that belong together.
     "name: Bob\nage: 4\n\nThat is¦ ¦all¦ ¦there¦ ¦is",
-    "Sure ¦thing.¦\n\nname: Bob x\nitems:\n  - a b\n  - c\nThat is¦ ¦all",
-    "x = 5\ny = 6\nThat is¦ ¦it¦ ¦now",
+    "Sure¦ ¦thing.¦\n\nname: Bob x\nitems:\n  - a b\n  - c\nThat is¦ ¦all",
+    "x¦ = 5\ny = 6\nThat is¦ ¦it¦ ¦now",
     "| a | b |\n|---|---|\n| 1 | 2 |\n\nSo it¦ ¦is¦ ¦now",
     # Quotes.
-    'He ¦said¦ ¦"good morning all"¦ ¦to¦ ¦me',
-    "He ¦said¦ ¦“good morning”¦ ¦to¦ ¦me",
-    'a ¦5"¦ ¦pipe¦ ¦is¦ ¦it',
-    'a ¦"quote never closed\nNext ¦line¦ ¦is¦ ¦fine',
+    'He¦ ¦said¦ ¦"good morning all"¦ ¦to¦ ¦me',
+    "He¦ ¦said¦ ¦“good morning”¦ ¦to¦ ¦me",
+    'a¦ ¦5"¦ ¦pipe¦ ¦is¦ ¦it',
+    'a¦ ¦"quote never closed\nNext¦ ¦line¦ ¦is¦ ¦fine',
     # Prose that is formatted.
     "**Bold¦ ¦words**¦ ¦here¦ ¦and",
-    "#¦ ¦Title¦ ¦here¦\n\nText ¦is¦ ¦here",
+    "#¦ ¦Title¦ ¦here¦\n\nText¦ ¦is¦ ¦here",
     "- one¦ ¦two¦\n- three¦ ¦four",
     # Scripts without blanks.
     "日¦本¦語¦の¦文¦。",

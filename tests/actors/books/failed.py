@@ -50,8 +50,8 @@ FAILED = [
     Way(
         "failed after the escalation",
         partial(out.failing, engine="large", step=2, model="both"),
-        "no_rung_available 4 2",
-        Row("failed", "no_rung_available", "large", 4, 2, 5, 14.0),
+        "no_rung_available 4 3",
+        Row("failed", "no_rung_available", "large", 4, 3, 4, 14.0),
         6,
         house={"scripts": UNSURE_LATER},
     ),
