@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from config.errors import Problem, Severity
-from config.secrets import MASK, looks_secret
+from config.secrets import MASK, is_secret_step, looks_secret
 from config.source_map import Path, Position, show_path
 
 _LISTED = 40
@@ -83,7 +83,7 @@ class Problems:
                 file=position.file or self._file,
                 line=position.line,
                 column=position.column,
-                where=show_path(tuple([MASK if looks_secret(str(step)) else step for step in path])),
+                where=show_path(tuple([MASK if is_secret_step(path, at) else step for at, step in enumerate(path)])),
                 message=self._safe(message),
                 expected=self._safe(expected),
                 suggestion=MASK if self._is_secret(suggestion) else suggestion,

@@ -1,7 +1,7 @@
 """What in a configuration may be a secret, and must be repeated nowhere: no message, log or source line shows it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 MASK = "***"
 _WORDS = frozenset(
@@ -20,6 +20,8 @@ _BARE_VALUE = re.compile(r"""([=:\[,]\s*)([^\s"'\[\]{}=,#][^,}\]#]*)""")
 _KEY_BEFORE = re.compile(r"""["']?([A-Za-z0-9_.-]+)["']?\s*[=:]\s*[\[{]?\s*$""")
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]#]+)")
 _USER = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""Of a header, and of what else has a name."""
 _QUERY = re.compile(r"(?<=\?)[^\"'\s]+")
 
 
@@ -34,6 +36,20 @@ def looks_secret(value: str) -> bool:
     return bool(_LOOKS_SO.fullmatch(value.strip()) or (_USER.search(value) and "://" in value))
 
 
+def is_secret_step(path: Sequence[str | int], at: int) -> bool:
+    """Whether a name on the way is a secret: by its shape, or as what was put where the name of a header belongs."""
+    step = path[at]
+    if not isinstance(step, str):
+        return False
+    below = any(isinstance(each, str) and is_secret_name(each) for each in path[:at])
+    return looks_secret(step) or (below and _NAME.fullmatch(step) is None)
+
+
+def holds_keys(name: str) -> bool:
+    """Whether it is a list of tables about keys, so that a text in it, in place of a table, is a key."""
+    return name.rpartition(".")[2] == "keys"
+
+
 def secret_texts(document: object) -> frozenset[str]:
     """Texts that a document has under names of `is_secret_name` only."""
     found: tuple[set[str], set[str]] = (set(), set())
@@ -42,15 +58,17 @@ def secret_texts(document: object) -> frozenset[str]:
     return frozenset(found[True] - found[False])
 
 
-def _texts(value: object, *, inside: bool) -> Iterator[tuple[str, bool]]:
+def _texts(value: object, *, inside: bool, of_keys: bool = False) -> Iterator[tuple[str, bool]]:
     match value:
         case dict():
             for key, inner in value.items():
                 yield key, False
-                yield from _texts(inner, inside=inside or is_secret_name(key))
+                of_keys = holds_keys(key)
+                bare = of_keys and isinstance(inner, str)
+                yield from _texts(inner, inside=inside or bare or is_secret_name(key), of_keys=of_keys)
         case list():
             for inner in value:
-                yield from _texts(inner, inside=inside)
+                yield from _texts(inner, inside=inside or (of_keys and isinstance(inner, str)))
         case str() if value:
             yield value, inside
 
@@ -78,21 +96,22 @@ def masked_line(lines: list[str], number: int) -> str:
 
 def _is_under_secret(before: str) -> bool:
     """Whether what comes after this part of a line is the value of a secret name, or inside its table or list."""
-    depth, at = 0, len(before)
+    depth, at, in_table = 0, len(before), False
     direct = _KEY_BEFORE.search(before)
-    if direct and _is_secret_path(direct[1]):
+    if direct and (_is_secret_path(direct[1]) or holds_keys(direct[1])):
         return True
     while at:
         at -= 1
         match before[at]:
             case "}" | "]":
                 depth += 1
-            case "{" | "[":
+            case ("{" | "[") as opener:
                 depth -= 1
+                in_table = in_table or (depth < 0 and opener == "{")
                 if depth < 0:
                     depth = 0
                     around = _KEY_BEFORE.search(before[:at])
-                    if around and _is_secret_path(around[1]):
+                    if around and (_is_secret_path(around[1]) or (holds_keys(around[1]) and not in_table)):
                         return True
     return False
 

@@ -215,7 +215,7 @@ def _count(arguments: argparse.Namespace, request: InferenceRequest, decider: De
     if folders:
         text = ModelText.load(folders.get(request.model, next(iter(folders.values()))))
         return sum([len(text.encode(prompt)) for prompt in request.prompts]), ()
-    characters = len(msgspec.json.encode(request.prompts))
+    characters = len(msgspec.json.encode(request.prompts, enc_hook=dict))
     note = f"no tokenizer on this machine: prompt tokens are estimated at {_CHARACTERS_PER_TOKEN} characters each"
     return max(characters // _CHARACTERS_PER_TOKEN, 1), (note,)
 

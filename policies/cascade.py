@@ -5,7 +5,7 @@ than the last `window` tokens is released; as soon as it is, the answer escalate
 the released tokens. Released text is never taken back. With several choices it is always gate, over all of them, and
 so it is with a statistic that may rise again, for it decides at the end only.
 
-What is released ends where it may be parted (`policies.text_spans`): not within a word, a number, JSON, a code block.
+What is released ends where it may be parted (`policies.text_spans`): not within a word, a number, JSON, code, a table.
 Tool calls are atomic: from the output that opens one on it is gate, unless the policy's `atomic` leaves them out.
 
 Text may lag behind tokens (half a character, a possible stop string): an output without text is released only together

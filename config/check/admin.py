@@ -32,7 +32,7 @@ def check_operators_keys(settings: Settings, problems: Problems) -> None:
         for index, key in enumerate(getattr(settings, table).keys):
             path: Path = (table, "keys", index)
             if not _KEY_ID.fullmatch(key.id):
-                problems.add((*path, "id"), f"'{key.id}' is no key id", expected="1 to 64 letters, digits or hyphens")
+                problems.add((*path, "id"), "this is no key id", expected="1 to 64 letters, digits or hyphens")
             elif key.id in ids:
                 problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
             ids.add(key.id)

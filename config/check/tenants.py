@@ -73,7 +73,7 @@ def check_keys(settings: Settings, problems: Problems) -> None:
     for index, key in enumerate(settings.keys):
         path: Path = ("keys", index)
         if not _KEY_ID.fullmatch(key.id):
-            problems.add((*path, "id"), f"'{key.id}' is no key id", expected="1 to 64 letters, digits or hyphens")
+            problems.add((*path, "id"), "this is no key id", expected="1 to 64 letters, digits or hyphens")
         elif key.id in ids:
             problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
         ids.add(key.id)

@@ -1,10 +1,11 @@
 """Whether upstreams can be what the file says of them: addresses, keys, headers, and what they share with engines."""
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from config.check.names import emitting
 from config.problems import Problems
+from config.secrets import is_secret_name
 from config.settings import Settings
 from config.source_map import Path
 from config.upstreams import UpstreamSettings
@@ -13,6 +14,7 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset(
     {"content-length", "content-type", "host", "transfer-encoding", "accept", "accept-encoding", "connection"}
 )
+_SIGNATURES = frozenset({"sig", "signature", "code"})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -74,6 +76,8 @@ def _check_urls(path: Path, upstream: UpstreamSettings, problems: Problems) -> N
             problems.add(here, "this is no address", expected=expected)
         elif parts.username is not None or parts.password is not None:
             problems.add(here, "an address holds no user and no password", expected="key = { env = ... }, or a header")
+        elif any(is_secret_name(name) or name.lower() in _SIGNATURES for name, _ in parse_qsl(parts.query)):
+            problems.add(here, "an address holds no key", expected="key = { env = ... }, and key_header")
         elif parts.fragment:
             problems.add(here, "an address has no '#'", expected=expected)
         elif url.rstrip("/") in {other.rstrip("/") for other in upstream.urls[:index]}:
@@ -103,5 +107,9 @@ def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -
             problems.add(here, f"the header '{name}' is the gateway's own", at_key=True)
         elif name.lower() in {"authorization", upstream.key_header.lower()}:
             problems.add(here, "a key does not belong into the file", expected="key = { env = ... }", at_key=True)
+        elif is_secret_name(name):
+            problems.warn(
+                here, "a key does not belong into the file", expected=f'key = {{ env = ... }}, key_header = "{name}"'
+            )
         elif not all(" " <= character <= "~" or character == "\t" for character in value):
             problems.add(here, "a header's value is printable ASCII on one line")

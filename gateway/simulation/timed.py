@@ -8,6 +8,7 @@ import msgspec
 from config.settings import EngineSettings
 from engine.engine import Engine
 from engine.messages import Command, StepReport, Submit
+from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults
 from engine.scheduling.batch import Runner
 from engine.text.tokenizer import Tokenizer
 from gateway.simulation.measure import Spy
@@ -28,9 +29,17 @@ class TimedStep(msgspec.Struct, frozen=True, gc=False):
 class TimedEngine(Engine):
     """Does what `Engine` does, in the engine's own thread. Its books may be read while that idles, or has ended."""
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer, settings: EngineSettings, *, name: str = "engine") -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        settings: EngineSettings,
+        *,
+        name: str = "engine",
+        defaults: SamplingDefaults = API_DEFAULTS,
+    ) -> None:
         self._spy = Spy(runner)
-        super().__init__(self._spy, tokenizer, settings, name=name)
+        super().__init__(self._spy, tokenizer, settings, name=name, defaults=defaults)
         self.steps: list[TimedStep] = []
         self.submitted: dict[int, float] = {}
         """When a request's sequence came in, by its id, in order."""

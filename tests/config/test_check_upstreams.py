@@ -121,3 +121,13 @@ def test_upstreams_alone_are_enough() -> None:
     text = text.replace('{ cascade = "up" }', '{ ladder = "safe" }')
     start, end = text.index("[cascades.up]"), text.index("[[ladders")
     assert parse_settings(text[:start] + text[end:], Path("/etc/p.toml")).engines == {}
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "api-key", "Cookie", "x-goog-api-key"])
+def test_a_key_under_another_header_is_warned_of(name: str) -> None:
+    text = GOOD.replace('headers = { x-team = "search" }', f'headers = {{ {name} = "opensesame" }}')
+    found = [str(each) for each in parse(text, Path("/etc/p.toml")).warnings]
+    told = [each for each in found if "a key does not belong into the file" in each]
+    assert len(told) == 1, found
+    assert f'key_header = "{name}"' in told[0]
+    assert "opensesame" not in told[0]

@@ -100,6 +100,14 @@ SECRETS = [
     '[upstreams.cloud]\nurls = ["http://a/v1"]\nkey = "S\n',
     '[upstreams.cloud]\nurls = ["http://a/v1"]\nkey = "a"\nkey = "S"\n',
     '[server]\ntoken = "S"\n',
+    'keys = ["S"]\n',
+    'keys = ["x", "S"]\n',
+    '[admin]\nkeys = ["S"]\n',
+    '[admin]\nkeys = "S"\n',
+    '[metrics]\nkeys = ["S"]\n',
+    '[upstreams.cloud]\nurls = ["http://a/v1"]\nheaders = { "Authorization: Bearer S" = "x" }\n',
+    '[upstreams.cloud]\nurls = ["http://a/v1?api_key=S"]\n',
+    '[upstreams.cloud]\nurls = ["http://a/v1?x=1&sig=S"]\n',
 ]
 
 

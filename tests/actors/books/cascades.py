@@ -50,7 +50,7 @@ CASCADES = [
         "escalated within the window",
         asks("both"),
         (4, 6, 0),
-        Row("ok", "low_margin", "large", 4, 6, 5, (4 + 2 * 5) + (10 * 6 + 20 * 5)),
+        Row("ok", "low_margin", "large", 4, 6, 4, (4 + 2 * 5) + (10 * 5 + 20 * 5)),
         10,
         house={"scripts": UNSURE_LATER},
     ),

@@ -50,9 +50,9 @@ FAILED = [
     Way(
         "failed after the escalation",
         partial(out.failing, engine="large", step=2, model="both"),
-        "no_rung_available 4 2",
-        Row("failed", "no_rung_available", "large", 4, 2, 5, 14.0),
-        6,
+        "no_rung_available 4 3",
+        Row("failed", "no_rung_available", "large", 4, 3, 4, 14.0),
+        7,
         house={"scripts": UNSURE_LATER},
     ),
     Way(
