@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from time import perf_counter
+from typing import Any
 
 import msgspec
 
@@ -28,9 +29,9 @@ class TimedStep(msgspec.Struct, frozen=True, gc=False):
 class TimedEngine(Engine):
     """Does what `Engine` does, in the engine's own thread. Its books may be read while that idles, or has ended."""
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer, settings: EngineSettings, *, name: str = "engine") -> None:
+    def __init__(self, runner: Runner, tokenizer: Tokenizer, settings: EngineSettings, **options: Any) -> None:
         self._spy = Spy(runner)
-        super().__init__(self._spy, tokenizer, settings, name=name)
+        super().__init__(self._spy, tokenizer, settings, **options)
         self.steps: list[TimedStep] = []
         self.submitted: dict[int, float] = {}
         """When a request's sequence came in, by its id, in order."""

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.engine import floor, peers
 from benchmarks.engine.make_model import write
 from benchmarks.engine.servers import SERVERS, Command, Place, Server
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,7 +113,7 @@ def _dies(place: Place) -> Command:
 def test_a_peer_that_has_ended_can_be_paused_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SERVERS, "dies", _dies)
     server = Server("dies", tmp_path, tmp_path, tmp_path, 1)
-    server._process.wait(60)
+    server._process.wait(PATIENCE_S)
     server.pause()
     server.resume()
     server.end()
