@@ -52,7 +52,8 @@ class _Choice:
 
     __slots__ = ("finished", "held", "last", "outputs", "released", "released_outputs", "spans", "statistic", "tokens")
 
-    def __init__(self, statistic: Deferral) -> None:
+    def __init__(self, statistic: Deferral, *, whole: bool) -> None:
+        """`whole`: JSON and the like are not shown in part."""
         self.statistic = statistic
         self.tokens = 0
         self.outputs = 0
@@ -61,7 +62,7 @@ class _Choice:
         self.held: list[tuple[int, int]] = []
         self.last: tuple[int, int] | None = None
         """Behind the last output with text: what follows decides whether it may be cut at."""
-        self.spans = TextSpans()
+        self.spans = TextSpans(whole=whole)
         self.finished = False
 
 
@@ -76,7 +77,9 @@ class CascadeMachine:
         self._early = falls(cascade.statistic)
         self._window = cascade.window if cascade.mode == "window" and choices == 1 and self._early else None
         self._mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
-        self._choices = [_Choice(new_statistic(cascade.statistic)) for _ in range(choices)]
+        self._choices = [
+            _Choice(new_statistic(cascade.statistic), whole="json" in cascade.atomic) for _ in range(choices)
+        ]
         self._unfinished = choices
         self._decided = False
 

@@ -3,12 +3,12 @@
 import datetime as dt
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from config.calibration import Calibration
-from config.routing import CascadeSettings
+from config.routing import TARGETS, CascadeSettings, Target
 from policies.calibration import probability_right, share_for_threshold
 from policies.climb import AttemptRecord
 from policies.complexity import Term
@@ -277,7 +277,7 @@ def _cascade(
     return CascadeTerms(
         planned=planned,
         threshold_from=_threshold_from(settings, compiled.name, load),
-        target={} if settings.target is None else _given(settings.target),
+        target=_promise(settings.target),
         small_can_serve=load.can_serve(planned.small.to or ""),
         large_can_serve=load.can_serve(planned.large.to or ""),
         calibration=_calibration(settings, planned, features.at, features.priors),
@@ -297,8 +297,8 @@ def _threshold_from(
     return "calibration" if math.isclose(load.thresholds.get(name, own), own) else "steering"
 
 
-def _given(struct: msgspec.Struct) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.structs.asdict(struct).items() if value is not None}
+def _promise(target: Target | None) -> dict[str, float]:
+    return {name: value for name in TARGETS if (value := getattr(target, name, None)) is not None}
 
 
 def _right_at_the_threshold(calibration: Calibration, planned: PlannedCascade, priors: Mapping[str, Priors]) -> float:

@@ -20,11 +20,26 @@ _UNSPACED = re.compile(
 
 
 class TextSpans:
-    """Feed it a text piece by piece; ask before a piece is fed whether the text may be parted in front of it."""
+    """Feed it a text piece by piece; ask before a piece is fed whether the text may be parted in front of it.
 
-    __slots__ = ("_closers", "_end_tag", "_escaped", "_fenced", "_head", "_in_string", "_last", "_open", "_ticks")
+    Not `whole`: JSON, code and markup may be parted, too; words and numbers are not.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_closers",
+        "_end_tag",
+        "_escaped",
+        "_fenced",
+        "_head",
+        "_in_string",
+        "_last",
+        "_open",
+        "_ticks",
+        "_whole",
+    )
+
+    def __init__(self, *, whole: bool = True) -> None:
+        self._whole = whole
         self._closers: list[str] = []
         """Of the brackets that are open, the innermost last."""
         self._in_string = False
@@ -50,6 +65,9 @@ class TextSpans:
     def feed(self, text: str) -> None:
         """Take `text` in."""
         if not text:
+            return
+        if not self._whole:
+            self._last = text[-1]
             return
         markup = self._read_markup(text)
         if self._open or self._ticks or _PLAIN.fullmatch(text) is None:

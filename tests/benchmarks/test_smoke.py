@@ -34,10 +34,12 @@ ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.engine.quantization": ("--questions 2 --conversations 1 --no-parity", "| large | int4/64 |"),
     "benchmarks.engine.quantized_products": ("--seconds 0 --rows 1 --shapes 1 --threads 1", "| 4096 × 768 | bf16 |"),
     "benchmarks.engine.several": ("--plans turns-1 --seconds 0.3 --streams 1", "| turns-1 |"),
+    "benchmarks.policies.check": ("--sizes 4,8", "by tag"),
     "benchmarks.policies.simulate_vs_real": (
         "--seconds 2 --rate 4 --runs 1 --profile {folder}/profile.json --keep {folder}/kept",
         "| answered by large % |",
     ),
+    "benchmarks.window": ("--questions 3", "| mixed |"),
     "benchmarks.verified identity": ("--questions 3", "3"),
     "benchmarks.verified speed": ("--batch 1 --rounds 1 --questions 1", "| 1 |"),
     "benchmarks.verified acceptance": ("--questions 2", "|"),
