@@ -149,9 +149,9 @@ async def test_who_answers_pings_lives_on() -> None:
         await polite.send(START)
         assert (await polite.until("done"))[-1]["id"] == "a"
         for _ in range(5):
-            heard_at = connection._ticking._heard_at
+            heard_at = connection._ticking._socket._heard_at
             connection._ticking.tick(trio.current_time(), 0)
-            await until(lambda before=heard_at: connection._ticking._heard_at > before)
+            await until(lambda before=heard_at: connection._ticking._socket._heard_at > before)
         await polite.send({**START, "id": "b"})
         assert (await polite.until("done"))[-1]["id"] == "b"
 
