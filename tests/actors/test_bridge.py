@@ -109,12 +109,17 @@ def engine_in_turns(turns: Turns, on_step, requests: int) -> threading.Thread:
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_no_more_engines_compute_than_may_and_all_come_to_an_end(at_once):
+def test_no_more_engines_compute_than_may_and_all_come_to_an_end(monkeypatch, at_once):
+    monkeypatch.setattr(bridge_module, "_LONGEST_TURN_S", PATIENCE_S)
     computing, most = [], []
+    as_many_as_may = threading.Event()
 
     def on_step(number, batch) -> None:
         computing.append(1)
         most.append(len(computing))
+        if len(computing) == at_once:
+            as_many_as_may.set()
+        assert as_many_as_may.wait(PATIENCE_S)
         time.sleep(0.001)
         computing.pop()
 
