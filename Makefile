@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.lock)
 TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
-.PHONY: help setup develop serve test lint types layers unit parity mutants bench-gateway peers bench-peers verified bench-simulate bench-gpu lock clean
+.PHONY: help setup develop serve test lint types layers unit slow parity mutants bench-gateway peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -61,6 +61,9 @@ layers: develop  ## who may import whom
 
 unit: develop $(VENV)/.triton  ## pytest, without the slow suites
 	$(BIN)/pytest -q
+
+slow: develop  ## the rest of the tables of which `make unit` takes a sample
+	$(BIN)/pytest -q -m 'slow and not parity_full'
 
 parity: develop  ## the whole parity grid against transformers
 	$(BIN)/pytest -q -m parity_full tests/parity

@@ -49,3 +49,43 @@ def test_tenacity_stays_in_the_thread_that_may_block() -> None:
 @pytest.mark.parametrize("name", ["trio.Lock", "trio.Semaphore", "pickle", "eval", "time.sleep"])
 def test_what_nobody_uses(name: str) -> None:
     assert users(name) == set()
+
+
+PATIENT = {
+    "tests/actors/fakes.py": "an engine's clock is the autojump clock",
+    "tests/actors/books/ways_out.py": "under the autojump clock",
+    "tests/actors/upstream/network.py": "under the autojump clock",
+    "tests/gateway/test_bounds.py": "`wait` is a place's, without a clock",
+    "tests/mutants/trial.py": "a mutant that hangs is ended",
+}
+"""Files without an autojump clock of their own that may say how long something is waited for, and why."""
+
+
+def numbers_waited_for(path: Path) -> list[str]:
+    """Where a file waits for something with a number written there, instead of `PATIENCE_S`."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+        given = [each.value for each in node.keywords if each.arg in {"timeout", "timeout_s"}]
+        if name in {"fail_after", "wait", "join", "settimeout"}:
+            given += node.args
+        if name in {"get", "post", "request"} and ast.unparse(node.func).startswith("httpx.") and not given:
+            found.append(
+                f"{path.relative_to(ROOT)}:{node.lineno}: httpx waits for five seconds if nothing else is said"
+            )
+        found += [
+            f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+            for each in given
+            # A wait of a few milliseconds is one that is meant to end.
+            if isinstance(each, ast.Constant) and isinstance(each.value, int | float) and each.value >= 1
+        ]
+    return found
+
+
+def test_on_the_real_clock_tests_wait_with_patience() -> None:
+    """Else whether they pass depends on what else the machine does."""
+    files = [path for path in sorted((ROOT / "tests").rglob("*.py")) if "autojump_clock" not in path.read_text()]
+    found = [each for path in files if str(path.relative_to(ROOT)) not in PATIENT for each in numbers_waited_for(path)]
+    assert not found, "\n".join(found)

@@ -5,6 +5,7 @@ runner's script and `on_step`, and the link's `hang`, `load_error` and `step_s`.
 """
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -239,6 +240,8 @@ class ClockLinks:
         self.load_s = load_s
         self.lives: dict[str, list[ClockLink]] = {}
         self.store_file = store or Store(":memory:", "test")
+        # Tests read it for as long as they like; from Python 3.13 on nobody but us closes it.
+        weakref.finalize(self.store_file, self.store_file._connection.close)
         self.ledger_errors: list[str] = []
         self.locked: list[Callable[[], None]] | None = None
         """What waits while another process holds the file; None: nobody does."""

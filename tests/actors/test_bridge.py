@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -25,6 +26,7 @@ from engine.messages import EngineFailed, Submit
 from engine.sampling.params import SamplingParams
 from tests.actors.fakes import CONFIG, Answer, model_text, says, settings_of
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
+from tests.patience import PATIENCE_S
 
 
 def echo(inbox, post) -> None:
@@ -44,11 +46,11 @@ async def test_commands_go_in_posts_come_out_and_the_thread_ends():
     bridge = Bridge("echo", echo, on_posts)
     for number in range(1000):
         bridge.send(number)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         await all_there.wait()
     assert got == [number * 2 for number in range(1000)]
     bridge.send(None)
-    assert await bridge.join(10)
+    assert await bridge.join(PATIENCE_S)
 
 
 async def test_many_posts_cost_few_hops():
@@ -70,11 +72,11 @@ async def test_many_posts_cost_few_hops():
     bridge = Bridge("burst", body, on_posts)
     bridge.send(0)
     # The loop is held here, as a busy one is, until all posts are there.
-    assert release.wait(10)
-    with trio.fail_after(10):
+    assert release.wait(PATIENCE_S)
+    with trio.fail_after(PATIENCE_S):
         await done.wait()
     assert hops == [500]
-    assert await bridge.join(10)
+    assert await bridge.join(PATIENCE_S)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux only")
@@ -83,7 +85,7 @@ async def test_a_nice_thread_is_nicer_than_the_process_and_nobody_else_is():
     bridge = Bridge(
         "nice", lambda _, post: post(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())), got.extend, nice=3
     )
-    assert await bridge.join(10)
+    assert await bridge.join(PATIENCE_S)
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     assert got == [min(ours + 3, 19)]
 
@@ -107,19 +109,24 @@ def engine_in_turns(turns: Turns, on_step, requests: int) -> threading.Thread:
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_no_more_engines_compute_than_may_and_all_come_to_an_end(at_once):
+def test_no_more_engines_compute_than_may_and_all_come_to_an_end(monkeypatch, at_once):
+    monkeypatch.setattr(bridge_module, "_LONGEST_TURN_S", PATIENCE_S)
     computing, most = [], []
+    as_many_as_may = threading.Event()
 
     def on_step(number, batch) -> None:
         computing.append(1)
         most.append(len(computing))
-        threading.Event().wait(0.001)
+        if len(computing) == at_once:
+            as_many_as_may.set()
+        assert as_many_as_may.wait(PATIENCE_S)
+        time.sleep(0.001)
         computing.pop()
 
     turns = Turns(at_once)
     threads = [engine_in_turns(turns, on_step, requests) for requests in (1, 4, 9)]
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
     assert max(most) == at_once
 
@@ -130,17 +137,17 @@ def test_an_engine_that_hangs_in_a_step_does_not_stop_the_others(monkeypatch):
 
     def hang(number, batch) -> None:
         hangs.set()
-        go_on.wait(30)
+        go_on.wait(PATIENCE_S)
 
     turns = Turns(1)
     hung = engine_in_turns(turns, hang, 1)
-    assert hangs.wait(30)
+    assert hangs.wait(PATIENCE_S)
     other = engine_in_turns(turns, None, 2)
-    other.join(30)
+    other.join(PATIENCE_S)
     assert not other.is_alive()
     assert hung.is_alive()
     go_on.set()
-    hung.join(30)
+    hung.join(PATIENCE_S)
     assert not hung.is_alive()
 
 
@@ -151,7 +158,7 @@ def test_an_engine_that_fails_gives_its_turn_back():
     turns = Turns(1)
     for on_step in (fail, None):
         thread = engine_in_turns(turns, on_step, 1)
-        thread.join(30)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 
@@ -161,7 +168,7 @@ async def test_an_abandoned_thread_is_not_heard():
     bridge.abandon()
     bridge.send(1)
     bridge.send(None)
-    assert await bridge.join(10)
+    assert await bridge.join(PATIENCE_S)
     assert got == []
 
 
@@ -170,7 +177,7 @@ async def test_joining_a_stuck_thread_is_bounded():
     bridge = Bridge("stuck", lambda *_: release.wait(), lambda _: None)
     assert not await bridge.join(0.01)
     release.set()
-    assert await bridge.join(10)
+    assert await bridge.join(PATIENCE_S)
 
 
 def test_a_thread_may_outlive_the_loop():
@@ -186,7 +193,7 @@ def test_a_thread_may_outlive_the_loop():
 
     trio.run(main)
     release.set()
-    assert ended.wait(10)
+    assert ended.wait(PATIENCE_S)
 
 
 def file_settings(tmp_path):
@@ -235,7 +242,7 @@ async def test_a_house_with_threads_and_a_file(tmp_path):
     async def one(number: int) -> None:
         answers.append(await ask(house, number))
 
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(house.run)
             await until_ready(house)
@@ -248,7 +255,7 @@ async def test_a_house_with_threads_and_a_file(tmp_path):
                             await one(number)
 
                     askers.start_soon(bounded)
-            await house.drain(trio.current_time() + 5)
+            await house.drain(trio.current_time() + PATIENCE_S)
             nursery.cancel_scope.cancel()
     assert [answer.text() for answer in answers] == ["the quick brown fox"] * 60
     statistics = house._books.statistics()
@@ -273,7 +280,10 @@ async def test_a_model_that_cannot_be_loaded_ends_the_house_with_its_reason(tmp_
         "large": [broken],
     }
     house = House(settings, factories, texts=good._texts)
-    with trio.fail_after(30), pytest.raises(EngineLoadFailed, match="engine 'large' cannot be loaded: /nowhere/large"):
+    with (
+        trio.fail_after(PATIENCE_S),
+        pytest.raises(EngineLoadFailed, match="engine 'large' cannot be loaded: /nowhere/large"),
+    ):
         await house.run()
     assert house.readiness().engines["large"].state == "failed"
 
@@ -287,7 +297,7 @@ async def test_a_ledger_that_cannot_be_opened_ends_the_house(tmp_path):
     settings = settings_of(CONFIG.replace(":memory:", str(tmp_path / "no" / "such" / "folder" / "ledger.sqlite3")))
     from actors.errors import HouseFailed
 
-    with trio.fail_after(30), pytest.raises(HouseFailed, match="the ledger cannot be opened"):
+    with trio.fail_after(PATIENCE_S), pytest.raises(HouseFailed, match="the ledger cannot be opened"):
         await house_of(settings).run()
 
 

@@ -174,6 +174,7 @@ def test_closing_a_row_does_not_search_all_of_them():
     store = Store(":memory:", "life")
     plan = store._connection.execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("[]", "life")).fetchall()
     assert any("number=? AND life=?" in step[3] for step in plan)
+    store.close()
 
 
 @pytest.mark.parametrize("held_at", ["opening", "writing"])

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.engine import floor, peers
 from benchmarks.engine.make_model import write
 from benchmarks.engine.servers import SERVERS, Command, Place, Server
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +24,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.policies_decision": ("--batches 2 --batch 8", "breaker: permit + record"),
     "benchmarks.reload": ("--streams 4 --seconds 2 --rounds 1", "p50"),
     "benchmarks.gateway": (
-        "--rounds 1 --kinds house --seconds 0.1 --streams 2 3 4 --idle-streams 4 --first-events 3",
+        "--rounds 1 --kinds house --seconds 0.1 --streams 2 2 2 --idle-streams 4 --first-events 3",
         "memory a silent stream",
     ),
     "benchmarks.engine.attention": ("--calls 2", "| int8 |"),
@@ -114,7 +115,7 @@ def _dies(place: Place) -> Command:
 def test_a_peer_that_has_ended_can_be_paused_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SERVERS, "dies", _dies)
     server = Server("dies", tmp_path, tmp_path, tmp_path, 1)
-    server._process.wait(60)
+    server._process.wait(PATIENCE_S)
     server.pause()
     server.resume()
     server.end()

@@ -1,5 +1,6 @@
 """Each single fault in a good policy is one error, at its line: nothing is said of what only follows from it."""
 
+import random
 import re
 import tomllib
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from config.errors import ConfigError, Problem
 from config.load import parse
 from config.source_map import SourceMap
+from tests.sampling import sampled
 
 TEXT = (Path(__file__).parent / "faulty" / "valid.toml").read_text()
 LINES = TEXT.split("\n")
@@ -53,6 +55,14 @@ def leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
 
 
 LEAVES = list(leaves(tomllib.loads(TEXT)))
+SHARES = [6, pytest.param(1, marks=pytest.mark.slow)]
+"""One of so many values of a table, and all."""
+
+
+def some(table: str, share: int) -> list[tuple[tuple[str | int, ...], object]]:
+    """Of the table's leaves; always the same."""
+    mine = [leaf for leaf in LEAVES if leaf[0][0] == table]
+    return random.Random(table).sample(mine, -(-len(mine) // share))
 
 
 def test_the_policy_is_good() -> None:
@@ -61,10 +71,9 @@ def test_the_policy_is_good() -> None:
 
 
 @pytest.mark.parametrize("table", sorted({str(path[0]) for path, _ in LEAVES}))
-def test_a_value_that_is_none(table: str) -> None:
-    for path, value in LEAVES:
-        if path[0] != table:
-            continue
+@pytest.mark.parametrize("share", SHARES)
+def test_a_value_that_is_none(table: str, share: int) -> None:
+    for path, value in some(table, share):
         place = PLACES.value(path)
         literal = LITERAL.match(LINES[place.line - 1][place.column - 1 :])
         assert literal is not None
@@ -78,9 +87,10 @@ def test_a_value_that_is_none(table: str) -> None:
 
 
 @pytest.mark.parametrize("table", sorted({str(path[0]) for path, _ in LEAVES}))
-def test_a_key_that_is_misspelled(table: str) -> None:
-    for path, _ in LEAVES:
-        if path[0] != table or not isinstance(path[-1], str) or len(path[-1]) < 3:
+@pytest.mark.parametrize("share", SHARES)
+def test_a_key_that_is_misspelled(table: str, share: int) -> None:
+    for path, _ in some(table, share):
+        if not isinstance(path[-1], str) or len(path[-1]) < 3:
             continue
         place = PLACES.key(path)
         if not LINES[place.line - 1][place.column - 1 :].startswith(path[-1]):
@@ -91,7 +101,9 @@ def test_a_key_that_is_misspelled(table: str) -> None:
             assert [problem.line for problem in told] in ([], [place.line]), told
 
 
-@pytest.mark.parametrize("number", [number for number, line in enumerate(LINES) if HEADER.fullmatch(line)])
+@pytest.mark.parametrize(
+    "number", sampled([(line, number) for number, line in enumerate(LINES) if HEADER.fullmatch(line)], 12)
+)
 def test_a_table_that_is_renamed_or_taken_away(number: int) -> None:
     end = next(each for each in range(number + 1, len(LINES)) if not LINES[each] or LINES[each].startswith("["))
     renamed = [*LINES[:number], LINES[number].replace("]", "x]"), *LINES[number + 1 :]]

@@ -9,6 +9,7 @@ from config.load import load
 from config.profiles import embedded_profile
 from config.reader import COMMAND, Report, decode_report, encode_report, report
 from tests.actors.fakes import CONFIG
+from tests.patience import PATIENCE_S
 
 MORE = """
 [prices]
@@ -38,9 +39,13 @@ def test_nothing_is_lost_on_the_way(text: str) -> None:
 
 def test_the_process_reads_the_same() -> None:
     path = embedded_profile()
-    raw = subprocess.run([*COMMAND, str(path)], capture_output=True, check=True, timeout=60).stdout
+    raw = subprocess.run([*COMMAND, str(path)], capture_output=True, check=True, timeout=PATIENCE_S).stdout
     assert decode_report(raw) == Report(load(path))
     broken = subprocess.run(
-        [*COMMAND, "--stdin", "/nowhere/x.toml"], input=b"schema = 2", capture_output=True, check=True, timeout=60
+        [*COMMAND, "--stdin", "/nowhere/x.toml"],
+        input=b"schema = 2",
+        capture_output=True,
+        check=True,
+        timeout=PATIENCE_S,
     )
     assert any(problem.where == "schema" for problem in decode_report(broken.stdout).problems)

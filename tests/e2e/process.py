@@ -7,10 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-START_S = 90.0
-"""Compiling kernels for the first time takes a while."""
+from tests.patience import PATIENCE_S
+
+
+def until(what: Callable[[], bool]) -> None:
+    """For what happens in a process, of which nobody hears."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class GatewayProcess:
@@ -45,7 +53,7 @@ class GatewayProcess:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = PATIENCE_S) -> int:
         """The exit code."""
         return self._process.wait(seconds)
 
@@ -61,7 +69,7 @@ class GatewayProcess:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         said = b""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + PATIENCE_S
         while (found := wanted.search(said)) is None:
             ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
             part = os.read(descriptor, 65536) if ready else b""

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from tests.e2e.conftest import CONFIG, write_model
 from tests.e2e.process import GatewayProcess
+from tests.patience import PATIENCE_S
 
 ADAPTERS = CONFIG.replace("[models.small]", "[models.small]\nadapters = true").replace(
     '[[ladders.large-first]]\nto = "large"', '[[ladders.large-first]]\nto = "small"\nadapter = "legal"'
@@ -87,7 +88,7 @@ def ask(client: openai.OpenAI, model: str) -> tuple[str, str | None, str | None]
 def admin(served: GatewayProcess, method: str, path: str, body: object = None) -> httpx.Response:
     address = re.search(r"admin API on (\S+)/admin", served.said())
     assert address is not None
-    return httpx.request(method, address[1] + path, json=body)
+    return httpx.request(method, address[1] + path, json=body, timeout=PATIENCE_S)
 
 
 def test_by_name_and_by_policy(client: openai.OpenAI) -> None:

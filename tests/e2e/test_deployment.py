@@ -12,6 +12,7 @@ import yaml
 
 from config.settings import ServerSettings
 from gateway import cli
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/deployment.md").read_text()
@@ -50,7 +51,9 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     assert text is not None
     file = tmp_path / "penstock.service"
     file.write_text(text[1].replace("/opt/penstock/.venv/bin/penstock", shutil.which("true") or ""))
-    done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", file], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert "penstock.service" not in done.stderr, done.stderr
 
 

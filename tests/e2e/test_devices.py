@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.conftest import write_model
 from tests.e2e.process import GatewayProcess
+from tests.patience import PATIENCE_S
 
 CONFIG = """
 schema = 1
@@ -51,12 +52,12 @@ def ask(process: GatewayProcess, model: str, prompt: str = "What is 17 + 25?") -
     request = urllib.request.Request(
         f"{process.url}/v1/completions", json.dumps(body).encode(), {"content-type": "application/json"}
     )
-    return json.loads(urllib.request.urlopen(request, timeout=30).read())["choices"][0]["text"]
+    return json.loads(urllib.request.urlopen(request, timeout=PATIENCE_S).read())["choices"][0]["text"]
 
 
 def until_ready(process: GatewayProcess, replicas: int) -> None:
     """So many replicas of all engines."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         metrics = urllib.request.urlopen(f"{process.url}/metrics").read().decode()
         states = [line.split()[-1] for line in metrics.splitlines() if line.startswith("penstock:engine_ready{")]
@@ -82,7 +83,7 @@ def ranks(process: GatewayProcess) -> set[int]:
 
 def until_replaced(process: GatewayProcess, lost: int, *, asking: bool) -> None:
     """`asking`: in the meantime the engine is asked. Every prompt is a new one, so that each replica has its turn."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     number = 0
     while lost in (alive := ranks(process)) or len(alive) < 2:
         assert time.monotonic() < deadline, alive

@@ -18,6 +18,7 @@ from tests.e2e.conftest import write_model
 from tests.e2e.process import GatewayProcess
 from tests.e2e.test_readme import blocks, run
 from tests.parity.encoders import write_encoder
+from tests.patience import PATIENCE_S
 
 CONFIG = """
 schema = 1
@@ -148,7 +149,7 @@ def test_too_long_an_input(client: openai.OpenAI) -> None:
 
 def test_figures(served: GatewayProcess, client: openai.OpenAI) -> None:
     client.embeddings.create(model="mini", input="hello")
-    text = httpx.get(f"{served.url}/metrics").text
+    text = httpx.get(f"{served.url}/metrics", timeout=PATIENCE_S).text
     figures = dict(re.findall(r'^penstock:(\w+)\{[^}]*engine="mini"[^}]*\} (\S+)$', text, re.MULTILINE))
     assert float(figures["kv_cache_usage_perc"]) == 0
     assert float(figures["prompt_tokens_total"]) > 0

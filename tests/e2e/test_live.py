@@ -4,14 +4,12 @@ import json
 import re
 import shutil
 import signal
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import GatewayProcess
+from tests.e2e.process import GatewayProcess, until
 
 BODY = {"model": "small", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 
@@ -22,13 +20,6 @@ def ask(process: GatewayProcess) -> dict[str, str]:
     asked.add_header("content-type", "application/json")
     with urllib.request.urlopen(asked) as response:
         return dict(response.headers)
-
-
-def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tests.e2e.process import GatewayProcess
+from tests.patience import PATIENCE_S
 
 DOCUMENTS = [("Mia is 31. Mia is", " 31"), ("A city with a long river and a", " bridge of stone"), ("x", "y")]
 
@@ -40,7 +41,7 @@ def loglikelihood(served: GatewayProcess, prompt: Any, context_lengths: list[int
         "echo": True,
         **changes,
     }
-    body = httpx.post(f"{served.url}/v1/completions", json=payload, timeout=60).raise_for_status().json()
+    body = httpx.post(f"{served.url}/v1/completions", json=payload, timeout=PATIENCE_S).raise_for_status().json()
     end = -1 if payload["max_tokens"] else None
     found = []
     choices = sorted(body["choices"], key=itemgetter("index"))
@@ -111,7 +112,7 @@ def test_generate_until(served: GatewayProcess) -> None:
         "stop": ["\n\n", "<|end|>", "e"],
         "seed": 1234,
     }
-    body = httpx.post(f"{served.url}/v1/completions", json=payload, timeout=60).raise_for_status().json()
+    body = httpx.post(f"{served.url}/v1/completions", json=payload, timeout=PATIENCE_S).raise_for_status().json()
     assert [each["index"] for each in body["choices"]] == [0, 1]
     assert all("e" not in each["text"] for each in body["choices"])
 
@@ -128,8 +129,8 @@ def test_streams_say_the_same(served: GatewayProcess) -> None:
         "echo": True,
         "seed": 5,
     }
-    whole = httpx.post(f"{served.url}/v1/completions", json=payload, timeout=60).raise_for_status().json()
-    sent = httpx.post(f"{served.url}/v1/completions", json={**payload, "stream": True}, timeout=60)
+    whole = httpx.post(f"{served.url}/v1/completions", json=payload, timeout=PATIENCE_S).raise_for_status().json()
+    sent = httpx.post(f"{served.url}/v1/completions", json={**payload, "stream": True}, timeout=PATIENCE_S)
     texts: dict[int, str] = {}
     tokens: dict[int, list[str]] = {}
     values: dict[int, list[float | None]] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.process import GatewayProcess
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -22,7 +23,7 @@ def blocks(name: str, *languages: str) -> list[str]:
 
 def run(served: GatewayProcess, command: list[str], code: str, folder: Path = ROOT) -> str:
     code = code.replace(_ADDRESS, f"127.0.0.1:{served.port}")
-    done = subprocess.run([*command, code], capture_output=True, text=True, timeout=60, cwd=folder, check=False)
+    done = subprocess.run([*command, code], capture_output=True, text=True, timeout=PATIENCE_S, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -33,7 +34,7 @@ def test_shell_blocks(served: GatewayProcess, code: str, tmp_path: Path) -> None
         # They set up and serve or test everything, this test included: that their targets exist must do.
         targets = [line.split("#")[0].split()[1:] for line in code.strip().splitlines()]
         for target in targets:
-            subprocess.run(["make", "-n", *target], capture_output=True, cwd=ROOT, check=True, timeout=30)
+            subprocess.run(["make", "-n", *target], capture_output=True, cwd=ROOT, check=True, timeout=PATIENCE_S)
         return
     if "curl" in code and shutil.which("curl") is None:
         pytest.skip("curl is not there")

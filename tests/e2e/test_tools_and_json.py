@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from tests.e2e.process import GatewayProcess
+from tests.patience import PATIENCE_S
 
 MODELS = ["small", "large", "penstock"]
 """The small one's template does not know of tools, the large one's is Qwen's in spirit."""
@@ -148,7 +149,7 @@ def test_what_of_a_schema_is_passed_over_stands_in_a_header(
     else:
         ask["response_format"] = {"type": "json_schema", "json_schema": {"name": "n", "schema": UNSURE}}
         where = "response_format.json_schema.schema"
-    answer = httpx.post(f"{served.url}/v1/chat/completions", json=ask, timeout=60)
+    answer = httpx.post(f"{served.url}/v1/chat/completions", json=ask, timeout=PATIENCE_S)
     assert answer.status_code == 200, answer.text
     assert answer.headers[HEADER] == ", ".join(where + place for place in PLACES)
     if not stream:
@@ -162,11 +163,13 @@ def test_what_of_a_schema_is_passed_over_stands_in_a_header(
         ask["tools"][0]["function"]["strict"] = True
     else:
         ask["response_format"]["json_schema"]["strict"] = True
-    refused = httpx.post(f"{served.url}/v1/chat/completions", json=ask, timeout=60)
+    refused = httpx.post(f"{served.url}/v1/chat/completions", json=ask, timeout=PATIENCE_S)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "grammar_invalid")
     assert PLACES[0] in refused.json()["error"]["message"]
     assert HEADER not in refused.headers
-    plain = httpx.post(f"{served.url}/v1/chat/completions", json={**ASK, "model": "large", "max_tokens": 3}, timeout=60)
+    plain = httpx.post(
+        f"{served.url}/v1/chat/completions", json={**ASK, "model": "large", "max_tokens": 3}, timeout=PATIENCE_S
+    )
     assert HEADER not in plain.headers
 
 
@@ -315,6 +318,6 @@ def test_what_cannot_be_is_refused_before_it_costs(
     served: GatewayProcess, fields: dict[str, Any], code: str, param: str
 ) -> None:
     asked = {"model": "small", "messages": ASK["messages"], "max_tokens": 4, **fields}
-    answer = httpx.post(f"{served.url}/v1/chat/completions", json=asked)
+    answer = httpx.post(f"{served.url}/v1/chat/completions", json=asked, timeout=PATIENCE_S)
     assert answer.status_code == 400
     assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == (code, param)

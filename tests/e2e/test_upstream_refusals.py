@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from tests.e2e.process import GatewayProcess
+from tests.patience import PATIENCE_S
 
 CONFIG = """
 schema = 1
@@ -139,7 +140,7 @@ def test_refusals_as_the_official_client_sees_them(front: GatewayProcess, upstre
             assert (caught.value.code, upstream.calls) == (code, calls)
             assert caught.value.response.headers["x-should-retry"] == "false"
         assert 290 <= int(caught.value.response.headers["retry-after"]) <= 300
-    metrics = httpx.get(f"{front.url}/metrics").text
+    metrics = httpx.get(f"{front.url}/metrics", timeout=PATIENCE_S).text
     assert 'penstock:upstream_failures_total{kind="upstream_rejected",upstream="cloud"}' in metrics.replace(
         'upstream="cloud",kind="upstream_rejected"', 'kind="upstream_rejected",upstream="cloud"'
     )

@@ -66,8 +66,8 @@ class Watched:
         close = exchange.close
 
         def noted() -> None:
-            self.closed_at.append(self.runner.steps)
             close()
+            self.closed_at.append(self.runner.steps)
 
         return Noted(exchange, noted)
 

@@ -39,6 +39,7 @@ from gateway.server.route import Route
 from gateway.server.server import Server, listen
 from tests.gateway.fakes import FakeHouse, answer
 from tests.gateway.harness import CHAT, STREAM, UPGRADE, Gateway, gateway
+from tests.patience import PATIENCE_S
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
 
@@ -76,7 +77,7 @@ async def test_crashes() -> None:
 
     server = Server(listen("127.0.0.1", 0), Limits(), lambda _: Route(crash))
     running = Gateway(server, server.port)
-    with structlog.testing.capture_logs() as logs, trio.fail_after(5):
+    with structlog.testing.capture_logs() as logs, trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
             alone, mixed, fine = [await running.connect() for _ in range(3)]
@@ -102,8 +103,8 @@ async def test_idle_connections() -> None:
         unused, used, site = [await running.connect() for _ in range(3)]
         await used.request("/v1/chat/completions", CHAT)
         await site.get("/livez")
-        with trio.fail_after(1):
-            await running.server.finish(60)
+        with trio.fail_after(PATIENCE_S):
+            await running.server.finish(10 * PATIENCE_S)
         for client in (unused, used, site):
             assert await client.ended() == b""
 
@@ -111,12 +112,12 @@ async def test_idle_connections() -> None:
 @pytest.mark.parametrize("finish", [False, True])
 async def test_never_reading(finish: bool) -> None:
     endless = FakeHouse(lambda _: [*answer(*["x" * 60_000] * 1000)])
-    async with gateway(endless, write_stall=60.0 if finish else 0.2) as running:
+    async with gateway(endless, write_stall=10 * PATIENCE_S if finish else 0.2) as running:
         client = await running.connect(receive_buffer=4096)
         await client.post("/v1/chat/completions", STREAM)
         await endless.opened.wait()
         if finish:
-            with trio.fail_after(2):
+            with trio.fail_after(PATIENCE_S):
                 await running.server.finish(0.1)
         await endless.exchanges[0].closed.wait()
         assert b"[DONE]" not in await client.ended()
@@ -184,14 +185,13 @@ async def test_refused_requests(request_bytes: bytes, status: int, code: str) ->
 )
 async def test_slow_senders(part: bytes, answered: bool) -> None:
     async with gateway(FakeHouse(), header_timeout=0.1) as running:
-        client = await running.connect()
-        await client.send(part)
+        client = await running.heard(part) if answered else await running.connect()
         said = await client.ended()
         assert said.startswith(b"HTTP/1.1 408 ") if answered else said == b""
         await client.aclose()
         # One that has been answered before has no more time than another.
-        client = await running.connect()
-        assert (await client.request("/v1/chat/completions", CHAT)).status == 200
+        client = await running.heard(b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert (await client.response()).status == 200
         if part:
             await client.send(part)
             assert (await client.ended()).startswith(b"HTTP/1.1 408 ")

@@ -8,6 +8,7 @@ from quart import Quart
 from actors.messages import Delta, ErrorBody, Failed
 from tests.gateway.fakes import USAGE, FakeHouse, answer
 from tests.gateway.harness import CHAT, STREAM, events, gateway
+from tests.patience import PATIENCE_S
 
 DRAINED = ErrorBody(503, "server_error", "draining", "The server shuts down.", should_retry=True)
 
@@ -23,7 +24,7 @@ async def test_gone_while_silent(body: dict[str, object], spoken: bool) -> None:
         if spoken and body is STREAM:
             await client.head()
         await client.aclose()
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE_S):
             await house.exchanges[0].closed.wait()
         assert house.open_exchanges == 0
 
@@ -36,7 +37,7 @@ async def test_gone_behind_pipelined_bytes() -> None:
         await client.head()
         await client.post("/v1/chat/completions", STREAM)
         await client.aclose()
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE_S):
             await house.exchanges[0].closed.wait()
         assert len(house.requests) == 1
 
@@ -93,7 +94,7 @@ async def test_drain() -> None:
         client = await running.connect()
         await client.post("/v1/chat/completions", STREAM)
         await client.head()
-        nursery.start_soon(running.server.finish, 10)
+        nursery.start_soon(running.server.finish, PATIENCE_S)
         await trio.testing.wait_all_tasks_blocked(0.01)
         drained.set()
         body = b"".join([chunk async for chunk in client.chunks()])

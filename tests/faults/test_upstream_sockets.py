@@ -14,6 +14,7 @@ from actors.upstream.failure import Failure
 from actors.upstream.question import Question
 from actors.upstream.secret import Secret
 from engine.messages import TokenOutput
+from tests.patience import PATIENCE_S
 
 QUESTION = Question("/chat/completions", b"{}")
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
@@ -42,10 +43,12 @@ def unheard(_: TokenOutput) -> None:
     pass
 
 
-async def ask(url: str, on_output: Callable[[TokenOutput], None] = unheard) -> Failure | None:
-    client = UpstreamClient(key=Secret("sk-x"), headers={}, connect_s=2, keep=4)
+async def ask(
+    url: str, on_output: Callable[[TokenOutput], None] = unheard, *, connect_s: float = 2 * PATIENCE_S
+) -> Failure | None:
+    client = UpstreamClient(key=Secret("sk-x"), headers={}, connect_s=connect_s, keep=4)
     try:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             reader = AnswerReader(1, 100)
             return await client.ask(url, QUESTION, reader, on_output)
     finally:
@@ -97,10 +100,10 @@ async def test_a_cancelled_call_closes_its_socket_at_once() -> None:
     heard = trio.Event()
     async with server(talks_on) as url, trio.open_nursery() as nursery:
         nursery.start_soon(ask, url, lambda _: heard.set())
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await heard.wait()
         nursery.cancel_scope.cancel()
-        with trio.CancelScope(shield=True), trio.fail_after(1):
+        with trio.CancelScope(shield=True), trio.fail_after(PATIENCE_S):
             await closed.wait()
 
 
@@ -118,13 +121,13 @@ async def test_a_reset_after_content() -> None:
 
 async def test_a_server_without_tls_where_tls_is_asked_for() -> None:
     async with server(whole) as url:
-        failure = await ask(url.replace("http:", "https:"))
+        failure = await ask(url.replace("http:", "https:"), connect_s=0.1)
     assert failure is not None
     assert (failure.kind, failure.reached) == ("upstream_unreachable", False)
 
 
 async def test_certificates_are_checked() -> None:
-    client = UpstreamClient(key=None, headers={}, connect_s=2, keep=4)
+    client = UpstreamClient(key=None, headers={}, connect_s=PATIENCE_S, keep=4)
     context = client._http._transport._pool._ssl_context
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -132,7 +135,7 @@ async def test_certificates_are_checked() -> None:
 
 
 async def test_names_that_do_not_resolve() -> None:
-    failure = await ask("http://nowhere.invalid/v1")
+    failure = await ask("http://nowhere.invalid/v1", connect_s=0.1)
     assert failure is not None
     assert failure.kind == "upstream_unreachable"
 

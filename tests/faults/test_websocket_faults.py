@@ -15,7 +15,8 @@ from gateway.routes import Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server, listen
 from tests.gateway.fakes import FakeHouse, answer
-from tests.gateway.harness import CHAT, UPGRADE, Gateway, connected, gateway
+from tests.gateway.harness import CHAT, UPGRADE, Gateway, connected, gateway, until
+from tests.patience import PATIENCE_S
 
 START = {"type": "start", "id": "a", **CHAT}
 HANDSHAKE = f"GET /v1/stream HTTP/1.1\r\nHost: t\r\n{UPGRADE}\r\n".encode()
@@ -70,7 +71,7 @@ async def test_push_only() -> None:
         for index in range(40):
             await client.send(frame(1, msgspec.json.encode({**START, "id": str(index)})))
         await client.send(frame(8, (1000).to_bytes(2, "big")))
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE_S):
             said = await client.ended()
             for exchange in house.exchanges:
                 await exchange.closed.wait()
@@ -85,7 +86,7 @@ async def test_gone_without_a_close_frame() -> None:
         await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
         await house.opened.wait()
         await client.aclose()
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE_S):
             await house.exchanges[0].closed.wait()
 
 
@@ -101,7 +102,7 @@ async def test_an_abrupt_end_is_no_failure_of_the_server(reset: bool, sending: b
             if reset:
                 client.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             await client.aclose()
-            with trio.fail_after(2):
+            with trio.fail_after(PATIENCE_S):
                 await house.exchanges[0].closed.wait()
                 while running.server.connections:  # noqa: ASYNC110  (nothing tells of it)
                     await trio.sleep(0.01)
@@ -137,18 +138,28 @@ async def test_pings() -> None:
             await client.more()
         assert client.buffer[:2] == b"\x89\x00"
         # Nothing answers the ping, so the peer is taken for dead.
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE_S):
             await client.ended()
-        async with connected(running) as polite:
-            await trio.sleep(0.3)
-            await polite.send(START)
-            assert (await polite.until("done"))[-1]["id"] == "a"
+
+
+async def test_who_answers_pings_lives_on() -> None:
+    """Pinged by hand: the peer has as long as it needs to answer."""
+    async with gateway(FakeHouse()) as running, connected(running) as polite:
+        (connection,) = running.server._connections.values()
+        await polite.send(START)
+        assert (await polite.until("done"))[-1]["id"] == "a"
+        for _ in range(5):
+            heard_at = connection._ticking._socket._heard_at
+            connection._ticking.tick(trio.current_time(), 0)
+            await until(lambda before=heard_at: connection._ticking._socket._heard_at > before)
+        await polite.send({**START, "id": "b"})
+        assert (await polite.until("done"))[-1]["id"] == "b"
 
 
 async def test_one_who_reads_slowly_is_not_taken_for_dead() -> None:
     """Its pong can only come when it has read what lies before the ping."""
     house = FakeHouse(lambda _: answer(*["x" * 60_000] * 30))
-    async with gateway(house, heartbeat=0.1, write_stall=2.0) as running:
+    async with gateway(house, heartbeat=0.1) as running:
         client = await running.connect(receive_buffer=4096)
         await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
         await house.opened.wait()
@@ -194,7 +205,7 @@ async def test_crash_closes_with_1011() -> None:
     front = Front(house=FakeHouse(), max_choices="broken", max_inputs=1)  # type: ignore[arg-type]
     server = Server(listen("127.0.0.1", 0), Limits(), Routes(front, Limits(), frozenset()))
     running = Gateway(server, server.port)
-    with structlog.testing.capture_logs() as logs, trio.fail_after(5):
+    with structlog.testing.capture_logs() as logs, trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
             async with connected(running) as socket:

@@ -1,5 +1,6 @@
 """A gateway on a real socket inside the test's own event loop, and clients that say exactly what the test wants."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,9 +16,12 @@ from gateway.routes import Routes
 from gateway.server.limits import Limits
 from gateway.server.server import Server, listen
 from tests.gateway.fakes import FakeHouse
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 20.0
-"""No test waits so long; one that does has hung."""
+_UNSET: dict[str, Any] = dict.fromkeys(
+    ("header_timeout", "body_timeout", "keep_alive", "heartbeat", "write_stall"), 10 * PATIENCE_S
+)
+"""What a test does not set never ends by itself while it waits: so only what it looks for ends its waiting."""
 
 
 class Gateway:
@@ -35,6 +39,18 @@ class Gateway:
         self._clients.append(client)
         return client
 
+    async def heard(self, data: bytes) -> "Client":
+        """One that sent this as its first bytes, and was answered.
+
+        It tries again as long as a deadline shorter than a busy machine's pauses passes before anything was read.
+        """
+        while True:
+            client = await self.connect()
+            with contextlib.suppress(EOFError, trio.BrokenResourceError):
+                await client.send(data)
+                await client.more()
+                return client
+
     def close_clients(self) -> None:
         for client in self._clients:
             client.stream.socket.close()
@@ -49,7 +65,7 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     """`server` goes into `ServerSettings`, `limits` over what comes of it."""
     settings = ServerSettings(
-        **{name: Seconds(value) if isinstance(value, float) else value for name, value in server.items()}
+        **{name: Seconds(value) if isinstance(value, float) else value for name, value in (_UNSET | server).items()}
     )
     bounds = msgspec.structs.replace(Limits.of(settings), **limits or {})
     front = Front(

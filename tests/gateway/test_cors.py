@@ -8,7 +8,7 @@ from actors.errors import BadKey
 from actors.messages import Delta, ErrorBody, Failed, InferenceRequest
 from tests.faults.test_websocket_faults import frame
 from tests.gateway.fakes import SERVED, USAGE, FakeHouse, Step
-from tests.gateway.harness import CHAT, STREAM, UPGRADE, Client, Gateway, gateway
+from tests.gateway.harness import CHAT, STREAM, UPGRADE, Gateway, gateway
 
 OURS, THEIRS = "https://app.example", "https://evil.example"
 KEY = "Authorization: Bearer good\r\n"
@@ -109,13 +109,13 @@ async def test_what_is_got(path: str) -> None:
 async def test_refusals_by_time_and_by_load_can_be_read_too() -> None:
     failure = ErrorBody(503, "server_error", "engine_failed", "The engine failed.", should_retry=True)
     house = FakeHouse(lambda _: [[Failed(failure, USAGE, SERVED)]])
-    async with gateway(house, ws_origins=(OURS,), header_timeout=0.1) as running:
-        client = await running.connect()
-        late: Client = await running.connect()
-        line = f"Origin: {OURS}\r\n"
-        response = await client.request("/v1/chat/completions", CHAT, headers=line)
+    line = f"Origin: {OURS}\r\n"
+    async with gateway(house, ws_origins=(OURS,)) as running:
+        response = await (await running.connect()).request("/v1/chat/completions", CHAT, headers=line)
         assert (response.status, response.headers["access-control-allow-origin"]) == (503, OURS)
-        await late.send(f"POST /v1/completions HTTP/1.1\r\nHost: t\r\n{line}Content-Length: 9\r\n\r\n".encode())
+    async with gateway(house, ws_origins=(OURS,), header_timeout=0.1) as running:
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: t\r\n{line}Content-Length: 9\r\n\r\n"
+        late = await running.heard(head.encode())
         response = await late.response()
         assert (response.status, response.headers["access-control-allow-origin"]) == (408, OURS)
 

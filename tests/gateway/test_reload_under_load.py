@@ -13,6 +13,7 @@ from policies.keys import new_key
 from policies.reload import Refused, Swapped
 from tests.actors.fakes import CONFIG, stage
 from tests.gateway.harness import Client, Response, events
+from tests.patience import PATIENCE_S
 
 STREAMS, WAVES, TOKENS = 240, 6, 25
 KEYS = [new_key(f"t{number}", bytes([number]) * 38, f"k{number}") for number in range(4)]
@@ -71,7 +72,7 @@ async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> 
             await who.aclose()
 
         results = []
-        with trio.fail_after(90):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as serving:
                 await serving.start(server.run)
                 async with trio.open_nursery() as clients:
@@ -84,7 +85,7 @@ async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> 
                         results.append(await house.house.desk.reload())
                         write(file, GOOD[(wave + 1) % 3])
                         results.append(await house.house.desk.reload())
-                await server.finish(1)
+                await server.finish(PATIENCE_S)
         assert house.house._supervisor.restarts == dict.fromkeys(house.house._supervisor.restarts, 0)
     assert [type(each) for each in results] == [Refused, Swapped] * WAVES
     assert len(answers) + len(refused) == STREAMS

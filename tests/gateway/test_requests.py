@@ -140,7 +140,7 @@ VLLM: dict[str, list[tuple[Any, Any]]] = {
     "structured_outputs": [({"regex": "a"}, "acted"), ({"structural_tag": "x"}, "refused")],
     "suffix": [("x", "refused completion")],
     "temperature": [(0.3, "acted")],
-    "top_k": [(5, "acted"), (-1, "neutral")],
+    "top_k": [(5, "acted"), (-1, "acted")],
     "top_p": [(0.5, "acted")],
     "truncate_prompt_tokens": [(9, "acted")],
     "use_beam_search": [(True, "refused")],

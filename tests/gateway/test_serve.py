@@ -14,6 +14,7 @@ from gateway.serve import serve
 from gateway.server.server import listen
 from tests.gateway.fakes import USAGE, FakeHouse, FakeReadiness, Step
 from tests.gateway.harness import STREAM, Client, events
+from tests.patience import PATIENCE_S
 
 DRAINED = ErrorBody(503, "server_error", "draining", "The server shuts down.", should_retry=True)
 
@@ -59,7 +60,7 @@ async def test_a_signal_drains(number: signal.Signals) -> None:
     house = LivingHouse(lambda _: [[Delta(0, "x", (1,))], house.drained.wait, [Failed(DRAINED, USAGE)]])
     house.ready = FakeReadiness(False, "loading")
     listener, ready, ended = listen("127.0.0.1", 0), trio.Event(), trio.Event()
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run, house, listener, ready, ended)
             client, idle = await connect(listener), await connect(listener)
@@ -88,7 +89,7 @@ async def test_a_signal_drains(number: signal.Signals) -> None:
 async def test_a_second_signal_ends_the_patience() -> None:
     house = LivingHouse(lambda _: [[Delta(0, "x", (1,))], house.drained.wait, [Failed(DRAINED, USAGE)]])
     listener, ready, ended = listen("127.0.0.1", 0), trio.Event(), trio.Event()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run, house, listener, ready, ended)
             await ready.wait()
@@ -108,7 +109,7 @@ async def test_a_second_signal_ends_the_patience() -> None:
 async def test_a_hangup_reloads() -> None:
     house = LivingHouse()
     listener, ready, ended = listen("127.0.0.1", 0), trio.Event(), trio.Event()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run, house, listener, ready, ended)
             await ready.wait()

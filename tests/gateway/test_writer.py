@@ -10,6 +10,7 @@ import trio
 from gateway.errors import ClientGone
 from gateway.server.server import listen
 from gateway.server.writer import SocketWriter
+from tests.patience import PATIENCE_S
 
 BIG = bytes(range(256)) * 4096
 
@@ -42,7 +43,7 @@ async def test_a_reader_that_takes_nothing_is_given_up(pair: tuple[socket.socket
 
 
 async def test_a_slow_reader_is_waited_for_and_gets_everything(pair: tuple[socket.socket, socket.socket]) -> None:
-    writer = SocketWriter(pair[0], 5)
+    writer = SocketWriter(pair[0], PATIENCE_S)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.send, BIG)
         await trio.testing.wait_all_tasks_blocked()
@@ -53,7 +54,7 @@ async def test_a_slow_reader_is_waited_for_and_gets_everything(pair: tuple[socke
     assert not writer.torn
 
 
-async def test_a_reader_slower_than_the_kernel_tells_is_waited_for() -> None:
+async def test_a_reader_slower_than_the_kernel_tells_is_waited_for(mock_clock: trio.testing.MockClock) -> None:
     """It takes a little all the time, but never a third of the buffer within the bound."""
     with listen("127.0.0.1", 0) as listener, socket.socket() as theirs:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -66,9 +67,9 @@ async def test_a_reader_slower_than_the_kernel_tells_is_waited_for() -> None:
             writer = SocketWriter(ours, 0.4)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(writer.send, BIG)
-                started = trio.current_time()
-                while trio.current_time() - started < 1.2:
-                    await trio.sleep(0.02)
+                for _ in range(60):
+                    await trio.testing.wait_all_tasks_blocked()
+                    mock_clock.jump(0.02)
                     with contextlib.suppress(BlockingIOError):
                         theirs.recv(2048)
                 assert writer.waiting
@@ -76,7 +77,7 @@ async def test_a_reader_slower_than_the_kernel_tells_is_waited_for() -> None:
 
 
 async def test_the_rest_of_a_ping_goes_before_what_follows(pair: tuple[socket.socket, socket.socket]) -> None:
-    writer = SocketWriter(pair[0], 5)
+    writer = SocketWriter(pair[0], PATIENCE_S)
     assert writer.send_nowait(BIG)
     assert not writer.send_nowait(b"second ping")
     async with trio.open_nursery() as nursery:
@@ -85,7 +86,7 @@ async def test_the_rest_of_a_ping_goes_before_what_follows(pair: tuple[socket.so
 
 
 async def test_a_peer_that_is_gone(pair: tuple[socket.socket, socket.socket]) -> None:
-    writer = SocketWriter(pair[0], 5)
+    writer = SocketWriter(pair[0], PATIENCE_S)
     pair[1].close()
     with pytest.raises(ClientGone):
         await writer.send(b"x")
@@ -94,7 +95,7 @@ async def test_a_peer_that_is_gone(pair: tuple[socket.socket, socket.socket]) ->
 
 async def test_others_have_a_turn_although_no_send_waits(pair: tuple[socket.socket, socket.socket]) -> None:
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    writer = SocketWriter(pair[0], 5)
+    writer = SocketWriter(pair[0], PATIENCE_S)
     turns = 0
 
     async def other() -> None:

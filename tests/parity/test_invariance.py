@@ -42,7 +42,7 @@ class Plain(LinearFactory):
         self.own = False
 
 
-def requests(count: int, names: Sequence[str]) -> list[Submit]:
+def requests(count: int, names: Sequence[str], outputs: int) -> list[Submit]:
     """Of all kinds and with adapters of these names in turn; the last ones are only company."""
     rng = random.Random(count)
     shared = [rng.randrange(VOCAB) for _ in range(40)]
@@ -57,7 +57,7 @@ def requests(count: int, names: Sequence[str]) -> list[Submit]:
         prompt = (shared if index % 3 == 0 else []) + [
             rng.randrange(VOCAB) for _ in range((1, 70, 17, 33, 5)[index % 5])
         ]
-        params = SamplingParams(max_tokens=OUTPUTS, seed=1000 + index, ignore_eos=True, **kinds[index % 4])
+        params = SamplingParams(max_tokens=outputs, seed=1000 + index, ignore_eos=True, **kinds[index % 4])
         # Every third has the same prefix, and not the same adapter.
         name = names[(index + index // 3) % len(names)]
         made.append(Submit(request_id=index, prompt_token_ids=tuple(prompt), params=params, adapter=name))
@@ -93,8 +93,11 @@ def check(
     batches: Sequence[int] = (2, 8, 64),
     chunks: Sequence[int] = (1, 7, 16),
     folders: Mapping[str, Path] = {},
+    *,
+    watch: int = 8,
+    outputs: int = OUTPUTS,
 ) -> None:
-    """`folders`: of adapters, by name."""
+    """`folders`: of adapters, by name. `watch`: so many requests are looked at, the others are company."""
     known = [AddAdapter(Adapter(name, 1, folder, runner.read_adapter(folder))) for name, folder in folders.items()]
 
     def engine(**settings: Any) -> Engine:
@@ -105,9 +108,9 @@ def check(
         return made
 
     tokenizer = Tokenizer.load(directory)
-    everybody = requests(max(batches), ["", *folders])
+    everybody = requests(max(batches), ["", *folders], outputs)
     roomy = engine()
-    watched = everybody[:8]
+    watched = everybody[:watch]
     # Each in a step of its own, and with nothing cached.
     alone = {each.request_id: said(roomy, [each], b"%d" % each.request_id)[each.request_id] for each in watched}
 
@@ -190,7 +193,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runner]:
 @pytest.mark.parametrize(("case", "dtype"), [("gemma2", "float32"), pytest.param("qwen3-moe", "bfloat16", marks=BF16)])
 def test_plain_torch_becomes_so(case: str, dtype: str, tmp_path: Path, plain: Callable[..., Runner]) -> None:
     directory = models.write_model(case, tmp_path, dtype=getattr(torch, dtype))
-    check(directory, plain(directory, dtype, threads=2, invariant=True), batches=(12,), chunks=(33,))
+    check(directory, plain(directory, dtype, threads=2, invariant=True), batches=(9,), chunks=(33,), watch=4, outputs=5)
 
 
 @pytest.mark.parity_full

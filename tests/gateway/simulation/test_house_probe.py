@@ -15,10 +15,12 @@ from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer
 from gateway import house_probe
+from gateway.cli_errors import CliError
 from gateway.simulation import timed
 from gateway.simulation.fit import service_of
 from gateway.simulation.profile import Clockwork, StepShape
 from gateway.simulation.timed import TimedEngine, TimedStep, beside
+from tests.patience import PATIENCE_S
 
 MODELS = Path(__file__).parents[3] / "engine/zoo/models"
 SHAPE = StepShape(1, 1, 1, 10, 0.0)
@@ -101,12 +103,23 @@ def test_a_timed_engine_counts_from_step_to_step_while_there_is_work(monkeypatch
 
 def test_a_probe_sees_a_served_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(house_probe, "_WARM_S", 0.1)
-    monkeypatch.setattr(house_probe, "_PHASE_S", 0.3)
+    monkeypatch.setattr(house_probe, "_FEWEST", 2)
     settings = parse_settings(CONFIG, tmp_path / "policy.toml")
     said: list[str] = []
-    engines, house = house_probe.probe(settings, {"small": profile().engines["small"]}, said.append)
+    seconds = 0.3
+    while True:
+        # On a busy machine a phase may be over before the server has answered anything.
+        monkeypatch.setattr(house_probe, "_PHASE_S", seconds)
+        try:
+            engines, house = house_probe.probe(settings, {"small": profile().engines["small"]}, said.append)
+        except CliError as error:
+            if "no answer" not in str(error) or seconds > PATIENCE_S / 10:
+                raise
+            seconds *= 3
+        else:
+            break
     assert any("by itself" in line for line in said)
-    assert len(engines["small"].served.pauses) > 10
+    assert engines["small"].served.pauses
     assert engines["small"].beside is None
-    assert 0 < house.arrival_s < 1
-    assert 0 < house.delivery_s < 1
+    assert 0 < house.arrival_s < PATIENCE_S
+    assert 0 < house.delivery_s < PATIENCE_S
