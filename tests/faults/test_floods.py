@@ -37,7 +37,7 @@ def locked(script: Callable[..., list[Step]] | None = None) -> FakeHouse:
         if key not in {"good", "other"}:
             raise BadKey(missing=key is None)
 
-    return FakeHouse(script, check_key=check)
+    return FakeHouse(script, check_key=check, check_scraper=check)
 
 
 def handshake() -> bytes:
