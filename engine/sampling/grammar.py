@@ -19,7 +19,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from engine.errors import RequestRefused
 from engine.sampling.schema_numbers import drop_numbers, number_faults
-from engine.sampling.schema_relax import relax, strict_fault
+from engine.sampling.schema_relax import relax, strict_fault, whole_counts
 from engine.text.tokenizer import Tokenizer
 
 MAX_CHARACTERS = 65_536
@@ -210,6 +210,7 @@ def _guidance(grammar: Grammar) -> str:
 
 def _obeyed(schema: Any, *, lenient: bool) -> str:
     """A schema whose numbers are obeyed to the letter. Raises ValueError, unless it is lenient."""
+    schema = whole_counts(schema)
     if lenient:
         drop_numbers(schema)
         return json.dumps(schema)

@@ -19,6 +19,9 @@ _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependen
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _SINGLE = ("additionalProperties", "items", "not", "if", "then", "else", "contains", "propertyNames")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+_ENDLESS = 2**31
+"""Bytes that no answer has; its characters, elements and names are fewer."""
 _KNOWN_DIALECTS = re.compile(r"https?://json-schema\.org/")
 _KEYS = re.compile(r"Unimplemented keys: (\[.*\])")
 _FORMAT = re.compile(r"Unknown format: (.*)")
@@ -36,11 +39,12 @@ class Relaxed(msgspec.Struct, frozen=True):
 
 
 def relax(schema: dict[str, Any]) -> Relaxed:
-    """What can be enforced of `schema`, which is changed. One that is no JSON Schema comes back with its fault.
+    """What can be enforced of `schema`. One that is no JSON Schema comes back with its fault.
 
     Raises:
-        ValueError: too much in it would have to be looked at.
+        ValueError: too much in it would have to be looked at, or a number is none that JSON Schema allows.
     """
+    schema = whole_counts(json.loads(json.dumps(schema)))
     # Before llguidance sees it: some numbers end the process.
     taken = [f"#{where}" for where in drop_numbers(schema)]
     if not _fault(schema):
@@ -53,15 +57,36 @@ def relax(schema: dict[str, Any]) -> Relaxed:
 
 def strict_fault(schema: Any) -> str:
     """Why a schema cannot be enforced in all that it says, with the places; "" if it can."""
-    number = next(number_faults(schema), None)
-    if number is not None:
-        return f"#{number.where} cannot be enforced: {number.why}"
+    schema = whole_counts(schema)
+    try:
+        numbers = list(number_faults(schema))
+    except ValueError as error:
+        return str(error)
+    if numbers:
+        places = tuple(dict.fromkeys([f"#{each.where}" for each in numbers]))
+        return f"{told(places)} cannot be enforced: {numbers[0].why}"
     fault = _fault(schema)
     try:
         places = relax(schema).passed_over if fault and isinstance(schema, dict) else ()
     except ValueError:
         places = ()
     return f"{told(places)} cannot be enforced: {fault}" if places else fault
+
+
+def whole_counts(schema: Any) -> Any:
+    """The same schema with its counts as llguidance reads them: 5.0 is 5, and what no text can reach is no bound."""
+    if not isinstance(schema, dict):
+        return schema
+    left = dict(schema)
+    for name in _COUNTS:
+        value = left.get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = left[name] = int(value)
+        if name.startswith("max") and type(value) is int and value >= _ENDLESS:
+            del left[name]
+    for _, part, replace in list(_parts(left)):
+        replace(whole_counts(part))
+    return left
 
 
 def told(passed_over: tuple[str, ...]) -> str:
