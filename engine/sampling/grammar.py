@@ -146,7 +146,12 @@ class Grammars:
             raise _refused(_why(grammar, str(error))) from None
         if matcher.is_error():
             raise _refused(_why(grammar, matcher.get_error()))
-        return CompiledGrammar(matcher, self._tokenizer.vocab_size, grammar.passed_over)
+        compiled = CompiledGrammar(matcher, self._tokenizer.vocab_size, grammar.passed_over)
+        start = compiled.start()
+        start.allowed((), self._tokenizer.vocab_size)
+        if start.error is not None and "NoExtension" in start.error:
+            raise _refused("nothing fulfils it, not even an answer of no text")
+        return compiled
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:

@@ -176,6 +176,9 @@ def test_counts_are_whole_and_as_large_as_they_like(kind: str, schema: Any, good
         {"type": "object", "required": "a"},
         {"type": "object", "properties": []},
         {"allOf": [{"type": "integer"}, {"type": "string"}]},
+        # What refers to nothing but itself.
+        {"$ref": "#"},
+        {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
     ],
 )
 @pytest.mark.parametrize("lenient", [True, False])
