@@ -8,6 +8,7 @@ are taken out here, one by one; everything beside them is still enforced.
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -44,15 +45,15 @@ def relax(schema: dict[str, Any]) -> Relaxed:
     Raises:
         ValueError: too much in it would have to be looked at, or a number is none that JSON Schema allows.
     """
-    schema = whole_counts(json.loads(json.dumps(schema)))
+    given, schema = schema, whole_counts(json.loads(json.dumps(schema)))
     # Before llguidance sees it: some numbers end the process.
     taken = [f"#{where}" for where in drop_numbers(schema)]
     if not _fault(schema):
-        return Relaxed(schema, tuple(taken))
+        return Relaxed(schema, _in_order(taken, given))
     left = _Relaxer(_ids(schema), taken).relaxed(schema, "#")
     for warning in dict.fromkeys(_warnings(left)):
         taken += _named(warning, left)
-    return Relaxed(left, tuple(dict.fromkeys(taken)))
+    return Relaxed(left, _in_order(taken, given))
 
 
 def strict_fault(schema: Any) -> str:
@@ -62,14 +63,11 @@ def strict_fault(schema: Any) -> str:
         numbers = list(number_faults(schema))
     except ValueError as error:
         return str(error)
-    if numbers:
-        places = tuple(dict.fromkeys([f"#{each.where}" for each in numbers]))
-        return f"{told(places)} cannot be enforced: {numbers[0].why}"
-    fault = _fault(schema)
-    try:
-        places = relax(schema).passed_over if fault and isinstance(schema, dict) else ()
-    except ValueError:
-        places = ()
+    places = tuple(dict.fromkeys([f"#{each.where}" for each in numbers]))
+    # What has such numbers must not come before llguidance.
+    fault = numbers[0].why if numbers else _fault(schema)
+    with suppress(ValueError):
+        places = relax(schema).passed_over if fault and isinstance(schema, dict) else places
     return f"{told(places)} cannot be enforced: {fault}" if places else fault
 
 
@@ -215,6 +213,20 @@ def _all(where: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def _ids(schema: Any) -> frozenset[str]:
     """By which names its parts can be referred to."""
     return frozenset(part["$id"] for _, part in _all("#", schema) if isinstance(part.get("$id"), str))
+
+
+def _in_order(places: list[str], schema: Any) -> tuple[str, ...]:
+    """Each once, as they stand in the schema; what is no place comes last."""
+    wanted = dict.fromkeys(places)
+    found = [where for where in _places("#", schema) if where in wanted] if wanted else []
+    return tuple(dict.fromkeys([*found, *wanted]))
+
+
+def _places(where: str, value: Any) -> Iterator[str]:
+    yield where
+    parts = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    for name, each in parts:
+        yield from _places(f"{where}/{_escaped(str(name))}", each)
 
 
 def _escaped(name: str) -> str:
