@@ -317,6 +317,13 @@ class House:
             return None
         return self._quota.limits(tenant, trio.current_time())
 
+    def known_tenant(self, key: str | None) -> str:
+        """Whose key this is; empty if it is nobody's."""
+        try:
+            return self._router.rules.tenant_of(key)
+        except BadKey:
+            return ""
+
     def tiers_above(self, key: str | None) -> int:
         """How many tiers come before the key's. Raises BadKey."""
         return self._router.rules.tiers_above(key)

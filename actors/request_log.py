@@ -16,6 +16,7 @@ GONE_STATUS = 499
 REQUEST_FINISHED = "request_finished"
 _GONE = ("gone", "client_gone", GONE_STATUS)
 _MODEL_CHARACTERS = 128
+_PATH_CHARACTERS = 256
 log = structlog.get_logger()
 
 
@@ -52,13 +53,22 @@ class RequestLog:
             self._write(request, end, who, policy=self._policy(), why=code, status=status)
 
     def not_read(
-        self, request_id: str, path: str, arrived_at: float | None, error: BaseException, *, gone: bool = False
+        self,
+        request_id: str,
+        path: str,
+        arrived_at: float | None,
+        error: BaseException,
+        *,
+        tenant: str = "",
+        gone: bool = False,
     ) -> None:
         """What the edge refused: no valid request, a wrong method, a page of another site. `gone`: the client left."""
         if self._enabled():
             outcome, code, status = _GONE if gone else _outcome(error)
             end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(arrived_at))
-            _line(request_id, path, "", end, Who(), policy=self._policy(), why=code, status=status, streamed=None)
+            path = _shown(path, _PATH_CHARACTERS)
+            policy = self._policy()
+            _line(request_id, path, "", end, Who(tenant), policy=policy, why=code, status=status, streamed=None)
 
     def _write(
         self, request: InferenceRequest, end: DecisionEnd, who: Who, *, policy: str, why: str, status: int
@@ -66,7 +76,7 @@ class RequestLog:
         _line(
             request.request_id,
             request.path,
-            request.asked_for[:_MODEL_CHARACTERS],
+            _shown(request.asked_for, _MODEL_CHARACTERS),
             end,
             who,
             policy=policy,
@@ -113,6 +123,11 @@ def _line(
         total_s=_rounded(timings.total),
         cost=end.cost or 0.0,
     )
+
+
+def _shown(name: str, most: int) -> str:
+    """What a client wrote, so that a terminal shows it and obeys nothing in it."""
+    return "".join([each if each.isprintable() else "?" for each in name[:most]])
 
 
 def _tried(attempt: AttemptRecord) -> str:

@@ -39,7 +39,7 @@ class ServerSettings(Table, frozen=True):
     """Request line and headers of one request."""
     max_headers: int = 100
     max_connections: int = 1000
-    """If all are taken, the one that was idle the longest is closed for a newcomer; if none is idle, 503."""
+    """That are answered, or whose body is read, at the same time; above it 503."""
     connections_per_key: int | None = None
     """Connections of one key that are answered at the same time; above it 429. None: nine tenths of
     `max_connections`."""
@@ -47,7 +47,8 @@ class ServerSettings(Table, frozen=True):
     """Connections from one address; above it 429. None: `max_connections`, as a proxy in front is one address. Not for
     loopback and `trusted_proxies`."""
     probe_connections: int = 16
-    """Beside `max_connections`: they answer health probes while all others are busy."""
+    """Beside `max_connections`: they answer health probes while all others are busy. Above both together, the one that
+    was idle or silent the longest is closed for a newcomer."""
     tier_connections: int | None = None
     """Connections that each tier leaves free for every tier above it. None: a twentieth of `max_connections`."""
     trusted_proxies: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
 from gateway.server.head import JSON_TYPE
-from gateway.server.request import Body, Request
+from gateway.server.request import Body, Request, key_of
 from gateway.told import Told, served_headers, start_headers
 from gateway.whole import whole_answer
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
@@ -129,9 +129,10 @@ class CompletionHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        told = self._front.told(request_id, request)
+        key = key_of(request)
+        told = self._front.told(request_id, key)
         try:
-            with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at):
+            with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
                 body, asked = await reading(len(request.body), partial(self._read, request.body))
                 inference = Asker.of(request).asks(
                     request_id=request_id,

@@ -3,17 +3,18 @@
 from types import TracebackType
 from typing import Self
 
-from actors.request_log import RequestLog
 from gateway.errors import ClientGone
+from gateway.house import House
 
 
 class EdgeLine:
     """Around the reading of a request: if that raises, its line is written. Behind it the house writes the line."""
 
-    __slots__ = ("_arrived_at", "_log", "_path", "_request_id")
+    __slots__ = ("_arrived_at", "_house", "_key", "_path", "_request_id")
 
-    def __init__(self, log: RequestLog, request_id: str, path: str, arrived_at: float) -> None:
-        self._log = log
+    def __init__(self, house: House, request_id: str, path: str, arrived_at: float, key: str | None) -> None:
+        self._house = house
+        self._key = key
         self._request_id = request_id
         self._path = path
         self._arrived_at = arrived_at
@@ -24,4 +25,7 @@ class EdgeLine:
     def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
         if error is not None:
             gone = isinstance(error, ClientGone)
-            self._log.not_read(self._request_id, self._path, self._arrived_at, error, gone=gone)
+            tenant = self._house.known_tenant(self._key)
+            self._house.request_log.not_read(
+                self._request_id, self._path, self._arrived_at, error, tenant=tenant, gone=gone
+            )

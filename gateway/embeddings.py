@@ -12,7 +12,7 @@ from gateway.completions import Asked
 from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import Connection
 from gateway.server.head import JSON_TYPE
-from gateway.server.request import Body, Request
+from gateway.server.request import Body, Request, key_of
 from gateway.told import Told, served_headers
 from gateway.whole import whole_answer
 from gateway.wire.embedding_request import (
@@ -45,9 +45,10 @@ class EmbeddingHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        told = self._front.told(request_id, request)
+        key = key_of(request)
+        told = self._front.told(request_id, key)
         try:
-            with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at):
+            with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
                 body, asked = await reading(len(request.body), partial(self._read, request.body))
                 inference = Asker.of(request).asks(
                     request_id=request_id,

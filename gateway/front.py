@@ -8,8 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
+import structlog
 
-from actors.messages import Decided, EmbeddingParams, InferenceRequest, Prompt
+from actors.errors import Refusal
+from actors.messages import Decided, EmbeddingParams, ErrorBody, InferenceRequest, Prompt
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from gateway.edge_line import EdgeLine
@@ -22,6 +24,7 @@ from gateway.wire.answer import Identity
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MAX_TAGS = 16
 _MAX_TAG_CHARACTERS = 64
+log = structlog.get_logger()
 
 
 class Front(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,14 +38,21 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     shows_served: bool = False
     """The field `model` of an answer is the name of the model that served, not the one that was asked for."""
 
-    def edge_line(self, request_id: str, path: str, arrived_at: float) -> EdgeLine:
+    def edge_line(self, request_id: str, path: str, arrived_at: float, key: str | None) -> EdgeLine:
         """Around the reading of a request."""
-        return EdgeLine(self.house.request_log, request_id, path, arrived_at)
+        return EdgeLine(self.house, request_id, path, arrived_at, key)
 
-    def told(self, request_id: str, request: Request) -> Told:
+    def told(self, request_id: str, key: str | None) -> Told:
         """What the head of a request's answer will say."""
-        key = key_of(request)
         return Told(request_id, Decided(self.house.policy), partial(self.house.rate_limits, key))
+
+    def refused(self, error: ErrorBody, path: str, arrived_at: float | None, key: str | None) -> bytes:
+        """Write the log's line of what the edge refuses by itself; header lines for the answer."""
+        request_id = new_request_id()
+        log.debug("request_refused", request_id=request_id, code=error.code, status=error.status)
+        tenant = self.house.known_tenant(key)
+        self.house.request_log.not_read(request_id, path, arrived_at, Refusal(error), tenant=tenant)
+        return self.told(request_id, key).headers()
 
     def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
         """The fields that all parts of an answer share.

@@ -88,6 +88,10 @@ class House(Protocol):
         """Raises `Refusal` for a key that does not open `/metrics`."""
         ...
 
+    def known_tenant(self, key: str | None) -> str:
+        """Whose key this is; empty if it is nobody's."""
+        ...
+
     def tiers_above(self, key: str | None) -> int:
         """How many tiers come before the key's. Raises `Refusal` for a key that is not known."""
         ...

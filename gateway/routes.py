@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
-import structlog
-
 from actors.errors import Refusal
 from actors.messages import ErrorBody
 from gateway.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.cors import Cors
 from gateway.embeddings import EmbeddingHandler
 from gateway.errors import HttpError
-from gateway.front import Front, new_request_id
+from gateway.front import Front
 from gateway.loopback import check_local
 from gateway.server.asgi import AsgiRoute
 from gateway.server.limits import Limits
@@ -20,8 +18,6 @@ from gateway.server.route import Handler, Refused, Route
 from gateway.site import NOT_FOUND, create_site
 from gateway.socket_session import SocketHandler
 from gateway.wire.json_body import check_content_encoding, check_content_type
-
-log = structlog.get_logger()
 
 
 class Routes:
@@ -37,7 +33,6 @@ class Routes:
         """Tells how many there are; the server, which comes after the routes, is put in here."""
         site = create_site(front, lambda: self.connections())  # noqa: PLW0108  (it is put in later)
         self._site = AsgiRoute(site)
-        self._not_found = Refused(HttpError(404, *NOT_FOUND).body)
         # Quart's own way to find a route takes some fifty times as long, which somebody who asks for nothing would use.
         rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in site.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
@@ -56,7 +51,6 @@ class Routes:
         try:
             if self._house.keyless:
                 check_local(request, self._origins)
-                check_local(request, self._origins)
             if self._cors.is_preflight(request, origin):
                 return Route(self._cors.answer_preflight, lines=lines)
             found = self._hot.get(request.path.removesuffix(b"/"))
@@ -69,9 +63,14 @@ class Routes:
         except Refusal as refusal:
             return self._refused(request, refusal, lines)
 
-    def unreadable(self, error: ErrorBody) -> None:
-        """The log's line of what came as no request."""
-        self._house.request_log.not_read("", "", None, Refusal(error))
+    def refused(self, error: ErrorBody, request: Request | None) -> bytes:
+        """The log's line of what is refused before a handler has it; header lines for the answer.
+
+        Without a request: what came was none.
+        """
+        if request is None:
+            return self._front.refused(error, "", None, None)
+        return self._front.refused(error, request.path.decode("latin1"), request.arrived_at, key_of(request))
 
     def _work(self, request: Request, handler: Handler, lines: bytes) -> Route:
         key = key_of(request)
@@ -84,27 +83,21 @@ class Routes:
         return Route(handler, reads, works=True, key=name, tiers_above=tiers_above, lines=lines)
 
     def _to_site(self, request: Request, lines: bytes) -> Route:
-        path = unquote_to_bytes(request.path).rstrip(b"/") or b"/"
+        path = unquote_to_bytes(request.path).removesuffix(b"/") or b"/"
         methods = self._cold.get(path)
         if methods is None:
             for folder, allowed in self._cold_folders:
                 if path.startswith(folder) and path != folder:
                     methods = allowed
         if methods is None:
-            return Route(self._not_found, lines=lines)
+            return self._refused(request, HttpError(404, *NOT_FOUND), lines)
         if request.method.decode("latin1") not in methods:
             allowed_here = ", ".join(sorted(methods))
             return self._refused(request, _wrong_method(allowed_here), lines, allow=allowed_here.encode())
         return Route(self._site, lines=lines)
 
     def _refused(self, request: Request, refusal: Refusal, lines: bytes, *, allow: bytes = b"") -> Route:
-        """The error as the answer, and its line in the log if a model was to answer."""
-        request_id = new_request_id()
-        log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
-        if request.path.removesuffix(b"/") in self._hot:
-            path = request.path.decode("latin1")
-            self._house.request_log.not_read(request_id, path, request.arrived_at, refusal)
-        headers = self._front.told(request_id, request).headers()
+        headers = self.refused(refusal.body, request)
         if allow:
             headers += b"allow: %b\r\n" % allow
         return Route(Refused(refusal.body, headers), lines=lines)

@@ -64,7 +64,7 @@ async def serve(
         shows_served=settings.server.answer_model == "served",
     )
     routes = Routes(front, limits, frozenset(settings.server.ws_origins))
-    server = Server(listener, limits, routes, routes.unreadable)
+    server = Server(listener, limits, routes, routes.refused)
     routes.connections = lambda: server.connections
     servers = [server]
     if admin is not None:

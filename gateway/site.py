@@ -9,6 +9,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.errors import BadKey
+from actors.messages import ErrorBody
 from gateway.errors import HttpError
 from gateway.example_request import KEY_VARIABLE, example_request
 from gateway.front import Front
@@ -25,17 +26,20 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
     """Health needs no key, everything else does if there are keys; `/metrics` needs one of another class."""
     app = QuartTrio("penstock", static_folder=None)
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
     # Quart would cut what takes longer; deadlines are the house's.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
 
-    def authorize() -> None:
+    def key() -> str | None:
         header = request.headers.get("authorization")
-        front.house.check_key(bearer_of(header.encode("latin1") if header else None))
+        return bearer_of(header.encode("latin1") if header else None)
 
-    def authorize_scraper() -> None:
-        header = request.headers.get("authorization")
-        front.house.check_scraper(bearer_of(header.encode("latin1") if header else None))
+    def authorize() -> None:
+        front.house.check_key(key())
+
+    def refused(error: ErrorBody) -> bytes:
+        return front.refused(error, request.path, None, key())
 
     @app.get("/livez")
     async def livez() -> Response:
@@ -79,7 +83,7 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        authorize_scraper()
+        front.house.check_scraper(key())
         return Response(exposition(front.house, connections), content_type=CONTENT_TYPE)
 
     @app.get("/")
@@ -92,6 +96,7 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
             if "text/html" not in request.headers.get("accept", ""):
                 raise
             # A browser has no way to send a key: its reader is told what has.
+            refused(refusal.body)
             page, status = _keyed_page(host, refusal), refusal.body.status
         else:
             page = _page(front, host)
@@ -101,7 +106,7 @@ def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
         404: NOT_FOUND,
         405: ("method_not_allowed", "This address does not take that method."),
     }
-    answer_errors(app, words, _TYPES)
+    answer_errors(app, words, _TYPES, refused)
     return app
 
 

@@ -1,5 +1,6 @@
 """`/v1/stream`: many requests at once on one WebSocket. The protocol is told in docs/websocket.md."""
 
+import http
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,8 +17,8 @@ from gateway.errors import BadField, ClientGone, HttpError
 from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.limits import Limits
-from gateway.server.request import Request
-from gateway.server.websocket import PeerClosed, WebSocket, accept
+from gateway.server.request import Request, key_of
+from gateway.server.websocket import UPGRADE, PeerClosed, WebSocket, accept
 from gateway.wire.json_body import BodyDecoder, nearest
 from gateway.wire.named import user_of
 from gateway.wire.view import View
@@ -51,11 +52,14 @@ class SocketHandler:
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Serve one WebSocket to its end."""
-        with self._front.edge_line("", _PATH, request.arrived_at):
+        try:
             asker = Asker.of(request)
-            self._front.house.check_key(asker.api_key)
             trailing = await accept(connection, request, self._origins)
-        if trailing is None:
+        except Refusal as refusal:
+            lines = self._front.refused(refusal.body, _PATH, request.arrived_at, key_of(request))
+            if refusal.body.status == http.HTTPStatus.UPGRADE_REQUIRED:
+                lines += UPGRADE
+            await connection.respond_error(refusal.body, lines)
             return
         socket = WebSocket(connection, trailing, self._limits)
         session = _Session(self._front, asker, socket, self._limits.max_streams)
@@ -112,7 +116,7 @@ class _Session:
         peek: Peek | None = None
         arrived_at = trio.current_time()
         try:
-            with self._front.edge_line("", _PATH, arrived_at):
+            with self._front.edge_line("", _PATH, arrived_at, self._asker.api_key):
                 if text is None:
                     raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
                 raw = text.encode()
@@ -145,7 +149,7 @@ class _Session:
 
     async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
         request_id = new_request_id()
-        with self._front.edge_line(request_id, _PATH, arrived_at):
+        with self._front.edge_line(request_id, _PATH, arrived_at, self._asker.api_key):
             inference, view = await self._read_start(request_id, peek, raw, arrived_at)
         assert peek.id is not None, "it was asked for"
         self._running[peek.id] = trio.CancelScope()

@@ -19,7 +19,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from engine.errors import RequestRefused
 from engine.sampling.schema_numbers import drop_numbers, number_faults
-from engine.sampling.schema_relax import relax, strict_fault
+from engine.sampling.schema_relax import relax, strict_fault, whole_counts
 from engine.text.tokenizer import Tokenizer
 
 MAX_CHARACTERS = 65_536
@@ -146,7 +146,12 @@ class Grammars:
             raise _refused(_why(grammar, str(error))) from None
         if matcher.is_error():
             raise _refused(_why(grammar, matcher.get_error()))
-        return CompiledGrammar(matcher, self._tokenizer.vocab_size, grammar.passed_over)
+        compiled = CompiledGrammar(matcher, self._tokenizer.vocab_size, grammar.passed_over)
+        start = compiled.start()
+        start.allowed((), self._tokenizer.vocab_size)
+        if start.error is not None and "NoExtension" in start.error:
+            raise _refused("nothing fulfils it, not even an answer of no text")
+        return compiled
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
@@ -210,6 +215,7 @@ def _guidance(grammar: Grammar) -> str:
 
 def _obeyed(schema: Any, *, lenient: bool) -> str:
     """A schema whose numbers are obeyed to the letter. Raises ValueError, unless it is lenient."""
+    schema = whole_counts(schema)
     if lenient:
         drop_numbers(schema)
         return json.dumps(schema)

@@ -56,10 +56,16 @@ def number_faults(schema: Any) -> Iterator[NumberFault]:
 
 
 def drop_numbers(schema: Any) -> list[str]:
-    """Take everything out of `schema` that would not be obeyed; where it was."""
+    """Take everything out of `schema` that would not be obeyed; where it was.
+
+    Raises:
+        ValueError: a factor that JSON Schema does not allow, or as `number_faults` does.
+    """
     dropped: dict[str, None] = {}
     while faults := list(number_faults(schema)):
         for fault in faults:
+            if fault.keyword == "multipleOf" and fault.schema.get("multipleOf", 1) <= 0:
+                raise ValueError(f"#{fault.where}: {fault.why}")
             fault.schema.pop(fault.keyword, None)
             dropped[fault.where] = None
     return list(dropped)

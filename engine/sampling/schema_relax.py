@@ -8,6 +8,7 @@ are taken out here, one by one; everything beside them is still enforced.
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -19,6 +20,9 @@ _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependen
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _SINGLE = ("additionalProperties", "items", "not", "if", "then", "else", "contains", "propertyNames")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+_ENDLESS = 2**31
+"""Bytes that no answer has; its characters, elements and names are fewer."""
 _KNOWN_DIALECTS = re.compile(r"https?://json-schema\.org/")
 _KEYS = re.compile(r"Unimplemented keys: (\[.*\])")
 _FORMAT = re.compile(r"Unknown format: (.*)")
@@ -36,32 +40,51 @@ class Relaxed(msgspec.Struct, frozen=True):
 
 
 def relax(schema: dict[str, Any]) -> Relaxed:
-    """What can be enforced of `schema`, which is changed. One that is no JSON Schema comes back with its fault.
+    """What can be enforced of `schema`. One that is no JSON Schema comes back with its fault.
 
     Raises:
-        ValueError: too much in it would have to be looked at.
+        ValueError: too much in it would have to be looked at, or a number is none that JSON Schema allows.
     """
+    given, schema = schema, whole_counts(json.loads(json.dumps(schema)))
     # Before llguidance sees it: some numbers end the process.
     taken = [f"#{where}" for where in drop_numbers(schema)]
     if not _fault(schema):
-        return Relaxed(schema, tuple(taken))
+        return Relaxed(schema, _in_order(taken, given))
     left = _Relaxer(_ids(schema), taken).relaxed(schema, "#")
     for warning in dict.fromkeys(_warnings(left)):
         taken += _named(warning, left)
-    return Relaxed(left, tuple(dict.fromkeys(taken)))
+    return Relaxed(left, _in_order(taken, given))
 
 
 def strict_fault(schema: Any) -> str:
     """Why a schema cannot be enforced in all that it says, with the places; "" if it can."""
-    number = next(number_faults(schema), None)
-    if number is not None:
-        return f"#{number.where} cannot be enforced: {number.why}"
-    fault = _fault(schema)
+    schema = whole_counts(schema)
     try:
-        places = relax(schema).passed_over if fault and isinstance(schema, dict) else ()
-    except ValueError:
-        places = ()
+        numbers = list(number_faults(schema))
+    except ValueError as error:
+        return str(error)
+    places = tuple(dict.fromkeys([f"#{each.where}" for each in numbers]))
+    # What has such numbers must not come before llguidance.
+    fault = numbers[0].why if numbers else _fault(schema)
+    with suppress(ValueError):
+        places = relax(schema).passed_over if fault and isinstance(schema, dict) else places
     return f"{told(places)} cannot be enforced: {fault}" if places else fault
+
+
+def whole_counts(schema: Any) -> Any:
+    """The same schema with its counts as llguidance reads them: 5.0 is 5, and what no text can reach is no bound."""
+    if not isinstance(schema, dict):
+        return schema
+    left = dict(schema)
+    for name in _COUNTS:
+        value = left.get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = left[name] = int(value)
+        if name.startswith("max") and type(value) is int and value >= _ENDLESS:
+            del left[name]
+    for _, part, replace in list(_parts(left)):
+        replace(whole_counts(part))
+    return left
 
 
 def told(passed_over: tuple[str, ...]) -> str:
@@ -190,6 +213,20 @@ def _all(where: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def _ids(schema: Any) -> frozenset[str]:
     """By which names its parts can be referred to."""
     return frozenset(part["$id"] for _, part in _all("#", schema) if isinstance(part.get("$id"), str))
+
+
+def _in_order(places: list[str], schema: Any) -> tuple[str, ...]:
+    """Each once, as they stand in the schema; what is no place comes last."""
+    wanted = dict.fromkeys(places)
+    found = [where for where in _places("#", schema) if where in wanted] if wanted else []
+    return tuple(dict.fromkeys([*found, *wanted]))
+
+
+def _places(where: str, value: Any) -> Iterator[str]:
+    yield where
+    parts = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    for name, each in parts:
+        yield from _places(f"{where}/{_escaped(str(name))}", each)
 
 
 def _escaped(name: str) -> str:

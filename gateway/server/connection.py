@@ -51,12 +51,12 @@ class Shared:
     """What all connections of a server share."""
 
     def __init__(
-        self, limits: Limits, route: Callable[[Request], Route], unreadable: Callable[[ErrorBody], None]
+        self, limits: Limits, route: Callable[[Request], Route], refused: Callable[[ErrorBody, Request | None], bytes]
     ) -> None:
-        """`unreadable` is told what answered bytes that are no request."""
+        """`refused` is told what the server refuses by itself, and gives header lines for that answer."""
         self.limits = limits
         self.route = route
-        self.unreadable = unreadable
+        self.refused = refused
         self.places = ConnectionPlaces(limits)
         self.bodies = BodyBook(limits)
         self.date = DateLine()
@@ -79,7 +79,7 @@ class Connection:
         self._deadline: float | None = now + shared.limits.header_timeout_s
         self._body_deadline: BodyDeadline | None = None
         self._bucket = TokenBucket(shared.limits.messages_per_s, now)
-        self._gate = Gate(shared.route, shared.places, number, BodyAccount(shared.bodies, peer))
+        self._gate = Gate(shared.route, shared.refused, shared.places, number, BodyAccount(shared.bodies, peer))
         self._parser = RequestParser(shared.limits, self._gate.admit, self._gate.account)
         self._unparsed = b""
         self._answered = False
@@ -311,9 +311,9 @@ class Connection:
             self._deadline = now + self._shared.limits.header_timeout_s
 
     def _error(self, error: ErrorBody, *, close: bool) -> bytes:
-        self._shared.unreadable(error)
-        lines = self._shared.date.at(trio.current_time()) + self._parser.lines
-        return whole(error.status, lines, error_headers(error), error_object(error), close=close)
+        lines = self._shared.refused(error, self._parser.read_head) + error_headers(error)
+        always = self._shared.date.at(trio.current_time()) + self._parser.lines
+        return whole(error.status, always, lines, error_object(error), close=close)
 
     async def _linger(self) -> None:
         """Let the peer read the error: closing on unread bytes would reset the connection under it."""

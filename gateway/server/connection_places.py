@@ -50,12 +50,13 @@ class ConnectionPlaces:
         if peer and self._of_peer.get(peer, 0) >= limits.max_connections_per_peer:
             return Opening("peer")
         gives_way = None
-        if len(self._peers) >= limits.max_connections:
+        # Those that work are no more than `max_connections`: so many more wait at least before one gives way, or else,
+        # while all work, each newcomer would end the one before it, and no probe would live long enough to be answered.
+        if len(self._peers) >= limits.max_connections + limits.probe_connections:
             gives_way = next(iter(self._waiting), None)
-            if gives_way is not None:
-                self.close(gives_way)
-            elif len(self._peers) >= limits.max_connections + limits.probe_connections:
+            if gives_way is None:
                 return Opening("full")
+            self.close(gives_way)
         self._peers[number] = peer
         if peer:
             self._of_peer[peer] = self._of_peer.get(peer, 0) + 1

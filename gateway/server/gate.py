@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from actors.messages import ErrorBody
 from gateway.errors import HttpError
 from gateway.server.body_book import BodyAccount
 from gateway.server.connection_places import ConnectionPlaces, Refusal
@@ -14,12 +15,19 @@ from gateway.server.route import Refused, Route
 class Gate:
     """One connection's. It knows no socket and no parser, so that nothing holds these in a cycle."""
 
-    __slots__ = ("_number", "_places", "_route", "account")
+    __slots__ = ("_number", "_places", "_refused", "_route", "account")
 
     def __init__(
-        self, route: Callable[[Request], Route], places: ConnectionPlaces, number: int, account: BodyAccount
+        self,
+        route: Callable[[Request], Route],
+        refused: Callable[[ErrorBody, Request], bytes],
+        places: ConnectionPlaces,
+        number: int,
+        account: BodyAccount,
     ) -> None:
+        """`refused` is told who gets no place, and gives header lines for that answer."""
         self._route = route
+        self._refused = refused
         self._places = places
         self._number = number
         self.account = account
@@ -30,9 +38,9 @@ class Gate:
         if route.works:
             refused = self._places.work(self._number, route.key, route.tiers_above)
             if refused is not None:
-                return msgspec.structs.replace(
-                    route, handler=Refused(place_refusal(refused).body, close=True), body=False, works=False
-                )
+                error = place_refusal(refused).body
+                handler = Refused(error, self._refused(error, request), close=True)
+                return msgspec.structs.replace(route, handler=handler, body=False, works=False)
             if route.body:
                 self.account.charge_to(route.key)
         return route

@@ -24,7 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Connections of a key that work at the same time."""
     max_connections_per_peer: int = 1000
     probe_connections: int = 16
-    """Beside `max_connections`, if all of those work."""
+    """Beside `max_connections`, for those that do not work."""
     tier_connections: int = 50
     """Places that each tier leaves to those above it."""
     max_headers: int = 100

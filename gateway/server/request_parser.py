@@ -59,6 +59,11 @@ class RequestParser:
         return self._listener.body_left
 
     @property
+    def read_head(self) -> Request | None:
+        """The request whose body is being read, or that was refused; None while there is no whole head."""
+        return self._listener.read_head
+
+    @property
     def lines(self) -> bytes:
         """Header lines for a response to the request that is being read."""
         return self._listener.lines
@@ -132,6 +137,11 @@ class _Listener:
         self._ignored_upgrade = False
         self._again_at: float | None = None
         self.now = 0.0
+
+    @property
+    def read_head(self) -> Request | None:
+        """The request whose body is being read, or that was refused; None while there is no whole head."""
+        return self._request if self.mid_body or (self.refusal is not None and not self.mid_head) else None
 
     def check_wire(self) -> None:
         """What was read is not whole: it must not be too long already."""

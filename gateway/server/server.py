@@ -12,10 +12,9 @@ import trio
 
 from actors.messages import ErrorBody
 from gateway.server.connection import Connection, Shared
-from gateway.server.connection_places import Refusal
 from gateway.server.gate import place_refusal
 from gateway.server.hangups import HangupWatcher
-from gateway.server.head import DateLine, error_headers, error_object, whole
+from gateway.server.head import error_headers, error_object, whole
 from gateway.server.limits import Limits
 from gateway.server.peer import PeerNames
 from gateway.server.request import Request
@@ -59,19 +58,21 @@ class Server:
         listener: socket.socket,
         limits: Limits,
         route: Callable[[Request], Route],
-        unreadable: Callable[[ErrorBody], None] = lambda _: None,
+        refused: Callable[[ErrorBody, Request | None], bytes] = lambda *_: b"",
     ) -> None:
-        """`unreadable` is told what answered bytes that are no request."""
+        """`refused` is told what the server refuses by itself, and gives header lines for that answer.
+
+        It gets the request if its head was read.
+        """
         self._listener = listener
         self._limits = limits
-        self._shared = Shared(limits, route, unreadable)
+        self._shared = Shared(limits, route, refused)
         self._connections: dict[int, Connection] = {}
         self._numbers = itertools.count()
         self._names = PeerNames(limits.trusted_proxies)
         self._hangups = HangupWatcher()
         self._accepting = trio.CancelScope()
         self._all_closed = trio.Event()
-        self._crowded: dict[Refusal, bytes] = {each: _crowded_answer(each) for each in ("peer", "full")}
 
     @property
     def port(self) -> int:
@@ -146,8 +147,11 @@ class Server:
         number = next(self._numbers)
         opening = self._shared.places.open(number, peer)
         if opening.refused is not None:
+            error = place_refusal(opening.refused).body
+            lines = self._shared.refused(error, None) + error_headers(error)
+            date = self._shared.date.at(trio.current_time())
             with sock, contextlib.suppress(OSError):
-                sock.send(self._crowded[opening.refused])
+                sock.send(whole(error.status, date, lines, error_object(error), close=True))
                 sock.shutdown(socket.SHUT_WR)
             return
         if opening.gives_way is not None:
@@ -175,8 +179,3 @@ class Server:
         # In a function of its own, or the last connection would live on in a variable of the ticker's.
         for connection in self._connections.values():
             connection.tick(now)
-
-
-def _crowded_answer(refused: Refusal) -> bytes:
-    error = place_refusal(refused).body
-    return whole(error.status, DateLine().at(0), error_headers(error), error_object(error), close=True)

@@ -25,8 +25,8 @@ _FRAMES_BEFORE_CHECKPOINT = 16
 _TINY_BYTES = 512
 _TEXT = 0x81
 _NONCE_BYTES = 16
-_UPGRADE = b"upgrade: websocket\r\n"
-"""Each 426 must say to what (RFC 9110, 15.5.22)."""
+UPGRADE = b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+"""Each 426 must say to what (RFC 9110, 15.5.22; RFC 6455, 4.4)."""
 
 
 class PeerClosed(Exception):  # noqa: N818  (it is an event, not a fault)
@@ -192,20 +192,13 @@ class WebSocket:
         self._events = self._protocol.events()
 
 
-async def accept(connection: Connection, request: Request, origins: frozenset[str]) -> bytes | None:
-    """Answer the handshake; returns the bytes that came right behind it, or None if the client must ask otherwise.
-
-    Raises `HttpError` if it is refused.
-    """
+async def accept(connection: Connection, request: Request, origins: frozenset[str]) -> bytes:
+    """Answer the handshake; returns the bytes that came right behind it. Raises `HttpError` if it is refused."""
     key = request.header(b"sec-websocket-key")
     if not request.upgrade or key is None:
-        error = HttpError(426, "upgrade_required", "This address speaks WebSocket only: see docs/websocket.md.")
-        await connection.respond_error(error.body, _UPGRADE)
-        return None
+        raise HttpError(426, "upgrade_required", "This address speaks WebSocket only: see docs/websocket.md.")
     if request.header(b"sec-websocket-version") != b"13":
-        error = HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is spoken.")
-        await connection.respond_error(error.body, _UPGRADE + b"sec-websocket-version: 13\r\n")
-        return None
+        raise HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is spoken.")
     if request.version != "1.1":
         raise HttpError(400, "bad_request", "A WebSocket begins with HTTP/1.1.")
     if not _is_nonce(key):

@@ -376,7 +376,7 @@ def streaming() -> FakeHouse:
 
 
 async def test_silent_connections_give_way() -> None:
-    async with gateway(locked(), max_connections=4) as running:
+    async with gateway(locked(), max_connections=4, probe_connections=2) as running:
         kept = await running.connect()
         assert (await kept.request("/v1/chat/completions", CHAT, headers=KEY)).status == 200
         silent = [await running.connect() for _ in range(20)]
@@ -384,20 +384,26 @@ async def test_silent_connections_give_way() -> None:
         newcomer = await running.connect()
         assert (await newcomer.request("/v1/chat/completions", CHAT, headers=KEY)).status == 200
         assert (await newcomer.get("/livez")).status == 200
-        assert running.server.connections <= 4
+        assert running.server.connections <= 6
         assert await silent[0].ended() == b""
 
 
 async def test_probes_are_answered_when_all_places_work() -> None:
     async with gateway(streaming(), max_connections=2) as running:
         busy = [await endless(running) for _ in range(2)]
-        for path in ("/livez", "/readyz"):
+        for path in ("/livez", "/readyz", "/health", "/ping", "/version"):
             assert (await (await running.connect()).get(path)).status == 200
         client = await running.connect()
         refused = await client.request("/v1/chat/completions", CHAT, headers=KEY)
         assert (refused.status, refused.error["code"]) == (503, "too_many_connections")
         assert refused.headers["connection"] == "close"
         assert refused.headers["retry-after"] == "1"
+        # Newcomers that are silent do not end a probe which has just come.
+        probe = await running.connect()
+        assert (await probe.get("/livez")).status == 200
+        silent = [await running.connect() for _ in range(15)]
+        assert (await probe.get("/livez")).status == 200
+        assert silent
         # None of those that work was closed for it, and the place of one that ends is free.
         await busy[0].aclose()
         await until(lambda: running.server.statistics().working == 1)

@@ -57,6 +57,7 @@ class Watched:
         self.check_scraper = self.house.check_scraper
         self.rate_limits = self.house.rate_limits
         self.request_log = self.house.request_log
+        self.known_tenant = self.house.known_tenant
         self.tiers_above = self.house.tiers_above
         self.keyless = False
         self.policy = self.house.policy

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from actors.errors import Refusal
 from actors.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
 from actors.request_log import RequestLog
 from actors.statistics import (
@@ -130,6 +131,13 @@ class FakeHouse:
         self.check_scraper = check_scraper
         self.request_log = RequestLog(lambda: True, lambda: self.policy)
         self.limits: RateLimits | None = None
+
+    def known_tenant(self, key: str | None) -> str:
+        try:
+            self.check_key(key)
+        except Refusal:
+            return ""
+        return "tests"
 
     def tiers_above(self, key: str | None) -> int:
         self.check_key(key)

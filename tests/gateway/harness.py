@@ -75,7 +75,7 @@ async def gateway(
         shows_served=settings.answer_model == "served",
     )
     routes = Routes(front, bounds, frozenset(settings.ws_origins))
-    running = Server(listen("127.0.0.1", 0), bounds, routes, routes.unreadable)
+    running = Server(listen("127.0.0.1", 0), bounds, routes, routes.refused)
     routes.connections = lambda: running.connections
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:

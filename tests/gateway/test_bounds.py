@@ -148,11 +148,11 @@ class Places(RuleBasedStateMachine):
     @rule(peer=st.sampled_from(["", "p", "q"]))
     def open(self, peer: str) -> None:
         self.next += 1
-        full, waiting = len(self.peers) >= 6, self.peers.keys() - self.keys.keys()
+        full, waiting = len(self.peers) >= 8, self.peers.keys() - self.keys.keys()
         opening = self.places.open(self.next, peer)
         if peer and list(self.peers.values()).count(peer) >= 4:
             assert opening.refused == "peer"
-        elif full and not waiting and len(self.peers) >= 8:
+        elif full and not waiting:
             assert opening.refused == "full"
         else:
             assert opening.refused is None
@@ -208,13 +208,13 @@ TestPlaces = Places.TestCase
 
 def test_the_one_that_waits_the_longest_gives_way() -> None:
     places = ConnectionPlaces(LIMITS)
-    for number in range(6):
+    for number in range(8):
         places.open(number, "")
     places.work(0, "k", 0)
     places.wait(1)
-    assert [places.open(number, "").gives_way for number in (6, 7, 8, 9)] == [2, 3, 4, 5]
+    assert [places.open(number, "").gives_way for number in (8, 9, 10, 11)] == [2, 3, 4, 5]
     places.wait(0)
-    assert [places.open(number, "").gives_way for number in (10, 11)] == [1, 6]
+    assert [places.open(number, "").gives_way for number in (12, 13, 14)] == [6, 7, 1]
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 import structlog
 import trio
 
-from actors.request_log import RequestLog
 from config.load import parse_settings
 from engine.model.encoder_config import EmbeddingSizes
 from gateway.edge_line import EdgeLine
 from gateway.errors import ClientGone, HttpError
 from policies.keys import new_key
 from tests.actors.fakes import CONFIG, Stage, says, stage
+from tests.gateway.fakes import FakeHouse
 from tests.gateway.harness import Client, Gateway, connected, gateway
 
 KEY = new_key("acme", bytes(range(38)), "app")
@@ -142,14 +142,17 @@ WAYS = [
     Way("model", posts({**CHAT, "model": "smal"}), {
         **REFUSED, "status": 404, "code": "model_not_found", "tenant": "acme", "model": "smal",
     }),
-    Way("no JSON", posts(b"{"), {**REFUSED, "status": 400, "tenant": ""}),
+    Way("model's name that a terminal would obey", posts({**CHAT, "model": "a\x1b[2J\n\x9b"}), {
+        **REFUSED, "status": 404, "model": "a?[2J??",
+    }),
+    Way("no JSON", posts(b"{"), {**REFUSED, "status": 400, "tenant": "acme"}),
     Way("field", posts({**CHAT, "temperature": 9}), {**REFUSED, "status": 400, "code": "invalid_value"}),
     Way("type", sends(
         f"POST /v1/chat/completions HTTP/1.1\nHost: localhost\n{bearer(KEY.raw).strip()}\nContent-Type: text/plain\n"
         "Content-Length: 2\n", b"{}",
-    ), {**REFUSED, "status": 415}),
+    ), {**REFUSED, "status": 415, "tenant": "acme"}),
     Way("method", sends(f"GET /v1/chat/completions HTTP/1.1\nHost: localhost\n{bearer(KEY.raw).strip()}\n"), {
-        **REFUSED, "status": 405, "code": "method_not_allowed",
+        **REFUSED, "status": 405, "code": "method_not_allowed", "tenant": "acme",
     }),
     Way("tags", posts(headers=f"x-penstock-tags: {'a' * 99}\r\n"), {**REFUSED, "status": 400, "code": "bad_header"}),
     Way("long", posts({**CHAT, "max_tokens": 5000}), {
@@ -158,8 +161,10 @@ WAYS = [
     Way("grammar", posts({**CHAT, "guided_regex": "("}), {
         **REFUSED, "status": 400, "code": "grammar_invalid", "tenant": "acme", "route": "small",
     }),
-    Way("large body", posts({**CHAT, "user": "x" * 70_000}), {**REFUSED, "status": 413, "request_id": ""}),
-    Way("no HTTP", sends("NONSENSE\n"), {**REFUSED, "status": 400, "request_id": "", "path": ""}),
+    Way("large body", posts({**CHAT, "user": "x" * 70_000}), {
+        **REFUSED, "status": 413, "tenant": "acme", "path": "/v1/chat/completions",
+    }),
+    Way("no HTTP", sends("NONSENSE\n"), {**REFUSED, "status": 400, "tenant": "", "path": ""}),
     Way("quota", posts(key=POOR.raw), {
         **REFUSED, "status": 429, "code": "tokens_per_minute_exceeded", "tenant": "poor", "route": "small",
     }),
@@ -167,7 +172,9 @@ WAYS = [
     Way("broken", breaks, {"outcome": "refused", "status": 503, "tenant": "acme", "route": "small"}),
     Way("socket", says_on_socket(START), {"outcome": "ok", "status": 200, "path": "/v1/stream", "tenant": "acme"}),
     Way("socket, cancelled", says_on_socket(START, {"type": "cancel", "id": "a"}), {"outcome": "gone", "status": 499}),
-    Way("socket, field", says_on_socket({**START, "top_p": 7}), {**REFUSED, "status": 400, "path": "/v1/stream"}),
+    Way("socket, field", says_on_socket({**START, "top_p": 7}), {
+        **REFUSED, "status": 400, "path": "/v1/stream", "tenant": "acme",
+    }),
     Way("socket, model", says_on_socket({**START, "model": "x"}), {**REFUSED, "status": 404, "tenant": "acme"}),
     Way("socket, no type", says_on_socket({"id": "a"}), {**REFUSED, "status": 400, "path": "/v1/stream"}),
     Way("socket, key", sends(
@@ -224,7 +231,7 @@ async def test_the_setting_turns_them_off() -> None:
     ],
 )
 async def test_whatever_ends_the_reading_has_its_line(error: Exception, outcome: str, code: str, status: int) -> None:
-    line = EdgeLine(RequestLog(lambda: True, lambda: "p"), "r", "/v1/x", trio.current_time())
+    line = EdgeLine(FakeHouse(), "r", "/v1/x", trio.current_time(), None)
     with structlog.testing.capture_logs() as logs, pytest.raises(type(error)), line:
         raise error
     (said,) = logs
