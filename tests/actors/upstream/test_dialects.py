@@ -33,7 +33,7 @@ NAMES = [name for name, _ in ROWS]
 def server(row: Row):
     async def serve(asked: Asked) -> None:
         chunked = row.framing in {"chunked", "cut", "open"}
-        lines = ["HTTP/1.1 200 OK"]
+        lines = [f"HTTP/1.1 {row.status} OK"]
         lines += [f"content-type: {row.kind}"] if row.kind is not None else []
         lines += [f"content-encoding: {row.encoding}"] if row.encoding else []
         lines += ["transfer-encoding: chunked"] if chunked else []
