@@ -16,6 +16,7 @@ import trio
 
 from actors.upstream.answer import AnswerReader
 from actors.upstream.asked_pause import asked_pause_s
+from actors.upstream.connections import transport_of
 from actors.upstream.failure import Broken, Failure, garbled, of_status
 from actors.upstream.question import Question
 from actors.upstream.redaction import Redactor
@@ -65,15 +66,14 @@ class UpstreamClient:
             given[key_header.lower()] = f"Bearer {key.reveal()}" if bearer else key.reveal()
         given |= {name.lower(): value for name, value in headers.items()}
         self._secrets = (*headers.values(), *([key.reveal()] if key is not None else []))
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=_IDLE_S)
         self._http = httpx.AsyncClient(
             headers=given,
             # How long an answer may take is the reader's business: it has the deadlines of its route.
             timeout=httpx.Timeout(None, connect=connect_s, write=connect_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=_IDLE_S),
-            verify=ssl.create_default_context(),
             follow_redirects=False,
             trust_env=False,
-            transport=transport,
+            transport=transport or transport_of(ssl.create_default_context(), limits),
         )
 
     async def aclose(self) -> None:
