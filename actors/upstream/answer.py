@@ -304,7 +304,7 @@ class AnswerReader:
         if ending.trouble is not None:
             raise Broken(_trouble(ending, str(choice.finish_reason)[:_LONGEST_WORD], said=bool(self._counting)))
         if ending.calls and not self._counting:
-            raise garbled("it ended with tool calls and made none")
+            raise garbled("it ended with tool calls and made none", by_model=True)
         self._ending = ending
         self._word = "" if ending.known else str(choice.finish_reason)[:_LONGEST_WORD]
         if isinstance(choice.stop_reason, str | int):

@@ -109,6 +109,7 @@ _TOO_LONG = re.compile(
     r"|context ?window ?exceeded|range of input length|exceeded model token limit|超长"
     r"|context.{0,10} overflow|context length of only|reduce the length of the (messages|prompt|input)"
 )
+_NEVER_FITS = re.compile(r"(?i)request too large|must be reduced in order to run")
 _FILTERED = re.compile(
     r"(?i)content ?(management |usage )?polic(y|ies)|usage (policy|policies|guidelines)|content filter"
     r"|flagged (as|by|for)|safety system|safety[ _]check"
@@ -138,13 +139,12 @@ def kind_of(error: ErrorObject, status: int | None) -> FailureKind:
         return telling
     if status is not None:
         return _of_status(status)
-    if _BUSY.search(error.words):
-        return "upstream_busy"
     general = next((_GENERAL[code] for code in codes if code in _GENERAL), None)
-    rejected = any(code.startswith(_REJECTIONS) for code in codes) or _BAD_PARAM.search(error.words)
-    if general is None and rejected:
+    if general is not None:
+        return general
+    if any(code.startswith(_REJECTIONS) for code in codes) or _BAD_PARAM.search(error.words):
         return "upstream_rejected"
-    return general or "upstream_failed"
+    return "upstream_busy" if _BUSY.search(error.words) else "upstream_failed"
 
 
 def _telling(codes: Iterable[str], error: ErrorObject, status: int | None) -> FailureKind | None:
@@ -152,7 +152,7 @@ def _telling(codes: Iterable[str], error: ErrorObject, status: int | None) -> Fa
     if error.moderated or any(word in code for code in codes for word in _FILTERS):
         return "content_filter"
     told = next((_TELLING[code] for code in codes if code in _TELLING), None)
-    if told == "upstream_busy" and status == 413:
+    if told == "upstream_busy" and (status == 413 or _NEVER_FITS.search(words)):
         # A request that is larger than what the account may send in a minute never gets through.
         return "prompt_too_long"
     if told is not None:

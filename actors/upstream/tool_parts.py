@@ -102,12 +102,12 @@ class CallParts:
                 break
             name = self._offered_name(call.name)
             if not name:
-                raise garbled("a tool call has no name")
+                raise garbled("a tool call has no name", by_model=True)
             if name not in self._offered:
                 shown = f"'{name}'" if _NAME.fullmatch(name) else "a tool"
-                raise garbled(f"it calls {shown}, which was not offered")
+                raise garbled(f"it calls {shown}, which was not offered", by_model=True)
             if arguments is None:
-                raise garbled("the arguments of a tool call are no JSON object")
+                raise garbled("the arguments of a tool call are no JSON object", by_model=True)
             known = {each.id for each in calls}
             call_id = call.id if call.id is not None and _ID.fullmatch(call.id) and call.id not in known else ""
             calls.append(ToolCall(name, arguments, call_id, call.extra))
@@ -128,7 +128,7 @@ class CallParts:
             joined = self._joined(owner.name, name)
         if owner is None or joined is None:
             if len(self._calls) == _MOST_CALLS:
-                raise garbled("it makes more tool calls than anybody asked for")
+                raise garbled("it makes more tool calls than anybody asked for", by_model=True)
             owner, joined = _Call(index, call_id), name
             self._calls.append(owner)
         owner.name = joined
