@@ -104,8 +104,9 @@ ANSWERED_HERE = {
 ACCEPTED_IF_NEUTRAL = {
     "add_generation_prompt", "add_special_tokens", "audio", "chat_template", "continue_final_message", "detokenize",
     "function_call", "functions", "guided_decoding_backend", "guided_whitespace_pattern", "kv_transfer_params",
-    "length_penalty", "logits_processors", "mm_processor_kwargs", "prompt_embeds", "return_token_ids",
-    "return_tokens_as_token_ids", "spaces_between_special_tokens", "suffix", "use_beam_search",
+    "length_penalty", "logits_processors", "media_io_kwargs", "mm_processor_kwargs", "prompt_embeds", "request_id",
+    "return_token_ids", "return_tokens_as_token_ids", "spaces_between_special_tokens", "structural_tag", "suffix",
+    "use_beam_search",
 }  # fmt: skip
 REFUSED_THERE = {"prompt_logprobs", "truncate_prompt_tokens"}
 """By name: no upstream can be asked."""
