@@ -208,7 +208,7 @@ class UpstreamActor(Actor[EngineMessage]):
         failure: Failure | None = None
         try:
             failure = await self._client.ask(board.urls[number], sent, reader, on_output)
-            ok = True if failure is None else False if failure.blame in {"upstream", "operator"} else None
+            ok = True if failure is None else failure.heard_as
         except trio.Cancelled:
             if began_at is not None and trio.current_time() >= work.deadline:
                 # It was given all the time there was, and has said nothing.
@@ -245,7 +245,7 @@ class UpstreamActor(Actor[EngineMessage]):
         """One call has failed, and the whole attempt with it."""
         self._drop(work)
         kind, message, pause_s, said = failure.kind, failure.told, failure.retry_after_s, failure.said
-        notice: Notice = Lost(kind, message, failure.retryable, pause_s, said=said)
+        notice: Notice = Lost(kind, message, failure.retryable, pause_s, failure.by_model, said)
         if failure.refused:
             notice = Unserved(kind, message, pause_s, lasting=failure.blame == "client", said=said)
         work.delivery.say(work.id, notice)

@@ -17,10 +17,11 @@ from collections.abc import Collection
 
 import msgspec
 
-from actors.upstream.chunk import Choice, Message, positions_of, read_chunk
+from actors.upstream.chunk import Choice, Chunk, Message, positions_of, read_chunk
 from actors.upstream.counting import Counting
 from actors.upstream.failure import Broken, Failure, error_in, garbled, of_event, truncated
 from actors.upstream.finish import Ending, ending_of
+from actors.upstream.lenient import LenientReader
 from actors.upstream.parts import text_of
 from actors.upstream.sse import BOM, SseEvent, SseReader, TooLong
 from actors.upstream.tool_parts import CallParts
@@ -37,6 +38,7 @@ _MOST_OF_A_WHOLE = 16 << 20
 """Bytes of an answer that is one JSON object."""
 _LONGEST_WORD = 64
 _LONGEST_MODEL = 256
+_DONE = frozenset({b"[DONE]", b"DONE"})
 _NOT_EVENTS = frozenset({b"ping", b"heartbeat", b"keepalive", b"keep-alive"})
 
 
@@ -66,6 +68,7 @@ class AnswerReader:
         self._characters = 0
         self._bytes = 0
         self._counting = Counting(max_tokens)
+        self._lenient = LenientReader()
         self._shown: list[str] = []
         """What of it was content ..."""
         self._mused: list[str] = []
@@ -149,10 +152,12 @@ class AnswerReader:
     # --- the body -------------------------------------------------------------------------------------------------
 
     def _begin(self, data: bytes) -> None:
-        """An event stream never begins with a brace or a bracket."""
+        """An event stream never begins with a brace or a bracket; nor with what a page begins with."""
         first = data.removeprefix(BOM).lstrip()[:1]
         if first:
             self._began = True
+            if first == b"<":
+                raise garbled("it is a page, and no event stream")
             if first in {b"{", b"["}:
                 self._body = bytearray()
 
@@ -176,7 +181,7 @@ class AnswerReader:
         data = data.strip()
         if not data or event.name in _NOT_EVENTS:
             return
-        if data == b"[DONE]":
+        if data.strip(b'"').upper() in _DONE:
             if self._ending is None and not self._counting:
                 raise truncated("[DONE] came without a finish reason")
             self.done = True
@@ -188,12 +193,19 @@ class AnswerReader:
     def _take_whole(self, body: bytes) -> None:
         body = body.removeprefix(BOM)
         self._take_chunk(body)
+        if self._ending is None and not self._counting:
+            # No answer: then it says why, in words of its own.
+            failure = of_event(body)
+            if failure.said.words:
+                raise Broken(failure)
         if self._ending is None and self._counting:
             # It is whole by its form, and some servers give no reason then.
             self._ending = ending_of("stop")
 
     def _take_chunk(self, data: bytes) -> None:
-        chunk = read_chunk(data)
+        chunk = read_chunk(data) or self._read_leniently(data)
+        if chunk is None:
+            return
         if chunk.error or chunk.choices is None:
             # Also an error in one of the forms that hold no "error".
             failure = error_in(data)
@@ -207,6 +219,23 @@ class AnswerReader:
             self._counts = self._counts.then(counts_of(usage=chunk.x_groq.get("usage")))
         for choice in chunk.choices or ():
             self._choice(choice)
+
+    def _read_leniently(self, data: bytes) -> Chunk | None:
+        """None: it was several events, and all of them are taken. Raises Broken."""
+        failure = error_in(data)
+        if failure is not None:
+            raise Broken(failure)
+        chunk = self._lenient.read(data)
+        if chunk is not None:
+            return chunk
+        lines = [line for line in data.splitlines() if line.strip()]
+        if len(lines) < 2 or not all(each.startswith((b"{", b"data:", b"[DONE]")) for each in lines):
+            raise garbled("an event is not a chunk of a completion")
+        # Lines of JSON, or events without an empty line between them.
+        for line in lines:
+            if not self.done:
+                self._take(SseEvent(b"", line.removeprefix(b"data:").strip()))
+        return None
 
     # --- what a choice says -----------------------------------------------------------------------------------------
 
@@ -275,7 +304,7 @@ class AnswerReader:
         if ending.trouble is not None:
             raise Broken(_trouble(ending, str(choice.finish_reason)[:_LONGEST_WORD], said=bool(self._counting)))
         if ending.calls and not self._counting:
-            raise garbled("it ended with tool calls and made none")
+            raise garbled("it ended with tool calls and made none", by_model=True)
         self._ending = ending
         self._word = "" if ending.known else str(choice.finish_reason)[:_LONGEST_WORD]
         if isinstance(choice.stop_reason, str | int):

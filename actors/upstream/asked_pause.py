@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 LONGEST_PAUSE_S = 600.0
 """A longer one is not believed."""
+_FIRST_MOMENT = 1e9
+"""Seconds: no pause, but a moment after 2001."""
 _NUMBER = re.compile(r"\d{1,18}(\.\d{1,18})?")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|[smhd]))+")
@@ -24,6 +26,13 @@ def asked_pause_s(headers: Mapping[str, str], wall_now_s: float, *, limits: bool
         return _bounded(milliseconds / 1000)
     after = headers.get("retry-after")
     seconds = _seconds(after)
+    if seconds is None and after is not None:
+        seconds = _duration(after)
+    if seconds is not None and seconds > _FIRST_MOMENT:
+        # Some write when, in seconds or milliseconds since 1970.
+        sent_at = _date(headers.get("date"))
+        seconds /= 1000 if seconds > _FIRST_MOMENT * 1000 else 1
+        seconds -= sent_at if sent_at is not None else wall_now_s
     if seconds is not None:
         return _bounded(seconds)
     at = _date(after)
@@ -39,10 +48,18 @@ def _until_reset(headers: Mapping[str, str]) -> float | None:
     for of in ("requests", "tokens"):
         if (headers.get(f"x-ratelimit-remaining-{of}") or "").strip() != "0":
             continue
-        reset = (headers.get(f"x-ratelimit-reset-{of}") or "").strip()
-        if _DURATION.fullmatch(reset):
-            waits.append(sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(reset)))
+        wait = _duration(headers.get(f"x-ratelimit-reset-{of}") or "")
+        if wait is not None:
+            waits.append(wait)
     return _bounded(max(waits)) if waits else None
+
+
+def _duration(text: str) -> float | None:
+    """Such as "6m0s"."""
+    text = text.strip().lower()
+    if not _DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
 
 
 def _seconds(text: str | None) -> float | None:

@@ -8,18 +8,17 @@ from typing import Any
 
 import msgspec
 
-from actors.upstream.failure import Broken, error_in, garbled
+from actors.upstream.failure import garbled
 from engine.messages import TokenLogprobs
 
 UNKNOWN_TOKEN = -1
-_NOTHING = frozenset({b"", b"null"})
 
 
 class Top(msgspec.Struct, gc=False):
     """One alternative of a position, of chat."""
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes: list[int] | None = None
 
 
@@ -27,7 +26,7 @@ class Position(msgspec.Struct, gc=False):
     """One token, of chat."""
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes: list[int] | None = None
     top_logprobs: list[Top] | None = None
 
@@ -47,6 +46,8 @@ class Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: Any = None
     """A piece of JSON text, or the object itself."""
+    parameters: Any = None
+    """What some servers call the arguments."""
 
 
 class CallPart(msgspec.Struct, gc=False):
@@ -57,7 +58,10 @@ class CallPart(msgspec.Struct, gc=False):
     function: Function | None = None
     name: str | None = None
     arguments: Any = None
-    """The last two where a server leaves `function` out."""
+    """The last two where a server leaves `function` out ..."""
+    input: Any = None
+    parameters: Any = None
+    """... or calls the arguments so."""
     extra_content: Any = None
     """Gemini's: it holds the signature of what was thought, which it wants back with the next turn."""
 
@@ -107,18 +111,18 @@ _decoder = msgspec.json.Decoder(Chunk)
 _logprobs = msgspec.json.Decoder(Logprobs)
 
 
-def read_chunk(data: bytes) -> Chunk:
-    """Raises Broken."""
+def read_chunk(data: bytes) -> Chunk | None:
+    """None: it is not what the API says; actors/upstream/lenient.py may still read it."""
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        failure = error_in(data)
-        raise (Broken(failure) if failure is not None else garbled("an event is not a chunk of a completion")) from None
+        return None
 
 
 def positions_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
     """One for each token. Raises Broken."""
-    if bytes(raw) in _NOTHING:
+    if not bytes(raw).lstrip().startswith(b"{"):
+        # A number for the whole event, or an empty list: nothing of single tokens.
         return []
     try:
         given = _logprobs.decode(raw)
@@ -128,9 +132,12 @@ def positions_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
         return [
             TokenLogprobs(
                 UNKNOWN_TOKEN,
-                each.logprob,
+                _likely(each.logprob),
                 _bytes_of(each.token, each.bytes),
-                tuple((UNKNOWN_TOKEN, top.logprob, _bytes_of(top.token, top.bytes)) for top in each.top_logprobs or ()),
+                tuple(
+                    (UNKNOWN_TOKEN, _likely(top.logprob), _bytes_of(top.token, top.bytes))
+                    for top in each.top_logprobs or ()
+                ),
             )
             for each in given.content
         ]
@@ -140,12 +147,16 @@ def positions_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
     return [
         TokenLogprobs(
             UNKNOWN_TOKEN,
-            value if value is not None else 0.0,
+            _likely(value),
             token.encode("utf-8", "replace"),
             tuple((UNKNOWN_TOKEN, logprob, top.encode("utf-8", "replace")) for top, logprob in (best or {}).items()),
         )
         for token, value, best in zip(tokens, values, tops or [None] * len(tokens), strict=True)
     ]
+
+
+def _likely(logprob: float | None) -> float:
+    return 0.0 if logprob is None else logprob
 
 
 def _bytes_of(token: str, given: list[int] | None) -> bytes:

@@ -4,6 +4,7 @@ Addresses come from the settings alone: no redirect is followed, no proxy is tak
 are checked against the system's store. Cancelling a call closes its connection at once.
 """
 
+import contextlib
 import http
 import ssl
 import time
@@ -15,6 +16,7 @@ import trio
 
 from actors.upstream.answer import AnswerReader
 from actors.upstream.asked_pause import asked_pause_s
+from actors.upstream.connections import transport_of
 from actors.upstream.failure import Broken, Failure, garbled, of_status
 from actors.upstream.question import Question
 from actors.upstream.redaction import Redactor
@@ -35,8 +37,8 @@ _LINGER_S = 0.25
 _TAIL_S = 5.0
 """After the finish reason usage and the end are awaited so long: some servers say neither, and keep the connection."""
 _NEVER = float("inf")
-_NO_ANSWERS = ("text/html", "image/", "audio/", "video/", "multipart/", "application/xml", "text/xml")
-"""Other types are looked at: servers call event streams and JSON plain text, or nothing at all."""
+_NO_ANSWERS = ("image/", "audio/", "video/", "multipart/", "application/xml", "text/xml")
+"""Other types are looked at: servers call event streams and JSON plain text, HTML (Flask), or nothing at all."""
 
 
 class UpstreamClient:
@@ -64,15 +66,14 @@ class UpstreamClient:
             given[key_header.lower()] = f"Bearer {key.reveal()}" if bearer else key.reveal()
         given |= {name.lower(): value for name, value in headers.items()}
         self._secrets = (*headers.values(), *([key.reveal()] if key is not None else []))
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=_IDLE_S)
         self._http = httpx.AsyncClient(
             headers=given,
             # How long an answer may take is the reader's business: it has the deadlines of its route.
             timeout=httpx.Timeout(None, connect=connect_s, write=connect_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=_IDLE_S),
-            verify=ssl.create_default_context(),
             follow_redirects=False,
             trust_env=False,
-            transport=transport,
+            transport=transport or transport_of(ssl.create_default_context(), limits),
         )
 
     async def aclose(self) -> None:
@@ -95,7 +96,7 @@ class UpstreamClient:
         try:
             async with self._http.stream("POST", address(url, question.path), content=question.body) as response:
                 headed = True
-                if response.status_code != 200:
+                if not response.is_success:
                     return await _refusal(response)
                 unpack = unpacker(response.headers.get("content-encoding"))
                 _check_type(response.headers.get("content-type"))
@@ -176,9 +177,13 @@ async def _error_body(response: httpx.Response) -> bytes:
     """The beginning of it, if it comes soon."""
     body = b""
     stream = response.aiter_raw()
-    with trio.move_on_after(_ERROR_S):
+    with trio.move_on_after(_ERROR_S), contextlib.suppress(Broken):
+        unpack = unpacker(response.headers.get("content-encoding"))
         async for data in stream:
-            body += data
+            for piece in unpack(data):
+                body += piece
+                if len(body) >= _MOST_OF_AN_ERROR:
+                    break
             if len(body) >= _MOST_OF_AN_ERROR:
                 break
     await _leave(stream, 0.0)

@@ -7,6 +7,8 @@ from actors.upstream.usage import Counts
 _BYTES_A_TOKEN = 8
 _MOST_CHARACTERS_A_TOKEN = 16
 """No tokenizer says more with one token, on average, if runs of one character are left out."""
+_MOST_HIDDEN = 1 << 20
+"""Tokens of reasoning that is not shown and that no limit was set for; no model thinks longer."""
 _RUN = re.compile(r"(.)\1+", re.DOTALL)
 
 
@@ -39,7 +41,7 @@ class Counting:
         if not told:
             return not self._pieces
         seen = sum([len(each) for each in self._pieces])
-        if told > max(self._most, 4 * seen) and not counts.hidden:
+        if told > max(self._most, 4 * seen) + (_MOST_HIDDEN if counts.hidden else 0):
             return False
         if told * _MOST_CHARACTERS_A_TOKEN >= seen:
             return True

@@ -19,7 +19,10 @@ _MOST_WORDS = 4_096
 _MOST_DETAILS = 4
 _STATUS_NAMES = ("status", "status_code", "statusCode", "http_status", "http_status_code", "httpStatus", "code")
 _CODE_NAMES = ("code", "type", "status", "error_type", "error_code", "errorCode", "reason", "__type")
-_WORD_NAMES = ("message", "msg", "error_message", "errorMessage", "detail", "title", "description")
+_FLAT_WORDS = ("message", "msg", "error_message", "errorMessage", "error_msg", "errorMsg")
+_WORD_NAMES = (*_FLAT_WORDS, "status_msg", "detail", "title", "description")
+_FLAT_CODES = ("code", "error_code", "errorCode", "status_code", "statusCode")
+_NO_ERROR = frozenset({"0", "200", "ok", "success", "none", "null", "false", ""})
 _CODE = re.compile(r"[A-Za-z0-9_.#:/-]{1,64}")
 _PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,63}")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
@@ -76,7 +79,7 @@ def _data_line(data: bytes) -> bytes | None:
 
 
 def _of_object(top: dict[str, Any], *, surely: bool) -> ErrorObject | None:
-    error = top.get("error") or top.get("errors")
+    error = top.get("error") or top.get("errors") or _base_response(top)
     if isinstance(error, list):
         error = error[0] if error else None
     flat = top.get("object") == "error" or top.get("type") == "error" or "detail" in top
@@ -99,10 +102,19 @@ def _of_object(top: dict[str, Any], *, surely: bool) -> ErrorObject | None:
     )
 
 
+def _base_response(top: dict[str, Any]) -> Any:
+    """MiniMax's, which stands in whole answers, too, and then says 0."""
+    found = top.get("base_resp")
+    return found if isinstance(found, dict) and str(found.get("status_code", 0)) not in _NO_ERROR else None
+
+
 def _is_flat_error(top: dict[str, Any]) -> bool:
-    """A message beside a status, or beside what calls itself an error."""
+    """A message beside a status, beside a code that is not 0, or beside what calls itself an error."""
+    if not any(isinstance(top.get(name), str) and top[name] for name in _FLAT_WORDS):
+        return False
     names_itself = any(code.lower().endswith(("error", "exception")) for code in _codes(top))
-    return isinstance(top.get("message"), str) and (names_itself or _status(top) is not None)
+    coded = any(name in top and str(top[name]).lower() not in _NO_ERROR for name in _FLAT_CODES)
+    return names_itself or coded or top.get("success") is False or _status(top) is not None
 
 
 def _inner(error: dict[str, Any]) -> Iterator[dict[str, Any]]:

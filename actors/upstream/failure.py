@@ -6,7 +6,7 @@
 | upstream_error | 5xx, 408, 424, 499 | upstream | yes | a failure |
 | upstream_failed | an error event in the stream | upstream | yes | a failure |
 | upstream_truncated | the answer broke off, or ended without its end | upstream | yes | a failure |
-| upstream_garbled | not what the OpenAI API says | upstream | yes | a failure |
+| upstream_garbled | not what the OpenAI API says | upstream | yes | a failure; of a call that is none, nothing |
 | upstream_misconfigured | 401, 403, 404, a redirect: our settings are wrong | operator | no | a failure |
 | upstream_quota_spent | 402, `insufficient_quota`: our account there is used up | operator | no | a failure |
 | upstream_busy | 429, 529 and the like | load | after the pause that it asks for | nothing |
@@ -60,6 +60,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = True
     retry_after_s: float | None = None
     """The upstream asked to be left alone for so long."""
+    by_model: bool = False
+    """The server is well; its model has said what is no answer, which a prompt can bring about."""
     reached: bool = True
     """False: nothing of the request has left, so that another address may have it at once."""
 
@@ -67,6 +69,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     def blame(self) -> Blame:
         """Whose fault it is."""
         return _BLAME.get(self.kind, "upstream")
+
+    @property
+    def heard_as(self) -> bool | None:
+        """What breakers and replicas hear of it: False, or nothing."""
+        return False if self.blame in {"upstream", "operator"} and not self.by_model else None
 
     @property
     def refused(self) -> bool:
@@ -90,9 +97,10 @@ class Broken(Exception):  # noqa: N818  (named for what happened)
         self.failure = failure
 
 
-def garbled(what: str) -> Broken:
+def garbled(what: str, *, by_model: bool = False) -> Broken:
     """It does not say what the OpenAI API says."""
-    return Broken(Failure(kind="upstream_garbled", message=f"The upstream's answer is not understood: {what}."))
+    message = f"The upstream's answer is not understood: {what}."
+    return Broken(Failure(kind="upstream_garbled", message=message, by_model=by_model))
 
 
 def truncated(what: str) -> Broken:

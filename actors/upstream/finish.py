@@ -3,6 +3,7 @@
 A word that is not known here is no reason to lose an answer: it ended, and the reader is told the word itself.
 """
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -26,61 +27,39 @@ class Ending(msgspec.Struct, frozen=True):
 _STOP, _LENGTH, _FILTER = Ending("stop"), Ending("length"), Ending("content_filter")
 _CALLS = Ending("stop", calls=True)
 _FAILED, _BROKE_OFF, _LOAD = Ending("error", "failed"), Ending("abort", "broke_off"), Ending("error", "load")
-NO_END = frozenset({"", "null", "none", "finish_reason_unspecified"})
+NO_END = frozenset({"", "null", "none", "finish_reason_unspecified", "not_finished"})
+
+
+def _words(ending: Ending, words: str) -> dict[str, Ending]:
+    return dict.fromkeys(words.split(), ending)
+
+
+def _bare(word: str) -> str:
+    """`MAX_TOKENS`, `maxTokens`, `max-tokens` and `FinishReason.MAX_TOKENS` are one word."""
+    return _NO_LETTER.sub("", word.rpartition(".")[2]).lower()
+
+
+_NO_LETTER = re.compile(r"[\W_]+")
 ENDINGS = {
-    # OpenAI
-    "stop": _STOP,
-    "length": _LENGTH,
-    "content_filter": _FILTER,
-    "tool_calls": _CALLS,
-    "function_call": _CALLS,
-    # TGI, Together, Fireworks
-    "eos": _STOP,
-    "eos_token": _STOP,
-    "stop_token": _STOP,
-    "stop_string": _STOP,
-    "end": _STOP,
-    # Anthropic
-    "end_turn": _STOP,
-    "stop_sequence": _STOP,
-    "max_tokens": _LENGTH,
-    "model_context_window_exceeded": _LENGTH,
-    "tool_use": _CALLS,
-    "refusal": _FILTER,
-    # Mistral, Cohere and others
-    "complete": _STOP,
-    "completed": _STOP,
-    "model_length": _LENGTH,
-    "max_length": _LENGTH,
-    "max_new_tokens": _LENGTH,
-    "max_output_tokens": _LENGTH,
-    "tool_call": _CALLS,
-    "content_filtered": _FILTER,
-    "sensitive": _FILTER,
-    # Gemini, in lower case
-    "safety": _FILTER,
-    "recitation": _FILTER,
-    "blocklist": _FILTER,
-    "prohibited_content": _FILTER,
-    "spii": _FILTER,
-    "language": _FILTER,
-    "malformed_function_call": _FAILED,
-    "unexpected_tool_call": _FAILED,
+    # OpenAI; TGI, Together, Fireworks; Anthropic; Mistral, Cohere; LM Studio; Baidu; Aleph Alpha
+    **_words(_STOP, "stop eos eos_token stop_token stop_string end end_turn stop_sequence complete completed"),
+    **_words(_STOP, "eos_found stop_string_found end_of_text normal"),
+    **_words(_CALLS, "tool_calls function_call tool_use tool_call"),
+    **_words(_LENGTH, "length max_tokens model_length max_length max_new_tokens max_output_tokens max_output"),
+    **_words(_LENGTH, "max_completion_tokens model_context_window_exceeded context_length_reached error_limit"),
+    **_words(_LENGTH, "max_predicted_tokens_reached maximum_tokens max_tokens_reached token_limit time_limit"),
+    **_words(_FILTER, "content_filter content_filtered refusal sensitive guardrail_intervened error_toxic"),
+    # Gemini
+    **_words(_FILTER, "safety recitation blocklist prohibited_content spii language"),
+    **_words(_FILTER, "image_safety image_prohibited_content image_recitation"),
+    **_words(_FAILED, "malformed_function_call unexpected_tool_call too_many_tool_calls"),
     # DeepSeek
-    "insufficient_system_resource": _LOAD,
-    "error": _FAILED,
-    "error_finish": _FAILED,
-    "internal_error": _FAILED,
-    "server_error": _FAILED,
-    "network_error": _FAILED,
-    "failed": _FAILED,
-    "timeout": _FAILED,
-    "abort": _BROKE_OFF,
-    "aborted": _BROKE_OFF,
-    "cancelled": _BROKE_OFF,
-    "canceled": _BROKE_OFF,
-    "interrupted": _BROKE_OFF,
+    **_words(_LOAD, "insufficient_system_resource"),
+    **_words(_FAILED, "error error_finish internal_error server_error network_error model_error failed timeout"),
+    **_words(_BROKE_OFF, "abort aborted cancelled canceled interrupted user_cancel user_stopped model_unloaded"),
 }
+_NO_END = frozenset(map(_bare, NO_END))
+_ENDINGS = {_bare(word): ending for word, ending in ENDINGS.items()}
 
 
 def ending_of(word: Any) -> Ending | None:
@@ -88,10 +67,13 @@ def ending_of(word: Any) -> Ending | None:
     found = ENDINGS.get(word) if isinstance(word, str) else None
     if found is not None:
         return found
-    plain = str(word).strip().lower()
-    if word is None or word is False or plain in NO_END:
+    if isinstance(word, dict):
+        # SGLang's own: {"type": "length", "length": 16}
+        word = word.get("type") or word.get("reason")
+    plain = _bare(str(word))
+    if word is None or word is False or plain in _NO_END:
         return None
-    return ENDINGS.get(plain, _UNKNOWN)
+    return _ENDINGS.get(plain, _UNKNOWN)
 
 
 _UNKNOWN = Ending("stop", known=False)

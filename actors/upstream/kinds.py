@@ -53,7 +53,7 @@ _TELLING: dict[str, FailureKind] = {
         "upstream_quota_spent",
         "insufficient_quota insufficient_balance insufficient_credits insufficient_funds billing_error "
         "payment_required billing_hard_limit_reached billing_not_active account_deactivated "
-        "exceeded_current_quota_error budget_spent budget_exceeded Arrearage",
+        "exceeded_current_quota_error budget_spent budget_exceeded Arrearage AccountOverdueError",
     ),
     **_codes(
         "upstream_misconfigured",
@@ -69,7 +69,16 @@ _TELLING: dict[str, FailureKind] = {
         "queue_full queue_requests_full saturated tokens_per_minute tokens_per_day requests_per_minute concurrent",
     ),
 }
-_FILTERS = ("contentfilter", "policyviolation", "moderation", "prohibitedcontent", "responsibleai", "guardrail")
+_FILTERS = (
+    "contentfilter",
+    "policyviolation",
+    "moderation",
+    "prohibitedcontent",
+    "responsibleai",
+    "guardrail",
+    "sensitivecontent",
+    "riskcontent",
+)
 """Whatever stands around these."""
 _GENERAL: dict[str, FailureKind] = {
     **_codes(
@@ -97,12 +106,25 @@ _TOO_LONG = re.compile(
     r"|(input|prompt|total|token)\w*\W{1,2}(length|tokens|count)\b.{0,60}(exceed|longer than|must be <=)"
     r"|must have less than \d+ tokens|too many (input |prompt )?tokens|tokens .{0,20}> \d+ maximum"
     r"|longer than .{0,40}\b(context|model|maximum)\w* length|context (length|window|size) .{0,20}exceeded"
+    r"|context ?window ?exceeded|range of input length|exceeded model token limit|超长"
     r"|context.{0,10} overflow|context length of only|reduce the length of the (messages|prompt|input)"
 )
+_NEVER_FITS = re.compile(r"(?i)request too large|must be reduced in order to run")
 _FILTERED = re.compile(
-    r"(?i)content (management |usage )?polic(y|ies)|usage polic(y|ies)|content filter|flagged (as|by|for)|safety system"
+    r"(?i)content ?(management |usage )?polic(y|ies)|usage (policy|policies|guidelines)|content filter"
+    r"|flagged (as|by|for)|safety system|safety[ _]check"
+    r"|(new_|contains? )sensitive|sensitive (content|information|words?)|敏感内容|不安全"
 )
-_UNPAID = re.compile(r"(?i)credit balance is too low|insufficient (account )?(balance|credits?|funds)|out of credits")
+_UNPAID = re.compile(
+    r"(?i)credit balance is too low|insufficient (account )?(balance|credits?|funds)|out of credits"
+    r"|free tier .{0,40}exhausted|欠费"
+)
+# What an error says in a stream, where no status tells more:
+_BUSY = re.compile(r"(?i)rate ?limit|too many requests|request limit reached|overloaded|\bbusy\b")
+_NO_KEY = re.compile(
+    r"(?i)(invalid|incorrect|missing|wrong) (api[ _-]?key|token)\b|\b(token|api key) (is )?invalid|login fail"
+)
+_BAD_PARAM = re.compile(r"(?i)\binvalid param")
 _NO_MODEL = re.compile(r"(?i)\bmodel\b.{0,100}\b(not found|does not exist|not exist)|no such model")
 
 
@@ -118,9 +140,11 @@ def kind_of(error: ErrorObject, status: int | None) -> FailureKind:
     if status is not None:
         return _of_status(status)
     general = next((_GENERAL[code] for code in codes if code in _GENERAL), None)
-    if general is None and any(code.startswith(_REJECTIONS) for code in codes):
+    if general is not None:
+        return general
+    if any(code.startswith(_REJECTIONS) for code in codes) or _BAD_PARAM.search(error.words):
         return "upstream_rejected"
-    return general or "upstream_failed"
+    return "upstream_busy" if _BUSY.search(error.words) else "upstream_failed"
 
 
 def _telling(codes: Iterable[str], error: ErrorObject, status: int | None) -> FailureKind | None:
@@ -128,7 +152,7 @@ def _telling(codes: Iterable[str], error: ErrorObject, status: int | None) -> Fa
     if error.moderated or any(word in code for code in codes for word in _FILTERS):
         return "content_filter"
     told = next((_TELLING[code] for code in codes if code in _TELLING), None)
-    if told == "upstream_busy" and status == 413:
+    if told == "upstream_busy" and (status == 413 or _NEVER_FITS.search(words)):
         # A request that is larger than what the account may send in a minute never gets through.
         return "prompt_too_long"
     if told is not None:
@@ -142,7 +166,7 @@ def _telling(codes: Iterable[str], error: ErrorObject, status: int | None) -> Fa
             return "content_filter"
     if (status is None or status in {400, 413, 422, 500}) and _TOO_LONG.search(words):
         return "prompt_too_long"
-    if status is None and _NO_MODEL.search(words):
+    if status is None and (_NO_MODEL.search(words) or _NO_KEY.search(words)):
         return "upstream_misconfigured"
     return None
 

@@ -63,6 +63,9 @@ def plain(value: Any) -> str:
         return value
     if isinstance(value, list):
         return "".join(map(plain, value))
+    if type(value) in {int, float}:
+        # A printer without types: the whole text of the event is a number.
+        return str(value)
     if isinstance(value, dict):
         for name in ("text", "thinking", "reasoning", "summary", "content", "refusal"):
             if value.get(name):

@@ -87,3 +87,6 @@ class SseReader:
             self._data.append(value)
         elif field == b"event":
             self._name = value
+        elif field == b"error" and not self._data:
+            # Older llama.cpp writes errors as a field of this name.
+            self._name, self._data = b"error", [value]

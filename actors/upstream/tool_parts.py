@@ -8,13 +8,16 @@
 | whole calls, all at index 0 or without one, each with its id | Ollama, Gemini |
 | whole calls without index and id | older Gemini, some gateways |
 | arguments as an object; as null or nothing at all where there are none | Ollama, Cloudflare, Mistral |
-| the arguments so far, again in each piece | some gateways |
+| the arguments so far, again in each piece; all of them once more at the end; `{}` before them | some gateways |
+| arguments as a text of JSON within a text; with line ends in their texts; an empty list | GLM, small models; PHP |
+| `input` or `parameters` for `arguments`; `functions.` before the name | Anthropic, Llama; gpt-oss, Kimi |
 | `function_call` instead of `tool_calls` | the API before tools |
 
 What a piece belongs to follows from its index, its id and its name, and from the names that were offered: two calls are
 never joined to one whose name nobody offered.
 """
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -23,11 +26,13 @@ import msgspec
 
 from actors.upstream.chunk import CallPart, Function
 from actors.upstream.failure import garbled
+from actors.upstream.lenient import whole_number
 from engine.text.tool_calls import ToolCall
 
 _MOST_CALLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _ID = re.compile(r"[\x21-\x7e]{1,256}")
+_NO_ARGUMENTS = frozenset({"", "null", "{}", "[]"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,8 +72,9 @@ class CallParts:
         said = ""
         named: list[_Call] = []
         for part in parts:
-            function = part.function or Function(part.name, part.arguments)
-            name, arguments = function.name or "", _text(function.arguments)
+            function = part.function or Function(part.name, part.arguments, part.parameters or part.input)
+            name = (function.name or "").strip()
+            arguments = _text(function.parameters if function.arguments is None else function.arguments)
             if not (name or arguments or part.id):
                 # Some servers fill in the fields of every event.
                 continue
@@ -92,23 +98,29 @@ class CallParts:
         for call in ordered:
             arguments = _arguments(call.pieces)
             last = call is ordered[-1]
-            if cut and last and (arguments is None or call.name not in self._offered):
+            if cut and last and (arguments is None or self._offered_name(call.name) not in self._offered):
                 break
-            if not call.name:
-                raise garbled("a tool call has no name")
-            if call.name not in self._offered:
-                shown = f"'{call.name}'" if _NAME.fullmatch(call.name) else "a tool"
-                raise garbled(f"it calls {shown}, which was not offered")
+            name = self._offered_name(call.name)
+            if not name:
+                raise garbled("a tool call has no name", by_model=True)
+            if name not in self._offered:
+                shown = f"'{name}'" if _NAME.fullmatch(name) else "a tool"
+                raise garbled(f"it calls {shown}, which was not offered", by_model=True)
             if arguments is None:
-                raise garbled("the arguments of a tool call are no JSON object")
+                raise garbled("the arguments of a tool call are no JSON object", by_model=True)
             known = {each.id for each in calls}
             call_id = call.id if call.id is not None and _ID.fullmatch(call.id) and call.id not in known else ""
-            calls.append(ToolCall(call.name, arguments, call_id, call.extra))
+            calls.append(ToolCall(name, arguments, call_id, call.extra))
         return tuple(calls)
+
+    def _offered_name(self, name: str) -> str:
+        """Without the namespace that some models' formats put before every name."""
+        bare = name.removeprefix("functions.")
+        return bare if name not in self._offered and bare in self._offered else name
 
     def _owner(self, part: CallPart, name: str, arguments: str, named: Sequence[_Call]) -> _Call:
         """The call that a piece belongs to, with its name brought up to date."""
-        index = part.index if type(part.index) is int else None
+        index = whole_number(part.index)
         call_id = part.id if isinstance(part.id, str) and part.id else None
         owner = self._known(index, call_id)
         joined = None
@@ -116,7 +128,7 @@ class CallParts:
             joined = self._joined(owner.name, name)
         if owner is None or joined is None:
             if len(self._calls) == _MOST_CALLS:
-                raise garbled("it makes more tool calls than anybody asked for")
+                raise garbled("it makes more tool calls than anybody asked for", by_model=True)
             owner, joined = _Call(index, call_id), name
             self._calls.append(owner)
         owner.name = joined
@@ -138,6 +150,10 @@ class CallParts:
     def _begins_another(owner: _Call, call_id: str | None, name: str, arguments: str, named: Sequence[_Call]) -> bool:
         if not name:
             return False
+        if call_id is not None and call_id == owner.id:
+            # A server that numbers nothing may give all its calls one id.
+            again = owner in named or "".join(owner.pieces) != arguments
+            return owner.index is None and owner.name == name and owner.is_whole() and again and _is_object(arguments)
         if call_id is not None and owner.id is not None:
             return call_id != owner.id and not (owner.name == name and owner.pieces and not owner.is_whole())
         if owner in named:
@@ -169,14 +185,27 @@ def _text(arguments: Any) -> str:
 def _arguments(pieces: Sequence[str]) -> str | None:
     """The JSON object; None: it is none."""
     text = "".join(pieces)
-    if text.strip() in {"", "null"}:
+    if text.strip() in _NO_ARGUMENTS:
         return "{}"
     if _is_object(text):
         return text
-    last = pieces[-1]
-    if _is_object(last) and all(last.startswith(piece) for piece in pieces):
+    last, before = pieces[-1], "".join(pieces[:-1])
+    if _is_object(last) and (before == last or all(last.startswith(piece) for piece in pieces)):
         return last
-    return None
+    if pieces[0].strip() in _NO_ARGUMENTS and len(pieces) > 1:
+        return _arguments(pieces[1:])
+    return _rewritten(text)
+
+
+def _rewritten(text: str) -> str | None:
+    """Of what a lenient reader takes for an object, that object as JSON."""
+    try:
+        value = json.loads(text, strict=False)
+        if isinstance(value, str):
+            value = json.loads(value, strict=False)
+        return _encode(value).decode() if isinstance(value, dict) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_object(text: str) -> bool:

@@ -46,9 +46,14 @@ def counts_of(*, usage: Any, timings: Any = None) -> Counts:
 
 
 def _of_usage(usage: Mapping[str, Any]) -> Counts:
-    prompt = _count(usage, "prompt_tokens", "input_tokens")
-    completion = _count(usage, "completion_tokens", "output_tokens")
-    total = _count(usage, "total_tokens")
+    prompt = _count(usage, "prompt_tokens", "promptTokens")
+    completion = _count(usage, "completion_tokens", "output_tokens", "completionTokens", "outputTokens")
+    read = _count(usage, "cache_read_input_tokens", "cacheReadInputTokens")
+    if not prompt:
+        # Anthropic's input leaves out what went through the cache.
+        prompt = _count(usage, "input_tokens", "inputTokens") + read
+        prompt += _count(usage, "cache_creation_input_tokens", "cacheWriteInputTokens")
+    total = _count(usage, "total_tokens", "totalTokens")
     hit, missed = _count(usage, "prompt_cache_hit_tokens"), _count(usage, "prompt_cache_miss_tokens")
     prompt = prompt or hit + missed
     hidden = bool(_count(_table(usage, "completion_tokens_details"), "reasoning_tokens"))
@@ -63,6 +68,7 @@ def _of_usage(usage: Mapping[str, Any]) -> Counts:
         or _count(_table(usage, "input_tokens_details"), "cached_tokens")
         or _count(usage, "cached_tokens")
         or hit
+        or read
     )
     return Counts(prompt, completion, min(cached, prompt), hidden)
 

@@ -5,6 +5,7 @@
 
 import gzip
 import json
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +69,11 @@ class Row:
     framing: str = "chunked"
     """chunked, length, close (framed by the connection's end), cut (chunked, and lost), short (of its length)."""
     encoding: str = ""
+    status: int = 200
     tools: bool = False
 
 
+_RAW = zlib.compressobj(wbits=-15)
 HELLO = (delta("", role="assistant"), delta("Hel"), delta("lo"))
 
 
@@ -287,6 +290,59 @@ CALLS = [
         ),
         ("add", {}),
     ),
+    tools(
+        "two at once, their pieces in turn",
+        sse(
+            parts(part(0, "c1", "add", '{"a"'), part(1, "c2", "get", '{"b"')),
+            parts(part(1, arguments=":2}")),
+            parts(part(0, arguments=":1}")),
+            end("tool_calls"),
+        ),
+        ("add", {"a": 1}),
+        ("get", {"b": 2}),
+    ),
+    tools(
+        "the same, and the indexes are texts",
+        sse(
+            parts(part("0", "c1", "add", '{"a"'), part("1", "c2", "get", '{"b"')),
+            parts(part("1", arguments=":2}")),
+            parts(part("0", arguments=":1}")),
+            end("tool_calls"),
+        ),
+        ("add", {"a": 1}),
+        ("get", {"b": 2}),
+    ),
+    tools(
+        "two without an index, and with one id",
+        sse(parts(part(None, "add", "add", '{"a":1}')), parts(part(None, "add", "add", '{"a":2}')), end("tool_calls")),
+        ("add", {"a": 1}),
+        ("add", {"a": 2}),
+    ),
+    tools(
+        "an empty object before the pieces",
+        sse(parts(part(0, "c1", "add", {})), parts(part(0, arguments='{"a"')), parts(part(0, arguments=":1}")), end()),
+        ("add", {"a": 1}),
+    ),
+    tools(
+        "all of the arguments again at the end",
+        sse(
+            parts(part(0, "c1", "add", '{"a"')),
+            parts(part(0, arguments=":1}")),
+            parts(part(0, "c1", "add", '{"a":1}'), reason="tool_calls"),
+        ),
+        ("add", {"a": 1}),
+    ),
+    tools("JSON within a text", sse(parts(part(0, "c1", "add", json.dumps('{"a":1}'))), end()), ("add", {"a": 1})),
+    tools("a line end in a text", sse(parts(part(0, "c1", "add", '{"a":"x\ny"}')), end()), ("add", {"a": "x\ny"})),
+    tools("arguments that are an empty list", sse(parts(part(0, "c1", "now", [])), end()), ("now", {})),
+    tools("anthropic: input", sse(parts({"id": "c1", "name": "add", "input": {"a": 1}}), end()), ("add", {"a": 1})),
+    tools(
+        "llama: parameters",
+        sse(parts({"id": "c1", "function": {"name": "add", "parameters": {"a": 1}}}), end()),
+        ("add", {"a": 1}),
+    ),
+    tools("gpt-oss: the name's namespace", sse(parts(part(0, "c1", "functions.add", "{}")), end()), ("add", {})),
+    tools("a blank before the name", sse(parts(part(0, "c1", " add", "{}")), end()), ("add", {})),
     tools("a call that is no list", sse(delta(tool_calls=part(0, "c1", "add", "{}")), end("tool_calls")), ("add", {})),
     tools("tool_calls, and nothing at all", sse(end("tool_calls")), broken="upstream_garbled"),
     Row(
@@ -314,10 +370,18 @@ REASONS = [
             "complete",
             "function_call",
             "tool_use",
+            "endTurn",
+            "normal",
+            "FinishReason.STOP",
+            {"type": "stop", "matched": 2},
         )
     ],
     *[ends(word, "length") for word in ("length", "max_tokens", "model_length", "MAX_TOKENS", "max_output_tokens")],
+    *[ends(word, "length") for word in ("maxTokens", "FinishReason.MAX_TOKENS", "max-tokens", "max_output")],
+    *[ends(word, "length") for word in ({"type": "length", "length": 16}, "contextLengthReached", "token_limit")],
     *[ends(word, "content_filter") for word in ("content_filter", "SAFETY", "RECITATION", "refusal", "sensitive")],
+    *[ends(word, "content_filter") for word in ("guardrail_intervened", "ContentFilter", "IMAGE_SAFETY")],
+    ends({"type": "abort"}, broken="upstream_truncated"),
     *[ends(word, broken="upstream_failed") for word in ("error", "MALFORMED_FUNCTION_CALL", "network_error")],
     *[ends(word, broken="upstream_truncated") for word in ("abort", "cancelled")],
     Row(
@@ -370,6 +434,9 @@ ENDS = [
     Row("[DONE] without an empty line", sse(*HELLO, end())[:-2], "Hello"),
     Row("the last event is cut", sse(*HELLO, end(), done=False) + b'data: {"usage": {"pro', "Hello"),
     Row("the event of the reason is cut", sse(*HELLO, end(), done=False)[:-9], "Hello", broken=LOST),
+    Row(
+        "older llama.cpp: a field called error", b'error: {"code": 400, "message": "x"}\n\n', broken="upstream_rejected"
+    ),
     Row("an error after text", sse(*HELLO, {"error": {"message": "no"}}), "Hello", broken="upstream_failed"),
     Row(
         "openrouter: an error with a reason",
@@ -507,6 +574,63 @@ FORMS = [
         sse({"choices": [{"delta": {"content": "Hello"}, "logprobs": -0.25}]}, end("eos_token")),
         "Hello",
     ),
+    Row("an index that is a text", sse({"choices": [{"index": "0", "delta": {"content": "Hello"}}]}, end()), "Hello"),
+    *[
+        Row(f"a field of another type: {given}", sse(delta("Hel", **given), delta("lo"), end()), "Hello")
+        for given in (
+            {"refusal": False},
+            {"refusal": []},
+            {"tool_calls": ""},
+            {"tool_calls": [None]},
+            {"function_call": ""},
+            {"reasoning_content": False},
+        )
+    ],
+    *[
+        Row(
+            f"a choice's field of another type: {given}",
+            sse(*HELLO, {"choices": [{**given, "finish_reason": "stop"}]}),
+            "Hello",
+        )
+        for given in ({"delta": ""}, {"delta": []}, {"message": ""}, {"text": {}}, {"delta": {}, "index": 0.0})
+    ],
+    *[Row(f"choices: {given!r}", sse({"choices": given}, *HELLO, end()), "Hello") for given in ("", {}, [None])],
+    Row("one choice, and no list", b'{"choices": {"message": {"content": "Hello"}, "finish_reason": "stop"}}', "Hello"),
+    Row("a message that is a text", b'{"choices": [{"message": "Hello", "finish_reason": "stop"}]}', "Hello"),
+    Row("a number as the text", sse(delta(4), delta(2), end()), "42"),
+    Row("python: NaN", sse({**delta("Hel"), "score": float("nan")}, delta("lo"), end()), "Hello"),
+    Row("a tab in a text", sse(delta("a b"), end()).replace(b"a b", b"a\tb"), "a\tb"),
+    Row("a character in two events, as escapes", sse(delta("a\ud83d"), delta("\ude00b"), end()), "a😀b"),
+    Row(
+        "a character in two events, as bytes",
+        sse(delta("aX"), delta("Yb"), end()).replace(b"X", b"\xf0\x9f").replace(b"Y", b"\x98\x80"),
+        "a😀b",
+    ),
+    Row("no empty line between events", sse(*HELLO, end(), join=b"\n"), "Hello"),
+    Row(
+        "a JSON object a line",
+        b"".join(json.dumps(each).encode() + b"\n" for each in (*HELLO, end(), usage(7, 3))),
+        "Hello",
+        kind="application/x-ndjson",
+        tokens=3,
+        prompt=7,
+    ),
+    Row("not streamed, and [DONE]", whole({"content": "Hello"}) + b"\n\ndata: [DONE]\n\n", "Hello"),
+    Row("[DONE] in quotes", sse(*HELLO, end(), done=False) + b'data: "[DONE]"\n\n', "Hello"),
+    Row("flask: called HTML", sse(*HELLO, end()), "Hello", kind="text/html; charset=utf-8"),
+    Row("a page of no type", b"<!doctype html><p>", kind=None, broken="upstream_garbled"),
+    Row(
+        "two members of gzip",
+        gzip.compress(sse(*HELLO, done=False)) + gzip.compress(sse(end())),
+        "Hello",
+        encoding="gzip",
+    ),
+    Row("deflate without a head", _RAW.compress(sse(*HELLO, end())) + _RAW.flush(), "Hello", encoding="deflate"),
+    Row("an encoding that is an alphabet", sse(*HELLO, end()), "Hello", encoding="utf-8"),
+    Row("brotli", b"\x8b\x02\x80hello\x03", encoding="br", broken="upstream_garbled"),
+    Row("created", sse(*HELLO, end()), "Hello", status=201),
+    Row("from a cache", whole({"content": "Hello"}), "Hello", status=203, kind="application/json"),
+    Row("accepted, and no answer", b"", status=202, kind=None, broken=LOST),
     Row("a refusal", sse(delta(None, refusal="I cannot."), end()), "I cannot."),
     Row(
         "mistral: parts",
@@ -646,6 +770,18 @@ COUNTS = [
         9000,
         7,
     ),
+    counts("a sum beyond all", {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10**9}, 2, 7),
+    counts(
+        "anthropic: what went through the cache",
+        {"input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 20},
+        3,
+        127,
+        100,
+    ),
+    counts(
+        "litellm: both", {"prompt_tokens": 107, "completion_tokens": 3, "cache_read_input_tokens": 100}, 3, 107, 100
+    ),
+    counts("bedrock", {"inputTokens": 7, "outputTokens": 3, "totalTokens": 10}, 3, 7),
     counts("words", {"prompt_tokens": "seven", "completion_tokens": "three"}, 2),
     counts("a list", [1, 2], 2),
     counts("fewer than can be", {"prompt_tokens": 7, "completion_tokens": 1}, 8, 7, text=LONG),

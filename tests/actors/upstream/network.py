@@ -13,6 +13,8 @@ import httpx
 import trio
 from trio.testing import memory_stream_pair
 
+from actors.upstream.connections import CleanPool
+
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -116,7 +118,7 @@ class Network(httpcore.AsyncNetworkBackend):
 
     def transport(self) -> httpx.AsyncBaseTransport:
         made = httpx.AsyncHTTPTransport(trust_env=False)
-        made._pool = httpcore.AsyncConnectionPool(network_backend=self, max_keepalive_connections=8)
+        made._pool = CleanPool(network_backend=self, max_keepalive_connections=8)
         return made
 
     async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):  # noqa: ASYNC109

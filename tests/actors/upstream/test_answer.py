@@ -166,7 +166,7 @@ def test_a_stop_string_and_a_filter_are_told():
         ((b"data: \xff\xfe\n\n",), "upstream_garbled"),
         ((b'data: "text"\n\n',), "upstream_garbled"),
         ((event(choices=[{"index": 1, "delta": {"content": "b"}}]),), "upstream_garbled"),
-        ((b'data: {"choices":[{"text":"\\ud800"}]}\n\n',), "upstream_garbled"),
+        ((b'data: {"choices":[{"text":"\\ud800"}]}\n\n',), "upstream_truncated"),
         ((said("a", logprobs={"tokens": ["a"], "token_logprobs": []}),), "upstream_garbled"),
         ((said("a", logprobs={"content": [{"token": "a", "logprob": 0, "bytes": [999]}]}),), "upstream_garbled"),
         ((b"data: " + b"x" * (2 << 20),), "upstream_garbled"),

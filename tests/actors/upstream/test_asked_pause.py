@@ -25,6 +25,14 @@ SENT_AT = 784_111_777.0
         ({"retry-after": "٣"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),
+        ({"retry-after": "2s"}, 2.0),
+        ({"retry-after": "1m30s"}, 90.0),
+        ({"retry-after": "250ms"}, 0.25),
+        # A moment, in seconds or milliseconds since 1970.
+        ({"retry-after": "784111807", **DATE}, 600.0),
+        ({"retry-after": "1764370030", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 30.0),
+        ({"retry-after": "1764370030000", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 30.0),
+        ({"retry-after": "1764369000", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 0.0),
         # The three forms of a date.
         ({"retry-after": "Sun, 06 Nov 1994 08:50:07 GMT", **DATE}, 30.0),
         ({"retry-after": "Sunday, 06-Nov-94 08:50:07 GMT", **DATE}, 30.0),

@@ -35,7 +35,7 @@ THE_HOUSE_ALONE = [name for name, row in ROWS if row.encoding or row.kind == "te
 def server(row: Row):
     async def serve(asked: Asked) -> None:
         chunked = row.framing in {"chunked", "cut", "open"}
-        lines = ["HTTP/1.1 200 OK"]
+        lines = [f"HTTP/1.1 {row.status} OK"]
         lines += [f"content-type: {row.kind}"] if row.kind is not None else []
         lines += [f"content-encoding: {row.encoding}"] if row.encoding else []
         lines += ["transfer-encoding: chunked"] if chunked else []
@@ -129,3 +129,17 @@ async def test_a_call_that_nobody_offered_is_the_next_rungs_to_answer(autojump_c
         answer = await house.ask("cloud", prompts=CHAT, streamed=streamed)
         assert (answer.text(), answer.reasons()) == ("fine", ["stop"])
         assert outcomes(answer)[0] == ("cloud", "failed", "upstream_garbled")
+
+
+MODELS_FAULT = ("a name that nobody offered", "arguments that are cut", "a call without a name")
+
+
+@pytest.mark.parametrize("name", MODELS_FAULT)
+async def test_what_a_model_says_shuts_nobody_out(autojump_clock, name):
+    """A prompt can bring it about, and the breaker is everybody's."""
+    row = next(row for _, row in ROWS if row.name == name)
+    async with stage(server(row)) as (house, network):
+        for _ in range(15):
+            assert (await house.ask("cloud-only", prompts=WITH_TOOLS)).refusal is not None
+        assert len(network.asked) == 15
+        assert house.house._breakers.breakers["cloud"].statistics().failed == 0

@@ -5,6 +5,7 @@ becomes of it: the kind, words of it that the client reads (`told`), the code th
 asks for. What a kind means is in `KINDS`.
 """
 
+import gzip
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,8 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def data(self) -> bytes:
-        return self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
+        data = self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
+        return gzip.compress(data) if "content-encoding: gzip" in self.headers else data
 
     def __str__(self) -> str:
         return f"{self.server} {self.status}"

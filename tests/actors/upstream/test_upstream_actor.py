@@ -14,6 +14,7 @@ from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, Stage, says
 from tests.actors.fakes import stage as house_stage
+from tests.actors.upstream.dialects import delta, end, sse
 from tests.actors.upstream.network import HEAD, Asked, Network, Server, event
 from tests.actors.upstream.network import says as upstream_says
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
@@ -125,6 +126,28 @@ async def test_an_upstream_answers(autojump_clock, streamed):
         assert (row["prompt_tokens"], row["completion_tokens"], row["outcome"]) == (11, 2, "ok")
         figures = house.house.statistics().upstreams["cloud"]
         assert (figures.requests_total, dict(figures.failures_total), sum(figures.ttft.counts)) == (1, {}, 1)
+
+
+OTHERS_EVENTS = sse(delta("another's"), end())
+OTHERS = HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(OTHERS_EVENTS), OTHERS_EVENTS)
+
+
+@pytest.mark.parametrize("leftover", [OTHERS, b"garbage\r\n\r\n", b"\r\n\r\n"], ids=["answer", "garbage", "blank"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_what_is_left_of_one_answer_is_nobody_elses(autojump_clock, leftover, framing):
+    async def serve(asked: Asked) -> None:
+        question = asked.body["messages"][-1]["content"]
+        spoken = sse(delta(f"to {question}"), end())
+        if framing == "chunked":
+            await asked.send(HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(spoken), spoken) + leftover)
+        else:
+            await asked.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(spoken) + spoken + leftover)
+
+    async with stage(serve) as (house, network):
+        for name in ("one", "two"):
+            prompts = (ChatPrompt((ChatMessage("user", name),)),)
+            assert (await house.ask("cloud-only", prompts=prompts)).text() == f"to {name}"
+        assert len(network.asked) == 2
 
 
 async def test_a_connection_is_used_again(autojump_clock):
