@@ -156,7 +156,7 @@ class _Surroundings:
         cascades: set[str] = set()
         for key in keys:
             match key.split("."):
-                case ["routes", name, *_]:
+                case ["routes", name, *_] if name in self._by_name:  # what names no route is told elsewhere
                     numbers.add(self._by_name[name])
                 case ["cascades", name, *_]:
                     cascades.add(name)

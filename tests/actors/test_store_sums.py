@@ -211,7 +211,7 @@ async def test_the_next_process_goes_on_with_quotas_budgets_and_targets(autojump
     async with stage({"small": says("okay")}, settings=with_target(), clean=False) as house:
         assert (await house.ask("whole", max_tokens=20)).refusal is None
         await house.assert_clean()
-        spent = house.house._course.cascades()["gate"].spent_today
+        spent = house.house._course.cascades(time.time())["gate"].spent_today
         assert spent
         # It is killed before the answer begins.
         await house.open("whole", max_tokens=20)
@@ -222,7 +222,7 @@ async def test_the_next_process_goes_on_with_quotas_budgets_and_targets(autojump
         row = house.row("r2")
         assert (row["outcome"], view.reserved) == ("crashed", 0.0)
         assert view.spent == pytest.approx(spent + row["cost"])
-        assert house.house._course.cascades()["gate"].spent_today == pytest.approx(view.spent)
+        assert house.house._course.cascades(time.time())["gate"].spent_today == pytest.approx(view.spent)
         first = house.row("r1")
         used = first["prompt_tokens"] + first["completion_tokens"] + reserved
         refusal = (await house.ask("small", max_tokens=500 - used)).refusal

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from benchmarks.engine import floor, peers
 from benchmarks.engine.make_model import write
@@ -78,13 +79,14 @@ def run(
         monkeypatch.setattr(sys, "argv", [module, *command, *given])
         monkeypatch.chdir(ROOT)
         status: object = None
-        cores = os.sched_getaffinity(0)
+        cores, logging = os.sched_getaffinity(0), structlog.get_config()
         try:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         except SystemExit as end:
             status = end.code
         finally:
             os.sched_setaffinity(0, cores)
+            structlog.configure(**logging)
         # One is the verdict of a benchmark that judges its own figures: they are not looked at here.
         assert status in {None, 0, 1}
         return capsys.readouterr().out

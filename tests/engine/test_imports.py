@@ -16,7 +16,8 @@ PURE = {
         for folder in ("scheduling", "text")
         for path in FOLDER.glob(f"{folder}/*.py")
     ),
-    *(f"sampling/{name}.py" for name in ("__init__", "bad_words", "grammar", "logit_rules", "params", "seed")),
+    *(f"sampling/{name}.py" for name in ("__init__", "bad_words", "grammar", "logit_rules", "params")),
+    *(f"sampling/{name}.py" for name in ("schema_numbers", "schema_relax", "seed")),
     *(f"gpu/{name}.py" for name in ("__init__", "attention_work", "graph_sizes")),
     *(f"lora/{name}.py" for name in ("__init__", "adapters")),
     *(f"{name}.py" for name in ("errors", "life", "limits", "messages")),
