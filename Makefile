@@ -59,8 +59,8 @@ types: develop  ## mypy, strict
 layers: develop  ## who may import whom
 	$(BIN)/lint-imports
 
-unit: develop $(VENV)/.triton  ## pytest, without the slow suites
-	$(BIN)/pytest -q
+unit: develop $(VENV)/.triton  ## pytest in two processes, without the slow suites
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 slow: develop  ## the rest of the tables of which `make unit` takes a sample
 	$(BIN)/pytest -q -m 'slow and not parity_full'
