@@ -6,10 +6,12 @@ seconds of the event loop's thread; the fake engine's thread is not counted.
 
 import argparse
 import cProfile
+import logging
 import pstats
 import time
 from collections.abc import Awaitable, Callable
 
+import structlog
 import trio
 
 from actors.house import House
@@ -97,6 +99,8 @@ async def _main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    # Lines of requests would cost more than what is measured.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--requests", type=int, default=4000, help="of one measurement")
