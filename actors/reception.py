@@ -175,7 +175,7 @@ class Reception:
     async def _size(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
         now = trio.current_time()
         load = self._router.load(now)
-        plan = self._router.plan(rules.policy, features, request.arrived_at, now)
+        plan = self._router.plan(rules.policy, features, load, request.arrived_at)
         plan = of_one_kind(plan, request, self._encoders, rules.settings.engines)
         if request.adapter:
             plan = with_adapter(plan, request.adapter)

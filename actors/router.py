@@ -61,10 +61,10 @@ class Router:
         rungs = self.rules.policy.rungs_of(model)
         return tuple(sorted({name for rung in rungs for name in self._lanes[rung].board.adapters}))
 
-    def plan(self, policy: Policy, features: Features, arrived_at: float, now: float) -> Plan:
-        """What will be tried, by the policy that the request began with. Raises InvalidRequest."""
+    def plan(self, policy: Policy, features: Features, load: Load, arrived_at: float) -> Plan:
+        """What will be tried under this load, by the policy that the request began with. Raises InvalidRequest."""
         try:
-            return make_plan(policy, features, self.load(now), arrived_at)
+            return make_plan(policy, features, load, arrived_at)
         except NoRoute as error:
             raise InvalidRequest(str(error), code="no_route") from None
 

@@ -16,24 +16,12 @@ import structlog
 import trio
 
 from actors.house import House
-from actors.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Start
+from benchmarks.verified.house import Asked, ask
 from config.load import load_settings
 from config.profiles import embedded_profile
 from config.settings import LedgerSettings, Settings
-from engine.sampling.params import SamplingParams
-from engine.zoo.question import Question
 from engine.zoo.tasks import held_out_questions
 from gateway.engines import engine_factories
-
-_MAX_ANSWER_TOKENS = 96
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """One answer: its words, the model whose words were shown first, and the one that ended it."""
-
-    text: str
-    began: str
-    ended: str
 
 
 def settings_of(window: int) -> Settings:
@@ -45,35 +33,10 @@ def settings_of(window: int) -> Settings:
     return msgspec.structs.replace(settings, ledger=LedgerSettings(path=Path(":memory:")), cascades=cascades)
 
 
-async def ask(house: House, model: str, question: Question) -> Answered:
-    request = InferenceRequest(
-        request_id="window",
-        model=model,
-        prompts=(ChatPrompt((ChatMessage("user", question.prompt),)),),
-        params=SamplingParams(max_tokens=_MAX_ANSWER_TOKENS, temperature=0.0),
-        arrived_at=trio.current_time(),
-    )
-    exchange = await house.open(request)
-    began, texts = "", []
-    try:
-        async for events in exchange:
-            for event in events:
-                if isinstance(event, Start):
-                    began = event.rung
-                elif isinstance(event, Delta):
-                    texts.append(event.text)
-            last = events[-1]
-    finally:
-        exchange.close()
-    if not isinstance(last, Done):
-        raise SystemExit(f"the answer broke off: {last}")
-    return Answered("".join(texts), began, last.served.rung)
-
-
 async def measure(arguments: argparse.Namespace) -> None:
     questions = held_out_questions(Random(arguments.seed), arguments.questions)
     settings = settings_of(arguments.window)
-    found: dict[str, list[Answered]] = {"penstock": [], "large": []}
+    found: dict[str, list[Asked]] = {"penstock": [], "large": []}
     async with trio.open_nursery() as nursery:
         house = House(settings, engine_factories(settings))
         await nursery.start(house.run)
@@ -81,16 +44,16 @@ async def measure(arguments: argparse.Namespace) -> None:
             await trio.sleep(0.01)
         for question in questions:
             for model, answers in found.items():
-                answers.append(await ask(house, model, question))
+                answers.append(await ask(house, model, question.prompt))
         nursery.cancel_scope.cancel()
-    large = [one for one in found["penstock"] if one.ended == "large"]
-    mixed = [one for one in large if one.began == "small"]
+    large = [one for one in found["penstock"] if one.served.rung == "large"]
+    mixed = [one for one in large if one.began_on == "small"]
     right = {
         model: [one.text == question.answer for one, question in zip(answers, questions, strict=True)]
         for model, answers in found.items()
     }
     spoilt = sum(
-        one.began != one.ended and not ours and alone
+        one.began_on != one.served.rung and not ours and alone
         for one, ours, alone in zip(found["penstock"], right["penstock"], right["large"], strict=True)
     )
     count = len(questions)

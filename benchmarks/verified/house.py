@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from actors.house import House
-from actors.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Served
+from actors.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Served, Start
 from config.load import parse_settings
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
@@ -56,7 +56,10 @@ _MAX_ANSWER_TOKENS = 96
 class Asked(msgspec.Struct, frozen=True):
     """One answer."""
 
+    text: str
     token_ids: tuple[int, ...]
+    began_on: str
+    """The rung whose words were shown first."""
     ttft_s: float
     e2e_s: float
     served: Served
@@ -98,19 +101,23 @@ async def ask(house: House, model: str, prompt: str, *, grammar: Grammar | None 
     )
     exchange = await house.open(request)
     token_ids: list[int] = []
-    first = 0.0
+    texts: list[str] = []
+    first, began_on = 0.0, ""
     try:
         async for events in exchange:
             for event in events:
                 if isinstance(event, Delta):
                     first = first or trio.current_time() - began
                     token_ids += event.token_ids
+                    texts.append(event.text)
+                elif isinstance(event, Start):
+                    began_on = event.rung
             last = events[-1]
     finally:
         exchange.close()
     if not isinstance(last, Done):
         raise SystemExit(f"the answer broke off: {last}")
-    return Asked(tuple(token_ids), first, trio.current_time() - began, last.served)
+    return Asked("".join(texts), tuple(token_ids), began_on, first, trio.current_time() - began, last.served)
 
 
 async def ask_all(house: House, model: str, questions: list[str], clients: int, **params: Any) -> list[Asked]:
