@@ -127,7 +127,8 @@ def _line(
 
 def _shown(name: str, most: int) -> str:
     """What a client wrote, so that a terminal shows it and obeys nothing in it."""
-    return "".join([each if each.isprintable() else "?" for each in name[:most]])
+    name = name[:most]
+    return name if name.isprintable() else "".join([each if each.isprintable() else "?" for each in name])
 
 
 def _tried(attempt: AttemptRecord) -> str:

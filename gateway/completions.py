@@ -29,14 +29,14 @@ from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.event_stream import EventStream
 from gateway.server.head import JSON_TYPE
-from gateway.server.request import Body, Request, key_of
+from gateway.server.request import Body, Request
 from gateway.told import Told, served_headers, start_headers
 from gateway.whole import whole_answer
 from gateway.wire.answer import ChatChunks, Choice, Chunks, CompletionChunks, Identity, chat_body, completion_body
 from gateway.wire.chat_request import ChatBody, chat_params, chat_prompt
 from gateway.wire.completion_request import CompletionBody, completion_params
 from gateway.wire.grammar_request import answer_grammar
-from gateway.wire.json_body import BodyDecoder
+from gateway.wire.json_body import BodyDecoder, Given
 from gateway.wire.named import conversation_of, user_of
 from gateway.wire.neutral import CHAT as CHAT_FIELDS
 from gateway.wire.neutral import COMPLETION as COMPLETION_FIELDS
@@ -70,14 +70,14 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Where the two endpoints differ."""
 
     decoder: BodyDecoder
-    read: Callable[[Any, int], Asked]
+    read: Callable[[Any, Given, int], Asked]
     chunks: Callable[..., Chunks]
     whole: Callable[[Identity, Sequence[Choice], Usage, Served, View], bytes]
 
 
-def read_chat(body: ChatBody, max_choices: int) -> Asked:
+def read_chat(body: ChatBody, given: Given, max_choices: int) -> Asked:
     """Raises `BadField`."""
-    needs = needs_upstream(body, CHAT_FIELDS)
+    needs = needs_upstream(given, CHAT_FIELDS)
     params, n, view = chat_params(body, max_choices)
     prompt, grammar = chat_prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
@@ -91,14 +91,14 @@ def read_chat(body: ChatBody, max_choices: int) -> Asked:
         truncate_prompt_tokens=check_truncation(body),
         conversation=conversation_of(body),
         cache_key=body.prompt_cache_key or "",
-        written=written(body),
+        written=written(given),
         needs_upstream=needs,
     )
 
 
-def read_completion(body: CompletionBody, max_choices: int) -> Asked:
+def read_completion(body: CompletionBody, given: Given, max_choices: int) -> Asked:
     """Raises `BadField`."""
-    needs = needs_upstream(body, COMPLETION_FIELDS)
+    needs = needs_upstream(given, COMPLETION_FIELDS)
     prompts = prompts_of("prompt", body.prompt)
     params, n, view = completion_params(body, len(prompts), max_choices)
     return Asked(
@@ -110,7 +110,7 @@ def read_completion(body: CompletionBody, max_choices: int) -> Asked:
         truncate_prompt_tokens=check_truncation(body),
         conversation=conversation_of(body),
         cache_key=body.prompt_cache_key or "",
-        written=written(body),
+        written=written(given),
         needs_upstream=needs,
     )
 
@@ -129,7 +129,7 @@ class CompletionHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        key = key_of(request)
+        key = request.key
         told = self._front.told(request_id, key)
         try:
             with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
@@ -164,8 +164,8 @@ class CompletionHandler:
             await connection.respond_error(refusal.body, told.headers())
 
     def _read(self, raw: Body) -> tuple[Any, Asked]:
-        body = self._endpoint.decoder.decode(raw)
-        return body, self._endpoint.read(body, self._front.max_choices)
+        body, given = self._endpoint.decoder.decode(raw)
+        return body, self._endpoint.read(body, given, self._front.max_choices)
 
     async def _whole(self, connection: Connection, inference: InferenceRequest, view: View, told: Told) -> None:
         choices = [Choice() for _ in range(len(inference.prompts) * inference.n)]

@@ -178,11 +178,11 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
 def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, Asked, bool]:
     """The body, what it asks for, and whether it wants a stream."""
     if path == _EMBEDDINGS:
-        body = EMBEDDING.decode(raw)
+        body, _ = EMBEDDING.decode(raw)
         return body, read_embedding(body, settings.max_inputs), False
     endpoint = COMPLETION if path == _COMPLETIONS else CHAT
-    body = endpoint.decoder.decode(raw)
-    return body, endpoint.read(body, settings.max_choices), bool(body.stream)
+    body, given = endpoint.decoder.decode(raw)
+    return body, endpoint.read(body, given, settings.max_choices), bool(body.stream)
 
 
 def _path_of(file: Path) -> str:

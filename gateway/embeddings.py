@@ -12,7 +12,7 @@ from gateway.completions import Asked
 from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import Connection
 from gateway.server.head import JSON_TYPE
-from gateway.server.request import Body, Request, key_of
+from gateway.server.request import Body, Request
 from gateway.told import Told, served_headers
 from gateway.whole import whole_answer
 from gateway.wire.embedding_request import (
@@ -45,7 +45,7 @@ class EmbeddingHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        key = key_of(request)
+        key = request.key
         told = self._front.told(request_id, key)
         try:
             with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
@@ -70,7 +70,7 @@ class EmbeddingHandler:
             await connection.respond_error(refusal.body, told.headers())
 
     def _read(self, raw: Body) -> tuple[EmbeddingBody, Asked]:
-        body: EmbeddingBody = EMBEDDING.decode(raw)
+        body, _ = EMBEDDING.decode(raw)
         return body, read_embedding(body, self._front.max_inputs)
 
     async def _answer(

@@ -17,7 +17,7 @@ from engine.sampling.params import SamplingParams
 from gateway.edge_line import EdgeLine
 from gateway.errors import HttpError
 from gateway.house import House
-from gateway.server.request import KEY_HEADERS, Request, key_of
+from gateway.server.request import KEY_HEADERS, Request
 from gateway.told import Told
 from gateway.wire.answer import Identity
 
@@ -78,7 +78,7 @@ class Asker(msgspec.Struct, frozen=True):
     def of(cls, request: Request) -> "Asker":
         """Raises `HttpError` for headers that cannot be understood."""
         return cls(
-            key_of(request),
+            request.key,
             _tags(request.header(b"x-penstock-tags")),
             request.path.decode("latin1"),
             tuple([(name, value) for name, value in request.headers if name not in KEY_HEADERS]),

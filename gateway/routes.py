@@ -13,7 +13,7 @@ from gateway.front import Front
 from gateway.loopback import check_local
 from gateway.server.asgi import AsgiRoute
 from gateway.server.limits import Limits
-from gateway.server.request import Request, key_of
+from gateway.server.request import Request
 from gateway.server.route import Handler, Refused, Route
 from gateway.site import NOT_FOUND, create_site
 from gateway.socket_session import SocketHandler
@@ -70,10 +70,10 @@ class Routes:
         """
         if request is None:
             return self._front.refused(error, "", None, None)
-        return self._front.refused(error, request.path.decode("latin1"), request.arrived_at, key_of(request))
+        return self._front.refused(error, request.path.decode("latin1"), request.arrived_at, request.key)
 
     def _work(self, request: Request, handler: Handler, lines: bytes) -> Route:
-        key = key_of(request)
+        key = request.key
         tiers_above = self._house.tiers_above(key)
         reads = request.method == b"POST"
         if reads:

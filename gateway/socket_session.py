@@ -17,9 +17,9 @@ from gateway.errors import BadField, ClientGone, HttpError
 from gateway.front import Asker, Front, new_request_id
 from gateway.server.connection import INTERNAL_ERROR, Connection
 from gateway.server.limits import Limits
-from gateway.server.request import Request, key_of
+from gateway.server.request import Request
 from gateway.server.websocket import UPGRADE, PeerClosed, WebSocket, accept
-from gateway.wire.json_body import BodyDecoder, nearest
+from gateway.wire.json_body import BodyDecoder, Given, nearest
 from gateway.wire.named import user_of
 from gateway.wire.view import View
 from gateway.wire.ws_messages import (
@@ -35,7 +35,7 @@ from gateway.wire.ws_messages import (
 _PATH = "/v1/stream"
 _peek = BodyDecoder(Peek)
 _cancel = BodyDecoder(Cancel)
-_ENDPOINTS: dict[str, tuple[BodyDecoder, Callable[[Any, int], Asked]]] = {
+_ENDPOINTS: dict[str, tuple[BodyDecoder, Callable[[Any, Given, int], Asked]]] = {
     "chat.completions": (BodyDecoder(StartChat), read_chat),
     "completions": (BodyDecoder(StartCompletion), read_completion),
 }
@@ -56,7 +56,7 @@ class SocketHandler:
             asker = Asker.of(request)
             trailing = await accept(connection, request, self._origins)
         except Refusal as refusal:
-            lines = self._front.refused(refusal.body, _PATH, request.arrived_at, key_of(request))
+            lines = self._front.refused(refusal.body, _PATH, request.arrived_at, request.key)
             if refusal.body.status == http.HTTPStatus.UPGRADE_REQUIRED:
                 lines += UPGRADE
             await connection.respond_error(refusal.body, lines)
@@ -120,7 +120,7 @@ class _Session:
                 if text is None:
                     raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
                 raw = text.encode()
-                message: Peek = await reading(len(raw), partial(_peek.decode, raw))
+                message, _ = await reading(len(raw), partial(_peek.decode, raw))
                 if message.id is not None and len(message.id) > MAX_ID_CHARACTERS:
                     raise BadField("id", f"'id' must have at most {MAX_ID_CHARACTERS} characters.")
                 peek = message
@@ -128,7 +128,7 @@ class _Session:
                 case "start":
                     await self._start(peek, raw, arrived_at, nursery)
                 case "cancel":
-                    cancel: Cancel = _cancel.decode(raw)
+                    cancel, _ = _cancel.decode(raw)
                     scope = self._running.get(cancel.id)
                     if scope is not None:
                         # One that has just ended is no mistake of the client's.
@@ -173,11 +173,11 @@ class _Session:
         if peek.endpoint not in _ENDPOINTS:
             raise BadField("endpoint", "'endpoint' must be 'chat.completions' or 'completions'.")
         decoder, read = _ENDPOINTS[peek.endpoint]
-        body = await reading(len(raw), partial(decoder.decode, raw))
+        body, given = await reading(len(raw), partial(decoder.decode, raw))
         if body.stream is False:
             raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
         body.stream = True
-        asked = read(body, self._front.max_choices)
+        asked = read(body, given, self._front.max_choices)
         if asked.view.echo:
             raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
         inference = self._asker.asks(

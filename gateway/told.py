@@ -76,4 +76,6 @@ def _model_lines(asked: str, served: str) -> bytes:
 
 def _ascii(word: str) -> bytes:
     """Names come from the configuration: whatever they hold, they must not break the head."""
+    if word.isascii() and word.isprintable():
+        return word.encode()
     return "".join([each if each.isprintable() else "?" for each in word]).encode("ascii", "replace")

@@ -87,15 +87,19 @@ class _Sum:
 
 
 class _Purse:
-    __slots__ = ("budget", "sums")
+    __slots__ = ("budget", "first_end", "sums")
 
     def __init__(self) -> None:
         self.budget: Budget | None = None
         self.sums = tuple(_Sum(per) for per in PERIODS)
+        self.first_end = float("-inf")
+        """Before it no period ends."""
 
     def turn(self, at: float) -> None:
-        for each in self.sums:
-            each.turn(at)
+        if at >= self.first_end:
+            for each in self.sums:
+                each.turn(at)
+            self.first_end = min(each.end for each in self.sums)
 
     def of(self, budget: Budget) -> _Sum:
         return self.sums[PERIODS.index(budget.per)]

@@ -20,7 +20,7 @@ BY_BUDGET: frozenset[Degraded] = frozenset({"budget_downgraded", "budget_small_o
 def with_the_way(planned: Sequence[Degraded], history: "Sequence[AttemptRecord]", rung: str) -> tuple[Degraded, ...]:
     """What the plan says, and what came on the way to the rung that answers."""
     words = list(planned)
-    if any(each.outcome in {"failed", "refused"} and each.rung != rung for each in history):
+    if history and any(each.outcome in {"failed", "refused"} and each.rung != rung for each in history):
         words.append("fallback")
     if rung == "static_answer":
         words.append("static_answer")

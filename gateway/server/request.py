@@ -1,5 +1,7 @@
 """One request, as the parser hands it out."""
 
+from types import EllipsisType
+
 from gateway.server.route import Route
 
 Body = bytes | bytearray
@@ -10,6 +12,7 @@ class Request:
 
     __slots__ = (
         "_first",
+        "_key",
         "arrived_at",
         "body",
         "headers",
@@ -29,6 +32,7 @@ class Request:
         self.version = "1.1"
         self.headers: list[tuple[bytes, bytes]] = []
         self._first: dict[bytes, bytes] = {}
+        self._key: str | EllipsisType | None = ...
         self.body: Body = b""
         """All of it; empty if the route wants none."""
         self.keep_alive = True
@@ -39,6 +43,13 @@ class Request:
     def header(self, name: bytes) -> bytes | None:
         """The first header of that (lower case) name."""
         return self._first.get(name)
+
+    @property
+    def key(self) -> str | None:
+        """The key that the request brings."""
+        if self._key is ...:
+            self._key = _key_of(self)
+        return self._key
 
     def end_head(self) -> None:
         """All headers are there: they can be looked up."""
@@ -62,11 +73,8 @@ def offered_protocols(request: Request) -> list[bytes]:
     return [name for each in b",".join(values).split(b",") if (name := each.strip())]
 
 
-def key_of(request: Request) -> str | None:
-    """The key that a request brings.
-
-    A page can set no header for a WebSocket, but offer subprotocols: there the key may stand behind `penstock-key.`.
-    """
+def _key_of(request: Request) -> str | None:
+    # A page can set no header for a WebSocket, but offer subprotocols: there the key may stand behind `penstock-key.`.
     key = bearer_of(request.header(b"authorization"))
     if key is not None or not request.upgrade:
         return key

@@ -7,10 +7,9 @@ an engine would have to obey it, never ignored; what an upstream can be asked fo
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from actors.errors import unsupported
 from gateway.errors import BadField
+from gateway.wire.json_body import Given
 
 _MAX_LABELS = 16
 _MAX_NAME_CHARACTERS = 64
@@ -112,15 +111,15 @@ FOR_UPSTREAMS: Mapping[str, Neutral] = {
 """Fields whose other values mean something to an upstream, and what such a value looks like."""
 
 
-def needs_upstream(body: msgspec.Struct, neutral: Mapping[str, Neutral]) -> tuple[str, ...]:
+def needs_upstream(given: Given, neutral: Mapping[str, Neutral]) -> tuple[str, ...]:
     """Fields whose values ask for something that only an upstream can give. `null` asks for nothing.
 
     Raises `BadField` for a value that nobody can obey here.
     """
     needs: list[str] = []
-    for name, accepts in neutral.items():
-        value = getattr(body, name)
-        if value is None or accepts(value):
+    for name, value in given.items():
+        accepts = neutral.get(name)
+        if accepts is None or value is None or accepts(value):
             continue
         may_be = FOR_UPSTREAMS.get(name)
         if may_be is None or not may_be(value):

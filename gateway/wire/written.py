@@ -1,8 +1,8 @@
-"""The fields of a body that the client wrote, by name: what an upstream is asked follows from them alone."""
+"""What of a body an upstream is asked for in the client's own words."""
 
 from typing import Any
 
-import msgspec
+from gateway.wire.json_body import Given
 
 _READ_HERE = frozenset({
     "best_of",
@@ -19,11 +19,6 @@ _READ_HERE = frozenset({
 """What the gateway itself answers or replaces."""
 
 
-def written(body: msgspec.Struct) -> dict[str, Any]:
-    """As JSON values. `null` is as good as absent."""
-    given = {
-        name: value
-        for name in body.__struct_fields__
-        if name not in _READ_HERE and (value := getattr(body, name)) is not None
-    }
-    return msgspec.to_builtins(given)  # type: ignore[no-any-return]
+def written(given: Given) -> dict[str, Any]:
+    """The fields that an upstream may get as they are. `null` is as good as absent."""
+    return {name: value for name, value in given.items() if value is not None and name not in _READ_HERE}

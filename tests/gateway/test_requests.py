@@ -23,12 +23,12 @@ def chat(**fields: Any) -> Asked:
 
 
 def raw_chat(body: bytes) -> Asked:
-    return CHAT.read(CHAT.decoder.decode(body), 8)
+    return CHAT.read(*CHAT.decoder.decode(body), 8)
 
 
 def completion(**fields: Any) -> Asked:
     body = msgspec.json.encode({"model": "m", "prompt": "a", **fields})
-    return COMPLETION.read(COMPLETION.decoder.decode(body), 8)
+    return COMPLETION.read(*COMPLETION.decoder.decode(body), 8)
 
 
 def test_every_field_arrives() -> None:

@@ -28,7 +28,7 @@ NAMED: dict[str, Any] = {"type": "function", "function": {"name": "clock"}}
 
 
 def chat(**fields: Any) -> Asked:
-    return CHAT.read(CHAT.decoder.decode(msgspec.json.encode({**ASK, **fields})), 8)
+    return CHAT.read(*CHAT.decoder.decode(msgspec.json.encode({**ASK, **fields})), 8)
 
 
 def tools(**fields: Any) -> ToolSet | None:
@@ -100,7 +100,7 @@ def test_a_conversation_with_calls() -> None:
 def test_grammars_at_both_endpoints(fields: dict[str, Any], grammar: Grammar | None) -> None:
     assert chat(**fields).grammar == grammar
     body = COMPLETION.decoder.decode(msgspec.json.encode({"model": "m", "prompt": "x", **fields}))
-    assert COMPLETION.read(body, 8).grammar == grammar
+    assert COMPLETION.read(*body, 8).grammar == grammar
 
 
 ASSISTANT = {"role": "assistant", "content": ""}

@@ -116,7 +116,7 @@ def call(fields: dict[str, Any], endpoint: Endpoint = CHAT) -> Call:
     given = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
     if endpoint is COMPLETION:
         given = {"model": "m", "prompt": "Hi", **fields}
-    asked: Asked = endpoint.read(endpoint.decoder.decode(json.dumps(given).encode()), 16)
+    asked: Asked = endpoint.read(*endpoint.decoder.decode(json.dumps(given).encode()), 16)
     limit = asked.params.max_tokens or None
     return Call(
         request_id=1,

@@ -122,7 +122,7 @@ async def test_reasoning_in_a_history_goes_upstream_as_it_was_written_and_to_no_
     said = {"role": "assistant", "content": "42", **fields}
     messages = [{"role": "user", "content": "Hi"}, said, {"role": "user", "content": " there"}]
     read = CHAT.decoder.decode(json.dumps({**ASK, "messages": messages}).encode())
-    turn = CHAT.read(read, 1).prompts[0].messages[1]
+    turn = CHAT.read(*read, 1).prompts[0].messages[1]
     assert (turn.reasoning, turn.content) == (thought, "42")
     async with served(speaks(sse(delta("a"), end())), scripts={"small": engine_says("b", prompt=HI + 2)}) as (
         client,
@@ -141,7 +141,7 @@ async def test_reasoning_in_a_history_goes_upstream_as_it_was_written_and_to_no_
 def test_only_an_assistant_has_thought(role):
     message = {"role": role, "content": "x", "reasoning_content": "hm"}
     with pytest.raises(BadField, match="reasoning_content"):
-        CHAT.read(CHAT.decoder.decode(json.dumps({**ASK, "messages": [message]}).encode()), 1)
+        CHAT.read(*CHAT.decoder.decode(json.dumps({**ASK, "messages": [message]}).encode()), 1)
 
 
 async def test_what_comes_with_a_call_goes_back_with_it():
