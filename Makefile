@@ -68,7 +68,7 @@ slow: develop  ## the rest of the tables of which `make unit` takes a sample
 parity: develop  ## the whole parity grid against transformers
 	$(BIN)/pytest -q -m parity_full tests/parity
 
-# MUTANTS='--count 100 --seed 7 --paths policies/quota.py actors --since main --jobs 2 --minutes 30'
+# MUTANTS='--count 100 --seed 7 --paths policies/admission/quota.py actors --since main --jobs 2 --minutes 30'
 mutants: develop  ## small changes to the pure cores and the books: which does no test notice? (MUTANTS=options)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 

@@ -1,1 +1,1 @@
-"""One actor a stage of a request's way, the messages between them, and the small kernel that they stand on."""
+"""The actors: each owns one piece of shared state. A request is a task that asks them."""

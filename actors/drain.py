@@ -1,15 +1,15 @@
-"""How the house ends: the shell of `policies.drain`."""
+"""How the house ends: the shell of `policies.lifecycle.drain`."""
 
 from collections.abc import Collection
 
 import structlog
 import trio
 
-from actors.exchange import Exchange
-from actors.mail import Flush, LedgerMessage
-from actors.mailbox import Mailbox
-from actors.reply import Reply
-from policies.drain import Drain, DrainAction, DrainState
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.reply import Reply
+from actors.protocol.messages import Flush, LedgerMessage
+from actors.request.response_stream import Exchange
+from policies.lifecycle.drain import Drain, DrainAction, DrainState
 
 _SETTLE_S = 2.0
 """Answers that were cut have this long to hand their last event to their readers."""

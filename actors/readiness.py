@@ -5,8 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from actors.engine_board import EngineState
-from policies.drain import DrainState
+from actors.api.engine_status import EngineState
+from policies.lifecycle.drain import DrainState
 
 HouseState = DrainState | Literal["ledger_blocked"]
 """Blocked: the ledger's file takes nothing, and nothing is handed out that is not written down."""

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
-from actors.house import House
-from actors.messages import ChatMessage, ChatPrompt, Delta, InferenceRequest
+from actors.api.messages import ChatMessage, ChatPrompt, Delta, InferenceRequest
+from actors.service import House
 from benchmarks.gateway.house import start_house
 from engine.sampling.params import SamplingParams
 

@@ -13,24 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from config.conditions import SignalSettings
 from config.load import load_settings
+from config.model.conditions import SignalSettings
+from config.model.routing import Deadlines, RouteSettings, RungSettings, Use
+from config.model.settings import Settings
+from config.model.table import Bytes, Range
+from config.model.tenancy import QueueLimits, TenantSettings, TierSettings, TokenQuota
 from config.profiles import embedded_profile
-from config.routing import Deadlines, RouteSettings, RungSettings, Use
-from config.settings import Settings
-from config.table import Bytes, Range
-from config.who import QueueLimits, TenantSettings, TierSettings, TokenQuota
-from policies.breaker import Breaker, Permit
-from policies.cascade import CascadeMachine
-from policies.climb import Begun, Climb, ContentSent, Finished
-from policies.complexity import complexity
-from policies.fair_queue import FairQueue, QueueItem
-from policies.features import Features
-from policies.keys import KeyRing, new_key
-from policies.load import EngineLoad, Load
-from policies.plan import PlannedCascade, PlannedRung
-from policies.policy import Policy, make_plan
-from policies.quota import QuotaBook, Reservation
+from policies.admission.keys import KeyRing, new_key
+from policies.admission.quota import QuotaBook, Reservation
+from policies.cascade.cascade import CascadeMachine
+from policies.fallback.breaker import Breaker, Permit
+from policies.fallback.fallback_machine import Begun, Climb, ContentSent, Finished
+from policies.model.features import Features
+from policies.model.load import EngineLoad, Load
+from policies.model.plan import PlannedCascade, PlannedRung
+from policies.queueing.fair_queue import FairQueue, QueueItem
+from policies.routing.complexity import complexity
+from policies.routing.policy import Policy, make_plan
 
 _ROUTES = 200
 _TENANTS = 50

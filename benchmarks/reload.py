@@ -17,18 +17,18 @@ from pathlib import Path
 
 import trio
 
-from actors.house import House
+from actors.service import House
 from benchmarks.gateway.client import Sockets, open_streams
 from benchmarks.gateway.fake_engine import FakeEngine
 from benchmarks.gateway.house import CONFIG
 from config.source import ConfigSource
 from engine.zoo.tokenizer import save_tokenizer, train_tokenizer
-from gateway.front import Front
-from gateway.logs import configure_logs
-from gateway.routes import Routes
-from gateway.server.limits import Limits
-from gateway.server.server import Server, listen
-from policies.reload import Swapped
+from gateway.endpoints.api_context import Front
+from gateway.endpoints.routes import Routes
+from gateway.http.bounds.limits import Limits
+from gateway.http.server import Server, listen
+from gateway.telemetry.logs import configure_logs
+from policies.lifecycle.reload import Swapped
 
 _STEP_S = 0.02
 _ROUTES = 200

@@ -15,13 +15,13 @@ import msgspec
 import structlog
 import trio
 
-from actors.house import House
+from actors.service import House
 from benchmarks.verified.house import Asked, ask
 from config.load import load_settings
+from config.model.settings import LedgerSettings, Settings
 from config.profiles import embedded_profile
-from config.settings import LedgerSettings, Settings
 from engine.zoo.tasks import held_out_questions
-from gateway.engines import engine_factories
+from gateway.engine_factories import engine_factories
 
 
 def settings_of(window: int) -> Settings:

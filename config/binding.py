@@ -3,8 +3,8 @@
 import ipaddress
 from pathlib import Path
 
-from config.errors import ConfigError, Problem
-from config.settings import Settings
+from config.model.settings import Settings
+from config.problems.errors import ConfigError, Problem
 
 
 def is_loopback(host: str) -> bool:

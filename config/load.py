@@ -9,14 +9,14 @@ import msgspec
 from config.binding import check_binding
 from config.check.model_files import check_model_files
 from config.check.whole import check_settings
-from config.decode import decode_settings
-from config.documents import Document, files_of, read_text, syntax_error
-from config.errors import ConfigError, Problem, in_order
-from config.problems import Problems
-from config.resolve import resolve
-from config.secrets import secret_texts
-from config.settings import Settings
-from config.source_map import Position
+from config.model.settings import Settings
+from config.parse.decode import decode_settings
+from config.parse.documents import Document, files_of, read_text, syntax_error
+from config.parse.resolve import resolve
+from config.problems.errors import ConfigError, Problem, in_order
+from config.problems.problems import Problems
+from config.problems.secrets import secret_texts
+from config.problems.source_map import Position
 
 __all__ = ["Loaded", "check_binding", "files_of", "load", "load_settings", "parse", "parse_settings"]
 

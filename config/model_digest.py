@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 
 _WHOLE_BYTES = 256 << 20
 """Folders of weights up to this size are read in full, in well under a second."""

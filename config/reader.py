@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from config.errors import ConfigError, Problem
 from config.load import Loaded, load, parse
+from config.problems.errors import ConfigError, Problem
 
 COMMAND = (sys.executable, "-P", "-c", "import os; os.nice(19); import config.reader; config.reader.main()")
 """At the lowest priority, from its first import on: where there is but one core, streams go first."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from config.errors import ConfigError
 from config.load import Loaded, files_of, load
-from config.settings import Settings
+from config.model.settings import Settings
+from config.problems.errors import ConfigError
 
 
 class ConfigSource:

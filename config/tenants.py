@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from config.settings import Settings
-from config.who import TenantSettings
+from config.model.settings import Settings
+from config.model.tenancy import TenantSettings
 
 ANONYMOUS = "anonymous"
 """The tenant of everybody while there are no keys."""

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.errors import ModelError
 from engine.memory.resources import resolve_alone
 from engine.model.checkpoint import Checkpoint

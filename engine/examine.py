@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.engine import Engine
+from engine.core.engine import Engine
+from engine.core.messages import Submit
 from engine.errors import ModelError, RequestRefused
-from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer
@@ -17,7 +17,7 @@ from engine.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from config.settings import EngineSettings
+    from config.model.settings import EngineSettings
 
 _REPORT_EVERY = 200
 

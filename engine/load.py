@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from config.settings import EngineSettings
-from engine.embedder import Embedder
-from engine.engine import Engine
+from config.model.settings import EngineSettings
+from engine.core.embedder import Embedder
+from engine.core.engine import Engine
 from engine.errors import ModelError
 from engine.model.encoder_config import is_encoder
 from engine.tensor_parallel.ranks import rank_settings

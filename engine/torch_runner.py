@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.errors import ModelError
 from engine.gpu.flight import Flight, to_device
 from engine.gpu.graphs import Capture, CudaCapture, GraphDecoder

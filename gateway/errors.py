@@ -1,4 +1,4 @@
-"""The errors of the edge, beside those of actors/errors.py.
+"""The errors of the edge, beside those of actors/api/errors.py.
 
 Refusal (actors)
 └── HttpError       the edge itself refuses: no valid HTTP, no such route, too large
@@ -6,8 +6,8 @@ Refusal (actors)
 ClientGone          the client hung up, or stopped reading: nobody is left to answer
 """
 
-from actors.errors import Refusal
-from actors.messages import ErrorBody
+from actors.api.errors import Refusal
+from actors.api.messages import ErrorBody
 
 
 class HttpError(Refusal):

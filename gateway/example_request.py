@@ -3,9 +3,9 @@
 import shlex
 from typing import Any
 
-from config.settings import Settings
+from config.model.settings import Settings
 from engine.model.encoder_config import is_encoder
-from gateway.wire.json_text import encode
+from gateway.openai.json_text import encode
 
 KEY_VARIABLE = "PENSTOCK_KEY"
 _QUESTION = "What is 17 + 25?"

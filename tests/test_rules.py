@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 ROOMS = ("gateway", "actors", "engine", "policies", "config", "loadtests")
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
@@ -30,7 +31,7 @@ def users(*wanted: str) -> set[str]:
 
 
 def test_threads_live_in_one_file() -> None:
-    assert users("threading", "trio.to_thread", "concurrent.futures") == {"actors/bridge.py"}
+    assert users("threading", "trio.to_thread", "concurrent.futures") == {"actors/kernel/thread_bridge.py"}
 
 
 def test_processes_that_stay_are_started_in_one_place() -> None:
@@ -42,7 +43,7 @@ def test_processes_that_stay_are_started_in_one_place() -> None:
 
 def test_tenacity_stays_in_the_thread_that_may_block() -> None:
     # Its clock is the wall's, not trio's, and it does not look inside exception groups.
-    assert users("tenacity") == {"actors/store.py"}
+    assert users("tenacity") == {"actors/ledger/store.py"}
     assert users("tenacity.stop_after_delay", "tenacity.retry_if_exception_type") == set()
 
 
@@ -55,7 +56,7 @@ PATIENT = {
     "tests/actors/fakes.py": "an engine's clock is the autojump clock",
     "tests/actors/books/ways_out.py": "under the autojump clock",
     "tests/actors/upstream/network.py": "under the autojump clock",
-    "tests/gateway/test_bounds.py": "`wait` is a place's, without a clock",
+    "tests/gateway/http/bounds/test_bounds.py": "`wait` is a place's, without a clock",
     "tests/mutants/trial.py": "a mutant that hangs is ended",
 }
 """Files without an autojump clock of their own that may say how long something is waited for, and why."""

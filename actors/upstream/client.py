@@ -14,16 +14,16 @@ import httpx
 import msgspec
 import trio
 
-from actors.upstream.answer import AnswerReader
-from actors.upstream.asked_pause import asked_pause_s
 from actors.upstream.connections import transport_of
-from actors.upstream.failure import Broken, Failure, garbled, of_status
-from actors.upstream.question import Question
-from actors.upstream.redaction import Redactor
+from actors.upstream.failures.failure import Broken, Failure, garbled, of_status
+from actors.upstream.failures.redaction import Redactor
+from actors.upstream.failures.retry_after import asked_pause_s
+from actors.upstream.reading.decompress import Unpack, unpacker
+from actors.upstream.reading.response_reader import AnswerReader
+from actors.upstream.request_body import Question
 from actors.upstream.secret import Secret
-from actors.upstream.unpack import Unpack, unpacker
-from engine.messages import TokenOutput
-from policies.verdict import NOTHING_SAID
+from engine.core.messages import TokenOutput
+from policies.fallback.verdict import NOTHING_SAID
 
 MakeTransport = Callable[[], httpx.AsyncBaseTransport]
 _MOST_OF_AN_ERROR = 16_384

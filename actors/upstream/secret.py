@@ -2,8 +2,8 @@
 
 import os
 
-from actors.errors import UpstreamKeyMissing
-from config.upstreams import SecretSource
+from actors.api.errors import UpstreamKeyMissing
+from config.model.upstreams import SecretSource
 
 _LONGEST = 8192
 

@@ -28,10 +28,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmarks.engine import transformers_batch
 from benchmarks.engine.make_model import tensors
-from config.settings import EngineSettings, GpuSettings, KVSettings
-from config.table import Bytes
-from engine.engine import Engine
-from engine.messages import Submit
+from config.model.settings import EngineSettings, GpuSettings, KVSettings
+from config.model.table import Bytes
+from engine.core.engine import Engine
+from engine.core.messages import Submit
 from engine.sampling.params import SamplingParams
 
 SHAPES: dict[str, dict[str, Any]] = {

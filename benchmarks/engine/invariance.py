@@ -15,13 +15,13 @@ from time import perf_counter
 from typing import Any
 from unittest import mock
 
-from config.settings import EngineSettings, KVSettings
-from config.table import Bytes
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
 from engine import torch_runner
 from engine.bench import machine
-from engine.engine import Engine
+from engine.core.engine import Engine
+from engine.core.messages import Submit
 from engine.kernels.cpu import CpuKernels
-from engine.messages import Submit
 from engine.model.linear import LinearFactory
 from engine.sampling.params import SamplingParams
 

@@ -15,14 +15,14 @@ from time import perf_counter
 
 import numpy as np
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.bench import machine
-from engine.engine import Engine
-from engine.fake_runner import FakeRunner
-from engine.messages import Submit
+from engine.core.engine import Engine
+from engine.core.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import sample
 from engine.scheduling.batch import Batch, Sampled, SampleRow
+from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer
 from engine.zoo.evaluate import MODELS
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
-from config.settings import EngineSettings, KVSettings
-from config.table import Bytes
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
 from engine.errors import ModelError
 from engine.examine import examine
 from engine.sampling.params import SamplingParams

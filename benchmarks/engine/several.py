@@ -19,11 +19,11 @@ from time import perf_counter
 import msgspec
 import trio
 
-from actors.bridge import NICE, Bridge, Turns
-from config.settings import EngineSettings
-from engine.engine import Engine
-from engine.loop import StepLoop, Stop
-from engine.messages import Command, EngineFailed, StepReport, Submit, TokenOutput
+from actors.kernel.thread_bridge import NICE, Bridge, Turns
+from config.model.settings import EngineSettings
+from engine.core.engine import Engine
+from engine.core.loop import StepLoop, Stop
+from engine.core.messages import Command, EngineFailed, StepReport, Submit, TokenOutput
 from engine.sampling.params import SamplingParams
 from engine.threads import prepare_environment
 from engine.zoo.evaluate import MODELS

@@ -3,10 +3,10 @@
 import time
 from pathlib import Path
 
+from engine.core.limits import Limits
+from engine.core.messages import Abort, Command, EngineStats, Finish, FinishReason, StepReport, Submit, TokenOutput
 from engine.errors import ModelError
-from engine.limits import Limits
 from engine.lora.adapters import Adapter, PreparedAdapter
-from engine.messages import Abort, Command, EngineStats, Finish, FinishReason, StepReport, Submit, TokenOutput
 
 _TOTAL_BLOCKS = 1_000_000
 

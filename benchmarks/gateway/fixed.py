@@ -2,12 +2,12 @@
 
 import trio
 
-from gateway.server.connection import Connection
-from gateway.server.head import JSON_TYPE
-from gateway.server.limits import Limits
-from gateway.server.request import Request
-from gateway.server.route import Route
-from gateway.server.server import Server, listen
+from gateway.http.bounds.limits import Limits
+from gateway.http.connection import Connection
+from gateway.http.request import Request
+from gateway.http.response_head import JSON_TYPE
+from gateway.http.route import Route
+from gateway.http.server import Server, listen
 
 WHOLE = (
     b'{"id":"chatcmpl-000000000000000000000000","object":"chat.completion","created":1700000000,"model":"bench",'

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trio
 
-from actors.house import House
+from actors.service import House
 from benchmarks.gateway.fake_engine import FakeEngine
 from config.load import parse_settings
 from engine.zoo.tokenizer import save_tokenizer, train_tokenizer

@@ -2,8 +2,8 @@
 
 import trio
 
-from actors.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
-from actors.request_log import RequestLog
+from actors.api.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+from actors.request.request_log import RequestLog
 
 _SERVED = Served("bench", "bench", "asked_for", (Attempt("bench", "answered", "asked_for"),))
 _DONE = Done(Usage(16, 1), _SERVED)

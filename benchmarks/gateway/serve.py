@@ -10,11 +10,11 @@ import trio
 
 from benchmarks.gateway.fixed import fixed_server
 from benchmarks.gateway.scripted import ScriptedHouse
-from gateway.front import Front
-from gateway.logs import configure_logs
-from gateway.routes import Routes
-from gateway.server.limits import Limits
-from gateway.server.server import Server, listen
+from gateway.endpoints.api_context import Front
+from gateway.endpoints.routes import Routes
+from gateway.http.bounds.limits import Limits
+from gateway.http.server import Server, listen
+from gateway.telemetry.logs import configure_logs
 
 KINDS = ("fixed", "edge", "house")
 SILENT_TOKENS = 1_000_000

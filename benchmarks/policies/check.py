@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from config.errors import ConfigError
 from config.load import parse
+from config.problems.errors import ConfigError
 
 _BASE = """\
 schema = 1

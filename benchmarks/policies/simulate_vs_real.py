@@ -23,10 +23,10 @@ import msgspec
 import trio
 
 from config.load import load_settings
+from gateway.profiling.profile import read_profile
 from gateway.simulation.compare import simulate
-from gateway.simulation.profile import read_profile
 from gateway.simulation.report import quantiles
-from policies.trace import TraceRequest, read_trace
+from policies.records.trace import TraceRequest, read_trace
 
 CONFIG = """\
 schema = 1
@@ -122,7 +122,7 @@ async def ask(port: int, request: Ask, began: float) -> None:
 
 
 async def serve(config: Path, record: Path, requests: list[Ask]) -> None:
-    command = [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), "--port", "0"]
+    command = [sys.executable, "-m", "gateway.cli.main", "serve", "--config", str(config), "--port", "0"]
     command += ["--record", str(record), "--log-level", "error"]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False))
@@ -199,7 +199,7 @@ def one_round(
     """Real and simulated."""
     if profile is None:
         profile = folder / f"profile-{number}.json"
-        command = [sys.executable, "-m", "gateway.cli", "engine", "profile", "--config", str(config)]
+        command = [sys.executable, "-m", "gateway.cli.main", "engine", "profile", "--config", str(config)]
         subprocess.run([*command, "--out", str(profile)], check=True)
     trace = recorded(config, folder / f"recording-{number}.jsonl", requests)
     return measures(trace), simulated(config, trace, profile)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.verified.house import prompts
-from config.settings import EngineSettings
-from engine.engine import Engine
-from engine.messages import Finish, Submit, TokenLogprobs
+from config.model.settings import EngineSettings
+from engine.core.engine import Engine
+from engine.core.messages import Finish, Submit, TokenLogprobs
 from engine.sampling.params import SamplingParams
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer

@@ -11,10 +11,10 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
-from config.settings import EngineSettings, KVSettings
-from config.table import Bytes
-from engine.engine import Engine
-from engine.messages import Expect, Submit
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
+from engine.core.engine import Engine
+from engine.core.messages import Expect, Submit
 from engine.sampling.params import SamplingParams
 
 _PROMPT = 64

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import trio
 
-from actors.house import House
-from actors.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Served, Start
+from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Served, Start
+from actors.service import House
 from config.load import parse_settings
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from engine.zoo.tasks import held_out_questions
 from engine.zoo.train import MODELS
-from gateway.engines import engine_factories
+from gateway.engine_factories import engine_factories
 
 _CONFIG = """
 schema = 1

@@ -3,9 +3,9 @@
 import re
 
 from config.binding import is_loopback
-from config.problems import Problems
-from config.settings import Settings
-from config.source_map import Path
+from config.model.settings import Settings
+from config.problems.problems import Problems
+from config.problems.source_map import Path
 
 _KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -1,12 +1,12 @@
 """Budgets that can be spent, and that are enough for at least one request."""
 
-from config.check.formula import Formula, Within, can_hold
+from config.check.conditions.formula import Formula, Within, can_hold
+from config.check.conditions.sieve import box_of
+from config.check.conditions.space import Space
 from config.check.names import reached_rungs, rungs_of
-from config.check.sieve import box_of
-from config.check.space import Space
-from config.problems import Problems
-from config.settings import Settings
-from config.source_map import Path
+from config.model.settings import Settings
+from config.problems.problems import Problems
+from config.problems.source_map import Path
 
 _MILLION = 1_000_000
 

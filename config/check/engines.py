@@ -1,8 +1,8 @@
 """What can answer, and at what price: that the file says something of each kind at all."""
 
-from config.problems import Problems
-from config.settings import Settings
-from config.words import is_adapter_name
+from config.model.settings import Settings
+from config.model.words import is_adapter_name
+from config.problems.problems import Problems
 
 
 def check_engines(settings: Settings, problems: Problems) -> None:

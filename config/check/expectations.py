@@ -2,14 +2,14 @@
 
 import datetime as dt
 
-from config.check.conditions import check_address, check_header_name, check_language
+from config.check.conditions.each_condition import check_address, check_header_name, check_language
 from config.check.names import check_distinct, known, known_rung, may_be_route
-from config.expectations import Expect, Given
-from config.problems import Problems
-from config.settings import Settings
-from config.source_map import Path
+from config.model.expectations import Expect, Given
+from config.model.settings import Settings
+from config.model.words import STATIC_ANSWER, WHYS
+from config.problems.problems import Problems
+from config.problems.source_map import Path
 from config.tenants import known_tenants
-from config.words import STATIC_ANSWER, WHYS
 
 
 def check_tests(settings: Settings, problems: Problems) -> None:

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from config.problems import Problems, nearest
-from config.settings import EngineSettings, Settings
+from config.model.settings import EngineSettings, Settings
+from config.problems.problems import Problems, nearest
 
 
 def check_model_files(settings: Settings, problems: Problems) -> dict[str, str]:

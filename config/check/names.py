@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from config.problems import Problems
-from config.routing import CascadeSettings, RouteSettings, RungSettings
-from config.settings import Settings
-from config.source_map import Path
+from config.model.routing import CascadeSettings, RouteSettings, RungSettings
+from config.model.settings import Settings
+from config.problems.problems import Problems
+from config.problems.source_map import Path
 
 LocatedRung = tuple[Path, RungSettings]
 

@@ -3,8 +3,8 @@
 import ipaddress
 import re
 
-from config.problems import Problems
-from config.settings import Settings
+from config.model.settings import Settings
+from config.problems.problems import Problems
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+")
 _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))

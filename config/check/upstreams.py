@@ -4,11 +4,11 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 from config.check.names import emitting
-from config.problems import Problems
-from config.secrets import is_secret_name
-from config.settings import Settings
-from config.source_map import Path
-from config.upstreams import UpstreamSettings
+from config.model.settings import Settings
+from config.model.upstreams import UpstreamSettings
+from config.problems.problems import Problems
+from config.problems.secrets import is_secret_name
+from config.problems.source_map import Path
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset(

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from config.check.conditions.space import located, nested
 from config.check.names import flat, ladder_of, reached_rungs
-from config.check.space import located, nested
-from config.problems import Problems
-from config.settings import Settings
+from config.model.settings import Settings
+from config.problems.problems import Problems
 
 
 def check_usage(settings: Settings, problems: Problems) -> None:

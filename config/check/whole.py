@@ -5,24 +5,24 @@ from collections.abc import Mapping
 
 from config.check.admin import check_admin, check_operators_keys
 from config.check.budgets import check_budgets
-from config.check.calibrated_weights import check_calibrated_weights
-from config.check.cascades import check_cascades, check_emits
-from config.check.conditions import check_conditions
-from config.check.continuity import check_continuity
-from config.check.deadlines import check_deadlines
-from config.check.effects import check_effects
+from config.check.conditions.each_condition import check_conditions
+from config.check.conditions.effects import check_effects
+from config.check.conditions.reach import check_reach
 from config.check.engines import check_adapters, check_engines, check_prices
 from config.check.expectations import check_tests
-from config.check.ladders import check_ladders
-from config.check.reach import check_reach
-from config.check.rollout import check_experiments, check_shadows
-from config.check.routes import check_routes
+from config.check.routing.calibrated_weights import check_calibrated_weights
+from config.check.routing.cascades import check_cascades, check_emits
+from config.check.routing.continuity import check_continuity
+from config.check.routing.deadlines import check_deadlines
+from config.check.routing.ladders import check_ladders
+from config.check.routing.rollout import check_experiments, check_shadows
+from config.check.routing.routes import check_routes
 from config.check.server import check_server
 from config.check.tenants import check_keys, check_tenants
 from config.check.upstreams import check_upstream_stages, check_upstreams
 from config.check.usage import check_usage
-from config.problems import Problems
-from config.settings import Settings
+from config.model.settings import Settings
+from config.problems.problems import Problems
 
 
 def check_settings(

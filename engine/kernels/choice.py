@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.errors import ModelError
 from engine.kernels.cpu import CpuKernels
 from engine.kernels.interface import Kernels

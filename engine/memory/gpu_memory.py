@@ -2,7 +2,7 @@
 
 import torch
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.errors import ModelError
 from engine.gpu.attention_work import most_pieces, partial_bytes
 from engine.gpu.graph_sizes import captured_sizes

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import msgspec
 from safetensors import SafetensorError, safe_open
 
-from config.settings import EngineSettings
-from config.table import AUTO, Bytes
-from config.units import write_size
+from config.model.settings import EngineSettings
+from config.model.table import AUTO, Bytes
+from config.model.units import write_size
 from engine.errors import ModelError
 from engine.memory.kv_sizing import KvDemand, kv_sizes, kv_token_bytes
 from engine.memory.machine import available_cores, available_memory

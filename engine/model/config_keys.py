@@ -1,7 +1,7 @@
 """Which keys of a config.json are acted upon, which change nothing, and which are refused.
 
 A key that changes a model's mathematics is acted upon or refused: what was passed over in silence would give wrong
-numbers that look right. `tests/engine/test_config_keys.py` holds the table against transformers' config classes.
+numbers that look right. `tests/engine/model/test_config_keys.py` holds the table against transformers' config classes.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 Some of them (a `const` of -2^63) would even end the process, so that none may reach it.
 
-What it does with them was found by trying: `tests/engine/test_schema_numbers.py` asks the same questions again, so that
-a new version of the library that can do more is noticed.
+What it does with them was found by trying. `tests/engine/sampling/test_schema_numbers.py` asks the same questions
+again, so that a new version of the library that can do more is noticed.
 """
 
 import math

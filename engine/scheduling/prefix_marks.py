@@ -1,6 +1,6 @@
 """Names of a prompt's beginnings, few and cheap: by them replicas are told apart that may hold some of its KV."""
 
-from engine.messages import Submit
+from engine.core.messages import Submit
 from engine.scheduling.block_chain import chain_next
 from engine.scheduling.sequence import chain_root_of
 

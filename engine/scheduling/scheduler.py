@@ -13,7 +13,7 @@ from operator import attrgetter
 
 import msgspec
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.errors import EngineError
 from engine.scheduling.block_manager import BlockManager, BlockStatistics
 from engine.scheduling.block_table import BlockTable

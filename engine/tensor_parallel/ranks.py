@@ -2,7 +2,7 @@
 
 import msgspec
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 
 
 def rank_settings(settings: EngineSettings) -> list[EngineSettings]:

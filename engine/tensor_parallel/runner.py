@@ -17,7 +17,7 @@ from typing import BinaryIO, TypeVar, cast
 import numpy as np
 import torch
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.errors import EngineError, ModelError
 from engine.lora.adapters import PreparedAdapter
 from engine.scheduling.batch import Batch, Sampled

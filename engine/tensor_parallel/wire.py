@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 import numpy as np
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, SampleRow, ScoreRows
 

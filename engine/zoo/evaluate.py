@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from config.settings import EngineSettings, KVSettings
+from config.model.settings import EngineSettings, KVSettings
 from engine.examine import Answer, examine
 from engine.zoo.tasks import TASKS, held_out_questions
 from engine.zoo.train import MODELS

@@ -1,1 +1,1 @@
-"""Replays recorded traffic through the house's own pure cores on a virtual clock: `penstock policy simulate`."""
+"""Recorded traffic through the pure cores on a virtual clock: for `penstock policy simulate`."""

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from config.settings import Settings
-from config.table import AUTO
+from config.model.settings import Settings
+from config.model.table import AUTO
 from config.tenants import known_tenants
-from gateway.simulation.plausible import doubts
-from gateway.simulation.profile import Profile
+from gateway.profiling.plausible import doubts
+from gateway.profiling.profile import Profile
 from gateway.simulation.report import Comparison, make_report
 from gateway.simulation.world import World
-from policies.trace import TraceRequest, trace_features
+from policies.records.trace import TraceRequest, trace_features
 
 
 def simulate(

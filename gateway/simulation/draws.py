@@ -7,13 +7,13 @@ import math
 from collections.abc import Mapping
 from hashlib import blake2b
 
-from config.calibration import Statistic
-from policies.calibration import threshold_for_share
-from policies.plan import PlannedCascade
-from policies.policy import Policy
-from policies.prompt_model import neutral_priors, threshold_at
-from policies.statistic import falls, new_statistic
-from policies.trace import TraceRequest
+from config.model.calibration import Statistic
+from policies.cascade.calibration import threshold_for_share
+from policies.cascade.prompt_model import neutral_priors, threshold_at
+from policies.cascade.statistic import falls, new_statistic
+from policies.model.plan import PlannedCascade
+from policies.records.trace import TraceRequest
+from policies.routing.policy import Policy
 
 _SURE = math.inf
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gateway.simulation.answer import Answer
+from gateway.simulation.simulated_request import Answer
 from gateway.simulation.world import Sample, World
 
 NO_ROUTE = "(none: refused before)"

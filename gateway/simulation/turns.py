@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from config.settings import EngineSettings, Settings
-from config.table import AUTO
-from engine.turns import TurnBook
+from config.model.settings import EngineSettings, Settings
+from config.model.table import AUTO
+from engine.core.turns import TurnBook
 
 
 class Member(Protocol):

@@ -11,32 +11,32 @@ from random import Random
 
 import msgspec
 
-from config.settings import EngineSettings, Settings
+from config.model.settings import EngineSettings, Settings
 from config.tenants import known_tenants, queue_lines
-from engine.messages import EngineStats
-from gateway.simulation.answer import Answer, Attempt, output_limit
+from engine.core.messages import EngineStats
+from gateway.profiling.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.draws import Draws
-from gateway.simulation.engine import SimulatedEngine
-from gateway.simulation.lane import SimulatedLane
-from gateway.simulation.profile import BadProfile, EngineProfile, Profile
+from gateway.simulation.simulated_engine import SimulatedEngine
+from gateway.simulation.simulated_queue import SimulatedLane
+from gateway.simulation.simulated_request import Answer, Attempt, output_limit
+from gateway.simulation.simulated_upstream import as_engine
 from gateway.simulation.turns import SimulatedTurns, at_once, shares_cores
-from gateway.simulation.upstream import as_engine
-from policies.allowance import set_aside
-from policies.breaker import Breaker
-from policies.budget import BudgetBook, BudgetHold, BudgetRefusal, spending_options
-from policies.busy import BusyBook
-from policies.course import Course, Ending
-from policies.decision import BUDGET_SPENT
+from policies.admission.budget import BudgetBook, BudgetHold, BudgetRefusal, spending_options
+from policies.admission.prices import cost_of, worst_cost
+from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.admission.reservation import set_aside
 from policies.errors import NoRoute
-from policies.experiment import unit_of
-from policies.features import Features
-from policies.load import EngineLoad, Load
-from policies.plan import Plan
-from policies.policy import Policy, make_plan
-from policies.prices import cost_of, worst_cost
-from policies.quota import QuotaBook, QuotaRefusal, Reservation
-from policies.retry_budget import RetryBudget
-from policies.trace import TraceRequest, trace_features
+from policies.fallback.breaker import Breaker
+from policies.fallback.retry_budget import RetryBudget
+from policies.model.features import Features
+from policies.model.load import EngineLoad, Load
+from policies.model.plan import Plan
+from policies.records.trace import TraceRequest, trace_features
+from policies.rollout.experiment import unit_of
+from policies.rollout.rollout_state import Course, Ending
+from policies.routing.busy import BusyBook
+from policies.routing.decision import BUDGET_SPENT
+from policies.routing.policy import Policy, make_plan
 
 _NEVER = float("inf")
 _FRESH_S = 0.02

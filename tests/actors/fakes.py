@@ -17,33 +17,43 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.engine_board import replica_titles
-from actors.errors import Refusal
-from actors.exchange import Exchange
-from actors.house import House
-from actors.links import Loaded, LoadFailed, Loading
-from actors.mail import Grant, Settle
-from actors.messages import ChatMessage, ChatPrompt, Delta, Done, Event, Failed, InferenceRequest, Start, TokenPrompt
-from actors.store import Batch, Committed, Opened, Store, StoreBusy, StoreClosed, StoreFailed
-from actors.texts import ModelText
-from config.errors import ConfigError
+from actors.api.engine_status import replica_titles
+from actors.api.errors import Refusal
+from actors.api.messages import (
+    ChatMessage,
+    ChatPrompt,
+    Delta,
+    Done,
+    Event,
+    Failed,
+    InferenceRequest,
+    Start,
+    TokenPrompt,
+)
+from actors.kernel.worker_threads import Loaded, LoadFailed, Loading
+from actors.ledger.store import Batch, Committed, Opened, Store, StoreBusy, StoreClosed, StoreFailed
+from actors.prompt.model_text import ModelText
+from actors.protocol.messages import Grant, Settle
+from actors.request.response_stream import Exchange
+from actors.service import House
 from config.load import parse_settings
+from config.model.settings import Settings
+from config.problems.errors import ConfigError
 from config.reader import decode_report, encode_report, report
-from config.settings import Settings
 from config.source import ConfigSource
-from engine.embedder import Embedder
-from engine.engine import Engine
+from engine.core.embedder import Embedder
+from engine.core.engine import Engine
+from engine.core.loop import Stop
+from engine.core.messages import EngineFailed
 from engine.errors import EngineError
-from engine.fake_encoder import FakeEncoder
-from engine.fake_runner import FakeRunner
-from engine.loop import Stop
-from engine.messages import EngineFailed
 from engine.model.encoder_config import EmbeddingSizes
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import SampleRow
+from engine.testing.fake_encoder import FakeEncoder
+from engine.testing.fake_runner import FakeRunner
 from engine.text.chat_template import ChatTemplate
-from policies.budget import BudgetHold
-from policies.quota import Reservation, TenantUse
+from policies.admission.budget import BudgetHold
+from policies.admission.quota import Reservation, TenantUse
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 PROMPT = (5, 6, 7, 8)

@@ -16,9 +16,8 @@ import structlog
 from benchmarks.engine import floor, peers
 from benchmarks.engine.make_model import write
 from benchmarks.engine.servers import SERVERS, Command, Place, Server
+from tests.paths import ROOT
 from tests.patience import PATIENCE_S
-
-ROOT = Path(__file__).parents[2]
 
 ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.actors_path": ("--requests 64 --tokens 400", "tokens, 200 streams"),

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from config.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow
-from config.errors import ConfigError, Severity
 from config.load import load
+from config.model.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow
+from config.problems.errors import ConfigError, Severity
+from tests.paths import ROOT
 
-FILE = Path(__file__).parent / "faulty" / "everything.toml"
+FILE = ROOT / "tests/config/faulty" / "everything.toml"
 TODAY = dt.date(2026, 11, 21)
 
 Told = dict[tuple[int, Severity], list[str]]

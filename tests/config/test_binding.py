@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from config.binding import check_binding, is_loopback
-from config.errors import ConfigError
 from config.load import load_settings
+from config.model.tenancy import KeySettings
+from config.problems.errors import ConfigError
 from config.profiles import embedded_profile
-from config.who import KeySettings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LOCALHOST."])

@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from config.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow
 from config.load import load, parse_settings
-from config.words import LANGUAGES
-from policies.decision import Decider
-from policies.expectation import judge
+from config.model.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow
+from config.model.words import LANGUAGES
+from policies.authoring.expectation import judge
+from policies.routing.decision import Decider
 from tests.config.examples import with_hashes
+from tests.paths import DOCS
 
-DOCS = Path(__file__).parents[2] / "docs"
 POLICIES = (DOCS / "policies.md").read_text()
 
 
@@ -46,11 +46,18 @@ def test_the_example_of_the_upstreams_is_a_good_file() -> None:
 
 
 def test_the_tables_of_the_upstreams_have_every_word_and_field() -> None:
-    from actors.upstream import finish, question
+    from actors.upstream import request_body
+    from actors.upstream.reading import finish_reason
 
     page = (DOCS / "upstreams.md").read_text()
     words = {word.lower() for word in re.findall(r"`(\w+)`", page)}
-    known = {*finish.ENDINGS, *finish.NO_END, *question.AS_WRITTEN, *question.SAMPLING_FIELDS, *question.EXTRAS}
+    known = {
+        *finish_reason.ENDINGS,
+        *finish_reason.NO_END,
+        *request_body.AS_WRITTEN,
+        *request_body.SAMPLING_FIELDS,
+        *request_body.EXTRAS,
+    }
     assert known - words == {""}
 
 
@@ -67,7 +74,7 @@ def test_the_policies_are_good_and_pass_their_tests(text: str, tmp_path: Path) -
 
 
 def test_the_table_of_signals_has_all_of_them() -> None:
-    from config.conditions import SignalSettings
+    from config.model.conditions import SignalSettings
 
     table = POLICIES[POLICIES.index("| field |") : POLICIES.index("### Routes")]
     for field in msgspec.structs.fields(SignalSettings):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from config.errors import ConfigError, Problem
 from config.load import parse
-from config.source_map import SourceMap
+from config.problems.errors import ConfigError, Problem
+from config.problems.source_map import SourceMap
+from tests.paths import ROOT
 from tests.sampling import sampled
 
-TEXT = (Path(__file__).parent / "faulty" / "valid.toml").read_text()
+TEXT = (ROOT / "tests/config/faulty" / "valid.toml").read_text()
 LINES = TEXT.split("\n")
 PLACES = SourceMap(TEXT)
 LITERAL = re.compile(r'"(?:\\.|[^"\\])*"|[^,\]}\s]+')

@@ -8,8 +8,9 @@ import yaml
 from config.load import parse_settings
 from tests.actors.fakes import CONFIG
 from tests.config.examples import with_hashes
+from tests.paths import DOCS
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
+DOCUMENT = DOCS / "operations.md"
 
 
 def test_its_examples_fit_into_a_file() -> None:

@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from actors.upstream.kinds import FailureKind
+from actors.upstream.failures.error_kind import FailureKind
 from config.load import parse
+from tests.paths import DOCS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "upstreams.md").read_text()
+PAGE = (DOCS / "upstreams.md").read_text()
 SECTION = PAGE[PAGE.index("## Whose fault it is") :]
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from config.errors import ConfigError
 from config.load import parse
+from config.problems.errors import ConfigError
+from tests.paths import ROOT
 
-VALID = (Path(__file__).parent / "faulty" / "valid.toml").read_text()
+VALID = (ROOT / "tests/config/faulty" / "valid.toml").read_text()
 WRITE = re.compile(r"write (.*)$")
 
 TABLE = [

@@ -28,7 +28,7 @@ class GatewayProcess:
         self._log = log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", *arguments],
+                [sys.executable, "-m", "gateway.cli.main", "serve", "--port", "0", *arguments],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=log.parent,

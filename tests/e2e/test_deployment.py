@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from config.settings import ServerSettings
-from gateway import cli
+from config.model.settings import ServerSettings
+from gateway.cli.main import main
+from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/deployment.md").read_text()
 
 
@@ -34,7 +34,7 @@ def unit() -> configparser.ConfigParser:
 
 def parses(command: list[str]) -> None:
     """As a command of `penstock`, without running it."""
-    assert cli._parser().parse_args(command)
+    assert main._parser().parse_args(command)
 
 
 def test_the_unit_starts_and_ends_it(unit: configparser.ConfigParser) -> None:

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from config.load import parse_settings
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.encoder_runner import EncoderRunner
 from engine.text.tokenizer import Tokenizer
 from tests.e2e.conftest import write_model

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.process import GatewayProcess
+from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
-ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = ("README.md", "docs/websocket.md", "docs/tools-and-json.md", "docs/sampling.md")
 _ADDRESS = "127.0.0.1:8080"

@@ -14,9 +14,9 @@ import tiny_tokenizers
 from driving import Answers, engine_settings, make_engine, run, submit
 from msgspec import structs
 
-from config.settings import Speculate
+from config.model.settings import Speculate
+from engine.core.messages import Submit
 from engine.errors import RequestRefused
-from engine.messages import Submit
 from engine.sampling.grammar import Grammar, Grammars
 from engine.scheduling.batch import Runner
 from engine.scheduling.scheduler import Scheduler

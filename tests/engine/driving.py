@@ -7,10 +7,10 @@ from typing import Any
 
 import tiny_tokenizers
 
-from config.settings import EngineSettings
-from engine.engine import Engine
+from config.model.settings import EngineSettings
+from engine.core.engine import Engine
+from engine.core.messages import Finish, StepReport, Submit, TokenLogprobs, TokenOutput
 from engine.lora.adapters import Adapter, PreparedAdapter
-from engine.messages import Finish, StepReport, Submit, TokenLogprobs, TokenOutput
 from engine.sampling.grammar import CompiledGrammar
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Runner

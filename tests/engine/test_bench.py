@@ -2,7 +2,7 @@ from pathlib import Path
 
 import msgspec
 
-from config.settings import Speculate
+from config.model.settings import Speculate
 from engine.bench import run_bench
 from tests.parity import models
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.errors import ModelError
 from engine.examine import examine
 from engine.zoo.evaluate import MODELS

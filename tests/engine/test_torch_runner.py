@@ -6,8 +6,8 @@ import torch
 from conformance import RunnerConformance
 from safetensors.torch import load_file, save_file
 
-from config.settings import EngineSettings, KVSettings
-from config.table import Bytes
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
 from engine.errors import EngineError, ModelError
 from engine.kernels import compiled as compiled_kernels
 from engine.kernels.simd import has_bfloat16_products

@@ -22,7 +22,7 @@ import msgspec
 import pytest
 import trio
 
-from actors.errors import BadKey
+from actors.api.errors import BadKey
 from tests.faults.test_websocket_faults import HANDSHAKE, START, frame
 from tests.gateway.fakes import FakeHouse, Step, answer
 from tests.gateway.harness import CHAT, STREAM, Client, Gateway, gateway, until

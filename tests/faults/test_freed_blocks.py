@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.house import House
-from actors.messages import InferenceRequest
+from actors.api.messages import InferenceRequest
+from actors.service import House
 from config.load import parse_settings
-from config.settings import Settings
-from engine.engine import Engine
-from engine.fake_runner import FakeRunner
+from config.model.settings import Settings
+from engine.core.engine import Engine
+from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer
 from engine.zoo.tokenizer import save_tokenizer, train_tokenizer
 from tests.gateway.harness import CHAT, connected, gateway

@@ -32,11 +32,11 @@ import pytest
 import structlog
 import trio
 
-from gateway.server.connection import Connection
-from gateway.server.limits import Limits
-from gateway.server.request import Request
-from gateway.server.route import Route
-from gateway.server.server import Server, listen
+from gateway.http.bounds.limits import Limits
+from gateway.http.connection import Connection
+from gateway.http.request import Request
+from gateway.http.route import Route
+from gateway.http.server import Server, listen
 from tests.gateway.fakes import FakeHouse, answer
 from tests.gateway.harness import CHAT, STREAM, UPGRADE, Gateway, gateway
 from tests.patience import PATIENCE_S

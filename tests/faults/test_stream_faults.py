@@ -5,7 +5,7 @@ import pytest
 import trio
 from quart import Quart
 
-from actors.messages import Delta, ErrorBody, Failed
+from actors.api.messages import Delta, ErrorBody, Failed
 from tests.gateway.fakes import USAGE, FakeHouse, answer
 from tests.gateway.harness import CHAT, STREAM, events, gateway
 from tests.patience import PATIENCE_S

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import trio
 
-from actors.upstream.answer import AnswerReader
 from actors.upstream.client import UpstreamClient, address
-from actors.upstream.failure import Failure
-from actors.upstream.question import Question
+from actors.upstream.failures.failure import Failure
+from actors.upstream.reading.response_reader import AnswerReader
+from actors.upstream.request_body import Question
 from actors.upstream.secret import Secret
-from engine.messages import TokenOutput
+from engine.core.messages import TokenOutput
 from tests.patience import PATIENCE_S
 
 QUESTION = Question("/chat/completions", b"{}")

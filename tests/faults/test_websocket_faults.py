@@ -9,11 +9,11 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed
 
-from actors.messages import Delta
-from gateway.front import Front
-from gateway.routes import Routes
-from gateway.server.limits import Limits
-from gateway.server.server import Server, listen
+from actors.api.messages import Delta
+from gateway.endpoints.api_context import Front
+from gateway.endpoints.routes import Routes
+from gateway.http.bounds.limits import Limits
+from gateway.http.server import Server, listen
 from tests.gateway.fakes import FakeHouse, answer
 from tests.gateway.harness import CHAT, UPGRADE, Gateway, connected, gateway, until
 from tests.patience import PATIENCE_S

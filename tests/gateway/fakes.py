@@ -1,14 +1,13 @@
-"""A house whose answers are scripted: the same API as `actors.house.House`, no engine behind it."""
+"""A house whose answers are scripted: the same API as `actors.service.House`, no engine behind it."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
 
-from actors.errors import Refusal
-from actors.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
-from actors.request_log import RequestLog
-from actors.statistics import (
+from actors.api.errors import Refusal
+from actors.api.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+from actors.api.statistics import (
     Histogram,
     HouseStatistics,
     LatencyStatistics,
@@ -18,12 +17,13 @@ from actors.statistics import (
     RequestKey,
     UpstreamStatistics,
 )
+from actors.request.request_log import RequestLog
 from actors.upstream.replicas import ReplicaStatistics
-from engine.messages import EngineStats, FinishReason, TokenLogprobs
-from policies.budget import BudgetView
-from policies.course import ArmView, CascadeView, ExperimentView
-from policies.rate_limits import RateLimits
-from policies.share_tracker import ShareView
+from engine.core.messages import EngineStats, FinishReason, TokenLogprobs
+from policies.admission.budget import BudgetView
+from policies.admission.rate_limits import RateLimits
+from policies.rollout.rollout_state import ArmView, CascadeView, ExperimentView
+from policies.rollout.share_tracker import ShareView
 
 SERVED = Served("tests", "small", "confident", (Attempt("small", "answered", "confident"),), None, 1.5)
 USAGE = Usage(5, 3, 2)

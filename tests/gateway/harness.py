@@ -9,12 +9,12 @@ import msgspec
 import trio
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
-from config.settings import ServerSettings
-from config.table import Seconds
-from gateway.front import Front
-from gateway.routes import Routes
-from gateway.server.limits import Limits
-from gateway.server.server import Server, listen
+from config.model.settings import ServerSettings
+from config.model.table import Seconds
+from gateway.endpoints.api_context import Front
+from gateway.endpoints.routes import Routes
+from gateway.http.bounds.limits import Limits
+from gateway.http.server import Server, listen
 from tests.gateway.fakes import FakeHouse
 from tests.patience import PATIENCE_S
 

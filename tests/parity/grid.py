@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from config.settings import EngineSettings, KVSettings, Speculate
-from config.table import Bytes
-from engine.engine import Engine
+from config.model.settings import EngineSettings, KVSettings, Speculate
+from config.model.table import Bytes
+from engine.core.engine import Engine
+from engine.core.messages import AddAdapter, Submit, TokenOutput
 from engine.lora.adapters import Adapter
-from engine.messages import AddAdapter, Submit, TokenOutput
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, Runner, Sampled
 from engine.text.tokenizer import Tokenizer

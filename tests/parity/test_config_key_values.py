@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from config.settings import EngineSettings, KVSettings
-from config.table import Bytes
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
 from engine.errors import ModelError
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, SampleRow

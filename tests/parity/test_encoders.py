@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from config.settings import EngineSettings
+from config.model.settings import EngineSettings
 from engine.encoder_runner import EncoderRunner
 from engine.errors import ModelError
 from engine.kernels.simd import has_bfloat16_products

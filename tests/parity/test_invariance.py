@@ -9,16 +9,16 @@ import msgspec
 import pytest
 import torch
 
-from config.settings import EngineSettings, KVSettings
-from config.table import Bytes
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
 from engine import torch_runner
-from engine.engine import Engine
+from engine.core.engine import Engine
+from engine.core.messages import AddAdapter, Submit, TokenOutput
 from engine.errors import ModelError
 from engine.kernels.cpu import CpuKernels
 from engine.kernels.simd import has_bfloat16_products
 from engine.kernels.tiles import check_places, in_tiles
 from engine.lora.adapters import Adapter
-from engine.messages import AddAdapter, Submit, TokenOutput
 from engine.model.linear import LinearFactory
 from engine.model.mlp import gated
 from engine.model.model_config import Activation, read_model_config

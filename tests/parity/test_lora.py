@@ -7,12 +7,12 @@ import pytest
 import torch
 from msgspec import structs
 
-from config.settings import EngineSettings, KVSettings
-from config.table import Bytes
-from engine.engine import Engine
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
+from engine.core.engine import Engine
+from engine.core.messages import AddAdapter, Submit
 from engine.kernels.simd import has_bfloat16_products
 from engine.lora.adapters import Adapter
-from engine.messages import AddAdapter, Submit
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import AdapterRows
 from engine.torch_runner import TorchRunner, load_runner

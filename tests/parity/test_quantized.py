@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from config.settings import EngineSettings, KVSettings
-from config.table import Bytes
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
 from engine.errors import ModelError
 from engine.kernels.simd import has_bfloat16_products
 from engine.quantization.convert import quantize_model

@@ -7,8 +7,8 @@ import pytest
 import torch
 from msgspec import structs
 
-from config.settings import EngineSettings, KVSettings
-from config.table import Bytes
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
 from engine.torch_runner import load_runner
 from tests.parity import models
 from tests.parity.grid import GREEDY, OUTPUTS, Cell, prompts, run
@@ -25,7 +25,7 @@ def settings_of(directory: Path, ranks: int, dtype: str) -> EngineSettings:
 @pytest.mark.parity_full
 @pytest.mark.parametrize(("case", "ranks"), CELLS)
 def test_float32(case: str, ranks: int, tmp_path: Path) -> None:
-    from engine.engine import Engine
+    from engine.core.engine import Engine
 
     directory = models.write_model(case, tmp_path)
     model = models.reference(directory)

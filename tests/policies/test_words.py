@@ -1,19 +1,18 @@
 """Words that the policy language knows are those that the project means."""
 
-from pathlib import Path
-
-from config.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
-from policies import decision
-from policies.language import language
+from config.model.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
+from policies.routing import decision
+from policies.routing.language import language
+from tests.paths import ROOT
 
 
 def test_languages_are_those_that_are_told_apart() -> None:
-    messages = (Path(__file__).parent / "short_messages.tsv").read_text().splitlines()
+    messages = (ROOT / "tests/policies/short_messages.tsv").read_text().splitlines()
     assert set(LANGUAGES) == {language(message.split("\t")[1]) for message in messages}
 
 
 def test_addresses_are_those_at_which_requests_arrive() -> None:
-    routes = (Path(__file__).parents[2] / "gateway" / "routes.py").read_text()
+    routes = (ROOT / "gateway" / "routes.py").read_text()
     for address in ADDRESSES:
         assert f'b"{address}"' in routes
     assert routes.count('b"/v1/') == len(ADDRESSES)

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.store import Store
+from actors.ledger.store import Store
 from tests.actors.books.world import Books, config, world
 from tests.actors.fakes import says
 

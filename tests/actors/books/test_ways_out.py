@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from policies.course import Course, Ending, Notice
-from policies.plan import Plan
+from policies.model.plan import Plan
+from policies.rollout.rollout_state import Course, Ending, Notice
 from tests.actors.books.cascades import CASCADES
 from tests.actors.books.failed import FAILED
 from tests.actors.books.finished import FINISHED
@@ -34,7 +34,7 @@ def endings(monkeypatch) -> list[Ending]:
 
 @pytest.mark.parametrize("way", [*REFUSED, *LEFT, *FINISHED, *CASCADES, *FAILED], ids=str)
 async def test_the_books_are_right(autojump_clock, monkeypatch, endings, way):
-    monkeypatch.setattr("actors.delivery.MOST_TOKENS", 40)
+    monkeypatch.setattr("actors.protocol.delivery.MOST_TOKENS", 40)
     async with world(**way.house) as here:
         assert await way.go(here) == way.told
         await here.house.assert_clean()

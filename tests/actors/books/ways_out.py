@@ -7,10 +7,10 @@ from typing import Any
 
 import trio
 
-from actors.errors import MailboxFull
-from actors.mail import Flush, Settle
-from actors.messages import EmbeddingParams, TokenPrompt
-from actors.reply import Reply
+from actors.api.errors import MailboxFull
+from actors.api.messages import EmbeddingParams, TokenPrompt
+from actors.kernel.reply import Reply
+from actors.protocol.messages import Flush, Settle
 from engine.errors import EngineError
 from engine.scheduling.batch import SampleRow
 from tests.actors.books.world import BOB, LONG, Told, World, told

@@ -7,11 +7,11 @@ from typing import Any
 
 import trio
 
-from actors.errors import Refusal
-from actors.exchange import Exchange
-from actors.messages import Done, Failed, TokenPrompt
+from actors.api.errors import Refusal
+from actors.api.messages import Done, Failed, TokenPrompt
+from actors.request.response_stream import Exchange
 from engine.model.encoder_config import EmbeddingSizes
-from policies.keys import RANDOM_BYTES, new_key
+from policies.admission.keys import RANDOM_BYTES, new_key
 from tests.actors.fakes import CONFIG, PROMPT, Answer, Stage, says, stage
 from tests.actors.upstream.network import Network, Server
 from tests.actors.upstream.network import says as upstream_says

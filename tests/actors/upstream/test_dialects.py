@@ -5,10 +5,10 @@ import json
 import pytest
 import trio
 
-from actors.messages import ChatMessage, ChatPrompt, Delta, Done, Failed
-from actors.upstream.answer import AnswerReader
-from actors.upstream.failure import Broken
-from engine.messages import TokenOutput
+from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, Failed
+from actors.upstream.failures.failure import Broken
+from actors.upstream.reading.response_reader import AnswerReader
+from engine.core.messages import TokenOutput
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.upstream.dialects import OFFERED, ROWS, Row
 from tests.actors.upstream.network import Asked

@@ -2,9 +2,9 @@
 
 import pytest
 
-from actors.errors import UpstreamKeyMissing
+from actors.api.errors import UpstreamKeyMissing
 from actors.upstream.secret import Secret, read_secret
-from config.upstreams import SecretSource
+from config.model.upstreams import SecretSource
 
 
 def test_from_the_environment(monkeypatch):

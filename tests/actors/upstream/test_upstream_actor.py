@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.mail import Run
-from actors.messages import ChatMessage, ChatPrompt, Delta, Failed, TextPrompt
+from actors.api.messages import ChatMessage, ChatPrompt, Delta, Failed, TextPrompt
+from actors.protocol.messages import Run
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, Stage, says

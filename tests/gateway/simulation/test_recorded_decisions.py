@@ -8,19 +8,19 @@ import msgspec
 import pytest
 import trio
 
-from actors.mailbox import Mailbox
-from actors.recorder import Note, Recording, append
-from config.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow, PromptModel
-from config.routing import Target
-from config.settings import Settings
+from actors.kernel.mailbox import Mailbox
+from actors.recording.recorder import Note, Recording, append
+from config.model.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow, PromptModel
+from config.model.routing import Target
+from config.model.settings import Settings
 from gateway.simulation.compare import simulate
 from gateway.simulation.world import World
-from policies.features import Features
-from policies.load import Load
-from policies.policy import Policy, make_plan
-from policies.prompt_model import BUCKETS
-from policies.statistic import new_statistic
-from policies.trace import TraceRequest, read_trace
+from policies.cascade.prompt_model import BUCKETS
+from policies.cascade.statistic import new_statistic
+from policies.model.features import Features
+from policies.model.load import Load
+from policies.records.trace import TraceRequest, read_trace
+from policies.routing.policy import Policy, make_plan
 from tests.gateway.simulation.worlds import policy, profile, trace
 
 REQUESTS = 400

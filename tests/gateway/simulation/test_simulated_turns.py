@@ -9,11 +9,11 @@ from test_world import KINDS, course, play, replicated
 from worlds import policy, profile, trace
 
 from config.load import parse_settings
-from config.settings import CoreSettings
-from engine.turns import TurnBook
-from gateway.simulation.engine import SimulatedEngine
+from config.model.settings import CoreSettings
+from engine.core.turns import TurnBook
+from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.turns import SimulatedTurns, at_once
-from policies.trace import TraceRequest
+from policies.records.trace import TraceRequest
 
 Steps = list[tuple[str, float, float]]
 """(engine, began, ended)"""

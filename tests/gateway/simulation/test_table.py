@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from gateway.simulation.compare import simulate
+from gateway.simulation.page import page
 from gateway.simulation.report import Comparison
 from gateway.simulation.table import rows_of, table
-from gateway.simulation_page import page
 from tests.gateway.simulation.worlds import policy, profile, trace
 
 

@@ -4,15 +4,15 @@ import msgspec
 import pytest
 from worlds import policy, profile, trace
 
-from config.conditions import SignalSettings
-from config.routing import RouteSettings, RungSettings, Use
-from config.settings import Settings
-from config.who import Budget
-from gateway.simulation.profile import BadProfile, Profile
+from config.model.conditions import SignalSettings
+from config.model.routing import RouteSettings, RungSettings, Use
+from config.model.settings import Settings
+from config.model.tenancy import Budget
+from gateway.profiling.profile import BadProfile, Profile
 from gateway.simulation.report import Report, make_report
 from gateway.simulation.world import World
-from policies.budget import WhenSpent
-from policies.trace import TraceRequest
+from policies.admission.budget import WhenSpent
+from policies.records.trace import TraceRequest
 
 KINDS = ("window", "gate")
 

@@ -5,11 +5,11 @@ from random import Random
 
 import msgspec
 
-from config.calibration import Statistic
 from config.load import parse_settings
-from config.settings import Settings
-from gateway.simulation.profile import EngineProfile, HouseCost, Profile, Service, StepCost
-from policies.trace import TraceRequest
+from config.model.calibration import Statistic
+from config.model.settings import Settings
+from gateway.profiling.profile import EngineProfile, HouseCost, Profile, Service, StepCost
+from policies.records.trace import TraceRequest
 
 POLICY = """\
 schema = 1

@@ -1,0 +1,155 @@
+"""What everybody may know of an engine: published by its actors, read without asking."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+from engine.core.limits import Limits
+from engine.core.messages import EngineStats, sum_of_stats
+from engine.lora.adapters import Adapter, AdapterUse, PreparedAdapter
+
+EngineState = Literal["loading", "ready", "failed"]
+
+
+class Board(Protocol):
+    """A rung's notice board, whoever answers there: an engine, its replicas together, or an upstream."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def state(self) -> EngineState: ...  # noqa: D102
+    @property
+    def why(self) -> str | None:
+        """The last word on the progress, or what went wrong."""
+        ...
+
+    @property
+    def limits(self) -> Limits | None:
+        """Known once it was loaded; the same in every life."""
+        ...
+
+    @property
+    def stats(self) -> EngineStats | None:
+        """As of the last step; None: it has not been loaded."""
+        ...
+
+    @property
+    def restarts(self) -> int: ...  # noqa: D102
+    @property
+    def inside(self) -> int:
+        """Sequences that it has in hand."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Of those, how many share a step."""
+        ...
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """By name, those that new work can have."""
+        ...
+
+
+class EngineBoard:
+    """One engine's or one replica's notice board. Only its actor writes; outlives its restarts."""
+
+    __slots__ = (
+        "adapter_uses",
+        "adapters",
+        "epoch",
+        "inside",
+        "limits",
+        "name",
+        "read_adapter",
+        "replica",
+        "restarts",
+        "state",
+        "stats",
+        "title",
+        "why",
+    )
+
+    def __init__(self, name: str, replica: int = 0, title: str | None = None) -> None:
+        """`title`: what people read; None: the name."""
+        self.name = name
+        self.replica = replica
+        self.title = title if title is not None else name
+        self.state: EngineState = "loading"
+        self.why: str | None = None
+        self.epoch = 0
+        """Counts the engine's lives."""
+        self.restarts = 0
+        self.limits: Limits | None = None
+        self.stats: EngineStats | None = None
+        self.inside = 0
+        self.adapters: Mapping[str, Adapter] = {}
+        self.adapter_uses: tuple[AdapterUse, ...] = ()
+        """As of the last step."""
+        self.read_adapter: Callable[[Path], PreparedAdapter] | None = None
+        """To be called in any thread but the loop's; None: the engine was never loaded. Raises ModelError."""
+
+    @property
+    def batch(self) -> int:
+        """See `Board`."""
+        return self.inside
+
+
+class ReplicaBoards:
+    """The boards of an engine's replicas, read as one."""
+
+    __slots__ = ("boards", "name")
+
+    def __init__(self, name: str, boards: Sequence[EngineBoard]) -> None:
+        self.name = name
+        self.boards = tuple(boards)
+
+    @property
+    def state(self) -> EngineState:
+        """Ready as soon as one replica is, and failed only if all are."""
+        states = {board.state for board in self.boards}
+        return next(state for state in ("ready", "loading", "failed") if state in states)
+
+    @property
+    def why(self) -> str | None:
+        """Of all that are not ready."""
+        said = [f"{board.title} {board.state}: {board.why}" for board in self.boards if board.state != "ready"]
+        return "; ".join(said) or None
+
+    @property
+    def limits(self) -> Limits | None:
+        """What every replica that was loaded can take."""
+        known = [board.limits for board in self.boards if board.limits is not None]
+        return min(known, key=lambda limits: limits.max_model_len) if known else None
+
+    @property
+    def stats(self) -> EngineStats | None:
+        """The sums over those that are loaded."""
+        known = [board.stats for board in self.boards if board.stats is not None]
+        return sum_of_stats(known) if known else None
+
+    @property
+    def restarts(self) -> int:
+        """Of all replicas."""
+        return sum([board.restarts for board in self.boards])
+
+    @property
+    def inside(self) -> int:
+        """In all replicas."""
+        return sum([board.inside for board in self.boards])
+
+    @property
+    def batch(self) -> int:
+        """Of the replica with the fewest: where the next one will go."""
+        return min([board.inside for board in self.boards if board.state == "ready"], default=0)
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """Those that every replica has, as far as it is ready: nobody knows yet where the work will go."""
+        ready = [board.adapters for board in self.boards if board.state == "ready"]
+        return {name: each for name, each in ready[0].items() if all(name in other for other in ready)} if ready else {}
+
+
+def replica_titles(name: str, replicas: int) -> list[str]:
+    """What people read of an engine's replicas."""
+    return [name] if replicas == 1 else [f"{name}/{number}" for number in range(replicas)]

@@ -1,0 +1,230 @@
+"""What can go wrong among the actors.
+
+Refusal                     a request is not served; nothing was sent, so a true status is still possible
+├── InvalidRequest          400  the request cannot be served as it is
+│   ├── PromptTooLong       400  context_length_exceeded
+│   └── InputTooLong        400  context_length_exceeded, of an input that is to be embedded
+├── BadKey                  401  missing or unknown API key
+├── Forbidden               403  a known key that does not open this
+├── UnknownModel            404  model_not_found, with the nearest name
+├── NotFound                404  nothing has that name
+├── Conflict                409  it cannot be done as things are now
+├── OverQuota               429  a tenant's limit, its scope and when it resets
+├── BudgetSpent             429  a tenant's money, and when there is more
+├── Busy                    429  the queue's bounds, with a measured Retry-After
+├── Unavailable             503  no rung could serve, the house loads or drains
+└── TooLate                 504  a deadline of the route has passed
+ActorError
+├── MailboxFull             the way in refuses; the sender decides what that means
+├── ActorDied               the actor died with this message in hand
+├── EngineLost              a life of an engine is over; its supervisor starts the next one
+├── LedgerFileError         the ledger's file is not one of ours
+└── HouseFailed             an actor could not be kept alive: the process must end
+    ├── EngineLoadFailed    a model could not be loaded at start-up
+    └── UpstreamKeyMissing  an upstream's key is not where the settings say
+"""
+
+import msgspec
+
+from actors.api.messages import ErrorBody
+from policies.fallback.verdict import Verdict
+
+_WORTH_WAITING_S = 60.0
+"""Clients are told to retry by themselves if the wait is not longer than this."""
+
+
+class Refusal(Exception):  # noqa: N818  (it is an answer, not a fault)
+    """A request that is not served. `body` is what the client reads."""
+
+    def __init__(self, body: ErrorBody) -> None:
+        super().__init__(body.message)
+        self.body = body
+
+
+class InvalidRequest(Refusal):
+    """The request cannot be served as it is; sending it again does not help."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str = "invalid_request") -> None:
+        super().__init__(ErrorBody(400, "invalid_request_error", code, message, param))
+
+
+def unsupported(name: str) -> str:
+    """What is said of a field whose value nobody obeys here."""
+    return f"'{name}' is not supported by this server with that value. Remove the field."
+
+
+class PromptTooLong(InvalidRequest):
+    """Prompt and output do not fit into the model's length."""
+
+    def __init__(self, *, model_tokens: int, prompt_tokens: int, max_tokens: int, param: str) -> None:
+        asked = f"{prompt_tokens} in the prompt"
+        if max_tokens:
+            asked += f" and {max_tokens} for the completion"
+        super().__init__(
+            f"This model's maximum context length is {model_tokens} tokens, but the request needs "
+            f"{prompt_tokens + max(max_tokens, 1)} ({asked}). Shorten the prompt or lower max_tokens.",
+            param=param,
+            code="context_length_exceeded",
+        )
+
+
+class InputTooLong(InvalidRequest):
+    """An input does not fit into the model that is to embed it."""
+
+    def __init__(self, *, model_tokens: int, input_tokens: int, index: int) -> None:
+        super().__init__(
+            f"This model's maximum input length is {model_tokens} tokens, special tokens included, but input {index} "
+            f"has {input_tokens}. Shorten it, or split it.",
+            param="input",
+            code="context_length_exceeded",
+        )
+
+
+class BadKey(Refusal):
+    """No key, or none that we know."""
+
+    def __init__(self, *, missing: bool) -> None:
+        message = (
+            "An API key is needed: send it as 'Authorization: Bearer KEY'."
+            if missing
+            else "Incorrect API key: it is unknown, or was revoked. Check the key that you send."
+        )
+        super().__init__(ErrorBody(401, "authentication_error", "invalid_api_key", message))
+
+
+class Forbidden(Refusal):
+    """The key is known, and does not open this."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(ErrorBody(403, "permission_error", code, message))
+
+
+class UnknownModel(Refusal):
+    """A model name that no policy knows."""
+
+    def __init__(self, model: str, nearest: str | None) -> None:
+        hint = f" Did you mean '{nearest}'?" if nearest else " GET /v1/models lists the names."
+        message = f"The model '{model}' does not exist.{hint}"
+        super().__init__(ErrorBody(404, "invalid_request_error", "model_not_found", message, "model"))
+
+
+class NotFound(Refusal):
+    """Nothing has that name."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(ErrorBody(404, "invalid_request_error", code, message))
+
+
+class Conflict(Refusal):
+    """It cannot be done as things are now."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(ErrorBody(409, "invalid_request_error", code, message))
+
+
+class OverQuota(Refusal):
+    """A tenant has used up one of its limits."""
+
+    def __init__(self, code: str, message: str, resets_in_s: float | None) -> None:
+        retry = resets_in_s is not None and resets_in_s <= _WORTH_WAITING_S
+        super().__init__(
+            ErrorBody(429, "rate_limit_error", code, message, retry_after_s=resets_in_s, should_retry=retry)
+        )
+
+
+class BudgetSpent(Refusal):
+    """What is left of a tenant's money does not cover the request."""
+
+    def __init__(self, message: str, resets_in_s: float) -> None:
+        super().__init__(
+            ErrorBody(
+                429,
+                "insufficient_quota",
+                "budget_spent",
+                message,
+                retry_after_s=resets_in_s,
+                should_retry=resets_in_s <= _WORTH_WAITING_S,
+            )
+        )
+
+
+class Busy(Refusal):
+    """The queue is full for this tier."""
+
+    def __init__(self, code: str, message: str, retry_after_s: float) -> None:
+        super().__init__(
+            ErrorBody(429, "rate_limit_error", code, message, retry_after_s=retry_after_s, should_retry=True)
+        )
+
+
+class Unavailable(Refusal):
+    """Nothing can serve now."""
+
+    def __init__(self, code: str, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(ErrorBody(503, "server_error", code, message, retry_after_s=retry_after_s, should_retry=True))
+
+
+class TooLate(Refusal):
+    """A deadline of the route passed before any content."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(ErrorBody(504, "server_error", code, message, should_retry=True))
+
+
+def ledger_unavailable() -> Unavailable:
+    """Nothing is handed out that is not written down."""
+    return Unavailable("ledger_unavailable", "The usage could not be written down; try again.", 1.0)
+
+
+def refusal_of(end: Verdict) -> Refusal:
+    """The refusal with which a climb has given up."""
+    wait_s = end.retry_after_s
+    worth_waiting = wait_s is None or wait_s <= _WORTH_WAITING_S
+    match end.status:
+        case 400:
+            refusal: Refusal = InvalidRequest(end.message, param=end.said.param, code=end.code)
+        case 429:
+            refusal = Busy(end.code, end.message, wait_s if wait_s is not None else 1.0)
+        case 504:
+            refusal = TooLate(end.code, end.message)
+        case _:
+            refusal = Unavailable(end.code, end.message, wait_s)
+    should_retry = refusal.body.should_retry and worth_waiting and not end.lasting
+    refusal.body = msgspec.structs.replace(refusal.body, should_retry=should_retry, upstream_code=end.said.code or None)
+    return refusal
+
+
+class ActorError(Exception):
+    """A fault of the machinery, not of a request."""
+
+
+class MailboxFull(ActorError):  # noqa: N818  (named for what happened, as in OTP)
+    """A bounded mailbox took no more."""
+
+
+class ActorDied(ActorError):  # noqa: N818  (named for what happened, as in OTP)
+    """The actor died with the message in hand; whether it took effect is unknown."""
+
+
+class EngineLost(ActorError):  # noqa: N818  (named for what happened)
+    """This life of an engine is over."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LedgerFileError(ActorError):
+    """The file is not a ledger of ours."""
+
+
+class HouseFailed(ActorError):  # noqa: N818  (named for what happened, as in OTP)
+    """Restarts did not help: the process must end with a non-zero code."""
+
+
+class EngineLoadFailed(HouseFailed):
+    """A model could not be loaded when the house started."""
+
+
+class UpstreamKeyMissing(HouseFailed):
+    """An upstream's key is not where the settings say, or is none."""

@@ -1,0 +1,168 @@
+"""Frozen figures for `/metrics` and for people: counters since the start, histograms, and the state of each part."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from actors.api.engine_status import EngineState
+from actors.upstream.replicas import ReplicaStatistics
+from engine.core.messages import EngineStats
+from policies.admission.budget import BudgetView
+from policies.rollout.rollout_state import CascadeView, ExperimentView
+from policies.rollout.shadow import ShadowView
+
+LATENCY_BOUNDS_S = (
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5,
+    0.75, 1.0, 1.5, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
+)  # fmt: skip
+"""Upper bounds of the histograms' buckets; a last bucket takes the rest."""
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Observations by bucket (`counts[i]`: not cumulative; one more entry than bounds) with their sum."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+
+class RequestKey(msgspec.Struct, frozen=True):
+    """What finished requests are counted by."""
+
+    route: str
+    rung: str
+    outcome: str
+    """ok, failed (broke off after content), refused, gone (the client left), overrun (a reader too slow)."""
+    why: str
+    """The last attempt's word, or the error's code."""
+
+
+class LatencyStatistics(msgspec.Struct, frozen=True):
+    """Seconds, over all requests that were answered."""
+
+    ttft: Histogram
+    itl: Histogram
+    e2e: Histogram
+    queue_wait: Histogram
+
+
+class QueueStatistics(msgspec.Struct, frozen=True):
+    """The fair queue in front of one engine."""
+
+    requests: int
+    tokens: int
+    inside: int
+    """Sequences handed to the engine and not finished."""
+    refused_total: int
+    expired_total: int
+    expected_wait_s: float
+
+
+class ReplicaView(msgspec.Struct, frozen=True):
+    """One replica of an engine."""
+
+    state: EngineState
+    restarts_total: int
+    stats: EngineStats
+
+
+class UpstreamStatistics(msgspec.Struct, frozen=True):
+    """One upstream."""
+
+    requests_total: int
+    """Sent to any of its addresses."""
+    failures_total: Mapping[str, int]
+    """By kind: actors/upstream/failures/failure.py, and upstream_silent."""
+    ttft: Histogram
+    """From the call's start to its first content."""
+    running: int
+    waiting: int
+    generation_tokens_total: int
+    replicas: Mapping[str, ReplicaStatistics]
+    """By address."""
+
+
+class AdapterView(msgspec.Struct, frozen=True):
+    """One version of an adapter, as operators see it."""
+
+    engine: str
+    name: str
+    version: int
+    current: bool = False
+    """New requests get it; else it only serves those that began with it."""
+    configured: bool = False
+    """The configuration names it with this folder. What it does not name so is gone when the process starts again."""
+    running: int = 0
+    """Sequences that use it, as of the last step."""
+    path: str = ""
+    digest: str = ""
+    rank: int = 0
+    memory_bytes: int = 0
+
+
+class LedgerStatistics(msgspec.Struct, frozen=True):
+    """The books."""
+
+    open: int
+    """Reservations not settled yet."""
+    settled_total: int
+    commits_total: int
+    recovered_total: int
+    """Reservations that a crash had left open, charged at this start."""
+    pending: int
+    """Lines not committed yet."""
+
+
+class PolicyStatistics(msgspec.Struct, frozen=True):
+    """Which policy decides, and what became of the attempts to change it."""
+
+    policy: str = ""
+    """Its digest."""
+    since: float = 0.0
+    """Seconds since 1970."""
+    reloads_total: Mapping[str, int] = msgspec.field(default_factory=dict)
+    """By outcome: swapped, unchanged, refused."""
+
+
+class HouseStatistics(msgspec.Struct, frozen=True):
+    """A snapshot; reading it costs no actor anything."""
+
+    requests_total: Mapping[RequestKey, int]
+    refusals_total: Mapping[str, int]
+    """By error code; admission's and the router's refusals included."""
+    escalations_total: Mapping[tuple[str, str], int]
+    """(route, why)"""
+    fallbacks_total: Mapping[tuple[str, str, str], int]
+    """(route, from rung, why): attempts that failed and were followed by another."""
+    prompt_tokens_total: int
+    completion_tokens_total: int
+    """Tokens that clients received."""
+    discarded_tokens_total: int
+    """Tokens that an engine made for an attempt and nobody received."""
+    overrun_total: int
+    in_flight: int
+    latency: LatencyStatistics
+    engines: Mapping[str, EngineStats]
+    """An engine's replicas together."""
+    replicas: Mapping[str, tuple[ReplicaView, ...]]
+    engine_restarts_total: Mapping[str, int]
+    queues: Mapping[str, QueueStatistics]
+    breakers: Mapping[str, str]
+    """closed, open or half_open, by rung."""
+    ledger: LedgerStatistics
+    usage: Mapping[tuple[str, str, str], tuple[int, int, int]]
+    """(tenant, rung, outcome): requests, prompt tokens, completion tokens."""
+    costs: Mapping[tuple[str, str], float]
+    """(tenant, rung that answered): money, by [prices]."""
+    budgets: Mapping[str, BudgetView]
+    """By tenant."""
+    cascades: Mapping[str, CascadeView]
+    """Those with a target."""
+    experiments: Mapping[str, ExperimentView]
+    notices_total: Mapping[tuple[str, str], int]
+    """(event, cascade or experiment): what was logged of the policy's course."""
+    upstreams: Mapping[str, UpstreamStatistics] = msgspec.field(default_factory=dict)
+    policy: PolicyStatistics = PolicyStatistics()
+    shadows: Mapping[str, ShadowView] = msgspec.field(default_factory=dict)
+    adapters: tuple[AdapterView, ...] = ()
+    """Of all engines, every version in memory."""

@@ -1,0 +1,204 @@
+"""What operators ask of the policy: the admin API's view of the house. It owns nothing."""
+
+from collections.abc import Mapping
+
+import msgspec
+import structlog
+import trio
+
+from actors.api.errors import ActorDied, BadKey, InvalidRequest, MailboxFull, Unavailable
+from actors.control.policy_status import PolicyBoard
+from actors.engines.adapter_registry import AdapterShelf
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.reply import Reply
+from actors.kernel.worker_threads import Links
+from actors.protocol.messages import AskedBy, Flush, LedgerMessage, Reload, WriteRollBack
+from actors.routing.router import Router
+from config.problems.errors import ConfigError, Problem
+from config.source import ConfigSource
+from policies.lifecycle.reload import ReloadResult, compare
+from policies.records.decision_log import Decisions
+from policies.records.decision_record import DecisionRecord
+from policies.rollout.rollout_state import ArmView, Course
+from policies.rollout.shadow import ShadowBook, ShadowView
+
+_WRITTEN_S = 5.0
+log = structlog.get_logger()
+
+
+class PolicyView(msgspec.Struct, frozen=True):
+    """Which policy decides."""
+
+    policy: str
+    """Its digest."""
+    since: float
+    """Seconds since 1970."""
+    files: tuple[str, ...]
+    warnings: tuple[Problem, ...]
+    """What is probably not meant in them."""
+    reloads: Mapping[str, int]
+    """By outcome, since the start."""
+    last_refusal: tuple[Problem, ...]
+    """Why the last attempt to change it was refused; empty if it was not."""
+
+
+class CheckResult(msgspec.Struct, frozen=True):
+    """What would become of a configuration."""
+
+    good: bool
+    """It could be swapped in now."""
+    problems: tuple[Problem, ...]
+    """If it is good, warnings only."""
+    changed: tuple[str, ...] = ()
+    """Compared with what runs."""
+    needs_restart: tuple[str, ...] = ()
+
+
+class Experiment(msgspec.Struct, frozen=True):
+    """One experiment's state."""
+
+    name: str
+    routes: tuple[str, ...]
+    unit: str
+    percent: Mapping[str, float]
+    """Promised, by arm."""
+    rolled_back: bool
+    why: str
+    sample_ratio_off: bool
+    arms: Mapping[str, ArmView]
+
+
+class Desk:
+    """Raises `Refusal` for what cannot be done."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        board: PolicyBoard,
+        keeper: Mailbox[Reload],
+        source: ConfigSource | None,
+        links: Links,
+        course: Course,
+        decisions: Decisions,
+        shadows: ShadowBook,
+        shelf: AdapterShelf,
+        ledger: Mailbox[LedgerMessage],
+    ) -> None:
+        """`source` None: the settings came from nowhere that could be read again."""
+        self._router = router
+        self._board = board
+        self._keeper = keeper
+        self._source = source
+        self._links = links
+        self._course = course
+        self._decisions = decisions
+        self._shadows = shadows
+        self._ledger = ledger
+        self.adapters = shelf
+
+    @property
+    def keyless(self) -> bool:
+        """Nobody needs a key of the admin API."""
+        return not self._router.rules.settings.admin.keys
+
+    def check_key(self, key: str | None) -> None:
+        """Raises BadKey; the keys that clients have do not count."""
+        rules = self._router.rules
+        admins, _ = rules.operators
+        if rules.settings.admin.keys and (key is None or admins.authenticate(key) is None):
+            raise BadKey(missing=key is None)
+
+    def check_scraper(self, key: str | None) -> None:
+        """The same for `/metrics`, which the keys of scrapers open, too."""
+        rules = self._router.rules
+        if not rules.settings.admin.keys:
+            return
+        if key is None or all(ring.authenticate(key) is None for ring in rules.operators):
+            raise BadKey(missing=key is None)
+
+    def policy(self) -> PolicyView:
+        """Which one decides."""
+        board, rules = self._board, self._router.rules
+        files = () if self._source is None else tuple(map(str, self._source.files(rules.settings)))
+        return PolicyView(rules.policy.digest, board.since, files, board.warnings, dict(board.reloads), board.problems)
+
+    def reload_soon(self, asked_by: AskedBy) -> None:
+        """Read the configuration again, and swap the policy if it is good; what becomes of it is logged."""
+        try:
+            self._keeper.put_nowait(Reload(asked_by))
+        except MailboxFull:
+            # Those that wait already will read what there is to read.
+            log.info("policy_reload_waits", asked_by=asked_by)
+
+    async def reload(self) -> ReloadResult:
+        """The same, for somebody who waits."""
+        if self._source is None:
+            raise InvalidRequest("The configuration was not read from a file.", code="no_source")
+        reply: Reply[ReloadResult] = Reply()
+        try:
+            self._keeper.put_nowait(Reload("admin", reply))
+            return await reply.wait()
+        except (MailboxFull, ActorDied) as error:
+            raise Unavailable("reload_busy", f"{error}; try again.", 1.0) from None
+
+    async def check(self, text: str) -> CheckResult:
+        """What a reload would say if the configuration were this TOML; nothing is applied."""
+        source = self._source
+        if source is None:
+            raise InvalidRequest("The configuration was not read from a file.", code="no_source")
+        before = self._router.rules.settings
+        try:
+            loaded = source.finished(await self._links.read_config(source.text_path, text))
+        except ConfigError as error:
+            return CheckResult(good=False, problems=error.problems)
+        change = compare(before, loaded.settings)
+        return CheckResult(not change.restart, loaded.warnings, change.live, change.restart)
+
+    def decision(self, request_id: str) -> DecisionRecord | None:
+        """None: unknown, or too long ago."""
+        return self._decisions.find(request_id)
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """All that the policy has."""
+        views = self._course.experiments()
+        return tuple(
+            Experiment(
+                name=each.name,
+                routes=each.route,
+                unit=each.unit,
+                percent=each.arms,
+                rolled_back=views[each.name].rolled_back,
+                why=views[each.name].why,
+                sample_ratio_off=views[each.name].sample_ratio_off,
+                arms=views[each.name].arms,
+            )
+            for each in self._router.rules.settings.experiments
+        )
+
+    def shadows(self) -> Mapping[str, ShadowView]:
+        """Figures of all, by name."""
+        return self._shadows.views()
+
+    async def roll_back(self, experiment: str) -> bool:
+        """All of its traffic is control's from the next published load on. False: there is none of that name.
+
+        Returns when it is written down. Raises Unavailable: it is in force, but a restart may forget it.
+        """
+        roll_back = self._course.roll_back(experiment, "rolled back by an operator")
+        if roll_back is None:
+            return False
+        log.warning("experiment_rolled_back", subject=experiment, by="admin")
+        written: Reply[None] = Reply()
+        self._ledger.put_owed(WriteRollBack(roll_back))
+        self._ledger.put_owed(Flush(written))
+        try:
+            with trio.fail_after(_WRITTEN_S):
+                await written.wait()
+        except (ActorDied, trio.TooSlowError):
+            raise Unavailable(
+                "ledger_unavailable",
+                "It is rolled back, but the ledger could not be written: a restart may forget it. Ask again.",
+                1.0,
+            ) from None
+        return True

@@ -1,0 +1,178 @@
+"""Keeps the policy that decides: every way to change it ends here, one attempt after the other.
+
+A changed file is noticed by looking at its content once a second: that works on every file system, and needs no thread
+or library of its own. A file that is still being written is left alone until two looks agree.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+import structlog
+import trio
+
+from actors.api.errors import Refusal
+from actors.control.policy_status import PolicyBoard
+from actors.engines.adapter_registry import AdapterShelf
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.worker_threads import Links
+from actors.protocol.messages import AskedBy, Reload
+from actors.routing.policy_snapshot import Rules
+from config.model.settings import Settings
+from config.problems.errors import ConfigError, Problem
+from config.source import ConfigSource
+from policies.lifecycle.reload import Change, Refused, ReloadResult, Swapped, Unchanged, compare, restart_problems
+
+_LOOK_EVERY_S = 1.0
+_MOST_PROBLEMS_LOGGED = 20
+log = structlog.get_logger()
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """What the files say now."""
+
+    stamp: str
+    change: Change = Change((), ())
+    rules: Rules | None = None
+    """None: there is nothing to swap."""
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+class PolicyKeeper:
+    """Obeys `Reload`. What it publishes outlives its restarts."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox[Reload],
+        board: PolicyBoard,
+        *,
+        source: ConfigSource,
+        rules: Callable[[], Rules],
+        make_rules: Callable[..., Rules],
+        adopt: Callable[[Rules], None],
+        shelf: AdapterShelf,
+        links: Links,
+        watches: bool,
+    ) -> None:
+        """`rules`: those that hold now; `adopt` puts others into all books at once, without a wait in between."""
+        self.mailbox = mailbox
+        self._board = board
+        self._source = source
+        self._rules = rules
+        self._make_rules = make_rules
+        self._adopt = adopt
+        self._shelf = shelf
+        self._links = links
+        self._watches = watches
+        self._tried = ""
+        """The stamp of what was read last, good or bad."""
+        self._seen = ""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        begun = await self._read(self._rules())
+        self._tried = self._seen = begun.stamp
+        self._board.warnings = begun.warnings
+        while True:
+            with trio.move_on_after(_LOOK_EVERY_S if self._watches else float("inf")):
+                await self.mailbox.ready()
+            if not len(self.mailbox):
+                await self._look()
+            for _ in range(len(self.mailbox)):
+                message = self.mailbox.take()
+                result = await self.reload(message.asked_by)
+                if message.reply is not None:
+                    message.reply.set(result)
+            self.mailbox.done()
+
+    async def reload(self, asked_by: AskedBy) -> ReloadResult:
+        """Read and check in another process, compile in another thread, swap in the loop."""
+        board = self._board
+        before = self._rules()
+        read = await self._read(before)
+        self._tried = read.stamp
+        if read.problems:
+            return self._refuse(read.problems, asked_by)
+        board.problems, board.warnings = (), read.warnings
+        if read.rules is None:
+            board.reloads["unchanged"] += 1
+            return Unchanged(before.policy.digest)
+        try:
+            # What the new policy may name is there before it decides; what the old one named goes after it.
+            await self._load_adapters(before.settings, read.rules.settings)
+        except Refusal as refusal:
+            return self._refuse(self._at_adapters(refusal), asked_by)
+        self._adopt(read.rules)
+        self._shelf.adopt(read.rules.settings.engines)
+        await self._unload_adapters(before.settings, read.rules.settings)
+        board.since = time.time()
+        result = Swapped(read.rules.policy.digest, before.policy.digest, read.change.live)
+        board.reloads["swapped"] += 1
+        log.info(
+            "policy_reloaded", asked_by=asked_by, policy=result.policy, before=result.before, changed=result.changed
+        )
+        return result
+
+    async def _load_adapters(self, before: Settings, after: Settings) -> None:
+        """All or none. Raises Refusal."""
+        found = []
+        for engine, settings in after.engines.items():
+            for name, adapter in settings.adapters.items():
+                if before.engines[engine].adapters.get(name) != adapter:
+                    found.append((engine, name, adapter.path, await self._shelf.read(engine, adapter.path)))
+        for each in found:
+            await self._shelf.put(*each)
+
+    async def _unload_adapters(self, before: Settings, after: Settings) -> None:
+        for engine, settings in before.engines.items():
+            for name in settings.adapters.keys() - after.engines[engine].adapters.keys():
+                # Whoever has unloaded it by hand was faster.
+                with suppress(Refusal):
+                    await self._shelf.unload(engine, name)
+
+    def _at_adapters(self, refusal: Refusal) -> tuple[Problem, ...]:
+        message = f"an adapter cannot be loaded: {refusal.body.message}"
+        return (Problem(file=self._source.path, line=0, column=0, where="engines.*.adapters", message=message),)
+
+    async def _read(self, before: Rules) -> _Read:
+        """The stamp comes first: what changes while we read is seen as a change again."""
+        stamp = await self._stamp()
+        try:
+            loaded = self._source.finished(await self._links.read_config(self._source.path))
+            change = compare(before.settings, loaded.settings)
+            if change.restart:
+                return _Read(stamp, change, problems=restart_problems(change, self._source.path))
+            rules = None
+            if change.live:
+                rules = await self._links.beside(lambda: self._make_rules(loaded.settings))
+            return _Read(stamp, change, rules, warnings=loaded.warnings)
+        except ConfigError as error:
+            return _Read(stamp, problems=error.problems)
+        except Exception as error:
+            # A hole in the checks must not take down what serves.
+            log.exception("policy_not_compiled")
+            message = f"it cannot be compiled ({type(error).__name__}: {error})"
+            return _Read(
+                stamp, problems=(Problem(file=self._source.path, line=0, column=0, where="", message=message),)
+            )
+
+    def _refuse(self, problems: tuple[Problem, ...], asked_by: AskedBy) -> Refused:
+        board = self._board
+        board.problems = problems
+        board.reloads["refused"] += 1
+        shown = [str(problem) for problem in problems[:_MOST_PROBLEMS_LOGGED]]
+        serving = self._rules().policy.digest
+        log.error("policy_refused", asked_by=asked_by, serving=serving, count=len(problems), problems=shown)
+        return Refused(serving, problems)
+
+    async def _look(self) -> None:
+        stamp = await self._stamp()
+        settled, self._seen = stamp == self._seen, stamp
+        if settled and stamp != self._tried:
+            await self.reload("file")
+
+    async def _stamp(self) -> str:
+        settings = self._rules().settings
+        return await self._links.beside(lambda: self._source.stamp(settings))

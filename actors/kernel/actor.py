@@ -1,0 +1,33 @@
+"""What all actors have in common: one mailbox, one `run`, and no `await` while a message is in hand."""
+
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
+from actors.kernel.mailbox import Mailbox
+
+M = TypeVar("M")
+
+
+class Actor(ABC, Generic[M]):
+    """Owns a piece of state that nobody else writes."""
+
+    def __init__(self, mailbox: Mailbox[M]) -> None:
+        self.mailbox = mailbox
+
+    async def run(self) -> None:
+        """Take messages until cancelled."""
+        mailbox = self.mailbox
+        while True:
+            await mailbox.ready()
+            # Only what was there at the wake: others get their turn although messages keep coming.
+            for _ in range(len(mailbox)):
+                self.on(mailbox.take())
+            mailbox.done()
+            self.after_batch()
+
+    @abstractmethod
+    def on(self, message: M) -> None:
+        """Deal with one message."""
+
+    def after_batch(self) -> None:
+        """All that was there is dealt with."""

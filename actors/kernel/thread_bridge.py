@@ -1,0 +1,163 @@
+"""The only file with threads: one long-lived thread with an inbox; its posts reach the loop in one hop a batch."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread, get_native_id
+from time import perf_counter
+from typing import Generic, TypeVar
+
+import trio
+
+from engine.core.turns import TurnBook
+
+C = TypeVar("C")
+P = TypeVar("P")
+T = TypeVar("T")
+
+_SWITCH_INTERVAL_S = 5e-4
+"""A thread that computes gives the interpreter up within this: the loop's latency, paid in switches."""
+_LONG_WORK_THREADS = 2
+NICE = 5
+"""How much nicer than the process threads are that compute without end, with the OpenMP teams that they start (Linux).
+When the event loop wakes while all cores compute, it gets one sooner; where a core is free it costs nothing."""
+_LONGEST_TURN_S = 1.0
+"""Who takes longer (it hangs, or the machine does) is no longer waited for."""
+
+
+class Bridge(Generic[C, P]):
+    """A thread that obeys commands of type C and posts values of type P.
+
+    `body(inbox, post)` runs in the thread and must return when it takes the command with which `stop` was called.
+    `on_posts` is called in the event loop with all posts since the last call.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        body: "Callable[[SimpleQueue[C], Callable[[P], None]], None]",
+        on_posts: Callable[[list[P]], None],
+        *,
+        nice: int = 0,
+    ) -> None:
+        """Must be called in the event loop; the thread starts at once. `nice`: see `NICE`."""
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self._inbox: SimpleQueue[C] = SimpleQueue()
+        self._outbox: SimpleQueue[P] = SimpleQueue()
+        self._on_posts: Callable[[list[P]], None] | None = on_posts
+        self._token = trio.lowlevel.current_trio_token()
+        self._ended = trio.Event()
+        self._body = body
+        self._nice = nice
+        # One bound method for all posts: trio recognises it and runs it once, however often it was asked.
+        self._deliver_soon = self._deliver
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def send(self, command: C) -> None:
+        """Never blocks."""
+        self._inbox.put(command)
+
+    def abandon(self) -> None:
+        """Hear no more of it: later posts are dropped, and the thread ends by itself or with the process."""
+        self._on_posts = None
+
+    async def join(self, timeout_s: float) -> bool:
+        """Whether the thread has ended within this time."""
+        with trio.move_on_after(timeout_s):
+            await self._ended.wait()
+        return self._ended.is_set()
+
+    def _run(self) -> None:
+        if sys.platform == "linux" and self._nice:
+            # Elsewhere a thread has no niceness of its own.
+            with suppress(OSError):
+                thread = get_native_id()
+                os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + self._nice)
+        try:
+            self._body(self._inbox, self._post)
+        finally:
+            self._tell(self._ended.set)
+
+    def _post(self, value: P) -> None:
+        self._outbox.put(value)
+        self._tell(self._deliver_soon)
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        # If the loop has ended without waiting for this thread, nobody is left to tell.
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(what, idempotent=True)
+
+    def _deliver(self) -> None:
+        posts: list[P] = []
+        try:
+            while True:
+                posts.append(self._outbox.get_nowait())
+        except Empty:
+            pass
+        if posts and self._on_posts is not None:
+            self._on_posts(posts)
+
+
+class LongWork:
+    """Runs what takes the processor for long beside the loop, a few at a time."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(_LONG_WORK_THREADS)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work()`, or what it raises."""
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+class Turns:
+    """Threads of which only so many compute at once, step by step, by the rule of `TurnBook`."""
+
+    def __init__(self, at_once: int) -> None:
+        self._lock = Lock()
+        self._book: TurnBook[_Turn] = TurnBook(at_once)
+
+    def join(self) -> "_Turn":
+        """The way to its turns for one thread."""
+        return _Turn(self._lock, self._book)
+
+
+class _Turn:
+    """See `engine.core.turns.Turn`."""
+
+    def __init__(self, lock: Lock, book: "TurnBook[_Turn]") -> None:
+        self._lock = lock
+        self._book = book
+        self._gate = Lock()
+        """Open (not locked) once a turn was given that this one waits for."""
+        self._gate.acquire()
+        self._began = 0.0
+
+    def take(self) -> None:
+        with self._lock:
+            mine = self._book.ask(self)
+            seen = self._book.grants
+            if mine:
+                # It may have been given between the last step's end and now.
+                self._gate.acquire(blocking=False)
+        while not mine and not self._gate.acquire(timeout=_LONGEST_TURN_S):
+            with self._lock:
+                if self._book.grants == seen:
+                    self._open(self._book.overrule())
+                seen = self._book.grants
+        self._began = perf_counter()
+
+    def done(self, *, more: bool) -> None:
+        with self._lock:
+            self._open(self._book.done(self, perf_counter() - self._began, more=more))
+
+    def leave(self) -> None:
+        with self._lock:
+            self._open(self._book.leave(self))
+
+    @staticmethod
+    def _open(turn: "_Turn | None") -> None:
+        if turn is not None:
+            turn._gate.release()  # noqa: SLF001

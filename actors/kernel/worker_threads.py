@@ -1,0 +1,138 @@
+"""How actors reach what runs beside the loop: in threads, or, in tests, in something that keeps the test's clock."""
+
+import secrets
+import subprocess
+from collections.abc import Callable, Collection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import trio
+
+from actors.kernel.thread_bridge import NICE, Bridge, LongWork, Turns
+from actors.ledger.store import Batch, Store, StoreClosed, StorePost, keep_books
+from config.load import Loaded as LoadedConfig
+from config.model.table import AUTO
+from config.problems.errors import ConfigError, Problem
+from config.reader import COMMAND, decode_report
+from engine.core.limits import Limits
+from engine.core.loop import StepLoop, Stepping, Stop
+from engine.core.messages import Command, EngineFailed, EngineStats, StepReport
+from engine.errors import EngineError
+from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.memory.machine import available_cores
+
+T = TypeVar("T")
+_READ_S = 120.0
+EngineFactory = Callable[[Callable[[str], None]], Stepping]
+"""Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
+
+
+class Loading(msgspec.Struct, frozen=True, tag=True):
+    """A word on the progress."""
+
+    what: str
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """The engine takes commands."""
+
+    limits: Limits
+    stats: EngineStats
+    """Before the first step."""
+    adapters: tuple[Adapter, ...] = ()
+    read_adapter: Callable[[Path], PreparedAdapter] | None = None
+    """See `EngineBoard`."""
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag=True):
+    """There is no engine; the thread has ended."""
+
+    message: str
+
+
+EnginePost = Loading | Loaded | LoadFailed | StepReport | EngineFailed
+
+
+class Link(Protocol):
+    """One thread's two ends; see `Bridge`."""
+
+    def send(self, command: Any) -> None: ...  # noqa: D102
+    def abandon(self) -> None: ...  # noqa: D102
+    async def join(self, timeout_s: float) -> bool: ...  # noqa: D102
+
+
+class Links(Protocol):
+    """Makes them."""
+
+    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> Link:
+        """A link that takes `Command` and `Stop`."""
+        ...
+
+    def store(self, path: Path | str, on_posts: Callable[[list[StorePost]], None]) -> Link:
+        """A link that takes `Batch` and `StoreClosed`."""
+        ...
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Do long work without holding the loop."""
+        ...
+
+    async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
+        """Read and check a configuration, or the text that `path` could hold. Raises ConfigError."""
+        ...
+
+
+class ThreadLinks:
+    """One thread for each engine, one for the ledger, a few for long texts. Made in the event loop."""
+
+    def __init__(self, at_once: int = AUTO, elsewhere: Collection[str] = ()) -> None:
+        """`at_once`: see `CoreSettings`. `elsewhere`: engines that compute on another device, and wait for nobody."""
+        self._turns = Turns(available_cores() if at_once == AUTO else at_once)
+        self._elsewhere = frozenset(elsewhere)
+        self._long_work = LongWork()
+        self._life = secrets.token_hex(8)
+
+    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> Link:
+        """Load and run the engine in a thread of its own."""
+        turn = None if name in self._elsewhere else self._turns.join()
+
+        def body(inbox: "SimpleQueue[Command | Stop]", post: Callable[[EnginePost], None]) -> None:
+            try:
+                engine = factory(lambda what: post(Loading(what)))
+            except EngineError as error:
+                post(LoadFailed(error.message))
+                return
+            except Exception as error:  # noqa: BLE001  (a model directory can be broken in any way)
+                post(LoadFailed(f"{type(error).__name__}: {error}"))
+                return
+            post(Loaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
+            StepLoop(engine, inbox, post, turn).run()
+
+        return Bridge(f"engine {name}", body, on_posts, nice=NICE)
+
+    def store(self, path: Path | str, on_posts: Callable[[list[StorePost]], None]) -> Link:
+        """Keep the books in a thread of their own."""
+
+        def body(inbox: "SimpleQueue[Batch | StoreClosed]", post: Callable[[StorePost], None]) -> None:
+            keep_books(lambda: Store(path, self._life), inbox.get, post)
+
+        return Bridge("ledger", body, on_posts)
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """In a worker thread."""
+        return await self._long_work.run(work)
+
+    async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
+        """In a process of its own, which is in nobody's way."""
+        command = [*COMMAND, *([] if text is None else ["--stdin"]), str(path)]
+        try:
+            with trio.fail_after(_READ_S):
+                done = await trio.run_process(command, stdin=(text or "").encode(), capture_stdout=True)
+            report = decode_report(done.stdout)
+        except (OSError, trio.TooSlowError, subprocess.CalledProcessError, msgspec.DecodeError) as error:
+            message = f"the process that reads it failed ({type(error).__name__}: {error})"
+            raise ConfigError([Problem(file=path, line=0, column=0, where="", message=message)]) from error
+        if report.loaded is None:
+            raise ConfigError(report.problems)
+        return report.loaded

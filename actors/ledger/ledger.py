@@ -1,0 +1,221 @@
+"""The books' actor: takes lines, commits them in groups, and tells who waits for one that it is written.
+
+While one group is being committed the next one gathers, so that the file is never asked twice at a time and a burst
+costs few commits. Lines that were not committed when a writer failed are kept for the next one.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import trio
+
+from actors.api.errors import ActorError, HouseFailed
+from actors.api.statistics import LedgerStatistics
+from actors.kernel.actor import Actor
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.reply import Reply
+from actors.kernel.timers import DeadlineWheel
+from actors.kernel.worker_threads import Link, Links
+from actors.ledger.store import Batch, Committed, Opened, StoreBusy, StoreClosed, StoreFailed, StorePost
+from actors.protocol.messages import (
+    Book,
+    Close,
+    Closing,
+    Flush,
+    LedgerMessage,
+    Line,
+    Linger,
+    Posts,
+    Spent,
+    WriteRollBack,
+)
+from policies.rollout.experiment import RollBack
+
+_GROUP = 512
+_LINGER_S = 0.05
+_CLOSE_S = 5.0
+_BLOCKED_S = 2.0
+"""A file that takes nothing for longer than this is not just slow."""
+log = structlog.get_logger()
+_Entry = tuple[Line | Closing | RollBack | None, Reply[None] | None]
+
+
+class LedgerBooks:
+    """What is not committed yet, and the totals. Outlives the actor's restarts; only the actor writes it."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Entry] = deque()
+        self.in_commit: list[_Entry] = []
+        self.open = 0
+        self.settled_total = 0
+        self.commits_total = 0
+        self.recovered_total = 0
+        self.opened = False
+        self.asked_at: float | None = None
+        """Since when the file has been at what it was last asked for."""
+        self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
+        self.costs: dict[tuple[str, str], float] = {}
+
+    def statistics(self) -> LedgerStatistics:
+        """The figures now."""
+        return LedgerStatistics(
+            open=self.open,
+            settled_total=self.settled_total,
+            commits_total=self.commits_total,
+            recovered_total=self.recovered_total,
+            pending=len(self.waiting) + len(self.in_commit),
+        )
+
+    def is_blocked(self, now: float) -> bool:
+        """The file has taken nothing for too long: somebody holds it, or the disk has stopped."""
+        return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
+
+    def count(self, closing: Closing) -> None:
+        """Into the totals."""
+        key = (closing.tenant, closing.rung, closing.outcome)
+        requests, prompt, completion = self.usage.get(key, (0, 0, 0))
+        self.usage[key] = (requests + 1, prompt + closing.prompt_tokens, completion + closing.completion_tokens)
+        if closing.cost:
+            payer = closing.tenant, closing.rung
+            self.costs[payer] = self.costs.get(payer, 0.0) + closing.cost
+        self.open -= 1
+        self.settled_total += 1
+
+
+class Ledger(Actor[LedgerMessage]):
+    """One writer's life."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox[LedgerMessage],
+        books: LedgerBooks,
+        path: Path | str,
+        *,
+        links: Links,
+        wheel: DeadlineWheel,
+        on_spent: Callable[[Spent], None],
+    ) -> None:
+        """`on_spent` hears, when the file is first opened, what it knows of the time before."""
+        super().__init__(mailbox)
+        self._on_spent = on_spent
+        self._wheel = wheel
+        self._watch = wheel.watch(float("inf"), self._alarm)
+        self._hurry = False
+        """Somebody waits for a line in the next group; closings alone may wait for company."""
+        self._books = books
+        self._path = path
+        self._links = links
+        self._link: Link | None = None
+        self._writing = True
+
+    async def run(self) -> None:
+        """Open the file and keep it until cancelled; then commit what is left and close it."""
+        books = self._books
+        books.waiting.extendleft(reversed(books.in_commit))
+        books.in_commit = []
+        self._hurry = True
+        books.asked_at = trio.current_time()
+        self._link = self._links.store(self._path, self._on_posts)
+        try:
+            await super().run()
+        finally:
+            self._wheel.cancel(self._watch)
+            self._link.abandon()
+            self._gather()
+            while books.waiting:
+                self._link.send(self._next_batch())
+            self._link.send(StoreClosed())
+
+            with trio.CancelScope(shield=True):
+                if not await self._link.join(_CLOSE_S):
+                    log.error("ledger_not_closed", path=str(self._path))
+
+    def on(self, message: LedgerMessage) -> None:
+        """Lines wait for the next group; posts end the one in hand."""
+        books = self._books
+        match message:
+            case Book(line, reply):
+                books.open += 1
+                books.waiting.append((line, reply))
+                self._hurry = True
+            case Close(closing):
+                books.count(closing)
+                books.waiting.append((closing, None))
+            case WriteRollBack(roll_back):
+                books.waiting.append((roll_back, None))
+                self._hurry = True
+            case Flush(reply):
+                books.waiting.append((None, reply))
+                self._hurry = True
+            case Linger():
+                self._hurry = True
+            case Posts(posts):
+                for post in posts:
+                    self._on_post(post)
+
+    def after_batch(self) -> None:
+        """Start the next group if the writer is free."""
+        books = self._books
+        if books.open or books.waiting:
+            # Closings come quietly: they are looked for as long as there are lines to close.
+            now = trio.current_time()
+            if not now < self._watch.due <= now + _LINGER_S:
+                self._wheel.move(self._watch, now + _LINGER_S)
+        if self._writing or not books.waiting or not (self._hurry or len(books.waiting) >= _GROUP):
+            return
+        assert self._link is not None
+        self._writing = True
+        books.asked_at = trio.current_time()
+        self._link.send(self._next_batch())
+        self._hurry = any(reply is not None for _, reply in books.waiting)
+
+    def _next_batch(self) -> Batch:
+        books = self._books
+        group = [books.waiting.popleft() for _ in range(min(len(books.waiting), _GROUP))]
+        books.in_commit += group
+        return Batch(tuple(line for line, _ in group if line is not None))
+
+    def _gather(self) -> None:
+        """What came while the actor was being stopped belongs into the file, too."""
+        while len(self.mailbox):
+            message = self.mailbox.take()
+            if not isinstance(message, Posts):
+                self.on(message)
+        self.mailbox.done()
+
+    def _alarm(self) -> None:
+        self.mailbox.put_owed(Linger())
+
+    def _on_posts(self, posts: list[StorePost]) -> None:
+        self.mailbox.put_owed(Posts(posts))
+
+    def _on_post(self, post: StorePost) -> None:
+        books = self._books
+        match post:
+            case Opened(recovered, spent):
+                books.recovered_total += recovered
+                if not books.opened:
+                    self._on_spent(spent)
+                books.opened = True
+                if recovered:
+                    log.warning("ledger_recovered", rows=recovered)
+                self._free()
+            case Committed():
+                committed, books.in_commit = books.in_commit, []
+                books.commits_total += 1
+                for _, reply in committed:
+                    if reply is not None:
+                        reply.set(None)
+                self._free()
+            case StoreBusy():
+                log.warning("ledger_locked", path=str(self._path), hint="another process holds it; waiting for it")
+            case StoreFailed(message):
+                raise (ActorError if books.opened else HouseFailed)(message)
+            case StoreClosed():
+                pass
+
+    def _free(self) -> None:
+        self._writing = False
+        self._books.asked_at = None

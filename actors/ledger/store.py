@@ -1,0 +1,269 @@
+"""The ledger's SQLite file: one row a request, opened before its first content and closed at its end.
+
+A row that is still open when the file is opened was left by a crash: it is charged what was reserved, and marked.
+Everything here blocks and belongs to one thread.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, wait_random_exponential
+
+from actors.api.errors import LedgerFileError
+from actors.ledger.usage_sums import StoreSums, fill_sums
+from actors.protocol.messages import Closing, Line, Spent
+from policies.rollout.experiment import RollBack
+
+SCHEMA = 3
+_PATIENCE_MS = 2000
+"""SQLite itself waits so long for a lock before it says that the file is busy."""
+_TABLES = """
+CREATE TABLE requests (
+    life TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    model TEXT NOT NULL,
+    route TEXT NOT NULL,
+    opened_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    reserved_tokens INTEGER NOT NULL,
+    reserved_cost REAL NOT NULL DEFAULT 0,
+    cost REAL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER,
+    discarded_tokens INTEGER,
+    rung TEXT,
+    outcome TEXT,
+    why TEXT,
+    degraded TEXT,
+    closed_at TEXT,
+    PRIMARY KEY (number, life)
+) WITHOUT ROWID;
+CREATE INDEX open_requests ON requests (life) WHERE closed_at IS NULL;
+CREATE INDEX by_tenant ON requests (tenant, opened_at);
+"""
+_ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded": "TEXT"}
+"""Columns that older files lack."""
+# One statement for all rows of a batch: the sqlite3 module gives the interpreter up and takes it back for each one
+# that it runs, and under a busy loop every one of these can cost a whole switch interval.
+# The order of the primary key and `ifnull` leave SQLite one good plan: from each closing to its row, by the key.
+# A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.
+_OPEN = """
+INSERT OR IGNORE INTO requests
+    (life, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost)
+SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'),
+    json_extract(value, '$[7]')
+FROM json_each(?)
+"""
+_CLOSE = """
+UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why, degraded = closing.degraded,
+    prompt_tokens = closing.prompt, completion_tokens = closing.completion, discarded_tokens = closing.discarded,
+    cost = closing.cost, closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+FROM (
+    SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS rung,
+        json_extract(value, '$[2]') AS outcome, json_extract(value, '$[3]') AS why,
+        json_extract(value, '$[4]') AS prompt, json_extract(value, '$[5]') AS completion,
+        json_extract(value, '$[6]') AS discarded, json_extract(value, '$[7]') AS cost,
+        json_extract(value, '$[8]') AS degraded
+    FROM json_each(?)
+) AS closing
+WHERE requests.number = closing.number AND life = ? AND ifnull(closed_at, '') = ''
+"""
+_RECOVER = (
+    "UPDATE requests SET rung = '', outcome = 'crashed', why = 'crashed', "
+    "completion_tokens = max(reserved_tokens - prompt_tokens, 0), discarded_tokens = 0, "
+    "cost = reserved_cost, "
+    "closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE closed_at IS NULL AND life <> ?"
+)
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What goes into one commit."""
+
+    lines: tuple[Line | Closing | RollBack, ...]
+
+
+class StoreClosed(msgspec.Struct, frozen=True):
+    """As a command: close the file. As a post: it is closed."""
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """The file is open."""
+
+    recovered: int
+    spent: Spent
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """One batch is in the file."""
+
+
+class StoreBusy(msgspec.Struct, frozen=True):
+    """Somebody else holds the file; it is tried again for as long as that lasts."""
+
+
+class StoreFailed(msgspec.Struct, frozen=True):
+    """The file takes no more; the batch in hand is not in it."""
+
+    message: str
+
+
+StorePost = Opened | Committed | StoreClosed | StoreBusy | StoreFailed
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Somebody else reads or writes the file just now."""
+    # The low byte is the error, the others say which kind of it.
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    }
+
+
+class Store:
+    """An open file."""
+
+    def __init__(self, path: Path | str, life: str) -> None:
+        """`life` names this process: rows that another one left open are charged now.
+
+        Raises sqlite3.Error or LedgerFileError.
+        """
+        self._life = life
+        self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+        try:
+            self.recovered = self._prepare(path)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, path: Path | str) -> int:
+        execute = self._connection.execute
+        execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = NORMAL")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if version < SCHEMA:
+            self._bring_up_to_date(is_new=version == 0)
+        elif version > SCHEMA:
+            raise LedgerFileError(
+                f"{path} is a ledger of version {version}; this program writes version {SCHEMA}: "
+                "move the file away or set [ledger] path to another one"
+            )
+        self._sums = StoreSums(self._connection)
+        return execute(_RECOVER, (self._life,)).rowcount
+
+    def _bring_up_to_date(self, *, is_new: bool) -> None:
+        """Of an old file every row is read once, which may take seconds for each million."""
+        there = {each[1] for each in self._connection.execute("PRAGMA table_info(requests)")}
+        steps = [
+            _TABLES
+            if is_new
+            else "".join(
+                f"ALTER TABLE requests ADD COLUMN {name} {kind};" for name, kind in _ADDED.items() if name not in there
+            ),
+            fill_sums(time.time()),
+            f"PRAGMA user_version = {SCHEMA};",
+        ]
+        try:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {' '.join(steps)} COMMIT;")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def commit(self, batch: Batch) -> None:
+        """All of the batch, or nothing of it. Raises sqlite3.Error."""
+        lines = [
+            (
+                each.number,
+                each.request_id,
+                each.tenant,
+                each.model,
+                each.route,
+                each.prompt_tokens,
+                each.reserved_tokens,
+                each.reserved_cost,
+            )
+            for each in batch.lines
+            if isinstance(each, Line)
+        ]
+        closings = [
+            (
+                each.number,
+                each.rung,
+                each.outcome,
+                each.why,
+                each.prompt_tokens,
+                each.completion_tokens,
+                each.discarded_tokens,
+                each.cost,
+                ",".join(each.degraded),
+            )
+            for each in batch.lines
+            if isinstance(each, Closing)
+        ]
+        roll_backs = [each for each in batch.lines if isinstance(each, RollBack)]
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            if lines:
+                execute(_OPEN, (self._life, _json(lines)))
+            if closings:
+                execute(_CLOSE, (_json(closings), self._life))
+            for each in roll_backs:
+                self._sums.roll_back(each)
+            self._sums.prune(time.time())
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+
+    def spent(self, at: float) -> Spent:
+        """What counts at `at` of the time before this process."""
+        return self._sums.spent(at)
+
+    def close(self) -> None:
+        """The file is whole without its WAL."""
+        self._connection.close()
+
+
+def _json(rows: Sequence[tuple[int | float | str, ...]]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+def keep_books(
+    open_store: Callable[[], Store], receive: Callable[[], Batch | StoreClosed], post: Callable[[StorePost], None]
+) -> None:
+    """Obey until told to close, or until the file fails; a file that is only locked is waited for without end."""
+
+    def say_so(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            post(StoreBusy())
+
+    patiently = Retrying(
+        retry=retry_if_exception(_is_busy),
+        stop=stop_never,
+        wait=wait_random_exponential(multiplier=0.05, max=1.0),
+        before_sleep=say_so,
+        reraise=True,
+    )
+    try:
+        store = patiently(open_store)
+    except (sqlite3.Error, OSError, LedgerFileError) as error:
+        post(StoreFailed(f"the ledger cannot be opened: {error}"))
+        return
+    post(Opened(store.recovered, store.spent(time.time())))
+    try:
+        while isinstance(command := receive(), Batch):
+            patiently(store.commit, command)
+            post(Committed())
+    except sqlite3.Error as error:
+        post(StoreFailed(f"the ledger cannot be written: {error}"))
+    finally:
+        store.close()
+    post(StoreClosed())

@@ -1,0 +1,182 @@
+"""The context stage: from a request's messages or text to the token ids of the model that will answer."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors.api.errors import InvalidRequest
+from actors.api.messages import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from actors.kernel.worker_threads import Links
+from engine.errors import RequestRefused
+from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
+from engine.sampling.grammar import Grammars
+from engine.text.chat_template import ChatTemplate
+from engine.text.literal import break_special, pieces
+from engine.text.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
+from engine.text.tool_calls import ToolStyle
+
+TokenIds = tuple[int, ...]
+
+
+class ModelText:
+    """How one model reads. Immutable; safe in several threads."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        *,
+        digest: str,
+        template_digest: str,
+        positions: int | None = None,
+        sizes: EmbeddingSizes | None = None,
+    ) -> None:
+        """Equal `digest`: the same tokenizer. Equal `template_digest`, too: the same prompts.
+
+        `positions`: the model's longest sequence in tokens; None: unknown. `sizes`: of its embeddings; None: it makes
+        text.
+        """
+        self.tokenizer = tokenizer
+        self.digest = digest
+        self.reading = (digest, template_digest)
+        self.sizes = sizes
+        self.grammars = Grammars(tokenizer)
+        self._template = template
+        self._positions = positions
+        # A normalizer may shorten a text; by more than this factor none does that to a prompt worth reading.
+        self._most_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
+
+    @classmethod
+    def load(cls, directory: Path, max_model_len: int | None = None) -> "ModelText":
+        """`max_model_len`: as the settings have it. Raises ModelError."""
+        positions: Any = max_model_len
+        sizes = None
+        if is_encoder(directory):
+            config = read_encoder_config(directory, None)
+            positions, sizes = positions or config.max_tokens, config.sizes
+        positions = positions or read_json(directory / "config.json").get("max_position_embeddings")
+        return cls(
+            Tokenizer.load(directory, spells=sizes is None),
+            ChatTemplate.load(directory),
+            digest=_digest(directory, ("tokenizer.json",)),
+            template_digest=_digest(directory, ("chat_template.jinja", "tokenizer_config.json")),
+            positions=positions if isinstance(positions, int) else None,
+            sizes=sizes,
+        )
+
+    @property
+    def tool_style(self) -> ToolStyle:
+        """How the model writes tool calls. Raises RequestRefused: in a way that is not known here."""
+        style = self._template.tool_style
+        if style is None:
+            raise RequestRefused(
+                "tools_not_supported",
+                "this model's chat template writes tool calls in a way that this server does not read; "
+                "ask another model, or leave 'tools' out",
+            )
+        return style
+
+    def encode(self, prompt: Prompt) -> TokenIds:
+        """Raises RequestRefused."""
+        match prompt:
+            case TokenPrompt(token_ids):
+                return token_ids
+            case TextPrompt(text):
+                self._check_length(text)
+                return tuple(self.tokenizer.encode(text))
+            case ChatPrompt(messages, tools):
+                definitions = [tool.definition for tool in tools.tools] if tools is not None else []
+                turns = [{"tools": definitions}, *map(_turn, messages)]
+                broken, mark = break_special(turns, self.tokenizer.special_texts)
+                rendered = self._template.render(broken[1:], tools=broken[0]["tools"])
+                self._check_length(rendered)
+                first, *others = pieces(rendered, mark)
+                ids = self.tokenizer.encode(first, add_special_tokens=False)
+                for piece in others:
+                    ids += self.tokenizer.encode_inside(piece, marked=True)
+                return tuple(ids)
+
+    def _check_length(self, text: str) -> None:
+        """Refuse what cannot fit, before it costs seconds of work to learn by how much."""
+        if self._most_characters is not None and len(text) > self._most_characters:
+            raise RequestRefused(
+                "context_length_exceeded",
+                f"This model's maximum context length is {self._positions} tokens, and the prompt of {len(text)} "
+                "characters is longer by far. Shorten the prompt.",
+            )
+
+
+def estimated_tokens(prompt: Prompt) -> int:
+    """About how many tokens a prompt has if nobody here can tell: one for three bytes, and four more for each turn."""
+    match prompt:
+        case TokenPrompt(token_ids):
+            return len(token_ids)
+        case TextPrompt(text):
+            return len(text.encode("utf-8", "replace")) // 3 + 1
+        case ChatPrompt(messages, tools):
+            said: list[Any] = [(each.content, each.tool_calls, each.reasoning) for each in messages]
+            shown = [tool.definition for tool in tools.tools] if tools is not None else []
+            return sum([len(msgspec.json.encode(each)) // 3 + 4 for each in (*said, *shown)])
+
+
+async def encode_prompts(text: ModelText, prompts: Sequence[Prompt], param: str, links: Links) -> tuple[TokenIds, ...]:
+    """Token ids of each prompt. Raises InvalidRequest, which names `param`."""
+    try:
+        if sum(map(_characters, prompts)) < LONG_CHARACTERS:
+            # Longer ones are encoded beside the loop (measured: 0.3 µs a character), so that no stream waits for them.
+            return _encode(text, prompts)
+        return await links.beside(partial(_encode, text, prompts))
+    except RequestRefused as refused:
+        raise InvalidRequest(refused.message, param=param, code=refused.code) from None
+
+
+def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[TokenIds, ...]:
+    return tuple([text.encode(prompt) for prompt in prompts])
+
+
+def _turn(message: ChatMessage) -> dict[str, Any]:
+    """As chat templates expect it: what is not there has no key."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.reasoning:
+        turn["reasoning_content"] = message.reasoning
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    return turn
+
+
+def _characters(prompt: Prompt) -> int:
+    match prompt:
+        case ChatPrompt(messages, tools):
+            return sum([len(message.content) for message in messages]) + (
+                sum([len(str(tool.definition)) for tool in tools.tools]) if tools is not None else 0
+            )
+        case TextPrompt(text):
+            return len(text)
+        case TokenPrompt():
+            return 0
+
+
+def tokenizer_digest(directory: Path) -> str:
+    """Equal for equal tokenizers; "" if there is none in the directory."""
+    return _digest(directory, ("tokenizer.json",)) if (directory / "tokenizer.json").is_file() else ""
+
+
+def _digest(directory: Path, names: Sequence[str]) -> str:
+    state = hashlib.sha256()
+    for name in names:
+        path = directory / name
+        content = path.read_bytes() if path.is_file() else b""
+        state.update(len(content).to_bytes(8, "little"))
+        state.update(content)
+    return state.hexdigest()[:16]

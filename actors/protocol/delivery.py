@@ -1,0 +1,164 @@
+"""Where an answer's tokens wait for their reader: one bounded, conflating slot a request.
+
+The engine's actor puts and never waits. A reader that falls behind finds its outputs merged. One that falls behind
+further than the bounds is overrun: it still gets what was kept, and then the truth.
+"""
+
+from itertools import chain
+
+import trio
+
+from actors.protocol.messages import Notice, Taken, Unserved
+from engine.core.messages import TokenOutput
+
+Item = tuple[int, TokenOutput | Notice]
+"""(work id, what came of it)"""
+
+SEPARATE_OUTPUTS = 32
+"""A reader that finds more than so many gets the later ones merged, one for each sequence."""
+MOST_TOKENS = 16_384
+MOST_CHARACTERS = 262_144
+
+
+class Delivery:
+    """Written by the actors, read by the request's own task."""
+
+    __slots__ = ("_alarmed", "_characters", "_items", "_quiet", "_tokens", "_waiter", "closed", "first_at", "overrun")
+
+    def __init__(self) -> None:
+        self._items: list[Item] = []
+        self._tokens = 0
+        self._characters = 0
+        self._waiter: trio.lowlevel.Task | None = None
+        self._alarmed = False
+        self._quiet = False
+        self.first_at: float | None = None
+        """When the first output came to a reader that waits for the end only: it learns it from here."""
+        self.overrun = False
+        """The reader was too slow; nothing more is kept."""
+        self.closed = False
+        """Nobody reads any more."""
+
+    def put(self, work_id: int, output: TokenOutput) -> bool:
+        """False: it was not kept, and the sequence need not go on."""
+        if self.closed or self.overrun:
+            return False
+        if self._quiet and self.first_at is None:
+            self.first_at = trio.current_time()
+        self._tokens += len(output.token_ids)
+        self._characters += len(output.text) + len(output.reasoning)
+        if self._tokens > MOST_TOKENS or self._characters > MOST_CHARACTERS:
+            self.overrun = True
+            self._wake()
+            return False
+        self._items.append((work_id, output))
+        if self._waiter is not None and (
+            not self._quiet
+            or output.finish is not None
+            or self._tokens * 2 > MOST_TOKENS
+            or self._characters * 2 > MOST_CHARACTERS
+        ):
+            self._wake()
+        return True
+
+    def say(self, work_id: int, notice: Notice) -> None:
+        """Something about the work that is not output."""
+        if self.closed:
+            return
+        self._items.append((work_id, notice))
+        if not isinstance(notice, Taken):
+            self._wake()
+
+    def fail(self, error: Exception) -> bool:
+        """The work's message was lost in a crash."""
+        self.say(0, Unserved("actor_died", str(error)))
+        return not self.closed
+
+    def alarm(self) -> None:
+        """Let the reader look at its deadlines."""
+        self._alarmed = True
+        self._wake()
+
+    def put_back(self, items: list[Item]) -> None:
+        """These were taken too early: the next `take` begins with them."""
+        self._items[:0] = items
+        for _, item in items:
+            if isinstance(item, TokenOutput):
+                self._tokens += len(item.token_ids)
+                self._characters += len(item.text) + len(item.reasoning)
+
+    def unread(self) -> tuple[Item, ...]:
+        """What has come and was not taken."""
+        return tuple(self._items)
+
+    def close(self) -> None:
+        """Nobody will read."""
+        self.closed = True
+        self._items.clear()
+
+    async def take(self, *, quiet: bool) -> list[Item]:
+        """What has come; nothing if an alarm or an overrun woke. `quiet`: wait for an end, or half of the bounds."""
+        self._quiet = quiet
+        if self._alarmed or self.overrun or (self._items and not self._only_quiet_items()):
+            self._alarmed = False
+        else:
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+            self._alarmed = False
+        items, self._items = self._items, []
+        self._tokens = self._characters = 0
+        return items if len(items) <= SEPARATE_OUTPUTS else _conflated(items)
+
+    def _only_quiet_items(self) -> bool:
+        """Nothing here would have woken the reader."""
+        for _, item in self._items:
+            if isinstance(item, TokenOutput):
+                if not self._quiet or item.finish is not None:
+                    return False
+            elif not isinstance(item, Taken):
+                return False
+        return True
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            trio.lowlevel.reschedule(waiter)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._waiter = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+def _conflated(items: list[Item]) -> list[Item]:
+    """What came after the first outputs, one item a sequence; notices keep their place between them."""
+    kept = items[:SEPARATE_OUTPUTS]
+    runs: dict[int, list[TokenOutput]] = {}
+    works: dict[int, int] = {}
+    for work_id, item in items[SEPARATE_OUTPUTS:]:
+        if isinstance(item, TokenOutput):
+            works[item.request_id] = work_id
+            runs.setdefault(item.request_id, []).append(item)
+        else:
+            kept += [(works[sequence], _merged(run)) for sequence, run in runs.items()]
+            runs.clear()
+            kept.append((work_id, item))
+    return kept + [(works[sequence], _merged(run)) for sequence, run in runs.items()]
+
+
+def _merged(outputs: list[TokenOutput]) -> TokenOutput:
+    last = outputs[-1]
+    if len(outputs) == 1:
+        return last
+    return TokenOutput(
+        last.request_id,
+        tuple(chain.from_iterable([output.token_ids for output in outputs])),
+        "".join([output.text for output in outputs]),
+        tuple(chain.from_iterable([output.margins for output in outputs])),
+        tuple(chain.from_iterable([output.logprobs for output in outputs])),
+        last.finish,
+        tuple(chain.from_iterable([output.calls for output in outputs])),
+        sum([output.unnamed for output in outputs]),
+        prompt_logprobs=outputs[0].prompt_logprobs,
+        reasoning="".join([output.reasoning for output in outputs]),
+        model=next((output.model for output in outputs if output.model), ""),
+    )

@@ -1,0 +1,4 @@
+"""A recording of the traffic for `penstock policy simulate`.
+
+Public: `recorder.Recorder`.
+"""

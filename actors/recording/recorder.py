@@ -1,0 +1,155 @@
+"""Writes a recording of the traffic, for `penstock policy simulate`: arrivals, features and lengths, never a text.
+
+A line is written when its request has ended. What comes faster than the disk takes it is dropped, and counted; nobody
+waits for this.
+"""
+
+import secrets
+import time
+from collections.abc import Iterable
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+import structlog
+import trio
+
+from actors.api.errors import MailboxFull
+from actors.kernel.actor import Actor
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.worker_threads import Links
+from engine.scheduling.block_chain import chain_next, chain_root
+from policies.model.features import Features
+from policies.records.trace import TraceHead, TraceRequest
+
+PREFIX_BLOCK = 16
+_MOST_BLOCKS = 512
+_SUREST = 99.0
+"""JSON has no infinity, and no threshold is as high."""
+log = structlog.get_logger()
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """One request that has ended."""
+
+    features: Features
+    arrived_at: float
+    rung: str = ""
+    """Who answered."""
+    output_tokens: int = 0
+    prompt: tuple[int, ...] = ()
+    """Token ids of its first prompt as the first rung read it; empty if none did."""
+    margins: tuple[float, ...] = ()
+    ttft_s: float | None = None
+
+
+class Recording:
+    """Where notes go. Anybody may put, nobody waits."""
+
+    def __init__(self, path: Path, mailbox: Mailbox[Note]) -> None:
+        self.path = path
+        self.mailbox = mailbox
+        self.salt = secrets.token_bytes(16)
+        """Names in the recording cannot be traced back without it."""
+        self.zero = trio.current_time()
+        self.started = time.time()
+
+    def note(self, note: Note) -> None:
+        """Write this down, if there is room."""
+        try:
+            self.mailbox.put_nowait(note)
+        except MailboxFull:
+            if self.mailbox.refused_total == 1:
+                log.warning("recording_drops_requests", path=str(self.path))
+
+
+class Recorder(Actor[Note]):
+    """Hands what has come to a thread that writes it."""
+
+    def __init__(self, recording: Recording, links: Links) -> None:
+        super().__init__(recording.mailbox)
+        self._recording = recording
+        self._links = links
+        self._notes: list[Note] = []
+
+    def on(self, message: Note) -> None:
+        """Keep it for the next write."""
+        self._notes.append(message)
+
+    async def run(self) -> None:
+        """Until cancelled; then what is left is written before this returns."""
+        try:
+            while True:
+                await self.mailbox.ready()
+                self._take_all()
+                notes, self._notes = self._notes, []
+                with trio.CancelScope(shield=True):
+                    await self._links.beside(partial(append, self._recording, notes))
+        finally:
+            self._take_all()
+            append(self._recording, self._notes)
+
+    def _take_all(self) -> None:
+        for _ in range(len(self.mailbox)):
+            self.on(self.mailbox.take())
+        self.mailbox.done()
+
+
+def append(recording: Recording, notes: Iterable[Note]) -> None:
+    """Add a line for each. A disk that is full ends the recording, not the service."""
+    lines = [msgspec.json.encode(request_of(recording, note)) + b"\n" for note in notes]
+    try:
+        with recording.path.open("ab") as file:
+            if not file.tell():
+                head = TraceHead(penstock_trace=1, started=recording.started, prefix_block=PREFIX_BLOCK)
+                file.write(msgspec.json.encode(head) + b"\n")
+            file.writelines(lines)
+    except OSError as error:
+        log.warning("recording_failed", path=str(recording.path), why=error.strerror or str(error))
+
+
+def request_of(recording: Recording, note: Note) -> TraceRequest:
+    """What is kept of it."""
+    features = note.features
+    return TraceRequest(
+        at=max(note.arrived_at - recording.zero, 0.0),
+        prompt_tokens=max(features.prompt_tokens, 1),
+        output_tokens=note.output_tokens,
+        model=features.model,
+        tenant=features.tenant,
+        tier=features.tier,
+        tags=tuple(sorted(features.tags)),
+        headers=dict(features.headers),
+        path=features.path,
+        has=tuple(sorted(features.has)),
+        max_tokens=features.max_tokens,
+        choices=features.choices,
+        turn=features.turn,
+        complexity=features.complexity,
+        code=features.code,
+        language=features.language,
+        priors={name: (_finite(small), _finite(large)) for name, (small, large) in features.priors.items()},
+        conversation=_hidden(recording.salt, features.conversation),
+        user=_hidden(recording.salt, features.user),
+        prefix=_prefix(recording.salt, note.prompt),
+        margins=tuple([min(margin, _SUREST) for margin in note.margins]),
+        rung=note.rung,
+        ttft_s=note.ttft_s,
+    )
+
+
+def _finite(number: float) -> float:
+    return min(max(number, -_SUREST), _SUREST)
+
+
+def _hidden(salt: bytes, word: str) -> str:
+    return blake2b(word.encode(), key=salt, digest_size=8).hexdigest() if word else ""
+
+
+def _prefix(salt: bytes, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    names, name = [], chain_root([("recording", salt)])
+    for begin in range(0, min(len(prompt), _MOST_BLOCKS * PREFIX_BLOCK) - PREFIX_BLOCK + 1, PREFIX_BLOCK):
+        name = chain_next(name, prompt[begin : begin + PREFIX_BLOCK])
+        names.append(int.from_bytes(name[:6], "big"))
+    return tuple(names)

@@ -1,0 +1,287 @@
+"""The account of one answer: what its reader has, what that is worth, and its one settlement."""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+import trio
+
+from actors.api.messages import Delta, InferenceRequest, Usage
+from actors.api.statistics import RequestKey
+from actors.protocol.messages import Close, Closing, Grant, Settle, Work, WriteRollBack
+from actors.recording.recorder import Note
+from actors.request.ports import Colleagues
+from actors.request.request_log import Who
+from actors.routing.policy_snapshot import Rules
+from config.model.tenancy import TokenQuota
+from engine.core.messages import Submit
+from engine.text.tokenizer import Tokenizer
+from policies.admission.prices import cost_of
+from policies.fallback.fallback_machine import AttemptRecord, Prefix
+from policies.model.features import Features
+from policies.model.plan import Plan
+from policies.records.decision_log import Decision, DecisionEnd, with_fewer_words
+from policies.records.decision_record import Timings, TokenCounts
+from policies.rollout.experiment import unit_of
+from policies.rollout.rollout_state import Ending
+
+log = structlog.get_logger()
+
+
+class Told:
+    """What the reader has of one choice."""
+
+    __slots__ = ("finished", "texts", "token_ids", "unnamed")
+
+    def __init__(self) -> None:
+        self.token_ids: list[int] = []
+        self.texts: list[str] = []
+        self.unnamed = 0
+        """Tokens beside `token_ids` whose ids nobody knows."""
+        self.finished = False
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return len(self.token_ids) + self.unnamed
+
+
+class Account:
+    """Kept by the answer's own task. `settle` is called exactly once, on every way out."""
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        plan: Plan,
+        *,
+        rules: Rules,
+        features: Features,
+        prompt_tokens: int,
+        grant: Grant,
+        line: int,
+        decision: Decision,
+        colleagues: Colleagues,
+    ) -> None:
+        """`line`: the number of the ledger's line; `decision`: what is kept of this one."""
+        self.prompt_tokens = prompt_tokens
+        self.told: list[Told] = []
+        self.worked = False
+        """An engine has begun to work on it, so that its prompt is charged."""
+        self.made_tokens = 0
+        """By all attempts that are over."""
+        self.cached_tokens = 0
+        self.truncated = False
+        self.line: int | None = line
+        """None: the ledger has lost it."""
+        self.first_at: float | None = None
+        """When the reader got the first content."""
+        self.first_content_at: float | None = None
+        """When there was content of this answer, whether or not it went out at once."""
+        self.cost = 0.0
+        """Money, of all attempts that are over."""
+        self.taken_at: float | None = None
+        """When the first rung took it."""
+        self.margin: float | None = None
+        """What the cascade's statistic was."""
+        self.adapter = ""
+        """That answered, as NAME@VERSION."""
+        self.degraded: tuple[str, ...] = ()
+        """See `policies.model.degraded`."""
+        self.downgraded_to = features.tier if features.downgraded_from else None
+        """The tier, if a spent budget has moved it there."""
+        self.on_settled: Callable[[str], None] | None = None
+        """Told the outcome, while the account still has what it was told."""
+        self.prompt: tuple[int, ...] = ()
+        self.margins: tuple[float, ...] = ()
+        """For a recording: see `Note`."""
+        self._decision = decision
+        self._request = request
+        self._plan = plan
+        self._rules = rules
+        self._features = features
+        self._tenant = features.tenant
+        self._route = plan.route
+        self._who = Who(features.tenant, plan.route)
+        self._grant = grant
+        self._colleagues = colleagues
+        self._held = colleagues.course.on_start(plan, features.at, grant.hold.amount)
+        self.forget()
+
+    def observe(self, work: Work, margins: list[float]) -> None:
+        """For the recording: what the first attempt read, and how sure the small model was."""
+        first = work.sequences[0] if work.sequences else None
+        if isinstance(first, Submit) and not self.prompt:
+            self.prompt = first.prompt_token_ids
+        self.margins = self.margins or tuple(margins)
+
+    def forget(self) -> None:
+        """Nothing of what was told has reached the reader."""
+        self.told = [Told() for _ in range(len(self._request.prompts) * self._request.n)]
+        self.first_content_at = None
+
+    def tell(self, deltas: list[Delta]) -> int:
+        """The reader gets these; how many tokens they hold."""
+        count = 0
+        for delta in deltas:
+            mine = self.told[delta.index]
+            mine.token_ids += delta.token_ids
+            mine.unnamed += delta.unnamed
+            mine.texts.append(delta.text)
+            count += len(delta.token_ids) + delta.unnamed
+            if delta.finish_reason is not None:
+                mine.finished = True
+                self.truncated = self.truncated or delta.finish_reason == "length"
+        return count
+
+    def once(self, tokens: Mapping[int, int]) -> int:
+        """Of a prompt's tokens by choice: each prompt's once, whatever `n` is."""
+        return sum([tokens.get(index, 0) for index in range(0, len(self.told), self._request.n)])
+
+    def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:
+        """An attempt that did its work is over; `cached` by choice. Those that failed are on the house."""
+        price = self._rules.policy.prices.get(rung)
+        self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
+
+    def prefix(self, tokenizer: Tokenizer | None) -> Prefix:
+        """Token ids of each choice, from which the answer can go on; empty if they are not known.
+
+        What an upstream has said has no ids. With its `tokenizer` they are those of the text, if they give just that
+        text again; and then the tokens are counted truly, too.
+        """
+        return tuple([_ids(each, tokenizer) for each in self.told])
+
+    def prompts_read(self, tokens: Mapping[int, int]) -> None:
+        """What an upstream says that it has read, by choice: it knows better than we, if it says something."""
+        self.prompt_tokens = self.once(tokens) or self.prompt_tokens
+
+    def usage(self) -> Usage:
+        """As of now."""
+        tokens = sum([each.tokens for each in self.told])
+        return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens)
+
+    def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...], status: int) -> None:
+        """Give back what was not used, close the line, and count. `status`: what the client got."""
+        refused = outcome == "refused"
+        usage = Usage(0, 0) if refused else self.usage()
+        discarded = max(self.made_tokens - usage.completion_tokens, 0)
+        cost = 0.0 if refused else self.cost
+        used = usage.prompt_tokens + usage.completion_tokens
+        if outcome == "gone":
+            # Whoever leaves pays for what was made meanwhile: work that nobody waits for is not free.
+            used = min(used + discarded, self._grant.reservation.tokens)
+        admission, ledger = self._colleagues.admission, self._colleagues.ledger
+        # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
+        # as a line is open. The others are rare, and somebody may be waiting for what they free. What is left
+        # of a budget or of tokens is published, and must be true on an idle server, too.
+        quietly = outcome == "ok"
+        settings = self._rules.tenants.get(self._tenant)
+        published = settings is not None and (settings.budget is not None or settings.tokens != TokenQuota())
+        send = admission.put_quietly if quietly and not published else admission.put_owed
+        send(Settle(self._grant, None if refused else used, cost))
+        if self.line is not None:
+            prompt, completion = usage.prompt_tokens, usage.completion_tokens
+            closing = Closing(
+                self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost, self.degraded
+            )
+            (ledger.put_quietly if quietly else ledger.put_owed)(Close(closing))
+        self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
+        self._learn(rung, outcome, usage, cost, history)
+        end = self._decision.end = DecisionEnd(
+            outcome=outcome,
+            code=why if outcome != "ok" else "",
+            rung=rung if outcome == "ok" else "",
+            adapter=self.adapter if outcome == "ok" else "",
+            attempts=with_fewer_words(history),
+            statistic=self.margin,
+            degraded=self.degraded,
+            cost=cost,
+            tokens=TokenCounts(
+                prompt=usage.prompt_tokens,
+                cached=usage.cached_tokens,
+                completion=usage.completion_tokens,
+                discarded=discarded,
+            ),
+            timings=Timings(
+                started=self._since_arrival(self.taken_at),
+                ttft=self._since_arrival(self.first_at),
+                total=self._since_arrival(trio.current_time()),
+            ),
+        )
+
+        self._colleagues.request_log.ended(
+            self._request, end, who=self._who, policy=self._plan.policy, why=why, status=status
+        )
+        told, self.on_settled = self.on_settled, None
+        if told is not None:
+            told(outcome)
+        recording = self._colleagues.recording
+        if recording is not None and self._request.embedding is None:
+            recording.note(
+                Note(
+                    self._features,
+                    self._request.arrived_at,
+                    rung=rung if outcome == "ok" else "",
+                    output_tokens=max([each.tokens for each in self.told]),
+                    prompt=self.prompt,
+                    margins=self.margins,
+                    ttft_s=self._since_arrival(self.first_at),
+                )
+            )
+
+    def _since_arrival(self, at: float | None) -> float | None:
+        return None if at is None else at - self._request.arrived_at
+
+    def _count(self, key: RequestKey, usage: Usage, discarded: int, history: tuple[AttemptRecord, ...]) -> None:
+        tally = self._colleagues.tally
+        tally.requests[key] += 1
+        tally.prompt_tokens += usage.prompt_tokens
+        tally.completion_tokens += usage.completion_tokens
+        tally.discarded_tokens += discarded
+        tally.e2e.add(trio.current_time() - self._request.arrived_at)
+        if key.outcome == "refused":
+            tally.refusals[key.why] += 1
+        if key.outcome == "overrun":
+            tally.overruns += 1
+        for note in history[:-1]:
+            if note.outcome in {"failed", "refused"}:
+                tally.fallbacks[key.route, note.rung, note.why] += 1
+
+    def _learn(self, rung: str, outcome: str, usage: Usage, cost: float, history: tuple[AttemptRecord, ...]) -> None:
+        """What the policy makes of it: experiments, targets, budgets."""
+        plan, features = self._plan, self._features
+        if plan.cascade is None and not plan.experiment:
+            return
+        experiment = next((e for e in self._rules.settings.experiments if e.name == plan.experiment), None)
+        arrived = self._request.arrived_at
+        ending = Ending(
+            at=features.at,
+            outcome=outcome,
+            rung=rung,
+            escalated=plan.cascade is not None and rung == plan.cascade.large.to,
+            fell_back=any(note.outcome in {"failed", "refused"} for note in history[:-1]),
+            truncated=self.truncated,
+            ttft_s=None if self.first_content_at is None else self.first_content_at - arrived,
+            slo_ttft_s=float(self._rules.settings.tiers[features.tier].slo.ttft),
+            unit=unit_of(features, experiment.unit) if experiment is not None else "",
+            cost=cost,
+            held=self._held,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+        for notice in self._colleagues.course.on_end(plan, ending):
+            self._colleagues.tally.notices[notice.event, notice.subject] += 1
+            log.warning(notice.event, subject=notice.subject, **notice.details)
+        for roll_back in self._colleagues.course.take_roll_backs():
+            self._colleagues.ledger.put_owed(WriteRollBack(roll_back))
+
+
+def _ids(told: Told, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    if not told.unnamed:
+        return tuple(told.token_ids)
+    if tokenizer is None:
+        return ()
+    text = "".join(told.texts)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if tokenizer.decode(ids) != text:
+        return ()
+    told.unnamed = len(ids) - len(told.token_ids)
+    return tuple(ids)

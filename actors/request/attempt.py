@@ -1,0 +1,202 @@
+"""One try of one rung, prepared: the sequences for its engine, and how their outputs become the answer."""
+
+from collections.abc import Sequence
+from itertools import count
+
+import msgspec
+
+from actors.api.messages import Delta, InferenceRequest
+from actors.api.principal import Caller
+from actors.prompt.continuation import Seam, params_after
+from actors.prompt.model_text import ModelText, TokenIds
+from actors.prompt.output_constraints import Shape
+from actors.prompt.tool_call_reader import CallReader
+from actors.protocol.delivery import Delivery
+from actors.protocol.messages import Notice, Taken, Work
+from actors.request.account import Told
+from actors.request.draft_verification import Drafter
+from actors.request.output_assembly import Assembly
+from engine.core.limits import Limits
+from engine.core.messages import Submit, TokenOutput
+from engine.sampling.params import SamplingParams
+from policies.cascade.cascade import CascadeMachine
+from policies.fallback.breaker import Permit
+from policies.fallback.fallback_machine import Prefix, Try
+from policies.model.plan import Plan
+
+
+class TooLongHere(Exception):  # noqa: N818  (a fact about a rung)
+    """Prompt and output do not fit into this engine."""
+
+
+class Attempt:
+    """A try under way."""
+
+    __slots__ = (
+        "adapter",
+        "assembly",
+        "drafter",
+        "is_retry",
+        "model",
+        "output_seen",
+        "permit",
+        "rung",
+        "taken",
+        "unread_tokens",
+        "watched",
+        "whole_in_engine",
+        "work",
+    )
+
+    def __init__(
+        self, effect: Try, permit: Permit, work: Work, assembly: Assembly, *, whole_in_engine: bool, model: str = ""
+    ) -> None:
+        """`model`: that an upstream was asked for."""
+        self.rung = effect.rung
+        self.model = model or effect.rung
+        self.adapter = effect.adapter
+        self.is_retry = effect.is_retry
+        self.watched = effect.watched
+        self.permit = permit
+        self.work = work
+        self.assembly = assembly
+        self.whole_in_engine = whole_in_engine
+        """The engine itself sees the end of each sequence; else it may have to be told."""
+        self.drafter: Drafter | None = None
+        """Of the large stage whose small stage drafts for it."""
+        self.taken = False
+        self.output_seen = False
+        self.unread_tokens = 0
+        """That were made for it, and that its reader left behind."""
+
+    def owns(self, work_id: int) -> bool:
+        """Whether this work is done for it: its own, or a draft."""
+        return work_id == self.work.id or (self.drafter is not None and self.drafter.owns(work_id))
+
+    def count(self, work_id: int, item: TokenOutput | Notice) -> None:
+        """Its reader has left and will not read this item of its own work or its draft's."""
+        tokens = len(item.token_ids) + item.unnamed if isinstance(item, TokenOutput) else 0
+        if work_id == self.work.id:
+            self.taken = self.taken or isinstance(item, Taken)
+            self.unread_tokens += tokens
+        elif self.drafter is not None:
+            self.drafter.taken = self.drafter.taken or isinstance(item, Taken)
+            self.drafter.made_tokens += tokens
+
+    def quiet(self, *, streamed: bool) -> bool:
+        """Only ends matter to the reader: nothing is shown before them, and nothing is to be decided."""
+        if self.drafter is not None and not self.drafter.machine.alone:
+            return self.drafter.waiting
+        return not streamed and not self.watched and self.whole_in_engine
+
+
+def prepare(
+    effect: Try,
+    permit: Permit,
+    *,
+    request: InferenceRequest,
+    plan: Plan,
+    caller: Caller,
+    prompts: Sequence[TokenIds],
+    told: Sequence[Told],
+    text: ModelText,
+    shape: Shape,
+    limits: Limits,
+    delivery: Delivery,
+    numbers: "count[int]",
+) -> tuple[Attempt, list[Delta]]:
+    """The attempt, and what can be said before it begins: ends that the client has not been told of.
+
+    Raises TooLongHere.
+    """
+    sequences: list[Submit] = []
+    choices: dict[int, int] = {}
+    seams: dict[int, Seam] = {}
+    readers: dict[int, CallReader] = {}
+    ended: list[Delta] = []
+    for index, was_told in enumerate(told):
+        if was_told.finished:
+            continue
+        prompt = prompts[index // request.n]
+        params = params_of(request, plan, index % request.n, len(prompt), limits)
+        prefix = _prefix(effect.prefix, index)
+        if prefix:
+            said, bound = "".join(was_told.texts), shape.grammar is not None
+            seam = Seam(params, text.tokenizer, prompt, prefix, said, exact=bound)
+            if seam.ended:
+                rest, reason, stop = seam.rest()
+                ended.append(Delta(index, rest, (), (), reason, stop))
+                continue
+            seams[index] = seam
+            prompt += prefix
+            params = params_after(params, len(prefix))
+        if shape.style is not None and request.tools is not None:
+            readers[index] = CallReader(
+                shape.style,
+                request.tools.names,
+                id_prefix=f"call_{request.request_id}_{index}_",
+                goes_on=bool(prefix),
+            )
+        number = next(numbers)
+        choices[number] = index
+        sequences.append(
+            Submit(
+                request_id=number,
+                prompt_token_ids=prompt,
+                params=params,
+                priority=caller.priority,
+                output_prefix=len(prefix),
+                cache_salt=caller.cache_salt,
+                grammar=shape.grammar,
+                adapter=effect.adapter,
+            )
+        )
+    machine = None
+    if effect.watched:
+        assert plan.cascade is not None
+        machine = CascadeMachine(plan.cascade, len(told))
+    prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
+    work = Work(
+        id=next(numbers),
+        engine=effect.rung,
+        tenant=caller.line,
+        prompt_tokens=prompt_tokens,
+        tokens=prompt_tokens + sum([each.params.max_tokens for each in sequences]),
+        bytes=request.body_bytes,
+        deadline=effect.deadline,
+        wait_s=plan.queue_s,
+        goes_on=any(effect.prefix),
+        sequences=tuple(sequences),
+        delivery=delivery,
+    )
+    assembly = Assembly(choices, machine, seams, readers)
+    return Attempt(effect, permit, work, assembly, whole_in_engine=not seams), ended
+
+
+def params_of(request: InferenceRequest, plan: Plan, choice: int, prompt_tokens: int, limits: Limits) -> SamplingParams:
+    """What a choice asks of this rung. Raises TooLongHere."""
+    params = request.params
+    room = limits.max_model_len - prompt_tokens
+    if params.prompt_only:
+        if room < 0:
+            raise TooLongHere
+        return params
+    asked = params.max_tokens
+    if plan.output_cap is not None:
+        asked = min(asked or plan.output_cap, plan.output_cap)
+    if room < 1 or asked > room:
+        # What only the route's cap asks for, or nobody at all, may be less.
+        if room < 1 or params.max_tokens:
+            raise TooLongHere
+        asked = room
+    asked = asked or min(room, limits.default_output_tokens or room)
+    seed = params.seed
+    if choice and seed is not None:
+        seed += choice
+    if asked == params.max_tokens and seed == params.seed:
+        return params
+    return msgspec.structs.replace(params, max_tokens=asked, seed=seed)
+
+
+def _prefix(prefix: Prefix, index: int) -> TokenIds:
+    return prefix[index] if prefix else ()

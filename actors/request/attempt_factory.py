@@ -1,0 +1,131 @@
+"""From what the climb wants tried to an attempt: permitted, prepared for its kind of rung, or refused with a reason."""
+
+import msgspec
+
+from actors.api.errors import InvalidRequest, unsupported
+from actors.api.messages import Delta, InferenceRequest
+from actors.api.principal import Caller
+from actors.prompt.output_constraints import Shapes
+from actors.prompt.prompt_encoder import Prompts
+from actors.protocol.delivery import Delivery
+from actors.request.account import Account
+from actors.request.attempt import Attempt, TooLongHere, prepare
+from actors.request.draft_verification import drafter_for
+from actors.request.embedding_attempt import prepare_inputs
+from actors.request.ports import Colleagues
+from actors.request.upstream_attempt import NotExpressible, prepare_calls
+from engine.core.limits import Limits
+from policies.fallback import fallback_machine
+from policies.fallback.breaker import Permit
+from policies.model.plan import Plan
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What one request's attempts are made of."""
+
+    request: InferenceRequest
+    plan: Plan
+    caller: Caller
+    prompts: Prompts
+    shapes: Shapes
+    account: Account
+    delivery: Delivery
+    colleagues: Colleagues
+
+    async def attempt(self, effect: fallback_machine.Try) -> tuple[Attempt, list[Delta]] | fallback_machine.Refused:
+        """The attempt, with what can be said before it begins; not offered to anybody yet."""
+        permits = self.colleagues.permits
+        permit = await permits.ask(effect.rung, is_retry=effect.is_retry)
+        if isinstance(permit, fallback_machine.Refused):
+            return permit
+        limits = self.colleagues.boards[effect.rung].limits
+        if limits is None:
+            permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
+            return fallback_machine.Refused(why="engine_loading", message=f"The engine {effect.rung} is being loaded.")
+        if effect.adapter and effect.adapter not in self.colleagues.boards[effect.rung].adapters:
+            permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
+            return _without_adapter(effect.rung, effect.adapter)
+        try:
+            attempt, ended = await self._prepare(effect, permit, limits)
+            drafted = effect.drafted and not self.request.params.prompt_only
+            if drafted and self.plan.cascade is not None and attempt.work.sequences:
+                attempt.drafter = await drafter_for(attempt.work, self.plan.cascade, self.prompts, self.colleagues)
+        except (TooLongHere, NotExpressible, InvalidRequest) as error:
+            permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
+            return _not_taken_by(effect.rung, error)
+        return attempt, ended
+
+    async def _prepare(
+        self, effect: fallback_machine.Try, permit: Permit, limits: Limits
+    ) -> tuple[Attempt, list[Delta]]:
+        """Raises TooLongHere, NotExpressible and InvalidRequest."""
+        colleagues = self.colleagues
+        if self.request.embedding is not None:
+            attempt = prepare_inputs(
+                effect,
+                permit,
+                request=self.request,
+                plan=self.plan,
+                caller=self.caller,
+                inputs=await self.prompts.read_by(effect.rung),
+                limits=limits,
+                delivery=self.delivery,
+                numbers=colleagues.numbers,
+            )
+            return attempt, []
+        text = colleagues.texts.get(effect.rung)
+        upstream = colleagues.upstreams.get(effect.rung)
+        if upstream is not None:
+            return prepare_calls(
+                effect,
+                permit,
+                request=self.request,
+                plan=self.plan,
+                caller=self.caller,
+                lengths=await self.prompts.lengths(effect.rung, lenient=True),
+                told=self.account.told,
+                settings=upstream,
+                tokenizer=text.tokenizer if text is not None else None,
+                limits=limits,
+                delivery=self.delivery,
+                numbers=colleagues.numbers,
+            )
+        assert text is not None, "every engine has its text"
+        for name in self.request.needs_upstream:
+            raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
+        return prepare(
+            effect,
+            permit,
+            request=self.request,
+            plan=self.plan,
+            caller=self.caller,
+            prompts=await self.prompts.read_by(effect.rung),
+            told=self.account.told,
+            text=text,
+            shape=await self.shapes.for_engine(effect.rung),
+            limits=limits,
+            delivery=self.delivery,
+            numbers=colleagues.numbers,
+        )
+
+
+def _not_taken_by(rung: str, error: TooLongHere | NotExpressible | InvalidRequest) -> fallback_machine.Refused:
+    """Why this rung will never take the request."""
+    match error:
+        case TooLongHere():
+            return fallback_machine.Refused(why="prompt_too_long", message=_too_long(rung), lasting=True)
+        case NotExpressible():
+            return fallback_machine.Refused(
+                why="not_expressible", message=f"{rung} cannot be asked: {error}.", lasting=True
+            )
+        case InvalidRequest(body=body):
+            return fallback_machine.Refused(why=body.code, message=body.message, lasting=True)
+
+
+def _without_adapter(rung: str, adapter: str) -> fallback_machine.Refused:
+    message = f"{rung} has no adapter '{adapter}' loaded."
+    return fallback_machine.Refused(why="adapter_not_loaded", message=message, lasting=True)
+
+
+def _too_long(rung: str) -> str:
+    return f"Prompt and output do not fit into {rung}, which is to answer; shorten the prompt or lower max_tokens."

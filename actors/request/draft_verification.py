@@ -1,0 +1,223 @@
+"""The small model's part in an answer of the large one: drafts, made beside it and given to it.
+
+Nothing of a draft is ever shown. The large model's attempt is an attempt like any other; if drafts fail, come late or
+are wrong, it goes on as if there had been none.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from secrets import randbits
+
+import msgspec
+import trio
+
+from actors.api.engine_status import Board
+from actors.api.errors import MailboxFull
+from actors.prompt.continuation import params_after
+from actors.prompt.model_text import TokenIds
+from actors.prompt.prompt_encoder import Prompts
+from actors.protocol.messages import Lost, Notice, Offer, Suggest, Taken, Unserved, Withdraw, Work
+from actors.request.ports import Colleagues
+from engine.core.messages import Expect, Submit, TokenOutput
+from policies.cascade.verified import Draft, VerifiedMachine, patience_until
+from policies.fallback.breaker import Permit
+from policies.model.plan import PlannedCascade
+
+
+class Side(msgspec.Struct, frozen=True, gc=False):
+    """The small engine, as one request sees it."""
+
+    engine: str
+    prompt: TokenIds
+    """As this engine reads it."""
+    room: int
+    """Tokens, prompt and output, that fit."""
+    vocab_size: int
+    """Ids below this are known to both engines."""
+    adapter: str = ""
+    """That it drafts with."""
+
+
+class Drafter:
+    """Belongs to one attempt on the large engine, with one sequence."""
+
+    def __init__(self, machine: VerifiedMachine, work: Work, side: Side, board: Board, colleagues: Colleagues) -> None:
+        """`work`: what the large engine is to be offered; `board` is its board."""
+        self.work = _seeded(work)
+        """The attempt's, with the first draft as soon as it is there."""
+        self.engine = side.engine
+        self.machine = machine
+        self.made_tokens = 0
+        """By the small engine."""
+        self.taken = False
+        """The small engine has begun."""
+        self._sequence = _sequence_of(self.work)
+        self._side = side
+        self._board = board
+        self._colleagues = colleagues
+        self._said: list[int] = []
+        self._draft: Work | None = None
+        self._permit: Permit | None = None
+        self._waiting = False
+
+    @property
+    def waiting(self) -> bool:
+        """The large engine has not begun: the first draft is being made."""
+        return self._waiting
+
+    def begin(self, deadline: float) -> float | None:
+        """Ask for the first draft; until when to wait for it, or None if the large engine is to begin at once."""
+        draft = self.machine.begin(self._board.batch)
+        if draft is not None:
+            now = trio.current_time()
+            until = patience_until(now, deadline)
+            self._ask(draft, until)
+            self._waiting = self.machine.drafting
+            if self._waiting:
+                return until
+        return None
+
+    def owns(self, work_id: int) -> bool:
+        """Whether this is the work of the draft under way."""
+        return self._draft is not None and self._draft.id == work_id
+
+    def take(self, item: TokenOutput | Notice) -> None:
+        """What came of the draft under way. `waiting` ends with the first draft."""
+        match item:
+            case TokenOutput(token_ids=token_ids, finish=finish):
+                self.made_tokens += len(token_ids)
+                self.machine.on_draft(token_ids)
+                if finish is not None:
+                    broken = finish.reason in {"abort", "error"}
+                    self._end(ok=None if broken else True, trouble="draft_failed" if broken else "")
+            case Taken():
+                self.taken = True
+            case Unserved():
+                self._end(ok=None, trouble="draft_refused")
+            case Lost(rung_is_up=rung_is_up):
+                self._end(ok=None if rung_is_up else False, trouble="draft_failed")
+            case _:
+                pass
+
+    def hurry(self) -> None:
+        """The first draft is late: the large engine begins with what there is of it."""
+        self._withdraw()
+        self._end(ok=None, trouble="draft_late")
+
+    def said(self, token_ids: Sequence[int], deadline: float) -> None:
+        """The large engine has said these; it may be time for the next draft."""
+        if self.machine.alone:
+            return
+        self._said += token_ids
+        draft = self.machine.on_said(token_ids, self._board.batch)
+        if draft is not None:
+            self._ask(draft, patience_until(trio.current_time(), deadline))
+
+    def close(self) -> None:
+        """The large engine's attempt is over."""
+        self._waiting = False
+        self._withdraw()
+        self._record(ok=None)
+
+    def _ask(self, draft: Draft, deadline: float) -> None:
+        """Offer the draft to the small engine."""
+        side, sequence, said = self._side, self._sequence, self._said
+        prompt = (*side.prompt, *said)
+        count = min(draft.tokens, side.room - len(prompt))
+        self._permit = self._colleagues.permits.closed(side.engine)
+        if count < 1 or self._permit is None:
+            self._end(ok=None, trouble="no_room_to_draft" if count < 1 else "breaker_open")
+            return
+        params = params_after(sequence.params, len(said))
+        numbers = self._colleagues.numbers
+        submit = msgspec.structs.replace(
+            sequence,
+            request_id=next(numbers),
+            prompt_token_ids=prompt,
+            params=msgspec.structs.replace(params, max_tokens=count, logprobs=None, prompt_logprobs=None),
+            output_prefix=len(said),
+            adapter=side.adapter,
+        )
+        work = msgspec.structs.replace(
+            self.work,
+            id=next(numbers),
+            engine=side.engine,
+            prompt_tokens=len(prompt),
+            tokens=len(prompt) + count,
+            deadline=deadline,
+            goes_on=bool(said),
+            sequences=(submit,),
+        )
+        try:
+            self._colleagues.dispatch.put_nowait(Offer(work))
+        except MailboxFull:
+            self._end(ok=None, trouble="draft_refused")
+            return
+        self._draft = work
+
+    def _end(self, *, ok: bool | None, trouble: str) -> None:
+        """The draft is over; what there is of it goes to the large engine."""
+        self._draft = None
+        self._record(ok=ok)
+        expect = self.machine.on_draft_end(trouble)
+        first, self._waiting = self._waiting, False
+        if expect is None:
+            return
+        token_ids = expect.token_ids
+        known = next((at for at, token_id in enumerate(token_ids) if token_id >= self._side.vocab_size), len(token_ids))
+        if first:
+            sequence = msgspec.structs.replace(self._sequence, draft=token_ids[:known])
+            self.work = msgspec.structs.replace(self.work, sequences=(sequence,))
+            return
+        # Nobody waits for a draft: one that does not get through is no loss.
+        with suppress(MailboxFull):
+            self._colleagues.dispatch.put_nowait(
+                Suggest(self.work, Expect(self._sequence.request_id, expect.after, token_ids[:known]))
+            )
+
+    def _withdraw(self) -> None:
+        draft, self._draft = self._draft, None
+        if draft is not None:
+            self._colleagues.dispatch.put_owed(Withdraw(draft))
+
+    def _record(self, *, ok: bool | None) -> None:
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            self._colleagues.permits.record(self._side.engine, permit, ok=ok, is_retry=False)
+
+
+def _seeded(work: Work) -> Work:
+    """Both engines draw with the same noise, so that they take the same token wherever they agree."""
+    sequence = _sequence_of(work)
+    if sequence.params.seed is not None:
+        return work
+    params = msgspec.structs.replace(sequence.params, seed=randbits(63))
+    return msgspec.structs.replace(work, sequences=(msgspec.structs.replace(sequence, params=params),))
+
+
+def _sequence_of(work: Work) -> Submit:
+    (sequence,) = work.sequences
+    assert isinstance(sequence, Submit), "only engines that generate verify"
+    return sequence
+
+
+async def drafter_for(work: Work, cascade: PlannedCascade, prompts: Prompts, colleagues: Colleagues) -> Drafter | None:
+    """For `work` of the large stage; None: the small one cannot draft, and it goes on alone. Raises InvalidRequest."""
+    small, large = cascade.small.to, cascade.large.to
+    assert small is not None
+    assert large is not None
+    limits = colleagues.boards[small].limits
+    large_limits = colleagues.boards[large].limits
+    if limits is None or large_limits is None:
+        return None
+    (prompt,) = await prompts.read_by(small)
+    machine = VerifiedMachine(
+        draft_tokens=cascade.draft_tokens,
+        off_above_batch=cascade.off_above_batch,
+        max_tokens=_sequence_of(work).params.max_tokens,
+    )
+    # Whatever is drafted with, the answer is the large engine's: a draft of the bare model is better than none.
+    adapter = cascade.small.adapter if cascade.small.adapter in colleagues.boards[small].adapters else ""
+    vocab_size = min(limits.vocab_size, large_limits.vocab_size)
+    side = Side(small, prompt, limits.max_model_len, vocab_size, adapter)
+    return Drafter(machine, work, side, colleagues.boards[large], colleagues)

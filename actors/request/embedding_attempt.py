@@ -1,0 +1,61 @@
+"""One try of one encoder: all inputs of a request, each a choice whose answer comes whole."""
+
+from collections.abc import Sequence
+from itertools import count
+
+from actors.api.messages import InferenceRequest
+from actors.api.principal import Caller
+from actors.prompt.model_text import TokenIds
+from actors.protocol.delivery import Delivery
+from actors.protocol.messages import Work
+from actors.request.attempt import Attempt, TooLongHere
+from actors.request.output_assembly import Assembly
+from engine.core.limits import Limits
+from engine.core.messages import Embed
+from policies.fallback.breaker import Permit
+from policies.fallback.fallback_machine import Try
+from policies.model.plan import Plan
+
+
+def prepare_inputs(
+    effect: Try,
+    permit: Permit,
+    *,
+    request: InferenceRequest,
+    plan: Plan,
+    caller: Caller,
+    inputs: Sequence[TokenIds],
+    limits: Limits,
+    delivery: Delivery,
+    numbers: "count[int]",
+) -> Attempt:
+    """The attempt. Nothing of an earlier one is kept: it is all or nothing. Raises TooLongHere."""
+    if max(map(len, inputs)) > limits.max_model_len:
+        raise TooLongHere
+    assert request.embedding is not None
+    sequences = tuple(
+        [
+            Embed(
+                request_id=next(numbers),
+                token_ids=token_ids,
+                priority=caller.priority,
+                size=request.embedding.size,
+            )
+            for token_ids in inputs
+        ]
+    )
+    tokens = sum(map(len, inputs))
+    work = Work(
+        id=next(numbers),
+        engine=effect.rung,
+        tenant=caller.line,
+        prompt_tokens=tokens,
+        tokens=tokens,
+        bytes=request.body_bytes,
+        deadline=effect.deadline,
+        wait_s=plan.queue_s,
+        sequences=sequences,
+        delivery=delivery,
+    )
+    choices = {each.request_id: index for index, each in enumerate(sequences)}
+    return Attempt(effect, permit, work, Assembly(choices), whole_in_engine=True)

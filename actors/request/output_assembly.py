@@ -1,0 +1,179 @@
+"""One attempt's outputs on their way into the answer: what may be shown, and whether the attempt has decided.
+
+Sans-IO. Without a cascade machine everything is shown as it comes.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from actors.api.messages import Delta, MadeCall
+from actors.prompt.continuation import Seam
+from actors.prompt.tool_call_reader import CallReader
+from engine.core.messages import Finish, TokenOutput
+from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
+
+Verdict = Literal["going", "complete", "escalate", "broken"]
+
+
+class Assembly:
+    """Feed it every output of the attempt, in order."""
+
+    def __init__(
+        self,
+        choices: Mapping[int, int],
+        machine: CascadeMachine | None = None,
+        seams: Mapping[int, Seam] | None = None,
+        readers: Mapping[int, CallReader] | None = None,
+        call_prefix: str = "",
+    ) -> None:
+        """`choices`: the choice that each sequence answers. `seams`: by choice, where it goes on from another rung.
+
+        `readers`: by choice, if its text may hold tool calls. `call_prefix`: of the ids of calls that come as such.
+        """
+        self._choices = dict(choices)
+        self._machine = machine
+        self._held: dict[int, list[Delta]] = {index: [] for index in choices.values()} if machine else {}
+        self._seen: dict[int, int] = dict.fromkeys(self._held, 0)
+        """Outputs of a choice that were shown."""
+        self._seams = dict(seams or {})
+        self._readers = dict(readers or {})
+        self._call_prefix = call_prefix
+        self._unshown: dict[int, int] = {}
+        """By choice: tokens that were only counted, and are told of with the next ones."""
+        self._unfinished = len(choices)
+        self.why = ""
+        """Why it escalated or was accepted."""
+        self.broken: Finish | None = None
+        """The engine ended a sequence without a true end."""
+        self.tokens = 0
+        """That the engine made for this attempt."""
+        self.cached: dict[int, int] = {}
+        """By choice: prompt tokens that the prefix cache supplied."""
+        self.drafted = 0
+        """Tokens that the engine was, or made itself, expect."""
+        self.accepted = 0
+        self.adapter_version = 0
+        """Of the adapter that the engine answered with."""
+        self.margins: list[float] = []
+        """Of the first choice, if a cascade looks at it."""
+        self.prompts: dict[int, int] = {}
+        """By choice: prompt tokens that were read for it."""
+        self.model = ""
+        """As an upstream names it."""
+        self.word = ""
+        """An upstream's own finish reason, if it is none that is known."""
+
+    @property
+    def margin(self) -> float | None:
+        """The cascade's statistic of what came, in nats."""
+        return self._machine.statistic if self._machine is not None and self.tokens else None
+
+    def feed(self, output: TokenOutput, shown: list[Delta]) -> Verdict:
+        """Append to `shown` what may be shown now. After any verdict but "going" the attempt is over."""
+        index = self._choices.get(output.request_id)
+        if index is None:
+            return "going"
+        self.tokens += len(output.token_ids) + output.unnamed
+        if self._seams and (seam := self._seams.get(index)) is not None:
+            output = seam.carry_on(output)
+        finish = output.finish
+        if finish is not None:
+            if finish.reason in {"abort", "error"}:
+                self.broken = finish
+                return "broken"
+            del self._choices[output.request_id]
+            self._unfinished -= 1
+            self.cached[index] = finish.cached_tokens
+            self.drafted += finish.drafted_tokens
+            self.accepted += finish.accepted_tokens
+            self.adapter_version = finish.adapter_version
+            self.prompts[index] = finish.prompt_tokens
+            self.word = finish.word or self.word
+            delta = Delta(
+                index,
+                output.text,
+                output.token_ids,
+                output.logprobs,
+                finish.reason,
+                finish.stop,
+                embedding=output.embedding,
+            )
+        else:
+            delta = Delta(index, output.text, output.token_ids, output.logprobs)
+        if output.prompt_logprobs:
+            delta = msgspec.structs.replace(delta, prompt_logprobs=output.prompt_logprobs)
+        if output.unnamed or output.calls or self._unshown:
+            if not (delta.text or output.reasoning or delta.token_ids or delta.logprobs or finish):
+                self._unshown[index] = self._unshown.get(index, 0) + output.unnamed
+                return "going"
+            self.model = output.model or self.model
+            delta = self._of_upstream(delta, output)
+        reader = self._readers.get(index)
+        if reader is not None:
+            delta = reader.read(delta)
+        if self._machine is None:
+            ready = delta if reader is None else reader.gather(delta)
+            if ready is not None:
+                shown.append(ready)
+            return "going" if self._unfinished else "complete"
+        return self._judge(self._machine, delta, output, reader, shown)
+
+    def _of_upstream(self, delta: Delta, output: TokenOutput) -> Delta:
+        """What only an upstream's outputs have: tokens without ids, and calls that came as such, all at once."""
+        calls = tuple(
+            [
+                # An upstream may know its own ids only: they come back to it with the next turn.
+                MadeCall(
+                    number,
+                    call.id or f"{self._call_prefix}{delta.index}_{number}",
+                    call.name,
+                    call.arguments,
+                    call.extra,
+                )
+                for number, call in enumerate(output.calls)
+            ]
+        )
+        return msgspec.structs.replace(
+            delta,
+            unnamed=output.unnamed + self._unshown.pop(delta.index, 0),
+            reasoning=output.reasoning,
+            calls=calls,
+            finish_reason="tool_calls" if calls and delta.finish_reason == "stop" else delta.finish_reason,
+        )
+
+    def _judge(
+        self,
+        machine: CascadeMachine,
+        delta: Delta,
+        output: TokenOutput,
+        reader: CallReader | None,
+        shown: list[Delta],
+    ) -> Verdict:
+        index = delta.index
+        self._held[index].append(delta)
+        if index == 0:
+            self.margins += output.margins
+        effects = machine.on_output(
+            index,
+            output.token_ids,
+            "" if reader is not None and reader.holding else delta.text,
+            output.margins,
+            finish=output.finish is not None,
+            opens_call=reader is not None and reader.opened,
+        )
+        for effect in effects:
+            match effect:
+                case Release(choice, _, outputs):
+                    count = outputs - self._seen[choice]
+                    shown += self._held[choice][:count]
+                    del self._held[choice][:count]
+                    self._seen[choice] = outputs
+                case Escalate(why=why):
+                    self.why = why
+                    return "escalate"
+                case Accept(why):
+                    self.why = why
+                    return "complete"
+        return "going"

@@ -1,0 +1,60 @@
+"""Whom a request's own task talks to: addresses and published boards, no actors."""
+
+from collections.abc import Mapping
+from itertools import count
+
+from actors.api.counters import Tally
+from actors.api.engine_status import Board
+from actors.breakers.breakers import BreakerBoard
+from actors.breakers.permits import Permits
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.timers import DeadlineWheel
+from actors.prompt.model_text import ModelText
+from actors.protocol.messages import AdmissionMessage, BreakerMessage, DispatchMessage, LedgerMessage
+from actors.recording.recorder import Recording
+from actors.request.request_log import RequestLog
+from config.model.upstreams import UpstreamSettings
+from policies.records.decision_log import Decisions
+from policies.rollout.rollout_state import Course
+
+
+class Colleagues:
+    """Made once by the house."""
+
+    def __init__(
+        self,
+        *,
+        admission: Mailbox[AdmissionMessage],
+        dispatch: Mailbox[DispatchMessage],
+        breakers: Mailbox[BreakerMessage],
+        ledger: Mailbox[LedgerMessage],
+        breaker_board: BreakerBoard,
+        boards: Mapping[str, Board],
+        upstreams: Mapping[str, UpstreamSettings],
+        texts: Mapping[str, ModelText],
+        wheel: DeadlineWheel,
+        tally: Tally,
+        course: Course,
+        decisions: Decisions,
+        request_log: RequestLog,
+        recording: Recording | None = None,
+    ) -> None:
+        self.admission = admission
+        self.dispatch = dispatch
+        self.breakers = breakers
+        self.ledger = ledger
+        self.breaker_board = breaker_board
+        self.boards = boards
+        """Of engines and upstreams."""
+        self.upstreams = upstreams
+        self.texts = texts
+        """Of engines, and of upstreams that share a tokenizer with one."""
+        self.wheel = wheel
+        self.tally = tally
+        self.permits = Permits(breakers, breaker_board)
+        self.course = course
+        self.decisions = decisions
+        self.request_log = request_log
+        self.recording = recording
+        self.numbers = count(1)
+        """For lines, works and sequences: unique in this process."""

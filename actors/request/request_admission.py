@@ -1,0 +1,207 @@
+"""How a request comes in: who asks, what will be tried, and what it may spend."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from actors.admission.admission import budget_spent, over_quota
+from actors.api.errors import ActorDied, InvalidRequest, MailboxFull, Refusal, Unavailable, unsupported
+from actors.api.messages import InferenceRequest
+from actors.kernel.reply import Reply
+from actors.kernel.worker_threads import Links
+from actors.prompt.output_constraints import Shapes, shown_whole
+from actors.prompt.prompt_encoder import Prompts
+from actors.protocol.messages import Book, Grant, Line, Reserve, Settle
+from actors.recording.recorder import Note
+from actors.request.account import Account
+from actors.request.ports import Colleagues
+from actors.request.request_log import Who
+from actors.request.response_stream import Exchange
+from actors.routing.features import features_of
+from actors.routing.modality import of_one_kind
+from actors.routing.policy_snapshot import Rules
+from actors.routing.router import Router
+from actors.routing.token_budget import output_bound, rungs_of, without_a_release_too_far
+from actors.shadows.shadows import Copied, ShadowDesk
+from policies.admission.budget import BudgetBook, BudgetRefusal, spending_options
+from policies.admission.prices import worst_cost
+from policies.admission.quota import QuotaRefusal
+from policies.model.features import Features
+from policies.model.load import Load
+from policies.model.plan import Plan, capped, with_adapter
+from policies.records.decision_log import Decision, DecisionEnd
+
+
+class _Decided(msgspec.Struct, frozen=True):
+    """What a request may do and need."""
+
+    features: Features
+    load: Load
+    plan: Plan
+    prompt_tokens: int
+    tokens: int
+    """In the worst case."""
+    cost: float
+    """In the worst case."""
+
+
+class Reception:
+    """Runs in the task of whoever opens an exchange; owns nothing."""
+
+    def __init__(
+        self,
+        router: Router,
+        budgets: BudgetBook,
+        links: Links,
+        colleagues: Colleagues,
+        *,
+        shadows: ShadowDesk,
+        on_end: Callable[[Exchange], None],
+    ) -> None:
+        """`budgets` is admission's, which alone writes it."""
+        self._router = router
+        self._budgets = budgets
+        self._texts = colleagues.texts
+        self._encoders = {name: text.sizes for name, text in self._texts.items() if text.sizes is not None}
+        self._texts_for = {
+            embeds: {name: text for name, text in self._texts.items() if (name in self._encoders) == embeds}
+            for embeds in (False, True)
+        }
+        self._links = links
+        self._colleagues = colleagues
+        self._shadows = shadows
+        self._on_end = on_end
+
+    async def open(self, request: InferenceRequest, who: Who) -> Exchange:
+        """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left.
+
+        `who` is told what is found out, for the log of a request that is refused.
+        """
+        rules = self._router.rules
+        tenant = who.tenant = rules.tenant_of(request.api_key)
+        model, adapter = self._router.find_model(request.model)
+        if adapter:
+            request = msgspec.structs.replace(request, model=model, adapter=adapter)
+        texts = self._texts_for[request.embedding is not None]
+        prompts = Prompts(request.prompts, request.param, texts, self._links, most=request.truncate_prompt_tokens)
+        shapes = Shapes(request, self._texts, self._links)
+        lengths = await prompts.lengths(request.model, lenient=bool(self._colleagues.upstreams))
+        features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(lengths))
+        budget = rules.tenants[tenant].budget
+        if budget is not None and (view := self._budgets.view(tenant, time.time())) is not None:
+            features = msgspec.structs.replace(features, budget_used=view.used)
+        decided: _Decided | None = None
+        grant: Grant | BudgetRefusal | None = None
+        try:
+            for wanted in spending_options(features, budget):
+                decided = await self._size(request, rules, prompts, wanted)
+                who.route = decided.plan.route
+                first = next(iter(rungs_of(decided.plan)), "")
+                if first in self._texts and first not in self._colleagues.upstreams:
+                    await shapes.for_engine(first)
+                grant = await self._reserve(decided)
+                if isinstance(grant, Grant):
+                    break
+            else:
+                assert isinstance(grant, BudgetRefusal)
+                raise budget_spent(grant)
+        except Refusal as refusal:
+            end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
+            refused = features if decided is None else decided.features
+            self._keep(request, rules, refused, decided).end = end
+            if self._colleagues.recording is not None and request.embedding is None:
+                self._colleagues.recording.note(Note(features, request.arrived_at))
+            raise
+        # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
+        colleagues, plan = self._colleagues, decided.plan
+        number = next(colleagues.numbers)
+        booked: Reply[None] = Reply()
+        line = Line(
+            number,
+            request.request_id,
+            tenant,
+            request.asked_for,
+            plan.route,
+            decided.prompt_tokens,
+            grant.reservation.tokens,
+            grant.hold.amount,
+        )
+        try:
+            colleagues.ledger.put_nowait(Book(line, booked))
+        except MailboxFull as full:
+            colleagues.admission.put_owed(Settle(grant, None))
+            raise Unavailable("ledger_busy", str(full), 1.0) from None
+        account = Account(
+            request,
+            plan,
+            rules=rules,
+            features=decided.features,
+            prompt_tokens=decided.prompt_tokens,
+            grant=grant,
+            line=number,
+            decision=self._keep(request, rules, decided.features, decided),
+            colleagues=colleagues,
+        )
+        caller = rules.callers[tenant, decided.features.tier]
+        if plan.shadows:
+            self._shadows.copy(Copied(request, plan, rules, decided.features, decided.load, caller, prompts), account)
+        return Exchange(
+            request,
+            plan,
+            caller=caller,
+            prompts=prompts,
+            shapes=shapes,
+            account=account,
+            booked=booked,
+            colleagues=colleagues,
+            on_end=self._on_end,
+        )
+
+    def _keep(self, request: InferenceRequest, rules: Rules, features: Features, decided: _Decided | None) -> Decision:
+        """What was decided, for whoever asks why."""
+        decision = Decision(
+            request.request_id,
+            arrived_at=request.arrived_at,
+            policy=rules.policy.digest,
+            features=features,
+            load=self._router.load(trio.current_time()) if decided is None else decided.load,
+            plan=None if decided is None else decided.plan,
+        )
+        self._colleagues.decisions.add(decision)
+        return decision
+
+    async def _size(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
+        now = trio.current_time()
+        load = self._router.load(now)
+        plan = self._router.plan(rules.policy, features, load, request.arrived_at)
+        plan = of_one_kind(plan, request, self._encoders, rules.settings.engines)
+        if request.adapter:
+            plan = with_adapter(plan, request.adapter)
+        rungs = rungs_of(plan) or (request.model,)
+        if request.needs_upstream and self._colleagues.upstreams.keys().isdisjoint(rungs):
+            name = request.needs_upstream[0]
+            raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
+        lengths = await prompts.lengths(rungs[0], lenient=not self._colleagues.upstreams.keys().isdisjoint(rungs))
+        boards = self._colleagues.boards
+        bound = output_bound(request, plan, lengths, boards)
+        plan = without_a_release_too_far(plan, request.params.max_tokens, max(lengths), boards)
+        plan = shown_whole(plan, request)
+        plan = capped(plan, request.params.max_tokens)
+        prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.n
+        cost = worst_cost(rules.policy.prices, plan, prompt_tokens, output_tokens)
+        return _Decided(features, load, plan, prompt_tokens, prompt_tokens + output_tokens, cost)
+
+    async def _reserve(self, decided: _Decided) -> Grant | BudgetRefusal:
+        """Money for it, if that is left when it is admission's turn: what was read before may be spent by then."""
+        reply: Reply[Grant | QuotaRefusal | BudgetRefusal] = Reply()
+        try:
+            reserve = Reserve(decided.features.tenant, decided.tokens, decided.cost, reply)
+            self._colleagues.admission.put_nowait(reserve)
+            answer = await reply.wait()
+        except (MailboxFull, ActorDied) as error:
+            raise Unavailable("admission_busy", f"{error}; try again.", 1.0) from None
+        if isinstance(answer, QuotaRefusal):
+            raise over_quota(answer)
+        return answer

@@ -1,0 +1,152 @@
+"""One log line for each request, however it ends: `request_finished`. No text of prompts or answers, and no key."""
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from actors.api.errors import Refusal
+from actors.api.messages import InferenceRequest
+from policies.fallback.fallback_machine import AttemptRecord
+from policies.records.decision_log import DecisionEnd
+from policies.records.decision_record import Timings
+
+GONE_STATUS = 499
+"""Of a request whose client left: nginx's number, which nobody receives."""
+REQUEST_FINISHED = "request_finished"
+_GONE = ("gone", "client_gone", GONE_STATUS)
+_MODEL_CHARACTERS = 128
+_PATH_CHARACTERS = 256
+log = structlog.get_logger()
+
+
+class Who:
+    """What is found out of a request while it is let in."""
+
+    __slots__ = ("route", "tenant")
+
+    def __init__(self, tenant: str = "", route: str = "") -> None:
+        self.tenant = tenant
+        self.route = route
+
+
+class RequestLog:
+    """Every line has the same fields; what is not known is empty."""
+
+    def __init__(self, enabled: Callable[[], bool], policy: Callable[[], str]) -> None:
+        """`enabled`: asked for each line, for the setting can change. `policy`: the digest of the one that decides."""
+        self._enabled = enabled
+        self._policy = policy
+
+    def ended(
+        self, request: InferenceRequest, end: DecisionEnd, *, who: Who, policy: str, why: str, status: int
+    ) -> None:
+        """A request that was let in."""
+        if self._enabled():
+            self._write(request, end, who, policy=policy, why=why, status=status)
+
+    def not_let_in(self, request: InferenceRequest, who: Who, error: BaseException) -> None:
+        """A request that was read, and refused or left before anything ran."""
+        if self._enabled():
+            outcome, code, status = _outcome(error)
+            end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(request.arrived_at))
+            self._write(request, end, who, policy=self._policy(), why=code, status=status)
+
+    def not_read(
+        self,
+        request_id: str,
+        path: str,
+        arrived_at: float | None,
+        error: BaseException,
+        *,
+        tenant: str = "",
+        gone: bool = False,
+    ) -> None:
+        """What the edge refused: no valid request, a wrong method, a page of another site. `gone`: the client left."""
+        if self._enabled():
+            outcome, code, status = _GONE if gone else _outcome(error)
+            end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(arrived_at))
+            path = _shown(path, _PATH_CHARACTERS)
+            policy = self._policy()
+            _line(request_id, path, "", end, Who(tenant), policy=policy, why=code, status=status, streamed=None)
+
+    def _write(
+        self, request: InferenceRequest, end: DecisionEnd, who: Who, *, policy: str, why: str, status: int
+    ) -> None:
+        _line(
+            request.request_id,
+            request.path,
+            _shown(request.asked_for, _MODEL_CHARACTERS),
+            end,
+            who,
+            policy=policy,
+            why=why,
+            status=status,
+            streamed=request.streamed,
+        )
+
+
+def _line(
+    request_id: str,
+    path: str,
+    model: str,
+    end: DecisionEnd,
+    who: Who,
+    *,
+    policy: str,
+    why: str,
+    status: int,
+    streamed: bool | None,
+) -> None:
+    tokens, timings = end.tokens, end.timings
+    log.info(
+        REQUEST_FINISHED,
+        request_id=request_id,
+        path=path,
+        tenant=who.tenant,
+        model=model,
+        policy=policy,
+        route=who.route,
+        rung=end.rung,
+        rungs=list(map(_tried, end.attempts)),
+        why=why,
+        outcome=end.outcome,
+        code=end.code,
+        status=status,
+        streamed=streamed,
+        prompt_tokens=tokens.prompt,
+        cached_tokens=tokens.cached,
+        completion_tokens=tokens.completion,
+        discarded_tokens=tokens.discarded,
+        queue_s=_rounded(timings.started),
+        ttft_s=_rounded(timings.ttft),
+        total_s=_rounded(timings.total),
+        cost=end.cost or 0.0,
+    )
+
+
+def _shown(name: str, most: int) -> str:
+    """What a client wrote, so that a terminal shows it and obeys nothing in it."""
+    name = name[:most]
+    return name if name.isprintable() else "".join([each if each.isprintable() else "?" for each in name])
+
+
+def _tried(attempt: AttemptRecord) -> str:
+    return f"{attempt.rung} {attempt.outcome} {attempt.why}"
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
+
+
+def _total(arrived_at: float | None) -> Timings:
+    return Timings(total=None if arrived_at is None else trio.current_time() - arrived_at)
+
+
+def _outcome(error: BaseException) -> tuple[str, str, int]:
+    """The outcome, its code and the status. Whatever is neither a refusal nor a fault of ours: the client left."""
+    if isinstance(error, Refusal):
+        return "refused", error.body.code, error.body.status
+    if isinstance(error, trio.Cancelled) or not isinstance(error, Exception):
+        return _GONE
+    return "failed", "internal_error", 500

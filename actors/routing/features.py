@@ -1,0 +1,119 @@
+"""From a request to the features that the policy looks at."""
+
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from actors.api.messages import ChatPrompt, InferenceRequest, Prompt, TextPrompt, TokenPrompt
+from config.model.conditions import Has
+from config.model.tenancy import TenantSettings
+from policies.model.features import Features
+from policies.routing.code_share import code_density
+from policies.routing.complexity import complexity
+from policies.routing.language import language
+from policies.routing.policy import Policy, priors_for
+
+CONVERSATION_HEADER = "x-penstock-conversation"
+"""Names the conversation that a request belongs to."""
+_HEADER = CONVERSATION_HEADER.encode()
+_TELLING_TURNS = 2
+
+
+def features_of(
+    request: InferenceRequest, policy: Policy, tenant: str, settings: TenantSettings, prompt_tokens: int
+) -> Features:
+    """What costs something to find out is found out only if the policy needs it."""
+    text, turns = last_user_text(request.prompts)
+    headers = _headers(request, policy.headers)
+    needs = policy.needs
+    return Features(
+        model=request.model,
+        tenant=tenant,
+        tier=settings.tier,
+        tags=frozenset(request.tags),
+        headers=headers,
+        path=request.path,
+        has=_has(request),
+        prompt_tokens=prompt_tokens,
+        max_tokens=request.params.max_tokens,
+        choices=len(request.prompts) * request.n,
+        turn=turns,
+        complexity=complexity(text, turns),
+        code=code_density(text) if "code" in needs else 0.0,
+        language=language(text) if "language" in needs else "und",
+        priors=priors_for(policy, text),
+        at=time.time(),
+        request=request.request_id,
+        conversation=_conversation(request, tenant) if "conversation" in needs else "",
+        user=request.user or "",
+    )
+
+
+def last_user_text(prompts: Sequence[Prompt]) -> tuple[str, int]:
+    """What the complexity of a request is judged by, and the number of user turns."""
+    match prompts[0]:
+        case ChatPrompt(messages):
+            turns = [message.content for message in messages if message.role == "user"]
+            return (turns[-1] if turns else "", max(len(turns), 1))
+        case TextPrompt(text):
+            return text, 1
+        case TokenPrompt():
+            return "", 1
+
+
+def _has(request: InferenceRequest) -> frozenset[Has]:
+    found: list[Has] = []
+    params = request.params
+    if request.tools is not None:
+        found.append("tools")
+    if request.bound_to is not None:
+        found.append("schema")
+    if request.streamed:
+        found.append("stream")
+    if request.n > 1 or len(request.prompts) > 1:
+        found.append("choices")
+    if params.logprobs is not None or params.prompt_logprobs is not None:
+        found.append("logprobs")
+    if params.seed is not None:
+        found.append("seed")
+    if params.stop:
+        found.append("stop")
+    return frozenset(found)
+
+
+def _headers(request: InferenceRequest, wanted: frozenset[str]) -> dict[str, str]:
+    """The first value of each."""
+    found: dict[str, str] = {}
+    if wanted:
+        for name, value in request.headers:
+            word = name.decode("latin1")
+            if word in wanted:
+                found.setdefault(word, value.decode("latin1"))
+    return found
+
+
+def _conversation(request: InferenceRequest, tenant: str) -> str:
+    """What all turns of a conversation have in common, and no other conversation.
+
+    Its name, by the header or the body. Else who asks (`user`, `prompt_cache_key`) and the opener: all up to the first
+    user message. Where nothing says who asks, many conversations begin with the same words: the first turn stands for
+    itself, and from the second one on all up to the second user message tells it, the first answer included.
+    """
+    named = next((value.decode("latin1") for name, value in request.headers if name == _HEADER), request.conversation)
+    if named:
+        return f"{tenant}/{named}"
+    who = request.user or request.cache_key
+    match request.prompts[0]:
+        case ChatPrompt(messages):
+            turns = [place for place, message in enumerate(messages, 1) if message.role == "user"]
+            if not who and len(turns) < _TELLING_TURNS:
+                return request.request_id
+            upto = turns[0 if who else 1] if turns else len(messages)
+            said = [f"{message.role}\0{message.content}" for message in messages[:upto]]
+        case TextPrompt() | TokenPrompt():
+            # A text completion has no turns: what comes next begins with other words.
+            said = [request.user or "", request.cache_key] if who else [request.request_id]
+    state = blake2b(digest_size=12)
+    for each in (tenant, request.user or "", request.cache_key, *said):
+        state.update(f"{len(each)}:{each}".encode("utf-8", "surrogatepass"))
+    return state.hexdigest()

@@ -1,0 +1,525 @@
+"""Wires the actors together. The edge sees this and `Exchange`, nothing else."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from actors.admission.admission import Admission
+from actors.api.counters import Tally
+from actors.api.engine_status import Board, EngineBoard, ReplicaBoards, replica_titles
+from actors.api.errors import (
+    BadKey,
+    EngineLoadFailed,
+    Refusal,
+    Unavailable,
+    ledger_unavailable,
+)
+from actors.api.messages import InferenceRequest
+from actors.api.statistics import HouseStatistics, ReplicaView
+from actors.breakers.breakers import BreakerBoard, Breakers
+from actors.control.admin_service import Desk
+from actors.control.policy_reloader import PolicyKeeper
+from actors.control.policy_status import PolicyBoard
+from actors.drain import DrainShell
+from actors.engines.adapter_registry import AdapterShelf
+from actors.engines.engine_actor import EngineActor
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.supervisor import Child, Supervisor
+from actors.kernel.timers import DeadlineWheel
+from actors.kernel.worker_threads import EngineFactory, Links, ThreadLinks
+from actors.ledger.ledger import Ledger, LedgerBooks
+from actors.ledger.lock import ledger_lock
+from actors.prompt.model_text import ModelText
+from actors.protocol.messages import (
+    AdmissionMessage,
+    BreakerMessage,
+    DispatchMessage,
+    EngineMessage,
+    LedgerMessage,
+    Reload,
+    Spent,
+)
+from actors.queue.backend_queue import Lane
+from actors.queue.dispatcher import Dispatch
+from actors.queue.replica_slot import Seat
+from actors.readiness import EngineReadiness, HouseState, ModelCard, Readiness
+from actors.recording.recorder import Recorder, Recording
+from actors.request.ports import Colleagues
+from actors.request.request_admission import Reception
+from actors.request.request_log import RequestLog, Who
+from actors.request.response_stream import Exchange
+from actors.routing.policy_snapshot import Rules
+from actors.routing.router import Router
+from actors.shadows.shadows import Copy, ShadowDesk, Shadows
+from actors.upstream.client import MakeTransport, UpstreamClient
+from actors.upstream.secret import read_secret
+from actors.upstream.upstream_actor import UpstreamActor
+from actors.upstream.upstream_status import UpstreamBoard
+from config.model.settings import Settings
+from config.source import ConfigSource
+from config.tenants import queue_lines
+from engine.core.messages import EngineStats
+from engine.errors import ModelError
+from policies.admission.budget import BudgetBook
+from policies.admission.quota import QuotaBook
+from policies.admission.rate_limits import RateLimits
+from policies.fallback.retry_budget import RetryBudget
+from policies.queueing.engine_capacity import Room
+from policies.queueing.fair_queue import FairQueue
+from policies.records.decision_log import Decisions
+from policies.rollout.rollout_state import Course
+from policies.rollout.shadow import TIER as SHADOW_TIER
+from policies.rollout.shadow import ShadowBook
+from policies.routing.policy import rung_breakers
+
+_MAILBOX = 4096
+_RELOADS = 16
+_COPIES = 256
+_NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
+log = structlog.get_logger()
+
+
+class House:
+    """Everything behind the edge."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engines: Mapping[str, Sequence[EngineFactory]],
+        *,
+        texts: Mapping[str, ModelText] | None = None,
+        links: Links | None = None,
+        transport: MakeTransport | None = None,
+        source: ConfigSource | None = None,
+        watches: bool = False,
+        record: Path | None = None,
+    ) -> None:
+        """`engines`: how each replica of each engine is made.
+
+        `texts`: how each engine reads; None loads it from the engines' model directories.
+        `transport`: how upstreams are reached, if not over the network. `source`: what the settings were read from, so
+        that they can be read again; `watches`: whenever it changes. `record`: a file for a recording of the traffic.
+        Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
+        """
+        self._settings = settings
+        elsewhere = [
+            title
+            for name, each in settings.engines.items()
+            if set(each.devices or (each.device,)) != {"cpu"}
+            for title in replica_titles(name, each.replicas)
+        ]
+        self._links: Links = links if links is not None else ThreadLinks(settings.cores.at_once, elsewhere)
+        self._created = int(time.time())
+        self._texts = dict(texts if texts is not None else _load_texts(settings))
+        for name, upstream in settings.upstreams.items():
+            if upstream.tokenizer is not None:
+                text = self._texts[name] = self._texts[upstream.tokenizer]
+                if text.sizes is not None:
+                    raise EngineLoadFailed(f"upstream '{name}': tokenizer: '{upstream.tokenizer}' is an encoder")
+        self._upstreams = {
+            name: UpstreamBoard(name, upstream.urls, upstream.context, counts=upstream.tokenizer is not None)
+            for name, upstream in settings.upstreams.items()
+        }
+        self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
+        self._transport = transport
+        self._replicas = {name: _replica_boards(name, each.replicas) for name, each in settings.engines.items()}
+        self._boards: dict[str, Board] = {
+            name: boards[0] if len(boards) == 1 else ReplicaBoards(name, boards)
+            for name, boards in self._replicas.items()
+        }
+        self._boards |= self._upstreams
+        make_rules = partial(Rules.of, tokenizers={name: text.digest for name, text in self._texts.items()})
+        rules = make_rules(settings)
+        self._shadow_book = ShadowBook(settings.shadows)
+        self._lanes = {name: self._lane(name, rules) for name in self._boards}
+        self._tally = Tally()
+        self._books = LedgerBooks()
+        self._quota = QuotaBook(rules.tenants)
+        self._budgets = BudgetBook(rules.tenants)
+        self._course = Course(settings, time.time())
+        self._decisions = Decisions(settings.admin.decisions, settings.admin.decisions_memory)
+        self._exchanges: dict[Exchange, None] = {}
+        self._wheel = DeadlineWheel()
+        self._breakers = BreakerBoard(rung_breakers(settings), RetryBudget(settings.retry_budget))
+        self._router = Router(rules, self._lanes, self._breakers, self._course)
+        self._admission: Mailbox[AdmissionMessage] = Mailbox("admission", _MAILBOX)
+        self._dispatch: Mailbox[DispatchMessage] = Mailbox("dispatch", _MAILBOX)
+        self._breakers_mail: Mailbox[BreakerMessage] = Mailbox("breakers", _MAILBOX)
+        self._ledger: Mailbox[LedgerMessage] = Mailbox("ledger", _MAILBOX)
+        self._shelf = AdapterShelf(
+            settings.engines, {name: self._lanes[name].seats for name in settings.engines}, self._links
+        )
+        self.request_log = RequestLog(lambda: self._router.rules.settings.log.requests, lambda: self.policy)
+        self._recording = Recording(record, Mailbox("recorder", _MAILBOX)) if record is not None else None
+        self._colleagues = Colleagues(
+            admission=self._admission,
+            dispatch=self._dispatch,
+            breakers=self._breakers_mail,
+            ledger=self._ledger,
+            breaker_board=self._breakers,
+            boards=self._boards,
+            upstreams=settings.upstreams,
+            texts=self._texts,
+            wheel=self._wheel,
+            tally=self._tally,
+            course=self._course,
+            decisions=self._decisions,
+            request_log=self.request_log,
+            recording=self._recording,
+        )
+        self._shadow_mail: Mailbox[Copy] = Mailbox("shadows", _COPIES)
+        self._shadows = Shadows(
+            self._shadow_mail, self._shadow_book, self._links, self._colleagues, someone_waits=self._someone_waits
+        )
+        self._reception = Reception(
+            self._router,
+            self._budgets,
+            self._links,
+            self._colleagues,
+            shadows=ShadowDesk(self._shadow_mail, self._shadow_book),
+            on_end=self._ended,
+        )
+        self._policy = PolicyBoard()
+        self._keeper: Mailbox[Reload] = Mailbox("policy keeper", _RELOADS)
+        self.desk = Desk(
+            router=self._router,
+            board=self._policy,
+            keeper=self._keeper,
+            source=source,
+            links=self._links,
+            course=self._course,
+            decisions=self._decisions,
+            shadows=self._shadow_book,
+            shelf=self._shelf,
+            ledger=self._ledger,
+        )
+        """For operators."""
+        children = self._children(engines)
+        children.append(Child("shadows", lambda: self._shadows, self._shadow_mail))
+        if source is not None:
+            keeper = partial(
+                PolicyKeeper,
+                self._keeper,
+                self._policy,
+                source=source,
+                rules=lambda: self._router.rules,
+                make_rules=make_rules,
+                adopt=self._adopt,
+                shelf=self._shelf,
+                links=self._links,
+                watches=watches,
+            )
+            children.append(Child("policy keeper", keeper, self._keeper))
+        self._supervisor = Supervisor(children)
+        self._drain = DrainShell(self._exchanges, self._ledger)
+        self._was_ready = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Supervise all actors until cancelled. Raises HouseFailed when they cannot be kept alive."""
+        with ledger_lock(self._settings.ledger.path):
+            await self._supervisor.run(task_status=task_status)
+
+    async def drain(self, deadline: float) -> None:
+        """Refuse new work, let running answers end until the deadline, end the others, and settle the ledger.
+
+        A second call may only bring the deadline forward.
+        """
+        self._shadows.stop()
+        await self._drain.run(deadline)
+
+    def readiness(self) -> Readiness:
+        """Ready: it serves, it can write down what it serves, and every engine was loaded.
+
+        An engine that has failed since then is the ladder's business.
+        """
+        engines = {name: EngineReadiness(board.state, board.why) for name, board in self._boards.items()}
+        state: HouseState = self._drain.state
+        if state == "serving" and self._books.is_blocked(trio.current_time()):
+            state = "ledger_blocked"
+        return Readiness(state == "serving" and self._is_loaded(), state, engines)
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """The names that clients may ask for."""
+        cards: list[ModelCard] = []
+        for name, model in self._router.rules.settings.models.items():
+            length = self._length_of(name)
+            cards.append(ModelCard(name, model.description, self._created, length))
+            for adapter in self._router.adapters_of(name):
+                cards.append(ModelCard(f"{name}:{adapter}", model.description, self._created, length, name))
+        return tuple(cards)
+
+    def _length_of(self, model: str) -> int | None:
+        """What every engine that may answer to this name can hold."""
+        lengths = [self._length_at(name) for name in self._router.rules.policy.rungs_of(model)]
+        known = [each for each in lengths if each is not None]
+        return min(known) if known and len(known) == len(lengths) else None
+
+    def _length_at(self, rung: str) -> int | None:
+        """Tokens that it holds, as far as that is known."""
+        if rung in self._upstreams:
+            return self._upstreams[rung].context
+        limits = self._boards[rung].limits
+        return None if limits is None else limits.max_model_len
+
+    def statistics(self) -> HouseStatistics:
+        """All figures, as they are published now."""
+        now = trio.current_time()
+        tally = self._tally
+        return HouseStatistics(
+            requests_total=dict(tally.requests),
+            refusals_total=dict(tally.refusals),
+            escalations_total=dict(tally.escalations),
+            fallbacks_total=dict(tally.fallbacks),
+            prompt_tokens_total=tally.prompt_tokens,
+            completion_tokens_total=tally.completion_tokens,
+            discarded_tokens_total=tally.discarded_tokens,
+            overrun_total=tally.overruns,
+            in_flight=len(self._exchanges),
+            latency=tally.latency(),
+            engines={name: self._boards[name].stats or _NOTHING_YET for name in self._settings.engines},
+            engine_restarts_total={name: board.restarts for name, board in self._boards.items()},
+            replicas={
+                name: tuple([ReplicaView(each.state, each.restarts, each.stats or _NOTHING_YET) for each in boards])
+                for name, boards in self._replicas.items()
+            },
+            upstreams={name: board.statistics() for name, board in self._upstreams.items()},
+            queues={name: lane.statistics(now) for name, lane in self._lanes.items()},
+            breakers={rung: view.state for rung, view in self._breakers.views(now).items()},
+            ledger=self._books.statistics(),
+            usage=dict(self._books.usage),
+            costs=dict(self._books.costs),
+            budgets=self._budgets.views(time.time()),
+            cascades=self._course.cascades(time.time()),
+            experiments=self._course.experiments(),
+            notices_total=dict(tally.notices),
+            policy=self._policy.statistics(self.policy),
+            shadows=self._shadow_book.views(),
+            adapters=tuple([view for name in self._settings.engines for view in self._shelf.views(name)]),
+        )
+
+    def check_key(self, key: str | None) -> None:
+        """Raises BadKey."""
+        self._router.rules.tenant_of(key)
+
+    def check_scraper(self, key: str | None) -> None:
+        """Raises BadKey, and Forbidden for a tenant's key."""
+        self._router.rules.check_scraper(key)
+
+    def rate_limits(self, key: str | None) -> RateLimits | None:
+        """What is left of the limits of whoever has this key; None: it has no limits, or the key is not known."""
+        try:
+            tenant = self._router.rules.tenant_of(key)
+        except BadKey:
+            return None
+        return self._quota.limits(tenant, trio.current_time())
+
+    def known_tenant(self, key: str | None) -> str:
+        """Whose key this is; empty if it is nobody's."""
+        try:
+            return self._router.rules.tenant_of(key)
+        except BadKey:
+            return ""
+
+    def tiers_above(self, key: str | None) -> int:
+        """How many tiers come before the key's. Raises BadKey."""
+        return self._router.rules.tiers_above(key)
+
+    @property
+    def keyless(self) -> bool:
+        """Nobody needs a key."""
+        return not self._router.rules.settings.keys
+
+    @property
+    def policy(self) -> str:
+        """Digest of the one that decides now."""
+        return self._router.rules.policy.digest
+
+    def _adopt(self, rules: Rules) -> None:
+        """Swap the policy between two requests: nothing waits in here, so that nobody sees half of it."""
+        settings = rules.settings
+        # Those who are gone but have work under way, too.
+        tenants = self._quota.adopt(rules.tenants, trio.current_time())
+        self._budgets.adopt(tenants)
+        self._shadow_book.adopt(settings.shadows)
+        for lane in self._lanes.values():
+            lane.queue.adopt(*self._shadow_book.beside(settings.tiers, queue_lines(tenants)))
+        self._breakers.adopt(rules.policy.breakers, settings.retry_budget)
+        self._course.adopt(settings, time.time())
+        self._decisions.adopt(settings.admin.decisions, settings.admin.decisions_memory)
+        self._router.adopt(rules)
+
+    async def open(self, request: InferenceRequest) -> Exchange:
+        """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""
+        who = Who()
+        try:
+            return await self._open(request, who)
+        except BaseException as error:
+            if isinstance(error, Refusal):
+                self._tally.refusals[error.body.code] += 1
+            self.request_log.not_let_in(request, who, error)
+            raise
+
+    async def _open(self, request: InferenceRequest, who: Who) -> Exchange:
+        if self._drain.state != "serving":
+            raise Unavailable("shutting_down", "The server is shutting down; try another one.", 1.0)
+        if not self._is_loaded():
+            raise Unavailable("loading", "The models are being loaded; try again in a moment.", 1.0)
+        if self._books.is_blocked(trio.current_time()):
+            raise ledger_unavailable()
+        exchange = await self._reception.open(request, who)
+        self._exchanges[exchange] = None
+        return exchange
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._exchanges.pop(exchange, None)
+        self._drain.look()
+
+    def _someone_waits(self, rung: str) -> bool:
+        queue = self._lanes[rung].queue
+        return len(queue) > queue.waiting(SHADOW_TIER)
+
+    def _on_spent(self, spent: Spent) -> None:
+        """What the ledger knows of the time before this process began: nobody is let in before."""
+        self._admission.put_owed(spent)
+        for name, cost in _by_cascade(self._settings, spent).items():
+            self._course.restore(name, cost)
+        rolled_back = self._course.restore_roll_backs(spent.roll_backs)
+        if spent.by_tenant or spent.used or rolled_back:
+            tenants = sorted({*spent.by_tenant, *spent.used})
+            log.info("ledger_restored", tenants=len(tenants), rolled_back=list(rolled_back))
+
+    def _is_loaded(self) -> bool:
+        if not self._was_ready:
+            self._was_ready = self._books.opened and all(board.limits is not None for board in self._boards.values())
+        return self._was_ready
+
+    def _lane(self, name: str, rules: Rules) -> Lane:
+        lines = self._shadow_book.beside(self._settings.tiers, queue_lines(rules.tenants))
+        queue = FairQueue(*lines)  # type: ignore[var-annotated]
+        upstream = self._settings.upstreams.get(name)
+        if upstream is not None:
+            board = self._upstreams[name]
+            return Lane(board, queue, [Seat(board, _mailbox(board), Room(upstream.concurrent, None, ahead=0))])
+        engine = self._settings.engines[name]
+        block_size: int | None = engine.kv.block_size
+        ahead = None
+        if self._texts[name].sizes is not None:
+            # One step's inputs are computed while the next one's wait in front of it.
+            block_size, ahead = None, engine.max_running
+        seats = [
+            Seat(board, _mailbox(board), Room(engine.max_running, block_size, ahead)) for board in self._replicas[name]
+        ]
+        prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
+        return Lane(self._boards[name], queue, seats, prefixes)
+
+    def _recorder(self) -> list[Child]:
+        recording = self._recording
+        if recording is None:
+            return []
+        return [Child("recorder", partial(Recorder, recording, self._links), recording.mailbox)]
+
+    def _children(self, factories: Mapping[str, Sequence[EngineFactory]]) -> list[Child]:
+        """In start order. The ledger is the first one up and the last one down."""
+        settings, links, wheel = self._settings, self._links, self._wheel
+
+        def engine(name: str) -> list[Child]:
+            lane = self._lanes[name]
+            return [
+                Child(
+                    f"engine {seat.board.title}",
+                    partial(
+                        EngineActor,
+                        seat.mailbox,
+                        dispatch=self._dispatch,
+                        board=seat.board,
+                        factory=factories[name][seat.board.replica],
+                        links=links,
+                        wheel=wheel,
+                        stall_s=float(settings.engines[name].stall),
+                        waited_for=partial(bool, lane.queue),
+                        adapters=partial(self._shelf.wanted, name),
+                    ),
+                    seat.mailbox,
+                    spare=name,
+                )
+                for seat in lane.seats
+            ]
+
+        def client(name: str) -> UpstreamClient:
+            upstream = settings.upstreams[name]
+            return UpstreamClient(
+                key=self._upstream_keys[name],
+                key_header=upstream.key_header,
+                headers=upstream.headers,
+                connect_s=float(upstream.connect),
+                keep=upstream.concurrent,
+                transport=self._transport() if self._transport is not None else None,
+            )
+
+        def upstream(name: str) -> Child:
+            (seat,) = self._lanes[name].seats
+            actor = partial(
+                UpstreamActor,
+                seat.mailbox,
+                dispatch=self._dispatch,
+                board=self._upstreams[name],
+                settings=settings.upstreams[name],
+                client=partial(client, name),
+            )
+            return Child(f"upstream {name}", actor, seat.mailbox)
+
+        return [
+            Child(
+                "ledger",
+                partial(
+                    Ledger,
+                    self._ledger,
+                    self._books,
+                    settings.ledger.path,
+                    links=links,
+                    wheel=wheel,
+                    on_spent=self._on_spent,
+                ),
+                self._ledger,
+            ),
+            *self._recorder(),
+            Child("deadlines", lambda: wheel),
+            Child("admission", partial(Admission, self._admission, self._quota, self._budgets), self._admission),
+            Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),
+            *(child for name in settings.engines for child in engine(name)),
+            *(upstream(name) for name in settings.upstreams),
+            Child("dispatch", partial(Dispatch, self._dispatch, self._lanes, wheel), self._dispatch),
+        ]
+
+
+def _replica_boards(name: str, replicas: int) -> list[EngineBoard]:
+    return [EngineBoard(name, number, title) for number, title in enumerate(replica_titles(name, replicas))]
+
+
+def _mailbox(board: EngineBoard) -> Mailbox[EngineMessage]:
+    return Mailbox(f"rung {board.title}", _MAILBOX)
+
+
+def _by_cascade(settings: Settings, spent: Spent) -> dict[str, float]:
+    """A cascade's money is that of the routes that use it."""
+    sums: dict[str, float] = {}
+    for route in settings.routes:
+        if route.use.cascade is not None:
+            sums[route.use.cascade] = sums.get(route.use.cascade, 0.0) + spent.by_route.get(route.name, 0.0)
+    return sums
+
+
+def _load_texts(settings: Settings) -> dict[str, ModelText]:
+    texts = {}
+    for name, engine in settings.engines.items():
+        try:
+            text = texts[name] = ModelText.load(engine.model, engine.max_model_len)
+            if text.sizes is None:
+                text.grammars.prepare()
+        except ModelError as error:
+            raise EngineLoadFailed(f"engine '{name}' cannot be loaded: {error.message}") from error
+    return texts

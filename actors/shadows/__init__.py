@@ -1,0 +1,4 @@
+"""Copies of requests whose answers no client sees.
+
+Public: `shadows.Shadows`.
+"""

@@ -1,0 +1,278 @@
+"""Runs the copies of requests that no client sees: the shell of `policies.rollout.shadow`.
+
+Whatever a copy does, the original must not feel it: its account has no reservation and no budget, it asks no breaker
+that is not closed and tells none of its failures, and nobody learns from its end but its own figures.
+"""
+
+from collections.abc import Callable
+from copy import copy as shallow_copy
+from hashlib import blake2b
+
+import msgspec
+import structlog
+import trio
+
+from actors.api.counters import Tally
+from actors.api.errors import MailboxFull, Refusal
+from actors.api.messages import InferenceRequest
+from actors.api.principal import Caller
+from actors.breakers.permits import Permits
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.reply import Reply
+from actors.kernel.worker_threads import Links
+from actors.prompt.output_constraints import Shapes
+from actors.prompt.prompt_encoder import Prompts
+from actors.protocol.messages import AdmissionMessage, Book, Grant, Line
+from actors.request.account import Account
+from actors.request.ports import Colleagues
+from actors.request.request_log import RequestLog
+from actors.request.response_stream import Exchange
+from actors.routing.policy_snapshot import Rules
+from policies.admission.budget import BudgetHold
+from policies.admission.quota import Reservation
+from policies.fallback import fallback_machine
+from policies.fallback.breaker import Permit
+from policies.model.features import Features
+from policies.model.load import Load
+from policies.model.plan import Plan, PlannedRung, PlannedShadow
+from policies.records.decision_log import Decision
+from policies.rollout.shadow import TENANT, TIER, Answer, ShadowBook, shadow_tier
+
+_LOOK_EVERY_S = 0.02
+"""While copies run: does somebody wait behind one?"""
+log = structlog.get_logger()
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """An original, as its copy needs it."""
+
+    request: InferenceRequest
+    plan: Plan
+    rules: Rules
+    features: Features
+    load: Load
+    caller: Caller
+    prompts: Prompts
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """One copy to be made."""
+
+    of: Copied
+    shadow: PlannedShadow
+
+
+class _Running:
+    __slots__ = ("cut", "exchange", "scope", "to")
+
+    def __init__(self, to: str) -> None:
+        self.to = to
+        self.scope = trio.CancelScope()
+        self.exchange: Exchange | None = None
+        self.cut = False
+
+    def end(self) -> None:
+        """At once: what was made so far is written down now."""
+        self.cut = True
+        if self.exchange is not None:
+            self.exchange.close()
+        self.scope.cancel()
+
+
+class Shadows:
+    """A supervised child. The book outlives its restarts."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox[Copy],
+        book: ShadowBook,
+        links: Links,
+        colleagues: Colleagues,
+        someone_waits: Callable[[str], bool],
+    ) -> None:
+        """`someone_waits`: in front of this rung, other than copies."""
+        self.mailbox = mailbox
+        self._book = book
+        self._links = links
+        self._colleagues = _apart(colleagues)
+        self._someone_waits = someone_waits
+        self._running: dict[_Running, None] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                with trio.move_on_after(_LOOK_EVERY_S if self._running else float("inf")):
+                    await self.mailbox.ready()
+                for _ in range(len(self.mailbox)):
+                    message = self.mailbox.take()
+                    self.mailbox.done()
+                    running = _Running(message.shadow.to)
+                    self._running[running] = None
+                    nursery.start_soon(self._live, message, running)
+                self._make_way()
+
+    def stop(self) -> None:
+        """The house drains: no more copies, and those under way are over when this returns."""
+        self._book.closed = True
+        for running in list(self._running):
+            running.end()
+
+    def _make_way(self) -> None:
+        """Cut the copies on rungs where somebody waits, the youngest first."""
+        for running in reversed(list(self._running)):
+            if not running.cut and self._someone_waits(running.to):
+                running.end()
+
+    async def _live(self, message: Copy, running: _Running) -> None:
+        answers: list[Answer] = []
+        try:
+            with running.scope:
+                running.cut = self._book.closed
+                if not running.cut:
+                    await self._answer(message, running, answers)
+        except Refusal as refusal:
+            log.debug("shadow_refused", shadow=message.shadow.name, code=refusal.body.code)
+        except Exception:
+            log.exception("shadow_failed", shadow=message.shadow.name)
+        finally:
+            if running.exchange is not None:
+                running.exchange.close()
+            del self._running[running]
+            answer = answers[0] if answers else None
+            self._book.copy_ended(message.shadow.name, message.of.request.request_id, answer, cut=running.cut)
+
+    async def _answer(self, message: Copy, running: _Running, answers: list[Answer]) -> None:
+        of, shadow, colleagues = message.of, message.shadow, self._colleagues
+        began_at = trio.current_time()
+        lengths = await of.prompts.lengths(shadow.to, lenient=True)
+        request = msgspec.structs.replace(
+            of.request, request_id=f"{of.request.request_id}~{shadow.name}", api_key=None, streamed=False
+        )
+        plan = msgspec.structs.replace(
+            of.plan,
+            route=f"(shadow) {shadow.name}",
+            experiment="",
+            arm="",
+            ladder="",
+            rungs=(PlannedRung(to=shadow.to, adapter=shadow.adapter),),
+            cascade=None,
+            shadows=(),
+            midstream="error",
+        )
+        features = msgspec.structs.replace(of.features, tenant=TENANT, tier=TIER)
+        number = next(colleagues.numbers)
+        booked: Reply[None] = Reply()
+        line = Line(number, request.request_id, TENANT, request.model, plan.route, sum(lengths), sum(lengths), 0.0)
+        colleagues.ledger.put_nowait(Book(line, booked))
+        account = Account(
+            request,
+            plan,
+            rules=of.rules,
+            features=features,
+            prompt_tokens=sum(lengths),
+            grant=Grant(Reservation(0, TENANT, 0), BudgetHold(0, TENANT, 0.0, 0.0)),
+            line=number,
+            decision=Decision(
+                request.request_id,
+                arrived_at=request.arrived_at,
+                policy=plan.policy,
+                features=features,
+                load=of.load,
+                plan=plan,
+            ),
+            colleagues=colleagues,
+        )
+        account.on_settled = lambda outcome: _note(account, outcome, began_at, answers)
+        priority = shadow_tier(of.rules.settings.tiers).priority
+        running.exchange = Exchange(
+            request,
+            plan,
+            caller=Caller(TENANT, TENANT, TIER, priority, of.caller.cache_salt),
+            prompts=of.prompts,
+            shapes=Shapes(request, colleagues.texts, self._links),
+            account=account,
+            booked=booked,
+            colleagues=colleagues,
+            on_end=lambda _: None,
+        )
+        async for _ in running.exchange:
+            pass
+
+
+class ShadowDesk:
+    """How an original gets its copies: called in its own task, never waits and never raises."""
+
+    def __init__(self, mailbox: Mailbox[Copy], book: ShadowBook) -> None:
+        self._mailbox = mailbox
+        self._book = book
+
+    def copy(self, of: Copied, account: Account) -> None:
+        """Send the copies that may be made now, and hear of the original's end."""
+        try:
+            self._copy(of, account)
+        except Exception:
+            log.exception("shadow_failed", request_id=of.request.request_id)
+
+    def _copy(self, of: Copied, account: Account) -> None:
+        request_id = of.request.request_id
+        made: list[str] = []
+        for shadow in of.plan.shadows:
+            if self._book.begin(shadow.name, request_id, shadow.to, of.load) is not None:
+                continue
+            made.append(shadow.name)
+            try:
+                self._mailbox.put_nowait(Copy(of, shadow))
+            except MailboxFull:
+                self._book.copy_ended(shadow.name, request_id, None, cut=True)
+        if made:
+            arrived_at, answers = of.request.arrived_at, list[Answer]()
+
+            def ended(outcome: str) -> None:
+                _note(account, outcome, arrived_at, answers)
+                for name in made:
+                    self._book.original_ended(name, request_id, answers[0] if answers else None)
+
+            account.on_settled = ended
+
+
+class _SilentPermits(Permits):
+    """Only closed breakers let a copy through, and none hears of it: copies wait longest, and must not open one."""
+
+    async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.Refused:
+        permit = None if is_retry else self.closed(rung)
+        return permit if permit is not None else fallback_machine.Refused(why="breaker_open")
+
+    def record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
+        pass
+
+
+class _NobodyListens(Mailbox[AdmissionMessage]):
+    """Copies have reserved nothing, so there is nothing to settle."""
+
+    def put_owed(self, message: AdmissionMessage) -> None:
+        pass
+
+    def put_quietly(self, message: AdmissionMessage) -> None:
+        pass
+
+
+def _apart(colleagues: Colleagues) -> Colleagues:
+    """The same rungs, ledger and clock; counters, breakers and admission that hear nothing of copies."""
+    apart = shallow_copy(colleagues)
+    apart.tally = Tally()
+    apart.request_log = RequestLog(lambda: False, str)
+    apart.permits = _SilentPermits(colleagues.breakers, colleagues.breaker_board)
+    apart.admission = _NobodyListens("nobody", 1)
+    return apart
+
+
+def _note(account: Account, outcome: str, since: float, answers: list[Answer]) -> None:
+    if outcome == "ok":
+        digest = blake2b(digest_size=16)
+        for told in account.told:
+            text = "".join(told.texts).encode()
+            digest.update(b"%d:" % len(text))
+            digest.update(text)
+        tokens = sum([len(told.token_ids) for told in account.told])
+        answers.append(Answer(digest.digest(), tokens, trio.current_time() - since))

@@ -1,0 +1,94 @@
+"""What one upstream has in hand: which calls run, which wait for a free place, and when a work has ended. Sans-IO.
+
+A place is taken until the call's task is gone, cancelled or not, so that the upstream never sees more than its share.
+"""
+
+from collections import deque
+
+from actors.protocol.messages import Call, Work
+from policies.errors import IntegrityError
+
+
+class CallBook:
+    """`concurrent`: calls at the most."""
+
+    def __init__(self, concurrent: int) -> None:
+        self._concurrent = concurrent
+        self._running: dict[int, Work | None] = {}
+        """By call. None: nobody waits for it any more, but its task is still there."""
+        self._waiting: deque[tuple[Work, Call]] = deque()
+        self._left: dict[int, int] = {}
+        """By work: calls without an end."""
+
+    @property
+    def running(self) -> int:
+        """Calls under way."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Calls of works that hold more calls than there are places."""
+        return len(self._waiting)
+
+    @property
+    def inside(self) -> int:
+        """Calls that somebody waits for."""
+        return sum(work is not None for work in self._running.values()) + len(self._waiting)
+
+    def work_of(self, call: int) -> Work | None:
+        """Whose call it is; None: nobody waits for it."""
+        return self._running.get(call)
+
+    def start(self, work: Work, calls: tuple[Call, ...]) -> None:
+        """Take it in; ask `next_call` what may begin."""
+        self._left[work.id] = len(calls)
+        self._waiting.extend((work, call) for call in calls)
+
+    def next_call(self) -> tuple[Work, Call] | None:
+        """A call that may begin now."""
+        if not self._waiting or len(self._running) >= self._concurrent:
+            return None
+        work, call = self._waiting.popleft()
+        self._running[call.request_id] = work
+        return work, call
+
+    def complete(self, call: int) -> Work | None:
+        """The call's answer is whole; its work, if that was the last one."""
+        work = self._running[call]
+        if work is None:
+            return None
+        self._running[call] = None
+        self._left[work.id] -= 1
+        if self._left[work.id]:
+            return None
+        del self._left[work.id]
+        return work
+
+    def drop(self, work: Work) -> list[int] | None:
+        """Nobody waits for it any more: the calls whose tasks have to be ended. None: it is not in here."""
+        if self._left.pop(work.id, None) is None:
+            return None
+        self._waiting = deque(each for each in self._waiting if each[0] is not work)
+        running = [call for call, owner in self._running.items() if owner is work]
+        for call in running:
+            self._running[call] = None
+        return running
+
+    def gone(self, call: int) -> None:
+        """The call's task has ended: its place is free."""
+        work = self._running.pop(call)
+        if work is not None:
+            raise IntegrityError("a call's task is gone before its work was told of an end")
+
+    def check_integrity(self) -> None:
+        """Raise `IntegrityError` if places or works do not add up."""
+        if len(self._running) > self._concurrent:
+            raise IntegrityError("more calls than places")
+        held: dict[int, int] = {}
+        for work in [
+            *(work for work in self._running.values() if work is not None),
+            *(work for work, _ in self._waiting),
+        ]:
+            held[work.id] = held.get(work.id, 0) + 1
+        if held != self._left:
+            raise IntegrityError("the works' open calls do not add up")

@@ -1,0 +1,61 @@
+"""An answer that was compressed although nobody asked for it, unpacked within bounds. Sans-IO."""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+
+from actors.upstream.failures.failure import garbled
+
+Unpack = Callable[[bytes], Iterable[bytes]]
+_PIECE = 1 << 16
+"""Bytes that are unpacked at once: a small packet can hold a thousand times as much."""
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+
+
+_COMPRESSED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz", "lzma", "xz", "lz4", "snappy"})
+
+
+def unpacker(encoding: str | None) -> Unpack:
+    """What makes plain bytes of those that come. Raises Broken for what cannot be unpacked here."""
+    names = {name.strip().lower() for name in (encoding or "").split(",")}
+    if names & {"gzip", "x-gzip", "deflate"} and len(names - {"", "identity"}) == 1:
+        return _Inflater()
+    if names & {"gzip", "x-gzip", "deflate", *_COMPRESSED}:
+        raise garbled("it is compressed in a way that is not known, and none was asked for")
+    # Some servers write the alphabet here ("utf-8"), or "none".
+    return lambda data: (data,)
+
+
+class _Inflater:
+    """gzip, zlib, or deflate without a head; one member after the other, as proxies write that flush each packet."""
+
+    def __init__(self) -> None:
+        self._state = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._began = False
+
+    def __call__(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            data, piece = self._some(data)
+            if piece:
+                yield piece
+            elif not data:
+                return
+            while len(piece) == _PIECE and not data:
+                # It may hold more that needs no further bytes.
+                data, piece = self._some(b"")
+                if piece:
+                    yield piece
+
+    def _some(self, data: bytes) -> tuple[bytes, bytes]:
+        """What is left, and what was unpacked."""
+        if self._state.eof:
+            self._state = zlib.decompressobj(_GZIP_OR_ZLIB)
+        try:
+            piece = self._state.decompress(data, _PIECE)
+        except zlib.error:
+            if self._began:
+                raise garbled("it is not compressed as it says") from None
+            self._began = True
+            self._state = zlib.decompressobj(-zlib.MAX_WBITS)
+            return self._some(data)
+        self._began = self._began or bool(piece)
+        return self._state.unconsumed_tail or self._state.unused_data, piece

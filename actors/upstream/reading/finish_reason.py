@@ -1,0 +1,79 @@
+"""Why an answer ended, in the words of the servers in the field. Sans-IO.
+
+A word that is not known here is no reason to lose an answer: it ended, and the reader is told the word itself.
+"""
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from engine.core.messages import FinishReason
+
+Trouble = Literal["failed", "broke_off", "load"]
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """What a finish reason means."""
+
+    reason: FinishReason
+    trouble: Trouble | None = None
+    """It is no end of an answer, but of the upstream's work on it."""
+    calls: bool = False
+    """It says that tools were called."""
+    known: bool = True
+
+
+_STOP, _LENGTH, _FILTER = Ending("stop"), Ending("length"), Ending("content_filter")
+_CALLS = Ending("stop", calls=True)
+_FAILED, _BROKE_OFF, _LOAD = Ending("error", "failed"), Ending("abort", "broke_off"), Ending("error", "load")
+NO_END = frozenset({"", "null", "none", "finish_reason_unspecified", "not_finished"})
+
+
+def _words(ending: Ending, words: str) -> dict[str, Ending]:
+    return dict.fromkeys(words.split(), ending)
+
+
+def _bare(word: str) -> str:
+    """`MAX_TOKENS`, `maxTokens`, `max-tokens` and `FinishReason.MAX_TOKENS` are one word."""
+    return _NO_LETTER.sub("", word.rpartition(".")[2]).lower()
+
+
+_NO_LETTER = re.compile(r"[\W_]+")
+ENDINGS = {
+    # OpenAI; TGI, Together, Fireworks; Anthropic; Mistral, Cohere; LM Studio; Baidu; Aleph Alpha
+    **_words(_STOP, "stop eos eos_token stop_token stop_string end end_turn stop_sequence complete completed"),
+    **_words(_STOP, "eos_found stop_string_found end_of_text normal"),
+    **_words(_CALLS, "tool_calls function_call tool_use tool_call"),
+    **_words(_LENGTH, "length max_tokens model_length max_length max_new_tokens max_output_tokens max_output"),
+    **_words(_LENGTH, "max_completion_tokens model_context_window_exceeded context_length_reached error_limit"),
+    **_words(_LENGTH, "max_predicted_tokens_reached maximum_tokens max_tokens_reached token_limit time_limit"),
+    **_words(_FILTER, "content_filter content_filtered refusal sensitive guardrail_intervened error_toxic"),
+    # Gemini
+    **_words(_FILTER, "safety recitation blocklist prohibited_content spii language"),
+    **_words(_FILTER, "image_safety image_prohibited_content image_recitation"),
+    **_words(_FAILED, "malformed_function_call unexpected_tool_call too_many_tool_calls"),
+    # DeepSeek
+    **_words(_LOAD, "insufficient_system_resource"),
+    **_words(_FAILED, "error error_finish internal_error server_error network_error model_error failed timeout"),
+    **_words(_BROKE_OFF, "abort aborted cancelled canceled interrupted user_cancel user_stopped model_unloaded"),
+}
+_NO_END = frozenset(map(_bare, NO_END))
+_ENDINGS = {_bare(word): ending for word, ending in ENDINGS.items()}
+
+
+def ending_of(word: Any) -> Ending | None:
+    """None: it says that there is no end yet."""
+    found = ENDINGS.get(word) if isinstance(word, str) else None
+    if found is not None:
+        return found
+    if isinstance(word, dict):
+        # SGLang's own: {"type": "length", "length": 16}
+        word = word.get("type") or word.get("reason")
+    plain = _bare(str(word))
+    if word is None or word is False or plain in _NO_END:
+        return None
+    return _ENDINGS.get(plain, _UNKNOWN)
+
+
+_UNKNOWN = Ending("stop", known=False)

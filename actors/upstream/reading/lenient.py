@@ -1,0 +1,178 @@
+"""An event that is no strict JSON of the API, read all the same. Sans-IO; one reader a call.
+
+| what is wrong | whose |
+| --- | --- |
+| a field of another type: `"index": "0"`, `"refusal": false`, `"delta": []` | gateways in PHP, JavaScript and Lua |
+| one choice that is no list; a message that is a text | hand-written servers |
+| NaN, Infinity, control characters in texts | Python's and C's printers |
+| a character whose halves are in two events: UTF-16 escapes, or bytes | servers that cut texts by code units or bytes |
+
+What has the wrong type is left out, unless it is clear what it says.
+"""
+
+import codecs
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from actors.upstream.reading.chunk import CallPart, Choice, Chunk, Function, Message
+
+_HIGH = ("\ud800", "\udbff")
+_ALONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves without another; those between are what `surrogateescape` makes of bytes that are no UTF-8."""
+_NO_LIMIT = 9999.0
+"""For log-probabilities that are infinite, as vLLM writes them."""
+_encode = msgspec.json.Encoder().encode
+
+
+class LenientReader:
+    """Keeps the first half of a character until the next event that has to be read so."""
+
+    def __init__(self) -> None:
+        self._said = _Halves()
+        self._thought = _Halves()
+
+    def read(self, data: bytes) -> Chunk | None:
+        """None: it is no object, in no way."""
+        try:
+            value = json.loads(data.decode("utf-8", "surrogateescape"), strict=False)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(value, dict):
+            return None
+        return Chunk(
+            choices=self._choices(value.get("choices")),
+            usage=value.get("usage"),
+            x_groq=value.get("x_groq"),
+            timings=value.get("timings"),
+            model=_clean(value.get("model")),
+            error=value.get("error"),
+        )
+
+    def _choices(self, given: Any) -> list[Choice] | None:
+        if isinstance(given, dict):
+            given = [given]
+        if not isinstance(given, list):
+            return None
+        return [self._choice(each) for each in given if isinstance(each, dict)]
+
+    def _choice(self, given: Mapping[str, Any]) -> Choice:
+        message = given.get("message")
+        return Choice(
+            index=whole_number(given.get("index")),
+            delta=self._message(given.get("delta")),
+            message=self._message({"content": message} if isinstance(message, str) and message else message),
+            text=self._said.joined(given["text"]) if isinstance(given.get("text"), str) else None,
+            logprobs=_raw(given.get("logprobs")),
+            finish_reason=_clean(given.get("finish_reason")),
+            stop_reason=_clean(given.get("stop_reason")),
+            usage=given.get("usage"),
+            error=given.get("error"),
+        )
+
+    def _message(self, given: Any) -> Message | None:
+        if not isinstance(given, dict):
+            return None
+        content, refusal = given.get("content"), given.get("refusal")
+        named = {name: self._text(self._thought, given.get(name)) for name in ("reasoning_content", "reasoning")}
+        return Message(
+            content=self._text(self._said, content),
+            refusal=_clean(refusal) if isinstance(refusal, str) else None,
+            reasoning_details=_clean(given.get("reasoning_details")),
+            thinking=_clean(given.get("thinking")),
+            tool_calls=_calls(given.get("tool_calls")),
+            function_call=_function(given.get("function_call")),
+            **named,
+        )
+
+    @staticmethod
+    def _text(halves: "_Halves", given: Any) -> Any:
+        return halves.joined(given) if isinstance(given, str) else _clean(given)
+
+
+class _Halves:
+    """A text that is cut anywhere, put together."""
+
+    def __init__(self) -> None:
+        self._high = ""
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def joined(self, text: str) -> str:
+        """As much of it as is whole characters."""
+        text = self._high + text
+        self._high = ""
+        if text and _HIGH[0] <= text[-1] <= _HIGH[1]:
+            text, self._high = text[:-1], text[-1]
+        return self._bytes.decode(_bytes_of(text))
+
+
+def _bytes_of(text: str) -> bytes:
+    """With the bytes that were no UTF-8, and a pair of escapes as the character that it is."""
+    paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return _ALONE.sub("\ufffd", paired).encode("utf-8", "surrogateescape")
+
+
+def _clean(value: Any) -> Any:
+    """Texts without halves of characters."""
+    if isinstance(value, str):
+        return _bytes_of(value).decode("utf-8", "replace")
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _clean(each) for name, each in value.items()}
+    return value
+
+
+def whole_number(value: Any) -> int | None:
+    """Also of a text or a float that is one."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
+def _calls(given: Any) -> list[CallPart] | None:
+    given = [given] if isinstance(given, dict) else given
+    if not isinstance(given, list):
+        return None
+    names = ("index", "id", "arguments", "input", "parameters", "extra_content")
+    return [
+        CallPart(
+            function=_function(each.get("function")),
+            name=each["name"] if isinstance(each.get("name"), str) else None,
+            **{name: _clean(each.get(name)) for name in names},
+        )
+        for each in given
+        if isinstance(each, dict)
+    ]
+
+
+def _function(given: Any) -> Function | None:
+    if not isinstance(given, dict):
+        return None
+    name = given.get("name")
+    return Function(
+        name=name if isinstance(name, str) else None,
+        arguments=_clean(given.get("arguments")),
+        parameters=_clean(given.get("parameters")),
+    )
+
+
+def _raw(logprobs: Any) -> msgspec.Raw:
+    """Log-probabilities with numbers that JSON has."""
+    return msgspec.Raw() if logprobs is None else msgspec.Raw(_encode(_finite(_clean(logprobs))))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return _NO_LIMIT if value > 0 else -_NO_LIMIT
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return value

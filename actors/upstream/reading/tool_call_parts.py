@@ -1,0 +1,216 @@
+"""Tool calls out of the pieces that an upstream sends, and in the forms that servers have. Sans-IO; one a choice.
+
+| form | whose |
+| --- | --- |
+| name first, then pieces of the arguments; an index and an id for each call | OpenAI, vLLM, SGLang, llama.cpp |
+| the name again in each piece, or cut in two | some proxies; OpenAI's own rule is to join |
+| another id in each piece | older vLLM |
+| whole calls, all at index 0 or without one, each with its id | Ollama, Gemini |
+| whole calls without index and id | older Gemini, some gateways |
+| arguments as an object; as null or nothing at all where there are none | Ollama, Cloudflare, Mistral |
+| the arguments so far, again in each piece; all of them once more at the end; `{}` before them | some gateways |
+| arguments as a text of JSON within a text; with line ends in their texts; an empty list | GLM, small models; PHP |
+| `input` or `parameters` for `arguments`; `functions.` before the name | Anthropic, Llama; gpt-oss, Kimi |
+| `function_call` instead of `tool_calls` | the API before tools |
+
+What a piece belongs to follows from its index, its id and its name, and from the names that were offered: two calls are
+never joined to one whose name nobody offered.
+"""
+
+import json
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from actors.upstream.failures.failure import garbled
+from actors.upstream.reading.chunk import CallPart, Function
+from actors.upstream.reading.lenient import whole_number
+from engine.text.tool_calls import ToolCall
+
+_MOST_CALLS = 128
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_ID = re.compile(r"[\x21-\x7e]{1,256}")
+_NO_ARGUMENTS = frozenset({"", "null", "{}", "[]"})
+_encode = msgspec.json.Encoder().encode
+
+
+class _Call:
+    """One call under way."""
+
+    __slots__ = ("extra", "id", "index", "name", "pieces")
+
+    def __init__(self, index: int | None, call_id: str | None) -> None:
+        self.index = index
+        self.id = call_id
+        self.name = ""
+        self.pieces: list[str] = []
+        self.extra: dict[str, Any] | None = None
+
+    def is_whole(self) -> bool:
+        """Its arguments are an object: nothing can follow."""
+        return bool(self.pieces) and self.pieces[-1].rstrip().endswith("}") and _is_object("".join(self.pieces))
+
+
+class CallParts:
+    """Feed it the pieces, then ask for the calls."""
+
+    def __init__(self, offered: Collection[str]) -> None:
+        self._offered = frozenset(offered)
+        self._calls: list[_Call] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def take_function(self, function: Function) -> str:
+        """The same for `function_call`: there is one at the most."""
+        return self.take([CallPart(index=0, function=function)])
+
+    def take(self, parts: Sequence[CallPart]) -> str:
+        """Pieces of one event; what they say, to be counted. Raises Broken."""
+        said = ""
+        named: list[_Call] = []
+        for part in parts:
+            function = part.function or Function(part.name, part.arguments, part.parameters or part.input)
+            name = (function.name or "").strip()
+            arguments = _text(function.parameters if function.arguments is None else function.arguments)
+            if not (name or arguments or part.id):
+                # Some servers fill in the fields of every event.
+                continue
+            call = self._owner(part, name, arguments, named)
+            if name:
+                named.append(call)
+            if arguments:
+                call.pieces.append(arguments)
+            if isinstance(part.extra_content, dict):
+                call.extra = part.extra_content
+            said += name + arguments
+        return said
+
+    def whole(self, *, cut: bool) -> tuple[ToolCall, ...]:
+        """All calls. `cut`: the answer was too long, and the last one may be half a call, which is left out.
+
+        Raises Broken.
+        """
+        calls: list[ToolCall] = []
+        ordered = sorted(self._calls, key=lambda call: call.index or 0)
+        for call in ordered:
+            arguments = _arguments(call.pieces)
+            last = call is ordered[-1]
+            if cut and last and (arguments is None or self._offered_name(call.name) not in self._offered):
+                break
+            name = self._offered_name(call.name)
+            if not name:
+                raise garbled("a tool call has no name", by_model=True)
+            if name not in self._offered:
+                shown = f"'{name}'" if _NAME.fullmatch(name) else "a tool"
+                raise garbled(f"it calls {shown}, which was not offered", by_model=True)
+            if arguments is None:
+                raise garbled("the arguments of a tool call are no JSON object", by_model=True)
+            known = {each.id for each in calls}
+            call_id = call.id if call.id is not None and _ID.fullmatch(call.id) and call.id not in known else ""
+            calls.append(ToolCall(name, arguments, call_id, call.extra))
+        return tuple(calls)
+
+    def _offered_name(self, name: str) -> str:
+        """Without the namespace that some models' formats put before every name."""
+        bare = name.removeprefix("functions.")
+        return bare if name not in self._offered and bare in self._offered else name
+
+    def _owner(self, part: CallPart, name: str, arguments: str, named: Sequence[_Call]) -> _Call:
+        """The call that a piece belongs to, with its name brought up to date."""
+        index = whole_number(part.index)
+        call_id = part.id if isinstance(part.id, str) and part.id else None
+        owner = self._known(index, call_id)
+        joined = None
+        if owner is not None and not self._begins_another(owner, call_id, name, arguments, named):
+            joined = self._joined(owner.name, name)
+        if owner is None or joined is None:
+            if len(self._calls) == _MOST_CALLS:
+                raise garbled("it makes more tool calls than anybody asked for", by_model=True)
+            owner, joined = _Call(index, call_id), name
+            self._calls.append(owner)
+        owner.name = joined
+        owner.id = owner.id or call_id
+        return owner
+
+    def _known(self, index: int | None, call_id: str | None) -> _Call | None:
+        """By its id, else the last one at its index, else the last one of all."""
+        latest = None
+        for call in reversed(self._calls):
+            if index is not None and call.index not in {index, None}:
+                continue
+            if call_id is None or call.id == call_id:
+                return call
+            latest = latest or call
+        return latest
+
+    @staticmethod
+    def _begins_another(owner: _Call, call_id: str | None, name: str, arguments: str, named: Sequence[_Call]) -> bool:
+        if not name:
+            return False
+        if call_id is not None and call_id == owner.id:
+            # A server that numbers nothing may give all its calls one id.
+            again = owner in named or "".join(owner.pieces) != arguments
+            return owner.index is None and owner.name == name and owner.is_whole() and again and _is_object(arguments)
+        if call_id is not None and owner.id is not None:
+            return call_id != owner.id and not (owner.name == name and owner.pieces and not owner.is_whole())
+        if owner in named:
+            return True
+        if owner.id is not None and owner.name == name:
+            return False
+        return arguments.lstrip().startswith("{") and owner.is_whole()
+
+    def _joined(self, name: str, piece: str) -> str | None:
+        """The name with what came of it; None: it is another call's."""
+        if not piece or (piece == name and (name in self._offered or not self._begins_a_name(name + piece))):
+            return name
+        if not name or self._begins_a_name(name + piece):
+            return name + piece
+        if piece.startswith(name) and self._begins_a_name(piece):
+            return piece
+        return None if piece in self._offered else name + piece
+
+    def _begins_a_name(self, text: str) -> bool:
+        return any(each.startswith(text) for each in self._offered)
+
+
+def _text(arguments: Any) -> str:
+    if arguments is None:
+        return ""
+    return arguments if isinstance(arguments, str) else _encode(arguments).decode()
+
+
+def _arguments(pieces: Sequence[str]) -> str | None:
+    """The JSON object; None: it is none."""
+    text = "".join(pieces)
+    if text.strip() in _NO_ARGUMENTS:
+        return "{}"
+    if _is_object(text):
+        return text
+    last, before = pieces[-1], "".join(pieces[:-1])
+    if _is_object(last) and (before == last or all(last.startswith(piece) for piece in pieces)):
+        return last
+    if pieces[0].strip() in _NO_ARGUMENTS and len(pieces) > 1:
+        return _arguments(pieces[1:])
+    return _rewritten(text)
+
+
+def _rewritten(text: str) -> str | None:
+    """Of what a lenient reader takes for an object, that object as JSON."""
+    try:
+        value = json.loads(text, strict=False)
+        if isinstance(value, str):
+            value = json.loads(value, strict=False)
+        return _encode(value).decode() if isinstance(value, dict) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True

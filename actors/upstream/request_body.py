@@ -1,0 +1,211 @@
+"""A call as the body of a request that a server of the OpenAI API understands. Sans-IO.
+
+What a server may not understand is sent only if the upstream `supports` it; else the call cannot be asked there, and is
+not bent into one that can.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from actors.api.messages import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+from actors.protocol.messages import Call
+from config.model.upstreams import UpstreamSettings
+from engine.sampling.grammar import Grammar
+from engine.sampling.params import SamplingParams
+from engine.text.tool_calls import Tool, ToolSet
+
+_encode = msgspec.json.Encoder().encode
+_NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
+AS_WRITTEN = frozenset({
+    "metadata",
+    "modalities",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+    "verbosity",
+    "web_search_options",
+})  # fmt: skip
+"""OpenAI's, which mean nothing to engines here."""
+SAMPLING_FIELDS = {
+    "cache_salt": "",
+    "chat_template_kwargs": {},
+    "documents": [],
+    "include_reasoning": True,
+    "priority": 0,
+    "vllm_xargs": {},
+}
+"""vLLM's, which mean nothing to engines here, with what asks for nothing."""
+EXTRAS = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "min_tokens": 0,
+    "ignore_eos": False,
+    "stop_token_ids": (),
+    "include_stop_str_in_output": False,
+    "skip_special_tokens": True,
+    "allowed_token_ids": (),
+    "bad_words": (),
+}
+"""What vLLM and SGLang know beyond the OpenAI API, with what changes nothing."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """Where under the upstream's address it goes, and what is sent."""
+
+    path: str
+    body: bytes
+
+
+def why_not(call: Call, upstream: UpstreamSettings) -> str | None:
+    """Why this upstream cannot be asked; None: it can."""
+    if isinstance(call.prompt, TokenPrompt) and upstream.tokenizer is None:
+        return "the prompt is token ids, and the upstream's `tokenizer` is not known"
+    if call.params.logit_bias and upstream.tokenizer is None:
+        return "logit_bias names token ids, and the upstream's `tokenizer` is not known"
+    if call.params.prompt_logprobs is not None or call.params.prompt_only:
+        return "an upstream is not asked how likely a prompt is"
+    if call.params.allowed_token_ids and upstream.tokenizer is None:
+        return "allowed_token_ids names token ids, and the upstream's `tokenizer` is not known"
+    written = {
+        name for name, value in call.written.items() if name in SAMPLING_FIELDS and value != SAMPLING_FIELDS[name]
+    }
+    extras = sorted(written.union(_extras(call.params)))
+    if extras and "sampling" not in upstream.supports:
+        return f'{", ".join(extras)} is no parameter of the OpenAI API, and its `supports` does not hold "sampling"'
+    grammar = call.grammar
+    plain = grammar is None or (grammar.kind == "json_schema" and isinstance(call.prompt, ChatPrompt))
+    if grammar is not None and not plain and "structured_outputs" not in upstream.supports:
+        return f'{grammar.param} is no parameter of the OpenAI API, and `supports` does not hold "structured_outputs"'
+    if call.begun and isinstance(call.prompt, ChatPrompt) and "continue" not in upstream.supports:
+        return 'the answer has begun, and its `supports` does not hold "continue"'
+    return None
+
+
+def question(call: Call, upstream: UpstreamSettings) -> Question:
+    """What to send. `why_not` has said None."""
+    params, written = call.params, call.written
+    chat = isinstance(call.prompt, ChatPrompt)
+    fields: dict[str, Any] = {"model": call.model, "stream": True, "stream_options": _stream_options(written)}
+    # What the client did not say is the upstream's to choose: its model may have other defaults, or but one value.
+    for name, neutral in _NEUTRAL.items():
+        value = getattr(params, name)
+        if name in written or value != neutral:
+            fields[name] = value
+    if params.seed is not None:
+        fields["seed"] = params.seed
+    if params.stop:
+        fields["stop"] = list(params.stop)
+    if params.logit_bias:
+        fields["logit_bias"] = {str(token_id): bias for token_id, bias in params.logit_bias}
+    fields |= _extras(params)
+    fields |= {name: value for name, value in written.items() if name in AS_WRITTEN}
+    if "sampling" in upstream.supports:
+        fields |= {name: value for name, value in written.items() if name in SAMPLING_FIELDS or name in EXTRAS}
+    if chat and "response_format" in written:
+        fields["response_format"] = written["response_format"]
+    elif call.grammar is not None:
+        fields |= _bound(call.grammar, chat=chat)
+    if call.limit is not None:
+        newer = chat and "max_completion_tokens" in upstream.supports
+        fields["max_completion_tokens" if newer else "max_tokens"] = call.limit
+    match call.prompt:
+        case ChatPrompt(messages, tools):
+            path = "/chat/completions"
+            fields["messages"] = [_turn(each) for each in messages]
+            fields |= {name: written[name] for name in _TOOL_FIELDS if name in written}
+            if tools is not None and "tools" not in written:
+                fields |= _tools(tools)
+            if params.logprobs is not None:
+                fields["logprobs"] = True
+                if params.logprobs or "top_logprobs" in written:
+                    fields["top_logprobs"] = params.logprobs
+            if call.begun:
+                fields["messages"].append({"role": "assistant", "content": call.begun})
+                fields["add_generation_prompt"] = False
+                fields["continue_final_message"] = True
+        case TextPrompt(text):
+            path = "/completions"
+            _completion(fields, text + call.begun, params)
+        case TokenPrompt(token_ids):
+            path = "/completions"
+            _completion(fields, list(token_ids), params)
+    return Question(path, _encode(fields))
+
+
+def _stream_options(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Without `include_usage` nobody would know what to charge."""
+    given = written.get("stream_options") or {}
+    padded = given.get("include_obfuscation")
+    return {"include_usage": True} | ({"include_obfuscation": padded} if padded is not None else {})
+
+
+def _turn(message: ChatMessage) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["content"] = message.content or None
+        turn["tool_calls"] = [
+            {
+                "id": each.id,
+                "type": "function",
+                "function": {"name": each.name, "arguments": _encode(each.arguments).decode()},
+                **({"extra_content": each.extra} if each.extra is not None else {}),
+            }
+            for each in message.tool_calls
+        ]
+    return {**turn, **message.written}
+
+
+def _tools(tools: ToolSet) -> dict[str, Any]:
+    """For a request that came without the fields as they were written."""
+    fields: dict[str, Any] = {"tools": [_tool(each) for each in tools.tools]}
+    if tools.only is not None:
+        fields["tool_choice"] = {"type": "function", "function": {"name": tools.only}}
+    elif tools.choice != "auto":
+        fields["tool_choice"] = tools.choice
+    if not tools.parallel:
+        fields["parallel_tool_calls"] = False
+    return fields
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    if not tool.strict:
+        return tool.definition
+    return {**tool.definition, "function": {**tool.definition["function"], "strict": True}}
+
+
+def _bound(grammar: Grammar, *, chat: bool) -> dict[str, Any]:
+    """What the answer must be like, in the API's own words where it has some."""
+    if grammar.kind != "json_schema" or not chat:
+        name = "json" if grammar.kind == "json_schema" else grammar.kind
+        value = grammar.source if grammar.kind in {"regex", "grammar"} else msgspec.json.decode(grammar.source)
+        return {"structured_outputs": {name: value}}
+    schema = msgspec.json.decode(grammar.source)
+    if schema == {"type": "object"}:
+        return {"response_format": {"type": "json_object"}}
+    named = {"name": "answer", "schema": schema, "strict": not grammar.lenient}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def _completion(fields: dict[str, Any], prompt: str | list[int], params: SamplingParams) -> None:
+    fields["prompt"] = prompt
+    if params.logprobs is not None:
+        fields["logprobs"] = params.logprobs
+
+
+def _extras(params: SamplingParams) -> Mapping[str, Any]:
+    """What is asked for beyond the OpenAI API."""
+    given = {name: getattr(params, name) for name in EXTRAS}
+    return {name: value for name, value in given.items() if value != EXTRAS[name]}

@@ -1,0 +1,251 @@
+"""Owns one upstream: hands calls to its addresses, outputs to their readers, and failures, too, truthfully.
+
+Dispatch treats it like an engine: `Run` and `Drop` come in, outputs and `Freed` go out. Each call is a task of its own;
+what a call may not do is to fail its actor, for then it would take its neighbours along.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+import trio
+
+from actors.api.messages import ChatPrompt
+from actors.kernel.actor import Actor
+from actors.kernel.mailbox import Mailbox
+from actors.protocol.messages import (
+    Call,
+    DispatchMessage,
+    Drop,
+    EngineDown,
+    EngineMessage,
+    EngineUp,
+    Freed,
+    Lost,
+    Notice,
+    Run,
+    Unserved,
+    Work,
+)
+from actors.upstream.call_book import CallBook
+from actors.upstream.client import UpstreamClient
+from actors.upstream.failures.failure import Failure
+from actors.upstream.failures.redaction import unquoted
+from actors.upstream.reading.response_reader import AnswerReader
+from actors.upstream.replicas import Rest
+from actors.upstream.request_body import Question, question
+from actors.upstream.upstream_status import UpstreamBoard
+from config.model.upstreams import UpstreamSettings
+from engine.core.messages import EngineStats, TokenOutput
+
+_CLOSE_S = 1.0
+_MOST_TOKENS = 1 << 20
+"""Of an answer that nobody has set a limit to."""
+log = structlog.get_logger()
+
+
+class UpstreamActor(Actor[EngineMessage]):
+    """One life of one upstream's actor."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox[EngineMessage],
+        *,
+        dispatch: Mailbox[DispatchMessage],
+        board: UpstreamBoard,
+        settings: UpstreamSettings,
+        client: Callable[[], UpstreamClient],
+    ) -> None:
+        super().__init__(mailbox)
+        self._dispatch = dispatch
+        self._board = board
+        self._settings = settings
+        self._make_client = client
+        self._book = CallBook(settings.concurrent)
+        self._scopes: dict[int, trio.CancelScope] = {}
+        """Of each call's task."""
+        self._freed: list[Work] = []
+        self._made: dict[str, int] = {}
+        """Output tokens by tenant that dispatch has not heard of."""
+        self._made_total = 0
+        """By calls that have ended, so that corrections cannot make it smaller."""
+        self._nursery: trio.Nursery | None = None
+        self._client: UpstreamClient | None = None
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        board = self._board
+        if board.epoch:
+            board.restarts += 1
+        board.epoch += 1
+        self._client = self._make_client()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                board.state, board.why = "ready", None
+                self._publish()
+                assert board.limits is not None
+                self._dispatch.put_owed(EngineUp(board.name, board.epoch, board.limits))
+                await super().run()
+        finally:
+            message = f"The actor of the upstream {board.name} has ended."
+            board.state, board.why, board.stats, board.inside = "failed", message, None, 0
+            self._dispatch.put_owed(EngineDown(board.name, board.epoch, "upstream_stopped", message))
+            with trio.move_on_after(_CLOSE_S, shield=True):
+                await self._client.aclose()
+
+    def on(self, message: EngineMessage) -> None:
+        """Work goes in; the rest of an engine's messages is never sent here."""
+        match message:
+            case Run(work, epoch):
+                if epoch == self._board.epoch:
+                    self._book.start(work, tuple([each for each in work.sequences if isinstance(each, Call)]))
+            case Drop(work):
+                self._drop(work)
+
+    def after_batch(self) -> None:
+        """Begin what has a place, and tell dispatch what has ended."""
+        assert self._nursery is not None
+        while (begins := self._book.next_call()) is not None:
+            work, call = begins
+            scope = self._scopes[call.request_id] = trio.CancelScope()
+            self._nursery.start_soon(self._run_call, work, call, scope)
+        if self._freed:
+            made = {tenant: tokens for tenant, tokens in self._made.items() if tokens > 0}
+            self._dispatch.put_owed(Freed(self._board.name, tuple(self._freed), made))
+            self._freed.clear()
+            self._made = {}
+        self._publish()
+
+    def _publish(self) -> None:
+        board, book = self._board, self._book
+        board.inside = book.inside
+        board.stats = EngineStats(
+            total_blocks=0,
+            free_blocks=0,
+            cached_blocks=0,
+            running=book.running,
+            waiting=book.waiting,
+            outstanding_tokens=0,
+            generation_tokens_total=self._made_total,
+        )
+
+    def _drop(self, work: Work) -> None:
+        """Its connections are closed as soon as their tasks run."""
+        calls = self._book.drop(work)
+        if calls is None:
+            return
+        for call in calls:
+            self._scopes[call].cancel()
+        self._freed.append(work)
+
+    # --- a call's task ------------------------------------------------------------------------------------------
+
+    async def _run_call(self, work: Work, call: Call, scope: trio.CancelScope) -> None:
+        failure: Failure | None = None
+        try:
+            with scope:
+                failure = await self._ask(work, call)
+        except Exception as error:
+            # A fault of ours in one call is no reason to break off all others.
+            log.exception("upstream_call_failed", upstream=self._board.name)
+            failure = Failure(kind="upstream_error", message=f"The call could not be made ({type(error).__name__}).")
+        finally:
+            if failure is not None and self._book.work_of(call.request_id) is work:
+                self._fail(work, failure)
+            if self._book.work_of(call.request_id) is work:
+                # The whole actor ends: dispatch tells the reader.
+                self._book.drop(work)
+            self._book.gone(call.request_id)
+            del self._scopes[call.request_id]
+        self.after_batch()
+
+    async def _ask(self, work: Work, call: Call) -> Failure | None:
+        """Ask one address after the other, as long as none was reached."""
+        assert self._client is not None
+        board, settings = self._board, self._settings
+        sent = question(call, settings)
+        tried: list[int] = []
+        failure: Failure | None = None
+        while True:
+            number = board.replicas.choose(trio.current_time(), tried)
+            if number is None:
+                return failure
+            if isinstance(number, Rest):
+                return failure or Failure(
+                    kind="upstream_resting" if number.failing else "upstream_busy",
+                    message="The upstream has asked for a pause.",
+                    retry_after_s=number.retry_after_s,
+                )
+            tried.append(number)
+            failure, begun = await self._ask_replica(number, work, call, sent)
+            if failure is None or begun:
+                return failure
+            asks_for_a_pause = failure.blame == "load" or failure.retry_after_s is not None
+            if failure.reached and not asks_for_a_pause:
+                return failure
+
+    async def _ask_replica(self, number: int, work: Work, call: Call, sent: Question) -> tuple[Failure | None, bool]:
+        """How it failed, and whether something of the answer was handed out."""
+        assert self._client is not None
+        board = self._board
+        board.requests_total += 1
+        began_at: float | None = trio.current_time()
+        offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
+        logprobs = call.params.logprobs is not None
+        most = call.limit if call.limit is not None else _MOST_TOKENS
+        reader = AnswerReader(call.request_id, most, offered=offered, logprobs=logprobs)
+
+        def on_output(output: TokenOutput) -> None:
+            nonlocal began_at
+            if began_at is not None:
+                board.ttft.add(trio.current_time() - began_at)
+                began_at = None
+            if output.finish is not None and output.finish.word:
+                log.warning("upstream_finish_unknown", upstream=board.name, word=output.finish.word)
+            self._hand_out(work, call, output)
+
+        ok: bool | None = None
+        failure: Failure | None = None
+        try:
+            failure = await self._client.ask(board.urls[number], sent, reader, on_output)
+            ok = True if failure is None else failure.heard_as
+        except trio.Cancelled:
+            if began_at is not None and trio.current_time() >= work.deadline:
+                # It was given all the time there was, and has said nothing.
+                ok = False
+                board.failures["upstream_silent"] += 1
+            raise
+        finally:
+            wait = failure.retry_after_s if failure is not None else None
+            self._made_total += reader.tokens
+            board.replicas.end(number, ok, trio.current_time(), retry_after_s=wait)
+        if failure is not None:
+            failure = msgspec.structs.replace(failure, said=unquoted(failure.said, call.prompt))
+            board.failures[failure.kind] += 1
+            told = {"code": failure.said.code, "words": failure.said.noted}
+            told = {name: value for name, value in told.items() if value}
+            level = {"operator": log.error, "client": log.info}.get(failure.blame, log.warning)
+            level("upstream_call_ended", upstream=board.name, url=board.urls[number], kind=failure.kind, **told)
+        return failure, began_at is None
+
+    def _hand_out(self, work: Work, call: Call, output: TokenOutput) -> None:
+        if self._book.work_of(call.request_id) is None:
+            return
+        self._made[work.tenant] = self._made.get(work.tenant, 0) + output.unnamed
+        kept = work.delivery.put(work.id, output)
+        if output.finish is not None:
+            if self._book.complete(call.request_id) is not None:
+                self._freed.append(work)
+            self.after_batch()
+        elif not kept:
+            self._drop(work)
+            self.after_batch()
+
+    def _fail(self, work: Work, failure: Failure) -> None:
+        """One call has failed, and the whole attempt with it."""
+        self._drop(work)
+        kind, message, pause_s, said = failure.kind, failure.told, failure.retry_after_s, failure.said
+        notice: Notice = Lost(kind, message, failure.retryable, pause_s, failure.by_model, said)
+        if failure.refused:
+            notice = Unserved(kind, message, pause_s, lasting=failure.blame == "client", said=said)
+        work.delivery.say(work.id, notice)

@@ -1,0 +1,49 @@
+"""What everybody may know of an upstream: published by its actor, read without asking."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import trio
+
+from actors.api.counters import Buckets
+from actors.api.engine_status import EngineBoard
+from actors.api.statistics import UpstreamStatistics
+from actors.upstream.replicas import Replicas
+from engine.core.limits import Limits
+
+UNBOUNDED = 1 << 40
+"""Stands for a length or a vocabulary that nobody has told us."""
+UNSAID_TOKENS = 4096
+"""Output tokens that are reserved on an upstream whose room is not known when neither the client nor the route says how
+many. The upstream itself is told nothing."""
+
+
+class UpstreamBoard(EngineBoard):
+    """One upstream's notice board, and an engine's to those who do not care which it is."""
+
+    __slots__ = ("context", "failures", "replicas", "requests_total", "ttft", "urls")
+
+    def __init__(self, name: str, urls: Sequence[str], context: int | None, *, counts: bool) -> None:
+        """`counts`: its tokenizer is here. Where it is not, a guess at the prompt refuses nobody: the upstream does."""
+        super().__init__(name)
+        self.context = context
+        length = context if context is not None and counts else UNBOUNDED
+        self.limits = Limits(vocab_size=UNBOUNDED, model_tokens=length, pool_tokens=length)
+        self.urls = tuple(urls)
+        self.replicas = Replicas(len(self.urls))
+        self.requests_total = 0
+        self.failures: Counter[str] = Counter()
+        self.ttft = Buckets()
+
+    def statistics(self) -> UpstreamStatistics:
+        """The figures now."""
+        stats = self.stats
+        return UpstreamStatistics(
+            requests_total=self.requests_total,
+            failures_total=dict(self.failures),
+            ttft=self.ttft.frozen(),
+            running=stats.running if stats is not None else 0,
+            waiting=stats.waiting if stats is not None else 0,
+            generation_tokens_total=stats.generation_tokens_total if stats is not None else 0,
+            replicas=dict(zip(self.urls, self.replicas.statistics(trio.current_time()), strict=True)),
+        )

@@ -1,0 +1,1 @@
+"""Conditions: each by itself, and what all of them together leave over or never reach."""

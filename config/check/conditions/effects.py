@@ -1,0 +1,212 @@
+"""Settings that can never have an effect, or refuse everything: good to read, and probably not what was meant."""
+
+from collections.abc import Iterator
+
+from config.check.conditions.space import located, nested
+from config.check.names import flat, ladder_of, reached_rungs
+from config.model.conditions import SignalSettings
+from config.model.rollout import ExperimentSettings
+from config.model.routing import RouteSettings
+from config.model.settings import Settings
+from config.problems.problems import Problems
+from config.problems.source_map import Path
+
+_LEAST_TOKENS = 64
+"""Of a chat of a few words with its template and a short answer: what a smaller bound holds is no traffic."""
+_LEAST_BYTES = 64
+_FEW_PROMPTS = 50
+_FEW_PROMPTS_BY_WORDS = 300
+"""From so many prompts on a calibration that looks at their words has seen enough of them."""
+_MOST_PER_S = 200
+"""Requests a second that one rung may be expected to see."""
+
+
+def check_effects(settings: Settings, problems: Problems) -> None:
+    """Only warnings, and only of what is in good order otherwise."""
+    _check_bounds(settings, problems)
+    _check_values(settings, problems)
+    _check_calibrations(settings, problems)
+    _check_rungs(settings, problems)
+    _check_routes(settings, problems)
+    _check_experiments(settings, problems)
+
+
+def _check_bounds(settings: Settings, problems: Problems) -> None:
+    """Bounds that are smaller than any request."""
+    what = "a chat of a few words with its answer takes more, so every request is refused"
+    for name, tier in settings.tiers.items():
+        path: Path = ("tiers", name, "queue")
+        if tier.queue.tokens < _LEAST_TOKENS:
+            problems.warn(
+                (*path, "tokens"),
+                f"{tier.queue.tokens} tokens in the queue at the most: {what}",
+                expected=f"at least {_LEAST_TOKENS}, and room for the longest prompt with its max_tokens",
+            )
+        if tier.queue.bytes < _LEAST_BYTES:
+            problems.warn((*path, "bytes"), f"{tier.queue.bytes} bytes in the queue at the most: {what}")
+    for name, tenant in settings.tenants.items():
+        for word, quota in (("per_minute", tenant.tokens.per_minute), ("per_day", tenant.tokens.per_day)):
+            if quota is not None and quota < _LEAST_TOKENS:
+                problems.warn(
+                    ("tenants", name, "tokens", word),
+                    f"{quota} tokens are less than one request needs: {what}",
+                    expected=f"at least {_LEAST_TOKENS}, and more than the longest prompt with its max_tokens",
+                )
+
+
+def _check_values(settings: Settings, problems: Problems) -> None:
+    """Values that no request has."""
+    has_budget = any(tenant.budget is not None for tenant in settings.tenants.values())
+    for path, whole in located(settings):
+        for place, when in nested(path, whole):
+            for values_path, value in _exact_values(place, when):
+                if any(sign in value for sign in "*?") or value.startswith("^") or value.endswith("$"):
+                    problems.warn(
+                        values_path,
+                        f"'{value}' looks like a pattern, and is compared letter by letter",
+                        expected="each value in full",
+                    )
+                elif value != value.strip():
+                    problems.warn(values_path, f"no request has '{value}': spaces around a value are cut off")
+            if when.budget_used is not None and not has_budget and not problems.is_touched(("tenants",)):
+                problems.warn((*place, "budget_used"), "no tenant has a budget: this is always 0", at_key=True)
+
+
+def _exact_values(path: Path, when: SignalSettings) -> Iterator[tuple[Path, str]]:
+    for index, tag in enumerate(when.tag):
+        yield (*path, "tag", index), tag
+    for name, values in when.header.items():
+        for index, value in enumerate(values):
+            yield (*path, "header", name, index), value
+
+
+def _check_calibrations(settings: Settings, problems: Problems) -> None:
+    for name, cascade in settings.cascades.items():
+        found = cascade.defer.artefact
+        if found is None:
+            continue
+        least = _FEW_PROMPTS if found.prompt is None else _FEW_PROMPTS_BY_WORDS
+        if found.data.prompts < least:
+            how = "" if found.prompt is None else " and looks at their words"
+            problems.warn(
+                ("cascades", name, "defer", "calibration"),
+                f"it was made from {found.data.prompts} prompts{how}: its thresholds are chance",
+                expected=f"one from at least {least} prompts",
+            )
+
+
+def _check_rungs(settings: Settings, problems: Problems) -> None:
+    """Engines and rungs: what is switched off by what stands beside it."""
+    for name, engine in settings.engines.items():
+        if engine.kv.swap and engine.device == "cpu" and not engine.devices:
+            problems.warn(
+                ("engines", name, "kv", "swap"), "this has no effect on a CPU: blocks are in host memory anyway"
+            )
+    retries = settings.retry_budget
+    for name, ladder in settings.ladders.items():
+        for index, rung in enumerate(ladder):
+            path: Path = ("ladders", name, index)
+            if rung.retries and not retries.ratio and not retries.min_per_second:
+                problems.warn((*path, "retries"), "nothing is ever retried: the retry budget is 0", at_key=True)
+            if rung.breaker.at_least / rung.breaker.over > _MOST_PER_S:
+                problems.warn(
+                    (*path, "breaker", "at_least"),
+                    f"it can open only after {rung.breaker.at_least} requests within {rung.breaker.over:g} s",
+                    expected="fewer requests, or a longer time",
+                )
+
+
+def _check_routes(settings: Settings, problems: Problems) -> None:
+    if problems.is_touched(("routes",)):
+        return
+    for index, route in enumerate(settings.routes):
+        path: Path = ("routes", index, "caps", "output_tokens")
+        cap = route.caps.output_tokens
+        if cap is None:
+            continue
+        longest = [_longest(settings, rung) for rung in reached_rungs(settings, route)]
+        known = [length for length in longest if length is not None]
+        if known and len(known) == len(longest) and cap >= max(known):
+            problems.warn(
+                path,
+                f"a cap of {cap} tokens caps nothing: no rung of the route holds more than {max(known)}",
+                expected=f"less than {max(known)}",
+            )
+        cascade = settings.cascades.get(route.use.cascade or "")
+        emit = route.emit or (cascade.emit if cascade is not None else None)
+        if emit is not None and emit.mode == "window" and cap <= emit.window:
+            problems.warn(
+                path,
+                f"answers of at most {cap} tokens end within the window of {emit.window}: nothing is shown early",
+                expected='a smaller window, or mode = "gate"',
+            )
+
+
+def _longest(settings: Settings, rung: str) -> int | None:
+    if rung in settings.engines:
+        return settings.engines[rung].max_model_len
+    return settings.upstreams[rung].context if rung in settings.upstreams else None
+
+
+def _check_experiments(settings: Settings, problems: Problems) -> None:
+    routes = {route.name: route for route in settings.routes}
+    for index, experiment in enumerate(settings.experiments):
+        path: Path = ("experiments", index)
+        mine = [routes[name] for name in experiment.route if name in routes]
+        if problems.is_touched(path) or len(mine) < len(experiment.route):
+            continue
+        if experiment.unit == "tenant" and len(settings.tenants) < len(experiment.arms):
+            count = max(len(settings.tenants), 1)
+            problems.warn(
+                (*path, "unit"),
+                f"{count} tenant{'s' if count > 1 else ''} cannot be split into {len(experiment.arms)} arms: "
+                "some arm gets no request",
+                expected='unit = "user", "conversation" or "request"',
+            )
+        _check_overrides(settings, path, experiment, mine, problems)
+        if experiment.guard is not None:
+            for number, metric in enumerate(experiment.guard.metrics):
+                why = _no_evidence(settings, experiment, mine, metric)
+                if why:
+                    problems.warn(
+                        (*path, "guard", "metrics", number),
+                        f"the guard never has evidence of '{metric}': {why}",
+                        expected="another metric",
+                    )
+
+
+def _check_overrides(
+    settings: Settings, path: Path, experiment: ExperimentSettings, routes: list[RouteSettings], problems: Problems
+) -> None:
+    for arm, overrides in experiment.override.items():
+        words = {str(value) for value in overrides.values()}
+        cascades = {route.use.cascade for route in routes} | words
+        ladders: set[str] = set(words)
+        for route in routes:
+            list(flat(settings, ladder_of(settings, route) or "", ladders))
+        for name in words & settings.cascades.keys():
+            list(flat(settings, settings.cascades[name].on_failure, ladders))
+        for key in overrides:
+            match key.split("."):
+                case ["cascades", name, *_] if name not in cascades:
+                    kind = "cascade"
+                case ["ladders", name, *_] if name not in ladders:
+                    kind = "ladder"
+                case _:
+                    continue
+            problems.warn(
+                (*path, "override", arm, key),
+                f"the arm '{arm}' changes the {kind} '{name}', which no route of the experiment uses",
+                expected=f"a {kind} that is used by {', '.join(experiment.route)}",
+                at_key=True,
+            )
+
+
+def _no_evidence(settings: Settings, experiment: ExperimentSettings, routes: list[RouteSettings], metric: str) -> str:
+    if any(key.endswith(".use") or ".use." in key for keys in experiment.override.values() for key in keys):
+        return ""
+    if metric == "escalation_rate" and all(route.use.cascade is None for route in routes):
+        return "no route of the experiment uses a cascade"
+    if metric == "fallback_rate" and all(len(reached_rungs(settings, route)) < 2 for route in routes):
+        return "there is no second rung on its routes"
+    return ""

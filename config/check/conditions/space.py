@@ -1,0 +1,299 @@
+"""Everything that a file's conditions can tell apart: for each measure the few values that make a difference.
+
+A request is a point in this space. Measures count as independent of each other but for a tenant and its tier, so what
+is said to be impossible is so for every request, and what is called possible may not be.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+from config.check.conditions.formula import Every, Formula, Point, Some, Within, negated
+from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
+from config.model.settings import Settings
+from config.model.table import Range
+from config.model.tenancy import TenantSettings
+from config.model.words import ADDRESSES, LANGUAGES
+from config.problems.problems import Problems
+from config.problems.source_map import Path
+from config.tenants import known_tenants
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY = 24 * 60
+_WEEK = 7 * _DAY
+_INFINITY = float("inf")
+
+# Lowest and highest value, and whether it counts whole things.
+_NUMBERS: dict[str, tuple[float, float, bool]] = {
+    "prompt_tokens": (0, _INFINITY, True),
+    "max_tokens": (0, _INFINITY, True),
+    "turn": (1, _INFINITY, True),
+    "complexity": (0, 1, False),
+    "code": (0, 1, False),
+    "budget_used": (0, _INFINITY, False),
+}
+_LOADS: dict[str, tuple[float, float, bool]] = {"queue_wait_over_slo": (0, _INFINITY, False), "kv_usage": (0, 1, False)}
+_INNER = ("any", "all", "not")
+"""Fields with conditions of their own: what is wrong in one of them leaves the others standing."""
+_BREAKERS = ("closed", "open", "half_open")
+_UNKNOWN = 1
+"""The first value of a measure of the load: nothing is known of the rung, and no range holds."""
+
+Located = tuple[Path, SignalSettings]
+
+
+def located(settings: Settings) -> Iterator[Located]:
+    """Every condition of the settings, whole ones only."""
+    for name, signal in settings.signals.items():
+        yield ("signals", name), signal
+    for index, route in enumerate(settings.routes):
+        yield ("routes", index, "when"), route.when
+    for name, cascade in settings.cascades.items():
+        if cascade.skip_to_large is not None:
+            yield ("cascades", name, "skip_to_large"), cascade.skip_to_large
+
+
+def nested(path: Path, when: SignalSettings) -> Iterator[Located]:
+    """The condition and every one inside it."""
+    yield path, when
+    for index, member in enumerate(when.any):
+        yield from nested((*path, "any", index), member)
+    for index, member in enumerate(when.all):
+        yield from nested((*path, "all", index), member)
+    if when.not_ is not None:
+        yield from nested((*path, "not"), when.not_)
+
+
+class Space:
+    """See the module."""
+
+    def __init__(self, settings: Settings, problems: Problems, *, as_it_is: bool = True) -> None:
+        """Of what an error was reported of nothing is known.
+
+        `as_it_is`: there are no models and tenants but those of the file; otherwise others may be added.
+        """
+        self.domains: dict[str, int] = {}
+        self._settings = settings
+        self._problems = problems
+        self._values: dict[str, dict[str, int]] = {}
+        """By variable, and value, the value's number."""
+        for variable, known in (("model", settings.models), ("path", ADDRESSES), ("language", LANGUAGES)):
+            self._values[variable] = {value: number for number, value in enumerate(known)}
+        self._who = [
+            (name, tier)
+            for name, tenant in known_tenants(settings).items()
+            for tier in _tiers(settings, problems, name, tenant)
+        ]
+        if not as_it_is:
+            _number(self._values["model"], "")
+            self._who += [("", tier) for tier in settings.tiers]
+        self.domains["who"] = _all(len(self._who))
+        self._tenants: dict[str, int] = {}
+        self._tiers: dict[str, int] = {}
+        for number, (name, tier) in enumerate(self._who):
+            self._tenants[name] = self._tenants.get(name, 0) | 1 << number
+            self._tiers[tier] = self._tiers.get(tier, 0) | 1 << number
+        self._marks: dict[str, list[float]] = {}
+        self._zones: dict[str, list[int]] = {}
+        every = [each for path, when in located(settings) for _, each in nested(path, when)]
+        for when in every:
+            self._survey(when)
+        for variable, values in self._values.items():
+            self.domains[variable] = _all(len(values))
+        for variable, marks in self._marks.items():
+            self._marks[variable] = sorted(set(marks))
+            self.domains[variable] = _all(len(self._marks[variable]) + ("@" in variable))
+        for zone, minutes in self._zones.items():
+            self._zones[zone] = sorted({0, *minutes})
+            self.domains[f"time@{zone}"] = _all(len(self._zones[zone]))
+        self._signals: dict[str, Formula] = {}
+
+    def formula(self, path: Path, when: SignalSettings) -> Formula:
+        """The condition that stands at the path."""
+        if self._problems.is_broken(path):
+            return self.unknown(path)
+        parts: list[Formula] = []
+        faulty = 0
+        for field, found in self._fields(path, when):
+            if self._problems.is_touched((*path, field)) and field not in _INNER:
+                parts.append(self.unknown((*path, field)))
+                faulty += 1
+            else:
+                parts += found
+        if self._problems.is_touched(path) and not faulty:
+            parts.append(self.unknown(path))
+        return Every(tuple(parts))
+
+    def _fields(self, path: Path, when: SignalSettings) -> Iterator[tuple[str, list[Formula]]]:
+        """What each field asks for: all of it must be so."""
+        for field, wanted in (("model", when.model), ("path", when.path), ("language", when.language)):
+            yield field, [self._one_of(field, wanted)] if wanted else []
+        yield "tenant", [self._asked_by(tenants=when.tenant)] if when.tenant else []
+        yield "tier", [self._asked_by(tiers=when.tier)] if when.tier else []
+        for field, words in (("tag", when.tag), ("has", when.has)):
+            yield field, [Some(tuple(Within(f"{field} {word}", 0b10) for word in words))] if words else []
+        yield "header", [self._one_of(f"header {name}", values) for name, values in when.header.items()]
+        for field in _NUMBERS:
+            bounds = getattr(when, field)
+            yield field, [self._in_range(field, bounds)] if bounds is not None else []
+        yield "load", self._loaded(when.load) if when.load is not None else []
+        yield "time", [self._at(when.time)] if when.time is not None else []
+        yield "signal", [Some(tuple(self.signal(name) for name in when.signal))] if when.signal else []
+        members = tuple(self.formula((*path, "any", index), each) for index, each in enumerate(when.any))
+        yield "any", [Some(members)] if members else []
+        yield "all", [self.formula((*path, "all", index), each) for index, each in enumerate(when.all)]
+        if when.not_ is not None:
+            yield "not", [negated(self.formula((*path, "not"), when.not_), self.domains)]
+
+    def _loaded(self, load: LoadCondition) -> list[Formula]:
+        parts = []
+        for field in _LOADS:
+            bounds = getattr(load, field)
+            if bounds is not None:
+                parts.append(self._in_range(f"{field}@{load.of}", bounds))
+        if load.breaker:
+            parts.append(self._one_of(f"breaker {load.of}", load.breaker))
+        return parts
+
+    def signal(self, name: str) -> Formula:
+        """The signal's condition."""
+        path: Path = ("signals", name)
+        if name not in self._settings.signals or self._problems.is_broken(path):
+            return self.unknown(path)
+        if name not in self._signals:
+            self._signals[name] = self.unknown(path)  # to itself, until its circle has been reported
+            self._signals[name] = self.formula(path, self._settings.signals[name])
+        return self._signals[name]
+
+    def forget(self, name: str) -> None:
+        """Know nothing more of a signal, so that what is wrong with it is not said again of what uses it."""
+        self._signals[name] = self.unknown(("signals", name))
+
+    def unknown(self, path: Path) -> Formula:
+        """Something of which nothing is known."""
+        variable = f"unknown {path}"
+        self.domains[variable] = 0b11
+        return Within(variable, 0b10)
+
+    def model(self, name: str) -> Within:
+        """Asks for this model."""
+        return self._one_of("model", (name,))
+
+    def tenant(self, name: str) -> Within:
+        """Is asked by this tenant."""
+        return self._asked_by(tenants=(name,))
+
+    def example(self, point: Point) -> str:
+        """One request of the point, as a test's `given` would say it."""
+        values = {variable: point.get(variable, 1) for variable in self.domains}
+        first = {variable: (bits & -bits).bit_length() - 1 for variable, bits in values.items()}
+        name, tier = self._who[first["who"]]
+        said = [f'model = "{list(self._values["model"])[first["model"]]}"', f'tenant = "{name}"', f'tier = "{tier}"']
+        said += [
+            f'{field} = "{list(self._values[field])[first[field]]}"' for field in ("path", "language") if field in point
+        ]
+        for field in ("tag", "has"):
+            words = [variable.partition(" ")[2] for variable in first if variable.startswith(f"{field} ")]
+            present = [f'"{word}"' for word in words if first[f"{field} {word}"]]
+            said += [f"{field} = [{', '.join(present)}]"] if present else []
+        headers = [name for name in self._values if name.startswith("header ") and first[name]]
+        if headers:
+            each = [f'{name.partition(" ")[2]} = "{list(self._values[name])[first[name]]}"' for name in headers]
+            said.append(f"header = {{ {', '.join(each)} }}")
+        said += [f"{field} = {self._marks[field][first[field]]:g}" for field in _NUMBERS if field in self._marks]
+        shown = f"{{ {', '.join(said)} }}"
+        for variable in point:
+            if variable.startswith("time@"):
+                zone = variable.partition("@")[2]
+                day, minute = divmod(self._zones[zone][first[variable]], _DAY)
+                shown += f" on {_DAYS[day]} at {minute // 60:02}:{minute % 60:02} in {zone}"
+        return shown
+
+    def _survey(self, when: SignalSettings) -> None:
+        for field, words in (("tag", when.tag), ("has", when.has)):
+            self.domains |= {f"{field} {word}": 0b11 for word in words}
+        for name, wanted in when.header.items():
+            # The first value stands for all others, and for none.
+            values = self._values.setdefault(f"header {name}", {"": 0})
+            for value in wanted:
+                _number(values, value)
+        for field, limits in _NUMBERS.items():
+            self._mark(field, limits, getattr(when, field))
+        if when.load is not None:
+            for field, limits in _LOADS.items():
+                self._mark(f"{field}@{when.load.of}", limits, getattr(when.load, field))
+            self._values.setdefault(f"breaker {when.load.of}", {word: at for at, word in enumerate(_BREAKERS)})
+        if when.time is not None:
+            minutes = self._zones.setdefault(when.time.zone, [])
+            minutes += [edge for span in _spans(when.time) for edge in span if edge < _WEEK]
+
+    def _mark(self, variable: str, limits: tuple[float, float, bool], bounds: Range | None) -> None:
+        if bounds is None:
+            return
+        low, high, whole = limits
+        marks = self._marks.setdefault(variable, [low])
+        marks += [mark for mark in _edges(bounds, whole) if low < mark <= high and math.isfinite(mark)]
+
+    def _one_of(self, variable: str, wanted: Iterable[str]) -> Within:
+        values = self._values[variable]
+        return Within(variable, sum(1 << values[value] for value in set(wanted) if value in values))
+
+    def _asked_by(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Within:
+        found = 0
+        for known, wanted in ((self._tenants, tenants), (self._tiers, tiers)):
+            for name in wanted:
+                found |= known.get(name, 0)
+        return Within("who", found)
+
+    def _in_range(self, variable: str, bounds: Range) -> Formula:
+        """A mark stands for the values from it up to the next one."""
+        field, of_a_rung, _ = variable.partition("@")
+        low, below = _edges(bounds, (_LOADS if of_a_rung else _NUMBERS)[field][2])
+        marks = self._marks[variable]
+        found = _all(bisect_left(marks, below)) & ~_all(bisect_left(marks, low))
+        return Within(variable, found << _UNKNOWN if of_a_rung else found)
+
+    def _at(self, when: TimeCondition) -> Formula:
+        minutes = self._zones[when.zone]
+        found = 0
+        for begin, end in _spans(when):
+            found |= _all(bisect_left(minutes, end)) & ~_all(bisect_left(minutes, begin))
+        return Within(f"time@{when.zone}", found)
+
+
+def _tiers(settings: Settings, problems: Problems, name: str, tenant: TenantSettings) -> Iterable[str]:
+    """In which the tenant may be served: any, where the file does not say it rightly."""
+    path: Path = ("tenants", name)
+    if problems.is_touched((*path, "tier")) or problems.is_touched((*path, "budget")):
+        return settings.tiers
+    downgraded = tenant.budget.downgrade_to if tenant.budget is not None else None
+    return (tenant.tier,) if downgraded is None else (tenant.tier, downgraded)
+
+
+def _spans(when: TimeCondition) -> list[tuple[int, int]]:
+    """In minutes of the week."""
+    spans = []
+    for day in when.days or _DAYS:
+        start = _DAYS.index(day) * _DAY
+        begin, end = start + int(when.from_), start + int(when.to)
+        if when.to <= when.from_:
+            end += _DAY
+        spans += [(begin, min(end, _WEEK))] + ([(0, end - _WEEK)] if end > _WEEK else [])
+    return spans
+
+
+def _edges(bounds: Range, whole: bool) -> tuple[float, float]:
+    low = -_INFINITY if bounds.at_least is None else bounds.at_least
+    below = _INFINITY if bounds.below is None else bounds.below
+    if whole:
+        # The next whole number, which infinity has not.
+        low, below = (float(math.ceil(edge)) if math.isfinite(edge) else edge for edge in (low, below))
+    return low, below
+
+
+def _number(values: dict[str, int], value: str) -> None:
+    values.setdefault(value, len(values))
+
+
+def _all(count: int) -> int:
+    return (1 << count) - 1

@@ -1,0 +1,80 @@
+"""Rungs between which an answer can go on: from its tokens with the same tokenizer, or, an upstream, from its text.
+
+Without that "verified" does nothing, an error; "window" falls back to "gate" and "continue" to "error", a warning.
+"""
+
+from collections.abc import Mapping
+
+from config.check.names import emitting, flat, reached_rungs
+from config.model.settings import Settings
+from config.problems.problems import Problems
+
+_EXPECTED = "rungs with the same tokenizer.json, or upstreams with 'tokenizer' and supports = [\"continue\"]"
+
+
+def check_continuity(settings: Settings, problems: Problems, digests: Mapping[str, str] | None) -> None:
+    """`digests` of the engines' tokenizer files, as far as they could be read; None: nobody looked."""
+    known: dict[str, str | None] = {name: None if digests is None else digests.get(name) for name in settings.engines}
+
+    def may_go_on(one: str, other: str) -> bool:
+        """False only if it is certain that the other cannot go on from the tokens of the one."""
+        names = [_engine_of(settings, rung) for rung in (one, other)]
+        if None in names or not _goes_on(settings, other):
+            return False
+        first, second = (str(name) for name in names)
+        if first == second:
+            return True
+        digest, another = known.get(first), known.get(second)
+        return digest is None or another is None or digest == another
+
+    for path, cascade in emitting(settings):
+        if cascade.emit.mode == "gate" or not _are_known(settings, cascade.stages):
+            continue
+        if not may_go_on(*cascade.stages):
+            problems.add(
+                (*path, "emit", "mode"),
+                f'the large stage cannot go on from tokens of the small one, as "{cascade.emit.mode}" needs it: '
+                f"the tokenizers of {' and '.join(cascade.stages)} differ or are unknown",
+                expected=f'{_EXPECTED}; or mode = "gate"',
+                severity="error" if cascade.emit.mode == "verified" else "warning",
+            )
+    for index, route in enumerate(settings.routes):
+        if route.midstream != "continue":
+            continue
+        rungs = reached_rungs(settings, route)
+        if not rungs or not all(_is_known(settings, rung) for rung in rungs):
+            continue
+        if any(
+            settings.engines[rung.to].replicas > 1
+            for _, rung in flat(settings, route.use.ladder or "")
+            if rung.to in settings.engines and rung.retries
+        ):
+            continue  # its retry goes on from the tokens on another replica
+        # From text an upstream goes on after whatever rung.
+        after_text = len(rungs) > 1 and any(rung in settings.upstreams and _goes_on(settings, rung) for rung in rungs)
+        if not after_text and not any(may_go_on(one, other) for one in rungs for other in rungs if one != other):
+            problems.warn(
+                ("routes", index, "midstream"),
+                f'"continue" needs a second rung that can go on from the first one, and there is none among '
+                f"{', '.join(rungs)}",
+                expected=f'{_EXPECTED}; or midstream = "error"',
+            )
+
+
+def _are_known(settings: Settings, rungs: tuple[str, ...]) -> bool:
+    return len(rungs) == 2 and rungs[0] != rungs[1] and all(_is_known(settings, rung) for rung in rungs)
+
+
+def _is_known(settings: Settings, rung: str) -> bool:
+    return rung in settings.engines or rung in settings.upstreams
+
+
+def _goes_on(settings: Settings, rung: str) -> bool:
+    return rung in settings.engines or "continue" in settings.upstreams[rung].supports
+
+
+def _engine_of(settings: Settings, rung: str) -> str | None:
+    """The engine whose tokenizer a rung has; None: unknown."""
+    if rung in settings.engines:
+        return rung
+    return settings.upstreams[rung].tokenizer

@@ -1,0 +1,100 @@
+"""Ladders: each rung says what it is, none hides the ones below it, and no ladder goes on with itself."""
+
+from config.check.names import circles, flat, known, known_adapter, known_rung
+from config.model.routing import BreakerSettings, RungSettings
+from config.model.settings import Settings
+from config.problems.problems import Problems
+from config.problems.source_map import Path
+
+_ONE_OF = ("to", "answer", "ladder")
+
+
+def check_ladders(settings: Settings, problems: Problems) -> None:
+    """See the module."""
+    uses = {
+        name: [rung.ladder for rung in ladder if rung.ladder is not None] for name, ladder in settings.ladders.items()
+    }
+    for circle in circles(uses):
+        rungs = settings.ladders[circle[0]]
+        number = next(index for index, rung in enumerate(rungs) if rung.ladder == circle[1])
+        problems.add(
+            ("ladders", circle[0], number, "ladder"),
+            f"the ladder goes on with itself: {' → '.join(circle)}",
+            breaks=True,
+        )
+    breakers: dict[str, tuple[BreakerSettings, str]] = {}
+    for name, ladder in settings.ladders.items():
+        if not ladder:
+            problems.add(("ladders", name), "a ladder needs at least one rung", expected=f"[[ladders.{name}]]")
+        for index, rung in enumerate(ladder):
+            path: Path = ("ladders", name, index)
+            _check_rung(settings, path, rung, problems)
+            if rung.to is not None and rung.breaker != BreakerSettings():
+                other, place = breakers.setdefault(rung.to, (rung.breaker, f"ladders.{name}[{index}]"))
+                if other != rung.breaker:
+                    problems.add(
+                        (*path, "breaker"),
+                        f"the rung '{rung.to}' has one breaker, and {place} says something else of it",
+                        expected="the same values, or to say it once",
+                    )
+        _check_order(settings, name, problems)
+
+
+def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Problems) -> None:
+    given = [word for word in _ONE_OF if getattr(rung, word) is not None]
+    if len(given) != 1:
+        got = f"{' and '.join(given)} are given" if given else "none is given"
+        problems.add(path, f"a rung has exactly one of 'to', 'answer' and 'ladder'; {got}")
+        return
+    if rung.to is not None:
+        known_rung(settings, (*path, "to"), rung.to, problems)
+        if rung.wait_out > 0 and rung.to in settings.engines:
+            problems.add(
+                (*path, "wait_out"), f"the engine '{rung.to}' asks for no pause", expected="an upstream's", at_key=True
+            )
+        if rung.adapter is not None:
+            known_adapter(settings, (*path, "adapter"), rung.to, rung.adapter, problems)
+        return
+    if rung.answer is not None and not rung.answer.strip():
+        problems.add((*path, "answer"), "the answer is empty", expected="a sentence for the reader")
+    if rung.ladder is not None:
+        known(settings, (*path, "ladder"), "ladder", rung.ladder, problems)
+    what = "a static answer" if rung.ladder is None else "a rung that is another ladder"
+    has = [("retries", rung.retries > 0), ("ttft", rung.ttft is not None)]
+    has += [("breaker", rung.breaker != BreakerSettings()), ("adapter", rung.adapter is not None)]
+    has += [("wait_out", rung.wait_out > 0)]
+    has += [("mark", rung.mark is not None)] if rung.ladder is not None else []
+    for word, is_given in has:
+        if is_given:
+            problems.add((*path, word), f"{what} has no {word}", at_key=True)
+
+
+def _check_order(settings: Settings, name: str, problems: Problems) -> None:
+    """Nothing comes after what always answers, and nothing is asked twice for no reason."""
+    ladder = settings.ladders[name]
+    asked: dict[tuple[str, str | None], int] = {}
+    gone_through: set[str] = set()
+    for index, rung in enumerate(ladder):
+        path: Path = ("ladders", name, index)
+        always = rung.answer is not None and rung.to is None
+        if rung.ladder is not None:
+            inside_it: set[str] = set()
+            list(flat(settings, rung.ladder, inside_it))
+            for again in sorted(inside_it & gone_through):
+                problems.add(path, f"the ladder '{again}' was gone through already", expected="each ladder once")
+            gone_through |= inside_it
+            always = any(inner.answer is not None for _, inner in flat(settings, rung.ladder))
+        if always and index + 1 < len(ladder):
+            above = "the one above" if rung.ladder is None else f"the ladder '{rung.ladder}' above"
+            problems.add(("ladders", name, index + 1), f"this rung is never reached: {above} always answers")
+        inside = [rung] if rung.ladder is None else [inner for _, inner in flat(settings, rung.ladder)]
+        for to, adapter in dict.fromkeys((each.to, each.adapter) for each in inside):
+            if to is None:
+                continue
+            if (to, adapter) in asked:
+                problems.warn(
+                    path,
+                    f"'{to}' was asked already, by rung {asked[to, adapter] + 1} of this ladder",
+                    expected="retries there, or another rung here",
+                )
+            asked.setdefault((to, adapter), index)

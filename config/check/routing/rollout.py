@@ -1,0 +1,209 @@
+"""Experiments and shadows: arms that add up, overrides that make another good policy, copies that go somewhere else."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path as FilePath
+
+import msgspec
+
+from config.check.names import check_distinct, flat, known_adapter, known_routes, known_rung
+from config.model.rollout import ExperimentSettings, ShadowSettings
+from config.model.routing import RungSettings
+from config.model.settings import Settings
+from config.parse.override import apply_override
+from config.problems.problems import Problems, nearest
+from config.problems.source_map import Path, SourceMap
+
+CONTROL = "control"
+_ALL = 100.0
+_ROUNDING = 1e-6
+
+Check = Callable[[Settings, Problems], None]
+
+
+def check_experiments(settings: Settings, problems: Problems, check: Check) -> None:
+    """See the module. `check` is what an arm's settings have to pass."""
+    check_distinct("experiments", "experiment", [each.name for each in settings.experiments], problems)
+    taken: dict[str, str] = {}
+    around = _Surroundings(settings)
+    for index, experiment in enumerate(settings.experiments):
+        path: Path = ("experiments", index)
+        known_routes(settings, (*path, "route"), experiment.route, problems)
+        for number, route in enumerate(experiment.route):
+            other = taken.setdefault(route, experiment.name)
+            if other != experiment.name:
+                problems.add(
+                    (*path, "route", number),
+                    f"the route '{route}' takes part in the experiment '{other}' already",
+                    expected="each route in one experiment at the most",
+                )
+        _check_arms(path, experiment, problems)
+        for arm in experiment.override:
+            place: Path = (*path, "override", arm)
+            changed = _check_override(place, settings, experiment, problems)
+            if problems.is_touched(place) or changed == settings:
+                continue
+            keys = list(experiment.override[arm])
+            if changed.ladders is settings.ladders and not _new_faults(
+                around.of(settings, keys), around.of(changed, keys), check
+            ):
+                continue
+            if len(keys) == 1:
+                place = (*place, keys[0])
+            for message, expected, suggestion in _new_faults(settings, changed, check):
+                problems.add(
+                    place, f"with the arm '{arm}', {message}", expected=expected, suggestion=suggestion, at_key=True
+                )
+
+
+def check_shadows(settings: Settings, problems: Problems) -> None:
+    """See the module."""
+    check_distinct("shadows", "shadow", [each.name for each in settings.shadows], problems)
+    for index, shadow in enumerate(settings.shadows):
+        path: Path = ("shadows", index)
+        known_routes(settings, (*path, "route"), shadow.route, problems)
+        if known_rung(settings, (*path, "to"), shadow.to, problems):
+            _check_copy((*path, "to"), settings, shadow, problems)
+            if shadow.adapter is not None:
+                known_adapter(settings, (*path, "adapter"), shadow.to, shadow.adapter, problems)
+
+
+def _check_arms(path: Path, experiment: ExperimentSettings, problems: Problems) -> None:
+    arms = experiment.arms
+    if problems.is_broken((*path, "arms")):
+        return
+    if CONTROL not in arms:
+        problems.add(
+            (*path, "arms"),
+            f"there is no arm '{CONTROL}'",
+            expected=f"exactly one arm '{CONTROL}', to which the others are compared",
+            suggestion=CONTROL if nearest(CONTROL, arms) else "",
+        )
+    if len(arms) < 2:
+        problems.add((*path, "arms"), f"got {len(arms)}: there is nothing to compare", expected="at least two arms")
+    for arm, percent in arms.items():
+        if not 0 < percent <= _ALL:
+            problems.add(
+                (*path, "arms", arm),
+                f"{percent:g} is out of range",
+                expected="more than 0 to 100 percent",
+                breaks=True,
+            )
+    total = sum(arms.values())
+    # Not a number compares with nothing, and is out of range above.
+    if abs(total - _ALL) > _ROUNDING:
+        problems.add((*path, "arms"), f"the arms add up to {total:g}", expected="100 percent")
+    for arm in experiment.override:
+        if arm not in arms:
+            problems.add(
+                (*path, "override", arm),
+                f"there is no arm '{arm}'",
+                expected=f"one of: {', '.join(sorted(arms))}",
+                suggestion=nearest(arm, arms),
+                at_key=True,
+            )
+        elif arm == CONTROL:
+            problems.add(
+                (*path, "override", arm), "the arm 'control' overrides nothing", expected="another arm", at_key=True
+            )
+    idle = [arm for arm in arms if arm != CONTROL and not experiment.override.get(arm)]
+    for arm in idle if CONTROL in arms else ():
+        problems.warn(
+            (*path, "arms", arm), f"the arm '{arm}' overrides nothing, and is the same as '{CONTROL}'", at_key=True
+        )
+
+
+def _check_override(path: Path, settings: Settings, experiment: ExperimentSettings, problems: Problems) -> Settings:
+    """The arm's settings, each key applied; what cannot be applied is reported."""
+    arm = str(path[-1])
+    overrides = experiment.override[arm]
+    changed = settings
+    for key, value in overrides.items():
+        place: Path = (*path, key)
+        match key.split("."):
+            case ["routes", _]:
+                problems.add(place, "a whole route cannot be overridden", expected="a key of it", at_key=True)
+                continue
+            case ["routes", _, "name" | "when" | "owner" | "comment" as word, *_]:
+                problems.add(
+                    place,
+                    f"'{word}' of a route cannot be overridden: who takes part is decided before the arm",
+                    expected="another route for other requests",
+                    at_key=True,
+                )
+                continue
+            case ["routes", route, *_] if route not in experiment.route:
+                problems.warn(place, f"the route '{route}' takes no part in the experiment", at_key=True)
+        changed = apply_override(changed, key, value, problems, place)
+    if changed == settings and not problems.is_touched(path):
+        problems.warn(path, f"the arm '{arm}' changes nothing", at_key=True)
+    return changed
+
+
+class _Surroundings:
+    """What an arm's changes can be felt by: enough to see whether they make a new fault, in a policy of any size."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._by_name: dict[str, int] = {}
+        self._by_cascade: dict[str, list[int]] = {}
+        for number, route in enumerate(settings.routes):
+            self._by_name[route.name] = number
+            if route.use.cascade is not None:
+                self._by_cascade.setdefault(route.use.cascade, []).append(number)
+
+    def of(self, settings: Settings, keys: Iterable[str]) -> Settings:
+        """With only the routes and cascades that the dotted keys name or that lead there, and what those use."""
+        numbers: set[int] = set()
+        cascades: set[str] = set()
+        for key in keys:
+            match key.split("."):
+                case ["routes", name, *_] if name in self._by_name:  # what names no route is told elsewhere
+                    numbers.add(self._by_name[name])
+                case ["cascades", name, *_]:
+                    cascades.add(name)
+                    numbers.update(self._by_cascade.get(name, ()))
+        routes = tuple([settings.routes[number] for number in sorted(numbers)])
+        cascades |= {route.use.cascade for route in routes if route.use.cascade is not None}
+        kept = {name: settings.cascades[name] for name in cascades if name in settings.cascades}
+        todo = [cascade.on_failure for cascade in kept.values()]
+        todo += [route.use.ladder for route in routes if route.use.ladder is not None]
+        ladders: dict[str, tuple[RungSettings, ...]] = {}
+        while todo:
+            name = todo.pop()
+            if name not in ladders and name in settings.ladders:
+                ladders[name] = settings.ladders[name]
+                todo += [rung.ladder for rung in ladders[name] if rung.ladder is not None]
+        return msgspec.structs.replace(settings, routes=routes, cascades=kept, ladders=ladders)
+
+
+def _new_faults(before: Settings, after: Settings, check: Check) -> list[tuple[str, str, str]]:
+    """What is wrong with an arm's settings that is not wrong without it."""
+    found = []
+    for each in (before, after):
+        unplaced = Problems(FilePath(), SourceMap(""))
+        check(each, unplaced)
+        found.append(
+            {
+                (f"{problem.where}: {problem.message}", problem.expected, problem.suggestion): None
+                for problem in unplaced
+                if problem.severity == "error"
+            }
+        )
+    return [fault for fault in found[1] if fault not in found[0]]
+
+
+def _check_copy(path: Path, settings: Settings, shadow: ShadowSettings, problems: Problems) -> None:
+    """A shadow of what answers anyway shows nothing."""
+    for route in settings.routes:
+        if route.name not in shadow.route:
+            continue
+        cascade = settings.cascades.get(route.use.cascade or "")
+        if cascade is not None:
+            first = [(stage, cascade.adapters.get(stage)) for stage in cascade.stages][:1]
+        else:
+            first = [(rung.to or "", rung.adapter) for _, rung in flat(settings, route.use.ladder or "")][:1]
+        if first == [(shadow.to, shadow.adapter)]:
+            problems.warn(
+                path,
+                f"'{shadow.to}' is the first to answer on the route '{route.name}' anyway",
+                expected="another rung",
+            )

@@ -1,0 +1,152 @@
+"""JSON Schema of the TOML file, for editors that complete and check while one types.
+
+What it refuses `penstock policy check` refuses, too; what spans several keys (names, reach, what fits together) only
+`config.check` sees. Draft 2020-12, without anything that taplo (Even Better TOML) does not know.
+"""
+
+import inspect
+from pathlib import Path
+
+import msgspec
+import msgspec.inspect
+
+from config.json_schema.field_docs import field_docs
+from config.json_schema.schema_extras import EXAMPLES, FIELDS, TABLES, Schema
+from config.model.settings import Settings
+from config.model.table import Bytes, ClockTime, Seconds
+from config.model.units import (
+    CLOCK_TIME_PATTERN,
+    DURATION_PATTERN,
+    SIZE_PATTERN,
+    write_clock_time,
+    write_duration,
+    write_size,
+)
+from config.parse.bounds import BOUNDS
+from config.parse.decode import told_fields
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_NAMES: Schema = {"pattern": r"\S"}
+_FARTHEST = 1e300
+"""Bounds beyond it only keep out what is no number."""
+
+
+def settings_schema(*, part: bool = False) -> Schema:
+    """The schema of the whole file; `part`: of one file in a folder, which need not hold every table."""
+    tables: dict[str, Schema] = {}
+    _of(msgspec.inspect.type_info(Settings), tables)
+    root = tables.pop(Settings.__name__)
+    if part:
+        root["required"] = ["schema"]
+    title = "A part of a Penstock configuration" if part else "A Penstock configuration"
+    return {"$schema": _DIALECT, **root, "title": title, "$defs": dict(sorted(tables.items()))}
+
+
+def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
+    match info:
+        case msgspec.inspect.StructType(cls=cls):
+            name = cls.__name__
+            if name not in tables:
+                tables[name] = {}  # a table may hold itself
+                tables[name] = _table(info, tables)
+            return {"$ref": f"#/$defs/{name}"}
+        case msgspec.inspect.DictType(value_type=inner):
+            return {"type": "object", "propertyNames": _NAMES, "additionalProperties": _of(inner, tables)}
+        case msgspec.inspect.VarTupleType(item_type=inner):
+            return {"type": "array", "items": _of(inner, tables)}
+        case msgspec.inspect.UnionType(types=types):
+            (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
+            return _of(inner, tables)
+        case msgspec.inspect.Metadata(type=inner):
+            return _of(inner, tables)
+        case msgspec.inspect.LiteralType(values=values):
+            return {"enum": list(values)}
+        case msgspec.inspect.CustomType(cls=cls):
+            if cls is Path:
+                return {"type": "string", "minLength": 1}
+            patterns = {Seconds: DURATION_PATTERN, Bytes: SIZE_PATTERN, ClockTime: CLOCK_TIME_PATTERN}
+            return {"type": "string", "pattern": patterns[cls], "examples": EXAMPLES[cls]}
+        case msgspec.inspect.AnyType():
+            return {}
+        case msgspec.inspect.BoolType():
+            return {"type": "boolean"}
+        case msgspec.inspect.IntType():
+            return {"type": "integer"}
+        case msgspec.inspect.FloatType():
+            return {"type": "number"}
+    return {"type": "string"}
+
+
+def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schema:
+    docs = field_docs(info.cls)
+    extras = FIELDS.get(info.cls, {})
+    properties: dict[str, Schema] = {}
+    for field in told_fields(info):
+        schema = _of(field.type, tables) | _bounds(info.cls, field)
+        if isinstance(field.type, msgspec.inspect.Metadata):
+            schema = {"anyOf": [{"const": "auto"}, schema], "default": "auto"}
+        if field.name in docs:
+            schema["description"] = docs[field.name]
+        if "default" not in schema and not field.required and field.default is not msgspec.NODEFAULT:
+            default = _written(field.default)
+            if default is not None:
+                schema["default"] = default
+        properties[field.encode_name] = _merged(schema, extras.get(field.name, {}))
+    required = [field.encode_name for field in told_fields(info) if field.required]
+    return {
+        "type": "object",
+        "description": inspect.getdoc(info.cls) or "",
+        "properties": properties,
+        **({"required": required} if required else {}),
+        "additionalProperties": False,
+        **TABLES.get(info.cls, {}),
+    }
+
+
+def _bounds(table: type, field: msgspec.inspect.Field) -> Schema:
+    match field.type:
+        case msgspec.inspect.UnionType(types=kinds):
+            pass
+        case msgspec.inspect.Metadata(type=inner):
+            kinds = (inner,)
+        case kind:
+            kinds = (kind,)
+    bound = BOUNDS.get(table, {}).get(field.name)
+    if bound is None or not any(isinstance(k, msgspec.inspect.IntType | msgspec.inspect.FloatType) for k in kinds):
+        return {}
+    schema: Schema = {}
+    if bound.low is not None and bound.low > -_FARTHEST:
+        schema["exclusiveMinimum" if bound.above else "minimum"] = bound.low
+    if bound.high is not None and bound.high < _FARTHEST:
+        schema["maximum"] = bound.high
+    if bound.multiple_of is not None:
+        schema["multipleOf"] = bound.multiple_of
+    return schema
+
+
+def _written(value: object) -> object:
+    """A default as the file would say it; None: it says it by being silent."""
+    match value:
+        case Seconds():
+            return write_duration(value)
+        case Bytes():
+            return write_size(value)
+        case ClockTime():
+            return write_clock_time(value)
+        case Path():
+            return str(value)
+        case tuple() if all(isinstance(member, str) for member in value):
+            return list(value)
+        case bool() | int() | float() | str():
+            return value
+    return None
+
+
+def _merged(schema: Schema, extra: Schema) -> Schema:
+    """What is said of a list's or a table's members goes with what is known of them."""
+    merged = {**schema, **extra}
+    for word in ("items", "additionalProperties", "propertyNames"):
+        inner, more = schema.get(word), extra.get(word)
+        if isinstance(inner, dict) and isinstance(more, dict):
+            merged[word] = _merged(inner, more)
+    return merged

@@ -1,0 +1,1 @@
+"""The settings, typed: what a configuration can say, with defaults."""

@@ -1,0 +1,81 @@
+"""Tests inside the policy file: given such a request under such a load, expect this decision."""
+
+from typing import Literal
+
+import msgspec
+
+from config.model.conditions import BreakerState, Has
+from config.model.table import Seconds, Table
+
+
+class GivenLoad(Table, frozen=True):
+    """One rung's load."""
+
+    healthy: bool = True
+    queue_wait: Seconds = Seconds(0)
+    kv_usage: float = 0.0
+    running: int = 0
+    breaker: BreakerState = "closed"
+
+
+class Given(Table, frozen=True):
+    """The request, as far as the test cares; what is not given is as unremarkable as can be."""
+
+    model: str | None = None
+    """None: the first of [models]."""
+    tenant: str | None = None
+    """None: the first of [tenants], or "anonymous"."""
+    tier: str | None = None
+    """None: the tenant's."""
+    tag: tuple[str, ...] = ()
+    header: dict[str, str] = msgspec.field(default_factory=dict)
+    path: str = "/v1/chat/completions"
+    has: tuple[Has, ...] = ()
+    text: str | None = None
+    """The last user text, from which complexity, code and language are taken unless they are given."""
+    prompt_tokens: int = 100
+    max_tokens: int = 0
+    turn: int = 1
+    complexity: float | None = None
+    code: float | None = None
+    language: str | None = None
+    budget_used: float = 0.0
+    time: str | None = None
+    """ISO 8601 with a zone, such as "2026-11-21T22:30:00+01:00"."""
+    unit: str = ""
+    """The request's, conversation's, user's and tenant's name for experiments."""
+    load: dict[str, GivenLoad] = msgspec.field(default_factory=dict)
+    busy: tuple[str, ...] = ()
+    """Cascades whose `when_busy` holds."""
+    rolled_back: tuple[str, ...] = ()
+    """Experiments that were rolled back."""
+
+
+class Expect(Table, frozen=True):
+    """What must be so; what is not given may be anything."""
+
+    route: str | None = None
+    refused: str | None = None
+    """The code of the refusal, such as "no_route" or "budget_spent"."""
+    cascade: str | None = None
+    ladder: str | None = None
+    first_rung: str | None = None
+    rungs: tuple[str, ...] | None = None
+    """All rungs in the order in which they would be tried; "static_answer" for a ladder's text."""
+    may_escalate: bool | None = None
+    mode: Literal["gate", "window", "verified"] | None = None
+    why: str | None = None
+    """The cascade's word: "default", "asked_large", "busy", "small_unavailable", "budget"."""
+    arm: str | None = None
+    reason: str | None = None
+    """A text that one of the plan's reasons contains."""
+
+
+class TestSettings(Table, frozen=True, kw_only=True):
+    """One test."""
+
+    __test__ = False  # pytest takes the name for its own
+
+    name: str
+    given: Given = Given()
+    expect: Expect

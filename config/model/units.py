@@ -1,0 +1,73 @@
+"""Durations, sizes and times of day as they are written: numbers and units, nothing else."""
+
+import re
+
+from config.model.table import Bytes, ClockTime, Seconds
+
+DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
+SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?(B|KiB|MiB|GiB)$"
+DURATION_EXAMPLE = 'a duration such as "500ms", "2s", "10m", "6h" or "1d"'
+CLOCK_TIME_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
+SIZE_EXAMPLE = 'a size such as "512KiB", "64MiB" or "2GiB"'
+CLOCK_TIME_EXAMPLE = 'a time of day such as "08:00" or "22:30"'
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_DURATION = re.compile(DURATION_PATTERN, re.ASCII)
+_SIZE = re.compile(SIZE_PATTERN, re.ASCII)
+_CLOCK_TIME = re.compile(CLOCK_TIME_PATTERN, re.ASCII)
+_LONGEST = 24
+"""Characters; longer ones are not numbers that anybody means."""
+
+
+def parse_duration(text: str) -> Seconds:
+    """So "500ms" is 0.5. ValueError for anything else than a number and a unit."""
+    if len(text) > _LONGEST or not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not {DURATION_EXAMPLE}")
+    number, unit = _split(text)
+    return Seconds(float(number) * _SECONDS[unit])
+
+
+def parse_size(text: str) -> Bytes:
+    """So "64MiB" is 67108864. ValueError for anything else than a number and a unit, or for a part of a byte."""
+    if len(text) > _LONGEST or not _SIZE.fullmatch(text):
+        raise ValueError(f"{text!r} is not {SIZE_EXAMPLE}")
+    number, unit = _split(text)
+    size = float(number) * _BYTES[unit]
+    if not size.is_integer():
+        raise ValueError(f"{text!r} is not a whole number of bytes")
+    return Bytes(size)
+
+
+def parse_clock_time(text: str) -> ClockTime:
+    """So "22:30" is 1350. ValueError for anything else than hours and minutes, two digits each, up to 24:00."""
+    if not _CLOCK_TIME.fullmatch(text):
+        raise ValueError(f"{text!r} is not {CLOCK_TIME_EXAMPLE}")
+    hours, minutes = text.split(":")
+    return ClockTime(int(hours) * 60 + int(minutes))
+
+
+def write_duration(seconds: float) -> str:
+    """The other way round, in the largest unit that keeps it short: "500ms", "2s", "10m", "1d"."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.10g}{unit}"
+    return f"{seconds * 1000:.10g}ms" if 0 < seconds < 1 else f"{seconds:.10g}s"
+
+
+def write_size(size: int) -> str:
+    """The same for sizes: "64MiB", "100B"."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return f"{size}B"
+
+
+def write_clock_time(minutes: int) -> str:
+    """The same for times of day: "22:30"."""
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _split(text: str) -> tuple[str, str]:
+    number = text.rstrip("BGKMdhims")
+    return number, text[len(number) :]

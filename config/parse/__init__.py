@@ -1,0 +1,1 @@
+"""From TOML to typed settings, finding every fault instead of the first."""

@@ -1,0 +1,352 @@
+"""From TOML's values to the types of `config.model.settings`, finding every fault instead of the first.
+
+A value that cannot be understood is reported, marked as broken, and replaced by a stand-in, so that the rest can
+still be looked at. The result is worth using only if nothing was reported.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+
+import msgspec
+import msgspec.inspect
+
+from config.model.routing import Use
+from config.model.settings import Settings
+from config.model.table import AUTO, Bytes, ClockTime, Seconds, Table
+from config.model.units import (
+    CLOCK_TIME_EXAMPLE,
+    DURATION_EXAMPLE,
+    SIZE_EXAMPLE,
+    parse_clock_time,
+    parse_duration,
+    parse_size,
+)
+from config.model.upstreams import SecretSource
+from config.parse.bounds import BOUNDS, Bound
+from config.parse.rewrite import guesses, write
+from config.problems.problems import Problems, nearest
+from config.problems.secrets import is_secret_name
+from config.problems.source_map import Path, SourceMap, show_path
+
+_Info = msgspec.inspect.Type
+SETTINGS = msgspec.inspect.type_info(Settings)
+"""What a whole file can say."""
+
+
+def decode_settings(document: dict[str, object], problems: Problems) -> Settings:
+    """The whole file, see above."""
+    settings = _Decoder(problems, document).value(SETTINGS, document, ())
+    assert isinstance(settings, Settings)
+    return settings
+
+
+def decode_value(info: msgspec.inspect.Type, value: object, problems: Problems, path: Path) -> object:
+    """One value of a known type, which stands at `path`; see above."""
+    return _Decoder(problems, {}).value(info, value, path)
+
+
+def told_fields(info: msgspec.inspect.StructType) -> list[msgspec.inspect.Field]:
+    """The fields that a file may give: not those that are filled in when it has been read."""
+    return [field for field in info.fields if not _is_filled_in(field.type)]
+
+
+def _is_filled_in(info: _Info) -> bool:
+    match info:
+        case msgspec.inspect.UnionType(types=types):
+            return any(map(_is_filled_in, types))
+        case msgspec.inspect.StructType(cls=cls):
+            return not issubclass(cls, Table)
+    return False
+
+
+class _Decoder:
+    def __init__(self, problems: Problems, document: Mapping[str, object] | None = None) -> None:
+        self._problems = problems
+        self._document = document or {}
+        self._bound: Bound | None = None
+        """Of the field that is being read."""
+        self._guesses = document is not None
+
+    def value(self, info: _Info, value: object, path: Path) -> object:
+        match info:
+            case msgspec.inspect.AnyType():
+                return value
+            case msgspec.inspect.StructType():
+                return self._struct(info, value, path)
+            case msgspec.inspect.DictType():
+                return self._dict(info, value, path)
+            case msgspec.inspect.VarTupleType():
+                return self._tuple(info, value, path)
+            case msgspec.inspect.UnionType(types=types):
+                # TOML has no null: None stands for a key that is not there.
+                (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
+                return self.value(inner, value, path)
+            case msgspec.inspect.Metadata(type=inner):
+                return AUTO if value == "auto" else self._or_auto(inner, value, path)
+            case msgspec.inspect.LiteralType(values=values):
+                return self._literal(tuple(values), value, path)
+            case msgspec.inspect.CustomType(cls=cls):
+                return self._custom(info, cls, value, path)
+            case msgspec.inspect.BoolType():
+                return value if isinstance(value, bool) else self._wrong(info, path, "true or false", value, None)
+            case msgspec.inspect.StrType():
+                return value if isinstance(value, str) else self._wrong(info, path, "a string", value, None)
+            case msgspec.inspect.IntType():
+                if isinstance(value, int) and not isinstance(value, bool):
+                    return value
+                return self._wrong(info, path, "a whole number", value, None)
+            case msgspec.inspect.FloatType():
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    return float(value)
+                return self._wrong(info, path, "a number", value, None)
+        raise TypeError(f"{show_path(path)}: no rule for {info!r}")
+
+    def _struct(self, info: msgspec.inspect.StructType, value: object, path: Path) -> object:
+        if not isinstance(value, dict):
+            return self._wrong(info, path, "a table", value, _stand_in(info))
+        fields = {field.encode_name: field for field in told_fields(info)}
+        value = self._respelled(fields, value, path)
+        given: dict[str, object] = {}
+        bounds = BOUNDS.get(info.cls, {})
+        for field in fields.values():
+            here = (*path, field.encode_name)
+            if field.encode_name in value:
+                given[field.name] = self._field(field, value[field.encode_name], here, bounds.get(field.name))
+            elif field.required:
+                self._problems.add(
+                    here,
+                    f"the key '{field.encode_name}' is missing",
+                    expected=_describe(field.type),
+                    at_key=True,
+                    breaks=True,
+                )
+                given[field.name] = _stand_in(field.type)
+        return info.cls(**given)
+
+    def _field(self, field: msgspec.inspect.Field, value: object, path: Path, bound: Bound | None) -> object:
+        """A value within its bound; after a fault what was probably meant, else the default, if there is one."""
+        before, self._bound = self._bound, bound
+        decoded = self.value(field.type, value, path)
+        is_good = self._is_within(decoded) or value == "auto"
+        if not is_good:
+            self._problems.add(path, f"{_show(value)} is out of range", expected=str(bound), breaks=True)
+        if decoded is None or not is_good:
+            decoded = _default(field)
+        self._bound = before
+        return decoded
+
+    def _is_within(self, decoded: object) -> bool:
+        return self._bound is None or not isinstance(decoded, int | float) or self._bound.allows(decoded)
+
+    def _respelled(
+        self, fields: Mapping[str, msgspec.inspect.Field], value: dict[str, object], path: Path
+    ) -> dict[str, object]:
+        """The table with each misspelled key as it was probably meant, so that nothing follows from its spelling."""
+        found = dict(value)
+        for key in value:
+            if key in fields:
+                continue
+            meant = nearest(key, fields)
+            self._problems.add(
+                (*path, key),
+                f"unknown key '{key}'",
+                expected=f"one of: {', '.join(sorted(fields))}",
+                suggestion=meant,
+                at_key=True,
+            )
+            inner = found.pop(key)
+            if not meant:
+                continue
+            if meant not in found and self._is_good(fields[meant].type, inner):
+                found[meant] = inner
+            elif isinstance(present := found.get(meant), dict) and isinstance(inner, dict):
+                found[meant] = inner | present
+        return found
+
+    def _is_good(self, info: _Info, value: object) -> bool:
+        tried = Problems(FilePath(), SourceMap(""))
+        _Decoder(tried).value(info, value, ())
+        return not len(tried)
+
+    def _dict(self, info: msgspec.inspect.DictType, value: object, path: Path) -> dict[str, object]:
+        if not isinstance(value, dict):
+            self._wrong(info, path, _describe(info), value, None)
+            return {}
+        for key in value:
+            if not key.strip():
+                self._problems.add((*path, key), "a name must not be empty", at_key=True)
+        return {key: self._member(info.value_type, member, (*path, key)) for key, member in value.items()}
+
+    def _member(self, info: _Info, value: object, path: Path) -> object:
+        decoded = self.value(info, value, path)
+        return _stand_in(info) if decoded is None else decoded
+
+    def _tuple(self, info: msgspec.inspect.VarTupleType, value: object, path: Path) -> tuple[object, ...]:
+        if not isinstance(value, list):
+            if isinstance(value, dict) and isinstance(info.item_type, msgspec.inspect.StructType):
+                expected = f"a list of tables: write [[{show_path(path)}]]"
+                self._problems.add(path, f"got {_show(value)}", expected=expected, breaks=True)
+                return ()
+            decoded = self._wrong(info, path, _describe(info), value, ())
+            return decoded if isinstance(decoded, tuple) else ()
+        item = info.item_type
+        if isinstance(item, msgspec.inspect.LiteralType):
+            # None of the words shall be taken for what was not one.
+            found = (self.value(item, member, (*path, index)) for index, member in enumerate(value))
+            return tuple([word for word in found if word is not None])
+        return tuple([self._member(item, member, (*path, index)) for index, member in enumerate(value)])
+
+    def _literal(self, values: tuple[object, ...], value: object, path: Path) -> object:
+        if any(value == allowed and type(value) is type(allowed) for allowed in values):
+            return value
+        words = [str(allowed) for allowed in values]
+        only = value[0] if isinstance(value, list) and len(value) == 1 else value
+        meant = nearest(only, words) if isinstance(only, str) else ""
+        self._problems.add(
+            path, f"{_show(value)} is not allowed", expected=_one_of(values), suggestion=meant, breaks=True
+        )
+        return values[words.index(meant)] if meant else None
+
+    def _or_auto(self, info: _Info, value: object, path: Path) -> object:
+        kind = str if isinstance(info, msgspec.inspect.CustomType) else int
+        if type(value) is not kind:
+            return self._wrong(info, path, _describe(msgspec.inspect.Metadata(info)), value, None)
+        return self.value(info, value, path)
+
+    def _custom(self, info: _Info, cls: type, value: object, path: Path) -> object:
+        if cls is FilePath:
+            if isinstance(value, str) and value and "\0" not in value:
+                return FilePath(value)
+            return self._wrong(info, path, "a path", value, None)
+        if cls is Seconds:
+            try:
+                return parse_duration(value if isinstance(value, str) else "")
+            except ValueError:
+                return self._wrong(info, path, DURATION_EXAMPLE, value, None)
+        if cls is ClockTime:
+            try:
+                return parse_clock_time(value if isinstance(value, str) else "")
+            except ValueError:
+                return self._wrong(info, path, CLOCK_TIME_EXAMPLE, value, None)
+        try:
+            return parse_size(value if isinstance(value, str) else "")
+        except ValueError:
+            return self._wrong(info, path, SIZE_EXAMPLE, value, None)
+
+    def _wrong(self, info: _Info, path: Path, expected: str, value: object, stand_in: object) -> object:
+        """Report it; what was probably meant, or the stand-in."""
+        if not self._guesses:
+            self._problems.add(path, f"got {_show(value)}", expected=expected, breaks=True)
+            return stand_in
+        meant, decoded = self._meant(info, value, path)
+        if meant:
+            is_list = isinstance(info, msgspec.inspect.VarTupleType)
+            expected = f"{'a list' if is_list else expected}: write {meant}"
+        hidden = any(isinstance(step, str) and is_secret_name(step) for step in path)
+        shown = "a string" if hidden and isinstance(value, str) else _show(value)
+        self._problems.add(path, f"got {shown}", expected=expected, breaks=True)
+        return decoded if meant else stand_in
+
+    def _meant(self, info: _Info, value: object, path: Path) -> tuple[str, object]:
+        """As it should be written, and read; "" if nothing comes near."""
+        if isinstance(info, msgspec.inspect.StructType) and info.cls is SecretSource:
+            return '{ env = "NAME_OF_A_VARIABLE" }', None
+        highest = None if self._bound is None else self._bound.high
+        found = list(guesses(info, value, highest))
+        if isinstance(info, msgspec.inspect.StructType) and info.cls is Use and isinstance(value, str):
+            ladders = self._document.get("ladders")
+            found.sort(
+                key=lambda guess: (guess == {"ladder": value}) != (isinstance(ladders, dict) and value in ladders)
+            )
+        for guess in found:
+            tried = Problems(FilePath(), SourceMap(""))
+            decoded = _Decoder(tried).value(info, guess, ())
+            if not len(tried) and self._is_within(decoded):
+                return write(guess), decoded
+        return "", None
+
+
+def _default(field: msgspec.inspect.Field) -> object:
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return _stand_in(field.type)
+
+
+def _stand_in(info: _Info) -> object:
+    match info:
+        case msgspec.inspect.UnionType(types=types):
+            (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
+            return _stand_in(inner)
+        case msgspec.inspect.StructType():
+            return info.cls(**{field.name: _stand_in(field.type) for field in info.fields if field.required})
+        case msgspec.inspect.DictType():
+            return {}
+        case msgspec.inspect.VarTupleType():
+            return ()
+        case msgspec.inspect.LiteralType(values=values):
+            return values[0]
+        case msgspec.inspect.CustomType(cls=cls):
+            return cls() if cls is FilePath else cls(1)
+        case msgspec.inspect.StrType():
+            return ""
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
+            return 1
+    return None
+
+
+def _describe(info: _Info) -> str:
+    match info:
+        case msgspec.inspect.StructType():
+            return "a table"
+        case msgspec.inspect.DictType(value_type=msgspec.inspect.StructType() | msgspec.inspect.DictType()):
+            return "a table of tables"
+        case msgspec.inspect.DictType():
+            return "a table"
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StrType()):
+            return 'a list of strings such as ["one", "two"]'
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.LiteralType(values=values)):
+            return f"a list of {_one_of(tuple(values))}"
+        case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.FloatType()):
+            return "a list of numbers"
+        case msgspec.inspect.VarTupleType():
+            return "a list of tables"
+        case msgspec.inspect.Metadata(type=inner):
+            return f'{_describe(inner)}, or "auto"'
+        case msgspec.inspect.LiteralType(values=values):
+            return _one_of(tuple(values))
+        case msgspec.inspect.CustomType(cls=cls):
+            return {
+                FilePath: "a path",
+                Seconds: DURATION_EXAMPLE,
+                Bytes: SIZE_EXAMPLE,
+                ClockTime: CLOCK_TIME_EXAMPLE,
+            }[cls]
+        case msgspec.inspect.IntType():
+            return "a whole number"
+        case msgspec.inspect.FloatType():
+            return "a number"
+    return "a string"
+
+
+def _one_of(values: tuple[object, ...]) -> str:
+    shown = [_show(value) for value in values]
+    return shown[0] if len(shown) == 1 else f"one of: {', '.join(shown)}"
+
+
+def _show(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            shown = value if len(value) <= 60 else value[:57] + "..."
+            return '"' + shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+        case dict():
+            return "a table"
+        case list():
+            return "a list"
+        case dt.date() | dt.time():
+            return f"the date or time {value}"
+    return str(value)

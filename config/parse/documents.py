@@ -1,0 +1,175 @@
+"""The file or the folder of files that a configuration is written in, put together to one document.
+
+In a folder every `*.toml` counts, by name. Top-level tables are put together entry by entry, top-level lists of tables
+(routes, keys, experiments, shadows, tests) follow each other in the order of the files. Anything deeper is in one file
+as a whole: half a tenant here and half there would be read by nobody. Every file says its `schema`, so that each can
+be opened, checked by an editor and moved alone.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path as FilePath
+
+import msgspec
+
+from config.problems.errors import ConfigError, Problem
+from config.problems.problems import Problems
+from config.problems.source_map import Path, Position, SourceMap
+from config.problems.toml_faults import toml_fault
+
+_LARGEST_FILE = 4 * 2**20
+_SCHEMA = "schema"
+
+
+class Clash(msgspec.Struct, frozen=True):
+    """What two files say that only one may say."""
+
+    path: Path
+    position: Position
+    message: str
+    expected: str = ""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One file."""
+
+    file: FilePath
+    tables: dict[str, object]
+    source: SourceMap
+    begins: dict[str, int]
+    """Where its members of top-level lists begin in the whole."""
+
+
+class Document:
+    """All of it, with the places of what is written. `key` and `value` are those of `SourceMap`."""
+
+    def __init__(self, texts: Iterable[tuple[FilePath, str]]) -> None:
+        """Raises `ConfigError` with what is no TOML in any of the texts."""
+        self.tables: dict[str, object] = {}
+        self.clashes: list[Clash] = []
+        self._parts: list[Part] = []
+        faults: list[Problem] = []
+        for file, text in texts:
+            try:
+                part = _parsed(file, text)
+            except ConfigError as error:
+                faults += error.problems
+                continue
+            self._join(part)
+            self._parts.append(part)
+        if faults:
+            raise ConfigError(faults)
+
+    def key(self, path: Path) -> Position:
+        """Where the key is written, and in which file."""
+        part, local = self._part_of(path)
+        return _in(part, part.source.key(local))
+
+    def value(self, path: Path) -> Position:
+        """Where the value begins, and in which file."""
+        part, local = self._part_of(path)
+        return _in(part, part.source.value(local))
+
+    def report_clashes(self, problems: Problems) -> None:
+        """Write down what is said twice."""
+        for clash in self.clashes:
+            problems.add(clash.path, clash.message, expected=clash.expected, position=clash.position)
+
+    def _part_of(self, path: Path) -> tuple[Part, Path]:
+        """The part that says most of the path, and the path in it."""
+        match path:
+            case (str(table), int(index), *rest) if any(table in part.begins for part in self._parts):
+                holders = [part for part in self._parts if part.begins.get(table, index + 1) <= index]
+                part = holders[-1] if holders else self._parts[0]
+                return part, (table, index - part.begins.get(table, 0), *rest)
+        return max(self._parts, key=lambda part: part.source.depth(path)), path
+
+    def _join(self, part: Part) -> None:
+        if self._parts and _SCHEMA not in part.tables:
+            self._clash(part, (_SCHEMA,), "the key 'schema' is missing", "schema = 1 in every file")
+        for name, value in part.tables.items():
+            match self.tables.get(name), value:
+                case None, list():
+                    part.begins[name] = 0
+                    self.tables[name] = list(value)
+                case None, dict():
+                    self.tables[name] = dict(value)
+                case None, _:
+                    self.tables[name] = value
+                case list() as present, list():
+                    part.begins[name] = len(present)
+                    present.extend(value)
+                case dict() as present, dict():
+                    for entry, inner in value.items():
+                        if entry in present:
+                            self._twice(part, (name, entry))
+                        else:
+                            present[entry] = inner
+                case present, _ if name != _SCHEMA or present != value:
+                    self._twice(part, (name,))
+
+    def _twice(self, part: Part, path: Path) -> None:
+        first = self.key(path)
+        where = ".".join(map(str, path))
+        self._clash(part, path, f"'{where}' is given by {first.file}:{first.line}, too", "it in one file as a whole")
+
+    def _clash(self, part: Part, path: Path, message: str, expected: str) -> None:
+        self.clashes.append(Clash(path, _in(part, part.source.key(path)), message, expected))
+
+
+def files_of(path: FilePath) -> tuple[FilePath, ...]:
+    """The files that a configuration is read from: the file itself, or what a folder holds, by name.
+
+    Files whose names begin with a dot are what editors leave behind, and do not count. Raises `ConfigError`.
+    """
+    if not path.is_dir():
+        return (path,)
+    try:
+        found = sorted(each for each in path.iterdir() if each.suffix == ".toml" and not each.name.startswith("."))
+    except OSError as error:
+        raise _whole_file(path, f"cannot be read: {error.strerror or error}") from None
+    if not found:
+        raise _whole_file(path, "is a folder without a *.toml file")
+    return tuple(found)
+
+
+def read_text(path: FilePath) -> str:
+    """A file's text. Raises `ConfigError`."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise _whole_file(path, f"cannot be read: {error.strerror or error}") from None
+    if len(raw) > _LARGEST_FILE:
+        raise _whole_file(path, f"is larger than {_LARGEST_FILE // 2**20} MiB: that is no configuration")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
+        raise syntax_error(path, "this is not UTF-8", Position(line, column)) from None
+
+
+def syntax_error(path: FilePath, message: str, position: Position, expected: str = "") -> ConfigError:
+    """The text cannot even be read."""
+    line, column = position.line, position.column
+    return ConfigError([Problem(file=path, line=line, column=column, where="", message=message, expected=expected)])
+
+
+def _parsed(file: FilePath, text: str) -> Part:
+    try:
+        tables = tomllib.loads(text)
+        return Part(file, tables, SourceMap(text), {})
+    except tomllib.TOMLDecodeError as error:
+        message, expected, position = toml_fault(str(error), text)
+        raise syntax_error(file, message, position, expected) from None
+    except RecursionError:
+        raise syntax_error(file, "tables or lists are nested too deeply", Position(1, 1)) from None
+
+
+def _in(part: Part, position: Position) -> Position:
+    return Position(position.line, position.column, part.file)
+
+
+def _whole_file(path: FilePath, message: str) -> ConfigError:
+    return ConfigError([Problem(file=path, line=0, column=0, where="", message=message)])

@@ -1,0 +1,490 @@
+"""One model that answers: scheduler, runner, tokenizer and the outputs under way, moved on step by step.
+
+Everything here happens in the one thread that owns the engine (see engine/core/loop.py).
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from math import inf, nan
+from pathlib import Path
+from secrets import randbits
+from time import perf_counter
+from typing import Self
+
+import msgspec
+
+from config.model.settings import EngineSettings
+from engine.core.life import Life
+from engine.core.limits import Limits
+from engine.core.messages import (
+    Abort,
+    AddAdapter,
+    Command,
+    DropAdapter,
+    Embed,
+    EngineStats,
+    Expect,
+    Finish,
+    FinishReason,
+    StepReport,
+    Submit,
+    TokenLogprobs,
+    TokenOutput,
+    failed_output,
+)
+from engine.errors import EngineError, RequestRefused
+from engine.lora.adapters import Adapter, AdapterTable, PreparedAdapter
+from engine.model.model_config import read_model_config
+from engine.sampling.bad_words import spellings
+from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults, read_defaults
+from engine.sampling.grammar import GrammarState
+from engine.sampling.seed import sequence_seed
+from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SplitRunner, SwappingRunner
+from engine.scheduling.lookup import NgramLookup
+from engine.scheduling.output import Output
+from engine.scheduling.plan import Plan, foreseeable
+from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.sequence import Sequence
+from engine.text.tokenizer import Tokenizer
+
+
+class Engine:
+    """Every request taken in gets exactly one `Finish`, whatever happens, unless the engine itself dies."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        settings: EngineSettings,
+        *,
+        name: str = "engine",
+        seed: int | None = None,
+        clock: Callable[[], float] = perf_counter,
+        defaults: SamplingDefaults = API_DEFAULTS,
+    ) -> None:
+        """`seed`: from which requests without a seed of their own get theirs; None draws one.
+
+        `defaults`: of the model, where a request does not say.
+        """
+        self.name = name
+        asked = settings.max_model_len
+        self.limits = Limits(
+            vocab_size=runner.vocab_size,
+            model_tokens=runner.max_model_len if asked is None else min(asked, runner.max_model_len),
+            pool_tokens=(runner.total_blocks - 1) * runner.block_size,
+            default_output_tokens=defaults.max_new_tokens,
+        )
+        self._defaults = defaults
+        self._scheduler = Scheduler(
+            settings,
+            total_blocks=runner.total_blocks,
+            block_size=runner.block_size,
+            max_model_len=self.limits.max_model_len,
+            host_blocks=runner.host_blocks if isinstance(runner, SwappingRunner) else 0,
+        )
+        self._runner = runner
+        self._overlapping: OverlappingRunner | None = None
+        if isinstance(runner, OverlappingRunner) and runner.overlaps and settings.speculate is None:
+            self._overlapping = runner
+        self._flight: tuple[Plan, Callable[[], Sampled]] | None = None
+        """The step under way, if the runner overlaps: its results are taken in when the next one is launched."""
+        self._tokenizer = tokenizer
+        self._seed = randbits(64) if seed is None else seed
+        self._clock = clock
+        self._total_blocks = runner.total_blocks - 1
+        self._alive: dict[int, tuple[Sequence, Output]] = {}
+        self._adapters = AdapterTable()
+        self._speculate = settings.speculate
+        self._lookups: dict[int, NgramLookup] = {}
+        """By request, if the engine drafts for itself."""
+        self._scored: dict[int, list[ScoredToken]] = {}
+        """By request, if it asks how likely its prompt is; until its first output."""
+        self._unsaid: list[TokenOutput] = []
+        """Ends that happened between two steps; the next report carries them."""
+        self._arrivals = 0
+        self._steps = 0
+        self._step_s = 0.0
+        self._step_tokens = 0
+        self._prompt_tokens = 0
+        self._generation_tokens = 0
+        self._drafted_tokens = 0
+        self._accepted_tokens = 0
+        self._life = Life(name)
+
+    @classmethod
+    def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
+        """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
+
+        Raises:
+            EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
+        """
+        # Says best what is wrong if this is no model directory at all.
+        read_model_config(settings.model, settings.ignore_config_keys)
+        tokenizer = Tokenizer.load(settings.model)
+        defaults = read_defaults(settings.model) if settings.generation_config else API_DEFAULTS
+        if progress is not None and defaults != API_DEFAULTS:
+            progress(str(defaults))
+        from engine.torch_runner import load_runner
+
+        runner = load_runner(settings, progress)
+        try:
+            return cls(runner, tokenizer, settings, name=name, defaults=defaults)
+        except EngineError:
+            runner.close()
+            raise
+
+    @property
+    def has_work(self) -> bool:
+        """A step would have something to do or to say."""
+        return bool(self._unsaid) or self._flight is not None or self._scheduler.has_work
+
+    def accept(self, command: Command) -> None:
+        """Obey a command that nobody waits for: a refusal becomes the request's output in the next report."""
+        match command:
+            case Submit():
+                try:
+                    self.submit(command)
+                except RequestRefused as error:
+                    self._refuse(command.request_id, len(command.prompt_token_ids), error)
+            case Abort(request_id):
+                self.abort(request_id)
+            case Expect():
+                self.expect(command)
+            case Embed(request_id=request_id, token_ids=token_ids):
+                self._refuse(request_id, len(token_ids), RequestRefused("not_embedding", "this model makes text"))
+            case AddAdapter(adapter):
+                self._adapters.put(adapter)
+            case DropAdapter(name):
+                self._adapters.drop(name)
+
+    def _refuse(self, request_id: int, prompt_tokens: int, error: RequestRefused) -> None:
+        self._unsaid.append(failed_output(request_id, prompt_tokens, error.code, error.message))
+
+    def submit(self, command: Submit) -> None:
+        """Take in a sequence.
+
+        Raises:
+            RequestRefused: it can never run here.
+            EngineDead: the engine has ended.
+        """
+        self._life.check()
+        self.limits.check(command)
+        if command.request_id in self._alive:
+            raise RequestRefused(
+                "request_id_in_use", f"request id {command.request_id} is running already; ids must be unique"
+            )
+        params = self._defaults.fill(command.params)
+        command = msgspec.structs.replace(command, params=params)
+        prompt = command.prompt_token_ids
+        eos_ids = frozenset() if params.ignore_eos else self._tokenizer.eos_ids
+        wanted = 0 if params.prompt_only else params.max_tokens
+        limit = min(len(prompt) + wanted, self.limits.max_model_len)
+        grammar = self._grammar(command)
+        adapter = self._adapters.find(command.adapter)
+        self._arrivals += 1
+        sequence = Sequence(
+            command,
+            arrival=self._arrivals,
+            limit=limit,
+            seed=sequence_seed(params.seed, self._seed, command.request_id),
+            banned=self._banned(params.stop_token_ids, eos_ids) if params.min_tokens else (),
+            bad_words=spellings(params.bad_words, self._tokenizer) if params.bad_words else (),
+            grammar=grammar,
+            adapter=adapter,
+        )
+        detokenizer = self._tokenizer.detokenizer(
+            prompt, skip_special=params.skip_special_tokens, exact=grammar is not None
+        )
+        output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=limit - len(prompt))
+        self._alive[command.request_id] = sequence, output
+        self._adapters.hold(adapter)
+        if self._speculate is not None:
+            self._lookups[command.request_id] = NgramLookup(
+                prompt, ngram=self._speculate.ngram, tokens=self._speculate.tokens
+            )
+        if params.prompt_logprobs is not None:
+            self._scored[command.request_id] = []
+        self._scheduler.add(sequence)
+        self._prompt_tokens += len(prompt)
+
+    @staticmethod
+    def _grammar(command: Submit) -> GrammarState | None:
+        """Where the answer stands in its grammar, after what of it was said elsewhere."""
+        if command.grammar is None:
+            return None
+        state = command.grammar.start()
+        if command.output_prefix:
+            state.advance(command.prompt_token_ids[-command.output_prefix :])
+        if state.error is not None or state.complete:
+            raise RequestRefused(
+                "grammar_violated",
+                "the answer cannot go on from here under its grammar: "
+                + (state.error or "it is complete already; nothing can follow"),
+            )
+        return state
+
+    def _banned(self, stop_ids: tuple[int, ...], eos_ids: frozenset[int]) -> tuple[int, ...]:
+        """End tokens; those that some file names beyond the model's vocabulary cannot be sampled anyway."""
+        return tuple(sorted(token_id for token_id in {*stop_ids, *eos_ids} if token_id < self.limits.vocab_size))
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """Read and prepare an adapter, to be given to the engine with `AddAdapter`. Slow, and safe in any thread.
+
+        Raises:
+            ModelError: it cannot be served, and why.
+        """
+        return self._runner.read_adapter(directory)
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """Those that a sequence can be submitted with."""
+        return self._adapters.current
+
+    def abort(self, request_id: int) -> None:
+        """Drop a sequence and free its blocks; unknown or finished ids are ignored."""
+        found = self._alive.get(request_id)
+        if found is None:
+            return
+        sequence, output = found
+        output.reason = "abort"
+        finish = self._finish(sequence, output)
+        self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
+
+    def expect(self, command: Expect) -> None:
+        """Take a draft for a sequence that runs; see `Expect`."""
+        found = self._alive.get(command.request_id)
+        if found is not None and found[0].feed >= 0:
+            self._land(self._unsaid)  # a draft goes on from what was said, so let it all be known
+            found = self._alive.get(command.request_id)
+        if found is None or found[0].draft:
+            return
+        sequence, after = found[0], command.after
+        said = sequence.output[after:]
+        rest = command.draft[len(said) :]
+        valid = all(0 <= token_id < self.limits.vocab_size for token_id in rest)
+        if valid and after <= len(sequence.output) and tuple(said) == command.draft[: len(said)]:
+            sequence.propose(rest)
+
+    def abort_all(self) -> None:
+        """Drop every sequence: the engine is about to be closed."""
+        for request_id in list(self._alive):
+            self.abort(request_id)
+
+    def step(self) -> StepReport:
+        """Compute one batch, and report all that happened since the last report.
+
+        With a runner that overlaps, a batch is launched before the results of the last one are waited for, and the
+        report is of that one, as long as nothing in a batch needs the host to choose its tokens.
+
+        Raises:
+            EngineDead: the runner failed, now or earlier.
+        """
+        self._life.check()
+        started = self._clock()
+        plan = self._scheduler.schedule()
+        outputs, self._unsaid = self._unsaid, []
+        self._step_tokens = 0
+        if self._overlapping is not None:
+            self._overlap(self._overlapping, plan, outputs)
+        elif plan is not None:
+            try:
+                sampled = self._runner.execute(plan.batch)
+            except Exception as error:
+                raise self._life.fail(error) from error
+            self._done(plan, self._scheduler.commit(plan.shares), sampled, outputs)
+        self._step_s = self._clock() - started
+        return StepReport(tuple(outputs), self.stats(), self._adapters.uses())
+
+    def _overlap(self, runner: OverlappingRunner, plan: Plan | None, outputs: list[TokenOutput]) -> None:
+        """Launch `plan`, then take in what was launched before, while the device works."""
+        if plan is None:
+            self._land(outputs)
+            return
+        try:
+            result = runner.launch(plan.batch)
+        except Exception as error:
+            raise self._life.fail(error) from error
+        self._land(outputs)
+        if foreseeable(plan):
+            self._scheduler.foresee(plan.shares)
+            self._flight = plan, result
+        else:
+            self._done(plan, self._scheduler.commit(plan.shares), self._result(result), outputs)
+
+    def _land(self, outputs: list[TokenOutput]) -> None:
+        """Wait for the step under way, if there is one, and take its results in."""
+        if self._flight is not None:
+            (plan, result), self._flight = self._flight, None
+            sampled = self._result(result)
+            self._done(plan, self._scheduler.arrive(plan.shares), sampled, outputs)
+
+    def _result(self, result: Callable[[], Sampled]) -> Sampled:
+        try:
+            return result()
+        except Exception as error:
+            raise self._life.fail(error) from error
+
+    def _done(self, plan: Plan, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
+        self._score(plan, sampled.scored)
+        self._take(takers, sampled, outputs)
+        self._steps += 1
+        self._step_tokens += len(plan.batch.token_ids)
+
+    def _score(self, plan: Plan, scored: list[ScoredToken]) -> None:
+        """Keep what was said of prompts' tokens until their first output."""
+        start = 0
+        for share in plan.shares:
+            end = start + share.scored
+            if share.scored and share.epoch == share.sequence.epoch:
+                self._scored[share.sequence.request_id] += scored[start:end]
+            start = end
+
+    def _take(self, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
+        for sequence, rows in groupby(range(len(takers)), key=takers.__getitem__):
+            if sequence is not None:
+                outputs.append(self._accept(sequence, rows, sampled))
+
+    def _accept(self, sequence: Sequence, rows: Iterable[int], sampled: Sampled) -> TokenOutput:
+        """Take in what was sampled for one sequence, as far as its draft was right, and one token more."""
+        output = self._alive[sequence.request_id][1]
+        drafted = bool(sequence.draft)
+        grammar = sequence.grammar
+        token_ids: list[int] = []
+        text = ""
+        margins: list[float] = []
+        logprobs: list[TokenLogprobs] = []
+        prompt = self._prompt_logprobs(sequence)
+        if sequence.params.prompt_only:
+            output.reason, rows = "length", ()
+        for row in rows:
+            token_id, said = sampled.token_ids[row], sampled.logprobs[row]
+            expected = sequence.append(token_id)
+            token_ids.append(token_id)
+            if grammar is not None:
+                grammar.advance((token_id,))
+            text += output.push(token_id, last=grammar is not None and grammar.complete)
+            if grammar is not None and grammar.error is not None:
+                output.reason = "error"
+            if sampled.margins[row] != inf:
+                margins.append(sampled.margins[row])
+            if said is not None:
+                logprobs.append(self._spell(sequence, token_id, *said))
+            if not expected or output.reason is not None:
+                break
+        self._generation_tokens += len(token_ids)
+        if drafted:
+            self._scheduler.settle(sequence)
+        finish = None
+        if output.reason is not None:
+            finish = self._finish(sequence, output)
+        elif not sequence.draft and (lookup := self._lookups.get(sequence.request_id)) is not None:
+            sequence.propose(lookup.propose(sequence.output))
+        return TokenOutput(
+            sequence.request_id,
+            tuple(token_ids),
+            text,
+            tuple(margins),
+            tuple(logprobs),
+            finish,
+            prompt_logprobs=prompt,
+        )
+
+    def _prompt_logprobs(self, sequence: Sequence) -> tuple[TokenLogprobs, ...]:
+        """For its first output, if it asks for them."""
+        scored = self._scored.pop(sequence.request_id, None)
+        if scored is None:
+            return ()
+        first = self._spell(sequence, sequence.prompt[0], nan, ())
+        return (first, *[self._spell(sequence, each.token_id, each.logprob, each.top, each.rank) for each in scored])
+
+    def _spell(
+        self, sequence: Sequence, token_id: int, logprob: float, top: tuple[tuple[int, float], ...], rank: int = 0
+    ) -> TokenLogprobs:
+        spell = self._tokenizer.token_bytes
+        alternatives = tuple((i, value, spell(i)) for i, value in top)
+        special = sequence.params.skip_special_tokens and token_id in self._tokenizer.special_ids
+        return TokenLogprobs(token_id, logprob, spell(token_id), alternatives, special=special, rank=rank)
+
+    def _finish(self, sequence: Sequence, output: Output) -> Finish:
+        reason: FinishReason | None = output.reason
+        assert reason is not None
+        code = message = ""
+        if reason == "error" and sequence.grammar is not None:
+            code, message = "grammar_failed", f"the answer's grammar cannot be followed: {sequence.grammar.error}"
+        self._scheduler.finish(sequence)
+        self._adapters.release(sequence.adapter)
+        del self._alive[sequence.request_id]
+        self._lookups.pop(sequence.request_id, None)
+        self._scored.pop(sequence.request_id, None)
+        self._drafted_tokens += sequence.drafted_tokens
+        self._accepted_tokens += sequence.accepted_tokens
+        return Finish(
+            reason=reason,
+            prompt_tokens=len(sequence.prompt),
+            completion_tokens=len(sequence.output),
+            cached_tokens=sequence.cached_tokens,
+            stop=output.stop,
+            preemptions=sequence.preemptions,
+            drafted_tokens=sequence.drafted_tokens,
+            accepted_tokens=sequence.accepted_tokens,
+            adapter_version=0 if sequence.adapter is None else sequence.adapter.version,
+            code=code,
+            message=message,
+        )
+
+    def stats(self) -> EngineStats:
+        """The engine at this moment."""
+        now = self._scheduler.statistics()
+        return EngineStats(
+            total_blocks=self._total_blocks,
+            free_blocks=now.blocks.free + now.blocks.cached,
+            cached_blocks=now.blocks.cached,
+            running=now.running,
+            waiting=now.waiting,
+            outstanding_tokens=now.outstanding_tokens,
+            kv_bytes=self._runner.kv_bytes,
+            step_s=self._step_s,
+            step_tokens=self._step_tokens,
+            steps_total=self._steps,
+            preemptions_total=now.preemptions_total,
+            prefix_queries_total=now.prefix_queries_total,
+            prefix_hits_total=now.prefix_hits_total,
+            prompt_tokens_total=self._prompt_tokens,
+            generation_tokens_total=self._generation_tokens,
+            drafted_tokens_total=self._drafted_tokens,
+            accepted_tokens_total=self._accepted_tokens,
+            host_blocks=now.blocks.host,
+            swapped_out_total=now.blocks.swapped_out_total,
+            swapped_in_total=now.blocks.swapped_in_total,
+        )
+
+    def check_integrity(self) -> None:
+        """Compare all books with each other.
+
+        Raises:
+            EngineError: they contradict each other.
+        """
+        self._scheduler.check_integrity()
+        self._adapters.check_integrity([sequence.adapter for sequence, _ in self._alive.values()])
+        statistics = self._scheduler.statistics()
+        if len(self._alive) != statistics.running + statistics.waiting:
+            raise EngineError(
+                "engine_integrity", "a request has no sequence, or a sequence no request; this is a defect"
+            )
+
+    def check_runner(self) -> None:
+        """Between two steps: is all there that the next one needs?
+
+        Raises:
+            EngineDead: no; what else would only fail in that step.
+        """
+        if isinstance(self._runner, SplitRunner):
+            try:
+                self._runner.check_ranks()
+            except EngineError as error:
+                raise self._life.fail(error, "between two steps") from error
+
+    def close(self) -> None:
+        """Release the runner; a second call does nothing."""
+        self._life.close()
+        self._runner.close()

@@ -1,0 +1,113 @@
+"""The step loop: commands in, one report a step out. It blocks, and so runs in a thread of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import msgspec
+
+from engine.core.limits import Limits
+from engine.core.messages import Command, EngineFailed, EngineStats, StepReport
+from engine.core.turns import NoTurns, Turn
+from engine.errors import EngineError
+from engine.lora.adapters import Adapter, PreparedAdapter
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """End the loop at the next step boundary; every sequence in it finishes as aborted."""
+
+
+_QUIET_S = 0.05
+"""Idle for this long, the loop takes the time to check the engine's books."""
+_WATCH_S = 0.5
+"""As often an idle loop looks whether the engine's runner is whole; else the next step would find out."""
+
+
+class Stepping(Protocol):
+    """What the loop moves on: `Engine`, which generates, or `Embedder`."""
+
+    name: str
+    limits: Limits
+
+    @property
+    def has_work(self) -> bool: ...  # noqa: D102
+    @property
+    def adapters(self) -> tuple[Adapter, ...]: ...  # noqa: D102
+    def read_adapter(self, directory: Path) -> PreparedAdapter: ...  # noqa: D102
+    def accept(self, command: Command) -> None: ...  # noqa: D102
+    def step(self) -> StepReport: ...  # noqa: D102
+    def stats(self) -> EngineStats: ...  # noqa: D102
+    def abort_all(self) -> None: ...  # noqa: D102
+    def check_integrity(self) -> None: ...  # noqa: D102
+    def check_runner(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+Post = Callable[[StepReport | EngineFailed], None]
+"""Takes reports in the loop's thread; must neither block nor raise."""
+
+
+class StepLoop:
+    """Moves one engine on, and closes it at the end."""
+
+    def __init__(
+        self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, turn: Turn | None = None
+    ) -> None:
+        """`turn`: for an engine that shares its cores with others step by step."""
+        self._turn: Turn = turn or NoTurns()
+        self._engine = engine
+        self._inbox = inbox
+        self._post = post
+        self._unchecked = False
+
+    def run(self) -> None:
+        """Return after a `Stop` or a failure. A failure is posted as `EngineFailed`, the last report."""
+        engine, turn = self._engine, self._turn
+        try:
+            while self._drain():
+                if engine.has_work:
+                    turn.take()
+                    self._post(engine.step())
+                    self._unchecked = True
+                    turn.done(more=engine.has_work)
+            engine.abort_all()
+            self._post(engine.step())
+        except EngineError as error:
+            self._post(EngineFailed(error.code, error.message))
+        except Exception as error:  # noqa: BLE001 - whatever it is, its readers must hear of it
+            self._post(EngineFailed("engine_failed", f"engine {engine.name} failed: {type(error).__name__}: {error}"))
+        finally:
+            turn.leave()
+            engine.close()
+
+    def _drain(self) -> bool:
+        """Obey all commands that are there, waiting for one if there is nothing else to do. False: stop."""
+        inbox, engine = self._inbox, self._engine
+        while not (inbox.empty() and engine.has_work):
+            command = self._wait() if not engine.has_work else inbox.get()
+            if isinstance(command, Stop):
+                return False
+            engine.accept(command)
+        return True
+
+    def _wait(self) -> Command | Stop:
+        while True:
+            try:
+                return self._next(_QUIET_S if self._unchecked else _WATCH_S)
+            except Empty:
+                if self._unchecked:
+                    self._engine.check_integrity()
+                    self._unchecked = False
+                self._engine.check_runner()
+
+    def _next(self, timeout_s: float) -> Command | Stop:
+        """Raises `Empty` after `timeout_s` at the latest.
+
+        The look before the wait is needed: `SimpleQueue.get` waits for ever if its time runs out between its entry and
+        the moment when it takes its own lock, which a failed look leaves taken (CPython 3.11 to 3.13).
+        """
+        try:
+            return self._inbox.get_nowait()
+        except Empty:
+            return self._inbox.get(timeout=timeout_s)

@@ -1,0 +1,115 @@
+"""Wires the house and the server together, and takes both down again."""
+
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+import structlog
+import trio
+
+from actors.control.admin_service import Desk
+from config.model.settings import Settings
+from gateway.endpoints.admin_guard import AdminRoutes
+from gateway.endpoints.api_context import Front
+from gateway.endpoints.routes import Routes
+from gateway.example_request import embeds_only
+from gateway.http.bounds.limits import Limits
+from gateway.http.server import Server
+from gateway.service_port import House
+from gateway.telemetry.metrics import exposition
+
+_GRACE_S = 2.0
+"""After the house has drained, the last bytes may take so long to get out."""
+_POLL_S = 0.05
+_ADMIN_CONNECTIONS = 32
+log = structlog.get_logger()
+
+
+class ServedHouse(House, Protocol):
+    """The house with its life."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...  # noqa: D102
+
+    @property
+    def desk(self) -> Desk:
+        """For operators."""
+        ...
+
+    async def drain(self, deadline: float) -> None:
+        """Return when all has ended; a second call, while the first one waits, brings the deadline forward."""
+        ...
+
+
+async def serve(
+    house: ServedHouse,
+    settings: Settings,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    *,
+    admin: socket.socket | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises what the house raises when it cannot be kept alive.
+
+    `admin`: where the admin API listens, if it does.
+    """
+    limits = Limits.of(settings.server)
+    front = Front(
+        house=house,
+        max_choices=settings.server.max_choices,
+        max_inputs=settings.server.max_inputs,
+        embeds_only=embeds_only(settings),
+        shows_served=settings.server.answer_model == "served",
+    )
+    routes = Routes(front, limits, frozenset(settings.server.ws_origins))
+    server = Server(listener, limits, routes, routes.refused)
+    routes.connections = lambda: server.connections
+    servers = [server]
+    if admin is not None:
+        few = msgspec.structs.replace(limits, max_connections=_ADMIN_CONNECTIONS)
+        servers.append(Server(admin, few, AdminRoutes(house.desk, partial(exposition, house, routes.connections))))
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hangups,
+    ):
+        async with trio.open_nursery() as root:
+            root.start_soon(_reload_when_told, house, hangups)
+            await root.start(house.run)
+            for each in servers:
+                await root.start(each.run)
+            root.start_soon(_when_ready, house, on_ready)
+            number = await anext(signals)
+            log.info("draining", signal=signal.Signals(number).name, deadline_s=settings.server.drain)
+            await _drain(house, servers, settings.server.drain, signals)
+            log.info("stopped")
+            root.cancel_scope.cancel()
+
+
+async def _reload_when_told(house: ServedHouse, hangups: AsyncIterator[int]) -> None:
+    async for _ in hangups:
+        house.desk.reload_soon("signal")
+
+
+async def _when_ready(house: House, on_ready: Callable[[], None]) -> None:
+    while not house.readiness().ready:  # noqa: ASYNC110  (asked as any health probe asks)
+        await trio.sleep(_POLL_S)
+    on_ready()
+
+
+async def _drain(house: ServedHouse, servers: list[Server], drain_s: float, signals: AsyncIterator[int]) -> None:
+    """While the house drains, connections are still answered: with 503. A second signal ends the patience."""
+
+    async def hurry() -> None:
+        await anext(signals)
+        log.warning("hurrying")
+        await house.drain(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hurry)
+        await house.drain(trio.current_time() + drain_s)
+        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        for server in servers:
+            nursery.start_soon(server.finish, _GRACE_S)

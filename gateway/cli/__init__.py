@@ -1,0 +1,4 @@
+"""The command `penstock`: one module for each command.
+
+Public: `main.main`.
+"""

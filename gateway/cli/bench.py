@@ -1,0 +1,54 @@
+"""`penstock engine bench`: how fast a model runs on this machine, without the gateway."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.cli import profile, quantize
+from gateway.cli.errors import CliError
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    engine = commands.add_parser("engine", help="work with an engine alone")
+    inner = engine.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    bench = inner.add_parser("bench", help="tokens a second, TTFT and ITL for 1 and 16 streams and a mix of 32")
+    bench.add_argument("model", type=Path, metavar="MODEL_DIR", help="a folder with config.json and weights")
+    bench.add_argument("--threads", type=int, default=1, help="of the engine (%(default)s)")
+    bench.add_argument("--quantization", choices=("int8", "int4"), help="weights in so few bits, made on load")
+    bench.add_argument("--json", action="store_true", help="print data")
+    bench.set_defaults(run=run)
+    profile.add_to(inner)
+    quantize.add_to(inner)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table."""
+    if arguments.threads < 1:
+        raise CliError("--threads must be at least 1", 2)
+    if not (arguments.model / "config.json").is_file():
+        raise CliError(f"there is no model in {arguments.model}: a config.json is missing")
+    from engine.threads import prepare_environment
+
+    prepare_environment()
+    from engine.bench import run_bench
+    from engine.errors import ModelError
+
+    try:
+        report = run_bench(
+            arguments.model,
+            threads=arguments.threads,
+            overrides={"quantization": arguments.quantization},
+            progress=_say,
+        )
+    except ModelError as error:
+        raise CliError(str(error)) from None
+    print(msgspec.json.encode(report).decode() if arguments.json else report.table())
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,123 @@
+"""`penstock init`: write a first configuration, with comments."""
+
+import argparse
+import secrets
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config.profiles import STARTERS, starter
+from gateway.cli.errors import CliError
+from policies.admission.keys import RANDOM_BYTES, new_key
+
+_EPILOG = """\
+examples:
+  penstock init one-model --model models/qwen3-0.6b
+  penstock init small-and-large --small models/qwen3-0.6b --large models/qwen3-4b
+  penstock init in-front-of-vllm --url http://127.0.0.1:8000/v1 --tenant acme
+"""
+_WHAT = """\
+one-model          one model of yours, served by this process
+small-and-large    a cascade: the small model answers what it is sure of, the large one the rest
+in-front-of-vllm   no model here; any server that speaks the OpenAI API behind it
+"""
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "init",
+        help="write a first configuration, with comments",
+        description=f"Write a first configuration, with comments. It is one of:\n\n{_WHAT}",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", choices=STARTERS, help="what is served")
+    parser.add_argument("file", type=Path, nargs="?", default=Path("penstock.toml"), help="where (%(default)s)")
+    parser.add_argument("--model", default=None, help="one-model: its folder; in-front-of-vllm: its name there")
+    parser.add_argument("--small", metavar="DIR", default="models/small", help="small-and-large: a folder")
+    parser.add_argument("--large", metavar="DIR", default="models/large", help="small-and-large: a folder")
+    parser.add_argument("--url", default="http://127.0.0.1:8000/v1", help="in-front-of-vllm: its address (%(default)s)")
+    parser.add_argument(
+        "--key-env", metavar="VARIABLE", help="in-front-of-vllm: the environment variable that holds the key for it"
+    )
+    parser.add_argument("--tenant", metavar="NAME", help="make a key for this tenant; without keys everybody may ask")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the file, and tell what comes next."""
+    file: Path = arguments.file
+    keys, raw = _keys(arguments.tenant)
+    text = starter(arguments.kind).format(
+        file=file,
+        model=_model(arguments.kind, arguments.model),
+        small=_quoted(arguments.small),
+        large=_quoted(arguments.large),
+        url=_quoted(arguments.url),
+        upstream_key=_upstream_key(arguments.key_env),
+        keys=keys,
+    )
+    try:
+        with file.open("x", encoding="utf-8") as target:
+            target.write(text)
+    except FileExistsError:
+        raise CliError(f"{file} exists already, and nothing was written: give another name") from None
+    except OSError as error:
+        raise CliError(f"{file} cannot be written: {error.strerror or error}") from None
+    print(f"wrote {file}")
+    if raw is not None:
+        print(f"the key of tenant {arguments.tenant}, shown this once: {raw}")
+    print(f"next: penstock check {file}\nthen: penstock serve --config {file}")
+    return 0
+
+
+def _model(kind: str, given: str | None) -> str:
+    if kind != "in-front-of-vllm":
+        return _quoted(given or "models/mine")
+    if given is None:
+        return '# model = "NAME"                 # the name to ask for; without it, the one that the client asked for'
+    return f"model = {_quoted(given)} # the name to ask for"
+
+
+def _upstream_key(variable: str | None) -> str:
+    comment = "the environment variable that holds the key; never the key itself"
+    if variable is None:
+        return f'# key = {{ env = "VLLM_KEY" }}    # {comment}'
+    return f"key = {{ env = {_quoted(variable)} }} # {comment}"
+
+
+_NO_KEYS = """
+# Who may ask: `penstock keys new --tenant NAME` prints such lines. Without any, everybody on this machine may.
+# [[keys]]
+# id = "app1"
+# tenant = "NAME"
+# hash = "…"
+"""
+_ONE_KEY = """
+# Who may ask. The key itself is stored nowhere; `penstock keys new` makes more.
+[tenants.{tenant}]
+tier = "default"
+# tokens = {{ per_minute = 200_000, per_day = 20_000_000 }}
+# requests_per_minute = 600
+
+[[keys]]
+id = {id}
+tenant = {tenant}
+hash = {hash}
+"""
+
+
+def _keys(tenant: str | None) -> tuple[str, str | None]:
+    """The part of the file about who may ask, and the key that was made."""
+    if tenant is None:
+        return _NO_KEYS, None
+    made = new_key(tenant, secrets.token_bytes(RANDOM_BYTES))
+    settings = made.settings
+    return _ONE_KEY.format(tenant=_quoted(tenant), id=_quoted(settings.id), hash=_quoted(settings.hash)), made.raw
+
+
+def _quoted(text: str) -> str:
+    """As a TOML string: JSON's are."""
+    return msgspec.json.encode(text).decode()

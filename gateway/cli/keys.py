@@ -1,0 +1,48 @@
+"""`penstock keys new`: make an API key."""
+
+import argparse
+import re
+import secrets
+from typing import Any
+
+import msgspec
+
+from gateway.cli.errors import CliError
+
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    keys = commands.add_parser("keys", help="work with API keys")
+    new = keys.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
+        "new", help="make a key: printed once, only its hash is kept"
+    )
+    whose = new.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--tenant", help="to whom it belongs")
+    whose.add_argument("--admin", action="store_true", help="it opens the admin API, and nothing else")
+    whose.add_argument("--metrics", action="store_true", help="it opens /metrics, and nothing else")
+    new.add_argument("--id", help="a name for the key; without it, a random one")
+    new.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the key, and the lines for the configuration."""
+    from policies.admission.keys import ADMIN_PREFIX, METRICS_PREFIX, PREFIX, RANDOM_BYTES, new_key
+
+    if arguments.id is not None and not _ID.fullmatch(arguments.id):
+        raise CliError("--id must be 1 to 64 letters, digits or hyphens", 2)
+    prefix, table = PREFIX, "keys"
+    if arguments.admin:
+        prefix, table = ADMIN_PREFIX, "admin.keys"
+    elif arguments.metrics:
+        prefix, table = METRICS_PREFIX, "metrics.keys"
+    made = new_key(arguments.tenant or "", secrets.token_bytes(RANDOM_BYTES), arguments.id, prefix=prefix)
+    raw, settings = made.raw, made.settings
+    print(f"The key, which is shown this once: {raw}\n")
+    print("For the configuration:\n")
+    print(f"[[{table}]]")
+    for name, value in (("id", settings.id), ("tenant", settings.tenant), ("hash", settings.hash)):
+        if value:
+            print(f"{name} = {msgspec.json.encode(value).decode()}")
+    return 0

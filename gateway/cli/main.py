@@ -1,0 +1,42 @@
+"""The command `penstock`."""
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+from config.problems.errors import ConfigError
+from gateway.cli import bench, check, init, keys, serve, zoo
+from gateway.cli.errors import CliError
+from gateway.cli.parser import Parser
+from gateway.cli.policy import commands as policy
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. 0: done; 1: it could not be done; 2: what was asked cannot be meant."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except ConfigError as error:
+        from gateway.cli.problem_text import print_problems
+
+        print_problems(error.problems)
+        return 2
+    except CliError as error:
+        print(f"penstock: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="penstock", description="A streaming gateway for language models with the engines inside it.")
+    parser.add_argument("--version", action="version", version=f"penstock {importlib.metadata.version('penstock')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (serve, init, check, policy, keys, zoo, bench):
+        command.add_to(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The parser of the command line. It tells what was probably meant, and lists the commands if none is given."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from config.problems.problems import nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """Like its base class; argparse makes the parsers of commands of the same class."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See the base class; what is unknown ends the program here, where the options are known."""
+        given = sys.argv[1:] if args is None else list(args)
+        commands = self._subparsers is not None
+        if commands and not given:
+            self.print_help(sys.stderr)
+            self.exit(2)
+        if not commands:
+            self._check_options(given)
+        parsed, rest = super().parse_known_args(given, namespace)
+        if rest:
+            self._refuse(rest[0])
+        return parsed, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and where to read on; exit code 2."""
+        self.exit(2, f"penstock: {message}\n{self.prog} --help lists what there is\n")
+
+    def _check_options(self, given: Sequence[str]) -> None:
+        """An unknown option is told before one that is missing: it may be the same one, mistyped."""
+        for word in given:
+            name = word.partition("=")[0]
+            if name == "--":
+                return
+            if name.startswith("--") and not any(option.startswith(name) for option in self._option_string_actions):
+                self._refuse(name)
+
+    def _refuse(self, word: str) -> NoReturn:
+        self.error(f"{self.prog} takes no {word!r}{_hint(word, list(self._option_string_actions))}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            hint = _hint(str(value), known) or f"; there are: {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"there is no {value!r}{hint}")
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    near = nearest(word, known)
+    return f"; did you mean {near}?" if near else ""

@@ -1,0 +1,114 @@
+"""`penstock policy calibrate`: ask both models of a cascade, and write the thresholds that keep its promises."""
+
+import argparse
+import datetime as dt
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config.model.calibration import Calibration, Statistic
+from gateway.cli.errors import CliError
+from gateway.evaluation.cascade_run import PairOutcomes, add_arguments, ask_pair, load_material, load_pair
+from policies.authoring.calibration_fit import Scored, encode_calibration, fit
+from policies.authoring.prompt_fit import fit_prompt_model, scores_unseen
+from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
+from policies.cascade.statistic import statistic_of
+
+_SHARES = (0.1, 0.25, 0.5)
+_HIGHEST = 1e6
+"""Stands for the statistic of an answer that a grammar forced, token by token; nats."""
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("calibrate", help="make the artefact that a cascade reads its threshold from")
+    add_arguments(parser)
+    parser.add_argument(
+        "--statistic", choices=("min_margin", "joint_margin", "low_quantile"), help="default: the cascade's"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the artefact, JSON")
+    parser.add_argument(
+        "--by-prompt",
+        action="store_true",
+        help="a threshold for each prompt, by what its words say of both models; wants a thousand prompts or more",
+    )
+    parser.add_argument("--json", action="store_true", help="print the artefact, too")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, fit, write, and say what was found."""
+    pair = load_pair(arguments, calibrated=False)
+    material = load_material(arguments)
+    from engine.threads import prepare_environment
+
+    prepare_environment()
+    outcomes = ask_pair(pair, material, _say)
+    try:
+        found = calibrate(outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt)
+    except ValueError as error:
+        raise CliError(f"nothing to calibrate on: {error}") from None
+    try:
+        arguments.out.write_bytes(encode_calibration(found))
+    except OSError as error:
+        raise CliError(f"{arguments.out} cannot be written: {error.strerror or error}") from None
+    print(msgspec.json.encode(found).decode() if arguments.json else _summary(found, arguments.out))
+    return 0
+
+
+def calibrate(outcomes: PairOutcomes, statistic: Statistic, *, by_prompt: bool) -> Calibration:
+    """The artefact; `by_prompt`: with a threshold for each prompt by what it says.
+
+    Raises ValueError if there is too little to fit.
+    """
+    scored = [
+        Scored(min(statistic_of(statistic, each.margins), _HIGHEST), each.small_right, each.large_right, each.words)
+        for each in outcomes.judged
+    ]
+    prompt = None
+    if by_prompt:
+        prompt = fit_prompt_model(scored)
+        levels = scores_unseen(scored)
+        scored = [msgspec.structs.replace(each, score=level) for each, level in zip(scored, levels, strict=True)]
+    found = fit(scored)
+    return Calibration(
+        name=outcomes.cascade,
+        created=dt.datetime.now(dt.UTC).date(),
+        statistic=statistic,
+        small=outcomes.small,
+        large=outcomes.large,
+        small_digest=outcomes.small_digest,
+        large_digest=outcomes.large_digest,
+        labels=outcomes.labels,
+        data=outcomes.data,
+        rows=found.rows,
+        small_accuracy=found.small_accuracy,
+        large_accuracy=found.large_accuracy,
+        isotonic=found.isotonic,
+        error=found.error,
+        prompt=prompt,
+    )
+
+
+def _summary(found: Calibration, path: Path) -> str:
+    error = found.error
+    lines = [
+        f"{path}: {found.statistic} on {found.data.prompts} prompts ({found.data.source}), {found.labels}",
+        f"right: {found.small} {100 * found.small_accuracy:.1f} %, {found.large} {100 * found.large_accuracy:.1f} %",
+        f"on unseen prompts: calibration error {error.expected_calibration_error:.3f}, Brier score {error.brier:.3f}",
+        f"{'target':<28}{'threshold (nats)' if found.prompt is None else 'level (P small right - P large right)'}",
+    ]
+    for share in _SHARES:
+        lines.append(f"{f'large_share = {share}':<28}{threshold_for_share(found, share):.4f}")
+    threshold = threshold_for_accuracy(found, 0.99)
+    lines.append(
+        f"{'accuracy_of_large = 0.99':<28}{'all to the large model' if threshold == math.inf else f'{threshold:.4f}'}"
+    )
+    return "\n".join(lines)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,26 @@
+"""`penstock policy ...`: check a policy, and what else can be done with one before it serves."""
+
+import argparse
+from typing import Any
+
+from gateway.cli import check
+from gateway.cli.policy import calibrate, diff, evaluate, expectations, explain, schema, simulate
+
+_COMMANDS = (
+    check,
+    calibrate,
+    diff,
+    evaluate,
+    explain,
+    schema,
+    simulate,
+    expectations,
+)
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the commands."""
+    policy = commands.add_parser("policy", help="check policies, and see what they decide")
+    inner = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_to(inner)

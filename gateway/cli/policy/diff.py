@@ -1,0 +1,101 @@
+"""`penstock policy diff`: what changes from one policy to another, and for which requests."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gateway.cli.errors import CliError
+from gateway.cli.terminal import Page, percent, print_data
+from policies.authoring.decision_diff import DecisionDiff
+from policies.authoring.policy_diff import PolicyDiff, policy_diff
+from policies.records.trace import BadTrace, read_trace
+
+_MOST_SHIFTS = 8
+_ABOUT = """\
+Say in words what differs between the settings of two files, and which decisions differ: over requests made up on both
+sides of every boundary that either policy draws, and, with --trace, over recorded traffic. The made-up ones show what
+can differ; how much of real traffic does, only a trace can say. A trace without features (Azure, Mooncake) tells
+lengths and times only; one made with `penstock serve --record` tells what the policy looked at. Engines are idle.
+
+--json prints: before, after, decides_the_same, settings (kind, subject, name, key, before, after, decides), words,
+synthetic and trace (requests, changed, share, terms_only, aspects), notes.
+"""
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "diff",
+        help="what changes from one policy to another, and for which requests",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("before", type=Path, metavar="A", help="a TOML file, or a folder of them: the policy as it is")
+    parser.add_argument("after", type=Path, metavar="B", help="the policy as it would be")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="Azure CSV, Mooncake JSONL or our own recording")
+    parser.add_argument("--samples", type=int, default=4000, metavar="N", help="made-up requests (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the made-up requests (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print data")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the comparison."""
+    from gateway.cli.policy.policy_file import read_policy
+
+    if arguments.samples < 0:
+        raise CliError("--samples must not be negative", 2)
+    before, notes = read_policy(arguments.before)
+    after, more = read_policy(arguments.after)
+    try:
+        trace = None if arguments.trace is None else read_trace(arguments.trace)
+        found = policy_diff(
+            before,
+            after,
+            samples=arguments.samples,
+            seed=arguments.seed,
+            trace=trace,
+            notes=tuple(dict.fromkeys((*notes, *more))),
+        )
+    except BadTrace as error:
+        raise CliError(str(error), 2) from None
+    if arguments.json:
+        print_data(found)
+    else:
+        _page(found, arguments).print()
+    return 0
+
+
+def _page(found: PolicyDiff, arguments: argparse.Namespace) -> Page:
+    page = Page()
+    page.line(f"{arguments.before} ({found.before.policy}) → {arguments.after} ({found.after.policy})", style="dim")
+    for note in found.notes:
+        page.line(f"note: {note}", style="yellow")
+    page.heading("Settings")
+    for change, words in zip(found.settings, found.words, strict=True):
+        style = {"added": "green", "removed": "red"}.get(change.kind, "")
+        page.line(words + ("" if change.decides else "  (decides nothing)"), indent=2, style=style)
+    if not found.settings:
+        page.line("the same", indent=2)
+    _decisions(page, f"Decisions over {found.synthetic.requests} made-up requests", found.synthetic)
+    if found.trace is not None:
+        _decisions(page, f"Decisions over the {found.trace.requests} requests of {arguments.trace}", found.trace)
+    return page
+
+
+def _decisions(page: Page, title: str, found: DecisionDiff) -> None:
+    if not found.requests:
+        return
+    page.heading(title)
+    page.line(f"{percent(found.share)} decided otherwise ({found.changed})", indent=2)
+    if found.terms_only:
+        share = percent(found.terms_only / found.requests)
+        page.line(f"{share} decided the same under other terms: threshold, deadlines, caps ...", indent=2)
+    for aspect in found.aspects:
+        page.line(f"{aspect.name}: {percent(aspect.share)} change", indent=2, style="cyan")
+        shifts = aspect.shifts[:_MOST_SHIFTS]
+        for shift in shifts:
+            page.line(f"{shift.count:>6} {percent(shift.share):>7}  {shift.before} → {shift.after}", indent=2, hang=18)
+            page.line(f"such as: {shift.example}", indent=18, style="dim")
+        if len(aspect.shifts) > _MOST_SHIFTS:
+            page.line(f"and {len(aspect.shifts) - _MOST_SHIFTS} more: --json", indent=4, style="dim")

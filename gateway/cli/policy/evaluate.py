@@ -1,0 +1,230 @@
+"""`penstock policy eval`: what a cascade gains, against chance, length and an oracle, and what it costs, measured."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import numpy as np
+
+from config.model.calibration import BadCalibration, Calibration, Statistic, read_calibration
+from gateway.cli.errors import CliError
+from gateway.evaluation.cascade_run import Pair, PairOutcomes, add_arguments, ask_pair, load_material, load_pair
+from gateway.evaluation.compute_saved import savings
+from gateway.evaluation.plots import Mark, line_plot
+from policies.authoring.deferral_curve import Curves, Outcome, deferral_curves
+from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
+from policies.cascade.prompt_model import priors_of, score_of
+from policies.cascade.statistic import statistic_of
+
+_SHARES = (0.1, 0.25, 0.5)
+_OF_LARGE = 0.99
+
+
+class OperatingPoint(msgspec.Struct, frozen=True):
+    """A promise of the calibration, and what became of it on these prompts."""
+
+    target: str
+    threshold: float | None
+    """In nats; None: all to the large model, or none."""
+    large_share: float
+    accuracy: float
+    of_large: float
+    """The accuracy, over the large model's."""
+    saved: float | None
+    """Part of always-large's compute that is saved (`gateway.evaluation.compute_saved`); None: not measured."""
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """Everything that the command prints."""
+
+    outcomes: PairOutcomes
+    curves: Curves
+    points: tuple[OperatingPoint, ...]
+
+    def table(self) -> str:
+        """Plain text."""
+        asked = self.outcomes
+        lines = [f"cascade {asked.cascade}, {asked.data.source}, {asked.labels}", self.curves.table(), ""]
+        small, large = asked.small_cost, asked.large_cost
+        lines.append(
+            f"compute in engine steps: {asked.small} {small.processor_s:.3f} s of processors ({small.wall_s:.3f} s), "
+            f"{asked.large} {large.processor_s:.3f} s ({large.wall_s:.3f} s), "
+            f"ratio {small.processor_s / large.processor_s:.3f}"
+        )
+        if self.points:
+            figures = f"{'threshold':>10}{'realised %':>12}{'right %':>9}{'of large %':>12}{'saved %':>9}"
+            lines += ["", f"{'calibrated to':<26}{figures}"]
+        for point in self.points:
+            threshold = "-" if point.threshold is None else f"{point.threshold:.4f}"
+            saved = "-" if point.saved is None else f"{100 * point.saved:.1f}"
+            lines.append(
+                f"{point.target:<26}{threshold:>10}{100 * point.large_share:>12.1f}{100 * point.accuracy:>9.1f}"
+                f"{100 * point.of_large:>12.2f}{saved:>9}"
+            )
+        return "\n".join(lines)
+
+    def plot(self) -> str:
+        """An SVG: accuracy over the share that goes to the large model."""
+        lines = {
+            curve.name: [(share / 100, right) for share, right in enumerate(curve.accuracy)]
+            for curve in self.curves.curves
+        }
+        marks = [
+            Mark("always small", 0.0, self.curves.small_accuracy.value),
+            Mark("always large", 1.0, self.curves.large_accuracy.value),
+            *(Mark(point.target, point.large_share, point.accuracy) for point in self.points),
+        ]
+        title = f"{self.outcomes.cascade}: {self.outcomes.small} to {self.outcomes.large}"
+        return line_plot(title, "share of prompts to the large model", "right answers", lines, marks)
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("eval", help="a cascade's deferral curve, yardsticks and measured compute")
+    add_arguments(parser)
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="judge its promises; default: the cascade's own"
+    )
+    parser.add_argument("--save", type=Path, metavar="FILE", help="keep what was asked and answered, for --outcomes")
+    parser.add_argument("--outcomes", type=Path, metavar="FILE", help="what --save kept, instead of asking")
+    parser.add_argument(
+        "--share",
+        type=float,
+        action="append",
+        metavar="S",
+        help="a share of the large model to judge; default 0.1, 0.25 and 0.5",
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="in which compute is measured; the median; default 3")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; default 1000")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")
+    parser.add_argument("--json", action="store_true", help="print data")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask or read, judge, print."""
+    if arguments.resamples < 1 or arguments.rounds < 1:
+        raise CliError("--resamples and --rounds must be at least 1", 2)
+    shares = arguments.share or _SHARES
+    if not all(0 <= share <= 1 for share in shares):
+        raise CliError("a --share is a number from 0 to 1", 2)
+    pair = load_pair(arguments, calibrated=arguments.calibration is None)
+    calibration = _calibration(arguments, pair)
+    material = None
+    if arguments.outcomes is None:
+        material = load_material(arguments)
+        from engine.threads import prepare_environment
+
+        prepare_environment()
+        outcomes = ask_pair(pair, material, _say)
+    else:
+        outcomes = _read(arguments.outcomes)
+    if arguments.save is not None:
+        _write(arguments.save, msgspec.json.encode(outcomes))
+    statistic = calibration.statistic if calibration is not None else pair.cascade.defer.statistic
+    points = []
+    if calibration is not None:
+        scores = scores_of(outcomes, calibration)
+        targets = _targets(calibration, shares)
+        sent = [_sent(scores, threshold) for _, threshold in targets]
+        saved: list[float] | list[None] = [None] * len(targets)
+        if material is not None:
+            saved = savings(pair, material, outcomes, sent, rounds=arguments.rounds, say=_say)
+        points = [_point(outcomes, *each) for each in zip(targets, sent, saved, strict=True)]
+    curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
+    evaluation = Evaluation(outcomes, curves, tuple(points))
+    if arguments.plot is not None:
+        _write(arguments.plot, evaluation.plot().encode())
+    print(_json(evaluation) if arguments.json else evaluation.table())
+    return 0
+
+
+def scores_of(outcomes: PairOutcomes, calibration: Calibration) -> list[float]:
+    """What the calibration's thresholds are compared with."""
+    values = [statistic_of(calibration.statistic, each.margins) for each in outcomes.judged]
+    model = calibration.prompt
+    if model is None:
+        return values
+    return [
+        score_of(model, priors_of(model, each.words), value)
+        for each, value in zip(outcomes.judged, values, strict=True)
+    ]
+
+
+def curves_of(
+    outcomes: PairOutcomes, statistic: Statistic, seed: int, resamples: int, calibration: Calibration | None = None
+) -> Curves:
+    """By the calibration if it looks at prompts, by the statistic, by the others, and by lengths, longest first."""
+    names = (statistic, *(name for name in get_args(Statistic) if name != statistic))
+    scores: dict[str, list[float]] = {}
+    if calibration is not None and calibration.prompt is not None:
+        scores[f"{statistic} by prompt"] = scores_of(outcomes, calibration)
+    scores |= {name: [statistic_of(name, each.margins) for each in outcomes.judged] for name in names}
+    scores["length"] = [-float(each.characters) for each in outcomes.judged]
+    verdicts = [Outcome(each.small_right, each.large_right) for each in outcomes.judged]
+    return deferral_curves(verdicts, scores, np.random.default_rng(seed), resamples)
+
+
+def _json(evaluation: Evaluation) -> str:
+    """Without the single answers, which `--save` keeps."""
+    found = msgspec.to_builtins(evaluation)
+    del found["outcomes"]["judged"]
+    return msgspec.json.encode(found).decode()
+
+
+def _targets(calibration: Calibration, shares: Sequence[float]) -> list[tuple[str, float]]:
+    found = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
+    return [*found, (f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE))]
+
+
+def _sent(scores: list[float], threshold: float) -> list[int]:
+    """Places of what goes to the large model: whatever is not at least the threshold."""
+    return [place for place, score in enumerate(scores) if not score >= threshold or threshold == math.inf]
+
+
+def _point(outcomes: PairOutcomes, target: tuple[str, float], sent: list[int], saved: float | None) -> OperatingPoint:
+    name, threshold = target
+    chosen, count = set(sent), len(outcomes.judged)
+    right = sum(each.large_right if place in chosen else each.small_right for place, each in enumerate(outcomes.judged))
+    large = sum(each.large_right for each in outcomes.judged)
+    return OperatingPoint(
+        target=name,
+        threshold=threshold if math.isfinite(threshold) else None,
+        large_share=len(sent) / count,
+        accuracy=right / count,
+        of_large=right / large if large else 0.0,
+        saved=saved,
+    )
+
+
+def _calibration(arguments: argparse.Namespace, pair: Pair) -> Calibration | None:
+    if arguments.calibration is None:
+        return pair.cascade.defer.artefact
+    try:
+        return read_calibration(arguments.calibration)
+    except BadCalibration as error:
+        raise CliError(str(error)) from None
+
+
+def _read(path: Path) -> PairOutcomes:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=PairOutcomes)
+    except OSError as error:
+        raise CliError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CliError(f"{path} holds no outcomes; make them with --save: {error}", 2) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,96 @@
+"""`penstock policy test`: run the tests that a policy file brings along."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.cli.terminal import Page, print_data
+from policies.authoring.expectation import Difference, Verdict, judge
+
+_ABOUT = """\
+Each [[tests]] of the file gives a request and a load, and says what it expects of the decision. What is not as expected
+is printed with the facts that led there, and the command ends with 1.
+
+--json prints: policy, passed, failed, tests (name, passed, differences (what, expected, got), decided, why), notes.
+"""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """All verdicts. Its keys are stable."""
+
+    schema: int = 1
+    policy: str
+    passed: int
+    failed: int
+    tests: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "test",
+        help="run the tests in a policy file",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", nargs="?", type=Path, metavar="FILE", help="without it, the embedded models' policy")
+    parser.add_argument("--json", action="store_true", help="print data")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0: all went as expected; 1: some did not."""
+    from gateway.cli.policy.policy_file import read_policy
+
+    decider, notes = read_policy(arguments.config)
+    verdicts = tuple(judge(decider, test) for test in decider.settings.tests)
+    failed = sum(not verdict.passed for verdict in verdicts)
+    report = Report(
+        policy=decider.policy.digest,
+        passed=len(verdicts) - failed,
+        failed=failed,
+        tests=verdicts,
+        notes=notes,
+    )
+    if arguments.json:
+        print_data(report)
+    else:
+        _page(report).print()
+    return 1 if failed else 0
+
+
+def _page(report: Report) -> Page:
+    page = Page()
+    for note in report.notes:
+        page.line(f"note: {note}", style="yellow")
+    for verdict in report.tests:
+        page.line(f"{'✓' if verdict.passed else '✗'} {verdict.name}", style="green" if verdict.passed else "bold red")
+        if verdict.passed:
+            continue
+        rows = [("", "expected", "got"), *map(_row, verdict.differences)]
+        page.table(rows, indent=4)
+        if verdict.decided:
+            page.line(f"decided: {verdict.decided}", indent=4)
+        for fact in verdict.why:
+            page.line(fact, indent=6, style="dim")
+    count = len(report.tests)
+    if not count:
+        page.line("the policy has no [[tests]]")
+    else:
+        many = f"{count} test" if count == 1 else f"{count} tests"
+        page.line(f"{many}, {report.passed} passed, {report.failed} failed", style="bold")
+    return page
+
+
+def _row(difference: Difference) -> tuple[str, str, str]:
+    return (difference.what, _shown(difference.expected), _shown(difference.got))
+
+
+def _shown(value: object) -> str:
+    """As the TOML file would say it; what there is none of is "none"."""
+    if value is None:
+        return "none"
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,93 @@
+"""`penstock policy explain`: why a request goes where it goes, and what would change it."""
+
+import argparse
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from gateway.cli.errors import CliError
+from gateway.cli.policy.request_flags import add_flags
+from gateway.cli.terminal import print_data
+from policies.authoring.explanation import explain
+from policies.authoring.situation import Situation
+from policies.records.decision_record import DecisionRecord, decode_record
+
+ADMIN_KEY = "PENSTOCK_ADMIN_KEY"
+_PATIENCE_S = 10
+_LARGEST_ANSWER = 4 * 2**20
+_EXAMPLES = """\
+examples:
+  penstock policy explain --config policy.toml --model chat --tenant acme --prompt-tokens 9000
+  penstock policy explain --config policy.toml --request body.json --tag support --load large.queue_wait=3s
+  penstock policy explain --config policy.toml --id 0f6c… --admin http://127.0.0.1:8081
+
+With --id the request is one that a server has answered; the key for its admin API is read from the environment
+variable PENSTOCK_ADMIN_KEY. The policy is that of the file, and a note says if it is not the one that decided.
+--json prints the same as data: policy, features, load, refused, outcome, routes, complexity, budget, experiment,
+cascade, rungs, way, shadows, deadlines, output_cap, midstream, reasons, would_change, happened, notes.
+"""
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "explain",
+        help="why a request goes where it goes, and what would change it",
+        description="Decide one request and print everything that the decision looked at.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="without it, the embedded models' policy")
+    parser.add_argument("--json", action="store_true", help="print data")
+    parser.add_argument("--all", action="store_true", help="print every change that would decide otherwise")
+    real = parser.add_argument_group("a request that was served")
+    real.add_argument("--id", metavar="REQUEST_ID", help="from the response's x-request-id")
+    real.add_argument("--admin", metavar="URL", default="http://127.0.0.1:8081", help="the server's admin API")
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the explanation."""
+    from gateway.cli.policy.described_request import described
+    from gateway.cli.policy.explain_report import explanation_page
+    from gateway.cli.policy.policy_file import read_policy
+
+    decider, notes = read_policy(arguments.config)
+    if arguments.id is not None:
+        record = fetch_record(arguments.admin, arguments.id, os.environ.get(ADMIN_KEY))
+        if record.policy != decider.policy.digest:
+            notes += (f"it was decided by policy {record.policy}; what follows is what this file would decide",)
+        found = explain(decider, Situation(record.features, record.load), record=record, notes=notes)
+    else:
+        what = described(arguments, decider)
+        found = explain(decider, what.situation, terms=what.terms, notes=(*notes, *what.notes))
+    if arguments.json:
+        print_data(found)
+    else:
+        explanation_page(found, everything=arguments.all).print()
+    return 0
+
+
+def fetch_record(admin: str, request_id: str, key: str | None) -> DecisionRecord:
+    """The record of a request, from a server's admin API. Raises CliError."""
+    if urllib.parse.urlsplit(admin).scheme not in {"http", "https"}:
+        raise CliError(f"--admin {admin}: expected an address such as http://127.0.0.1:8081", 2)
+    url = f"{admin.rstrip('/')}/admin/decisions/{urllib.parse.quote(request_id, safe='')}"
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310  (its scheme was checked)
+        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310
+            return decode_record(answer.read(_LARGEST_ANSWER))
+    except urllib.error.HTTPError as error:
+        match error.code:
+            case 401 | 403:
+                raise CliError(f"{admin} wants another key: put an admin key into {ADMIN_KEY}") from None
+            case 404:
+                raise CliError(f"{admin} has no record of {request_id}: it keeps the last requests only") from None
+        raise CliError(f"{url} answered with status {error.code}") from None
+    except (OSError, ValueError) as error:
+        raise CliError(f"{url}: {getattr(error, 'reason', error)}") from None

@@ -1,0 +1,37 @@
+"""A policy file as the commands of `penstock policy` use it: read, compiled, with what it says of tokenizers."""
+
+from pathlib import Path
+
+from actors.prompt.model_text import tokenizer_digest
+from config.load import load_settings
+from config.model.settings import Settings
+from config.profiles import embedded_profile
+from policies.routing.decision import Decider
+
+_ASSUMED = "assumed"
+
+
+def read_policy(path: Path | None) -> tuple[Decider, tuple[str, ...]]:
+    """The file's decisions, or those of the embedded models; and notes on what had to be assumed.
+
+    Raises ConfigError.
+    """
+    settings = load_settings(path or embedded_profile())
+    digests, notes = tokenizers(settings)
+    return Decider(settings, digests), notes
+
+
+def tokenizers(settings: Settings) -> tuple[dict[str, str], tuple[str, ...]]:
+    """A digest of each rung's tokenizer. Where the models are not on this machine they are taken to share one."""
+    found = {name: tokenizer_digest(engine.model) for name, engine in settings.engines.items()}
+    missing = [name for name, digest in found.items() if not digest]
+    known = {digest for digest in found.values() if digest}
+    assumed = known.pop() if len(known) == 1 else _ASSUMED
+    digests = {name: digest or assumed for name, digest in found.items()}
+    for name, upstream in settings.upstreams.items():
+        if upstream.tokenizer is not None:
+            digests[name] = digests.get(upstream.tokenizer, "")
+    notes: tuple[str, ...] = ()
+    if missing:
+        notes = (f"no tokenizer.json for {', '.join(missing)} on this machine: taken to share one tokenizer",)
+    return digests, notes

@@ -1,0 +1,150 @@
+"""`penstock policy simulate`: a recorded trace through one or two policies, on a virtual clock."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config.load import load_settings
+from config.model.settings import Settings
+from config.model.table import Seconds
+from config.model.units import parse_duration
+from config.profiles import embedded_profile
+from gateway.cli.errors import CliError
+from gateway.profiling.profile import BadProfile, Profile, UpstreamProfile, read_profile
+from gateway.simulation.compare import simulate
+from gateway.simulation.draws import UnknownMargins
+from gateway.simulation.table import table
+from policies.records.trace import BadTrace, TraceRequest, read_trace
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("simulate", help="replay recorded traffic through a policy, or through two")
+    parser.add_argument("trace", type=Path, metavar="TRACE", help="Azure CSV, Mooncake JSONL, or our own recording")
+    parser.add_argument("--config", type=Path, metavar="A", help="the policy; without it, the embedded models'")
+    parser.add_argument("--against", type=Path, metavar="B", help="another policy, on the same trace and luck")
+    parser.add_argument("--profile", type=Path, metavar="P", required=True, help="from `penstock engine profile`")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="arrivals X times as fast")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N requests")
+    parser.add_argument("--seconds", type=float, metavar="S", help="only what arrives in the first S seconds")
+    parser.add_argument("--max-tokens", type=int, default=0, metavar="N", help="what clients ask for, if unrecorded")
+    parser.add_argument(
+        "--escalate",
+        action="append",
+        default=[],
+        metavar="CASCADE=SHARE",
+        help="share of the answers that are not sure enough, where the trace does not say it; else a calibration does",
+    )
+    parser.add_argument(
+        "--upstream",
+        action="append",
+        default=[],
+        metavar="NAME=TTFT,ITL",
+        help="how fast an upstream is, such as cloud=600ms,25ms; without it, it refuses",
+    )
+    parser.add_argument("--html", type=Path, metavar="OUT", help="also write a page with plots")
+    parser.add_argument("--json", action="store_true", help="print data")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table, or JSON."""
+    if arguments.speed <= 0:
+        raise CliError("--speed must be above 0", 2)
+    policies: dict[str, Settings] = {}
+    for path in (arguments.config or embedded_profile(), arguments.against):
+        if path is not None:
+            policies[_name(path, policies)] = load_settings(path)
+    try:
+        trace = _part(read_trace(arguments.trace), arguments)
+        profile, shown = _profile(arguments.profile)
+        known = {name for settings in policies.values() for name in settings.upstreams}
+        stated = _upstreams(arguments.upstream, known)
+        profile = msgspec.structs.replace(profile, upstreams=profile.upstreams | stated)
+        comparison = simulate(
+            policies,
+            profile,
+            trace,
+            trace_name=arguments.trace.name,
+            profile_name=shown,
+            seed=arguments.seed,
+            speed=arguments.speed,
+            shares=_shares(arguments.escalate),
+            progress=_say,
+        )
+    except (BadTrace, BadProfile, UnknownMargins) as error:
+        raise CliError(str(error), 2) from None
+    if arguments.html is not None:
+        from gateway.simulation.page import page
+
+        try:
+            arguments.html.write_text(page(comparison), encoding="utf-8")
+        except OSError as error:
+            raise CliError(f"{arguments.html} cannot be written: {error.strerror or error}") from None
+        _say(f"wrote {arguments.html}")
+    if arguments.json:
+        print(msgspec.json.encode(comparison, order="deterministic").decode())
+    else:
+        print(table(comparison))
+    return 0
+
+
+def _name(path: Path, taken: dict[str, Any]) -> str:
+    name = path.stem
+    return name if name not in taken else f"{name} (B)"
+
+
+def _profile(path: Path) -> tuple[Profile, str]:
+    profile = read_profile(path)
+    return profile, f"{path.name} ({profile.machine})"
+
+
+def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tuple[TraceRequest, ...]:
+    if arguments.limit is not None:
+        trace = trace[: arguments.limit]
+    if arguments.seconds is not None:
+        trace = tuple([request for request in trace if request.at <= arguments.seconds])
+    if not trace:
+        raise CliError("--limit or --seconds leaves no request", 2)
+    if arguments.max_tokens:
+        replace = msgspec.structs.replace
+        trace = tuple([each if each.max_tokens else replace(each, max_tokens=arguments.max_tokens) for each in trace])
+    return trace
+
+
+def _shares(given: list[str]) -> dict[str, float]:
+    shares = {}
+    for word in given:
+        name, _, share = word.partition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            shares[name] = -1.0
+        if not 0 <= shares[name] <= 1:
+            raise CliError(f"--escalate {word}: expected CASCADE=SHARE with a share of 0 to 1, such as thrifty=0.25", 2)
+    return shares
+
+
+def _upstreams(given: list[str], known: set[str]) -> dict[str, UpstreamProfile]:
+    found = {}
+    for word in given:
+        name, _, times = word.partition("=")
+        try:
+            ttft, itl = (parse_duration(time.strip()) for time in times.split(","))
+        except ValueError:
+            ttft = itl = Seconds(0)
+        if not (ttft > 0 and itl > 0):
+            raise CliError(f"--upstream {word}: expected NAME=TTFT,ITL, such as cloud=600ms,25ms", 2)
+        if name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise CliError(f"--upstream {word}: there is no upstream '{name}'; the policies have: {names}", 2)
+        found[name] = UpstreamProfile(ttft_s=float(ttft), itl_s=float(itl))
+    return found
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,93 @@
+"""`penstock engine profile`: what steps cost on this machine, for `penstock policy simulate`."""
+
+import argparse
+import datetime as dt
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config.check.model_files import model_file_problems
+from config.load import load_settings
+from config.profiles import embedded_profile
+from gateway.cli.errors import CliError
+from gateway.telemetry.logs import configure_logs
+
+_PROBES = 3
+"""How often the house is measured at the most, until the outcome is plausible."""
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("profile", help="measure what steps cost here, for `penstock policy simulate`")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; without it, the embedded models")
+    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="where the profile goes, as JSON")
+    parser.add_argument("--no-house", action="store_true", help="only the engines, not what the house adds")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure every engine, one after the other, then the house around them."""
+    from engine.threads import prepare_environment
+
+    prepare_environment()
+    configure_logs("warning")
+    path = arguments.config or embedded_profile()
+    settings = load_settings(path)
+    if problems := model_file_problems(settings):
+        raise CliError("; ".join(problems))
+    if not arguments.out.absolute().parent.is_dir():
+        raise CliError(f"there is no folder {arguments.out.absolute().parent}", 2)
+    from actors.prompt.model_text import ModelText
+    from engine.bench import machine
+    from engine.errors import ModelError
+    from engine.memory.machine import available_cores
+    from engine.memory.resources import resolve
+    from engine.model.encoder_config import is_encoder
+    from gateway.engine_factories import loads_adapters
+    from gateway.profiling.measure import load_for_measure, measure_engine
+    from gateway.profiling.plausible import doubts
+    from gateway.profiling.profile import Profile
+
+    engines, encoders = {}, []
+    resolved = resolve(settings.engines, more_adapters=loads_adapters(settings))
+    settings = msgspec.structs.replace(settings, engines={name: each.settings for name, each in resolved.items()})
+    for name, engine in settings.engines.items():
+        _say(f"engine {name}: {engine.model}; {resolved[name].said}")
+        try:
+            if is_encoder(engine.model):
+                _say("it makes embeddings, which are not simulated: left out")
+                encoders.append(name)
+                continue
+            runner, tokenizer, config = load_for_measure(engine, _say)
+            measured = measure_engine(runner, tokenizer, engine, config, _say)
+            engines[name] = msgspec.structs.replace(measured, tokenizer=ModelText.load(engine.model).digest)
+        except ModelError as error:
+            raise CliError(f"engine '{name}': {error.message}") from None
+    profile = Profile(
+        penstock_profile=1,
+        machine=machine(),
+        made=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {path.name}",
+        cores=available_cores(),
+        engines=engines,
+        encoders=tuple(encoders),
+    )
+    if not arguments.no_house:
+        from gateway.profiling.service_profiler import probe
+
+        for turn in range(_PROBES):
+            served, house = probe(settings, engines, _say)
+            profile = msgspec.structs.replace(profile, engines=served, house=house)
+            doubtful = doubts(profile)
+            if not doubtful:
+                break
+            then = "once more" if turn + 1 < _PROBES else "make it again when nothing else runs"
+            _say(f"doubtful: {'; '.join(doubtful)}: {then}")
+    arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=1))
+    _say(f"wrote {arguments.out}")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,43 @@
+"""`penstock engine quantize`: a model directory with quantized weights."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from gateway.cli.errors import CliError
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("quantize", help="write a model anew with weights of 8 or 4 bits, for the CPU")
+    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a folder with config.json and weights")
+    parser.add_argument("--to", choices=("int8", "int4"), required=True, help="bits of a weight")
+    parser.add_argument("--group", type=int, metavar="INPUTS", help="inputs that share a scale of int4 weights; 64")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that is new or empty")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write it, and say what it saved."""
+    if arguments.group is not None and (arguments.to != "int4" or arguments.group < 2 or arguments.group % 2):
+        raise CliError("--group is for int4, an even number of inputs", 2)
+    from engine.errors import ModelError
+    from engine.quantization.convert import quantize_model
+    from engine.quantization.scheme import scheme_of
+
+    scheme = scheme_of(arguments.to, arguments.group)
+    try:
+        summary = quantize_model(arguments.model, arguments.out, scheme, _say)
+    except ModelError as error:
+        raise CliError(error.message) from None
+    before, after = summary.bytes_before, summary.bytes_after
+    print(
+        f"{arguments.out}: {summary.matrices} matrices in {scheme}, {before / 1e6:.1f} MB became {after / 1e6:.1f} MB "
+        f"({100 * after / before:.0f} %)"
+    )
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,144 @@
+"""`penstock serve`: serve a configuration, or the embedded models if none is given."""
+
+import argparse
+import errno
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from actors.api.errors import HouseFailed
+from config.check.model_files import model_file_problems
+from config.load import check_binding
+from config.model.settings import Settings
+from config.profiles import embedded_profile
+from config.source import ConfigSource
+from gateway.cli.errors import CliError, leaves
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("serve", help="serve a configuration; without one, the embedded models")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file: docs/configuration.md")
+    parser.add_argument("--host", help="listen here instead of where the configuration says")
+    parser.add_argument("--port", type=int, help="0 takes a free one")
+    parser.add_argument("--admin-port", type=int, help="serve the admin API there; 0 takes a free one")
+    parser.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        default="info",
+        help="what is logged, and all above it (%(default)s)",
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="record the traffic there (no texts), to simulate it"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    # OpenMP reads its environment when torch is loaded, so this comes before anything that could do it.
+    from engine.threads import prepare_environment
+
+    prepare_environment()
+    for name, port in (("--port", arguments.port), ("--admin-port", arguments.admin_port)):
+        if port is not None and not 0 <= port < 65536:
+            raise CliError(f"{name} must be between 0 and 65535, not {port}", 2)
+    given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
+
+    def with_arguments(settings: Settings) -> Settings:
+        if arguments.host is not None:
+            check_binding(settings, arguments.host)
+        admin = settings.admin
+        if arguments.admin_port is not None:
+            admin = msgspec.structs.replace(admin, enabled=True, port=arguments.admin_port)
+        server = msgspec.structs.replace(settings.server, **given)
+        return msgspec.structs.replace(settings, server=server, admin=admin)
+
+    source = ConfigSource(arguments.config or embedded_profile(), with_arguments)
+    settings = source.read().settings
+    # Before anything is loaded: what is missing is said at once, whatever the order of loading.
+    if problems := model_file_problems(settings):
+        raise CliError("; ".join(problems))
+
+    if arguments.record is not None:
+        _create(arguments.record)
+    listener = _listen(settings.server.host, settings.server.port)
+    admin = _listen(settings.admin.host, settings.admin.port, "--admin-port") if settings.admin.enabled else None
+    from gateway.telemetry.logs import configure_logs
+
+    configure_logs(arguments.log_level)
+    print(f"loading {_names(settings)} ...", file=sys.stderr, flush=True)
+    try:
+        trio.run(partial(_serve, settings, source, listener, admin, arguments.record))
+    except BaseExceptionGroup as group:
+        failures, rest = group.split(HouseFailed)
+        if failures is None or rest is not None:
+            raise
+        raise CliError("; ".join([str(each) for each in leaves(failures)])) from None
+    except HouseFailed as error:
+        raise CliError(str(error)) from None
+    return 0
+
+
+async def _serve(
+    settings: Settings, source: ConfigSource, listener: socket.socket, admin: socket.socket | None, record: Path | None
+) -> None:
+    from actors.service import House
+    from gateway.app import serve
+    from gateway.engine_factories import engine_factories
+    from gateway.example_request import KEY_VARIABLE, embeds_only, example_request
+
+    model = next(iter(settings.models))
+    url = _url(settings.server.host, listener)
+    example = example_request(url, model, key=bool(settings.keys), embeds=embeds_only(settings))
+
+    def announce() -> None:
+        if admin is not None:
+            print(f"admin API on {_url(settings.admin.host, admin)}/admin", flush=True)
+        print(f"serving {_names(settings)} on {url}", flush=True)
+        if settings.keys:
+            print(f"with a key of yours in {KEY_VARIABLE} (penstock keys new makes one),", flush=True)
+        print(f"try: {example}", flush=True)
+
+    house = House(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
+    await serve(house, settings, listener, announce, admin=admin)
+
+
+def _create(path: Path) -> None:
+    """A recording never overwrites anything."""
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        raise CliError(f"{path} exists already: give --record another name") from None
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    from gateway.http.server import listen
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        match error.errno:
+            case errno.EADDRINUSE:
+                message = f"port {port} on {host} is in use: choose another with {option}, or stop what listens there"
+            case errno.EACCES:
+                message = f"port {port} needs more rights than this user has: choose one above 1023 with {option}"
+            case _:
+                message = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise CliError(message) from None
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    port = listener.getsockname()[1]
+    return f"http://[{host.strip('[]')}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _names(settings: Settings) -> str:
+    return ", ".join([*settings.engines, *settings.upstreams])

@@ -1,0 +1,77 @@
+"""`penstock zoo`: train the embedded models, or measure them."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config.model.settings import KVSettings
+from gateway.cli.errors import CliError
+
+_NAMES = ("small", "large")
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Declare the commands."""
+    zoo = commands.add_parser("zoo", help="the embedded models").add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    train = zoo.add_parser("train", help="train them anew, with fixed seeds and steps; tens of minutes on two cores")
+    train.add_argument("which", nargs="*", metavar="NAME", help="small or large; without a name, both")
+    train.add_argument("--out", type=Path, help="a folder; without one, into the source tree")
+    train.set_defaults(run=run_train)
+    evaluate = zoo.add_parser("eval", help="the share of right answers on held-out questions")
+    evaluate.add_argument("--models", type=Path, metavar="DIR", help="a folder with `small` and `large`")
+    evaluate.add_argument("--questions", type=int, default=2000, help="how many held-out questions (%(default)s)")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the questions (%(default)s)")
+    evaluate.add_argument(
+        "--kv-dtype", choices=["auto", "float32", "bfloat16", "int8"], default="auto", help="of the KV pages"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print data")
+    evaluate.set_defaults(run=run_eval)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """Train; one line of progress every few seconds."""
+    _prepare(alone=True)
+    from engine.zoo.evaluate import MODELS
+    from engine.zoo.train import train_zoo
+
+    for name in arguments.which:
+        if name not in _NAMES:
+            raise CliError(f"there is no embedded model '{name}': it must be small or large", 2)
+    train_zoo(arguments.out or MODELS, arguments.which or _NAMES, _say)
+    return 0
+
+
+def run_eval(arguments: argparse.Namespace) -> int:
+    """Print the table."""
+    if arguments.questions < 1:
+        raise CliError("--questions must be at least 1", 2)
+    _prepare()
+    from engine.zoo.evaluate import MODELS, evaluate_zoo
+
+    models = arguments.models or MODELS
+    for name in _NAMES:
+        if not (models / name / "config.json").is_file():
+            raise CliError(f"there is no model in {models / name}: train one with `penstock zoo train`")
+    from engine.errors import ModelError
+
+    try:
+        report = evaluate_zoo(models, arguments.questions, arguments.seed, _say, KVSettings(dtype=arguments.kv_dtype))
+    except ModelError as error:
+        raise CliError(str(error)) from None
+    print(msgspec.json.encode(report).decode() if arguments.json else report.table())
+    return 0
+
+
+def _prepare(*, alone: bool = False) -> None:
+    from engine.threads import prepare_environment
+
+    prepare_environment(alone=alone)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,4 @@
+"""What answers at each address.
+
+Public: `routes.Routes`, which uses the others.
+"""

@@ -1,0 +1,119 @@
+"""The admin API's addresses, in quart. docs/operations.md tells them to people."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from actors.control.admin_service import Desk
+from gateway.endpoints.quart_errors import answer_errors
+from gateway.errors import HttpError
+from gateway.http.request import bearer_of
+from gateway.telemetry.metrics import CONTENT_TYPE
+from policies.lifecycle.reload import Refused
+from policies.records.decision_record import encode_record
+
+
+class _Folder(msgspec.Struct, forbid_unknown_fields=True):
+    """What a request to load an adapter may say."""
+
+    path: str | None = None
+
+
+def create_admin_site(desk: Desk, exposition: Callable[[], bytes]) -> QuartTrio:
+    """Every address needs a key if there are any. `exposition`: what a scrape reads."""
+    app = QuartTrio("penstock-admin", static_folder=None)
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.config["BODY_TIMEOUT"] = None
+
+    @app.before_request
+    async def authorize() -> None:
+        header = request.headers.get("authorization")
+        check = desk.check_scraper if request.path == "/metrics" else desk.check_key
+        check(bearer_of(header.encode("latin1") if header else None))
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(exposition(), content_type=CONTENT_TYPE)
+
+    @app.get("/admin/policy")
+    async def policy() -> Response:
+        return _json(desk.policy())
+
+    @app.post("/admin/policy/reload")
+    async def reload() -> Response:
+        result = await desk.reload()
+        return _json(result, 422 if isinstance(result, Refused) else 200)
+
+    @app.post("/admin/policy/check")
+    async def check() -> Response:
+        raw = await request.get_data(as_text=False)
+        assert isinstance(raw, bytes)
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise HttpError(400, "bad_encoding", "The body must be TOML in UTF-8.") from None
+        return _json(await desk.check(text))
+
+    @app.get("/admin/decisions/<request_id>")
+    async def decision(request_id: str) -> Response:
+        record = desk.decision(request_id)
+        if record is None:
+            raise HttpError(
+                404,
+                "decision_not_found",
+                "No decision of that request is kept: the id is unknown, its key was refused, or newer ones took its "
+                "place (see `decisions` in [admin]).",
+            )
+        return Response(encode_record(record), content_type="application/json")
+
+    @app.get("/admin/experiments")
+    async def experiments() -> Response:
+        return _json({"experiments": desk.experiments()})
+
+    @app.get("/admin/shadows")
+    async def shadows() -> Response:
+        return _json({"shadows": desk.shadows()})
+
+    @app.post("/admin/experiments/<path:name>/roll_back")
+    async def roll_back(name: str) -> Response:
+        if not await desk.roll_back(name):
+            raise HttpError(404, "experiment_not_found", "The policy has no experiment of that name.")
+        return _json({"experiment": name, "rolled_back": True})
+
+    @app.get("/admin/engines/<engine>/adapters")
+    async def adapters(engine: str) -> Response:
+        return _json({"adapters": desk.adapters.views(engine)})
+
+    @app.post("/admin/engines/<engine>/adapters/<name>")
+    async def load_adapter(engine: str, name: str) -> Response:
+        raw = await request.get_data(as_text=False)
+        assert isinstance(raw, bytes)
+        try:
+            wanted = msgspec.json.decode(raw or b"{}", type=_Folder)
+        except msgspec.DecodeError as error:
+            raise HttpError(400, "bad_json", f'The body must be {{"path": FOLDER}} or empty: {error}.') from None
+        path = None if wanted.path is None else Path(wanted.path)
+        return _json(await desk.adapters.load(engine, name, path))
+
+    @app.delete("/admin/engines/<engine>/adapters/<name>")
+    async def unload_adapter(engine: str, name: str) -> Response:
+        await desk.adapters.unload(engine, name)
+        return _json({"adapters": desk.adapters.views(engine)})
+
+    words = {404: ("not_found", "There is nothing at this address."), 405: ("method_not_allowed", "Not this way.")}
+    answer_errors(app, words, {})
+    return app
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value, enc_hook=_plain), status, content_type="application/json")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError

@@ -1,0 +1,27 @@
+"""An answer that is handed out whole."""
+
+from collections.abc import Callable
+
+from actors.api.errors import Refusal
+from actors.api.messages import Delta, Done, Failed, Start
+from gateway.http.connection import INTERNAL_ERROR
+from gateway.service_port import Exchange
+
+
+async def whole_answer(exchange: Exchange, take: Callable[[Start | Delta], None]) -> Done:
+    """Its end; `take` has got all that comes before.
+
+    Raises Refusal: nothing was sent yet, so that a failure can have its true status.
+    """
+    try:
+        while True:
+            for event in await exchange.__anext__():
+                match event:
+                    case Start() | Delta():
+                        take(event)
+                    case Done():
+                        return event
+                    case Failed():
+                        raise Refusal(event.error)
+    except StopAsyncIteration:
+        raise Refusal(INTERNAL_ERROR) from None

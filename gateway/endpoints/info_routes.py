@@ -1,0 +1,192 @@
+"""The routes that need no hurry, in quart: models, health, metrics, a page for people."""
+
+import html
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from actors.api.errors import BadKey
+from actors.api.messages import ErrorBody
+from gateway.endpoints.api_context import Front
+from gateway.endpoints.quart_errors import answer_errors
+from gateway.errors import HttpError
+from gateway.example_request import KEY_VARIABLE, example_request
+from gateway.http.request import bearer_of
+from gateway.openai.json_text import encode
+from gateway.telemetry.metrics import CONTENT_TYPE, exposition
+
+NOT_FOUND = ("not_found", "There is nothing at this address. The OpenAI API is under /v1.")
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
+    """Health needs no key, everything else does if there are keys; `/metrics` needs one of another class."""
+    app = QuartTrio("penstock", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    # Quart would cut what takes longer; deadlines are the house's.
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.config["BODY_TIMEOUT"] = None
+
+    def key() -> str | None:
+        header = request.headers.get("authorization")
+        return bearer_of(header.encode("latin1") if header else None)
+
+    def authorize() -> None:
+        front.house.check_key(key())
+
+    def refused(error: ErrorBody) -> bytes:
+        return front.refused(error, request.path, None, key())
+
+    @app.get("/livez")
+    async def livez() -> Response:
+        return _json({"status": "ok"})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        readiness = front.house.readiness()
+        engines = {name: {"state": each.state, "why": each.why} for name, each in readiness.engines.items()}
+        body = {"status": "ready" if readiness.ready else "not ready", "state": readiness.state, "engines": engines}
+        return _json(body, 200 if readiness.ready else 503)
+
+    @app.get("/health")
+    async def health() -> Response:
+        """As vLLM's: no body; tools that measure servers ask it first."""
+        return Response(b"", 200 if front.house.readiness().ready else 503, content_type="text/plain")
+
+    @app.route("/ping", methods=["GET", "POST"])
+    async def ping() -> Response:
+        """As SageMaker asks."""
+        return await health()
+
+    @app.get("/version")
+    async def version() -> Response:
+        return _json({"version": importlib.metadata.version("penstock")})
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        authorize()
+        return _json({"object": "list", "data": [_model(card) for card in front.house.models()]})
+
+    @app.get("/v1/models/<path:name>")
+    async def model(name: str) -> Response:
+        authorize()
+        for card in front.house.models():
+            if card.id == name.rstrip("/"):
+                return _json(_model(card))
+        raise HttpError(
+            404, "model_not_found", "No model has that name. GET /v1/models lists the names.", param="model"
+        )
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        front.house.check_scraper(key())
+        return Response(exposition(front.house, connections), content_type=CONTENT_TYPE)
+
+    @app.get("/")
+    async def landing() -> Response:
+        host = request.headers.get("host", "127.0.0.1:8080")
+        status = 200
+        try:
+            authorize()
+        except BadKey as refusal:
+            if "text/html" not in request.headers.get("accept", ""):
+                raise
+            # A browser has no way to send a key: its reader is told what has.
+            refused(refusal.body)
+            page, status = _keyed_page(host, refusal), refusal.body.status
+        else:
+            page = _page(front, host)
+        return Response(page, status, content_type="text/html; charset=utf-8")
+
+    words = {
+        404: NOT_FOUND,
+        405: ("method_not_allowed", "This address does not take that method."),
+    }
+    answer_errors(app, words, _TYPES, refused)
+    return app
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(encode(value), status, content_type="application/json")
+
+
+def _model(card: Any) -> dict[str, Any]:
+    return {
+        "id": card.id,
+        "object": "model",
+        "created": card.created,
+        "owned_by": "penstock",
+        "max_model_len": card.max_model_len,
+        "description": card.description,
+        "parent": card.parent,
+    }
+
+
+def _page(front: Front, host: str) -> str:
+    cards = front.house.models()
+    readiness = front.house.readiness()
+    rows = "".join(f"<tr><td><code>{html.escape(card.id)}</code><td>{html.escape(card.description)}" for card in cards)
+    engines = "".join(
+        f"<tr><td>{html.escape(name)}<td>{html.escape(each.state)}" for name, each in readiness.engines.items()
+    )
+    model = cards[0].id if cards else "MODEL"
+    command = example_request(f"http://{host}", model, key=not front.house.keyless, embeds=front.embeds_only)
+    return _PAGE.format(
+        version=importlib.metadata.version("penstock"),
+        rows=rows,
+        engines=engines,
+        state=html.escape(readiness.state),
+        command=html.escape(command),
+        style=_STYLE,
+    )
+
+
+def _keyed_page(host: str, refusal: BadKey) -> str:
+    return _KEYED.format(
+        style=_STYLE,
+        message=html.escape(refusal.body.message),
+        variable=KEY_VARIABLE,
+        command=html.escape(f'curl http://{host}/v1/models -H "authorization: Bearer ${KEY_VARIABLE}"'),
+    )
+
+
+_STYLE = """<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1c2733 }
+h1 { font-weight: 600; margin-bottom: 0 } h2 { font-size: 1rem; margin-top: 2rem }
+table { border-collapse: collapse } td { padding: .2rem 1.5rem .2rem 0; vertical-align: top }
+pre { background: #f2f5f7; padding: 1rem; border-radius: 4px; font-size: 14px }
+pre { white-space: pre-wrap; overflow-wrap: anywhere }
+p.small { color: #5a6b7b; margin-top: 0 }
+</style>"""
+_KEYED = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Penstock</title>
+{style}
+<h1>Penstock</h1>
+<p class="small">This server answers those who have a key.
+<p>{message}
+<p>Its operator makes one with <code>penstock keys new</code>. With it in <code>{variable}</code>, this lists the
+models:
+<pre>{command}</pre>
+<p>Whether the server is up can be asked without a key: <a href="/livez"><code>/livez</code></a>,
+<a href="/readyz"><code>/readyz</code></a>.
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Penstock</title>
+{style}
+<h1>Penstock</h1>
+<p class="small">A streaming gateway for language models with the engines inside it. Version {version}, {state}.
+<h2>Models</h2><table>{rows}</table>
+<h2>Engines</h2><table>{engines}</table>
+<h2>Try it</h2><pre>{command}</pre>
+<p>The addresses are the OpenAI API's: <code>/v1/chat/completions</code>, <code>/v1/completions</code>,
+<code>/v1/embeddings</code>, <a href="/v1/models"><code>/v1/models</code></a>; a WebSocket at <code>/v1/stream</code>;
+<a href="/livez"><code>/livez</code></a>, <a href="/readyz"><code>/readyz</code></a>,
+<a href="/metrics"><code>/metrics</code></a>.
+"""

@@ -1,0 +1,31 @@
+"""What the edge itself refuses is logged as what the house refuses is: one line for each request."""
+
+from types import TracebackType
+from typing import Self
+
+from gateway.errors import ClientGone
+from gateway.service_port import House
+
+
+class EdgeLine:
+    """Around the reading of a request: if that raises, its line is written. Behind it the house writes the line."""
+
+    __slots__ = ("_arrived_at", "_house", "_key", "_path", "_request_id")
+
+    def __init__(self, house: House, request_id: str, path: str, arrived_at: float, key: str | None) -> None:
+        self._house = house
+        self._key = key
+        self._request_id = request_id
+        self._path = path
+        self._arrived_at = arrived_at
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
+        if error is not None:
+            gone = isinstance(error, ClientGone)
+            tenant = self._house.known_tenant(self._key)
+            self._house.request_log.not_read(
+                self._request_id, self._path, self._arrived_at, error, tenant=tenant, gone=gone
+            )

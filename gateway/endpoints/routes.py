@@ -1,0 +1,107 @@
+"""Where each request goes, decided by its head alone: the hot paths by table, everything else by quart."""
+
+from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
+
+from actors.api.errors import Refusal
+from actors.api.messages import ErrorBody
+from gateway.endpoints.api_context import Front
+from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
+from gateway.endpoints.embeddings import EmbeddingHandler
+from gateway.endpoints.info_routes import NOT_FOUND, create_site
+from gateway.endpoints.ws_session import SocketHandler
+from gateway.errors import HttpError
+from gateway.http.asgi import AsgiRoute
+from gateway.http.bounds.limits import Limits
+from gateway.http.cors import Cors
+from gateway.http.loopback import check_local
+from gateway.http.request import Request
+from gateway.http.route import Handler, Refused, Route
+from gateway.openai.requests.json_body import check_content_encoding, check_content_type
+
+
+class Routes:
+    """Finds handlers. In this order a head is looked at: origin, address, method, key, kind of body."""
+
+    def __init__(self, front: Front, limits: Limits, origins: frozenset[str]) -> None:
+        """`origins`: pages of these may use the server."""
+        self._origins = origins
+        self._cors = Cors(origins)
+        self._front = front
+        self._house = front.house
+        self.connections: Callable[[], int] = lambda: 0
+        """Tells how many there are; the server, which comes after the routes, is put in here."""
+        site = create_site(front, lambda: self.connections())  # noqa: PLW0108  (it is put in later)
+        self._site = AsgiRoute(site)
+        # Quart's own way to find a route takes some fifty times as long, which somebody who asks for nothing would use.
+        rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in site.url_map.iter_rules()]
+        self._cold = {path: methods for path, parameter, methods in rules if not parameter}
+        self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
+        self._hot: dict[bytes, tuple[bytes, Handler]] = {
+            b"/v1/chat/completions": (b"POST", CompletionHandler(front, CHAT)),
+            b"/v1/completions": (b"POST", CompletionHandler(front, COMPLETION)),
+            b"/v1/embeddings": (b"POST", EmbeddingHandler(front)),
+            b"/v1/stream": (b"GET", SocketHandler(front, limits, origins)),
+        }
+
+    def __call__(self, request: Request) -> Route:
+        """Where a request goes whose head is whole."""
+        origin = request.header(b"origin")
+        lines = self._cors.lines(origin)
+        try:
+            if self._house.keyless:
+                check_local(request, self._origins)
+            if self._cors.is_preflight(request, origin):
+                return Route(self._cors.answer_preflight, lines=lines)
+            found = self._hot.get(request.path.removesuffix(b"/"))
+            if found is None:
+                return self._to_site(request, lines)
+            method, handler = found
+            if request.method != method:
+                return self._refused(request, _wrong_method(method.decode()), lines, allow=method)
+            return self._work(request, handler, lines)
+        except Refusal as refusal:
+            return self._refused(request, refusal, lines)
+
+    def refused(self, error: ErrorBody, request: Request | None) -> bytes:
+        """The log's line of what is refused before a handler has it; header lines for the answer.
+
+        Without a request: what came was none.
+        """
+        if request is None:
+            return self._front.refused(error, "", None, None)
+        return self._front.refused(error, request.path.decode("latin1"), request.arrived_at, request.key)
+
+    def _work(self, request: Request, handler: Handler, lines: bytes) -> Route:
+        key = request.key
+        tiers_above = self._house.tiers_above(key)
+        reads = request.method == b"POST"
+        if reads:
+            check_content_encoding(request.header(b"content-encoding"))
+            check_content_type(request.header(b"content-type"))
+        name = "" if self._house.keyless else key or ""
+        return Route(handler, reads, works=True, key=name, tiers_above=tiers_above, lines=lines)
+
+    def _to_site(self, request: Request, lines: bytes) -> Route:
+        path = unquote_to_bytes(request.path).removesuffix(b"/") or b"/"
+        methods = self._cold.get(path)
+        if methods is None:
+            for folder, allowed in self._cold_folders:
+                if path.startswith(folder) and path != folder:
+                    methods = allowed
+        if methods is None:
+            return self._refused(request, HttpError(404, *NOT_FOUND), lines)
+        if request.method.decode("latin1") not in methods:
+            allowed_here = ", ".join(sorted(methods))
+            return self._refused(request, _wrong_method(allowed_here), lines, allow=allowed_here.encode())
+        return Route(self._site, lines=lines)
+
+    def _refused(self, request: Request, refusal: Refusal, lines: bytes, *, allow: bytes = b"") -> Route:
+        headers = self.refused(refusal.body, request)
+        if allow:
+            headers += b"allow: %b\r\n" % allow
+        return Route(Refused(refusal.body, headers), lines=lines)
+
+
+def _wrong_method(allowed: str) -> HttpError:
+    return HttpError(405, "method_not_allowed", f"Use {allowed} here.")

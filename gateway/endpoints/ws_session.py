@@ -1,0 +1,248 @@
+"""`/v1/stream`: many requests at once on one WebSocket. The protocol is told in docs/websocket.md."""
+
+import http
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+import trio
+from wsproto.frame_protocol import CloseReason
+
+from actors.api.errors import Refusal
+from actors.api.messages import Decided, Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Start
+from gateway.endpoints.api_context import Asker, Front, new_request_id
+from gateway.endpoints.completions import Asked, read_chat, read_completion
+from gateway.endpoints.offload import reading
+from gateway.errors import BadField, ClientGone, HttpError
+from gateway.http.bounds.limits import Limits
+from gateway.http.connection import INTERNAL_ERROR, Connection
+from gateway.http.request import Request
+from gateway.http.websocket import UPGRADE, PeerClosed, WebSocket, accept
+from gateway.openai.requests.json_body import BodyDecoder, Given, nearest
+from gateway.openai.requests.user_and_conversation import user_of
+from gateway.openai.view import View
+from gateway.openai.ws_messages import (
+    MAX_ID_CHARACTERS,
+    Cancel,
+    Peek,
+    Renderer,
+    StartChat,
+    StartCompletion,
+    error_message,
+)
+
+_PATH = "/v1/stream"
+_peek = BodyDecoder(Peek)
+_cancel = BodyDecoder(Cancel)
+_ENDPOINTS: dict[str, tuple[BodyDecoder, Callable[[Any, Given, int], Asked]]] = {
+    "chat.completions": (BodyDecoder(StartChat), read_chat),
+    "completions": (BodyDecoder(StartCompletion), read_completion),
+}
+log = structlog.get_logger()
+
+
+class SocketHandler:
+    """Answers the handshakes on `/v1/stream`."""
+
+    def __init__(self, front: Front, limits: Limits, origins: frozenset[str]) -> None:
+        self._front = front
+        self._limits = limits
+        self._origins = origins
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        """Serve one WebSocket to its end."""
+        try:
+            asker = Asker.of(request)
+            trailing = await accept(connection, request, self._origins)
+        except Refusal as refusal:
+            lines = self._front.refused(refusal.body, _PATH, request.arrived_at, request.key)
+            if refusal.body.status == http.HTTPStatus.UPGRADE_REQUIRED:
+                lines += UPGRADE
+            await connection.respond_error(refusal.body, lines)
+            return
+        socket = WebSocket(connection, trailing, self._limits)
+        session = _Session(self._front, asker, socket, self._limits.max_streams)
+        connection.tick_for(session)
+        connection.watch()
+        await session.run()
+
+
+class _Session:
+    """The requests of one WebSocket. Its receive loop never waits for a request, so closes are always heard."""
+
+    def __init__(self, front: Front, asker: Asker, socket: WebSocket, max_streams: int) -> None:
+        self._front = front
+        self._asker = asker
+        self._socket = socket
+        self._max_streams = max_streams
+        self._running: dict[str, trio.CancelScope] = {}
+        self._receiving = trio.CancelScope()
+        self._finishing = False
+
+    async def run(self) -> None:
+        code, reason = int(CloseReason.GOING_AWAY), "the server shuts down"
+        gone = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._socket.run_sends)
+                try:
+                    with self._receiving:
+                        while True:
+                            await self._take(await self._socket.receive(), nursery)
+                except PeerClosed as closed:
+                    code, reason = closed.code, ""
+                nursery.cancel_scope.cancel()
+        except* ClientGone:
+            # Raised in here it would be wrapped into a group.
+            gone = True
+        except* Exception:
+            log.exception("socket_failed")
+            code, reason = CloseReason.INTERNAL_ERROR, "the server failed"
+        if gone:
+            raise ClientGone
+        await self._socket.close(code, reason)
+
+    def tick(self, now: float, heartbeat_s: float) -> None:
+        self._socket.tick(now, heartbeat_s)
+
+    def finish(self) -> None:
+        self._finishing = True
+        if not self._running:
+            self._receiving.cancel()
+
+    async def _take(self, text: str | None, nursery: trio.Nursery) -> None:
+        """Obey one message; whatever is wrong with it is said, and costs nobody else anything."""
+        peek: Peek | None = None
+        arrived_at = trio.current_time()
+        try:
+            with self._front.edge_line("", _PATH, arrived_at, self._asker.api_key):
+                if text is None:
+                    raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
+                raw = text.encode()
+                message, _ = await reading(len(raw), partial(_peek.decode, raw))
+                if message.id is not None and len(message.id) > MAX_ID_CHARACTERS:
+                    raise BadField("id", f"'id' must have at most {MAX_ID_CHARACTERS} characters.")
+                peek = message
+            match peek.type:
+                case "start":
+                    await self._start(peek, raw, arrived_at, nursery)
+                case "cancel":
+                    cancel, _ = _cancel.decode(raw)
+                    scope = self._running.get(cancel.id)
+                    if scope is not None:
+                        # One that has just ended is no mistake of the client's.
+                        scope.cancel()
+                case _:
+                    meant = nearest(peek.type, ("start", "cancel"))
+                    hint = f" Did you mean '{meant}'?" if meant else " It must be 'start' or 'cancel'."
+                    raise BadField("type", f"Unknown message type '{peek.type[:64]}'.{hint}", "unknown_type")
+        except Refusal as refusal:
+            await self._socket.send(self._rejection(peek, refusal.body))
+
+    def _rejection(self, peek: Peek | None, error: ErrorBody) -> bytes:
+        """An error with an id ends the request of that name: one that goes on must not look so."""
+        limits = self._front.house.rate_limits(self._asker.api_key)
+        if peek is not None and peek.id in self._running:
+            return error_message(None, error, limits, rejected=peek)
+        return error_message(None if peek is None else peek.id, error, limits)
+
+    async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
+        request_id = new_request_id()
+        with self._front.edge_line(request_id, _PATH, arrived_at, self._asker.api_key):
+            inference, view = await self._read_start(request_id, peek, raw, arrived_at)
+        assert peek.id is not None, "it was asked for"
+        self._running[peek.id] = trio.CancelScope()
+        nursery.start_soon(self._serve, peek.id, inference, view)
+
+    async def _read_start(
+        self, request_id: str, peek: Peek, raw: bytes, arrived_at: float
+    ) -> tuple[InferenceRequest, View]:
+        if not peek.id:
+            raise BadField("id", "A 'start' needs an 'id', a string that names the request.", "missing_field")
+        if peek.id in self._running:
+            raise BadField("id", f"The id '{peek.id}' names a request that is still running.", "duplicate_id")
+        if len(self._running) >= self._max_streams:
+            raise HttpError(
+                429,
+                "too_many_streams",
+                f"At most {self._max_streams} requests may run on one connection. Wait for one to end.",
+                kind="rate_limit_error",
+                should_retry=True,
+            )
+        if peek.endpoint not in _ENDPOINTS:
+            raise BadField("endpoint", "'endpoint' must be 'chat.completions' or 'completions'.")
+        decoder, read = _ENDPOINTS[peek.endpoint]
+        body, given = await reading(len(raw), partial(decoder.decode, raw))
+        if body.stream is False:
+            raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
+        body.stream = True
+        asked = read(body, given, self._front.max_choices)
+        if asked.view.echo:
+            raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
+        inference = self._asker.asks(
+            request_id=request_id,
+            model=body.model,
+            prompts=asked.prompts,
+            params=asked.params,
+            truncate_prompt_tokens=asked.truncate_prompt_tokens,
+            n=asked.n,
+            grammar=asked.grammar,
+            user=user_of(body),
+            conversation=asked.conversation,
+            cache_key=asked.cache_key,
+            written=asked.written,
+            needs_upstream=asked.needs_upstream,
+            streamed=True,
+            body_bytes=len(raw),
+            arrived_at=arrived_at,
+        )
+        return inference, asked.view
+
+    async def _serve(self, message_id: str, inference: InferenceRequest, view: View) -> None:
+        limits = partial(self._front.house.rate_limits, self._asker.api_key)
+        renderer = Renderer(message_id, view, limits)
+        try:
+            with self._running[message_id] as scope:
+                await self._answer(inference, renderer)
+        finally:
+            del self._running[message_id]
+        if scope.cancelled_caught:
+            error = HttpError(499, "cancelled", "The client cancelled this request.").body
+            await self._socket.send(renderer.error(error))
+        if self._finishing and not self._running:
+            self._receiving.cancel()
+
+    async def _answer(self, inference: InferenceRequest, renderer: Renderer) -> None:
+        try:
+            exchange = await self._front.house.open(inference)
+            try:
+                ended = False
+                while not ended:
+                    events = await exchange.__anext__()
+                    ended = isinstance(events[-1], Done | Failed)
+                    await self._socket.send(*_render(events, renderer, inference.request_id, exchange.decided))
+            finally:
+                exchange.close()
+        except Refusal as refusal:
+            await self._socket.send(renderer.error(refusal.body))
+        except Exception:
+            log.exception("stream_failed", request_id=inference.request_id)
+            await self._socket.send(renderer.error(INTERNAL_ERROR))
+
+
+def _render(events: list[Event], renderer: Renderer, request_id: str, decided: Decided) -> list[bytes]:
+    messages = []
+    for event in events:
+        match event:
+            case Delta():
+                messages.append(renderer.token(event))
+            case Start():
+                messages.append(renderer.started(request_id, event, decided))
+            case Done():
+                messages.append(renderer.usage(event.usage))
+                messages.append(renderer.done(event))
+            case Failed():
+                messages.append(renderer.usage(event.usage))
+                messages.append(renderer.error(event.error))
+    return messages

@@ -1,0 +1,222 @@
+"""Both models of a cascade on the same prompts: what `penstock policy calibrate` and `policy eval` begin with."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import msgspec
+
+from config.load import load
+from config.model.calibration import CalibrationData
+from config.model.routing import CascadeSettings
+from config.model.settings import EngineSettings, Settings
+from config.profiles import embedded_profile
+from gateway.cli.errors import CliError
+from policies.cascade.prompt_model import words_of
+
+Labels = Literal["labelled", "agreement"]
+Say = Callable[[str], None]
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """One line of a file of prompts."""
+
+    prompt: str
+    answer: str | None = None
+    """The only right one; needed for `labelled`."""
+
+
+class Material(msgspec.Struct, frozen=True):
+    """What is asked, where it comes from, and what counts as right."""
+
+    prompts: tuple[Prompt, ...]
+    source: str
+    labels: Labels
+    max_tokens: int
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """One prompt after both models were asked."""
+
+    characters: int
+    """Of the prompt: all that is known of it before anything is computed, for a cascade by length alone."""
+    margins: tuple[float, ...]
+    """Of the small model's answer, one a token, in nats."""
+    small_right: bool
+    large_right: bool
+    words: tuple[int, ...] = ()
+    """Of the prompt, hashed: see `policies.cascade.prompt_model`."""
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What one model's answers cost, in seconds of its engine's steps."""
+
+    processor_s: float
+    """Of all processors' time, whoever else uses the machine."""
+    wall_s: float
+
+
+class PairOutcomes(msgspec.Struct, frozen=True):
+    """Everything that calibrating and judging a cascade take."""
+
+    cascade: str
+    small: str
+    large: str
+    small_digest: str
+    large_digest: str
+    labels: Labels
+    data: CalibrationData
+    judged: tuple[Judged, ...]
+    small_cost: Cost
+    large_cost: Cost
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """A cascade of a configuration whose stages are engines of this process."""
+
+    name: str
+    cascade: CascadeSettings
+    small: EngineSettings
+    large: EngineSettings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to ask, and whom."""
+    parser.add_argument(
+        "--config", type=Path, default=embedded_profile(), metavar="FILE", help="default: the embedded profile"
+    )
+    parser.add_argument("--cascade", metavar="NAME", help="default: the only one in the configuration")
+    parser.add_argument(
+        "--prompts", type=Path, metavar="FILE", help='JSON lines: {"prompt": …, "answer": … (optional)}'
+    )
+    parser.add_argument(
+        "--embedded", type=int, metavar="N", help="N generated questions that the zoo was not trained on"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of --embedded; default 0")
+    parser.add_argument(
+        "--labels", choices=("labelled", "agreement"), help="default: labelled if every prompt has an answer"
+    )
+    parser.add_argument("--max-tokens", type=int, default=96, help="of an answer; default 96")
+
+
+def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> Pair:
+    """The cascade that is meant; `calibrated`: see `config.load`. Raises `CliError` and `ConfigError`."""
+    settings = load(arguments.config, calibrated=calibrated).settings
+    name = arguments.cascade or _only(settings)
+    if name not in settings.cascades:
+        known = ", ".join(settings.cascades) or "none at all"
+        raise CliError(f"{arguments.config} has no cascade '{name}'; it has {known}", 2)
+    cascade = settings.cascades[name]
+    for stage in cascade.stages:
+        if stage not in settings.engines:
+            raise CliError(
+                f"cascade '{name}' has the stage '{stage}', which is no engine of this process: "
+                "only engines can be asked here",
+                2,
+            )
+    small, large = cascade.stages
+    return Pair(name, cascade, settings.engines[small], settings.engines[large])
+
+
+def _only(settings: Settings) -> str:
+    if len(settings.cascades) != 1:
+        known = ", ".join(settings.cascades) or "none"
+        raise CliError(f"say which cascade is meant with --cascade; the configuration has {known}", 2)
+    return next(iter(settings.cascades))
+
+
+def load_material(arguments: argparse.Namespace) -> Material:
+    """The prompts. Raises `CliError`."""
+    if (arguments.prompts is None) == (arguments.embedded is None):
+        raise CliError("say what to ask with either --prompts FILE or --embedded N", 2)
+    if arguments.max_tokens < 1:
+        raise CliError("--max-tokens must be at least 1", 2)
+    if arguments.prompts is not None:
+        prompts, source = _read(arguments.prompts), arguments.prompts.name
+    else:
+        prompts, source = _generated(arguments.embedded, arguments.seed)
+    return Material(tuple(prompts), source, _labels(arguments.labels, prompts), arguments.max_tokens)
+
+
+def _generated(count: int, seed: int) -> tuple[list[Prompt], str]:
+    if count < 1:
+        raise CliError("--embedded must be at least 1", 2)
+    from engine.zoo.tasks import held_out_questions
+
+    rng = Random(seed)  # noqa: S311 - a draw of questions, not of secrets
+    questions = held_out_questions(rng, count)
+    return [Prompt(each.prompt, each.answer) for each in questions], f"{count} held-out zoo questions, seed {seed}"
+
+
+def _read(path: Path) -> list[Prompt]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise CliError(f"{path} cannot be read: {error.strerror or error}") from None
+    prompts = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            prompts.append(msgspec.json.decode(line, type=Prompt))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CliError(f'{path}:{number}: expected {{"prompt": "…", "answer": "…"}}: {error}', 2) from None
+    if not prompts:
+        raise CliError(f"{path} holds no prompts", 2)
+    return prompts
+
+
+def _labels(wanted: Labels | None, prompts: Sequence[Prompt]) -> Labels:
+    missing = next((place for place, prompt in enumerate(prompts, 1) if prompt.answer is None), 0)
+    if wanted == "labelled" and missing:
+        raise CliError(f"prompt {missing} has no answer: give every one its answer, or take --labels agreement", 2)
+    return wanted or ("agreement" if missing else "labelled")
+
+
+def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
+    """Ask both; one line of progress now and then. Raises `CliError`."""
+    from config.model_digest import served_digest
+
+    prompts, labels = material.prompts, material.labels
+    texts = [prompt.prompt for prompt in prompts]
+    small_name, large_name = pair.cascade.stages
+    small, small_cost = ask_one(small_name, pair.small, texts, material.max_tokens, say)
+    large, large_cost = ask_one(large_name, pair.large, texts, material.max_tokens, say)
+    judged = []
+    for prompt, weak, strong in zip(prompts, small, large, strict=True):
+        right = strong[0] if labels == "agreement" else prompt.answer
+        judged.append(
+            Judged(len(prompt.prompt), weak[1], weak[0] == right, strong[0] == right, words_of(prompt.prompt))
+        )
+    digest = sha256(b"\n".join(map(msgspec.json.encode, prompts))).hexdigest()
+    data = CalibrationData(sha256=digest, prompts=len(prompts), source=material.source)
+    return PairOutcomes(
+        cascade=pair.name,
+        small=small_name,
+        large=large_name,
+        small_digest=served_digest(pair.small),
+        large_digest=served_digest(pair.large),
+        labels=labels,
+        data=data,
+        judged=tuple(judged),
+        small_cost=small_cost,
+        large_cost=large_cost,
+    )
+
+
+def ask_one(
+    name: str, settings: EngineSettings, texts: Sequence[str], max_tokens: int, say: Say
+) -> tuple[list[tuple[str, tuple[float, ...]]], Cost]:
+    """One engine's greedy answers with their margins, and what they cost. Raises `CliError`."""
+    from engine.errors import EngineError
+    from engine.examine import examine
+
+    try:
+        found = examine(name, settings, texts, max_tokens, say)
+    except EngineError as error:
+        raise CliError(f"engine '{name}': {error}") from None
+    answers = [(answer.text, answer.margins) for answer in found.answers]
+    return answers, Cost(found.processor_s, found.step_s)

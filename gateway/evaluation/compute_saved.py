@@ -1,0 +1,36 @@
+"""What a cascade saves, measured: processor time of the engines' steps, against the large model on every prompt."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from gateway.evaluation.cascade_run import Material, Pair, PairOutcomes, Say, ask_one
+
+
+def savings(
+    pair: Pair, material: Material, outcomes: PairOutcomes, sent: Sequence[Sequence[int]], *, rounds: int, say: Say
+) -> list[float]:
+    """Parts of always-large's compute that are saved, for each choice `sent` of prompts (places) for the large model.
+
+    A cascade spends the small model on every prompt, and the large one on those alone that it sends. Both are set
+    against the large model on every prompt in the same round; the first round has what `outcomes` cost. The median over
+    the rounds. Raises `CliError`.
+    """
+    small, large = pair.cascade.stages
+    everything = range(len(material.prompts))
+    found: list[list[float]] = [[] for _ in sent]
+    small_s, large_s = outcomes.small_cost.processor_s, outcomes.large_cost.processor_s
+
+    def spent(name: str, places: Sequence[int]) -> float:
+        if not places:
+            return 0.0
+        texts = [material.prompts[place].prompt for place in places]
+        settings = pair.small if name == small else pair.large
+        return ask_one(name, settings, texts, material.max_tokens, lambda _: None)[1].processor_s
+
+    for turn in range(rounds):
+        say(f"compute: round {turn + 1} of {rounds}")
+        if turn:
+            small_s, large_s = spent(small, everything), spent(large, everything)
+        for savings_found, places in zip(found, sent, strict=True):
+            savings_found.append(1 - (small_s + spent(large, places)) / large_s)
+    return [median(each) for each in found]

@@ -1,0 +1,80 @@
+"""The cold routes: a whole request goes to an ASGI app, a whole response comes back.
+
+hypercorn's `HTTPStream` speaks ASGI. The response is collected and sent when the app's tasks have ended, so nothing
+that an app or its framework cancels can touch the connection.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from hypercorn.config import Config
+from hypercorn.protocol import events
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+
+from gateway.http.connection import Connection
+from gateway.http.request import Request
+
+_STREAM_ID = 1
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date", b"server"})
+
+
+class AsgiRoute:
+    """A handler of connections that lets an ASGI app answer. The app has no lifespan: the house has one."""
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self._config = Config()
+        self._config.accesslog = self._config.errorlog = logging.getLogger("penstock.site")
+        self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
+        self._context = WorkerContext(None)
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        """Answer one request."""
+        response = _Response()
+        address = connection.socket.getsockname()[:2]
+        async with TaskGroup() as tasks:
+            stream = HTTPStream(
+                self._app, self._config, self._context, tasks, False, None, address, response.take, _STREAM_ID
+            )
+            response.stream = stream
+            target = b"%b?%b" % (request.path, request.query) if request.query else request.path
+            await stream.handle(
+                events.Request(
+                    stream_id=_STREAM_ID,
+                    headers=request.headers,
+                    http_version=request.version,
+                    # The connection leaves the body of an answer to HEAD out; its length is that of GET's.
+                    method="GET" if request.method == b"HEAD" else request.method.decode("ascii"),
+                    raw_path=target,
+                    state=ConnectionState({}),
+                )
+            )
+            if request.body:
+                await stream.handle(events.Body(stream_id=_STREAM_ID, data=bytes(request.body)))
+            await stream.handle(events.EndBody(stream_id=_STREAM_ID))
+        lines = [b"%b: %b\r\n" % (name, value) for name, value in response.headers if name.lower() not in _FRAMING]
+        await connection.respond(response.status, b"".join(lines), b"".join(response.body))
+
+
+class _Response:
+    """Collects what the app sends."""
+
+    def __init__(self) -> None:
+        self.status = 500
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        self.stream: HTTPStream
+
+    async def take(self, event: events.Event) -> None:
+        match event:
+            case events.Response():
+                self.status = event.status_code
+                self.headers = event.headers
+            case events.Body():
+                self.body.append(event.data)
+            case events.StreamClosed():
+                await self.stream.handle(event)

@@ -1,0 +1,1 @@
+"""What one peer and one key may hold of the server: connections, bytes, seconds. Pure."""

@@ -1,0 +1,62 @@
+"""Pages of listed origins may use the server: what the Fetch standard wants to read for that (cross-origin requests).
+
+No cookies are known here, so that a page can do nothing with its reader's rights: it needs a key like everybody.
+"""
+
+import re
+from collections.abc import Set as AbstractSet
+
+from gateway.errors import HttpError
+from gateway.http.connection import Connection
+from gateway.http.request import Request
+
+_NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_USUAL_HEADERS = b"authorization, content-type"
+_VARY = b"vary: origin\r\n"
+_EXPOSED = (
+    b"access-control-expose-headers: *, x-request-id, retry-after, retry-after-ms, x-should-retry, x-penstock-policy, "
+    b"x-penstock-route, x-penstock-rung, x-penstock-why, x-penstock-arm, x-penstock-adapter\r\n"
+)
+"""The star has all others, too; old browsers do not know it."""
+_PREFLIGHT_S = 600
+
+
+class Cors:
+    """Which origins may, and how they are told."""
+
+    def __init__(self, origins: AbstractSet[str]) -> None:
+        self._lines = {
+            origin.encode("latin1"): b"access-control-allow-origin: %b\r\n%b%b"
+            % (origin.encode("latin1"), _EXPOSED, _VARY)
+            for origin in origins
+        }
+        self._others = _VARY if origins else b""
+
+    def lines(self, origin: bytes | None) -> bytes:
+        """Header lines of each response to a request from there, errors too."""
+        return self._others if origin is None else self._lines.get(origin, self._others)
+
+    def is_preflight(self, request: Request, origin: bytes | None) -> bool:
+        """A browser asks, before the request itself, whether a page may make it. Raises `HttpError` if it may not."""
+        if request.method != b"OPTIONS" or origin is None or request.header(b"access-control-request-method") is None:
+            return False
+        if origin not in self._lines:
+            raise HttpError(
+                403,
+                "origin_not_allowed",
+                "Pages of this browser origin may not use the server: add it to `ws_origins` in the [server] table of "
+                "the configuration.",
+                kind="permission_error",
+            )
+        return True
+
+    async def answer_preflight(self, connection: Connection, request: Request) -> None:
+        """Yes, with whatever headers the page wants to send: the official clients have many of their own."""
+        asked = request.header(b"access-control-request-headers") or b""
+        names = [name for each in asked.split(b",") if _NAME.fullmatch(name := each.strip())]
+        lines = b"access-control-allow-methods: GET, POST\r\naccess-control-allow-headers: %b\r\n" % (
+            b", ".join(names) or _USUAL_HEADERS
+        )
+        if request.header(b"access-control-request-private-network") == b"true":
+            lines += b"access-control-allow-private-network: true\r\n"
+        await connection.respond(200, lines + b"access-control-max-age: %d\r\n" % _PREFLIGHT_S, b"")

@@ -1,0 +1,65 @@
+"""A server-sent event stream as the body of one response."""
+
+from gateway.http.response_head import stream_head
+from gateway.http.writer import SocketWriter
+
+_PING = b": ping\n\n"
+_CHUNKED_PING = b"%x\r\n%b\r\n" % (len(_PING), _PING)
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class EventStream:
+    """Head, events and end of one stream, each in as few sends as possible.
+
+    Until the first event comes, the head is held back, so that an early failure can still have a true status; a
+    heartbeat sends it if the first event takes long.
+    """
+
+    __slots__ = ("_chunked", "_close", "_date", "_headers", "_sent_at", "_writer", "ended", "started")
+
+    def __init__(
+        self, writer: SocketWriter, now: float, date: bytes, headers: bytes, *, chunked: bool, close: bool
+    ) -> None:
+        self._writer = writer
+        self._sent_at = now
+        self._date = date
+        self._headers = headers
+        self._chunked = chunked
+        self._close = close
+        self.started = False
+        """The head is out."""
+        self.ended = False
+
+    def add_headers(self, headers: bytes) -> None:
+        """More header lines, as long as the head is not out; after that they are lost."""
+        self._headers += headers
+
+    async def send(self, events: bytes, now: float, *, last: bool = False) -> None:
+        """Send whole events, with the head if it is not out yet, and the end of the body if these are the last."""
+        if self._chunked:
+            if last:
+                events = b"%x\r\n%b\r\n0\r\n\r\n" % (len(events), events) if events else _LAST_CHUNK
+            else:
+                events = b"%x\r\n%b\r\n" % (len(events), events)
+        if not self.started:
+            events = self._head() + events
+        self._sent_at = now
+        self.ended = last
+        await self._writer.send(events)
+
+    def tick(self, now: float, heartbeat_s: float) -> None:
+        """Ping if nothing was sent for so long: proxies and clients know that we live, and we learn if they left."""
+        if self.ended or now - self._sent_at < heartbeat_s:
+            return
+        ping = _CHUNKED_PING if self._chunked else _PING
+        if not self.started:
+            ping = self._head() + ping
+        if self._writer.send_nowait(ping):
+            self._sent_at = now
+
+    def finish(self) -> None:
+        """A stream ends by itself: whoever feeds it knows that the house drains."""
+
+    def _head(self) -> bytes:
+        self.started = True
+        return stream_head(self._date, self._headers, chunked=self._chunked, close=self._close)

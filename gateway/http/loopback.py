@@ -1,0 +1,42 @@
+"""Without keys, being on this machine is the permission: so a web page must not be able to borrow it.
+
+A browser sends requests to loopback addresses for any page (cross-site request forgery), and takes any name for them
+that its page's owner points there (DNS rebinding). The one shows in `Origin`, the other in `Host`.
+"""
+
+import ipaddress
+
+from gateway.errors import HttpError
+from gateway.http.request import Request
+
+
+def check_local(request: Request, origins: frozenset[str]) -> None:
+    """Raise HttpError for a request that a page of another site may have made. `origins` may."""
+    host = (request.header(b"host") or b"").decode("latin1")
+    if host and not _is_loopback(host):
+        raise HttpError(
+            403,
+            "host_not_allowed",
+            f"Without keys only loopback names are served, such as 127.0.0.1 or localhost, not '{host}'. "
+            "Use one of them, or make a key with `penstock keys new`.",
+            kind="permission_error",
+        )
+    origin = (request.header(b"origin") or b"").decode("latin1")
+    if origin and origin not in origins and origin != f"http://{host}":
+        raise HttpError(
+            403,
+            "origin_not_allowed",
+            "This browser origin may not ask without a key: add it to `ws_origins` in the [server] table of the "
+            "configuration, or make a key with `penstock keys new`.",
+            kind="permission_error",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

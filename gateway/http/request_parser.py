@@ -1,0 +1,317 @@
+"""HTTP/1.1 requests from bytes, bounded, without IO: httptools (llhttp) parses, this file counts and refuses."""
+
+from collections import deque
+from collections.abc import Callable
+
+import httptools
+
+from actors.api.errors import Refusal
+from actors.api.messages import ErrorBody
+from gateway.errors import HttpError
+from gateway.http.bounds.body_book import BodyAccount
+from gateway.http.bounds.limits import Limits
+from gateway.http.framing_rules import check_head
+from gateway.http.request import Body, Request
+from gateway.http.route import Route
+
+_DROPPED_BYTES = 64 * 1024
+"""A body that nobody wants is read to its end if it is no longer, so that the connection can be kept."""
+_WIRE_SLACK_BYTES = 128 * 1024
+"""Chunk sizes, extensions and trailers may take so much, beside as many bytes as the body has."""
+
+
+class RequestParser:
+    """Feed it bytes as they come; requests appear in `requests`, in order.
+
+    They are whole; only those whose body is not wanted are there as soon as their head is. `feed` raises `Refusal` for
+    what cannot be or must not be read; the parser is then of no more use.
+    """
+
+    def __init__(self, limits: Limits, admit: Callable[[Request], Route], account: BodyAccount) -> None:
+        """`admit` finds where a request goes, when its head is whole. `account` pays for bodies that are wanted."""
+        # llhttp's object holds its listener: a listener that held it, too, would be a cycle, and what a client had sent
+        # would stay in memory until the garbage collector finds it.
+        self._listener = _Listener(limits, admit, account)
+        self._llhttp = httptools.HttpRequestParser(self._listener)
+        self.requests = self._listener.requests
+        """What can be answered."""
+        self.trailing = b""
+        """What followed an upgrade request: the first bytes of the other protocol."""
+
+    @property
+    def mid_request(self) -> bool:
+        """Part of a request has arrived."""
+        return self._listener.mid_head or self._listener.mid_body
+
+    @property
+    def mid_body(self) -> bool:
+        """A head is whole, and its body is not."""
+        return self._listener.mid_body
+
+    @property
+    def unanswered(self) -> bool:
+        """Part of a request has arrived, and it was not handed out yet."""
+        return self._listener.mid_head or (self._listener.mid_body and not self._listener.dropping)
+
+    @property
+    def body_left(self) -> int:
+        """How much of a body with a stated length is to come."""
+        return self._listener.body_left
+
+    @property
+    def read_head(self) -> Request | None:
+        """The request whose body is being read, or that was refused; None while there is no whole head."""
+        return self._listener.read_head
+
+    @property
+    def lines(self) -> bytes:
+        """Header lines for a response to the request that is being read."""
+        return self._listener.lines
+
+    def takes_continue(self) -> bool:
+        """The client waits for "100 Continue" before it sends the body. Said once."""
+        wants, self._listener.wants_continue = self._listener.wants_continue, False
+        return wants
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take what the socket gave; `now` becomes the time at which a request that begins here arrived."""
+        listener = self._listener
+        listener.now = now
+        # The bound is looked at between packets, and again for each whole head: a packet is never larger than one read.
+        listener.wire_bytes += len(data)
+        refusal: ErrorBody | None = None
+        listener.llhttp = self._llhttp
+        try:
+            self._llhttp.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_on(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            refusal = _refusal_of(error)
+        finally:
+            listener.llhttp = None
+        if listener.mid_head or listener.mid_body:
+            listener.check_wire()
+        refusal = listener.refusal or refusal
+        if refusal is not None:
+            # A new one each time: an error that is kept holds the frames through which it was raised.
+            raise Refusal(refusal)
+
+    def _read_on(self, rest: bytes) -> None:
+        listener = self._listener
+        head = listener.take_ignored_upgrade()
+        if head is None:
+            self.trailing = rest
+            return
+        # httptools leaves out the body of whatever wants an upgrade, as Java's client does with each request:
+        # read on as if that wish had not been there.
+        self._llhttp = httptools.HttpRequestParser(listener)
+        self.feed(head, listener.now)
+        self.feed(rest, listener.now)
+
+
+class _Listener:
+    """What httptools calls. An exception here would be wrapped and lose its meaning, so refusals are remembered."""
+
+    def __init__(self, limits: Limits, admit: Callable[[Request], Route], account: BodyAccount) -> None:
+        self._limits = limits
+        self._admit = admit
+        self._account = account
+        self.llhttp: httptools.HttpRequestParser | None = None
+        """While it is fed only."""
+        self.requests: deque[Request] = deque()
+        self.refusal: ErrorBody | None = None
+        self.mid_head = False
+        self.mid_body = False
+        self.dropping = False
+        """The body is thrown away: the request was handed out when its head was whole."""
+        self.wants_continue = False
+        self.body_left = 0
+        self.lines = b""
+        self._request = Request()
+        self._target = b""
+        self._body: Body = b""
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self.wire_bytes = 0
+        self._upgrade = False
+        self._ignored_upgrade = False
+        self._again_at: float | None = None
+        self.now = 0.0
+
+    @property
+    def read_head(self) -> Request | None:
+        """The request whose body is being read, or that was refused; None while there is no whole head."""
+        return self._request if self.mid_body or (self.refusal is not None and not self.mid_head) else None
+
+    def check_wire(self) -> None:
+        """What was read is not whole: it must not be too long already."""
+        if self.mid_head and self.wire_bytes > self._limits.max_head_bytes:
+            self._refuse_head(f"are longer than {self._limits.max_head_bytes} bytes")
+        if self.mid_body and self.wire_bytes > 2 * self._body_bytes + _WIRE_SLACK_BYTES:
+            self._refuse_body()
+
+    def take_ignored_upgrade(self) -> bytes | None:
+        """The head to read instead of one whose wish for another protocol is ignored, once."""
+        if not self._ignored_upgrade:
+            return None
+        self._ignored_upgrade = False
+        self._again_at = self._request.arrived_at
+        return _head_without_upgrade(self._request, self._target)
+
+    def on_message_begin(self) -> None:
+        """A request line begins."""
+        self._request = Request()
+        self._request.arrived_at = self.now if self._again_at is None else self._again_at
+        self._again_at = None
+        self._target = b""
+        self._body = b""
+        self._body_bytes = 0
+        self.wire_bytes = 0
+        self._head_bytes = 0
+        self._upgrade = False
+        self.mid_head = True
+        self.lines = b""
+
+    def on_url(self, part: bytes) -> None:
+        """A part of the request target."""
+        self._target += part
+        self._head_bytes += len(part)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer after a chunked body, which nobody here reads."""
+        if not self.mid_head:
+            return
+        headers = self._request.headers
+        headers.append((name.lower(), value))
+        self._head_bytes += len(name) + len(value) + 4
+        if len(headers) > self._limits.max_headers:
+            self._refuse_head(f"are more than {self._limits.max_headers}")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        request, llhttp = self._request, self.llhttp
+        assert llhttp is not None, "heads are read while llhttp is fed"
+        self.mid_head = False
+        self.mid_body = True
+        self.dropping = True
+        self.wire_bytes = 0
+        request.end_head()
+        request.method = llhttp.get_method()
+        request.version = llhttp.get_http_version()
+        # A client of HTTP/1.0 would have to be told that its connection is kept, and few are left.
+        request.keep_alive = llhttp.should_keep_alive() and request.version != "1.0"
+        request.path, _, request.query = _origin_form(self._target).partition(b"?")
+        if self._head_bytes > self._limits.max_head_bytes:
+            self._refuse_head(f"are longer than {self._limits.max_head_bytes} bytes")
+        if self.refusal is not None:
+            return
+        upgrades = llhttp.should_upgrade()
+        if upgrades:
+            upgrade = request.header(b"upgrade") or b""
+            self._upgrade = upgrade.lower() == b"websocket" and request.method == b"GET"
+            # Only WebSocket is spoken besides HTTP/1.1; any other wish is ignored.
+            self._ignored_upgrade = not self._upgrade and request.method != b"CONNECT"
+            if self._ignored_upgrade:
+                return
+            request.upgrade = self._upgrade
+            request.keep_alive = False
+        try:
+            length = check_head(request, is_upgrade=self._upgrade)
+        except HttpError as error:
+            self.refusal = error.body
+            return
+        request.route = self._admit(request)
+        self.lines = request.route.lines
+        self._await_body(request, length)
+
+    def _await_body(self, request: Request, length: int | None) -> None:
+        chunked = length is None and request.header(b"transfer-encoding") is not None
+        expects = (request.header(b"expect") or b"").lower() == b"100-continue"
+        self.body_left = length or 0
+        self.dropping = not request.route.body
+        if not self.dropping:
+            self.wants_continue = expects
+            if self.body_left > self._limits.max_body_bytes:
+                self._refuse_body()
+            return
+        if chunked or self.body_left > _DROPPED_BYTES or (expects and self.body_left):
+            # Where the next request would begin is far away, or up to the client.
+            request.keep_alive = False
+        self.requests.append(request)
+
+    def on_body(self, part: bytes) -> None:
+        """A part of the body."""
+        size = len(part)
+        self._body_bytes += size
+        self.body_left -= min(size, self.body_left)
+        if self.dropping or self.refusal is not None:
+            return
+        if self._body_bytes > self._limits.max_body_bytes:
+            self._refuse_body()
+            return
+        try:
+            self._account.take(size)
+        except HttpError as error:
+            self._refuse(error)
+            return
+        if not self._body:
+            self._body = part
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += part
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self.mid_body = False
+        self.wants_continue = False
+        self.body_left = 0
+        if self.refusal is not None or self._ignored_upgrade:
+            return
+        request, body = self._request, self._body
+        self._body = b""
+        if not self.dropping:
+            request.body = body
+            self.requests.append(request)
+
+    def _refuse(self, error: HttpError) -> None:
+        if self.refusal is None:
+            self.refusal = error.body
+            self._body = b""
+
+    def _refuse_head(self, what: str) -> None:
+        self._refuse(
+            HttpError(431, "headers_too_large", f"The request's headers {what}. Send fewer or shorter headers.")
+        )
+
+    def _refuse_body(self) -> None:
+        limit = self._limits.max_body_bytes
+        self._refuse(
+            HttpError(413, "body_too_large", f"The request's body is longer than {limit} bytes. Send a shorter prompt.")
+        )
+
+
+def _head_without_upgrade(request: Request, target: bytes) -> bytes:
+    lines = [b"%b %b HTTP/%b\r\n" % (request.method, target, request.version.encode())]
+    for name, value in request.headers:
+        if name == b"connection":
+            kept = [each for each in value.split(b",") if each.strip().lower() not in {b"upgrade", b"http2-settings"}]
+            lines.append(b"connection: %b\r\n" % b",".join(kept))
+        elif name not in {b"upgrade", b"http2-settings"}:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    return b"".join(lines) + b"\r\n"
+
+
+def _origin_form(target: bytes) -> bytes:
+    """What a client writes to a proxy names the host, too; every server must understand it (RFC 9112, 3.2.2)."""
+    scheme, mark, rest = target.partition(b"://")
+    if target.startswith(b"/") or not mark or scheme.lower() not in {b"http", b"https"}:
+        return target
+    end = min([at for at in (rest.find(b"/"), rest.find(b"?"), len(rest)) if at >= 0])
+    return rest[end:] if rest[end : end + 1] == b"/" else b"/" + rest[end:]
+
+
+def _refusal_of(error: httptools.HttpParserError) -> ErrorBody:
+    if "PRI/Upgrade" in str(error):
+        return HttpError(505, "http_version_not_supported", "This server speaks HTTP/1.1, not HTTP/2.").body
+    return HttpError(400, "bad_request", f"The request is not valid HTTP/1.1: {error}.").body

@@ -1,0 +1,82 @@
+"""The head of a response as bytes. What does not change is made once; the date once a second."""
+
+import email.utils
+import http
+import math
+
+import msgspec
+
+from actors.api.messages import ErrorBody
+
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nserver: penstock\r\n".encode()
+    for status in http.HTTPStatus
+}
+JSON_TYPE = b"content-type: application/json\r\n"
+_STREAM_HEADERS = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
+CLOSE = b"connection: close\r\n"
+_encode = msgspec.json.Encoder().encode
+
+
+class DateLine:
+    """The `date:` header, formatted anew when a second has passed."""
+
+    def __init__(self) -> None:
+        self._line = b""
+        self._until = -math.inf
+
+    def at(self, now: float) -> bytes:
+        """The line at a monotonic time in seconds."""
+        if now >= self._until:
+            self._line = f"date: {email.utils.formatdate(usegmt=True)}\r\n".encode()
+            self._until = now + 1
+        return self._line
+
+
+def whole(status: int, date: bytes, headers: bytes, body: bytes, *, close: bool, without_body: bool = False) -> bytes:
+    """A complete response with its length; `headers` are lines that end in CRLF. HEAD gets no body."""
+    return b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % (
+        _STATUS_LINES[status],
+        date,
+        headers,
+        CLOSE if close else b"",
+        len(body),
+        b"" if without_body else body,
+    )
+
+
+def stream_head(date: bytes, headers: bytes, *, chunked: bool, close: bool) -> bytes:
+    """The head of an event stream. Without chunks the end of the connection is the end of the body."""
+    return b"%b%b%b%b%b%b\r\n" % (
+        _STATUS_LINES[200],
+        date,
+        _STREAM_HEADERS,
+        headers,
+        b"transfer-encoding: chunked\r\n" if chunked else b"",
+        CLOSE if close or not chunked else b"",
+    )
+
+
+def error_object(error: ErrorBody) -> bytes:
+    """The body of OpenAI's API for an error; beside it, what an upstream called it."""
+    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    if error.upstream_code is not None:
+        fields["upstream_code"] = error.upstream_code
+    return _encode({"error": fields})
+
+
+def error_headers(error: ErrorBody) -> bytes:
+    """What the official clients go by when they decide on a retry, beside the content type."""
+    lines = [JSON_TYPE, b"x-should-retry: true\r\n" if error.should_retry else b"x-should-retry: false\r\n"]
+    wait_s = error.retry_after_s
+    if wait_s is None and error.should_retry:
+        wait_s = 1.0
+    if wait_s is not None:
+        lines.append(
+            b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (max(math.ceil(wait_s), 1), math.ceil(wait_s * 1000))
+        )
+    if error.status == http.HTTPStatus.UNAUTHORIZED:
+        lines.append(b'www-authenticate: Bearer realm="penstock"\r\n')
+    return b"".join(lines)

@@ -1,0 +1,190 @@
+"""`POST /v1/chat/completions`: the body, checked, as an `InferenceRequest`."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+import msgspec
+
+from actors.api.messages import ChatMessage, ChatPrompt
+from actors.upstream.reading.content_parts import plain
+from engine.sampling.params import SamplingParams
+from gateway.errors import BadField
+from gateway.openai.requests.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
+from gateway.openai.requests.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
+from gateway.openai.view import View
+
+_MAX_MESSAGES = 2048
+_REASONING = ("reasoning_content", "reasoning", "reasoning_details")
+_THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
+
+
+class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One part of a message's content: text, or what an assistant thought before it."""
+
+    type: str
+    text: str | None = None
+    image_url: Any = None
+    input_audio: Any = None
+    file: Any = None
+    refusal: Any = None
+    prompt_cache_breakpoint: Any = None
+    thinking: Any = None
+    reasoning: Any = None
+    summary: Any = None
+    signature: Any = None
+    data: Any = None
+    closed: Any = None
+    """The last six of a thought, as Mistral's and Anthropic's servers write it."""
+
+
+class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message as the client wrote it."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[SaidCall] | None = None
+    function_call: Any = None
+    refusal: Any = None
+    audio: Any = None
+    annotations: Any = None
+    """The last four come back to us when a client appends an answer as it received it; empty, they say nothing."""
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
+    """What an answer of a reasoning model thought, in the forms that servers have; of an assistant's message alone."""
+
+
+class ChatBody(SamplingBody, kw_only=True):
+    """The body of a chat completion."""
+
+    messages: list[MessageBody]
+    add_generation_prompt: Any = None
+    chat_template: Any = None
+    chat_template_kwargs: Any = None
+    continue_final_message: Any = None
+    documents: Any = None
+    include_reasoning: Any = None
+    logprobs: bool | None = None
+    max_completion_tokens: int | None = None
+    mm_processor_kwargs: Any = None
+    top_logprobs: int | None = None
+    audio: Any = None
+    function_call: Any = None
+    functions: Any = None
+    modalities: Any = None
+    parallel_tool_calls: bool | None = None
+    prediction: Any = None
+    prompt_cache_retention: Any = None
+    reasoning_effort: Any = None
+    tool_choice: str | NamedChoice | None = None
+    tools: list[ToolBody] | None = None
+    verbosity: Any = None
+    web_search_options: Any = None
+
+
+def chat_prompt(body: ChatBody) -> ChatPrompt:
+    """The conversation. Raises `BadField`."""
+    if not body.messages:
+        raise BadField("messages", "'messages' must hold at least one message.")
+    if len(body.messages) > _MAX_MESSAGES:
+        raise BadField("messages", f"'messages' must hold at most {_MAX_MESSAGES} messages.")
+    for name in ("functions", "function_call"):
+        if getattr(body, name) not in _NO_FUNCTIONS:
+            raise BadField(
+                name, f"'{name}' is deprecated and not supported: use 'tools' and 'tool_choice'.",
+                "unsupported_parameter",
+            )  # fmt: skip
+    messages = tuple([_message(index, each) for index, each in enumerate(body.messages)])
+    _check_answers(messages)
+    return ChatPrompt(messages, tool_set(body.tools, body.tool_choice, body.parallel_tool_calls))
+
+
+def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View]:
+    """How to sample, how many choices, and what is shown beside the text. Raises `BadField`."""
+    n = check_choices(body.n, 1, max_choices)
+    limit = body.max_completion_tokens
+    if limit is None:
+        limit = body.max_tokens
+    elif body.max_tokens is not None and body.max_tokens != limit:
+        raise BadField(
+            "max_tokens", "'max_tokens' and 'max_completion_tokens' contradict each other: give one of them."
+        )
+    logprobs = None
+    if body.logprobs:
+        logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
+    elif body.top_logprobs:
+        raise BadField("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
+    view = View(
+        logprobs,
+        check_logprobs("prompt_logprobs", body.prompt_logprobs),
+        may_call=bool(body.tools) and body.tool_choice != "none",
+    )
+    return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view), n, view
+
+
+def _message(index: int, message: MessageBody) -> ChatMessage:
+    where = f"messages[{index}]"
+    for name in ("function_call", "audio", "refusal", "annotations"):
+        if getattr(message, name):
+            raise BadField(
+                f"{where}.{name}", f"'{name}' in a message is not supported by this server.", "unsupported_parameter"
+            )
+    calls = earlier_calls(f"{where}.tool_calls", message.tool_calls) if message.tool_calls else ()
+    if calls and message.role != "assistant":
+        raise BadField(f"{where}.tool_calls", f"A {message.role} message cannot hold 'tool_calls'.")
+    if (message.tool_call_id is not None) != (message.role == "tool"):
+        raise BadField(
+            f"{where}.tool_call_id", "'tool_call_id' belongs into each message of the role tool, and into no other."
+        )
+    reasoning, written = _reasoning(where, message)
+    content = message.content
+    if content is None:
+        if message.role != "assistant":
+            raise BadField(f"{where}.content", f"The content of a {message.role} message is missing.", "missing_field")
+        content = ""
+    elif isinstance(content, list):
+        texts = [each for each in enumerate(content) if each[1].type not in _THOUGHTS]
+        content = "".join([_text(f"{where}.content[{number}]", part) for number, part in texts])
+    return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written)
+
+
+def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]]:
+    """What an earlier answer thought, as text, and the fields that hold it as they were written. Raises `BadField`."""
+    written = {name: value for name in _REASONING if (value := getattr(message, name))}
+    thoughts = [part for part in message.content if part.type in _THOUGHTS] if isinstance(message.content, list) else []
+    if not written and not thoughts:
+        return "", _NOTHING
+    if message.role != "assistant":
+        name = f"{where}.{next(iter(written), 'content')}"
+        raise BadField(name, f"'{name}': only an assistant's message holds reasoning, not one of a {message.role}.")
+    said = plain(next(iter(written.values()), ""))
+    if thoughts:
+        written["content"] = msgspec.to_builtins(message.content)
+        said = said or plain(msgspec.to_builtins(thoughts))
+    return said, written
+
+
+def _check_answers(messages: Sequence[ChatMessage]) -> None:
+    """A tool's message answers a call that was made before it."""
+    made: set[str] = set()
+    for index, message in enumerate(messages):
+        made.update([call.id for call in message.tool_calls])
+        if message.tool_call_id is not None and message.tool_call_id not in made:
+            where = f"messages[{index}].tool_call_id"
+            raise BadField(where, f"'{where}' names no call of an assistant's message before it.")
+
+
+def _text(where: str, part: TextPart) -> str:
+    if part.type != "text":
+        raise BadField(
+            f"{where}.type", f"Content of type '{part.type[:64]}' is not supported: the models here read text.",
+            "unsupported_parameter",
+        )  # fmt: skip
+    if part.text is None:
+        raise BadField(f"{where}.text", f"The field '{where}.text' is missing.", "missing_field")
+    return part.text

@@ -1,0 +1,74 @@
+"""`POST /v1/embeddings`: the body, checked, and the answer."""
+
+import binascii
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from actors.api.messages import EmbeddingParams, Prompt, Served, TextPrompt, Usage
+from gateway.errors import BadField
+from gateway.openai.json_text import encode, penstock_object
+from gateway.openai.requests.prompts import prompts_of
+
+Encoding = Literal["float", "base64"]
+
+
+class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of a request for embeddings; `null` is as good as absent everywhere."""
+
+    model: str
+    input: str | list[str | int | list[int]]
+    encoding_format: Encoding | None = None
+    dimensions: int | None = None
+    user: str | None = None
+
+
+def embedding_inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
+    """One prompt for each input. Raises `BadField`."""
+    inputs = prompts_of("input", body.input)
+    if len(inputs) > max_inputs:
+        raise BadField(
+            "input", f"'input' holds {len(inputs)} inputs; at most {max_inputs} are taken in one request. Split it."
+        )
+    for index, each in enumerate(inputs):
+        if isinstance(each, TextPrompt) and not each.text:
+            where = "input" if isinstance(body.input, str) else f"input[{index}]"
+            raise BadField(where, f"'{where}' must not be an empty string.")
+    return inputs
+
+
+def embedding_params(body: EmbeddingBody) -> EmbeddingParams:
+    """What is asked of each embedding. Raises `BadField`."""
+    if body.dimensions is not None and body.dimensions < 1:
+        raise BadField("dimensions", f"'dimensions' must be at least 1, not {body.dimensions}.")
+    return EmbeddingParams(body.dimensions)
+
+
+def embedding_answer(
+    model: str, embeddings: Sequence[bytes], encoding: Encoding, usage: Usage, served: Served
+) -> bytes:
+    """The whole body. Each embedding is float32, little-endian."""
+    render = _base64 if encoding == "base64" else _floats
+    data = b",".join(
+        [
+            b'{"object":"embedding","index":%d,"embedding":%b}' % (index, render(each))
+            for index, each in enumerate(embeddings)
+        ]
+    )
+    return b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d},"penstock":%b}' % (
+        data,
+        encode(model),
+        usage.prompt_tokens,
+        usage.prompt_tokens,
+        penstock_object(served),
+    )
+
+
+def _base64(embedding: bytes) -> bytes:
+    return b'"%b"' % binascii.b2a_base64(embedding, newline=False)
+
+
+def _floats(embedding: bytes) -> bytes:
+    return encode(np.frombuffer(embedding, "<f4").tolist())

@@ -1,0 +1,128 @@
+"""What the answer must be like: OpenAI's `response_format`, and vLLM's `structured_outputs` and `guided_…` fields."""
+
+from typing import Any
+
+import msgspec
+
+from engine.sampling.grammar import MAX_CHARACTERS, Grammar, GrammarKind
+from gateway.errors import BadField
+from gateway.openai.json_text import encode
+
+_MAX_CHOICES = 1024
+_NOT_SERVED = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern", "structural_tag")
+"""Of `structured_outputs`: vLLM has them."""
+
+
+class JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """`response_format.json_schema`."""
+
+    name: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
+class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """`response_format`."""
+
+    type: str
+    json_schema: JsonSchemaFormat | None = None
+
+
+class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
+    """`structured_outputs`: one of these."""
+
+    json: dict[str, Any] | str | None = None
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    disable_fallback: Any = None
+    """Changes nothing: there is one way to obey a grammar."""
+    disable_any_whitespace: Any = None
+    disable_additional_properties: Any = None
+    whitespace_pattern: Any = None
+    structural_tag: Any = None
+
+
+class GrammarBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The fields; at most one of them may say something."""
+
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+
+
+def answer_grammar(body: GrammarBody) -> Grammar | None:
+    """The grammar that is asked for. Raises `BadField`."""
+    found: list[Grammar] = []
+    if body.response_format is not None:
+        found += _of_format(body.response_format)
+    given = body.structured_outputs
+    if given is not None:
+        where = "structured_outputs"
+        for name in _NOT_SERVED:
+            if getattr(given, name):
+                raise BadField(
+                    f"{where}.{name}", f"'{where}.{name}' is not supported by this server. Remove the field.",
+                    "unsupported_parameter",
+                )  # fmt: skip
+        found += _of_fields(given.json, given.regex, given.choice, given.grammar, f"{where}.")
+        if given.json_object:
+            found.append(_of_json({}, where))
+    found += _of_fields(body.guided_json, body.guided_regex, body.guided_choice, body.guided_grammar, "guided_")
+    if len(found) > 1:
+        raise BadField(found[1].param, f"'{found[0].param}' and '{found[1].param}' contradict each other: give one.")
+    for grammar in found:
+        if len(grammar.source) > MAX_CHARACTERS:
+            raise BadField(
+                grammar.param,
+                f"'{grammar.param}' must have at most {MAX_CHARACTERS} characters, not {len(grammar.source)}.",
+            )
+    return found[0] if found else None
+
+
+def _of_format(asked: ResponseFormat) -> list[Grammar]:
+    match asked.type:
+        case "text":
+            return []
+        case "json_object":
+            return [_of_json({}, "response_format")]
+        case "json_schema":
+            where = "response_format.json_schema"
+            if asked.json_schema is None or asked.json_schema.schema is None:
+                raise BadField(where, f"'{where}' must hold 'name' and 'schema'.", "missing_field")
+            return [_of_json(asked.json_schema.schema, f"{where}.schema", lenient=not asked.json_schema.strict)]
+        case _:
+            raise BadField(
+                "response_format.type", '\'response_format.type\' must be "text", "json_object" or "json_schema".'
+            )
+
+
+def _of_fields(
+    schema: dict[str, Any] | str | None, regex: str | None, choice: list[str] | None, grammar: str | None, prefix: str
+) -> list[Grammar]:
+    found: list[Grammar] = []
+    if schema is not None:
+        found.append(_of_json(schema, f"{prefix}json"))
+    if choice is not None:
+        where = f"{prefix}choice"
+        if not 1 <= len(choice) <= _MAX_CHOICES or not all(choice):
+            raise BadField(where, f"'{where}' must hold 1 to {_MAX_CHOICES} texts, none of them empty.")
+        found.append(Grammar("choice", encode(choice).decode(), param=where))
+    texts: tuple[tuple[GrammarKind, str | None], ...] = (("regex", regex), ("grammar", grammar))
+    found += [Grammar(kind, text, param=f"{prefix}{kind}") for kind, text in texts if text is not None]
+    return found
+
+
+def _of_json(schema: dict[str, Any] | str, where: str, *, lenient: bool = False) -> Grammar:
+    """An empty schema allows any object: that is what is meant by it."""
+    if isinstance(schema, str):
+        try:
+            schema = msgspec.json.decode(schema, type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise BadField(where, f"'{where}' must be a JSON Schema, as an object or as its text: {error}.") from None
+    return Grammar("json_schema", encode(schema or {"type": "object"}).decode(), lenient=lenient, param=where)

@@ -1,0 +1,227 @@
+"""What chat and text completions share: the sampling fields, their ranges, and the way to `SamplingParams`."""
+
+import math
+from typing import Any
+
+import msgspec
+
+from engine.sampling.params import SamplingParams
+from gateway.errors import BadField
+from gateway.openai.requests.grammar_request import GrammarBody, answer_grammar
+from gateway.openai.view import View
+
+_MAX_STOPS = 16
+_MAX_STOP_CHARACTERS = 256
+_MAX_STOP_TOKENS = 64
+_MAX_LOGPROBS = 20
+_MAX_BIASES = 1024
+_MAX_ALLOWED = 1024
+_MAX_BAD_WORDS = 64
+_TOKEN_ID_DIGITS = 7
+
+
+class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of a stream."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    """vLLM's: every chunk tells the usage as of then."""
+    include_obfuscation: bool | None = None
+    """Accepted: padding against traffic analysis is not made here, and no client depends on it."""
+
+
+_MODEL_CHOOSES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""Where the client does not, if the model's files say anything of them."""
+
+
+class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
+    """Fields of both kinds of request; `null` is as good as absent everywhere."""
+
+    model: str
+    add_special_tokens: Any = None
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[str] | None = None
+    cache_salt: Any = None
+    detokenize: Any = None
+    echo: bool | None = None
+    frequency_penalty: float | None = None
+    guided_decoding_backend: Any = None
+    guided_whitespace_pattern: Any = None
+    ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    kv_transfer_params: Any = None
+    media_io_kwargs: Any = None
+    request_id: Any = None
+    structural_tag: Any = None
+    length_penalty: Any = None
+    logit_bias: dict[str, float] | None = None
+    logits_processors: Any = None
+    max_tokens: int | None = None
+    min_p: float | None = None
+    min_tokens: int | None = None
+    n: int | None = None
+    presence_penalty: float | None = None
+    priority: Any = None
+    prompt_logprobs: int | None = None
+    repetition_penalty: float | None = None
+    return_token_ids: Any = None
+    return_tokens_as_token_ids: Any = None
+    seed: int | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+    """Accepted: the tokenizers that are read here write none."""
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    truncate_prompt_tokens: int | None = None
+    use_beam_search: Any = None
+    user: str | None = None
+    metadata: Any = None
+    prompt_cache_key: Any = None
+    safety_identifier: Any = None
+    service_tier: Any = None
+    store: Any = None
+    vllm_xargs: Any = None
+
+
+def sampling_params(
+    body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, view: View
+) -> SamplingParams:
+    """Check every range and fill every default. `max_tokens` in the result is 0 if the house is to choose.
+
+    Asked for none, the house counts one token; that it is not sampled says `prompt_only`.
+    """
+    prompt_only = max_tokens == 0 and (view.echo or view.prompt_logprobs is not None)
+    _within("temperature", body.temperature, 0, 2)
+    _within("min_p", body.min_p, 0, 1)
+    _within("presence_penalty", body.presence_penalty, -2, 2)
+    _within("frequency_penalty", body.frequency_penalty, -2, 2)
+    if body.top_p is not None and not 0 < body.top_p <= 1:
+        raise BadField("top_p", f"'top_p' must be above 0 and at most 1, not {body.top_p:g}.")
+    if body.repetition_penalty is not None and not 0 < body.repetition_penalty <= 100:
+        raise BadField("repetition_penalty", "'repetition_penalty' must be above 0 and at most 100; 1 switches it off.")
+    if body.top_k is not None and body.top_k < -1:
+        raise BadField("top_k", "'top_k' must be at least 1, or 0 or -1 to switch it off.")
+    if body.seed is not None and not -(2**63) <= body.seed < 2**63:
+        raise BadField("seed", "'seed' must be a 64-bit integer.")
+    if max_tokens is not None and not (1 <= max_tokens < 2**31 or prompt_only):
+        also = "; 0 is for 'echo' and 'prompt_logprobs' only" if max_tokens == 0 else ""
+        raise BadField("max_tokens", f"'max_tokens' must be at least 1, not {max_tokens}{also}.")
+    if body.min_tokens is not None and not 0 <= body.min_tokens < 2**31:
+        raise BadField("min_tokens", "'min_tokens' must be 0 or more.")
+    if body.min_tokens is not None and max_tokens is not None and body.min_tokens > max_tokens:
+        raise BadField("min_tokens", f"'min_tokens' ({body.min_tokens}) must not be above 'max_tokens' ({max_tokens}).")
+    if body.stream_options is not None and not body.stream:
+        raise BadField("stream_options", "'stream_options' is allowed only with 'stream': true.")
+    if prompt_only:
+        max_tokens = 1
+    return SamplingParams(
+        max_tokens=max_tokens if max_tokens is not None else default_max_tokens,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=max(body.top_k or 0, 0),
+        min_p=body.min_p or 0.0,
+        seed=body.seed,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        logit_bias=_biases(body.logit_bias) if body.logit_bias else (),
+        min_tokens=body.min_tokens or 0,
+        ignore_eos=bool(body.ignore_eos),
+        stop=_stops(body.stop) if body.stop is not None else (),
+        stop_token_ids=_stop_tokens(body.stop_token_ids) if body.stop_token_ids else (),
+        include_stop_str_in_output=bool(body.include_stop_str_in_output),
+        skip_special_tokens=body.skip_special_tokens is not False,
+        allowed_token_ids=_allowed(body) if body.allowed_token_ids is not None else (),
+        bad_words=_bad_words(body.bad_words) if body.bad_words else (),
+        logprobs=view.logprobs,
+        prompt_logprobs=view.prompt_tops,
+        prompt_only=prompt_only,
+        left_out=tuple([name for name in _MODEL_CHOOSES if getattr(body, name) is None]),
+    )
+
+
+def check_truncation(body: SamplingBody) -> int | None:
+    """`truncate_prompt_tokens`, in range."""
+    most = body.truncate_prompt_tokens
+    if most is not None and not 1 <= most < 2**31:
+        raise BadField("truncate_prompt_tokens", f"'truncate_prompt_tokens' must be at least 1, not {most}.")
+    return most
+
+
+def check_logprobs(name: str, value: int | None) -> int | None:
+    """A number of alternatives, in range."""
+    if value is not None and not 0 <= value <= _MAX_LOGPROBS:
+        raise BadField(name, f"'{name}' must be between 0 and {_MAX_LOGPROBS}, not {value}.")
+    return value
+
+
+def check_choices(n: int | None, prompts: int, max_choices: int) -> int:
+    """`n`, if it and the number of prompts stay in bounds."""
+    n = 1 if n is None else n
+    if n < 1:
+        raise BadField("n", f"'n' must be at least 1, not {n}.")
+    if n * prompts > max_choices:
+        what = "'n'" if prompts == 1 else "'n' times the number of prompts"
+        raise BadField("n", f"{what} must be at most {max_choices}, not {n * prompts}.")
+    return n
+
+
+def _within(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise BadField(name, f"'{name}' must be between {low} and {high}, not {value:g}.")
+
+
+def _stops(stop: str | list[str]) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if len(stops) > _MAX_STOPS:
+        raise BadField("stop", f"'stop' must hold at most {_MAX_STOPS} strings, not {len(stops)}.")
+    for each in stops:
+        if not each:
+            raise BadField("stop", "'stop' must not hold an empty string.")
+        if len(each) > _MAX_STOP_CHARACTERS:
+            raise BadField("stop", f"A string of 'stop' must have at most {_MAX_STOP_CHARACTERS} characters.")
+    return stops
+
+
+def _stop_tokens(ids: list[int]) -> tuple[int, ...]:
+    if len(ids) > _MAX_STOP_TOKENS or not all(0 <= each < 2**31 for each in ids):
+        raise BadField(
+            "stop_token_ids", f"'stop_token_ids' must hold at most {_MAX_STOP_TOKENS} token ids, each 0 or more."
+        )
+    return tuple(ids)
+
+
+def _allowed(body: SamplingBody) -> tuple[int, ...]:
+    ids, where = body.allowed_token_ids or [], "allowed_token_ids"
+    if not 1 <= len(ids) <= _MAX_ALLOWED or not all(0 <= each < 2**31 for each in ids):
+        raise BadField(where, f"'{where}' must hold 1 to {_MAX_ALLOWED} token ids, each 0 or more.")
+    if answer_grammar(body) is not None:
+        raise BadField(where, f"'{where}' cannot be combined with a grammar for the answer: give one of them.")
+    return tuple(dict.fromkeys(ids))
+
+
+def _bad_words(words: list[str]) -> tuple[str, ...]:
+    if len(words) > _MAX_BAD_WORDS or not all(0 < len(each) <= _MAX_STOP_CHARACTERS for each in words):
+        raise BadField(
+            "bad_words",
+            f"'bad_words' must hold at most {_MAX_BAD_WORDS} texts of 1 to {_MAX_STOP_CHARACTERS} characters.",
+        )
+    return tuple(words)
+
+
+def _biases(biases: dict[str, float]) -> tuple[tuple[int, float], ...]:
+    if len(biases) > _MAX_BIASES:
+        raise BadField("logit_bias", f"'logit_bias' must hold at most {_MAX_BIASES} entries, not {len(biases)}.")
+    pairs = []
+    for key, bias in biases.items():
+        if not (key.isascii() and key.isdigit() and len(key) <= _TOKEN_ID_DIGITS):
+            raise BadField("logit_bias", "The keys of 'logit_bias' must be token ids, written as strings of digits.")
+        if math.isnan(bias) or not -100 <= bias <= 100:
+            raise BadField(f"logit_bias.{key}", f"A value of 'logit_bias' must be between -100 and 100, not {bias:g}.")
+        pairs.append((int(key), bias))
+    return tuple(pairs)

@@ -1,0 +1,139 @@
+"""Tools in a chat request: what is offered, whether it must be called, and the calls of earlier answers."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from actors.api.messages import CallTurn
+from engine.text.tool_calls import Tool, ToolSet
+from gateway.errors import BadField
+
+_MAX_TOOLS = 128
+_MAX_CALLS = 128
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+
+
+class FunctionBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """`tools[].function`."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """`tools[]`."""
+
+    type: str
+    function: FunctionBody | None = None
+
+
+class NamedFunction(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """`tool_choice.function`."""
+
+    name: str
+
+
+class NamedChoice(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """`tool_choice` as an object."""
+
+    type: str
+    function: NamedFunction | None = None
+
+
+class SaidFunction(msgspec.Struct, forbid_unknown_fields=True):
+    """`tool_calls[].function` in a message."""
+
+    name: str
+    arguments: str
+
+
+class SaidCall(msgspec.Struct, forbid_unknown_fields=True):
+    """`tool_calls[]` in a message; `index` is what remains of a stream's chunks."""
+
+    id: str
+    type: str = "function"
+    function: SaidFunction | None = None
+    index: int | None = None
+    extra_content: dict[str, Any] | None = None
+    """Gemini's; it goes back to an upstream as it came."""
+
+
+def tool_set(
+    tools: Sequence[ToolBody] | None, choice: str | NamedChoice | None, parallel: bool | None
+) -> ToolSet | None:
+    """What the model may call; None: nothing. Raises `BadField`."""
+    if not tools:
+        if choice not in {None, "none", "auto"} if not isinstance(choice, NamedChoice) else True:
+            raise BadField("tool_choice", "'tool_choice' asks for a call, but 'tools' offers nothing to call.")
+        return None
+    if len(tools) > _MAX_TOOLS:
+        raise BadField("tools", f"'tools' must hold at most {_MAX_TOOLS} tools, not {len(tools)}.")
+    offered = tuple([_tool(f"tools[{index}]", tool) for index, tool in enumerate(tools)])
+    names = {tool.name for tool in offered}
+    if len(names) < len(offered):
+        raise BadField("tools", "Two tools have the same name: each function's name must be its own.")
+    parallel = parallel is not False
+    match choice:
+        case None | "auto":
+            return ToolSet(offered, "auto", parallel=parallel)
+        case "none":
+            return None
+        case "required":
+            return ToolSet(offered, "required", parallel=parallel)
+        case NamedChoice(type="function", function=NamedFunction(name=name)):
+            if name not in names:
+                raise BadField("tool_choice", f"'tool_choice' names '{name[:64]}', which is not among 'tools'.")
+            return ToolSet(offered, "required", only=name, parallel=False)
+        case _:
+            raise BadField(
+                "tool_choice",
+                '\'tool_choice\' must be "none", "auto", "required", or {"type": "function", "function": {"name": …}}.',
+            )
+
+
+def earlier_calls(where: str, calls: Sequence[SaidCall]) -> tuple[CallTurn, ...]:
+    """The calls that an assistant's message holds. Raises `BadField`."""
+    if len(calls) > _MAX_CALLS:
+        raise BadField(where, f"'{where}' must hold at most {_MAX_CALLS} calls.")
+    return tuple([_earlier(f"{where}[{index}]", call) for index, call in enumerate(calls)])
+
+
+def _tool(where: str, tool: ToolBody) -> Tool:
+    function = tool.function
+    if tool.type != "function" or function is None:
+        raise BadField(
+            f"{where}.type", f"'{where}' must be a function: {{\"type\": \"function\", \"function\": {{…}}}}.",
+            "unsupported_parameter",
+        )  # fmt: skip
+    if not _NAME.fullmatch(function.name):
+        raise BadField(
+            f"{where}.function.name",
+            f"'{where}.function.name' must be 1 to 64 letters, digits, underscores, dots or hyphens.",
+        )
+    parameters = function.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
+    if parameters.get("type", "object") != "object":
+        raise BadField(
+            f"{where}.function.parameters", f"'{where}.function.parameters' must be the JSON Schema of an object."
+        )
+    told: dict[str, Any] = {"name": function.name}
+    if function.description is not None:
+        told["description"] = function.description
+    told["parameters"] = parameters
+    definition = {"type": "function", "function": told}
+    return Tool(function.name, definition, {**parameters, "type": "object"}, strict=bool(function.strict))
+
+
+def _earlier(where: str, call: SaidCall) -> CallTurn:
+    function = call.function
+    if call.type != "function" or function is None:
+        raise BadField(f"{where}.type", f"'{where}' must be the call of a function.", "unsupported_parameter")
+    try:
+        arguments = msgspec.json.decode(function.arguments or "{}", type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        name = f"{where}.function.arguments"
+        raise BadField(name, f"'{name}' must be the text of a JSON object: {error}.") from None
+    return CallTurn(call.id, function.name, arguments, call.extra_content)

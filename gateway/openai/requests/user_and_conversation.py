@@ -1,0 +1,17 @@
+"""Who asks and in which conversation, as far as a checked body says so; experiments keep these together."""
+
+from gateway.openai.requests.sampling import SamplingBody
+
+_CONVERSATION = ("conversation_id", "conversation", "thread_id", "session_id", "chat_id")
+"""Keys of `metadata` that clients use for it; the first that is there counts."""
+
+
+def user_of(body: SamplingBody) -> str | None:
+    """`user`, or `safety_identifier`, which replaces it in newer clients."""
+    return body.user or body.safety_identifier
+
+
+def conversation_of(body: SamplingBody) -> str:
+    """The conversation's name in `metadata`; "" if there is none."""
+    metadata = body.metadata or {}
+    return next((metadata[key] for key in _CONVERSATION if metadata.get(key)), "")

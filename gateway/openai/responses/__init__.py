@@ -1,0 +1,1 @@
+"""Answers as bodies, server-sent events and headers."""

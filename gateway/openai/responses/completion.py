@@ -1,0 +1,354 @@
+"""What every answer says of itself, and what differs between chat and text completions: whole bodies and chunks."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import msgspec
+
+from actors.api.messages import Delta, EndReason, MadeCall, Served, Usage
+from engine.core.messages import TokenLogprobs
+from gateway.openai.json_text import encode, penstock_object, usage_fields
+from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs
+from gateway.openai.view import View
+
+_FINISH: dict[EndReason, str] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+}
+"""The others end in an error, never in a finish reason."""
+
+
+_CHAT_END = b'},"logprobs":null,"finish_reason":null}]'
+_TEXT_END = b',"logprobs":null,"finish_reason":null}]'
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """The fields that are the same in all chunks of an answer."""
+
+    request_id: str
+    model: str
+    created: int
+    """Unix time."""
+    fingerprint: str
+
+
+class Choice(msgspec.Struct):
+    """One choice, collected."""
+
+    texts: list[str] = msgspec.field(default_factory=list)
+    reasoning: list[str] = msgspec.field(default_factory=list)
+    calls: list[MadeCall] = msgspec.field(default_factory=list)
+    logprobs: list[TokenLogprobs] = msgspec.field(default_factory=list)
+    finish_reason: str | None = None
+    echo: str = ""
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+
+    def take(self, delta: Delta) -> None:
+        """Add what came."""
+        self.texts.append(delta.text)
+        self.reasoning.append(delta.reasoning)
+        self.calls.extend(delta.calls)
+        self.logprobs.extend(delta.logprobs)
+        self.prompt_logprobs += delta.prompt_logprobs
+        if delta.finish_reason is not None:
+            self.finish_reason = finish_word(delta.finish_reason)
+
+
+class Chunks(Protocol):
+    """Renders the server-sent events of one answer."""
+
+    def opening(self, delta: Delta, echo: str) -> bytes:
+        """Before a choice's first content, which is `delta`; `echo` is the text of its prompt, if that is wanted."""
+        ...
+
+    def content(self, delta: Delta) -> bytes:
+        """New text of a choice; b"" if it holds nothing that is told."""
+        ...
+
+    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
+        """A choice's end; with `served` it is the last chunk of the answer."""
+        ...
+
+    def count(self, usage: Usage) -> None:
+        """Say this usage in the chunks from now on."""
+        ...
+
+    def usage(self, usage: Usage, served: Served) -> bytes:
+        """The chunk that `include_usage` asks for."""
+        ...
+
+
+class ChatChunks:
+    """`chat.completion.chunk`. A content event is a prepared template around the text."""
+
+    def __init__(self, identity: Identity, view: View, *, include_usage: bool) -> None:
+        self._view = view
+        self._head = _head("chatcmpl-", "chat.completion.chunk", identity)
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._content_end = _CHAT_END + self._tail
+        self._starts: dict[int, bytes] = {}
+
+    def opening(self, delta: Delta, echo: str) -> bytes:
+        """The role; from here on the choice has its template."""
+        start = self._head + b'"choices":[{"index":%d,"delta":{' % delta.index
+        self._starts[delta.index] = start + b'"content":'
+        field = self._view.prompt_field(delta.prompt_logprobs) if delta.index == 0 else b""
+        return b'%b"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]%b%b' % (
+            start,
+            field,
+            self._tail,
+        )
+
+    def content(self, delta: Delta) -> bytes:
+        """Reasoning, text, tool calls and log-probabilities."""
+        if delta.reasoning:
+            return self._with_reasoning(delta)
+        if delta.calls:
+            return self._with_calls(delta)
+        if not delta.logprobs:
+            return self._starts[delta.index] + encode(delta.text) + self._content_end
+        logprobs = chat_logprobs(delta.logprobs)
+        if not logprobs and not delta.text:
+            return b""
+        return b'%b%b},"logprobs":{"content":%b,"refusal":null},"finish_reason":null}]%b' % (
+            self._starts[delta.index],
+            encode(delta.text),
+            encode(logprobs),
+            self._tail,
+        )
+
+    def _with_reasoning(self, delta: Delta) -> bytes:
+        """A chunk for it, under both names that clients know, then one for the rest."""
+        said = encode(delta.reasoning)
+        chunk = (
+            b'%b"choices":[{"index":%d,"delta":{"reasoning_content":%b,"reasoning":%b},'
+            b'"logprobs":null,"finish_reason":null}]%b' % (self._head, delta.index, said, said, self._tail)
+        )
+        if not (delta.text or delta.calls or delta.logprobs):
+            return chunk
+        return chunk + self.content(msgspec.structs.replace(delta, reasoning=""))
+
+    def _with_calls(self, delta: Delta) -> bytes:
+        """A chunk for the text, if there is some, then one for the calls."""
+        before = self.content(msgspec.structs.replace(delta, calls=(), logprobs=())) if delta.text else b""
+        logprobs = chat_logprobs(delta.logprobs)
+        return b'%b%b"choices":[{"index":%d,"delta":{"tool_calls":%b},"logprobs":%b,"finish_reason":null}]%b' % (
+            before,
+            self._head,
+            delta.index,
+            encode(call_list(delta.calls)),
+            encode({"content": logprobs, "refusal": None}) if logprobs else b"null",
+            self._tail,
+        )
+
+    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
+        """An empty delta with the reason."""
+        return b'%b"choices":[{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]%b%b' % (
+            self._head,
+            index,
+            encode(reason),
+            _extension(served),
+            self._tail,
+        )
+
+    def count(self, usage: Usage) -> None:
+        """Every chunk has a usage of its own: no template is prepared for all of them."""
+        self._tail = _usage_tail(usage)
+        self._content_end = _CHAT_END + self._tail
+
+    def usage(self, usage: Usage, served: Served) -> bytes:
+        """No choices, the true usage."""
+        return _usage_chunk(self._head, usage, served)
+
+
+class CompletionChunks:
+    """`text_completion` chunks."""
+
+    def __init__(self, identity: Identity, view: View, *, include_usage: bool) -> None:
+        self._view = view
+        self._head = _head("cmpl-", "text_completion", identity)
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._content_end = _TEXT_END + self._tail
+        self._starts: dict[int, bytes] = {}
+        self._logprobs: dict[int, CompletionLogprobs] = {}
+
+    def opening(self, delta: Delta, echo: str) -> bytes:
+        """The prompt, as far as it is to be shown: text completions have no role."""
+        start = self._starts[delta.index] = self._head + b'"choices":[{"index":%d,"text":' % delta.index
+        logprobs = self._logprobs[delta.index] = CompletionLogprobs(echo or delta.text)
+        said = delta.prompt_logprobs
+        field = self._view.prompt_field(said)
+        if not (self._view.echo or field):
+            return b""
+        shown = self._view.echo and self._view.logprobs is not None
+        return b'%b%b,"logprobs":%b%b,"finish_reason":null}]%b' % (
+            start,
+            encode(echo),
+            encode(logprobs.fields(said, self._view.logprobs or 0) if shown else None),
+            field,
+            self._tail,
+        )
+
+    def content(self, delta: Delta) -> bytes:
+        """Text and log-probabilities; a text completion has no place for reasoning."""
+        if not delta.logprobs:
+            if not delta.text:
+                return b""
+            return self._starts[delta.index] + encode(delta.text) + self._content_end
+        fields = self._logprobs[delta.index].fields(delta.logprobs, self._view.logprobs or 0)
+        return b'%b%b,"logprobs":%b,"finish_reason":null}]%b' % (
+            self._starts[delta.index],
+            encode(delta.text),
+            encode(fields),
+            self._tail,
+        )
+
+    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
+        """Empty text with the reason."""
+        return b'%b"choices":[{"index":%d,"text":"","logprobs":null,"finish_reason":%b}]%b%b' % (
+            self._head,
+            index,
+            encode(reason),
+            _extension(served),
+            self._tail,
+        )
+
+    def count(self, usage: Usage) -> None:
+        """Every chunk has a usage of its own: no template is prepared for all of them."""
+        self._tail = _usage_tail(usage)
+        self._content_end = _TEXT_END + self._tail
+
+    def usage(self, usage: Usage, served: Served) -> bytes:
+        """No choices, the true usage."""
+        return _usage_chunk(self._head, usage, served)
+
+
+def finish_word(reason: EndReason) -> str | None:
+    """OpenAI's word for it, if it is a true end."""
+    return _FINISH.get(reason)
+
+
+def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
+    """A whole chat completion."""
+    return _body(
+        "chatcmpl-",
+        "chat.completion",
+        identity,
+        [
+            {
+                "index": index,
+                "message": _message(choice, view),
+                "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
+                "finish_reason": choice.finish_reason,
+            }
+            for index, choice in enumerate(choices)
+        ],
+        usage,
+        served,
+        _prompt_field(choices[0], view),
+    )
+
+
+def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:
+    if view.prompt_logprobs is None or not choice.prompt_logprobs:
+        return {}
+    return {"prompt_logprobs": prompt_logprobs(choice.prompt_logprobs, view.prompt_logprobs)}
+
+
+def _message(choice: Choice, view: View) -> dict[str, Any]:
+    """A field for tool calls only where some were made."""
+    text = "".join(choice.texts)
+    content = text or (None if choice.calls or view.may_call else "")
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if reasoning := "".join(choice.reasoning):
+        message["reasoning_content"] = message["reasoning"] = reasoning
+    if choice.calls:
+        message["tool_calls"] = [_call(call) for call in choice.calls]
+    return message
+
+
+def call_list(calls: Sequence[MadeCall]) -> list[dict[str, Any]]:
+    """Tool calls in a part of an answer."""
+    return [{"index": call.index, **_call(call)} for call in calls]
+
+
+def _call(call: MadeCall) -> dict[str, Any]:
+    told = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    return told if call.extra is None else {**told, "extra_content": call.extra}
+
+
+def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
+    """A whole text completion."""
+    return _body(
+        "cmpl-",
+        "text_completion",
+        identity,
+        [
+            {
+                "index": index,
+                "text": (text := choice.echo + "".join(choice.texts)),
+                "logprobs": _completion_logprobs(choice, text, view),
+                "finish_reason": choice.finish_reason,
+                **_prompt_field(choice, view),
+            }
+            for index, choice in enumerate(choices)
+        ],
+        usage,
+        served,
+    )
+
+
+def _completion_logprobs(choice: Choice, text: str, view: View) -> dict[str, Any] | None:
+    positions = [*(choice.prompt_logprobs if view.echo else ()), *choice.logprobs]
+    if view.logprobs is None or not positions:
+        return None
+    return CompletionLogprobs(text).fields(positions, view.logprobs)
+
+
+def _body(  # noqa: PLR0917
+    prefix: str,
+    kind: str,
+    identity: Identity,
+    choices: list[dict[str, Any]],
+    usage: Usage,
+    served: Served,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> bytes:
+    return encode(
+        {
+            "id": prefix + identity.request_id,
+            "object": kind,
+            "created": identity.created,
+            "model": identity.model,
+            "system_fingerprint": identity.fingerprint,
+            "choices": choices,
+            "usage": usage_fields(usage),
+            "penstock": served,
+            **more,
+        }
+    )
+
+
+def _head(prefix: str, kind: str, identity: Identity) -> bytes:
+    return b'data: {"id":%b,"object":%b,"created":%d,"model":%b,"system_fingerprint":%b,' % (
+        encode(prefix + identity.request_id),
+        encode(kind),
+        identity.created,
+        encode(identity.model),
+        encode(identity.fingerprint),
+    )
+
+
+def _usage_chunk(head: bytes, usage: Usage, served: Served) -> bytes:
+    return b'%b"choices":[],"usage":%b%b}\n\n' % (head, encode(usage_fields(usage)), _extension(served))
+
+
+def _usage_tail(usage: Usage) -> bytes:
+    return b',"usage":%b}\n\n' % encode(usage_fields(usage))
+
+
+def _extension(served: Served | None) -> bytes:
+    return b"" if served is None else b',"penstock":%b' % penstock_object(served)

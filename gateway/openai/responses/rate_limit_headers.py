@@ -1,0 +1,50 @@
+"""What a tenant has left of its limits, in OpenAI's headers and over WebSocket."""
+
+from typing import Any
+
+from policies.admission.rate_limits import RateLimits
+
+_MINUTE_S, _HOUR_S = 60, 3600
+
+
+def limit_lines(limits: RateLimits | None) -> bytes:
+    """`x-ratelimit-…`; nothing for whoever has no limits."""
+    if limits is None:
+        return b""
+    fields = limit_fields(limits)
+    return b"".join(
+        [b"x-ratelimit-%b: %b\r\n" % (_header(name), str(value).encode()) for name, value in fields.items()]
+    )
+
+
+def limit_fields(limits: RateLimits) -> dict[str, Any]:
+    """The same as an object: the headers' names behind `x-ratelimit-`, with underscores."""
+    windows = {
+        name: window
+        for name, window in (("requests", limits.requests), ("tokens", limits.tokens))
+        if window is not None
+    }
+    return (
+        {f"limit_{name}": window.limit for name, window in windows.items()}
+        | {f"remaining_{name}": window.remaining for name, window in windows.items()}
+        | {f"reset_{name}": duration(window.resets_in_s) for name, window in windows.items()}
+    )
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it, in Go's way: "0s", "12ms", "8.64s", "6m0s", "23h59m1s"; never less than it is."""
+    if seconds <= 0:
+        return "0s"
+    milliseconds = -int(-seconds * 1000 // 1)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    if milliseconds < _MINUTE_S * 1000:
+        return f"{milliseconds / 1000:g}s"
+    whole = -(-milliseconds // 1000)
+    hours, rest = divmod(whole, _HOUR_S)
+    minutes, left = divmod(rest, _MINUTE_S)
+    return f"{hours}h{minutes}m{left}s" if hours else f"{minutes}m{left}s"
+
+
+def _header(name: str) -> bytes:
+    return name.replace("_", "-").encode()

@@ -1,0 +1,139 @@
+"""The messages of `/v1/stream`: docs/websocket.md tells them to people."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from actors.api.messages import Decided, Delta, Done, ErrorBody, Start, Usage
+from gateway.openai.json_text import encode, penstock_object, usage_fields
+from gateway.openai.logprobs import chat_logprobs
+from gateway.openai.requests.chat_request import ChatBody
+from gateway.openai.requests.completion_request import CompletionBody
+from gateway.openai.responses.completion import call_list, finish_word
+from gateway.openai.responses.rate_limit_headers import limit_fields
+from gateway.openai.view import View
+from policies.admission.rate_limits import RateLimits
+
+MAX_ID_CHARACTERS = 128
+
+
+class Peek(msgspec.Struct):
+    """What must be known of a client's message before it can be read whole; other fields are not looked at."""
+
+    type: str
+    id: str | None = None
+    endpoint: str = "chat.completions"
+
+
+class StartChat(ChatBody, kw_only=True):
+    """A chat request on the socket."""
+
+    type: str
+    id: str
+    endpoint: str = "chat.completions"
+
+
+class StartCompletion(CompletionBody, kw_only=True):
+    """A text completion on the socket."""
+
+    type: str
+    id: str
+    endpoint: str
+
+
+class Cancel(msgspec.Struct, forbid_unknown_fields=True):
+    """The client wants no more of a request."""
+
+    type: str
+    id: str
+
+
+class Renderer:
+    """Renders the server's messages about one request."""
+
+    def __init__(self, message_id: str, view: View, limits: Callable[[], RateLimits | None]) -> None:
+        """`limits`: what is left of the client's."""
+        self._view = view
+        self._limits = limits
+        self._name = message_id
+        self._id = encode(message_id)
+        self._tokens = b'{"type":"token","id":%b,"index":' % self._id
+
+    def started(self, request_id: str, start: Start, decided: Decided) -> bytes:
+        """The request was taken; a rung works on it."""
+        more = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
+        for name, value in (
+            ("degraded", start.degraded),
+            ("tier", start.tier),
+            ("mark", start.mark),
+            ("schema_passed_over", decided.passed_over),
+        ):
+            if value:
+                more += b",%b:%b" % (encode(name), encode(value))
+        return (
+            b'{"type":"started","id":%b,"request_id":%b,"route":%b,"rung":%b,"prompt_tokens":%d,"policy":%b,"model_asked":%b,"model_served":%b%b%b}'
+            % (
+                self._id,
+                encode(request_id),
+                encode(start.route),
+                encode(start.rung),
+                start.prompt_tokens,
+                encode(decided.policy),
+                encode(start.model_asked),
+                encode(start.model_served),
+                more,
+                _limits(self._limits()),
+            )
+        )
+
+    def token(self, delta: Delta) -> bytes:
+        """New text of one choice, and its end."""
+        reason = None if delta.finish_reason is None else finish_word(delta.finish_reason)
+        return b'%b%d,"text":%b,%b%b"logprobs":%b,"finish_reason":%b%b}' % (
+            self._tokens,
+            delta.index,
+            encode(delta.text),
+            b'"reasoning_content":%b,' % encode(delta.reasoning) if delta.reasoning else b"",
+            b'"tool_calls":%b,' % encode(call_list(delta.calls)) if delta.calls else b"",
+            encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",
+            b"null" if reason is None else encode(reason),
+            self._view.prompt_field(delta.prompt_logprobs),
+        )
+
+    def usage(self, usage: Usage) -> bytes:
+        """Exact tokens."""
+        fields: dict[str, Any] = usage_fields(usage)
+        return b'{"type":"usage","id":%b,%b' % (self._id, encode(fields)[1:])
+
+    def done(self, done: Done) -> bytes:
+        """The truthful end."""
+        return b'{"type":"done","id":%b,"penstock":%b}' % (self._id, penstock_object(done.served))
+
+    def error(self, error: ErrorBody) -> bytes:
+        """The request is over, without success."""
+        return error_message(self._name, error, self._limits())
+
+
+def error_message(
+    message_id: str | None, error: ErrorBody, limits: RateLimits | None, *, rejected: Peek | None = None
+) -> bytes:
+    """`message_id` names the request that has ended so, None if none has; then `rejected` is the message at fault."""
+    fields = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+        "status": error.status,
+        "should_retry": error.should_retry,
+        "retry_after_s": error.retry_after_s,
+    }
+    if error.upstream_code is not None:
+        fields["upstream_code"] = error.upstream_code
+    about = b"" if rejected is None else b',"rejected":%b' % encode({"type": rejected.type[:64], "id": rejected.id})
+    about += _limits(limits)
+    return b'{"type":"error","id":%b,"error":%b%b}' % (encode(message_id), encode(fields), about)
+
+
+def _limits(limits: RateLimits | None) -> bytes:
+    return b"" if limits is None else b',"rate_limits":%b' % encode(limit_fields(limits))

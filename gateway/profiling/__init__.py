@@ -1,0 +1,1 @@
+"""What an engine's steps cost on this machine: for `penstock engine profile`, and read by the simulation."""

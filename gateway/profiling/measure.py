@@ -1,0 +1,173 @@
+"""What a step costs here: workloads of many shapes through the real engine, each step timed.
+
+The time is that of `Engine.step`, all in: scheduling, the forward pass, sampling, text. The machine should be quiet;
+what disturbs it all the same makes steps longer, never shorter. So the costs are fitted to the fastest of several
+repeats, and how much longer steps took is kept as their spread.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from time import perf_counter
+
+import msgspec
+import numpy as np
+
+from config.model.settings import EngineSettings
+from engine.core.engine import Engine
+from engine.core.messages import Submit
+from engine.lora.adapters import PreparedAdapter
+from engine.model.model_config import ModelConfig, read_model_config
+from engine.sampling.params import SamplingParams
+from engine.scheduling.batch import Batch, Runner, Sampled
+from engine.text.tokenizer import Tokenizer
+from gateway.profiling.profile import EngineProfile, ProfilePoint, StepShape
+from gateway.profiling.step_cost_fit import error_of, fit, spread_of
+
+_REPEATS = 5
+_DECODES = 12
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_LENGTHS = (0.02, 0.3, 0.9)
+"""Of the context, as shares of the longest one."""
+_CHUNKS = (1, 4, 16, 64, 200, 500)
+_POINTS = 200
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """So many sequences decode from a context of so many tokens; meanwhile a prompt of `late` tokens may come."""
+
+    rows: int
+    context: int
+    late: int = 0
+    """0: none does."""
+
+
+class Spy:
+    """A runner that tells what it was given."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.shape: StepShape | None = None
+        self.block_size = runner.block_size
+        self.total_blocks = runner.total_blocks
+        self.kv_bytes = runner.kv_bytes
+        self.vocab_size = runner.vocab_size
+        self.max_model_len = runner.max_model_len
+
+    def execute(self, batch: Batch) -> Sampled:
+        """See `Runner`."""
+        self.shape = shape_of_batch(batch)
+        return self._runner.execute(batch)
+
+    def take(self) -> StepShape | None:
+        """What it was given since the last time."""
+        shape, self.shape = self.shape, None
+        return shape
+
+    def read_adapter(self, directory: Path) -> PreparedAdapter:
+        """See `Runner`."""
+        return self._runner.read_adapter(directory)
+
+    def close(self) -> None:
+        """See `Runner`."""
+        self._runner.close()
+
+
+def shape_of_batch(batch: Batch) -> StepShape:
+    """The same as `profile.shape_of`, from what the runner sees."""
+    counts = np.diff(batch.query_starts)
+    ends = batch.context_lens
+    more = counts > 1
+    return StepShape(
+        tokens=len(batch.token_ids),
+        sequences=len(counts),
+        samples=len(batch.samples),
+        context=int(ends[~more].sum()),
+        attention=float((counts[more] * (ends[more] - counts[more] / 2)).sum()),
+    )
+
+
+def measure_engine(
+    runner: Runner, tokenizer: Tokenizer, settings: EngineSettings, config: ModelConfig, say: Callable[[str], None]
+) -> EngineProfile:
+    """Run the workloads and fit the costs. The runner is closed in the end."""
+    spy = Spy(runner)
+    engine = Engine(spy, tokenizer, msgspec.structs.replace(settings, prefix_cache=False), name="profile", seed=0)
+    workloads = list(_workloads(settings, engine.limits.max_model_len, engine.limits.pool_tokens))
+    _play(engine, spy, Workload(2, 8), Random(0))  # noqa: S311  (any prompts will do)
+    shapes: list[StepShape] = []
+    fastest: list[float] = []
+    every: list[tuple[StepShape, float]] = []
+    for number, workload in enumerate(workloads, 1):
+        if number % 10 == 1:
+            say(f"workload {number} of {len(workloads)}: {workload.rows} rows at {workload.context} tokens")
+        runs = [_play(engine, spy, workload, Random(number)) for _ in range(_REPEATS)]  # noqa: S311
+        for steps in zip(*runs, strict=True):
+            shapes.append(steps[0][0])
+            fastest.append(min([took for _, took in steps]))
+            every += steps
+    engine.close()
+    cost = fit(shapes, fastest)
+    error = error_of(cost, shapes, fastest)
+    thinned = range(0, len(shapes), max(len(shapes) // _POINTS, 1))
+    say(f"{len(every)} steps; the fit is off by {error.median:.1%} (median), {error.p90:.1%} (p90) of a step's time")
+    return EngineProfile(
+        cost=cost,
+        max_model_len=config.max_positions,
+        kv_token_bytes=runner.kv_bytes // (runner.total_blocks * runner.block_size),
+        kv_bytes=runner.kv_bytes,
+        model=f"{config.layers} layers, {config.kv_heads} KV heads of {config.head_dim}",
+        spread=spread_of(cost, [shape for shape, _ in every], [took for _, took in every]),
+        error=error,
+        points=tuple(
+            [ProfilePoint(shapes[i], fastest[i], _REPEATS, float(f"{cost.seconds(shapes[i]):.4g}")) for i in thinned]
+        ),
+    )
+
+
+def load_for_measure(settings: EngineSettings, say: Callable[[str], None]) -> tuple[Runner, Tokenizer, ModelConfig]:
+    """Raises ModelError. Imports torch."""
+    config = read_model_config(settings.model, settings.ignore_config_keys)
+    from engine.torch_runner import load_runner
+
+    return load_runner(settings, say), Tokenizer.load(settings.model), config
+
+
+def _workloads(settings: EngineSettings, longest: int, pool: int) -> Iterator[Workload]:
+    most = longest - _DECODES - 2
+    for rows in _ROWS:
+        for share in _LENGTHS:
+            context = max(int(share * most), 1)
+            if rows <= settings.max_running and rows * (context + _DECODES + 2 * 16) < pool:
+                yield Workload(rows, context)
+    for rows in (1, 4, 12):
+        for chunk in _CHUNKS:
+            late = min(chunk, most)
+            if rows < settings.max_running and rows * 64 + late + 64 < pool:
+                yield Workload(rows, min(40, most), late)
+
+
+def _play(engine: Engine, spy: Spy, workload: Workload, rng: Random) -> list[tuple[StepShape, float]]:
+    steps: list[tuple[StepShape, float]] = []
+    begun = engine.stats().prompt_tokens_total
+    submitted = 0
+
+    def submit(prompt: int) -> None:
+        nonlocal submitted
+        ids = tuple(rng.randrange(spy.vocab_size) for _ in range(prompt))
+        params = SamplingParams(max_tokens=_DECODES + 1, temperature=0.0, ignore_eos=True)
+        # Unique over the engine's life: prompt tokens only grow.
+        engine.submit(Submit(request_id=begun * 1000 + submitted, prompt_token_ids=ids, params=params))
+        submitted += 1
+
+    for _ in range(workload.rows):
+        submit(workload.context)
+    while engine.has_work:
+        began = perf_counter()
+        engine.step()
+        took = perf_counter() - began
+        assert spy.shape is not None
+        steps.append((spy.shape, took))
+        if workload.late and len(steps) == _DECODES // 2:
+            submit(workload.late)
+    return steps

@@ -1,0 +1,60 @@
+"""`/metrics`, the live part: which policy decides, the attempts to change it, and the shadows."""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from actors.api.statistics import HouseStatistics
+from policies.rollout.shadow import ShadowView
+
+
+def adapter_families(statistics: HouseStatistics) -> Iterator[Metric]:
+    """What adapters do and take up, by version."""
+    labels = ("engine", "adapter", "version")
+    running = GaugeMetricFamily("penstock:adapter_running", "Sequences that run with it.", labels=labels)
+    size = GaugeMetricFamily("penstock:adapter_memory_bytes", "What its weights take up.", labels=labels)
+    for view in statistics.adapters:
+        names = (view.engine, view.name, str(view.version))
+        running.add_metric(names, view.running)
+        if view.current:
+            size.add_metric(names, view.memory_bytes)
+    yield running
+    yield size
+
+
+def live_families(statistics: HouseStatistics) -> Iterator[Metric]:
+    """All families."""
+    policy = statistics.policy
+    info = GaugeMetricFamily("penstock:policy_info", "1 for the policy that decides.", labels=("hash",))
+    info.add_metric((policy.policy,), 1.0)
+    yield info
+    yield GaugeMetricFamily("penstock:policy_since_seconds", "When it began to, Unix time.", value=policy.since)
+    reloads = CounterMetricFamily("penstock:policy_reloads", "Attempts to change it.", labels=("outcome",))
+    for outcome, count in policy.reloads_total.items():
+        reloads.add_metric((outcome,), count)
+    yield reloads
+    yield from _shadow_families(statistics.shadows)
+
+
+def _shadow_families(shadows: Mapping[str, ShadowView]) -> Iterator[Metric]:
+    running = GaugeMetricFamily("penstock:shadow_running", "Copies under way.", labels=("shadow",))
+    copies = CounterMetricFamily("penstock:shadow_copies", "Copies that have ended.", labels=("shadow", "outcome"))
+    dropped = CounterMetricFamily("penstock:shadow_dropped", "Copies not made.", labels=("shadow", "why"))
+    compared = CounterMetricFamily("penstock:shadow_compared", "Pairs of answers.", labels=("shadow", "same"))
+    tokens = CounterMetricFamily("penstock:shadow_tokens", "Output tokens of compared pairs.", labels=("shadow", "of"))
+    seconds = CounterMetricFamily("penstock:shadow_seconds", "Time that compared pairs took.", labels=("shadow", "of"))
+    for name, view in shadows.items():
+        running.add_metric((name,), view.running)
+        for outcome, count in (("answered", view.answered), ("failed", view.failed), ("cut", view.cut)):
+            copies.add_metric((name, outcome), count)
+        for why, count in view.dropped.items():
+            dropped.add_metric((name, why), count)
+        for same, count in (("any", view.compared), ("text", view.same_text), ("length", view.same_length)):
+            compared.add_metric((name, same), count)
+        for of, count, took in (
+            ("copy", view.tokens, view.seconds),
+            ("original", view.original_tokens, view.original_seconds),
+        ):
+            tokens.add_metric((name, of), count)
+            seconds.add_metric((name, of), took)
+    yield from (running, copies, dropped, compared, tokens, seconds)

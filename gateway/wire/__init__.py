@@ -1,1 +1,0 @@
-"""The OpenAI API's words: bytes to typed requests, events to bytes. No IO."""

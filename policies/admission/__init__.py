@@ -1,0 +1,1 @@
+"""Keys, quotas, budgets and prices: what a tenant may use, reserved before and settled after."""

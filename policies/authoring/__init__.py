@@ -1,0 +1,4 @@
+"""What only the commands for authors of policies use: explanations, tests, comparisons, fits.
+
+Serving imports none of it.
+"""

@@ -1,0 +1,419 @@
+"""All single changes of a situation that can matter to a policy: one feature or one value of the load at a time.
+
+Numbers are cut into spans at the values that conditions compare with; within a span nothing changes, so that one
+decision speaks for all of it.
+"""
+
+import datetime as dt
+import itertools
+import math
+import zoneinfo
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from config.model.conditions import TimeCondition
+from config.model.tenancy import TierSettings
+from policies.authoring.boundaries import NUMBERS, Boundaries
+from policies.authoring.situation import Situation
+from policies.fallback.breaker import BreakerState, BreakerView
+from policies.model.load import EngineLoad, Load
+from policies.routing.conditions import measure_of
+from policies.routing.decision import Decider, Refusal
+
+_WHOLE = frozenset({"prompt_tokens", "max_tokens", "turn"})
+_LEAST = {"turn": 1.0}
+_MOST = {"complexity": 1.0, "code": 1.0}
+_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/stream")
+_STATES: tuple[BreakerState, ...] = ("closed", "open", "half_open")
+_Measured = Literal["expected_wait_s", "kv_usage"]
+_LOOK_AHEAD_DAYS = 8
+"""A week and the rest of today: after that the times of day come again."""
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Numbers from `low` up to, and not including, `high`; None: as far as the number goes."""
+
+    low: float | None
+    high: float | None
+
+    def holds(self, value: float) -> bool:
+        """Whether the value lies in it."""
+        return (self.low is None or value >= self.low) and (self.high is None or value < self.high)
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One way in which the situation could be different."""
+
+    word: str
+    """What is changed: "prompt_tokens", "tags", "queue_wait_over_slo of large" ..."""
+    wanted: str
+    """How: ">= 4000", "is acme", "include vip"; in full, `text`."""
+    now: str
+    distance: float
+    """How far away it is, roughly 0..1; compares changes of different things only roughly."""
+    situation: Situation
+    span: Span | None = None
+    """Of a number, all of whose values between the bounds mean the same change."""
+    value: Any = None
+    """With which `situation` was made."""
+
+    @property
+    def text(self) -> str:
+        """Word and way."""
+        return f"{self.word} {self.wanted}"
+
+
+class Axis(msgspec.Struct, frozen=True):
+    """Changes of one thing. Those of a number follow each other, but for the span that its value lies in."""
+
+    changes: tuple[Change, ...]
+    here: int | None = None
+    """Of a number: how many of them lie below its value."""
+    wanted: Callable[[Span], str] | None = None
+    """Of a number: a span in words."""
+
+    def joined(self, lower: Change, upper: Change) -> Change:
+        """Two neighbouring spans of a number as one change, with the value that is nearer."""
+        assert lower.span is not None
+        assert upper.span is not None
+        assert self.wanted is not None
+        nearer = lower if lower.distance <= upper.distance else upper
+        span = Span(lower.span.low, upper.span.high)
+        return msgspec.structs.replace(nearer, span=span, wanted=self.wanted(span))
+
+
+def axes(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
+    """Every single change that can matter."""
+    features = base.features
+    yield from _feature_numbers(decider, boundaries, base)
+    yield from _names(decider, boundaries, base)
+    yield _members("tags", ("include", "leave out"), features.tags, boundaries.words["tag"], base)
+    yield _members("has", ("", "no"), features.has, boundaries.words["has"], base)
+    for name, values in boundaries.headers.items():
+        yield _header(name, values, base)
+    if boundaries.times:
+        yield _time(boundaries.times, base)
+    yield from _load_numbers(decider, boundaries, base)
+    yield from _load_states(decider, boundaries, base)
+
+
+def _with(base: Situation, **features: Any) -> Situation:
+    return Situation(msgspec.structs.replace(base.features, **features), base.load)
+
+
+def _with_load(base: Situation, **load: Any) -> Situation:
+    return Situation(base.features, msgspec.structs.replace(base.load, **load))
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
+    for field in NUMBERS:
+        bounds = set(boundaries.numbers[field])
+        tenant = decider.tenants.get(base.features.tenant)
+        if field == "budget_used" and tenant is not None and tenant.budget is not None:
+            bounds.add(1.0)
+        if bounds:
+            yield _number(
+                field,
+                getattr(base.features, field),
+                bounds,
+                _setter(field, base),
+                least=_LEAST.get(field, 0.0),
+                most=_MOST.get(field),
+                whole=field in _WHOLE,
+            )
+    if base.features.budget_spent and base.features.budget_used < 1:
+        fits = _with(base, budget_spent=False)
+        yield Axis((Change("budget", "has room for the request", "does not fit", 0.5, fits),))
+
+
+def _setter(field: str, base: Situation) -> Callable[[float, Span], Situation]:
+    def situation(value: float, span: Span) -> Situation:
+        if field == "budget_used":
+            return _with(base, budget_used=value, budget_spent=value >= 1)
+        return _with(base, **{field: int(value) if field in _WHOLE else value})
+
+    return situation
+
+
+def _number(
+    word: str,
+    now: float,
+    bounds: Iterable[float],
+    situation: Callable[[float, Span], Situation],
+    *,
+    least: float = 0.0,
+    most: float | None = None,
+    whole: bool = False,
+) -> Axis:
+    """One change for each span that `now` does not lie in, with the value nearest to it."""
+    cuts = sorted({float(math.ceil(bound)) if whole else bound for bound in bounds})
+    cuts = [cut for cut in cuts if cut > least and (most is None or cut <= most)]
+    edges: list[float | None] = [None, *cuts, None]
+    changes: list[Change] = []
+    here = None
+    for low, high in itertools.pairwise(edges):
+        span = Span(low, high)
+        if span.holds(now):
+            here = len(changes)
+            continue
+        if high is not None and now >= high:
+            value = high - 1 if whole else math.nextafter(high, -math.inf)
+        else:
+            value = least if low is None else low
+        told = int(value) if whole else value
+        changes.append(
+            Change(word, _bounds(span), f"{now:.6g}", _distance(now, value), situation(value, span), span, told)
+        )
+    return Axis(tuple(changes), here, _bounds)
+
+
+def _bounds(span: Span) -> str:
+    edges = ((">=", span.low), ("<", span.high))
+    return " and ".join([f"{sign} {edge:.12g}" for sign, edge in edges if edge is not None])
+
+
+def _distance(now: float, value: float) -> float:
+    if not math.isfinite(now):
+        return 1.0
+    return abs(value - now) / max(abs(value), abs(now))
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _names(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
+    """Fields of which a request has exactly one value: those that conditions name, and one that none names."""
+    features = base.features
+    settings = decider.settings
+    known: tuple[tuple[str, str, Iterable[str]], ...] = (
+        ("model", features.model, settings.models),
+        ("tenant", features.tenant, decider.tenants),
+        ("tier", features.tier, settings.tiers),
+        ("path", features.path, _PATHS),
+        ("language", features.language, ("und",)),
+    )
+    for field, now, all_names in known:
+        named = boundaries.words[field]
+        if not named and field != "tier":
+            continue
+        unnamed = next((name for name in all_names if name not in named), None)
+        others = dict.fromkeys([*named, *([] if unnamed is None else [unnamed])])
+        changes = []
+        for name in others:
+            if name == now:
+                continue
+            wanted, situation = f"is {name}", _with(base, **{field: name})
+            if field == "tenant":
+                if name not in decider.tenants:
+                    continue
+                tier = decider.tenants[name].tier
+                wanted, situation = f"is {name} (tier {tier})", _with(base, tenant=name, tier=tier)
+            changes.append(Change(field, wanted, now, 0.7, situation, value=name))
+        yield Axis(tuple(changes))
+
+
+def _members(
+    field: str, verbs: tuple[str, str], present: frozenset[str], named: Iterable[str], base: Situation
+) -> Axis:
+    """`verbs`: how it is said that a member is there, and that it is not."""
+    now = ", ".join(sorted(present)) or "none"
+    changes = []
+    for name in named:
+        wanted = f"{verbs[name in present]} {name}".strip()
+        situation = _with(base, **{field: present ^ {name}})
+        changes.append(Change(field, wanted, now, 0.5, situation, value=name))
+    return Axis(tuple(changes))
+
+
+def _header(name: str, values: Iterable[str], base: Situation) -> Axis:
+    headers = base.features.headers
+    now = headers.get(name)
+    shown = "missing" if now is None else now
+    word = f"header {name}"
+    changes = [
+        Change(word, f"is {value}", shown, 0.5, _with(base, headers={**headers, name: value}), value=value)
+        for value in values
+        if value != now
+    ]
+    if now is not None:
+        rest = {other: value for other, value in headers.items() if other != name}
+        changes.append(Change(word, "is missing", shown, 0.5, _with(base, headers=rest)))
+    return Axis(tuple(changes))
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+def _time(conditions: Iterable[TimeCondition], base: Situation) -> Axis:
+    """From now on, for a week."""
+    now = base.features.at
+    end = now + _LOOK_AHEAD_DAYS * 86_400
+    cuts = {instant for condition in conditions for instant in _instants(condition, now) if now < instant < end}
+    edges = [*sorted(cuts), end]
+    changes = []
+    for low, high in itertools.pairwise(edges):
+        span = Span(low, high)
+        distance = (low - now) / (end - now)
+        changes.append(Change("time", _instant_span(span), _utc(now), distance, _with(base, at=low), span, low))
+    return Axis(tuple(changes), 0, _instant_span)
+
+
+def _instant_span(span: Span) -> str:
+    assert span.low is not None
+    assert span.high is not None
+    return f"from {_utc(span.low)} to {_utc(span.high)}"
+
+
+def _instants(condition: TimeCondition, now: float) -> Iterator[float]:
+    """When the clock of the condition's zone passes one of its times, or is put forward or back."""
+    zone = zoneinfo.ZoneInfo(condition.zone)
+    first = dt.datetime.fromtimestamp(now, zone).date() - dt.timedelta(days=1)
+    for day in (first + dt.timedelta(days=number) for number in range(_LOOK_AHEAD_DAYS + 3)):
+        midnight = dt.datetime(day.year, day.month, day.day, tzinfo=zone)
+        for minute in {0, int(condition.from_), int(condition.to)}:
+            local = midnight + dt.timedelta(minutes=minute)
+            yield from (local.replace(fold=fold).timestamp() for fold in (0, 1))
+        begin = midnight.timestamp()
+        after = (midnight + dt.timedelta(days=1)).timestamp()
+        if _offset(begin, zone) != _offset(after, zone):
+            yield _clock_change(int(begin), int(after), zone)
+
+
+def _clock_change(low: int, high: int, zone: zoneinfo.ZoneInfo) -> float:
+    """The first second with the later offset."""
+    later = _offset(high, zone)
+    while low < high:
+        middle = (low + high) // 2
+        if _offset(middle, zone) == later:
+            high = middle
+        else:
+            low = middle + 1
+    return float(low)
+
+
+def _offset(at: float, zone: zoneinfo.ZoneInfo) -> dt.timedelta | None:
+    return dt.datetime.fromtimestamp(at, zone).utcoffset()
+
+
+def _utc(at: float) -> str:
+    return f"{dt.datetime.fromtimestamp(at, dt.UTC):%a %Y-%m-%d %H:%MZ}"
+
+
+# --- load ------------------------------------------------------------------------------------------------------------
+
+
+def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
+    """Of rungs whose load is known: of the others no one value can be set without the rest."""
+    tier = decider.settings.tiers.get(_tier(decider, base), TierSettings())
+    promise = float(tier.slo.ttft)
+    for rung, bounds in boundaries.waits_over_slo.items():
+        engine = base.load.engines.get(rung)
+        if engine is None or promise <= 0:
+            continue
+
+        def waiting(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
+            return _measured(decider, base, engine, "expected_wait_s", _wait(value, promise, span))
+
+        yield _number(f"queue_wait_over_slo of {rung}", engine.expected_wait_s / promise, bounds, waiting)
+    for rung, bounds in boundaries.kv_usages.items():
+        engine = base.load.engines.get(rung)
+        if engine is None:
+            continue
+
+        def filled(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
+            return _measured(decider, base, engine, "kv_usage", value)
+
+        yield _number(f"kv_usage of {rung}", engine.kv_usage, bounds, filled, most=1.0)
+
+
+def _tier(decider: Decider, base: Situation) -> str:
+    """In which it is served, should a spent budget have changed it."""
+    settled = decider.settle_budget(base.features)
+    return base.features.tier if isinstance(settled, Refusal) else settled.tier
+
+
+def _wait(ratio: float, promise: float, span: Span) -> float:
+    """The wait of which, divided by the promise again, comes a number in the span, however that is rounded."""
+    wait = ratio * promise
+    while span.low is not None and wait / promise < span.low:
+        wait = math.nextafter(wait, math.inf)
+    while span.high is not None and wait / promise >= span.high:
+        wait = math.nextafter(wait, 0.0)
+    return wait
+
+
+def _measured(decider: Decider, base: Situation, engine: EngineLoad, field: _Measured, value: float) -> Situation:
+    """With another measure of one engine, and what it means for the cascades that are busy by it."""
+    load = base.load
+    engines = {**load.engines, engine.name: msgspec.structs.replace(engine, **{field: value})}
+    load = msgspec.structs.replace(load, engines=engines)
+    busy = _busy_after(decider, base, engine.name, field, load)
+    return Situation(base.features, msgspec.structs.replace(load, busy=busy))
+
+
+def _busy_after(
+    decider: Decider, base: Situation, rung: str, field: _Measured, load: Load
+) -> frozenset[tuple[str, str]]:
+    """Cascades by this measure become busy at their signal's bound, and cease to be below `release_at`."""
+    busy = set(base.load.busy)
+    settings = decider.settings
+    tier = _tier(decider, base)
+    features = msgspec.structs.replace(base.features, tier=tier)
+    slo_ttft_s = {name: float(each.slo.ttft) for name, each in settings.tiers.items()}
+    for name, cascade in settings.cascades.items():
+        condition = None if cascade.when_busy is None else settings.signals[cascade.when_busy.signal].load
+        if cascade.when_busy is None or condition is None or condition.of != rung:
+            continue
+        bounds = condition.queue_wait_over_slo if field == "expected_wait_s" else condition.kv_usage
+        if bounds is None or bounds.at_least is None:
+            continue
+        value = measure_of(condition, slo_ttft_s)(features, load) or 0.0
+        if value >= bounds.at_least:
+            busy.add((name, tier))
+        elif value < cascade.when_busy.release_at:
+            busy.discard((name, tier))
+    return frozenset(busy)
+
+
+def _load_states(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
+    load = base.load
+    for rung in boundaries.breakers:
+        view = load.breakers.get(rung)
+        now: BreakerState = "closed" if view is None else view.state
+        yield Axis(
+            tuple(
+                Change(
+                    f"breaker of {rung}",
+                    f"is {state}",
+                    now,
+                    0.8,
+                    _with_load(base, breakers={**load.breakers, rung: BreakerView(state, 0)}),
+                    value=state,
+                )
+                for state in _STATES
+                if state != now
+            )
+        )
+    for rung in boundaries.stages:
+        engine = load.engines.get(rung)
+        if engine is None:
+            continue
+        other = msgspec.structs.replace(engine, healthy=not engine.healthy)
+        wanted, shown = ("is down", "up") if engine.healthy else ("is up", "down")
+        yield Axis(
+            (Change(rung, wanted, shown, 0.8, _with_load(base, engines={**load.engines, rung: other}), value=wanted),)
+        )
+    for name, tier in sorted(load.busy):
+        if tier == _tier(decider, base):
+            ended = load.busy - {(name, tier)}
+            yield Axis((Change(f"cascade {name}", "is no longer busy", "busy", 0.8, _with_load(base, busy=ended)),))
+    for experiment in decider.settings.experiments:
+        off = experiment.name in load.rolled_back
+        wanted, shown = ("runs again", "rolled back") if off else ("is rolled back", "running")
+        changed = _with_load(base, rolled_back=load.rolled_back ^ {experiment.name})
+        yield Axis((Change(f"experiment {experiment.name}", wanted, shown, 0.9, changed),))

@@ -1,0 +1,80 @@
+"""What would have to be different for another decision: each a single change, and each decided again."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from policies.authoring.boundaries import Boundaries
+from policies.authoring.changes import Axis, Change, Span, axes
+from policies.authoring.situation import Situation
+from policies.routing.decision import Decider, Outcome
+
+
+class Counterfactual(msgspec.Struct, frozen=True):
+    """A true sentence: were this so and all else as it is, then that would be decided."""
+
+    change: str
+    """ "prompt_tokens >= 4000"."""
+    now: str
+    """How it is: "120"."""
+    then: str
+    """What is decided then, beside what is decided now."""
+    outcome: Outcome
+    word: str
+    value: Any = None
+    """The nearest value that does it."""
+    at_least: float | None = None
+    below: float | None = None
+    """Of a number: all values within the bounds do."""
+    distance: float = 0.0
+
+
+def counterfactuals(
+    decider: Decider, base: Situation, boundaries: Boundaries | None = None
+) -> tuple[Counterfactual, ...]:
+    """For each other outcome, the nearest change of each thing that leads there; nearest first."""
+    return tuple(found for found, _ in changed_decisions(decider, base, boundaries))
+
+
+def changed_decisions(
+    decider: Decider, base: Situation, boundaries: Boundaries | None = None
+) -> tuple[tuple[Counterfactual, Situation], ...]:
+    """The same, each with the situation in which it was decided again."""
+    decided = Outcome.of(decider.decide(base))
+    best: dict[tuple[str, Outcome], tuple[Counterfactual, Situation]] = {}
+    for axis in axes(decider, boundaries or Boundaries.of(decider.settings), base):
+        for change, outcome in _runs(axis, decider):
+            if outcome == decided:
+                continue
+            span = change.span or Span(None, None)
+            found = Counterfactual(
+                change=change.text,
+                now=change.now,
+                then=outcome.beside(decided),
+                outcome=outcome,
+                word=change.word,
+                value=change.value,
+                at_least=span.low,
+                below=span.high,
+                distance=round(change.distance, 4),
+            )
+            key = (change.word, outcome)
+            if key not in best or found.distance < best[key][0].distance:
+                best[key] = (found, change.situation)
+    return tuple(sorted(best.values(), key=lambda each: (each[0].distance, each[0].change)))
+
+
+def _runs(axis: Axis, decider: Decider) -> Iterator[tuple[Change, Outcome]]:
+    """The changes with their outcomes; of a number, neighbouring spans that mean the same are put together."""
+    run: tuple[Change, Outcome] | None = None
+    for number, change in enumerate(axis.changes):
+        outcome = Outcome.of(decider.decide(change.situation))
+        if run is not None and run[1] == outcome and axis.wanted is not None and number != axis.here:
+            run = (axis.joined(run[0], change), outcome)
+            continue
+        if run is not None:
+            yield run
+        run = (change, outcome)
+    if run is not None:
+        yield run

@@ -1,0 +1,100 @@
+"""Tests that a policy brings along: what is expected of a described request, beside what is decided."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from config.model.expectations import Expect, TestSettings
+from policies.authoring.situation import Situation, situation_of
+from policies.model.degraded import BY_BUDGET
+from policies.model.plan import Plan
+from policies.routing.decision import Decider, Decision, Outcome, Refusal
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One thing that is not as expected."""
+
+    what: str
+    """The key in `expect`."""
+    expected: Any
+    got: Any
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """How one test went."""
+
+    name: str
+    passed: bool
+    differences: tuple[Difference, ...]
+    decided: str
+    """What was decided, in one line."""
+    why: tuple[str, ...]
+    """The facts that led there; of a refusal, its message and why each route was passed over."""
+
+
+def judge(decider: Decider, test: TestSettings) -> Verdict:
+    """Run one test. A `given` that cannot be meant fails it, with the reason."""
+    try:
+        situation = situation_of(test.given, decider.settings)
+    except ValueError as error:
+        return Verdict(test.name, False, (Difference("given", "a request", str(error)),), "", ())
+    decision = decider.decide(situation)
+    differences = tuple(_differences(test.expect, decision))
+    why = tuple(facts(decider, situation, decision))
+    return Verdict(test.name, not differences, differences, str(Outcome.of(decision)), why)
+
+
+def facts(decider: Decider, situation: Situation, decision: Decision) -> Iterator[str]:
+    """Why it was decided so: for each route that was passed over what did not hold, then the plan's own reasons."""
+    taken = None if isinstance(decision, Refusal) else decision.route
+    settled = decider.settle_budget(situation.features)
+    if isinstance(decision, Refusal):
+        yield decision.message
+    if isinstance(settled, Refusal):
+        return
+    for name, finding in decider.policy.matcher.findings(settled, situation.load):
+        if name == taken:
+            break
+        yield f"not route {name}: {', '.join(finding.facts())}"
+    if not isinstance(decision, Refusal):
+        for reason in decision.reasons:
+            yield f"route {decision.route}: {reason}"
+        if decision.arm:
+            yield f"arm {decision.arm} of experiment {decision.experiment}"
+
+
+def _why(plan: Plan) -> str | None:
+    """Of a cascade, and of a ladder of which a spent budget has left less."""
+    if plan.cascade is not None:
+        return plan.cascade.why
+    return None if BY_BUDGET.isdisjoint(plan.degraded) else "budget"
+
+
+def _differences(expect: Expect, decision: Decision) -> Iterator[Difference]:
+    outcome = Outcome.of(decision)
+    if isinstance(decision, Refusal):
+        found: dict[str, Any] = {"refused": decision.code}
+        reasons: tuple[str, ...] = (decision.message,)
+    else:
+        found = {
+            "route": decision.route,
+            "cascade": outcome.cascade or None,
+            "ladder": decision.ladder,
+            "first_rung": outcome.starts_on or None,
+            "rungs": outcome.rungs,
+            "may_escalate": outcome.may_escalate,
+            "mode": outcome.mode,
+            "why": _why(decision),
+            "arm": decision.arm or None,
+        }
+        reasons = decision.reasons
+    for name in Expect.__struct_fields__:
+        wanted = getattr(expect, name)
+        if wanted is None:
+            continue
+        if name == "reason":
+            if not any(wanted in reason for reason in reasons):
+                yield Difference(name, wanted, "; ".join(reasons))
+        elif found.get(name) != wanted:
+            yield Difference(name, wanted, found.get(name))

@@ -1,0 +1,378 @@
+"""Why a request goes where it goes: everything that the decision looked at, as data."""
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from config.model.calibration import Calibration
+from config.model.routing import TARGETS, CascadeSettings, Target
+from policies.authoring.counterfactual import Counterfactual, counterfactuals
+from policies.authoring.situation import Situation
+from policies.cascade.calibration import probability_right, share_for_threshold
+from policies.cascade.prompt_model import Priors, neutral_priors
+from policies.fallback.fallback_machine import AttemptRecord
+from policies.model.features import Features
+from policies.model.load import Load
+from policies.model.plan import Plan, PlannedCascade, PlannedRung, PlannedShadow
+from policies.records.decision_record import DecisionRecord, Timings, TokenCounts, decision_record
+from policies.rollout.experiment import Split, unit_of
+from policies.routing.complexity import Term
+from policies.routing.conditions import Finding, condition_compiler
+from policies.routing.decision import Decider, Decision, Outcome, Refusal, way
+from policies.routing.policy import CompiledCascade, CompiledRoute, first_threshold
+
+_DAY_S = 86_400
+
+
+class RouteSeen(msgspec.Struct, frozen=True):
+    """One route that was looked at; the last one took the request, unless it was refused."""
+
+    route: str
+    owner: str
+    taken: bool
+    finding: Finding
+
+
+class CalibrationTerms(msgspec.Struct, frozen=True):
+    """What the calibration says of the threshold."""
+
+    name: str
+    created: dt.date
+    age_days: int
+    stale: bool
+    prompts: int
+    expected_large_share: float
+    probability_right: float
+    """That the small model's answer is right, where its statistic is just the threshold."""
+
+
+class BusyTerms(msgspec.Struct, frozen=True):
+    """`when_busy`."""
+
+    signal: str
+    stay_on: str
+    holds: bool
+    """After hysteresis; `finding` is the signal without it."""
+    release_at: float
+    dwell_s: float
+    finding: Finding
+
+
+class CascadeTerms(msgspec.Struct, frozen=True):
+    """All that a cascade's start and escalation depend on."""
+
+    planned: PlannedCascade
+    threshold_from: Literal["file", "calibration", "steering", "mode"]
+    """steering: it has been moved while serving. mode: nothing is compared with it."""
+    target: dict[str, float]
+    """The promise that the calibration keeps: "large_share", "budget_per_day" or "accuracy_of_large"."""
+    small_can_serve: bool
+    large_can_serve: bool
+    calibration: CalibrationTerms | None
+    skip_to_large: Finding | None
+    busy: BusyTerms | None
+
+
+class Arm(msgspec.Struct, frozen=True):
+    """One arm's part of [0, 1)."""
+
+    name: str
+    begin: float
+    end: float
+
+
+class ExperimentTerms(msgspec.Struct, frozen=True):
+    """How the request came into its arm."""
+
+    name: str
+    arm: str
+    """"": it takes no part."""
+    unit: str
+    place: float | None
+    """The hash of the request's unit; None: the unit is unknown."""
+    rolled_back: bool
+    arms: tuple[Arm, ...]
+
+
+class DeadlineTerms(msgspec.Struct, frozen=True):
+    """Seconds from the arrival; but `queue_s` in the line of one rung, and `stall_s` between two tokens."""
+
+    queue_s: float
+    ttft_s: float
+    total_s: float
+    stall_s: float
+
+
+class BudgetTerms(msgspec.Struct, frozen=True):
+    """The tenant's money."""
+
+    amount: float
+    per: str
+    used: float
+    spent: bool
+    when_spent: str
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """Of a request that was served: how it went."""
+
+    request_id: str
+    at: float
+    policy: str
+    differs: str
+    """What was decided then, beside the explanation's `outcome`; "" if it is the same.
+
+    By another policy; or the server knew more of the request than its features, such as that its answer is atomic.
+    """
+    outcome: str
+    code: str
+    rung: str
+    attempts: tuple[AttemptRecord, ...]
+    statistic: float | None
+    cost: float | None
+    tokens: TokenCounts
+    timings: Timings
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer. Its keys are stable: new ones may come."""
+
+    schema: Literal[1] = 1
+    policy: str
+    features: Features
+    """As the request came; a tier that a spent budget changes is not changed here."""
+    load: Load
+    refused: Refusal | None
+    outcome: Outcome
+    routes: tuple[RouteSeen, ...]
+    """Up to the one that took it."""
+    routes_left: int
+    """Further routes, which nobody looked at."""
+    complexity: tuple[Term, ...] | None
+    """The score's summands; None: the text is not known."""
+    budget: BudgetTerms | None
+    experiment: ExperimentTerms | None
+    cascade: CascadeTerms | None
+    rungs: tuple[PlannedRung, ...]
+    """The ladder."""
+    way: tuple[str, ...]
+    """All rungs in the order in which they are first tried."""
+    shadows: tuple[PlannedShadow, ...]
+    deadlines: DeadlineTerms | None
+    output_cap: int | None
+    midstream: str | None
+    reasons: tuple[str, ...]
+    would_change: tuple[Counterfactual, ...]
+    happened: Happened | None = None
+    notes: tuple[str, ...] = ()
+
+
+def explain(
+    decider: Decider,
+    situation: Situation,
+    *,
+    terms: tuple[Term, ...] | None = None,
+    record: DecisionRecord | None = None,
+    notes: tuple[str, ...] = (),
+) -> Explanation:
+    """Decide and say why. `terms` are those of the request's own text; `record` is of the request, if it was served."""
+    decision = decider.decide(situation)
+    settled = decider.settle_budget(situation.features)
+    features = situation.features if isinstance(settled, Refusal) else settled
+    plan = None if isinstance(decision, Refusal) else decision
+    # A record holds no infinity and no mapping that JSON does not know.
+    plain = decision_record(
+        request_id="",
+        arrived_at=0.0,
+        policy=decider.policy.digest,
+        features=situation.features,
+        load=situation.load,
+        plan=plan,
+    )
+    seen = () if isinstance(settled, Refusal) else _routes(decider, features, situation.load, plan)
+    route = None if plan is None else _compiled(decider, plan)
+    compiled = route if route is None or plan is None else route.arms.get(plan.arm, route)
+    return Explanation(
+        policy=plain.policy,
+        features=plain.features,
+        load=plain.load,
+        refused=decision if isinstance(decision, Refusal) else None,
+        outcome=Outcome.of(decision),
+        routes=seen,
+        routes_left=len(decider.policy.routes) - len(seen),
+        complexity=terms,
+        budget=_budget(decider, situation.features),
+        experiment=None if route is None or plan is None else _experiment(route, plan, features, situation.load),
+        cascade=None
+        if plain.plan is None or plain.plan.cascade is None or compiled is None or compiled.cascade is None
+        else _cascade(decider, compiled.cascade, plain.plan.cascade, features, situation.load),
+        rungs=() if plan is None else plan.rungs,
+        way=() if plan is None else way(plan),
+        shadows=() if plan is None else plan.shadows,
+        deadlines=None if plan is None else _deadlines(decider, plan, features),
+        output_cap=None if plan is None else plan.output_cap,
+        midstream=None if plan is None else plan.midstream,
+        reasons=() if plan is None else plan.reasons,
+        would_change=counterfactuals(decider, situation),
+        happened=None if record is None else _happened(record, decision),
+        notes=notes,
+    )
+
+
+def _routes(decider: Decider, features: Features, load: Load, plan: Plan | None) -> tuple[RouteSeen, ...]:
+    seen = []
+    for compiled, (name, finding) in zip(
+        decider.policy.routes, decider.policy.matcher.findings(features, load), strict=True
+    ):
+        taken = plan is not None and name == plan.route
+        seen.append(RouteSeen(name, compiled.settings.owner, taken, finding))
+        if taken:
+            break
+    return tuple(seen)
+
+
+def _compiled(decider: Decider, plan: Plan) -> CompiledRoute:
+    """As it is outside of every arm."""
+    return next(route for route in decider.policy.routes if route.settings.name == plan.route)
+
+
+def _budget(decider: Decider, features: Features) -> BudgetTerms | None:
+    tenant = decider.tenants.get(features.tenant)
+    if tenant is None or tenant.budget is None:
+        return None
+    budget = tenant.budget
+    spent = features.budget_spent or features.budget_used >= 1
+    return BudgetTerms(budget.amount, budget.per, features.budget_used, spent, budget.when_spent)
+
+
+def _experiment(compiled: CompiledRoute, plan: Plan, features: Features, load: Load) -> ExperimentTerms | None:
+    split = compiled.split
+    if split is None:
+        return None
+    return ExperimentTerms(
+        name=split.name,
+        arm=plan.arm,
+        unit=split.unit,
+        place=split.place(features) if unit_of(features, split.unit) else None,
+        rolled_back=split.name in load.rolled_back,
+        arms=_arms(split),
+    )
+
+
+def _arms(split: Split) -> tuple[Arm, ...]:
+    begin, arms = 0.0, []
+    for name, end in split.bounds:
+        arms.append(Arm(name, begin, end))
+        begin = end
+    return tuple(arms)
+
+
+def _cascade(
+    decider: Decider, compiled: CompiledCascade, planned: PlannedCascade, features: Features, load: Load
+) -> CascadeTerms:
+    settings = compiled.settings
+    return CascadeTerms(
+        planned=planned,
+        threshold_from=_threshold_from(settings, compiled.name, load),
+        target=_promise(settings.target),
+        small_can_serve=load.can_serve(planned.small.to or ""),
+        large_can_serve=load.can_serve(planned.large.to or ""),
+        calibration=_calibration(settings, planned, features.at, features.priors),
+        skip_to_large=None if compiled.skip_to_large is None else compiled.skip_to_large.find(features, load),
+        busy=_busy(decider, compiled, features, load),
+    )
+
+
+def _threshold_from(
+    settings: CascadeSettings, name: str, load: Load
+) -> Literal["file", "calibration", "steering", "mode"]:
+    if settings.emit.mode == "verified":
+        return "mode"
+    if settings.defer.threshold is not None:
+        return "file"
+    own = first_threshold(settings)
+    return "calibration" if math.isclose(load.thresholds.get(name, own), own) else "steering"
+
+
+def _promise(target: Target | None) -> dict[str, float]:
+    return {name: value for name in TARGETS if (value := getattr(target, name, None)) is not None}
+
+
+def _right_at_the_threshold(calibration: Calibration, planned: PlannedCascade, priors: Mapping[str, Priors]) -> float:
+    if calibration.prompt is None or planned.level is None:
+        return probability_right(calibration, planned.threshold)
+    _, large = priors.get(planned.name) or neutral_priors(calibration.prompt)
+    return min(max(planned.level + large, 0.0), 1.0)
+
+
+def _calibration(
+    settings: CascadeSettings, planned: PlannedCascade, at: float, priors: Mapping[str, Priors]
+) -> CalibrationTerms | None:
+    calibration = settings.defer.artefact
+    if calibration is None:
+        return None
+    age = dt.datetime.fromtimestamp(at, dt.UTC).date() - calibration.created
+    return CalibrationTerms(
+        name=calibration.name,
+        created=calibration.created,
+        age_days=age.days,
+        stale=age.days * _DAY_S > settings.defer.stale_after,
+        prompts=calibration.data.prompts,
+        expected_large_share=share_for_threshold(
+            calibration, planned.threshold if planned.level is None else planned.level
+        ),
+        probability_right=_right_at_the_threshold(calibration, planned, priors),
+    )
+
+
+def _busy(decider: Decider, compiled: CompiledCascade, features: Features, load: Load) -> BusyTerms | None:
+    busy = compiled.settings.when_busy
+    if busy is None:
+        return None
+    signal = condition_compiler(decider.settings)(decider.settings.signals[busy.signal])
+    return BusyTerms(
+        signal=busy.signal,
+        stay_on=busy.stay_on,
+        holds=(compiled.name, features.tier) in load.busy,
+        release_at=busy.release_at,
+        dwell_s=float(busy.dwell),
+        finding=signal.find(features, load),
+    )
+
+
+def _deadlines(decider: Decider, plan: Plan, features: Features) -> DeadlineTerms:
+    queue_s = plan.queue_s
+    if queue_s is None:
+        queue_s = float(decider.settings.tiers[features.tier].queue.wait)
+    return DeadlineTerms(queue_s, plan.ttft_at, plan.total_at, plan.stall_s)
+
+
+def _happened(record: DecisionRecord, decision: Decision) -> Happened:
+    return Happened(
+        request_id=record.request_id,
+        at=record.at,
+        policy=record.policy,
+        differs=_beside(record.plan, decision),
+        outcome=record.outcome,
+        code=record.code,
+        rung=record.rung,
+        attempts=record.attempts,
+        statistic=record.statistic,
+        cost=record.cost,
+        tokens=record.tokens,
+        timings=record.timings,
+    )
+
+
+def _beside(recorded: Plan | None, decision: Decision) -> str:
+    if recorded is None:
+        return ""
+    then, now = Outcome.of(recorded), Outcome.of(decision)
+    if then == now:
+        return ""
+    known = () if isinstance(decision, Refusal) else decision.reasons
+    why = "; ".join([reason for reason in recorded.reasons if reason not in known])
+    return then.beside(now) + (f" ({why})" if why else "")

@@ -1,0 +1,112 @@
+"""Two policies side by side: their settings, and their decisions on made-up requests or on recorded ones."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from config.model.expectations import Given
+from policies.authoring.decision_diff import Compared, DecisionDiff, decision_diff, label_of
+from policies.authoring.settings_diff import SettingChange, settings_diff
+from policies.authoring.situation import Situation, situation_of
+from policies.authoring.synthetic import synthetic_requests
+from policies.model.features import Features
+from policies.records.trace import TraceRequest, trace_features
+from policies.routing.decision import Decider
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One of the two."""
+
+    policy: str
+    """The digest."""
+    routes: int
+
+
+class PolicyDiff(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything. Its keys are stable: new ones may come."""
+
+    schema: int = 1
+    before: Side
+    after: Side
+    decides_the_same: bool
+    """The digests are equal."""
+    settings: tuple[SettingChange, ...]
+    words: tuple[str, ...]
+    """`settings`, in words."""
+    synthetic: DecisionDiff
+    """Over requests on both sides of the boundaries of both policies: their shares say nothing about real traffic."""
+    trace: DecisionDiff | None
+    notes: tuple[str, ...] = ()
+
+
+def policy_diff(
+    before: Decider,
+    after: Decider,
+    *,
+    samples: int,
+    seed: int,
+    trace: Iterable[TraceRequest] | None = None,
+    notes: tuple[str, ...] = (),
+) -> PolicyDiff:
+    """Raises BadTrace if the trace names what `before` does not have."""
+    changes = settings_diff(before.settings, after.settings)
+    return PolicyDiff(
+        before=Side(before.policy.digest, len(before.policy.routes)),
+        after=Side(after.policy.digest, len(after.policy.routes)),
+        decides_the_same=before.policy.digest == after.policy.digest,
+        settings=changes,
+        words=tuple(map(str, changes)),
+        synthetic=decision_diff(_synthetic(before, after, samples, seed)),
+        trace=None if trace is None else decision_diff(_recorded(before, after, trace)),
+        notes=notes,
+    )
+
+
+def _synthetic(before: Decider, after: Decider, samples: int, seed: int) -> Iterator[Compared]:
+    for given in synthetic_requests((before.settings, after.settings), samples, seed):
+        old = situation_of(given, before.settings)
+        new = situation_of(given, after.settings)
+        yield Compared(_label(old), before.decide(old), after.decide(new))
+
+
+def _label(situation: Situation) -> str:
+    """With what is remarkable about the load."""
+    load = situation.load
+    parts = [label_of(situation.features)]
+    for name, engine in load.engines.items():
+        parts += [] if engine.healthy else [f"{name} is down"]
+        parts += [f"{name} waits {engine.expected_wait_s:.3g} s"] if engine.expected_wait_s else []
+        parts += [f"{name} kv {engine.kv_usage:.3g}"] if engine.kv_usage else []
+    parts += [f"breaker of {name} {view.state}" for name, view in load.breakers.items() if view.state != "closed"]
+    return ", ".join(parts)
+
+
+def _recorded(before: Decider, after: Decider, trace: Iterable[TraceRequest]) -> Iterator[Compared]:
+    """A trace holds no load: engines are idle."""
+    idle_before = situation_of(Given(), before.settings).load
+    idle_after = situation_of(Given(), after.settings).load
+    for number, request in enumerate(trace):
+        features = trace_features(request, before.settings, number)
+        old = Situation(features, idle_before)
+        new = Situation(_under(after, features, request), idle_after)
+        was = before.decide(old)
+        yield Compared(
+            f"request {number + 1}: {label_of(features)}",
+            was,
+            after.decide(new),
+            margins=request.margins,
+            whole=_accepted(before, request),
+        )
+
+
+def _under(decider: Decider, features: Features, request: TraceRequest) -> Features:
+    """The same request there: its tenant may be in another tier."""
+    tenant = decider.tenants.get(features.tenant)
+    if request.tier or tenant is None:
+        return features
+    return msgspec.structs.replace(features, tier=tenant.tier)
+
+
+def _accepted(decider: Decider, request: TraceRequest) -> bool:
+    """The small stage of some cascade answered, so that its margins are those of the whole answer."""
+    return any(cascade.stages[0] == request.rung for cascade in decider.settings.cascades.values())

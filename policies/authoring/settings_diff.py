@@ -1,0 +1,251 @@
+"""What changes between two files, setting by setting, as data and in words."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from config.model.calibration import Calibration
+from config.model.routing import RungSettings
+from config.model.settings import Settings
+from config.model.table import Bytes, ClockTime, Seconds
+from config.model.units import write_clock_time, write_duration, write_size
+from policies.routing.policy import first_threshold
+
+Kind = Literal["added", "removed", "changed", "moved", "follows"]
+
+_SUBJECTS = {
+    "engines": "engine",
+    "upstreams": "upstream",
+    "models": "model",
+    "prices": "price of",
+    "tiers": "tier",
+    "tenants": "tenant",
+    "keys": "key",
+    "signals": "signal",
+    "routes": "route",
+    "cascades": "cascade",
+    "ladders": "ladder",
+    "experiments": "experiment",
+    "shadows": "shadow",
+    "tests": "test",
+}
+_NAMES = {"keys": "id"}
+"""By what the members of a list are called, where it is not `name`."""
+_SECRET = {("keys", "hash"), ("upstreams", "headers")}
+_INERT = {"keys", "tests", "server", "ledger", "cores", "admin", "metrics", "log"}
+_INERT_INSIDE = {"engines", "upstreams", "models"}
+"""Of these only the names decide."""
+_SHORT = 120
+"""Characters."""
+_INERT_KEYS = {"owner", "comment"}
+
+
+class SettingChange(msgspec.Struct, frozen=True):
+    """One difference. `str()` says it in words."""
+
+    kind: Kind
+    """follows: nobody wrote it, but it is so because of another change."""
+    subject: str
+    """"route", "cascade", "tenant" ..., or a table such as "retry_budget"."""
+    name: str
+    """Of the subject; "" where there is only one."""
+    key: str
+    """Dotted, below the subject; "" for the subject as a whole."""
+    before: str
+    """As the file writes it; "" if it was not there."""
+    after: str
+    decides: bool = True
+    """False: no request is decided otherwise by it."""
+
+    def __str__(self) -> str:
+        subject = f"{self.subject} {self.name}".strip()
+        key = f"{self.key} " if self.key else ""
+        match self.kind:
+            case "added" if not self.key:
+                return f"{subject}: new" + (f": {self.after}" if self.after else "")
+            case "removed" if not self.key:
+                return f"{subject}: gone"
+            case "moved":
+                return f"{subject}: {key}moved from {self.before} to {self.after}"
+            case "follows":
+                return f"{subject}: so the {self.key} goes {self.before} → {self.after}"
+        return f"{subject}: {key}{self.before or 'not set'} → {self.after or 'not set'}"
+
+
+def settings_diff(before: Settings, after: Settings) -> tuple[SettingChange, ...]:
+    """Everything that differs, in the order of the file."""
+    found: list[SettingChange] = []
+    for field in msgspec.structs.fields(Settings):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if old == new:
+            continue
+        table = field.encode_name
+        if table not in _SUBJECTS:
+            for kind, key, *values in _values(old, new, ()):
+                was, now = ("***", "***") if "keys" in key else values
+                found.append(SettingChange(kind, table, "", ".".join(key), was, now, _decides(table, key)))
+            continue
+        found.extend(_members(table, old, new))
+        if table == "cascades":
+            found.extend(_thresholds(before, after))
+    return tuple(found)
+
+
+_Value = tuple[Kind, tuple[str, ...], str, str]
+
+
+def _members(table: str, old: Any, new: Any) -> Iterator[SettingChange]:
+    subject = _SUBJECTS[table]
+    if isinstance(old, Mapping):
+        was, now = dict(old), dict(new)
+    else:
+        called = _NAMES.get(table, "name")
+        was = {getattr(each, called): each for each in old}
+        now = {getattr(each, called): each for each in new}
+    inert = table in _INERT
+    for name in was:
+        if name not in now:
+            yield SettingChange("removed", subject, name, "", "", "", not inert)
+    for place, name in enumerate(now, 1):
+        if name not in was:
+            told = f"as number {place} of {len(now)}" if table == "routes" else _summary(table, now[name])
+            yield SettingChange("added", subject, name, "", "", told, not inert)
+    if table == "routes":
+        yield from _moved(subject, list(was), list(now))
+    for name, value in now.items():
+        if name in was and was[name] != value:
+            for kind, key, *values in _values(was[name], value, ()):
+                before, after = ("***", "***") if key and (table, key[0]) in _SECRET else values
+                yield SettingChange(kind, subject, name, ".".join(key), before, after, _decides(table, key))
+
+
+def _summary(table: str, value: Any) -> str:
+    """What is new, where that is short and no secret."""
+    if table in {"keys", "upstreams", "tests"}:
+        return ""
+    if _is_ladder(value):
+        return ", ".join(map(_rung, value))
+    text = written(value)
+    return text if text != "{  }" and len(text) <= _SHORT else ""
+
+
+def _decides(table: str, key: tuple[str, ...]) -> bool:
+    return table not in _INERT | _INERT_INSIDE and not (table == "routes" and key and key[0] in _INERT_KEYS)
+
+
+def _moved(subject: str, old: list[str], new: list[str]) -> Iterator[SettingChange]:
+    """Of what both have, the fewest that must move to turn one order into the other."""
+    was = [name for name in old if name in set(new)]
+    now = [name for name in new if name in set(old)]
+    stay = {
+        was[block.a + offset]
+        for block in difflib.SequenceMatcher(None, was, now, autojunk=False).get_matching_blocks()
+        for offset in range(block.size)
+    }
+    for name in now:
+        if name not in stay:
+            before, after = f"number {old.index(name) + 1}", f"number {new.index(name) + 1}"
+            yield SettingChange("moved", subject, name, "", before, after)
+
+
+def _values(old: Any, new: Any, key: tuple[str, ...]) -> Iterator[_Value]:
+    """What differs between two values of one type."""
+    if old == new:
+        return
+    if type(old) is type(new) and isinstance(old, Calibration):
+        yield "changed", key, written(old), written(new)
+    elif type(old) is type(new) and isinstance(old, msgspec.Struct):
+        for field in msgspec.structs.fields(old):
+            yield from _values(getattr(old, field.name), getattr(new, field.name), (*key, field.encode_name))
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys((*old, *new)):
+            yield from _values(old.get(name), new.get(name), (*key, name))
+    elif _is_ladder(old) and _is_ladder(new):
+        yield from _rungs(old, new, key)
+    elif old is None or new is None:
+        kind: Kind = "added" if old is None else "removed"
+        yield kind, key, "" if old is None else written(old), "" if new is None else written(new)
+    elif isinstance(old, Path) and isinstance(new, Path):
+        if old.name != new.name or old.parent.name != new.parent.name:
+            yield "changed", key, old.name, new.name
+    else:
+        yield "changed", key, written(old), written(new)
+
+
+def _is_ladder(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(each, RungSettings) for each in value)
+
+
+def _rungs(old: Sequence[RungSettings], new: Sequence[RungSettings], key: tuple[str, ...]) -> Iterator[_Value]:
+    """The order as a whole, then what differs in rungs that both have."""
+    was, now = ([_rung(each) for each in ladder] for ladder in (old, new))
+    if was != now:
+        yield "changed", (*key, "rungs"), ", ".join(was), ", ".join(now)
+    for number, name in enumerate(now):
+        if was == now:
+            yield from _values(old[number], new[number], (*key, name))
+        elif was.count(name) == now.count(name) == 1:
+            yield from _values(old[was.index(name)], new[number], (*key, name))
+
+
+def _rung(rung: RungSettings) -> str:
+    if rung.ladder is not None:
+        return f"ladder {rung.ladder}"
+    return rung.to if rung.to is not None else f"answer {rung.answer!r}"
+
+
+def _thresholds(before: Settings, after: Settings) -> Iterator[SettingChange]:
+    """Of calibrated cascades the target says it, and the threshold follows."""
+    for name, cascade in after.cascades.items():
+        other = before.cascades.get(name)
+        if other is None or other.defer.threshold is not None or cascade.defer.threshold is not None:
+            continue
+        if "verified" in {other.emit.mode, cascade.emit.mode}:
+            continue
+        old, new = first_threshold(other), first_threshold(cascade)
+        if old != new:
+            yield SettingChange("follows", "cascade", name, "threshold", f"{old:.4g}", f"{new:.4g}")
+
+
+def written(value: Any) -> str:
+    """A value as the file writes it; of a table only what is not the default."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case Seconds():
+            return write_duration(value)
+        case ClockTime():
+            return write_clock_time(value)
+        case Bytes():
+            return write_size(value)
+        case int() | float():
+            return f"{value:.10g}"
+        case str():
+            return value
+        case Path():
+            return value.name
+        case Calibration():
+            return f"{value.name} of {value.created} ({value.data.prompts} prompts)"
+        case tuple() | list():
+            return f"[{', '.join(written(each) for each in value)}]"
+        case Mapping():
+            return f"{{ {', '.join(f'{name} = {written(each)}' for name, each in value.items())} }}"
+        case msgspec.Struct():
+            return written(_given(value))
+    return str(value)
+
+
+def _given(struct: msgspec.Struct) -> dict[str, Any]:
+    """Its fields that are not the default's."""
+    given = {}
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        default = field.default
+        if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        if default is msgspec.NODEFAULT or value != default:
+            given[field.encode_name] = value
+    return given

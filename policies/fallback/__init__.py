@@ -1,0 +1,1 @@
+"""The fallback ladder: what is tried next when something fails, retries, circuit breakers, and the final verdict."""

@@ -1,0 +1,211 @@
+"""A circuit breaker: leaves a failing rung alone for a while, then lets a few probes decide.
+
+    closed ──failure rate reached──▶ open ──`open` has passed──▶ half_open ──`probes` successes──▶ closed
+                                      ▲───────────any probe fails──────────────┘
+
+Each change of state starts a new epoch; a record that belongs to an earlier one is ignored, so an attempt which began
+before the breaker opened can neither close it nor keep it open.
+"""
+
+from collections import deque
+from typing import Literal
+
+import msgspec
+
+from config.model.routing import BreakerSettings
+from policies.errors import IntegrityError
+
+BreakerState = Literal["closed", "open", "half_open"]
+
+_SLICES = 10
+"""The rolling window moves in steps of a tenth."""
+
+
+class Permit(msgspec.Struct, frozen=True, gc=False):
+    """Leave to try the rung once. `probe` is 0 in the closed state; a probe's number is never given twice."""
+
+    epoch: int
+    probe: int = 0
+
+
+class BreakerOpen(msgspec.Struct, frozen=True, gc=False):
+    """No leave; asking again pays after `retry_after_s`."""
+
+    retry_after_s: float
+
+
+class BreakerView(msgspec.Struct, frozen=True, gc=False):
+    """A published snapshot: enough to go ahead while the breaker is closed, without asking its owner."""
+
+    state: BreakerState
+    epoch: int
+    opens_for_s: float = 0.0
+    """While open: until the first probe may go, at the time of the snapshot."""
+
+    def closed_permit(self) -> Permit | None:
+        """A permit if the breaker is closed; None: ask the breaker itself."""
+        return Permit(self.epoch) if self.state == "closed" else None
+
+
+class BreakerStatistics(msgspec.Struct, frozen=True):
+    """Figures of one breaker."""
+
+    state: BreakerState
+    epoch: int
+    succeeded: int
+    """In the window."""
+    failed: int
+    """In the window."""
+    opened_total: int
+    refused_total: int
+    probes_out: int
+
+
+class _Slice(msgspec.Struct, gc=False):
+    start: float
+    succeeded: int = 0
+    failed: int = 0
+
+
+class Breaker:
+    """One rung's breaker. `now` never runs backwards."""
+
+    def __init__(self, settings: BreakerSettings) -> None:
+        self._settings = settings
+        self._slice_s = settings.over / _SLICES
+        self._state: BreakerState = "closed"
+        self._epoch = 0
+        self._slices: deque[_Slice] = deque()
+        self._succeeded = 0
+        self._failed = 0
+        self._open_until = 0.0
+        self._probes_out: dict[int, float] = {}
+        self._probes_passed = 0
+        self._next_probe = 1
+        self._opened_total = 0
+        self._refused_total = 0
+
+    def adopt(self, settings: BreakerSettings) -> None:
+        """Other settings from now on; the state and what was counted stay, but probes begin anew."""
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._slice_s = settings.over / _SLICES
+        if self._state == "half_open":
+            self._enter("half_open")
+
+    @property
+    def state(self) -> BreakerState:
+        """As of the last call; time alone moves it from open to half_open at the next `permit`."""
+        return self._state
+
+    def permit(self, now: float) -> Permit | BreakerOpen:
+        """Leave for one attempt; answer each permit with one `record`."""
+        if self._state == "closed":
+            return Permit(self._epoch)
+        if self._state == "open":
+            if now < self._open_until:
+                self._refused_total += 1
+                return BreakerOpen(self._open_until - now)
+            self._enter("half_open")
+        return self._probe(now)
+
+    def record(self, permit: Permit, ok: bool | None, now: float) -> None:
+        """The attempt's outcome. None: it says nothing about the rung (the client left, the queue was full)."""
+        if permit.epoch != self._epoch:
+            return
+        if self._state == "half_open":
+            self._record_probe(permit, ok, now)
+        elif self._state == "closed" and ok is not None:
+            self._count(ok, now)
+            if not ok and self._is_failing():
+                self._open(now)
+
+    def view(self, now: float) -> BreakerView:
+        """The snapshot to publish; after `open` has passed it says half_open, so that somebody comes and probes."""
+        if self._state == "open":
+            left = self._open_until - now
+            return BreakerView("open" if left > 0 else "half_open", self._epoch, max(left, 0.0))
+        return BreakerView(self._state, self._epoch)
+
+    def statistics(self) -> BreakerStatistics:
+        """Figures as of the last call."""
+        return BreakerStatistics(
+            state=self._state,
+            epoch=self._epoch,
+            succeeded=self._succeeded,
+            failed=self._failed,
+            opened_total=self._opened_total,
+            refused_total=self._refused_total,
+            probes_out=len(self._probes_out),
+        )
+
+    def check_integrity(self) -> None:
+        """Raise `IntegrityError` if the window's sums or the probes do not add up."""
+        if self._succeeded != sum(s.succeeded for s in self._slices):
+            raise IntegrityError("the breaker's successes differ from its slices")
+        if self._failed != sum(s.failed for s in self._slices):
+            raise IntegrityError("the breaker's failures differ from its slices")
+        if self._state != "half_open" and (self._probes_out or self._probes_passed):
+            raise IntegrityError("probes are out although the breaker is not half open")
+        if len(self._probes_out) + self._probes_passed > self._settings.probes:
+            raise IntegrityError("more probes than the settings allow")
+
+    def _probe(self, now: float) -> Permit | BreakerOpen:
+        # A probe whose outcome never came (its owner died) must not keep the rung shut for ever.
+        lost = [probe for probe, given_at in self._probes_out.items() if now - given_at >= self._lost_after_s()]
+        for probe in lost:
+            del self._probes_out[probe]
+        if len(self._probes_out) + self._probes_passed >= self._settings.probes:
+            self._refused_total += 1
+            oldest = min(self._probes_out.values())
+            return BreakerOpen(min(self._settings.open, max(oldest + self._lost_after_s() - now, 0.001)))
+        probe = self._next_probe
+        self._next_probe += 1
+        self._probes_out[probe] = now
+        return Permit(self._epoch, probe)
+
+    def _lost_after_s(self) -> float:
+        return max(self._settings.open, self._settings.over)
+
+    def _record_probe(self, permit: Permit, ok: bool | None, now: float) -> None:
+        if self._probes_out.pop(permit.probe, None) is None or ok is None:
+            return
+        if not ok:
+            self._open(now)
+            return
+        self._probes_passed += 1
+        if self._probes_passed >= self._settings.probes:
+            self._enter("closed")
+
+    def _count(self, ok: bool, now: float) -> None:
+        slices = self._slices
+        while slices and slices[0].start + self._settings.over <= now:
+            old = slices.popleft()
+            self._succeeded -= old.succeeded
+            self._failed -= old.failed
+        if not slices or now >= slices[-1].start + self._slice_s:
+            slices.append(_Slice(now))
+        if ok:
+            slices[-1].succeeded += 1
+            self._succeeded += 1
+        else:
+            slices[-1].failed += 1
+            self._failed += 1
+
+    def _is_failing(self) -> bool:
+        total = self._succeeded + self._failed
+        return total >= self._settings.at_least and self._failed >= self._settings.failure_rate * total
+
+    def _open(self, now: float) -> None:
+        self._enter("open")
+        self._open_until = now + self._settings.open
+        self._opened_total += 1
+
+    def _enter(self, state: BreakerState) -> None:
+        self._state = state
+        self._epoch += 1
+        self._slices.clear()
+        self._succeeded = self._failed = 0
+        self._probes_out.clear()
+        self._probes_passed = 0

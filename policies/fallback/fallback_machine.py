@@ -1,0 +1,435 @@
+"""The ladder's machine: what to try next when something fails, and when to stop trying.
+
+It owns one answer's climb over its plan. The shell asks it with `start` and then tells it what happened; each call
+gives the next thing to do, or None while the attempt in hand goes on.
+
+- Before the commit point (the first content that the client receives) everything is possible: the same rung again,
+  within its `retries` and the shared retry budget, then the next rung, then a static answer.
+- After it the plan's `midstream` rules. "continue": the next rung with the same tokenizer goes on after the exact token
+  ids that the client has, or an upstream after the text. "error" and "restart": the stream breaks off with an error
+  event. Where nothing but reasoning was sent, "continue" and "restart" allow a new start.
+- Tool calls and JSON are atomic: where content of one was sent, no other rung goes on, whatever the plan says.
+- The cascade's way from small to large is no failure: it may happen after the commit point, with the released tokens
+  as prefix, whatever `midstream` says. If a stage cannot serve, the plan's rungs take over under the rules above.
+- One deadline bounds the whole climb: `ttft_at` before the commit point, `total_at` always. A static answer costs no
+  time and is given even then.
+- An engine that refused, or failed in a way that a retry does not help, is not asked again in this climb; one that
+  failed otherwise is asked again only as a retry.
+- Before an upstream is asked again there is a pause: a random part of a time that doubles with each retry. One that
+  asks for a pause itself gets it if that is within the rung's `wait_out`, once in a climb; else the next rung is asked
+  at once. No pause goes beyond the deadline.
+- What a content filter has refused is asked of nobody else, unless the plan's `on_content_filter` says "next". Nobody
+  gets a static answer to a request that a server has called bad: it would be told as an outage.
+
+It always ends: every failure uses up an attempt, and attempts are bounded by the plan.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from policies.fallback.retry_pauses import Pauses
+from policies.fallback.verdict import NOTHING_SAID, Reason, Said, Verdict, verdict
+from policies.model.plan import Plan, PlannedRung
+
+Prefix = tuple[tuple[int, ...], ...]
+"""Token ids that the client has, one tuple for each choice; empty: from the beginning."""
+
+Outcome = Literal["answered", "escalated", "failed", "refused"]
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
+    """One try, for the response's account of itself."""
+
+    rung: str
+    outcome: Outcome
+    why: str
+    adapter: str = ""
+    """That it was asked with."""
+    said: str = ""
+    """Why, in an upstream's own code and words."""
+
+
+# --- what happened ------------------------------------------------------------------------------------------------
+
+
+class Begun(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The attempt was let in: its breaker gave a permit, the engine's queue took it."""
+
+
+class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Content went to the client: the commit point is passed. Telling it again changes nothing but `atomic`."""
+
+    atomic: bool = False
+    """It is, or is part of, a tool call or JSON."""
+    answer: bool = True
+    """It is part of the answer; False: nothing but reasoning."""
+
+
+class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """The attempt broke off."""
+
+    kind: str
+    """A short stable word: "engine_failed", "ttft_timeout", "stall" ..."""
+    retryable: bool
+    """The same rung may do better at once."""
+    fatal: bool = False
+    """The request itself is at fault: no rung will do better."""
+    message: str = ""
+    prefix: Prefix = ()
+    """What the client has by now."""
+    retry_after_s: float | None = None
+    """The rung has asked for so long a pause."""
+    rung_is_up: bool = False
+    """Only a part of the rung is gone: the rest can go on from the client's tokens."""
+    said: Said = NOTHING_SAID
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """The attempt was not let in: "breaker_open", "queue_full", "retry_budget", "unavailable" ..."""
+
+    why: str
+    retry_after_s: float | None = None
+    message: str = ""
+    lasting: bool = False
+    """The rung takes no such request, now or later: "prompt_too_long", "not_expressible" ..."""
+    prefix: Prefix = ()
+    """What the client has by now, if it was refused in the middle."""
+    said: Said = NOTHING_SAID
+
+
+class Escalated(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """The cascade does not trust the small model's answer."""
+
+    why: str = "low_margin"
+    prefix: Prefix = ()
+    """What was released to the client by now."""
+
+
+class Finished(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The answer is complete."""
+
+    why: str = "answered"
+    """"confident", "asked_for", "busy" ...: goes into the history."""
+
+
+Event = Begun | ContentSent | AttemptFailed | Refused | Escalated | Finished
+
+# --- what to do -----------------------------------------------------------------------------------------------------
+
+
+class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+    """Ask the rung's breaker for a permit and run.
+
+    If `is_retry`, take a retry out of the shared budget first, or answer `Refused(why="retry_budget")`.
+    """
+
+    rung: str
+    """The engine's name."""
+    attempt: int
+    """1, 2, ... over the whole climb."""
+    deadline: float
+    """First content of this attempt is due; after the commit point it is the plan's `total_at`."""
+    prefix: Prefix = ()
+    """Tokens to go on from."""
+    from_text: bool = False
+    """The tokens are not known to this rung: it goes on from the text that the client has."""
+    is_retry: bool = False
+    watched: bool = False
+    """The small stage of a cascade that may escalate: feed its outputs through a `CascadeMachine`."""
+    drafted: bool = False
+    """The large stage of a cascade whose small stage drafts for it."""
+    mark: str | None = None
+    adapter: str = ""
+    """To answer with; "" is none."""
+    not_before: float = 0.0
+    """Wait until then."""
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Send this static text as the answer; the climb has ended."""
+
+    text: str
+    mark: str | None
+
+
+class GiveUp(Verdict, frozen=True, tag=True, gc=False):
+    """Nothing was sent and nothing will be: a true status is still possible. The climb has ended."""
+
+
+class Break(Verdict, frozen=True, tag=True, gc=False):
+    """Content was sent and there is no way on: end the stream with this error event. The climb has ended."""
+
+
+Effect = Try | Answer | GiveUp | Break
+
+_Stage = Literal["small", "large", "ladder"]
+_PAUSED = frozenset({"upstream_busy", "upstream_resting"})
+_SAYS_NOTHING_OF_THE_RUNG = frozenset({"retry_budget", "adapter_not_loaded"})
+"""Refusals after which the same engine may be asked by a later rung, without the adapter for example."""
+
+
+class Climb:
+    """One answer's climb. `now` is on the clock of the plan's deadlines."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._cascade = plan.cascade
+        self._stage: _Stage = "ladder" if plan.cascade is None else plan.cascade.start_on
+        if plan.cascade is not None and plan.cascade.drafts:
+            self._stage = "large"
+        self._index = 0
+        self._retries_left = plan.rungs[0].retries if plan.rungs and self._stage == "ladder" else 0
+        self._attempts = 0
+        self._current: PlannedRung | None = None
+        self._committed = False
+        self._sealed = False
+        """Nobody can go on from what was sent."""
+        self._answer_sent = False
+        """Something of the answer itself, not reasoning alone."""
+        self._prefix: Prefix = ()
+        self._reasons: list[Reason] = []
+        self._pauses = Pauses()
+        self._not_before = 0.0
+        """Of the next try."""
+        self._barred: set[str] = set()
+        self._tried_and_failed: set[str] = set()
+        self._history: list[AttemptRecord] = []
+        self._ended = False
+
+    @property
+    def committed(self) -> bool:
+        """Whether the client has received content."""
+        return self._committed
+
+    @property
+    def ended(self) -> bool:
+        """Whether the climb is over; further events have no effect."""
+        return self._ended
+
+    @property
+    def history(self) -> tuple[AttemptRecord, ...]:
+        """Every try so far, with its outcome."""
+        return tuple(self._history)
+
+    @property
+    def mark(self) -> str | None:
+        """The current rung's mark."""
+        return self._current.mark if self._current is not None else None
+
+    def start(self, now: float) -> Effect:
+        """The first thing to do."""
+        if self._attempts or self._ended:
+            raise RuntimeError("a climb starts once")
+        return self._next(now)
+
+    def on(self, event: Event, now: float, random01: float = 0.0) -> Effect | None:
+        """The next thing to do; None: go on with the attempt in hand, or the climb has ended.
+
+        `random01`: a random number in 0..1, by which a pause before a retry is shortened.
+        """
+        if self._ended or self._current is None:
+            return None
+        match event:
+            case Begun():
+                return None
+            case ContentSent(atomic, answer):
+                self._committed = True
+                self._answer_sent = self._answer_sent or answer
+                self._sealed = self._sealed or atomic
+                return None
+            case Finished(why):
+                self._note("answered", why)
+                self._ended = True
+                return None
+            case Escalated(why=why, prefix=prefix):
+                return self._escalate(why, prefix, now)
+            case Refused():
+                return self._refuse(event, now, random01)
+            case AttemptFailed():
+                return self._fail(event, now, random01)
+
+    def _escalate(self, why: str, prefix: Prefix, now: float) -> Effect | None:
+        if self._stage != "small":
+            return None
+        self._note("escalated", why)
+        if self._sealed:
+            return self._stop(now)
+        self._prefix = prefix
+        self._stage = "large"
+        return self._next(now)
+
+    def _refuse(self, event: Refused, now: float, random01: float) -> Effect:
+        assert self._current is not None
+        self._note("refused", event.why, event.said)
+        self._reasons.append(
+            Reason(
+                why=event.why,
+                message=event.message,
+                retry_after_s=event.retry_after_s,
+                lasting=event.lasting,
+                said=event.said,
+            )
+        )
+        self._prefix = event.prefix or self._prefix
+        if event.why == "content_filter" and self._plan.on_content_filter == "stop":
+            return self._stop(now)
+        if event.why in _PAUSED and self._waits_out(event.retry_after_s, now, random01):
+            return self._next(now)
+        if self._current.to is not None and event.why not in _SAYS_NOTHING_OF_THE_RUNG:
+            self._barred.add(self._current.to)
+        return self._move_on(now)
+
+    def _fail(self, event: AttemptFailed, now: float, random01: float) -> Effect:
+        assert self._current is not None
+        self._note("failed", event.kind, event.said)
+        self._reasons.append(
+            Reason(
+                why=event.kind,
+                message=event.message,
+                retry_after_s=event.retry_after_s,
+                fatal=event.fatal,
+                said=event.said,
+            )
+        )
+        self._prefix = event.prefix
+        if self._current.to is not None:
+            (self._tried_and_failed if event.retryable else self._barred).add(self._current.to)
+        if event.fatal:
+            return self._stop(now)
+        if self._stage == "ladder" and self._may_retry(event) and self._asks_again(event, now, random01):
+            return self._next(now)
+        return self._move_on(now)
+
+    def _asks_again(self, event: AttemptFailed, now: float, random01: float) -> bool:
+        if event.retry_after_s is not None:
+            return self._waits_out(event.retry_after_s, now, random01)
+        if self._retries_left < 1:
+            return False
+        if self._current is not None and self._current.is_upstream:
+            at = self._pauses.before_retry(now, random01, self._deadline())
+            if at is None:
+                return False
+            self._not_before = at
+        self._retries_left -= 1
+        return True
+
+    def _waits_out(self, pause_s: float | None, now: float, random01: float) -> bool:
+        """The rung has asked for a pause; whether it gets it, and is asked again."""
+        rung = self._current
+        if rung is None or rung.to is None or pause_s is None or self._committed or self._stage != "ladder":
+            return False
+        at = self._pauses.waited_out(rung, pause_s, now, random01, self._deadline())
+        if at is None:
+            return False
+        self._tried_and_failed.add(rung.to)
+        self._not_before = at
+        return True
+
+    def _may_retry(self, event: AttemptFailed) -> bool:
+        if not self._committed:
+            return event.retryable
+        return event.retryable and event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
+
+    def _move_on(self, now: float) -> Effect:
+        if self._sealed or (self._committed and not self._may_go_on()):
+            return self._stop(now)
+        self._advance()
+        return self._next(now)
+
+    def _may_go_on(self) -> bool:
+        """Whether the plan lets another rung follow after what was sent."""
+        return self._plan.midstream == "continue" or (self._plan.midstream == "restart" and not self._answer_sent)
+
+    def _advance(self) -> None:
+        """To the next rung; a stage that cannot serve hands over to the ladder."""
+        if self._stage == "ladder":
+            self._index += 1
+        else:
+            self._stage = "ladder"
+            self._index = 0
+        if self._index < len(self._plan.rungs):
+            self._retries_left = self._plan.rungs[self._index].retries
+
+    def _next(self, now: float) -> Effect:
+        while True:
+            rung = self._rung()
+            if rung is None:
+                return self._stop(now)
+            if rung.answer is not None and not self._committed:
+                if any(reason.why == "upstream_rejected" for reason in self._reasons):
+                    return self._stop(now)
+                self._current = rung
+                self._note("answered", "static_answer")
+                self._ended = True
+                return Answer(rung.answer, rung.mark)
+            if self._may_try(rung, now):
+                return self._try(rung, now)
+            self._advance()
+
+    def _rung(self) -> PlannedRung | None:
+        if self._cascade is not None and self._stage == "small":
+            return self._cascade.small
+        if self._cascade is not None and self._stage == "large":
+            return self._cascade.large
+        return self._plan.rungs[self._index] if self._index < len(self._plan.rungs) else None
+
+    def _may_try(self, rung: PlannedRung, now: float) -> bool:
+        if rung.to is None or rung.to in self._barred or now >= self._deadline():
+            return False
+        if not self._answer_sent or self._current is None:
+            return True
+        # Without what the client has, a new attempt would say the same things again.
+        return rung.goes_on and (rung.from_text or self._has_tokens_for(rung))
+
+    def _has_tokens_for(self, rung: PlannedRung) -> bool:
+        """It can go on from the very tokens of the answer so far."""
+        same = self._current is not None and bool(rung.tokenizer) and rung.tokenizer == self._current.tokenizer
+        return same and any(self._prefix)
+
+    def _deadline(self) -> float:
+        return self._plan.total_at if self._committed else self._plan.ttft_at
+
+    def _try(self, rung: PlannedRung, now: float) -> Try:
+        assert rung.to is not None
+        by_tokens = self._answer_sent and self._has_tokens_for(rung)
+        self._current = rung
+        self._attempts += 1
+        deadline = self._deadline()
+        begins_at = max(now, self._not_before)
+        not_before, self._not_before = self._not_before, 0.0
+        if rung.ttft_s is not None and not self._committed:
+            deadline = min(deadline, begins_at + rung.ttft_s)
+        return Try(
+            rung=rung.to,
+            attempt=self._attempts,
+            deadline=deadline,
+            prefix=self._prefix if by_tokens else (),
+            from_text=self._answer_sent and not by_tokens,
+            is_retry=rung.to in self._tried_and_failed,
+            watched=self._stage == "small" and self._cascade is not None and self._cascade.may_escalate,
+            drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts,
+            mark=rung.mark,
+            adapter=rung.adapter,
+            not_before=not_before,
+        )
+
+    def _stop(self, now: float) -> GiveUp | Break:
+        self._ended = True
+        told = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
+        late = None
+        if now >= self._plan.total_at:
+            late = "total_timeout"
+        elif not self._committed and now >= self._plan.ttft_at:
+            late = "ttft_timeout"
+        end = verdict(self._reasons, told, late=late)
+        if not self._committed:
+            return GiveUp(**msgspec.structs.asdict(end))
+        end = msgspec.structs.replace(end, message=f"{end.message} The answer is incomplete.")
+        return Break(**msgspec.structs.asdict(end))
+
+    def _note(self, outcome: Outcome, why: str, said: Said = NOTHING_SAID) -> None:
+        assert self._current is not None
+        rung = self._current.to if self._current.to is not None else "static_answer"
+        words = ": ".join([part for part in (said.code, said.noted) if part])
+        self._history.append(AttemptRecord(rung, outcome, why, self._current.adapter, words))

@@ -1,0 +1,1 @@
+"""How the process and its parts start, restart, reload and end."""

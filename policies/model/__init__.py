@@ -1,0 +1,1 @@
+"""What decisions are made of: a request's features, the live load, the plan."""

@@ -1,0 +1,456 @@
+"""The waiting line in front of an engine: tiers by priority, tenants by fair share, requests by deadline.
+
+- Between tiers: a higher priority is served first, always. Starvation is bounded by time, not by shares: what has
+  waited longer than its tier's `queue.wait`, or past its own deadline, leaves the line as expired and is refused, never
+  forgotten.
+- Between the tenants of a tier: the virtual token counter of "Fairness in Serving Large Language Models" (Sheng et al.,
+  OSDI 2024, section 4): each tenant has a counter of the tokens served to it, divided by its weight; the smallest
+  counter is next. A tenant that comes back is lifted to the smallest counter among those that wait (or to that of the
+  last one that left), so that idling earns no credit. Prompt tokens count when a request is taken, output tokens
+  as they are made (`charge`), twice as much, as decode costs more.
+- Within a tenant: the earliest deadline first, then the order of arrival.
+- Nothing overtakes the next one because it happens to fit: a large request would starve behind small ones.
+
+Offers and takes cost O(log n) with small constants: heaps with lazy deletion. The drain rate is learned while the line
+is held up: from the first one that did not fit until nothing waits.
+"""
+
+import heapq
+from collections.abc import Callable, Mapping
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from config.model.tenancy import TenantSettings, TierSettings
+from policies.errors import IntegrityError, UnknownTenant
+from policies.queueing.drain_rate import DrainRate
+
+PROMPT_TOKEN_COST = 1.0
+OUTPUT_TOKEN_COST = 2.0
+
+FullReason = Literal["queue_requests_full", "queue_tokens_full", "queue_bytes_full", "saturated", "larger_than_queue"]
+
+
+class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One waiting request. Subclass it to carry more."""
+
+    id: str | int
+    """Unique among those that wait."""
+    tenant: str
+    prompt_tokens: int
+    tokens: int
+    """Prompt plus all that may be output: what the queue's bound counts."""
+    bytes: int = 0
+    deadline: float = float("inf")
+    """First content is due; later than that it is not worth a prefill."""
+    wait_s: float | None = None
+    """The longest wait in this line; None: the tier's `queue.wait`."""
+    goes_on: bool = False
+    """Its client has the beginning already: only its own deadline ends its wait."""
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """In the line."""
+
+    expires_at: float
+    expected_wait_s: float | None
+    """At the measured drain rate; None while that is unknown."""
+
+
+class QueueFull(msgspec.Struct, frozen=True, gc=False):
+    """Not in the line."""
+
+    reason: FullReason
+    retry_after_s: float | None
+    """From the measured drain rate; None: it never fits."""
+    limit: float
+    used: float
+
+    def __str__(self) -> str:
+        if self.reason == "larger_than_queue":
+            return f"The request is larger than its tier's whole queue ({self.used:g} of at most {self.limit:g})."
+        if self.reason == "saturated":
+            return f"The queue is {self.used:.0%} full; this tier is admitted below {self.limit:.0%}."
+        what = {"queue_requests_full": "requests", "queue_tokens_full": "tokens", "queue_bytes_full": "bytes"}[
+            self.reason
+        ]
+        return f"The queue of this tier is full: {self.used:g} of {self.limit:g} {what}."
+
+
+class TierUse(msgspec.Struct, frozen=True):
+    """What waits in one tier."""
+
+    requests: int
+    tokens: int
+    bytes: int
+
+
+class FairQueueStatistics(msgspec.Struct, frozen=True):
+    """The line's figures."""
+
+    tiers: Mapping[str, TierUse]
+    counters: Mapping[str, float]
+    """Virtual tokens by tenant."""
+    requests: int
+    tokens: int
+    bytes: int
+    offered_total: int
+    taken_total: int
+    removed_total: int
+    expired_total: int
+    refused_total: Mapping[FullReason, int]
+
+
+T = TypeVar("T", bound=QueueItem)
+
+
+class _Entry(Generic[T]):
+    __slots__ = ("expires_at", "item", "lane", "waits")
+
+    def __init__(self, item: T, lane: "_Lane[T]", expires_at: float) -> None:
+        self.item = item
+        self.lane = lane
+        self.expires_at = expires_at
+        self.waits = True
+
+
+class _Lane(Generic[T]):
+    """One tenant's requests."""
+
+    __slots__ = ("count", "counter", "heap", "per_token", "queued", "tenant", "tier")
+
+    def __init__(self, tenant: str, tier: "_Tier[T]", weight: float) -> None:
+        self.tenant = tenant
+        self.tier = tier
+        self.per_token = 1.0 / weight
+        self.counter = 0.0
+        self.count = 0
+        self.heap: list[tuple[float, int, _Entry[T]]] = []
+        self.queued = False
+        """The tier's heap holds this lane."""
+
+
+class _Tier(Generic[T]):
+    """One tier's lanes and bounds."""
+
+    __slots__ = ("bytes", "lanes", "last_counter", "name", "requests", "settings", "tokens")
+
+    def __init__(self, name: str, settings: TierSettings) -> None:
+        self.name = name
+        self.settings = settings
+        self.lanes: list[tuple[float, str, _Lane[T]]] = []
+        self.last_counter = 0.0
+        """Of the lane that emptied last."""
+        self.requests = 0
+        self.tokens = 0
+        self.bytes = 0
+
+
+class FairQueue(Generic[T]):
+    """The line. `now` never runs backwards; the tenants are those of `config.tenants.known_tenants`."""
+
+    def __init__(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
+        self._tiers: dict[str, _Tier[T]] = {}
+        self._lanes: dict[str, _Lane[T]] = {}
+        self._entries: dict[str | int, _Entry[T]] = {}
+        self._expiries: list[tuple[float, int, _Entry[T]]] = []
+        self._expired: list[T] = []
+        self._order = 0
+        self._tokens = 0
+        self._bytes = 0
+        self._rate = DrainRate()
+        self._now = 0.0
+        """Of the last call that told the time."""
+        self._offered_total = 0
+        self._taken_total = 0
+        self._removed_total = 0
+        self._expired_total = 0
+        self._refused_total: dict[FullReason, int] = {}
+        self.adopt(tiers, tenants)
+
+    def adopt(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
+        """Other settings from now on. What waits keeps its place and the time until which it may wait.
+
+        `tenants` must name, with its last settings, everybody who still has work under way; a tier that the settings no
+        longer have is kept as long as it has a tenant.
+        """
+        for name, tier_settings in tiers.items():
+            tier = self._tiers.get(name)
+            if tier is None:
+                self._tiers[name] = _Tier(name, tier_settings)
+            else:
+                tier.settings = tier_settings
+        for name, settings in tenants.items():
+            lane = self._lanes.get(name)
+            if lane is None:
+                self._lanes[name] = _Lane(name, self._tiers[settings.tier], settings.weight)
+                continue
+            lane.per_token = 1.0 / settings.weight
+            if lane.tier.name != settings.tier:
+                self._move(lane, self._tiers[settings.tier])
+        for lane in [lane for name, lane in self._lanes.items() if name not in tenants and not lane.count]:
+            del self._lanes[lane.tenant]
+            _forget(lane.tier, lane)
+        used = {lane.tier.name for lane in self._lanes.values()}
+        self._tiers = {name: tier for name, tier in self._tiers.items() if name in tiers or name in used}
+        self._by_priority = sorted(self._tiers.values(), key=lambda tier: -tier.settings.priority)
+        queues = [tier.queue for tier in tiers.values()]
+        self._bounds = (
+            sum(queue.requests for queue in queues),
+            sum(queue.tokens for queue in queues),
+            sum(queue.bytes for queue in queues),
+        )
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def offer(self, item: T, now: float) -> Accepted | QueueFull:
+        """Into the line, unless a bound is reached. Raises UnknownTenant; ValueError for an id that waits already."""
+        lane = self._lanes.get(item.tenant)
+        if lane is None:
+            raise UnknownTenant(item.tenant)
+        if item.id in self._entries:
+            raise ValueError(f"{item.id!r} waits already")
+        tier = lane.tier
+        # What has expired takes up no room, even if its caller was not told yet.
+        self._sweep(now)
+        full = self._full(tier, item, now)
+        if full is not None:
+            self._refused_total[full.reason] = self._refused_total.get(full.reason, 0) + 1
+            return full
+        wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
+        expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
+        entry = _Entry(item, lane, expires_at)
+        self._order += 1
+        if not lane.count:
+            self._lift(lane)
+        heapq.heappush(lane.heap, (item.deadline, self._order, entry))
+        heapq.heappush(self._expiries, (expires_at, self._order, entry))
+        lane.count += 1
+        self._entries[item.id] = entry
+        tier.requests += 1
+        tier.tokens += item.tokens
+        tier.bytes += item.bytes
+        self._tokens += item.tokens
+        self._bytes += item.bytes
+        self._offered_total += 1
+        if not lane.queued:
+            lane.queued = True
+            heapq.heappush(tier.lanes, (lane.counter, lane.tenant, lane))
+        return Accepted(expires_at, self._rate.wait_s(len(self._entries), now))
+
+    def take(self, now: float, fits: Callable[[T], bool] | None = None) -> T | None:
+        """The next one to serve, out of the line; None if nothing waits or the next one does not fit yet."""
+        self._sweep(now)
+        for tier in self._by_priority:
+            if not tier.requests:
+                continue
+            lane = self._next_lane(tier)
+            heap = lane.heap
+            while not heap[0][2].waits:
+                heapq.heappop(heap)
+            entry = heap[0][2]
+            if fits is not None and not fits(entry.item):
+                self._rate.resume(now)
+                return None
+            heapq.heappop(heap)
+            lane.counter += entry.item.prompt_tokens * PROMPT_TOKEN_COST * lane.per_token
+            self._rate.served(1, now)
+            self._leave(entry)
+            self._taken_total += 1
+            return entry.item
+        return None
+
+    def charge(self, tenant: str, tokens: int) -> None:
+        """Output tokens were made for a tenant; one that is gone meanwhile owes nothing."""
+        lane = self._lanes.get(tenant)
+        if lane is not None:
+            lane.counter += tokens * OUTPUT_TOKEN_COST * lane.per_token
+
+    def remove(self, item_id: str | int) -> T | None:
+        """Out of the line (its client left); None if it does not wait."""
+        entry = self._entries.get(item_id)
+        if entry is None:
+            return None
+        self._leave(entry)
+        self._removed_total += 1
+        return entry.item
+
+    def clear(self) -> list[T]:
+        """All that wait, out of the line at once (its engine is gone). Nobody is charged, no rate is learned."""
+        waiting = [entry.item for entry in self._entries.values()]
+        for item in waiting:
+            self.remove(item.id)
+        return waiting
+
+    def expire(self, now: float) -> list[T]:
+        """Those whose time is up, each exactly once; call it at `next_expiry`."""
+        self._sweep(now)
+        expired, self._expired = self._expired, []
+        return expired
+
+    def next_expiry(self) -> float | None:
+        """When `expire` has something to say, at the earliest."""
+        if self._expired:
+            return float("-inf")
+        self._drop_dead_expiries()
+        return self._expiries[0][0] if self._expiries else None
+
+    def waiting(self, tier: str) -> int:
+        """Requests of one tier; 0 for one that there is not."""
+        found = self._tiers.get(tier)
+        return found.requests if found is not None else 0
+
+    def expected_wait_s(self, now: float) -> float:
+        """How long somebody who joins the end of the line would wait, at the measured rate; 0 while unknown."""
+        return (self._rate.wait_s(len(self._entries), now) or 0.0) if self._entries else 0.0
+
+    def statistics(self) -> FairQueueStatistics:
+        """Figures as of the last call."""
+        return FairQueueStatistics(
+            tiers={name: TierUse(tier.requests, tier.tokens, tier.bytes) for name, tier in self._tiers.items()},
+            counters={name: lane.counter for name, lane in self._lanes.items()},
+            requests=len(self._entries),
+            tokens=self._tokens,
+            bytes=self._bytes,
+            offered_total=self._offered_total,
+            taken_total=self._taken_total,
+            removed_total=self._removed_total,
+            expired_total=self._expired_total,
+            refused_total=dict(self._refused_total),
+        )
+
+    def check_integrity(self) -> None:
+        """Raise `IntegrityError` if the sums are off, something was lost, or dead entries pile up."""
+        items = [entry.item for entry in self._entries.values()]
+        if self._tokens != sum(i.tokens for i in items) or self._bytes != sum(i.bytes for i in items):
+            raise IntegrityError("the line's sums differ from its entries")
+        for tier in self._tiers.values():
+            own = [entry for entry in self._entries.values() if entry.lane.tier is tier]
+            if (tier.requests, tier.tokens, tier.bytes) != (
+                len(own),
+                sum(e.item.tokens for e in own),
+                sum(e.item.bytes for e in own),
+            ):
+                raise IntegrityError(f"the sums of tier '{tier.name}' differ from its entries")
+        for lane in self._lanes.values():
+            if lane.count != sum(entry[2].waits for entry in lane.heap):
+                raise IntegrityError(f"the lane of tenant '{lane.tenant}' has lost count")
+            if lane.count and not lane.queued:
+                raise IntegrityError(f"the lane of tenant '{lane.tenant}' waits but is not in its tier's heap")
+            if len(lane.heap) > 2 * lane.count + _DEAD_ALLOWED:
+                raise IntegrityError(f"dead entries pile up in the lane of tenant '{lane.tenant}'")
+        if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
+            raise IntegrityError("dead entries pile up among the expiries")
+        ended = self._taken_total + self._removed_total + self._expired_total
+        if self._offered_total != ended + len(self._entries):
+            raise IntegrityError("something was lost or counted twice")
+
+    def _full(self, tier: _Tier[T], item: T, now: float) -> QueueFull | None:
+        queue = tier.settings.queue
+        if item.tokens > queue.tokens:
+            return QueueFull("larger_than_queue", None, queue.tokens, item.tokens)
+        if item.bytes > queue.bytes:
+            return QueueFull("larger_than_queue", None, queue.bytes, item.bytes)
+        if tier.requests >= queue.requests:
+            return QueueFull("queue_requests_full", self._rate.retry_after_s(1, now), queue.requests, tier.requests)
+        mean_tokens = self._tokens / len(self._entries) if self._entries else 1.0
+        excess = tier.tokens + item.tokens - queue.tokens
+        if excess > 0:
+            after_s = self._rate.retry_after_s(max(excess / max(mean_tokens, 1.0), 1.0), now)
+            return QueueFull("queue_tokens_full", after_s, queue.tokens, tier.tokens)
+        if tier.bytes + item.bytes > queue.bytes:
+            units = (tier.bytes + item.bytes - queue.bytes) * len(self._entries) / max(self._bytes, 1)
+            after_s = self._rate.retry_after_s(max(units, 1.0), now)
+            return QueueFull("queue_bytes_full", after_s, queue.bytes, tier.bytes)
+        admit_below = tier.settings.admit_below
+        if admit_below < 1.0:
+            fill = max(
+                len(self._entries) / self._bounds[0], self._tokens / self._bounds[1], self._bytes / self._bounds[2]
+            )
+            if fill >= admit_below:
+                units = max((fill - admit_below) * len(self._entries), 1.0)
+                return QueueFull("saturated", self._rate.retry_after_s(units, now), admit_below, fill)
+        return None
+
+    def _lift(self, lane: _Lane[T]) -> None:
+        tier = lane.tier
+        floor = self._next_lane(tier).counter if tier.requests else tier.last_counter
+        lane.counter = max(lane.counter, floor)
+
+    def _move(self, lane: _Lane[T], tier: _Tier[T]) -> None:
+        """Into another tier, with all that waits in it."""
+        old = lane.tier
+        waiting = [entry.item for _, _, entry in lane.heap if entry.waits]
+        tokens, size = sum(item.tokens for item in waiting), sum(item.bytes for item in waiting)
+        old.requests -= len(waiting)
+        old.tokens -= tokens
+        old.bytes -= size
+        _forget(old, lane)
+        lane.tier, lane.queued = tier, bool(waiting)
+        if waiting:
+            self._lift(lane)
+            heapq.heappush(tier.lanes, (lane.counter, lane.tenant, lane))
+        tier.requests += len(waiting)
+        tier.tokens += tokens
+        tier.bytes += size
+
+    def _next_lane(self, tier: _Tier[T]) -> _Lane[T]:
+        """The waiting lane with the smallest counter. Counters only grow, so a stale key is never too big."""
+        lanes = tier.lanes
+        while True:
+            key, _, lane = lanes[0]
+            if not lane.count:
+                heapq.heappop(lanes)
+                lane.queued = False
+            elif key != lane.counter:
+                heapq.heapreplace(lanes, (lane.counter, lane.tenant, lane))
+            else:
+                return lane
+
+    def _leave(self, entry: _Entry[T]) -> None:
+        entry.waits = False
+        item, lane = entry.item, entry.lane
+        tier = lane.tier
+        del self._entries[item.id]
+        tier.requests -= 1
+        tier.tokens -= item.tokens
+        tier.bytes -= item.bytes
+        self._tokens -= item.tokens
+        self._bytes -= item.bytes
+        lane.count -= 1
+        if not self._entries:
+            self._rate.pause(self._now)
+        if not lane.count:
+            tier.last_counter = max(tier.last_counter, lane.counter)
+        if len(lane.heap) > 2 * lane.count + _DEAD_ALLOWED:
+            lane.heap = [held for held in lane.heap if held[2].waits]
+            heapq.heapify(lane.heap)
+        if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
+            self._expiries = [held for held in self._expiries if held[2].waits]
+            heapq.heapify(self._expiries)
+
+    def _sweep(self, now: float) -> None:
+        self._now = now
+        expiries = self._expiries
+        while expiries and expiries[0][0] <= now:
+            entry = heapq.heappop(expiries)[2]
+            if entry.waits:
+                self._leave(entry)
+                expiries = self._expiries
+                self._expired.append(entry.item)
+                self._expired_total += 1
+
+    def _drop_dead_expiries(self) -> None:
+        while self._expiries and not self._expiries[0][2].waits:
+            heapq.heappop(self._expiries)
+
+
+def _forget(tier: _Tier[T], lane: _Lane[T]) -> None:
+    """Out of the tier's heap, where it may lie although nothing waits in it."""
+    tier.lanes = [held for held in tier.lanes if held[2] is not lane]
+    heapq.heapify(tier.lanes)
+
+
+_DEAD_ALLOWED = 64
+"""Dead entries are swept out when they outnumber the living by this many."""

@@ -1,0 +1,144 @@
+"""Which of an engine's replicas gets the next work: the one with the fewest tokens ahead, or one that knows the prompt.
+
+A replica's tokens ahead are those that it last reported (prompt tokens to compute and output tokens allowed), and those
+of what was handed over since. The replica that probably holds the longest beginning of the prompt in its prefix cache
+is preferred as long as it has no more than half as much again ahead as the least loaded one, and the tokens that it
+saves: so one hot prefix spreads to as many replicas as its load needs.
+
+What a replica holds is remembered by marks: names of the prompt's first 1, 2, 4, 8 ... blocks. As many are kept as its
+KV pool has room for, the latest ones.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from policies.errors import IntegrityError
+
+IMBALANCE = 1.5
+"""A replica that knows the prompt may have so many times as much ahead as the least loaded one."""
+_STEPS_TO_SHOW = 2
+"""After so many more steps a replica's figures include what was handed over before them."""
+
+
+class Figures(Protocol):
+    """What is known of a replica since its last step; `engine.core.messages.EngineStats` is one."""
+
+    @property
+    def outstanding_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def steps_total(self) -> int: ...  # noqa: D102
+    @property
+    def total_blocks(self) -> int: ...  # noqa: D102
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """A prompt's first `tokens` tokens, under a name that no other beginning has."""
+
+    name: bytes
+    tokens: int
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """A work, as far as its place matters."""
+
+    id: int | str
+    tokens: int
+    """Prompt and reserved output."""
+    marks: tuple[Mark, ...] = ()
+    """Shortest first."""
+
+
+class _Replica:
+    __slots__ = ("held", "held_tokens", "inside", "started_total", "unseen")
+
+    def __init__(self) -> None:
+        self.inside: set[int | str] = set()
+        self.unseen: dict[int | str, tuple[int, int]] = {}
+        """By work: (steps when it was handed over, tokens)."""
+        self.held: OrderedDict[bytes, int] = OrderedDict()
+        """By mark, the oldest first: the tokens between it and the mark before it."""
+        self.held_tokens = 0
+        self.started_total = 0
+
+
+class Placement:
+    """All replicas of one engine, by their number. Mutable; owned by whoever hands work over."""
+
+    def __init__(self, replicas: int, block_size: int) -> None:
+        self._replicas = [_Replica() for _ in range(replicas)]
+        self._block_size = block_size
+
+    def choose(self, able: Sequence[int], item: Placed, figures: Sequence[Figures | None]) -> int | None:
+        """One of those that are `able` to take it; None if none is. `figures` are of all replicas."""
+        if not able:
+            return None
+        ahead = {number: self.ahead(number, figures[number]) for number in able}
+        most = min(ahead.values()) * IMBALANCE
+        best = None
+        for number in able:
+            known = self.known(number, item.marks)
+            if ahead[number] <= most + known:
+                rank = (-known, ahead[number], self._replicas[number].started_total, number)
+                best = rank if best is None else min(best, rank)
+        assert best is not None, "the least loaded one is within every bound"
+        return best[-1]
+
+    def enter(self, number: int, item: Placed, figures: Figures | None) -> None:
+        """It is handed to this replica."""
+        replica = self._replicas[number]
+        replica.inside.add(item.id)
+        replica.unseen[item.id] = figures.steps_total if figures is not None else 0, item.tokens
+        replica.started_total += 1
+        before = 0
+        fresh = []
+        for mark in item.marks:
+            fresh.append((mark.name, mark.tokens - before))
+            before = mark.tokens
+        # As the cache itself does, the ends of prompts are forgotten before their beginnings.
+        for name, tokens in reversed(fresh):
+            if name not in replica.held:
+                replica.held_tokens += tokens
+                replica.held[name] = tokens
+            replica.held.move_to_end(name)
+        room = (figures.total_blocks if figures is not None else 0) * self._block_size
+        while replica.held_tokens > room:
+            replica.held_tokens -= replica.held.popitem(last=False)[1]
+
+    def leave(self, number: int, item_id: int | str) -> None:
+        """It has ended there; what is not in there changes nothing."""
+        self._replicas[number].inside.discard(item_id)
+        self._replicas[number].unseen.pop(item_id, None)
+
+    def forget(self, number: int) -> None:
+        """The replica is gone, with all that it had."""
+        started = self._replicas[number].started_total
+        self._replicas[number] = _Replica()
+        self._replicas[number].started_total = started
+
+    def ahead(self, number: int, figures: Figures | None) -> int:
+        """Tokens that this replica may still have to compute."""
+        replica = self._replicas[number]
+        if not replica.inside:
+            return 0
+        if figures is None:
+            return sum([tokens for _, tokens in replica.unseen.values()])
+        seen = [work for work, (steps, _) in replica.unseen.items() if steps + _STEPS_TO_SHOW <= figures.steps_total]
+        for work in seen:
+            del replica.unseen[work]
+        return figures.outstanding_tokens + sum([tokens for _, tokens in replica.unseen.values()])
+
+    def known(self, number: int, marks: Sequence[Mark]) -> int:
+        """Tokens of a prompt's beginning that this replica probably holds."""
+        held = self._replicas[number].held
+        return max([mark.tokens for mark in marks if mark.name in held], default=0)
+
+    def check_integrity(self) -> None:
+        """Raise `IntegrityError` if the books contradict each other."""
+        for number, replica in enumerate(self._replicas):
+            if not replica.unseen.keys() <= replica.inside:
+                raise IntegrityError(f"replica {number} has not seen what it does not have")
+            if sum(replica.held.values()) != replica.held_tokens:
+                raise IntegrityError(f"replica {number} holds {replica.held_tokens} tokens that do not add up")

@@ -1,0 +1,244 @@
+"""Recorded traffic, read for replay: arrivals, lengths and features, never a text.
+
+Three formats, told apart by their first line: Azure's CSV (TIMESTAMP, ContextTokens, GeneratedTokens), Mooncake's JSONL
+(timestamp in ms, input_length, output_length, hash_ids), and Penstock's own recording: a `TraceHead` on the first line,
+then one `TraceRequest` a line, in any order (a line is written when its request has ended).
+"""
+
+import csv
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from config.model.conditions import Has
+from config.model.settings import Settings
+from config.tenants import known_tenants
+from policies.model.features import Features
+
+TraceFormat = Literal["azure", "mooncake", "penstock"]
+
+_MOONCAKE_BLOCK = 512
+_AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+_FORMATS = (
+    "expected Azure's CSV (TIMESTAMP,ContextTokens,GeneratedTokens), Mooncake's JSONL (timestamp, input_length, "
+    "output_length, hash_ids) or a recording made with `penstock serve --record`"
+)
+
+
+class BadTrace(Exception):  # noqa: N818  (a fact about a file)
+    """The file cannot be read as a trace; the text says where and why."""
+
+
+class TraceHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first line of Penstock's own recording."""
+
+    penstock_trace: Literal[1]
+    started: float
+    """Seconds since 1970, UTC, to which the arrivals are added."""
+    prefix_block: int = 16
+    """Prompt tokens that one entry of `TraceRequest.prefix` stands for."""
+
+
+class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One request as it came. What a trace does not tell keeps its default."""
+
+    at: float
+    """Seconds since the trace's first moment."""
+    prompt_tokens: int
+    output_tokens: int
+    """Of each choice, as they were made; at least 1."""
+    wall_at: float = 0.0
+    """Seconds since 1970, UTC; 0: unknown. Conditions on the time of day look at it."""
+    model: str = ""
+    """The name that was asked for; "": the policy's first."""
+    tenant: str = ""
+    """"": the policy's first, or the anonymous one."""
+    tier: str = ""
+    """"": the tenant's."""
+    tags: tuple[str, ...] = ()
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    """Those that the recording policy looked at, by name in lower case."""
+    path: str = "/v1/chat/completions"
+    has: tuple[Has, ...] = ()
+    max_tokens: int = 0
+    """0: the client did not say."""
+    choices: int = 1
+    turn: int = 1
+    complexity: float | None = None
+    code: float | None = None
+    language: str | None = None
+    priors: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)
+    """By cascade whose calibration looks at prompts, as the recording server computed them: two numbers, no words."""
+    conversation: str = ""
+    user: str = ""
+    prefix: tuple[int, ...] = ()
+    """One id for each full block of `prefix_block` prompt tokens: as far as two requests' ids agree, so do their
+    prompts."""
+    prefix_block: int = 0
+    """0: nothing is known of the prompt's tokens; it shares them with no other."""
+    margins: tuple[float, ...] = ()
+    """Of the small model's answer, the first choice's: nats, one for each token, as far as it came (an answer that was
+    given up ends with the margin that decided it)."""
+    rung: str = ""
+    """Who answered; "": unknown, or nobody."""
+    ttft_s: float | None = None
+    """From the arrival to the first content, as the server counted it; None: unknown, or none came."""
+
+
+def read_trace(path: Path) -> tuple[TraceRequest, ...]:
+    """All requests in order of arrival, the first at 0 s. Raises BadTrace."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadTrace(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise BadTrace(f"{path} is no trace: byte {error.start} is not UTF-8") from None
+    lines = text.split("\n")  # other line breaks may stand inside JSON strings
+    match trace_format(lines[0] if lines else ""):
+        case "azure":
+            found = list(_azure(path, lines))
+        case "mooncake":
+            found = list(_mooncake(path, lines))
+        case "penstock":
+            found = list(_penstock(path, lines))
+        case None:
+            raise BadTrace(f"{path}:1: this is no trace; {_FORMATS}")
+    if not found:
+        raise BadTrace(f"{path} holds no request")
+    found.sort(key=lambda request: request.at)
+    begin = found[0].at
+    return tuple([msgspec.structs.replace(request, at=request.at - begin) for request in found])
+
+
+def trace_format(first_line: str) -> TraceFormat | None:
+    """What the first line says; None: it is none of the three."""
+    if first_line.startswith("{"):
+        try:
+            keys = msgspec.json.decode(first_line, type=dict[str, msgspec.Raw]).keys()
+        except msgspec.DecodeError:
+            return None
+        if "penstock_trace" in keys:
+            return "penstock"
+        return "mooncake" if {"timestamp", "input_length"} <= keys else None
+    return "azure" if set(_AZURE_COLUMNS) <= {name.strip() for name in first_line.split(",")} else None
+
+
+def trace_features(request: TraceRequest, settings: Settings, number: int = 0) -> Features:
+    """The request under a policy's settings. What the trace does not tell is as unremarkable as can be.
+
+    `number` names it for experiments by request. Raises BadTrace for a tenant, tier or model that the settings do not
+    have: the decision would be about somebody else.
+    """
+    tenants = known_tenants(settings)
+    tenant = request.tenant or next(iter(settings.tenants), next(iter(tenants)))
+    if tenant not in tenants:
+        raise BadTrace(f"the trace names the tenant '{tenant}', and the policy has only {', '.join(tenants)}")
+    tier = request.tier or tenants[tenant].tier
+    if tier not in settings.tiers:
+        raise BadTrace(f"the trace names the tier '{tier}', and the policy has only {', '.join(settings.tiers)}")
+    model = request.model or next(iter(settings.models))
+    if model not in settings.models:
+        raise BadTrace(f"the trace asks for the model '{model}', and the policy has only {', '.join(settings.models)}")
+    return Features(
+        model=model,
+        tenant=tenant,
+        tier=tier,
+        tags=frozenset(request.tags),
+        headers=request.headers,
+        path=request.path,
+        has=frozenset(request.has),
+        prompt_tokens=request.prompt_tokens,
+        max_tokens=request.max_tokens,
+        choices=request.choices,
+        turn=request.turn,
+        complexity=request.complexity or 0.0,
+        code=request.code or 0.0,
+        language=request.language or "und",
+        priors=request.priors,
+        at=request.wall_at,
+        request=f"trace-{number}",
+        conversation=request.conversation,
+        user=request.user,
+    )
+
+
+def _azure(path: Path, lines: list[str]) -> Iterator[TraceRequest]:
+    columns = [name.strip() for name in lines[0].split(",")]
+    when, tokens_in, tokens_out = (columns.index(name) for name in _AZURE_COLUMNS)
+    for number, row in enumerate(csv.reader(lines[1:]), 2):
+        if not row:
+            continue
+        try:
+            stamp = dt.datetime.fromisoformat(row[when])
+            prompt, output = int(row[tokens_in]), int(row[tokens_out])
+        except (ValueError, IndexError):
+            raise BadTrace(
+                f"{path}:{number}: {','.join(row)[:80]!r} is no row of Azure's trace; expected a time stamp and two "
+                "whole numbers"
+            ) from None
+        # Azure's files say no zone and mean UTC.
+        wall = (stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=dt.UTC)).timestamp()
+        yield _checked(path, number, TraceRequest(at=wall, wall_at=wall, prompt_tokens=prompt, output_tokens=output))
+
+
+class _MooncakeLine(msgspec.Struct, frozen=True):
+    timestamp: float
+    input_length: int
+    output_length: int
+    hash_ids: tuple[int, ...] = ()
+
+
+def _mooncake(path: Path, lines: list[str]) -> Iterator[TraceRequest]:
+    decode = msgspec.json.Decoder(_MooncakeLine).decode
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found = decode(line)
+        except msgspec.DecodeError as error:
+            raise BadTrace(f"{path}:{number}: {error}") from None
+        request = TraceRequest(
+            at=found.timestamp / 1000,
+            prompt_tokens=found.input_length,
+            output_tokens=found.output_length,
+            prefix=found.hash_ids,
+            prefix_block=_MOONCAKE_BLOCK if found.hash_ids else 0,
+        )
+        yield _checked(path, number, request)
+
+
+def _penstock(path: Path, lines: list[str]) -> Iterator[TraceRequest]:
+    try:
+        head = msgspec.json.decode(lines[0], type=TraceHead)
+    except msgspec.DecodeError as error:
+        raise BadTrace(f"{path}:1: {error}") from None
+    decode = msgspec.json.Decoder(TraceRequest).decode
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip():
+            continue
+        try:
+            found = decode(line)
+        except msgspec.DecodeError as error:
+            raise BadTrace(f"{path}:{number}: {error}") from None
+        request = msgspec.structs.replace(
+            found, wall_at=head.started + found.at, prefix_block=head.prefix_block if found.prefix else 0
+        )
+        yield _checked(path, number, request)
+
+
+def _checked(path: Path, number: int, request: TraceRequest) -> TraceRequest:
+    """Raises BadTrace for what no request can be."""
+    for name, value, least in (
+        ("arrives", request.at, 0),
+        ("prompt tokens", request.prompt_tokens, 1),
+        ("choices", request.choices, 1),
+        ("output tokens", request.output_tokens, 0),
+        ("max_tokens", request.max_tokens, 0),
+    ):
+        if not least <= value < float("inf"):
+            raise BadTrace(f"{path}:{number}: {name} {value:g}: expected at least {least}")
+    # Of a request that was refused, or whose answer was empty, the least is taken that an engine can do.
+    return request if request.output_tokens else msgspec.structs.replace(request, output_tokens=1)

@@ -1,0 +1,184 @@
+"""Copies of requests that no client sees: whether one is made, and how its answer compares with the original's.
+
+A copy is dropped sooner than anything else: none is made for a rung where somebody waits, and one under way is cut when
+somebody has to wait behind it. It waits in a tier of its own below all others, in the name of a tenant of its own.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from config.model.rollout import ShadowSettings
+from config.model.table import Bytes, Seconds
+from config.model.tenancy import QueueLimits, TenantSettings, TierSettings
+from policies.model.load import Load
+
+TENANT = TIER = "(shadows)"
+"""In the ledger and in /metrics, too: no real tenant pays for a copy."""
+Dropped = Literal["concurrent", "rung_busy", "rung_down", "shutting_down", "gone"]
+
+_BUSY_KV_USAGE = 0.85
+_LIMITS = QueueLimits(wait=Seconds(5), requests=16, tokens=200_000, bytes=Bytes(2**20))
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A finished answer, as far as it is compared."""
+
+    digest: bytes
+    """Of the text of all choices."""
+    tokens: int
+    took_s: float
+
+
+class ShadowView(msgspec.Struct, frozen=True):
+    """One shadow's figures since it was configured."""
+
+    running: int
+    begun: int
+    answered: int
+    failed: int
+    cut: int
+    """For somebody who would have had to wait."""
+    dropped: Mapping[str, int]
+    """By reason: copies that were not made."""
+    compared: int
+    """Pairs of which both were answered."""
+    same_text: int
+    same_length: int
+    tokens: int
+    """Of the compared copies."""
+    original_tokens: int
+    seconds: float
+    original_seconds: float
+
+
+class _Counts:
+    __slots__ = (
+        "answered", "begun", "compared", "cut", "dropped", "failed", "original_seconds", "original_tokens", "running",
+        "same_length", "same_text", "seconds", "tokens",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.running = self.begun = self.answered = self.failed = self.cut = 0
+        self.dropped: dict[str, int] = {}
+        self.compared = self.same_text = self.same_length = self.tokens = self.original_tokens = 0
+        self.seconds = self.original_seconds = 0.0
+
+
+class _Pair:
+    __slots__ = ("copy", "copy_over", "original", "original_over")
+
+    def __init__(self) -> None:
+        self.original: Answer | None = None
+        self.copy: Answer | None = None
+        self.original_over = self.copy_over = False
+
+
+class ShadowBook:
+    """All shadows. Every `begin` that makes a copy is followed by one `copy_ended` and one `original_ended`."""
+
+    def __init__(self, settings: Iterable[ShadowSettings]) -> None:
+        self._settings: dict[str, ShadowSettings] = {}
+        self._counts: dict[str, _Counts] = {}
+        self._pairs: dict[tuple[str, str], _Pair] = {}
+        self.closed = False
+        """The house drains: no more copies."""
+        self.adopt(settings)
+
+    def adopt(self, settings: Iterable[ShadowSettings]) -> None:
+        """Other shadows from now on; those that keep their name, or have a pair open, keep their figures."""
+        self._settings = {each.name: each for each in settings}
+        counted = {*self._settings, *[shadow for shadow, _ in self._pairs]}
+        self._counts = {
+            **{name: counts for name, counts in self._counts.items() if name in counted},
+            **{name: self._counts.get(name) or _Counts() for name in self._settings},
+        }
+
+    def beside(
+        self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]
+    ) -> tuple[Mapping[str, TierSettings], Mapping[str, TenantSettings]]:
+        """A queue's tiers and tenants, with those of the copies if any are, or may be, under way."""
+        if not self._settings and not any(counts.running for counts in self._counts.values()):
+            return tiers, tenants
+        return {**tiers, TIER: shadow_tier(tiers)}, {**tenants, TENANT: TenantSettings(tier=TIER)}
+
+    def begin(self, shadow: str, request_id: str, to: str, load: Load) -> Dropped | None:
+        """May a copy of this request go to the rung now? None: it is under way from here on."""
+        settings = self._settings.get(shadow)
+        if settings is None:
+            return "gone"
+        counts = self._counts[shadow]
+        dropped = self._why_not(settings, counts, to, load)
+        if dropped is not None:
+            counts.dropped[dropped] = counts.dropped.get(dropped, 0) + 1
+            return dropped
+        counts.begun += 1
+        counts.running += 1
+        self._pairs[shadow, request_id] = _Pair()
+        return None
+
+    def copy_ended(self, shadow: str, request_id: str, answer: Answer | None, *, cut: bool = False) -> None:
+        """`answer` None: there is none to compare."""
+        counts = self._counts[shadow]
+        counts.running -= 1
+        if answer is not None:
+            counts.answered += 1
+        elif cut:
+            counts.cut += 1
+        else:
+            counts.failed += 1
+        pair = self._pairs[shadow, request_id]
+        pair.copy, pair.copy_over = answer, True
+        self._compare(shadow, request_id, pair)
+
+    def original_ended(self, shadow: str, request_id: str, answer: Answer | None) -> None:
+        """The client's answer; None: it had none, or not a whole one."""
+        pair = self._pairs.get((shadow, request_id))
+        if pair is not None:
+            pair.original, pair.original_over = answer, True
+            self._compare(shadow, request_id, pair)
+
+    def views(self) -> dict[str, ShadowView]:
+        """Figures of all."""
+        return {
+            name: ShadowView(**{field: getattr(counts, field) for field in ShadowView.__struct_fields__})
+            for name, counts in self._counts.items()
+        }
+
+    @property
+    def open_pairs(self) -> int:
+        """Of which one half has not ended."""
+        return len(self._pairs)
+
+    def _why_not(self, settings: ShadowSettings, counts: _Counts, to: str, load: Load) -> Dropped | None:
+        if self.closed:
+            return "shutting_down"
+        if counts.running >= settings.concurrent:
+            return "concurrent"
+        if not load.can_serve(to):
+            return "rung_down"
+        engine = load.engines.get(to)
+        if engine is not None and (engine.waiting or engine.kv_usage > _BUSY_KV_USAGE):
+            return "rung_busy"
+        return None
+
+    def _compare(self, shadow: str, request_id: str, pair: _Pair) -> None:
+        if not (pair.copy_over and pair.original_over):
+            return
+        del self._pairs[shadow, request_id]
+        if pair.copy is None or pair.original is None:
+            return
+        counts = self._counts[shadow]
+        counts.compared += 1
+        counts.same_text += pair.copy.digest == pair.original.digest
+        counts.same_length += pair.copy.tokens == pair.original.tokens
+        counts.tokens += pair.copy.tokens
+        counts.original_tokens += pair.original.tokens
+        counts.seconds += pair.copy.took_s
+        counts.original_seconds += pair.original.took_s
+
+
+def shadow_tier(tiers: Mapping[str, TierSettings]) -> TierSettings:
+    """Below all of these."""
+    return TierSettings(priority=min(tier.priority for tier in tiers.values()) - 1, queue=_LIMITS)

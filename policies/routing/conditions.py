@@ -1,0 +1,321 @@
+"""Conditions, compiled: a fast `holds`, and a `find` that says of every part what it saw.
+
+A condition becomes a `Test`: two closures over the request's features and the live load.
+"""
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
+from config.model.settings import Settings
+from config.model.table import Range
+from policies.model.features import Features
+from policies.model.load import Load
+
+Holds = Callable[[Features, Load], bool]
+Find = Callable[[Features, Load], "Finding"]
+Measure = Callable[[Features, Load], float | None]
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY_MINUTES = 24 * 60
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a condition saw."""
+
+    kind: Literal["leaf", "all", "any", "not", "signal"]
+    holds: bool
+    text: str
+    """A true statement: "model is small", "prompt_tokens 9000 >= 4000"; for a signal, its name."""
+    parts: tuple["Finding", ...] = ()
+    word: str = ""
+    """Of a leaf: the field that it looks at."""
+    value: Any = None
+    wanted: str = ""
+    """Of a leaf: what the condition asks for, as people write it."""
+
+    def facts(self) -> tuple[str, ...]:
+        """The statements that decided it, whichever way it went."""
+        match self.kind:
+            case "leaf":
+                return (self.text,)
+            case "signal":
+                state = "holds" if self.holds else "does not hold"
+                return (f"signal {self.text} {state}: {', '.join(self.parts[0].facts())}",)
+            case "not":
+                return self.parts[0].facts()
+        # One part is enough to decide an "any" that holds, or an "all" that does not.
+        if self.holds == (self.kind == "any"):
+            for part in self.parts:
+                if part.holds == self.holds:
+                    return part.facts()
+        return tuple(fact for part in self.parts for fact in part.facts())
+
+
+class Test(msgspec.Struct, frozen=True):
+    """A compiled condition."""
+
+    __test__ = False  # pytest takes the name for its own
+
+    holds: Holds
+    find: Find
+
+    def facts(self, features: Features, load: Load) -> tuple[str, ...]:
+        """See `Finding.facts`."""
+        return self.find(features, load).facts()
+
+
+def condition_compiler(settings: Settings) -> Callable[[SignalSettings], Test]:
+    """Compiles conditions that may name the settings' signals; each signal is compiled once."""
+    slo_ttft_s = {name: float(tier.slo.ttft) for name, tier in settings.tiers.items()}
+    signals: dict[str, Test] = {}
+
+    def signal(name: str) -> Test:
+        if name not in signals:
+            signals[name] = _named(name, compile_condition(settings.signals[name]))
+        return signals[name]
+
+    def compile_condition(when: SignalSettings) -> Test:
+        tests: list[Test] = []
+        if when.model:
+            tests.append(_one_of("model", when.model, lambda f: f.model))
+        if when.tenant:
+            tests.append(_one_of("tenant", when.tenant, lambda f: f.tenant))
+        if when.tier:
+            tests.append(_one_of("tier", when.tier, lambda f: f.tier))
+        if when.path:
+            tests.append(_one_of("path", when.path, lambda f: f.path))
+        if when.language:
+            tests.append(_one_of("language", when.language, lambda f: f.language))
+        if when.tag:
+            tests.append(_any_member("tag", "tagged", when.tag, lambda f: f.tags))
+        if when.has:
+            tests.append(_any_member("has", "has", when.has, lambda f: f.has))
+        tests.extend(_header(name, values) for name, values in when.header.items())
+        if when.prompt_tokens is not None:
+            tests.append(_in_range("prompt_tokens", when.prompt_tokens, lambda f, _: f.prompt_tokens))
+        if when.max_tokens is not None:
+            tests.append(_in_range("max_tokens", when.max_tokens, lambda f, _: f.max_tokens))
+        if when.turn is not None:
+            tests.append(_in_range("turn", when.turn, lambda f, _: f.turn))
+        if when.complexity is not None:
+            tests.append(_in_range("complexity", when.complexity, lambda f, _: f.complexity))
+        if when.code is not None:
+            tests.append(_in_range("code", when.code, lambda f, _: f.code))
+        if when.budget_used is not None:
+            tests.append(_in_range("budget_used", when.budget_used, lambda f, _: f.budget_used))
+        if when.time is not None:
+            tests.append(_in_time(when.time))
+        if when.load is not None:
+            tests.extend(_loaded(when.load, slo_ttft_s))
+        if when.signal:
+            tests.append(_any_of([signal(name) for name in when.signal]))
+        if when.any:
+            tests.append(_any_of([compile_condition(member) for member in when.any]))
+        tests.extend(compile_condition(member) for member in when.all)
+        if when.not_ is not None:
+            tests.append(_negated(compile_condition(when.not_)))
+        return _all_of(tests)
+
+    return compile_condition
+
+
+def measure_of(condition: LoadCondition, slo_ttft_s: Mapping[str, float]) -> Measure:
+    """The one number that a condition on the load looks at; None while nothing is known of the engine."""
+    if condition.kv_usage is not None:
+        return _kv_usage(condition.of)
+    return _wait_over_slo(condition.of, slo_ttft_s)
+
+
+def _kv_usage(rung: str) -> Measure:
+    def measure(features: Features, load: Load) -> float | None:
+        found = load.engines.get(rung)
+        return None if found is None else found.kv_usage
+
+    return measure
+
+
+def _wait_over_slo(rung: str, slo_ttft_s: Mapping[str, float]) -> Measure:
+    def measure(features: Features, load: Load) -> float | None:
+        found = load.engines.get(rung)
+        promise = slo_ttft_s.get(features.tier)
+        return None if found is None or not promise else found.expected_wait_s / promise
+
+    return measure
+
+
+def _leaf(word: str, wanted: str, holds: Holds, see: Callable[[Features, Load, bool], tuple[str, Any]]) -> Test:
+    """`see` gives the true statement and the value."""
+
+    def find(features: Features, load: Load) -> Finding:
+        held = holds(features, load)
+        text, value = see(features, load, held)
+        return Finding("leaf", held, text, word=word, value=value, wanted=wanted)
+
+    return Test(holds, find)
+
+
+def _one_of(word: str, names: tuple[str, ...], get: Callable[[Features], str]) -> Test:
+    allowed = frozenset(names)
+    wanted = " or ".join(names)
+
+    def see(features: Features, load: Load, held: bool) -> tuple[str, Any]:
+        value = get(features)
+        return (f"{word} is {value}" if held else f"{word} is {value}, not {wanted}"), value
+
+    return _leaf(word, wanted, lambda features, _: get(features) in allowed, see)
+
+
+def _any_member(word: str, verb: str, names: tuple[str, ...], get: Callable[[Features], frozenset[str]]) -> Test:
+    wanted_set = frozenset(names)
+    wanted = " or ".join(names)
+
+    def see(features: Features, load: Load, held: bool) -> tuple[str, Any]:
+        have = get(features)
+        value = sorted(have)
+        if held:
+            return f"{verb} {next(name for name in names if name in have)}", value
+        return (f"not {verb} {wanted}" if verb == "tagged" else f"{verb} no {wanted}"), value
+
+    return _leaf(word, wanted, lambda features, _: not wanted_set.isdisjoint(get(features)), see)
+
+
+def _header(name: str, values: tuple[str, ...]) -> Test:
+    allowed = frozenset(values)
+    key = name.lower()
+    wanted = " or ".join(values)
+
+    def see(features: Features, load: Load, held: bool) -> tuple[str, Any]:
+        value = features.headers.get(key)
+        if value is None:
+            return f"header {key} is missing", None
+        return (f"header {key} is {value}" if held else f"header {key} is {value}, not {wanted}"), value
+
+    return _leaf(f"header {key}", wanted, lambda features, _: features.headers.get(key) in allowed, see)
+
+
+def _in_range(word: str, bounds: Range, measure: Measure) -> Test:
+    low = bounds.at_least if bounds.at_least is not None else float("-inf")
+    high = bounds.below if bounds.below is not None else float("inf")
+    parts = [f">= {low:g}"] if bounds.at_least is not None else []
+    parts += [f"< {high:g}"] if bounds.below is not None else []
+
+    def holds(features: Features, load: Load) -> bool:
+        value = measure(features, load)
+        return value is not None and low <= value < high
+
+    def see(features: Features, load: Load, held: bool) -> tuple[str, Any]:
+        value = measure(features, load)
+        if value is None:
+            return f"{word} is unknown", None
+        shown = f"{word} {value:.6g}"
+        if value < low:
+            return f"{shown} < {low:g}", value
+        if value >= high:
+            return f"{shown} >= {high:g}", value
+        return ", ".join(f"{shown} {part}" for part in parts), value
+
+    return _leaf(word, " and ".join(parts), holds, see)
+
+
+def _in_time(condition: TimeCondition) -> Test:
+    zone = zoneinfo.ZoneInfo(condition.zone)
+    begin, end = int(condition.from_), int(condition.to)
+    days = frozenset(_DAYS.index(day) for day in condition.days) or frozenset(range(7))
+    over_midnight = end <= begin
+    span = f"{begin // 60:02}:{begin % 60:02} to {end // 60:02}:{end % 60:02}"
+    wanted = f"{span} {condition.zone}" + (f" on {', '.join(condition.days)}" if condition.days else "")
+
+    def holds(features: Features, load: Load) -> bool:
+        now = dt.datetime.fromtimestamp(features.at, zone)
+        minute, today = now.hour * 60 + now.minute, now.weekday()
+        if not over_midnight:
+            return today in days and begin <= minute < end
+        return (today in days and minute >= begin) or ((today - 1) % 7 in days and minute < end)
+
+    def see(features: Features, load: Load, held: bool) -> tuple[str, Any]:
+        now = dt.datetime.fromtimestamp(features.at, zone)
+        shown = f"{_DAYS[now.weekday()]} {now:%H:%M}"
+        return f"time is {shown}, {'' if held else 'not '}{wanted}", shown
+
+    return _leaf("time", wanted, holds, see)
+
+
+def _loaded(condition: LoadCondition, slo_ttft_s: Mapping[str, float]) -> list[Test]:
+    tests = []
+    rung = condition.of
+    if condition.queue_wait_over_slo is not None:
+        word = f"queue_wait_over_slo of {rung}"
+        tests.append(_in_range(word, condition.queue_wait_over_slo, _wait_over_slo(rung, slo_ttft_s)))
+    if condition.kv_usage is not None:
+        tests.append(_in_range(f"kv_usage of {rung}", condition.kv_usage, _kv_usage(rung)))
+    if condition.breaker:
+        states = frozenset(condition.breaker)
+        wanted = " or ".join(condition.breaker)
+
+        def state(load: Load) -> str:
+            view = load.breakers.get(rung)
+            return "closed" if view is None else view.state
+
+        def see(features: Features, load: Load, held: bool) -> tuple[str, Any]:
+            now = state(load)
+            return f"breaker of {rung} is {now}" + ("" if held else f", not {wanted}"), now
+
+        tests.append(_leaf(f"breaker of {rung}", wanted, lambda _, load: state(load) in states, see))
+    return tests
+
+
+def _named(name: str, test: Test) -> Test:
+    def find(features: Features, load: Load) -> Finding:
+        part = test.find(features, load)
+        return Finding("signal", part.holds, name, (part,))
+
+    return Test(test.holds, find)
+
+
+def _any_of(tests: list[Test]) -> Test:
+    if len(tests) == 1:
+        return tests[0]
+
+    def holds(features: Features, load: Load) -> bool:
+        return any(test.holds(features, load) for test in tests)
+
+    return Test(holds, _finder("any", tests))
+
+
+def _all_of(tests: list[Test]) -> Test:
+    if not tests:
+        return Test(lambda _f, _l: True, lambda _f, _l: Finding("leaf", True, "every request"))
+    if len(tests) == 1:
+        return tests[0]
+    return Test(_both([test.holds for test in tests]), _finder("all", tests))
+
+
+def _finder(kind: Literal["all", "any"], tests: list[Test]) -> Find:
+    def find(features: Features, load: Load) -> Finding:
+        parts = tuple(test.find(features, load) for test in tests)
+        combine = any if kind == "any" else all
+        return Finding(kind, combine(part.holds for part in parts), "", parts)
+
+    return find
+
+
+def _both(parts: list[Holds]) -> Holds:
+    """All of them. Pairs of closures cost a third of a generator, and this runs for every route of every request."""
+    first, *others = parts
+    if not others:
+        return first
+    rest = _both(others)
+    return lambda features, load: first(features, load) and rest(features, load)
+
+
+def _negated(test: Test) -> Test:
+    def find(features: Features, load: Load) -> Finding:
+        part = test.find(features, load)
+        return Finding("not", not part.holds, "", (part,))
+
+    return Test(lambda features, load: not test.holds(features, load), find)

@@ -1,0 +1,435 @@
+"""The settings' decisions, compiled once; and from a request's features and the live load, its plan."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+
+from config.model.calibration import PromptModel
+from config.model.conditions import SignalSettings
+from config.model.routing import BreakerSettings, CascadeSettings, RouteSettings, RungSettings
+from config.model.settings import Settings
+from config.model.tenancy import Price
+from config.parse.override import apply_override
+from config.problems.problems import Problems
+from config.problems.source_map import SourceMap
+from policies.admission.prices import cheapest
+from policies.cascade.calibration import threshold_of
+from policies.cascade.prompt_model import Priors, neutral_priors, priors_of, threshold_at, words_of
+from policies.cascade.statistic import falls
+from policies.model.degraded import Degraded
+from policies.model.features import Features
+from policies.model.load import Load
+from policies.model.plan import EmitMode, Plan, PlannedCascade, PlannedRung, PlannedShadow
+from policies.rollout.experiment import Split
+from policies.routing.conditions import Test, condition_compiler
+from policies.routing.route_match import Matcher, compile_routes
+
+Need = Literal["code", "language", "conversation"]
+
+
+class CompiledCascade(msgspec.Struct, frozen=True):
+    """One cascade, ready to be planned with."""
+
+    name: str
+    settings: CascadeSettings
+    small: PlannedRung
+    large: PlannedRung
+    threshold: float
+    skip_to_large: Test | None
+    same_tokenizer: bool
+
+
+class CompiledRoute(msgspec.Struct, frozen=True):
+    """One route, in one arm of its experiment if it has one."""
+
+    settings: RouteSettings
+    ladder: str
+    rungs: tuple[PlannedRung, ...]
+    cascade: CompiledCascade | None
+    shadows: tuple[tuple[Split, PlannedShadow], ...] = ()
+    split: Split | None = None
+    arms: Mapping[str, "CompiledRoute"] = MappingProxyType({})
+    """Of the experiment's arms, those that override something."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """Immutable, so that whoever decides publishes it as it is."""
+
+    matcher: Matcher
+    routes: tuple[CompiledRoute, ...]
+    breakers: Mapping[str, BreakerSettings]
+    """One breaker for each engine and upstream."""
+    prices: Mapping[str, Price]
+    digest: str
+    """Twelve hex digits of what the file decides; two files that decide the same have the same digest."""
+    needs: frozenset[Need]
+    """Features that cost something to find out, and that some condition or experiment looks at."""
+    headers: frozenset[str]
+    """Request headers that some condition looks at, in lower case."""
+    prompts: Mapping[str, PromptModel]
+    """By cascade, of those whose calibration looks at prompts."""
+
+    @classmethod
+    def compile(cls, settings: Settings, tokenizers: Mapping[str, str] = MappingProxyType({})) -> "Policy":
+        """The policy of checked settings.
+
+        `tokenizers` gives for each rung a digest of its tokenizer. Token ids pass from one rung to another (modes
+        "window" and "verified", `midstream = "continue"`) only between rungs whose digests are known and equal: compile
+        again when the engines have been loaded.
+        """
+        conditions = list(conditions_in(settings))
+        needs: set[Need] = set()
+        if any(when.code is not None for when in conditions):
+            needs.add("code")
+        if any(when.language for when in conditions):
+            needs.add("language")
+        if any(experiment.unit == "conversation" for experiment in settings.experiments):
+            needs.add("conversation")
+        return cls(
+            compile_routes(settings),
+            tuple(_with_experiment(settings, tokenizers)),
+            rung_breakers(settings),
+            dict(settings.prices),
+            digest_of(settings),
+            frozenset(needs),
+            frozenset(name.lower() for when in conditions for name in when.header),
+            {
+                name: cascade.defer.artefact.prompt
+                for name, cascade in settings.cascades.items()
+                if cascade.defer.artefact is not None and cascade.defer.artefact.prompt is not None
+            },
+        )
+
+    def rungs_of(self, model: str) -> tuple[str, ...]:
+        """All rungs that may answer to this name, whatever else is said of the request."""
+        names: dict[str, None] = {}
+        for route in self.routes:
+            when = route.settings.when
+            if when.model and model not in when.model:
+                continue
+            for each in (route, *route.arms.values()):
+                stages = (each.cascade.small, each.cascade.large) if each.cascade is not None else ()
+                names |= dict.fromkeys(rung.to for rung in (*stages, *each.rungs) if rung.to is not None)
+            if msgspec.structs.replace(when, model=()) == SignalSettings():
+                # It takes all that ask for this name.
+                break
+        return tuple(names)
+
+
+def conditions_in(settings: Settings) -> Iterator[SignalSettings]:
+    """Every condition that a decision may look at: those inside others, and those that experiments put in, included."""
+    yield from (when for top in _conditions(settings) for when in _nested(top))
+    for experiment in settings.experiments:
+        for overrides in experiment.override.values():
+            other = _overridden(settings, overrides)
+            yield from (when for top in _conditions(other) for when in _nested(top))
+
+
+def priors_for(policy: Policy, text: str) -> dict[str, Priors]:
+    """What the last user text says to each cascade whose calibration looks at prompts."""
+    if not policy.prompts:
+        return {}
+    words = words_of(text)
+    return {name: priors_of(model, words) for name, model in policy.prompts.items()}
+
+
+def rung_breakers(settings: Settings) -> dict[str, BreakerSettings]:
+    """The breaker of each rung: what the ladders say, or the default (config.check saw to it that they agree)."""
+    breakers = dict.fromkeys([*settings.engines, *settings.upstreams], BreakerSettings())
+    for ladder in settings.ladders.values():
+        for rung in ladder:
+            if rung.to is not None and rung.breaker != BreakerSettings():
+                breakers[rung.to] = rung.breaker
+    return breakers
+
+
+def digest_of(settings: Settings) -> str:
+    """See `Policy.digest`. Comments, owners, tests, addresses and keys do not count."""
+    decides = (
+        sorted(settings.engines),
+        sorted(settings.upstreams),
+        sorted((name, model.adapters) for name, model in settings.models.items()),
+        settings.prices,
+        settings.tiers,
+        settings.tenants,
+        settings.signals,
+        [msgspec.structs.replace(route, owner="", comment="") for route in settings.routes],
+        {name: _without_paths(cascade) for name, cascade in settings.cascades.items()},
+        settings.ladders,
+        settings.retry_budget,
+        settings.experiments,
+        settings.shadows,
+    )
+    encoded = msgspec.json.encode(decides, enc_hook=_plain, order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()[:12]
+
+
+def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Plan:
+    """The plan of a request that arrived at `now`, from which its deadlines count. Raises NoRoute."""
+    matched = policy.matcher.match(features, load)
+    route = policy.routes[matched.index]
+    reasons = matched.reasons
+    experiment = arm = ""
+    if route.split is not None:
+        experiment = route.split.name
+        if experiment in load.rolled_back:
+            arm = "control"
+            reasons += (f"experiment {experiment} was rolled back",)
+        else:
+            arm = route.split.arm(features) or ""
+        route = route.arms.get(arm, route)
+    cascade = None
+    if route.cascade is not None:
+        cascade, more = _plan_cascade(route.cascade, features, load)
+        reasons += more
+    degraded: list[Degraded] = []
+    if features.downgraded_from:
+        degraded.append("budget_downgraded")
+        reasons += (f"the budget is spent: tier {features.tier} instead of {features.downgraded_from}",)
+    rungs = route.rungs
+    if features.budget_spent:
+        rungs, more = _cheapest_only(policy, rungs, cascade)
+        reasons += more
+        if rungs != route.rungs or cascade is not None:
+            degraded.append("budget_small_only")
+    elif cascade is not None and cascade.why == "busy" and cascade.start_on == "small":
+        degraded.append("busy")
+    deadlines = route.settings.deadlines
+    total_at = now + deadlines.total
+    return Plan(
+        route=matched.route,
+        experiment=experiment if arm else "",
+        arm=arm,
+        ladder=route.ladder,
+        rungs=rungs,
+        cascade=cascade,
+        shadows=tuple([shadow for split, shadow in route.shadows if split.arm(features) == "copy"]),
+        queue_s=None if deadlines.queue is None else float(deadlines.queue),
+        ttft_at=min(now + deadlines.ttft, total_at),
+        total_at=total_at,
+        stall_s=float(deadlines.stall),
+        output_cap=route.settings.caps.output_tokens,
+        midstream=route.settings.midstream,
+        on_content_filter=route.settings.on_content_filter,
+        reasons=reasons,
+        policy=policy.digest,
+        degraded=tuple(degraded),
+    )
+
+
+def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> tuple[PlannedCascade, tuple[str, ...]]:
+    settings = compiled.settings
+    start_on: Literal["small", "large"] = "small"
+    may_escalate = True
+    why = "default"
+    mode: EmitMode = settings.emit.mode
+    reasons: tuple[str, ...] = ()
+    assert compiled.small.to is not None
+    assert compiled.large.to is not None
+    if features.budget_spent:
+        may_escalate = False
+        why = "budget"
+        reasons = (f"the budget is spent: stays on {compiled.small.to}",)
+    elif settings.when_busy is not None and (compiled.name, features.tier) in load.busy:
+        start_on = "small" if settings.when_busy.stay_on == compiled.small.to else "large"
+        may_escalate = False
+        why = "busy"
+        reasons = (f"signal {settings.when_busy.signal} holds: stays on {settings.when_busy.stay_on}",)
+    elif compiled.skip_to_large is not None and compiled.skip_to_large.holds(features, load):
+        start_on = "large"
+        why = "asked_large"
+        reasons = tuple(f"skips to large: {fact}" for fact in compiled.skip_to_large.facts(features, load))
+    elif not load.can_serve(compiled.small.to):
+        start_on = "large"
+        why = "small_unavailable"
+        reasons = (f"{compiled.small.to} cannot serve now",)
+    elif mode == "verified" and not compiled.same_tokenizer:
+        start_on = "large"
+        why = "tokenizers_differ"
+        reasons = ("nothing to verify: the stages' tokenizers differ or are unknown",)
+    elif mode == "verified" and features.choices > 1:
+        start_on = "large"
+        why = "several_choices"
+        reasons = (f"nothing is drafted for {features.choices} choices at once: {compiled.large.to} alone",)
+    if mode == "window" and start_on == "small" and may_escalate:
+        # Released tokens bind: without a large model that can go on after them nothing may be released early.
+        if not falls(settings.defer.statistic):
+            mode = "gate"
+            reasons += (f"gate instead of window: {settings.defer.statistic} decides at an answer's end only",)
+        elif not compiled.large.goes_on:
+            mode = "gate"
+            reasons += (f"gate instead of window: {compiled.large.to} cannot take up an answer that has begun",)
+        elif not compiled.same_tokenizer:
+            mode = "gate"
+            reasons += ("gate instead of window: the stages' tokenizers differ or are unknown",)
+        elif not load.can_serve(compiled.large.to):
+            mode = "gate"
+            reasons += (f"gate instead of window: {compiled.large.to} cannot serve now",)
+    threshold = load.thresholds.get(compiled.name, compiled.threshold)
+    level = None
+    artefact = settings.defer.artefact
+    if artefact is not None and artefact.prompt is not None:
+        level = threshold
+        priors = features.priors.get(compiled.name) or neutral_priors(artefact.prompt)
+        threshold = threshold_at(artefact.prompt, priors, level)
+    planned = PlannedCascade(
+        name=compiled.name,
+        small=compiled.small,
+        large=compiled.large,
+        statistic=settings.defer.statistic,
+        threshold=threshold,
+        level=level,
+        mode=mode,
+        window=settings.emit.window,
+        draft_tokens=settings.emit.draft_tokens,
+        off_above_batch=settings.emit.off_above_batch,
+        atomic=settings.atomic,
+        start_on=start_on,
+        may_escalate=may_escalate,
+        why=why,
+    )
+    return planned, reasons
+
+
+def _cheapest_only(
+    policy: Policy, rungs: tuple[PlannedRung, ...], cascade: PlannedCascade | None
+) -> tuple[tuple[PlannedRung, ...], tuple[str, ...]]:
+    """`small_only`: the cheapest rung and static answers are left; beside a cascade, its small stage."""
+    kept = cascade.small.to if cascade is not None else None
+    if kept is None:
+        kept = cheapest(policy.prices, [rung.to for rung in rungs if rung.to is not None])
+    left = tuple(rung for rung in rungs if rung.to is None or rung.to == kept)
+    return left, (f"the budget is spent: only {kept} and static answers are left",) if len(left) < len(rungs) else ()
+
+
+def _with_experiment(settings: Settings, tokenizers: Mapping[str, str]) -> Iterator[CompiledRoute]:
+    """All routes, with the arms of their experiments and their shadows."""
+    variants = {
+        (experiment.name, arm): _compile(_overridden(settings, overrides), tokenizers)
+        for experiment in settings.experiments
+        for arm, overrides in experiment.override.items()
+    }
+    experiments = {route: experiment for experiment in settings.experiments for route in experiment.route}
+    for index, route in enumerate(_compile(settings, tokenizers)):
+        experiment = experiments.get(route.settings.name)
+        if experiment is None:
+            yield route
+            continue
+        arms = {arm: variants[experiment.name, arm][index] for arm in experiment.override}
+        yield msgspec.structs.replace(route, split=Split.of(experiment), arms=arms)
+
+
+def _overridden(settings: Settings, overrides: Mapping[str, object]) -> Settings:
+    unread = Problems(Path(), SourceMap(""))
+    for key, value in overrides.items():
+        settings = apply_override(settings, key, value, unread, ("experiments",))
+    if len(unread):
+        raise ValueError("config.check lets only overrides through that can be applied")
+    return settings
+
+
+def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[CompiledRoute]:
+    compile_condition = condition_compiler(settings)
+    ladders = {
+        name: tuple(_plan_rung(rung, tokenizers, settings) for rung in flat_ladder(settings, name))
+        for name in settings.ladders
+    }
+    cascades: dict[str, CompiledCascade] = {}
+    for name, given in settings.cascades.items():
+        small, large = (
+            _plan_rung(RungSettings(to=stage, adapter=given.adapters.get(stage)), tokenizers, settings)
+            for stage in given.stages
+        )
+        cascades[name] = CompiledCascade(
+            name=name,
+            settings=given,
+            small=small,
+            large=large,
+            threshold=first_threshold(given),
+            skip_to_large=compile_condition(given.skip_to_large) if given.skip_to_large is not None else None,
+            same_tokenizer=bool(small.tokenizer) and small.tokenizer == large.tokenizer,
+        )
+    routes = []
+    for route in settings.routes:
+        cascade = cascades[route.use.cascade] if route.use.cascade is not None else None
+        if cascade is not None and route.emit is not None:
+            emitting = msgspec.structs.replace(cascade.settings, emit=route.emit)
+            cascade = msgspec.structs.replace(cascade, settings=emitting)
+        ladder = cascade.settings.on_failure if cascade is not None else route.use.ladder
+        assert ladder is not None, "config.check lets exactly one of the two through"
+        shadows = tuple(
+            (
+                _shadow_split(shadow.name, shadow.share),
+                PlannedShadow(name=shadow.name, to=shadow.to, adapter=shadow.adapter or ""),
+            )
+            for shadow in settings.shadows
+            if route.name in shadow.route
+        )
+        routes.append(CompiledRoute(route, ladder, ladders[ladder], cascade, shadows))
+    return routes
+
+
+def first_threshold(cascade: CascadeSettings) -> float:
+    """Before any steering; 0 where nothing is deferred: in mode "verified" nobody needs to say when."""
+    defer = cascade.defer
+    if defer.threshold is None and (defer.artefact is None or cascade.target is None):
+        return 0.0
+    return threshold_of(defer, cascade.target)
+
+
+def flat_ladder(settings: Settings, name: str) -> Iterator[RungSettings]:
+    """A ladder's rungs, those of the ladders that it goes on with included."""
+    for rung in settings.ladders[name]:
+        if rung.ladder is not None:
+            yield from flat_ladder(settings, rung.ladder)
+        else:
+            yield rung
+
+
+def _shadow_split(name: str, share: float) -> Split:
+    return Split(f"shadow {name}", "request", (("copy", share), ("none", 1.0)))
+
+
+def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str], settings: Settings) -> PlannedRung:
+    upstream = settings.upstreams.get(rung.to) if rung.to is not None else None
+    return PlannedRung(
+        to=rung.to,
+        answer=rung.answer,
+        ttft_s=float(rung.ttft) if rung.ttft is not None else None,
+        retries=rung.retries,
+        is_upstream=upstream is not None,
+        wait_out_s=float(rung.wait_out),
+        mark=rung.mark,
+        tokenizer=tokenizers.get(rung.to, "") if rung.to is not None else "",
+        goes_on=upstream is None or "continue" in upstream.supports,
+        from_text=upstream is not None and "continue" in upstream.supports,
+        adapter=rung.adapter or "",
+    )
+
+
+def _conditions(settings: Settings) -> Iterator[SignalSettings]:
+    yield from settings.signals.values()
+    yield from (route.when for route in settings.routes)
+    yield from (cascade.skip_to_large for cascade in settings.cascades.values() if cascade.skip_to_large is not None)
+
+
+def _nested(when: SignalSettings) -> Iterator[SignalSettings]:
+    yield when
+    for member in (*when.any, *when.all, *([] if when.not_ is None else [when.not_])):
+        yield from _nested(member)
+
+
+def _without_paths(cascade: CascadeSettings) -> CascadeSettings:
+    return msgspec.structs.replace(cascade, defer=msgspec.structs.replace(cascade.defer, calibration=None))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int):
+        return int(value)
+    return str(value)

@@ -1,0 +1,124 @@
+"""Reservations and refusals, message by message."""
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from actors.admission.admission import Admission, budget_spent, over_quota
+from actors.api.errors import BadKey
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.reply import Reply
+from actors.protocol.messages import Grant, Reserve, Settle
+from config.model.tenancy import Budget, TenantSettings, TokenQuota
+from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView
+from policies.admission.quota import QuotaBook, QuotaRefusal
+
+NOON = 1_700_000_000.0
+TENANTS = {
+    "acme": TenantSettings(tokens=TokenQuota(per_minute=100), budget=Budget(amount=10.0, per="month")),
+    "free": TenantSettings(),
+}
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.quota, self.budgets = QuotaBook(TENANTS), BudgetBook(TENANTS)
+        self.mailbox: Mailbox[Any] = Mailbox("admission", 100)
+        self.actor = Admission(self.mailbox, self.quota, self.budgets, lambda: NOON)
+
+    def ask(self, tenant: str = "acme", tokens: int = 10, cost: float = 1.0) -> Reply[Any]:
+        reply: Reply[Any] = Reply()
+        fields = {"tenant": tenant, "tokens": tokens, "cost": cost, "must_fit": True, "reply": reply}
+        self.mailbox.put_nowait(Reserve(**{name: fields[name] for name in Reserve.__struct_fields__}))
+        return reply
+
+    def held(self) -> tuple[int, int, float, float]:
+        """Requests in flight, their tokens, money set aside and money spent."""
+        use, money = self.quota.statistics(trio.current_time()).tenants["acme"], self.budgets.view("acme", NOON)
+        assert money is not None
+        return use.in_flight, use.reserved_tokens, money.reserved, money.spent
+
+
+@pytest.fixture
+async def desk(nursery, autojump_clock) -> Desk:
+    made = Desk()
+    nursery.start_soon(made.actor.run)
+    return made
+
+
+async def test_a_grant_is_held_until_it_is_settled(desk):
+    grant = await desk.ask().wait()
+    assert isinstance(grant, Grant)
+    assert desk.held() == (1, 10, 1.0, 0.0)
+    desk.mailbox.put_owed(Settle(grant, 4, 0.25))
+    await wait_all_tasks_blocked()
+    assert desk.held() == (0, 0, 0.0, 0.25)
+    # Once is enough.
+    desk.mailbox.put_owed(Settle(grant, 4, 0.25))
+    desk.mailbox.put_owed(Settle(grant, None))
+    await wait_all_tasks_blocked()
+    assert desk.held() == (0, 0, 0.0, 0.25)
+
+
+async def test_a_grant_that_was_not_used_costs_nothing(desk):
+    grant = await desk.ask().wait()
+    desk.mailbox.put_owed(Settle(grant, None, 0.25))
+    await wait_all_tasks_blocked()
+    assert desk.held() == (0, 0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("tokens", "cost", "kind"), [(101, 1.0, QuotaRefusal), (10, 10.5, BudgetRefusal)])
+async def test_a_refusal_holds_nothing(desk, tokens, cost, kind):
+    assert isinstance(await desk.ask(tokens=tokens, cost=cost).wait(), kind)
+    assert desk.held() == (0, 0, 0.0, 0.0)
+    assert isinstance(await desk.ask(tokens=100, cost=10.0).wait(), Grant)
+
+
+async def test_whoever_gave_up_waiting_holds_nothing(desk):
+    with trio.CancelScope() as scope:
+        reply = desk.ask()
+        scope.cancel()
+        await reply.wait()
+    assert scope.cancelled_caught
+    await wait_all_tasks_blocked()
+    assert desk.held() == (0, 0, 0.0, 0.0)
+    assert len(desk.mailbox) == 0
+
+
+async def test_a_tenant_that_is_gone_meanwhile_has_no_good_key(desk):
+    reply = desk.ask(tenant="nobody")
+    with trio.fail_after(1), pytest.raises(BadKey) as caught:
+        await reply.wait()
+    assert caught.value.body.status == 401
+    assert "Incorrect API key" in caught.value.body.message
+    assert desk.held() == (0, 0, 0.0, 0.0)
+    assert isinstance(await desk.ask(tenant="free", cost=1e9).wait(), Grant)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "retry_after_s"),
+    [
+        (QuotaRefusal("tokens_per_minute", "tenant acme", 10, 5, 6, 12.5), "tokens_per_minute_exceeded", 12.5),
+        (QuotaRefusal("tokens_per_day", "tenant acme", 10, 5, 11, None), "tokens_per_day_exceeded", None),
+        (QuotaRefusal("requests_per_minute", "tenant acme", 1, 1, 1, 3.0), "requests_per_minute_exceeded", 3.0),
+        # One of them ends when it ends.
+        (QuotaRefusal("concurrent", "tenant acme", 1, 1, 1, None), "concurrent_exceeded", 1.0),
+    ],
+)
+def test_what_a_client_reads_of_its_quota(refusal: QuotaRefusal, code: str, retry_after_s: float | None) -> None:
+    body = over_quota(refusal).body
+    assert (body.status, body.code, body.retry_after_s) == (429, code, retry_after_s)
+    assert body.message == str(refusal)
+    assert body.should_retry == (retry_after_s is not None)
+
+
+def test_what_a_client_reads_of_its_budget() -> None:
+    refusal = BudgetRefusal("acme", BudgetView(10.0, "day", 4.0, 3.5, 600.0), 3.0)
+    body = budget_spent(refusal).body
+    assert (body.status, body.code, body.retry_after_s) == (429, "budget_spent", 600.0)
+    assert body.message == str(refusal)
+    assert "budget of 10 per day of tenant acme" in body.message
+    assert "up to 3, and 2.5 is left" in body.message
+    assert "new money in 600 s" in body.message

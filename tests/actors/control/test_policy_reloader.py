@@ -1,0 +1,205 @@
+"""The policy is swapped between two requests; a bad one is refused; whoever has begun ends as it began."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from actors.api.errors import BadKey, Unavailable
+from actors.api.messages import Done
+from config.model.settings import Settings
+from config.source import ConfigSource
+from policies.admission.keys import new_key
+from policies.lifecycle.reload import Refused, Swapped, Unchanged
+from tests.actors.fakes import CONFIG, says, stage
+
+OTHER = CONFIG.replace('name = "small"\nwhen', 'name = "tiny"\nwhen')
+KEY = new_key("acme", bytes(range(38)), "app")
+KEYS = f"""
+[[keys]]
+id = "app"
+tenant = "acme"
+hash = "{KEY.settings.hash}"
+[tenants.acme]
+tier = "{{tier}}"
+concurrent = 5
+[tiers.{{tier}}]
+priority = 3
+"""
+
+
+def write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+def read(file: Path) -> str:
+    return file.read_text()
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "house.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+async def test_a_good_file_is_swapped_and_whoever_has_begun_keeps_the_old_one(autojump_clock, file: Path):
+    async with stage({"small": says("a long answer that takes its time")}, source=ConfigSource(file)) as house:
+        before = house.house.policy
+        running = await house.open("small")
+        first = await running.__anext__()
+        write(file, OTHER)
+        result = await house.house.desk.reload()
+        assert isinstance(result, Swapped)
+        assert (result.before, result.policy, result.changed) == (
+            before,
+            house.house.policy,
+            ("routes.small", "routes.tiny"),
+        )
+        assert before != house.house.policy
+        new = await house.ask("small")
+        assert (new.start.route, new.end.served.policy) == ("tiny", result.policy)
+        old = await house.read(running)
+        assert isinstance(old.end, Done)
+        assert (first[0].route, old.end.served.route, old.end.served.policy) == ("small", "small", before)
+        assert house.house.statistics().policy.reloads_total == {"swapped": 1, "unchanged": 0, "refused": 0}
+
+
+async def test_a_bad_file_is_refused_with_all_its_problems_and_the_last_good_one_serves_on(autojump_clock, file: Path):
+    async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
+        before = house.house.policy
+        write(file, CONFIG.replace("retries = 1", "retrys = 1").replace('"large-only" }', '"large-onyl" }', 1))
+        result = await house.house.desk.reload()
+        assert isinstance(result, Refused)
+        assert {problem.suggestion for problem in result.problems} == {"retries", "large-only"}
+        assert house.house._policy.problems == result.problems
+        assert (await house.ask("small")).end.served.policy == before == house.house.policy
+        write(file, OTHER)
+        assert isinstance(await house.house.desk.reload(), Swapped)
+        assert house.house._policy.problems == ()
+
+
+async def test_what_needs_a_restart_refuses_the_whole_file(autojump_clock, file: Path):
+    async with stage(source=ConfigSource(file)) as house:
+        write(file, OTHER.replace("max_running = 4", "max_running = 2", 1))
+        result = await house.house.desk.reload()
+        assert isinstance(result, Refused)
+        assert [problem.where for problem in result.problems] == ["engines.small"]
+        write(file, CONFIG + "# a remark\n")
+        assert isinstance(await house.house.desk.reload(), Unchanged)
+
+
+async def test_a_hole_in_the_checks_does_not_take_the_house_down(autojump_clock, file: Path):
+    holes: list[str] = []
+
+    def finish(settings: Settings) -> Settings:
+        if holes:
+            raise ZeroDivisionError(holes[0])
+        return settings
+
+    async with stage({"small": says("ok")}, source=ConfigSource(file, finish)) as house:
+        holes.append("nobody thought of this")
+        for _ in range(10):
+            with capture_logs():
+                result = await house.house.desk.reload()
+            assert isinstance(result, Refused)
+            assert "nobody thought of this" in result.problems[0].message
+        assert (await house.ask("small")).text() == "ok"
+        assert house.house._supervisor.restarts["policy keeper"] == 0
+
+
+async def test_a_changed_file_is_noticed_when_it_is_written(autojump_clock, file: Path):
+    async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
+        await trio.sleep(5)
+        write(file, OTHER[: len(OTHER) // 2])
+        await trio.sleep(1)
+        write(file, OTHER)
+        await trio.sleep(3)
+        assert (await house.ask("small")).start.route == "tiny"
+        # The half-written file was not even tried.
+        assert house.house.statistics().policy.reloads_total == {"swapped": 1, "unchanged": 0, "refused": 0}
+        remove(file)
+        await trio.sleep(10)
+        assert house.house.statistics().policy.reloads_total["refused"] == 1
+        assert "cannot be read" in house.house._policy.problems[0].message
+        write(file, OTHER)
+        await trio.sleep(3)
+        assert house.house._policy.problems == ()
+
+
+async def test_a_tenant_and_a_tier_that_go_end_what_they_began(autojump_clock, file: Path):
+    write(file, CONFIG + KEYS.format(tier="gold"))
+    async with stage({"small": says("a long answer that takes its time")}, source=ConfigSource(file)) as house:
+        # Four run, the fifth waits; the sixth has not begun to ask for an engine.
+        running = [await house.open("small", api_key=KEY.raw) for _ in range(5)]
+        answers = []
+        async with trio.open_nursery() as nursery:
+            for each in running:
+
+                async def finish(each=each):
+                    answers.append(await house.read(each))
+
+                nursery.start_soon(finish)
+            await trio.sleep(0.5)
+            assert len(house.house._lanes["small"].queue) > 0 or house.house._lanes["small"].inside == 5
+            write(file, CONFIG.replace('name = "small"\nwhen', 'name = "tiny"\nwhen'))
+            assert isinstance(await house.house.desk.reload(), Swapped)
+            # Keyless now: the key is not looked at any more.
+            assert (await house.ask("small")).start.route == "tiny"
+        assert [answer.text() for answer in answers] == ["a long answer that takes its time"] * 5
+        assert house.house._supervisor.restarts == dict.fromkeys(house.house._supervisor.restarts, 0)
+
+
+async def test_a_key_that_is_taken_away_is_refused_at_once(autojump_clock, file: Path):
+    write(file, CONFIG + KEYS.format(tier="gold"))
+    async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
+        assert (await house.ask("small", api_key=KEY.raw)).text() == "ok"
+        other = new_key("acme", bytes(range(1, 39)), "other")
+        write(file, read(file).replace('id = "app"', 'id = "other"').replace(KEY.settings.hash, other.settings.hash))
+        assert isinstance(await house.house.desk.reload(), Swapped)
+        refused = await house.ask("small", api_key=KEY.raw)
+        assert refused.refusal.body.status == 401
+        with pytest.raises(BadKey):
+            house.house.check_key(KEY.raw)
+        assert (await house.ask("small", api_key=other.raw)).text() == "ok"
+
+
+async def test_a_tenant_that_goes_while_its_request_is_being_let_in_is_refused(autojump_clock, file: Path):
+    write(file, CONFIG + KEYS.format(tier="gold"))
+    async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
+        rules = house.house._router.rules
+        write(file, CONFIG)
+        assert isinstance(await house.house.desk.reload(), Swapped)
+        # As if the swap had come between the look at the key and the reservation.
+        house.house._router.rules = rules
+        refused = await house.ask("small", api_key=KEY.raw)
+        assert refused.refusal.body.code == "invalid_api_key"
+        assert house.house._supervisor.restarts["admission"] == 0
+
+
+async def test_many_who_ask_at_once_are_bounded_and_swap_once(autojump_clock, file: Path):
+    async with stage(source=ConfigSource(file)) as house:
+        results: list[str] = []
+
+        async def ask() -> None:
+            try:
+                results.append(type(await house.house.desk.reload()).__name__)
+            except Unavailable as busy:
+                results.append(busy.body.code)
+
+        async with trio.open_nursery() as nursery:
+            write(file, OTHER)
+            for _ in range(50):
+                nursery.start_soon(ask)
+                house.house.desk.reload_soon("signal")
+        assert set(results) <= {"Swapped", "Unchanged", "reload_busy"}
+        assert "reload_busy" in results
+        while len(house.house.desk._keeper):  # noqa: ASYNC110  (of what a signal asked for nobody hears)
+            await trio.sleep(0.1)
+        assert isinstance(await house.house.desk.reload(), Unchanged)
+        assert house.house.statistics().policy.reloads_total["swapped"] == 1

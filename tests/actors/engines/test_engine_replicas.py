@@ -1,0 +1,205 @@
+"""Several replicas under one engine's name, through every actor."""
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from actors.api.engine_status import EngineBoard, ReplicaBoards
+from actors.api.messages import Done, TokenPrompt
+from engine.core.limits import Limits
+from engine.core.messages import EngineStats
+from engine.errors import EngineError
+from tests.actors.fakes import CONFIG, Answer, says, stage
+from tests.actors.request.test_draft_verification import config as verified_config
+from tests.actors.request.test_fallback import TEXT, fails_at, outcomes
+
+TWO = CONFIG.replace('model = "small"\n', 'model = "small"\nreplicas = 2\n')
+ONLY_SMALL = TWO.replace('[[ladders.small-first]]\nto = "large"\nmark = "fallback"\n', "")
+PROMPTS = [TokenPrompt(tuple(range(first, first + 40))) for first in (5, 105, 205)]
+
+
+async def ask_all(house, count: int, **options) -> list[Answer]:
+    answers: list[Answer] = []
+
+    async def ask() -> None:
+        answers.append(await house.ask("small", **options))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(ask)
+    return answers
+
+
+def steps(house) -> list[int]:
+    return [sum(runner.steps for runner in house.runners[title]) for title in ("small/0", "small/1")]
+
+
+async def test_work_is_shared(autojump_clock):
+    async with stage(settings=ONLY_SMALL) as house:
+        answers = await ask_all(house, 6, max_tokens=9, ignore_eos=True)
+        assert [len(answer.tokens()) for answer in answers] == [9] * 6
+        assert steps(house) == [9, 9]
+        statistics = house.house.statistics()
+        assert statistics.engines["small"].generation_tokens_total == 54
+        assert [view.stats.generation_tokens_total for view in statistics.replicas["small"]] == [27, 27]
+
+
+async def test_places_are_those_of_all_replicas(autojump_clock):
+    async with stage(settings=ONLY_SMALL) as house, trio.open_nursery() as nursery:
+        for _ in range(12):
+            nursery.start_soon(lambda: house.ask("small", max_tokens=20, ignore_eos=True))
+        await trio.sleep(1)
+        board = house.house.statistics().replicas["small"]
+        # Four run in each, and one more is handed over ahead of its time.
+        assert [(view.stats.running, view.stats.waiting) for view in board] == [(4, 1), (4, 1)]
+        assert house.house.statistics().queues["small"].requests == 2
+        assert house.house.statistics().queues["small"].inside == 10
+
+
+async def test_a_prompt_goes_where_its_beginning_is(autojump_clock):
+    async with stage(settings=ONLY_SMALL) as house:
+        for prompt in (*PROMPTS, *PROMPTS):
+            answer = await house.ask("small", prompts=(prompt,), max_tokens=2, ignore_eos=True)
+            assert isinstance(answer.end, Done)
+        # Two of three prompts were new to both: they took turns.
+        hits = [view.stats.prefix_hits_total for view in house.house.statistics().replicas["small"]]
+        assert sorted(hits) == [32, 64]
+
+
+async def test_no_prefix_cache_no_affinity(autojump_clock):
+    settings = ONLY_SMALL.replace("replicas = 2", "replicas = 2\nprefix_cache = false")
+    async with stage(settings=settings) as house:
+        for _ in range(4):
+            await house.ask("small", prompts=(PROMPTS[0],), max_tokens=2, ignore_eos=True)
+        assert steps(house) == [4, 4]
+
+
+async def test_a_replica_that_fails_takes_nobody_with_it(autojump_clock):
+    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as house:
+        house.on_step["small/0"] = fails_at(4)
+        answers = await ask_all(house, 2, streamed=False)
+        assert [answer.text() for answer in answers] == [TEXT] * 2
+        # One of them began again, on the other replica.
+        untouched, retried = sorted(outcomes(answer) for answer in answers)
+        assert untouched == [("small", "answered", "asked_for")]
+        assert [step[:2] for step in retried] == [("small", "failed"), ("small", "answered")]
+        assert retried[0][2] == "device_lost"
+        readiness = house.house.readiness()
+        assert (readiness.ready, readiness.engines["small"].state) == (True, "ready")
+        assert len(house.runners["small/1"]) == 1
+        await wait_all_tasks_blocked()
+        statistics = house.house.statistics()
+        assert statistics.breakers["small"] == "closed"
+        assert statistics.engine_restarts_total["small"] == 1
+        assert [view.restarts_total for view in statistics.replicas["small"]] == [1, 0]
+
+
+async def test_continue_goes_on_from_the_exact_tokens_on_another_replica(autojump_clock):
+    settings = ONLY_SMALL.replace(
+        'use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\nmidstream = "continue"'
+    )
+    async with stage({"small": says(TEXT)}, settings=settings) as house:
+        house.on_step["small/0"] = fails_at(4)
+        answer = await house.ask("small")
+        assert answer.text() == TEXT
+        assert len(answer.tokens()) == len(set(enumerate(answer.tokens()))) == answer.end.usage.completion_tokens
+        assert [each.outcome for each in answer.end.served.attempts] == ["failed", "answered"]
+        assert steps(house)[0] == 4
+        await trio.sleep(5)
+
+
+async def test_a_replica_that_stalls_is_left_behind_alone(autojump_clock):
+    settings = ONLY_SMALL.replace("30s", "3s")
+    async with stage({"small": says(TEXT)}, settings=settings) as house:
+        before, other = house.link("small/0"), house.link("small/1")
+        before.hang = True
+        answers = await ask_all(house, 2)
+        assert [answer.text() for answer in answers] == [TEXT] * 2
+        await trio.sleep(5)
+        assert house.link("small/0") is not before
+        assert house.link("small/1") is other
+
+
+async def test_a_replica_that_never_comes_back_does_not_end_the_house(autojump_clock):
+    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL, clean=False) as house:
+
+        def broken(number, batch) -> None:
+            raise EngineError("device_lost", "the device fell off the bus")
+
+        house.on_step["small/0"] = broken
+        for _ in range(30):
+            assert {answer.text() for answer in await ask_all(house, 2)} == {TEXT}
+            await trio.sleep(5)
+        assert house.house.statistics().replicas["small"][0].restarts_total > 10
+        assert house.house.readiness().ready
+
+
+async def test_all_of_them_down_is_an_engine_down(autojump_clock):
+    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as house:
+        house.on_step["small/0"] = fails_at(0)
+        house.on_step["small/1"] = fails_at(0)
+        refusals = [answer.refusal for answer in await ask_all(house, 4)]
+        assert {refusal.body.status for refusal in refusals} == {503}
+        assert any("engine_down" in refusal.body.message for refusal in refusals)
+        assert house.house.readiness().engines["small"].state != "ready"
+        await trio.sleep(5)
+        assert (await house.ask("small")).text() == TEXT
+
+
+async def test_what_waits_is_not_lost_with_one_replica(autojump_clock):
+    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as house:
+        house.on_step["small/0"] = fails_at(3)
+        answers = await ask_all(house, 14)
+        assert sum(answer.refusal is None and answer.text() == TEXT for answer in answers) >= 9
+        await trio.sleep(5)
+
+
+async def test_readers_that_leave_free_their_own_replica(autojump_clock):
+    async with stage(settings=ONLY_SMALL) as house:
+        exchanges = [await house.open("small", ignore_eos=True) for _ in range(4)]
+        for exchange in exchanges:
+            await exchange.__anext__()
+        assert house.house._lanes["small"].inside == 4
+        for exchange in exchanges:
+            exchange.close()
+        await house.assert_clean()
+
+
+@pytest.mark.parametrize("draft_tokens", [7, 64])
+async def test_drafts_find_their_answer_among_replicas(autojump_clock, draft_tokens):
+    settings = verified_config(draft_tokens=draft_tokens)
+    for name in ("small", "large"):
+        settings = settings.replace(
+            f'[engines.{name}]\nmodel = "{name}"', f'[engines.{name}]\nmodel = "{name}"\nreplicas = 2'
+        )
+    async with stage({"small": says(TEXT), "large": says(TEXT)}, settings=settings) as house:
+        for number in (0, 1):
+            house.link(f"small/{number}").step_s = 0.005
+        answers: list[Answer] = []
+
+        async def ask() -> None:
+            answers.append(await house.ask("checked"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(ask)
+        for answer in answers:
+            assert answer.text() == TEXT
+            assert answer.end.served.why == "verified"
+            assert answer.end.served.accepted_tokens > 5
+
+
+def test_boards_read_as_one() -> None:
+    first, second = boards = [EngineBoard("small", number, f"small/{number}") for number in range(2)]
+    both = ReplicaBoards("small", boards)
+    assert (both.state, both.limits, both.stats, both.batch) == ("loading", None, None, 0)
+    first.state, first.why = "failed", "gone"
+    assert (both.state, both.why) == ("loading", "small/0 failed: gone; small/1 loading: None")
+    second.state, second.limits, second.inside, second.restarts = "ready", Limits(10, 64, 64), 3, 2
+    second.stats = EngineStats(9, 8, 0, 1, 0, 5, steps_total=4)
+    assert (both.state, both.why) == ("ready", "small/0 failed: gone")
+    assert (both.limits, both.stats, both.inside, both.batch, both.restarts) == (second.limits, second.stats, 3, 3, 2)
+    first.state, first.limits, first.stats, first.inside = "ready", Limits(10, 32, 64), second.stats, 1
+    assert both.stats == EngineStats(18, 16, 0, 2, 0, 10, steps_total=8)
+    assert both.limits is not None
+    assert (both.limits.max_model_len, both.inside, both.batch, both.why) == (32, 4, 1, None)

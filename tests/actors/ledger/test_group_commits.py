@@ -1,0 +1,280 @@
+"""What the ledger's actor asks of its file, and when, move by move: the test is the file."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import wait_all_tasks_blocked
+
+from actors.api.errors import HouseFailed
+from actors.kernel.mailbox import Mailbox
+from actors.kernel.reply import Reply
+from actors.kernel.supervisor import Child, Supervisor
+from actors.kernel.timers import TICK_S, DeadlineWheel
+from actors.ledger.ledger import Ledger, LedgerBooks
+from actors.ledger.store import Batch, Committed, Opened, Store, StoreClosed, StoreFailed
+from actors.protocol.messages import Book, Close, Closing, Flush, LedgerMessage, Line
+
+NOTHING_SPENT = Store(":memory:", "nobody").spent(0.0)
+LINGER_S = 0.05
+
+
+def line(number: int) -> Line:
+    return Line(number, f"r{number}", "alice", "small", "route", 10, 100, 0.5)
+
+
+def closing(number: int, cost: float = 0.25) -> Closing:
+    return Closing(number, "alice", "small", "ok", "asked_for", 10, 5, 1, cost)
+
+
+class File:
+    """One life of the writer's thread."""
+
+    def __init__(self, on_posts: Callable[[list[Any]], None]) -> None:
+        self.sent: list[Any] = []
+        self.joins: list[float] = []
+        self.on_posts = on_posts
+        self.abandoned = False
+
+    def send(self, command: Any) -> None:
+        self.sent.append(command)
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+    async def join(self, timeout_s: float) -> bool:
+        self.joins.append(timeout_s)
+        await trio.lowlevel.checkpoint()
+        return True
+
+    async def says(self, *posts: Any) -> None:
+        self.on_posts(list(posts))
+        await wait_all_tasks_blocked()
+
+    def numbers(self) -> list[list[int]]:
+        """Of the lines and closings in each batch."""
+        return [[each.number for each in batch.lines] for batch in self.sent if isinstance(batch, Batch)]
+
+
+class Desk:
+    """The ledger's actor under supervision, and all lives of its file."""
+
+    def __init__(self) -> None:
+        self.files: list[File] = []
+        self.spent: list[Any] = []
+        self.books = LedgerBooks()
+        self.mailbox: Mailbox[LedgerMessage] = Mailbox("ledger", 4096)
+        self.wheel = DeadlineWheel()
+        make = lambda: Ledger(  # noqa: E731
+            self.mailbox, self.books, "file", links=self, wheel=self.wheel, on_spent=self.spent.append
+        )
+        self.supervisor = Supervisor(
+            [Child("ledger", make, self.mailbox), Child("deadlines", lambda: self.wheel)], chance=lambda: 0.0
+        )
+
+    def store(self, path: str, on_posts: Callable[[list[Any]], None]) -> File:
+        assert path == "file"
+        self.files.append(File(on_posts))
+        return self.files[-1]
+
+    @property
+    def file(self) -> File:
+        return self.files[-1]
+
+    async def book(self, *numbers: int) -> list[Reply[None]]:
+        replies = [Reply[None]() for _ in numbers]
+        for number, reply in zip(numbers, replies, strict=True):
+            self.mailbox.put_nowait(Book(line(number), reply))
+        await wait_all_tasks_blocked()
+        return replies
+
+    async def close(self, *numbers: int) -> None:
+        for number in numbers:
+            self.mailbox.put_quietly(Close(closing(number)))
+        await wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def desk(*, opened: bool = True) -> AsyncIterator[Desk]:
+    async with trio.open_nursery() as nursery:
+        made = Desk()
+        await nursery.start(made.supervisor.run)
+        await wait_all_tasks_blocked()
+        if opened:
+            await made.file.says(Opened(0, NOTHING_SPENT))
+        yield made
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_sent_before_the_file_is_open(autojump_clock):
+    async with desk(opened=False) as made:
+        replies = await made.book(1, 2)
+        await trio.sleep(1)
+        assert made.file.sent == []
+        assert (made.books.statistics().pending, made.books.statistics().open) == (2, 2)
+        before = trio.current_time()
+        await made.file.says(Opened(3, NOTHING_SPENT))
+        assert made.file.numbers() == [[1, 2]]
+        assert trio.current_time() == before
+        assert not any(reply.settled for reply in replies)
+        await made.file.says(Committed())
+        assert all(reply.settled for reply in replies)
+        found = made.books.statistics()
+        assert (found.recovered_total, found.commits_total, found.pending, found.open) == (3, 1, 0, 2)
+        assert made.supervisor.restarts["ledger"] == 0
+
+
+@pytest.mark.parametrize(("recovered", "told"), [(0, []), (3, [3])])
+async def test_rows_that_a_crash_left_are_told_of(autojump_clock, recovered, told):
+    with capture_logs() as logs:
+        async with desk(opened=False) as made:
+            await made.file.says(Opened(recovered, NOTHING_SPENT))
+    assert [entry["rows"] for entry in logs if entry["event"] == "ledger_recovered"] == told
+
+
+async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock):
+    async with desk() as made:
+        first = await made.book(1)
+        assert made.file.numbers() == [[1]]
+        later = await made.book(2, 3)
+        await made.close(1)
+        await trio.sleep(1)
+        assert made.file.numbers() == [[1]]
+        await made.file.says(Committed())
+        assert made.file.numbers() == [[1], [2, 3, 1]]
+        assert (first[0].settled, later[0].settled) == (True, False)
+        await made.file.says(Committed())
+        assert all(reply.settled for reply in later)
+        await trio.sleep(1)
+        assert made.file.numbers() == [[1], [2, 3, 1]]
+
+
+async def test_closings_alone_wait_for_company_but_not_for_long(autojump_clock):
+    async with desk() as made:
+        await made.book(1, 2)
+        await made.file.says(Committed())
+        # Until the watch that the open lines keep has come and gone.
+        await trio.sleep(10)
+        await made.close(1)
+        assert made.file.numbers() == [[1, 2]]
+        await trio.sleep(2 * LINGER_S + 2 * TICK_S)
+        assert made.file.numbers() == [[1, 2], [1]]
+        await made.file.says(Committed())
+        await made.close(2)
+        await made.book(3)
+        assert made.file.numbers() == [[1, 2], [1], [2, 3]]
+
+
+async def test_nobody_looks_for_closings_when_no_line_is_open(autojump_clock):
+    async with desk() as made:
+        await made.book(1)
+        await made.file.says(Committed())
+        await made.close(1)
+        await trio.sleep(1)
+        await made.file.says(Committed())
+        await trio.sleep(1)
+        assert made.books.statistics().open == 0
+        assert len(made.wheel) == 0
+
+
+async def test_whoever_flushes_hears_of_all_that_came_before(autojump_clock):
+    async with desk() as made:
+        await made.book(1)
+        await made.file.says(Committed())
+        await made.close(1)
+        flushed: Reply[None] = Reply()
+        made.mailbox.put_nowait(Flush(flushed))
+        await wait_all_tasks_blocked()
+        assert (made.file.numbers(), flushed.settled) == ([[1], [1]], False)
+        await made.file.says(Committed())
+        assert flushed.settled
+        assert made.books.statistics().pending == 0
+
+
+async def test_a_group_has_its_most(autojump_clock):
+    async with desk() as made:
+        await made.book(*range(1000))
+        await made.file.says(Committed())
+        assert [len(numbers) for numbers in made.file.numbers()] == [512, 488]
+        await made.file.says(Committed())
+        # So many closings are company enough.
+        await made.close(*range(511))
+        made.mailbox.put_owed(Close(closing(600)))
+        await wait_all_tasks_blocked()
+        assert [len(numbers) for numbers in made.file.numbers()] == [512, 488, 512]
+
+
+async def test_a_writer_that_failed_is_replaced_and_asked_for_the_same_again(autojump_clock):
+    async with desk() as made:
+        first = await made.book(1, 2)
+        second = await made.book(3)
+        await made.file.says(StoreFailed("disk I/O error"))
+        assert made.file.abandoned
+        # The old one is told what it has not heard yet, should it still listen, and to close.
+        assert made.file.numbers() == [[1, 2], [3]]
+        assert isinstance(made.file.sent[-1], StoreClosed)
+        await trio.sleep(1)
+        assert len(made.files) == 2
+        before = trio.current_time()
+        await made.file.says(Opened(0, NOTHING_SPENT))
+        assert trio.current_time() == before
+        assert made.file.numbers() == [[1, 2, 3]]
+        await made.file.says(Committed())
+        assert all(reply.settled for reply in [*first, *second])
+        assert (len(made.spent), made.supervisor.restarts["ledger"]) == (1, 1)
+
+
+async def test_a_file_that_cannot_be_opened_ends_the_house(autojump_clock):
+    made = Desk()
+
+    async def refuses() -> None:
+        await wait_all_tasks_blocked()
+        await made.file.says(StoreFailed("no such folder"))
+
+    with pytest.RaisesGroup(pytest.RaisesExc(HouseFailed, match="no such folder")):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refuses)
+            await made.supervisor.run()
+    assert len(made.files) == 1
+
+
+async def test_a_file_that_takes_nothing_is_seen(autojump_clock):
+    async with desk(opened=False) as made:
+        now = trio.current_time()
+        assert not made.books.is_blocked(now + 2)
+        assert made.books.is_blocked(now + 2.01)
+        await trio.sleep(5)
+        await made.file.says(Opened(0, NOTHING_SPENT))
+        assert not made.books.is_blocked(trio.current_time() + 100)
+        await made.book(1)
+        asked = trio.current_time()
+        await trio.sleep(1)
+        assert not made.books.is_blocked(asked + 2)
+        assert made.books.is_blocked(asked + 2.01)
+        await made.file.says(Committed())
+        assert not made.books.is_blocked(trio.current_time() + 100)
+
+
+async def test_the_totals(autojump_clock):
+    async with desk() as made:
+        await made.book(1, 2, 3)
+        for each in (closing(1), closing(2, cost=0.0), closing(3)):
+            made.mailbox.put_owed(Close(each))
+        await wait_all_tasks_blocked()
+        assert made.books.usage == {("alice", "small", "ok"): (3, 30, 15)}
+        assert made.books.costs == {("alice", "small"): 0.5}
+        found = made.books.statistics()
+        assert (found.open, found.settled_total, found.pending) == (0, 3, 6)
+
+
+async def test_all_is_written_before_the_file_is_closed(autojump_clock):
+    async with desk() as made:
+        await made.book(*range(600))
+        await made.close(1, 2)
+    assert [len(numbers) for numbers in made.file.numbers()] == [512, 90]
+    assert isinstance(made.file.sent[-1], StoreClosed)
+    assert made.file.abandoned
+    assert made.file.joins == [5.0]

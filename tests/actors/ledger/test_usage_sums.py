@@ -1,0 +1,255 @@
+"""What the ledger's file knows of the time before: the same as the books of the process that wrote it."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from actors.api.errors import Unavailable
+from actors.ledger.store import Batch, Opened, Store
+from actors.protocol.messages import Closing, Line
+from config.model.routing import Target
+from config.model.settings import Settings
+from config.model.tenancy import Budget, Price, TenantSettings, TokenQuota
+from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.rollout.experiment import RollBack
+from tests.actors.fakes import CONFIG, InlineStore, says, settings_of, stage
+from tests.policies.cascade.test_calibration import CALIBRATION
+
+AT = 1_800_000_030.0
+"""Thirty seconds into a minute, an hour and a slice."""
+MINUTE = {"tokens": TokenQuota(per_minute=1_000)}
+DAY = {"tokens": TokenQuota(per_day=1_000)}
+REQUESTS = {"requests_per_minute": 2}
+
+
+Row = tuple[float, str, tuple[int, int, int], int]
+"""Age in seconds, outcome ("": still open), tokens (prompt, completion, discarded), reserved."""
+
+
+def write(store: Store, number: int, row: Row) -> None:
+    age_s, outcome, tokens, reserved = row
+    store.commit(Batch((Line(number, f"r{number}", "acme", "m", "route", tokens[0], reserved, 0.5),)))
+    store._connection.execute(
+        "UPDATE requests SET opened_at = strftime('%Y-%m-%dT%H:%M:%fZ', ?, 'unixepoch') WHERE number = ?",
+        (AT - age_s, number),
+    )
+    if outcome:
+        prompt, completion, discarded = tokens
+        store.commit(Batch((Closing(number, "acme", "r", outcome, "w", prompt, completion, discarded, 0.25),)))
+
+
+def restored(path: Path, limits: dict[str, object], at: float = AT) -> QuotaBook:
+    """A new process's book."""
+    store = Store(path, "second")
+    book = QuotaBook({"acme": TenantSettings(**limits)})  # type: ignore[arg-type]
+    for tenant, used in store.spent(at).used.items():
+        book.restore(tenant, used, 5.0)
+    store.close()
+    book.check_integrity()
+    return book
+
+
+@pytest.mark.parametrize(
+    ("limits", "rows", "limit", "used"),
+    [
+        (DAY, [(40, "ok", (10, 5, 99), 100)], "tokens_per_day", 15),
+        (DAY, [(40, "gone", (10, 5, 20), 100)], "tokens_per_day", 35),
+        (DAY, [(40, "gone", (10, 5, 200), 100)], "tokens_per_day", 100),
+        (DAY, [(40, "ok", (10, 500, 0), 100)], "tokens_per_day", 100),
+        (DAY, [(40, "failed", (10, 5, 3), 100)], "tokens_per_day", 15),
+        (DAY, [(40, "refused", (0, 0, 0), 100), (40, "ok", (1, 1, 0), 9)], "tokens_per_day", 2),
+        (DAY, [(40, "", (10, 0, 0), 100)], "tokens_per_day", 100),
+        (DAY, [(86_000, "ok", (10, 5, 0), 100), (90_000, "ok", (700, 5, 0), 900)], "tokens_per_day", 15),
+        (DAY, [(-3_000, "ok", (10, 5, 0), 100)], "tokens_per_day", 15),
+        (DAY, [(-9e6, "ok", (10, 5, 0), 100), (1, "ok", (1, 2, 0), 100)], "tokens_per_day", 3),
+        (MINUTE, [(20, "ok", (10, 5, 0), 100), (70, "ok", (900, 5, 0), 990)], "tokens_per_minute", 15),
+        (MINUTE, [(59.5, "", (10, 5, 0), 100)], "tokens_per_minute", 100),
+        (MINUTE, [(-20, "ok", (10, 5, 0), 100)], "tokens_per_minute", 15),
+        (
+            REQUESTS,
+            [(20, "ok", (1, 1, 0), 9), (9, "", (1, 0, 0), 9), (8, "refused", (0, 0, 0), 9)],
+            "requests_per_minute",
+            2,
+        ),
+    ],
+)
+def test_what_was_used_counts_on(tmp_path, limits, rows, limit: str, used: int) -> None:
+    store = Store(tmp_path / "ledger", "first")
+    for number, row in enumerate(rows):
+        write(store, number, row)
+    # Not closed: the process was killed.
+    book = restored(tmp_path / "ledger", limits)
+    store.close()
+    refusal = book.reserve("acme", 1_001 - used, 5.0)
+    assert isinstance(refusal, QuotaRefusal)
+    assert (refusal.limit, refusal.used) == (limit, used)
+    # It goes when it would have gone, a slice later at the most.
+    later = 5.0 + (61 + 2 if limit.endswith("minute") else 86_400 + 600)
+    assert isinstance(book.reserve("acme", 1_000, later), Reservation)
+
+
+def test_a_file_of_the_second_version_is_summed_up_once(tmp_path) -> None:
+    path = tmp_path / "ledger"
+    store = Store(path, "first")
+    write(store, 1, (40, "ok", (10, 5, 0), 100))
+    store.close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(
+        "DROP TABLE used; DROP TABLE spent; DROP TABLE rolled_back; ALTER TABLE requests DROP COLUMN degraded;"
+        f"UPDATE requests SET opened_at = strftime('%Y-%m-%dT%H:%M:%fZ', {time.time()}, 'unixepoch');"
+        "PRAGMA user_version = 2"
+    )
+    connection.close()
+    for _ in range(2):
+        store = Store(path, "now")
+        spent = store.spent(time.time())
+        assert spent.by_tenant == {"acme": {"hour": 0.25, "day": 0.25, "month": 0.25}}
+        assert [each.tokens for each in spent.used["acme"] if each.window == "day"] == [15]
+        store.close()
+
+
+def test_a_start_reads_sums_and_not_rows(tmp_path) -> None:
+    """However many rows there are: none of the questions goes through the table of requests."""
+    store = Store(tmp_path / "ledger", "first")
+    write(store, 1, (40, "ok", (10, 5, 0), 100))
+    asked: list[str] = []
+    store._connection.set_trace_callback(asked.append)
+    store.spent(AT)
+    store._connection.set_trace_callback(None)
+    plans = [row[3] for statement in asked for row in store._connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    assert any("by_tenant" in plan for plan in plans)
+    assert not [plan for plan in plans if plan.startswith("SCAN") and "rolled_back" not in plan]
+    store.close()
+
+
+def test_roll_backs_are_kept_by_their_text(tmp_path) -> None:
+    store = Store(tmp_path / "ledger", "first")
+    for _ in range(2):
+        store.commit(Batch((RollBack("e", "a", "bad"), RollBack("e", "b", "worse"))))
+    assert store.spent(AT).roll_backs == (RollBack("e", "a", "bad"), RollBack("e", "b", "worse"))
+    store.close()
+
+
+GUARDED = (
+    CONFIG
+    + """
+[[experiments]]
+name = "try"
+route = ["small"]
+unit = "request"
+arms = { control = 50, b = 50 }
+override.b = { "routes.small.use" = { ladder = "large-only" } }
+guard = { metrics = ["ttft_miss"], alpha = 0.2, min_requests = 5 }
+"""
+)
+
+
+async def test_a_guard_s_roll_back_is_written_before_any_answer_decided_by_it(autojump_clock):
+    settings = GUARDED.replace("[tiers.default]", '[tiers.default]\nslo = { ttft = "1s" }')
+    async with stage({"small": says("ok"), "large": says("ok")}, settings=settings) as house:
+        house.link("large").step_s = 3.0
+        written: list[object] = []
+        commit = house.links.store_file.commit
+
+        def look(batch: Batch) -> None:
+            written.extend(batch.lines)
+            commit(batch)
+
+        house.links.store_file.commit = look
+        for _ in range(80):
+            if house.house._course.rolled_back:
+                break
+            await house.ask("small", max_tokens=2)
+        assert house.house._course.rolled_back == {"try"}
+        await trio.sleep(1)
+        answer = await house.ask("small", max_tokens=2)
+        assert answer.end.served.arm == "control"
+        await house.assert_clean()
+        kinds = [type(each).__name__ for each in written]
+        last_line = len(kinds) - 1 - kinds[::-1].index("Line")
+        assert kinds.index("RollBack") < last_line
+        assert [each.experiment for each in house.links.store_file.spent(time.time()).roll_backs] == ["try"]
+
+
+async def test_a_roll_back_by_hand_is_told_when_it_is_written(autojump_clock):
+    async with stage({"small": says("ok")}, settings=GUARDED) as house:
+        house.links.lock()
+        with pytest.raises(Unavailable, match="may forget it"):
+            await house.house.desk.roll_back("try")
+        assert house.house._course.rolled_back == {"try"}
+        house.links.unlock()
+        assert await house.house.desk.roll_back("try")
+        assert not await house.house.desk.roll_back("unknown")
+        assert len(house.links.store_file.spent(time.time()).roll_backs) == 1
+
+
+def with_target() -> Settings:
+    settings = settings_of(
+        CONFIG.replace("[tiers.default]", "[tenants.anonymous]\ntokens = { per_day = 500 }\n[tiers.default]")
+    )
+    cascade = settings.cascades["gate"]
+    defer = msgspec.structs.replace(cascade.defer, threshold=None, artefact=CALIBRATION)
+    cascade = msgspec.structs.replace(cascade, defer=defer, target=Target(budget_per_day=100.0))
+    price = Price(input=1e6, output=1e6)
+    return msgspec.structs.replace(
+        settings,
+        cascades={**settings.cascades, "gate": cascade},
+        prices={"small": price, "large": price},
+        tenants={"anonymous": msgspec.structs.replace(settings.tenants["anonymous"], budget=Budget(amount=4_000.0))},
+    )
+
+
+async def test_the_next_process_goes_on_with_quotas_budgets_and_targets(autojump_clock, tmp_path, monkeypatch):
+    lives = iter(("first", "second"))
+    monkeypatch.setattr("tests.actors.fakes.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
+    async with stage({"small": says("okay")}, settings=with_target(), clean=False) as house:
+        assert (await house.ask("whole", max_tokens=20)).refusal is None
+        await house.assert_clean()
+        spent = house.house._course.cascades(time.time())["gate"].spent_today
+        assert spent
+        # It is killed before the answer begins.
+        await house.open("whole", max_tokens=20)
+        await trio.sleep(1)
+        reserved = house.row("r2")["reserved_tokens"]
+    async with stage({"small": says("okay")}, settings=with_target()) as house:
+        view = house.house._budgets.view("anonymous", time.time())
+        row = house.row("r2")
+        assert (row["outcome"], view.reserved) == ("crashed", 0.0)
+        assert view.spent == pytest.approx(spent + row["cost"])
+        assert house.house._course.cascades(time.time())["gate"].spent_today == pytest.approx(view.spent)
+        first = house.row("r1")
+        used = first["prompt_tokens"] + first["completion_tokens"] + reserved
+        refusal = (await house.ask("small", max_tokens=500 - used)).refusal
+        assert refusal is not None
+        assert f"tokens per day of tenant anonymous is reached: {used} in use" in refusal.body.message
+        # What is left is left.
+        assert (await house.ask("small", max_tokens=3)).refusal is None
+
+
+async def test_nobody_is_let_in_before_the_ledger_is_read(autojump_clock, monkeypatch):
+    """An engine, or an upstream, may be there sooner than the disk."""
+    held: list[Callable[[], None]] = []
+    post = InlineStore._post
+
+    def hold(store: InlineStore, what: object) -> None:
+        if isinstance(what, Opened):
+            held.append(partial(post, store, what))
+        else:
+            post(store, what)
+
+    monkeypatch.setattr(InlineStore, "_post", hold)
+    async with stage({"small": says("ok")}, ready=False) as house:
+        await trio.sleep(1)
+        assert not house.house.readiness().ready
+        refusal = (await house.ask("small")).refusal
+        assert refusal is not None
+        assert refusal.body.code == "loading"
+        held[0]()
+        await trio.sleep(1)
+        assert (await house.ask("small")).text() == "ok"

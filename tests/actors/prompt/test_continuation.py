@@ -1,0 +1,75 @@
+"""Text across the seam between two engines equals the text of one uninterrupted answer."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.prompt.continuation import Seam, params_after
+from engine.core.messages import Finish, TokenOutput
+from engine.sampling.params import SamplingParams
+from engine.scheduling.output import Output
+from tests.engine.tiny_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
+
+PIECES = st.lists(
+    st.sampled_from(["the ", "dog", " ", "東京", "👩‍👩‍👧", "é", "fox j", "umps", "a"]), min_size=1, max_size=8
+)
+
+
+@given(
+    words=PIECES,
+    cut=st.integers(0, 30),
+    group=st.integers(1, 4),
+    stop=st.sampled_from([(), ("fox jumps",), ("dog",), ("京👩", "e d")]),
+    max_tokens=st.integers(1, 60),
+    pieces=st.booleans(),
+    from_the_start=st.booleans(),
+    exact=st.booleans(),
+)
+def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pieces, from_the_start, exact):
+    tokenizer = sentencepiece_tokenizer() if pieces else byte_level_tokenizer()
+    # With nothing but special tokens before it, SentencePiece's first space is not part of the answer.
+    prompt = () if from_the_start else tuple(tokenizer.encode("dog", add_special_tokens=False))
+    ids = [*tokenizer.encode("".join(words), add_special_tokens=False), *tokenizer.eos_ids]
+    params = SamplingParams(max_tokens=max_tokens, stop=stop)
+
+    def fresh() -> Output:
+        return Output(
+            params, tokenizer.detokenizer(prompt, exact=exact), eos_ids=tokenizer.eos_ids, max_tokens=max_tokens
+        )
+
+    whole = fresh()
+    expected = ""
+    for token_id in ids:
+        if whole.reason is None:
+            expected += whole.push(token_id)
+    small = fresh()
+    released = ids[: min(cut, len(ids))]
+    text = ""
+    for token_id in released:
+        if small.reason is None:
+            text += small.push(token_id)
+    if small.reason is not None:
+        return
+    seam = Seam(params, tokenizer, prompt, released, text, exact=exact)
+    assert not seam.ended
+    rest = ids[len(released) :][: params_after(params, len(released)).max_tokens]
+    reason = None
+    for start in range(0, len(rest), group):
+        chunk = tuple(rest[start : start + group])
+        last = start + group >= len(rest)
+        finish = Finish(reason="stop", prompt_tokens=1, completion_tokens=1) if last else None
+        output = seam.carry_on(TokenOutput(1, chunk, "?", (1.0,) * len(chunk), finish=finish))
+        text += output.text
+        if output.finish is not None:
+            reason = output.finish.reason
+            break
+    assert text == expected
+    assert reason == whole.reason
+
+
+def test_a_prefix_that_was_a_whole_answer_has_only_its_end_to_say():
+    tokenizer = byte_level_tokenizer()
+    ids = tokenizer.encode("the dog")
+    params = SamplingParams(max_tokens=len(ids))
+    seam = Seam(params, tokenizer, (1,), ids, "the do")
+    assert seam.ended
+    assert seam.rest() == ("g", "length", None)

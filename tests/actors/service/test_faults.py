@@ -1,0 +1,127 @@
+"""Whatever breaks: every block is free afterwards, every reservation settled, every line closed."""
+
+from random import Random
+
+import pytest
+import trio
+from msgspec import structs
+
+from actors.api.errors import ActorDied, Refusal
+from actors.api.messages import Done, Failed
+from actors.api.principal import Caller
+from actors.kernel.reply import Reply
+from actors.protocol.messages import Reserve
+from engine.errors import EngineError
+from tests.actors.fakes import CONFIG, says, stage
+
+BUSY = CONFIG.replace('stall = "30s"', 'stall = "5s"').replace(
+    '[[routes]]\nname = "small"', '[retry_budget]\nratio = 1.0\n[[routes]]\nname = "small"'
+)
+
+
+async def test_an_actor_that_dies_answers_its_message_in_hand_and_comes_back(autojump_clock):
+    async with stage({"small": says("ok")}) as house:
+        reply: Reply = Reply()
+        # No number of tokens: the quota book raises, and admission dies of it.
+        house.house._admission.put_nowait(Reserve("anonymous", "many", 0.0, reply))
+        with pytest.raises(ActorDied):
+            await reply.wait()
+        assert (await house.ask("small")).text() == "ok"
+        assert house.house._supervisor.restarts["admission"] == 1
+
+
+async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock):
+    async with stage({"small": says("ok")}) as house:
+        running = await house.open("small", ignore_eos=True)
+        await running.__anext__()
+        lost = await house.open("small")
+        lost._launch = structs.replace(lost._launch, caller=Caller("nobody", ["no name"], "default", 0, b""))
+        refusal = (await house.read(lost)).refusal
+        assert refusal.body.status == 503
+        assert "actor_died" in refusal.body.message
+        await running.__anext__()
+        running.close()
+        assert house.house._supervisor.restarts["dispatch"] == 2
+
+
+async def test_an_offer_without_a_line_is_refused_and_costs_nobody_else_anything(autojump_clock):
+    async with stage({"small": says("ok")}) as house:
+        lost = await house.open("small")
+        lost._launch = structs.replace(lost._launch, caller=Caller("gone", "gone in low", "low", 0, b""))
+        refusal = (await house.read(lost)).refusal
+        assert "line_gone" in refusal.body.message
+        assert house.house._supervisor.restarts["dispatch"] == 0
+
+
+async def test_offers_wait_for_a_dispatch_that_is_being_restarted(autojump_clock):
+    async with stage({"small": says("ok")}) as house:
+        broken = await house.open("small")
+        broken._launch = structs.replace(broken._launch, caller=Caller("nobody", ["no name"], "default", 0, b""))
+        answers = []
+
+        async def ask() -> None:
+            answers.append(await house.ask("small"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(house.read, broken)
+            nursery.start_soon(ask)
+        assert answers[0].text() == "ok"
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_storm(autojump_clock, seed):
+    """Many readers, some slow, some leaving, while engines fail and stall: nothing hangs and nothing is left."""
+    chance = Random(seed)
+    text = "the quick brown fox jumps over the lazy dog"
+    scripts = {"small": says(text, {6: 0.2} if seed % 2 else {}), "large": says(text)}
+    async with stage(scripts, settings=BUSY, step_s=0.05) as house:
+        failures = iter(range(3))
+
+        def sometimes_fails(number, batch) -> None:
+            if number and chance.random() < 0.01 and next(failures, None) is not None:
+                raise EngineError("device_lost", "the device fell off the bus")
+
+        house.on_step = {"small": sometimes_fails, "large": sometimes_fails}
+        ends: list[str] = []
+
+        async def reader() -> None:
+            await trio.sleep(chance.random() * 60)
+            model = chance.choice(["small", "large", "both", "whole"])
+            patience = chance.choice([0.3, 2.0, 1000.0])
+            pause = chance.choice([0.0, 0.0, 0.5])
+            last: object = None
+            with trio.move_on_after(patience):
+                try:
+                    exchange = await house.open(model, streamed=chance.random() < 0.7, n=chance.choice([1, 1, 3]))
+                except Refusal:
+                    ends.append("refused")
+                    return
+                try:
+                    async for events in exchange:
+                        last = events[-1]
+                        await trio.sleep(pause)
+                except Refusal as refusal:
+                    last = refusal
+                finally:
+                    exchange.close()
+            ends.append("left" if not isinstance(last, Done | Failed | Refusal) else type(last).__name__)
+
+        async def stalls() -> None:
+            for _ in range(2):
+                await trio.sleep(20)
+                link = house.link(chance.choice(["small", "large"]))
+                link.hang = True
+                await trio.sleep(8)
+                link.hang = False
+
+        with trio.fail_after(3000):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stalls)
+                for _ in range(120):
+                    nursery.start_soon(reader)
+        assert len(ends) == 120
+        assert ends.count("Done") > 30
+        house.on_step.clear()
+        await trio.sleep(60)
+        assert (await house.ask("large")).text() == text
+        assert sum(house.house.statistics().requests_total.values()) + ends.count("refused") >= 121

@@ -1,0 +1,63 @@
+"""What an upstream said, without what is ours and what is the client's."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.api.messages import ChatMessage, ChatPrompt, TextPrompt
+from actors.upstream.failures.redaction import MOST_CHARACTERS, Redactor, unquoted
+from policies.fallback.verdict import Said
+
+OURS = Redactor(["abcd1234", "team blue/1"], "https://host-7.example:8443/v1?key=query-secret&v=1")
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        ("no messages[123].content[0]: bad", None),
+        ("use max_completion_tokens, not max_tokens", None),
+        ("gpt-4o-mini-2024-07-18 and Llama-3.1-70B-Instruct take no top_k", None),
+        ("see section 3.1.2 of 10.2", None),
+        ("got ABCD1234", "got [hidden]"),
+        ("got team%20blue%2F1", "got [hidden]"),
+        ("went to host-7.example", "went to [hidden]"),
+        ("went to https://host-7.example:8443/v1?key=query-secret&v=1!", "went to [hidden]!"),
+        ("went with query-secret", "went with [hidden]"),
+        ("Authorization: Bearer xyz", "Authorization: [hidden]"),
+        ("Incorrect API key provided: sk-ab***wxyz.", "Incorrect API key provided: [hidden]"),
+        ("cannot reach redis.prod.internal or 192.168.0.1:6379", "cannot reach [hidden] or [hidden]"),
+    ],
+)
+def test_what_is_hidden_and_what_is_not(words: str, left: str | None) -> None:
+    assert OURS.clean(Said(words=words)).words == (words if left is None else left)
+
+
+def test_a_code_and_a_parameter_that_are_ours_are_left_out() -> None:
+    said = OURS.clean(Said(code="abcd1234", param="abcd1234", words=""))
+    assert (said.code, said.param) == ("", None)
+
+
+@given(st.text(max_size=900), st.text(max_size=30), st.text(max_size=30))
+def test_whatever_is_said_is_short_and_holds_no_key(text: str, before: str, after: str) -> None:
+    words = OURS.clean(Said(words=f"{before}abcd1234{after}{text}")).words
+    assert len(words) <= MOST_CHARACTERS
+    assert "abcd1234" not in words
+
+
+QUOTE = "this is what I have written to my doctor"
+
+
+@pytest.mark.parametrize("prompt", [TextPrompt(f"So {QUOTE}, and more."), ChatPrompt((ChatMessage("user", QUOTE),))])
+@given(before=st.text(max_size=60), after=st.text(max_size=60))
+def test_a_quote_of_the_prompt_is_found_wherever_it_stands(
+    prompt: TextPrompt | ChatPrompt, before: str, after: str
+) -> None:
+    said = unquoted(Said(words=f"{before}{QUOTE}{after}"), prompt)
+    assert "written to my" not in said.noted
+    assert QUOTE in said.words
+
+
+def test_a_short_prompt_is_found_whole_and_a_long_one_leaves_no_words() -> None:
+    assert unquoted(Said(words="bad: hello there!"), TextPrompt("hello there")).noted == "bad: […]!"
+    assert unquoted(Said(words="bad"), TextPrompt("x" * 100_000)).noted == ""
+    assert unquoted(Said(words="top_k is bad"), TextPrompt("k")).noted == "top_k is bad"

@@ -1,0 +1,94 @@
+"""Never more calls than places; every call and every work ends exactly once."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from actors.api.messages import TextPrompt
+from actors.protocol.delivery import Delivery
+from actors.protocol.messages import Call, Work
+from actors.upstream.call_book import CallBook
+from engine.sampling.params import SamplingParams
+
+PLACES = 3
+
+
+def work_of(number: int, count: int) -> tuple[Work, tuple[Call, ...]]:
+    calls = tuple(
+        Call(request_id=number * 100 + each, model="m", prompt=TextPrompt("x"), params=SamplingParams(max_tokens=1))
+        for each in range(count)
+    )
+    work = Work(id=number, engine="up", tenant="t", prompt_tokens=1, tokens=1, sequences=calls, delivery=Delivery())
+    return work, calls
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = CallBook(PLACES)
+        self.works: dict[int, tuple[Work, set[int]]] = {}
+        """Works that somebody waits for, with the calls that have not ended."""
+        self.tasks: set[int] = set()
+        self.next = 1
+
+    @rule(count=st.integers(1, 5))
+    def start(self, count):
+        work, calls = work_of(self.next, count)
+        self.next += 1
+        self.book.start(work, calls)
+        self.works[work.id] = (work, {call.request_id for call in calls})
+        self.launch()
+
+    def launch(self):
+        while (begins := self.book.next_call()) is not None:
+            work, call = begins
+            assert call.request_id in self.works[work.id][1]
+            assert call.request_id not in self.tasks
+            self.tasks.add(call.request_id)
+
+    @precondition(lambda self: self.tasks)
+    @rule(pick=st.randoms(use_true_random=False))
+    def complete(self, pick):
+        call = pick.choice(sorted(self.tasks))
+        owner = self.book.work_of(call)
+        ended = self.book.complete(call)
+        if owner is None:
+            assert ended is None
+            return
+        work, left = self.works[owner.id]
+        left.remove(call)
+        assert ended is (work if not left else None)
+        if not left:
+            del self.works[work.id]
+
+    @precondition(lambda self: self.works)
+    @rule(pick=st.randoms(use_true_random=False))
+    def drop(self, pick):
+        number = pick.choice(sorted(self.works))
+        work, left = self.works.pop(number)
+        assert set(self.book.drop(work) or ()) == left & self.tasks
+        assert self.book.drop(work) is None
+        self.launch()
+
+    @precondition(lambda self: self.tasks)
+    @rule(pick=st.randoms(use_true_random=False))
+    def gone(self, pick):
+        idle = [call for call in sorted(self.tasks) if self.book.work_of(call) is None]
+        if idle:
+            call = pick.choice(idle)
+            self.book.gone(call)
+            self.tasks.remove(call)
+            self.launch()
+
+    @invariant()
+    def adds_up(self):
+        self.book.check_integrity()
+        assert self.book.running == len(self.tasks) <= PLACES
+        open_calls = sum(len(left) for _, left in self.works.values())
+        assert self.book.inside == open_calls
+        # Nobody waits while a place is free.
+        assert not self.book.waiting or len(self.tasks) == PLACES
+
+
+TestBook = Machine.TestCase
+TestBook.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

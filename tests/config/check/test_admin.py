@@ -1,0 +1,54 @@
+"""The admin API is never open to the network without keys of its own."""
+
+from pathlib import Path
+
+import pytest
+
+from config.load import parse_settings
+from config.problems.errors import ConfigError
+from tests.actors.fakes import CONFIG
+
+HASH = "0" * 64
+SAME = f'[[keys]]\nid = "b"\ntenant = "t"\nhash = "{HASH}"\n[tenants.t]'
+
+
+@pytest.mark.parametrize(
+    ("table", "where", "said"),
+    [
+        ('[admin]\nenabled = true\nhost = "0.0.0.0"', "admin.host", "no [[admin.keys]]"),
+        ("[admin]\nenabled = true\nport = 8080", "admin.port", "listens on port 8080 already"),
+        (f'[[admin.keys]]\nid = "a b"\nhash = "{HASH}"', "admin.keys[0].id", "is no key id"),
+        ('[[admin.keys]]\nid = "a"\nhash = "xyz"', "admin.keys[0].hash", "no SHA-256"),
+        (
+            f'[[admin.keys]]\nid = "a"\nhash = "{HASH}"\n{SAME}',
+            "admin.keys[0].hash",
+            "given twice",
+        ),
+        (
+            f'[[admin.keys]]\nid = "a"\nhash = "{HASH}"\n[[admin.keys]]\nid = "a"\nhash = "{"1" * 64}"',
+            "admin.keys[1].id",
+            "given twice",
+        ),
+        (f'[[metrics.keys]]\nid = "a b"\nhash = "{HASH}"', "metrics.keys[0].id", "is no key id"),
+        ('[[metrics.keys]]\nid = "a"\nhash = "xyz"', "metrics.keys[0].hash", "penstock keys new --metrics"),
+        (f'[[metrics.keys]]\nid = "a"\nhash = "{HASH}"\n{SAME}', "metrics.keys[0].hash", "given twice"),
+        (
+            f'[[admin.keys]]\nid = "a"\nhash = "{HASH}"\n[[metrics.keys]]\nid = "a"\nhash = "{HASH}"',
+            "metrics.keys[0].hash",
+            "given twice",
+        ),
+    ],
+)
+def test_what_is_refused(table: str, where: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(f"{CONFIG}\n{table}\n", Path("/nowhere/house.toml"))
+    (problem,) = caught.value.problems
+    assert problem.where == where
+    assert said in str(problem)
+
+
+def test_what_is_served() -> None:
+    table = f'[admin]\nenabled = true\nhost = "0.0.0.0"\n[[admin.keys]]\nid = "a"\nhash = "{HASH}"\n'
+    assert parse_settings(CONFIG + table, Path("/nowhere/house.toml")).admin.keys[0].id == "a"
+    # What does not listen need not be safe.
+    assert not parse_settings(CONFIG + '[admin]\nhost = "0.0.0.0"\n', Path("/nowhere/house.toml")).admin.enabled

@@ -1,0 +1,54 @@
+"""How answers are shown: by the cascade, or by a route in its place."""
+
+from pathlib import Path
+
+import pytest
+
+from config.load import parse_settings
+from config.problems.errors import ConfigError
+
+TEXT = """\
+schema = 1
+[engines.small]
+model = "s"
+[engines.large]
+model = "l"
+[models.chat]
+[tiers.default]
+[[routes]]
+name = "chat"
+use = { cascade = "thrifty" }
+ROUTE
+[cascades.thrifty]
+stages = ["small", "large"]
+on_failure = "safe"
+CASCADE
+[[ladders.safe]]
+to = "large"
+"""
+
+
+def problems(route: str, cascade: str) -> list[str]:
+    text = TEXT.replace("ROUTE", route).replace("CASCADE", cascade)
+    try:
+        parse_settings(text, Path("/etc/x.toml"))
+    except ConfigError as error:
+        return [f"{problem.where}: {problem.message}" for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize("mode", ["gate", "window", "verified"])
+def test_a_route_may_say_how(mode: str) -> None:
+    assert problems(f'emit = {{ mode = "{mode}" }}', "defer = { threshold = 1.0 }") == []
+
+
+def test_who_only_verifies_cannot_decide_otherwise() -> None:
+    found = problems('emit = { mode = "gate" }', 'emit = { mode = "verified" }')
+    assert found == ["routes[0].emit.mode: nothing says when the small answer of 'thrifty' is not trusted"]
+
+
+def test_a_ladder_is_shown_as_it_comes() -> None:
+    text = TEXT.replace('use = { cascade = "thrifty" }', 'use = { ladder = "safe" }')
+    text = text.replace("ROUTE", 'emit = { mode = "gate" }').replace("CASCADE", "defer = { threshold = 1.0 }")
+    with pytest.raises(ConfigError, match="ladder's answers are shown as they come"):
+        parse_settings(text, Path("/etc/x.toml"))

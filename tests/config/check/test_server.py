@@ -1,0 +1,58 @@
+"""Bounds of the server that fit each other, proxies that are addresses, and origins that a browser could send."""
+
+from pathlib import Path
+
+import pytest
+
+from config.load import parse_settings
+from config.problems.errors import ConfigError
+from gateway.http.bounds.limits import Limits
+from tests.actors.fakes import CONFIG
+
+
+def of(lines: str) -> Limits:
+    return Limits.of(parse_settings(f"{CONFIG}\n[server]\n{lines}\n", Path("/nowhere/house.toml")).server)
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "said"),
+    [
+        ('body_memory = "1MiB"', "server.body_memory", "less than max_body"),
+        ('body_memory_per_key = "1MiB"', "server.body_memory_per_key", "less than max_body"),
+        ('body_memory_per_peer = "1MiB"', "server.body_memory_per_peer", "less than max_body"),
+        ('trusted_proxies = ["10.0.0.7", "proxy.example"]', "server.trusted_proxies[1]", "neither an address nor"),
+        ('trusted_proxies = ["10.0.0.0/33"]', "server.trusted_proxies[0]", "neither an address nor"),
+        ('ws_origins = ["*"]', "server.ws_origins[0]", "must be named"),
+        ('ws_origins = ["https://app.example/"]', "server.ws_origins[0]", "no origin as browsers send it"),
+        ('ws_origins = ["https://App.example"]', "server.ws_origins[0]", "no origin as browsers send it"),
+        ('ws_origins = ["app.example"]', "server.ws_origins[0]", "no origin as browsers send it"),
+        ('ws_origins = ["https://*.example"]', "server.ws_origins[0]", "no origin as browsers send it"),
+        ('ws_origins = ["null"]', "server.ws_origins[0]", "no origin as browsers send it"),
+        ('ws_origins = ["https://app.example:443"]', "server.ws_origins[0]", "default port"),
+        ('ws_origins = ["http://app.example:80"]', "server.ws_origins[0]", "default port"),
+        ("connections_per_key = 0", "server.connections_per_key", "at least 1"),
+        ("messages_per_second = 1", "server.messages_per_second", "at least 10"),
+        ("body_timeout = 5", "server.body_timeout", "duration"),
+        ("connection_per_key = 5", "server.connection_per_key", "connections_per_key"),
+    ],
+)
+def test_what_is_refused(line: str, where: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        of(line)
+    (problem,) = caught.value.problems
+    assert problem.where == where
+    assert said in str(problem)
+
+
+def test_what_a_browser_sends_and_where_proxies_stand() -> None:
+    of('ws_origins = ["https://app.example", "http://localhost:3000", "http://[::1]:8080", "chrome-extension://abc"]')
+    assert of('trusted_proxies = ["10.0.0.0/8", "::1", "192.0.2.7"]').trusted_proxies[1] == "::1"
+
+
+def test_bounds_that_are_shares_of_the_connections() -> None:
+    most = of("")
+    assert (most.max_connections_per_key, most.max_connections_per_peer, most.tier_connections) == (900, 1016, 50)
+    few = of("max_connections = 10\nprobe_connections = 0")
+    assert (few.max_connections_per_key, few.max_connections_per_peer, few.tier_connections) == (9, 10, 0)
+    said = of("connections_per_key = 3\nconnections_per_peer = 4\ntier_connections = 0")
+    assert (said.max_connections_per_key, said.max_connections_per_peer, said.tier_connections) == (3, 4, 0)

@@ -1,0 +1,181 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.model.settings import EngineSettings, KVSettings, Speculate
+from config.model.table import Bytes
+from engine.core.embedder import Embedder
+from engine.core.messages import Abort, Embed, Submit, TokenOutput
+from engine.errors import EngineDead, EngineError, RequestRefused
+from engine.model.encoder_config import EmbeddingSizes
+from engine.sampling.params import SamplingParams
+from engine.testing.fake_encoder import FakeEncoder
+
+
+def embedder(runner: FakeEncoder | None = None, **settings) -> Embedder:
+    return Embedder(runner or FakeEncoder(), EngineSettings(model=Path("model"), **settings))
+
+
+def one(number: int, *token_ids: int, **options) -> Embed:
+    return Embed(request_id=number, token_ids=token_ids or (number + 1,), **options)
+
+
+def drained(engine: Embedder) -> list[list[TokenOutput]]:
+    """What each step brought, until nothing is left; the books are checked between steps."""
+    steps = []
+    while engine.has_work:
+        steps.append(list(engine.step().outputs))
+        engine.check_integrity()
+    return steps
+
+
+def numbers(outputs: list[TokenOutput]) -> list[int]:
+    return [output.request_id for output in outputs]
+
+
+def test_each_input_gets_its_vector_and_its_end():
+    runner = FakeEncoder()
+    engine = embedder(runner)
+    engine.accept(one(1, 5, 6))
+    engine.accept(one(2, 7))
+    ((first, second),) = drained(engine)
+    assert first.embedding == runner.embed([(5, 6)])[0].tobytes()
+    assert (first.token_ids, first.text, first.finish.reason) == ((), "", "stop")
+    assert (first.finish.prompt_tokens, second.finish.prompt_tokens) == (2, 1)
+    assert second.embedding != first.embedding
+    assert engine.stats().prompt_tokens_total == 3
+
+
+def test_a_step_takes_what_fits_by_priority_and_arrival():
+    engine = embedder(max_running=3, max_step_tokens=10)
+    for number, length, priority in ((1, 4, 0), (2, 4, 0), (3, 4, 0), (4, 2, 5), (5, 1, 0), (6, 1, 0), (7, 1, 0)):
+        engine.accept(one(number, *range(length), priority=priority))
+    assert engine.stats().outstanding_tokens == 17
+    assert [numbers(step) for step in drained(engine)] == [[4, 1, 2], [3, 5, 6], [7]]
+    assert engine.stats().outstanding_tokens == 0
+
+
+def test_an_input_longer_than_a_step_has_a_step_of_its_own():
+    engine = embedder(max_step_tokens=4)
+    for number, length in ((1, 2), (2, 40), (3, 2)):
+        engine.accept(one(number, *range(length)))
+    assert [numbers(step) for step in drained(engine)] == [[1], [2], [3]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(0, 2)), max_size=30),
+    st.integers(1, 5),
+    st.integers(1, 20),
+    st.sets(st.integers(0, 29)),
+)
+def test_every_input_ends_once_and_no_step_is_too_large(inputs, most_inputs, most_tokens, aborted):
+    engine = embedder(max_running=most_inputs, max_step_tokens=most_tokens)
+    for number, (length, priority) in enumerate(inputs):
+        engine.accept(one(number, *range(length), priority=priority))
+    for number in aborted:
+        engine.accept(Abort(number))
+    steps = drained(engine)
+    ends = {output.request_id: output.finish.reason for step in steps for output in step}
+    assert sum(map(len, steps)) == len(ends) == len(inputs)
+    assert {number for number, reason in ends.items() if reason == "abort"} == {n for n in aborted if n < len(inputs)}
+    for step in steps:
+        made = [inputs[output.request_id][0] for output in step if output.finish.reason == "stop"]
+        assert len(made) <= most_inputs
+        assert sum(made) <= most_tokens or len(made) == 1
+
+
+def test_a_cut_embedding_has_length_one_again():
+    runner = FakeEncoder(sizes=EmbeddingSizes(8, (4,)))
+    engine = embedder(runner)
+    engine.accept(one(1, 5, size=4))
+    engine.accept(one(2, 5, size=8))
+    ((cut, whole),) = drained(engine)
+    short, full = np.frombuffer(cut.embedding, "<f4"), np.frombuffer(whole.embedding, "<f4")
+    assert np.linalg.norm(short) == pytest.approx(1)
+    np.testing.assert_allclose(short * np.linalg.norm(full[:4]), full[:4], rtol=1e-6)
+    assert len(full) == 8
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (Embed(request_id=1, token_ids=()), "prompt_empty"),
+        (one(1, *range(65)), "context_length_exceeded"),
+        (one(1, 3, 512), "token_out_of_vocabulary"),
+        (one(1, 3, -1), "token_out_of_vocabulary"),
+        (one(1, 3, size=5), "dimensions_unsupported"),
+        (one(9, 3), "request_id_in_use"),
+    ],
+)
+def test_what_can_never_be_embedded_is_refused_at_once(command, code):
+    engine = embedder()
+    engine.submit(one(9))
+    with pytest.raises(RequestRefused) as refused:
+        engine.submit(command)
+    assert refused.value.code == code
+    engine.accept(command)
+    ((said, *_),) = drained(engine)
+    assert (said.finish.reason, said.finish.code, said.embedding) == ("error", code, None)
+
+
+def test_an_encoder_generates_nothing():
+    engine = embedder()
+    engine.accept(Submit(request_id=1, prompt_token_ids=(1, 2), params=SamplingParams(max_tokens=1)))
+    (((said,)),) = drained(engine)
+    assert (said.finish.reason, said.finish.code) == ("error", "not_generating")
+
+
+def test_numbers_that_are_none_are_an_error_of_their_input():
+    class Overflowing(FakeEncoder):
+        def embed(self, inputs):
+            rows = super().embed(inputs)
+            rows[0, 0] = np.inf
+            return rows
+
+    engine = embedder(Overflowing())
+    engine.accept(one(1))
+    engine.accept(one(2))
+    ((bad, good),) = drained(engine)
+    assert (bad.finish.code, bad.embedding) == ("embedding_not_finite", None)
+    assert good.finish.reason == "stop"
+
+
+def test_a_failing_runner_ends_the_engine():
+    def fail(step, inputs):
+        raise RuntimeError("no more memory")
+
+    engine = embedder(FakeEncoder(on_step=fail))
+    engine.accept(one(1))
+    with pytest.raises(EngineDead, match="no more memory"):
+        engine.step()
+    with pytest.raises(EngineDead):
+        engine.submit(one(2))
+
+
+def test_a_closed_engine_says_so_and_drops_what_waits():
+    engine = embedder()
+    engine.accept(one(1))
+    engine.abort_all()
+    assert [output.finish.reason for output in engine.step().outputs] == ["abort"]
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineDead, match="closed"):
+        engine.step()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"kv": KVSettings(memory=Bytes(2**20))}, "kv"),
+        ({"prefill_chunk": 64, "prefix_cache": False}, "prefill_chunk, prefix_cache"),
+        ({"speculate": Speculate()}, "speculate"),
+        ({"quantization": "int8"}, "quantization"),
+        ({"max_running": 0}, "max_running"),
+    ],
+)
+def test_settings_that_mean_nothing_here_are_named(settings, named):
+    with pytest.raises(EngineError, match=named):
+        embedder(**settings)

@@ -1,0 +1,184 @@
+"""Models, health, metrics and the page for people, through the same server."""
+
+import html
+import importlib.metadata
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from actors.api.errors import BadKey
+from tests.gateway.fakes import FakeEngineReadiness, FakeHouse, FakeReadiness
+from tests.gateway.harness import CHAT, gateway
+
+
+async def test_models() -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        listed = (await client.get("/v1/models")).json
+        assert [each["id"] for each in listed["data"]] == ["penstock", "org/other"]
+        assert listed["data"][0]["object"] == "model"
+        assert (await client.get("/v1/models/org/other")).json["max_model_len"] == 512
+        missing = await client.get("/v1/models/none")
+        assert (missing.status, missing.error["code"]) == (404, "model_not_found")
+
+
+async def test_health_tells_what_is_not_ready() -> None:
+    house = FakeHouse()
+    async with gateway(house) as running:
+        client = await running.connect()
+        assert (await client.get("/readyz")).status == 200
+        house.ready = FakeReadiness(False, "loading", {"small": FakeEngineReadiness("failed", "no such file")})
+        response = await client.get("/readyz")
+        assert response.status == 503
+        assert response.json["engines"] == {"small": {"state": "failed", "why": "no such file"}}
+        assert (await client.get("/livez")).json == {"status": "ok"}
+
+
+async def test_what_tools_ask_before_they_measure() -> None:
+    """Guidellm and vLLM's own benchmark ask /health, SageMaker /ping; none of them has a key for it."""
+
+    def check_key(key: str | None) -> None:
+        raise BadKey(missing=key is None)
+
+    house = FakeHouse(check_key=check_key)
+    async with gateway(house) as running:
+        client = await running.connect()
+        for path in ("/health", "/ping", "/health/", "/ping/"):
+            answer = await client.get(path)
+            assert (answer.status, answer.body) == (200, b"")
+        await client.post("/ping", b"")
+        assert (await client.response()).status == 200
+        assert (await client.get("/version")).json == {"version": importlib.metadata.version("penstock")}
+        house.ready = FakeReadiness(False, "loading", {})
+        for path in ("/health", "/ping"):
+            assert (await client.get(path)).status == 503
+        await client.send(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await client.head())[0] == 503
+
+
+async def test_a_slash_at_the_end_changes_nothing() -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        assert (await client.get("/v1/models/")).json["object"] == "list"
+        for path in ("/v1/models/penstock", "/v1/models/penstock/", "/v1/models/org/other/"):
+            assert (await client.get(path)).json["id"] in path
+        assert (await client.request("/v1/chat/completions/", CHAT)).status == 200
+        assert (await client.request("/v1/completions/", {"model": "m", "prompt": "x"})).status == 200
+        assert (await client.get("/v1/chat/completions/")).status == 405
+
+
+async def test_metrics_can_be_scraped() -> None:
+    async with gateway(FakeHouse()) as running:
+        response = await (await running.connect()).get("/metrics")
+        assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        families = {each.name: each for each in text_string_to_metric_families(response.body.decode())}
+        for prefix in ("penstock:", "vllm:"):
+            running_now = families[prefix + "num_requests_running"].samples[0]
+            labels = {"engine": "small", "model_name": "small", "replica": "0"}
+            assert (running_now.labels, running_now.value) == (labels, 2)
+            assert families[prefix + "kv_cache_usage_perc"].samples[0].value == 0.25
+            for name, value in (("host", 5), ("swapped_out", 9), ("swapped_in", 4)):
+                assert families[f"{prefix}kv_blocks_{name}"].samples[0].value == value
+            for name in (
+                "prefix_cache_queries",
+                "prefix_cache_hits",
+                "num_preemptions",
+                "prompt_tokens",
+                "generation_tokens",
+                "spec_decode_num_draft_tokens",
+                "spec_decode_num_accepted_tokens",
+            ):
+                assert families[prefix + name].type == "counter"
+            ttft = {
+                each.labels.get("le", each.name): each.value
+                for each in families[prefix + "time_to_first_token_seconds"].samples
+            }
+            assert ttft == {
+                "0.1": 3,
+                "1.0": 5,
+                "+Inf": 6,
+                f"{prefix}time_to_first_token_seconds_count": 6,
+                f"{prefix}time_to_first_token_seconds_sum": 4.5,
+            }
+        for name, value in (
+            ("penstock:cost", 0.125),
+            ("penstock:upstream_requests", 9),
+            ("penstock:upstream_failures", 2),
+            ("penstock:upstream_tokens", 70),
+            ("penstock:upstream_running", 1),
+            ("penstock:upstream_rests_seconds", 0.5),
+            ("penstock:upstream_time_to_first_token_seconds", 3),
+            ("penstock:budget_used_ratio", 0.25),
+            ("penstock:cascade_large_share", 0.31),
+            ("penstock:cascade_drifted", 1),
+            ("penstock:cascade_spent_today", 1.5),
+            ("penstock:experiment_requests", 9),
+            ("penstock:experiment_bad", 2),
+            ("penstock:experiment_rolled_back", 1),
+            ("penstock:policy_notices", 1),
+        ):
+            assert families[name].samples[0].value == value, name
+        answered = families["penstock:requests"].samples[0]
+        assert (answered.labels["rung"], answered.value) == ("small", 6)
+        states = {each.labels["state"]: each.value for each in families["penstock:breaker_state"].samples}
+        assert states == {"closed": 0, "half_open": 1, "open": 0}
+        assert families["penstock:connections"].samples[0].value == 1
+
+
+async def test_the_page_escapes_what_it_shows() -> None:
+    async with gateway(FakeHouse()) as running:
+        client = await running.connect()
+        page = (await client.get("/")).body.decode()
+        assert "a &lt;fake&gt; model" in page
+        assert "/v1/chat/completions" in page
+        head = await client.get("/livez")
+        await client.send(b"HEAD /livez HTTP/1.1\r\nHost: t\r\n\r\n")
+        _, headers = await client.head()
+        assert headers["content-length"] == head.headers["content-length"]
+        # No body came: what follows is the next answer.
+        assert (await client.get("/livez")).status == 200
+
+
+async def test_a_browser_without_a_key_gets_a_page_that_says_so() -> None:
+    def check_key(key: str | None) -> None:
+        if key != "right":
+            raise BadKey(missing=key is None)
+
+    async with gateway(FakeHouse(check_key=check_key)) as running:
+        client = await running.connect()
+        page = await client.get("/", headers="Accept: text/html,*/*;q=0.8\r\n")
+        assert (page.status, page.headers["content-type"]) == (401, "text/html; charset=utf-8")
+        assert "authorization: Bearer $PENSTOCK_KEY" in html.unescape(page.body.decode())
+        assert "a &lt;fake&gt; model" not in page.body.decode()
+        assert (await client.get("/")).error["code"] == "invalid_api_key"
+        # With a key the page shows a command with one.
+        page = await client.get("/", headers="Accept: text/html\r\nAuthorization: Bearer right\r\n")
+        assert page.status == 200
+        assert "authorization: Bearer $PENSTOCK_KEY" in html.unescape(page.body.decode())
+
+
+async def test_metrics_ask_for_a_key_of_their_own() -> None:
+    def check_scraper(key: str | None) -> None:
+        if key != "scraper":
+            raise BadKey(missing=key is None)
+
+    async with gateway(FakeHouse(check_scraper=check_scraper)) as running:
+        client = await running.connect()
+        assert (await client.get("/metrics")).status == 401
+        assert (await client.get("/metrics", headers="Authorization: Bearer scraper\r\n")).status == 200
+
+
+async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:
+    def check_key(key: str | None) -> None:
+        if key != "right":
+            raise BadKey(missing=key is None)
+
+    async with gateway(FakeHouse(check_key=check_key)) as running:
+        client = await running.connect()
+        for path in ("/v1/models", "/v1/models/penstock", "/"):
+            response = await client.get(path)
+            assert (response.status, response.error["code"]) == (401, "invalid_api_key")
+            assert response.headers["www-authenticate"].startswith("Bearer")
+            assert (await client.get(path, headers="Authorization: Bearer wrong\r\n")).status == 401
+            assert (await client.get(path, headers="Authorization: bearer right\r\n")).status == 200
+        for path in ("/livez", "/readyz"):
+            assert (await client.get(path)).status == 200

@@ -1,0 +1,133 @@
+"""Budgets: never more spent than there is, and each period anew."""
+
+import datetime as dt
+import math
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from config.model.tenancy import Budget, TenantSettings
+from policies.admission.budget import BudgetBook, BudgetHold, period_begin, period_end
+
+NOON = dt.datetime(2026, 2, 28, 12, 30, tzinfo=dt.UTC).timestamp()
+
+
+def book(amount: float = 10.0, per: str = "day") -> BudgetBook:
+    return BudgetBook({"acme": TenantSettings(budget=Budget(amount=amount, per=per)), "free": TenantSettings()})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("per", "begin", "end"),
+    [
+        ("hour", "2026-02-28T12:00", "2026-02-28T13:00"),
+        ("day", "2026-02-28T00:00", "2026-03-01T00:00"),
+        ("month", "2026-02-01T00:00", "2026-03-01T00:00"),
+    ],
+)
+def test_periods_are_the_calendars(per: str, begin: str, end: str) -> None:
+    assert period_begin(per, NOON) == dt.datetime.fromisoformat(begin + "+00:00").timestamp()  # type: ignore[arg-type]
+    assert period_end(per, NOON) == dt.datetime.fromisoformat(end + "+00:00").timestamp()  # type: ignore[arg-type]
+
+
+def test_the_worst_case_is_set_aside_and_the_rest_given_back() -> None:
+    money = book()
+    assert money.fits("acme", 8.0, NOON)
+    hold = money.reserve("acme", 8.0, NOON)
+    assert not money.fits("acme", 3.0, NOON)
+    assert money.settle(hold, 1.5)
+    assert not money.settle(hold, 1.5)
+    view = money.view("acme", NOON)
+    assert view is not None
+    assert (view.spent, view.reserved, view.used) == (1.5, 0.0, 0.15)
+    assert view.resets_in_s == 11.5 * 3600
+
+
+def test_a_new_day_has_new_money_and_yesterdays_requests_do_not_touch_it() -> None:
+    money = book()
+    hold = money.reserve("acme", 10.0, NOON)
+    tomorrow = NOON + 86_400
+    assert money.fits("acme", 10.0, tomorrow)
+    money.settle(hold, 10.0)
+    assert money.fits("acme", 10.0, tomorrow)
+    money.check_integrity()
+
+
+def test_without_a_budget_everything_fits() -> None:
+    money = book()
+    assert money.fits("free", 1e9, NOON)
+    hold = money.reserve("free", 1e9, NOON)
+    assert money.view("free", NOON) is None
+    assert money.settle(hold, 1e9)
+
+
+def test_other_settings_keep_what_was_spent() -> None:
+    money = book()
+    money.restore("acme", {"hour": 1.0, "day": 6.0}, NOON)
+    money.adopt({"acme": TenantSettings(budget=Budget(amount=7.0))})
+    assert not money.fits("acme", 2.0, NOON)
+    money.adopt({"acme": TenantSettings(budget=Budget(amount=70.0, per="month"))})
+    assert money.fits("acme", 70.0, NOON)
+    money.adopt({})
+    assert money.fits("acme", 1e9, NOON)
+
+
+def test_what_an_upstream_used_beyond_the_worst_case_is_gone_too() -> None:
+    money = book()
+    money.settle(money.reserve("acme", 4.0, NOON), 9.0)
+    assert not money.fits("acme", 2.0, NOON)
+    # What costs nothing always fits.
+    assert money.fits("acme", 0.0, NOON)
+
+
+def test_a_tenant_that_comes_back_within_the_period_does_not_begin_anew() -> None:
+    money, acme = book(), {"acme": TenantSettings(budget=Budget(amount=10.0, per="month"))}
+    money.settle(money.reserve("acme", 8.0, NOON), 8.0)
+    money.adopt({})
+    money.adopt(acme)
+    assert not money.fits("acme", 3.0, NOON)
+    money.adopt({})
+    money.view("free", NOON + 40 * 86_400)
+    money.adopt({})
+    money.adopt(acme)
+    assert money.fits("acme", 10.0, NOON)
+
+
+class Spending(RuleBasedStateMachine):
+    """Reservations that must fit never let more be spent than there is."""
+
+    holds: Bundle[BudgetHold] = Bundle("holds")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.money = book()
+        self.now = NOON
+        self.spent: dict[float, float] = {}
+
+    @rule(target=holds, cost=st.floats(0.01, 8))
+    def reserve(self, cost: float) -> BudgetHold:
+        if not self.money.fits("acme", cost, self.now):
+            return BudgetHold(0, "acme", 0.0, 0.0)
+        return self.money.reserve("acme", cost, self.now)
+
+    @rule(hold=consumes(holds), part=st.floats(0, 1))
+    def settle(self, hold: BudgetHold, part: float) -> None:
+        if self.money.settle(hold, hold.amount * part):
+            self.spent[hold.period] = self.spent.get(hold.period, 0.0) + hold.amount * part
+
+    @rule(hours=st.integers(1, 20))
+    def wait(self, hours: int) -> None:
+        self.now += 3600 * hours
+
+    @invariant()
+    def never_more_than_there_is(self) -> None:
+        self.money.check_integrity()
+        assert all(spent <= 10.0 + 1e-6 for spent in self.spent.values())
+        view = self.money.view("acme", self.now)
+        assert view is not None
+        assert math.isclose(view.spent, self.spent.get(period_begin("day", self.now), 0.0), abs_tol=1e-6)
+
+
+TestSpending = Spending.TestCase
+TestSpending.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,100 @@
+"""What tokens cost, and the most that a request can cost."""
+
+import pytest
+
+from config.model.tenancy import Price
+from policies.admission.prices import cheapest, cost_of, worst_cost
+from policies.model.plan import Plan, PlannedCascade, PlannedRung
+
+PRICES = {
+    "small": Price(input=1e6, output=2e6, cached_input=0.25e6),
+    "large": Price(input=10e6, output=20e6),
+    "dear": Price(input=30e6, output=30e6),
+    "reads": Price(input=5e6, output=2e6),
+    "free": Price(input=0.0, output=0.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("rung", "prompt", "made", "cached", "cost"),
+    [
+        ("small", 10, 0, 0, 10.0),
+        ("small", 0, 10, 0, 20.0),
+        ("small", 10, 5, 0, 20.0),
+        ("small", 10, 5, 8, 2 * 1 + 8 * 0.25 + 10.0),
+        ("small", 10, 0, 10, 2.5),
+        # Without a price of their own, cached tokens cost what the others do.
+        ("large", 10, 5, 8, 200.0),
+        ("free", 10, 5, 8, 0.0),
+        ("unheard of", 10, 5, 8, 0.0),
+    ],
+)
+def test_a_token_costs_what_its_rung_says(rung: str, prompt: int, made: int, cached: int, cost: float) -> None:
+    assert cost_of(PRICES.get(rung), prompt, made, cached) == cost
+
+
+@pytest.mark.parametrize(
+    ("rungs", "found"),
+    [
+        ([], None),
+        (["large"], "large"),
+        (["large", "small"], "small"),
+        # The output's price decides, then the input's, then who comes first.
+        (["reads", "small"], "small"),
+        (["small", "reads"], "small"),
+        (["large", "dear"], "large"),
+        # What has no price costs nothing.
+        (["small", "unheard of", "free"], "unheard of"),
+        (["free", "unheard of"], "free"),
+    ],
+)
+def test_the_cheapest(rungs: list[str], found: str | None) -> None:
+    assert cheapest(PRICES, rungs) == found
+
+
+def plan(*rungs: str | None, stages: tuple[str, str] | None = None) -> Plan:
+    cascade = None
+    if stages is not None:
+        cascade = PlannedCascade(
+            small=PlannedRung(to=stages[0]),
+            large=PlannedRung(to=stages[1]),
+            threshold=1.0,
+            mode="gate",
+            window=4,
+            start_on="small",
+            may_escalate=True,
+            why="default",
+        )
+    return Plan(
+        route="r",
+        rungs=tuple(PlannedRung(to=rung, answer="Sorry." if rung is None else None) for rung in rungs),
+        cascade=cascade,
+        ttft_at=10.0,
+        total_at=100.0,
+        stall_s=5.0,
+        output_cap=None,
+        midstream="error",
+        reasons=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("planned", "most"),
+    [
+        (plan(), 0.0),
+        (plan(None), 0.0),
+        (plan("small"), 10 + 2 * 5),
+        (plan("unheard of"), 0.0),
+        # Only one rung answers: the dearest of them, wherever it stands.
+        (plan("small", "large", None), 100 + 20 * 5),
+        (plan("large", "small"), 100 + 20 * 5),
+        # Both stages are paid.
+        (plan(stages=("small", "large")), 20 + 200),
+        (plan("small", stages=("small", "large")), 20 + 200),
+        # The ladder behind a cascade takes over from the large stage.
+        (plan("dear", stages=("small", "large")), 20 + 450),
+        (plan("dear", stages=("large", "small")), 200 + 450),
+    ],
+)
+def test_the_most_that_a_request_can_cost(planned: Plan, most: float) -> None:
+    assert worst_cost(PRICES, planned, prompt_tokens=10, output_tokens=5) == most

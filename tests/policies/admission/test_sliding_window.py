@@ -1,0 +1,95 @@
+"""A sum over the last so many seconds: by example, at the edges of slices."""
+
+import pytest
+
+from policies.admission.sliding_window import SlidingWindow
+from policies.errors import IntegrityError
+
+
+def window(*added: tuple[int, float], over_s: float = 60.0, slice_s: float = 5.0) -> SlidingWindow:
+    made = SlidingWindow(over_s, slice_s)
+    for amount, at in added:
+        made.add(amount, at)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("added", "now", "total"),
+    [
+        ([], 0.0, 0),
+        ([(7, 0.0)], 0.0, 7),
+        # Until its slice, from 0 to 5, is wholly older than the window.
+        ([(7, 0.0)], 64.9, 7),
+        ([(7, 0.0)], 65.0, 0),
+        ([(7, 4.9)], 64.9, 7),
+        ([(7, 4.9)], 65.0, 0),
+        ([(7, 5.0)], 65.0, 7),
+        ([(7, 5.0)], 70.0, 0),
+        ([(7, 4.0), (5, 6.0), (3, 11.0)], 11.0, 15),
+        ([(7, 4.0), (5, 6.0), (3, 11.0)], 65.0, 8),
+        ([(7, 4.0), (5, 6.0), (3, 11.0)], 70.0, 3),
+        ([(7, 4.0), (5, 6.0), (3, 11.0)], 75.0, 0),
+    ],
+)
+def test_what_counts(added: list[tuple[int, float]], now: float, total: int) -> None:
+    made = window(*added)
+    assert made.sum(now) == total
+    made.check_integrity()
+
+
+def test_one_slice_is_one_handle() -> None:
+    made = SlidingWindow(60.0, 5.0)
+    first, same, next_one = made.add(1, 0.0), made.add(2, 4.9), made.add(4, 5.0)
+    assert first is same is not next_one
+    assert (first.start, first.amount, next_one.start, next_one.amount) == (0.0, 3, 5.0, 4)
+    # Aligned, so that steady traffic makes no slice for each addition.
+    assert made.add(8, 13.0).start == 10.0
+
+
+def test_a_correction_counts_as_long_as_its_slice() -> None:
+    made = SlidingWindow(60.0, 5.0)
+    handle = made.add(10, 0.0)
+    made.add(1, 20.0)
+    made.correct(handle, -4)
+    assert (made.sum(20.0), handle.amount, handle.live) == (7, 6, True)
+    assert made.sum(65.0) == 1
+    assert not handle.live
+    made.correct(handle, -6)
+    assert (made.sum(65.0), handle.amount) == (1, 6)
+    made.check_integrity()
+
+
+@pytest.mark.parametrize(
+    ("room_for", "limit", "wait_s"),
+    [
+        (11, 10, None),
+        # 7 of the slice that begins at 0 count until 65, and 5 of the one at 5 until 70; it is 20 now.
+        (8, 20, 0.0),
+        (9, 20, 45.0),
+        (15, 20, 45.0),
+        (16, 20, 50.0),
+        (20, 20, 50.0),
+        (21, 20, None),
+        (0, 12, 0.0),
+        (1, 12, 45.0),
+    ],
+)
+def test_when_there_is_room(room_for: int, limit: int, wait_s: float | None) -> None:
+    made = window((7, 4.0), (5, 6.0))
+    assert made.fits_in_s(room_for, limit, 20.0) == wait_s
+    if wait_s:
+        assert made.sum(20.0 + wait_s - 0.01) + room_for > limit
+        assert made.sum(20.0 + wait_s) + room_for <= limit
+
+
+def test_integrity_is_really_checked() -> None:
+    made = window((7, 4.0))
+    made._sum += 1
+    with pytest.raises(IntegrityError):
+        made.check_integrity()
+    with pytest.raises(IntegrityError):
+        made.fits_in_s(8, 8, 4.0)
+    negative = window((7, 4.0))
+    negative.correct(negative.add(0, 4.0), -8)
+    with pytest.raises(IntegrityError):
+        negative.check_integrity()

@@ -1,0 +1,30 @@
+"""What becomes of a request for which there is no money left."""
+
+import pytest
+
+from config.model.tenancy import Budget
+from policies.admission.budget import spent_action
+from policies.model.features import Features
+
+ASKED = Features(model="m", tenant="acme", tier="gold", prompt_tokens=10, max_tokens=5, budget_used=1.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "tier", "spent"),
+    [
+        (Budget(amount=1.0, when_spent="downgrade", downgrade_to="slow"), "slow", False),
+        (Budget(amount=1.0, when_spent="downgrade", downgrade_to="gold"), "gold", False),
+        (Budget(amount=1.0, when_spent="downgrade"), "gold", False),
+        (Budget(amount=1.0, when_spent="small_only"), "gold", True),
+        (Budget(amount=1.0, when_spent="small_only", downgrade_to="slow"), "gold", True),
+    ],
+)
+def test_it_goes_on_as_something_cheaper(budget: Budget, tier: str, *, spent: bool) -> None:
+    left = spent_action(ASKED, budget)
+    assert left is not None
+    assert (left.tier, left.budget_spent) == (tier, spent)
+    assert (left.model, left.tenant, left.prompt_tokens, left.max_tokens) == ("m", "acme", 10, 5)
+
+
+def test_it_is_refused() -> None:
+    assert spent_action(ASKED, Budget(amount=1.0, when_spent="refuse", downgrade_to="slow")) is None

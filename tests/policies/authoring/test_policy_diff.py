@@ -1,0 +1,127 @@
+"""Decisions side by side, over made-up and recorded requests."""
+
+import msgspec
+import pytest
+
+from config.model.expectations import Given
+from config.model.settings import Settings
+from policies.authoring.boundaries import Boundaries
+from policies.authoring.decision_diff import Aspect, DecisionDiff
+from policies.authoring.policy_diff import PolicyDiff, policy_diff
+from policies.authoring.situation import situation_of
+from policies.authoring.synthetic import synthetic_requests
+from policies.records.trace import BadTrace, TraceRequest
+from policies.routing.decision import Decider
+from tests.policies.authoring.test_explanation import POLICY, SAME, SETTINGS
+from tests.policies.authoring.test_settings_diff import read
+
+
+def compare(
+    before: Settings, after: Settings, *, samples: int = 0, trace: tuple[TraceRequest, ...] | None = None
+) -> PolicyDiff:
+    return policy_diff(Decider(before, SAME), Decider(after, SAME), samples=samples, seed=1, trace=trace)
+
+
+def aspect(found: DecisionDiff | None, name: str) -> Aspect:
+    assert found is not None
+    return next(each for each in found.aspects if each.name == name)
+
+
+def test_made_up_requests_reach_every_route_and_both_sides_of_its_bounds() -> None:
+    decider = Decider(SETTINGS, SAME)
+    situations = [situation_of(each, SETTINGS) for each in synthetic_requests([SETTINGS], 1000, 3)]
+    routes = {getattr(decider.decide(each), "route", "") for each in situations}
+    assert routes == {route.name for route in SETTINGS.routes}
+    for field, bounds in Boundaries.of(SETTINGS).numbers.items():
+        values = [getattr(each.features, field) for each in situations]
+        for bound in bounds:
+            assert any(bound - 1 <= value < bound for value in values), field
+            assert any(bound <= value <= bound + 1 for value in values), field
+    whys = {cascade.why for each in situations if (cascade := getattr(decider.decide(each), "cascade", None))}
+    assert whys >= {"default", "asked_large", "busy", "budget", "small_unavailable"}
+
+
+def test_the_same_seed_makes_the_same_requests() -> None:
+    def made(seed: int) -> list[Given]:
+        return list(synthetic_requests([SETTINGS], 20, seed))
+
+    assert made(1) == made(1) != made(2)
+
+
+def test_the_same_policy_decides_the_same() -> None:
+    found = compare(SETTINGS, read(POLICY.replace('owner = "team-support"', 'owner = "us"')), samples=300)
+    assert found.decides_the_same
+    assert (found.synthetic.requests, found.synthetic.changed, found.synthetic.terms_only) == (300, 0, 0)
+    assert [change.decides for change in found.settings] == [False]
+
+
+def test_what_differs_is_found_without_a_trace() -> None:
+    later = compare(SETTINGS, read(POLICY.replace("at_least = 4_000", "at_least = 4_001")), samples=1000)
+    # Only requests with exactly 4000 tokens go elsewhere.
+    assert later.synthetic.changed > 0
+    shifts = aspect(later.synthetic, "route").shifts
+    assert {(shift.before, shift.after) for shift in shifts} == {
+        ("everything-else", "support-chat"),
+        ("nights", "support-chat"),
+    }
+    assert all("4000 tokens" in shift.example for shift in shifts)
+    terms = compare(SETTINGS, read(POLICY.replace('total = "60s"', 'total = "61s"')), samples=300).synthetic
+    assert (terms.changed, terms.terms_only > 0) == (0, True)
+
+
+def recorded(*tokens: int, **more: object) -> tuple[TraceRequest, ...]:
+    return tuple(
+        TraceRequest(at=number, prompt_tokens=each, output_tokens=9, tenant="acme", tags=("support",), **more)  # type: ignore[arg-type]
+        for number, each in enumerate(tokens)
+    )
+
+
+def test_shares_of_a_trace() -> None:
+    after = read(POLICY.replace("at_least = 4_000", "at_least = 2_000"))
+    found = compare(SETTINGS, after, trace=recorded(10, 1999, 2000, 3999, 4000)).trace
+    assert found is not None
+    assert (found.requests, found.changed, found.share) == (5, 2, 0.4)
+    route = aspect(found, "route")
+    (shift,) = route.shifts
+    assert (shift.before, shift.after, shift.count, shift.share) == ("support-chat", "everything-else", 2, 0.4)
+    assert shift.example == "request 3: chat, acme, support, 2000 tokens"
+    (first,) = aspect(found, "first rung").shifts
+    assert (first.before, first.after) == ("small", "large")
+
+
+@pytest.mark.parametrize(
+    ("margins", "rung", "before", "after"),
+    [
+        ((0.9, 1.2, 0.4), "large", "yes", "yes"),
+        ((0.9, 1.2, 0.4), "small", "yes", "yes"),
+        ((0.9, 1.2, 0.5), "small", "no", "yes"),
+        ((0.9, 1.2, 0.7), "small", "no", "no"),
+    ],
+)
+def test_escalations_of_recorded_answers(margins: tuple[float, ...], rung: str, before: str, after: str) -> None:
+    trace = recorded(10, margins=margins, rung=rung)
+    found = compare(SETTINGS, read(POLICY.replace("threshold = 0.46", "threshold = 0.6")), trace=trace).trace
+    assert found is not None
+    assert (found.changed, found.terms_only) == (0, 1)
+    shifts = [(shift.before, shift.after) for each in found.aspects for shift in each.shifts]
+    assert shifts == ([(before, after)] if before != after else [])
+
+
+def test_what_was_never_seen_is_unknown() -> None:
+    # It escalated at 0.4; whether the rest of the answer would have fallen below 0.3 nobody knows.
+    trace = recorded(10, margins=(0.6, 0.4), rung="large")
+    found = compare(SETTINGS, read(POLICY.replace("threshold = 0.46", "threshold = 0.3")), trace=trace).trace
+    (shift,) = aspect(found, "escalates").shifts
+    assert (shift.before, shift.after) == ("yes", "unknown")
+    quantile = read(POLICY.replace("threshold = 0.46", 'statistic = "low_quantile", threshold = 0.46'))
+    (shift,) = aspect(compare(SETTINGS, quantile, trace=trace).trace, "escalates").shifts
+    assert (shift.before, shift.after) == ("yes", "unknown")
+
+
+def test_a_tenant_that_only_one_of_them_has() -> None:
+    gone = read(POLICY.replace("[tenants.bob]", "[tenants.bert]"))
+    trace = tuple(msgspec.structs.replace(each, tenant="bob") for each in recorded(10))
+    (shift,) = aspect(compare(SETTINGS, gone, trace=trace).trace, "route").shifts
+    assert (shift.before, shift.after) == ("everything-else", "refused: invalid_api_key")
+    with pytest.raises(BadTrace, match="bob"):
+        compare(gone, SETTINGS, trace=trace)

@@ -1,0 +1,578 @@
+"""The waiting line: order, fairness, bounds, and that nothing is lost."""
+
+import math
+from itertools import permutations
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from config.model.table import Bytes, Seconds
+from config.model.tenancy import QueueLimits, TenantSettings, TierSettings
+from policies.errors import IntegrityError, UnknownTenant
+from policies.queueing.fair_queue import OUTPUT_TOKEN_COST, Accepted, FairQueue, QueueFull, QueueItem
+
+
+def item(number: int, tenant: str = "a", prompt: int = 10, **more: float) -> QueueItem:
+    return QueueItem(
+        id=number,
+        tenant=tenant,
+        prompt_tokens=prompt,
+        tokens=int(more.get("tokens", prompt)),
+        bytes=int(more.get("size", 0)),
+        deadline=more.get("deadline", math.inf),
+    )
+
+
+def queue(tiers: dict[str, TierSettings] | None = None, **tenants: TenantSettings) -> FairQueue[QueueItem]:
+    return FairQueue(tiers or {"default": TierSettings()}, tenants or {"a": TenantSettings(), "b": TenantSettings()})
+
+
+def drain(line: FairQueue[QueueItem], now: float = 1.0) -> list[str | int]:
+    taken = []
+    while (found := line.take(now)) is not None:
+        taken.append(found.id)
+    return taken
+
+
+def test_within_a_tenant_the_earliest_deadline_first_then_arrival() -> None:
+    line = queue()
+    for number, deadline in enumerate([30.0, 20.0, 30.0, 20.0]):
+        line.offer(item(number, deadline=deadline), 0.0)
+    assert drain(line) == [1, 3, 0, 2]
+
+
+def test_between_tiers_the_higher_priority_always() -> None:
+    tiers = {"low": TierSettings(priority=0), "high": TierSettings(priority=10)}
+    line = queue(tiers, l=TenantSettings(tier="low"), h=TenantSettings(tier="high"))
+    for number in range(3):
+        line.offer(item(number, "l"), 0.0)
+        line.offer(item(10 + number, "h"), 0.0)
+    assert drain(line) == [10, 11, 12, 0, 1, 2]
+
+
+def test_between_tenants_prompt_tokens_by_weight() -> None:
+    line = queue(None, a=TenantSettings(weight=3), b=TenantSettings(weight=1))
+    for number in range(40):
+        line.offer(item(number, "a"), 0.0)
+        line.offer(item(100 + number, "b"), 0.0)
+    first = [line.take(0.0) for _ in range(40)]
+    assert sum(found is not None and found.tenant == "a" for found in first) == 30
+
+
+def test_output_tokens_count_too() -> None:
+    line = queue()
+    for number in range(4):
+        line.offer(item(number, "a"), 0.0)
+        line.offer(item(10 + number, "b"), 0.0)
+    assert line.take(0.0) is not None  # one of a's
+    line.charge("a", 100)
+    assert [found.tenant for found in (line.take(0.0) for _ in range(4)) if found] == ["b"] * 4
+    assert line.statistics().counters["a"] == 10 + 100 * OUTPUT_TOKEN_COST
+
+
+def test_idling_earns_no_credit() -> None:
+    line = queue()
+    for number in range(100):
+        line.offer(item(number, "a"), 0.0)
+    for _ in range(50):
+        line.take(0.0)
+    for number in range(100, 150):
+        line.offer(item(number, "b"), 0.0)
+    next_ones = [line.take(0.0) for _ in range(20)]
+    assert sum(found is not None and found.tenant == "b" for found in next_ones) == 10
+
+
+def test_a_tenant_that_comes_to_an_empty_line_is_lifted_to_the_last_that_left() -> None:
+    line = queue()
+    line.offer(item(1, "a", prompt=500), 0.0)
+    line.take(0.0)
+    line.offer(item(2, "b"), 0.0)
+    assert line.statistics().counters["b"] == 500
+
+
+def test_nothing_overtakes_what_does_not_fit_yet() -> None:
+    line = queue()
+    line.offer(item(1, "a", prompt=1000), 0.0)
+    line.offer(item(2, "b", prompt=1), 0.0)
+    assert line.take(0.0, lambda found: found.prompt_tokens < 100) is None
+    assert line.take(0.0, lambda _: True) is not None
+    assert len(line) == 1
+
+
+def test_what_says_nothing_of_itself_waits_as_long_as_its_tier_and_has_no_bytes() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5), bytes=Bytes(1)))})
+    for number in range(3):
+        assert line.offer(QueueItem(id=number, tenant="a", prompt_tokens=1, tokens=1), 2.0) == Accepted(7.0, None)
+    assert (line.statistics().bytes, line.statistics().tokens) == (0, 3)
+    assert [gone.id for gone in line.expire(7.0)] == [0, 1, 2]
+
+
+def test_what_goes_on_waits_until_its_own_deadline() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
+    begun = QueueItem(id=1, tenant="a", prompt_tokens=1, tokens=1, deadline=90.0, wait_s=1.0, goes_on=True)
+    assert line.offer(begun, 0.0) == Accepted(90.0, None)
+
+
+def test_a_request_may_be_less_patient_than_its_tier() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
+    hasty = msgspec.structs.replace(item(1), wait_s=1.5)
+    assert line.offer(hasty, 0.0) == Accepted(1.5, None)
+    assert line.offer(msgspec.structs.replace(item(2), wait_s=60.0), 0.0) == Accepted(60.0, None)
+    assert [gone.id for gone in line.expire(2.0)] == [1]
+
+
+def test_expired_items_are_told_once_and_never_served() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
+    assert line.offer(item(1), 0.0) == Accepted(5.0, None)
+    line.offer(item(2, deadline=3.0), 0.0)
+    line.offer(item(3), 1.0)
+    assert line.next_expiry() == 3.0
+    assert line.expire(2.9) == []
+    found = line.take(5.0)
+    assert found is not None
+    assert found.id == 3
+    assert line.next_expiry() == -math.inf
+    assert [gone.id for gone in line.expire(5.0)] == [2, 1]
+    assert line.expire(99.0) == []
+    assert line.next_expiry() is None
+    line.check_integrity()
+
+
+def test_what_has_expired_takes_up_no_room() -> None:
+    line = queue({"default": TierSettings(queue=QueueLimits(requests=1))})
+    line.offer(item(1, deadline=3.0), 0.0)
+    assert isinstance(line.offer(item(2), 2.0), QueueFull)
+    assert isinstance(line.offer(item(2), 3.0), Accepted)
+    assert [gone.id for gone in line.expire(3.0)] == [1]
+
+
+def test_a_client_that_left_is_removed() -> None:
+    line = queue()
+    line.offer(item(1), 0.0)
+    removed = line.remove(1)
+    assert removed is not None
+    assert removed.id == 1
+    assert line.remove(1) is None
+    assert line.take(0.0) is None
+    line.offer(item(1), 0.0)
+    assert drain(line) == [1]
+
+
+def bounded(**limits: int) -> FairQueue[QueueItem]:
+    if "bytes" in limits:
+        limits["bytes"] = Bytes(limits["bytes"])
+    return queue({"default": TierSettings(queue=QueueLimits(**limits))})
+
+
+def test_each_bound_refuses_with_its_reason() -> None:
+    for line, reason in (
+        (bounded(requests=1), "queue_requests_full"),
+        (bounded(tokens=15), "queue_tokens_full"),
+        (bounded(bytes=15), "queue_bytes_full"),
+    ):
+        assert isinstance(line.offer(item(1, size=10), 0.0), Accepted)
+        full = line.offer(item(2, size=10), 0.0)
+        assert isinstance(full, QueueFull)
+        assert full.reason == reason
+        assert full.retry_after_s is not None
+        assert "full" in str(full)
+        line.take(0.0)
+        assert isinstance(line.offer(item(2, size=10), 0.0), Accepted)
+        assert line.statistics().refused_total == {reason: 1}
+
+
+def test_what_is_larger_than_the_queue_never_fits() -> None:
+    full = bounded(tokens=15).offer(item(1, tokens=16), 0.0)
+    assert isinstance(full, QueueFull)
+    assert (full.reason, full.retry_after_s) == ("larger_than_queue", None)
+
+
+def test_what_fills_the_queue_alone_fits() -> None:
+    line = bounded(tokens=15, bytes=20)
+    assert isinstance(line.offer(item(1, tokens=15, size=20), 0.0), Accepted)
+    line.take(0.0)
+    for tokens, size, limit in ((16, 20, 15), (15, 21, 20)):
+        full = line.offer(item(1, tokens=tokens, size=size), 0.0)
+        assert isinstance(full, QueueFull)
+        assert (full.reason, full.retry_after_s, full.limit, full.used) == ("larger_than_queue", None, limit, limit + 1)
+    assert str(full) == "The request is larger than its tier's whole queue (21 of at most 20)."
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "limit", "used"),
+    [
+        ({"requests": 2}, "queue_requests_full", 2, 2),
+        ({"tokens": 29}, "queue_tokens_full", 29, 20),
+        ({"bytes": 14}, "queue_bytes_full", 14, 10),
+    ],
+)
+def test_a_full_queue_tells_its_bound_and_what_is_in_it(
+    limits: dict[str, int], reason: str, limit: int, used: int
+) -> None:
+    line = bounded(**limits)
+    for number in (1, 2):
+        assert isinstance(line.offer(item(number, tokens=10, size=5), 0.0), Accepted)
+    full = line.offer(item(3, tokens=10, size=5), 0.0)
+    assert isinstance(full, QueueFull)
+    assert (full.reason, full.limit, full.used, full.retry_after_s) == (reason, limit, used, 1.0)
+
+
+def test_a_modest_tier_keeps_out_while_the_queue_is_full() -> None:
+    tiers = {
+        "high": TierSettings(priority=1, queue=QueueLimits(requests=5)),
+        "low": TierSettings(priority=0, queue=QueueLimits(requests=5), admit_below=0.5),
+    }
+    line = queue(tiers, h=TenantSettings(tier="high"), l=TenantSettings(tier="low"))
+    for number in range(5):
+        assert isinstance(line.offer(item(number, "h"), 0.0), Accepted)
+    full = line.offer(item(9, "l"), 0.0)
+    assert isinstance(full, QueueFull)
+    assert full.reason == "saturated"
+    assert "50% full; this tier is admitted below 50%" in str(full)
+    line.take(0.0)
+    assert isinstance(line.offer(item(9, "l"), 0.0), Accepted)
+
+
+def test_retry_after_comes_from_the_measured_rate() -> None:
+    line = bounded(requests=10)
+    number = 0
+    for second in range(60):
+        while isinstance(line.offer(item(number), float(second)), Accepted):
+            number += 1
+        for now in (second + 0.25, second + 0.75):
+            assert line.take(now) is not None
+            assert line.take(now, lambda _: False) is None
+    offers = [line.offer(item(-extra), 60.0) for extra in range(1, 5)]
+    full = offers[-1]
+    assert isinstance(full, QueueFull)
+    assert full.retry_after_s == pytest.approx(0.5, rel=0.15)
+    assert line.expected_wait_s(60.0) == pytest.approx(5.0, rel=0.15)
+
+
+def learned(line: FairQueue[QueueItem], tenant: str = "a") -> None:
+    """It gives out two each second while it is held up, for 20 seconds, and is empty afterwards."""
+    for number in range(100, 140):
+        line.offer(item(number, tenant, prompt=1), 0.0)
+    for step in range(40):
+        assert line.take(step / 2) is not None
+        line.take(step / 2, lambda _: False)
+
+
+def test_an_empty_line_has_no_wait() -> None:
+    line = queue()
+    assert line.expected_wait_s(0.0) == 0.0
+    learned(line)
+    assert (len(line), line.expected_wait_s(20.0)) == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "waits", "asks", "units"),
+    [
+        # One must leave, however small it is.
+        ({"requests": 4}, [(10, 10)] * 4, (10, 10), 1.0),
+        # Four of ten tokens wait, and ten or 25 more than may wait are asked for.
+        ({"tokens": 40}, [(10, 0)] * 4, (10, 0), 1.0),
+        ({"tokens": 40}, [(10, 0)] * 4, (25, 0), 2.5),
+        ({"tokens": 40}, [(10, 0)] * 4, (1, 0), 1.0),
+        ({"tokens": 41}, [(10, 0)] * 4, (31, 0), 3.0),
+        # The same in bytes.
+        ({"bytes": Bytes(40)}, [(1, 10)] * 4, (1, 10), 1.0),
+        ({"bytes": Bytes(40)}, [(1, 10)] * 4, (1, 25), 2.5),
+        ({"bytes": Bytes(41)}, [(1, 10)] * 4, (1, 31), 3.0),
+    ],
+)
+def test_retry_after_is_what_must_leave_first(
+    limits: dict[str, int], waits: list[tuple[int, int]], asks: tuple[int, int], units: float
+) -> None:
+    line = queue(
+        {
+            "default": TierSettings(queue=QueueLimits(**limits)),  # type: ignore[arg-type]
+            "wide": TierSettings(queue=QueueLimits()),
+        },
+        a=TenantSettings(),
+        w=TenantSettings(tier="wide"),
+    )
+    learned(line, "w")
+    rate = line._rate.rate(20.0)
+    assert rate == pytest.approx(2.0, rel=0.1)
+    for number, (tokens, size) in enumerate(waits):
+        assert isinstance(line.offer(item(number, tokens=tokens, size=size), 20.0), Accepted)
+    full = line.offer(item(99, tokens=asks[0], size=asks[1]), 20.0)
+    assert isinstance(full, QueueFull)
+    assert full.retry_after_s == pytest.approx(units / rate)
+
+
+@pytest.mark.parametrize(
+    ("requests", "tokens", "size", "fill"), [(9, 999, 4999, 0.4), (99, 79, 4999, 0.5), (99, 999, 49, 0.8)]
+)
+def test_the_fullest_bound_of_all_tiers_decides(requests: int, tokens: int, size: int, fill: float) -> None:
+    for admit_below in (fill + 0.01, fill, fill - 0.01):
+        one_more = QueueLimits(requests=1, tokens=1, bytes=Bytes(1))
+        tiers = {
+            "high": TierSettings(priority=1, queue=QueueLimits(requests=requests, tokens=tokens, bytes=Bytes(size))),
+            "low": TierSettings(queue=one_more, admit_below=admit_below),
+        }
+        line = queue(tiers, h=TenantSettings(tier="high"), l=TenantSettings(tier="low"))
+        for number in range(4):
+            assert isinstance(line.offer(item(number, "h", tokens=10, size=10), 0.0), Accepted)
+        found = line.offer(item(9, "l", tokens=0, size=0), 0.0)
+        if admit_below > fill:
+            assert isinstance(found, Accepted)
+        else:
+            assert isinstance(found, QueueFull)
+            assert (found.reason, found.limit, found.used) == ("saturated", admit_below, pytest.approx(fill))
+
+
+@pytest.mark.parametrize(("admit_below", "units"), [(0.3, 20.0), (0.55, 10.0), (0.79, 1.0)])
+def test_a_modest_tier_comes_back_when_enough_has_left(admit_below: float, units: float) -> None:
+    tiers = {
+        "high": TierSettings(priority=1, queue=QueueLimits(requests=49)),
+        "low": TierSettings(queue=QueueLimits(requests=1), admit_below=admit_below),
+    }
+    line = queue(tiers, h=TenantSettings(tier="high"), l=TenantSettings(tier="low"))
+    learned(line, "h")
+    rate = line._rate.rate(20.0)
+    # Forty of fifty places are taken, which is 0.8.
+    for number in range(40):
+        assert isinstance(line.offer(item(number, "h"), 20.0), Accepted)
+    full = line.offer(item(99, "l"), 20.0)
+    assert isinstance(full, QueueFull)
+    assert full.reason == "saturated"
+    assert full.retry_after_s == pytest.approx(units / rate)
+
+
+def test_what_never_waits_teaches_no_rate() -> None:
+    line = bounded(requests=10)
+    for number in range(1000):
+        line.offer(item(number), number * 0.01)
+        line.take(number * 0.01 + 0.0001, lambda _: True)
+    for number in range(1000, 1010):
+        line.offer(item(number), 10.0)
+    full = line.offer(item(-1), 10.0)
+    assert isinstance(full, QueueFull)
+    assert full.retry_after_s == 1.0
+
+
+def test_time_without_a_line_does_not_slow_the_rate() -> None:
+    line = bounded(requests=10)
+    number = 0
+    for second in range(0, 600, 60):
+        for _ in range(10):
+            number += 1
+            line.offer(item(number), float(second))
+        for step in range(9):
+            assert line.take(second + 0.1 * step) is not None
+            line.take(second + 0.1 * step, lambda _: False)
+        line.remove(number)
+    for _ in range(10):
+        number += 1
+        line.offer(item(number), 900.0)
+    assert line.expected_wait_s(900.0) == pytest.approx(1.0, rel=0.2)
+
+
+def test_a_line_is_cleared_without_charges() -> None:
+    line = queue()
+    for number in range(3):
+        line.offer(item(number), 0.0)
+    assert [gone.id for gone in line.clear()] == [0, 1, 2]
+    assert len(line) == 0
+    assert line.statistics().counters == {"a": 0.0, "b": 0.0}
+    line.check_integrity()
+
+
+def test_unknown_tenants_and_doubled_ids() -> None:
+    line = queue()
+    line.offer(item(1), 0.0)
+    with pytest.raises(ValueError, match="1 waits already"):
+        line.offer(item(1), 0.0)
+    with pytest.raises(UnknownTenant):
+        line.offer(item(2, "nobody"), 0.0)
+    line.charge("nobody", 1)
+    assert "nobody" not in line.statistics().counters
+
+
+@pytest.mark.parametrize("goes", "abcde")
+def test_a_tenant_that_goes_leaves_the_others_in_their_order(goes: str) -> None:
+    """Whatever heap their counters make."""
+    tenants = {name: TenantSettings() for name in "abcde"}
+    for tokens in permutations(range(1, 6)):
+        line = queue(None, **tenants)
+        for number, name in enumerate(tenants):
+            line.offer(item(number, name, prompt=0), 0.0)
+        owed = dict(zip(tenants, tokens, strict=True))
+        for name, made in owed.items():
+            line.charge(name, made)
+        assert line.take(0.0, lambda _: False) is None
+        line.remove("abcde".index(goes))
+        line.adopt({"default": TierSettings()}, {name: each for name, each in tenants.items() if name != goes})
+        served = [owed["abcde"[int(number)]] for number in drain(line)]
+        assert served == sorted(served)
+        assert len(served) == 4
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 100])
+def test_those_who_left_do_not_pile_up(waiting: int) -> None:
+    """Entries of those who left are swept out while others wait in front of and behind them."""
+    line = queue()
+    for number in range(waiting):
+        assert isinstance(line.offer(item(number, "ab"[number % 2], deadline=1000.0), 0.0), Accepted)
+    for number in range(1000, 1700):
+        assert isinstance(line.offer(item(number, "ab"[number % 2], deadline=2000.0 - number % 7), 1.0), Accepted)
+        if len(line) > waiting + 150:
+            line.check_integrity()
+            for gone in range(number - 150, number + 1):
+                line.remove(gone)
+                line.check_integrity()
+    left = line.clear()
+    assert {each.id for each in left} >= set(range(waiting))
+
+
+def test_integrity_is_really_checked() -> None:
+    line = queue()
+    line.offer(item(1), 0.0)
+    line._tokens += 1
+    with pytest.raises(IntegrityError):
+        line.check_integrity()
+
+
+TIERS = {
+    "high": TierSettings(priority=5, queue=QueueLimits(wait=Seconds(20), requests=6, tokens=300, bytes=Bytes(100))),
+    "low": TierSettings(priority=1, queue=QueueLimits(wait=Seconds(50), requests=6, tokens=300), admit_below=0.8),
+}
+TENANTS = {
+    "h1": TenantSettings(tier="high"),
+    "h2": TenantSettings(tier="high", weight=2),
+    "l1": TenantSettings(tier="low"),
+    "l2": TenantSettings(tier="low", weight=0.5),
+}
+
+
+class FairQueueMachine(RuleBasedStateMachine):
+    """Against a model that is a plain dictionary and looks at everything each time."""
+
+    @initialize()
+    def make(self) -> None:
+        self.line: FairQueue[QueueItem] = FairQueue(TIERS, TENANTS)
+        self.now = 0.0
+        self.number = 0
+        self.waiting: dict[int, tuple[QueueItem, float]] = {}
+        self.gone: list[int] = []
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 3.0, 21.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(
+        tenant=st.sampled_from(sorted(TENANTS)),
+        prompt=st.integers(0, 120),
+        size=st.integers(0, 40),
+        due=st.sampled_from([1.0, 10.0, 100.0, math.inf]),
+    )
+    def offer(self, tenant: str, prompt: int, size: int, due: float) -> None:
+        self.number += 1
+        offered = item(self.number, tenant, prompt, size=size, deadline=self.now + due)
+        tier = TIERS[TENANTS[tenant].tier]
+        own = [
+            other
+            for other, expires_at in self.waiting.values()
+            if expires_at > self.now and TENANTS[other.tenant].tier == TENANTS[tenant].tier
+        ]
+        given = self.line.offer(offered, self.now)
+        if isinstance(given, Accepted):
+            assert len(own) < tier.queue.requests
+            assert sum(other.tokens for other in own) + prompt <= tier.queue.tokens
+            assert sum(other.bytes for other in own) + size <= tier.queue.bytes
+            assert given.expires_at == min(offered.deadline, self.now + tier.queue.wait)
+            self.waiting[self.number] = (offered, given.expires_at)
+        elif given.reason == "queue_requests_full":
+            assert len(own) >= tier.queue.requests
+        elif given.reason == "queue_tokens_full":
+            assert sum(other.tokens for other in own) + prompt > tier.queue.tokens
+
+    @rule(limit=st.sampled_from([math.inf, 50.0]))
+    def take(self, limit: float) -> None:
+        before = self.line.statistics().counters
+        found = self.line.take(self.now, lambda offered: offered.prompt_tokens <= limit)
+        alive = {number: pair for number, pair in self.waiting.items() if pair[1] > self.now}
+        if found is None:
+            assert limit < math.inf or not alive
+            return
+        number = int(found.id)
+        assert number in alive
+        top = max(TIERS[TENANTS[pair[0].tenant].tier].priority for pair in alive.values())
+        assert TIERS[TENANTS[found.tenant].tier].priority == top
+        rivals = [p[0] for p in alive.values() if TENANTS[p[0].tenant].tier == TENANTS[found.tenant].tier]
+        assert before[found.tenant] == min(before[rival.tenant] for rival in rivals)
+        same = [(rival.deadline, int(rival.id)) for rival in rivals if rival.tenant == found.tenant]
+        assert (found.deadline, number) == min(same)
+        del self.waiting[number]
+        self.gone.append(number)
+
+    @rule(tenant=st.sampled_from(sorted(TENANTS)), tokens=st.integers(0, 50))
+    def charge(self, tenant: str, tokens: int) -> None:
+        self.line.charge(tenant, tokens)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.waiting)))
+        removed = self.line.remove(number)
+        if removed is None:
+            # Expired inside; it will be told.
+            assert self.waiting[number][1] <= self.now
+            return
+        del self.waiting[number]
+        self.gone.append(number)
+
+    @rule()
+    def expire(self) -> None:
+        due = self.line.next_expiry()
+        told = [int(found.id) for found in self.line.expire(self.now)]
+        late = {number for number, (_, at) in self.waiting.items() if at <= self.now}
+        assert set(told) == late
+        assert len(told) == len(late)
+        if late:
+            assert due is not None
+            assert due <= self.now
+        for number in told:
+            del self.waiting[number]
+            self.gone.append(number)
+
+    @invariant()
+    def adds_up(self) -> None:
+        self.line.check_integrity()
+
+    def teardown(self) -> None:
+        late = {int(found.id) for found in self.line.expire(self.now)}
+        rest = {int(number) for number in drain(self.line, self.now)}
+        assert late | rest == set(self.waiting)
+        assert not late & rest
+        assert sorted(self.gone + list(late | rest)) == sorted(set(self.gone) | late | rest)
+        assert len(self.line) == 0
+
+
+TestFairQueueMachine = FairQueueMachine.TestCase
+TestFairQueueMachine.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+
+
+def test_backlogged_tenants_never_drift_apart() -> None:
+    """The paper's bound (theorem 4.4): the service of two backlogged tenants differs by a constant."""
+    limits = QueueLimits(requests=2000)
+    line = queue({"default": TierSettings(queue=limits)})
+    bound = 2 * max(10 + 30 * OUTPUT_TOKEN_COST, 200 + 5 * OUTPUT_TOKEN_COST)
+    served = {"a": 0.0, "b": 0.0}
+    number = 0
+    shapes = {"a": (10, 30), "b": (200, 5)}
+    for _ in range(500):
+        for tenant, (prompt, _) in shapes.items():
+            number += 1
+            line.offer(item(number, tenant, prompt), 0.0)
+        found = line.take(0.0)
+        assert found is not None
+        output = shapes[found.tenant][1]
+        line.charge(found.tenant, output)
+        served[found.tenant] += found.prompt_tokens + output * OUTPUT_TOKEN_COST
+        assert abs(served["a"] - served["b"]) <= bound

@@ -1,0 +1,130 @@
+"""A day's money lasts for the day; a share that drifts is noticed."""
+
+import math
+import random
+
+import pytest
+
+from policies.rollout.budget_controller import Steering
+from policies.rollout.share_tracker import ShareTracker
+from tests.policies.cascade.test_calibration import CALIBRATION
+
+MIDNIGHT = 1_780_012_800.0 // 86_400 * 86_400
+SMALL, LARGE = 0.001, 0.01
+
+
+def end(steering: Steering, at: float, cost: float, held: float = 0.0) -> None:
+    steering.pay(at, cost, held)
+    steering.learn(at, SMALL, LARGE)
+
+
+def day(budget: float, requests: int, *, waves: bool, seed: int = 1) -> tuple[float, float]:
+    """Money spent over a day and the share that escalated; demand in waves or even."""
+    rng = random.Random(seed)
+    steering = Steering(budget, CALIBRATION, MIDNIGHT, 0.5)
+    escalated = 0
+    times = sorted(
+        MIDNIGHT + 86_400 * (rng.random() if not waves or rng.random() < 0.3 else rng.betavariate(6, 4))
+        for _ in range(requests)
+    )
+    for at in times:
+        large = rng.random() < steering.share
+        escalated += large
+        end(steering, at, SMALL + LARGE * large)
+    return steering.spent, escalated / requests
+
+
+@pytest.mark.parametrize("waves", [False, True])
+@pytest.mark.parametrize("budget", [12.0, 30.0, 60.0])
+def test_the_money_lasts_and_is_used(budget: float, waves: bool) -> None:
+    # Ten thousand requests cost 10 on small alone and 110 if all escalate.
+    spent, _ = day(budget, 10_000, waves=waves)
+    # Small answers cannot be saved: where they are most of the money, a wave that nobody foresaw overdraws a little.
+    assert spent <= budget * (1.02 if budget > 15 else 1.1)
+    assert spent >= budget * 0.85
+
+
+def test_more_money_than_needed_sends_everything_to_large() -> None:
+    spent, share = day(1000.0, 5000, waves=False)
+    assert share > 0.98
+    assert spent < 60
+
+
+def test_a_new_day_starts_anew() -> None:
+    steering = Steering(1.0, CALIBRATION, MIDNIGHT, 0.5)
+    for number in range(200):
+        end(steering, MIDNIGHT + number, 0.01)
+    assert steering.share == 0.0
+    assert steering.update(MIDNIGHT + 86_400 + 1) > 0
+    assert steering.spent == 0.0
+
+
+def test_a_share_that_keeps_its_target_is_quiet_and_another_is_not() -> None:
+    rng = random.Random(5)
+    quiet, loud = ShareTracker(0.25), ShareTracker(0.25)
+    changes = [quiet.add(rng.random() < 0.25) for _ in range(3000)]
+    assert sum(changes) <= 2
+    assert not quiet.view.drifted
+    assert any(loud.add(rng.random() < 0.4) for _ in range(3000))
+    assert loud.view.drifted
+    assert math.isclose(loud.view.realised, 0.4, abs_tol=0.08)
+
+
+def burst(
+    allowance: float, *, at: float, spent: float, requests: int = 150, budget: float = 100.0
+) -> tuple[int, Steering]:
+    """How many of a burst's requests, half a second apart, go to the large model."""
+    rng = random.Random(3)
+    steering = Steering(budget, CALIBRATION, at, 0.5, allowance)
+    steering.restore(spent)
+    large = 0
+    for number in range(requests):
+        now = at + number / 2
+        steering.update(now)
+        chosen = rng.random() < steering.share
+        large += chosen
+        end(steering, now, SMALL + LARGE * chosen)
+    return large, steering
+
+
+def test_a_first_burst_may_spend_ahead_of_the_pace() -> None:
+    """150 requests cost 1.5 of a day's 100: that is no reason to be mean."""
+    large, steering = burst(0.1, at=MIDNIGHT + 60, spent=0.0)
+    assert large > 140
+    assert steering.spent < 2
+    mean, _ = burst(0.0, at=MIDNIGHT + 60, spent=0.0)
+    assert mean < 30, "without an allowance the burst is taken for the traffic of the day"
+
+
+def test_the_allowance_is_all_that_is_spent_ahead() -> None:
+    large, _ = burst(0.1, at=MIDNIGHT + 60, spent=0.0, requests=20_000, budget=10.0)
+    on_pace = 10.0 * (60 + 10_000) / 86_400
+    # Small answers cannot be saved: 20,000 of them cost 20.
+    assert large * LARGE < on_pace + 0.1 * 10.0 + 0.1
+
+
+def test_what_quiet_hours_left_over_may_be_spent_in_a_burst() -> None:
+    noon = MIDNIGHT + 43_200
+    saved, _ = burst(0.1, at=noon, spent=5.0, requests=2000)
+    behind, _ = burst(0.1, at=noon, spent=65.0, requests=2000)
+    assert saved > 1900
+    assert behind < 200
+
+
+def test_what_still_runs_counts_as_spent() -> None:
+    """A thousand at the same moment do not all find the same money."""
+    rng = random.Random(4)
+    steering = Steering(1.0, CALIBRATION, MIDNIGHT + 60, 0.5, 0.1)
+    for number in range(20):
+        end(steering, MIDNIGHT + 60 + number, SMALL)
+    spent = steering.spent
+    held: list[tuple[float, float]] = []
+    for _ in range(1000):
+        large = rng.random() < steering.share
+        held.append((steering.hold(MIDNIGHT + 90, SMALL + LARGE), SMALL + LARGE * large))
+    for money, cost in held:
+        steering.pay(MIDNIGHT + 100, cost, money)
+    escalated = sum(cost > SMALL for _, cost in held)
+    assert escalated * LARGE < 0.2, "a fifth of the day's money at most, of which a tenth may go in a burst"
+    assert steering.spent - spent == pytest.approx(sum(cost for _, cost in held))
+    assert steering.share == 0.0

@@ -1,0 +1,65 @@
+"""A share is kept on prompts that the calibration does not fit, also while many answers are under way."""
+
+import math
+import random
+from collections import deque
+
+import pytest
+
+from policies.cascade.calibration import share_for_threshold
+from policies.rollout.share_controller import ShareHolder
+from tests.policies.cascade.test_calibration import CALIBRATION
+
+
+def shares(target: float, shift: float, *, under_way: int, seed: int, held: bool = True) -> list[float]:
+    """Of each 500 requests in a row; prompts on which the log-odds of going to the large model are off by `shift`."""
+    rng = random.Random(seed)
+    holder = ShareHolder(target, CALIBRATION)
+    first = holder.threshold
+    waiting: deque[tuple[float, bool]] = deque()
+    went: list[bool] = []
+    for _ in range(1500):
+        threshold = holder.threshold if held else first
+        planned = share_for_threshold(CALIBRATION, threshold) if math.isfinite(threshold) else float(threshold > 0)
+        planned = min(max(planned, 1e-6), 1 - 1e-6)
+        large = rng.random() < 1 / (1 + math.exp(-(math.log(planned / (1 - planned)) + shift)))
+        went.append(large)
+        waiting.append((threshold, large))
+        if len(waiting) > under_way:
+            holder.add(*waiting.popleft())
+    return [sum(went[begin : begin + 500]) / 500 for begin in (0, 500, 1000)]
+
+
+@pytest.mark.parametrize("under_way", [0, 20, 60])
+@pytest.mark.parametrize("shift", [-1.0, 1.0, 1.5])
+@pytest.mark.parametrize("target", [0.1, 0.25, 0.5])
+def test_it_is_back_within_three_points_after_five_hundred_requests(
+    target: float, shift: float, under_way: int
+) -> None:
+    for seed in range(3):
+        _, second, third = shares(target, shift, under_way=under_way, seed=seed)
+        assert second == pytest.approx(target, abs=0.03)
+        assert third == pytest.approx(target, abs=0.03)
+    assert abs(shares(target, shift, under_way=under_way, seed=0, held=False)[1] - target) > 0.04
+
+
+def test_where_the_calibration_fits_nothing_moves_far() -> None:
+    for seed in range(5):
+        assert shares(0.25, 0.0, under_way=20, seed=seed) == pytest.approx([0.25] * 3, abs=0.03)
+
+
+@pytest.mark.parametrize(("target", "threshold"), [(0.0, -math.inf), (1.0, math.inf)])
+def test_none_and_all_need_no_learning(target: float, threshold: float) -> None:
+    holder = ShareHolder(target, CALIBRATION)
+    for _ in range(50):
+        holder.add(holder.threshold, target == 0.0)
+    assert holder.threshold == threshold
+
+
+def test_prompts_that_never_or_always_go_large_end_nothing() -> None:
+    for large in (False, True):
+        holder = ShareHolder(0.25, CALIBRATION)
+        for _ in range(3000):
+            holder.add(holder.threshold, large)
+        planned = share_for_threshold(CALIBRATION, holder.threshold)
+        assert planned < 0.05 if large else planned > 0.9
