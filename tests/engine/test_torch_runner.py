@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conformance import RunnerConformance
 from safetensors.torch import load_file, save_file
 
 from config.model.settings import EngineSettings, KVSettings
@@ -14,6 +13,7 @@ from engine.kernels.simd import has_bfloat16_products
 from engine.model.decoder import Decoder
 from engine.scheduling.batch import Batch
 from engine.torch_runner import TorchRunner, load_runner
+from tests.engine.conformance import RunnerConformance
 from tests.parity import driver, models
 
 

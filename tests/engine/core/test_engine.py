@@ -1,11 +1,11 @@
 import pytest
 import tiny_tokenizers
-from driving import Answers, engine_settings, make_engine, run, submit
 
 from engine.core.engine import Engine
 from engine.core.messages import Abort, EngineStats
 from engine.errors import EngineDead, RequestRefused
 from engine.testing.fake_runner import FakeRunner
+from tests.engine.driving import Answers, engine_settings, make_engine, run, submit
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()
 EOS = next(iter(TOKENIZER.eos_ids))

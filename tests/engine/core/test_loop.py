@@ -3,12 +3,12 @@
 from queue import Empty, SimpleQueue
 
 import pytest
-from driving import Answers, make_engine, submit
 
 from engine.core.loop import StepLoop, Stop
 from engine.core.messages import Abort, EngineFailed
 from engine.errors import EngineError
 from engine.testing.fake_runner import FakeRunner
+from tests.engine.driving import Answers, make_engine, submit
 
 
 class Harness:

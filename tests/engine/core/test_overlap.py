@@ -3,8 +3,6 @@
 from random import Random
 
 import pytest
-from conformance import RunnerConformance
-from driving import Answers, make_engine, run, submit
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -12,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from engine.core.messages import Expect
 from engine.errors import EngineDead, EngineError
 from engine.testing.fake_runner import FakeRunner
+from tests.engine.conformance import RunnerConformance
+from tests.engine.driving import Answers, make_engine, run, submit
 
 VOCAB = 40
 BLOCK = 4

@@ -3,11 +3,11 @@
 from random import Random
 
 import pytest
-from driving import submit
-from test_scheduler import make_scheduler, step
 
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
+from tests.engine.driving import submit
+from tests.engine.scheduling.test_scheduler import make_scheduler, step
 
 
 def books(scheduler: Scheduler) -> tuple[object, ...]:

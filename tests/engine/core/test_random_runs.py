@@ -3,13 +3,13 @@
 from random import Random
 
 import pytest
-from driving import Answers, make_engine, run, submit
 from msgspec import structs
 
 from config.model.settings import Speculate
 from engine.core.engine import Engine
 from engine.core.messages import Expect, Submit
 from engine.testing.fake_runner import FakeRunner
+from tests.engine.driving import Answers, make_engine, run, submit
 
 BLOCK = 4
 VOCAB = 50

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from driving import Answers, adapter, make_engine, run, submit
 
 from engine.core.engine import Engine
 from engine.core.messages import AddAdapter, DropAdapter, Submit
 from engine.lora.adapters import Adapter
 from engine.scheduling.block_manager import BlockManager
 from engine.testing.fake_runner import FakeRunner
+from tests.engine.driving import Answers, adapter, make_engine, run, submit
 
 BLOCK = 4
 VOCAB = 50

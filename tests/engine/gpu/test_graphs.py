@@ -3,8 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conformance import RunnerConformance
-from driving import adapter, make_engine, run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +13,8 @@ from engine.gpu.graphs import GraphDecoder
 from engine.model.decoder import Decoder
 from engine.scheduling.batch import AdapterRows, Batch, SampleRow, only_decodes
 from engine.torch_runner import TorchRunner
+from tests.engine.conformance import RunnerConformance
+from tests.engine.driving import adapter, make_engine, run
 from tests.parity import models
 from tests.parity.driver import GREEDY
 from tests.parity.recording import Recording

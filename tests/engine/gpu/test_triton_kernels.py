@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kernel_cases import layer, shape, step
 from torch import Tensor
 
 from engine.kernels.interface import Kernels
@@ -19,6 +18,7 @@ from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
 from engine.model.rope import rotations
 from engine.scheduling.batch import Batch
+from tests.engine.kernel_cases import layer, shape, step
 from tests.paths import ROOT
 
 pytest.importorskip("triton", reason='Triton is not installed: pip install "penstock[gpu]" (Linux only)')

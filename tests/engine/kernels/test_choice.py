@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import shape
 
 from config.model.settings import EngineSettings, GpuSettings, KVSettings
 from config.model.table import Bytes
@@ -10,6 +9,7 @@ from engine.errors import ModelError
 from engine.kernels import choice as kernel_choice
 from engine.kernels.choice import choose_kernels
 from engine.memory.gpu_memory import check_memory, step_bytes
+from tests.engine.kernel_cases import shape
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 FITTING = shape(2, 2, 16, 0)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from kernel_cases import layer, shape, step
 
 from engine.kernels.cpu import CpuKernels
 from engine.kernels.interface import Kernels
@@ -12,6 +11,7 @@ from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
 from engine.model.rope import rotations
 from engine.scheduling.batch import Batch
+from tests.engine.kernel_cases import layer, shape, step
 
 CPU = torch.device("cpu")
 

@@ -4,13 +4,13 @@ import gc
 import weakref
 
 import pytest
-from driving import Answers, adapter, make_engine, run, submit
 
 from engine.core.messages import AddAdapter, DropAdapter
 from engine.errors import EngineError, RequestRefused
 from engine.lora.adapters import Adapter, AdapterTable
 from engine.scheduling.batch import Batch
 from engine.testing.fake_runner import FakeRunner
+from tests.engine.driving import Answers, adapter, make_engine, run, submit
 
 PROMPT = list(range(40))
 

@@ -1,8 +1,8 @@
 import tiny_tokenizers
-from driving import make_engine, run, submit
 
 from engine.sampling.bad_words import completing, spellings
 from engine.testing.fake_runner import FakeRunner
+from tests.engine.driving import make_engine, run, submit
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import tiny_tokenizers
-from driving import engine_settings, submit
 
 from engine.core.engine import Engine
 from engine.errors import ModelError
@@ -14,6 +13,7 @@ from engine.sampling.defaults import SamplingDefaults, read_defaults
 from engine.sampling.params import SamplingParams
 from engine.testing.fake_runner import FakeRunner
 from engine.zoo.train import MODELS
+from tests.engine.driving import engine_settings, submit
 
 NAMES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 ALL: dict[str, Any] = {"temperature": 0.6, "top_p": 0.9, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1}

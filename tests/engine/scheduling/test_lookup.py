@@ -1,11 +1,11 @@
 import pytest
-from driving import make_engine, run, submit
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model.settings import Speculate
 from engine.scheduling.lookup import NgramLookup
 from engine.testing.fake_runner import FakeRunner
+from tests.engine.driving import make_engine, run, submit
 
 
 def naive(said: list[int], ngram: int, tokens: int) -> list[int]:

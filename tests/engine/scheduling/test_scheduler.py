@@ -1,5 +1,4 @@
 import pytest
-from driving import engine_settings, submit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -7,6 +6,7 @@ from engine.errors import EngineError
 from engine.scheduling.plan import Plan
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
+from tests.engine.driving import engine_settings, submit
 
 BLOCK = 4
 

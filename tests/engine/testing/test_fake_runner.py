@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from conformance import RunnerConformance
-from driving import engine_settings, make_engine, run, submit
 
 from engine.errors import EngineError
 from engine.scheduling.plan import Plan
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
 from engine.testing.fake_runner import FakeRunner
+from tests.engine.conformance import RunnerConformance
+from tests.engine.driving import engine_settings, make_engine, run, submit
 
 
 class TestFakeRunner(RunnerConformance):

@@ -1,11 +1,11 @@
 """What a quiet machine cannot have measured is said."""
 
 import msgspec
-from worlds import policy, profile, trace
 
 from gateway.profiling.plausible import doubts
 from gateway.profiling.profile import Profile, Service
 from gateway.simulation.compare import simulate
+from tests.gateway.simulation.worlds import policy, profile, trace
 
 
 def served(alone: float, beside: float) -> Profile:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import profile
 
 from config.model.settings import EngineSettings
 from engine.model.model_config import ModelConfig
@@ -28,6 +27,7 @@ from gateway.profiling.profile import (
     shape_of,
 )
 from gateway.profiling.step_cost_fit import error_of, fit, non_negative
+from tests.gateway.simulation.worlds import profile
 from tests.paths import ROOT
 
 COST = StepCost(

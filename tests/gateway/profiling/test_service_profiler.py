@@ -6,7 +6,6 @@ from random import Random
 
 import msgspec
 import pytest
-from worlds import profile
 
 from config.load import parse_settings
 from config.model.settings import EngineSettings
@@ -19,6 +18,7 @@ from gateway.profiling import service_profiler, timed_engine
 from gateway.profiling.profile import Clockwork, StepShape
 from gateway.profiling.step_cost_fit import service_of
 from gateway.profiling.timed_engine import TimedEngine, TimedStep, beside
+from tests.gateway.simulation.worlds import profile
 from tests.paths import ZOO_MODELS
 from tests.patience import PATIENCE_S
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from test_world import KINDS, course, play, replicated
-from worlds import policy, profile, trace
 
 from config.load import parse_settings
 from config.model.settings import CoreSettings
@@ -14,6 +12,8 @@ from engine.core.turns import TurnBook
 from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.turns import SimulatedTurns, at_once
 from policies.records.trace import TraceRequest
+from tests.gateway.simulation.test_world import KINDS, course, play, replicated
+from tests.gateway.simulation.worlds import policy, profile, trace
 
 Steps = list[tuple[str, float, float]]
 """(engine, began, ended)"""

@@ -2,7 +2,6 @@
 
 import msgspec
 import pytest
-from worlds import policy, profile, trace
 
 from config.model.conditions import SignalSettings
 from config.model.routing import RouteSettings, RungSettings, Use
@@ -13,6 +12,7 @@ from gateway.simulation.report import Report, make_report
 from gateway.simulation.world import World
 from policies.admission.budget import WhenSpent
 from policies.records.trace import TraceRequest
+from tests.gateway.simulation.worlds import policy, profile, trace
 
 KINDS = ("window", "gate")
 
