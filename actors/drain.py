@@ -8,7 +8,7 @@ import trio
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.protocol.messages import Flush, LedgerMessage
-from actors.request.response_stream import Exchange
+from actors.request.response_stream import ResponseStream
 from policies.lifecycle.drain import Drain, DrainAction, DrainState
 
 _SETTLE_S = 2.0
@@ -17,10 +17,10 @@ _FLUSH_S = 5.0
 log = structlog.get_logger()
 
 
-class DrainShell:
+class DrainController:
     """Looks at the running answers, and ends them when their time is up."""
 
-    def __init__(self, running: Collection[Exchange], ledger: Mailbox[LedgerMessage]) -> None:
+    def __init__(self, running: Collection[ResponseStream], ledger: Mailbox[LedgerMessage]) -> None:
         self._drain = Drain()
         self._running = running
         self._ledger = ledger

@@ -8,7 +8,7 @@ import msgspec
 from actors.api.engine_status import EngineState
 from policies.lifecycle.drain import DrainState
 
-HouseState = DrainState | Literal["ledger_blocked"]
+ServiceState = DrainState | Literal["ledger_blocked"]
 """Blocked: the ledger's file takes nothing, and nothing is handed out that is not written down."""
 
 
@@ -24,7 +24,7 @@ class Readiness(msgspec.Struct, frozen=True):
     """The house."""
 
     ready: bool
-    state: HouseState
+    state: ServiceState
     engines: Mapping[str, EngineReadiness]
 
 

@@ -1,4 +1,4 @@
-"""Wires the actors together. The edge sees this and `Exchange`, nothing else."""
+"""Wires the actors together. The edge sees this and `ResponseStream`, nothing else."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ import structlog
 import trio
 
 from actors.admission.admission import Admission
-from actors.api.counters import Tally
-from actors.api.engine_status import Board, EngineBoard, ReplicaBoards, replica_titles
+from actors.api.counters import ServiceCounters
+from actors.api.engine_status import BackendStatus, EngineStatus, ReplicatedEngineStatus, replica_titles
 from actors.api.errors import (
     BadKey,
     EngineLoadFailed,
@@ -19,46 +19,46 @@ from actors.api.errors import (
     ledger_unavailable,
 )
 from actors.api.messages import InferenceRequest
-from actors.api.statistics import HouseStatistics, ReplicaView
-from actors.breakers.breakers import BreakerBoard, Breakers
-from actors.control.admin_service import Desk
-from actors.control.policy_reloader import PolicyKeeper
-from actors.control.policy_status import PolicyBoard
-from actors.drain import DrainShell
-from actors.engines.adapter_registry import AdapterShelf
+from actors.api.statistics import ReplicaView, ServiceStatistics
+from actors.breakers.breakers import BreakerRegistry, Breakers
+from actors.control.admin_service import AdminService
+from actors.control.policy_reloader import PolicyReloader
+from actors.control.policy_status import PolicyStatus
+from actors.drain import DrainController
+from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_actor import EngineActor
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.supervisor import Child, Supervisor
-from actors.kernel.timers import DeadlineWheel
-from actors.kernel.worker_threads import EngineFactory, Links, ThreadLinks
-from actors.ledger.ledger import Ledger, LedgerBooks
+from actors.kernel.timers import TimerWheel
+from actors.kernel.worker_threads import EngineFactory, RealWorkerThreads, WorkerThreads
+from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.lock import ledger_lock
 from actors.prompt.model_text import ModelText
 from actors.protocol.messages import (
     AdmissionMessage,
     BreakerMessage,
-    DispatchMessage,
     EngineMessage,
     LedgerMessage,
+    QueueMessage,
     Reload,
-    Spent,
+    RestoreUsage,
 )
-from actors.queue.backend_queue import Lane
-from actors.queue.dispatcher import Dispatch
-from actors.queue.replica_slot import Seat
-from actors.readiness import EngineReadiness, HouseState, ModelCard, Readiness
+from actors.queue.backend_queue import BackendQueue
+from actors.queue.dispatcher import Dispatcher
+from actors.queue.replica_slot import ReplicaSlot
+from actors.readiness import EngineReadiness, ModelCard, Readiness, ServiceState
 from actors.recording.recorder import Recorder, Recording
-from actors.request.ports import Colleagues
-from actors.request.request_admission import Reception
-from actors.request.request_log import RequestLog, Who
-from actors.request.response_stream import Exchange
-from actors.routing.policy_snapshot import Rules
+from actors.request.ports import RequestPorts
+from actors.request.request_admission import RequestAdmission
+from actors.request.request_log import LogIdentity, RequestLog
+from actors.request.response_stream import ResponseStream
+from actors.routing.policy_snapshot import PolicySnapshot
 from actors.routing.router import Router
-from actors.shadows.shadows import Copy, ShadowDesk, Shadows
+from actors.shadows.shadows import Copy, ShadowPorts, Shadows
 from actors.upstream.client import MakeTransport, UpstreamClient
 from actors.upstream.secret import read_secret
 from actors.upstream.upstream_actor import UpstreamActor
-from actors.upstream.upstream_status import UpstreamBoard
+from actors.upstream.upstream_status import UpstreamStatus
 from config.model.settings import Settings
 from config.source import ConfigSource
 from config.tenants import queue_lines
@@ -68,10 +68,10 @@ from policies.admission.budget import BudgetBook
 from policies.admission.quota import QuotaBook
 from policies.admission.rate_limits import RateLimits
 from policies.fallback.retry_budget import RetryBudget
-from policies.queueing.engine_capacity import Room
+from policies.queueing.engine_capacity import EngineCapacity
 from policies.queueing.fair_queue import FairQueue
-from policies.records.decision_log import Decisions
-from policies.rollout.rollout_state import Course
+from policies.records.decision_log import DecisionLog
+from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import TIER as SHADOW_TIER
 from policies.rollout.shadow import ShadowBook
 from policies.routing.policy import rung_breakers
@@ -83,7 +83,7 @@ _NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
 log = structlog.get_logger()
 
 
-class House:
+class Service:
     """Everything behind the edge."""
 
     def __init__(
@@ -92,7 +92,7 @@ class House:
         engines: Mapping[str, Sequence[EngineFactory]],
         *,
         texts: Mapping[str, ModelText] | None = None,
-        links: Links | None = None,
+        links: WorkerThreads | None = None,
         transport: MakeTransport | None = None,
         source: ConfigSource | None = None,
         watches: bool = False,
@@ -112,7 +112,9 @@ class House:
             if set(each.devices or (each.device,)) != {"cpu"}
             for title in replica_titles(name, each.replicas)
         ]
-        self._links: Links = links if links is not None else ThreadLinks(settings.cores.at_once, elsewhere)
+        self._links: WorkerThreads = (
+            links if links is not None else RealWorkerThreads(settings.cores.at_once, elsewhere)
+        )
         self._created = int(time.time())
         self._texts = dict(texts if texts is not None else _load_texts(settings))
         for name, upstream in settings.upstreams.items():
@@ -121,41 +123,41 @@ class House:
                 if text.sizes is not None:
                     raise EngineLoadFailed(f"upstream '{name}': tokenizer: '{upstream.tokenizer}' is an encoder")
         self._upstreams = {
-            name: UpstreamBoard(name, upstream.urls, upstream.context, counts=upstream.tokenizer is not None)
+            name: UpstreamStatus(name, upstream.urls, upstream.context, counts=upstream.tokenizer is not None)
             for name, upstream in settings.upstreams.items()
         }
         self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
         self._transport = transport
         self._replicas = {name: _replica_boards(name, each.replicas) for name, each in settings.engines.items()}
-        self._boards: dict[str, Board] = {
-            name: boards[0] if len(boards) == 1 else ReplicaBoards(name, boards)
+        self._boards: dict[str, BackendStatus] = {
+            name: boards[0] if len(boards) == 1 else ReplicatedEngineStatus(name, boards)
             for name, boards in self._replicas.items()
         }
         self._boards |= self._upstreams
-        make_rules = partial(Rules.of, tokenizers={name: text.digest for name, text in self._texts.items()})
+        make_rules = partial(PolicySnapshot.of, tokenizers={name: text.digest for name, text in self._texts.items()})
         rules = make_rules(settings)
         self._shadow_book = ShadowBook(settings.shadows)
         self._lanes = {name: self._lane(name, rules) for name in self._boards}
-        self._tally = Tally()
-        self._books = LedgerBooks()
+        self._tally = ServiceCounters()
+        self._books = LedgerState()
         self._quota = QuotaBook(rules.tenants)
         self._budgets = BudgetBook(rules.tenants)
-        self._course = Course(settings, time.time())
-        self._decisions = Decisions(settings.admin.decisions, settings.admin.decisions_memory)
-        self._exchanges: dict[Exchange, None] = {}
-        self._wheel = DeadlineWheel()
-        self._breakers = BreakerBoard(rung_breakers(settings), RetryBudget(settings.retry_budget))
+        self._course = RolloutState(settings, time.time())
+        self._decisions = DecisionLog(settings.admin.decisions, settings.admin.decisions_memory)
+        self._exchanges: dict[ResponseStream, None] = {}
+        self._wheel = TimerWheel()
+        self._breakers = BreakerRegistry(rung_breakers(settings), RetryBudget(settings.retry_budget))
         self._router = Router(rules, self._lanes, self._breakers, self._course)
         self._admission: Mailbox[AdmissionMessage] = Mailbox("admission", _MAILBOX)
-        self._dispatch: Mailbox[DispatchMessage] = Mailbox("dispatch", _MAILBOX)
+        self._dispatch: Mailbox[QueueMessage] = Mailbox("dispatch", _MAILBOX)
         self._breakers_mail: Mailbox[BreakerMessage] = Mailbox("breakers", _MAILBOX)
         self._ledger: Mailbox[LedgerMessage] = Mailbox("ledger", _MAILBOX)
-        self._shelf = AdapterShelf(
+        self._shelf = AdapterRegistry(
             settings.engines, {name: self._lanes[name].seats for name in settings.engines}, self._links
         )
         self.request_log = RequestLog(lambda: self._router.rules.settings.log.requests, lambda: self.policy)
         self._recording = Recording(record, Mailbox("recorder", _MAILBOX)) if record is not None else None
-        self._colleagues = Colleagues(
+        self._colleagues = RequestPorts(
             admission=self._admission,
             dispatch=self._dispatch,
             breakers=self._breakers_mail,
@@ -175,17 +177,17 @@ class House:
         self._shadows = Shadows(
             self._shadow_mail, self._shadow_book, self._links, self._colleagues, someone_waits=self._someone_waits
         )
-        self._reception = Reception(
+        self._reception = RequestAdmission(
             self._router,
             self._budgets,
             self._links,
             self._colleagues,
-            shadows=ShadowDesk(self._shadow_mail, self._shadow_book),
+            shadows=ShadowPorts(self._shadow_mail, self._shadow_book),
             on_end=self._ended,
         )
-        self._policy = PolicyBoard()
+        self._policy = PolicyStatus()
         self._keeper: Mailbox[Reload] = Mailbox("policy keeper", _RELOADS)
-        self.desk = Desk(
+        self.desk = AdminService(
             router=self._router,
             board=self._policy,
             keeper=self._keeper,
@@ -202,7 +204,7 @@ class House:
         children.append(Child("shadows", lambda: self._shadows, self._shadow_mail))
         if source is not None:
             keeper = partial(
-                PolicyKeeper,
+                PolicyReloader,
                 self._keeper,
                 self._policy,
                 source=source,
@@ -215,7 +217,7 @@ class House:
             )
             children.append(Child("policy keeper", keeper, self._keeper))
         self._supervisor = Supervisor(children)
-        self._drain = DrainShell(self._exchanges, self._ledger)
+        self._drain = DrainController(self._exchanges, self._ledger)
         self._was_ready = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -237,7 +239,7 @@ class House:
         An engine that has failed since then is the ladder's business.
         """
         engines = {name: EngineReadiness(board.state, board.why) for name, board in self._boards.items()}
-        state: HouseState = self._drain.state
+        state: ServiceState = self._drain.state
         if state == "serving" and self._books.is_blocked(trio.current_time()):
             state = "ledger_blocked"
         return Readiness(state == "serving" and self._is_loaded(), state, engines)
@@ -265,11 +267,11 @@ class House:
         limits = self._boards[rung].limits
         return None if limits is None else limits.max_model_len
 
-    def statistics(self) -> HouseStatistics:
+    def statistics(self) -> ServiceStatistics:
         """All figures, as they are published now."""
         now = trio.current_time()
         tally = self._tally
-        return HouseStatistics(
+        return ServiceStatistics(
             requests_total=dict(tally.requests),
             refusals_total=dict(tally.refusals),
             escalations_total=dict(tally.escalations),
@@ -338,7 +340,7 @@ class House:
         """Digest of the one that decides now."""
         return self._router.rules.policy.digest
 
-    def _adopt(self, rules: Rules) -> None:
+    def _adopt(self, rules: PolicySnapshot) -> None:
         """Swap the policy between two requests: nothing waits in here, so that nobody sees half of it."""
         settings = rules.settings
         # Those who are gone but have work under way, too.
@@ -352,9 +354,9 @@ class House:
         self._decisions.adopt(settings.admin.decisions, settings.admin.decisions_memory)
         self._router.adopt(rules)
 
-    async def open(self, request: InferenceRequest) -> Exchange:
+    async def open(self, request: InferenceRequest) -> ResponseStream:
         """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""
-        who = Who()
+        who = LogIdentity()
         try:
             return await self._open(request, who)
         except BaseException as error:
@@ -363,7 +365,7 @@ class House:
             self.request_log.not_let_in(request, who, error)
             raise
 
-    async def _open(self, request: InferenceRequest, who: Who) -> Exchange:
+    async def _open(self, request: InferenceRequest, who: LogIdentity) -> ResponseStream:
         if self._drain.state != "serving":
             raise Unavailable("shutting_down", "The server is shutting down; try another one.", 1.0)
         if not self._is_loaded():
@@ -374,7 +376,7 @@ class House:
         self._exchanges[exchange] = None
         return exchange
 
-    def _ended(self, exchange: Exchange) -> None:
+    def _ended(self, exchange: ResponseStream) -> None:
         self._exchanges.pop(exchange, None)
         self._drain.look()
 
@@ -382,7 +384,7 @@ class House:
         queue = self._lanes[rung].queue
         return len(queue) > queue.waiting(SHADOW_TIER)
 
-    def _on_spent(self, spent: Spent) -> None:
+    def _on_spent(self, spent: RestoreUsage) -> None:
         """What the ledger knows of the time before this process began: nobody is let in before."""
         self._admission.put_owed(spent)
         for name, cost in _by_cascade(self._settings, spent).items():
@@ -397,13 +399,15 @@ class House:
             self._was_ready = self._books.opened and all(board.limits is not None for board in self._boards.values())
         return self._was_ready
 
-    def _lane(self, name: str, rules: Rules) -> Lane:
+    def _lane(self, name: str, rules: PolicySnapshot) -> BackendQueue:
         lines = self._shadow_book.beside(self._settings.tiers, queue_lines(rules.tenants))
         queue = FairQueue(*lines)  # type: ignore[var-annotated]
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
             board = self._upstreams[name]
-            return Lane(board, queue, [Seat(board, _mailbox(board), Room(upstream.concurrent, None, ahead=0))])
+            return BackendQueue(
+                board, queue, [ReplicaSlot(board, _mailbox(board), EngineCapacity(upstream.concurrent, None, ahead=0))]
+            )
         engine = self._settings.engines[name]
         block_size: int | None = engine.kv.block_size
         ahead = None
@@ -411,10 +415,11 @@ class House:
             # One step's inputs are computed while the next one's wait in front of it.
             block_size, ahead = None, engine.max_running
         seats = [
-            Seat(board, _mailbox(board), Room(engine.max_running, block_size, ahead)) for board in self._replicas[name]
+            ReplicaSlot(board, _mailbox(board), EngineCapacity(engine.max_running, block_size, ahead))
+            for board in self._replicas[name]
         ]
         prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
-        return Lane(self._boards[name], queue, seats, prefixes)
+        return BackendQueue(self._boards[name], queue, seats, prefixes)
 
     def _recorder(self) -> list[Child]:
         recording = self._recording
@@ -492,19 +497,19 @@ class House:
             Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),
             *(child for name in settings.engines for child in engine(name)),
             *(upstream(name) for name in settings.upstreams),
-            Child("dispatch", partial(Dispatch, self._dispatch, self._lanes, wheel), self._dispatch),
+            Child("dispatch", partial(Dispatcher, self._dispatch, self._lanes, wheel), self._dispatch),
         ]
 
 
-def _replica_boards(name: str, replicas: int) -> list[EngineBoard]:
-    return [EngineBoard(name, number, title) for number, title in enumerate(replica_titles(name, replicas))]
+def _replica_boards(name: str, replicas: int) -> list[EngineStatus]:
+    return [EngineStatus(name, number, title) for number, title in enumerate(replica_titles(name, replicas))]
 
 
-def _mailbox(board: EngineBoard) -> Mailbox[EngineMessage]:
+def _mailbox(board: EngineStatus) -> Mailbox[EngineMessage]:
     return Mailbox(f"rung {board.title}", _MAILBOX)
 
 
-def _by_cascade(settings: Settings, spent: Spent) -> dict[str, float]:
+def _by_cascade(settings: Settings, spent: RestoreUsage) -> dict[str, float]:
     """A cascade's money is that of the routes that use it."""
     sums: dict[str, float] = {}
     for route in settings.routes:

@@ -15,16 +15,16 @@ import structlog
 import trio
 
 from actors.api.messages import ChatMessage, ChatPrompt, Delta, InferenceRequest
-from actors.service import House
+from actors.service import Service
 from benchmarks.gateway.house import start_house
 from engine.sampling.params import SamplingParams
 
 _PROMPT = (ChatPrompt((ChatMessage("user", "What is 17 + 25?"),)),)
 _NEVER = 1 << 29
-Load = Callable[[House], Awaitable[int]]
+Load = Callable[[Service], Awaitable[int]]
 
 
-async def _ask(house: House, number: int, max_tokens: int, *, streamed: bool) -> int:
+async def _ask(house: Service, number: int, max_tokens: int, *, streamed: bool) -> int:
     request = InferenceRequest(
         request_id=f"bench-{number}",
         model="bench",
@@ -43,7 +43,7 @@ async def _ask(house: House, number: int, max_tokens: int, *, streamed: bool) ->
     return tokens
 
 
-async def _many(house: House, *, clients: int, requests: int, tokens: int, streamed: bool) -> int:
+async def _many(house: Service, *, clients: int, requests: int, tokens: int, streamed: bool) -> int:
     """Tokens that came."""
     total = 0
 
@@ -59,7 +59,7 @@ async def _many(house: House, *, clients: int, requests: int, tokens: int, strea
     return total
 
 
-async def _measure(name: str, house: House, load: Load, profile: cProfile.Profile | None, only: str) -> None:
+async def _measure(name: str, house: Service, load: Load, profile: cProfile.Profile | None, only: str) -> None:
     if only not in name:
         return
     started, used = time.perf_counter(), time.thread_time()
@@ -80,7 +80,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         for clients in (1, 32):
             for streamed in (False, True):
 
-                async def small(house: House, clients: int = clients, streamed: bool = streamed) -> int:
+                async def small(house: Service, clients: int = clients, streamed: bool = streamed) -> int:
                     return await _many(
                         house, clients=clients, requests=requests // clients, tokens=1, streamed=streamed
                     )
@@ -89,7 +89,7 @@ async def _main(arguments: argparse.Namespace) -> None:
                 await _measure(f"one-token requests, {what}, {clients} clients", house, small, profile, arguments.only)
         for clients in (1, 32, 200):
 
-            async def streams(house: House, clients: int = clients) -> int:
+            async def streams(house: Service, clients: int = clients) -> int:
                 return await _many(house, clients=clients, requests=1, tokens=tokens // clients, streamed=True)
 
             await _measure(f"tokens, {clients} streams", house, streams, profile, arguments.only)

@@ -24,7 +24,7 @@ from policies.admission.keys import KeyRing, new_key
 from policies.admission.quota import QuotaBook, Reservation
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback.breaker import Breaker, Permit
-from policies.fallback.fallback_machine import Begun, Climb, ContentSent, Finished
+from policies.fallback.fallback_machine import Begun, ContentSent, FallbackMachine, Finished
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
 from policies.model.plan import PlannedCascade, PlannedRung
@@ -125,7 +125,7 @@ def main() -> None:
     )
 
     def climb() -> None:
-        machine = Climb(plan)
+        machine = FallbackMachine(plan)
         machine.start(0.0)
         machine.on(Begun(), 0.0)
         machine.on(ContentSent(), 0.1)

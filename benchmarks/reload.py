@@ -17,15 +17,15 @@ from pathlib import Path
 
 import trio
 
-from actors.service import House
+from actors.service import Service
 from benchmarks.gateway.client import Sockets, open_streams
 from benchmarks.gateway.fake_engine import FakeEngine
 from benchmarks.gateway.house import CONFIG
 from config.source import ConfigSource
 from engine.zoo.tokenizer import save_tokenizer, train_tokenizer
-from gateway.endpoints.api_context import Front
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
 from gateway.telemetry.logs import configure_logs
 from policies.lifecycle.reload import Swapped
@@ -143,13 +143,13 @@ async def _serve() -> None:
         (model / "config.json").write_text('{"eos_token_id": 2}')
         file.write_text(policy(0))
         source = ConfigSource(file)
-        house = House(source.read().settings, {"bench": [lambda _: FakeEngine(_STEP_S, -1)]}, source=source)
+        house = Service(source.read().settings, {"bench": [lambda _: FakeEngine(_STEP_S, -1)]}, source=source)
         async with trio.open_nursery() as nursery:
             await nursery.start(house.run)
             while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
                 await trio.sleep(0.01)
-            limits = Limits(max_connections=5000, heartbeat_s=60)
-            routes = Routes(Front(house=house, max_choices=16, max_inputs=16), limits, frozenset())
+            limits = ServerLimits(max_connections=5000, heartbeat_s=60)
+            routes = Routes(ApiContext(house=house, max_choices=16, max_inputs=16), limits, frozenset())
             server = Server(listen("127.0.0.1", 0), limits, routes)
             await nursery.start(server.run)
             print(server.port, flush=True)
@@ -167,7 +167,7 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-async def _obey(house: House, file: Path, said: list[str]) -> None:
+async def _obey(house: Service, file: Path, said: list[str]) -> None:
     took: list[float] = []
     version = 0
     while True:

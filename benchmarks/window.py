@@ -15,7 +15,7 @@ import msgspec
 import structlog
 import trio
 
-from actors.service import House
+from actors.service import Service
 from benchmarks.verified.house import Asked, ask
 from config.load import load_settings
 from config.model.settings import LedgerSettings, Settings
@@ -38,7 +38,7 @@ async def measure(arguments: argparse.Namespace) -> None:
     settings = settings_of(arguments.window)
     found: dict[str, list[Asked]] = {"penstock": [], "large": []}
     async with trio.open_nursery() as nursery:
-        house = House(settings, engine_factories(settings))
+        house = Service(settings, engine_factories(settings))
         await nursery.start(house.run)
         while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
             await trio.sleep(0.01)

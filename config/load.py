@@ -18,10 +18,10 @@ from config.problems.problems import Problems
 from config.problems.secrets import secret_texts
 from config.problems.source_map import Position
 
-__all__ = ["Loaded", "check_binding", "files_of", "load", "load_settings", "parse", "parse_settings"]
+__all__ = ["LoadedConfig", "check_binding", "files_of", "load", "load_settings", "parse", "parse_settings"]
 
 
-class Loaded(msgspec.Struct, frozen=True):
+class LoadedConfig(msgspec.Struct, frozen=True):
     """Settings that can be used, and what is probably not meant in them."""
 
     settings: Settings
@@ -30,7 +30,9 @@ class Loaded(msgspec.Struct, frozen=True):
     """That were read, without those that they name."""
 
 
-def load(path: Path, *, today: dt.date | None = None, with_models: bool = False, calibrated: bool = True) -> Loaded:
+def load(
+    path: Path, *, today: dt.date | None = None, with_models: bool = False, calibrated: bool = True
+) -> LoadedConfig:
     """The checked settings of a file or a folder; models' paths absolute. Raises `ConfigError`.
 
     Without `today` nobody says that a calibration is stale; `with_models` also looks for the files of the models, and
@@ -64,7 +66,7 @@ def parse_settings(text: str, path: Path) -> Settings:
     return parse(text, path).settings
 
 
-def parse(text: str, path: Path) -> Loaded:
+def parse(text: str, path: Path) -> LoadedConfig:
     """The same, with the warnings."""
     return _loaded([(path, text)], path, None)
 
@@ -76,14 +78,14 @@ def _loaded(
     *,
     with_models: bool = False,
     calibrated: bool = True,
-) -> Loaded:
+) -> LoadedConfig:
     try:
         settings, problems = _checked(texts, path, today, with_models=with_models, calibrated=calibrated)
     except RecursionError:
         raise syntax_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
     if problems.has_errors():
         raise ConfigError(problems)
-    return Loaded(settings, in_order(problems), tuple(file for file, _ in texts))
+    return LoadedConfig(settings, in_order(problems), tuple(file for file, _ in texts))
 
 
 def _checked(

@@ -11,38 +11,38 @@ from typing import Any
 
 import msgspec
 
-from config.load import Loaded, load, parse
+from config.load import LoadedConfig, load, parse
 from config.problems.errors import ConfigError, Problem
 
 COMMAND = (sys.executable, "-P", "-c", "import os; os.nice(19); import config.reader; config.reader.main()")
 """At the lowest priority, from its first import on: where there is but one core, streams go first."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class ReaderReport(msgspec.Struct, frozen=True):
     """What there is, or everything that is wrong with it."""
 
-    loaded: Loaded | None = None
+    loaded: LoadedConfig | None = None
     problems: tuple[Problem, ...] = ()
 
 
-def report(path: Path, text: str | None) -> Report:
+def report(path: Path, text: str | None) -> ReaderReport:
     """Of what `path` holds, or of the text that it could hold."""
     try:
         if text is not None:
-            return Report(parse(text, path))
-        return Report(load(path, today=dt.datetime.now(dt.UTC).date()))
+            return ReaderReport(parse(text, path))
+        return ReaderReport(load(path, today=dt.datetime.now(dt.UTC).date()))
     except ConfigError as error:
-        return Report(problems=error.problems)
+        return ReaderReport(problems=error.problems)
 
 
-def encode_report(found: Report) -> bytes:
+def encode_report(found: ReaderReport) -> bytes:
     """For `decode_report`: MessagePack, which keeps infinities."""
     return msgspec.msgpack.encode(found, enc_hook=_plain)
 
 
-def decode_report(raw: bytes) -> Report:
+def decode_report(raw: bytes) -> ReaderReport:
     """Raises msgspec.DecodeError."""
-    return msgspec.msgpack.decode(raw, type=Report, dec_hook=lambda kind, value: kind(value))
+    return msgspec.msgpack.decode(raw, type=ReaderReport, dec_hook=lambda kind, value: kind(value))
 
 
 def _plain(value: Any) -> Any:

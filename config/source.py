@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from config.load import Loaded, files_of, load
+from config.load import LoadedConfig, files_of, load
 from config.model.settings import Settings
 from config.problems.errors import ConfigError
 
@@ -19,7 +19,7 @@ class ConfigSource:
         self.path = path.absolute()
         self._finish = finish
 
-    def read(self) -> Loaded:
+    def read(self) -> LoadedConfig:
         """What is there now, checked; see `config.load.load`. Raises `ConfigError`."""
         return self.finished(load(self.path))
 
@@ -28,7 +28,7 @@ class ConfigSource:
         """Where a text stands that is to be seen as if it were what is read."""
         return self.path / "body.toml" if self.path.is_dir() else self.path
 
-    def finished(self, loaded: Loaded) -> Loaded:
+    def finished(self, loaded: LoadedConfig) -> LoadedConfig:
         """With what the command line says. Raises `ConfigError`."""
         return msgspec.structs.replace(loaded, settings=self._finish(loaded.settings))
 

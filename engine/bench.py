@@ -21,7 +21,7 @@ from engine.text.tokenizer import Tokenizer
 _KV_LIMIT = 8 * 2**30
 
 
-class Shape(msgspec.Struct, frozen=True):
+class BenchShape(msgspec.Struct, frozen=True):
     """One request: tokens in, tokens out."""
 
     prompt: int
@@ -103,7 +103,7 @@ def run_bench(
     engine = Engine(runner, Tokenizer.load(model), settings, name="bench", seed=0)
     loaded = perf_counter() - started
     rng = Random(0)  # noqa: S311 - fixed seed on purpose
-    _run(engine, "warm-up", [Shape(min(64, config.max_positions // 2), 8)] * 2, rng, config.vocab_size)
+    _run(engine, "warm-up", [BenchShape(min(64, config.max_positions // 2), 8)] * 2, rng, config.vocab_size)
     reports = []
     for name, shapes in workloads.items():
         say(f"running {name}")
@@ -135,16 +135,16 @@ def machine() -> str:
     return f"{name}, {cores} core(s)"
 
 
-def _workloads(longest: int) -> dict[str, list[Shape]]:
+def _workloads(longest: int) -> dict[str, list[BenchShape]]:
     """Shrunk in proportion where the model's sequences are too short."""
     rng = Random(32)  # noqa: S311 - fixed seed on purpose
-    mix = [Shape(rng.randint(32, 512), rng.randint(16, 256)) for _ in range(32)]
+    mix = [BenchShape(rng.randint(32, 512), rng.randint(16, 256)) for _ in range(32)]
     scale = min(1.0, longest / (512 + 256))
 
-    def fit(shape: Shape) -> Shape:
-        return Shape(max(1, int(shape.prompt * scale)), max(2, int(shape.output * scale)))
+    def fit(shape: BenchShape) -> BenchShape:
+        return BenchShape(max(1, int(shape.prompt * scale)), max(2, int(shape.output * scale)))
 
-    even = fit(Shape(128, 128))
+    even = fit(BenchShape(128, 128))
     size = f"{even.prompt} in, {even.output} out"
     return {
         f"1 stream, {size}": [even],
@@ -155,12 +155,12 @@ def _workloads(longest: int) -> dict[str, list[Shape]]:
     }
 
 
-def _kv_bytes(config: ModelConfig, workloads: dict[str, list[Shape]]) -> int:
+def _kv_bytes(config: ModelConfig, workloads: dict[str, list[BenchShape]]) -> int:
     tokens = max(sum(shape.prompt + shape.output + 32 for shape in shapes) for shapes in workloads.values())
     return min(_KV_LIMIT, 2 * config.layers * config.kv_heads * config.head_dim * 4 * (tokens + 64))
 
 
-def _run(engine: Engine, name: str, shapes: list[Shape], rng: Random, vocab: int) -> WorkloadReport:
+def _run(engine: Engine, name: str, shapes: list[BenchShape], rng: Random, vocab: int) -> WorkloadReport:
     before = engine.stats()
     prompts = [tuple(rng.randrange(vocab) for _ in range(shape.prompt)) for shape in shapes]
     first_id = before.prompt_tokens_total * 1000  # unique: it grows with every workload

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _REPORT_EVERY = 200
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ExaminedAnswer(msgspec.Struct, frozen=True):
     """What a model said; one margin a token, in nats."""
 
     text: str
@@ -37,7 +37,7 @@ class Answer(msgspec.Struct, frozen=True):
 class Examination(msgspec.Struct, frozen=True):
     """All answers, in the order of the prompts, and what they cost."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[ExaminedAnswer, ...]
     step_s: float
     """Seconds that the engine's steps took in all, with as many sequences at once as it would serve."""
     processor_s: float
@@ -87,4 +87,4 @@ def examine(
                     progress(f"{name}: {done}/{len(prompts)} prompts")
     finally:
         engine.close()
-    return Examination(tuple(map(Answer, texts, map(tuple, margins))), step_s, processor_s)
+    return Examination(tuple(map(ExaminedAnswer, texts, map(tuple, margins))), step_s, processor_s)

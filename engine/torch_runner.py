@@ -12,7 +12,7 @@ from torch import Tensor
 
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
-from engine.gpu.flight import Flight, to_device
+from engine.gpu.flight import AsyncCopy, to_device
 from engine.gpu.graphs import Capture, CudaCapture, GraphDecoder
 from engine.kernels.choice import choose_kernels, choose_pick, make_kernels
 from engine.kernels.cpu import CpuKernels
@@ -167,7 +167,7 @@ class TorchRunner:
                 logits = self._forward(_blank(tokens, self.block_size, rows))
             if self.overlaps:
                 for count in (1, 2):
-                    Flight(choose(logits[:count], rows[:count], self._pick)).result()
+                    AsyncCopy(choose(logits[:count], rows[:count], self._pick)).result()
         sample(np.zeros((2, self.vocab_size), np.float32), rows)
 
     def execute(self, batch: Batch) -> Sampled:
@@ -224,7 +224,7 @@ class TorchRunner:
                 return lambda: Sampled(token_ids=[], margins=[], logprobs=[])
             chosen = choose(logits, batch.samples, self._pick)
             self._last = chosen.token_ids
-            return Flight(chosen).result
+            return AsyncCopy(chosen).result
 
     def _forward(self, batch: Batch) -> Tensor:
         ids = self._ids(batch)

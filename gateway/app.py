@@ -10,15 +10,15 @@ import msgspec
 import structlog
 import trio
 
-from actors.control.admin_service import Desk
+from actors.control.admin_service import AdminService
+from actors.service import Service
 from config.model.settings import Settings
 from gateway.endpoints.admin_guard import AdminRoutes
-from gateway.endpoints.api_context import Front
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
 from gateway.example_request import embeds_only
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server
-from gateway.service_port import House
 from gateway.telemetry.metrics import exposition
 
 _GRACE_S = 2.0
@@ -28,13 +28,13 @@ _ADMIN_CONNECTIONS = 32
 log = structlog.get_logger()
 
 
-class ServedHouse(House, Protocol):
+class RunningService(Service, Protocol):
     """The house with its life."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...  # noqa: D102
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> AdminService:
         """For operators."""
         ...
 
@@ -44,7 +44,7 @@ class ServedHouse(House, Protocol):
 
 
 async def serve(
-    house: ServedHouse,
+    house: RunningService,
     settings: Settings,
     listener: socket.socket,
     on_ready: Callable[[], None],
@@ -55,8 +55,8 @@ async def serve(
 
     `admin`: where the admin API listens, if it does.
     """
-    limits = Limits.of(settings.server)
-    front = Front(
+    limits = ServerLimits.of(settings.server)
+    front = ApiContext(
         house=house,
         max_choices=settings.server.max_choices,
         max_inputs=settings.server.max_inputs,
@@ -87,18 +87,18 @@ async def serve(
             root.cancel_scope.cancel()
 
 
-async def _reload_when_told(house: ServedHouse, hangups: AsyncIterator[int]) -> None:
+async def _reload_when_told(house: RunningService, hangups: AsyncIterator[int]) -> None:
     async for _ in hangups:
         house.desk.reload_soon("signal")
 
 
-async def _when_ready(house: House, on_ready: Callable[[], None]) -> None:
+async def _when_ready(house: Service, on_ready: Callable[[], None]) -> None:
     while not house.readiness().ready:  # noqa: ASYNC110  (asked as any health probe asks)
         await trio.sleep(_POLL_S)
     on_ready()
 
 
-async def _drain(house: ServedHouse, servers: list[Server], drain_s: float, signals: AsyncIterator[int]) -> None:
+async def _drain(house: RunningService, servers: list[Server], drain_s: float, signals: AsyncIterator[int]) -> None:
     """While the house drains, connections are still answered: with 503. A second signal ends the patience."""
 
     async def hurry() -> None:

@@ -11,7 +11,7 @@ import trio
 from actors.api.errors import BadKey, BudgetSpent, OverQuota
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
-from actors.protocol.messages import AdmissionMessage, Grant, Reserve, Settle, Spent
+from actors.protocol.messages import AdmissionMessage, Grant, Reserve, RestoreUsage, Settle
 from policies.admission.budget import BudgetBook, BudgetRefusal
 from policies.admission.quota import QuotaBook, QuotaRefusal
 from policies.admission.reservation import set_aside
@@ -55,7 +55,7 @@ class Admission(Actor[AdmissionMessage]):
             case Settle(grant, int(used), cost):
                 self._quota.settle(grant.reservation, used, now)
                 self._budgets.settle(grant.hold, cost)
-            case Spent():
+            case RestoreUsage():
                 for tenant, spent in message.by_tenant.items():
                     self._budgets.restore(tenant, spent, self._wall())
                 for tenant, before in message.used.items():

@@ -9,7 +9,7 @@ from collections import Counter
 from actors.api.statistics import LATENCY_BOUNDS_S, Histogram, LatencyStatistics, RequestKey
 
 
-class Buckets:
+class HistogramCounter:
     """A histogram under way."""
 
     __slots__ = ("counts", "sum")
@@ -28,7 +28,7 @@ class Buckets:
         return Histogram(LATENCY_BOUNDS_S, tuple(self.counts), self.sum)
 
 
-class Tally:
+class ServiceCounters:
     """All of them."""
 
     def __init__(self) -> None:
@@ -41,10 +41,10 @@ class Tally:
         self.completion_tokens = 0
         self.discarded_tokens = 0
         self.overruns = 0
-        self.ttft = Buckets()
-        self.itl = Buckets()
-        self.e2e = Buckets()
-        self.queue_wait = Buckets()
+        self.ttft = HistogramCounter()
+        self.itl = HistogramCounter()
+        self.e2e = HistogramCounter()
+        self.queue_wait = HistogramCounter()
 
     def latency(self) -> LatencyStatistics:
         """The histograms as they stand."""

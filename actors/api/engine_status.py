@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from engine.core.limits import Limits
+from engine.core.limits import EngineLimits
 from engine.core.messages import EngineStats, sum_of_stats
 from engine.lora.adapters import Adapter, AdapterUse, PreparedAdapter
 
 EngineState = Literal["loading", "ready", "failed"]
 
 
-class Board(Protocol):
+class BackendStatus(Protocol):
     """A rung's notice board, whoever answers there: an engine, its replicas together, or an upstream."""
 
     @property
@@ -24,7 +24,7 @@ class Board(Protocol):
         ...
 
     @property
-    def limits(self) -> Limits | None:
+    def limits(self) -> EngineLimits | None:
         """Known once it was loaded; the same in every life."""
         ...
 
@@ -51,7 +51,7 @@ class Board(Protocol):
         ...
 
 
-class EngineBoard:
+class EngineStatus:
     """One engine's or one replica's notice board. Only its actor writes; outlives its restarts."""
 
     __slots__ = (
@@ -80,7 +80,7 @@ class EngineBoard:
         self.epoch = 0
         """Counts the engine's lives."""
         self.restarts = 0
-        self.limits: Limits | None = None
+        self.limits: EngineLimits | None = None
         self.stats: EngineStats | None = None
         self.inside = 0
         self.adapters: Mapping[str, Adapter] = {}
@@ -91,16 +91,16 @@ class EngineBoard:
 
     @property
     def batch(self) -> int:
-        """See `Board`."""
+        """See `BackendStatus`."""
         return self.inside
 
 
-class ReplicaBoards:
+class ReplicatedEngineStatus:
     """The boards of an engine's replicas, read as one."""
 
     __slots__ = ("boards", "name")
 
-    def __init__(self, name: str, boards: Sequence[EngineBoard]) -> None:
+    def __init__(self, name: str, boards: Sequence[EngineStatus]) -> None:
         self.name = name
         self.boards = tuple(boards)
 
@@ -117,7 +117,7 @@ class ReplicaBoards:
         return "; ".join(said) or None
 
     @property
-    def limits(self) -> Limits | None:
+    def limits(self) -> EngineLimits | None:
         """What every replica that was loaded can take."""
         known = [board.limits for board in self.boards if board.limits is not None]
         return min(known, key=lambda limits: limits.max_model_len) if known else None

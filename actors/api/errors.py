@@ -218,13 +218,13 @@ class LedgerFileError(ActorError):
     """The file is not a ledger of ours."""
 
 
-class HouseFailed(ActorError):  # noqa: N818  (named for what happened, as in OTP)
+class ServiceFailed(ActorError):  # noqa: N818  (named for what happened, as in OTP)
     """Restarts did not help: the process must end with a non-zero code."""
 
 
-class EngineLoadFailed(HouseFailed):
+class EngineLoadFailed(ServiceFailed):
     """A model could not be loaded when the house started."""
 
 
-class UpstreamKeyMissing(HouseFailed):
+class UpstreamKeyMissing(ServiceFailed):
     """An upstream's key is not where the settings say, or is none."""

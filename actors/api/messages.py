@@ -151,7 +151,7 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class AttemptSummary(msgspec.Struct, frozen=True):
     """One try of one rung: for headers, the extension field, logs and the ledger."""
 
     rung: str
@@ -213,7 +213,7 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     """See `TokenOutput.reasoning`."""
 
 
-class Decided(msgspec.Struct, frozen=True, gc=False):
+class DecisionInfo(msgspec.Struct, frozen=True, gc=False):
     """What was decided before the first token, as far as clients are told."""
 
     policy: str
@@ -231,7 +231,7 @@ class Served(msgspec.Struct, frozen=True):
     route: str
     rung: str
     why: str
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[AttemptSummary, ...]
     mark: str | None = None
     margin: float | None = None
     """The deferral statistic of the small model's answer, in nats, if a cascade looked at it."""
@@ -289,4 +289,4 @@ class ErrorBody(msgspec.Struct, frozen=True):
     """What an upstream called it, if one did: its words stand in the message."""
 
 
-Event = Start | Delta | Done | Failed
+ResponseEvent = Start | Delta | Done | Failed

@@ -5,7 +5,7 @@ from hashlib import blake2b
 import msgspec
 
 
-class Caller(msgspec.Struct, frozen=True, gc=False):
+class Principal(msgspec.Struct, frozen=True, gc=False):
     """Who asks, as far as engines and queues care."""
 
     tenant: str
@@ -16,7 +16,7 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
     cache_salt: bytes
 
     @classmethod
-    def of(cls, tenant: str, line: str, tier: str, priority: int) -> "Caller":
+    def of(cls, tenant: str, line: str, tier: str, priority: int) -> "Principal":
         """The salt keeps tenants from finding each other's prompts in the prefix cache."""
         return cls(
             tenant, line, tier, priority, blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest()

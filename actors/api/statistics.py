@@ -124,7 +124,7 @@ class PolicyStatistics(msgspec.Struct, frozen=True):
     """By outcome: swapped, unchanged, refused."""
 
 
-class HouseStatistics(msgspec.Struct, frozen=True):
+class ServiceStatistics(msgspec.Struct, frozen=True):
     """A snapshot; reading it costs no actor anything."""
 
     requests_total: Mapping[RequestKey, int]

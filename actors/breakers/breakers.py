@@ -13,15 +13,14 @@ import trio
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.protocol.messages import AskPermit, BreakerMessage, Record
-from config.model.routing import BreakerSettings
-from config.model.routing import RetryBudget as RetryBudgetSettings
+from config.model.routing import BreakerSettings, RetryBudgetSettings
 from policies.fallback.breaker import Breaker, BreakerView, Permit
 from policies.fallback.retry_budget import RetryBudget
 
 log = structlog.get_logger()
 
 
-class BreakerBoard:
+class BreakerRegistry:
     """The breakers, for everybody to look at; only their actor changes them. Outlives its restarts."""
 
     def __init__(self, settings: Mapping[str, BreakerSettings], budget: RetryBudget) -> None:
@@ -47,7 +46,7 @@ class BreakerBoard:
 class Breakers(Actor[BreakerMessage]):
     """Answers `AskPermit`; obeys `Record`."""
 
-    def __init__(self, mailbox: Mailbox[BreakerMessage], board: BreakerBoard) -> None:
+    def __init__(self, mailbox: Mailbox[BreakerMessage], board: BreakerRegistry) -> None:
         super().__init__(mailbox)
         self._board = board
 

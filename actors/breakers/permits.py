@@ -3,7 +3,7 @@
 import trio
 
 from actors.api.errors import ActorDied, MailboxFull
-from actors.breakers.breakers import BreakerBoard
+from actors.breakers.breakers import BreakerRegistry
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.protocol.messages import AskPermit, BreakerMessage, Record
@@ -14,7 +14,7 @@ from policies.fallback.breaker import BreakerOpen, Permit
 class Permits:
     """Closed breakers, which are the rule, are read from the board; others are asked."""
 
-    def __init__(self, breakers: Mailbox[BreakerMessage], board: BreakerBoard) -> None:
+    def __init__(self, breakers: Mailbox[BreakerMessage], board: BreakerRegistry) -> None:
         self._breakers = breakers
         self._board = board
 
@@ -22,7 +22,7 @@ class Permits:
         """None: its breaker is not closed."""
         return self._board.view(rung, trio.current_time()).closed_permit()
 
-    async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.Refused:
+    async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
         """A permit, or why there is none."""
         permit = None if is_retry else self.closed(rung)
         if permit is not None:
@@ -34,11 +34,11 @@ class Permits:
                 case Permit() as permit:
                     return permit
                 case BreakerOpen(retry_after_s):
-                    return fallback_machine.Refused(why="breaker_open", retry_after_s=retry_after_s)
+                    return fallback_machine.RungRefused(why="breaker_open", retry_after_s=retry_after_s)
                 case None:
-                    return fallback_machine.Refused(why="retry_budget")
+                    return fallback_machine.RungRefused(why="retry_budget")
         except (MailboxFull, ActorDied) as error:
-            return fallback_machine.Refused(why="breakers_busy", retry_after_s=1.0, message=str(error))
+            return fallback_machine.RungRefused(why="breakers_busy", retry_after_s=1.0, message=str(error))
 
     def record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
         """What became of the attempt; None says nothing about the rung."""

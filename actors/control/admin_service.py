@@ -7,19 +7,19 @@ import structlog
 import trio
 
 from actors.api.errors import ActorDied, BadKey, InvalidRequest, MailboxFull, Unavailable
-from actors.control.policy_status import PolicyBoard
-from actors.engines.adapter_registry import AdapterShelf
+from actors.control.policy_status import PolicyStatus
+from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.kernel.worker_threads import Links
-from actors.protocol.messages import AskedBy, Flush, LedgerMessage, Reload, WriteRollBack
+from actors.kernel.worker_threads import WorkerThreads
+from actors.protocol.messages import Flush, LedgerMessage, Reload, ReloadTrigger, WriteRollBack
 from actors.routing.router import Router
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource
 from policies.lifecycle.reload import ReloadResult, compare
-from policies.records.decision_log import Decisions
+from policies.records.decision_log import DecisionLog
 from policies.records.decision_record import DecisionRecord
-from policies.rollout.rollout_state import ArmView, Course
+from policies.rollout.rollout_state import ArmView, RolloutState
 from policies.rollout.shadow import ShadowBook, ShadowView
 
 _WRITTEN_S = 5.0
@@ -54,7 +54,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     needs_restart: tuple[str, ...] = ()
 
 
-class Experiment(msgspec.Struct, frozen=True):
+class ExperimentSummary(msgspec.Struct, frozen=True):
     """One experiment's state."""
 
     name: str
@@ -68,21 +68,21 @@ class Experiment(msgspec.Struct, frozen=True):
     arms: Mapping[str, ArmView]
 
 
-class Desk:
+class AdminService:
     """Raises `Refusal` for what cannot be done."""
 
     def __init__(
         self,
         *,
         router: Router,
-        board: PolicyBoard,
+        board: PolicyStatus,
         keeper: Mailbox[Reload],
         source: ConfigSource | None,
-        links: Links,
-        course: Course,
-        decisions: Decisions,
+        links: WorkerThreads,
+        course: RolloutState,
+        decisions: DecisionLog,
         shadows: ShadowBook,
-        shelf: AdapterShelf,
+        shelf: AdapterRegistry,
         ledger: Mailbox[LedgerMessage],
     ) -> None:
         """`source` None: the settings came from nowhere that could be read again."""
@@ -123,7 +123,7 @@ class Desk:
         files = () if self._source is None else tuple(map(str, self._source.files(rules.settings)))
         return PolicyView(rules.policy.digest, board.since, files, board.warnings, dict(board.reloads), board.problems)
 
-    def reload_soon(self, asked_by: AskedBy) -> None:
+    def reload_soon(self, asked_by: ReloadTrigger) -> None:
         """Read the configuration again, and swap the policy if it is good; what becomes of it is logged."""
         try:
             self._keeper.put_nowait(Reload(asked_by))
@@ -159,11 +159,11 @@ class Desk:
         """None: unknown, or too long ago."""
         return self._decisions.find(request_id)
 
-    def experiments(self) -> tuple[Experiment, ...]:
+    def experiments(self) -> tuple[ExperimentSummary, ...]:
         """All that the policy has."""
         views = self._course.experiments()
         return tuple(
-            Experiment(
+            ExperimentSummary(
                 name=each.name,
                 routes=each.route,
                 unit=each.unit,

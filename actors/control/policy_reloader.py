@@ -13,16 +13,16 @@ import structlog
 import trio
 
 from actors.api.errors import Refusal
-from actors.control.policy_status import PolicyBoard
-from actors.engines.adapter_registry import AdapterShelf
+from actors.control.policy_status import PolicyStatus
+from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.mailbox import Mailbox
-from actors.kernel.worker_threads import Links
-from actors.protocol.messages import AskedBy, Reload
-from actors.routing.policy_snapshot import Rules
+from actors.kernel.worker_threads import WorkerThreads
+from actors.protocol.messages import Reload, ReloadTrigger
+from actors.routing.policy_snapshot import PolicySnapshot
 from config.model.settings import Settings
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource
-from policies.lifecycle.reload import Change, Refused, ReloadResult, Swapped, Unchanged, compare, restart_problems
+from policies.lifecycle.reload import Change, ReloadRefused, ReloadResult, Swapped, Unchanged, compare, restart_problems
 
 _LOOK_EVERY_S = 1.0
 _MOST_PROBLEMS_LOGGED = 20
@@ -34,26 +34,26 @@ class _Read(msgspec.Struct, frozen=True):
 
     stamp: str
     change: Change = Change((), ())
-    rules: Rules | None = None
+    rules: PolicySnapshot | None = None
     """None: there is nothing to swap."""
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
-class PolicyKeeper:
+class PolicyReloader:
     """Obeys `Reload`. What it publishes outlives its restarts."""
 
     def __init__(
         self,
         mailbox: Mailbox[Reload],
-        board: PolicyBoard,
+        board: PolicyStatus,
         *,
         source: ConfigSource,
-        rules: Callable[[], Rules],
-        make_rules: Callable[..., Rules],
-        adopt: Callable[[Rules], None],
-        shelf: AdapterShelf,
-        links: Links,
+        rules: Callable[[], PolicySnapshot],
+        make_rules: Callable[..., PolicySnapshot],
+        adopt: Callable[[PolicySnapshot], None],
+        shelf: AdapterRegistry,
+        links: WorkerThreads,
         watches: bool,
     ) -> None:
         """`rules`: those that hold now; `adopt` puts others into all books at once, without a wait in between."""
@@ -87,7 +87,7 @@ class PolicyKeeper:
                     message.reply.set(result)
             self.mailbox.done()
 
-    async def reload(self, asked_by: AskedBy) -> ReloadResult:
+    async def reload(self, asked_by: ReloadTrigger) -> ReloadResult:
         """Read and check in another process, compile in another thread, swap in the loop."""
         board = self._board
         before = self._rules()
@@ -136,7 +136,7 @@ class PolicyKeeper:
         message = f"an adapter cannot be loaded: {refusal.body.message}"
         return (Problem(file=self._source.path, line=0, column=0, where="engines.*.adapters", message=message),)
 
-    async def _read(self, before: Rules) -> _Read:
+    async def _read(self, before: PolicySnapshot) -> _Read:
         """The stamp comes first: what changes while we read is seen as a change again."""
         stamp = await self._stamp()
         try:
@@ -158,14 +158,14 @@ class PolicyKeeper:
                 stamp, problems=(Problem(file=self._source.path, line=0, column=0, where="", message=message),)
             )
 
-    def _refuse(self, problems: tuple[Problem, ...], asked_by: AskedBy) -> Refused:
+    def _refuse(self, problems: tuple[Problem, ...], asked_by: ReloadTrigger) -> ReloadRefused:
         board = self._board
         board.problems = problems
         board.reloads["refused"] += 1
         shown = [str(problem) for problem in problems[:_MOST_PROBLEMS_LOGGED]]
         serving = self._rules().policy.digest
         log.error("policy_refused", asked_by=asked_by, serving=serving, count=len(problems), problems=shown)
-        return Refused(serving, problems)
+        return ReloadRefused(serving, problems)
 
     async def _look(self) -> None:
         stamp = await self._stamp()

@@ -7,7 +7,7 @@ from actors.api.statistics import PolicyStatistics
 from config.problems.errors import Problem
 
 
-class PolicyBoard:
+class PolicyStatus:
     """Outlives the keeper's restarts."""
 
     __slots__ = ("problems", "reloads", "since", "warnings")

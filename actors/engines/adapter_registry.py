@@ -15,9 +15,9 @@ import structlog
 from actors.api.errors import ActorDied, Conflict, InvalidRequest, NotFound, Unavailable
 from actors.api.statistics import AdapterView
 from actors.kernel.reply import Reply
-from actors.kernel.worker_threads import Links
+from actors.kernel.worker_threads import WorkerThreads
 from actors.protocol.messages import Install, Uninstall
-from actors.queue.replica_slot import Seat
+from actors.queue.replica_slot import ReplicaSlot
 from config.model.settings import EngineSettings
 from config.model.words import is_adapter_name
 from engine.errors import ModelError
@@ -38,11 +38,11 @@ class WantedAdapter(msgspec.Struct, frozen=True):
     path: Path
 
 
-class AdapterShelf:
+class AdapterRegistry:
     """Synchronous but for the reading: what is wanted changes at once, and then the engines are told."""
 
     def __init__(
-        self, settings: Mapping[str, EngineSettings], seats: Mapping[str, Sequence[Seat]], links: Links
+        self, settings: Mapping[str, EngineSettings], seats: Mapping[str, Sequence[ReplicaSlot]], links: WorkerThreads
     ) -> None:
         """`seats`: the replicas of each engine."""
         self._settings = settings
@@ -154,7 +154,7 @@ class AdapterShelf:
         await _all([self._tell(seat, Uninstall(name, Reply())) for seat in self._replicas(engine)])
         log.info("adapter_unloaded", engine=engine, adapter=name)
 
-    def _replicas(self, engine: str) -> Sequence[Seat]:
+    def _replicas(self, engine: str) -> Sequence[ReplicaSlot]:
         seats = self._seats.get(engine)
         if seats is None:
             raise NotFound("engine_not_found", f"There is no engine '{engine[:100]}'.")
@@ -169,7 +169,7 @@ class AdapterShelf:
             )
 
     @staticmethod
-    def _tell(seat: Seat, message: Install | Uninstall) -> Reply[None]:
+    def _tell(seat: ReplicaSlot, message: Install | Uninstall) -> Reply[None]:
         # Operators ask for these one by one: that bounds them.
         seat.mailbox.put_owed(message)
         return message.reply

@@ -9,28 +9,36 @@ from collections.abc import Callable, Sequence
 import structlog
 import trio
 
-from actors.api.engine_status import EngineBoard
+from actors.api.engine_status import EngineStatus
 from actors.api.errors import EngineLoadFailed, EngineLost
 from actors.engines.adapter_registry import WantedAdapter
-from actors.engines.load_progress import LoadingLines
+from actors.engines.load_progress import LoadProgress
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
-from actors.kernel.timers import DeadlineWheel
-from actors.kernel.worker_threads import EngineFactory, EnginePost, Link, Links, Loaded, LoadFailed, Loading
+from actors.kernel.timers import TimerWheel
+from actors.kernel.worker_threads import (
+    EngineFactory,
+    EngineLoaded,
+    EngineLoading,
+    EnginePost,
+    LoadFailed,
+    WorkerHandle,
+    WorkerThreads,
+)
 from actors.protocol.messages import (
-    DispatchMessage,
-    Drop,
+    CancelJob,
+    DraftTokens,
     EngineDown,
     EngineMessage,
     EngineUp,
-    Freed,
     Install,
-    Posts,
-    Run,
+    Job,
+    JobsFinished,
+    QueueMessage,
     StallAlarm,
-    Suggest,
+    StartJob,
     Uninstall,
-    Work,
+    WorkerEvents,
 )
 from engine.core.loop import Stepping, Stop
 from engine.core.messages import Abort, AddAdapter, Command, DropAdapter, EngineFailed, StepReport, TokenOutput
@@ -46,7 +54,7 @@ class _Inside:
 
     __slots__ = ("left", "work")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Job) -> None:
         self.work = work
         self.left = len(work.sequences)
 
@@ -58,11 +66,11 @@ class EngineActor(Actor[EngineMessage]):
         self,
         mailbox: Mailbox[EngineMessage],
         *,
-        dispatch: Mailbox[DispatchMessage],
-        board: EngineBoard,
+        dispatch: Mailbox[QueueMessage],
+        board: EngineStatus,
         factory: EngineFactory,
-        links: Links,
-        wheel: DeadlineWheel,
+        links: WorkerThreads,
+        wheel: TimerWheel,
         stall_s: float,
         waited_for: Callable[[], bool],
         adapters: Callable[[], Sequence[WantedAdapter]],
@@ -78,11 +86,11 @@ class EngineActor(Actor[EngineMessage]):
         self._wheel = wheel
         self._stall_s = stall_s
         self._watch = wheel.watch(float("inf"), self._alarm)
-        self._link: Link | None = None
-        self._loading = LoadingLines()
+        self._link: WorkerHandle | None = None
+        self._loading = LoadProgress()
         self._inside: dict[int, _Inside] = {}
         """By sequence."""
-        self._freed: list[Work] = []
+        self._freed: list[Job] = []
         self._made: dict[str, int] = {}
         """Output tokens by tenant that dispatch has not heard of."""
 
@@ -120,15 +128,15 @@ class EngineActor(Actor[EngineMessage]):
     def on(self, message: EngineMessage) -> None:
         """Work goes in, outputs come out."""
         match message:
-            case Posts(posts):
+            case WorkerEvents(posts):
                 for post in posts:
                     self._on_post(post)
-            case Run(work, epoch):
+            case StartJob(work, epoch):
                 if epoch == self._board.epoch:
                     self._start(work)
-            case Drop(work):
+            case CancelJob(work):
                 self._drop(work)
-            case Suggest(_, expect):
+            case DraftTokens(_, expect):
                 if self._link is not None and expect.request_id in self._inside:
                     self._link.send(expect)
             case StallAlarm():
@@ -148,7 +156,7 @@ class EngineActor(Actor[EngineMessage]):
         self._board.inside = len(self._inside)
         waited_for = self._waited_for()
         if self._freed or (waited_for and self._made):
-            freed = Freed(self._board.name, tuple(self._freed), self._made)
+            freed = JobsFinished(self._board.name, tuple(self._freed), self._made)
             self._freed.clear()
             self._made = {}
             if waited_for:
@@ -179,7 +187,7 @@ class EngineActor(Actor[EngineMessage]):
 
         return load
 
-    def _start(self, work: Work) -> None:
+    def _start(self, work: Job) -> None:
         assert self._link is not None
         if not self._inside:
             self._wheel.move(self._watch, trio.current_time() + self._stall_s)
@@ -192,7 +200,7 @@ class EngineActor(Actor[EngineMessage]):
         assert self._link is not None
         self._link.send(command)
 
-    def _drop(self, work: Work) -> None:
+    def _drop(self, work: Job) -> None:
         """The blocks are free at the next step boundary; what is still said of it is for nobody."""
         assert self._link is not None
         running = [each.request_id for each in work.sequences if self._inside.pop(each.request_id, None) is not None]
@@ -205,12 +213,12 @@ class EngineActor(Actor[EngineMessage]):
         """Called in the loop, between two tasks. Steps are handed out here and now: a hop less for every token."""
         for position, post in enumerate(posts):
             if not isinstance(post, StepReport):
-                self.mailbox.put_owed(Posts(posts[position:]))
+                self.mailbox.put_owed(WorkerEvents(posts[position:]))
                 break
             try:
                 self._on_step(post)
             except Exception as error:  # noqa: BLE001  (the loop itself would die of it)
-                self.mailbox.put_owed(Posts([EngineFailed("engine_actor_failed", repr(error))]))
+                self.mailbox.put_owed(WorkerEvents([EngineFailed("engine_actor_failed", repr(error))]))
                 break
         self.after_batch()
 
@@ -226,11 +234,11 @@ class EngineActor(Actor[EngineMessage]):
         match post:
             case StepReport():
                 self._on_step(post)
-            case Loading(what):
+            case EngineLoading(what):
                 board.why = what
                 if self._loading.is_due(what, trio.current_time()):
                     log.info("engine_loading", engine=board.title, step=what)
-            case Loaded(limits, stats, adapters, read_adapter):
+            case EngineLoaded(limits, stats, adapters, read_adapter):
                 board.limits, board.stats = limits, stats
                 # Some may have come and gone while it was being loaded.
                 wanted = {each.name for each in self._adapters()}

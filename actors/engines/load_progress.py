@@ -4,7 +4,7 @@ _DIGITS = str.maketrans("", "", "0123456789")
 _PAUSE_S = 1.0
 
 
-class LoadingLines:
+class LoadProgress:
     """The first step of each kind, and of equal ones that only count ("layer 3 of 40") one a second."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.errors import ActorDied, HouseFailed
+from actors.api.errors import ActorDied, ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from policies.lifecycle.supervision import ChildSpec, Forget, GiveUpAll, Restart, RestartChildren, Strategy, Supervision
 
@@ -74,7 +74,7 @@ class Supervisor:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the children until cancelled. Raises HouseFailed, or the HouseFailed that a child ended with."""
-        failure: HouseFailed | None = None
+        failure: ServiceFailed | None = None
         async with trio.open_nursery() as nursery:
             try:
                 for name in self._children:
@@ -91,9 +91,9 @@ class Supervisor:
         if failure is not None:
             raise failure
 
-    async def _ended(self, nursery: trio.Nursery, name: str, error: Exception | None) -> HouseFailed | None:
+    async def _ended(self, nursery: trio.Nursery, name: str, error: Exception | None) -> ServiceFailed | None:
         log.warning("actor_ended", actor=name, error=repr(error), exc_info=error)
-        if isinstance(error, HouseFailed):
+        if isinstance(error, ServiceFailed):
             return error
         match self._supervision.exited(name, error is not None, trio.current_time(), self._chance()):
             case RestartChildren(stop=stop, start=start, after_s=after_s):
@@ -103,7 +103,7 @@ class Supervisor:
                     self._start(nursery, each, after_s)
             case GiveUpAll(stop=stop, why=why):
                 await self._stop(stop)
-                failure = HouseFailed(f"{why}: {error}")
+                failure = ServiceFailed(f"{why}: {error}")
                 failure.__cause__ = error
                 return failure
             case Forget():

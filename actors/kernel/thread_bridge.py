@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from engine.core.turns import TurnBook
+from engine.core.turns import TimeSliceBook
 
 C = TypeVar("C")
 P = TypeVar("P")
@@ -27,7 +27,7 @@ _LONGEST_TURN_S = 1.0
 """Who takes longer (it hangs, or the machine does) is no longer waited for."""
 
 
-class Bridge(Generic[C, P]):
+class ThreadBridge(Generic[C, P]):
     """A thread that obeys commands of type C and posts values of type P.
 
     `body(inbox, post)` runs in the thread and must return when it takes the command with which `stop` was called.
@@ -112,12 +112,12 @@ class LongWork:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
 
-class Turns:
-    """Threads of which only so many compute at once, step by step, by the rule of `TurnBook`."""
+class TimeSlices:
+    """Threads of which only so many compute at once, step by step, by the rule of `TimeSliceBook`."""
 
     def __init__(self, at_once: int) -> None:
         self._lock = Lock()
-        self._book: TurnBook[_Turn] = TurnBook(at_once)
+        self._book: TimeSliceBook[_Turn] = TimeSliceBook(at_once)
 
     def join(self) -> "_Turn":
         """The way to its turns for one thread."""
@@ -127,7 +127,7 @@ class Turns:
 class _Turn:
     """See `engine.core.turns.Turn`."""
 
-    def __init__(self, lock: Lock, book: "TurnBook[_Turn]") -> None:
+    def __init__(self, lock: Lock, book: "TimeSliceBook[_Turn]") -> None:
         self._lock = lock
         self._book = book
         self._gate = Lock()

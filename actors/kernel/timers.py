@@ -9,7 +9,7 @@ TICK_S = 0.02
 """Deadlines are kept in slices of this: they fire late by at most one, and never early."""
 
 
-class Watch:
+class Timer:
     """Calls `fire` once `due` has passed. A later `due` may just be assigned; an earlier one goes through the wheel."""
 
     __slots__ = ("_slice", "due", "fire")
@@ -20,11 +20,11 @@ class Watch:
         self._slice: int | None = None
 
 
-class DeadlineWheel:
+class TimerWheel:
     """Owned by one task in `run`; `fire` runs there and must neither block nor raise."""
 
     def __init__(self) -> None:
-        self._slices: dict[int, dict[Watch, None]] = {}
+        self._slices: dict[int, dict[Timer, None]] = {}
         self._order: list[int] = []
         self._waiter: trio.lowlevel.Task | None = None
         self._sleeps_until = float("inf")
@@ -32,20 +32,20 @@ class DeadlineWheel:
     def __len__(self) -> int:
         return sum(map(len, self._slices.values()))
 
-    def watch(self, due: float, fire: Callable[[], None]) -> Watch:
+    def watch(self, due: float, fire: Callable[[], None]) -> Timer:
         """A new watch."""
-        watch = Watch(due, fire)
+        watch = Timer(due, fire)
         self._file(watch)
         return watch
 
-    def move(self, watch: Watch, due: float) -> None:
+    def move(self, watch: Timer, due: float) -> None:
         """Another time, earlier or later; a watch that has fired or was cancelled is set anew."""
         watch.due = due
         if watch._slice is None or due < watch._slice * TICK_S:  # noqa: SLF001  (the two are one thing)
             self.cancel(watch)
             self._file(watch)
 
-    def cancel(self, watch: Watch) -> None:
+    def cancel(self, watch: Timer) -> None:
         """It will not fire; a second call does nothing."""
         if watch._slice is not None:  # noqa: SLF001
             self._slices[watch._slice].pop(watch, None)  # noqa: SLF001
@@ -60,7 +60,7 @@ class DeadlineWheel:
             with trio.CancelScope(deadline=self._sleeps_until):
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
 
-    def _file(self, watch: Watch) -> None:
+    def _file(self, watch: Timer) -> None:
         number = -int(-watch.due // TICK_S) if watch.due != float("inf") else None
         watch._slice = number  # noqa: SLF001
         if number is None:

@@ -10,13 +10,13 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import trio
 
-from actors.kernel.thread_bridge import NICE, Bridge, LongWork, Turns
-from actors.ledger.store import Batch, Store, StoreClosed, StorePost, keep_books
-from config.load import Loaded as LoadedConfig
+from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices
+from actors.ledger.store import LedgerBatch, Store, StoreClosed, StoreEvent, keep_books
+from config.load import LoadedConfig
 from config.model.table import AUTO
 from config.problems.errors import ConfigError, Problem
 from config.reader import COMMAND, decode_report
-from engine.core.limits import Limits
+from engine.core.limits import EngineLimits
 from engine.core.loop import StepLoop, Stepping, Stop
 from engine.core.messages import Command, EngineFailed, EngineStats, StepReport
 from engine.errors import EngineError
@@ -29,16 +29,16 @@ EngineFactory = Callable[[Callable[[str], None]], Stepping]
 """Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
 
 
-class Loading(msgspec.Struct, frozen=True, tag=True):
+class EngineLoading(msgspec.Struct, frozen=True, tag=True):
     """A word on the progress."""
 
     what: str
 
 
-class Loaded(msgspec.Struct, frozen=True, tag=True):
+class EngineLoaded(msgspec.Struct, frozen=True, tag=True):
     """The engine takes commands."""
 
-    limits: Limits
+    limits: EngineLimits
     stats: EngineStats
     """Before the first step."""
     adapters: tuple[Adapter, ...] = ()
@@ -52,26 +52,26 @@ class LoadFailed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-EnginePost = Loading | Loaded | LoadFailed | StepReport | EngineFailed
+EnginePost = EngineLoading | EngineLoaded | LoadFailed | StepReport | EngineFailed
 
 
-class Link(Protocol):
-    """One thread's two ends; see `Bridge`."""
+class WorkerHandle(Protocol):
+    """One thread's two ends; see `ThreadBridge`."""
 
     def send(self, command: Any) -> None: ...  # noqa: D102
     def abandon(self) -> None: ...  # noqa: D102
     async def join(self, timeout_s: float) -> bool: ...  # noqa: D102
 
 
-class Links(Protocol):
+class WorkerThreads(Protocol):
     """Makes them."""
 
-    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> Link:
+    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """A link that takes `Command` and `Stop`."""
         ...
 
-    def store(self, path: Path | str, on_posts: Callable[[list[StorePost]], None]) -> Link:
-        """A link that takes `Batch` and `StoreClosed`."""
+    def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
+        """A link that takes `LedgerBatch` and `StoreClosed`."""
         ...
 
     async def beside(self, work: Callable[[], T]) -> T:
@@ -83,41 +83,41 @@ class Links(Protocol):
         ...
 
 
-class ThreadLinks:
+class RealWorkerThreads:
     """One thread for each engine, one for the ledger, a few for long texts. Made in the event loop."""
 
     def __init__(self, at_once: int = AUTO, elsewhere: Collection[str] = ()) -> None:
         """`at_once`: see `CoreSettings`. `elsewhere`: engines that compute on another device, and wait for nobody."""
-        self._turns = Turns(available_cores() if at_once == AUTO else at_once)
+        self._turns = TimeSlices(available_cores() if at_once == AUTO else at_once)
         self._elsewhere = frozenset(elsewhere)
         self._long_work = LongWork()
         self._life = secrets.token_hex(8)
 
-    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> Link:
+    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """Load and run the engine in a thread of its own."""
         turn = None if name in self._elsewhere else self._turns.join()
 
         def body(inbox: "SimpleQueue[Command | Stop]", post: Callable[[EnginePost], None]) -> None:
             try:
-                engine = factory(lambda what: post(Loading(what)))
+                engine = factory(lambda what: post(EngineLoading(what)))
             except EngineError as error:
                 post(LoadFailed(error.message))
                 return
             except Exception as error:  # noqa: BLE001  (a model directory can be broken in any way)
                 post(LoadFailed(f"{type(error).__name__}: {error}"))
                 return
-            post(Loaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
+            post(EngineLoaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
             StepLoop(engine, inbox, post, turn).run()
 
-        return Bridge(f"engine {name}", body, on_posts, nice=NICE)
+        return ThreadBridge(f"engine {name}", body, on_posts, nice=NICE)
 
-    def store(self, path: Path | str, on_posts: Callable[[list[StorePost]], None]) -> Link:
+    def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
         """Keep the books in a thread of their own."""
 
-        def body(inbox: "SimpleQueue[Batch | StoreClosed]", post: Callable[[StorePost], None]) -> None:
+        def body(inbox: "SimpleQueue[LedgerBatch | StoreClosed]", post: Callable[[StoreEvent], None]) -> None:
             keep_books(lambda: Store(path, self._life), inbox.get, post)
 
-        return Bridge("ledger", body, on_posts)
+        return ThreadBridge("ledger", body, on_posts)
 
     async def beside(self, work: Callable[[], T]) -> T:
         """In a worker thread."""

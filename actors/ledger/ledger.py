@@ -11,24 +11,24 @@ from pathlib import Path
 import structlog
 import trio
 
-from actors.api.errors import ActorError, HouseFailed
+from actors.api.errors import ActorError, ServiceFailed
 from actors.api.statistics import LedgerStatistics
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.kernel.timers import DeadlineWheel
-from actors.kernel.worker_threads import Link, Links
-from actors.ledger.store import Batch, Committed, Opened, StoreBusy, StoreClosed, StoreFailed, StorePost
+from actors.kernel.timers import TimerWheel
+from actors.kernel.worker_threads import WorkerHandle, WorkerThreads
+from actors.ledger.store import Committed, LedgerBatch, Opened, StoreBusy, StoreClosed, StoreEvent, StoreFailed
 from actors.protocol.messages import (
-    Book,
-    Close,
-    Closing,
+    CloseEntry,
+    EntryClosing,
     Flush,
+    FlushDue,
+    LedgerEntry,
     LedgerMessage,
-    Line,
-    Linger,
-    Posts,
-    Spent,
+    OpenEntry,
+    RestoreUsage,
+    WorkerEvents,
     WriteRollBack,
 )
 from policies.rollout.experiment import RollBack
@@ -39,10 +39,10 @@ _CLOSE_S = 5.0
 _BLOCKED_S = 2.0
 """A file that takes nothing for longer than this is not just slow."""
 log = structlog.get_logger()
-_Entry = tuple[Line | Closing | RollBack | None, Reply[None] | None]
+_Entry = tuple[LedgerEntry | EntryClosing | RollBack | None, Reply[None] | None]
 
 
-class LedgerBooks:
+class LedgerState:
     """What is not committed yet, and the totals. Outlives the actor's restarts; only the actor writes it."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class LedgerBooks:
         """The file has taken nothing for too long: somebody holds it, or the disk has stopped."""
         return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
 
-    def count(self, closing: Closing) -> None:
+    def count(self, closing: EntryClosing) -> None:
         """Into the totals."""
         key = (closing.tenant, closing.rung, closing.outcome)
         requests, prompt, completion = self.usage.get(key, (0, 0, 0))
@@ -90,12 +90,12 @@ class Ledger(Actor[LedgerMessage]):
     def __init__(
         self,
         mailbox: Mailbox[LedgerMessage],
-        books: LedgerBooks,
+        books: LedgerState,
         path: Path | str,
         *,
-        links: Links,
-        wheel: DeadlineWheel,
-        on_spent: Callable[[Spent], None],
+        links: WorkerThreads,
+        wheel: TimerWheel,
+        on_spent: Callable[[RestoreUsage], None],
     ) -> None:
         """`on_spent` hears, when the file is first opened, what it knows of the time before."""
         super().__init__(mailbox)
@@ -107,7 +107,7 @@ class Ledger(Actor[LedgerMessage]):
         self._books = books
         self._path = path
         self._links = links
-        self._link: Link | None = None
+        self._link: WorkerHandle | None = None
         self._writing = True
 
     async def run(self) -> None:
@@ -136,11 +136,11 @@ class Ledger(Actor[LedgerMessage]):
         """Lines wait for the next group; posts end the one in hand."""
         books = self._books
         match message:
-            case Book(line, reply):
+            case OpenEntry(line, reply):
                 books.open += 1
                 books.waiting.append((line, reply))
                 self._hurry = True
-            case Close(closing):
+            case CloseEntry(closing):
                 books.count(closing)
                 books.waiting.append((closing, None))
             case WriteRollBack(roll_back):
@@ -149,9 +149,9 @@ class Ledger(Actor[LedgerMessage]):
             case Flush(reply):
                 books.waiting.append((None, reply))
                 self._hurry = True
-            case Linger():
+            case FlushDue():
                 self._hurry = True
-            case Posts(posts):
+            case WorkerEvents(posts):
                 for post in posts:
                     self._on_post(post)
 
@@ -171,27 +171,27 @@ class Ledger(Actor[LedgerMessage]):
         self._link.send(self._next_batch())
         self._hurry = any(reply is not None for _, reply in books.waiting)
 
-    def _next_batch(self) -> Batch:
+    def _next_batch(self) -> LedgerBatch:
         books = self._books
         group = [books.waiting.popleft() for _ in range(min(len(books.waiting), _GROUP))]
         books.in_commit += group
-        return Batch(tuple(line for line, _ in group if line is not None))
+        return LedgerBatch(tuple(line for line, _ in group if line is not None))
 
     def _gather(self) -> None:
         """What came while the actor was being stopped belongs into the file, too."""
         while len(self.mailbox):
             message = self.mailbox.take()
-            if not isinstance(message, Posts):
+            if not isinstance(message, WorkerEvents):
                 self.on(message)
         self.mailbox.done()
 
     def _alarm(self) -> None:
-        self.mailbox.put_owed(Linger())
+        self.mailbox.put_owed(FlushDue())
 
-    def _on_posts(self, posts: list[StorePost]) -> None:
-        self.mailbox.put_owed(Posts(posts))
+    def _on_posts(self, posts: list[StoreEvent]) -> None:
+        self.mailbox.put_owed(WorkerEvents(posts))
 
-    def _on_post(self, post: StorePost) -> None:
+    def _on_post(self, post: StoreEvent) -> None:
         books = self._books
         match post:
             case Opened(recovered, spent):
@@ -212,7 +212,7 @@ class Ledger(Actor[LedgerMessage]):
             case StoreBusy():
                 log.warning("ledger_locked", path=str(self._path), hint="another process holds it; waiting for it")
             case StoreFailed(message):
-                raise (ActorError if books.opened else HouseFailed)(message)
+                raise (ActorError if books.opened else ServiceFailed)(message)
             case StoreClosed():
                 pass
 

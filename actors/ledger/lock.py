@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from actors.api.errors import HouseFailed
+from actors.api.errors import ServiceFailed
 
 
 @contextmanager
@@ -21,12 +21,12 @@ def ledger_lock(path: Path | str) -> Iterator[None]:
     try:
         file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise HouseFailed(f"the ledger cannot be opened: {error.strerror}: {path}") from error
+        raise ServiceFailed(f"the ledger cannot be opened: {error.strerror}: {path}") from error
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise HouseFailed(
+            raise ServiceFailed(
                 f"the ledger {path} is kept by another process: stop that one, or set [ledger] path to another file"
             ) from None
         yield

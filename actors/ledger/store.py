@@ -13,8 +13,8 @@ import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, wait_random_exponential
 
 from actors.api.errors import LedgerFileError
-from actors.ledger.usage_sums import StoreSums, fill_sums
-from actors.protocol.messages import Closing, Line, Spent
+from actors.ledger.usage_sums import UsageSums, fill_sums
+from actors.protocol.messages import EntryClosing, LedgerEntry, RestoreUsage
 from policies.rollout.experiment import RollBack
 
 SCHEMA = 3
@@ -81,10 +81,10 @@ _RECOVER = (
 )
 
 
-class Batch(msgspec.Struct, frozen=True):
+class LedgerBatch(msgspec.Struct, frozen=True):
     """What goes into one commit."""
 
-    lines: tuple[Line | Closing | RollBack, ...]
+    lines: tuple[LedgerEntry | EntryClosing | RollBack, ...]
 
 
 class StoreClosed(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class Opened(msgspec.Struct, frozen=True):
     """The file is open."""
 
     recovered: int
-    spent: Spent
+    spent: RestoreUsage
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -112,7 +112,7 @@ class StoreFailed(msgspec.Struct, frozen=True):
     message: str
 
 
-StorePost = Opened | Committed | StoreClosed | StoreBusy | StoreFailed
+StoreEvent = Opened | Committed | StoreClosed | StoreBusy | StoreFailed
 
 
 def _is_busy(error: BaseException) -> bool:
@@ -153,7 +153,7 @@ class Store:
                 f"{path} is a ledger of version {version}; this program writes version {SCHEMA}: "
                 "move the file away or set [ledger] path to another one"
             )
-        self._sums = StoreSums(self._connection)
+        self._sums = UsageSums(self._connection)
         return execute(_RECOVER, (self._life,)).rowcount
 
     def _bring_up_to_date(self, *, is_new: bool) -> None:
@@ -175,7 +175,7 @@ class Store:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: LedgerBatch) -> None:
         """All of the batch, or nothing of it. Raises sqlite3.Error."""
         lines = [
             (
@@ -189,7 +189,7 @@ class Store:
                 each.reserved_cost,
             )
             for each in batch.lines
-            if isinstance(each, Line)
+            if isinstance(each, LedgerEntry)
         ]
         closings = [
             (
@@ -204,7 +204,7 @@ class Store:
                 ",".join(each.degraded),
             )
             for each in batch.lines
-            if isinstance(each, Closing)
+            if isinstance(each, EntryClosing)
         ]
         roll_backs = [each for each in batch.lines if isinstance(each, RollBack)]
         execute = self._connection.execute
@@ -223,7 +223,7 @@ class Store:
                 execute("ROLLBACK")
             raise
 
-    def spent(self, at: float) -> Spent:
+    def spent(self, at: float) -> RestoreUsage:
         """What counts at `at` of the time before this process."""
         return self._sums.spent(at)
 
@@ -237,7 +237,9 @@ def _json(rows: Sequence[tuple[int | float | str, ...]]) -> str:
 
 
 def keep_books(
-    open_store: Callable[[], Store], receive: Callable[[], Batch | StoreClosed], post: Callable[[StorePost], None]
+    open_store: Callable[[], Store],
+    receive: Callable[[], LedgerBatch | StoreClosed],
+    post: Callable[[StoreEvent], None],
 ) -> None:
     """Obey until told to close, or until the file fails; a file that is only locked is waited for without end."""
 
@@ -259,7 +261,7 @@ def keep_books(
         return
     post(Opened(store.recovered, store.spent(time.time())))
     try:
-        while isinstance(command := receive(), Batch):
+        while isinstance(command := receive(), LedgerBatch):
             patiently(store.commit, command)
             post(Committed())
     except sqlite3.Error as error:

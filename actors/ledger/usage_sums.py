@@ -8,7 +8,7 @@ has the experiments that are over.
 import datetime as dt
 import sqlite3
 
-from actors.protocol.messages import Spent
+from actors.protocol.messages import RestoreUsage
 from policies.admission.budget import PERIODS, Period, period_begin, period_end
 from policies.admission.quota import Used
 from policies.rollout.experiment import RollBack
@@ -79,7 +79,7 @@ def _iso(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-class StoreSums:
+class UsageSums:
     """Of an open file whose tables are there; in the same thread as the `Store`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -102,7 +102,7 @@ class StoreSums:
             for table, kept_s in _KEPT_S.items():
                 self._connection.execute(f"DELETE FROM {table} WHERE start < ?", (at - kept_s,))  # noqa: S608
 
-    def spent(self, at: float) -> Spent:
+    def spent(self, at: float) -> RestoreUsage:
         """What counts at `at`. Of times to come, as a clock that was set back leaves them, a day is believed."""
         execute = self._connection.execute
         by_tenant: dict[str, dict[Period, float]] = {}
@@ -113,7 +113,7 @@ class StoreSums:
                 by_tenant.setdefault(tenant, {})[per] = cost
             if per == "day":
                 by_route = dict(execute(_SUM_SPENT.format(key="route"), bounds).fetchall())
-        return Spent(by_tenant, by_route, self._used(at), self._roll_backs())
+        return RestoreUsage(by_tenant, by_route, self._used(at), self._roll_backs())
 
     def _used(self, at: float) -> dict[str, tuple[Used, ...]]:
         found: dict[str, list[Used]] = {}

@@ -26,7 +26,7 @@ def params_after(params: SamplingParams, released: int) -> SamplingParams:
     )
 
 
-class Seam:
+class ContinuationDetokenizer:
     """One choice's text from its `released` tokens on."""
 
     def __init__(

@@ -10,7 +10,7 @@ import msgspec
 
 from actors.api.errors import InvalidRequest
 from actors.api.messages import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
-from actors.kernel.worker_threads import Links
+from actors.kernel.worker_threads import WorkerThreads
 from engine.errors import RequestRefused
 from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.sampling.grammar import Grammars
@@ -123,7 +123,9 @@ def estimated_tokens(prompt: Prompt) -> int:
             return sum([len(msgspec.json.encode(each)) // 3 + 4 for each in (*said, *shown)])
 
 
-async def encode_prompts(text: ModelText, prompts: Sequence[Prompt], param: str, links: Links) -> tuple[TokenIds, ...]:
+async def encode_prompts(
+    text: ModelText, prompts: Sequence[Prompt], param: str, links: WorkerThreads
+) -> tuple[TokenIds, ...]:
     """Token ids of each prompt. Raises InvalidRequest, which names `param`."""
     try:
         if sum(map(_characters, prompts)) < LONG_CHARACTERS:

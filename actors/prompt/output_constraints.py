@@ -8,7 +8,7 @@ import msgspec
 
 from actors.api.errors import InvalidRequest
 from actors.api.messages import InferenceRequest
-from actors.kernel.worker_threads import Links
+from actors.kernel.worker_threads import WorkerThreads
 from actors.prompt.model_text import ModelText
 from engine.errors import RequestRefused
 from engine.sampling.grammar import CompiledGrammar, Grammar
@@ -16,7 +16,7 @@ from engine.text.tool_calls import ToolSet, ToolStyle, calls_grammar
 from policies.model.plan import Plan, gated
 
 
-class Shape(msgspec.Struct, frozen=True):
+class OutputConstraints(msgspec.Struct, frozen=True):
     """For one model."""
 
     grammar: CompiledGrammar | None = None
@@ -24,7 +24,7 @@ class Shape(msgspec.Struct, frozen=True):
     """How calls are written in the answer; None: there are none to look for."""
 
 
-_ANY = Shape()
+_ANY = OutputConstraints()
 
 
 def shown_whole(plan: Plan, request: InferenceRequest) -> Plan:
@@ -42,14 +42,14 @@ def shown_whole(plan: Plan, request: InferenceRequest) -> Plan:
     return gated(plan, f"the answer is atomic ({request.bound_to})")
 
 
-class Shapes:
+class ConstraintsByModel:
     """All shapes of one request."""
 
-    def __init__(self, request: InferenceRequest, texts: Mapping[str, ModelText], links: Links) -> None:
+    def __init__(self, request: InferenceRequest, texts: Mapping[str, ModelText], links: WorkerThreads) -> None:
         self._request = request
         self._texts = texts
         self._links = links
-        self._made: dict[tuple[str, str], Shape] = {}
+        self._made: dict[tuple[str, str], OutputConstraints] = {}
 
     @property
     def passed_over(self) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class Shapes:
         made = [shape.grammar.passed_over for shape in self._made.values() if shape.grammar is not None]
         return tuple(dict.fromkeys(chain.from_iterable(made)))
 
-    async def for_engine(self, engine: str) -> Shape:
+    async def for_engine(self, engine: str) -> OutputConstraints:
         """Compiled beside the loop, once for each way of reading. Raises InvalidRequest."""
         request = self._request
         if request.grammar is None and request.tools is None:
@@ -68,13 +68,13 @@ class Shapes:
             made = self._made[text.reading] = await self._make(text)
         return made
 
-    async def _make(self, text: ModelText) -> Shape:
+    async def _make(self, text: ModelText) -> OutputConstraints:
         tools, grammar, style = self._request.tools, self._request.grammar, None
         param = "tools" if grammar is None else grammar.param
         try:
             if tools is not None:
                 style = text.tool_style
-            return Shape(await self._links.beside(partial(_compiled, text, style, tools, grammar)), style)
+            return OutputConstraints(await self._links.beside(partial(_compiled, text, style, tools, grammar)), style)
         except RequestRefused as refused:
             raise InvalidRequest(refused.message, param=param, code=refused.code) from None
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from actors.api.errors import InvalidRequest
 from actors.api.messages import Prompt, TextPrompt
-from actors.kernel.worker_threads import Links
+from actors.kernel.worker_threads import WorkerThreads
 from actors.prompt.model_text import ModelText, TokenIds, encode_prompts, estimated_tokens
 
 
-class Prompts:
+class PromptEncoder:
     """All prompts of one request."""
 
     def __init__(
@@ -16,7 +16,7 @@ class Prompts:
         prompts: Sequence[Prompt],
         param: str,
         texts: Mapping[str, ModelText],
-        links: Links,
+        links: WorkerThreads,
         *,
         most: int | None = None,
     ) -> None:

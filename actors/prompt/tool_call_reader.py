@@ -10,7 +10,7 @@ from engine.text.tool_calls import ToolStyle
 from engine.text.tool_parser import ToolCallParser
 
 
-class CallReader:
+class ToolCallReader:
     """One attempt at one choice. Sans-IO."""
 
     def __init__(self, style: ToolStyle, names: Collection[str], *, id_prefix: str, goes_on: bool) -> None:

@@ -8,10 +8,10 @@ from itertools import chain
 
 import trio
 
-from actors.protocol.messages import Notice, Taken, Unserved
+from actors.protocol.messages import JobRejected, JobStarted, StreamNotice
 from engine.core.messages import TokenOutput
 
-Item = tuple[int, TokenOutput | Notice]
+Item = tuple[int, TokenOutput | StreamNotice]
 """(work id, what came of it)"""
 
 SEPARATE_OUTPUTS = 32
@@ -61,17 +61,17 @@ class Delivery:
             self._wake()
         return True
 
-    def say(self, work_id: int, notice: Notice) -> None:
+    def say(self, work_id: int, notice: StreamNotice) -> None:
         """Something about the work that is not output."""
         if self.closed:
             return
         self._items.append((work_id, notice))
-        if not isinstance(notice, Taken):
+        if not isinstance(notice, JobStarted):
             self._wake()
 
     def fail(self, error: Exception) -> bool:
         """The work's message was lost in a crash."""
-        self.say(0, Unserved("actor_died", str(error)))
+        self.say(0, JobRejected("actor_died", str(error)))
         return not self.closed
 
     def alarm(self) -> None:
@@ -115,7 +115,7 @@ class Delivery:
             if isinstance(item, TokenOutput):
                 if not self._quiet or item.finish is not None:
                     return False
-            elif not isinstance(item, Taken):
+            elif not isinstance(item, JobStarted):
                 return False
         return True
 

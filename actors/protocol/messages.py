@@ -8,8 +8,8 @@ import msgspec
 
 from actors.api.messages import Prompt
 from actors.kernel.reply import Reply
-from engine.core.limits import Limits
-from engine.core.messages import Embed, Expect, Submit
+from engine.core.limits import EngineLimits
+from engine.core.messages import Embed, ExpectTokens, Submit
 from engine.lora.adapters import Adapter
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
@@ -52,7 +52,7 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     cost: float = 0.0
 
 
-class Spent(msgspec.Struct, frozen=True, tag=True, gc=False):
+class RestoreUsage(msgspec.Struct, frozen=True, tag=True, gc=False):
     """What the ledger knows of the time before this process began, as far as it counts now."""
 
     by_tenant: Mapping[str, Mapping[Period, float]]
@@ -65,7 +65,7 @@ class Spent(msgspec.Struct, frozen=True, tag=True, gc=False):
     """All of them, the first one first."""
 
 
-AdmissionMessage = Reserve | Settle | Spent
+AdmissionMessage = Reserve | Settle | RestoreUsage
 
 # --- to the breakers --------------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ BreakerMessage = AskPermit | Record
 # --- to the ledger ----------------------------------------------------------------------------------------------
 
 
-class Line(msgspec.Struct, frozen=True, tag=True, gc=False):
+class LedgerEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A reservation, written down before the first content goes out."""
 
     number: int
@@ -108,7 +108,7 @@ class Line(msgspec.Struct, frozen=True, tag=True, gc=False):
     reserved_cost: float
 
 
-class Closing(msgspec.Struct, frozen=True, tag=True, gc=False):
+class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Its end: what the tenant is charged."""
 
     number: int
@@ -125,17 +125,17 @@ class Closing(msgspec.Struct, frozen=True, tag=True, gc=False):
     """In which ways less was done than was asked for."""
 
 
-class Book(msgspec.Struct, frozen=True, tag=True, gc=False):
+class OpenEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Write the line; the reply is set when it is committed."""
 
-    line: Line
+    line: LedgerEntry
     reply: Reply[None]
 
 
-class Close(msgspec.Struct, frozen=True, tag=True, gc=False):
+class CloseEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Write the closing."""
 
-    closing: Closing
+    closing: EntryClosing
 
 
 class WriteRollBack(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -150,22 +150,22 @@ class Flush(msgspec.Struct, frozen=True, tag=True, gc=False):
     reply: Reply[None]
 
 
-class Posts(msgspec.Struct, frozen=True, tag=True, gc=False):
+class WorkerEvents(msgspec.Struct, frozen=True, tag=True, gc=False):
     """What a thread has posted to its actor since the last time."""
 
     posts: Sequence[Any]
 
 
-class Linger(msgspec.Struct, frozen=True, tag=True, gc=False):
+class FlushDue(msgspec.Struct, frozen=True, tag=True, gc=False):
     """What waits has waited for company long enough."""
 
 
-LedgerMessage = Book | Close | WriteRollBack | Flush | Linger | Posts
+LedgerMessage = OpenEntry | CloseEntry | WriteRollBack | Flush | FlushDue | WorkerEvents
 
 # --- to dispatch and the engines --------------------------------------------------------------------------------
 
 
-class Call(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """One choice's answer, asked of an upstream: what `Submit` is for an engine."""
 
     request_id: int
@@ -183,21 +183,21 @@ class Call(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """What the client has of the answer: it goes on after this."""
 
 
-class Work(QueueItem, frozen=True, kw_only=True):
+class Job(QueueItem, frozen=True, kw_only=True):
     """One attempt on one rung: what waits in the fair queue, and what the engine or the upstream then runs."""
 
     id: int
     engine: str
     """The rung's name."""
-    sequences: tuple[Submit, ...] | tuple[Call, ...] | tuple[Embed, ...]
-    """Each with a `request_id`. An engine's are `Submit`, or `Embed` if it is an encoder; an upstream's `Call`."""
+    sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...]
+    """Each with a `request_id`: `Submit` for an engine, `Embed` for an encoder, `UpstreamCall` for an upstream."""
     delivery: "Delivery"
 
 
-class Offer(msgspec.Struct, frozen=True, tag=True, gc=False):
+class Enqueue(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Take this into the queue of its engine. All answers go to the work's delivery."""
 
-    work: Work
+    work: Job
 
     @property
     def reply(self) -> "Delivery":
@@ -208,14 +208,14 @@ class Offer(msgspec.Struct, frozen=True, tag=True, gc=False):
 class Withdraw(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Nobody waits for this work any more, wherever it is."""
 
-    work: Work
+    work: Job
 
 
-class Suggest(msgspec.Struct, frozen=True, tag=True, gc=False):
+class DraftTokens(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A draft for the sequence of this work. Nobody hears of it if the work does not run any more."""
 
-    work: Work
-    expect: Expect
+    work: Job
+    expect: ExpectTokens
 
 
 class EngineUp(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -223,7 +223,7 @@ class EngineUp(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     engine: str
     epoch: int
-    limits: Limits
+    limits: EngineLimits
     replica: int = 0
 
 
@@ -237,11 +237,11 @@ class EngineDown(msgspec.Struct, frozen=True, tag=True, gc=False):
     replica: int = 0
 
 
-class Freed(msgspec.Struct, frozen=True, tag=True, gc=False):
+class JobsFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
     """These works have ended in the engine, and so many output tokens were made for each tenant since the last time."""
 
     engine: str
-    works: tuple[Work, ...]
+    works: tuple[Job, ...]
     made: Mapping[str, int]
 
 
@@ -249,20 +249,20 @@ class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Something in the queue may have expired."""
 
 
-DispatchMessage = Offer | Withdraw | Suggest | EngineUp | EngineDown | Freed | QueueAlarm
+QueueMessage = Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | JobsFinished | QueueAlarm
 
 
-class Run(msgspec.Struct, frozen=True, tag=True, gc=False):
+class StartJob(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Start this work, if the engine still lives in this epoch (else dispatch has told its reader already)."""
 
-    work: Work
+    work: Job
     epoch: int
 
 
-class Drop(msgspec.Struct, frozen=True, tag=True, gc=False):
+class CancelJob(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Abort what still runs of this work."""
 
-    work: Work
+    work: Job
 
 
 class StallAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -284,30 +284,30 @@ class Uninstall(msgspec.Struct, frozen=True, tag=True, gc=False):
     reply: Reply[None]
 
 
-EngineMessage = Run | Drop | Suggest | Posts | StallAlarm | Install | Uninstall
+EngineMessage = StartJob | CancelJob | DraftTokens | WorkerEvents | StallAlarm | Install | Uninstall
 
 # --- to the policy's keeper --------------------------------------------------------------------------------------
 
-AskedBy = Literal["signal", "file", "admin"]
+ReloadTrigger = Literal["signal", "file", "admin"]
 
 
 class Reload(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Read the configuration again, and swap the policy if it is good."""
 
-    asked_by: AskedBy
+    asked_by: ReloadTrigger
     reply: Reply[ReloadResult] | None = None
 
 
 # --- to a request's delivery ------------------------------------------------------------------------------------
 
 
-class Taken(msgspec.Struct, frozen=True, tag=True, gc=False):
+class JobStarted(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The work has left the queue for its engine."""
 
     at: float
 
 
-class Unserved(msgspec.Struct, frozen=True, tag=True, gc=False):
+class JobRejected(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The work was not, or no longer, let in."""
 
     why: str
@@ -319,7 +319,7 @@ class Unserved(msgspec.Struct, frozen=True, tag=True, gc=False):
     """By an upstream."""
 
 
-class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
+class JobFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The engine or upstream broke off while it had the work."""
 
     code: str
@@ -334,11 +334,11 @@ class Lost(msgspec.Struct, frozen=True, tag=True, gc=False):
     """By an upstream."""
 
 
-class Cut(msgspec.Struct, frozen=True, tag=True, gc=False):
+class Terminate(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The house ends this answer."""
 
     code: str
     message: str
 
 
-Notice = Taken | Unserved | Lost | Cut
+StreamNotice = JobStarted | JobRejected | JobFailed | Terminate

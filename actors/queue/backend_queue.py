@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 
-from actors.api.engine_status import Board
+from actors.api.engine_status import BackendStatus
 from actors.api.statistics import QueueStatistics
-from actors.protocol.messages import Work
-from actors.queue.replica_slot import Seat
+from actors.protocol.messages import Job
+from actors.queue.replica_slot import ReplicaSlot
 from engine.core.messages import Submit
 from engine.scheduling.prefix_marks import prefix_marks
 from policies.queueing.fair_queue import FairQueue
-from policies.queueing.placement import Mark, Placed, Placement
+from policies.queueing.placement import Placed, Placement, PrefixMark
 
 
-class Lane:
+class BackendQueue:
     """Owned by dispatch."""
 
     def __init__(
-        self, board: Board, queue: FairQueue[Work], seats: Sequence[Seat], prefix_block: int | None = None
+        self, board: BackendStatus, queue: FairQueue[Job], seats: Sequence[ReplicaSlot], prefix_block: int | None = None
     ) -> None:
         """`prefix_block`: the replicas keep prefixes of prompts, in blocks of so many tokens; None: they do not."""
         self.board = board
@@ -24,12 +24,12 @@ class Lane:
         self.seats = tuple(seats)
         self.down_why = ("engine_loading", f"The engine {board.name} is being loaded.")
         self._prefix_block = prefix_block
-        self._where: dict[int, Seat] = {}
+        self._where: dict[int, ReplicaSlot] = {}
         """By work that is inside."""
         self.placement = Placement(len(self.seats), prefix_block or 1) if len(self.seats) > 1 else None
         self._placed: Placed | None = None
         """The work that was looked at last ..."""
-        self._seat: Seat = self.seats[0]
+        self._seat: ReplicaSlot = self.seats[0]
         """... and where it fits."""
 
     @property
@@ -42,11 +42,11 @@ class Lane:
         """Works handed over and not ended."""
         return len(self._where)
 
-    def seat_of(self, work: Work) -> Seat | None:
+    def seat_of(self, work: Job) -> ReplicaSlot | None:
         """Who has it; None: nobody, any more or yet."""
         return self._where.get(work.id)
 
-    def fits(self, work: Work) -> bool:
+    def fits(self, work: Job) -> bool:
         """Whether some replica can start it soon; `enter` is to follow before this is asked again."""
         sequences, prompts = len(work.sequences), _prompts(work)
         if self.placement is None:
@@ -64,7 +64,7 @@ class Lane:
             self._seat = self.seats[number]
         return number is not None
 
-    def enter(self, work: Work) -> Seat:
+    def enter(self, work: Job) -> ReplicaSlot:
         """It is handed to the replica where it fits."""
         seat = self._seat
         self._where[work.id] = seat
@@ -74,7 +74,7 @@ class Lane:
             self.placement.enter(seat.board.replica, self._placed, seat.board.stats)
         return seat
 
-    def leave(self, work: Work) -> None:
+    def leave(self, work: Job) -> None:
         """It has ended there; a work that is not in there (its engine went down meanwhile) changes nothing."""
         seat = self._where.pop(work.id, None)
         if seat is not None:
@@ -83,7 +83,7 @@ class Lane:
             if self.placement is not None:
                 self.placement.leave(seat.board.replica, work.id)
 
-    def clear(self, seat: Seat) -> list[Work]:
+    def clear(self, seat: ReplicaSlot) -> list[Job]:
         """This replica is gone: all that it had."""
         lost = list(seat.inside.values())
         for work in lost:
@@ -106,12 +106,12 @@ class Lane:
             expected_wait_s=self.queue.expected_wait_s(now),
         )
 
-    def _marks(self, work: Work) -> tuple[Mark, ...]:
+    def _marks(self, work: Job) -> tuple[PrefixMark, ...]:
         first = work.sequences[0]
         if self._prefix_block is None or not isinstance(first, Submit):
             return ()
-        return tuple([Mark(*mark) for mark in prefix_marks(first, self._prefix_block)])
+        return tuple([PrefixMark(*mark) for mark in prefix_marks(first, self._prefix_block)])
 
 
-def _prompts(work: Work) -> list[int]:
+def _prompts(work: Job) -> list[int]:
     return [len(each.prompt_token_ids) for each in work.sequences if isinstance(each, Submit)]

@@ -9,25 +9,25 @@ import trio
 
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
-from actors.kernel.timers import DeadlineWheel
+from actors.kernel.timers import TimerWheel
 from actors.protocol.messages import (
-    DispatchMessage,
-    Drop,
+    CancelJob,
+    DraftTokens,
     EngineDown,
     EngineUp,
-    Freed,
-    Lost,
-    Offer,
+    Enqueue,
+    Job,
+    JobFailed,
+    JobRejected,
+    JobsFinished,
+    JobStarted,
     QueueAlarm,
-    Run,
-    Suggest,
-    Taken,
-    Unserved,
+    QueueMessage,
+    StartJob,
     Withdraw,
-    Work,
 )
-from actors.queue.backend_queue import Lane
-from actors.queue.replica_slot import Seat
+from actors.queue.backend_queue import BackendQueue
+from actors.queue.replica_slot import ReplicaSlot
 from policies.errors import UnknownTenant
 from policies.queueing.fair_queue import QueueFull
 
@@ -36,14 +36,14 @@ _LOOK_AGAIN_S = 0.05
 ends come quietly while nothing waits."""
 
 
-class Dispatch(Actor[DispatchMessage]):
+class Dispatcher(Actor[QueueMessage]):
     """The lanes outlive its restarts."""
 
     def __init__(
         self,
-        mailbox: Mailbox[DispatchMessage],
-        lanes: Mapping[str, Lane],
-        wheel: DeadlineWheel,
+        mailbox: Mailbox[QueueMessage],
+        lanes: Mapping[str, BackendQueue],
+        wheel: TimerWheel,
     ) -> None:
         super().__init__(mailbox)
         self._lanes = lanes
@@ -60,12 +60,12 @@ class Dispatch(Actor[DispatchMessage]):
         finally:
             self._wheel.cancel(self._watch)
 
-    def on(self, message: DispatchMessage) -> None:
+    def on(self, message: QueueMessage) -> None:
         """Note what has changed; the lanes that it touched move on when all messages are read."""
         match message:
-            case Offer(work):
+            case Enqueue(work):
                 self._offer(work)
-            case Freed(engine, works, made):
+            case JobsFinished(engine, works, made):
                 lane = self._lanes[engine]
                 for work in works:
                     lane.leave(work)
@@ -75,9 +75,9 @@ class Dispatch(Actor[DispatchMessage]):
             case Withdraw(work):
                 lane = self._lanes[work.engine]
                 if lane.queue.remove(work.id) is None and (seat := lane.seat_of(work)) is not None:
-                    seat.mailbox.put_owed(Drop(work))
+                    seat.mailbox.put_owed(CancelJob(work))
                 self._touched.add(work.engine)
-            case Suggest(work):
+            case DraftTokens(work):
                 seat = self._lanes[work.engine].seat_of(work)
                 if seat is not None:
                     seat.mailbox.put_owed(message)
@@ -99,12 +99,12 @@ class Dispatch(Actor[DispatchMessage]):
             self._touched.clear()
             self._set_alarm(now)
 
-    def _offer(self, work: Work) -> None:
+    def _offer(self, work: Job) -> None:
         lane = self._lanes[work.engine]
         if work.delivery.closed:
             return
         if not lane.up:
-            work.delivery.say(work.id, Unserved(*lane.down_why))
+            work.delivery.say(work.id, JobRejected(*lane.down_why))
             return
         now = trio.current_time()
         if work.engine in self._touched:
@@ -115,35 +115,35 @@ class Dispatch(Actor[DispatchMessage]):
         except UnknownTenant:
             # It began under a policy that had a line for it.
             work.delivery.say(
-                work.id, Unserved("line_gone", "The policy has no line any more in which it could wait.", 1.0)
+                work.id, JobRejected("line_gone", "The policy has no line any more in which it could wait.", 1.0)
             )
             return
         if isinstance(answer, QueueFull):
-            work.delivery.say(work.id, Unserved("queue_full", str(answer), answer.retry_after_s))
+            work.delivery.say(work.id, JobRejected("queue_full", str(answer), answer.retry_after_s))
             return
         self._touched.add(work.engine)
 
-    def _move_on(self, lane: Lane, now: float) -> None:
+    def _move_on(self, lane: BackendQueue, now: float) -> None:
         queue = lane.queue
         while lane.up and len(queue) and (work := queue.take(now, lane.fits)) is not None:
             seat = lane.enter(work)
             assert seat.epoch is not None
-            work.delivery.say(work.id, Taken(now))
-            seat.mailbox.put_owed(Run(work, seat.epoch))
+            work.delivery.say(work.id, JobStarted(now))
+            seat.mailbox.put_owed(StartJob(work, seat.epoch))
         for work in queue.expire(now):
-            work.delivery.say(work.id, Unserved("queue_timeout", "It waited in the queue for too long.", 1.0))
+            work.delivery.say(work.id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
 
-    def _engine_down(self, lane: Lane, seat: Seat, code: str, why: str) -> None:
+    def _engine_down(self, lane: BackendQueue, seat: ReplicaSlot, code: str, why: str) -> None:
         seat.epoch = None
         for work in lane.clear(seat):
-            work.delivery.say(work.id, Lost(code, why, rung_is_up=lane.up))
+            work.delivery.say(work.id, JobFailed(code, why, rung_is_up=lane.up))
         if lane.up:
             return
         lane.down_why = ("engine_down", f"The engine {lane.board.name} is being restarted.")
         for work in lane.queue.expire(trio.current_time()):
-            work.delivery.say(work.id, Unserved("queue_timeout", "It waited in the queue for too long.", 1.0))
+            work.delivery.say(work.id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
         for work in lane.queue.clear():
-            work.delivery.say(work.id, Unserved(*lane.down_why))
+            work.delivery.say(work.id, JobRejected(*lane.down_why))
 
     def _set_alarm(self, now: float) -> None:
         due = float("inf")

@@ -1,21 +1,21 @@
 """One replica of an engine, as dispatch sees it: whether it lives, what it has, and whether it has room."""
 
-from actors.api.engine_status import EngineBoard
+from actors.api.engine_status import EngineStatus
 from actors.kernel.mailbox import Mailbox
-from actors.protocol.messages import EngineMessage, Work
-from policies.queueing.engine_capacity import Room
+from actors.protocol.messages import EngineMessage, Job
+from policies.queueing.engine_capacity import EngineCapacity
 
 
-class Seat:
+class ReplicaSlot:
     """Owned by dispatch. An engine without replicas, and an upstream, is a lane with one seat."""
 
     __slots__ = ("board", "epoch", "inside", "mailbox", "room")
 
-    def __init__(self, board: EngineBoard, mailbox: Mailbox[EngineMessage], room: Room) -> None:
+    def __init__(self, board: EngineStatus, mailbox: Mailbox[EngineMessage], room: EngineCapacity) -> None:
         self.board = board
         self.mailbox = mailbox
         """Of its actor."""
         self.room = room
         self.epoch: int | None = None
         """Of its present life; None: it takes no work."""
-        self.inside: dict[int, Work] = {}
+        self.inside: dict[int, Job] = {}

@@ -18,7 +18,7 @@ import trio
 from actors.api.errors import MailboxFull
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
-from actors.kernel.worker_threads import Links
+from actors.kernel.worker_threads import WorkerThreads
 from engine.scheduling.block_chain import chain_next, chain_root
 from policies.model.features import Features
 from policies.records.trace import TraceHead, TraceRequest
@@ -30,7 +30,7 @@ _SUREST = 99.0
 log = structlog.get_logger()
 
 
-class Note(msgspec.Struct, frozen=True, gc=False):
+class RecordedRequest(msgspec.Struct, frozen=True, gc=False):
     """One request that has ended."""
 
     features: Features
@@ -47,7 +47,7 @@ class Note(msgspec.Struct, frozen=True, gc=False):
 class Recording:
     """Where notes go. Anybody may put, nobody waits."""
 
-    def __init__(self, path: Path, mailbox: Mailbox[Note]) -> None:
+    def __init__(self, path: Path, mailbox: Mailbox[RecordedRequest]) -> None:
         self.path = path
         self.mailbox = mailbox
         self.salt = secrets.token_bytes(16)
@@ -55,7 +55,7 @@ class Recording:
         self.zero = trio.current_time()
         self.started = time.time()
 
-    def note(self, note: Note) -> None:
+    def note(self, note: RecordedRequest) -> None:
         """Write this down, if there is room."""
         try:
             self.mailbox.put_nowait(note)
@@ -64,16 +64,16 @@ class Recording:
                 log.warning("recording_drops_requests", path=str(self.path))
 
 
-class Recorder(Actor[Note]):
+class Recorder(Actor[RecordedRequest]):
     """Hands what has come to a thread that writes it."""
 
-    def __init__(self, recording: Recording, links: Links) -> None:
+    def __init__(self, recording: Recording, links: WorkerThreads) -> None:
         super().__init__(recording.mailbox)
         self._recording = recording
         self._links = links
-        self._notes: list[Note] = []
+        self._notes: list[RecordedRequest] = []
 
-    def on(self, message: Note) -> None:
+    def on(self, message: RecordedRequest) -> None:
         """Keep it for the next write."""
         self._notes.append(message)
 
@@ -96,7 +96,7 @@ class Recorder(Actor[Note]):
         self.mailbox.done()
 
 
-def append(recording: Recording, notes: Iterable[Note]) -> None:
+def append(recording: Recording, notes: Iterable[RecordedRequest]) -> None:
     """Add a line for each. A disk that is full ends the recording, not the service."""
     lines = [msgspec.json.encode(request_of(recording, note)) + b"\n" for note in notes]
     try:
@@ -109,7 +109,7 @@ def append(recording: Recording, notes: Iterable[Note]) -> None:
         log.warning("recording_failed", path=str(recording.path), why=error.strerror or str(error))
 
 
-def request_of(recording: Recording, note: Note) -> TraceRequest:
+def request_of(recording: Recording, note: RecordedRequest) -> TraceRequest:
     """What is kept of it."""
     features = note.features
     return TraceRequest(

@@ -7,11 +7,11 @@ import trio
 
 from actors.api.messages import Delta, InferenceRequest, Usage
 from actors.api.statistics import RequestKey
-from actors.protocol.messages import Close, Closing, Grant, Settle, Work, WriteRollBack
-from actors.recording.recorder import Note
-from actors.request.ports import Colleagues
-from actors.request.request_log import Who
-from actors.routing.policy_snapshot import Rules
+from actors.protocol.messages import CloseEntry, EntryClosing, Grant, Job, Settle, WriteRollBack
+from actors.recording.recorder import RecordedRequest
+from actors.request.ports import RequestPorts
+from actors.request.request_log import LogIdentity
+from actors.routing.policy_snapshot import PolicySnapshot
 from config.model.tenancy import TokenQuota
 from engine.core.messages import Submit
 from engine.text.tokenizer import Tokenizer
@@ -19,15 +19,15 @@ from policies.admission.prices import cost_of
 from policies.fallback.fallback_machine import AttemptRecord, Prefix
 from policies.model.features import Features
 from policies.model.plan import Plan
-from policies.records.decision_log import Decision, DecisionEnd, with_fewer_words
+from policies.records.decision_log import DecisionEnd, LoggedDecision, with_fewer_words
 from policies.records.decision_record import Timings, TokenCounts
 from policies.rollout.experiment import unit_of
-from policies.rollout.rollout_state import Ending
+from policies.rollout.rollout_state import AnswerResult
 
 log = structlog.get_logger()
 
 
-class Told:
+class EmittedChoice:
     """What the reader has of one choice."""
 
     __slots__ = ("finished", "texts", "token_ids", "unnamed")
@@ -53,17 +53,17 @@ class Account:
         request: InferenceRequest,
         plan: Plan,
         *,
-        rules: Rules,
+        rules: PolicySnapshot,
         features: Features,
         prompt_tokens: int,
         grant: Grant,
         line: int,
-        decision: Decision,
-        colleagues: Colleagues,
+        decision: LoggedDecision,
+        colleagues: RequestPorts,
     ) -> None:
         """`line`: the number of the ledger's line; `decision`: what is kept of this one."""
         self.prompt_tokens = prompt_tokens
-        self.told: list[Told] = []
+        self.told: list[EmittedChoice] = []
         self.worked = False
         """An engine has begun to work on it, so that its prompt is charged."""
         self.made_tokens = 0
@@ -92,7 +92,7 @@ class Account:
         """Told the outcome, while the account still has what it was told."""
         self.prompt: tuple[int, ...] = ()
         self.margins: tuple[float, ...] = ()
-        """For a recording: see `Note`."""
+        """For a recording: see `RecordedRequest`."""
         self._decision = decision
         self._request = request
         self._plan = plan
@@ -100,13 +100,13 @@ class Account:
         self._features = features
         self._tenant = features.tenant
         self._route = plan.route
-        self._who = Who(features.tenant, plan.route)
+        self._who = LogIdentity(features.tenant, plan.route)
         self._grant = grant
         self._colleagues = colleagues
         self._held = colleagues.course.on_start(plan, features.at, grant.hold.amount)
         self.forget()
 
-    def observe(self, work: Work, margins: list[float]) -> None:
+    def observe(self, work: Job, margins: list[float]) -> None:
         """For the recording: what the first attempt read, and how sure the small model was."""
         first = work.sequences[0] if work.sequences else None
         if isinstance(first, Submit) and not self.prompt:
@@ -115,7 +115,7 @@ class Account:
 
     def forget(self) -> None:
         """Nothing of what was told has reached the reader."""
-        self.told = [Told() for _ in range(len(self._request.prompts) * self._request.n)]
+        self.told = [EmittedChoice() for _ in range(len(self._request.prompts) * self._request.n)]
         self.first_content_at = None
 
     def tell(self, deltas: list[Delta]) -> int:
@@ -179,10 +179,10 @@ class Account:
         send(Settle(self._grant, None if refused else used, cost))
         if self.line is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
-            closing = Closing(
+            closing = EntryClosing(
                 self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost, self.degraded
             )
-            (ledger.put_quietly if quietly else ledger.put_owed)(Close(closing))
+            (ledger.put_quietly if quietly else ledger.put_owed)(CloseEntry(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
         self._learn(rung, outcome, usage, cost, history)
         end = self._decision.end = DecisionEnd(
@@ -216,7 +216,7 @@ class Account:
         recording = self._colleagues.recording
         if recording is not None and self._request.embedding is None:
             recording.note(
-                Note(
+                RecordedRequest(
                     self._features,
                     self._request.arrived_at,
                     rung=rung if outcome == "ok" else "",
@@ -252,7 +252,7 @@ class Account:
             return
         experiment = next((e for e in self._rules.settings.experiments if e.name == plan.experiment), None)
         arrived = self._request.arrived_at
-        ending = Ending(
+        ending = AnswerResult(
             at=features.at,
             outcome=outcome,
             rung=rung,
@@ -274,7 +274,7 @@ class Account:
             self._colleagues.ledger.put_owed(WriteRollBack(roll_back))
 
 
-def _ids(told: Told, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+def _ids(told: EmittedChoice, tokenizer: Tokenizer | None) -> tuple[int, ...]:
     if not told.unnamed:
         return tuple(told.token_ids)
     if tokenizer is None:

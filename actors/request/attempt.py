@@ -6,17 +6,17 @@ from itertools import count
 import msgspec
 
 from actors.api.messages import Delta, InferenceRequest
-from actors.api.principal import Caller
-from actors.prompt.continuation import Seam, params_after
+from actors.api.principal import Principal
+from actors.prompt.continuation import ContinuationDetokenizer, params_after
 from actors.prompt.model_text import ModelText, TokenIds
-from actors.prompt.output_constraints import Shape
-from actors.prompt.tool_call_reader import CallReader
+from actors.prompt.output_constraints import OutputConstraints
+from actors.prompt.tool_call_reader import ToolCallReader
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Notice, Taken, Work
-from actors.request.account import Told
+from actors.protocol.messages import Job, JobStarted, StreamNotice
+from actors.request.account import EmittedChoice
 from actors.request.draft_verification import Drafter
-from actors.request.output_assembly import Assembly
-from engine.core.limits import Limits
+from actors.request.output_assembly import OutputAssembly
+from engine.core.limits import EngineLimits
 from engine.core.messages import Submit, TokenOutput
 from engine.sampling.params import SamplingParams
 from policies.cascade.cascade import CascadeMachine
@@ -49,7 +49,14 @@ class Attempt:
     )
 
     def __init__(
-        self, effect: Try, permit: Permit, work: Work, assembly: Assembly, *, whole_in_engine: bool, model: str = ""
+        self,
+        effect: Try,
+        permit: Permit,
+        work: Job,
+        assembly: OutputAssembly,
+        *,
+        whole_in_engine: bool,
+        model: str = "",
     ) -> None:
         """`model`: that an upstream was asked for."""
         self.rung = effect.rung
@@ -73,14 +80,14 @@ class Attempt:
         """Whether this work is done for it: its own, or a draft."""
         return work_id == self.work.id or (self.drafter is not None and self.drafter.owns(work_id))
 
-    def count(self, work_id: int, item: TokenOutput | Notice) -> None:
+    def count(self, work_id: int, item: TokenOutput | StreamNotice) -> None:
         """Its reader has left and will not read this item of its own work or its draft's."""
         tokens = len(item.token_ids) + item.unnamed if isinstance(item, TokenOutput) else 0
         if work_id == self.work.id:
-            self.taken = self.taken or isinstance(item, Taken)
+            self.taken = self.taken or isinstance(item, JobStarted)
             self.unread_tokens += tokens
         elif self.drafter is not None:
-            self.drafter.taken = self.drafter.taken or isinstance(item, Taken)
+            self.drafter.taken = self.drafter.taken or isinstance(item, JobStarted)
             self.drafter.made_tokens += tokens
 
     def quiet(self, *, streamed: bool) -> bool:
@@ -96,12 +103,12 @@ def prepare(
     *,
     request: InferenceRequest,
     plan: Plan,
-    caller: Caller,
+    caller: Principal,
     prompts: Sequence[TokenIds],
-    told: Sequence[Told],
+    told: Sequence[EmittedChoice],
     text: ModelText,
-    shape: Shape,
-    limits: Limits,
+    shape: OutputConstraints,
+    limits: EngineLimits,
     delivery: Delivery,
     numbers: "count[int]",
 ) -> tuple[Attempt, list[Delta]]:
@@ -111,8 +118,8 @@ def prepare(
     """
     sequences: list[Submit] = []
     choices: dict[int, int] = {}
-    seams: dict[int, Seam] = {}
-    readers: dict[int, CallReader] = {}
+    seams: dict[int, ContinuationDetokenizer] = {}
+    readers: dict[int, ToolCallReader] = {}
     ended: list[Delta] = []
     for index, was_told in enumerate(told):
         if was_told.finished:
@@ -122,7 +129,7 @@ def prepare(
         prefix = _prefix(effect.prefix, index)
         if prefix:
             said, bound = "".join(was_told.texts), shape.grammar is not None
-            seam = Seam(params, text.tokenizer, prompt, prefix, said, exact=bound)
+            seam = ContinuationDetokenizer(params, text.tokenizer, prompt, prefix, said, exact=bound)
             if seam.ended:
                 rest, reason, stop = seam.rest()
                 ended.append(Delta(index, rest, (), (), reason, stop))
@@ -131,7 +138,7 @@ def prepare(
             prompt += prefix
             params = params_after(params, len(prefix))
         if shape.style is not None and request.tools is not None:
-            readers[index] = CallReader(
+            readers[index] = ToolCallReader(
                 shape.style,
                 request.tools.names,
                 id_prefix=f"call_{request.request_id}_{index}_",
@@ -156,7 +163,7 @@ def prepare(
         assert plan.cascade is not None
         machine = CascadeMachine(plan.cascade, len(told))
     prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
-    work = Work(
+    work = Job(
         id=next(numbers),
         engine=effect.rung,
         tenant=caller.line,
@@ -169,11 +176,13 @@ def prepare(
         sequences=tuple(sequences),
         delivery=delivery,
     )
-    assembly = Assembly(choices, machine, seams, readers)
+    assembly = OutputAssembly(choices, machine, seams, readers)
     return Attempt(effect, permit, work, assembly, whole_in_engine=not seams), ended
 
 
-def params_of(request: InferenceRequest, plan: Plan, choice: int, prompt_tokens: int, limits: Limits) -> SamplingParams:
+def params_of(
+    request: InferenceRequest, plan: Plan, choice: int, prompt_tokens: int, limits: EngineLimits
+) -> SamplingParams:
     """What a choice asks of this rung. Raises TooLongHere."""
     params = request.params
     room = limits.max_model_len - prompt_tokens

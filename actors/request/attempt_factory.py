@@ -4,44 +4,46 @@ import msgspec
 
 from actors.api.errors import InvalidRequest, unsupported
 from actors.api.messages import Delta, InferenceRequest
-from actors.api.principal import Caller
-from actors.prompt.output_constraints import Shapes
-from actors.prompt.prompt_encoder import Prompts
+from actors.api.principal import Principal
+from actors.prompt.output_constraints import ConstraintsByModel
+from actors.prompt.prompt_encoder import PromptEncoder
 from actors.protocol.delivery import Delivery
 from actors.request.account import Account
 from actors.request.attempt import Attempt, TooLongHere, prepare
 from actors.request.draft_verification import drafter_for
 from actors.request.embedding_attempt import prepare_inputs
-from actors.request.ports import Colleagues
+from actors.request.ports import RequestPorts
 from actors.request.upstream_attempt import NotExpressible, prepare_calls
-from engine.core.limits import Limits
+from engine.core.limits import EngineLimits
 from policies.fallback import fallback_machine
 from policies.fallback.breaker import Permit
 from policies.model.plan import Plan
 
 
-class Launch(msgspec.Struct, frozen=True):
+class AttemptFactory(msgspec.Struct, frozen=True):
     """What one request's attempts are made of."""
 
     request: InferenceRequest
     plan: Plan
-    caller: Caller
-    prompts: Prompts
-    shapes: Shapes
+    caller: Principal
+    prompts: PromptEncoder
+    shapes: ConstraintsByModel
     account: Account
     delivery: Delivery
-    colleagues: Colleagues
+    colleagues: RequestPorts
 
-    async def attempt(self, effect: fallback_machine.Try) -> tuple[Attempt, list[Delta]] | fallback_machine.Refused:
+    async def attempt(self, effect: fallback_machine.Try) -> tuple[Attempt, list[Delta]] | fallback_machine.RungRefused:
         """The attempt, with what can be said before it begins; not offered to anybody yet."""
         permits = self.colleagues.permits
         permit = await permits.ask(effect.rung, is_retry=effect.is_retry)
-        if isinstance(permit, fallback_machine.Refused):
+        if isinstance(permit, fallback_machine.RungRefused):
             return permit
         limits = self.colleagues.boards[effect.rung].limits
         if limits is None:
             permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
-            return fallback_machine.Refused(why="engine_loading", message=f"The engine {effect.rung} is being loaded.")
+            return fallback_machine.RungRefused(
+                why="engine_loading", message=f"The engine {effect.rung} is being loaded."
+            )
         if effect.adapter and effect.adapter not in self.colleagues.boards[effect.rung].adapters:
             permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return _without_adapter(effect.rung, effect.adapter)
@@ -56,7 +58,7 @@ class Launch(msgspec.Struct, frozen=True):
         return attempt, ended
 
     async def _prepare(
-        self, effect: fallback_machine.Try, permit: Permit, limits: Limits
+        self, effect: fallback_machine.Try, permit: Permit, limits: EngineLimits
     ) -> tuple[Attempt, list[Delta]]:
         """Raises TooLongHere, NotExpressible and InvalidRequest."""
         colleagues = self.colleagues
@@ -109,22 +111,22 @@ class Launch(msgspec.Struct, frozen=True):
         )
 
 
-def _not_taken_by(rung: str, error: TooLongHere | NotExpressible | InvalidRequest) -> fallback_machine.Refused:
+def _not_taken_by(rung: str, error: TooLongHere | NotExpressible | InvalidRequest) -> fallback_machine.RungRefused:
     """Why this rung will never take the request."""
     match error:
         case TooLongHere():
-            return fallback_machine.Refused(why="prompt_too_long", message=_too_long(rung), lasting=True)
+            return fallback_machine.RungRefused(why="prompt_too_long", message=_too_long(rung), lasting=True)
         case NotExpressible():
-            return fallback_machine.Refused(
+            return fallback_machine.RungRefused(
                 why="not_expressible", message=f"{rung} cannot be asked: {error}.", lasting=True
             )
         case InvalidRequest(body=body):
-            return fallback_machine.Refused(why=body.code, message=body.message, lasting=True)
+            return fallback_machine.RungRefused(why=body.code, message=body.message, lasting=True)
 
 
-def _without_adapter(rung: str, adapter: str) -> fallback_machine.Refused:
+def _without_adapter(rung: str, adapter: str) -> fallback_machine.RungRefused:
     message = f"{rung} has no adapter '{adapter}' loaded."
-    return fallback_machine.Refused(why="adapter_not_loaded", message=message, lasting=True)
+    return fallback_machine.RungRefused(why="adapter_not_loaded", message=message, lasting=True)
 
 
 def _too_long(rung: str) -> str:

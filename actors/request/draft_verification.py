@@ -11,20 +11,29 @@ from secrets import randbits
 import msgspec
 import trio
 
-from actors.api.engine_status import Board
+from actors.api.engine_status import BackendStatus
 from actors.api.errors import MailboxFull
 from actors.prompt.continuation import params_after
 from actors.prompt.model_text import TokenIds
-from actors.prompt.prompt_encoder import Prompts
-from actors.protocol.messages import Lost, Notice, Offer, Suggest, Taken, Unserved, Withdraw, Work
-from actors.request.ports import Colleagues
-from engine.core.messages import Expect, Submit, TokenOutput
+from actors.prompt.prompt_encoder import PromptEncoder
+from actors.protocol.messages import (
+    DraftTokens,
+    Enqueue,
+    Job,
+    JobFailed,
+    JobRejected,
+    JobStarted,
+    StreamNotice,
+    Withdraw,
+)
+from actors.request.ports import RequestPorts
+from engine.core.messages import ExpectTokens, Submit, TokenOutput
 from policies.cascade.verified import Draft, VerifiedMachine, patience_until
 from policies.fallback.breaker import Permit
 from policies.model.plan import PlannedCascade
 
 
-class Side(msgspec.Struct, frozen=True, gc=False):
+class DraftSide(msgspec.Struct, frozen=True, gc=False):
     """The small engine, as one request sees it."""
 
     engine: str
@@ -41,7 +50,9 @@ class Side(msgspec.Struct, frozen=True, gc=False):
 class Drafter:
     """Belongs to one attempt on the large engine, with one sequence."""
 
-    def __init__(self, machine: VerifiedMachine, work: Work, side: Side, board: Board, colleagues: Colleagues) -> None:
+    def __init__(
+        self, machine: VerifiedMachine, work: Job, side: DraftSide, board: BackendStatus, colleagues: RequestPorts
+    ) -> None:
         """`work`: what the large engine is to be offered; `board` is its board."""
         self.work = _seeded(work)
         """The attempt's, with the first draft as soon as it is there."""
@@ -56,7 +67,7 @@ class Drafter:
         self._board = board
         self._colleagues = colleagues
         self._said: list[int] = []
-        self._draft: Work | None = None
+        self._draft: Job | None = None
         self._permit: Permit | None = None
         self._waiting = False
 
@@ -81,7 +92,7 @@ class Drafter:
         """Whether this is the work of the draft under way."""
         return self._draft is not None and self._draft.id == work_id
 
-    def take(self, item: TokenOutput | Notice) -> None:
+    def take(self, item: TokenOutput | StreamNotice) -> None:
         """What came of the draft under way. `waiting` ends with the first draft."""
         match item:
             case TokenOutput(token_ids=token_ids, finish=finish):
@@ -90,11 +101,11 @@ class Drafter:
                 if finish is not None:
                     broken = finish.reason in {"abort", "error"}
                     self._end(ok=None if broken else True, trouble="draft_failed" if broken else "")
-            case Taken():
+            case JobStarted():
                 self.taken = True
-            case Unserved():
+            case JobRejected():
                 self._end(ok=None, trouble="draft_refused")
-            case Lost(rung_is_up=rung_is_up):
+            case JobFailed(rung_is_up=rung_is_up):
                 self._end(ok=None if rung_is_up else False, trouble="draft_failed")
             case _:
                 pass
@@ -149,7 +160,7 @@ class Drafter:
             sequences=(submit,),
         )
         try:
-            self._colleagues.dispatch.put_nowait(Offer(work))
+            self._colleagues.dispatch.put_nowait(Enqueue(work))
         except MailboxFull:
             self._end(ok=None, trouble="draft_refused")
             return
@@ -172,7 +183,7 @@ class Drafter:
         # Nobody waits for a draft: one that does not get through is no loss.
         with suppress(MailboxFull):
             self._colleagues.dispatch.put_nowait(
-                Suggest(self.work, Expect(self._sequence.request_id, expect.after, token_ids[:known]))
+                DraftTokens(self.work, ExpectTokens(self._sequence.request_id, expect.after, token_ids[:known]))
             )
 
     def _withdraw(self) -> None:
@@ -186,7 +197,7 @@ class Drafter:
             self._colleagues.permits.record(self._side.engine, permit, ok=ok, is_retry=False)
 
 
-def _seeded(work: Work) -> Work:
+def _seeded(work: Job) -> Job:
     """Both engines draw with the same noise, so that they take the same token wherever they agree."""
     sequence = _sequence_of(work)
     if sequence.params.seed is not None:
@@ -195,13 +206,15 @@ def _seeded(work: Work) -> Work:
     return msgspec.structs.replace(work, sequences=(msgspec.structs.replace(sequence, params=params),))
 
 
-def _sequence_of(work: Work) -> Submit:
+def _sequence_of(work: Job) -> Submit:
     (sequence,) = work.sequences
     assert isinstance(sequence, Submit), "only engines that generate verify"
     return sequence
 
 
-async def drafter_for(work: Work, cascade: PlannedCascade, prompts: Prompts, colleagues: Colleagues) -> Drafter | None:
+async def drafter_for(
+    work: Job, cascade: PlannedCascade, prompts: PromptEncoder, colleagues: RequestPorts
+) -> Drafter | None:
     """For `work` of the large stage; None: the small one cannot draft, and it goes on alone. Raises InvalidRequest."""
     small, large = cascade.small.to, cascade.large.to
     assert small is not None
@@ -219,5 +232,5 @@ async def drafter_for(work: Work, cascade: PlannedCascade, prompts: Prompts, col
     # Whatever is drafted with, the answer is the large engine's: a draft of the bare model is better than none.
     adapter = cascade.small.adapter if cascade.small.adapter in colleagues.boards[small].adapters else ""
     vocab_size = min(limits.vocab_size, large_limits.vocab_size)
-    side = Side(small, prompt, limits.max_model_len, vocab_size, adapter)
+    side = DraftSide(small, prompt, limits.max_model_len, vocab_size, adapter)
     return Drafter(machine, work, side, colleagues.boards[large], colleagues)

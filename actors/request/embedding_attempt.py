@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from itertools import count
 
 from actors.api.messages import InferenceRequest
-from actors.api.principal import Caller
+from actors.api.principal import Principal
 from actors.prompt.model_text import TokenIds
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Work
+from actors.protocol.messages import Job
 from actors.request.attempt import Attempt, TooLongHere
-from actors.request.output_assembly import Assembly
-from engine.core.limits import Limits
+from actors.request.output_assembly import OutputAssembly
+from engine.core.limits import EngineLimits
 from engine.core.messages import Embed
 from policies.fallback.breaker import Permit
 from policies.fallback.fallback_machine import Try
@@ -23,9 +23,9 @@ def prepare_inputs(
     *,
     request: InferenceRequest,
     plan: Plan,
-    caller: Caller,
+    caller: Principal,
     inputs: Sequence[TokenIds],
-    limits: Limits,
+    limits: EngineLimits,
     delivery: Delivery,
     numbers: "count[int]",
 ) -> Attempt:
@@ -45,7 +45,7 @@ def prepare_inputs(
         ]
     )
     tokens = sum(map(len, inputs))
-    work = Work(
+    work = Job(
         id=next(numbers),
         engine=effect.rung,
         tenant=caller.line,
@@ -58,4 +58,4 @@ def prepare_inputs(
         delivery=delivery,
     )
     choices = {each.request_id: index for index, each in enumerate(sequences)}
-    return Attempt(effect, permit, work, Assembly(choices), whole_in_engine=True)
+    return Attempt(effect, permit, work, OutputAssembly(choices), whole_in_engine=True)

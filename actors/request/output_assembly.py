@@ -9,23 +9,23 @@ from typing import Literal
 import msgspec
 
 from actors.api.messages import Delta, MadeCall
-from actors.prompt.continuation import Seam
-from actors.prompt.tool_call_reader import CallReader
+from actors.prompt.continuation import ContinuationDetokenizer
+from actors.prompt.tool_call_reader import ToolCallReader
 from engine.core.messages import Finish, TokenOutput
 from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
 
-Verdict = Literal["going", "complete", "escalate", "broken"]
+AssemblyVerdict = Literal["going", "complete", "escalate", "broken"]
 
 
-class Assembly:
+class OutputAssembly:
     """Feed it every output of the attempt, in order."""
 
     def __init__(
         self,
         choices: Mapping[int, int],
         machine: CascadeMachine | None = None,
-        seams: Mapping[int, Seam] | None = None,
-        readers: Mapping[int, CallReader] | None = None,
+        seams: Mapping[int, ContinuationDetokenizer] | None = None,
+        readers: Mapping[int, ToolCallReader] | None = None,
         call_prefix: str = "",
     ) -> None:
         """`choices`: the choice that each sequence answers. `seams`: by choice, where it goes on from another rung.
@@ -70,7 +70,7 @@ class Assembly:
         """The cascade's statistic of what came, in nats."""
         return self._machine.statistic if self._machine is not None and self.tokens else None
 
-    def feed(self, output: TokenOutput, shown: list[Delta]) -> Verdict:
+    def feed(self, output: TokenOutput, shown: list[Delta]) -> AssemblyVerdict:
         """Append to `shown` what may be shown now. After any verdict but "going" the attempt is over."""
         index = self._choices.get(output.request_id)
         if index is None:
@@ -148,9 +148,9 @@ class Assembly:
         machine: CascadeMachine,
         delta: Delta,
         output: TokenOutput,
-        reader: CallReader | None,
+        reader: ToolCallReader | None,
         shown: list[Delta],
-    ) -> Verdict:
+    ) -> AssemblyVerdict:
         index = delta.index
         self._held[index].append(delta)
         if index == 0:

@@ -3,39 +3,39 @@
 from collections.abc import Mapping
 from itertools import count
 
-from actors.api.counters import Tally
-from actors.api.engine_status import Board
-from actors.breakers.breakers import BreakerBoard
+from actors.api.counters import ServiceCounters
+from actors.api.engine_status import BackendStatus
+from actors.breakers.breakers import BreakerRegistry
 from actors.breakers.permits import Permits
 from actors.kernel.mailbox import Mailbox
-from actors.kernel.timers import DeadlineWheel
+from actors.kernel.timers import TimerWheel
 from actors.prompt.model_text import ModelText
-from actors.protocol.messages import AdmissionMessage, BreakerMessage, DispatchMessage, LedgerMessage
+from actors.protocol.messages import AdmissionMessage, BreakerMessage, LedgerMessage, QueueMessage
 from actors.recording.recorder import Recording
 from actors.request.request_log import RequestLog
 from config.model.upstreams import UpstreamSettings
-from policies.records.decision_log import Decisions
-from policies.rollout.rollout_state import Course
+from policies.records.decision_log import DecisionLog
+from policies.rollout.rollout_state import RolloutState
 
 
-class Colleagues:
+class RequestPorts:
     """Made once by the house."""
 
     def __init__(
         self,
         *,
         admission: Mailbox[AdmissionMessage],
-        dispatch: Mailbox[DispatchMessage],
+        dispatch: Mailbox[QueueMessage],
         breakers: Mailbox[BreakerMessage],
         ledger: Mailbox[LedgerMessage],
-        breaker_board: BreakerBoard,
-        boards: Mapping[str, Board],
+        breaker_board: BreakerRegistry,
+        boards: Mapping[str, BackendStatus],
         upstreams: Mapping[str, UpstreamSettings],
         texts: Mapping[str, ModelText],
-        wheel: DeadlineWheel,
-        tally: Tally,
-        course: Course,
-        decisions: Decisions,
+        wheel: TimerWheel,
+        tally: ServiceCounters,
+        course: RolloutState,
+        decisions: DecisionLog,
         request_log: RequestLog,
         recording: Recording | None = None,
     ) -> None:

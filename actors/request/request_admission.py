@@ -10,28 +10,28 @@ from actors.admission.admission import budget_spent, over_quota
 from actors.api.errors import ActorDied, InvalidRequest, MailboxFull, Refusal, Unavailable, unsupported
 from actors.api.messages import InferenceRequest
 from actors.kernel.reply import Reply
-from actors.kernel.worker_threads import Links
-from actors.prompt.output_constraints import Shapes, shown_whole
-from actors.prompt.prompt_encoder import Prompts
-from actors.protocol.messages import Book, Grant, Line, Reserve, Settle
-from actors.recording.recorder import Note
+from actors.kernel.worker_threads import WorkerThreads
+from actors.prompt.output_constraints import ConstraintsByModel, shown_whole
+from actors.prompt.prompt_encoder import PromptEncoder
+from actors.protocol.messages import Grant, LedgerEntry, OpenEntry, Reserve, Settle
+from actors.recording.recorder import RecordedRequest
 from actors.request.account import Account
-from actors.request.ports import Colleagues
-from actors.request.request_log import Who
-from actors.request.response_stream import Exchange
+from actors.request.ports import RequestPorts
+from actors.request.request_log import LogIdentity
+from actors.request.response_stream import ResponseStream
 from actors.routing.features import features_of
 from actors.routing.modality import of_one_kind
-from actors.routing.policy_snapshot import Rules
+from actors.routing.policy_snapshot import PolicySnapshot
 from actors.routing.router import Router
 from actors.routing.token_budget import output_bound, rungs_of, without_a_release_too_far
-from actors.shadows.shadows import Copied, ShadowDesk
+from actors.shadows.shadows import CopiedRequest, ShadowPorts
 from policies.admission.budget import BudgetBook, BudgetRefusal, spending_options
 from policies.admission.prices import worst_cost
 from policies.admission.quota import QuotaRefusal
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Plan, capped, with_adapter
-from policies.records.decision_log import Decision, DecisionEnd
+from policies.records.decision_log import DecisionEnd, LoggedDecision
 
 
 class _Decided(msgspec.Struct, frozen=True):
@@ -47,18 +47,18 @@ class _Decided(msgspec.Struct, frozen=True):
     """In the worst case."""
 
 
-class Reception:
+class RequestAdmission:
     """Runs in the task of whoever opens an exchange; owns nothing."""
 
     def __init__(
         self,
         router: Router,
         budgets: BudgetBook,
-        links: Links,
-        colleagues: Colleagues,
+        links: WorkerThreads,
+        colleagues: RequestPorts,
         *,
-        shadows: ShadowDesk,
-        on_end: Callable[[Exchange], None],
+        shadows: ShadowPorts,
+        on_end: Callable[[ResponseStream], None],
     ) -> None:
         """`budgets` is admission's, which alone writes it."""
         self._router = router
@@ -74,7 +74,7 @@ class Reception:
         self._shadows = shadows
         self._on_end = on_end
 
-    async def open(self, request: InferenceRequest, who: Who) -> Exchange:
+    async def open(self, request: InferenceRequest, who: LogIdentity) -> ResponseStream:
         """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left.
 
         `who` is told what is found out, for the log of a request that is refused.
@@ -85,8 +85,8 @@ class Reception:
         if adapter:
             request = msgspec.structs.replace(request, model=model, adapter=adapter)
         texts = self._texts_for[request.embedding is not None]
-        prompts = Prompts(request.prompts, request.param, texts, self._links, most=request.truncate_prompt_tokens)
-        shapes = Shapes(request, self._texts, self._links)
+        prompts = PromptEncoder(request.prompts, request.param, texts, self._links, most=request.truncate_prompt_tokens)
+        shapes = ConstraintsByModel(request, self._texts, self._links)
         lengths = await prompts.lengths(request.model, lenient=bool(self._colleagues.upstreams))
         features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(lengths))
         budget = rules.tenants[tenant].budget
@@ -112,13 +112,13 @@ class Reception:
             refused = features if decided is None else decided.features
             self._keep(request, rules, refused, decided).end = end
             if self._colleagues.recording is not None and request.embedding is None:
-                self._colleagues.recording.note(Note(features, request.arrived_at))
+                self._colleagues.recording.note(RecordedRequest(features, request.arrived_at))
             raise
         # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
         colleagues, plan = self._colleagues, decided.plan
         number = next(colleagues.numbers)
         booked: Reply[None] = Reply()
-        line = Line(
+        line = LedgerEntry(
             number,
             request.request_id,
             tenant,
@@ -129,7 +129,7 @@ class Reception:
             grant.hold.amount,
         )
         try:
-            colleagues.ledger.put_nowait(Book(line, booked))
+            colleagues.ledger.put_nowait(OpenEntry(line, booked))
         except MailboxFull as full:
             colleagues.admission.put_owed(Settle(grant, None))
             raise Unavailable("ledger_busy", str(full), 1.0) from None
@@ -146,8 +146,10 @@ class Reception:
         )
         caller = rules.callers[tenant, decided.features.tier]
         if plan.shadows:
-            self._shadows.copy(Copied(request, plan, rules, decided.features, decided.load, caller, prompts), account)
-        return Exchange(
+            self._shadows.copy(
+                CopiedRequest(request, plan, rules, decided.features, decided.load, caller, prompts), account
+            )
+        return ResponseStream(
             request,
             plan,
             caller=caller,
@@ -159,9 +161,11 @@ class Reception:
             on_end=self._on_end,
         )
 
-    def _keep(self, request: InferenceRequest, rules: Rules, features: Features, decided: _Decided | None) -> Decision:
+    def _keep(
+        self, request: InferenceRequest, rules: PolicySnapshot, features: Features, decided: _Decided | None
+    ) -> LoggedDecision:
         """What was decided, for whoever asks why."""
-        decision = Decision(
+        decision = LoggedDecision(
             request.request_id,
             arrived_at=request.arrived_at,
             policy=rules.policy.digest,
@@ -172,7 +176,9 @@ class Reception:
         self._colleagues.decisions.add(decision)
         return decision
 
-    async def _size(self, request: InferenceRequest, rules: Rules, prompts: Prompts, features: Features) -> _Decided:
+    async def _size(
+        self, request: InferenceRequest, rules: PolicySnapshot, prompts: PromptEncoder, features: Features
+    ) -> _Decided:
         now = trio.current_time()
         load = self._router.load(now)
         plan = self._router.plan(rules.policy, features, load, request.arrived_at)

@@ -20,7 +20,7 @@ _PATH_CHARACTERS = 256
 log = structlog.get_logger()
 
 
-class Who:
+class LogIdentity:
     """What is found out of a request while it is let in."""
 
     __slots__ = ("route", "tenant")
@@ -39,13 +39,13 @@ class RequestLog:
         self._policy = policy
 
     def ended(
-        self, request: InferenceRequest, end: DecisionEnd, *, who: Who, policy: str, why: str, status: int
+        self, request: InferenceRequest, end: DecisionEnd, *, who: LogIdentity, policy: str, why: str, status: int
     ) -> None:
         """A request that was let in."""
         if self._enabled():
             self._write(request, end, who, policy=policy, why=why, status=status)
 
-    def not_let_in(self, request: InferenceRequest, who: Who, error: BaseException) -> None:
+    def not_let_in(self, request: InferenceRequest, who: LogIdentity, error: BaseException) -> None:
         """A request that was read, and refused or left before anything ran."""
         if self._enabled():
             outcome, code, status = _outcome(error)
@@ -68,10 +68,10 @@ class RequestLog:
             end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(arrived_at))
             path = _shown(path, _PATH_CHARACTERS)
             policy = self._policy()
-            _line(request_id, path, "", end, Who(tenant), policy=policy, why=code, status=status, streamed=None)
+            _line(request_id, path, "", end, LogIdentity(tenant), policy=policy, why=code, status=status, streamed=None)
 
     def _write(
-        self, request: InferenceRequest, end: DecisionEnd, who: Who, *, policy: str, why: str, status: int
+        self, request: InferenceRequest, end: DecisionEnd, who: LogIdentity, *, policy: str, why: str, status: int
     ) -> None:
         _line(
             request.request_id,
@@ -91,7 +91,7 @@ def _line(
     path: str,
     model: str,
     end: DecisionEnd,
-    who: Who,
+    who: LogIdentity,
     *,
     policy: str,
     why: str,

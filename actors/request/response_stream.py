@@ -11,27 +11,38 @@ from typing import NoReturn
 import trio
 
 from actors.api.errors import ActorDied, MailboxFull, Refusal, Unavailable, ledger_unavailable, refusal_of
-from actors.api.messages import Attempt as AttemptNote
-from actors.api.messages import Decided, Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Served, Start, Usage
-from actors.api.principal import Caller
+from actors.api.messages import AttemptSummary as AttemptNote
+from actors.api.messages import (
+    DecisionInfo,
+    Delta,
+    Done,
+    ErrorBody,
+    Failed,
+    InferenceRequest,
+    ResponseEvent,
+    Served,
+    Start,
+    Usage,
+)
+from actors.api.principal import Principal
 from actors.kernel.reply import Reply
-from actors.prompt.output_constraints import Shapes
-from actors.prompt.prompt_encoder import Prompts
+from actors.prompt.output_constraints import ConstraintsByModel
+from actors.prompt.prompt_encoder import PromptEncoder
 from actors.protocol.delivery import Delivery, Item
 from actors.protocol.messages import (
-    Cut,
-    Lost,
-    Notice,
-    Offer,
-    Taken,
-    Unserved,
+    Enqueue,
+    JobFailed,
+    JobRejected,
+    JobStarted,
+    StreamNotice,
+    Terminate,
     Withdraw,
 )
 from actors.request.account import Account
 from actors.request.attempt import Attempt
-from actors.request.attempt_factory import Launch
+from actors.request.attempt_factory import AttemptFactory
 from actors.request.draft_verification import Drafter
-from actors.request.ports import Colleagues
+from actors.request.ports import RequestPorts
 from actors.request.request_log import GONE_STATUS
 from engine.core.messages import TokenOutput
 from policies.fallback import fallback_machine
@@ -41,7 +52,7 @@ from policies.model.plan import Plan
 _STATIC = "static_answer"
 
 
-class Exchange:
+class ResponseStream:
     """An async iterator over lists of events, until `Done` or `Failed`; `close` must be called however it ends."""
 
     def __init__(
@@ -49,13 +60,13 @@ class Exchange:
         request: InferenceRequest,
         plan: Plan,
         *,
-        caller: Caller,
-        prompts: Prompts,
-        shapes: Shapes,
+        caller: Principal,
+        prompts: PromptEncoder,
+        shapes: ConstraintsByModel,
         account: Account,
         booked: Reply[None],
-        colleagues: Colleagues,
-        on_end: "Callable[[Exchange], None]",
+        colleagues: RequestPorts,
+        on_end: "Callable[[ResponseStream], None]",
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`booked`: the ledger's reply for the account's line. `chance`: numbers in 0..1, which spread retries."""
@@ -67,12 +78,12 @@ class Exchange:
         self._colleagues = colleagues
         self._on_end = on_end
         self._chance = chance
-        self._climb = fallback_machine.Climb(plan)
+        self._climb = fallback_machine.FallbackMachine(plan)
         self._delivery = Delivery()
-        self._launch = Launch(request, plan, caller, prompts, shapes, account, self._delivery, colleagues)
+        self._launch = AttemptFactory(request, plan, caller, prompts, shapes, account, self._delivery, colleagues)
         self._watch = colleagues.wheel.watch(float("inf"), self._delivery.alarm)
         self._attempt: Attempt | None = None
-        self._events: list[Event] = []
+        self._events: list[ResponseEvent] = []
         self._whole: list[Delta] = []
         """What is held back until the end of an answer that is not streamed."""
         self._stall_at = float("inf")
@@ -96,15 +107,15 @@ class Exchange:
         """The rung whose answer was cut, by nobody's fault or its reader's: the climb knows nothing of it."""
 
     @property
-    def decided(self) -> Decided:
+    def decided(self) -> DecisionInfo:
         """By which policy, and in which arm."""
         plan = self._plan
-        return Decided(plan.policy, plan.experiment, plan.arm, self._shapes.passed_over)
+        return DecisionInfo(plan.policy, plan.experiment, plan.arm, self._shapes.passed_over)
 
-    def __aiter__(self) -> "Exchange":
+    def __aiter__(self) -> "ResponseStream":
         return self
 
-    async def __anext__(self) -> list[Event]:
+    async def __anext__(self) -> list[ResponseEvent]:
         """At least one event. Raises Refusal before the first content, and StopAsyncIteration after the last event."""
         if self._ended:
             raise StopAsyncIteration
@@ -136,11 +147,11 @@ class Exchange:
 
     def cut(self, code: str, message: str) -> None:
         """End it from outside, truthfully."""
-        self._delivery.say(0, Cut(code, message))
+        self._delivery.say(0, Terminate(code, message))
 
     # --- what comes in ------------------------------------------------------------------------------------------
 
-    def _absorb(self, items: list[Item], now: float) -> fallback_machine.Event | None:
+    def _absorb(self, items: list[Item], now: float) -> fallback_machine.FallbackEvent | None:
         """Take in what has come; the climb's event if the attempt is over."""
         attempt = self._attempt
         assert attempt is not None
@@ -173,14 +184,16 @@ class Exchange:
         self._colleagues.wheel.move(self._watch, self._due)
         return None
 
-    def _draft(self, attempt: Attempt, drafter: Drafter, item: TokenOutput | Notice) -> fallback_machine.Event | None:
-        if isinstance(item, Taken):
+    def _draft(
+        self, attempt: Attempt, drafter: Drafter, item: TokenOutput | StreamNotice
+    ) -> fallback_machine.FallbackEvent | None:
+        if isinstance(item, JobStarted):
             self._account.worked = True
         waited = drafter.waiting
         drafter.take(item)
         return self._offer(attempt) if waited and not drafter.waiting else None
 
-    def _output(self, attempt: Attempt, output: TokenOutput, now: float) -> fallback_machine.Event | None:
+    def _output(self, attempt: Attempt, output: TokenOutput, now: float) -> fallback_machine.FallbackEvent | None:
         attempt.output_seen = True
         self._stall_at = now + self._plan.stall_s
         if attempt.drafter is not None and output.finish is None:
@@ -208,7 +221,7 @@ class Exchange:
                 self._close_attempt(ok=None)
                 if broken.code == "adapter_not_loaded":
                     # It was unloaded between our look and the engine's.
-                    return fallback_machine.Refused(why=broken.code, message=broken.message, lasting=True)
+                    return fallback_machine.RungRefused(why=broken.code, message=broken.message, lasting=True)
                 return fallback_machine.AttemptFailed(
                     kind=broken.code or "aborted",
                     retryable=False,
@@ -217,16 +230,16 @@ class Exchange:
                     prefix=self._prefix(attempt),
                 )
 
-    def _notice(self, attempt: Attempt, notice: Notice, now: float) -> fallback_machine.Event | None:
+    def _notice(self, attempt: Attempt, notice: StreamNotice, now: float) -> fallback_machine.FallbackEvent | None:
         match notice:
-            case Taken(at):
+            case JobStarted(at):
                 attempt.taken = self._account.worked = True
                 self._account.taken_at = self._account.taken_at or at
                 self._colleagues.tally.queue_wait.add(max(at - self._request.arrived_at, 0.0))
                 return None
-            case Unserved(why, message, retry_after_s, lasting, said):
+            case JobRejected(why, message, retry_after_s, lasting, said):
                 self._close_attempt(ok=None, over=True)
-                return fallback_machine.Refused(
+                return fallback_machine.RungRefused(
                     why=why,
                     retry_after_s=retry_after_s,
                     message=message,
@@ -234,7 +247,7 @@ class Exchange:
                     prefix=self._prefix(attempt),
                     said=said,
                 )
-            case Lost(code, message, retryable, retry_after_s, rung_is_up, said):
+            case JobFailed(code, message, retryable, retry_after_s, rung_is_up, said):
                 self._close_attempt(ok=None if rung_is_up else False, over=True)
                 return fallback_machine.AttemptFailed(
                     kind=code,
@@ -245,31 +258,31 @@ class Exchange:
                     rung_is_up=rung_is_up,
                     said=said,
                 )
-            case Cut():
+            case Terminate():
                 self._cut_on = attempt.rung
                 self._cut(notice)
                 return None
 
-    def _cut(self, notice: Cut) -> None:
+    def _cut(self, notice: Terminate) -> None:
         self._close_attempt(ok=None)
         if not self._climb.committed:
             self._refuse(Unavailable(notice.code, notice.message, retry_after_s=1.0))
         self._fail(ErrorBody(503, "server_error", notice.code, notice.message, should_retry=True))
 
-    def _too_late(self, attempt: Attempt, now: float) -> fallback_machine.Event:
+    def _too_late(self, attempt: Attempt, now: float) -> fallback_machine.FallbackEvent:
         if now >= self._plan.total_at:
             self._close_attempt(ok=None)
             return fallback_machine.AttemptFailed(kind="total_timeout", retryable=False, prefix=self._prefix(attempt))
         if not attempt.taken:
             self._close_attempt(ok=None)
-            return fallback_machine.Refused(why="queue_timeout", message="It waited in the queue for too long.")
+            return fallback_machine.RungRefused(why="queue_timeout", message="It waited in the queue for too long.")
         self._close_attempt(ok=False)
         kind = "stall" if attempt.output_seen else "ttft_timeout"
         return fallback_machine.AttemptFailed(kind=kind, retryable=False, prefix=self._prefix(attempt))
 
     # --- what the climb wants -----------------------------------------------------------------------------------
 
-    async def _obey(self, effect: fallback_machine.Effect | None) -> None:
+    async def _obey(self, effect: fallback_machine.FallbackEffect | None) -> None:
         while effect is not None:
             match effect:
                 case fallback_machine.Try():
@@ -278,7 +291,7 @@ class Exchange:
                     event = await self._try(effect)
                     now = trio.current_time()
                     effect = self._climb.on(event, now, self._chance()) if event is not None else None
-                case fallback_machine.Answer(text, mark):
+                case fallback_machine.AnswerStatic(text, mark):
                     self._answer(text, mark)
                     return
                 case fallback_machine.GiveUp():
@@ -287,12 +300,12 @@ class Exchange:
                     self._fail(refusal_of(effect).body)
                     return
 
-    async def _try(self, effect: fallback_machine.Try) -> fallback_machine.Event | None:
+    async def _try(self, effect: fallback_machine.Try) -> fallback_machine.FallbackEvent | None:
         """Offer the work; the climb's event if it was not even let in."""
         if effect.not_before > trio.current_time():
             await self._pause(effect.not_before)
         prepared = await self._launch.attempt(effect)
-        if isinstance(prepared, fallback_machine.Refused):
+        if isinstance(prepared, fallback_machine.RungRefused):
             return prepared
         attempt, ended = prepared
         now = trio.current_time()
@@ -317,18 +330,18 @@ class Exchange:
         while trio.current_time() < until and not self._delivery.overrun:
             # Outputs that still come are of the attempt before.
             for _, item in await self._delivery.take(quiet=False):
-                if isinstance(item, Cut):
+                if isinstance(item, Terminate):
                     self._cut(item)
 
-    def _offer(self, attempt: Attempt) -> fallback_machine.Event | None:
+    def _offer(self, attempt: Attempt) -> fallback_machine.FallbackEvent | None:
         """Let the engine have it; the climb's event if it was not even let in."""
         if attempt.drafter is not None:
             attempt.work = attempt.drafter.work
         try:
-            self._colleagues.dispatch.put_nowait(Offer(attempt.work))
+            self._colleagues.dispatch.put_nowait(Enqueue(attempt.work))
         except MailboxFull as full:
             self._close_attempt(ok=None, over=True)
-            return fallback_machine.Refused(why="queue_full", retry_after_s=1.0, message=str(full))
+            return fallback_machine.RungRefused(why="queue_full", retry_after_s=1.0, message=str(full))
         self._due = attempt.work.deadline
         self._colleagues.wheel.move(self._watch, self._due)
         return None
@@ -574,7 +587,7 @@ class Exchange:
         for work_id, item in self._delivery.unread():
             if attempt is None or not attempt.owns(work_id):
                 continue
-            if isinstance(item, Taken):
+            if isinstance(item, JobStarted):
                 self._account.worked = True
             attempt.count(work_id, item)
 

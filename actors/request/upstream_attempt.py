@@ -6,16 +6,16 @@ from itertools import count
 import msgspec
 
 from actors.api.messages import Delta, InferenceRequest, Prompt, TokenPrompt
-from actors.api.principal import Caller
+from actors.api.principal import Principal
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Call, Work
-from actors.request.account import Told
+from actors.protocol.messages import Job, UpstreamCall
+from actors.request.account import EmittedChoice
 from actors.request.attempt import Attempt, params_of
-from actors.request.output_assembly import Assembly
+from actors.request.output_assembly import OutputAssembly
 from actors.upstream.request_body import why_not
 from actors.upstream.upstream_status import UNBOUNDED, UNSAID_TOKENS
 from config.model.upstreams import UpstreamSettings
-from engine.core.limits import Limits
+from engine.core.limits import EngineLimits
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer
 from policies.fallback.breaker import Permit
@@ -33,12 +33,12 @@ def prepare_calls(
     *,
     request: InferenceRequest,
     plan: Plan,
-    caller: Caller,
+    caller: Principal,
     lengths: Sequence[int],
-    told: Sequence[Told],
+    told: Sequence[EmittedChoice],
     settings: UpstreamSettings,
     tokenizer: Tokenizer | None,
-    limits: Limits,
+    limits: EngineLimits,
     delivery: Delivery,
     numbers: "count[int]",
 ) -> tuple[Attempt, list[Delta]]:
@@ -52,7 +52,7 @@ def prepare_calls(
         raise NotExpressible("an answer that has begun cannot be bound to a form, nor be read for tool calls")
     if request.truncate_prompt_tokens is not None:
         raise NotExpressible("truncate_prompt_tokens counts tokens as an engine reads them")
-    calls: list[Call] = []
+    calls: list[UpstreamCall] = []
     choices: dict[int, int] = {}
     ended: list[Delta] = []
     for index, was_told in enumerate(told):
@@ -72,7 +72,7 @@ def prepare_calls(
             token_ids = effect.prefix[index] if effect.prefix else ()
             prompt, begun = _after(prompt, "".join(was_told.texts), token_ids, tokenizer)
         number = next(numbers)
-        call = Call(
+        call = UpstreamCall(
             request_id=number,
             model=settings.model or request.model,
             prompt=prompt,
@@ -87,7 +87,7 @@ def prepare_calls(
         choices[number] = index
         calls.append(call)
     prompt_tokens = sum([lengths[index // request.n] + told[index].tokens for index in choices.values()])
-    work = Work(
+    work = Job(
         id=next(numbers),
         engine=effect.rung,
         tenant=caller.line,
@@ -100,7 +100,7 @@ def prepare_calls(
         sequences=tuple(calls),
         delivery=delivery,
     )
-    assembly = Assembly(choices, call_prefix=f"call_{request.request_id}_")
+    assembly = OutputAssembly(choices, call_prefix=f"call_{request.request_id}_")
     model = settings.model or request.model
     return Attempt(effect, permit, work, assembly, whole_in_engine=True, model=model), ended
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from actors.api.errors import BadKey, Forbidden
-from actors.api.principal import Caller
+from actors.api.principal import Principal
 from config.model.admin import AdminKey
 from config.model.metrics import MetricsKey
 from config.model.settings import Settings
@@ -16,13 +16,13 @@ from policies.routing.language import prepare
 from policies.routing.policy import Policy
 
 
-class Rules(msgspec.Struct, frozen=True):
+class PolicySnapshot(msgspec.Struct, frozen=True):
     """Immutable. A request takes the rules that hold when it comes, and keeps them."""
 
     settings: Settings
     policy: Policy
     tenants: Mapping[str, TenantSettings]
-    callers: Mapping[tuple[str, str], Caller]
+    callers: Mapping[tuple[str, str], Principal]
     """By tenant and tier: a spent budget may move a tenant into another one."""
     keys: KeyRing
     operators: tuple[KeyRing, KeyRing]
@@ -31,11 +31,11 @@ class Rules(msgspec.Struct, frozen=True):
     """By tenant: how many priorities of other tenants are above its own."""
 
     @classmethod
-    def of(cls, settings: Settings, tokenizers: Mapping[str, str]) -> "Rules":
+    def of(cls, settings: Settings, tokenizers: Mapping[str, str]) -> "PolicySnapshot":
         """`tokenizers`: a digest for each rung; equal ones let token ids pass from one rung to the other."""
         tenants = known_tenants(settings)
         callers = {
-            (tenant, name): Caller.of(tenant, queue_line(tenant, given, name), name, tier.priority)
+            (tenant, name): Principal.of(tenant, queue_line(tenant, given, name), name, tier.priority)
             for tenant, given in tenants.items()
             for name, tier in settings.tiers.items()
         }

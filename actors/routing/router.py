@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import msgspec
 
 from actors.api.errors import InvalidRequest, UnknownModel
-from actors.breakers.breakers import BreakerBoard
-from actors.queue.backend_queue import Lane
-from actors.routing.policy_snapshot import Rules
+from actors.breakers.breakers import BreakerRegistry
+from actors.queue.backend_queue import BackendQueue
+from actors.routing.policy_snapshot import PolicySnapshot
 from policies.errors import NoRoute
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
 from policies.model.plan import Plan
-from policies.rollout.rollout_state import Course
+from policies.rollout.rollout_state import RolloutState
 from policies.routing.busy import BusyBook
 from policies.routing.policy import Policy, make_plan
 
@@ -26,7 +26,9 @@ _RATE_MEMORY = 0.2
 class Router:
     """Synchronous: what it reads is published by others, what it writes is its own."""
 
-    def __init__(self, rules: Rules, lanes: Mapping[str, Lane], breakers: BreakerBoard, course: Course) -> None:
+    def __init__(
+        self, rules: PolicySnapshot, lanes: Mapping[str, BackendQueue], breakers: BreakerRegistry, course: RolloutState
+    ) -> None:
         self.rules = rules
         self._lanes = lanes
         self._breakers = breakers
@@ -36,7 +38,7 @@ class Router:
         self._published_at = float("-inf")
         self._made: dict[str, tuple[int, float]] = {}
 
-    def adopt(self, rules: Rules) -> None:
+    def adopt(self, rules: PolicySnapshot) -> None:
         """Other rules from now on; a cascade that is busy stays so until its load is low enough for the new ones."""
         self.rules = rules
         self._busy.adopt(rules.settings)
@@ -90,7 +92,7 @@ class Router:
         )
         self._published_at = now
 
-    def _engine_load(self, name: str, lane: Lane, now: float, passed_s: float) -> EngineLoad:
+    def _engine_load(self, name: str, lane: BackendQueue, now: float, passed_s: float) -> EngineLoad:
         stats = lane.board.stats
         healthy = lane.board.state == "ready"
         if stats is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from actors.api.engine_status import Board
+from actors.api.engine_status import BackendStatus
 from actors.api.errors import InputTooLong, PromptTooLong
 from actors.api.messages import InferenceRequest
 from actors.upstream.upstream_status import UNBOUNDED, UNSAID_TOKENS
@@ -16,7 +16,9 @@ def rungs_of(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys([name for name in names if name is not None]))
 
 
-def output_bound(request: InferenceRequest, plan: Plan, lengths: Sequence[int], boards: Mapping[str, Board]) -> int:
+def output_bound(
+    request: InferenceRequest, plan: Plan, lengths: Sequence[int], boards: Mapping[str, BackendStatus]
+) -> int:
     """Output tokens of a choice at the most, on whatever rung; `lengths` are the prompts' in tokens.
 
     Raises InvalidRequest if no rung can take it.
@@ -50,7 +52,7 @@ def output_bound(request: InferenceRequest, plan: Plan, lengths: Sequence[int], 
     return asked_or_cap or (min(cap, room) if cap is not None else room)
 
 
-def without_a_release_too_far(plan: Plan, asked: int, prompt_tokens: int, boards: Mapping[str, Board]) -> Plan:
+def without_a_release_too_far(plan: Plan, asked: int, prompt_tokens: int, boards: Mapping[str, BackendStatus]) -> Plan:
     """Window mode only if the large model can go on after whatever the small one may have said."""
     cascade = plan.cascade
     if cascade is None or cascade.mode != "window" or cascade.start_on != "small" or not cascade.may_escalate:

@@ -12,22 +12,22 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.counters import Tally
+from actors.api.counters import ServiceCounters
 from actors.api.errors import MailboxFull, Refusal
 from actors.api.messages import InferenceRequest
-from actors.api.principal import Caller
+from actors.api.principal import Principal
 from actors.breakers.permits import Permits
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.kernel.worker_threads import Links
-from actors.prompt.output_constraints import Shapes
-from actors.prompt.prompt_encoder import Prompts
-from actors.protocol.messages import AdmissionMessage, Book, Grant, Line
+from actors.kernel.worker_threads import WorkerThreads
+from actors.prompt.output_constraints import ConstraintsByModel
+from actors.prompt.prompt_encoder import PromptEncoder
+from actors.protocol.messages import AdmissionMessage, Grant, LedgerEntry, OpenEntry
 from actors.request.account import Account
-from actors.request.ports import Colleagues
+from actors.request.ports import RequestPorts
 from actors.request.request_log import RequestLog
-from actors.request.response_stream import Exchange
-from actors.routing.policy_snapshot import Rules
+from actors.request.response_stream import ResponseStream
+from actors.routing.policy_snapshot import PolicySnapshot
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
 from policies.fallback import fallback_machine
@@ -35,30 +35,30 @@ from policies.fallback.breaker import Permit
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Plan, PlannedRung, PlannedShadow
-from policies.records.decision_log import Decision
-from policies.rollout.shadow import TENANT, TIER, Answer, ShadowBook, shadow_tier
+from policies.records.decision_log import LoggedDecision
+from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook, shadow_tier
 
 _LOOK_EVERY_S = 0.02
 """While copies run: does somebody wait behind one?"""
 log = structlog.get_logger()
 
 
-class Copied(msgspec.Struct, frozen=True):
+class CopiedRequest(msgspec.Struct, frozen=True):
     """An original, as its copy needs it."""
 
     request: InferenceRequest
     plan: Plan
-    rules: Rules
+    rules: PolicySnapshot
     features: Features
     load: Load
-    caller: Caller
-    prompts: Prompts
+    caller: Principal
+    prompts: PromptEncoder
 
 
 class Copy(msgspec.Struct, frozen=True):
     """One copy to be made."""
 
-    of: Copied
+    of: CopiedRequest
     shadow: PlannedShadow
 
 
@@ -68,7 +68,7 @@ class _Running:
     def __init__(self, to: str) -> None:
         self.to = to
         self.scope = trio.CancelScope()
-        self.exchange: Exchange | None = None
+        self.exchange: ResponseStream | None = None
         self.cut = False
 
     def end(self) -> None:
@@ -86,8 +86,8 @@ class Shadows:
         self,
         mailbox: Mailbox[Copy],
         book: ShadowBook,
-        links: Links,
-        colleagues: Colleagues,
+        links: WorkerThreads,
+        colleagues: RequestPorts,
         someone_waits: Callable[[str], bool],
     ) -> None:
         """`someone_waits`: in front of this rung, other than copies."""
@@ -125,7 +125,7 @@ class Shadows:
                 running.end()
 
     async def _live(self, message: Copy, running: _Running) -> None:
-        answers: list[Answer] = []
+        answers: list[ShadowAnswer] = []
         try:
             with running.scope:
                 running.cut = self._book.closed
@@ -142,7 +142,7 @@ class Shadows:
             answer = answers[0] if answers else None
             self._book.copy_ended(message.shadow.name, message.of.request.request_id, answer, cut=running.cut)
 
-    async def _answer(self, message: Copy, running: _Running, answers: list[Answer]) -> None:
+    async def _answer(self, message: Copy, running: _Running, answers: list[ShadowAnswer]) -> None:
         of, shadow, colleagues = message.of, message.shadow, self._colleagues
         began_at = trio.current_time()
         lengths = await of.prompts.lengths(shadow.to, lenient=True)
@@ -163,8 +163,10 @@ class Shadows:
         features = msgspec.structs.replace(of.features, tenant=TENANT, tier=TIER)
         number = next(colleagues.numbers)
         booked: Reply[None] = Reply()
-        line = Line(number, request.request_id, TENANT, request.model, plan.route, sum(lengths), sum(lengths), 0.0)
-        colleagues.ledger.put_nowait(Book(line, booked))
+        line = LedgerEntry(
+            number, request.request_id, TENANT, request.model, plan.route, sum(lengths), sum(lengths), 0.0
+        )
+        colleagues.ledger.put_nowait(OpenEntry(line, booked))
         account = Account(
             request,
             plan,
@@ -173,7 +175,7 @@ class Shadows:
             prompt_tokens=sum(lengths),
             grant=Grant(Reservation(0, TENANT, 0), BudgetHold(0, TENANT, 0.0, 0.0)),
             line=number,
-            decision=Decision(
+            decision=LoggedDecision(
                 request.request_id,
                 arrived_at=request.arrived_at,
                 policy=plan.policy,
@@ -185,12 +187,12 @@ class Shadows:
         )
         account.on_settled = lambda outcome: _note(account, outcome, began_at, answers)
         priority = shadow_tier(of.rules.settings.tiers).priority
-        running.exchange = Exchange(
+        running.exchange = ResponseStream(
             request,
             plan,
-            caller=Caller(TENANT, TENANT, TIER, priority, of.caller.cache_salt),
+            caller=Principal(TENANT, TENANT, TIER, priority, of.caller.cache_salt),
             prompts=of.prompts,
-            shapes=Shapes(request, colleagues.texts, self._links),
+            shapes=ConstraintsByModel(request, colleagues.texts, self._links),
             account=account,
             booked=booked,
             colleagues=colleagues,
@@ -200,21 +202,21 @@ class Shadows:
             pass
 
 
-class ShadowDesk:
+class ShadowPorts:
     """How an original gets its copies: called in its own task, never waits and never raises."""
 
     def __init__(self, mailbox: Mailbox[Copy], book: ShadowBook) -> None:
         self._mailbox = mailbox
         self._book = book
 
-    def copy(self, of: Copied, account: Account) -> None:
+    def copy(self, of: CopiedRequest, account: Account) -> None:
         """Send the copies that may be made now, and hear of the original's end."""
         try:
             self._copy(of, account)
         except Exception:
             log.exception("shadow_failed", request_id=of.request.request_id)
 
-    def _copy(self, of: Copied, account: Account) -> None:
+    def _copy(self, of: CopiedRequest, account: Account) -> None:
         request_id = of.request.request_id
         made: list[str] = []
         for shadow in of.plan.shadows:
@@ -226,7 +228,7 @@ class ShadowDesk:
             except MailboxFull:
                 self._book.copy_ended(shadow.name, request_id, None, cut=True)
         if made:
-            arrived_at, answers = of.request.arrived_at, list[Answer]()
+            arrived_at, answers = of.request.arrived_at, list[ShadowAnswer]()
 
             def ended(outcome: str) -> None:
                 _note(account, outcome, arrived_at, answers)
@@ -239,9 +241,9 @@ class ShadowDesk:
 class _SilentPermits(Permits):
     """Only closed breakers let a copy through, and none hears of it: copies wait longest, and must not open one."""
 
-    async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.Refused:
+    async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
         permit = None if is_retry else self.closed(rung)
-        return permit if permit is not None else fallback_machine.Refused(why="breaker_open")
+        return permit if permit is not None else fallback_machine.RungRefused(why="breaker_open")
 
     def record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
         pass
@@ -257,17 +259,17 @@ class _NobodyListens(Mailbox[AdmissionMessage]):
         pass
 
 
-def _apart(colleagues: Colleagues) -> Colleagues:
+def _apart(colleagues: RequestPorts) -> RequestPorts:
     """The same rungs, ledger and clock; counters, breakers and admission that hear nothing of copies."""
     apart = shallow_copy(colleagues)
-    apart.tally = Tally()
+    apart.tally = ServiceCounters()
     apart.request_log = RequestLog(lambda: False, str)
     apart.permits = _SilentPermits(colleagues.breakers, colleagues.breaker_board)
     apart.admission = _NobodyListens("nobody", 1)
     return apart
 
 
-def _note(account: Account, outcome: str, since: float, answers: list[Answer]) -> None:
+def _note(account: Account, outcome: str, since: float, answers: list[ShadowAnswer]) -> None:
     if outcome == "ok":
         digest = blake2b(digest_size=16)
         for told in account.told:
@@ -275,4 +277,4 @@ def _note(account: Account, outcome: str, since: float, answers: list[Answer]) -
             digest.update(b"%d:" % len(text))
             digest.update(text)
         tokens = sum([len(told.token_ids) for told in account.told])
-        answers.append(Answer(digest.digest(), tokens, trio.current_time() - since))
+        answers.append(ShadowAnswer(digest.digest(), tokens, trio.current_time() - since))

@@ -5,7 +5,7 @@ A place is taken until the call's task is gone, cancelled or not, so that the up
 
 from collections import deque
 
-from actors.protocol.messages import Call, Work
+from actors.protocol.messages import Job, UpstreamCall
 from policies.errors import IntegrityError
 
 
@@ -14,9 +14,9 @@ class CallBook:
 
     def __init__(self, concurrent: int) -> None:
         self._concurrent = concurrent
-        self._running: dict[int, Work | None] = {}
+        self._running: dict[int, Job | None] = {}
         """By call. None: nobody waits for it any more, but its task is still there."""
-        self._waiting: deque[tuple[Work, Call]] = deque()
+        self._waiting: deque[tuple[Job, UpstreamCall]] = deque()
         self._left: dict[int, int] = {}
         """By work: calls without an end."""
 
@@ -35,16 +35,16 @@ class CallBook:
         """Calls that somebody waits for."""
         return sum(work is not None for work in self._running.values()) + len(self._waiting)
 
-    def work_of(self, call: int) -> Work | None:
+    def work_of(self, call: int) -> Job | None:
         """Whose call it is; None: nobody waits for it."""
         return self._running.get(call)
 
-    def start(self, work: Work, calls: tuple[Call, ...]) -> None:
+    def start(self, work: Job, calls: tuple[UpstreamCall, ...]) -> None:
         """Take it in; ask `next_call` what may begin."""
         self._left[work.id] = len(calls)
         self._waiting.extend((work, call) for call in calls)
 
-    def next_call(self) -> tuple[Work, Call] | None:
+    def next_call(self) -> tuple[Job, UpstreamCall] | None:
         """A call that may begin now."""
         if not self._waiting or len(self._running) >= self._concurrent:
             return None
@@ -52,7 +52,7 @@ class CallBook:
         self._running[call.request_id] = work
         return work, call
 
-    def complete(self, call: int) -> Work | None:
+    def complete(self, call: int) -> Job | None:
         """The call's answer is whole; its work, if that was the last one."""
         work = self._running[call]
         if work is None:
@@ -64,7 +64,7 @@ class CallBook:
         del self._left[work.id]
         return work
 
-    def drop(self, work: Work) -> list[int] | None:
+    def drop(self, work: Job) -> list[int] | None:
         """Nobody waits for it any more: the calls whose tasks have to be ended. None: it is not in here."""
         if self._left.pop(work.id, None) is None:
             return None

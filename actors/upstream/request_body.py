@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from actors.api.messages import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
-from actors.protocol.messages import Call
+from actors.protocol.messages import UpstreamCall
 from config.model.upstreams import UpstreamSettings
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
@@ -58,14 +58,14 @@ EXTRAS = {
 """What vLLM and SGLang know beyond the OpenAI API, with what changes nothing."""
 
 
-class Question(msgspec.Struct, frozen=True):
+class UpstreamRequestBody(msgspec.Struct, frozen=True):
     """Where under the upstream's address it goes, and what is sent."""
 
     path: str
     body: bytes
 
 
-def why_not(call: Call, upstream: UpstreamSettings) -> str | None:
+def why_not(call: UpstreamCall, upstream: UpstreamSettings) -> str | None:
     """Why this upstream cannot be asked; None: it can."""
     if isinstance(call.prompt, TokenPrompt) and upstream.tokenizer is None:
         return "the prompt is token ids, and the upstream's `tokenizer` is not known"
@@ -90,7 +90,7 @@ def why_not(call: Call, upstream: UpstreamSettings) -> str | None:
     return None
 
 
-def question(call: Call, upstream: UpstreamSettings) -> Question:
+def question(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestBody:
     """What to send. `why_not` has said None."""
     params, written = call.params, call.written
     chat = isinstance(call.prompt, ChatPrompt)
@@ -138,7 +138,7 @@ def question(call: Call, upstream: UpstreamSettings) -> Question:
         case TokenPrompt(token_ids):
             path = "/completions"
             _completion(fields, list(token_ids), params)
-    return Question(path, _encode(fields))
+    return UpstreamRequestBody(path, _encode(fields))
 
 
 def _stream_options(written: Mapping[str, Any]) -> dict[str, Any]:

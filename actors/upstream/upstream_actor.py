@@ -1,7 +1,7 @@
 """Owns one upstream: hands calls to its addresses, outputs to their readers, and failures, too, truthfully.
 
-Dispatch treats it like an engine: `Run` and `Drop` come in, outputs and `Freed` go out. Each call is a task of its own;
-what a call may not do is to fail its actor, for then it would take its neighbours along.
+The dispatcher treats it like an engine: `StartJob` and `CancelJob` come in, outputs and `JobsFinished` go out. Each
+call is a task of its own, and must never fail its actor, which would end the other calls.
 """
 
 from collections.abc import Callable
@@ -14,27 +14,27 @@ from actors.api.messages import ChatPrompt
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.protocol.messages import (
-    Call,
-    DispatchMessage,
-    Drop,
+    CancelJob,
     EngineDown,
     EngineMessage,
     EngineUp,
-    Freed,
-    Lost,
-    Notice,
-    Run,
-    Unserved,
-    Work,
+    Job,
+    JobFailed,
+    JobRejected,
+    JobsFinished,
+    QueueMessage,
+    StartJob,
+    StreamNotice,
+    UpstreamCall,
 )
 from actors.upstream.call_book import CallBook
 from actors.upstream.client import UpstreamClient
 from actors.upstream.failures.failure import Failure
 from actors.upstream.failures.redaction import unquoted
-from actors.upstream.reading.response_reader import AnswerReader
+from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.replicas import Rest
-from actors.upstream.request_body import Question, question
-from actors.upstream.upstream_status import UpstreamBoard
+from actors.upstream.request_body import UpstreamRequestBody, question
+from actors.upstream.upstream_status import UpstreamStatus
 from config.model.upstreams import UpstreamSettings
 from engine.core.messages import EngineStats, TokenOutput
 
@@ -51,8 +51,8 @@ class UpstreamActor(Actor[EngineMessage]):
         self,
         mailbox: Mailbox[EngineMessage],
         *,
-        dispatch: Mailbox[DispatchMessage],
-        board: UpstreamBoard,
+        dispatch: Mailbox[QueueMessage],
+        board: UpstreamStatus,
         settings: UpstreamSettings,
         client: Callable[[], UpstreamClient],
     ) -> None:
@@ -64,7 +64,7 @@ class UpstreamActor(Actor[EngineMessage]):
         self._book = CallBook(settings.concurrent)
         self._scopes: dict[int, trio.CancelScope] = {}
         """Of each call's task."""
-        self._freed: list[Work] = []
+        self._freed: list[Job] = []
         self._made: dict[str, int] = {}
         """Output tokens by tenant that dispatch has not heard of."""
         self._made_total = 0
@@ -96,10 +96,10 @@ class UpstreamActor(Actor[EngineMessage]):
     def on(self, message: EngineMessage) -> None:
         """Work goes in; the rest of an engine's messages is never sent here."""
         match message:
-            case Run(work, epoch):
+            case StartJob(work, epoch):
                 if epoch == self._board.epoch:
-                    self._book.start(work, tuple([each for each in work.sequences if isinstance(each, Call)]))
-            case Drop(work):
+                    self._book.start(work, tuple([each for each in work.sequences if isinstance(each, UpstreamCall)]))
+            case CancelJob(work):
                 self._drop(work)
 
     def after_batch(self) -> None:
@@ -111,7 +111,7 @@ class UpstreamActor(Actor[EngineMessage]):
             self._nursery.start_soon(self._run_call, work, call, scope)
         if self._freed:
             made = {tenant: tokens for tenant, tokens in self._made.items() if tokens > 0}
-            self._dispatch.put_owed(Freed(self._board.name, tuple(self._freed), made))
+            self._dispatch.put_owed(JobsFinished(self._board.name, tuple(self._freed), made))
             self._freed.clear()
             self._made = {}
         self._publish()
@@ -129,7 +129,7 @@ class UpstreamActor(Actor[EngineMessage]):
             generation_tokens_total=self._made_total,
         )
 
-    def _drop(self, work: Work) -> None:
+    def _drop(self, work: Job) -> None:
         """Its connections are closed as soon as their tasks run."""
         calls = self._book.drop(work)
         if calls is None:
@@ -140,7 +140,7 @@ class UpstreamActor(Actor[EngineMessage]):
 
     # --- a call's task ------------------------------------------------------------------------------------------
 
-    async def _run_call(self, work: Work, call: Call, scope: trio.CancelScope) -> None:
+    async def _run_call(self, work: Job, call: UpstreamCall, scope: trio.CancelScope) -> None:
         failure: Failure | None = None
         try:
             with scope:
@@ -159,7 +159,7 @@ class UpstreamActor(Actor[EngineMessage]):
             del self._scopes[call.request_id]
         self.after_batch()
 
-    async def _ask(self, work: Work, call: Call) -> Failure | None:
+    async def _ask(self, work: Job, call: UpstreamCall) -> Failure | None:
         """Ask one address after the other, as long as none was reached."""
         assert self._client is not None
         board, settings = self._board, self._settings
@@ -184,7 +184,9 @@ class UpstreamActor(Actor[EngineMessage]):
             if failure.reached and not asks_for_a_pause:
                 return failure
 
-    async def _ask_replica(self, number: int, work: Work, call: Call, sent: Question) -> tuple[Failure | None, bool]:
+    async def _ask_replica(
+        self, number: int, work: Job, call: UpstreamCall, sent: UpstreamRequestBody
+    ) -> tuple[Failure | None, bool]:
         """How it failed, and whether something of the answer was handed out."""
         assert self._client is not None
         board = self._board
@@ -193,7 +195,7 @@ class UpstreamActor(Actor[EngineMessage]):
         offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
         logprobs = call.params.logprobs is not None
         most = call.limit if call.limit is not None else _MOST_TOKENS
-        reader = AnswerReader(call.request_id, most, offered=offered, logprobs=logprobs)
+        reader = ResponseReader(call.request_id, most, offered=offered, logprobs=logprobs)
 
         def on_output(output: TokenOutput) -> None:
             nonlocal began_at
@@ -228,7 +230,7 @@ class UpstreamActor(Actor[EngineMessage]):
             level("upstream_call_ended", upstream=board.name, url=board.urls[number], kind=failure.kind, **told)
         return failure, began_at is None
 
-    def _hand_out(self, work: Work, call: Call, output: TokenOutput) -> None:
+    def _hand_out(self, work: Job, call: UpstreamCall, output: TokenOutput) -> None:
         if self._book.work_of(call.request_id) is None:
             return
         self._made[work.tenant] = self._made.get(work.tenant, 0) + output.unnamed
@@ -241,11 +243,11 @@ class UpstreamActor(Actor[EngineMessage]):
             self._drop(work)
             self.after_batch()
 
-    def _fail(self, work: Work, failure: Failure) -> None:
+    def _fail(self, work: Job, failure: Failure) -> None:
         """One call has failed, and the whole attempt with it."""
         self._drop(work)
         kind, message, pause_s, said = failure.kind, failure.told, failure.retry_after_s, failure.said
-        notice: Notice = Lost(kind, message, failure.retryable, pause_s, failure.by_model, said)
+        notice: StreamNotice = JobFailed(kind, message, failure.retryable, pause_s, failure.by_model, said)
         if failure.refused:
-            notice = Unserved(kind, message, pause_s, lasting=failure.blame == "client", said=said)
+            notice = JobRejected(kind, message, pause_s, lasting=failure.blame == "client", said=said)
         work.delivery.say(work.id, notice)

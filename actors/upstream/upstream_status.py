@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import trio
 
-from actors.api.counters import Buckets
-from actors.api.engine_status import EngineBoard
+from actors.api.counters import HistogramCounter
+from actors.api.engine_status import EngineStatus
 from actors.api.statistics import UpstreamStatistics
 from actors.upstream.replicas import Replicas
-from engine.core.limits import Limits
+from engine.core.limits import EngineLimits
 
 UNBOUNDED = 1 << 40
 """Stands for a length or a vocabulary that nobody has told us."""
@@ -18,7 +18,7 @@ UNSAID_TOKENS = 4096
 many. The upstream itself is told nothing."""
 
 
-class UpstreamBoard(EngineBoard):
+class UpstreamStatus(EngineStatus):
     """One upstream's notice board, and an engine's to those who do not care which it is."""
 
     __slots__ = ("context", "failures", "replicas", "requests_total", "ttft", "urls")
@@ -28,12 +28,12 @@ class UpstreamBoard(EngineBoard):
         super().__init__(name)
         self.context = context
         length = context if context is not None and counts else UNBOUNDED
-        self.limits = Limits(vocab_size=UNBOUNDED, model_tokens=length, pool_tokens=length)
+        self.limits = EngineLimits(vocab_size=UNBOUNDED, model_tokens=length, pool_tokens=length)
         self.urls = tuple(urls)
         self.replicas = Replicas(len(self.urls))
         self.requests_total = 0
         self.failures: Counter[str] = Counter()
-        self.ttft = Buckets()
+        self.ttft = HistogramCounter()
 
     def statistics(self) -> UpstreamStatistics:
         """The figures now."""

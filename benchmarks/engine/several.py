@@ -19,7 +19,7 @@ from time import perf_counter
 import msgspec
 import trio
 
-from actors.kernel.thread_bridge import NICE, Bridge, Turns
+from actors.kernel.thread_bridge import NICE, ThreadBridge, TimeSlices
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
 from engine.core.loop import StepLoop, Stop
@@ -49,7 +49,7 @@ class Figures(msgspec.Struct, frozen=True):
 class Client:
     """Keeps one engine busy, and notes when its tokens are heard of."""
 
-    def __init__(self, model: Path, threads: int, streams: int, turns: Turns | None, nice: int) -> None:
+    def __init__(self, model: Path, threads: int, streams: int, turns: TimeSlices | None, nice: int) -> None:
         self.model = model
         self.ready = trio.Event()
         self.tokens = 0
@@ -68,7 +68,7 @@ class Client:
             post(engine)
             StepLoop(engine, inbox, post, turn).run()
 
-        self.bridge = Bridge(model.name, body, self._on_posts, nice=nice)
+        self.bridge = ThreadBridge(model.name, body, self._on_posts, nice=nice)
         self._streams = streams
 
     def start(self) -> None:
@@ -123,7 +123,7 @@ async def _lateness(notes: list[float]) -> None:
 
 async def _measure(plan: str, models: list[Path], streams: int, seconds: float, nice: int) -> list[Figures]:
     kind, threads = plan.split("-")
-    turns = Turns(1) if kind == "turns" else None
+    turns = TimeSlices(1) if kind == "turns" else None
     clients = [Client(model, int(threads), streams, turns, nice) for model in models]
     for client in clients:
         await client.ready.wait()

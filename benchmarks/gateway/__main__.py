@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.gateway.client import Stream, first_event_times, open_streams, read_streams, small_requests
+from benchmarks.gateway.client import Window, first_event_times, open_streams, read_streams, small_requests
 from benchmarks.gateway.serve import KINDS, SILENT_TOKENS
 
 _ENDLESS_TOKENS = 900_000
@@ -90,9 +90,9 @@ def measure(kind: str, sizes: Sizes, core: int | None) -> dict[tuple[str, str], 
     with server(kind, core) as running:
         small_requests(running.port, connections=16, seconds=0.3)
         cpu_s = running.cpu_s()
-        rate = small_requests(running.port, connections=16, seconds=seconds)
-        found["small completions, 16 connections", "1/s"] = rate
-        found["CPU a small completion", "µs"] = 1e6 * (running.cpu_s() - cpu_s) / (rate * seconds)
+        window = small_requests(running.port, connections=16, seconds=seconds)
+        found["small completions, 16 connections", "1/s"] = window.events / window.seconds
+        found["CPU a small completion", "µs"] = 1e6 * (running.cpu_s() - cpu_s) / window.events
         times = sorted(first_event_times(running.port, sizes.first_events))
         found["first event, p50", "ms"] = 1000 * times[len(times) // 2]
         found["first event, p99", "ms"] = 1000 * times[len(times) * 99 // 100]
@@ -118,7 +118,7 @@ def measure(kind: str, sizes: Sizes, core: int | None) -> dict[tuple[str, str], 
     return found
 
 
-def _streams(running: Server, streams: int, seconds: float) -> tuple[Stream, float]:
+def _streams(running: Server, streams: int, seconds: float) -> tuple[Window, float]:
     """Events in the window and the server's CPU time for them."""
     sockets = open_streams(running.port, streams, _ENDLESS_TOKENS)
     read_streams(sockets, 0.3)

@@ -50,15 +50,23 @@ class Sockets:
         self.epoll.close()
 
 
-def small_requests(port: int, *, connections: int, seconds: float) -> float:
-    """Whole completions of one token, a second: each connection asks again as soon as it was answered."""
+class Window(msgspec.Struct):
+    """What was counted while one measurement ran."""
+
+    events: int
+    """Events of streams, or whole answers."""
+    seconds: float
+
+
+def small_requests(port: int, *, connections: int, seconds: float) -> Window:
+    """Whole completions of one token, at least one: each connection asks again as soon as it was answered."""
     sockets = Sockets(port, connections)
     request = _request(1, stream=False)
     for sock in sockets.by_descriptor.values():
         sock.sendall(request)
     answered = 0
     begin = time.perf_counter()
-    while time.perf_counter() < begin + seconds:
+    while not answered or time.perf_counter() < begin + seconds:
         for descriptor, _ in sockets.epoll.poll(0.1):
             sock = sockets.by_descriptor[descriptor]
             data = sock.recv(_READ_BYTES)
@@ -66,15 +74,9 @@ def small_requests(port: int, *, connections: int, seconds: float) -> float:
                 raise RuntimeError(f"unexpected answer: {data[:300]!r}")
             answered += 1
             sock.sendall(request)
+    seconds = time.perf_counter() - begin
     sockets.close()
-    return answered / seconds
-
-
-class Stream(msgspec.Struct):
-    """Counts over one measured window."""
-
-    events: int
-    seconds: float
+    return Window(answered, seconds)
 
 
 def open_streams(port: int, streams: int, tokens: int) -> Sockets:
@@ -86,7 +88,7 @@ def open_streams(port: int, streams: int, tokens: int) -> Sockets:
     return sockets
 
 
-def read_streams(sockets: Sockets, seconds: float) -> Stream:
+def read_streams(sockets: Sockets, seconds: float) -> Window:
     """Read all of them for a while and count the events; each stream that ends is a mistake of the caller's."""
     begin = time.perf_counter()
     events = 0
@@ -98,7 +100,7 @@ def read_streams(sockets: Sockets, seconds: float) -> Stream:
                 raise RuntimeError(f"a stream ended early: {data[-300:]!r}")
             events += data.count(_EVENT)
             tails[descriptor] = data[-len(_EVENT) + 1 :]
-    return Stream(events, time.perf_counter() - begin)
+    return Window(events, time.perf_counter() - begin)
 
 
 def first_event_times(port: int, count: int) -> list[float]:

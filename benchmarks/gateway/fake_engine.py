@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from engine.core.limits import Limits
+from engine.core.limits import EngineLimits
 from engine.core.messages import Abort, Command, EngineStats, Finish, FinishReason, StepReport, Submit, TokenOutput
 from engine.errors import ModelError
 from engine.lora.adapters import Adapter, PreparedAdapter
@@ -26,7 +26,7 @@ class FakeEngine:
     def __init__(self, step_s: float, silent_tokens: int) -> None:
         self.name = "bench"
         self.adapters: tuple[Adapter, ...] = ()
-        self.limits = Limits(vocab_size=1 << 20, model_tokens=1 << 30, pool_tokens=1 << 30)
+        self.limits = EngineLimits(vocab_size=1 << 20, model_tokens=1 << 30, pool_tokens=1 << 30)
         self._step_s = step_s
         self._silent_tokens = silent_tokens
         self._running: dict[int, _Sequence] = {}

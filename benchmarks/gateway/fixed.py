@@ -2,7 +2,7 @@
 
 import trio
 
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import Connection
 from gateway.http.request import Request
 from gateway.http.response_head import JSON_TYPE
@@ -44,4 +44,4 @@ def fixed_server(step_s: float, silent_tokens: int) -> Server:
         await stream.send(b"data: [DONE]\n\n", now, last=True)
 
     route = Route(answer, body=True)
-    return Server(listen("127.0.0.1", 0), Limits(max_connections=5000, messages_per_s=1_000_000), lambda _: route)
+    return Server(listen("127.0.0.1", 0), ServerLimits(max_connections=5000, messages_per_s=1_000_000), lambda _: route)

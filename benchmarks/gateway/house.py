@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trio
 
-from actors.service import House
+from actors.service import Service
 from benchmarks.gateway.fake_engine import FakeEngine
 from config.load import parse_settings
 from engine.zoo.tokenizer import save_tokenizer, train_tokenizer
@@ -36,7 +36,7 @@ to = "bench"
 """
 
 
-async def start_house(nursery: trio.Nursery, step_s: float, silent_tokens: int) -> House:
+async def start_house(nursery: trio.Nursery, step_s: float, silent_tokens: int) -> Service:
     """Running and ready. The prompts are rendered and encoded as the embedded models' are."""
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
@@ -44,7 +44,7 @@ async def start_house(nursery: trio.Nursery, step_s: float, silent_tokens: int) 
         save_tokenizer(train_tokenizer(), model, 1 << 20)
         (model / "config.json").write_text('{"eos_token_id": 2}')
         settings = parse_settings(CONFIG, Path(folder) / "bench.toml")
-        house = House(settings, {"bench": [lambda _: FakeEngine(step_s, silent_tokens)]})
+        house = Service(settings, {"bench": [lambda _: FakeEngine(step_s, silent_tokens)]})
         await nursery.start(house.run)
         with trio.fail_after(60):
             while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)

@@ -2,13 +2,23 @@
 
 import trio
 
-from actors.api.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+from actors.api.messages import (
+    AttemptSummary,
+    DecisionInfo,
+    Delta,
+    Done,
+    InferenceRequest,
+    ResponseEvent,
+    Served,
+    Start,
+    Usage,
+)
 from actors.request.request_log import RequestLog
 
-_SERVED = Served("bench", "bench", "asked_for", (Attempt("bench", "answered", "asked_for"),))
+_SERVED = Served("bench", "bench", "asked_for", (AttemptSummary("bench", "answered", "asked_for"),))
 _DONE = Done(Usage(16, 1), _SERVED)
 _START = Start("bench", "bench", 16)
-_DECIDED = Decided("000000000000")
+_DECIDED = DecisionInfo("000000000000")
 _DELTA = Delta(0, " token", (1,))
 _LAST = Delta(0, " token", (1,), (), "length")
 
@@ -25,8 +35,8 @@ class ScriptedExchange:
         self._next_at = trio.current_time()
         self._begun = False
 
-    async def __anext__(self) -> list[Event]:
-        events: list[Event] = []
+    async def __anext__(self) -> list[ResponseEvent]:
+        events: list[ResponseEvent] = []
         if not self._begun:
             self._begun = True
             events.append(_START)

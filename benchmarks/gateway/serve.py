@@ -10,9 +10,9 @@ import trio
 
 from benchmarks.gateway.fixed import fixed_server
 from benchmarks.gateway.scripted import ScriptedHouse
-from gateway.endpoints.api_context import Front
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
 from gateway.telemetry.logs import configure_logs
 
@@ -53,8 +53,8 @@ async def _serve(kind: str, step_s: float, engine_step_s: float) -> None:
 
 def _gateway(house: Any) -> Server:
     # Sixteen clients stand for many: the bound of one connection is not what is measured.
-    limits = Limits(max_connections=5000, heartbeat_s=60, messages_per_s=1_000_000)
-    routes = Routes(Front(house=house, max_choices=16, max_inputs=16), limits, frozenset())
+    limits = ServerLimits(max_connections=5000, heartbeat_s=60, messages_per_s=1_000_000)
+    routes = Routes(ApiContext(house=house, max_choices=16, max_inputs=16), limits, frozenset())
     return Server(listen("127.0.0.1", 0), limits, routes)
 
 

@@ -14,7 +14,7 @@ from time import perf_counter
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import Expect, Submit
+from engine.core.messages import ExpectTokens, Submit
 from engine.sampling.params import SamplingParams
 
 _PROMPT = 64
@@ -82,7 +82,7 @@ class _Pair:
                 took += self.run(self.small, [[*prompts[i], *answers[i][: said[i]]] for i in behind], length)[0]
                 began = perf_counter()
                 for index in behind:
-                    self.large.expect(Expect(numbers[index], said[index], tuple(draft(index, said[index]))))
+                    self.large.expect(ExpectTokens(numbers[index], said[index], tuple(draft(index, said[index]))))
         return took + perf_counter() - began
 
 

@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Served, Start
-from actors.service import House
+from actors.service import Service
 from config.load import parse_settings
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
@@ -68,12 +68,12 @@ class Asked(msgspec.Struct, frozen=True):
 @asynccontextmanager
 async def embedded_house(
     *, draft_tokens: int = 64, off_above_batch: int = 4096, cache: bool = False
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Service]:
     """Running and ready. Without a prefix cache the second one who asks has no advantage."""
     text = _CONFIG.format(draft_tokens=draft_tokens, off_above_batch=off_above_batch, cache=str(cache).lower())
     settings = parse_settings(text, Path(MODELS) / "pair.toml")
     async with trio.open_nursery() as nursery:
-        house = House(settings, engine_factories(settings))
+        house = Service(settings, engine_factories(settings))
         await nursery.start(house.run)
         with trio.fail_after(120):
             while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
@@ -87,7 +87,7 @@ def prompts(count: int, seed: int) -> list[str]:
     return [question.prompt for question in held_out_questions(Random(seed), count)]
 
 
-async def ask(house: House, model: str, prompt: str, *, grammar: Grammar | None = None, **params: float) -> Asked:
+async def ask(house: Service, model: str, prompt: str, *, grammar: Grammar | None = None, **params: float) -> Asked:
     """Streamed, to its end."""
     began = trio.current_time()
     given = {"max_tokens": _MAX_ANSWER_TOKENS, "temperature": 0.0, **params}
@@ -120,7 +120,7 @@ async def ask(house: House, model: str, prompt: str, *, grammar: Grammar | None 
     return Asked("".join(texts), tuple(token_ids), began_on, first, trio.current_time() - began, last.served)
 
 
-async def ask_all(house: House, model: str, questions: list[str], clients: int, **params: Any) -> list[Asked]:
+async def ask_all(house: Service, model: str, questions: list[str], clients: int, **params: Any) -> list[Asked]:
     """By so many clients at once, each taking the next question when it has an answer."""
     answers: list[Asked | None] = [None] * len(questions)
     rest = iter(range(len(questions)))

@@ -4,7 +4,7 @@ import datetime as dt
 
 from config.check.conditions.each_condition import check_address, check_header_name, check_language
 from config.check.names import check_distinct, known, known_rung, may_be_route
-from config.model.expectations import Expect, Given
+from config.model.expectations import ExpectedDecision, GivenRequest
 from config.model.settings import Settings
 from config.model.words import STATIC_ANSWER, WHYS
 from config.problems.problems import Problems
@@ -21,7 +21,7 @@ def check_tests(settings: Settings, problems: Problems) -> None:
         _check_expect(settings, (*path, "expect"), test.expect, problems)
 
 
-def _check_given(settings: Settings, path: Path, given: Given, problems: Problems) -> None:
+def _check_given(settings: Settings, path: Path, given: GivenRequest, problems: Problems) -> None:
     if given.model is not None:
         known(settings, (*path, "model"), "model", given.model, problems)
     tenants = known_tenants(settings)
@@ -62,10 +62,10 @@ def _check_moment(path: Path, text: str, problems: Problems) -> None:
         )
 
 
-def _check_expect(settings: Settings, path: Path, expect: Expect, problems: Problems) -> None:
-    if expect == Expect():
+def _check_expect(settings: Settings, path: Path, expect: ExpectedDecision, problems: Problems) -> None:
+    if expect == ExpectedDecision():
         problems.add(path, "the test expects nothing", expected="a route, a refusal, a rung or more", at_key=True)
-    if expect.refused is not None and expect != Expect(refused=expect.refused):
+    if expect.refused is not None and expect != ExpectedDecision(refused=expect.refused):
         problems.add(path, "a refused request has no route, rung or arm", expected="'refused' alone")
     routes = [route.name for route in settings.routes]
     if expect.route is not None and expect.route not in routes and not may_be_route(settings, expect.route, problems):

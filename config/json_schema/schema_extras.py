@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
-from config.model.expectations import Expect, Given
+from config.model.expectations import ExpectedDecision, GivenRequest
 from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import TARGETS, CascadeSettings, RouteSettings, RungSettings, Target, Use
 from config.model.settings import Settings
@@ -32,7 +32,7 @@ TABLES: Mapping[type, Schema] = {
     Range: {"minProperties": 1, "examples": [{"at_least": 4000}, {"at_least": 0.2, "below": 0.7}]},
     RungSettings: {"oneOf": [{"required": ["to"]}, {"required": ["answer"]}, {"required": ["ladder"]}]},
     LoadCondition: {"minProperties": 2},
-    Expect: {"minProperties": 1},
+    ExpectedDecision: {"minProperties": 1},
 }
 
 FIELDS: Mapping[type, Mapping[str, Schema]] = {
@@ -69,11 +69,11 @@ FIELDS: Mapping[type, Mapping[str, Schema]] = {
         "override": {"examples": [{"cheaper": {"cascades.thrifty.target.large_share": 0.15}}]},
     },
     ShadowSettings: {"name": _NAME, "route": _SOME},
-    Given: {
+    GivenRequest: {
         "header": _HEADERS,
         "path": {"enum": list(ADDRESSES)},
         "language": {"enum": list(LANGUAGES)},
         "time": {"examples": ["2026-11-21T22:30:00+01:00"]},
     },
-    Expect: {"why": {"enum": list(WHYS)}},
+    ExpectedDecision: {"why": {"enum": list(WHYS)}},
 }

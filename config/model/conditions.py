@@ -8,7 +8,7 @@ from config.model.table import ClockTime, Range, Table
 
 Has = Literal["tools", "schema", "stream", "choices", "logprobs", "seed", "stop"]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-BreakerState = Literal["closed", "open", "half_open"]
+BreakerStateName = Literal["closed", "open", "half_open"]
 
 
 class LoadCondition(Table, frozen=True):
@@ -19,7 +19,7 @@ class LoadCondition(Table, frozen=True):
     """Expected wait divided by the tier's TTFT promise."""
     kv_usage: Range | None = None
     """Share of the KV blocks in use, 0..1; engines only."""
-    breaker: tuple[BreakerState, ...] = ()
+    breaker: tuple[BreakerStateName, ...] = ()
     """Any of these states."""
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from config.model.conditions import BreakerState, Has
+from config.model.conditions import BreakerStateName, Has
 from config.model.table import Seconds, Table
 
 
@@ -15,10 +15,10 @@ class GivenLoad(Table, frozen=True):
     queue_wait: Seconds = Seconds(0)
     kv_usage: float = 0.0
     running: int = 0
-    breaker: BreakerState = "closed"
+    breaker: BreakerStateName = "closed"
 
 
-class Given(Table, frozen=True):
+class GivenRequest(Table, frozen=True):
     """The request, as far as the test cares; what is not given is as unremarkable as can be."""
 
     model: str | None = None
@@ -51,7 +51,7 @@ class Given(Table, frozen=True):
     """Experiments that were rolled back."""
 
 
-class Expect(Table, frozen=True):
+class ExpectedDecision(Table, frozen=True):
     """What must be so; what is not given may be anything."""
 
     route: str | None = None
@@ -77,5 +77,5 @@ class TestSettings(Table, frozen=True, kw_only=True):
     __test__ = False  # pytest takes the name for its own
 
     name: str
-    given: Given = Given()
-    expect: Expect
+    given: GivenRequest = GivenRequest()
+    expect: ExpectedDecision

@@ -155,7 +155,7 @@ class RungSettings(Table, frozen=True):
     """One of the engine's adapters, which answers here. A client that asks for one gets that instead."""
 
 
-class RetryBudget(Table, frozen=True):
+class RetryBudgetSettings(Table, frozen=True):
     """Retries allowed in relation to requests, shared by all: keeps a failing rung from being hammered."""
 
     ratio: float = 0.2

@@ -16,7 +16,7 @@ from config.model.expectations import TestSettings
 from config.model.log import LogSettings
 from config.model.metrics import MetricsSettings
 from config.model.rollout import ExperimentSettings, ShadowSettings
-from config.model.routing import CascadeSettings, RetryBudget, RouteSettings, RungSettings
+from config.model.routing import CascadeSettings, RetryBudgetSettings, RouteSettings, RungSettings
 from config.model.table import AUTO, AutoBytes, AutoCount, Bytes, Seconds, Table
 from config.model.tenancy import KeySettings, Price, TenantSettings, TierSettings
 from config.model.upstreams import UpstreamSettings
@@ -229,7 +229,7 @@ class Settings(Table, frozen=True, kw_only=True):
     routes: tuple[RouteSettings, ...]
     cascades: dict[str, CascadeSettings] = msgspec.field(default_factory=dict)
     ladders: dict[str, tuple[RungSettings, ...]] = msgspec.field(default_factory=dict)
-    retry_budget: RetryBudget = RetryBudget()
+    retry_budget: RetryBudgetSettings = RetryBudgetSettings()
     experiments: tuple[ExperimentSettings, ...] = ()
     shadows: tuple[ShadowSettings, ...] = ()
     tests: tuple[TestSettings, ...] = ()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from config.model.admin import AdminSettings
-from config.model.expectations import Given, GivenLoad
+from config.model.expectations import GivenLoad, GivenRequest
 from config.model.rollout import ExperimentSettings, Guard, ShadowSettings
 from config.model.routing import (
     BreakerSettings,
@@ -14,7 +14,7 @@ from config.model.routing import (
     Deadlines,
     Defer,
     Emit,
-    RetryBudget,
+    RetryBudgetSettings,
     RungSettings,
     Target,
     WhenBusy,
@@ -138,7 +138,7 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
     ExperimentSettings: {"sample_ratio_alpha": Bound(low=1e-9, high=0.1)},
     Guard: {"alpha": Bound(low=1e-9, high=0.5), "min_requests": _COUNT},
     ShadowSettings: {"share": Bound(low=0, high=1, above=True), "concurrent": Bound(low=1, high=1000)},
-    Given: {
+    GivenRequest: {
         "prompt_tokens": _NATURAL,
         "max_tokens": _NATURAL,
         "turn": _COUNT,
@@ -147,5 +147,5 @@ BOUNDS: Mapping[type, Mapping[str, Bound]] = {
         "budget_used": _NATURAL,
     },
     GivenLoad: {"queue_wait": _NATURAL, "kv_usage": _SHARE, "running": _NATURAL},
-    RetryBudget: {"ratio": Bound(low=0, high=10), "min_per_second": _NATURAL},
+    RetryBudgetSettings: {"ratio": Bound(low=0, high=10), "min_per_second": _NATURAL},
 }

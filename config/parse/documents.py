@@ -30,7 +30,7 @@ class Clash(msgspec.Struct, frozen=True):
     expected: str = ""
 
 
-class Part(msgspec.Struct, frozen=True):
+class DocumentPart(msgspec.Struct, frozen=True):
     """One file."""
 
     file: FilePath
@@ -47,7 +47,7 @@ class Document:
         """Raises `ConfigError` with what is no TOML in any of the texts."""
         self.tables: dict[str, object] = {}
         self.clashes: list[Clash] = []
-        self._parts: list[Part] = []
+        self._parts: list[DocumentPart] = []
         faults: list[Problem] = []
         for file, text in texts:
             try:
@@ -75,7 +75,7 @@ class Document:
         for clash in self.clashes:
             problems.add(clash.path, clash.message, expected=clash.expected, position=clash.position)
 
-    def _part_of(self, path: Path) -> tuple[Part, Path]:
+    def _part_of(self, path: Path) -> tuple[DocumentPart, Path]:
         """The part that says most of the path, and the path in it."""
         match path:
             case (str(table), int(index), *rest) if any(table in part.begins for part in self._parts):
@@ -84,7 +84,7 @@ class Document:
                 return part, (table, index - part.begins.get(table, 0), *rest)
         return max(self._parts, key=lambda part: part.source.depth(path)), path
 
-    def _join(self, part: Part) -> None:
+    def _join(self, part: DocumentPart) -> None:
         if self._parts and _SCHEMA not in part.tables:
             self._clash(part, (_SCHEMA,), "the key 'schema' is missing", "schema = 1 in every file")
         for name, value in part.tables.items():
@@ -108,12 +108,12 @@ class Document:
                 case present, _ if name != _SCHEMA or present != value:
                     self._twice(part, (name,))
 
-    def _twice(self, part: Part, path: Path) -> None:
+    def _twice(self, part: DocumentPart, path: Path) -> None:
         first = self.key(path)
         where = ".".join(map(str, path))
         self._clash(part, path, f"'{where}' is given by {first.file}:{first.line}, too", "it in one file as a whole")
 
-    def _clash(self, part: Part, path: Path, message: str, expected: str) -> None:
+    def _clash(self, part: DocumentPart, path: Path, message: str, expected: str) -> None:
         self.clashes.append(Clash(path, _in(part, part.source.key(path)), message, expected))
 
 
@@ -156,10 +156,10 @@ def syntax_error(path: FilePath, message: str, position: Position, expected: str
     return ConfigError([Problem(file=path, line=line, column=column, where="", message=message, expected=expected)])
 
 
-def _parsed(file: FilePath, text: str) -> Part:
+def _parsed(file: FilePath, text: str) -> DocumentPart:
     try:
         tables = tomllib.loads(text)
-        return Part(file, tables, SourceMap(text), {})
+        return DocumentPart(file, tables, SourceMap(text), {})
     except tomllib.TOMLDecodeError as error:
         message, expected, position = toml_fault(str(error), text)
         raise syntax_error(file, message, position, expected) from None
@@ -167,7 +167,7 @@ def _parsed(file: FilePath, text: str) -> Part:
         raise syntax_error(file, "tables or lists are nested too deeply", Position(1, 1)) from None
 
 
-def _in(part: Part, position: Position) -> Position:
+def _in(part: DocumentPart, position: Position) -> Position:
     return Position(position.line, position.column, part.file)
 
 

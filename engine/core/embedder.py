@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from config.model.settings import EngineSettings
-from engine.core.life import Life
-from engine.core.limits import Limits
+from engine.core.life import EngineLifecycle
+from engine.core.limits import EngineLimits
 from engine.core.messages import (
     Abort,
     AddAdapter,
@@ -24,7 +24,7 @@ from engine.core.messages import (
     DropAdapter,
     Embed,
     EngineStats,
-    Expect,
+    ExpectTokens,
     Finish,
     StepReport,
     Submit,
@@ -73,7 +73,7 @@ class Embedder:
         """Raises EngineError: nothing could run under `settings`, or they speak of what an encoder has not."""
         _check(settings)
         self.name = name
-        self.limits = Limits(
+        self.limits = EngineLimits(
             vocab_size=runner.vocab_size, model_tokens=runner.max_input_tokens, pool_tokens=runner.max_input_tokens
         )
         self._runner = runner
@@ -90,7 +90,7 @@ class Embedder:
         self._step_s = 0.0
         self._step_tokens = 0
         self._prompt_tokens = 0
-        self._life = Life(name)
+        self._life = EngineLifecycle(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
@@ -121,7 +121,7 @@ class Embedder:
                 self.abort(request_id)
             case Submit(request_id=request_id, prompt_token_ids=prompt):
                 self._refuse(request_id, len(prompt), RequestRefused("not_generating", "this model makes no text"))
-            case Expect() | AddAdapter() | DropAdapter():
+            case ExpectTokens() | AddAdapter() | DropAdapter():
                 pass
 
     @property

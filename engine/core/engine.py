@@ -14,8 +14,8 @@ from typing import Self
 import msgspec
 
 from config.model.settings import EngineSettings
-from engine.core.life import Life
-from engine.core.limits import Limits
+from engine.core.life import EngineLifecycle
+from engine.core.limits import EngineLimits
 from engine.core.messages import (
     Abort,
     AddAdapter,
@@ -23,7 +23,7 @@ from engine.core.messages import (
     DropAdapter,
     Embed,
     EngineStats,
-    Expect,
+    ExpectTokens,
     Finish,
     FinishReason,
     StepReport,
@@ -42,7 +42,7 @@ from engine.sampling.seed import sequence_seed
 from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SplitRunner, SwappingRunner
 from engine.scheduling.lookup import NgramLookup
 from engine.scheduling.output import Output
-from engine.scheduling.plan import Plan, foreseeable
+from engine.scheduling.plan import StepPlan, foreseeable
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ class Engine:
         """
         self.name = name
         asked = settings.max_model_len
-        self.limits = Limits(
+        self.limits = EngineLimits(
             vocab_size=runner.vocab_size,
             model_tokens=runner.max_model_len if asked is None else min(asked, runner.max_model_len),
             pool_tokens=(runner.total_blocks - 1) * runner.block_size,
@@ -86,7 +86,7 @@ class Engine:
         self._overlapping: OverlappingRunner | None = None
         if isinstance(runner, OverlappingRunner) and runner.overlaps and settings.speculate is None:
             self._overlapping = runner
-        self._flight: tuple[Plan, Callable[[], Sampled]] | None = None
+        self._flight: tuple[StepPlan, Callable[[], Sampled]] | None = None
         """The step under way, if the runner overlaps: its results are taken in when the next one is launched."""
         self._tokenizer = tokenizer
         self._seed = randbits(64) if seed is None else seed
@@ -109,7 +109,7 @@ class Engine:
         self._generation_tokens = 0
         self._drafted_tokens = 0
         self._accepted_tokens = 0
-        self._life = Life(name)
+        self._life = EngineLifecycle(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
@@ -148,7 +148,7 @@ class Engine:
                     self._refuse(command.request_id, len(command.prompt_token_ids), error)
             case Abort(request_id):
                 self.abort(request_id)
-            case Expect():
+            case ExpectTokens():
                 self.expect(command)
             case Embed(request_id=request_id, token_ids=token_ids):
                 self._refuse(request_id, len(token_ids), RequestRefused("not_embedding", "this model makes text"))
@@ -250,8 +250,8 @@ class Engine:
         finish = self._finish(sequence, output)
         self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
 
-    def expect(self, command: Expect) -> None:
-        """Take a draft for a sequence that runs; see `Expect`."""
+    def expect(self, command: ExpectTokens) -> None:
+        """Take a draft for a sequence that runs; see `ExpectTokens`."""
         found = self._alive.get(command.request_id)
         if found is not None and found[0].feed >= 0:
             self._land(self._unsaid)  # a draft goes on from what was said, so let it all be known
@@ -295,7 +295,7 @@ class Engine:
         self._step_s = self._clock() - started
         return StepReport(tuple(outputs), self.stats(), self._adapters.uses())
 
-    def _overlap(self, runner: OverlappingRunner, plan: Plan | None, outputs: list[TokenOutput]) -> None:
+    def _overlap(self, runner: OverlappingRunner, plan: StepPlan | None, outputs: list[TokenOutput]) -> None:
         """Launch `plan`, then take in what was launched before, while the device works."""
         if plan is None:
             self._land(outputs)
@@ -324,13 +324,15 @@ class Engine:
         except Exception as error:
             raise self._life.fail(error) from error
 
-    def _done(self, plan: Plan, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
+    def _done(
+        self, plan: StepPlan, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]
+    ) -> None:
         self._score(plan, sampled.scored)
         self._take(takers, sampled, outputs)
         self._steps += 1
         self._step_tokens += len(plan.batch.token_ids)
 
-    def _score(self, plan: Plan, scored: list[ScoredToken]) -> None:
+    def _score(self, plan: StepPlan, scored: list[ScoredToken]) -> None:
         """Keep what was said of prompts' tokens until their first output."""
         start = 0
         for share in plan.shares:

@@ -3,7 +3,7 @@
 from engine.errors import EngineDead, EngineError
 
 
-class Life:
+class EngineLifecycle:
     """One engine's."""
 
     def __init__(self, name: str) -> None:

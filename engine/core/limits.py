@@ -6,7 +6,7 @@ from engine.core.messages import Submit
 from engine.errors import RequestRefused
 
 
-class Limits(msgspec.Struct, frozen=True):
+class EngineLimits(msgspec.Struct, frozen=True):
     """Bounds that the model and its KV pool set."""
 
     vocab_size: int

@@ -7,9 +7,9 @@ from typing import Protocol
 
 import msgspec
 
-from engine.core.limits import Limits
+from engine.core.limits import EngineLimits
 from engine.core.messages import Command, EngineFailed, EngineStats, StepReport
-from engine.core.turns import NoTurns, Turn
+from engine.core.turns import NoTimeSlices, TimeSlice
 from engine.errors import EngineError
 from engine.lora.adapters import Adapter, PreparedAdapter
 
@@ -28,7 +28,7 @@ class Stepping(Protocol):
     """What the loop moves on: `Engine`, which generates, or `Embedder`."""
 
     name: str
-    limits: Limits
+    limits: EngineLimits
 
     @property
     def has_work(self) -> bool: ...  # noqa: D102
@@ -52,10 +52,10 @@ class StepLoop:
     """Moves one engine on, and closes it at the end."""
 
     def __init__(
-        self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, turn: Turn | None = None
+        self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, turn: TimeSlice | None = None
     ) -> None:
         """`turn`: for an engine that shares its cores with others step by step."""
-        self._turn: Turn = turn or NoTurns()
+        self._turn: TimeSlice = turn or NoTimeSlices()
         self._engine = engine
         self._inbox = inbox
         self._post = post

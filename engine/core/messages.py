@@ -44,7 +44,7 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     request_id: int
 
 
-class Expect(msgspec.Struct, frozen=True, tag=True):
+class ExpectTokens(msgspec.Struct, frozen=True, tag=True):
     """A draft for a sequence that runs: what it is expected to say after its first `after` output tokens.
 
     It may have said more by now: what it said otherwise makes the draft worthless, what it said alike shortens it.
@@ -80,7 +80,7 @@ class DropAdapter(msgspec.Struct, frozen=True, tag=True):
     name: str
 
 
-Command = Submit | Abort | Expect | Embed | AddAdapter | DropAdapter
+Command = Submit | Abort | ExpectTokens | Embed | AddAdapter | DropAdapter
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):

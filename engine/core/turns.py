@@ -8,8 +8,8 @@ from engine.errors import EngineError
 M = TypeVar("M", bound=Hashable)
 
 
-class Turn(Protocol):
-    """One engine's way to its turns; see `TurnBook`. May block, and so belongs to the engine's own thread."""
+class TimeSlice(Protocol):
+    """One engine's way to its turns; see `TimeSliceBook`. May block, and so belongs to the engine's own thread."""
 
     def take(self) -> None:
         """Wait for the turn; return at once if it is held already."""
@@ -24,20 +24,20 @@ class Turn(Protocol):
         ...
 
 
-class NoTurns:
+class NoTimeSlices:
     """Everybody computes when they like."""
 
     def take(self) -> None:
-        """See `Turn`."""
+        """See `TimeSlice`."""
 
     def done(self, *, more: bool) -> None:
-        """See `Turn`."""
+        """See `TimeSlice`."""
 
     def leave(self) -> None:
-        """See `Turn`."""
+        """See `TimeSlice`."""
 
 
-class TurnBook(Generic[M]):
+class TimeSliceBook(Generic[M]):
     """A turn goes to the member that has used the least time, so that short steps do not wait for as many long ones.
 
     While somebody waits who has used less, a member loses its turn at its step's end; it waits for one long step at the

@@ -103,7 +103,7 @@ class Layout(msgspec.Struct, frozen=True):
         return sum(self.sizes.values())
 
 
-class Counts(msgspec.Struct, frozen=True):
+class WorkCounts(msgspec.Struct, frozen=True):
     """How much of it there is."""
 
     decodes: int
@@ -111,7 +111,7 @@ class Counts(msgspec.Struct, frozen=True):
     tiles: int
 
 
-def write_work(batch: Batch, rows: int, layout: Layout, flat: Ints) -> Counts:
+def write_work(batch: Batch, rows: int, layout: Layout, flat: Ints) -> WorkCounts:
     """Write a step of `rows` rows, those behind the batch's own being padding that is never attended, into `flat`.
 
     Raises:
@@ -146,7 +146,7 @@ def write_work(batch: Batch, rows: int, layout: Layout, flat: Ints) -> Counts:
     views["tile_sequences"][: len(tiles[0])] = tiles[0]
     views["tile_firsts"][: len(tiles[0])] = tiles[1] * layout.tile_tokens
     views["counts"][:3] = len(decodes), len(pieces[0]), len(tiles[0])
-    return Counts(len(decodes), len(pieces[0]), len(tiles[0]))
+    return WorkCounts(len(decodes), len(pieces[0]), len(tiles[0]))
 
 
 def _cut(owners: npt.NDArray[np.int64], counts: npt.NDArray[np.int32]) -> tuple[Ints, tuple[Ints, Ints]]:

@@ -26,7 +26,7 @@ def to_device(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], device:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-class Flight:
+class AsyncCopy:
     """A step's choices on their way back."""
 
     def __init__(self, chosen: Chosen) -> None:

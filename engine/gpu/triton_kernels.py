@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from engine.gpu import triton_code as code
-from engine.gpu.attention_work import Counts, Layout, padded, write_work
+from engine.gpu.attention_work import Layout, WorkCounts, padded, write_work
 from engine.gpu.flight import to_device
 from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
@@ -81,7 +81,7 @@ class TritonKernels:
             self._workers = _WORKERS_A_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
         self._no_norm = torch.empty(0, device=device)
         self._residual = torch.empty(0)
-        self._counts = Counts(0, 0, 0)
+        self._counts = WorkCounts(0, 0, 0)
 
     def prepare(self, batch: Batch, rows: int) -> None:
         """See `Kernels`; two copies to the device for all layers."""

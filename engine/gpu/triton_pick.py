@@ -5,13 +5,13 @@ from torch import Tensor
 
 from engine.gpu import triton_code as code
 from engine.gpu.flight import Chosen
-from engine.sampling.token_pick import Draws
+from engine.sampling.token_pick import RandomDraws
 
 _TOKENS = 2048
 """Of the vocabulary, a program."""
 
 
-def pick_fused(logits: Tensor, draws: Draws | None) -> Chosen:
+def pick_fused(logits: Tensor, draws: RandomDraws | None) -> Chosen:
     """See `Pick`: the same choices as `pick_plain`, up to the rounding of logarithms."""
     rows, vocab = logits.shape
     device = logits.device

@@ -15,10 +15,12 @@ from engine.model.model_config import ModelConfig
 from engine.model.rope import rotations
 from engine.sampling.token_pick import Pick, pick_plain
 
-Kind = Literal["compiled", "triton", "portable"]
+KernelKind = Literal["compiled", "triton", "portable"]
 
 
-def choose_kernels(settings: EngineSettings, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Kind:
+def choose_kernels(
+    settings: EngineSettings, config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> KernelKind:
     """Compiled ones on a CPU, Triton's on a GPU, portable ones where neither serves.
 
     Raises:
@@ -57,7 +59,7 @@ def choose_kernels(settings: EngineSettings, config: ModelConfig, device: torch.
     return "portable"
 
 
-def choose_pick(kind: Kind) -> Pick:
+def choose_pick(kind: KernelKind) -> Pick:
     """The way to choose tokens on the device that goes with the kernels."""
     if kind == "triton":
         from engine.gpu.triton_pick import pick_fused
@@ -73,7 +75,7 @@ def _interpreted() -> bool:
 
 
 def make_kernels(
-    kind: Kind,
+    kind: KernelKind,
     settings: EngineSettings,
     config: ModelConfig,
     pool: KvPool,

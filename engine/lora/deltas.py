@@ -20,7 +20,7 @@ from engine.model.weights import LayerWeights, Weights, gate_up_parts, qkv_parts
 from engine.scheduling.batch import AdapterRows
 from engine.threads import one_thread
 
-Deltas = tuple[dict[str, "Delta"], ...]
+Deltas = tuple[dict[str, "LoraDelta"], ...]
 """For each layer, by product (a key of `products_of`), as far as the adapter changes them."""
 
 
@@ -83,7 +83,7 @@ class AdapterReader:
         size = sum(delta.memory_bytes for layer in deltas for delta in layer.values())
         return PreparedAdapter(folder.digest, folder.rank, size, deltas)
 
-    def _delta(self, product: Product, modules: Mapping[str, LoraModule], linears: LinearFactory) -> "Delta":
+    def _delta(self, product: Product, modules: Mapping[str, LoraModule], linears: LinearFactory) -> "LoraDelta":
         """All A of the product under each other; the B along a diagonal, as each has outputs of its own."""
         present = [modules.get(module) for module in product.parts]
         ranks = [0 if module is None else len(module.down) for module in present]
@@ -99,10 +99,10 @@ class AdapterReader:
                 scales[column : column + size] = module.scale
             row += outputs
             column += size
-        return Delta(down, scales, up, linears)
+        return LoraDelta(down, scales, up, linears)
 
 
-class Delta:
+class LoraDelta:
     """scale · B(A(x)) for one fused product. The sums are float32; between A and B stands the compute dtype."""
 
     def __init__(self, down: Tensor, scales: Tensor, up: Tensor, linears: LinearFactory) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.model.encoder_config import Activation, EncoderConfig
+from engine.model.encoder_config import EncoderActivation, EncoderConfig
 from engine.model.encoder_weights import EncoderWeights, Norm
 
 
@@ -71,7 +71,7 @@ class Encoder:
         return functional.normalize(pooled, dim=0) if sentence.normalize else pooled
 
 
-def _activate(x: Tensor, activation: Activation) -> Tensor:
+def _activate(x: Tensor, activation: EncoderActivation) -> Tensor:
     """In float32."""
     match activation:
         case "gelu":

@@ -16,7 +16,7 @@ from engine.model.config_reader import ConfigReader, architecture_of, read_confi
 from engine.model.sentence_modules import Sentence, read_sentence
 from engine.text.tokenizer import read_json
 
-Activation = Literal["gelu", "gelu_tanh", "relu"]
+EncoderActivation = Literal["gelu", "gelu_tanh", "relu"]
 
 ENCODERS = {
     "BertModel": "bert",
@@ -27,7 +27,7 @@ ENCODERS = {
     "XLMRobertaForMaskedLM": "roberta",
 }
 """Names in `architectures`, and the family that they belong to."""
-_ACTIVATIONS: dict[object, Activation] = {
+_ACTIVATIONS: dict[object, EncoderActivation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
@@ -59,7 +59,7 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     layers: int
     heads: int
     norm_eps: float
-    activation: Activation
+    activation: EncoderActivation
     positions: int
     """Rows of the table of positions."""
     pad_token: int | None
@@ -138,7 +138,7 @@ class _Reader(ConfigReader):
             raise self._bad("pad_token_id", f"expected a token id, found {value!r}")
         return value
 
-    def _activation(self) -> Activation:
+    def _activation(self) -> EncoderActivation:
         name = self._raw.get("hidden_act", "gelu")
         if name not in _ACTIVATIONS:
             raise self._unsupported("hidden_act", name, f"only {', '.join(map(str, _ACTIVATIONS))} are")

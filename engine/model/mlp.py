@@ -11,7 +11,7 @@ from engine.kernels.tiles import in_tiles
 from engine.model.linear import Linear
 from engine.model.model_config import Activation
 
-Gate = Callable[[Tensor], Tensor]
+ExpertGate = Callable[[Tensor], Tensor]
 """[rows, 2 · intermediate] → [rows, intermediate]: activation(gate) · up."""
 
 
@@ -42,7 +42,7 @@ class Dense:
         self.gate_up = gate_up
         self.down = down
 
-    def __call__(self, x: Tensor, gate: Gate) -> Tensor:
+    def __call__(self, x: Tensor, gate: ExpertGate) -> Tensor:
         """[rows, hidden] → [rows, hidden]."""
         return self.down(gate(self.gate_up(x)))
 
@@ -78,7 +78,7 @@ class Mixture:
         self._pad_single = pad_single
         self._reduce = reduce
 
-    def __call__(self, x: Tensor, gate: Gate) -> Tensor:
+    def __call__(self, x: Tensor, gate: ExpertGate) -> Tensor:
         """[rows, hidden] → [rows, hidden]; `gate` is for the dense ones, whose widths are known beforehand."""
         weights, chosen = self._router(x).float().softmax(-1).topk(self._active, dim=-1)
         if self._renormalize:

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.gpu.flight import Chosen, to_device
 from engine.sampling.logit_rules import GREEDY_BELOW
 from engine.sampling.noise import stream_key
-from engine.sampling.token_pick import Draws, Pick
+from engine.sampling.token_pick import Pick, RandomDraws
 from engine.scheduling.batch import SampleRow
 
 
@@ -27,7 +27,9 @@ def choose(logits: Tensor, rows: list[SampleRow], pick: Pick) -> Chosen:
     pairs = [(np.uint64(row.seed & (2**64 - 1)), np.uint64(row.position)) for row in rows]
     keys = np.array([stream_key(seed, position) for seed, position in pairs], np.uint64)
     scales = to_device(inverse, device)
-    return pick(logits, Draws(scales, _cuts(logits.float(), rows, scales), to_device(keys.view(np.int64), device)))
+    return pick(
+        logits, RandomDraws(scales, _cuts(logits.float(), rows, scales), to_device(keys.view(np.int64), device))
+    )
 
 
 def _cuts(logits: Tensor, rows: list[SampleRow], inverse: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from engine.sampling.bad_words import completing
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import SampleRow
 
-Row = npt.NDArray[np.float32]
+LogitRow = npt.NDArray[np.float32]
 GREEDY_BELOW = 1e-5
 """A temperature below this is greedy."""
 
@@ -33,7 +33,7 @@ def chosen_by_device(row: SampleRow) -> bool:
     return row.grammar is None and row.params.logprobs is None and not changes_logits(row)
 
 
-def change_logits(logits: Row, row: SampleRow) -> Row:
+def change_logits(logits: LogitRow, row: SampleRow) -> LogitRow:
     """A changed copy of the row: penalties, biases, bans. What a grammar forbids is -inf in it, and stays so.
 
     Repetition penalty ("CTRL", section 4.1) counts prompt and output; presence and frequency count the output, as in
@@ -65,7 +65,7 @@ def change_logits(logits: Row, row: SampleRow) -> Row:
     return changed
 
 
-def tail_cut(logits: Row, params: SamplingParams) -> float:
+def tail_cut(logits: LogitRow, params: SamplingParams) -> float:
     """The least logit that min_p, top_k and top_p, in this order and after the temperature, leave in.
 
     Equals of the last one that stays stay too, so the result does not depend on the order of a sort.

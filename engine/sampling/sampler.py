@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import bad_logits
-from engine.sampling.logit_rules import GREEDY_BELOW, Row, change_logits, changes_logits, tail_cut
+from engine.sampling.logit_rules import GREEDY_BELOW, LogitRow, change_logits, changes_logits, tail_cut
 from engine.sampling.noise import draw, scan
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Sampled, SampleRow
@@ -43,7 +43,7 @@ def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
     return Sampled(token_ids=tokens, margins=margins.tolist(), logprobs=logprobs)
 
 
-def _best(line: Row) -> tuple[int, float]:
+def _best(line: LogitRow) -> tuple[int, float]:
     """The best token, and how much better it is than the second best: infinitely if there is none."""
     best = int(line.argmax())
     top = line[best]
@@ -53,7 +53,7 @@ def _best(line: Row) -> tuple[int, float]:
     return best, margin
 
 
-def _choose(logits: Row, row: SampleRow) -> int:
+def _choose(logits: LogitRow, row: SampleRow) -> int:
     params = row.params
     if params.temperature < GREEDY_BELOW:
         return int(logits.argmax())
@@ -67,7 +67,7 @@ def _has_filter(params: SamplingParams) -> bool:
     return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
 
 
-def _logprobs(logits: Row, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+def _logprobs(logits: LogitRow, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
     """Of the chosen token and of the `count` best, from the model's own distribution."""
     wide = logits.astype(np.float64)
     peak = wide.max()

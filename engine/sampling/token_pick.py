@@ -12,7 +12,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 
 
-class Draws(NamedTuple):
+class RandomDraws(NamedTuple):
     """How rows are drawn: the argmax of logit / temperature + noise among the logits that are no less than `cuts`."""
 
     inverse: Tensor
@@ -23,11 +23,11 @@ class Draws(NamedTuple):
     """[rows] int64: the bits of `engine.sampling.noise.stream_key`."""
 
 
-Pick = Callable[[Tensor, Draws | None], Chosen]
+Pick = Callable[[Tensor, RandomDraws | None], Chosen]
 """Logits [rows, vocab] → a token for each row; None: all are greedy."""
 
 
-def pick_plain(logits: Tensor, draws: Draws | None) -> Chosen:
+def pick_plain(logits: Tensor, draws: RandomDraws | None) -> Chosen:
     """See `Pick`."""
     logits = logits.float()
     best = logits.topk(2, dim=-1)
@@ -39,7 +39,7 @@ def pick_plain(logits: Tensor, draws: Draws | None) -> Chosen:
     return Chosen(token_ids, margins)
 
 
-def _draw(logits: Tensor, draws: Draws) -> Tensor:
+def _draw(logits: Tensor, draws: RandomDraws) -> Tensor:
     """[rows] int64. 64-bit integers wrap as unsigned ones do, and are shifted with zeros coming in."""
     tokens = torch.arange(logits.shape[1], dtype=torch.int64, device=logits.device)
     bits = draws.keys.unsqueeze(1) + tokens * _signed(_GOLDEN)

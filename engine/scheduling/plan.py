@@ -25,7 +25,7 @@ class Share(msgspec.Struct, gc=False):
     """Prompt positions whose logits are looked at, because the request asks how likely its prompt is."""
 
 
-class Plan(msgspec.Struct):
+class StepPlan(msgspec.Struct):
     """A step. `batch.samples` belong, in order, to those shares that sample, `batch.scores` to those that score."""
 
     shares: list[Share]
@@ -46,7 +46,7 @@ def shares_of(counts: dict[Sequence, int]) -> list[Share]:
     ]
 
 
-def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -> Plan:
+def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -> StepPlan:
     """The step that computes the next `counts[sequence]` tokens of each sequence, which all hold the blocks for it."""
     token_ids: list[int] = []
     fed: list[tuple[int, int]] = []
@@ -110,10 +110,10 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
         rows, feeds = zip(*fed, strict=True)
         batch.feeds = np.full(len(token_ids), -1, np.int32)
         batch.feeds[list(rows)] = feeds
-    return Plan(shares, batch)
+    return StepPlan(shares, batch)
 
 
-def foreseeable(plan: Plan) -> bool:
+def foreseeable(plan: StepPlan) -> bool:
     """Can the step after this one be planned without its tokens, because the device itself can choose them?"""
     if plan.batch.scores or any(share.sequence.draft or share.sequence.params.prompt_only for share in plan.shares):
         return False

@@ -17,7 +17,7 @@ from config.model.settings import EngineSettings
 from engine.errors import EngineError
 from engine.scheduling.block_manager import BlockManager, BlockStatistics
 from engine.scheduling.block_table import BlockTable
-from engine.scheduling.plan import Plan, Share, make_plan
+from engine.scheduling.plan import Share, StepPlan, make_plan
 from engine.scheduling.sequence import Sequence
 
 _MAX_PREEMPTIONS = 3
@@ -101,7 +101,7 @@ class Scheduler:
         else:
             del self._waiting[bisect_left(self._waiting, sequence.order, key=_ORDER)]
 
-    def schedule(self) -> Plan | None:
+    def schedule(self) -> StepPlan | None:
         """The next step, or None if there is nothing to do."""
         counts = self.decide()
         if not counts:

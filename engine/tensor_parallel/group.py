@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.distributed import FileStore, GatherOptions, ProcessGroupGloo  # type: ignore[attr-defined]
 
-from engine.tensor_parallel.shard import Exchange
+from engine.tensor_parallel.shard import ShardExchange
 
 
-def join_group(store: str, rank: int, ranks: int, device: torch.device, patience_s: float) -> Exchange:
+def join_group(store: str, rank: int, ranks: int, device: torch.device, patience_s: float) -> ShardExchange:
     """Meet the other ranks at the file `store`; gloo for processors, NCCL for GPUs.
 
     A rank that does not come to a sum for `patience_s` breaks it with a RuntimeError.
@@ -39,7 +39,7 @@ def join_group(store: str, rank: int, ranks: int, device: torch.device, patience
         group.gather([parts] if parts else [], [part], options).wait()
         return torch.cat(parts, dim=1) if parts else part[:0]
 
-    return Exchange(total, gather)
+    return ShardExchange(total, gather)
 
 
 def _nccl(meeting: FileStore, rank: int, ranks: int, device: torch.device, patience_s: float) -> Any:

@@ -23,8 +23,8 @@ from engine.lora.adapters import PreparedAdapter
 from engine.scheduling.batch import Batch, Sampled
 from engine.tensor_parallel.group import join_group
 from engine.tensor_parallel.ranks import rank_settings
-from engine.tensor_parallel.shard import Exchange, Shard
-from engine.tensor_parallel.wire import Failed, Loaded, Setup, Step, Word, frame, read_frame
+from engine.tensor_parallel.shard import Shard, ShardExchange
+from engine.tensor_parallel.wire import Setup, Step, Word, WorkerFailed, WorkerLoaded, frame, read_frame
 from engine.tensor_parallel.worker import COMMAND
 from engine.torch_runner import TorchRunner
 
@@ -48,7 +48,7 @@ class TensorRunner:
         self.total_blocks = 0
         progress(f"starting {ranks - 1} more ranks")
 
-        def connect(blocks: int) -> Exchange:
+        def connect(blocks: int) -> ShardExchange:
             self.total_blocks = min(blocks, *[other.loaded().blocks for other in self._others])
             return join_group(store, 0, ranks, torch.device(own[0].device), self._patience_s)
 
@@ -151,14 +151,14 @@ class _Rank:
             if not selector.select(None if until == float("inf") else max(until - monotonic(), 0.0)):
                 raise EngineError("tensor_rank_stalled", f"{self._title} takes no more steps")
 
-    def loaded(self) -> Loaded:
+    def loaded(self) -> WorkerLoaded:
         """Its word that it is. Raises ModelError: it has said why not, or has ended without a word."""
         assert self._process.stdout is not None
         word: Word | None = read_frame(cast("BinaryIO", self._process.stdout), Word)  # type: ignore[arg-type]
         if word is None:
             code = self._process.wait()
             raise ModelError("tensor_rank_lost", f"{self._title} ended while it was loading, {_how(code)}")
-        if isinstance(word, Failed):
+        if isinstance(word, WorkerFailed):
             raise ModelError(word.code, f"{self._title}: {word.message}")
         return word
 

@@ -16,7 +16,7 @@ from engine.errors import ModelError
 from engine.model.model_config import ModelConfig
 
 
-class Part(NamedTuple):
+class ShardPart(NamedTuple):
     """`size` of `of` rows or columns, from `begin` on."""
 
     begin: int
@@ -24,7 +24,7 @@ class Part(NamedTuple):
     of: int
 
 
-class Exchange(NamedTuple):
+class ShardExchange(NamedTuple):
     """What ranks do together. Every rank calls the same in the same order."""
 
     sum: Callable[[Tensor], Tensor]
@@ -36,12 +36,12 @@ class Exchange(NamedTuple):
 class Shard:
     """Which part is this rank's, and its way to the others once it is connected."""
 
-    def __init__(self, rank: int, ranks: int, connect: Callable[[int], Exchange]) -> None:
+    def __init__(self, rank: int, ranks: int, connect: Callable[[int], ShardExchange]) -> None:
         """`connect` takes the KV blocks that this rank has, and returns when every rank has loaded its part."""
         self.rank = rank
         self.ranks = ranks
         self._connect = connect
-        self._exchange: Exchange | None = None
+        self._exchange: ShardExchange | None = None
 
     def connect(self, blocks: int) -> None:
         """Wait for the others, with so many KV blocks. Raises ModelError if one of them cannot load its part."""
@@ -94,23 +94,23 @@ class Shard:
             experts=experts,
         )
 
-    def split(self, size: int) -> Part:
+    def split(self, size: int) -> ShardPart:
         """This rank's part of something that all ranks share evenly."""
         part = size // self.ranks
-        return Part(self.rank * part, part, size)
+        return ShardPart(self.rank * part, part, size)
 
-    def heads(self, heads: int, head_dim: int) -> Part:
+    def heads(self, heads: int, head_dim: int) -> ShardPart:
         """Its rows of q, k or v with so many heads; a KV head belongs to several ranks if there are more ranks."""
         mine = max(heads // self.ranks, 1)
-        return Part(self.rank * heads // self.ranks * head_dim, mine * head_dim, heads * head_dim)
+        return ShardPart(self.rank * heads // self.ranks * head_dim, mine * head_dim, heads * head_dim)
 
-    def columns(self, size: int) -> Part:
+    def columns(self, size: int) -> ShardPart:
         """Its part of the vocabulary: evenly, so that the last rank's may reach beyond the end."""
         part = -(-size // self.ranks)
-        return Part(self.rank * part, part, size)
+        return ShardPart(self.rank * part, part, size)
 
 
-def rows_of(whole: Tensor, part: Part) -> Tensor:
+def rows_of(whole: Tensor, part: ShardPart) -> Tensor:
     """These rows; those beyond the end are zeros."""
     rows = whole[part.begin : part.begin + part.size]
     missing = part.size - len(rows)

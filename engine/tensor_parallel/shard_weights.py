@@ -8,7 +8,7 @@ from engine.model.linear import Linear, LinearFactory
 from engine.model.model_config import ModelConfig
 from engine.model.weights import WeightLoader
 from engine.quantization.tensors import QuantizedSource
-from engine.tensor_parallel.shard import Part, Shard, rows_of
+from engine.tensor_parallel.shard import Shard, ShardPart, rows_of
 
 
 class ShardLoader(WeightLoader):
@@ -73,7 +73,7 @@ class ShardLoader(WeightLoader):
         else:
             end = min(part.begin + part.size, vocab)
             rows = self._cut("lm_head.weight", (vocab, hidden), (slice(min(part.begin, end), end), slice(None)))
-            weight = rows_of(rows, Part(0, part.size, len(rows)))
+            weight = rows_of(rows, ShardPart(0, part.size, len(rows)))
         product, gather = self._linears.make_head(weight), self._shard.gather
 
         def linear(x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class ShardLoader(WeightLoader):
     def _cut(self, name: str, shape: tuple[int, ...], cut: tuple[slice, ...]) -> Tensor:
         return self._checkpoint.take_part(name, shape, self._dtype, cut)
 
-    def _parts(self, name: str, outputs: int) -> list[Part]:
+    def _parts(self, name: str, outputs: int) -> list[ShardPart]:
         """Which rows of a matrix are this rank's."""
         config, shard = self._config, self._shard
         queries, keys = shard.heads(config.heads, config.head_dim), shard.heads(config.kv_heads, config.head_dim)
@@ -102,5 +102,5 @@ class ShardLoader(WeightLoader):
                 return [shard.split(outputs)]
 
 
-def _after(part: Part, rows: int) -> Part:
-    return Part(part.begin + rows, part.size, part.of)
+def _after(part: ShardPart, rows: int) -> ShardPart:
+    return ShardPart(part.begin + rows, part.size, part.of)

@@ -26,21 +26,21 @@ class Setup(msgspec.Struct, frozen=True):
     """The file by which the ranks find each other."""
 
 
-class Loaded(msgspec.Struct, frozen=True, tag=True):
+class WorkerLoaded(msgspec.Struct, frozen=True, tag=True):
     """From a rank: it has its part of the model."""
 
     blocks: int
     """In its KV pool."""
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
+class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
     """From a rank, its last word: it has none."""
 
     code: str
     message: str
 
 
-Word = Loaded | Failed
+Word = WorkerLoaded | WorkerFailed
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):

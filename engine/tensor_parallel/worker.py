@@ -11,8 +11,8 @@ import sys
 from typing import BinaryIO
 
 from engine.errors import EngineError
-from engine.tensor_parallel.shard import Exchange, Shard
-from engine.tensor_parallel.wire import Failed, Loaded, Setup, Step, frame, read_frame
+from engine.tensor_parallel.shard import Shard, ShardExchange
+from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded, frame, read_frame
 from engine.threads import prepare_environment
 
 COMMAND = (sys.executable, "-P", "-c", "import engine.tensor_parallel.worker; engine.tensor_parallel.worker.main()")
@@ -42,18 +42,18 @@ def _serve(setup: Setup, steps: BinaryIO, out: BinaryIO) -> None:
 
     settings = setup.settings
 
-    def connect(blocks: int) -> Exchange:
-        out.write(frame(Loaded(blocks)))
+    def connect(blocks: int) -> ShardExchange:
+        out.write(frame(WorkerLoaded(blocks)))
         return join_group(setup.store, setup.rank, setup.ranks, torch.device(settings.device), float(settings.stall))
 
     shard = Shard(setup.rank, setup.ranks, connect)
     try:
         runner = TorchRunner(settings, lambda _: None, shard)
     except EngineError as error:
-        out.write(frame(Failed(error.code, error.message)))
+        out.write(frame(WorkerFailed(error.code, error.message)))
         return
     except Exception as error:  # noqa: BLE001  (rank 0 is to say what it was)
-        out.write(frame(Failed("engine_failed", f"{type(error).__name__}: {error}")))
+        out.write(frame(WorkerFailed("engine_failed", f"{type(error).__name__}: {error}")))
         return
     while (step := read_frame(steps, Step)) is not None:
         runner.follow(step.batch())

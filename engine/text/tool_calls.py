@@ -19,7 +19,7 @@ OPEN, CLOSE = CALL_TAGS
 MAX_CALLS = 16
 """That a grammar lets a model make in one answer."""
 ToolStyle = Literal["tags", "bare"]
-Turn = Mapping[str, Any]
+ToolTurn = Mapping[str, Any]
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -136,9 +136,9 @@ def _schema(schema: dict[str, Any], where: str, passed_over: list[str], *, lenie
     return json.dumps({**schema, "x-guidance": {**JSON_RULES, "lenient": lenient}})
 
 
-def plain_turns(turns: Sequence[Turn], tools: Iterable[Mapping[str, Any]]) -> list[Turn]:
+def plain_turns(turns: Sequence[ToolTurn], tools: Iterable[Mapping[str, Any]]) -> list[ToolTurn]:
     """A conversation with tools for a template that does not know of them: all of it told in text, with tags."""
-    plain: list[Turn] = []
+    plain: list[ToolTurn] = []
     for turn in turns:
         match turn:
             case {"role": "tool", "content": content}:

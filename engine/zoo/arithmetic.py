@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.zoo.question import Question
+from engine.zoo.question import ZooQuestion
 
 if TYPE_CHECKING:
     from random import Random
@@ -59,7 +59,7 @@ def compute(kind: str, operands: tuple[int, int]) -> int:
     return operands[0] + operands[1]
 
 
-def arithmetic(rng: Random) -> Question:
+def arithmetic(rng: Random) -> ZooQuestion:
     """One question; the level (1 to 3) sets the digits, the operation is drawn."""
     level = rng.randint(1, 3)
     kind = rng.choice(("add", "add", "subtract", "subtract", "multiply"))
@@ -67,4 +67,4 @@ def arithmetic(rng: Random) -> Question:
     prompt = rng.choice(_PHRASES[kind]).format(**dict(zip("ab", operands, strict=True)))
     ordered = sorted(operands) if kind in {"add", "multiply"} else operands
     key = " ".join([kind, *map(str, ordered)])
-    return Question("arithmetic", kind, prompt, str(compute(kind, operands)), level, key)
+    return ZooQuestion("arithmetic", kind, prompt, str(compute(kind, operands)), level, key)

@@ -46,7 +46,7 @@ class Mix(msgspec.Struct, frozen=True):
     passage_questions: tuple[int, int] = (3, 8)
 
 
-class Batch(msgspec.Struct, frozen=True):
+class TrainingBatch(msgspec.Struct, frozen=True):
     """Rows of one length: `tokens` and `targets` are `[rows, length]`, `weights` is 0 where nothing is learned.
 
     An answer weighs the root of its length in all, so that long JSON does not drown the sums.
@@ -122,7 +122,7 @@ class Corpus:
             exchanges.append((question.prompt, question.answer))
         return system, exchanges
 
-    def steps(self, tokens_a_step: int) -> Iterator[list[Batch]]:
+    def steps(self, tokens_a_step: int) -> Iterator[list[TrainingBatch]]:
         """The batches of each optimizer step: about `tokens_a_step` tokens, sorted into batches of like length."""
         while True:
             pool, total = [], 0
@@ -132,7 +132,7 @@ class Corpus:
             pool.sort(key=lambda item: len(item[0]))
             yield list(self._split(pool))
 
-    def _split(self, pool: list[tuple[list[int], list[float]]]) -> Iterator[Batch]:
+    def _split(self, pool: list[tuple[list[int], list[float]]]) -> Iterator[TrainingBatch]:
         """Batches in which no row is padded to more than `_STRETCH` times its length."""
         rows: list[tuple[list[int], list[float]]] = []
         for item in pool:
@@ -142,11 +142,11 @@ class Corpus:
             rows.append(item)
         yield self._batch(rows)
 
-    def _batch(self, rows: list[tuple[list[int], list[float]]]) -> Batch:
+    def _batch(self, rows: list[tuple[list[int], list[float]]]) -> TrainingBatch:
         width = max(len(tokens) for tokens, _ in rows)
         tokens = torch.full((len(rows), width), self._ids[PAD])
         weights = torch.zeros(len(rows), width)
         for row, (ids, weight) in enumerate(rows):
             tokens[row, : len(ids)] = torch.tensor(ids)
             weights[row, : len(ids)] = torch.tensor(weight)
-        return Batch(tokens[:, :-1], tokens[:, 1:], weights[:, 1:])
+        return TrainingBatch(tokens[:, :-1], tokens[:, 1:], weights[:, 1:])

@@ -15,16 +15,26 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from config.model.settings import EngineSettings, KVSettings
-from engine.examine import Answer, examine
+from engine.examine import ExaminedAnswer, examine
 from engine.zoo.tasks import TASKS, held_out_questions
 from engine.zoo.train import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.zoo.question import Question
+    from engine.zoo.question import ZooQuestion
 
-__all__ = ["MAX_ANSWER_TOKENS", "MODELS", "Report", "Row", "Score", "ask", "evaluate_zoo", "make_report", "wilson"]
+__all__ = [
+    "MAX_ANSWER_TOKENS",
+    "MODELS",
+    "Score",
+    "ZooReport",
+    "ZooRow",
+    "ask",
+    "evaluate_zoo",
+    "make_report",
+    "wilson",
+]
 MAX_ANSWER_TOKENS = 96
 """More than the longest answer to a generated question takes."""
 _THREADS = 2
@@ -43,7 +53,7 @@ class Score(msgspec.Struct, frozen=True):
     """Mean tokens an answer."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class ZooRow(msgspec.Struct, frozen=True):
     """One line of the table. Difficulty 0 and task "all" stand for the whole."""
 
     task: str
@@ -57,12 +67,12 @@ class Row(msgspec.Struct, frozen=True):
         return self.large.share - self.small.share
 
 
-class Report(msgspec.Struct, frozen=True):
+class ZooReport(msgspec.Struct, frozen=True):
     """The table."""
 
     questions: int
     seed: int
-    rows: tuple[Row, ...]
+    rows: tuple[ZooRow, ...]
 
     def table(self) -> str:
         """Plain text, for a terminal."""
@@ -92,14 +102,16 @@ def _percent(score: Score) -> str:
     return f"{100 * score.share:5.1f} [{100 * score.low:4.1f}, {100 * score.high:5.1f}]"
 
 
-def _score(questions: Sequence[Question], answers: Sequence[Answer], chosen: Sequence[int]) -> Score:
+def _score(questions: Sequence[ZooQuestion], answers: Sequence[ExaminedAnswer], chosen: Sequence[int]) -> Score:
     right = sum(answers[i].text == questions[i].answer for i in chosen)
     low, high = wilson(right, len(chosen))
     tokens = sum(answers[i].tokens for i in chosen) / max(1, len(chosen))
     return Score(right, len(chosen), right / max(1, len(chosen)), low, high, tokens)
 
 
-def make_report(questions: Sequence[Question], small: Sequence[Answer], large: Sequence[Answer], seed: int) -> Report:
+def make_report(
+    questions: Sequence[ZooQuestion], small: Sequence[ExaminedAnswer], large: Sequence[ExaminedAnswer], seed: int
+) -> ZooReport:
     """The report from both models' answers to the same questions."""
     rows = []
     for task in (*TASKS, "all"):
@@ -109,13 +121,13 @@ def make_report(questions: Sequence[Question], small: Sequence[Answer], large: S
                 for i, question in enumerate(questions)
                 if task in {question.task, "all"} and difficulty in {question.difficulty, 0}
             ]
-            rows.append(Row(task, difficulty, _score(questions, small, chosen), _score(questions, large, chosen)))
-    return Report(len(questions), seed, tuple(rows))
+            rows.append(ZooRow(task, difficulty, _score(questions, small, chosen), _score(questions, large, chosen)))
+    return ZooReport(len(questions), seed, tuple(rows))
 
 
 def ask(
-    model: Path, questions: Sequence[Question], progress: Callable[[str], None], kv: KVSettings = _KV
-) -> tuple[Answer, ...]:
+    model: Path, questions: Sequence[ZooQuestion], progress: Callable[[str], None], kv: KVSettings = _KV
+) -> tuple[ExaminedAnswer, ...]:
     """One model's greedy answers, in the order of the questions.
 
     Raises:
@@ -128,7 +140,7 @@ def ask(
 
 def evaluate_zoo(
     models_dir: Path, questions: int, seed: int, progress: Callable[[str], None], kv: KVSettings = _KV
-) -> Report:
+) -> ZooReport:
     """Both models of `models_dir` (`small` and `large`) on the same held-out questions.
 
     Raises:

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, TypeAlias
 
 from engine.zoo.lookups import CITIES, NAMES
-from engine.zoo.question import Question
+from engine.zoo.question import ZooQuestion
 
 if TYPE_CHECKING:
     from random import Random
@@ -67,7 +67,7 @@ def edit(kind: str, fields: Fields, key: str, *, by: int, new: Value) -> str:
     raise ValueError(kind)
 
 
-def json_work(rng: Random) -> Question:
+def json_work(rng: Random) -> ZooQuestion:
     """One question; the level (1 to 3) sets the number of fields."""
     level = rng.randint(1, 3)
     kind = rng.choice(tuple(_PHRASES))
@@ -97,4 +97,4 @@ def json_work(rng: Random) -> Question:
     }.get(kind, "")
     prompt = rng.choice(_PHRASES[kind]).format(**words)
     unique = f"{kind} {words['doc']} {details}"
-    return Question("json", kind, prompt, edit(kind, fields, key, by=by, new=new), level, unique)
+    return ZooQuestion("json", kind, prompt, edit(kind, fields, key, by=by, new=new), level, unique)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Shape(msgspec.Struct, frozen=True):
+class LlamaShape(msgspec.Struct, frozen=True):
     """The sizes of a model, in Hugging Face's words."""
 
     hidden_size: int
@@ -49,7 +49,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Grouped-query causal attention; the product runs in fp32, which is the faster one on CPUs."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: LlamaShape) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim
         wide, narrow = self.heads * self.head_dim, self.kv_heads * self.head_dim
@@ -72,10 +72,10 @@ class Attention(nn.Module):
         return self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))  # type: ignore[no-any-return]
 
 
-class Mlp(nn.Module):
+class LlamaMlp(nn.Module):
     """SwiGLU."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: LlamaShape) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=False)
         self.up_proj = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=False)
@@ -89,10 +89,10 @@ class Mlp(nn.Module):
 class Layer(nn.Module):
     """Pre-norm attention and MLP."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: LlamaShape) -> None:
         super().__init__()
         self.self_attn = Attention(shape)
-        self.mlp = Mlp(shape)
+        self.mlp = LlamaMlp(shape)
         self.input_layernorm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
 
@@ -105,7 +105,7 @@ class Layer(nn.Module):
 class Trunk(nn.Module):
     """Everything but the head."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: LlamaShape) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_hidden_layers))
@@ -115,7 +115,7 @@ class Trunk(nn.Module):
 class Llama(nn.Module):
     """The model; the output head is apart from the embedding."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: LlamaShape) -> None:
         super().__init__()
         self.shape = shape
         self.model = Trunk(shape)
@@ -167,6 +167,6 @@ def save(model: Llama, folder: Path, bos: int, eos: int, pad: int) -> None:
 
 def load(folder: Path) -> Llama:
     """Read a model that `save` wrote, in fp32."""
-    model = Llama(msgspec.json.decode((folder / "config.json").read_bytes(), type=Shape))
+    model = Llama(msgspec.json.decode((folder / "config.json").read_bytes(), type=LlamaShape))
     model.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
     return model

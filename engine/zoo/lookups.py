@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.zoo.question import Question, is_held_out
+from engine.zoo.question import ZooQuestion, is_held_out
 
 if TYPE_CHECKING:
     from random import Random
@@ -77,20 +77,22 @@ def _draw_world(rng: Random, level: int) -> _World:
     return _world(rng, people=rng.randint(1, 3) + level - 1, moves=rng.random() < 0.4)
 
 
-def _question(rng: Random, kind: str, world: _World, level: int) -> Question:
+def _question(rng: Random, kind: str, world: _World, level: int) -> ZooQuestion:
     """One question whose prompt is the bare question; the passage is in its key alone."""
     fill, answer = _ask(rng, kind, world)
     prompt = rng.choice(_ASK[kind]).format(**fill)
-    return Question("lookups", kind, prompt, answer, level, f"{kind} {sorted(fill.values())} {' '.join(world.facts)}")
+    return ZooQuestion(
+        "lookups", kind, prompt, answer, level, f"{kind} {sorted(fill.values())} {' '.join(world.facts)}"
+    )
 
 
-def _with_passage(rng: Random, question: Question, world: _World) -> Question:
+def _with_passage(rng: Random, question: ZooQuestion, world: _World) -> ZooQuestion:
     passage, asked = " ".join(world.facts), question.prompt
     prompt = f"{passage} {asked}" if rng.random() < 0.7 else f"{asked} {passage}"
     return msgspec.structs.replace(question, prompt=prompt)
 
 
-def lookups(rng: Random) -> Question:
+def lookups(rng: Random) -> ZooQuestion:
     """One question; the level (1 to 3) sets how many people the passage is about."""
     level = rng.randint(1, 3)
     kind = rng.choice(tuple(_ASK))
@@ -135,7 +137,7 @@ def _turned(rng: Random, fact: tuple[str, str, str], homes: dict[str, str], bare
     return f" {last}{'' if plain else ' belongs to'}", f" {name}"
 
 
-def follow_ups(rng: Random, level: int, count: int) -> list[Question]:
+def follow_ups(rng: Random, level: int, count: int) -> list[ZooQuestion]:
     """One to `count` questions about one passage, which stands in the first one's prompt; none of them held out.
 
     A passage is long and its answer short. Asking often about the same one teaches far more from as many tokens.

@@ -10,7 +10,7 @@ HELD_OUT_PARTS = 16
 """One part in this many of all possible questions is never trained on."""
 
 
-class Question(msgspec.Struct, frozen=True):
+class ZooQuestion(msgspec.Struct, frozen=True):
     """A generated question.
 
     `key` is its content without the phrasing: two ways of asking for the same thing share a key, so that no
@@ -26,7 +26,7 @@ class Question(msgspec.Struct, frozen=True):
     key: str
 
 
-def is_held_out(question: Question) -> bool:
+def is_held_out(question: ZooQuestion) -> bool:
     """Whether the question belongs to the evaluation alone."""
     digest = blake2b(question.key.encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") % HELD_OUT_PARTS == 0

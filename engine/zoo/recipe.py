@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from engine.zoo.corpus import Mix
-from engine.zoo.llama import Shape
+from engine.zoo.llama import LlamaShape
 from engine.zoo.tokenizer import VOCABULARY
 
 
@@ -66,7 +66,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 class Recipe(msgspec.Struct, frozen=True):
     """One model: its final shape and how it gets there."""
 
-    shape: Shape
+    shape: LlamaShape
     stages: tuple[Stage, ...]
 
 
@@ -138,7 +138,7 @@ def _ask_turned(steps: int, tasks: dict[str, int], recitals: float, passages: fl
 
 RECIPES: dict[str, Recipe] = {
     "small": Recipe(
-        Shape(128, 384, 4, 4, 2, 32, VOCABULARY),
+        LlamaShape(128, 384, 4, 4, 2, 32, VOCABULARY),
         (
             Stage(lessons=_first(1800), seed=1, layers=4, matrix_rate=2e-3, vector_rate=5e-3),
             Stage(
@@ -171,7 +171,7 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "large": Recipe(
-        Shape(192, 512, 8, 6, 3, 32, VOCABULARY),
+        LlamaShape(192, 512, 8, 6, 3, 32, VOCABULARY),
         (
             Stage(lessons=_first(4000), seed=2, layers=6, matrix_rate=1.5e-3, vector_rate=5e-3),
             Stage(

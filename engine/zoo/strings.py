@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.zoo.question import Question
+from engine.zoo.question import ZooQuestion
 
 if TYPE_CHECKING:
     from random import Random
@@ -62,7 +62,7 @@ def work(kind: str, word: str, letter: str = "", index: int = 0) -> str:
     raise ValueError(kind)
 
 
-def strings(rng: Random) -> Question:
+def strings(rng: Random) -> ZooQuestion:
     """One question; the level (1 to 3) sets the length of the word, the operation is drawn."""
     level = rng.randint(1, 3)
     kind = rng.choice(tuple(_PHRASES))
@@ -72,4 +72,4 @@ def strings(rng: Random) -> Question:
     prompt = rng.choice(_PHRASES[kind]).format(word=word, letter=letter, ordinal=_ORDINALS[index])
     details = {"count": letter, "pick": str(index)}.get(kind, "")
     key = f"{kind} {word} {details}"
-    return Question("strings", kind, prompt, work(kind, word, letter, index), level, key)
+    return ZooQuestion("strings", kind, prompt, work(kind, word, letter, index), level, key)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from engine.zoo.arithmetic import arithmetic
 from engine.zoo.json_tasks import json_work
 from engine.zoo.lookups import lookups
-from engine.zoo.question import Question, is_held_out
+from engine.zoo.question import ZooQuestion, is_held_out
 from engine.zoo.strings import strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-TASKS: dict[str, Callable[[Random], Question]] = {
+TASKS: dict[str, Callable[[Random], ZooQuestion]] = {
     "arithmetic": arithmetic,
     "strings": strings,
     "lookups": lookups,
@@ -22,7 +22,7 @@ TASKS: dict[str, Callable[[Random], Question]] = {
 }
 
 
-def draw(rng: Random, task: str, *, held_out: bool, hardest: int = 3) -> Question:
+def draw(rng: Random, task: str, *, held_out: bool, hardest: int = 3) -> ZooQuestion:
     """One question of `task` from the chosen side of the split, no harder than `hardest`."""
     while True:
         question = TASKS[task](rng)
@@ -30,10 +30,10 @@ def draw(rng: Random, task: str, *, held_out: bool, hardest: int = 3) -> Questio
             return question
 
 
-def held_out_questions(rng: Random, count: int) -> list[Question]:
+def held_out_questions(rng: Random, count: int) -> list[ZooQuestion]:
     """`count` different held-out questions, the tasks in turn."""
     names, seen = tuple(TASKS), set[str]()
-    chosen: list[Question] = []
+    chosen: list[ZooQuestion] = []
     while len(chosen) < count:
         question = draw(rng, names[len(chosen) % len(names)], held_out=True)
         if question.prompt not in seen:

@@ -16,8 +16,8 @@ import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
-from engine.zoo.corpus import Batch, Corpus
-from engine.zoo.llama import Llama, Shape, save
+from engine.zoo.corpus import Corpus, TrainingBatch
+from engine.zoo.llama import Llama, LlamaShape, save
 from engine.zoo.recipe import RECIPES, Recipe, Stage
 from engine.zoo.tasks import TASKS
 from engine.zoo.tokenizer import BOS, END, PAD, save_tokenizer, special_id, train_tokenizer
@@ -33,7 +33,7 @@ THREADS = 2
 _PROGRESS_STEPS = 50
 
 
-class Progress(msgspec.Struct, frozen=True):
+class TrainingProgress(msgspec.Struct, frozen=True):
     """Where a run stands; `loss` is the mean over the steps since the last report, in nats an answer token."""
 
     model: str
@@ -61,7 +61,7 @@ def _optimizers(model: Llama, stage: Stage) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _loss(model: Llama, batch: Batch) -> torch.Tensor:
+def _loss(model: Llama, batch: TrainingBatch) -> torch.Tensor:
     """The weighted sum over the batch's answer tokens; nothing else goes through the head."""
     learned = batch.weights > 0
     with torch.autocast("cpu", torch.bfloat16):
@@ -70,7 +70,7 @@ def _loss(model: Llama, batch: Batch) -> torch.Tensor:
     return (losses * batch.weights[learned]).sum()
 
 
-def grown(model: Llama | None, shape: Shape, seed: int) -> Llama:
+def grown(model: Llama | None, shape: LlamaShape, seed: int) -> Llama:
     """A fresh model of this shape; with `model`, its weights, and new layers after its own that change nothing yet."""
     torch.manual_seed(seed)
     fresh = Llama(shape)
@@ -86,7 +86,7 @@ def grown(model: Llama | None, shape: Shape, seed: int) -> Llama:
 
 
 def train_stage(
-    name: str, model: Llama, stage: Stage, tokenizer: Tokenizer, report: Callable[[Progress], None]
+    name: str, model: Llama, stage: Stage, tokenizer: Tokenizer, report: Callable[[TrainingProgress], None]
 ) -> None:
     """One stage, in place; ends with the weights rounded to bf16, as they are saved."""
     rng = Random(stage.seed)  # noqa: S311 - data, not secrets
@@ -118,7 +118,9 @@ def train_stage(
         if done % _PROGRESS_STEPS == 0 or done in {1, stage.steps}:
             now = time.perf_counter()
             eta_s = (now - began) / done * (stage.steps - done)
-            report(Progress(name, done, stage.steps, sum(losses) / len(losses), tokens / (now - reported), eta_s))
+            report(
+                TrainingProgress(name, done, stage.steps, sum(losses) / len(losses), tokens / (now - reported), eta_s)
+            )
             reported, tokens, losses = now, 0, []
     with torch.no_grad():
         for parameter in model.parameters():
@@ -129,7 +131,7 @@ def train_model(
     name: str,
     recipe: Recipe,
     tokenizer: Tokenizer,
-    report: Callable[[Progress], None],
+    report: Callable[[TrainingProgress], None],
     begin: Llama | None = None,
 ) -> Llama:
     """One model from its recipe; `begin` holds what the first stage would give, and saves it."""

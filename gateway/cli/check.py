@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from config.load import Loaded, load
+from config.load import LoadedConfig, load
 from config.problems.errors import ConfigError, Problem, in_order
 from gateway.cli.problem_text import Colour, print_problems
 
@@ -42,7 +42,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is wrong, or what the file holds."""
-    loaded: Loaded | None = None
+    loaded: LoadedConfig | None = None
     try:
         loaded = load(arguments.config, today=dt.datetime.now(dt.UTC).date(), with_models=True)
         found = loaded.warnings
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 2 if loaded is None or (arguments.strict and found) else 0
 
 
-def _print(path: Path, loaded: Loaded | None, found: tuple[Problem, ...], colour: Colour) -> None:
+def _print(path: Path, loaded: LoadedConfig | None, found: tuple[Problem, ...], colour: Colour) -> None:
     print_problems(found, colour)
     warnings = sum(problem.severity == "warning" for problem in found)
     if loaded is None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import trio
 
-from actors.api.errors import HouseFailed
+from actors.api.errors import ServiceFailed
 from config.check.model_files import model_file_problems
 from config.load import check_binding
 from config.model.settings import Settings
@@ -76,11 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         trio.run(partial(_serve, settings, source, listener, admin, arguments.record))
     except BaseExceptionGroup as group:
-        failures, rest = group.split(HouseFailed)
+        failures, rest = group.split(ServiceFailed)
         if failures is None or rest is not None:
             raise
         raise CliError("; ".join([str(each) for each in leaves(failures)])) from None
-    except HouseFailed as error:
+    except ServiceFailed as error:
         raise CliError(str(error)) from None
     return 0
 
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def _serve(
     settings: Settings, source: ConfigSource, listener: socket.socket, admin: socket.socket | None, record: Path | None
 ) -> None:
-    from actors.service import House
+    from actors.service import Service
     from gateway.app import serve
     from gateway.engine_factories import engine_factories
     from gateway.example_request import KEY_VARIABLE, embeds_only, example_request
@@ -105,7 +105,7 @@ async def _serve(
             print(f"with a key of yours in {KEY_VARIABLE} (penstock keys new makes one),", flush=True)
         print(f"try: {example}", flush=True)
 
-    house = House(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
+    house = Service(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
     await serve(house, settings, listener, announce, admin=admin)
 
 

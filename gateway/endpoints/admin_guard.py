@@ -3,18 +3,18 @@
 from collections.abc import Callable
 
 from actors.api.errors import Refusal
-from actors.control.admin_service import Desk
+from actors.control.admin_service import AdminService
 from gateway.endpoints.admin_routes import create_admin_site
 from gateway.http.asgi import AsgiRoute
 from gateway.http.loopback import check_local
 from gateway.http.request import Request, bearer_of
-from gateway.http.route import Refused, Route
+from gateway.http.route import RefusedHandler, Route
 
 
 class AdminRoutes:
     """Finds handlers."""
 
-    def __init__(self, desk: Desk, exposition: Callable[[], bytes]) -> None:
+    def __init__(self, desk: AdminService, exposition: Callable[[], bytes]) -> None:
         """`exposition`: what a scrape of `/metrics` reads."""
         self._desk = desk
         self._site = AsgiRoute(create_admin_site(desk, exposition))
@@ -28,5 +28,5 @@ class AdminRoutes:
                 # The site looks at keys itself, but a body would be there by then.
                 self._desk.check_key(bearer_of(request.header(b"authorization")))
         except Refusal as refusal:
-            return Route(Refused(refusal.body))
+            return Route(RefusedHandler(refusal.body))
         return Route(self._site, body=reads, works=reads)

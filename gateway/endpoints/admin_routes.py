@@ -8,12 +8,12 @@ import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from actors.control.admin_service import Desk
+from actors.control.admin_service import AdminService
 from gateway.endpoints.quart_errors import answer_errors
 from gateway.errors import HttpError
 from gateway.http.request import bearer_of
 from gateway.telemetry.metrics import CONTENT_TYPE
-from policies.lifecycle.reload import Refused
+from policies.lifecycle.reload import ReloadRefused
 from policies.records.decision_record import encode_record
 
 
@@ -23,7 +23,7 @@ class _Folder(msgspec.Struct, forbid_unknown_fields=True):
     path: str | None = None
 
 
-def create_admin_site(desk: Desk, exposition: Callable[[], bytes]) -> QuartTrio:
+def create_admin_site(desk: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
     """Every address needs a key if there are any. `exposition`: what a scrape reads."""
     app = QuartTrio("penstock-admin", static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None
@@ -46,7 +46,7 @@ def create_admin_site(desk: Desk, exposition: Callable[[], bytes]) -> QuartTrio:
     @app.post("/admin/policy/reload")
     async def reload() -> Response:
         result = await desk.reload()
-        return _json(result, 422 if isinstance(result, Refused) else 200)
+        return _json(result, 422 if isinstance(result, ReloadRefused) else 200)
 
     @app.post("/admin/policy/check")
     async def check() -> Response:

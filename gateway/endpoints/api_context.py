@@ -11,15 +11,15 @@ import msgspec
 import structlog
 
 from actors.api.errors import Refusal
-from actors.api.messages import Decided, EmbeddingParams, ErrorBody, InferenceRequest, Prompt
+from actors.api.messages import DecisionInfo, EmbeddingParams, ErrorBody, InferenceRequest, Prompt
+from actors.service import Service
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
-from gateway.endpoints.refusal_log import EdgeLine
+from gateway.endpoints.refusal_log import RefusalLog
 from gateway.errors import HttpError
 from gateway.http.request import KEY_HEADERS, Request
 from gateway.openai.responses.completion import Identity
-from gateway.openai.responses.decision_headers import Told
-from gateway.service_port import House
+from gateway.openai.responses.decision_headers import DecisionHeaders
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MAX_TAGS = 16
@@ -27,10 +27,10 @@ _MAX_TAG_CHARACTERS = 64
 log = structlog.get_logger()
 
 
-class Front(msgspec.Struct, frozen=True, kw_only=True):
+class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     """The house and what the edge must know of the configuration."""
 
-    house: House
+    house: Service
     max_choices: int
     max_inputs: int
     embeds_only: bool = False
@@ -38,13 +38,13 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     shows_served: bool = False
     """The field `model` of an answer is the name of the model that served, not the one that was asked for."""
 
-    def edge_line(self, request_id: str, path: str, arrived_at: float, key: str | None) -> EdgeLine:
+    def edge_line(self, request_id: str, path: str, arrived_at: float, key: str | None) -> RefusalLog:
         """Around the reading of a request."""
-        return EdgeLine(self.house, request_id, path, arrived_at, key)
+        return RefusalLog(self.house, request_id, path, arrived_at, key)
 
-    def told(self, request_id: str, key: str | None) -> Told:
+    def told(self, request_id: str, key: str | None) -> DecisionHeaders:
         """What the head of a request's answer will say."""
-        return Told(request_id, Decided(self.house.policy), partial(self.house.rate_limits, key))
+        return DecisionHeaders(request_id, DecisionInfo(self.house.policy), partial(self.house.rate_limits, key))
 
     def refused(self, error: ErrorBody, path: str, arrived_at: float | None, key: str | None) -> bytes:
         """Write the log's line of what the edge refuses by itself; header lines for the answer."""
@@ -66,7 +66,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
         return served if self.shows_served and served else asked
 
 
-class Asker(msgspec.Struct, frozen=True):
+class Credentials(msgspec.Struct, frozen=True):
     """Who asks, by the headers of a request or of a WebSocket's handshake."""
 
     api_key: str | None
@@ -75,7 +75,7 @@ class Asker(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...]
 
     @classmethod
-    def of(cls, request: Request) -> "Asker":
+    def of(cls, request: Request) -> "Credentials":
         """Raises `HttpError` for headers that cannot be understood."""
         return cls(
             request.key,

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from actors.api.errors import Refusal
 from actors.api.messages import Delta, Done, Failed, Start
+from actors.request.response_stream import ResponseStream
 from gateway.http.connection import INTERNAL_ERROR
-from gateway.service_port import Exchange
 
 
-async def whole_answer(exchange: Exchange, take: Callable[[Start | Delta], None]) -> Done:
+async def whole_answer(exchange: ResponseStream, take: Callable[[Start | Delta], None]) -> Done:
     """Its end; `take` has got all that comes before.
 
     Raises Refusal: nothing was sent yet, so that a failure can have its true status.

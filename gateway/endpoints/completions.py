@@ -14,16 +14,16 @@ from actors.api.messages import (
     Done,
     EmbeddingParams,
     ErrorBody,
-    Event,
     InferenceRequest,
     Prompt,
+    ResponseEvent,
     Served,
     Start,
     Usage,
 )
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
-from gateway.endpoints.api_context import Asker, Front, new_request_id
+from gateway.endpoints.api_context import ApiContext, Credentials, new_request_id
 from gateway.endpoints.collect import whole_answer
 from gateway.endpoints.offload import reading
 from gateway.errors import BadField, ClientGone
@@ -35,7 +35,7 @@ from gateway.openai.requests.chat_request import ChatBody, chat_params, chat_pro
 from gateway.openai.requests.completion_request import CompletionBody, completion_params
 from gateway.openai.requests.forwarded_fields import written
 from gateway.openai.requests.grammar_request import answer_grammar
-from gateway.openai.requests.json_body import BodyDecoder, Given
+from gateway.openai.requests.json_body import BodyDecoder, GivenFields
 from gateway.openai.requests.prompts import prompts_of
 from gateway.openai.requests.sampling import StreamOptions, check_truncation
 from gateway.openai.requests.unused_fields import CHAT as CHAT_FIELDS
@@ -51,14 +51,14 @@ from gateway.openai.responses.completion import (
     chat_body,
     completion_body,
 )
-from gateway.openai.responses.decision_headers import Told, served_headers, start_headers
+from gateway.openai.responses.decision_headers import DecisionHeaders, served_headers, start_headers
 from gateway.openai.responses.sse import SseRenderer, error_event
 from gateway.openai.view import View
 
 log = structlog.get_logger()
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ParsedBody(msgspec.Struct, frozen=True):
     """What a checked body asks for."""
 
     prompts: tuple[Prompt, ...]
@@ -78,19 +78,19 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Where the two endpoints differ."""
 
     decoder: BodyDecoder
-    read: Callable[[Any, Given, int], Asked]
+    read: Callable[[Any, GivenFields, int], ParsedBody]
     chunks: Callable[..., Chunks]
     whole: Callable[[Identity, Sequence[Choice], Usage, Served, View], bytes]
 
 
-def read_chat(body: ChatBody, given: Given, max_choices: int) -> Asked:
+def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBody:
     """Raises `BadField`."""
     needs = needs_upstream(given, CHAT_FIELDS)
     params, n, view = chat_params(body, max_choices)
     prompt, grammar = chat_prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
         raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
-    return Asked(
+    return ParsedBody(
         (prompt,),
         params,
         n,
@@ -104,12 +104,12 @@ def read_chat(body: ChatBody, given: Given, max_choices: int) -> Asked:
     )
 
 
-def read_completion(body: CompletionBody, given: Given, max_choices: int) -> Asked:
+def read_completion(body: CompletionBody, given: GivenFields, max_choices: int) -> ParsedBody:
     """Raises `BadField`."""
     needs = needs_upstream(given, COMPLETION_FIELDS)
     prompts = prompts_of("prompt", body.prompt)
     params, n, view = completion_params(body, len(prompts), max_choices)
-    return Asked(
+    return ParsedBody(
         prompts,
         params,
         n,
@@ -130,7 +130,7 @@ COMPLETION = Endpoint(BodyDecoder(CompletionBody), read_completion, CompletionCh
 class CompletionHandler:
     """Answers the requests of one endpoint."""
 
-    def __init__(self, front: Front, endpoint: Endpoint) -> None:
+    def __init__(self, front: ApiContext, endpoint: Endpoint) -> None:
         self._front = front
         self._endpoint = endpoint
 
@@ -142,7 +142,7 @@ class CompletionHandler:
         try:
             with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
                 body, asked = await reading(len(request.body), partial(self._read, request.body))
-                inference = Asker.of(request).asks(
+                inference = Credentials.of(request).asks(
                     request_id=request_id,
                     model=body.model,
                     prompts=asked.prompts,
@@ -171,11 +171,13 @@ class CompletionHandler:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, told.headers())
 
-    def _read(self, raw: Body) -> tuple[Any, Asked]:
+    def _read(self, raw: Body) -> tuple[Any, ParsedBody]:
         body, given = self._endpoint.decoder.decode(raw)
         return body, self._endpoint.read(body, given, self._front.max_choices)
 
-    async def _whole(self, connection: Connection, inference: InferenceRequest, view: View, told: Told) -> None:
+    async def _whole(
+        self, connection: Connection, inference: InferenceRequest, view: View, told: DecisionHeaders
+    ) -> None:
         choices = [Choice() for _ in range(len(inference.prompts) * inference.n)]
         exchange = await self._front.house.open(inference)
         told.decided = exchange.decided
@@ -192,7 +194,7 @@ class CompletionHandler:
         stream: EventStream,
         inference: InferenceRequest,
         view: View,
-        told: Told,
+        told: DecisionHeaders,
         *,
         options: StreamOptions | None,
     ) -> None:
@@ -227,7 +229,7 @@ class CompletionHandler:
             log.exception("stream_failed", request_id=inference.request_id)
             await _break_off(stream, INTERNAL_ERROR)
 
-    def _identity(self, inference: InferenceRequest, served: str, told: Told) -> Identity:
+    def _identity(self, inference: InferenceRequest, served: str, told: DecisionHeaders) -> Identity:
         return self._front.identity(inference.request_id, inference.model, served, told.decided.policy)
 
 
@@ -247,7 +249,7 @@ async def _break_off(stream: EventStream, error: ErrorBody) -> None:
     await stream.send(error_event(error), trio.current_time(), last=True)
 
 
-def _first_headers(events: Sequence[Event]) -> bytes:
+def _first_headers(events: Sequence[ResponseEvent]) -> bytes:
     """What is known when the head goes out. A short answer may already be whole."""
     for event in reversed(events):
         match event:
@@ -258,6 +260,6 @@ def _first_headers(events: Sequence[Event]) -> bytes:
     return b""
 
 
-def _model_of(events: Sequence[Event]) -> str:
+def _model_of(events: Sequence[ResponseEvent]) -> str:
     """Who answers, as far as it is known with the first events."""
     return next((event.model_served for event in events if isinstance(event, Start)), "")

@@ -7,9 +7,9 @@ import structlog
 from actors.api.errors import Refusal
 from actors.api.messages import Delta, InferenceRequest, Start
 from engine.sampling.params import SamplingParams
-from gateway.endpoints.api_context import Asker, Front, new_request_id
+from gateway.endpoints.api_context import ApiContext, Credentials, new_request_id
 from gateway.endpoints.collect import whole_answer
-from gateway.endpoints.completions import Asked
+from gateway.endpoints.completions import ParsedBody
 from gateway.endpoints.offload import reading
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
@@ -22,7 +22,7 @@ from gateway.openai.requests.embedding_request import (
     embedding_params,
 )
 from gateway.openai.requests.json_body import BodyDecoder
-from gateway.openai.responses.decision_headers import Told, served_headers
+from gateway.openai.responses.decision_headers import DecisionHeaders, served_headers
 
 EMBEDDING = BodyDecoder(EmbeddingBody)
 _NO_TOKENS = SamplingParams(max_tokens=0)
@@ -31,15 +31,15 @@ _NUMBER_BYTES = 5
 log = structlog.get_logger()
 
 
-def read_embedding(body: EmbeddingBody, max_inputs: int) -> Asked:
+def read_embedding(body: EmbeddingBody, max_inputs: int) -> ParsedBody:
     """Raises `BadField`."""
-    return Asked(embedding_inputs(body, max_inputs), _NO_TOKENS, 1, None, embedding_params(body))
+    return ParsedBody(embedding_inputs(body, max_inputs), _NO_TOKENS, 1, None, embedding_params(body))
 
 
 class EmbeddingHandler:
     """Answers whole: an embedding has no parts that could be shown before."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: ApiContext) -> None:
         self._front = front
 
     async def __call__(self, connection: Connection, request: Request) -> None:
@@ -50,7 +50,7 @@ class EmbeddingHandler:
         try:
             with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
                 body, asked = await reading(len(request.body), partial(self._read, request.body))
-                inference = Asker.of(request).asks(
+                inference = Credentials.of(request).asks(
                     request_id=request_id,
                     model=body.model,
                     prompts=asked.prompts,
@@ -69,12 +69,12 @@ class EmbeddingHandler:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, told.headers())
 
-    def _read(self, raw: Body) -> tuple[EmbeddingBody, Asked]:
+    def _read(self, raw: Body) -> tuple[EmbeddingBody, ParsedBody]:
         body, _ = EMBEDDING.decode(raw)
         return body, read_embedding(body, self._front.max_inputs)
 
     async def _answer(
-        self, connection: Connection, inference: InferenceRequest, told: Told, encoding: Encoding
+        self, connection: Connection, inference: InferenceRequest, told: DecisionHeaders, encoding: Encoding
     ) -> None:
         found = [b""] * len(inference.prompts)
         exchange = await self._front.house.open(inference)

@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 
 from actors.api.errors import BadKey
 from actors.api.messages import ErrorBody
-from gateway.endpoints.api_context import Front
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.quart_errors import answer_errors
 from gateway.errors import HttpError
 from gateway.example_request import KEY_VARIABLE, example_request
@@ -22,7 +22,7 @@ NOT_FOUND = ("not_found", "There is nothing at this address. The OpenAI API is u
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-def create_site(front: Front, connections: Callable[[], int]) -> QuartTrio:
+def create_site(front: ApiContext, connections: Callable[[], int]) -> QuartTrio:
     """Health needs no key, everything else does if there are keys; `/metrics` needs one of another class."""
     app = QuartTrio("penstock", static_folder=None)
     app.url_map.strict_slashes = False
@@ -126,7 +126,7 @@ def _model(card: Any) -> dict[str, Any]:
     }
 
 
-def _page(front: Front, host: str) -> str:
+def _page(front: ApiContext, host: str) -> str:
     cards = front.house.models()
     readiness = front.house.readiness()
     rows = "".join(f"<tr><td><code>{html.escape(card.id)}</code><td>{html.escape(card.description)}" for card in cards)

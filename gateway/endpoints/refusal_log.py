@@ -3,16 +3,16 @@
 from types import TracebackType
 from typing import Self
 
+from actors.service import Service
 from gateway.errors import ClientGone
-from gateway.service_port import House
 
 
-class EdgeLine:
+class RefusalLog:
     """Around the reading of a request: if that raises, its line is written. Behind it the house writes the line."""
 
     __slots__ = ("_arrived_at", "_house", "_key", "_path", "_request_id")
 
-    def __init__(self, house: House, request_id: str, path: str, arrived_at: float, key: str | None) -> None:
+    def __init__(self, house: Service, request_id: str, path: str, arrived_at: float, key: str | None) -> None:
         self._house = house
         self._key = key
         self._request_id = request_id

@@ -5,25 +5,25 @@ from urllib.parse import unquote_to_bytes
 
 from actors.api.errors import Refusal
 from actors.api.messages import ErrorBody
-from gateway.endpoints.api_context import Front
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_site
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.cors import Cors
 from gateway.http.loopback import check_local
 from gateway.http.request import Request
-from gateway.http.route import Handler, Refused, Route
+from gateway.http.route import Handler, RefusedHandler, Route
 from gateway.openai.requests.json_body import check_content_encoding, check_content_type
 
 
 class Routes:
     """Finds handlers. In this order a head is looked at: origin, address, method, key, kind of body."""
 
-    def __init__(self, front: Front, limits: Limits, origins: frozenset[str]) -> None:
+    def __init__(self, front: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
         """`origins`: pages of these may use the server."""
         self._origins = origins
         self._cors = Cors(origins)
@@ -100,7 +100,7 @@ class Routes:
         headers = self.refused(refusal.body, request)
         if allow:
             headers += b"allow: %b\r\n" % allow
-        return Route(Refused(refusal.body, headers), lines=lines)
+        return Route(RefusedHandler(refusal.body, headers), lines=lines)
 
 
 def _wrong_method(allowed: str) -> HttpError:

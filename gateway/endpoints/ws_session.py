@@ -10,16 +10,16 @@ import trio
 from wsproto.frame_protocol import CloseReason
 
 from actors.api.errors import Refusal
-from actors.api.messages import Decided, Delta, Done, ErrorBody, Event, Failed, InferenceRequest, Start
-from gateway.endpoints.api_context import Asker, Front, new_request_id
-from gateway.endpoints.completions import Asked, read_chat, read_completion
+from actors.api.messages import DecisionInfo, Delta, Done, ErrorBody, Failed, InferenceRequest, ResponseEvent, Start
+from gateway.endpoints.api_context import ApiContext, Credentials, new_request_id
+from gateway.endpoints.completions import ParsedBody, read_chat, read_completion
 from gateway.endpoints.offload import reading
 from gateway.errors import BadField, ClientGone, HttpError
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.request import Request
 from gateway.http.websocket import UPGRADE, PeerClosed, WebSocket, accept
-from gateway.openai.requests.json_body import BodyDecoder, Given, nearest
+from gateway.openai.requests.json_body import BodyDecoder, GivenFields, nearest
 from gateway.openai.requests.user_and_conversation import user_of
 from gateway.openai.view import View
 from gateway.openai.ws_messages import (
@@ -35,7 +35,7 @@ from gateway.openai.ws_messages import (
 _PATH = "/v1/stream"
 _peek = BodyDecoder(Peek)
 _cancel = BodyDecoder(Cancel)
-_ENDPOINTS: dict[str, tuple[BodyDecoder, Callable[[Any, Given, int], Asked]]] = {
+_ENDPOINTS: dict[str, tuple[BodyDecoder, Callable[[Any, GivenFields, int], ParsedBody]]] = {
     "chat.completions": (BodyDecoder(StartChat), read_chat),
     "completions": (BodyDecoder(StartCompletion), read_completion),
 }
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 class SocketHandler:
     """Answers the handshakes on `/v1/stream`."""
 
-    def __init__(self, front: Front, limits: Limits, origins: frozenset[str]) -> None:
+    def __init__(self, front: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
         self._front = front
         self._limits = limits
         self._origins = origins
@@ -53,7 +53,7 @@ class SocketHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Serve one WebSocket to its end."""
         try:
-            asker = Asker.of(request)
+            asker = Credentials.of(request)
             trailing = await accept(connection, request, self._origins)
         except Refusal as refusal:
             lines = self._front.refused(refusal.body, _PATH, request.arrived_at, request.key)
@@ -71,7 +71,7 @@ class SocketHandler:
 class _Session:
     """The requests of one WebSocket. Its receive loop never waits for a request, so closes are always heard."""
 
-    def __init__(self, front: Front, asker: Asker, socket: WebSocket, max_streams: int) -> None:
+    def __init__(self, front: ApiContext, asker: Credentials, socket: WebSocket, max_streams: int) -> None:
         self._front = front
         self._asker = asker
         self._socket = socket
@@ -231,7 +231,7 @@ class _Session:
             await self._socket.send(renderer.error(INTERNAL_ERROR))
 
 
-def _render(events: list[Event], renderer: Renderer, request_id: str, decided: Decided) -> list[bytes]:
+def _render(events: list[ResponseEvent], renderer: Renderer, request_id: str, decided: DecisionInfo) -> list[bytes]:
     messages = []
     for event in events:
         match event:

@@ -21,7 +21,7 @@ Labels = Literal["labelled", "agreement"]
 Say = Callable[[str], None]
 
 
-class Prompt(msgspec.Struct, frozen=True):
+class LabelledPrompt(msgspec.Struct, frozen=True):
     """One line of a file of prompts."""
 
     prompt: str
@@ -32,7 +32,7 @@ class Prompt(msgspec.Struct, frozen=True):
 class Material(msgspec.Struct, frozen=True):
     """What is asked, where it comes from, and what counts as right."""
 
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[LabelledPrompt, ...]
     source: str
     labels: Labels
     max_tokens: int
@@ -141,17 +141,19 @@ def load_material(arguments: argparse.Namespace) -> Material:
     return Material(tuple(prompts), source, _labels(arguments.labels, prompts), arguments.max_tokens)
 
 
-def _generated(count: int, seed: int) -> tuple[list[Prompt], str]:
+def _generated(count: int, seed: int) -> tuple[list[LabelledPrompt], str]:
     if count < 1:
         raise CliError("--embedded must be at least 1", 2)
     from engine.zoo.tasks import held_out_questions
 
     rng = Random(seed)  # noqa: S311 - a draw of questions, not of secrets
     questions = held_out_questions(rng, count)
-    return [Prompt(each.prompt, each.answer) for each in questions], f"{count} held-out zoo questions, seed {seed}"
+    return [
+        LabelledPrompt(each.prompt, each.answer) for each in questions
+    ], f"{count} held-out zoo questions, seed {seed}"
 
 
-def _read(path: Path) -> list[Prompt]:
+def _read(path: Path) -> list[LabelledPrompt]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -161,7 +163,7 @@ def _read(path: Path) -> list[Prompt]:
         if not line.strip():
             continue
         try:
-            prompts.append(msgspec.json.decode(line, type=Prompt))
+            prompts.append(msgspec.json.decode(line, type=LabelledPrompt))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CliError(f'{path}:{number}: expected {{"prompt": "…", "answer": "…"}}: {error}', 2) from None
     if not prompts:
@@ -169,7 +171,7 @@ def _read(path: Path) -> list[Prompt]:
     return prompts
 
 
-def _labels(wanted: Labels | None, prompts: Sequence[Prompt]) -> Labels:
+def _labels(wanted: Labels | None, prompts: Sequence[LabelledPrompt]) -> Labels:
     missing = next((place for place, prompt in enumerate(prompts, 1) if prompt.answer is None), 0)
     if wanted == "labelled" and missing:
         raise CliError(f"prompt {missing} has no answer: give every one its answer, or take --labels agreement", 2)

@@ -12,7 +12,7 @@ _FAR = 0.75
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 
 
-class Mark(msgspec.Struct, frozen=True):
+class PlotMark(msgspec.Struct, frozen=True):
     """A point with a name beside it."""
 
     name: str
@@ -25,7 +25,7 @@ def line_plot(
     across: str,
     up: str,
     lines: Mapping[str, Sequence[tuple[float, float]]],
-    marks: Sequence[Mark] = (),
+    marks: Sequence[PlotMark] = (),
 ) -> str:
     """Both axes in percent. Shares are 0 to 1 in and percent out."""
     points = [point for line in lines.values() for point in line] + [(mark.x, mark.y) for mark in marks]

@@ -14,7 +14,7 @@ from gateway.errors import ClientGone, HttpError
 from gateway.http.bounds.body_book import BodyAccount, BodyBook
 from gateway.http.bounds.body_deadline import BodyDeadline
 from gateway.http.bounds.connection_places import ConnectionPlaces
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.bounds.token_bucket import TokenBucket
 from gateway.http.event_stream import EventStream
 from gateway.http.gate import Gate
@@ -41,7 +41,7 @@ class Ticking(Protocol):
     """What of a connection wants to be looked at while its handler waits."""
 
     def tick(self, now: float, heartbeat_s: float) -> None:
-        """Called every `Limits.tick_s`."""
+        """Called every `ServerLimits.tick_s`."""
 
     def finish(self) -> None:
         """The server closes: come to an end when what runs has ended."""
@@ -51,7 +51,10 @@ class Shared:
     """What all connections of a server share."""
 
     def __init__(
-        self, limits: Limits, route: Callable[[Request], Route], refused: Callable[[ErrorBody, Request | None], bytes]
+        self,
+        limits: ServerLimits,
+        route: Callable[[Request], Route],
+        refused: Callable[[ErrorBody, Request | None], bytes],
     ) -> None:
         """`refused` is told what the server refuses by itself, and gives header lines for that answer."""
         self.limits = limits

@@ -7,9 +7,9 @@ import msgspec
 from actors.api.messages import ErrorBody
 from gateway.errors import HttpError
 from gateway.http.bounds.body_book import BodyAccount
-from gateway.http.bounds.connection_places import ConnectionPlaces, Refusal
+from gateway.http.bounds.connection_places import ConnectionPlaces, PlaceRefusal
 from gateway.http.request import Request
-from gateway.http.route import Refused, Route
+from gateway.http.route import RefusedHandler, Route
 
 
 class Gate:
@@ -39,7 +39,7 @@ class Gate:
             refused = self._places.work(self._number, route.key, route.tiers_above)
             if refused is not None:
                 error = place_refusal(refused).body
-                handler = Refused(error, self._refused(error, request), close=True)
+                handler = RefusedHandler(error, self._refused(error, request), close=True)
                 return msgspec.structs.replace(route, handler=handler, body=False, works=False)
             if route.body:
                 self.account.charge_to(route.key)
@@ -55,7 +55,7 @@ class Gate:
         self.account.give(self.account.held)
 
 
-def place_refusal(refused: Refusal) -> HttpError:
+def place_refusal(refused: PlaceRefusal) -> HttpError:
     """What the client reads."""
     if refused == "full":
         return HttpError(

@@ -9,7 +9,7 @@ from actors.api.errors import Refusal
 from actors.api.messages import ErrorBody
 from gateway.errors import HttpError
 from gateway.http.bounds.body_book import BodyAccount
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.framing_rules import check_head
 from gateway.http.request import Body, Request
 from gateway.http.route import Route
@@ -27,7 +27,7 @@ class RequestParser:
     what cannot be or must not be read; the parser is then of no more use.
     """
 
-    def __init__(self, limits: Limits, admit: Callable[[Request], Route], account: BodyAccount) -> None:
+    def __init__(self, limits: ServerLimits, admit: Callable[[Request], Route], account: BodyAccount) -> None:
         """`admit` finds where a request goes, when its head is whole. `account` pays for bodies that are wanted."""
         # llhttp's object holds its listener: a listener that held it, too, would be a cycle, and what a client had sent
         # would stay in memory until the garbage collector finds it.
@@ -112,7 +112,7 @@ class RequestParser:
 class _Listener:
     """What httptools calls. An exception here would be wrapped and lose its meaning, so refusals are remembered."""
 
-    def __init__(self, limits: Limits, admit: Callable[[Request], Route], account: BodyAccount) -> None:
+    def __init__(self, limits: ServerLimits, admit: Callable[[Request], Route], account: BodyAccount) -> None:
         self._limits = limits
         self._admit = admit
         self._account = account

@@ -31,7 +31,7 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     """Header lines of every response to the request, whoever writes it."""
 
 
-class Refused:
+class RefusedHandler:
     """A handler that answers with an error."""
 
     def __init__(self, error: ErrorBody, lines: bytes = b"", *, close: bool = False) -> None:

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from actors.api.messages import ErrorBody
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.bounds.peer import PeerNames
 from gateway.http.connection import Connection, Shared
 from gateway.http.gate import place_refusal
@@ -56,7 +56,7 @@ class Server:
     def __init__(
         self,
         listener: socket.socket,
-        limits: Limits,
+        limits: ServerLimits,
         route: Callable[[Request], Route],
         refused: Callable[[ErrorBody, Request | None], bytes] = lambda *_: b"",
     ) -> None:

@@ -14,7 +14,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, generate_accept_token
 
 from gateway.errors import ClientGone, HttpError
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import Connection
 from gateway.http.request import SOCKET_PROTOCOL, Request, offered_protocols
 
@@ -47,7 +47,7 @@ class WebSocket:
     so many are handled in a second, and a message that is not whole counts as a body.
     """
 
-    def __init__(self, connection: Connection, trailing: bytes, limits: Limits) -> None:
+    def __init__(self, connection: Connection, trailing: bytes, limits: ServerLimits) -> None:
         self._connection = connection
         self._protocol = WsProtocol(ConnectionType.SERVER, trailing_data=trailing)
         self._events = self._protocol.events()

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from actors.api.messages import Decided, Delta, Done, ErrorBody, Start, Usage
+from actors.api.messages import DecisionInfo, Delta, Done, ErrorBody, Start, Usage
 from gateway.openai.json_text import encode, penstock_object, usage_fields
 from gateway.openai.logprobs import chat_logprobs
 from gateway.openai.requests.chat_request import ChatBody
@@ -60,7 +60,7 @@ class Renderer:
         self._id = encode(message_id)
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
-    def started(self, request_id: str, start: Start, decided: Decided) -> bytes:
+    def started(self, request_id: str, start: Start, decided: DecisionInfo) -> bytes:
         """The request was taken; a rung works on it."""
         more = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
         for name, value in (

@@ -1,6 +1,6 @@
 """Is a profile one that a quiet machine can have given? Something else that ran beside the probe shows in it."""
 
-from gateway.profiling.profile import EngineProfile, Profile, Service, StepShape
+from gateway.profiling.profile import EngineProfile, Profile, ServiceTimes, StepShape
 
 _NOISE = 1.1
 _LONGEST = 50.0
@@ -27,6 +27,6 @@ def _doubt(engine: EngineProfile) -> str:
     return ""
 
 
-def _seconds(service: Service, own: float) -> float:
+def _seconds(service: ServiceTimes, own: float) -> float:
     """Of a decode of one sequence, in the mean."""
     return service.factor * own + service.per_sample + sum(service.pauses) / len(service.pauses)

@@ -82,7 +82,7 @@ class FitError(msgspec.Struct, frozen=True):
     worst: float
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServiceTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of a step's own time in the house, where loop, readers and other engines want core and interpreter.
 
     A step takes `factor` times its own time, `per_sample` for each token that it brings, and a pause.
@@ -111,9 +111,9 @@ class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """In words."""
     spread: tuple[float, ...] = (1.0,)
     """Measured over fitted time, as quantiles: steps take these in a seeded order."""
-    served: Service = Service()
+    served: ServiceTimes = ServiceTimes()
     """While no other engine of the process computes ..."""
-    beside: Service | None = None
+    beside: ServiceTimes | None = None
     """... and while another one does; None: as without it."""
     error: FitError | None = None
     points: tuple[ProfilePoint, ...] = ()
@@ -128,7 +128,7 @@ class UpstreamProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Between two tokens."""
 
 
-class HouseCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServiceCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a request takes around the engine."""
 
     arrival_s: float = 0.0
@@ -151,7 +151,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Times of upstreams, written by hand; without them an upstream is not simulated, and refuses."""
     encoders: tuple[str, ...] = ()
     """Engines that make embeddings: they are not simulated, and refuse."""
-    house: HouseCost = HouseCost()
+    house: ServiceCost = ServiceCost()
 
 
 def read_profile(path: Path) -> Profile:
@@ -193,7 +193,7 @@ def shape_of(shares: list[Share]) -> StepShape:
     return StepShape(tokens, len(shares), samples, context, attention)
 
 
-class Clockwork:
+class EngineTimes:
     """One engine's costs, made ready for millions of steps."""
 
     def __init__(self, profile: EngineProfile, most_tokens: int, order: tuple[int, ...]) -> None:

@@ -16,11 +16,11 @@ from time import perf_counter
 import msgspec
 import trio
 
-from actors.api.errors import HouseFailed
+from actors.api.errors import ServiceFailed
 from actors.api.messages import InferenceRequest
 from actors.kernel.worker_threads import EngineFactory
-from actors.request.response_stream import Exchange
-from actors.service import House
+from actors.request.response_stream import ResponseStream
+from actors.service import Service
 from config.model.settings import EngineSettings, Settings
 from engine.core.loop import Stepping
 from engine.load import load_engine
@@ -29,7 +29,7 @@ from gateway.cli.errors import CliError, leaves
 from gateway.engine_factories import replica_settings
 from gateway.http.server import listen
 from gateway.profiling.load_client import Phase
-from gateway.profiling.profile import EngineProfile, HouseCost, Service
+from gateway.profiling.profile import EngineProfile, ServiceCost, ServiceTimes
 from gateway.profiling.step_cost_fit import service_of
 from gateway.profiling.timed_engine import TimedEngine, TimedStep, beside
 from policies.model.features import Features
@@ -46,7 +46,7 @@ _FEWEST = 50
 """Steps that say something."""
 
 
-class Visited(House):
+class Visited(Service):
     """A house that keeps the time of its visitors."""
 
     def __init__(self, settings: Settings, engines: Mapping[str, Sequence[EngineFactory]], record: Path) -> None:
@@ -54,8 +54,8 @@ class Visited(House):
         self.arrivals: dict[str, list[float]] = {}
         """By the model's name: in trio's time."""
 
-    async def open(self, request: InferenceRequest) -> Exchange:
-        """See `House`."""
+    async def open(self, request: InferenceRequest) -> ResponseStream:
+        """See `Service`."""
         self.arrivals.setdefault(request.model, []).append(request.arrived_at)
         return await super().open(request)
 
@@ -73,12 +73,12 @@ class Seen(msgspec.Struct, frozen=True):
 
 def probe(
     settings: Settings, engines: Mapping[str, EngineProfile], say: Callable[[str], None]
-) -> tuple[dict[str, EngineProfile], HouseCost]:
+) -> tuple[dict[str, EngineProfile], ServiceCost]:
     """The engines with what becomes of their steps in service, and what a request takes around them."""
     names = {name: model for name, model in _names(settings).items() if name in engines}
     if settings.keys or not names:
         say("the house is not measured: no model name without a key leads to one engine alone")
-        return dict(engines), HouseCost()
+        return dict(engines), ServiceCost()
     workers = {model: min(_WORKERS, settings.engines[name].max_running) for name, model in names.items()}
     for name, model in names.items():
         workers[model] *= settings.engines[name].replicas
@@ -90,7 +90,7 @@ def probe(
         with tempfile.TemporaryDirectory() as folder:
             seen = trio.run(_serve, settings, names, phases, Path(folder) / "recording.jsonl")
     except BaseExceptionGroup as group:
-        failures, rest = group.split((CliError, HouseFailed))
+        failures, rest = group.split((CliError, ServiceFailed))
         if failures is None or rest is not None:
             raise
         raise CliError("; ".join(sorted({str(each) for each in leaves(failures)}))) from None
@@ -157,7 +157,7 @@ def _served(
     for mine in steps[name]:
         own += mine
         disturbed += beside(mine, [each for replicas in steps.values() for each in replicas if each is not mine])
-    services: list[Service | None] = []
+    services: list[ServiceTimes | None] = []
     for among in (False, True):
         chosen = [step for step, is_beside in zip(own, disturbed, strict=True) if is_beside is among]
         if len(chosen) < _FEWEST:
@@ -171,10 +171,10 @@ def _served(
         say(f"engine {name} {where}: {len(chosen)} steps took {times:.2f} times their time without a house")
     alone, among_others = services
     # The pauses hold all that varies.
-    return msgspec.structs.replace(profile, spread=(1.0,), served=alone or Service(), beside=among_others)
+    return msgspec.structs.replace(profile, spread=(1.0,), served=alone or ServiceTimes(), beside=among_others)
 
 
-def _around(seen: Seen) -> HouseCost:
+def _around(seen: Seen) -> ServiceCost:
     """Before the engine has it, and after a step has ended: in the middle of all requests."""
     before: list[float] = []
     after: list[float] = []
@@ -190,9 +190,9 @@ def _around(seen: Seen) -> HouseCost:
                 before.append(submitted - arrived)
                 after.append(arrived + request.ttft_s - out)
     if not before:
-        return HouseCost()
+        return ServiceCost()
     arrival, delivery = max(median(before), 0.0), max(median(after), 0.0)
-    return HouseCost(arrival_s=float(f"{arrival:.3g}"), delivery_s=float(f"{delivery:.3g}"))
+    return ServiceCost(arrival_s=float(f"{arrival:.3g}"), delivery_s=float(f"{delivery:.3g}"))
 
 
 def _names(settings: Settings) -> dict[str, str]:

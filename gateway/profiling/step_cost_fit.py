@@ -7,7 +7,7 @@ rise together gives some of them below zero, and then nonsense beyond what was m
 import numpy as np
 import numpy.typing as npt
 
-from gateway.profiling.profile import FitError, Service, StepCost, StepShape
+from gateway.profiling.profile import FitError, ServiceTimes, StepCost, StepShape
 
 _KNOTS = (0, 2, 8, 32, 128, 512)
 _ROUNDS = 5000
@@ -43,7 +43,7 @@ def fit(shapes: list[StepShape], seconds: list[float]) -> StepCost:
     )
 
 
-def service_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) -> Service:
+def service_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) -> ServiceTimes:
     """What the house made of steps that take `cost` alone: as long in the mean, short and long ones alike.
 
     Nothing is left out here: what holds a step up in service is what is asked for.
@@ -58,7 +58,7 @@ def service_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) ->
     factor, per_sample, _ = non_negative(parts * weight[:, None], took * weight)
     left = np.sort(np.maximum(took - factor * own - per_sample * samples, 0.0))
     pauses = [float(each.mean()) for each in np.array_split(left, min(_PAUSES, len(left)))]
-    return Service(
+    return ServiceTimes(
         factor=_shown(factor), per_sample=_shown(per_sample), pauses=tuple([float(f"{each:.3g}") for each in pauses])
     )
 

@@ -62,7 +62,7 @@ class UnknownMargins(Exception):  # noqa: N818  (a fact about the input)
     """Neither the trace nor the policy says how sure the small model is; the text says what to give."""
 
 
-class Draws:
+class SimulatedDraws:
     """One simulation's."""
 
     def __init__(self, seed: int, policy: Policy, shares: Mapping[str, float], trace: tuple[TraceRequest, ...]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from math import floor, log10
 
-from gateway.simulation.report import Comparison, Report
+from gateway.simulation.report import Comparison, SimulationReport
 from gateway.simulation.table import circumstances, rows_of
 
 _WIDTH, _HEIGHT = 720, 260
@@ -86,7 +86,7 @@ def _figure(title: str, caption: str, drawing: str) -> str:
     return f"<figure><h2>{said}</h2>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _table(reports: Sequence[Report]) -> str:
+def _table(reports: Sequence[SimulationReport]) -> str:
     differ = len(reports) == _TWO
     titles = [*[report.policy for report in reports], *(["difference"] if differ else [])]
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
@@ -137,7 +137,7 @@ def _plot(
     return "".join([*parts, "</svg>"])
 
 
-def _bars(reports: Sequence[Report]) -> str:
+def _bars(reports: Sequence[SimulationReport]) -> str:
     rungs = sorted({rung for report in reports for rung in report.rungs})
     band = 16 * len(reports) + 14
     height = band * len(rungs) + 8

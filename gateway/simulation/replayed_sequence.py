@@ -8,7 +8,7 @@ from engine.scheduling.sequence import Sequence
 from policies.records.trace import TraceRequest
 
 if TYPE_CHECKING:
-    from gateway.simulation.simulated_request import Attempt
+    from gateway.simulation.simulated_request import SimulatedAttempt
 
 _GREEDY = SamplingParams(max_tokens=1, temperature=0.0)
 _PROMPT, _OUTPUT, _SHARED = 1, 2, 3
@@ -21,7 +21,7 @@ class Replayed(Sequence):
 
     def __init__(
         self,
-        attempt: "Attempt",
+        attempt: "SimulatedAttempt",
         choice: int,
         *,
         number: int,

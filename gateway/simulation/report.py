@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gateway.simulation.simulated_request import Answer
+from gateway.simulation.simulated_request import SimulatedRequest
 from gateway.simulation.world import Sample, World
 
 NO_ROUTE = "(none: refused before)"
@@ -80,7 +80,7 @@ class EngineReport(msgspec.Struct, frozen=True):
     most_queued: int
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     """One policy under one trace."""
 
     policy: str
@@ -129,10 +129,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     speed: float
     notes: tuple[str, ...]
     """What was assumed because the trace does not tell."""
-    reports: tuple[Report, ...]
+    reports: tuple[SimulationReport, ...]
 
 
-def make_report(world: World, ended: float, name: str) -> Report:
+def make_report(world: World, ended: float, name: str) -> SimulationReport:
     """After `World.run`."""
     answers, settings = world.answers, world.settings
     good = [each for each in answers if each.outcome == "ok"]
@@ -143,7 +143,7 @@ def make_report(world: World, ended: float, name: str) -> Report:
     tenants = _tenants(world, costs)
     even = [tenant.tokens / tenant.weight for tenant in tenants.values()]
     rungs = _counts([each.rung for each in good])
-    return Report(
+    return SimulationReport(
         policy=name,
         digest=world.policy.digest,
         requests=len(answers),
@@ -212,7 +212,7 @@ def _itl(world: World) -> Quantiles:
     return quantiles(gaps, weights) if int(weights.sum()) > 0 else quantiles([])  # type: ignore[arg-type]
 
 
-def _is_good(world: World, answer: Answer) -> bool:
+def _is_good(world: World, answer: SimulatedRequest) -> bool:
     if answer.outcome != "ok" or answer.first_at is None:
         return False
     slo = world.settings.tiers[answer.features.tier].slo
@@ -253,7 +253,7 @@ def _tenants(world: World, costs: list[float]) -> dict[str, TenantReport]:
 
 
 def _routes(world: World, costs: list[float]) -> dict[str, RouteReport]:
-    found: dict[str, list[tuple[Answer, float]]] = {}
+    found: dict[str, list[tuple[SimulatedRequest, float]]] = {}
     for each, cost in zip(world.answers, costs, strict=True):
         found.setdefault(each.plan.route if each.plan is not None else NO_ROUTE, []).append((each, cost))
     return {
@@ -276,7 +276,7 @@ def _cost_by_rung(world: World) -> dict[str, float]:
     return {rung: _round(costs[rung]) for rung in sorted(costs)}
 
 
-def _sheds(answers: Sequence[Answer]) -> tuple[Shed, ...]:
+def _sheds(answers: Sequence[SimulatedRequest]) -> tuple[Shed, ...]:
     counts: dict[tuple[str, str], int] = {}
     for each in answers:
         if each.outcome != "ok":

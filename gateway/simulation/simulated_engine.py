@@ -16,9 +16,9 @@ from config.model.settings import EngineSettings
 from engine.core.messages import EngineStats
 from engine.scheduling.plan import Share, shares_of
 from engine.scheduling.scheduler import Scheduler
-from gateway.profiling.profile import BadProfile, Clockwork, EngineProfile, shape_of
+from gateway.profiling.profile import BadProfile, EngineProfile, EngineTimes, shape_of
 from gateway.simulation.replayed_sequence import Replayed
-from gateway.simulation.turns import SimulatedTurns
+from gateway.simulation.turns import SimulatedTimeSlices
 
 _NEVER = float("inf")
 _LONGEST_RUN = 1024
@@ -39,9 +39,9 @@ class SimulatedEngine:
         calm: Callable[[], bool],
         beside: Callable[[], bool],
         turned: Callable[[float], None],
-        turns: SimulatedTurns | None,
+        turns: SimulatedTimeSlices | None,
     ) -> None:
-        """`title`: no other replica has it. `order`: see `Clockwork`. `leaps` False takes every step by itself.
+        """`title`: no other replica has it. `order`: see `EngineTimes`. `leaps` False takes every step by itself.
 
         `calm`: no step by itself makes room for what waits in front of the engine. `beside`: another engine computes.
         `turned` is called when this one begins to compute, or does so no more. `turns` None: it computes when it likes.
@@ -68,7 +68,7 @@ class SimulatedEngine:
         self._scheduler = Scheduler(
             settings, total_blocks=total, block_size=block_size, max_model_len=self.max_model_len
         )
-        self._clockwork = Clockwork(profile, settings.max_step_tokens, order)
+        self._clockwork = EngineTimes(profile, settings.max_step_tokens, order)
         self._total = total - 1
         self._leaps = leaps
         self._calm = calm

@@ -8,12 +8,12 @@ from config.model.tenancy import TenantSettings, TierSettings
 from engine.core.messages import EngineStats, sum_of_stats
 from gateway.simulation.replayed_sequence import Replayed
 from gateway.simulation.simulated_engine import SimulatedEngine
-from policies.queueing.engine_capacity import Room
+from policies.queueing.engine_capacity import EngineCapacity
 from policies.queueing.fair_queue import FairQueue, QueueFull, QueueItem
-from policies.queueing.placement import Mark, Placed, Placement
+from policies.queueing.placement import Placed, Placement, PrefixMark
 
 if TYPE_CHECKING:
-    from gateway.simulation.simulated_request import Attempt
+    from gateway.simulation.simulated_request import SimulatedAttempt
 
 _NEVER = float("inf")
 
@@ -21,19 +21,19 @@ _NEVER = float("inf")
 class Waiting(QueueItem, frozen=True, kw_only=True):
     """An attempt in the line."""
 
-    attempt: "Attempt"
+    attempt: "SimulatedAttempt"
     sequences: int
     blocks: int
 
 
-class SimulatedLane:
+class SimulatedQueue:
     """What `actors.queue.dispatcher` and `actors.queue.backend_queue` do, on the virtual clock."""
 
     def __init__(
         self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings], settings: EngineSettings
     ) -> None:
         self.queue: FairQueue[Waiting] = FairQueue(tiers, tenants)
-        self.rooms = [Room(settings.max_running, settings.kv.block_size) for _ in range(settings.replicas)]
+        self.rooms = [EngineCapacity(settings.max_running, settings.kv.block_size) for _ in range(settings.replicas)]
         self.engines: list[SimulatedEngine] = []
         """One for each replica; filled once: lane and engines know each other."""
         self._block_size = settings.kv.block_size
@@ -161,7 +161,7 @@ class SimulatedLane:
             self._chosen = chosen
         return chosen is not None
 
-    def _marks(self, item: Waiting) -> tuple[Mark, ...]:
+    def _marks(self, item: Waiting) -> tuple[PrefixMark, ...]:
         """See `engine.scheduling.prefix_marks`."""
         sequence, size = item.attempt.sequences[0], self._block_size
         if not self._affine or len(self.engines) == 1:
@@ -172,4 +172,4 @@ class SimulatedLane:
             depths.append(depth)
             depth *= 2
         names = sequence.block_names(depths[-1], size) if depths else []
-        return tuple([Mark(names[depth - 1], depth * size) for depth in depths])
+        return tuple([PrefixMark(names[depth - 1], depth * size) for depth in depths])

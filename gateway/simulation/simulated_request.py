@@ -31,7 +31,7 @@ _WORD = " x"
 """A trace has no words; each output is taken for one."""
 
 
-class Attempt:
+class SimulatedAttempt:
     """One try of one rung."""
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Attempt:
     )
 
     def __init__(
-        self, answer: "Answer", effect: fallback_machine.Try, permit: Permit, machine: CascadeMachine | None
+        self, answer: "SimulatedRequest", effect: fallback_machine.Try, permit: Permit, machine: CascadeMachine | None
     ) -> None:
         self.answer = answer
         self.try_ = effect
@@ -87,7 +87,7 @@ class Attempt:
         self.answer.on_unserved(self, now)
 
 
-class Answer:
+class SimulatedRequest:
     """One answer under way, and its account of itself once it has ended."""
 
     __slots__ = (
@@ -130,8 +130,8 @@ class Answer:
         self.hold: BudgetHold | None = None
         self.held = 0.0
         """By the cascade's budget for the day."""
-        self._climb: fallback_machine.Climb
-        self._attempt: Attempt | None = None
+        self._climb: fallback_machine.FallbackMachine
+        self._attempt: SimulatedAttempt | None = None
         self._streamed = not request.has or "stream" in request.has
         self._released = 0
         """Tokens of the first choice that the reader has."""
@@ -165,7 +165,7 @@ class Answer:
     def start(self, plan: Plan, now: float) -> None:
         """Begin the climb."""
         self.plan = plan
-        self._climb = fallback_machine.Climb(plan)
+        self._climb = fallback_machine.FallbackMachine(plan)
         self._obey(self._climb.start(now), now)
 
     def refuse(self, code: str, now: float) -> None:
@@ -179,11 +179,11 @@ class Answer:
         if self.queue_wait_s is None:
             self.queue_wait_s = now - self.arrived_at
 
-    def on_unserved(self, attempt: Attempt, now: float) -> None:
+    def on_unserved(self, attempt: SimulatedAttempt, now: float) -> None:
         """Its time in the queue is up."""
         if attempt is self._attempt:
             self._close(ok=None, over=True, now=now)
-            self._obey(self._climb.on(fallback_machine.Refused(why="queue_timeout"), now), now)
+            self._obey(self._climb.on(fallback_machine.RungRefused(why="queue_timeout"), now), now)
 
     def on_stop(self, sequence: Replayed, now: float) -> None:
         """A sequence has come to where something may happen."""
@@ -207,7 +207,7 @@ class Answer:
         else:
             sequence.stop = self._next_stop(attempt, sequence)
 
-    def on_alarm(self, attempt: Attempt, now: float) -> None:
+    def on_alarm(self, attempt: SimulatedAttempt, now: float) -> None:
         """One of its deadlines may have passed."""
         if attempt is not self._attempt or self.plan is None:
             return
@@ -220,7 +220,7 @@ class Answer:
             return
         self._obey(self._climb.on(self._too_late(attempt, now), now), now)
 
-    def _too_late(self, attempt: Attempt, now: float) -> fallback_machine.Event:
+    def _too_late(self, attempt: SimulatedAttempt, now: float) -> fallback_machine.FallbackEvent:
         assert self.plan is not None
         if now >= self.plan.total_at:
             prefix = self._prefix()
@@ -228,7 +228,7 @@ class Answer:
             return fallback_machine.AttemptFailed(kind="total_timeout", retryable=False, prefix=prefix)
         if not attempt.taken:
             self._close(ok=None, over=False, now=now)
-            return fallback_machine.Refused(why="queue_timeout")
+            return fallback_machine.RungRefused(why="queue_timeout")
         prefix = self._prefix()
         self._close(ok=False, over=False, now=now)
         kind = "stall" if attempt.has_begun else "ttft_timeout"
@@ -236,13 +236,13 @@ class Answer:
 
     # --- what the climb wants -----------------------------------------------------------------------------------
 
-    def _obey(self, effect: fallback_machine.Effect | None, now: float) -> None:
+    def _obey(self, effect: fallback_machine.FallbackEffect | None, now: float) -> None:
         while effect is not None:
             match effect:
                 case fallback_machine.Try():
                     event = self._try(effect, now)
                     effect = self._climb.on(event, now) if event is not None else None
-                case fallback_machine.Answer(mark=mark):
+                case fallback_machine.AnswerStatic(mark=mark):
                     self.rung, self.mark = "static_answer", mark or ""
                     self.first_at = self.first_content_at = now
                     self._end("ok", "static_answer", now)
@@ -254,25 +254,25 @@ class Answer:
                     self._end("failed", code, now)
                     return
 
-    def _try(self, effect: fallback_machine.Try, now: float) -> fallback_machine.Event | None:
+    def _try(self, effect: fallback_machine.Try, now: float) -> fallback_machine.FallbackEvent | None:
         world, request, plan = self._world, self.request, self.plan
         assert plan is not None
         if effect.is_retry and not world.retries.take(now):
-            return fallback_machine.Refused(why="retry_budget")
+            return fallback_machine.RungRefused(why="retry_budget")
         if effect.rung not in world.lanes:
-            return fallback_machine.Refused(why="not_simulated")
+            return fallback_machine.RungRefused(why="not_simulated")
         if not self._climb.committed:
             self.first_content_at = None
         permit = world.breakers[effect.rung].permit(now)
         if isinstance(permit, BreakerOpen):
-            return fallback_machine.Refused(why="breaker_open", retry_after_s=permit.retry_after_s)
+            return fallback_machine.RungRefused(why="breaker_open", retry_after_s=permit.retry_after_s)
         lane = world.lanes[effect.rung]
         prefix = len(effect.prefix[0]) if effect.prefix else 0
         longest = lane.max_model_len
         asked = output_limit(request, plan.output_cap, longest)
         if asked is None or request.prompt_tokens + prefix >= longest:
             self._record(effect, permit, ok=None, now=now)
-            return fallback_machine.Refused(why="prompt_too_long", lasting=True)
+            return fallback_machine.RungRefused(why="prompt_too_long", lasting=True)
         # The small model's own answer may have been longer than the one that the reader got in the end.
         length = max(request.output_tokens, len(request.margins)) if effect.watched else request.output_tokens
         output = min(length, asked) - prefix
@@ -280,7 +280,7 @@ class Answer:
         if effect.watched:
             assert plan.cascade is not None
             machine = CascadeMachine(plan.cascade, request.choices)
-        attempt = self._attempt = Attempt(self, effect, permit, machine)
+        attempt = self._attempt = SimulatedAttempt(self, effect, permit, machine)
         if output < 1:
             self._complete(attempt, "asked_for", now)
             return None
@@ -328,12 +328,12 @@ class Answer:
         full = lane.offer(attempt.item, now)
         if isinstance(full, QueueFull):
             self._close(ok=None, over=True, now=now)
-            return fallback_machine.Refused(why="queue_full", retry_after_s=full.retry_after_s)
+            return fallback_machine.RungRefused(why="queue_full", retry_after_s=full.retry_after_s)
         if self._attempt is attempt:
             world.wake(effect.deadline, attempt)
         return None
 
-    def _next_stop(self, attempt: Attempt, sequence: Replayed) -> int:
+    def _next_stop(self, attempt: SimulatedAttempt, sequence: Replayed) -> int:
         """Known tokens at which the machine, or the reader, has something new."""
         assert self.plan is not None
         cascade = self.plan.cascade
@@ -346,7 +346,7 @@ class Answer:
             stop = min(stop, sequence.begin + max(cascade.window, made) + 1)
         return stop
 
-    def _feed(self, attempt: Attempt, machine: CascadeMachine, sequence: Replayed, now: float) -> str:
+    def _feed(self, attempt: SimulatedAttempt, machine: CascadeMachine, sequence: Replayed, now: float) -> str:
         """The machine sees all tokens since the last time. "escalate", or why the answer was accepted, or "".
 
         Tokens that cannot be the end of what is released now go in as one output, as those of an accepted draft do.
@@ -389,12 +389,12 @@ class Answer:
     def _prefix(self) -> fallback_machine.Prefix:
         return (_TOKEN * self._released,) * self.request.choices if self._climb.committed and self._released else ()
 
-    def _finish_sequence(self, attempt: Attempt, sequence: Replayed, why: str, now: float) -> None:
+    def _finish_sequence(self, attempt: SimulatedAttempt, sequence: Replayed, why: str, now: float) -> None:
         attempt.unfinished -= 1
         if not attempt.unfinished:
             self._complete(attempt, why or "asked_for", now)
 
-    def _complete(self, attempt: Attempt, why: str, now: float) -> None:
+    def _complete(self, attempt: SimulatedAttempt, why: str, now: float) -> None:
         self._climb.on(fallback_machine.Finished(why), now)
         self.rung, self.mark = attempt.try_.rung, attempt.try_.mark or ""
         before = self._released

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from gateway.simulation.report import Comparison, Report, RouteReport, TenantReport, TierReport
+from gateway.simulation.report import Comparison, RouteReport, SimulationReport, TenantReport, TierReport
 
 _TWO = 2
 
 
-class Row(msgspec.Struct, frozen=True):
+class TableRow(msgspec.Struct, frozen=True):
     """One measure."""
 
     name: str
@@ -23,7 +23,7 @@ def table(comparison: Comparison) -> str:
     """Lines of a Markdown table under one line of circumstances."""
     reports = comparison.reports
     lines = [circumstances(comparison), *[f"  assumed: {note}" for note in comparison.notes], ""]
-    rows = [Row("", tuple([each.policy for each in reports]), "difference"), *rows_of(reports)]
+    rows = [TableRow("", tuple([each.policy for each in reports]), "difference"), *rows_of(reports)]
     texts = [(row.name, [*row.cells, row.difference] if len(reports) == _TWO else list(row.cells)) for row in rows]
     widths = [max(len(each[1][column]) for each in texts) for column in range(len(texts[0][1]))]
     first = max(len(name) for name, _ in texts)
@@ -44,12 +44,12 @@ def circumstances(comparison: Comparison) -> str:
     )
 
 
-def rows_of(reports: Sequence[Report]) -> list[Row]:
+def rows_of(reports: Sequence[SimulationReport]) -> list[TableRow]:
     """All measures: of the whole, then by tier, tenant, route, what was shed, and engine."""
     return [*_whole(reports), *_parts(reports), *_sheds(reports), *_engines(reports)]
 
 
-def _whole(reports: Sequence[Report]) -> Iterator[Row]:
+def _whole(reports: Sequence[SimulationReport]) -> Iterator[TableRow]:
     shares = [report.answered / report.requests for report in reports]
     told = [f"{r.answered} of {r.requests} ({_percent(s)})" for r, s in zip(reports, shares, strict=True)]
     yield _share("answered", shares, told)
@@ -71,7 +71,7 @@ def _whole(reports: Sequence[Report]) -> Iterator[Row]:
     yield _amount("fairness between tenants (Jain)", [report.fairness for report in reports], _number)
 
 
-def _parts(reports: Sequence[Report]) -> Iterator[Row]:
+def _parts(reports: Sequence[SimulationReport]) -> Iterator[TableRow]:
     for name in _names([report.tiers for report in reports]):
         tiers = [report.tiers.get(name) for report in reports]
         yield _share(
@@ -90,7 +90,7 @@ def _parts(reports: Sequence[Report]) -> Iterator[Row]:
             yield _amount(f"{kind} {name}: cost", [part.cost if part else None for part in parts], _number)
 
 
-def _sheds(reports: Sequence[Report]) -> Iterator[Row]:
+def _sheds(reports: Sequence[SimulationReport]) -> Iterator[TableRow]:
     for tier, reason in sorted({(shed.tier, shed.reason) for report in reports for shed in report.sheds}):
         counts = [
             sum(shed.requests for shed in report.sheds if (shed.tier, shed.reason) == (tier, reason))
@@ -101,28 +101,28 @@ def _sheds(reports: Sequence[Report]) -> Iterator[Row]:
         yield _share(f"shed in {tier}: {reason}", shares, told)
 
 
-def _engines(reports: Sequence[Report]) -> Iterator[Row]:
+def _engines(reports: Sequence[SimulationReport]) -> Iterator[TableRow]:
     for name in _names([report.engines for report in reports]):
         found = [report.engines.get(name) for report in reports]
         busy = [f"{_percent(each.busy)}, {_percent(each.most_kv_usage)}" if each else "-" for each in found]
         hits = [f"{_percent(each.prefix_hits)}, {each.preemptions}" if each else "-" for each in found]
-        yield Row(f"{name}: busy, KV at most", tuple(busy))
-        yield Row(f"{name}: prefix hits, preemptions", tuple(hits))
+        yield TableRow(f"{name}: busy, KV at most", tuple(busy))
+        yield TableRow(f"{name}: prefix hits, preemptions", tuple(hits))
 
 
-def _share(name: str, values: Sequence[float | None], cells: Sequence[str] = ()) -> Row:
+def _share(name: str, values: Sequence[float | None], cells: Sequence[str] = ()) -> TableRow:
     shown = cells or [_percent(value) for value in values]
     difference = ""
     if len(values) == _TWO and values[0] is not None and values[1] is not None:
         difference = f"{100 * (values[1] - values[0]):+.1f} points"
-    return Row(name, tuple(shown), difference)
+    return TableRow(name, tuple(shown), difference)
 
 
-def _amount(name: str, values: Sequence[float | None], show: Callable[[float | None], str]) -> Row:
+def _amount(name: str, values: Sequence[float | None], show: Callable[[float | None], str]) -> TableRow:
     difference = ""
     if len(values) == _TWO and values[0] and values[1] is not None:
         difference = f"{100 * (values[1] / values[0] - 1):+.1f} %"
-    return Row(name, tuple(map(show, values)), difference)
+    return TableRow(name, tuple(map(show, values)), difference)
 
 
 def _names(members: Sequence[Mapping[str, object]]) -> list[str]:

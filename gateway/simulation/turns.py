@@ -1,11 +1,14 @@
-"""Turns on the virtual clock: which engines compute, of more than may at once. The engines' own `TurnBook` decides."""
+"""Time slices on the virtual clock: which engines compute, of more than may at once.
+
+The engines' own `TimeSliceBook` decides.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 from config.model.settings import EngineSettings, Settings
 from config.model.table import AUTO
-from engine.core.turns import TurnBook
+from engine.core.turns import TimeSliceBook
 
 
 class Member(Protocol):
@@ -30,11 +33,11 @@ def shares_cores(engine: EngineSettings) -> bool:
     return set(engine.devices or (engine.device,)) == {"cpu"}
 
 
-class SimulatedTurns:
+class SimulatedTimeSlices:
     """One for all engines that share the cores; they join before the first of them asks."""
 
     def __init__(self, at_once: int) -> None:
-        self._book: TurnBook[str] = TurnBook(at_once)
+        self._book: TimeSliceBook[str] = TimeSliceBook(at_once)
         self._members: dict[str, Member] = {}
 
     def join(self, members: Sequence[Member]) -> None:

@@ -15,12 +15,12 @@ from config.model.settings import EngineSettings, Settings
 from config.tenants import known_tenants, queue_lines
 from engine.core.messages import EngineStats
 from gateway.profiling.profile import BadProfile, EngineProfile, Profile
-from gateway.simulation.draws import Draws
+from gateway.simulation.draws import SimulatedDraws
 from gateway.simulation.simulated_engine import SimulatedEngine
-from gateway.simulation.simulated_queue import SimulatedLane
-from gateway.simulation.simulated_request import Answer, Attempt, output_limit
+from gateway.simulation.simulated_queue import SimulatedQueue
+from gateway.simulation.simulated_request import SimulatedAttempt, SimulatedRequest, output_limit
 from gateway.simulation.simulated_upstream import as_engine
-from gateway.simulation.turns import SimulatedTurns, at_once, shares_cores
+from gateway.simulation.turns import SimulatedTimeSlices, at_once, shares_cores
 from policies.admission.budget import BudgetBook, BudgetHold, BudgetRefusal, spending_options
 from policies.admission.prices import cost_of, worst_cost
 from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
@@ -33,7 +33,7 @@ from policies.model.load import EngineLoad, Load
 from policies.model.plan import Plan
 from policies.records.trace import TraceRequest, trace_features
 from policies.rollout.experiment import unit_of
-from policies.rollout.rollout_state import Course, Ending
+from policies.rollout.rollout_state import AnswerResult, RolloutState
 from policies.routing.busy import BusyBook
 from policies.routing.decision import BUDGET_SPENT
 from policies.routing.policy import Policy, make_plan
@@ -54,7 +54,7 @@ class Sample(msgspec.Struct, frozen=True):
     kv_usage: float
 
 
-class TooLong(Exception):  # noqa: N818  (a fact about a request)
+class SimulationTooLong(Exception):  # noqa: N818  (a fact about a request)
     """No rung can take it."""
 
 
@@ -71,13 +71,13 @@ class World:
         shares: Mapping[str, float],
         leaps: bool = True,
     ) -> None:
-        """`shares`: see `Draws`. `leaps` False takes every step by itself, which is slow and gives the same.
+        """`shares`: see `SimulatedDraws`. `leaps` False takes every step by itself, which is slow and gives the same.
 
         Raises BadProfile, BadTrace or UnknownMargins: what is missing, and what to give.
         """
         self.settings = settings
         self.trace = trace
-        self.answers: list[Answer] = []
+        self.answers: list[SimulatedRequest] = []
         """Those that have ended."""
         hosts = {name: self._measured(name, profile) for name in settings.engines if name not in profile.encoders}
         self.upstreams = {name: profile.upstreams[name] for name in settings.upstreams if name in profile.upstreams}
@@ -91,13 +91,13 @@ class World:
         self.samples: dict[str, list[Sample]] = {name: [] for name in hosts}
         tokenizers = {name: each.tokenizer for name, each in profile.engines.items() if name in settings.engines}
         self.policy = Policy.compile(settings, tokenizers)
-        self.draws = Draws(seed, self.policy, shares, trace)
+        self.draws = SimulatedDraws(seed, self.policy, shares, trace)
         self.retries = RetryBudget(settings.retry_budget)
         self.breakers = {rung: Breaker(each) for rung, each in self.policy.breakers.items()}
         self.tenants = known_tenants(settings)
         self.salts = {name: number for number, name in enumerate(self.tenants)}
         self.features = [trace_features(request, settings, number) for number, request in enumerate(trace)]
-        self.lanes: dict[str, SimulatedLane] = {}
+        self.lanes: dict[str, SimulatedQueue] = {}
         self.delivery_s = profile.house.delivery_s
         """From a step's end to its reader."""
         self._arrival_s = profile.house.arrival_s
@@ -105,13 +105,13 @@ class World:
         self._budgets = BudgetBook(self.tenants)
         self._busy = BusyBook(settings)
         self._epoch = trace[0].wall_at - trace[0].at
-        self._course = Course(settings, self._epoch)
+        self._course = RolloutState(settings, self._epoch)
         self._load = Load()
         self._published_at = -_NEVER
         self._alarms: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = 0
         most = at_once(settings, profile.cores)
-        self._turns = None if most is None else SimulatedTurns(most)
+        self._turns = None if most is None else SimulatedTimeSlices(most)
         for name, (engine, measured) in hosts.items():
             self.lanes[name] = self._lane(name, engine, measured, seed, leaps)
         self.engines = [engine for lane in self.lanes.values() for engine in lane.engines]
@@ -161,11 +161,11 @@ class World:
         self._numbers += 1
         return self._numbers
 
-    def wake(self, due: float, attempt: Attempt) -> None:
+    def wake(self, due: float, attempt: SimulatedAttempt) -> None:
         """Let an attempt look at its deadlines then."""
         self._alarm(due, lambda now: attempt.answer.on_alarm(attempt, now))
 
-    def on_end(self, answer: Answer, now: float) -> None:
+    def on_end(self, answer: SimulatedRequest, now: float) -> None:
         """An answer has ended: settle it, and learn from it."""
         self.answers.append(answer)
         request, plan = answer.request, answer.plan
@@ -181,7 +181,7 @@ class World:
         history = answer.history
         content_at = answer.first_content_at
         ttft = None if content_at is None else content_at - answer.arrived_at
-        ending = Ending(
+        ending = AnswerResult(
             at=self._epoch + now,
             outcome=answer.outcome,
             rung=answer.rung,
@@ -198,11 +198,11 @@ class World:
         )
         self._course.on_end(plan, ending)
 
-    def cost(self, answer: Answer) -> float:
+    def cost(self, answer: SimulatedRequest) -> float:
         """Of all its attempts."""
         return sum([cost for _, cost in self.costs(answer)])
 
-    def costs(self, answer: Answer) -> list[tuple[str, float]]:
+    def costs(self, answer: SimulatedRequest) -> list[tuple[str, float]]:
         """By the policy's prices; attempts that failed are on the house."""
         prices = self.settings.prices
         return [
@@ -217,7 +217,7 @@ class World:
 
     def _arrive(self, number: int, now: float) -> None:
         request, features = self.trace[number], self.features[number]
-        answer = Answer(self, number, request, features, request.at)
+        answer = SimulatedRequest(self, number, request, features, request.at)
         load = self._live_load(now)
         budget = self.tenants[features.tenant].budget
         at = self._epoch + now
@@ -235,7 +235,7 @@ class World:
         except NoRoute:
             answer.refuse("no_route", now)
             return
-        except TooLong:
+        except SimulationTooLong:
             answer.refuse("context_length_exceeded", now)
             return
         match aside:
@@ -259,7 +259,7 @@ class World:
         longest = [self.lanes[each.to].max_model_len for each in (*stages, *plan.rungs) if each.to in self.lanes]
         most = output_limit(request, plan.output_cap, max(longest)) if longest else 0
         if most is None:
-            raise TooLong
+            raise SimulationTooLong
         output = most * request.choices
         return plan, request.prompt_tokens + output, worst_cost(self.policy.prices, plan, request.prompt_tokens, output)
 
@@ -302,7 +302,7 @@ class World:
             self._load = msgspec.structs.replace(self._load, thresholds=self._course.thresholds(self._epoch + now))
         return self._load
 
-    def _engine_load(self, name: str, lane: SimulatedLane, now: float) -> EngineLoad:
+    def _engine_load(self, name: str, lane: SimulatedQueue, now: float) -> EngineLoad:
         lane.charge(now)
         stats = lane.stats(now)
         return EngineLoad(
@@ -314,7 +314,7 @@ class World:
             expected_wait_s=lane.queue.expected_wait_s(now),
         )
 
-    def _unit(self, answer: Answer) -> str:
+    def _unit(self, answer: SimulatedRequest) -> str:
         assert answer.plan is not None
         for experiment in self.settings.experiments:
             if experiment.name == answer.plan.experiment:
@@ -341,8 +341,8 @@ class World:
 
     def _lane(
         self, name: str, engine: EngineSettings, measured: EngineProfile, seed: int, leaps: bool
-    ) -> SimulatedLane:
-        lane = SimulatedLane(self.settings.tiers, queue_lines(self.tenants), engine)
+    ) -> SimulatedQueue:
+        lane = SimulatedQueue(self.settings.tiers, queue_lines(self.tenants), engine)
         for replica in range(engine.replicas):
             title = name if engine.replicas == 1 else f"{name}/{replica}"
             places = list(range(len(measured.spread)))

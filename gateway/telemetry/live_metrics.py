@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from actors.api.statistics import HouseStatistics
+from actors.api.statistics import ServiceStatistics
 from policies.rollout.shadow import ShadowView
 
 
-def adapter_families(statistics: HouseStatistics) -> Iterator[Metric]:
+def adapter_families(statistics: ServiceStatistics) -> Iterator[Metric]:
     """What adapters do and take up, by version."""
     labels = ("engine", "adapter", "version")
     running = GaugeMetricFamily("penstock:adapter_running", "Sequences that run with it.", labels=labels)
@@ -22,7 +22,7 @@ def adapter_families(statistics: HouseStatistics) -> Iterator[Metric]:
     yield size
 
 
-def live_families(statistics: HouseStatistics) -> Iterator[Metric]:
+def live_families(statistics: ServiceStatistics) -> Iterator[Metric]:
     """All families."""
     policy = statistics.policy
     info = GaugeMetricFamily("penstock:policy_info", "1 for the policy that decides.", labels=("hash",))

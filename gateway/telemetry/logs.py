@@ -7,7 +7,7 @@ from typing import TextIO
 
 import structlog
 
-from actors.api.errors import HouseFailed
+from actors.api.errors import ServiceFailed
 from actors.request.request_log import REQUEST_FINISHED
 
 
@@ -15,7 +15,7 @@ def _without_told_tracebacks(_: object, __: str, event: structlog.typing.EventDi
     """A house that cannot be kept alive says why in words; where in our code that was noticed helps nobody."""
     told = event.get("exc_info")
     error = sys.exception() if told is True else told[1] if isinstance(told, tuple) else told
-    if isinstance(error, HouseFailed):
+    if isinstance(error, ServiceFailed):
         del event["exc_info"]
     return event
 

@@ -12,9 +12,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from actors.api.statistics import Histogram, HouseStatistics, QueueStatistics, ReplicaView, UpstreamStatistics
+from actors.api.statistics import Histogram, QueueStatistics, ReplicaView, ServiceStatistics, UpstreamStatistics
+from actors.service import Service
 from engine.core.messages import EngineStats
-from gateway.service_port import House
 from gateway.telemetry.live_metrics import adapter_families, live_families
 from gateway.telemetry.policy_metrics import policy_families
 
@@ -25,10 +25,10 @@ _ENGINE = ("engine", "model_name", "replica")
 _BREAKER_STATES = ("closed", "half_open", "open")
 
 
-class HouseCollector(Collector):
+class ServiceCollector(Collector):
     """Reads one snapshot a scrape."""
 
-    def __init__(self, house: House, connections: Callable[[], int]) -> None:
+    def __init__(self, house: Service, connections: Callable[[], int]) -> None:
         self._house = house
         self._connections = connections
 
@@ -47,10 +47,10 @@ class HouseCollector(Collector):
         yield GaugeMetricFamily("penstock:ready", "1 if new work is welcome.", value=float(ready.ready))
 
 
-def exposition(house: House, connections: Callable[[], int]) -> bytes:
+def exposition(house: Service, connections: Callable[[], int]) -> bytes:
     """The text of one scrape."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(HouseCollector(house, connections))
+    registry.register(ServiceCollector(house, connections))
     return generate_latest(registry)
 
 
@@ -106,7 +106,7 @@ def _kv_usage(stats: EngineStats) -> float:
     return 1 - stats.free_blocks / stats.total_blocks if stats.total_blocks else 0.0
 
 
-def _latency_families(prefix: str, statistics: HouseStatistics) -> Iterable[Metric]:
+def _latency_families(prefix: str, statistics: ServiceStatistics) -> Iterable[Metric]:
     latency = statistics.latency
     yield _histogram(prefix + "time_to_first_token_seconds", "From arrival to the first content.", latency.ttft)
     yield _histogram(prefix + "inter_token_latency_seconds", "Between the tokens of a stream.", latency.itl)
@@ -136,7 +136,7 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return buckets
 
 
-def _house_families(statistics: HouseStatistics) -> Iterable[Metric]:
+def _house_families(statistics: ServiceStatistics) -> Iterable[Metric]:
     requests = CounterMetricFamily(
         "penstock:requests", "Requests that have ended.", labels=("route", "rung", "outcome", "why")
     )
@@ -223,7 +223,7 @@ def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterable[
     )
 
 
-def _queue_families(statistics: HouseStatistics) -> Iterable[Metric]:
+def _queue_families(statistics: ServiceStatistics) -> Iterable[Metric]:
     gauges: tuple[QueueRow, ...] = (
         ("queue_requests", "Requests in the fair queue.", lambda each: each.requests),
         ("queue_tokens", "Their tokens.", lambda each: each.tokens),

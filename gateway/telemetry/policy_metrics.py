@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from actors.api.statistics import HouseStatistics
+from actors.api.statistics import ServiceStatistics
 
 
-def policy_families(statistics: HouseStatistics) -> Iterator[Metric]:
+def policy_families(statistics: ServiceStatistics) -> Iterator[Metric]:
     """All families."""
     costs = CounterMetricFamily("penstock:cost", "Money spent, by [prices].", labels=("tenant", "rung"))
     for labels, money in statistics.costs.items():
@@ -25,7 +25,7 @@ def policy_families(statistics: HouseStatistics) -> Iterator[Metric]:
     yield notices
 
 
-def _cascade_families(statistics: HouseStatistics) -> Iterator[Metric]:
+def _cascade_families(statistics: ServiceStatistics) -> Iterator[Metric]:
     threshold = GaugeMetricFamily("penstock:cascade_threshold", "Of the statistic, now.", labels=("cascade",))
     target = GaugeMetricFamily("penstock:cascade_large_share_target", "Share promised to large.", labels=("cascade",))
     share = GaugeMetricFamily("penstock:cascade_large_share", "Share that large answered.", labels=("cascade",))
@@ -42,7 +42,7 @@ def _cascade_families(statistics: HouseStatistics) -> Iterator[Metric]:
     yield from (threshold, target, share, drifted, spent)
 
 
-def _experiment_families(statistics: HouseStatistics) -> Iterator[Metric]:
+def _experiment_families(statistics: ServiceStatistics) -> Iterator[Metric]:
     requests = CounterMetricFamily("penstock:experiment_requests", "Answers by arm.", labels=("experiment", "arm"))
     bad = CounterMetricFamily(
         "penstock:experiment_bad", "Answers that count against their arm.", labels=("experiment", "arm", "metric")

@@ -20,7 +20,7 @@ from policies.authoring.situation import Situation
 from policies.fallback.breaker import BreakerState, BreakerView
 from policies.model.load import EngineLoad, Load
 from policies.routing.conditions import measure_of
-from policies.routing.decision import Decider, Refusal
+from policies.routing.decision import Decider, DecisionRefusal
 
 _WHOLE = frozenset({"prompt_tokens", "max_tokens", "turn"})
 _LEAST = {"turn": 1.0}
@@ -43,7 +43,7 @@ class Span(msgspec.Struct, frozen=True):
         return (self.low is None or value >= self.low) and (self.high is None or value < self.high)
 
 
-class Change(msgspec.Struct, frozen=True):
+class SituationChange(msgspec.Struct, frozen=True):
     """One way in which the situation could be different."""
 
     word: str
@@ -68,13 +68,13 @@ class Change(msgspec.Struct, frozen=True):
 class Axis(msgspec.Struct, frozen=True):
     """Changes of one thing. Those of a number follow each other, but for the span that its value lies in."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[SituationChange, ...]
     here: int | None = None
     """Of a number: how many of them lie below its value."""
     wanted: Callable[[Span], str] | None = None
     """Of a number: a span in words."""
 
-    def joined(self, lower: Change, upper: Change) -> Change:
+    def joined(self, lower: SituationChange, upper: SituationChange) -> SituationChange:
         """Two neighbouring spans of a number as one change, with the value that is nearer."""
         assert lower.span is not None
         assert upper.span is not None
@@ -128,7 +128,7 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
             )
     if base.features.budget_spent and base.features.budget_used < 1:
         fits = _with(base, budget_spent=False)
-        yield Axis((Change("budget", "has room for the request", "does not fit", 0.5, fits),))
+        yield Axis((SituationChange("budget", "has room for the request", "does not fit", 0.5, fits),))
 
 
 def _setter(field: str, base: Situation) -> Callable[[float, Span], Situation]:
@@ -154,7 +154,7 @@ def _number(
     cuts = sorted({float(math.ceil(bound)) if whole else bound for bound in bounds})
     cuts = [cut for cut in cuts if cut > least and (most is None or cut <= most)]
     edges: list[float | None] = [None, *cuts, None]
-    changes: list[Change] = []
+    changes: list[SituationChange] = []
     here = None
     for low, high in itertools.pairwise(edges):
         span = Span(low, high)
@@ -167,7 +167,9 @@ def _number(
             value = least if low is None else low
         told = int(value) if whole else value
         changes.append(
-            Change(word, _bounds(span), f"{now:.6g}", _distance(now, value), situation(value, span), span, told)
+            SituationChange(
+                word, _bounds(span), f"{now:.6g}", _distance(now, value), situation(value, span), span, told
+            )
         )
     return Axis(tuple(changes), here, _bounds)
 
@@ -213,7 +215,7 @@ def _names(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterato
                     continue
                 tier = decider.tenants[name].tier
                 wanted, situation = f"is {name} (tier {tier})", _with(base, tenant=name, tier=tier)
-            changes.append(Change(field, wanted, now, 0.7, situation, value=name))
+            changes.append(SituationChange(field, wanted, now, 0.7, situation, value=name))
         yield Axis(tuple(changes))
 
 
@@ -226,7 +228,7 @@ def _members(
     for name in named:
         wanted = f"{verbs[name in present]} {name}".strip()
         situation = _with(base, **{field: present ^ {name}})
-        changes.append(Change(field, wanted, now, 0.5, situation, value=name))
+        changes.append(SituationChange(field, wanted, now, 0.5, situation, value=name))
     return Axis(tuple(changes))
 
 
@@ -236,13 +238,13 @@ def _header(name: str, values: Iterable[str], base: Situation) -> Axis:
     shown = "missing" if now is None else now
     word = f"header {name}"
     changes = [
-        Change(word, f"is {value}", shown, 0.5, _with(base, headers={**headers, name: value}), value=value)
+        SituationChange(word, f"is {value}", shown, 0.5, _with(base, headers={**headers, name: value}), value=value)
         for value in values
         if value != now
     ]
     if now is not None:
         rest = {other: value for other, value in headers.items() if other != name}
-        changes.append(Change(word, "is missing", shown, 0.5, _with(base, headers=rest)))
+        changes.append(SituationChange(word, "is missing", shown, 0.5, _with(base, headers=rest)))
     return Axis(tuple(changes))
 
 
@@ -259,7 +261,9 @@ def _time(conditions: Iterable[TimeCondition], base: Situation) -> Axis:
     for low, high in itertools.pairwise(edges):
         span = Span(low, high)
         distance = (low - now) / (end - now)
-        changes.append(Change("time", _instant_span(span), _utc(now), distance, _with(base, at=low), span, low))
+        changes.append(
+            SituationChange("time", _instant_span(span), _utc(now), distance, _with(base, at=low), span, low)
+        )
     return Axis(tuple(changes), 0, _instant_span)
 
 
@@ -334,7 +338,7 @@ def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> 
 def _tier(decider: Decider, base: Situation) -> str:
     """In which it is served, should a spent budget have changed it."""
     settled = decider.settle_budget(base.features)
-    return base.features.tier if isinstance(settled, Refusal) else settled.tier
+    return base.features.tier if isinstance(settled, DecisionRefusal) else settled.tier
 
 
 def _wait(ratio: float, promise: float, span: Span) -> float:
@@ -387,7 +391,7 @@ def _load_states(decider: Decider, boundaries: Boundaries, base: Situation) -> I
         now: BreakerState = "closed" if view is None else view.state
         yield Axis(
             tuple(
-                Change(
+                SituationChange(
                     f"breaker of {rung}",
                     f"is {state}",
                     now,
@@ -406,14 +410,20 @@ def _load_states(decider: Decider, boundaries: Boundaries, base: Situation) -> I
         other = msgspec.structs.replace(engine, healthy=not engine.healthy)
         wanted, shown = ("is down", "up") if engine.healthy else ("is up", "down")
         yield Axis(
-            (Change(rung, wanted, shown, 0.8, _with_load(base, engines={**load.engines, rung: other}), value=wanted),)
+            (
+                SituationChange(
+                    rung, wanted, shown, 0.8, _with_load(base, engines={**load.engines, rung: other}), value=wanted
+                ),
+            )
         )
     for name, tier in sorted(load.busy):
         if tier == _tier(decider, base):
             ended = load.busy - {(name, tier)}
-            yield Axis((Change(f"cascade {name}", "is no longer busy", "busy", 0.8, _with_load(base, busy=ended)),))
+            yield Axis(
+                (SituationChange(f"cascade {name}", "is no longer busy", "busy", 0.8, _with_load(base, busy=ended)),)
+            )
     for experiment in decider.settings.experiments:
         off = experiment.name in load.rolled_back
         wanted, shown = ("runs again", "rolled back") if off else ("is rolled back", "running")
         changed = _with_load(base, rolled_back=load.rolled_back ^ {experiment.name})
-        yield Axis((Change(f"experiment {experiment.name}", wanted, shown, 0.9, changed),))
+        yield Axis((SituationChange(f"experiment {experiment.name}", wanted, shown, 0.9, changed),))

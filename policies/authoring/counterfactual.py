@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from policies.authoring.boundaries import Boundaries
-from policies.authoring.changes import Axis, Change, Span, axes
+from policies.authoring.changes import Axis, SituationChange, Span, axes
 from policies.authoring.situation import Situation
-from policies.routing.decision import Decider, Outcome
+from policies.routing.decision import Decider, DecisionOutcome
 
 
 class Counterfactual(msgspec.Struct, frozen=True):
@@ -20,7 +20,7 @@ class Counterfactual(msgspec.Struct, frozen=True):
     """How it is: "120"."""
     then: str
     """What is decided then, beside what is decided now."""
-    outcome: Outcome
+    outcome: DecisionOutcome
     word: str
     value: Any = None
     """The nearest value that does it."""
@@ -41,8 +41,8 @@ def changed_decisions(
     decider: Decider, base: Situation, boundaries: Boundaries | None = None
 ) -> tuple[tuple[Counterfactual, Situation], ...]:
     """The same, each with the situation in which it was decided again."""
-    decided = Outcome.of(decider.decide(base))
-    best: dict[tuple[str, Outcome], tuple[Counterfactual, Situation]] = {}
+    decided = DecisionOutcome.of(decider.decide(base))
+    best: dict[tuple[str, DecisionOutcome], tuple[Counterfactual, Situation]] = {}
     for axis in axes(decider, boundaries or Boundaries.of(decider.settings), base):
         for change, outcome in _runs(axis, decider):
             if outcome == decided:
@@ -65,11 +65,11 @@ def changed_decisions(
     return tuple(sorted(best.values(), key=lambda each: (each[0].distance, each[0].change)))
 
 
-def _runs(axis: Axis, decider: Decider) -> Iterator[tuple[Change, Outcome]]:
+def _runs(axis: Axis, decider: Decider) -> Iterator[tuple[SituationChange, DecisionOutcome]]:
     """The changes with their outcomes; of a number, neighbouring spans that mean the same are put together."""
-    run: tuple[Change, Outcome] | None = None
+    run: tuple[SituationChange, DecisionOutcome] | None = None
     for number, change in enumerate(axis.changes):
-        outcome = Outcome.of(decider.decide(change.situation))
+        outcome = DecisionOutcome.of(decider.decide(change.situation))
         if run is not None and run[1] == outcome and axis.wanted is not None and number != axis.here:
             run = (axis.joined(run[0], change), outcome)
             continue

@@ -8,7 +8,7 @@ import msgspec
 from policies.cascade.statistic import falls, statistic_of
 from policies.model.features import Features
 from policies.model.plan import Plan
-from policies.routing.decision import Decision, Outcome, Refusal
+from policies.routing.decision import Decision, DecisionOutcome, DecisionRefusal
 
 _NOBODY = "refused"
 
@@ -67,7 +67,7 @@ def decision_diff(requests: Iterable[Compared]) -> DecisionDiff:
     found: dict[str, dict[tuple[str, str], tuple[int, str]]] = {}
     for each in requests:
         total += 1
-        before, after = Outcome.of(each.before), Outcome.of(each.after)
+        before, after = DecisionOutcome.of(each.before), DecisionOutcome.of(each.after)
         if before != after:
             changed += 1
         elif _terms(each.before) != _terms(each.after):
@@ -98,7 +98,7 @@ def _share(count: int, total: int) -> float:
     return round(count / total, 6) if total else 0.0
 
 
-def _aspects(each: Compared, before: Outcome, after: Outcome) -> Iterator[tuple[str, str, str]]:
+def _aspects(each: Compared, before: DecisionOutcome, after: DecisionOutcome) -> Iterator[tuple[str, str, str]]:
     yield "route", _route(before), _route(after)
     yield "first rung", before.starts_on or _NOBODY, after.starts_on or _NOBODY
     if not before.refused and not after.refused:
@@ -109,11 +109,11 @@ def _aspects(each: Compared, before: Outcome, after: Outcome) -> Iterator[tuple[
         yield "escalates", _escalates(each, each.before), _escalates(each, each.after)
 
 
-def _route(outcome: Outcome) -> str:
+def _route(outcome: DecisionOutcome) -> str:
     return f"refused: {outcome.refused}" if outcome.refused else outcome.route
 
 
-def _cascade(outcome: Outcome) -> str:
+def _cascade(outcome: DecisionOutcome) -> str:
     if outcome.may_escalate is None:
         return "no cascade"
     rule = "may escalate" if outcome.may_escalate else "stays there"
@@ -122,7 +122,7 @@ def _cascade(outcome: Outcome) -> str:
 
 def _escalates(each: Compared, decision: Decision) -> str:
     """With the recorded answer of the small model under this decision's threshold."""
-    if isinstance(decision, Refusal) or decision.cascade is None:
+    if isinstance(decision, DecisionRefusal) or decision.cascade is None:
         return "no cascade"
     cascade = decision.cascade
     if cascade.start_on != "small" or not cascade.may_escalate or cascade.mode == "verified":

@@ -34,7 +34,7 @@ class Interval(msgspec.Struct, frozen=True):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class QuestionOutcome(msgspec.Struct, frozen=True):
     """Who was right about one question."""
 
     small_right: bool
@@ -131,7 +131,7 @@ def _auroc(scores: Floats, right: Floats, weights: Floats) -> float:
 
 
 def deferral_curves(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[QuestionOutcome],
     scores: Mapping[str, Sequence[float]],
     rng: np.random.Generator,
     resamples: int = 1000,

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from config.model.expectations import Expect, TestSettings
+from config.model.expectations import ExpectedDecision, TestSettings
 from policies.authoring.situation import Situation, situation_of
 from policies.model.degraded import BY_BUDGET
 from policies.model.plan import Plan
-from policies.routing.decision import Decider, Decision, Outcome, Refusal
+from policies.routing.decision import Decider, Decision, DecisionOutcome, DecisionRefusal
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class Difference(msgspec.Struct, frozen=True):
     got: Any
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class ExpectationVerdict(msgspec.Struct, frozen=True):
     """How one test went."""
 
     name: str
@@ -33,31 +33,31 @@ class Verdict(msgspec.Struct, frozen=True):
     """The facts that led there; of a refusal, its message and why each route was passed over."""
 
 
-def judge(decider: Decider, test: TestSettings) -> Verdict:
+def judge(decider: Decider, test: TestSettings) -> ExpectationVerdict:
     """Run one test. A `given` that cannot be meant fails it, with the reason."""
     try:
         situation = situation_of(test.given, decider.settings)
     except ValueError as error:
-        return Verdict(test.name, False, (Difference("given", "a request", str(error)),), "", ())
+        return ExpectationVerdict(test.name, False, (Difference("given", "a request", str(error)),), "", ())
     decision = decider.decide(situation)
     differences = tuple(_differences(test.expect, decision))
     why = tuple(facts(decider, situation, decision))
-    return Verdict(test.name, not differences, differences, str(Outcome.of(decision)), why)
+    return ExpectationVerdict(test.name, not differences, differences, str(DecisionOutcome.of(decision)), why)
 
 
 def facts(decider: Decider, situation: Situation, decision: Decision) -> Iterator[str]:
     """Why it was decided so: for each route that was passed over what did not hold, then the plan's own reasons."""
-    taken = None if isinstance(decision, Refusal) else decision.route
+    taken = None if isinstance(decision, DecisionRefusal) else decision.route
     settled = decider.settle_budget(situation.features)
-    if isinstance(decision, Refusal):
+    if isinstance(decision, DecisionRefusal):
         yield decision.message
-    if isinstance(settled, Refusal):
+    if isinstance(settled, DecisionRefusal):
         return
     for name, finding in decider.policy.matcher.findings(settled, situation.load):
         if name == taken:
             break
         yield f"not route {name}: {', '.join(finding.facts())}"
-    if not isinstance(decision, Refusal):
+    if not isinstance(decision, DecisionRefusal):
         for reason in decision.reasons:
             yield f"route {decision.route}: {reason}"
         if decision.arm:
@@ -71,9 +71,9 @@ def _why(plan: Plan) -> str | None:
     return None if BY_BUDGET.isdisjoint(plan.degraded) else "budget"
 
 
-def _differences(expect: Expect, decision: Decision) -> Iterator[Difference]:
-    outcome = Outcome.of(decision)
-    if isinstance(decision, Refusal):
+def _differences(expect: ExpectedDecision, decision: Decision) -> Iterator[Difference]:
+    outcome = DecisionOutcome.of(decision)
+    if isinstance(decision, DecisionRefusal):
         found: dict[str, Any] = {"refused": decision.code}
         reasons: tuple[str, ...] = (decision.message,)
     else:
@@ -89,7 +89,7 @@ def _differences(expect: Expect, decision: Decision) -> Iterator[Difference]:
             "arm": decision.arm or None,
         }
         reasons = decision.reasons
-    for name in Expect.__struct_fields__:
+    for name in ExpectedDecision.__struct_fields__:
         wanted = getattr(expect, name)
         if wanted is None:
             continue

@@ -21,7 +21,7 @@ from policies.records.decision_record import DecisionRecord, Timings, TokenCount
 from policies.rollout.experiment import Split, unit_of
 from policies.routing.complexity import Term
 from policies.routing.conditions import Finding, condition_compiler
-from policies.routing.decision import Decider, Decision, Outcome, Refusal, way
+from policies.routing.decision import Decider, Decision, DecisionOutcome, DecisionRefusal, way
 from policies.routing.policy import CompiledCascade, CompiledRoute, first_threshold
 
 _DAY_S = 86_400
@@ -145,8 +145,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     features: Features
     """As the request came; a tier that a spent budget changes is not changed here."""
     load: Load
-    refused: Refusal | None
-    outcome: Outcome
+    refused: DecisionRefusal | None
+    outcome: DecisionOutcome
     routes: tuple[RouteSeen, ...]
     """Up to the one that took it."""
     routes_left: int
@@ -181,8 +181,8 @@ def explain(
     """Decide and say why. `terms` are those of the request's own text; `record` is of the request, if it was served."""
     decision = decider.decide(situation)
     settled = decider.settle_budget(situation.features)
-    features = situation.features if isinstance(settled, Refusal) else settled
-    plan = None if isinstance(decision, Refusal) else decision
+    features = situation.features if isinstance(settled, DecisionRefusal) else settled
+    plan = None if isinstance(decision, DecisionRefusal) else decision
     # A record holds no infinity and no mapping that JSON does not know.
     plain = decision_record(
         request_id="",
@@ -192,15 +192,15 @@ def explain(
         load=situation.load,
         plan=plan,
     )
-    seen = () if isinstance(settled, Refusal) else _routes(decider, features, situation.load, plan)
+    seen = () if isinstance(settled, DecisionRefusal) else _routes(decider, features, situation.load, plan)
     route = None if plan is None else _compiled(decider, plan)
     compiled = route if route is None or plan is None else route.arms.get(plan.arm, route)
     return Explanation(
         policy=plain.policy,
         features=plain.features,
         load=plain.load,
-        refused=decision if isinstance(decision, Refusal) else None,
-        outcome=Outcome.of(decision),
+        refused=decision if isinstance(decision, DecisionRefusal) else None,
+        outcome=DecisionOutcome.of(decision),
         routes=seen,
         routes_left=len(decider.policy.routes) - len(seen),
         complexity=terms,
@@ -370,9 +370,9 @@ def _happened(record: DecisionRecord, decision: Decision) -> Happened:
 def _beside(recorded: Plan | None, decision: Decision) -> str:
     if recorded is None:
         return ""
-    then, now = Outcome.of(recorded), Outcome.of(decision)
+    then, now = DecisionOutcome.of(recorded), DecisionOutcome.of(decision)
     if then == now:
         return ""
-    known = () if isinstance(decision, Refusal) else decision.reasons
+    known = () if isinstance(decision, DecisionRefusal) else decision.reasons
     why = "; ".join([reason for reason in recorded.reasons if reason not in known])
     return then.beside(now) + (f" ({why})" if why else "")

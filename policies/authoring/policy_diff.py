@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from config.model.expectations import Given
+from config.model.expectations import GivenRequest
 from policies.authoring.decision_diff import Compared, DecisionDiff, decision_diff, label_of
 from policies.authoring.settings_diff import SettingChange, settings_diff
 from policies.authoring.situation import Situation, situation_of
@@ -14,7 +14,7 @@ from policies.records.trace import TraceRequest, trace_features
 from policies.routing.decision import Decider
 
 
-class Side(msgspec.Struct, frozen=True):
+class PolicySide(msgspec.Struct, frozen=True):
     """One of the two."""
 
     policy: str
@@ -26,8 +26,8 @@ class PolicyDiff(msgspec.Struct, frozen=True, kw_only=True):
     """Everything. Its keys are stable: new ones may come."""
 
     schema: int = 1
-    before: Side
-    after: Side
+    before: PolicySide
+    after: PolicySide
     decides_the_same: bool
     """The digests are equal."""
     settings: tuple[SettingChange, ...]
@@ -51,8 +51,8 @@ def policy_diff(
     """Raises BadTrace if the trace names what `before` does not have."""
     changes = settings_diff(before.settings, after.settings)
     return PolicyDiff(
-        before=Side(before.policy.digest, len(before.policy.routes)),
-        after=Side(after.policy.digest, len(after.policy.routes)),
+        before=PolicySide(before.policy.digest, len(before.policy.routes)),
+        after=PolicySide(after.policy.digest, len(after.policy.routes)),
         decides_the_same=before.policy.digest == after.policy.digest,
         settings=changes,
         words=tuple(map(str, changes)),
@@ -83,8 +83,8 @@ def _label(situation: Situation) -> str:
 
 def _recorded(before: Decider, after: Decider, trace: Iterable[TraceRequest]) -> Iterator[Compared]:
     """A trace holds no load: engines are idle."""
-    idle_before = situation_of(Given(), before.settings).load
-    idle_after = situation_of(Given(), after.settings).load
+    idle_before = situation_of(GivenRequest(), before.settings).load
+    idle_after = situation_of(GivenRequest(), after.settings).load
     for number, request in enumerate(trace):
         features = trace_features(request, before.settings, number)
         old = Situation(features, idle_before)

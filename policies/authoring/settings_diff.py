@@ -14,7 +14,7 @@ from config.model.table import Bytes, ClockTime, Seconds
 from config.model.units import write_clock_time, write_duration, write_size
 from policies.routing.policy import first_threshold
 
-Kind = Literal["added", "removed", "changed", "moved", "follows"]
+ChangeKind = Literal["added", "removed", "changed", "moved", "follows"]
 
 _SUBJECTS = {
     "engines": "engine",
@@ -46,7 +46,7 @@ _INERT_KEYS = {"owner", "comment"}
 class SettingChange(msgspec.Struct, frozen=True):
     """One difference. `str()` says it in words."""
 
-    kind: Kind
+    kind: ChangeKind
     """follows: nobody wrote it, but it is so because of another change."""
     subject: str
     """"route", "cascade", "tenant" ..., or a table such as "retry_budget"."""
@@ -94,7 +94,7 @@ def settings_diff(before: Settings, after: Settings) -> tuple[SettingChange, ...
     return tuple(found)
 
 
-_Value = tuple[Kind, tuple[str, ...], str, str]
+_Value = tuple[ChangeKind, tuple[str, ...], str, str]
 
 
 def _members(table: str, old: Any, new: Any) -> Iterator[SettingChange]:
@@ -166,7 +166,7 @@ def _values(old: Any, new: Any, key: tuple[str, ...]) -> Iterator[_Value]:
     elif _is_ladder(old) and _is_ladder(new):
         yield from _rungs(old, new, key)
     elif old is None or new is None:
-        kind: Kind = "added" if old is None else "removed"
+        kind: ChangeKind = "added" if old is None else "removed"
         yield kind, key, "" if old is None else written(old), "" if new is None else written(new)
     elif isinstance(old, Path) and isinstance(new, Path):
         if old.name != new.name or old.parent.name != new.parent.name:

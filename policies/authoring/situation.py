@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from config.model.expectations import Given, GivenLoad
+from config.model.expectations import GivenLoad, GivenRequest
 from config.model.settings import Settings
 from config.tenants import known_tenants
 from policies.fallback.breaker import BreakerView
@@ -27,7 +27,7 @@ class Situation(msgspec.Struct, frozen=True):
     load: Load
 
 
-def situation_of(given: Given, settings: Settings, at: float = SOME_NOON) -> Situation:
+def situation_of(given: GivenRequest, settings: Settings, at: float = SOME_NOON) -> Situation:
     """What is not given is as unremarkable as can be: the first model and tenant, and engines without load.
 
     A load that would make a cascade busy does so at once. Raises ValueError for a time that is none; names that the
@@ -73,7 +73,7 @@ def time_of(text: str) -> float:
     return found.timestamp()
 
 
-def _load(given: Given, settings: Settings, tier: str) -> Load:
+def _load(given: GivenRequest, settings: Settings, tier: str) -> Load:
     # As on a server: of engines the load is known, of upstreams only what is said of them.
     rungs = {name: GivenLoad() for name in settings.engines} | given.load
     load = Load(engines=_engines(rungs), breakers=_breakers(rungs.items()), rolled_back=frozenset(given.rolled_back))

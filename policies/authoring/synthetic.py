@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from config.model.conditions import SignalSettings, TimeCondition
-from config.model.expectations import Given, GivenLoad
+from config.model.expectations import GivenLoad, GivenRequest
 from config.model.settings import Settings
 from config.model.table import Range, Seconds
 from config.tenants import known_tenants
@@ -39,7 +39,7 @@ class _Dice:
         return choices[self.below(word, len(choices))]
 
 
-def synthetic_requests(policies: Sequence[Settings], count: int, seed: int) -> Iterator[Given]:
+def synthetic_requests(policies: Sequence[Settings], count: int, seed: int) -> Iterator[GivenRequest]:
     """So many, by the boundaries of all these policies together."""
     worlds = [(settings, Boundaries.of(settings)) for settings in policies]
     for number in range(count):
@@ -50,7 +50,7 @@ def synthetic_requests(policies: Sequence[Settings], count: int, seed: int) -> I
         # Every fourth is left as the boundaries made it, and may match nothing in particular.
         if dice.below("aimed", 4):
             _aim(route.when, settings.signals, dice, values, "when")
-        yield Given(**values)
+        yield GivenRequest(**values)
 
 
 def _by_boundaries(settings: Settings, boundaries: Boundaries, dice: _Dice) -> dict[str, Any]:

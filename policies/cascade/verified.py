@@ -30,7 +30,7 @@ class Draft(msgspec.Struct, frozen=True, tag=True, gc=False):
     tokens: int
 
 
-class Expect(msgspec.Struct, frozen=True, tag=True, gc=False):
+class ExpectDraft(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Give the large model a draft of what follows its first `after` tokens; the first one is what it begins with."""
 
     after: int
@@ -100,7 +100,7 @@ class VerifiedMachine:
         if self._drafting:
             self._draft += token_ids
 
-    def on_draft_end(self, trouble: str = "") -> Expect | None:
+    def on_draft_end(self, trouble: str = "") -> ExpectDraft | None:
         """The draft is there, or as much as there will be of it; `trouble`: why the small model drafts no more."""
         if trouble and not self._why_alone:
             self._why_alone = trouble
@@ -119,7 +119,7 @@ class VerifiedMachine:
         self._round, self._round_accepted = len(rest), 0
         self.rounds += 1
         self.drafted += len(rest)
-        return Expect(self._said, rest)
+        return ExpectDraft(self._said, rest)
 
     def on_said(self, token_ids: Sequence[int], batch: int) -> Draft | None:
         """The large model has said these, too."""

@@ -35,14 +35,14 @@ from policies.model.plan import Plan, PlannedRung
 Prefix = tuple[tuple[int, ...], ...]
 """Token ids that the client has, one tuple for each choice; empty: from the beginning."""
 
-Outcome = Literal["answered", "escalated", "failed", "refused"]
+AttemptOutcome = Literal["answered", "escalated", "failed", "refused"]
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     """One try, for the response's account of itself."""
 
     rung: str
-    outcome: Outcome
+    outcome: AttemptOutcome
     why: str
     adapter: str = ""
     """That it was asked with."""
@@ -85,7 +85,7 @@ class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=Tru
     said: Said = NOTHING_SAID
 
 
-class Refused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+class RungRefused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     """The attempt was not let in: "breaker_open", "queue_full", "retry_budget", "unavailable" ..."""
 
     why: str
@@ -113,7 +113,7 @@ class Finished(msgspec.Struct, frozen=True, tag=True, gc=False):
     """"confident", "asked_for", "busy" ...: goes into the history."""
 
 
-Event = Begun | ContentSent | AttemptFailed | Refused | Escalated | Finished
+FallbackEvent = Begun | ContentSent | AttemptFailed | RungRefused | Escalated | Finished
 
 # --- what to do -----------------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ Event = Begun | ContentSent | AttemptFailed | Refused | Escalated | Finished
 class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     """Ask the rung's breaker for a permit and run.
 
-    If `is_retry`, take a retry out of the shared budget first, or answer `Refused(why="retry_budget")`.
+    If `is_retry`, take a retry out of the shared budget first, or answer `RungRefused(why="retry_budget")`.
     """
 
     rung: str
@@ -146,7 +146,7 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     """Wait until then."""
 
 
-class Answer(msgspec.Struct, frozen=True, tag=True, gc=False):
+class AnswerStatic(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Send this static text as the answer; the climb has ended."""
 
     text: str
@@ -161,7 +161,7 @@ class Break(Verdict, frozen=True, tag=True, gc=False):
     """Content was sent and there is no way on: end the stream with this error event. The climb has ended."""
 
 
-Effect = Try | Answer | GiveUp | Break
+FallbackEffect = Try | AnswerStatic | GiveUp | Break
 
 _Stage = Literal["small", "large", "ladder"]
 _PAUSED = frozenset({"upstream_busy", "upstream_resting"})
@@ -169,7 +169,7 @@ _SAYS_NOTHING_OF_THE_RUNG = frozenset({"retry_budget", "adapter_not_loaded"})
 """Refusals after which the same engine may be asked by a later rung, without the adapter for example."""
 
 
-class Climb:
+class FallbackMachine:
     """One answer's climb. `now` is on the clock of the plan's deadlines."""
 
     def __init__(self, plan: Plan) -> None:
@@ -217,13 +217,13 @@ class Climb:
         """The current rung's mark."""
         return self._current.mark if self._current is not None else None
 
-    def start(self, now: float) -> Effect:
+    def start(self, now: float) -> FallbackEffect:
         """The first thing to do."""
         if self._attempts or self._ended:
             raise RuntimeError("a climb starts once")
         return self._next(now)
 
-    def on(self, event: Event, now: float, random01: float = 0.0) -> Effect | None:
+    def on(self, event: FallbackEvent, now: float, random01: float = 0.0) -> FallbackEffect | None:
         """The next thing to do; None: go on with the attempt in hand, or the climb has ended.
 
         `random01`: a random number in 0..1, by which a pause before a retry is shortened.
@@ -244,12 +244,12 @@ class Climb:
                 return None
             case Escalated(why=why, prefix=prefix):
                 return self._escalate(why, prefix, now)
-            case Refused():
+            case RungRefused():
                 return self._refuse(event, now, random01)
             case AttemptFailed():
                 return self._fail(event, now, random01)
 
-    def _escalate(self, why: str, prefix: Prefix, now: float) -> Effect | None:
+    def _escalate(self, why: str, prefix: Prefix, now: float) -> FallbackEffect | None:
         if self._stage != "small":
             return None
         self._note("escalated", why)
@@ -259,7 +259,7 @@ class Climb:
         self._stage = "large"
         return self._next(now)
 
-    def _refuse(self, event: Refused, now: float, random01: float) -> Effect:
+    def _refuse(self, event: RungRefused, now: float, random01: float) -> FallbackEffect:
         assert self._current is not None
         self._note("refused", event.why, event.said)
         self._reasons.append(
@@ -280,7 +280,7 @@ class Climb:
             self._barred.add(self._current.to)
         return self._move_on(now)
 
-    def _fail(self, event: AttemptFailed, now: float, random01: float) -> Effect:
+    def _fail(self, event: AttemptFailed, now: float, random01: float) -> FallbackEffect:
         assert self._current is not None
         self._note("failed", event.kind, event.said)
         self._reasons.append(
@@ -331,7 +331,7 @@ class Climb:
             return event.retryable
         return event.retryable and event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
 
-    def _move_on(self, now: float) -> Effect:
+    def _move_on(self, now: float) -> FallbackEffect:
         if self._sealed or (self._committed and not self._may_go_on()):
             return self._stop(now)
         self._advance()
@@ -351,7 +351,7 @@ class Climb:
         if self._index < len(self._plan.rungs):
             self._retries_left = self._plan.rungs[self._index].retries
 
-    def _next(self, now: float) -> Effect:
+    def _next(self, now: float) -> FallbackEffect:
         while True:
             rung = self._rung()
             if rung is None:
@@ -362,7 +362,7 @@ class Climb:
                 self._current = rung
                 self._note("answered", "static_answer")
                 self._ended = True
-                return Answer(rung.answer, rung.mark)
+                return AnswerStatic(rung.answer, rung.mark)
             if self._may_try(rung, now):
                 return self._try(rung, now)
             self._advance()
@@ -428,7 +428,7 @@ class Climb:
         end = msgspec.structs.replace(end, message=f"{end.message} The answer is incomplete.")
         return Break(**msgspec.structs.asdict(end))
 
-    def _note(self, outcome: Outcome, why: str, said: Said = NOTHING_SAID) -> None:
+    def _note(self, outcome: AttemptOutcome, why: str, said: Said = NOTHING_SAID) -> None:
         assert self._current is not None
         rung = self._current.to if self._current.to is not None else "static_answer"
         words = ": ".join([part for part in (said.code, said.noted) if part])

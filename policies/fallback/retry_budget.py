@@ -2,7 +2,7 @@
 
 import msgspec
 
-from config.model.routing import RetryBudget as RetryBudgetSettings
+from config.model.routing import RetryBudgetSettings
 from policies.errors import IntegrityError
 
 _BURST_S = 10.0

@@ -43,7 +43,7 @@ class Unchanged(msgspec.Struct, frozen=True, tag="unchanged"):
     policy: str
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
+class ReloadRefused(msgspec.Struct, frozen=True, tag="refused"):
     """The last good policy serves on."""
 
     policy: str
@@ -51,7 +51,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     problems: tuple[Problem, ...]
 
 
-ReloadResult = Swapped | Unchanged | Refused
+ReloadResult = Swapped | Unchanged | ReloadRefused
 
 
 def compare(before: Settings, after: Settings) -> Change:

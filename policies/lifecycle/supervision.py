@@ -68,7 +68,7 @@ class GiveUpAll(msgspec.Struct, frozen=True, tag=True, gc=False):
     why: str
 
 
-Decision = RestartChildren | Forget | GiveUpAll
+SupervisionDecision = RestartChildren | Forget | GiveUpAll
 
 
 class SupervisionStatistics(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ class Supervision:
         self._restarts_total = 0
         self._given_up = False
 
-    def exited(self, name: str, failed: bool, now: float, random01: float) -> Decision:
+    def exited(self, name: str, failed: bool, now: float, random01: float) -> SupervisionDecision:
         """A child has ended, with an error or without. The shell tells each end once, and not those that it caused."""
         spec = self._specs[name]
         self._running.discard(name)

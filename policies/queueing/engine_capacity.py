@@ -12,7 +12,7 @@ _STEPS_TO_SHOW = 2
 """After so many more steps the engine's figures include what was handed over before them."""
 
 
-class Figures(Protocol):
+class CapacityFigures(Protocol):
     """What is known of an engine since its last step; `engine.core.messages.EngineStats` is one."""
 
     @property
@@ -23,7 +23,7 @@ class Figures(Protocol):
     def steps_total(self) -> int: ...  # noqa: D102
 
 
-class Room:
+class EngineCapacity:
     """One engine's, or one upstream's. Mutable; owned by whoever hands work over."""
 
     def __init__(self, places: int, block_size: int | None, ahead: int | None = None) -> None:
@@ -47,7 +47,7 @@ class Room:
         size = self._block_size
         return sum([length // size + 1 for length in prompts]) if size is not None else 0
 
-    def fits(self, sequences: int, blocks: int, figures: Figures | None) -> bool:
+    def fits(self, sequences: int, blocks: int, figures: CapacityFigures | None) -> bool:
         """Whether this can be started soon. An empty engine takes anything that its limits allow."""
         if not self._works:
             return True
@@ -62,7 +62,7 @@ class Room:
         # One more block for each that runs: its output grows.
         return figures.free_blocks - self._coming - self.sequences >= blocks
 
-    def enter(self, sequences: int, blocks: int, figures: Figures | None) -> None:
+    def enter(self, sequences: int, blocks: int, figures: CapacityFigures | None) -> None:
         """It is handed over."""
         self._works += 1
         self.sequences += sequences
@@ -83,7 +83,7 @@ class Room:
         self._works = self.sequences = self._coming = 0
         self._unseen.clear()
 
-    def is_settled(self, sequences: int, blocks: int, figures: Figures | None) -> bool:
+    def is_settled(self, sequences: int, blocks: int, figures: CapacityFigures | None) -> bool:
         """Steps that only make tokens will make no room for so much: something has to leave before."""
         if not self._works:
             return False

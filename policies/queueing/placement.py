@@ -23,7 +23,7 @@ _STEPS_TO_SHOW = 2
 """After so many more steps a replica's figures include what was handed over before them."""
 
 
-class Figures(Protocol):
+class PlacementFigures(Protocol):
     """What is known of a replica since its last step; `engine.core.messages.EngineStats` is one."""
 
     @property
@@ -34,7 +34,7 @@ class Figures(Protocol):
     def total_blocks(self) -> int: ...  # noqa: D102
 
 
-class Mark(msgspec.Struct, frozen=True, gc=False):
+class PrefixMark(msgspec.Struct, frozen=True, gc=False):
     """A prompt's first `tokens` tokens, under a name that no other beginning has."""
 
     name: bytes
@@ -47,7 +47,7 @@ class Placed(msgspec.Struct, frozen=True):
     id: int | str
     tokens: int
     """Prompt and reserved output."""
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[PrefixMark, ...] = ()
     """Shortest first."""
 
 
@@ -71,7 +71,7 @@ class Placement:
         self._replicas = [_Replica() for _ in range(replicas)]
         self._block_size = block_size
 
-    def choose(self, able: Sequence[int], item: Placed, figures: Sequence[Figures | None]) -> int | None:
+    def choose(self, able: Sequence[int], item: Placed, figures: Sequence[PlacementFigures | None]) -> int | None:
         """One of those that are `able` to take it; None if none is. `figures` are of all replicas."""
         if not able:
             return None
@@ -86,7 +86,7 @@ class Placement:
         assert best is not None, "the least loaded one is within every bound"
         return best[-1]
 
-    def enter(self, number: int, item: Placed, figures: Figures | None) -> None:
+    def enter(self, number: int, item: Placed, figures: PlacementFigures | None) -> None:
         """It is handed to this replica."""
         replica = self._replicas[number]
         replica.inside.add(item.id)
@@ -118,7 +118,7 @@ class Placement:
         self._replicas[number] = _Replica()
         self._replicas[number].started_total = started
 
-    def ahead(self, number: int, figures: Figures | None) -> int:
+    def ahead(self, number: int, figures: PlacementFigures | None) -> int:
         """Tokens that this replica may still have to compute."""
         replica = self._replicas[number]
         if not replica.inside:
@@ -130,7 +130,7 @@ class Placement:
             del replica.unseen[work]
         return figures.outstanding_tokens + sum([tokens for _, tokens in replica.unseen.values()])
 
-    def known(self, number: int, marks: Sequence[Mark]) -> int:
+    def known(self, number: int, marks: Sequence[PrefixMark]) -> int:
         """Tokens of a prompt's beginning that this replica probably holds."""
         held = self._replicas[number].held
         return max([mark.tokens for mark in marks if mark.name in held], default=0)

@@ -42,7 +42,7 @@ def with_fewer_words(attempts: tuple[AttemptRecord, ...]) -> tuple[AttemptRecord
     return tuple(kept)
 
 
-class Decision:
+class LoggedDecision:
     """One request's. It becomes a record when somebody asks for it: most are never asked for."""
 
     __slots__ = ("_arrived_at", "_features", "_load", "_plan", "_policy", "bytes", "end", "request_id")
@@ -77,11 +77,11 @@ class Decision:
         return msgspec.structs.replace(record, **{name: getattr(end, name) for name in end.__struct_fields__})
 
 
-class Decisions:
+class DecisionLog:
     """The oldest go first. Mutable; written by whichever task decides, without a wait in between."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
-        self._kept: OrderedDict[str, Decision] = OrderedDict()
+        self._kept: OrderedDict[str, LoggedDecision] = OrderedDict()
         self._bytes = 0
         self._most = most
         self._most_bytes = most_bytes
@@ -99,7 +99,7 @@ class Decisions:
         """An upper estimate of what they take up."""
         return self._bytes
 
-    def add(self, decision: Decision) -> None:
+    def add(self, decision: LoggedDecision) -> None:
         """The newest one."""
         before = self._kept.pop(decision.request_id, None)
         if before is not None:

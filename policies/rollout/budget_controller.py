@@ -25,7 +25,7 @@ _ENOUGH_REQUESTS = 10
 """Before so many requests the share stays where it began."""
 
 
-class Steering:
+class BudgetController:
     """One cascade's. Mutable; times are wall-clock seconds since 1970."""
 
     def __init__(

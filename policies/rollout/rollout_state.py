@@ -13,17 +13,17 @@ from config.model.settings import Settings
 from policies.admission.prices import cost_of
 from policies.cascade.calibration import share_for_threshold, threshold_of
 from policies.model.plan import Plan
-from policies.rollout.budget_controller import Steering
+from policies.rollout.budget_controller import BudgetController
 from policies.rollout.experiment import CONTROL, RollBack, text_of
 from policies.rollout.guard import SampleRatioTest, WorseTest
-from policies.rollout.share_controller import ShareHolder
+from policies.rollout.share_controller import ShareController
 from policies.rollout.share_tracker import ShareTracker, ShareView
 
 _MOST_UNITS = 100_000
 """Units of an experiment that are told apart; later ones are not counted for the sample ratio."""
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class AnswerResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How one answer ended."""
 
     at: float
@@ -42,12 +42,12 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Of the experiment."""
     cost: float = 0.0
     held: float = 0.0
-    """What `Course.on_start` gave for it."""
+    """What `RolloutState.on_start` gave for it."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
-class Notice(msgspec.Struct, frozen=True):
+class RolloutNotice(msgspec.Struct, frozen=True):
     """Something that somebody should hear of."""
 
     event: str
@@ -116,7 +116,7 @@ class _Experiment:
             for metric in metrics
         }
 
-    def on_end(self, arm: str, ending: Ending) -> list[Notice]:
+    def on_end(self, arm: str, ending: AnswerResult) -> list[RolloutNotice]:
         mine = self.arms.get(arm)
         if mine is None or self.rolled_back:
             return []
@@ -143,7 +143,7 @@ class _Experiment:
                     notices.append(self._alarm(other, metric, test, guard.then == "roll_back"))
         return notices
 
-    def _count_unit(self, arm: str, mine: _Arm, ending: Ending) -> list[Notice]:
+    def _count_unit(self, arm: str, mine: _Arm, ending: AnswerResult) -> list[RolloutNotice]:
         if ending.unit in self._units or len(self._units) >= _MOST_UNITS:
             return []
         if ending.unit:
@@ -154,14 +154,16 @@ class _Experiment:
             return []
         self.ratio_off = True
         counts = dict(self.ratio.counts)
-        return [Notice("experiment_sample_ratio_off", self.settings.name, {"units": counts})]
+        return [RolloutNotice("experiment_sample_ratio_off", self.settings.name, {"units": counts})]
 
-    def _alarm(self, arm: str, metric: Metric, test: WorseTest, roll_back: bool) -> Notice:
+    def _alarm(self, arm: str, metric: Metric, test: WorseTest, roll_back: bool) -> RolloutNotice:
         control, worse = (test.bad[side] / max(test.answers[side], 1) for side in (0, 1))
         self.why = f"{metric} of arm {arm}: {worse:.1%} against {control:.1%} of control"
         self.rolled_back = self.rolled_back or roll_back
         event = "experiment_rolled_back" if roll_back else "experiment_guard_alarm"
-        return Notice(event, self.settings.name, {"arm": arm, "metric": metric, "arm_rate": worse, "control": control})
+        return RolloutNotice(
+            event, self.settings.name, {"arm": arm, "metric": metric, "arm_rate": worse, "control": control}
+        )
 
     def view(self) -> ExperimentView:
         return ExperimentView(
@@ -180,7 +182,7 @@ class _Experiment:
         )
 
 
-class Course:
+class RolloutState:
     """Mutable; fed by whoever ends a request, read by the router whenever it publishes a load."""
 
     def __init__(self, settings: Settings, at: float) -> None:
@@ -189,9 +191,9 @@ class Course:
         self._roll_backs: dict[tuple[str, str], RollBack] = {}
         """By name and text, of all that were ever rolled back: what comes back as it was stays rolled back."""
         self._news: list[RollBack] = []
-        self._steerings: dict[str, Steering] = {}
+        self._steerings: dict[str, BudgetController] = {}
         self._trackers: dict[str, ShareTracker] = {}
-        self._holders: dict[str, ShareHolder] = {}
+        self._holders: dict[str, ShareController] = {}
         self.adopt(settings, at)
 
     def adopt(self, settings: Settings, at: float) -> None:
@@ -216,7 +218,7 @@ class Course:
                 if kept_steering is not None and same:
                     steerings[name] = kept_steering
                 else:
-                    steerings[name] = Steering(target.budget_per_day, artefact, at, 0.5, target.burst)
+                    steerings[name] = BudgetController(target.budget_per_day, artefact, at, 0.5, target.burst)
                     if kept_steering is not None:
                         steerings[name].restore(kept_steering.spent)
                 continue
@@ -227,7 +229,7 @@ class Course:
             trackers[name] = kept_tracker if kept_tracker is not None and same else ShareTracker(share)
             if target.hold and target.large_share is not None:
                 kept_holder = self._holders.get(name)
-                holders[name] = kept_holder if kept_holder is not None and same else ShareHolder(share, artefact)
+                holders[name] = kept_holder if kept_holder is not None and same else ShareController(share, artefact)
         self._steerings, self._trackers, self._holders = steerings, trackers, holders
 
     def restore(self, cascade: str, spent: float) -> None:
@@ -268,9 +270,9 @@ class Course:
         steering = self._steerings.get(plan.cascade.name) if plan.cascade is not None else None
         return 0.0 if steering is None else steering.hold(at, most)
 
-    def on_end(self, plan: Plan, ending: Ending) -> list[Notice]:
+    def on_end(self, plan: Plan, ending: AnswerResult) -> list[RolloutNotice]:
         """One answer's end."""
-        notices: list[Notice] = []
+        notices: list[RolloutNotice] = []
         if plan.experiment and (experiment := self._experiments.get(plan.experiment)) is not None:
             over = experiment.rolled_back
             notices += experiment.on_end(plan.arm, ending)
@@ -294,7 +296,7 @@ class Course:
             if tracker.add(ending.escalated):
                 view = tracker.view
                 event = "cascade_drifted" if view.drifted else "cascade_back_on_target"
-                notices.append(Notice(event, cascade.name, {"target": view.target, "realised": view.realised}))
+                notices.append(RolloutNotice(event, cascade.name, {"target": view.target, "realised": view.realised}))
             if cascade.name in self._holders:
                 planned = cascade.threshold if cascade.level is None else cascade.level
                 self._holders[cascade.name].add(planned, ending.escalated)
@@ -345,7 +347,7 @@ class Course:
         return threshold_of(settings.defer, settings.target)
 
 
-def is_bad(metric: Metric, ending: Ending) -> bool | None:
+def is_bad(metric: Metric, ending: AnswerResult) -> bool | None:
     """Whether this answer counts against its arm; None: it says nothing of the metric."""
     if ending.outcome == "gone":
         return None

@@ -22,7 +22,7 @@ _BUSY_KV_USAGE = 0.85
 _LIMITS = QueueLimits(wait=Seconds(5), requests=16, tokens=200_000, bytes=Bytes(2**20))
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class ShadowAnswer(msgspec.Struct, frozen=True, gc=False):
     """A finished answer, as far as it is compared."""
 
     digest: bytes
@@ -70,8 +70,8 @@ class _Pair:
     __slots__ = ("copy", "copy_over", "original", "original_over")
 
     def __init__(self) -> None:
-        self.original: Answer | None = None
-        self.copy: Answer | None = None
+        self.original: ShadowAnswer | None = None
+        self.copy: ShadowAnswer | None = None
         self.original_over = self.copy_over = False
 
 
@@ -118,7 +118,7 @@ class ShadowBook:
         self._pairs[shadow, request_id] = _Pair()
         return None
 
-    def copy_ended(self, shadow: str, request_id: str, answer: Answer | None, *, cut: bool = False) -> None:
+    def copy_ended(self, shadow: str, request_id: str, answer: ShadowAnswer | None, *, cut: bool = False) -> None:
         """`answer` None: there is none to compare."""
         counts = self._counts[shadow]
         counts.running -= 1
@@ -132,7 +132,7 @@ class ShadowBook:
         pair.copy, pair.copy_over = answer, True
         self._compare(shadow, request_id, pair)
 
-    def original_ended(self, shadow: str, request_id: str, answer: Answer | None) -> None:
+    def original_ended(self, shadow: str, request_id: str, answer: ShadowAnswer | None) -> None:
         """The client's answer; None: it had none, or not a whole one."""
         pair = self._pairs.get((shadow, request_id))
         if pair is not None:

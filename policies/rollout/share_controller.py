@@ -23,7 +23,7 @@ _LEAST = 0.005
 """Shares are kept so far from 0 and 1, so that what happens can still be seen."""
 
 
-class ShareHolder:
+class ShareController:
     """One cascade's. Mutable."""
 
     def __init__(self, target: float, calibration: Calibration) -> None:

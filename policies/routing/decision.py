@@ -21,14 +21,14 @@ STATIC_ANSWER = "static_answer"
 """The name, among rungs, of a ladder's static text."""
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class DecisionRefusal(msgspec.Struct, frozen=True):
     """The request is not served."""
 
     code: str
     message: str
 
 
-Decision = Plan | Refusal
+Decision = Plan | DecisionRefusal
 
 
 class Decider:
@@ -45,21 +45,21 @@ class Decider:
         features, load = situation.features, situation.load
         settled = self.settle_budget(features)
         try:
-            if isinstance(settled, Refusal):
+            if isinstance(settled, DecisionRefusal):
                 if settled.code == BUDGET_SPENT:
                     # A server looks for a route before it looks for money.
                     self.policy.matcher.match(features, load)
                 return settled
             return make_plan(self.policy, settled, load, now)
         except NoRoute as error:
-            return Refusal("no_route", str(error))
+            return DecisionRefusal("no_route", str(error))
 
-    def settle_budget(self, features: Features) -> Features | Refusal:
+    def settle_budget(self, features: Features) -> Features | DecisionRefusal:
         """The features with which the plan is made: what a spent budget does is done. Refused, if nobody is asking."""
         if features.model not in self.settings.models:
-            return Refusal("model_not_found", f"The model '{features.model}' does not exist.")
+            return DecisionRefusal("model_not_found", f"The model '{features.model}' does not exist.")
         if features.tenant not in self.tenants:
-            return Refusal("invalid_api_key", f"There is no tenant '{features.tenant}'.")
+            return DecisionRefusal("invalid_api_key", f"There is no tenant '{features.tenant}'.")
         tenant = self.tenants[features.tenant]
         if features.tier not in self.settings.tiers:
             # Recorded under another policy: here it is in the tenant's.
@@ -70,11 +70,11 @@ class Decider:
         left = spent_action(features, budget)
         if left is None:
             message = f"The budget of tenant '{features.tenant}' is spent for this {budget.per}."
-            return Refusal(BUDGET_SPENT, message)
+            return DecisionRefusal(BUDGET_SPENT, message)
         return left
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class DecisionOutcome(msgspec.Struct, frozen=True):
     """What two decisions are compared by."""
 
     refused: str = ""
@@ -93,7 +93,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, decision: Decision) -> Self:
         """Of a plan, or of a refusal."""
-        if isinstance(decision, Refusal):
+        if isinstance(decision, DecisionRefusal):
             return cls(refused=decision.code)
         cascade = decision.cascade
         rungs = way(decision)
@@ -113,7 +113,7 @@ class Outcome(msgspec.Struct, frozen=True):
         arm = f", arm {self.arm}" if self.arm else ""
         return f"route {self.route}{arm}: {self._start()}"
 
-    def beside(self, base: "Outcome") -> str:
+    def beside(self, base: "DecisionOutcome") -> str:
         """In words, as far as it differs from `base`."""
         if self.refused or base.refused or self.route != base.route:
             return str(self)

@@ -24,18 +24,18 @@ from actors.api.messages import (
     ChatPrompt,
     Delta,
     Done,
-    Event,
     Failed,
     InferenceRequest,
+    ResponseEvent,
     Start,
     TokenPrompt,
 )
-from actors.kernel.worker_threads import Loaded, LoadFailed, Loading
-from actors.ledger.store import Batch, Committed, Opened, Store, StoreBusy, StoreClosed, StoreFailed
+from actors.kernel.worker_threads import EngineLoaded, EngineLoading, LoadFailed
+from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed
 from actors.prompt.model_text import ModelText
 from actors.protocol.messages import Grant, Settle
-from actors.request.response_stream import Exchange
-from actors.service import House
+from actors.request.response_stream import ResponseStream
+from actors.service import Service
 from config.load import parse_settings
 from config.model.settings import Settings
 from config.problems.errors import ConfigError
@@ -170,11 +170,11 @@ class ClockLink:
         try:
             await trio.sleep(self.load_s)
             try:
-                self.engine = engine = factory(lambda what: self._post(Loading(what)))
+                self.engine = engine = factory(lambda what: self._post(EngineLoading(what)))
             except EngineError as error:
                 self._post(LoadFailed(error.message))
                 return
-            self._post(Loaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
+            self._post(EngineLoaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
             try:
                 while await self._drain(engine):
                     await trio.sleep(self.step_s)
@@ -217,7 +217,7 @@ class InlineStore:
         if isinstance(command, StoreClosed):
             self._closed = True
             return
-        assert isinstance(command, Batch)
+        assert isinstance(command, LedgerBatch)
         if self._links.locked is not None:
             if not self._links.locked:
                 self._post(StoreBusy())
@@ -286,7 +286,7 @@ class ClockLinks:
 
 @dataclass
 class Answer:
-    events: list[Event] = field(default_factory=list)
+    events: list[ResponseEvent] = field(default_factory=list)
     refusal: Refusal | None = None
 
     def text(self, index: int = 0) -> str:
@@ -353,7 +353,7 @@ class Stage:
         self.blocks = blocks
         self._pools = dict(pools or {})
         self.lengths = dict(lengths or {})
-        self.house = House(
+        self.house = Service(
             settings,
             {
                 name: [self._factory(title) for title in replica_titles(name, each.replicas)]
@@ -428,7 +428,7 @@ class Stage:
             **fields,
         )
 
-    async def open(self, model: str = "small", **options: Any) -> Exchange:
+    async def open(self, model: str = "small", **options: Any) -> ResponseStream:
         return await self.house.open(self.request(model, **options))
 
     async def ask(self, model: str = "small", **options: Any) -> Answer:
@@ -440,7 +440,7 @@ class Stage:
             return answer
         return await self.read(exchange, answer)
 
-    async def read(self, exchange: Exchange, answer: Answer | None = None) -> Answer:
+    async def read(self, exchange: ResponseStream, answer: Answer | None = None) -> Answer:
         answer = answer or Answer()
         try:
             async for events in exchange:
@@ -553,5 +553,5 @@ async def stage(
         nursery.cancel_scope.cancel()
 
 
-def pieces(events: Sequence[Event]) -> list[str]:
+def pieces(events: Sequence[ResponseEvent]) -> list[str]:
     return [event.text for event in events if isinstance(event, Delta)]

@@ -7,7 +7,7 @@ import pytest
 
 from config.load import load
 from config.profiles import embedded_profile
-from config.reader import COMMAND, Report, decode_report, encode_report, report
+from config.reader import COMMAND, ReaderReport, decode_report, encode_report, report
 from tests.actors.fakes import CONFIG
 from tests.patience import PATIENCE_S
 
@@ -40,7 +40,7 @@ def test_nothing_is_lost_on_the_way(text: str) -> None:
 def test_the_process_reads_the_same() -> None:
     path = embedded_profile()
     raw = subprocess.run([*COMMAND, str(path)], capture_output=True, check=True, timeout=PATIENCE_S).stdout
-    assert decode_report(raw) == Report(load(path))
+    assert decode_report(raw) == ReaderReport(load(path))
     broken = subprocess.run(
         [*COMMAND, "--stdin", "/nowhere/x.toml"],
         input=b"schema = 2",

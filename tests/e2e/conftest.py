@@ -95,11 +95,11 @@ def write_model(folder: Path, seed: int, template: str | None = None) -> None:
     """A Llama of random weights with the embedded models' tokenizer and, if no other is given, chat template."""
     import torch
 
-    from engine.zoo.llama import Llama, Shape, save
+    from engine.zoo.llama import Llama, LlamaShape, save
     from engine.zoo.tokenizer import BOS, END, PAD, VOCABULARY, save_tokenizer, special_id, train_tokenizer
 
     torch.manual_seed(seed)
-    shape = Shape(64, 128, 2, 2, 1, 32, VOCABULARY)
+    shape = LlamaShape(64, 128, 2, 2, 1, 32, VOCABULARY)
     tokenizer = train_tokenizer()
     folder.mkdir()
     save_tokenizer(tokenizer, folder, shape.max_position_embeddings)

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from actors.api.messages import InferenceRequest
-from actors.service import House
+from actors.service import Service
 from config.load import parse_settings
 from config.model.settings import Settings
 from engine.core.engine import Engine
@@ -48,7 +48,7 @@ class Watched:
     def __init__(self, settings: Settings) -> None:
         self.runner = FakeRunner(vocab_size=800, total_blocks=512, on_step=lambda *_: time.sleep(STEP_S))
         self._settings = settings
-        self.house = House(settings, {"only": [lambda _: self._engine(settings.engines["only"].model)]})
+        self.house = Service(settings, {"only": [lambda _: self._engine(settings.engines["only"].model)]})
         self.closed_at: list[int] = []
         self.readiness = self.house.readiness
         self.models = self.house.models

@@ -32,7 +32,7 @@ import pytest
 import structlog
 import trio
 
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import Connection
 from gateway.http.request import Request
 from gateway.http.route import Route
@@ -75,7 +75,7 @@ async def test_crashes() -> None:
                 connection.cancel()
         await connection.respond(200, b"", b"fine")
 
-    server = Server(listen("127.0.0.1", 0), Limits(), lambda _: Route(crash))
+    server = Server(listen("127.0.0.1", 0), ServerLimits(), lambda _: Route(crash))
     running = Gateway(server, server.port)
     with structlog.testing.capture_logs() as logs, trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:

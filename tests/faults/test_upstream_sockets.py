@@ -10,13 +10,13 @@ import trio
 
 from actors.upstream.client import UpstreamClient, address
 from actors.upstream.failures.failure import Failure
-from actors.upstream.reading.response_reader import AnswerReader
-from actors.upstream.request_body import Question
+from actors.upstream.reading.response_reader import ResponseReader
+from actors.upstream.request_body import UpstreamRequestBody
 from actors.upstream.secret import Secret
 from engine.core.messages import TokenOutput
 from tests.patience import PATIENCE_S
 
-QUESTION = Question("/chat/completions", b"{}")
+QUESTION = UpstreamRequestBody("/chat/completions", b"{}")
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 SAID = b'data: {"choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
 END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -49,7 +49,7 @@ async def ask(
     client = UpstreamClient(key=Secret("sk-x"), headers={}, connect_s=connect_s, keep=4)
     try:
         with trio.fail_after(PATIENCE_S):
-            reader = AnswerReader(1, 100)
+            reader = ResponseReader(1, 100)
             return await client.ask(url, QUESTION, reader, on_output)
     finally:
         await client.aclose()

@@ -10,9 +10,9 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from actors.api.messages import Delta
-from gateway.endpoints.api_context import Front
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
 from tests.gateway.fakes import FakeHouse, answer
 from tests.gateway.harness import CHAT, UPGRADE, Gateway, connected, gateway, until
@@ -202,8 +202,8 @@ async def test_a_ping_is_answered() -> None:
 
 async def test_crash_closes_with_1011() -> None:
     # What no request can cause: a house that the edge was given wrongly.
-    front = Front(house=FakeHouse(), max_choices="broken", max_inputs=1)  # type: ignore[arg-type]
-    server = Server(listen("127.0.0.1", 0), Limits(), Routes(front, Limits(), frozenset()))
+    front = ApiContext(house=FakeHouse(), max_choices="broken", max_inputs=1)  # type: ignore[arg-type]
+    server = Server(listen("127.0.0.1", 0), ServerLimits(), Routes(front, ServerLimits(), frozenset()))
     running = Gateway(server, server.port)
     with structlog.testing.capture_logs() as logs, trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:

@@ -6,15 +6,25 @@ from dataclasses import dataclass, field
 import trio
 
 from actors.api.errors import Refusal
-from actors.api.messages import Attempt, Decided, Delta, Done, Event, InferenceRequest, Served, Start, Usage
+from actors.api.messages import (
+    AttemptSummary,
+    DecisionInfo,
+    Delta,
+    Done,
+    InferenceRequest,
+    ResponseEvent,
+    Served,
+    Start,
+    Usage,
+)
 from actors.api.statistics import (
     Histogram,
-    HouseStatistics,
     LatencyStatistics,
     LedgerStatistics,
     QueueStatistics,
     ReplicaView,
     RequestKey,
+    ServiceStatistics,
     UpstreamStatistics,
 )
 from actors.request.request_log import RequestLog
@@ -25,13 +35,13 @@ from policies.admission.rate_limits import RateLimits
 from policies.rollout.rollout_state import ArmView, CascadeView, ExperimentView
 from policies.rollout.share_tracker import ShareView
 
-SERVED = Served("tests", "small", "confident", (Attempt("small", "answered", "confident"),), None, 1.5)
+SERVED = Served("tests", "small", "confident", (AttemptSummary("small", "answered", "confident"),), None, 1.5)
 USAGE = Usage(5, 3, 2)
-Step = Sequence[Event] | BaseException | Callable[[], Awaitable[None]]
+Step = Sequence[ResponseEvent] | BaseException | Callable[[], Awaitable[None]]
 """Events to hand out at once, an exception to raise, or something to wait for."""
 
 
-def words(*texts: str, index: int = 0, reason: FinishReason = "stop", logprobs: bool = False) -> list[Event]:
+def words(*texts: str, index: int = 0, reason: FinishReason = "stop", logprobs: bool = False) -> list[ResponseEvent]:
     """One delta a text; the last one ends the choice."""
     return [
         Delta(
@@ -60,13 +70,13 @@ class FakeExchange:
         self.closed = trio.Event()
 
     @property
-    def decided(self) -> Decided:
+    def decided(self) -> DecisionInfo:
         return self._house.decided
 
     def __aiter__(self) -> "FakeExchange":
         return self
 
-    async def __anext__(self) -> list[Event]:
+    async def __anext__(self) -> list[ResponseEvent]:
         await trio.lowlevel.checkpoint()
         while self._steps:
             step = self._steps.pop(0)
@@ -124,7 +134,7 @@ class FakeHouse:
         self.open_exchanges = 0
         self.opened = trio.Event()
         self.ready = FakeReadiness()
-        self.decided = Decided("test")
+        self.decided = DecisionInfo("test")
         self.policy = "test"
         self.keyless = keyless
         self.check_key = check_key
@@ -161,7 +171,7 @@ class FakeHouse:
     def models(self) -> tuple[FakeCard, ...]:
         return (FakeCard("penstock"), FakeCard("org/other"))
 
-    def statistics(self) -> HouseStatistics:
+    def statistics(self) -> ServiceStatistics:
         histogram = Histogram((0.1, 1.0), (3, 2, 1), 4.5)
         stats = EngineStats(
             *(64, 48, 8, 2, 1, 100),
@@ -172,7 +182,7 @@ class FakeHouse:
             swapped_out_total=9,
             swapped_in_total=4,
         )
-        return HouseStatistics(
+        return ServiceStatistics(
             requests_total={RequestKey("tests", "small", "ok", "confident"): 6},
             refusals_total={"over_quota": 2},
             escalations_total={("tests", "low_margin"): 1},

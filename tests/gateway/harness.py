@@ -11,9 +11,9 @@ from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from config.model.settings import ServerSettings
 from config.model.table import Seconds
-from gateway.endpoints.api_context import Front
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
 from tests.gateway.fakes import FakeHouse
 from tests.patience import PATIENCE_S
@@ -67,8 +67,8 @@ async def gateway(
     settings = ServerSettings(
         **{name: Seconds(value) if isinstance(value, float) else value for name, value in (_UNSET | server).items()}
     )
-    bounds = msgspec.structs.replace(Limits.of(settings), **limits or {})
-    front = Front(
+    bounds = msgspec.structs.replace(ServerLimits.of(settings), **limits or {})
+    front = ApiContext(
         house=house,
         max_choices=settings.max_choices,
         max_inputs=settings.max_inputs,

@@ -22,7 +22,7 @@ class Top(msgspec.Struct, gc=False):
     bytes: list[int] | None = None
 
 
-class Position(msgspec.Struct, gc=False):
+class LogprobPosition(msgspec.Struct, gc=False):
     """One token, of chat."""
 
     token: str
@@ -34,7 +34,7 @@ class Position(msgspec.Struct, gc=False):
 class Logprobs(msgspec.Struct, gc=False):
     """Of chat (`content`) or of a text completion (the lists)."""
 
-    content: list[Position] | None = None
+    content: list[LogprobPosition] | None = None
     tokens: list[str] | None = None
     token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float] | None] | None = None
@@ -81,7 +81,7 @@ class Message(msgspec.Struct, gc=False):
     """The form before `tool_calls`."""
 
 
-class Choice(msgspec.Struct, gc=False):
+class ChunkChoice(msgspec.Struct, gc=False):
     """One choice's part of a chunk."""
 
     index: int | None = None
@@ -99,7 +99,7 @@ class Choice(msgspec.Struct, gc=False):
 class Chunk(msgspec.Struct, gc=False):
     """One event of a stream, or a whole answer, of chat or of a text completion."""
 
-    choices: list[Choice] | None = None
+    choices: list[ChunkChoice] | None = None
     usage: Any = None
     x_groq: Any = None
     timings: Any = None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from actors.upstream.failures.failure import garbled
 
-Unpack = Callable[[bytes], Iterable[bytes]]
+Decompressor = Callable[[bytes], Iterable[bytes]]
 _PIECE = 1 << 16
 """Bytes that are unpacked at once: a small packet can hold a thousand times as much."""
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
@@ -14,7 +14,7 @@ _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _COMPRESSED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz", "lzma", "xz", "lz4", "snappy"})
 
 
-def unpacker(encoding: str | None) -> Unpack:
+def unpacker(encoding: str | None) -> Decompressor:
     """What makes plain bytes of those that come. Raises Broken for what cannot be unpacked here."""
     names = {name.strip().lower() for name in (encoding or "").split(",")}
     if names & {"gzip", "x-gzip", "deflate"} and len(names - {"", "identity"}) == 1:

@@ -13,7 +13,7 @@ from engine.core.messages import FinishReason
 Trouble = Literal["failed", "broke_off", "load"]
 
 
-class Ending(msgspec.Struct, frozen=True):
+class FinishMeaning(msgspec.Struct, frozen=True):
     """What a finish reason means."""
 
     reason: FinishReason
@@ -24,13 +24,17 @@ class Ending(msgspec.Struct, frozen=True):
     known: bool = True
 
 
-_STOP, _LENGTH, _FILTER = Ending("stop"), Ending("length"), Ending("content_filter")
-_CALLS = Ending("stop", calls=True)
-_FAILED, _BROKE_OFF, _LOAD = Ending("error", "failed"), Ending("abort", "broke_off"), Ending("error", "load")
+_STOP, _LENGTH, _FILTER = FinishMeaning("stop"), FinishMeaning("length"), FinishMeaning("content_filter")
+_CALLS = FinishMeaning("stop", calls=True)
+_FAILED, _BROKE_OFF, _LOAD = (
+    FinishMeaning("error", "failed"),
+    FinishMeaning("abort", "broke_off"),
+    FinishMeaning("error", "load"),
+)
 NO_END = frozenset({"", "null", "none", "finish_reason_unspecified", "not_finished"})
 
 
-def _words(ending: Ending, words: str) -> dict[str, Ending]:
+def _words(ending: FinishMeaning, words: str) -> dict[str, FinishMeaning]:
     return dict.fromkeys(words.split(), ending)
 
 
@@ -62,7 +66,7 @@ _NO_END = frozenset(map(_bare, NO_END))
 _ENDINGS = {_bare(word): ending for word, ending in ENDINGS.items()}
 
 
-def ending_of(word: Any) -> Ending | None:
+def ending_of(word: Any) -> FinishMeaning | None:
     """None: it says that there is no end yet."""
     found = ENDINGS.get(word) if isinstance(word, str) else None
     if found is not None:
@@ -76,4 +80,4 @@ def ending_of(word: Any) -> Ending | None:
     return _ENDINGS.get(plain, _UNKNOWN)
 
 
-_UNKNOWN = Ending("stop", known=False)
+_UNKNOWN = FinishMeaning("stop", known=False)

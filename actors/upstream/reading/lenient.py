@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from actors.upstream.reading.chunk import CallPart, Choice, Chunk, Function, Message
+from actors.upstream.reading.chunk import CallPart, Chunk, ChunkChoice, Function, Message
 
 _HIGH = ("\ud800", "\udbff")
 _ALONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -53,16 +53,16 @@ class LenientReader:
             error=value.get("error"),
         )
 
-    def _choices(self, given: Any) -> list[Choice] | None:
+    def _choices(self, given: Any) -> list[ChunkChoice] | None:
         if isinstance(given, dict):
             given = [given]
         if not isinstance(given, list):
             return None
         return [self._choice(each) for each in given if isinstance(each, dict)]
 
-    def _choice(self, given: Mapping[str, Any]) -> Choice:
+    def _choice(self, given: Mapping[str, Any]) -> ChunkChoice:
         message = given.get("message")
-        return Choice(
+        return ChunkChoice(
             index=whole_number(given.get("index")),
             delta=self._message(given.get("delta")),
             message=self._message({"content": message} if isinstance(message, str) and message else message),

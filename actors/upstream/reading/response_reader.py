@@ -18,14 +18,14 @@ from collections.abc import Collection
 import msgspec
 
 from actors.upstream.failures.failure import Broken, Failure, error_in, garbled, of_event, truncated
-from actors.upstream.reading.chunk import Choice, Chunk, Message, positions_of, read_chunk
+from actors.upstream.reading.chunk import Chunk, ChunkChoice, Message, positions_of, read_chunk
 from actors.upstream.reading.content_parts import text_of
-from actors.upstream.reading.finish_reason import Ending, ending_of
+from actors.upstream.reading.finish_reason import FinishMeaning, ending_of
 from actors.upstream.reading.lenient import LenientReader
-from actors.upstream.reading.sse import BOM, SseEvent, SseReader, TooLong
-from actors.upstream.reading.token_count import Counting
+from actors.upstream.reading.sse import BOM, EventTooLong, SseEvent, SseReader
+from actors.upstream.reading.token_count import TokenCounting
 from actors.upstream.reading.tool_call_parts import CallParts
-from actors.upstream.reading.usage import Counts, counts_of
+from actors.upstream.reading.usage import UsageCounts, counts_of
 from engine.core.messages import Finish, TokenLogprobs, TokenOutput
 from engine.text.tool_calls import ToolCall
 
@@ -42,7 +42,7 @@ _DONE = frozenset({b"[DONE]", b"DONE"})
 _NOT_EVENTS = frozenset({b"ping", b"heartbeat", b"keepalive", b"keep-alive"})
 
 
-class AnswerReader:
+class ResponseReader:
     """Feed it bytes until `done`; when they end, ask `end` or `lost`."""
 
     def __init__(
@@ -67,20 +67,20 @@ class AnswerReader:
         self._most_bytes = min((1 << 16) + max_tokens * (1 << 14), _MOST_BYTES)
         self._characters = 0
         self._bytes = 0
-        self._counting = Counting(max_tokens)
+        self._counting = TokenCounting(max_tokens)
         self._lenient = LenientReader()
         self._shown: list[str] = []
         """What of it was content ..."""
         self._mused: list[str] = []
         """... and what was reasoning."""
         self._calls = CallParts(offered)
-        self._ending: Ending | None = None
+        self._ending: FinishMeaning | None = None
         self._went_on = False
         """After a finish reason, so that one is no sure end here."""
         self._word = ""
         """The finish reason, if it is none that is known."""
         self._stop: str | int | None = None
-        self._counts = Counts()
+        self._counts = UsageCounts()
         # Of the piece in hand:
         self._texts: list[str] = []
         self._thoughts: list[str] = []
@@ -164,7 +164,7 @@ class AnswerReader:
     def _events(self, data: bytes) -> list[SseEvent]:
         try:
             return self._sse.feed(data)
-        except TooLong:
+        except EventTooLong:
             raise garbled("an event is too long") from None
 
     def _take_all(self, events: list[SseEvent]) -> None:
@@ -239,7 +239,7 @@ class AnswerReader:
 
     # --- what a choice says -----------------------------------------------------------------------------------------
 
-    def _choice(self, choice: Choice) -> None:
+    def _choice(self, choice: ChunkChoice) -> None:
         if choice.index:
             raise garbled("it holds a choice that nobody asked for")
         if choice.error:
@@ -297,7 +297,7 @@ class AnswerReader:
         called = "" if self._calls else self._parts(message)
         return said.removeprefix(shown), mused.removeprefix("".join(self._mused) + thought), called
 
-    def _finish_reason(self, choice: Choice) -> None:
+    def _finish_reason(self, choice: ChunkChoice) -> None:
         ending = ending_of(choice.finish_reason)
         if ending is None:
             return
@@ -349,7 +349,7 @@ class AnswerReader:
         )
 
 
-def _trouble(ending: Ending, word: str, *, said: bool) -> Failure:
+def _trouble(ending: FinishMeaning, word: str, *, said: bool) -> Failure:
     """The failure that a finish reason tells of."""
     told = f"its finish reason is '{word}'"
     if ending.trouble == "broke_off":

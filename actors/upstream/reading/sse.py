@@ -20,7 +20,7 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
-class TooLong(Exception):  # noqa: N818  (named for what happened)
+class EventTooLong(Exception):  # noqa: N818  (named for what happened)
     """A line or an event is longer than LONGEST_EVENT."""
 
 
@@ -49,7 +49,7 @@ class SseReader:
         for piece in data.splitlines(keepends=True):
             line = piece.rstrip(b"\r\n")
             if len(self._line) + len(line) > self._longest:
-                raise TooLong
+                raise EventTooLong
             if len(line) == len(piece):
                 self._line += line
                 break
@@ -83,7 +83,7 @@ class SseReader:
         if field == b"data":
             self._size += len(value) + 1
             if self._size > self._longest:
-                raise TooLong
+                raise EventTooLong
             self._data.append(value)
         elif field == b"event":
             self._name = value

@@ -2,7 +2,7 @@
 
 import re
 
-from actors.upstream.reading.usage import Counts
+from actors.upstream.reading.usage import UsageCounts
 
 _BYTES_A_TOKEN = 8
 _MOST_CHARACTERS_A_TOKEN = 16
@@ -12,7 +12,7 @@ _MOST_HIDDEN = 1 << 20
 _RUN = re.compile(r"(.)\1+", re.DOTALL)
 
 
-class Counting:
+class TokenCounting:
     """Feed it all that tokens were needed for: text, reasoning and calls."""
 
     def __init__(self, most: int) -> None:
@@ -31,12 +31,12 @@ class Counting:
         size = len(said) if said.isascii() else len(said.encode("utf-8", "replace"))
         self.tokens += positions or size // _BYTES_A_TOKEN or 1
 
-    def settle(self, counts: Counts) -> None:
+    def settle(self, counts: UsageCounts) -> None:
         """The upstream's own count, if it can be true."""
         if self._is_possible(counts):
             self.tokens = counts.completion
 
-    def _is_possible(self, counts: Counts) -> bool:
+    def _is_possible(self, counts: UsageCounts) -> bool:
         told = counts.completion
         if not told:
             return not self._pieces

@@ -12,7 +12,7 @@ _MOST = 1 << 31
 """Tokens of one call; more would not go into the ledger."""
 
 
-class Counts(msgspec.Struct, frozen=True):
+class UsageCounts(msgspec.Struct, frozen=True):
     """Tokens; 0 where nothing believable was said."""
 
     prompt: int = 0
@@ -23,9 +23,9 @@ class Counts(msgspec.Struct, frozen=True):
     hidden: bool = False
     """Part of the completion is reasoning, which may not have been shown."""
 
-    def then(self, later: "Counts") -> "Counts":
+    def then(self, later: "UsageCounts") -> "UsageCounts":
         """Both are of one answer: what the later one leaves out stays."""
-        return Counts(
+        return UsageCounts(
             later.prompt or self.prompt,
             later.completion or self.completion,
             later.cached or self.cached,
@@ -33,7 +33,7 @@ class Counts(msgspec.Struct, frozen=True):
         )
 
 
-def counts_of(*, usage: Any, timings: Any = None) -> Counts:
+def counts_of(*, usage: Any, timings: Any = None) -> UsageCounts:
     """`usage`: the API's object. `timings`: llama.cpp's, for an answer without usage."""
     if isinstance(usage, Mapping) and usage:
         found = _of_usage(usage)
@@ -41,11 +41,11 @@ def counts_of(*, usage: Any, timings: Any = None) -> Counts:
             return found
     if isinstance(timings, Mapping):
         cached = _count(timings, "cache_n")
-        return Counts(_count(timings, "prompt_n") + cached, _count(timings, "predicted_n"), cached)
-    return Counts()
+        return UsageCounts(_count(timings, "prompt_n") + cached, _count(timings, "predicted_n"), cached)
+    return UsageCounts()
 
 
-def _of_usage(usage: Mapping[str, Any]) -> Counts:
+def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
     prompt = _count(usage, "prompt_tokens", "promptTokens")
     completion = _count(usage, "completion_tokens", "output_tokens", "completionTokens", "outputTokens")
     read = _count(usage, "cache_read_input_tokens", "cacheReadInputTokens")
@@ -70,7 +70,7 @@ def _of_usage(usage: Mapping[str, Any]) -> Counts:
         or hit
         or read
     )
-    return Counts(prompt, completion, min(cached, prompt), hidden)
+    return UsageCounts(prompt, completion, min(cached, prompt), hidden)
 
 
 def _table(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -14,8 +14,8 @@ from actors.api.errors import Refusal
 from actors.api.messages import InferenceRequest
 from actors.prompt.model_text import ModelText
 from actors.routing.features import features_of, last_user_text
-from config.model.conditions import BreakerState
-from config.model.expectations import Given, GivenLoad
+from config.model.conditions import BreakerStateName
+from config.model.expectations import GivenLoad, GivenRequest
 from config.model.settings import ServerSettings
 from config.model.units import parse_duration
 from config.problems.problems import nearest
@@ -23,7 +23,7 @@ from engine.errors import EngineError
 from engine.model.encoder_config import is_encoder
 from gateway.cli.errors import CliError
 from gateway.cli.policy.request_flags import LOAD_KEYS
-from gateway.endpoints.completions import CHAT, COMPLETION, Asked
+from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody
 from gateway.endpoints.embeddings import EMBEDDING, read_embedding
 from policies.authoring.situation import Situation, situation_of
 from policies.model.features import Features
@@ -85,7 +85,7 @@ def described(arguments: argparse.Namespace, decider: Decider) -> Described:
     return Described(Situation(merged, situation.load), terms, notes)
 
 
-def _given(arguments: argparse.Namespace, decider: Decider) -> Given:
+def _given(arguments: argparse.Namespace, decider: Decider) -> GivenRequest:
     settings = decider.settings
     _known("model", arguments.model and arguments.model.partition(":")[0], settings.models)
     _known("tenant", arguments.tenant, decider.tenants)
@@ -102,7 +102,7 @@ def _given(arguments: argparse.Namespace, decider: Decider) -> Given:
     }
     values |= {name: tuple(getattr(arguments, name) or ()) for name in ("tag", "has", "busy", "rolled_back")}
     values["header"] = dict([_pair("header", each) for each in arguments.header or ()])
-    return Given(**values, load=_load(arguments.load or (), decider))
+    return GivenRequest(**values, load=_load(arguments.load or (), decider))
 
 
 def _load(given: list[str] | tuple[()], decider: Decider) -> dict[str, GivenLoad]:
@@ -121,7 +121,7 @@ def _load(given: list[str] | tuple[()], decider: Decider) -> dict[str, GivenLoad
 
 
 def _load_value(flag: str, key: str, value: str) -> object:
-    states = get_args(BreakerState)
+    states = get_args(BreakerStateName)
     try:
         match key:
             case "queue_wait":
@@ -175,7 +175,7 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     return _Asked(found, complexity_terms(text, turns)), notes
 
 
-def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, Asked, bool]:
+def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, ParsedBody, bool]:
     """The body, what it asks for, and whether it wants a stream."""
     if path == _EMBEDDINGS:
         body, _ = EMBEDDING.decode(raw)

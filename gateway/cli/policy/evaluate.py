@@ -14,8 +14,8 @@ from config.model.calibration import BadCalibration, Calibration, Statistic, rea
 from gateway.cli.errors import CliError
 from gateway.evaluation.cascade_run import Pair, PairOutcomes, add_arguments, ask_pair, load_material, load_pair
 from gateway.evaluation.compute_saved import savings
-from gateway.evaluation.plots import Mark, line_plot
-from policies.authoring.deferral_curve import Curves, Outcome, deferral_curves
+from gateway.evaluation.plots import PlotMark, line_plot
+from policies.authoring.deferral_curve import Curves, QuestionOutcome, deferral_curves
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
 from policies.cascade.prompt_model import priors_of, score_of
 from policies.cascade.statistic import statistic_of
@@ -74,9 +74,9 @@ class Evaluation(msgspec.Struct, frozen=True):
             for curve in self.curves.curves
         }
         marks = [
-            Mark("always small", 0.0, self.curves.small_accuracy.value),
-            Mark("always large", 1.0, self.curves.large_accuracy.value),
-            *(Mark(point.target, point.large_share, point.accuracy) for point in self.points),
+            PlotMark("always small", 0.0, self.curves.small_accuracy.value),
+            PlotMark("always large", 1.0, self.curves.large_accuracy.value),
+            *(PlotMark(point.target, point.large_share, point.accuracy) for point in self.points),
         ]
         title = f"{self.outcomes.cascade}: {self.outcomes.small} to {self.outcomes.large}"
         return line_plot(title, "share of prompts to the large model", "right answers", lines, marks)
@@ -165,7 +165,7 @@ def curves_of(
         scores[f"{statistic} by prompt"] = scores_of(outcomes, calibration)
     scores |= {name: [statistic_of(name, each.margins) for each in outcomes.judged] for name in names}
     scores["length"] = [-float(each.characters) for each in outcomes.judged]
-    verdicts = [Outcome(each.small_right, each.large_right) for each in outcomes.judged]
+    verdicts = [QuestionOutcome(each.small_right, each.large_right) for each in outcomes.judged]
     return deferral_curves(verdicts, scores, np.random.default_rng(seed), resamples)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.cli.terminal import Page, print_data
-from policies.authoring.expectation import Difference, Verdict, judge
+from policies.authoring.expectation import Difference, ExpectationVerdict, judge
 
 _ABOUT = """\
 Each [[tests]] of the file gives a request and a load, and says what it expects of the decision. What is not as expected
@@ -17,14 +17,14 @@ is printed with the facts that led there, and the command ends with 1.
 """
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class ExpectationReport(msgspec.Struct, frozen=True, kw_only=True):
     """All verdicts. Its keys are stable."""
 
     schema: int = 1
     policy: str
     passed: int
     failed: int
-    tests: tuple[Verdict, ...]
+    tests: tuple[ExpectationVerdict, ...]
     notes: tuple[str, ...]
 
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     decider, notes = read_policy(arguments.config)
     verdicts = tuple(judge(decider, test) for test in decider.settings.tests)
     failed = sum(not verdict.passed for verdict in verdicts)
-    report = Report(
+    report = ExpectationReport(
         policy=decider.policy.digest,
         passed=len(verdicts) - failed,
         failed=failed,
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _page(report: Report) -> Page:
+def _page(report: ExpectationReport) -> Page:
     page = Page()
     for note in report.notes:
         page.line(f"note: {note}", style="yellow")

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from gateway.errors import HttpError
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 
 Scope = Literal["key", "peer", "total"]
 
@@ -11,7 +11,7 @@ Scope = Literal["key", "peer", "total"]
 class BodyBook:
     """Counts for each key, for each peer, and for all together."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
         self._keys: dict[str, int] = {}
         self._peers: dict[str, int] = {}

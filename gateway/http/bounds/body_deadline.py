@@ -1,6 +1,6 @@
 """Until when the rest of a body must have come."""
 
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 
 
 class BodyDeadline:
@@ -12,7 +12,7 @@ class BodyDeadline:
 
     __slots__ = ("_ends_at", "_limits", "at")
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: ServerLimits, now: float) -> None:
         self._limits = limits
         self._ends_at = now + limits.body_timeout_s
         self.at = min(now + limits.header_timeout_s, self._ends_at)

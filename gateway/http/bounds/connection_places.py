@@ -10,15 +10,15 @@ from typing import Literal
 
 import msgspec
 
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 
-Refusal = Literal["peer", "key", "full"]
+PlaceRefusal = Literal["peer", "key", "full"]
 
 
 class Opening(msgspec.Struct, frozen=True, gc=False):
     """What becomes of a newcomer."""
 
-    refused: Refusal | None = None
+    refused: PlaceRefusal | None = None
     gives_way: int | None = None
     """Close this one for it."""
 
@@ -26,7 +26,7 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
 class ConnectionPlaces:
     """Counts connections by peer, and those that work by key."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
         self._peers: dict[int, str] = {}
         self._of_peer: dict[str, int] = {}
@@ -63,7 +63,7 @@ class ConnectionPlaces:
         self._waiting[number] = None
         return Opening(None, gives_way)
 
-    def work(self, number: int, key: str, tiers_above: int) -> Refusal | None:
+    def work(self, number: int, key: str, tiers_above: int) -> PlaceRefusal | None:
         """A request has come whose key is good. What is refused goes on waiting.
 
         An empty `key` has no bound of its own.

@@ -11,7 +11,7 @@ _KEY_SHARE = 0.9
 _TIER_SHARE = 0.05
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the server; every one of them has an answer for the client that meets it."""
 
     max_body_bytes: int = 4 * 2**20

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.openai.requests.json_body import Given
+from gateway.openai.requests.json_body import GivenFields
 
 _READ_HERE = frozenset({
     "best_of",
@@ -19,6 +19,6 @@ _READ_HERE = frozenset({
 """What the gateway itself answers or replaces."""
 
 
-def written(given: Given) -> dict[str, Any]:
+def written(given: GivenFields) -> dict[str, Any]:
     """The fields that an upstream may get as they are. `null` is as good as absent."""
     return {name: value for name, value in given.items() if value is not None and name not in _READ_HERE}

@@ -11,7 +11,7 @@ import msgspec
 from gateway.errors import BadField, HttpError
 
 T = TypeVar("T", bound=msgspec.Struct)
-Given = Mapping[str, Any]
+GivenFields = Mapping[str, Any]
 """The fields of a body that the client wrote, by name, as JSON values."""
 
 _MAX_VALUES = 100_000
@@ -76,7 +76,7 @@ class BodyDecoder:
         self._decoder = msgspec.json.Decoder(kind)
         self.known = kind.__struct_encode_fields__
 
-    def decode(self, body: bytes | bytearray) -> tuple[Any, Given]:
+    def decode(self, body: bytes | bytearray) -> tuple[Any, GivenFields]:
         """The typed body, of the type given at the start, and its fields as the client wrote them.
 
         Raises `HttpError` 400, or 413 for too many values.

@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.api.errors import unsupported
 from gateway.errors import BadField
-from gateway.openai.requests.json_body import Given
+from gateway.openai.requests.json_body import GivenFields
 
 _MAX_LABELS = 16
 _MAX_NAME_CHARACTERS = 64
@@ -111,7 +111,7 @@ FOR_UPSTREAMS: Mapping[str, Neutral] = {
 """Fields whose other values mean something to an upstream, and what such a value looks like."""
 
 
-def needs_upstream(given: Given, neutral: Mapping[str, Neutral]) -> tuple[str, ...]:
+def needs_upstream(given: GivenFields, neutral: Mapping[str, Neutral]) -> tuple[str, ...]:
     """Fields whose values ask for something that only an upstream can give. `null` asks for nothing.
 
     Raises `BadField` for a value that nobody can obey here.

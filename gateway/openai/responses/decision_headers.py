@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from actors.api.messages import Decided, Served, Start
+from actors.api.messages import DecisionInfo, Served, Start
 from engine.sampling.schema_relax import told
 from gateway.openai.responses.rate_limit_headers import limit_lines
 from policies.admission.rate_limits import RateLimits
@@ -11,12 +11,12 @@ _LONGEST = 1024
 """Bytes of a header's value that a client's own names have a part in."""
 
 
-class Told:
+class DecisionHeaders:
     """What the head says of the decision. Until there is one, the policy is that which would decide."""
 
     __slots__ = ("_limits", "decided", "request_line")
 
-    def __init__(self, request_id: str, decided: Decided, limits: Callable[[], RateLimits | None]) -> None:
+    def __init__(self, request_id: str, decided: DecisionInfo, limits: Callable[[], RateLimits | None]) -> None:
         """`limits`: what is left of the client's, asked when the head is written."""
         self._limits = limits
         self.request_line = b"x-request-id: %b\r\n" % request_id.encode()

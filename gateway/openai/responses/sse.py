@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from actors.api.messages import Delta, Done, ErrorBody, Event, Failed, Start, Usage
+from actors.api.messages import Delta, Done, ErrorBody, Failed, ResponseEvent, Start, Usage
 from gateway.http.response_head import error_object
 from gateway.openai.responses.completion import Chunks, finish_word
 
@@ -25,7 +25,7 @@ class SseRenderer:
         self.ended = False
         self.failed = False
 
-    def render(self, events: Iterable[Event]) -> bytes:
+    def render(self, events: Iterable[ResponseEvent]) -> bytes:
         """The bytes of these events; possibly none."""
         parts: list[bytes] = []
         for event in events:

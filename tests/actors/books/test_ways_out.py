@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from policies.model.plan import Plan
-from policies.rollout.rollout_state import Course, Ending, Notice
+from policies.rollout.rollout_state import AnswerResult, RolloutNotice, RolloutState
 from tests.actors.books.cascades import CASCADES
 from tests.actors.books.failed import FAILED
 from tests.actors.books.finished import FINISHED
@@ -19,16 +19,16 @@ from tests.actors.books.world import Books, World, world
 
 
 @pytest.fixture
-def endings(monkeypatch) -> list[Ending]:
+def endings(monkeypatch) -> list[AnswerResult]:
     """What the policy hears of requests whose plan has a cascade."""
-    heard: list[Ending] = []
-    on_end = Course.on_end
+    heard: list[AnswerResult] = []
+    on_end = RolloutState.on_end
 
-    def hear(self: Course, plan: Plan, ending: Ending) -> list[Notice]:
+    def hear(self: RolloutState, plan: Plan, ending: AnswerResult) -> list[RolloutNotice]:
         heard.append(ending)
         return on_end(self, plan, ending)
 
-    monkeypatch.setattr(Course, "on_end", hear)
+    monkeypatch.setattr(RolloutState, "on_end", hear)
     return heard
 
 

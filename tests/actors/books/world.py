@@ -9,7 +9,7 @@ import trio
 
 from actors.api.errors import Refusal
 from actors.api.messages import Done, Failed, TokenPrompt
-from actors.request.response_stream import Exchange
+from actors.request.response_stream import ResponseStream
 from engine.model.encoder_config import EmbeddingSizes
 from policies.admission.keys import RANDOM_BYTES, new_key
 from tests.actors.fakes import CONFIG, PROMPT, Answer, Stage, says, stage
@@ -129,7 +129,7 @@ class World:
         self.numbers: list[str] = []
         """The ids of alice's requests."""
 
-    async def open(self, model: str = "small", *, prompt: tuple[int, ...] = PROMPT, **options: Any) -> Exchange:
+    async def open(self, model: str = "small", *, prompt: tuple[int, ...] = PROMPT, **options: Any) -> ResponseStream:
         given = {"prompts": (TokenPrompt(prompt),), "api_key": ALICE.raw, "max_tokens": 10, **options}
         request = self.house.request(model, **given)
         if given["api_key"] != BOB.raw:

@@ -11,7 +11,7 @@ from actors.api.messages import Done
 from config.model.settings import Settings
 from config.source import ConfigSource
 from policies.admission.keys import new_key
-from policies.lifecycle.reload import Refused, Swapped, Unchanged
+from policies.lifecycle.reload import ReloadRefused, Swapped, Unchanged
 from tests.actors.fakes import CONFIG, says, stage
 
 OTHER = CONFIG.replace('name = "small"\nwhen', 'name = "tiny"\nwhen')
@@ -75,7 +75,7 @@ async def test_a_bad_file_is_refused_with_all_its_problems_and_the_last_good_one
         before = house.house.policy
         write(file, CONFIG.replace("retries = 1", "retrys = 1").replace('"large-only" }', '"large-onyl" }', 1))
         result = await house.house.desk.reload()
-        assert isinstance(result, Refused)
+        assert isinstance(result, ReloadRefused)
         assert {problem.suggestion for problem in result.problems} == {"retries", "large-only"}
         assert house.house._policy.problems == result.problems
         assert (await house.ask("small")).end.served.policy == before == house.house.policy
@@ -88,7 +88,7 @@ async def test_what_needs_a_restart_refuses_the_whole_file(autojump_clock, file:
     async with stage(source=ConfigSource(file)) as house:
         write(file, OTHER.replace("max_running = 4", "max_running = 2", 1))
         result = await house.house.desk.reload()
-        assert isinstance(result, Refused)
+        assert isinstance(result, ReloadRefused)
         assert [problem.where for problem in result.problems] == ["engines.small"]
         write(file, CONFIG + "# a remark\n")
         assert isinstance(await house.house.desk.reload(), Unchanged)
@@ -107,7 +107,7 @@ async def test_a_hole_in_the_checks_does_not_take_the_house_down(autojump_clock,
         for _ in range(10):
             with capture_logs():
                 result = await house.house.desk.reload()
-            assert isinstance(result, Refused)
+            assert isinstance(result, ReloadRefused)
             assert "nobody thought of this" in result.problems[0].message
         assert (await house.ask("small")).text() == "ok"
         assert house.house._supervisor.restarts["policy keeper"] == 0

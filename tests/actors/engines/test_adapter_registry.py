@@ -8,7 +8,7 @@ import trio
 from actors.api.errors import Conflict, InvalidRequest, NotFound
 from actors.api.messages import Done
 from config.source import ConfigSource
-from policies.lifecycle.reload import Refused, Swapped
+from policies.lifecycle.reload import ReloadRefused, Swapped
 from tests.actors.fakes import CONFIG, Stage, settings_of, stage
 
 MODELS = CONFIG.replace("[models.small]", "[models.small]\nadapters = true")
@@ -235,7 +235,7 @@ async def test_a_changed_file_loads_before_it_decides_and_unloads_after(autojump
         await shelf.unload("small", "sql")
         file.write_text(config(RUNG, {**folders, "legal": folders["none"]}))
         refused = await house.house.desk.reload()
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, ReloadRefused)
         assert "holds no adapter" in refused.problems[0].message
         assert await tokens(house) == legal
         file.write_text(CONFIG)

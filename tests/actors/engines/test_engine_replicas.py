@@ -4,9 +4,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.engine_status import EngineBoard, ReplicaBoards
+from actors.api.engine_status import EngineStatus, ReplicatedEngineStatus
 from actors.api.messages import Done, TokenPrompt
-from engine.core.limits import Limits
+from engine.core.limits import EngineLimits
 from engine.core.messages import EngineStats
 from engine.errors import EngineError
 from tests.actors.fakes import CONFIG, Answer, says, stage
@@ -190,16 +190,16 @@ async def test_drafts_find_their_answer_among_replicas(autojump_clock, draft_tok
 
 
 def test_boards_read_as_one() -> None:
-    first, second = boards = [EngineBoard("small", number, f"small/{number}") for number in range(2)]
-    both = ReplicaBoards("small", boards)
+    first, second = boards = [EngineStatus("small", number, f"small/{number}") for number in range(2)]
+    both = ReplicatedEngineStatus("small", boards)
     assert (both.state, both.limits, both.stats, both.batch) == ("loading", None, None, 0)
     first.state, first.why = "failed", "gone"
     assert (both.state, both.why) == ("loading", "small/0 failed: gone; small/1 loading: None")
-    second.state, second.limits, second.inside, second.restarts = "ready", Limits(10, 64, 64), 3, 2
+    second.state, second.limits, second.inside, second.restarts = "ready", EngineLimits(10, 64, 64), 3, 2
     second.stats = EngineStats(9, 8, 0, 1, 0, 5, steps_total=4)
     assert (both.state, both.why) == ("ready", "small/0 failed: gone")
     assert (both.limits, both.stats, both.inside, both.batch, both.restarts) == (second.limits, second.stats, 3, 3, 2)
-    first.state, first.limits, first.stats, first.inside = "ready", Limits(10, 32, 64), second.stats, 1
+    first.state, first.limits, first.stats, first.inside = "ready", EngineLimits(10, 32, 64), second.stats, 1
     assert both.stats == EngineStats(18, 16, 0, 2, 0, 10, steps_total=8)
     assert both.limits is not None
     assert (both.limits.max_model_len, both.inside, both.batch, both.why) == (32, 4, 1, None)

@@ -7,12 +7,12 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.errors import ActorDied, HouseFailed, MailboxFull
+from actors.api.errors import ActorDied, MailboxFull, ServiceFailed
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor
-from actors.kernel.timers import TICK_S, DeadlineWheel
+from actors.kernel.timers import TICK_S, TimerWheel
 
 
 class Ask(msgspec.Struct):
@@ -128,7 +128,7 @@ async def test_too_many_restarts_fail_the_house_with_one_plain_error(autojump_cl
     for _ in range(4):
         mailbox.put_nowait(Ask("crash", Reply()))
     supervisor = Supervisor([Child("echo", lambda: Echo(mailbox, lives), mailbox)], intensity=3, period_s=60)
-    with pytest.raises(HouseFailed, match="echo ended after 3 restarts") as caught:
+    with pytest.raises(ServiceFailed, match="echo ended after 3 restarts") as caught:
         await supervisor.run()
     assert isinstance(caught.value.__cause__, ValueError)
     assert len(lives) == 4
@@ -168,9 +168,9 @@ async def test_what_cannot_be_mended_is_not_tried_again(autojump_clock):
     log: list[str] = []
     children = [
         Child("steady", lambda: Sleeper("steady", log)),
-        Child("broken", lambda: Sleeper("broken", log, HouseFailed("the disk is gone"))),
+        Child("broken", lambda: Sleeper("broken", log, ServiceFailed("the disk is gone"))),
     ]
-    with pytest.raises(HouseFailed, match="the disk is gone"):
+    with pytest.raises(ServiceFailed, match="the disk is gone"):
         await Supervisor(children).run()
     assert log.count("+broken") == 1
     assert log[-1] == "-steady"
@@ -192,7 +192,7 @@ async def test_rest_for_one_restarts_those_that_came_later(autojump_clock):
 
 
 async def test_deadlines_fire_once_late_by_a_tick_at_most_and_never_early(autojump_clock):
-    wheel = DeadlineWheel()
+    wheel = TimerWheel()
     fired: list[tuple[float, float]] = []
     numbers = count()
     async with trio.open_nursery() as nursery:
@@ -217,7 +217,7 @@ async def test_deadlines_fire_once_late_by_a_tick_at_most_and_never_early(autoju
 
 
 async def test_a_deadline_moves_both_ways(autojump_clock):
-    wheel = DeadlineWheel()
+    wheel = TimerWheel()
     fired: list[float] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wheel.run)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import trio
 
-from actors.api.errors import HouseFailed
+from actors.api.errors import ServiceFailed
 from actors.kernel.supervisor import Child, Supervisor
 
 
@@ -27,7 +27,7 @@ class Fails:
 async def test_the_pause_before_a_restart_grows(autojump_clock, chance, pauses):
     begun: list[float] = []
     children = [Child("broken", lambda: Fails(begun))]
-    with pytest.raises(HouseFailed, match="broken ended after 4 restarts"):
+    with pytest.raises(ServiceFailed, match="broken ended after 4 restarts"):
         await Supervisor(children, intensity=4, chance=lambda: chance).run()
     assert [after - before for before, after in pairwise(begun)] == pytest.approx(pauses)
 

@@ -13,10 +13,10 @@ import trio
 from actors.api.errors import EngineLoadFailed
 from actors.api.messages import InferenceRequest, TokenPrompt
 from actors.kernel import thread_bridge as bridge_module
-from actors.kernel.thread_bridge import Bridge, Turns
-from actors.kernel.worker_threads import ThreadLinks
+from actors.kernel.thread_bridge import ThreadBridge, TimeSlices
+from actors.kernel.worker_threads import RealWorkerThreads
 from actors.ledger.store import Store
-from actors.service import House
+from actors.service import Service
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
 from engine.core.loop import StepLoop, Stop
@@ -43,7 +43,7 @@ async def test_commands_go_in_posts_come_out_and_the_thread_ends():
         if len(got) == 1000:
             all_there.set()
 
-    bridge = Bridge("echo", echo, on_posts)
+    bridge = ThreadBridge("echo", echo, on_posts)
     for number in range(1000):
         bridge.send(number)
     with trio.fail_after(PATIENCE_S):
@@ -69,7 +69,7 @@ async def test_many_posts_cost_few_hops():
         if sum(hops) == 500:
             done.set()
 
-    bridge = Bridge("burst", body, on_posts)
+    bridge = ThreadBridge("burst", body, on_posts)
     bridge.send(0)
     # The loop is held here, as a busy one is, until all posts are there.
     assert release.wait(PATIENCE_S)
@@ -82,7 +82,7 @@ async def test_many_posts_cost_few_hops():
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux only")
 async def test_a_nice_thread_is_nicer_than_the_process_and_nobody_else_is():
     got: list[int] = []
-    bridge = Bridge(
+    bridge = ThreadBridge(
         "nice", lambda _, post: post(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())), got.extend, nice=3
     )
     assert await bridge.join(PATIENCE_S)
@@ -90,7 +90,7 @@ async def test_a_nice_thread_is_nicer_than_the_process_and_nobody_else_is():
     assert got == [min(ours + 3, 19)]
 
 
-def engine_in_turns(turns: Turns, on_step, requests: int) -> threading.Thread:
+def engine_in_turns(turns: TimeSlices, on_step, requests: int) -> threading.Thread:
     """A step loop with work, in a thread of its own, which ends when told."""
     inbox = SimpleQueue()
     engine = Engine(FakeRunner(on_step=on_step), byte_level_tokenizer(), EngineSettings(model=Path("none")))
@@ -123,7 +123,7 @@ def test_no_more_engines_compute_than_may_and_all_come_to_an_end(monkeypatch, at
         time.sleep(0.001)
         computing.pop()
 
-    turns = Turns(at_once)
+    turns = TimeSlices(at_once)
     threads = [engine_in_turns(turns, on_step, requests) for requests in (1, 4, 9)]
     for thread in threads:
         thread.join(PATIENCE_S)
@@ -139,7 +139,7 @@ def test_an_engine_that_hangs_in_a_step_does_not_stop_the_others(monkeypatch):
         hangs.set()
         go_on.wait(PATIENCE_S)
 
-    turns = Turns(1)
+    turns = TimeSlices(1)
     hung = engine_in_turns(turns, hang, 1)
     assert hangs.wait(PATIENCE_S)
     other = engine_in_turns(turns, None, 2)
@@ -155,7 +155,7 @@ def test_an_engine_that_fails_gives_its_turn_back():
     def fail(number, batch) -> None:
         raise RuntimeError
 
-    turns = Turns(1)
+    turns = TimeSlices(1)
     for on_step in (fail, None):
         thread = engine_in_turns(turns, on_step, 1)
         thread.join(PATIENCE_S)
@@ -164,7 +164,7 @@ def test_an_engine_that_fails_gives_its_turn_back():
 
 async def test_an_abandoned_thread_is_not_heard():
     got: list[int] = []
-    bridge = Bridge("echo", echo, got.extend)
+    bridge = ThreadBridge("echo", echo, got.extend)
     bridge.abandon()
     bridge.send(1)
     bridge.send(None)
@@ -174,7 +174,7 @@ async def test_an_abandoned_thread_is_not_heard():
 
 async def test_joining_a_stuck_thread_is_bounded():
     release = threading.Event()
-    bridge = Bridge("stuck", lambda *_: release.wait(), lambda _: None)
+    bridge = ThreadBridge("stuck", lambda *_: release.wait(), lambda _: None)
     assert not await bridge.join(0.01)
     release.set()
     assert await bridge.join(PATIENCE_S)
@@ -189,7 +189,7 @@ def test_a_thread_may_outlive_the_loop():
         ended.set()
 
     async def main() -> None:
-        Bridge("late", body, lambda _: None)
+        ThreadBridge("late", body, lambda _: None)
 
     trio.run(main)
     release.set()
@@ -200,22 +200,22 @@ def file_settings(tmp_path):
     return settings_of(CONFIG.replace(":memory:", str(tmp_path / "ledger.sqlite3")))
 
 
-def house_of(settings, text: str = "the quick brown fox", **runner) -> House:
+def house_of(settings, text: str = "the quick brown fox", **runner) -> Service:
     def make(name: str):
         return lambda _: Engine(
             FakeRunner(script=says(text), **runner), byte_level_tokenizer(), settings.engines[name], name=name
         )
 
     texts = {name: model_text() for name in settings.engines}
-    return House(settings, {name: [make(name)] for name in settings.engines}, texts=texts)
+    return Service(settings, {name: [make(name)] for name in settings.engines}, texts=texts)
 
 
-async def until_ready(house: House) -> None:
+async def until_ready(house: Service) -> None:
     while not house.readiness().ready:  # noqa: ASYNC110
         await trio.sleep(0.001)
 
 
-async def ask(house: House, number: int) -> Answer:
+async def ask(house: Service, number: int) -> Answer:
     request = InferenceRequest(
         request_id=f"r{number}",
         model=("small", "both", "whole")[number % 3],
@@ -279,7 +279,7 @@ async def test_a_model_that_cannot_be_loaded_ends_the_house_with_its_reason(tmp_
         "small": [lambda _: Engine(FakeRunner(), byte_level_tokenizer(), settings.engines["small"])],
         "large": [broken],
     }
-    house = House(settings, factories, texts=good._texts)
+    house = Service(settings, factories, texts=good._texts)
     with (
         trio.fail_after(PATIENCE_S),
         pytest.raises(EngineLoadFailed, match="engine 'large' cannot be loaded: /nowhere/large"),
@@ -290,17 +290,17 @@ async def test_a_model_that_cannot_be_loaded_ends_the_house_with_its_reason(tmp_
 
 async def test_a_missing_model_directory_is_said_before_anything_starts(tmp_path):
     with pytest.raises(EngineLoadFailed, match=r"tokenizer\.json"):
-        House(file_settings(tmp_path), {})
+        Service(file_settings(tmp_path), {})
 
 
 async def test_a_ledger_that_cannot_be_opened_ends_the_house(tmp_path):
     settings = settings_of(CONFIG.replace(":memory:", str(tmp_path / "no" / "such" / "folder" / "ledger.sqlite3")))
-    from actors.api.errors import HouseFailed
+    from actors.api.errors import ServiceFailed
 
-    with trio.fail_after(PATIENCE_S), pytest.raises(HouseFailed, match="the ledger cannot be opened"):
+    with trio.fail_after(PATIENCE_S), pytest.raises(ServiceFailed, match="the ledger cannot be opened"):
         await house_of(settings).run()
 
 
 async def test_long_work_is_done_beside_the_loop():
-    links = ThreadLinks()
+    links = RealWorkerThreads()
     assert await links.beside(lambda: threading.current_thread() is threading.main_thread()) is False

@@ -9,25 +9,25 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.errors import HouseFailed
+from actors.api.errors import ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor
-from actors.kernel.timers import TICK_S, DeadlineWheel
-from actors.ledger.ledger import Ledger, LedgerBooks
-from actors.ledger.store import Batch, Committed, Opened, Store, StoreClosed, StoreFailed
-from actors.protocol.messages import Book, Close, Closing, Flush, LedgerMessage, Line
+from actors.kernel.timers import TICK_S, TimerWheel
+from actors.ledger.ledger import Ledger, LedgerState
+from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreClosed, StoreFailed
+from actors.protocol.messages import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry
 
 NOTHING_SPENT = Store(":memory:", "nobody").spent(0.0)
 LINGER_S = 0.05
 
 
-def line(number: int) -> Line:
-    return Line(number, f"r{number}", "alice", "small", "route", 10, 100, 0.5)
+def line(number: int) -> LedgerEntry:
+    return LedgerEntry(number, f"r{number}", "alice", "small", "route", 10, 100, 0.5)
 
 
-def closing(number: int, cost: float = 0.25) -> Closing:
-    return Closing(number, "alice", "small", "ok", "asked_for", 10, 5, 1, cost)
+def closing(number: int, cost: float = 0.25) -> EntryClosing:
+    return EntryClosing(number, "alice", "small", "ok", "asked_for", 10, 5, 1, cost)
 
 
 class File:
@@ -56,7 +56,7 @@ class File:
 
     def numbers(self) -> list[list[int]]:
         """Of the lines and closings in each batch."""
-        return [[each.number for each in batch.lines] for batch in self.sent if isinstance(batch, Batch)]
+        return [[each.number for each in batch.lines] for batch in self.sent if isinstance(batch, LedgerBatch)]
 
 
 class Desk:
@@ -65,9 +65,9 @@ class Desk:
     def __init__(self) -> None:
         self.files: list[File] = []
         self.spent: list[Any] = []
-        self.books = LedgerBooks()
+        self.books = LedgerState()
         self.mailbox: Mailbox[LedgerMessage] = Mailbox("ledger", 4096)
-        self.wheel = DeadlineWheel()
+        self.wheel = TimerWheel()
         make = lambda: Ledger(  # noqa: E731
             self.mailbox, self.books, "file", links=self, wheel=self.wheel, on_spent=self.spent.append
         )
@@ -87,13 +87,13 @@ class Desk:
     async def book(self, *numbers: int) -> list[Reply[None]]:
         replies = [Reply[None]() for _ in numbers]
         for number, reply in zip(numbers, replies, strict=True):
-            self.mailbox.put_nowait(Book(line(number), reply))
+            self.mailbox.put_nowait(OpenEntry(line(number), reply))
         await wait_all_tasks_blocked()
         return replies
 
     async def close(self, *numbers: int) -> None:
         for number in numbers:
-            self.mailbox.put_quietly(Close(closing(number)))
+            self.mailbox.put_quietly(CloseEntry(closing(number)))
         await wait_all_tasks_blocked()
 
 
@@ -202,7 +202,7 @@ async def test_a_group_has_its_most(autojump_clock):
         await made.file.says(Committed())
         # So many closings are company enough.
         await made.close(*range(511))
-        made.mailbox.put_owed(Close(closing(600)))
+        made.mailbox.put_owed(CloseEntry(closing(600)))
         await wait_all_tasks_blocked()
         assert [len(numbers) for numbers in made.file.numbers()] == [512, 488, 512]
 
@@ -234,7 +234,7 @@ async def test_a_file_that_cannot_be_opened_ends_the_house(autojump_clock):
         await wait_all_tasks_blocked()
         await made.file.says(StoreFailed("no such folder"))
 
-    with pytest.RaisesGroup(pytest.RaisesExc(HouseFailed, match="no such folder")):
+    with pytest.RaisesGroup(pytest.RaisesExc(ServiceFailed, match="no such folder")):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(refuses)
             await made.supervisor.run()
@@ -262,7 +262,7 @@ async def test_the_totals(autojump_clock):
     async with desk() as made:
         await made.book(1, 2, 3)
         for each in (closing(1), closing(2, cost=0.0), closing(3)):
-            made.mailbox.put_owed(Close(each))
+            made.mailbox.put_owed(CloseEntry(each))
         await wait_all_tasks_blocked()
         assert made.books.usage == {("alice", "small", "ok"): (3, 30, 15)}
         assert made.books.costs == {("alice", "small"): 0.5}

@@ -11,19 +11,19 @@ from actors.api.messages import Done
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor
-from actors.kernel.timers import DeadlineWheel
-from actors.ledger.ledger import Ledger, LedgerBooks
-from actors.ledger.store import _CLOSE, Batch, Committed, Opened, Store, StoreBusy, StoreClosed, keep_books
-from actors.protocol.messages import Book, Close, Closing, Flush, Line
+from actors.kernel.timers import TimerWheel
+from actors.ledger.ledger import Ledger, LedgerState
+from actors.ledger.store import _CLOSE, Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, keep_books
+from actors.protocol.messages import CloseEntry, EntryClosing, Flush, LedgerEntry, OpenEntry
 from tests.actors.fakes import CONFIG, ClockLinks, says, stage
 
 
-def line(number: int, reserved: int = 100) -> Line:
-    return Line(number, f"r{number}", "alice", "small", "route", 10, reserved, 0.5)
+def line(number: int, reserved: int = 100) -> LedgerEntry:
+    return LedgerEntry(number, f"r{number}", "alice", "small", "route", 10, reserved, 0.5)
 
 
-def closing(number: int, completion: int = 5) -> Closing:
-    return Closing(number, "alice", "small", "ok", "asked_for", 10, completion, 1, 0.25)
+def closing(number: int, completion: int = 5) -> EntryClosing:
+    return EntryClosing(number, "alice", "small", "ok", "asked_for", 10, completion, 1, 0.25)
 
 
 def rows(store: Store):
@@ -35,7 +35,7 @@ def rows(store: Store):
 def test_rows_that_a_crash_left_open_are_charged_their_reservation(tmp_path):
     path = tmp_path / "ledger.sqlite3"
     first = Store(path, "first")
-    first.commit(Batch((line(1), line(2), closing(1))))
+    first.commit(LedgerBatch((line(1), line(2), closing(1))))
     # No close: the process is gone.
     second = Store(path, "second")
     assert second.recovered == 1
@@ -50,11 +50,11 @@ def test_rows_that_a_crash_left_open_are_charged_their_reservation(tmp_path):
 def test_a_writer_that_is_replaced_in_the_same_life_leaves_open_rows_open(tmp_path):
     path = tmp_path / "ledger.sqlite3"
     first = Store(path, "life")
-    first.commit(Batch((line(1),)))
+    first.commit(LedgerBatch((line(1),)))
     second = Store(path, "life")
     assert second.recovered == 0
-    second.commit(Batch((line(1), closing(1))))
-    second.commit(Batch((closing(1, completion=77),)))
+    second.commit(LedgerBatch((line(1), closing(1))))
+    second.commit(LedgerBatch((closing(1, completion=77),)))
     assert rows(second) == [(1, "ok", 10, 5)]
     second.close()
     first.close()
@@ -63,7 +63,7 @@ def test_a_writer_that_is_replaced_in_the_same_life_leaves_open_rows_open(tmp_pa
 def test_money_is_remembered_and_a_crash_costs_what_was_set_aside(tmp_path):
     path = tmp_path / "ledger.sqlite3"
     first = Store(path, "first")
-    first.commit(Batch((line(1), line(2), closing(1))))
+    first.commit(LedgerBatch((line(1), line(2), closing(1))))
     first.close()
     second = Store(path, "second")
     spent = second.spent(time.time())
@@ -82,7 +82,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path):
     )
     connection.close()
     store = Store(path, "now")
-    store.commit(Batch((line(1), closing(1))))
+    store.commit(LedgerBatch((line(1), closing(1))))
     assert store.spent(time.time()).by_route == {"route": 0.25}
     store.close()
 
@@ -98,9 +98,9 @@ def test_a_file_of_another_version_is_left_alone(tmp_path):
 
 async def test_lines_gather_while_one_group_is_written(autojump_clock):
     async with trio.open_nursery() as nursery:
-        links, wheel = ClockLinks(nursery), DeadlineWheel()
+        links, wheel = ClockLinks(nursery), TimerWheel()
         mailbox = Mailbox("ledger", 100)
-        books = LedgerBooks()
+        books = LedgerState()
         supervisor = Supervisor(
             [
                 Child(
@@ -113,11 +113,11 @@ async def test_lines_gather_while_one_group_is_written(autojump_clock):
         await nursery.start(supervisor.run)
         replies = [Reply() for _ in range(20)]
         for number, reply in enumerate(replies):
-            mailbox.put_nowait(Book(line(number), reply))
+            mailbox.put_nowait(OpenEntry(line(number), reply))
         for reply in replies:
             await reply.wait()
         for number in range(20):
-            mailbox.put_owed(Close(closing(number)))
+            mailbox.put_owed(CloseEntry(closing(number)))
         flushed = Reply()
         mailbox.put_owed(Flush(flushed))
         await flushed.wait()
@@ -150,21 +150,21 @@ async def test_no_content_is_handed_out_before_its_line_is_committed(autojump_cl
 
 async def test_what_came_while_stopping_is_still_written(autojump_clock):
     async with trio.open_nursery() as nursery:
-        links, wheel = ClockLinks(nursery), DeadlineWheel()
+        links, wheel = ClockLinks(nursery), TimerWheel()
         mailbox = Mailbox("ledger", 100)
         supervisor = Supervisor(
             [
                 Child(
                     "ledger",
-                    lambda: Ledger(mailbox, LedgerBooks(), ":memory:", links=links, wheel=wheel, on_spent=print),
+                    lambda: Ledger(mailbox, LedgerState(), ":memory:", links=links, wheel=wheel, on_spent=print),
                     mailbox,
                 )
             ]
         )
         await nursery.start(supervisor.run)
         await trio.sleep(1)
-        mailbox.put_owed(Book(line(1), Reply()))
-        mailbox.put_owed(Close(closing(1)))
+        mailbox.put_owed(OpenEntry(line(1), Reply()))
+        mailbox.put_owed(CloseEntry(closing(1)))
         nursery.cancel_scope.cancel()
     assert rows(links.store_file) == [(1, "ok", 10, 5)]
 
@@ -184,11 +184,11 @@ def test_a_locked_file_is_waited_for(tmp_path, monkeypatch, held_at):
     Store(path, "before").close()
     other = sqlite3.connect(path, isolation_level=None)
     posts = []
-    commands = iter([Batch((line(1),)), StoreClosed()])
+    commands = iter([LedgerBatch((line(1),)), StoreClosed()])
 
     def receive():
         command = next(commands)
-        if held_at == "writing" and isinstance(command, Batch):
+        if held_at == "writing" and isinstance(command, LedgerBatch):
             other.execute("BEGIN IMMEDIATE")
         return command
 

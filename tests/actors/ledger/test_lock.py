@@ -2,21 +2,21 @@
 
 import pytest
 
-from actors.api.errors import HouseFailed
+from actors.api.errors import ServiceFailed
 from actors.ledger.lock import ledger_lock
 
 
 def test_a_second_keeper_is_refused_until_the_first_one_ends(tmp_path):
     path = tmp_path / "usage.sqlite3"
     second = ledger_lock(path)
-    with ledger_lock(path), pytest.raises(HouseFailed, match=r"usage\.sqlite3 is kept by another process"):
+    with ledger_lock(path), pytest.raises(ServiceFailed, match=r"usage\.sqlite3 is kept by another process"):
         second.__enter__()
     with ledger_lock(path):
         pass
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path):
-    with pytest.raises(HouseFailed, match=r"No such file or directory: .*absent"), ledger_lock(tmp_path / "absent/x"):
+    with pytest.raises(ServiceFailed, match=r"No such file or directory: .*absent"), ledger_lock(tmp_path / "absent/x"):
         pass
 
 

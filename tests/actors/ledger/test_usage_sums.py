@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from actors.api.errors import Unavailable
-from actors.ledger.store import Batch, Opened, Store
-from actors.protocol.messages import Closing, Line
+from actors.ledger.store import LedgerBatch, Opened, Store
+from actors.protocol.messages import EntryClosing, LedgerEntry
 from config.model.routing import Target
 from config.model.settings import Settings
 from config.model.tenancy import Budget, Price, TenantSettings, TokenQuota
@@ -34,14 +34,16 @@ Row = tuple[float, str, tuple[int, int, int], int]
 
 def write(store: Store, number: int, row: Row) -> None:
     age_s, outcome, tokens, reserved = row
-    store.commit(Batch((Line(number, f"r{number}", "acme", "m", "route", tokens[0], reserved, 0.5),)))
+    store.commit(LedgerBatch((LedgerEntry(number, f"r{number}", "acme", "m", "route", tokens[0], reserved, 0.5),)))
     store._connection.execute(
         "UPDATE requests SET opened_at = strftime('%Y-%m-%dT%H:%M:%fZ', ?, 'unixepoch') WHERE number = ?",
         (AT - age_s, number),
     )
     if outcome:
         prompt, completion, discarded = tokens
-        store.commit(Batch((Closing(number, "acme", "r", outcome, "w", prompt, completion, discarded, 0.25),)))
+        store.commit(
+            LedgerBatch((EntryClosing(number, "acme", "r", outcome, "w", prompt, completion, discarded, 0.25),))
+        )
 
 
 def restored(path: Path, limits: dict[str, object], at: float = AT) -> QuotaBook:
@@ -131,7 +133,7 @@ def test_a_start_reads_sums_and_not_rows(tmp_path) -> None:
 def test_roll_backs_are_kept_by_their_text(tmp_path) -> None:
     store = Store(tmp_path / "ledger", "first")
     for _ in range(2):
-        store.commit(Batch((RollBack("e", "a", "bad"), RollBack("e", "b", "worse"))))
+        store.commit(LedgerBatch((RollBack("e", "a", "bad"), RollBack("e", "b", "worse"))))
     assert store.spent(AT).roll_backs == (RollBack("e", "a", "bad"), RollBack("e", "b", "worse"))
     store.close()
 
@@ -157,7 +159,7 @@ async def test_a_guard_s_roll_back_is_written_before_any_answer_decided_by_it(au
         written: list[object] = []
         commit = house.links.store_file.commit
 
-        def look(batch: Batch) -> None:
+        def look(batch: LedgerBatch) -> None:
             written.extend(batch.lines)
             commit(batch)
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.prompt.continuation import Seam, params_after
+from actors.prompt.continuation import ContinuationDetokenizer, params_after
 from engine.core.messages import Finish, TokenOutput
 from engine.sampling.params import SamplingParams
 from engine.scheduling.output import Output
@@ -49,7 +49,7 @@ def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pi
             text += small.push(token_id)
     if small.reason is not None:
         return
-    seam = Seam(params, tokenizer, prompt, released, text, exact=exact)
+    seam = ContinuationDetokenizer(params, tokenizer, prompt, released, text, exact=exact)
     assert not seam.ended
     rest = ids[len(released) :][: params_after(params, len(released)).max_tokens]
     reason = None
@@ -70,6 +70,6 @@ def test_a_prefix_that_was_a_whole_answer_has_only_its_end_to_say():
     tokenizer = byte_level_tokenizer()
     ids = tokenizer.encode("the dog")
     params = SamplingParams(max_tokens=len(ids))
-    seam = Seam(params, tokenizer, (1,), ids, "the do")
+    seam = ContinuationDetokenizer(params, tokenizer, (1,), ids, "the do")
     assert seam.ended
     assert seam.rest() == ("g", "length", None)

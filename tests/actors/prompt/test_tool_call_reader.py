@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from actors.api.messages import Delta, EndReason
-from actors.prompt.tool_call_reader import CallReader
+from actors.prompt.tool_call_reader import ToolCallReader
 from engine.text.tool_calls import ToolStyle
 
 NAMES = frozenset({"weather", "add"})
@@ -49,7 +49,7 @@ ANSWERS = [
 
 def read(style: ToolStyle, pieces: list[str], reason: EndReason, stop: str | None = None) -> Any:
     """The text, the calls and the finish reason."""
-    reader = CallReader(style, NAMES, id_prefix="c", goes_on=False)
+    reader = ToolCallReader(style, NAMES, id_prefix="c", goes_on=False)
     shown = []
     for number, piece in enumerate(pieces):
         last = number == len(pieces) - 1

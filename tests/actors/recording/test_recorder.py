@@ -7,7 +7,7 @@ import trio
 
 from actors.api.messages import TokenPrompt
 from actors.kernel.mailbox import Mailbox
-from actors.recording.recorder import Note, Recording, append
+from actors.recording.recorder import RecordedRequest, Recording, append
 from policies.model.features import Features
 from policies.records.trace import read_trace
 from tests.actors.fakes import says, stage
@@ -50,8 +50,8 @@ async def test_a_refusal_is_an_arrival_too(autojump_clock, tmp_path: Path):
 
 async def test_names_are_hidden_and_the_head_comes_once(tmp_path: Path):
     recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 4))
-    append(recording, [Note(FEATURES, trio.current_time())])
-    append(recording, [Note(FEATURES, trio.current_time(), margins=(float("inf"), 1.0))])
+    append(recording, [RecordedRequest(FEATURES, trio.current_time())])
+    append(recording, [RecordedRequest(FEATURES, trio.current_time(), margins=(float("inf"), 1.0))])
     one, two = read_trace(recording.path)
     assert one.user == two.user != ""
     assert "Ann" not in recording.path.read_text()
@@ -61,10 +61,10 @@ async def test_names_are_hidden_and_the_head_comes_once(tmp_path: Path):
 async def test_what_comes_too_fast_is_dropped_and_counted(tmp_path: Path):
     recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 2))
     for _ in range(5):
-        recording.note(Note(FEATURES, 0.0))
+        recording.note(RecordedRequest(FEATURES, 0.0))
     assert len(recording.mailbox) == 2
     assert recording.mailbox.refused_total == 3
 
 
 async def test_a_disk_that_does_not_take_it_ends_nothing(tmp_path: Path):
-    append(Recording(tmp_path / "no" / "r.jsonl", Mailbox("recorder", 2)), [Note(FEATURES, 0.0)])
+    append(Recording(tmp_path / "no" / "r.jsonl", Mailbox("recorder", 2)), [RecordedRequest(FEATURES, 0.0)])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from actors.request.attempt import params_of
-from engine.core.limits import Limits
+from engine.core.limits import EngineLimits
 from engine.sampling.params import SamplingParams
 
 
@@ -22,5 +22,5 @@ def test_the_models_own_limit_holds_where_nobody_else_has_one(
 ) -> None:
     request: Any = SimpleNamespace(params=SamplingParams(max_tokens=asked))
     plan: Any = SimpleNamespace(output_cap=cap)
-    limits = Limits(vocab_size=9, model_tokens=100, pool_tokens=1000, default_output_tokens=default)
+    limits = EngineLimits(vocab_size=9, model_tokens=100, pool_tokens=1000, default_output_tokens=default)
     assert params_of(request, plan, 0, 10, limits).max_tokens == said

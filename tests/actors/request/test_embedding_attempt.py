@@ -11,7 +11,7 @@ import trio
 from actors.api.engine_status import replica_titles
 from actors.api.errors import EngineLoadFailed, Refusal
 from actors.api.messages import Delta, Done, EmbeddingParams, TextPrompt, TokenPrompt
-from actors.service import House
+from actors.service import Service
 from engine.model.encoder_config import EmbeddingSizes
 from engine.testing.fake_encoder import FakeEncoder
 from tests.actors.fakes import Answer, Stage, model_text, settings_of, stage
@@ -383,4 +383,4 @@ async def test_an_upstream_does_not_read_as_an_encoder_does() -> None:
     settings = settings_of(text)
     texts = {name: model_text(sizes=ENCODERS.get(name)) for name in settings.engines}
     with pytest.raises(EngineLoadFailed, match="'mini' is an encoder"):
-        House(settings, {}, texts=texts)
+        Service(settings, {}, texts=texts)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from actors.api.errors import BadKey
-from actors.routing.policy_snapshot import Rules
+from actors.routing.policy_snapshot import PolicySnapshot
 from config.load import parse_settings
 from policies.admission.keys import new_key
 from tests.actors.fakes import CONFIG
@@ -28,7 +28,7 @@ def test_how_many_tiers_come_before_a_key() -> None:
     for (name, key), tier in zip(KEYS.items(), ("default", "batch", "usual", "urgent"), strict=True):
         text += f'[tenants.{name}]\ntier = "{tier}"\n'
         text += f'[[keys]]\nid = "{name}"\ntenant = "{name}"\nhash = "{key.settings.hash}"\n'
-    rules = Rules.of(parse_settings(text, Path("/nowhere/house.toml")), {})
+    rules = PolicySnapshot.of(parse_settings(text, Path("/nowhere/house.toml")), {})
     # Equal priorities are one class, and a tier that no tenant has needs no places.
     assert [rules.tiers_above(key.raw) for key in KEYS.values()] == [2, 2, 1, 0]
     for wrong in (None, "penstock_x_y"):
@@ -37,5 +37,5 @@ def test_how_many_tiers_come_before_a_key() -> None:
 
 
 def test_without_keys_nobody_comes_before() -> None:
-    rules = Rules.of(parse_settings(CONFIG, Path("/nowhere/house.toml")), {})
+    rules = PolicySnapshot.of(parse_settings(CONFIG, Path("/nowhere/house.toml")), {})
     assert rules.tiers_above(None) == 0

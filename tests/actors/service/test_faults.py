@@ -8,7 +8,7 @@ from msgspec import structs
 
 from actors.api.errors import ActorDied, Refusal
 from actors.api.messages import Done, Failed
-from actors.api.principal import Caller
+from actors.api.principal import Principal
 from actors.kernel.reply import Reply
 from actors.protocol.messages import Reserve
 from engine.errors import EngineError
@@ -35,7 +35,7 @@ async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock)
         running = await house.open("small", ignore_eos=True)
         await running.__anext__()
         lost = await house.open("small")
-        lost._launch = structs.replace(lost._launch, caller=Caller("nobody", ["no name"], "default", 0, b""))
+        lost._launch = structs.replace(lost._launch, caller=Principal("nobody", ["no name"], "default", 0, b""))
         refusal = (await house.read(lost)).refusal
         assert refusal.body.status == 503
         assert "actor_died" in refusal.body.message
@@ -47,7 +47,7 @@ async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock)
 async def test_an_offer_without_a_line_is_refused_and_costs_nobody_else_anything(autojump_clock):
     async with stage({"small": says("ok")}) as house:
         lost = await house.open("small")
-        lost._launch = structs.replace(lost._launch, caller=Caller("gone", "gone in low", "low", 0, b""))
+        lost._launch = structs.replace(lost._launch, caller=Principal("gone", "gone in low", "low", 0, b""))
         refusal = (await house.read(lost)).refusal
         assert "line_gone" in refusal.body.message
         assert house.house._supervisor.restarts["dispatch"] == 0
@@ -56,7 +56,7 @@ async def test_an_offer_without_a_line_is_refused_and_costs_nobody_else_anything
 async def test_offers_wait_for_a_dispatch_that_is_being_restarted(autojump_clock):
     async with stage({"small": says("ok")}) as house:
         broken = await house.open("small")
-        broken._launch = structs.replace(broken._launch, caller=Caller("nobody", ["no name"], "default", 0, b""))
+        broken._launch = structs.replace(broken._launch, caller=Principal("nobody", ["no name"], "default", 0, b""))
         answers = []
 
         async def ask() -> None:

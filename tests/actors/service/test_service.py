@@ -7,7 +7,7 @@ import trio
 
 from actors.api.messages import Delta, Done, Failed, Start, TextPrompt, TokenPrompt, Usage
 from actors.protocol.delivery import Delivery
-from actors.request.response_stream import Exchange
+from actors.request.response_stream import ResponseStream
 from engine.core.messages import TokenOutput
 from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage
 
@@ -202,7 +202,7 @@ async def test_leaving_a_whole_answer_is_not_free(autojump_clock, model):
         assert house.house.statistics().discarded_tokens_total == row["discarded_tokens"]
 
 
-def cut_when(monkeypatch, exchange: Exchange, is_time: Callable[[TokenOutput], bool]) -> None:
+def cut_when(monkeypatch, exchange: ResponseStream, is_time: Callable[[TokenOutput], bool]) -> None:
     """Cut it in the same breath in which this output comes."""
     put = Delivery.put
 

@@ -6,19 +6,21 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from actors.api.messages import TextPrompt
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Call, Work
+from actors.protocol.messages import Job, UpstreamCall
 from actors.upstream.call_book import CallBook
 from engine.sampling.params import SamplingParams
 
 PLACES = 3
 
 
-def work_of(number: int, count: int) -> tuple[Work, tuple[Call, ...]]:
+def work_of(number: int, count: int) -> tuple[Job, tuple[UpstreamCall, ...]]:
     calls = tuple(
-        Call(request_id=number * 100 + each, model="m", prompt=TextPrompt("x"), params=SamplingParams(max_tokens=1))
+        UpstreamCall(
+            request_id=number * 100 + each, model="m", prompt=TextPrompt("x"), params=SamplingParams(max_tokens=1)
+        )
         for each in range(count)
     )
-    work = Work(id=number, engine="up", tenant="t", prompt_tokens=1, tokens=1, sequences=calls, delivery=Delivery())
+    work = Job(id=number, engine="up", tenant="t", prompt_tokens=1, tokens=1, sequences=calls, delivery=Delivery())
     return work, calls
 
 
@@ -26,7 +28,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.book = CallBook(PLACES)
-        self.works: dict[int, tuple[Work, set[int]]] = {}
+        self.works: dict[int, tuple[Job, set[int]]] = {}
         """Works that somebody waits for, with the calls that have not ended."""
         self.tasks: set[int] = set()
         self.next = 1

@@ -7,7 +7,7 @@ import trio
 
 from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, Failed
 from actors.upstream.failures.failure import Broken
-from actors.upstream.reading.response_reader import AnswerReader
+from actors.upstream.reading.response_reader import ResponseReader
 from engine.core.messages import TokenOutput
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.upstream.dialects import OFFERED, ROWS, Row
@@ -98,7 +98,7 @@ def test_any_cut_is_the_same_answer(row):
 
 def check(row: Row, size: int) -> None:
     """The reader's answer to pieces of so many bytes."""
-    reader = AnswerReader(1, 100, offered=OFFERED if row.tools else ())
+    reader = ResponseReader(1, 100, offered=OFFERED if row.tools else ())
     said: list[TokenOutput] = []
     kind = ""
     try:

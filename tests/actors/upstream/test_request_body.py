@@ -5,7 +5,7 @@ import json
 import pytest
 
 from actors.api.messages import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
-from actors.protocol.messages import Call
+from actors.protocol.messages import UpstreamCall
 from actors.upstream.request_body import question, why_not
 from config.model.upstreams import UpstreamSettings
 from engine.sampling.grammar import Grammar
@@ -17,8 +17,8 @@ PLAIN = UpstreamSettings(urls=("http://up/v1",))
 VLLM = UpstreamSettings(urls=("http://up/v1",), supports=("sampling", "continue"), tokenizer="large")
 
 
-def call(prompt=CHAT, begun="", grammar=None, **params) -> Call:
-    return Call(
+def call(prompt=CHAT, begun="", grammar=None, **params) -> UpstreamCall:
+    return UpstreamCall(
         request_id=1,
         model="llama",
         prompt=prompt,
@@ -29,7 +29,7 @@ def call(prompt=CHAT, begun="", grammar=None, **params) -> Call:
     )
 
 
-def sent(given: Call, upstream: UpstreamSettings = PLAIN) -> tuple[str, dict]:
+def sent(given: UpstreamCall, upstream: UpstreamSettings = PLAIN) -> tuple[str, dict]:
     assert why_not(given, upstream) is None
     asked = question(given, upstream)
     return asked.path, json.loads(asked.body)

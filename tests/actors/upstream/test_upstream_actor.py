@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from actors.api.messages import ChatMessage, ChatPrompt, Delta, Failed, TextPrompt
-from actors.protocol.messages import Run
+from actors.protocol.messages import StartJob
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, Stage, says
@@ -687,7 +687,7 @@ async def test_an_actor_that_dies_is_started_again(autojump_clock):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await trio.sleep(1)
-            house.house._lanes["cloud"].seats[0].mailbox.put_owed(Run(None, 1))
+            house.house._lanes["cloud"].seats[0].mailbox.put_owed(StartJob(None, 1))
             await wait_all_tasks_blocked()
             assert network.open == 0
         assert outcomes(answers[0]) == [

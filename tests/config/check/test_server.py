@@ -6,12 +6,12 @@ import pytest
 
 from config.load import parse_settings
 from config.problems.errors import ConfigError
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from tests.actors.fakes import CONFIG
 
 
-def of(lines: str) -> Limits:
-    return Limits.of(parse_settings(f"{CONFIG}\n[server]\n{lines}\n", Path("/nowhere/house.toml")).server)
+def of(lines: str) -> ServerLimits:
+    return ServerLimits.of(parse_settings(f"{CONFIG}\n[server]\n{lines}\n", Path("/nowhere/house.toml")).server)
 
 
 @pytest.mark.parametrize(

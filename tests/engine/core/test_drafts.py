@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_tokenizers
 
-from engine.core.messages import Expect
+from engine.core.messages import ExpectTokens
 from engine.errors import RequestRefused
 from engine.sampling.sampler import sample
 from engine.scheduling.batch import Sampled
@@ -178,8 +178,8 @@ def test_a_draft_can_come_later_and_late(after, draft, accepted):
     answers = Answers()
     for _ in range(2):
         answers.add(engine.step())
-    engine.accept(Expect(0, after, tuple(draft)))
-    engine.accept(Expect(77, 0, (1,)))
+    engine.accept(ExpectTokens(0, after, tuple(draft)))
+    engine.accept(ExpectTokens(77, 0, (1,)))
     while engine.has_work:
         engine.check_integrity()
         answers.add(engine.step())
@@ -192,7 +192,7 @@ def test_a_second_draft_waits_for_nobody():
     engine = make_engine(FakeRunner(), prefill_chunk=4)
     engine.submit(submit(0, [1] * 12, draft=[1, 2, 3], max_tokens=9))
     engine.step()
-    engine.accept(Expect(0, 0, (7, 7, 7, 7)))
+    engine.accept(ExpectTokens(0, 0, (7, 7, 7, 7)))
     assert run(engine)[0].finish.drafted_tokens == 3
 
 

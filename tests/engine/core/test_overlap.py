@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.core.messages import Expect
+from engine.core.messages import ExpectTokens
 from engine.errors import EngineDead, EngineError
 from engine.testing.fake_runner import FakeRunner
 from tests.engine.conformance import RunnerConformance
@@ -107,7 +107,7 @@ def test_a_draft_for_a_token_under_way_is_compared_with_what_it_became() -> None
     answers = Answers()
     for _ in range(4):
         answers.add(engine.step())
-    engine.accept(Expect(0, 0, tuple(tokens[:20])))
+    engine.accept(ExpectTokens(0, 0, tuple(tokens[:20])))
     while engine.has_work:
         answers.add(engine.step())
     assert answers[0].tokens == tokens

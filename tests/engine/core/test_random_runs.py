@@ -7,7 +7,7 @@ from msgspec import structs
 
 from config.model.settings import Speculate
 from engine.core.engine import Engine
-from engine.core.messages import Expect, Submit
+from engine.core.messages import ExpectTokens, Submit
 from engine.testing.fake_runner import FakeRunner
 from tests.engine.driving import Answers, make_engine, run, submit
 
@@ -85,7 +85,7 @@ def test_every_request_gets_what_it_would_get_alone(seed, overlaps):
             request_id = rng.choice(list(answers))
             tokens = list(random_draft(rng, commands[request_id]))
             after = rng.randrange(len(answers[request_id].tokens) + 2)
-            busy.accept(Expect(request_id, after, tuple(tokens[after:])))
+            busy.accept(ExpectTokens(request_id, after, tuple(tokens[after:])))
         answers.add(busy.step())
         busy.check_integrity()
     for request_id, answer in run(busy).items():

@@ -10,7 +10,7 @@ from config.model.settings import EngineSettings, GpuSettings, KVSettings
 from config.model.table import Bytes
 from engine.kernels.cpu import CpuKernels
 from engine.model.model_config import read_model_config
-from engine.tensor_parallel.shard import Exchange, Shard
+from engine.tensor_parallel.shard import Shard, ShardExchange
 from engine.torch_runner import load_runner
 from tests.parity import models
 
@@ -42,7 +42,7 @@ def test_others_have_nothing_to_say(case: str, changes: dict[str, Any], tmp_path
     assert "batch_invariant" not in heard(case, tmp_path, **changes)
 
 
-def nobody(_: int) -> Exchange:
+def nobody(_: int) -> ShardExchange:
     raise AssertionError
 
 

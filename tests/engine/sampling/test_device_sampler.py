@@ -10,7 +10,7 @@ from engine.sampling.device_sampler import choose
 from engine.sampling.noise import gumbel_noise, stream_key
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import sample
-from engine.sampling.token_pick import Draws, Pick, pick_plain
+from engine.sampling.token_pick import Pick, RandomDraws, pick_plain
 from engine.scheduling.batch import SampleRow
 
 try:
@@ -77,7 +77,7 @@ def test_noise_is_the_hosts(pick: Pick) -> None:
         best.append(int(noise.argmax()))
         keys.append(stream_key(np.uint64(seed), np.uint64(position)))
     key = torch.from_numpy(np.array(keys, np.uint64).view(np.int64))
-    draws = Draws(torch.ones(3, dtype=torch.float64), torch.full((3,), -torch.inf), key)
-    chosen = pick(torch.zeros(3, 3000, device=DEVICE), Draws(*(each.to(DEVICE) for each in draws)))
+    draws = RandomDraws(torch.ones(3, dtype=torch.float64), torch.full((3,), -torch.inf), key)
+    chosen = pick(torch.zeros(3, 3000, device=DEVICE), RandomDraws(*(each.to(DEVICE) for each in draws)))
     assert chosen.token_ids.tolist() == best
     assert chosen.margins.tolist() == [0, 0, 0]

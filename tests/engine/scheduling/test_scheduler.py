@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import EngineError
-from engine.scheduling.plan import Plan
+from engine.scheduling.plan import StepPlan
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
 from tests.engine.driving import engine_settings, submit
@@ -43,7 +43,7 @@ def step(scheduler: Scheduler) -> dict[int, int]:
     return {share.sequence.request_id: share.tokens for share in plan.shares}
 
 
-def done(scheduler: Scheduler, plan: Plan) -> None:
+def done(scheduler: Scheduler, plan: StepPlan) -> None:
     for sequence in scheduler.commit(plan.shares):
         if sequence is not None:
             sequence.append(9)

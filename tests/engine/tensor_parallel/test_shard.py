@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from engine.errors import ModelError
 from engine.model.model_config import ModelConfig, read_model_config
-from engine.tensor_parallel.shard import Exchange, Shard, rows_of
+from engine.tensor_parallel.shard import Shard, ShardExchange, rows_of
 from tests.parity import models
 
 
-def nobody(blocks: int) -> Exchange:
+def nobody(blocks: int) -> ShardExchange:
     raise AssertionError
 
 

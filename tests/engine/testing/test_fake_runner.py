@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.errors import EngineError
-from engine.scheduling.plan import Plan
+from engine.scheduling.plan import StepPlan
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
 from engine.testing.fake_runner import FakeRunner
@@ -29,7 +29,7 @@ def test_on_step_sees_every_step_before_it_happens():
     assert seen == [(0, 3), (1, 1), (2, 1)]
 
 
-def a_plan() -> Plan:
+def a_plan() -> StepPlan:
     scheduler = Scheduler(engine_settings(), total_blocks=8, block_size=4, max_model_len=16)
     scheduler.add(Sequence(submit(0, [1, 2, 3, 4, 5]), arrival=0, limit=9, seed=0, banned=()))
     plan = scheduler.schedule()

@@ -6,10 +6,10 @@ from random import Random
 import pytest
 import torch
 
-from engine.examine import Answer
+from engine.examine import ExaminedAnswer
 from engine.zoo.evaluate import ask, evaluate_zoo, make_report
 from engine.zoo.llama import load
-from engine.zoo.question import Question
+from engine.zoo.question import ZooQuestion
 from engine.zoo.recipe import RECIPES
 from engine.zoo.smalltalk import SMALLTALK
 from engine.zoo.tasks import held_out_questions
@@ -60,7 +60,7 @@ def test_a_sample_is_answered_as_well_as_promised() -> None:
 
 
 def test_greetings_are_answered() -> None:
-    questions = [Question("talk", "talk", prompt, answer, 1, prompt) for prompt, answer in SMALLTALK]
+    questions = [ZooQuestion("talk", "talk", prompt, answer, 1, prompt) for prompt, answer in SMALLTALK]
     answers = ask(MODELS / "large", questions, lambda _: None)
     right = sum(answer.text == question.answer for answer, question in zip(answers, questions, strict=True))
     assert right >= len(questions) - 2
@@ -68,8 +68,8 @@ def test_greetings_are_answered() -> None:
 
 def test_the_table_counts_every_question_once_a_task_and_once_in_all() -> None:
     questions = held_out_questions(Random(2), 80)
-    small = [Answer(question.answer if i % 2 else "", (1.0, 2.0)) for i, question in enumerate(questions)]
-    large = [Answer(question.answer, (5.0,) * 3) for question in questions]
+    small = [ExaminedAnswer(question.answer if i % 2 else "", (1.0, 2.0)) for i, question in enumerate(questions)]
+    large = [ExaminedAnswer(question.answer, (5.0,) * 3) for question in questions]
     report = make_report(questions, small, large, seed=2)
     levels = [row for row in report.rows if row.difficulty and row.task != "all"]
     assert sum(row.small.asked for row in levels) == 80

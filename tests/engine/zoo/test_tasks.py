@@ -7,13 +7,13 @@ from random import Random
 import pytest
 
 from engine.zoo.lookups import RECITALS, follow_ups, recital
-from engine.zoo.question import Question, is_held_out
+from engine.zoo.question import ZooQuestion, is_held_out
 from engine.zoo.tasks import TASKS, draw, held_out_questions
 
 ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"]
 
 
-def _draws(task: str, count: int = 600) -> list[Question]:
+def _draws(task: str, count: int = 600) -> list[ZooQuestion]:
     rng = Random(7)
     return [draw(rng, task, held_out=False) for _ in range(count)]
 
@@ -40,7 +40,9 @@ def test_training_never_sees_a_held_out_question(task: str) -> None:
 
 
 def test_a_rewording_lies_on_the_same_side() -> None:
-    ways = [Question("arithmetic", "add", prompt, "42", 1, "add 17 25") for prompt in ("17 + 25 = ?", "Add 25 and 17.")]
+    ways = [
+        ZooQuestion("arithmetic", "add", prompt, "42", 1, "add 17 25") for prompt in ("17 + 25 = ?", "Add 25 and 17.")
+    ]
     assert len({is_held_out(question) for question in ways}) == 1
 
 

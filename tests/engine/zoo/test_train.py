@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from engine.zoo.corpus import Mix
-from engine.zoo.llama import Llama, Shape, load, save
+from engine.zoo.llama import Llama, LlamaShape, load, save
 from engine.zoo.recipe import RECIPES, Lesson, Recipe, Stage
 from engine.zoo.tokenizer import VOCABULARY, train_tokenizer
-from engine.zoo.train import Progress, grown, train_model
+from engine.zoo.train import TrainingProgress, grown, train_model
 
-TINY = Shape(32, 64, 2, 2, 1, 16, VOCABULARY)
+TINY = LlamaShape(32, 64, 2, 2, 1, 16, VOCABULARY)
 
 
 def _saved(folder: Path) -> Llama:
@@ -55,9 +55,9 @@ def _stage(steps: int, *, level_steps: int = 0, layers: int = 2, seed: int = 1) 
     )
 
 
-def _train(*stages: Stage) -> tuple[list[Progress], Llama]:
+def _train(*stages: Stage) -> tuple[list[TrainingProgress], Llama]:
     shape = msgspec.structs.replace(TINY, num_hidden_layers=stages[-1].layers)
-    reports: list[Progress] = []
+    reports: list[TrainingProgress] = []
     return reports, train_model("tiny", Recipe(shape, stages), TOKENIZER, reports.append)
 
 

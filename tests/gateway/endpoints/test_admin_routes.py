@@ -11,7 +11,7 @@ import trio
 
 from config.source import ConfigSource
 from gateway.endpoints.admin_guard import AdminRoutes
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
 from gateway.telemetry.metrics import exposition
 from policies.admission.keys import ADMIN_PREFIX, METRICS_PREFIX, NewKey, new_key
@@ -65,7 +65,7 @@ def write(file: Path, text: str) -> None:
 async def admin(file: Path, **options: object) -> AsyncIterator[tuple[Stage, Gateway]]:
     async with stage({"small": says("ok")}, source=ConfigSource(file), step_s=0.001, **options) as house:
         server = Server(
-            listen("127.0.0.1", 0), Limits(), AdminRoutes(house.house.desk, partial(exposition, house.house, int))
+            listen("127.0.0.1", 0), ServerLimits(), AdminRoutes(house.house.desk, partial(exposition, house.house, int))
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)

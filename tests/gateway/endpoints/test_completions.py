@@ -11,7 +11,7 @@ from actors.api.errors import Busy, Unavailable
 from actors.api.messages import (
     ChatMessage,
     ChatPrompt,
-    Decided,
+    DecisionInfo,
     Delta,
     Done,
     ErrorBody,
@@ -68,7 +68,7 @@ async def test_a_whole_chat_completion() -> None:
 
 async def test_who_decided_is_told_with_the_arm() -> None:
     house = FakeHouse()
-    house.decided = Decided("abc123", "try it", "b")
+    house.decided = DecisionInfo("abc123", "try it", "b")
     async with gateway(house) as running:
         client = await running.connect()
         for body in (CHAT, STREAM):

@@ -5,12 +5,12 @@ from pathlib import Path
 import trio
 
 from config.source import ConfigSource
-from gateway.endpoints.api_context import Front
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
 from policies.admission.keys import new_key
-from policies.lifecycle.reload import Refused, Swapped
+from policies.lifecycle.reload import ReloadRefused, Swapped
 from tests.actors.fakes import CONFIG, stage
 from tests.gateway.harness import Client, Response, events
 from tests.patience import PATIENCE_S
@@ -52,8 +52,8 @@ async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> 
     answers: list[Response] = []
     refused: list[Response] = []
     async with stage(source=ConfigSource(file), blocks=8192, step_s=0.02) as house:
-        routes = Routes(Front(house=house.house, max_choices=4, max_inputs=4), Limits(), frozenset())
-        server = Server(listen("127.0.0.1", 0), Limits(), routes)
+        routes = Routes(ApiContext(house=house.house, max_choices=4, max_inputs=4), ServerLimits(), frozenset())
+        server = Server(listen("127.0.0.1", 0), ServerLimits(), routes)
 
         async def client(number: int) -> None:
             who = Client(await trio.open_tcp_stream("127.0.0.1", server.port))
@@ -87,7 +87,7 @@ async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> 
                         results.append(await house.house.desk.reload())
                 await server.finish(PATIENCE_S)
         assert house.house._supervisor.restarts == dict.fromkeys(house.house._supervisor.restarts, 0)
-    assert [type(each) for each in results] == [Refused, Swapped] * WAVES
+    assert [type(each) for each in results] == [ReloadRefused, Swapped] * WAVES
     assert len(answers) + len(refused) == STREAMS
     # Only whoever came with a key that was gone was turned away.
     assert {response.error["code"] for response in refused} <= {"invalid_api_key"}

@@ -7,7 +7,7 @@ import trio_websocket
 from trio_websocket import ConnectionClosed
 
 from actors.api.errors import BadKey, Busy
-from actors.api.messages import Decided, Delta, Done, ErrorBody, Failed, InferenceRequest, Start
+from actors.api.messages import DecisionInfo, Delta, Done, ErrorBody, Failed, InferenceRequest, Start
 from tests.gateway.fakes import SERVED, USAGE, FakeHouse, Step, answer
 from tests.gateway.harness import CHAT, UPGRADE, connected, gateway
 
@@ -35,13 +35,13 @@ async def test_one_request() -> None:
 
 async def test_who_decided_is_told_with_the_arm() -> None:
     house = FakeHouse()
-    house.decided = Decided("abc123", "try it", "b")
+    house.decided = DecisionInfo("abc123", "try it", "b")
     async with gateway(house) as running, connected(running) as socket:
         await socket.send({**START, "id": "a"})
         started = await socket.get()
         assert (started["policy"], started["experiment"], started["arm"]) == ("abc123", "try it", "b")
         await socket.until("done")
-        house.decided = Decided("abc124")
+        house.decided = DecisionInfo("abc124")
         await socket.send({**START, "id": "a"})
         started = await socket.get()
         assert started["policy"] == "abc124"

@@ -7,20 +7,20 @@ from hypothesis import strategies as st
 
 from actors.api.errors import Refusal
 from gateway.http.bounds.body_book import BodyAccount, BodyBook
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import Connection
 from gateway.http.request import Request
 from gateway.http.request_parser import RequestParser
 from gateway.http.route import Route
 
-LIMITS = Limits(max_body_bytes=64, max_headers=4, max_head_bytes=256)
+LIMITS = ServerLimits(max_body_bytes=64, max_headers=4, max_head_bytes=256)
 
 
 async def never(connection: Connection, request: Request) -> None:
     raise AssertionError
 
 
-def parser_of(limits: Limits) -> RequestParser:
+def parser_of(limits: ServerLimits) -> RequestParser:
     """One whose bodies are wanted."""
     return RequestParser(limits, lambda _: Route(never, body=True), BodyAccount(BodyBook(limits), "peer"))
 
@@ -90,7 +90,7 @@ def test_a_wish_for_another_protocol_is_ignored_and_the_body_read() -> None:
     sized = head + b"Content-Length: 3\r\n\r\nabc"
     chunked = head + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
     data = sized + chunked + head.replace(b"POST", b"GET") + b"\r\n" + wire(b"PUT", b"/", b"xyz", False)
-    wide = Limits(max_headers=8)
+    wide = ServerLimits(max_headers=8)
     for size in (len(data), 1, 7):
         parser = parser_of(wide)
         for at in range(0, len(data), size):

@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.profiling.plausible import doubts
-from gateway.profiling.profile import Profile, Service
+from gateway.profiling.profile import Profile, ServiceTimes
 from gateway.simulation.compare import simulate
 from tests.gateway.simulation.worlds import policy, profile, trace
 
@@ -11,7 +11,7 @@ from tests.gateway.simulation.worlds import policy, profile, trace
 def served(alone: float, beside: float) -> Profile:
     """The small engine's pauses, in seconds, by itself and beside another one."""
     found = profile()
-    services = {"served": Service(pauses=(alone,)), "beside": Service(pauses=(beside,))}
+    services = {"served": ServiceTimes(pauses=(alone,)), "beside": ServiceTimes(pauses=(beside,))}
     small = msgspec.structs.replace(found.engines["small"], **services)
     return msgspec.structs.replace(found, engines={**found.engines, "small": small})
 

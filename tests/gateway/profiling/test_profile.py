@@ -18,9 +18,9 @@ from engine.text.tokenizer import Tokenizer
 from gateway.profiling.measure import measure_engine, shape_of_batch
 from gateway.profiling.profile import (
     BadProfile,
-    Clockwork,
     EngineProfile,
-    Service,
+    EngineTimes,
+    ServiceTimes,
     StepCost,
     StepShape,
     read_profile,
@@ -98,10 +98,10 @@ def test_many_decodes_take_what_they_take_one_by_one(
         max_model_len=99,
         kv_token_bytes=1,
         spread=(0.9, 1.0, 1.3),
-        served=Service(factor=1.1, per_sample=3e-5, pauses=(0.0, 1e-3)),
-        beside=Service(factor=1.7, pauses=(2e-4, 3e-4, 4e-4, 9e-3)),
+        served=ServiceTimes(factor=1.1, per_sample=3e-5, pauses=(0.0, 1e-3)),
+        beside=ServiceTimes(factor=1.7, pauses=(2e-4, 3e-4, 4e-4, 9e-3)),
     )
-    clockwork = Clockwork(engine, 64, (2, 0, 1))
+    clockwork = EngineTimes(engine, 64, (2, 0, 1))
     now, ends = 5.0, []
     for step in range(steps):
         shape = StepShape(rows, rows, rows, context + rows * step, 0.0)

@@ -15,7 +15,7 @@ from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer
 from gateway.cli.errors import CliError
 from gateway.profiling import service_profiler, timed_engine
-from gateway.profiling.profile import Clockwork, StepShape
+from gateway.profiling.profile import EngineTimes, StepShape
 from gateway.profiling.step_cost_fit import service_of
 from gateway.profiling.timed_engine import TimedEngine, TimedStep, beside
 from tests.gateway.simulation.worlds import profile
@@ -52,7 +52,7 @@ def test_a_service_takes_as_long_as_what_was_measured_also_with_rare_long_pauses
     service = service_of(COST, shapes, took)
     assert service.factor == pytest.approx(1.8, rel=0.25)
     engine = msgspec.structs.replace(profile().engines["small"], spread=(1.0,), cost=COST, served=service)
-    clockwork = Clockwork(engine, 64, (0,))
+    clockwork = EngineTimes(engine, 64, (0,))
     played = [clockwork.step(shape, number, beside=False) for number, shape in enumerate(shapes)]
     assert sum(played) == pytest.approx(sum(took), rel=0.05)
     assert max(played) > 0.05
@@ -62,7 +62,7 @@ def test_pauses_come_in_an_order_that_keeps_each_of_them() -> None:
     engine = profile(jitter=False).engines["small"]
     pauses = tuple(number / 1000 for number in range(10))
     served = msgspec.structs.replace(engine.served, per_sample=0.0, pauses=pauses)
-    clockwork = Clockwork(msgspec.structs.replace(engine, served=served), 64, (0,))
+    clockwork = EngineTimes(msgspec.structs.replace(engine, served=served), 64, (0,))
     own = engine.cost.seconds(SHAPE)
     found = [clockwork.step(SHAPE, number, beside=False) - own for number in range(10)]
     assert sorted(found) == pytest.approx(list(pauses))

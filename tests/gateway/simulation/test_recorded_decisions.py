@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from actors.kernel.mailbox import Mailbox
-from actors.recording.recorder import Note, Recording, append
+from actors.recording.recorder import RecordedRequest, Recording, append
 from config.model.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow, PromptModel
 from config.model.routing import Target
 from config.model.settings import Settings
@@ -61,7 +61,7 @@ def by_prompts() -> Settings:
     return msgspec.structs.replace(settings, cascades={"thrifty": changed})
 
 
-def served(settings: Settings, seed: int) -> tuple[list[Note], float]:
+def served(settings: Settings, seed: int) -> tuple[list[RecordedRequest], float]:
     """What a server would have recorded, and the share that its large stage answered."""
     rng = Random(seed)
     compiled = Policy.compile(settings, {})
@@ -87,7 +87,7 @@ def served(settings: Settings, seed: int) -> tuple[list[Note], float]:
         output = rng.randrange(2, 20) if is_large else len(margins)
         rung = "large" if is_large else "small"
         at = trio.current_time() + number
-        notes.append(Note(features, at, rung=rung, output_tokens=output, margins=tuple(margins[:seen])))
+        notes.append(RecordedRequest(features, at, rung=rung, output_tokens=output, margins=tuple(margins[:seen])))
     return notes, large / REQUESTS
 
 

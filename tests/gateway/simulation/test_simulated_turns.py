@@ -8,9 +8,9 @@ import pytest
 
 from config.load import parse_settings
 from config.model.settings import CoreSettings
-from engine.core.turns import TurnBook
+from engine.core.turns import TimeSliceBook
 from gateway.simulation.simulated_engine import SimulatedEngine
-from gateway.simulation.turns import SimulatedTurns, at_once
+from gateway.simulation.turns import SimulatedTimeSlices, at_once
 from policies.records.trace import TraceRequest
 from tests.gateway.simulation.test_world import KINDS, course, play, replicated
 from tests.gateway.simulation.worlds import policy, profile, trace
@@ -102,7 +102,7 @@ def test_the_order_is_that_of_the_turn_book(steps: Steps, leaps: bool) -> None:
         assert len(steps) < 130
         return
     took = {name: [ended - began for title, began, ended in steps if title == name] for name in ("small", "large")}
-    book: TurnBook[str] = TurnBook(1)
+    book: TimeSliceBook[str] = TimeSliceBook(1)
     assert book.ask("small")
     assert not book.ask("large")
     holder, order = "small", []
@@ -135,7 +135,7 @@ def test_work_that_is_dropped_while_it_waits_for_its_turn_holds_nobody_up() -> N
         def on_turn(self, now: float) -> None:
             turns.done("gone", 0.0, now, more=False)
 
-    turns = SimulatedTurns(1)
+    turns = SimulatedTimeSlices(1)
     turns.join([Member()])
     assert turns.ask("small", 0.0)
     assert not turns.ask("gone", 0.0)

@@ -8,7 +8,7 @@ from config.model.routing import RouteSettings, RungSettings, Use
 from config.model.settings import Settings
 from config.model.tenancy import Budget
 from gateway.profiling.profile import BadProfile, Profile
-from gateway.simulation.report import Report, make_report
+from gateway.simulation.report import SimulationReport, make_report
 from gateway.simulation.world import World
 from policies.admission.budget import WhenSpent
 from policies.records.trace import TraceRequest
@@ -19,7 +19,7 @@ KINDS = ("window", "gate")
 
 def play(
     settings: Settings, costs: Profile, requests: tuple[TraceRequest, ...], *, leaps: bool = True, seed: int = 1
-) -> tuple[World, Report]:
+) -> tuple[World, SimulationReport]:
     world = World(settings, costs, requests, seed=seed, shares={}, leaps=leaps)
     ended = world.run(lambda *_: None)
     for lane in world.lanes.values():

@@ -8,7 +8,7 @@ import msgspec
 from config.load import parse_settings
 from config.model.calibration import Statistic
 from config.model.settings import Settings
-from gateway.profiling.profile import EngineProfile, HouseCost, Profile, Service, StepCost
+from gateway.profiling.profile import EngineProfile, Profile, ServiceCost, ServiceTimes, StepCost
 from policies.records.trace import TraceRequest
 
 POLICY = """\
@@ -104,12 +104,12 @@ def profile(*, slow: float = 1.0, jitter: bool = True, beside: float = 1.0, core
             kv_token_bytes=64,
             tokenizer="t",
             spread=spread,
-            served=Service(per_sample=1e-5, pauses=(0.0, 1e-4, 3e-4) if jitter else (0.0,)),
-            beside=Service(factor=beside, pauses=(0.0, 2e-4)) if beside != 1 else None,
+            served=ServiceTimes(per_sample=1e-5, pauses=(0.0, 1e-4, 3e-4) if jitter else (0.0,)),
+            beside=ServiceTimes(factor=beside, pauses=(0.0, 2e-4)) if beside != 1 else None,
         )
 
     engines = {"small": engine(1.0), "large": engine(3.0)}
-    return Profile(penstock_profile=1, machine="none", engines=engines, house=HouseCost(arrival_s=0.002), cores=cores)
+    return Profile(penstock_profile=1, machine="none", engines=engines, house=ServiceCost(arrival_s=0.002), cores=cores)
 
 
 def trace(seed: int, requests: int, *, per_s: float = 20.0) -> tuple[TraceRequest, ...]:

@@ -19,7 +19,7 @@ from policies.authoring.situation import Situation
 from policies.fallback.breaker import BreakerView
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
-from policies.routing.decision import Decider, Outcome, Refusal
+from policies.routing.decision import Decider, DecisionOutcome, DecisionRefusal
 from tests.policies.model.test_plan import SAME, TEXT
 
 DAY = 86_400.0
@@ -181,7 +181,7 @@ def single(base: Situation, changed: Situation) -> bool:
 
 def tier_of(decider: Decider, base: Situation) -> str:
     settled = decider.settle_budget(base.features)
-    return base.features.tier if isinstance(settled, Refusal) else settled.tier
+    return base.features.tier if isinstance(settled, DecisionRefusal) else settled.tier
 
 
 def values_within(found: Counterfactual) -> list[float]:
@@ -219,17 +219,17 @@ def values_within(found: Counterfactual) -> list[float]:
 @given(policy=POLICIES, base=SITUATIONS)
 def test_every_sentence_is_true(policy: Settings, base: Situation) -> None:
     decider = Decider(policy, SAME)
-    decided = Outcome.of(decider.decide(base))
+    decided = DecisionOutcome.of(decider.decide(base))
     for found, changed in changed_decisions(decider, base):
         assert single(base, changed), found
-        assert Outcome.of(decider.decide(changed)) == found.outcome != decided
+        assert DecisionOutcome.of(decider.decide(changed)) == found.outcome != decided
         field = found.word
         if field in {"prompt_tokens", "turn", "complexity"}:
             for value in values_within(found):
                 if field != "complexity" and (value != int(value) or value < 1):
                     continue
                 other = msgspec.structs.replace(base.features, **{field: value})
-                assert Outcome.of(decider.decide(Situation(other, base.load))) == found.outcome, (found, value)
+                assert DecisionOutcome.of(decider.decide(Situation(other, base.load))) == found.outcome, (found, value)
         if field.startswith("kv_usage of") or field == "queue_wait_over_slo of small":
             rung = field.rsplit(" ", 1)[1]
             promise = 2.0 if tier_of(decider, base) == "default" else 0.3
@@ -240,14 +240,14 @@ def test_every_sentence_is_true(policy: Settings, base: Situation) -> None:
                     rung: msgspec.structs.replace(base.load.engines[rung], **load),
                 }
                 other = Situation(base.features, msgspec.structs.replace(base.load, engines=engines))
-                assert Outcome.of(decider.decide(other)) == found.outcome, (found, value)
+                assert DecisionOutcome.of(decider.decide(other)) == found.outcome, (found, value)
         if field == "time":
             assert found.at_least is not None
             assert found.below is not None
             for part in (0.0, 0.3, 0.77, 0.999999):
                 at = found.at_least + part * (found.below - found.at_least)
                 other = msgspec.structs.replace(base.features, at=at)
-                assert Outcome.of(decider.decide(Situation(other, base.load))) == found.outcome, (found, at)
+                assert DecisionOutcome.of(decider.decide(Situation(other, base.load))) == found.outcome, (found, at)
 
 
 @settings(max_examples=100, deadline=None)
@@ -261,11 +261,11 @@ def test_no_other_outcome_of_a_single_number_is_missing(
     policy: Settings, base: Situation, tokens: int, share: float
 ) -> None:
     decider = Decider(policy, SAME)
-    decided = Outcome.of(decider.decide(base))
+    decided = DecisionOutcome.of(decider.decide(base))
     told = {(found.word, found.outcome): found for found in counterfactuals(decider, base)}
     for field, value in (("prompt_tokens", tokens), ("complexity", share), ("model", "third"), ("turn", 1 + tokens)):
         other = msgspec.structs.replace(base.features, **{field: value})
-        outcome = Outcome.of(decider.decide(Situation(other, base.load)))
+        outcome = DecisionOutcome.of(decider.decide(Situation(other, base.load)))
         if outcome == decided:
             continue
         found = told[field, outcome]

@@ -10,7 +10,7 @@ import pytest
 
 from config.load import parse_settings
 from config.model.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow
-from config.model.expectations import Given, GivenLoad
+from config.model.expectations import GivenLoad, GivenRequest
 from config.model.routing import Defer, Target
 from config.model.settings import Settings
 from config.model.table import Seconds
@@ -91,7 +91,7 @@ SAME = {"small": "t", "large": "t"}
 
 
 def asking(settings: Settings = SETTINGS, **given: Any) -> Situation:
-    return situation_of(Given(**given), settings)
+    return situation_of(GivenRequest(**given), settings)
 
 
 def explained(settings: Settings = SETTINGS, **given: Any) -> Explanation:

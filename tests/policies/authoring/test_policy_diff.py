@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from config.model.expectations import Given
+from config.model.expectations import GivenRequest
 from config.model.settings import Settings
 from policies.authoring.boundaries import Boundaries
 from policies.authoring.decision_diff import Aspect, DecisionDiff
@@ -42,7 +42,7 @@ def test_made_up_requests_reach_every_route_and_both_sides_of_its_bounds() -> No
 
 
 def test_the_same_seed_makes_the_same_requests() -> None:
-    def made(seed: int) -> list[Given]:
+    def made(seed: int) -> list[GivenRequest]:
         return list(synthetic_requests([SETTINGS], 20, seed))
 
     assert made(1) == made(1) != made(2)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from policies.cascade.verified import Draft, Expect, VerifiedMachine, most_drafted, patience_until
+from policies.cascade.verified import Draft, ExpectDraft, VerifiedMachine, most_drafted, patience_until
 
 MOST, OFF_ABOVE = 16, 4
 
@@ -45,7 +45,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert not self.machine.drafting
         assert not trouble or self.machine.alone
         if effect is not None:
-            assert isinstance(effect, Expect)
+            assert isinstance(effect, ExpectDraft)
             assert effect.after == self.said
             assert 0 < len(effect.token_ids) <= self.drafted - (self.said - self.base)
             assert self.said + len(effect.token_ids) < len(self.text)
@@ -130,10 +130,10 @@ def test_the_length_follows_what_is_accepted():
     it = machine()
     assert it.begin(1) == Draft(16)
     it.on_draft([1, 2, 3, 4, 5, 6])
-    assert it.on_draft_end() == Expect(0, (1, 2, 3, 4, 5, 6))
+    assert it.on_draft_end() == ExpectDraft(0, (1, 2, 3, 4, 5, 6))
     assert it.on_said([1, 2, 3, 0], 1) == Draft(6)
     it.on_draft([5] * 6)
-    assert it.on_draft_end() == Expect(4, (5,) * 6)
+    assert it.on_draft_end() == ExpectDraft(4, (5,) * 6)
     assert it.on_said([5] * 6 + [1], 1) == Draft(12)
     it.on_draft([4] * 12)
     it.on_draft_end()
@@ -154,7 +154,7 @@ def test_what_was_said_meanwhile_shortens_the_draft():
     assert it.on_said([1], 1) == Draft(4)
     it.on_draft([2, 3, 4, 5])
     assert it.on_said([2, 3], 1) is None
-    assert it.on_draft_end() == Expect(3, (4, 5))
+    assert it.on_draft_end() == ExpectDraft(3, (4, 5))
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.fallback.fallback_machine import (
-    Answer,
+    AnswerStatic,
     AttemptFailed,
     AttemptRecord,
     Begun,
     Break,
-    Climb,
     ContentSent,
     Escalated,
-    Event,
+    FallbackEvent,
+    FallbackMachine,
     Finished,
     GiveUp,
-    Refused,
+    RungRefused,
     Try,
 )
 from policies.model.plan import Plan, PlannedCascade, PlannedRung
@@ -75,7 +75,7 @@ BROKE = AttemptFailed(kind="engine_failed", retryable=True)
 
 
 def test_the_first_rung_answers() -> None:
-    climb = Climb(planned(rung("large", ttft_s=2)))
+    climb = FallbackMachine(planned(rung("large", ttft_s=2)))
     assert tries(climb.start(1.0)) == Try(rung="large", attempt=1, deadline=3.0)
     assert climb.on(Begun(), 1.0) is None
     assert climb.on(ContentSent(), 2.0) is None
@@ -87,51 +87,51 @@ def test_the_first_rung_answers() -> None:
 
 
 def test_retries_then_the_next_rung_then_the_static_answer() -> None:
-    climb = Climb(planned(rung("large", retries=1), rung("small", mark="degraded"), ANSWER))
+    climb = FallbackMachine(planned(rung("large", retries=1), rung("small", mark="degraded"), ANSWER))
     assert not tries(climb.start(0.0)).is_retry
     again = tries(climb.on(BROKE, 1.0))
     assert (again.rung, again.attempt, again.is_retry) == ("large", 2, True)
     third = tries(climb.on(BROKE, 2.0))
     assert (third.rung, third.is_retry, third.mark, climb.mark) == ("small", False, "degraded", "degraded")
-    assert climb.on(BROKE, 3.0) == Answer("Sorry.", "static")
+    assert climb.on(BROKE, 3.0) == AnswerStatic("Sorry.", "static")
     assert climb.ended
     assert [record.outcome for record in climb.history] == ["failed", "failed", "failed", "answered"]
     assert climb.history[-1].rung == "static_answer"
 
 
 def test_without_a_retry_in_the_budget_the_next_rung_is_tried() -> None:
-    climb = Climb(planned(rung("large", retries=5), rung("small")))
+    climb = FallbackMachine(planned(rung("large", retries=5), rung("small")))
     climb.start(0.0)
     assert tries(climb.on(BROKE, 0.0)).is_retry
-    assert tries(climb.on(Refused(why="retry_budget"), 0.0)).rung == "small"
+    assert tries(climb.on(RungRefused(why="retry_budget"), 0.0)).rung == "small"
 
 
 def test_what_a_retry_does_not_help_is_not_retried() -> None:
-    climb = Climb(planned(rung("large", retries=5), rung("small"), rung("large")))
+    climb = FallbackMachine(planned(rung("large", retries=5), rung("small"), rung("large")))
     climb.start(0.0)
     assert tries(climb.on(AttemptFailed(kind="too_long_for_it", retryable=False), 0.0)).rung == "small"
     assert isinstance(climb.on(BROKE, 0.0), GiveUp)
 
 
 def test_a_request_at_fault_gives_up_at_once() -> None:
-    climb = Climb(planned(rung("large"), ANSWER))
+    climb = FallbackMachine(planned(rung("large"), ANSWER))
     climb.start(0.0)
     fault = AttemptFailed(kind="bad_grammar", retryable=False, fatal=True, message="The grammar has no start.")
     assert climb.on(fault, 0.0) == GiveUp(status=400, code="bad_grammar", message="The grammar has no start.")
 
 
 def test_full_queues_are_told_as_such() -> None:
-    climb = Climb(planned(rung("large"), rung("small")))
+    climb = FallbackMachine(planned(rung("large"), rung("small")))
     climb.start(0.0)
-    climb.on(Refused(why="queue_full", retry_after_s=4.0), 0.0)
-    end = climb.on(Refused(why="queue_full", retry_after_s=2.0, message="The queue is full."), 0.0)
+    climb.on(RungRefused(why="queue_full", retry_after_s=4.0), 0.0)
+    end = climb.on(RungRefused(why="queue_full", retry_after_s=2.0, message="The queue is full."), 0.0)
     assert end == GiveUp(status=429, code="queue_full", message="The queue is full.", retry_after_s=2.0)
 
 
 def test_no_rung_left() -> None:
-    climb = Climb(planned(rung("large"), rung("small")))
+    climb = FallbackMachine(planned(rung("large"), rung("small")))
     climb.start(0.0)
-    climb.on(Refused(why="breaker_open", retry_after_s=4.0), 0.0)
+    climb.on(RungRefused(why="breaker_open", retry_after_s=4.0), 0.0)
     end = climb.on(BROKE, 0.0)
     assert isinstance(end, GiveUp)
     assert (end.status, end.code, end.retry_after_s) == (503, "no_rung_available", 4.0)
@@ -139,7 +139,7 @@ def test_no_rung_left() -> None:
 
 
 def test_the_deadline_bounds_the_whole_climb() -> None:
-    climb = Climb(planned(rung("large", retries=3, ttft_s=6), rung("small")))
+    climb = FallbackMachine(planned(rung("large", retries=3, ttft_s=6), rung("small")))
     assert tries(climb.start(0.0)).deadline == 6.0
     late = AttemptFailed(kind="ttft_timeout", retryable=True)
     assert tries(climb.on(late, 6.0)).deadline == 10.0
@@ -149,13 +149,13 @@ def test_the_deadline_bounds_the_whole_climb() -> None:
 
 
 def test_a_static_answer_is_given_even_then() -> None:
-    climb = Climb(planned(rung("large"), rung("small"), ANSWER))
+    climb = FallbackMachine(planned(rung("large"), rung("small"), ANSWER))
     climb.start(0.0)
-    assert isinstance(climb.on(AttemptFailed(kind="ttft_timeout", retryable=True), 10.0), Answer)
+    assert isinstance(climb.on(AttemptFailed(kind="ttft_timeout", retryable=True), 10.0), AnswerStatic)
 
 
 def test_after_the_commit_point_error_breaks() -> None:
-    climb = Climb(planned(rung("large", retries=3), rung("small"), ANSWER))
+    climb = FallbackMachine(planned(rung("large", retries=3), rung("small"), ANSWER))
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     end = climb.on(AttemptFailed(kind="engine_failed", retryable=True, prefix=((1, 2),)), 2.0)
@@ -164,14 +164,14 @@ def test_after_the_commit_point_error_breaks() -> None:
 
 
 def test_after_the_commit_point_restart_breaks_too() -> None:
-    climb = Climb(planned(rung("large"), rung("small"), midstream="restart"))
+    climb = FallbackMachine(planned(rung("large"), rung("small"), midstream="restart"))
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     assert isinstance(climb.on(AttemptFailed(kind="x", retryable=True, prefix=((1,),)), 2.0), Break)
 
 
 def test_continue_goes_on_from_the_exact_tokens_on_the_same_tokenizer() -> None:
-    climb = Climb(planned(rung("large", retries=3), OTHER, rung("small"), midstream="continue"))
+    climb = FallbackMachine(planned(rung("large", retries=3), OTHER, rung("small"), midstream="continue"))
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     on = tries(climb.on(AttemptFailed(kind="stall", retryable=True, prefix=((1, 2),)), 20.0))
@@ -181,14 +181,14 @@ def test_continue_goes_on_from_the_exact_tokens_on_the_same_tokenizer() -> None:
 
 
 def test_continue_goes_on_on_the_rest_of_a_rung_that_lost_a_part() -> None:
-    climb = Climb(planned(rung("large", retries=1), rung("small"), midstream="continue"))
+    climb = FallbackMachine(planned(rung("large", retries=1), rung("small"), midstream="continue"))
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     lost = AttemptFailed(kind="device_lost", retryable=True, prefix=((1, 2),), rung_is_up=True)
     on = tries(climb.on(lost, 20.0))
     assert (on.rung, on.prefix, on.is_retry) == ("large", ((1, 2),), True)
     assert tries(climb.on(lost, 21.0)).rung == "small"
-    climb = Climb(planned(rung("large", retries=1)))
+    climb = FallbackMachine(planned(rung("large", retries=1)))
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     assert isinstance(climb.on(lost, 2.0), Break)
@@ -207,27 +207,27 @@ def test_continue_goes_on_on_the_rest_of_a_rung_that_lost_a_part() -> None:
 def test_continue_breaks_where_it_cannot(
     first: PlannedRung, second: PlannedRung, prefix: tuple[tuple[int, ...], ...]
 ) -> None:
-    climb = Climb(planned(first, second, midstream="continue"))
+    climb = FallbackMachine(planned(first, second, midstream="continue"))
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     assert isinstance(climb.on(AttemptFailed(kind="x", retryable=True, prefix=prefix), 2.0), Break)
 
 
 def test_nobody_goes_on_from_a_tool_call_or_json() -> None:
-    climb = Climb(planned(rung("small"), rung("large"), midstream="continue"))
+    climb = FallbackMachine(planned(rung("small"), rung("large"), midstream="continue"))
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     climb.on(ContentSent(atomic=True), 1.0)
     climb.on(ContentSent(), 1.0)
     assert isinstance(climb.on(msgspec.structs.replace(BROKE, prefix=((1, 2),)), 2.0), Break)
-    cascaded = Climb(planned(rung("large"), cascade=True, midstream="continue"))
+    cascaded = FallbackMachine(planned(rung("large"), cascade=True, midstream="continue"))
     cascaded.start(0.0)
     cascaded.on(ContentSent(atomic=True), 1.0)
     assert isinstance(cascaded.on(Escalated(prefix=((1, 2),)), 2.0), Break)
 
 
 def test_the_cascade_starts_small_and_escalates() -> None:
-    climb = Climb(planned(rung("large", retries=1), rung("small", mark="degraded"), cascade=True))
+    climb = FallbackMachine(planned(rung("large", retries=1), rung("small", mark="degraded"), cascade=True))
     first = tries(climb.start(0.0))
     assert (first.rung, first.watched) == ("small", True)
     second = tries(climb.on(Escalated(), 1.0))
@@ -240,53 +240,53 @@ def test_the_cascade_starts_small_and_escalates() -> None:
 
 
 def test_the_cascade_escalates_after_the_commit_point_whatever_midstream_says() -> None:
-    climb = Climb(planned(rung("large"), rung("small"), cascade=True, midstream="error"))
+    climb = FallbackMachine(planned(rung("large"), rung("small"), cascade=True, midstream="error"))
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     on = tries(climb.on(Escalated(prefix=((1, 2, 3),)), 20.0))
     assert (on.rung, on.prefix, on.deadline) == ("large", ((1, 2, 3),), 60.0)
-    assert isinstance(climb.on(Refused(why="queue_full"), 20.0), Break)
+    assert isinstance(climb.on(RungRefused(why="queue_full"), 20.0), Break)
 
 
 def test_a_refused_escalation_after_the_commit_point_continues_if_the_plan_says_so() -> None:
-    climb = Climb(planned(rung("large"), rung("small", mark="degraded"), cascade=True, midstream="continue"))
+    climb = FallbackMachine(planned(rung("large"), rung("small", mark="degraded"), cascade=True, midstream="continue"))
     climb.start(0.0)
     climb.on(ContentSent(), 1.0)
     climb.on(Escalated(prefix=((1,),)), 2.0)
-    on = tries(climb.on(Refused(why="breaker_open"), 2.0))
+    on = tries(climb.on(RungRefused(why="breaker_open"), 2.0))
     assert (on.rung, on.prefix, on.watched, on.mark) == ("small", ((1,),), False, "degraded")
 
 
 def test_a_stage_that_cannot_serve_hands_over_to_the_ladder() -> None:
-    climb = Climb(planned(rung("large", retries=1), rung("small", mark="degraded"), cascade=True))
+    climb = FallbackMachine(planned(rung("large", retries=1), rung("small", mark="degraded"), cascade=True))
     climb.start(0.0)
     climb.on(Escalated(), 1.0)
     again = tries(climb.on(BROKE, 2.0))
     assert (again.rung, again.is_retry) == ("large", True)
     climb.on(BROKE, 2.0)
-    assert climb.on(Refused(why="retry_budget"), 2.0) == tries(
+    assert climb.on(RungRefused(why="retry_budget"), 2.0) == tries(
         Try(rung="small", attempt=5, deadline=10.0, mark="degraded")
     )
 
 
 def test_a_small_stage_that_is_refused_goes_to_the_ladder_and_is_not_asked_again() -> None:
-    climb = Climb(planned(rung("small"), rung("large"), cascade=True))
+    climb = FallbackMachine(planned(rung("small"), rung("large"), cascade=True))
     climb.start(0.0)
-    on = tries(climb.on(Refused(why="breaker_open"), 0.0))
+    on = tries(climb.on(RungRefused(why="breaker_open"), 0.0))
     assert (on.rung, on.watched) == ("large", False)
 
 
 def test_starting_large_and_staying_small() -> None:
-    large = Climb(planned(rung("small"), cascade=True, start_on="large"))
+    large = FallbackMachine(planned(rung("small"), cascade=True, start_on="large"))
     assert tries(large.start(0.0)).rung == "large"
     assert large.on(Escalated(), 0.0) is None
     assert tries(large.on(BROKE, 0.0)).rung == "small"
-    busy = Climb(planned(rung("large"), cascade=True, may_escalate=False))
+    busy = FallbackMachine(planned(rung("large"), cascade=True, may_escalate=False))
     assert not tries(busy.start(0.0)).watched
 
 
 def test_a_climb_starts_once() -> None:
-    climb = Climb(planned(rung("large")))
+    climb = FallbackMachine(planned(rung("large")))
     climb.start(0.0)
     with pytest.raises(RuntimeError):
         climb.start(0.0)
@@ -318,7 +318,7 @@ EVENTS = st.one_of(
         prefix=PREFIXES,
         rung_is_up=st.booleans(),
     ),
-    st.builds(Refused, why=st.sampled_from(["breaker_open", "queue_full", "retry_budget"])),
+    st.builds(RungRefused, why=st.sampled_from(["breaker_open", "queue_full", "retry_budget"])),
     st.builds(Escalated, prefix=PREFIXES),
     st.just(Finished()),
 )
@@ -337,20 +337,22 @@ def test_it_always_ends_and_keeps_its_rules(
     cascade: bool,
     midstream: Literal["error", "continue", "restart"],
     start_on: Literal["small", "large"],
-    steps: list[tuple[Event, float]],
+    steps: list[tuple[FallbackEvent, float]],
 ) -> None:
     plan = planned(*rungs, cascade=cascade, midstream=midstream, start_on=start_on)
     most = sum(1 + planned_rung.retries for planned_rung in rungs) + (2 if cascade else 0)
-    climb = Climb(plan)
+    climb = FallbackMachine(plan)
     now = 0.0
     committed = False
     attempts = 0
     refused: set[str] = set()
     broke: set[str] = set()
     current: Try | None = None
-    last: Event | None = None
+    last: FallbackEvent | None = None
     # Whatever came before, failures end it within the attempts that the plan allows.
-    failures: list[tuple[Event, float]] = [(AttemptFailed(kind="x", retryable=True, prefix=((1,),)), 0.0)] * (most + 1)
+    failures: list[tuple[FallbackEvent, float]] = [(AttemptFailed(kind="x", retryable=True, prefix=((1,),)), 0.0)] * (
+        most + 1
+    )
     effect: object = climb.start(now)
     for event, passed in [*steps, *failures]:
         match effect:
@@ -365,7 +367,7 @@ def test_it_always_ends_and_keeps_its_rules(
                 if committed:
                     assert midstream == "continue" or isinstance(last, Escalated)
                 current = effect
-            case Answer() | GiveUp():
+            case AnswerStatic() | GiveUp():
                 assert not committed
                 assert climb.ended
             case Break():
@@ -379,7 +381,7 @@ def test_it_always_ends_and_keeps_its_rules(
         match event:
             case ContentSent():
                 committed = True
-            case Refused(why=why) if why != "retry_budget":
+            case RungRefused(why=why) if why != "retry_budget":
                 refused.add(current.rung)
             case AttemptFailed(retryable=True):
                 broke.add(current.rung)
@@ -388,7 +390,7 @@ def test_it_always_ends_and_keeps_its_rules(
         before = len(climb.history)
         effect = climb.on(event, now)
         assert climb.committed == committed
-        if effect is not None and not isinstance(effect, Answer):
+        if effect is not None and not isinstance(effect, AnswerStatic):
             assert len(climb.history) == before + 1
     assert climb.ended
     outcomes = [record.outcome for record in climb.history]
@@ -401,19 +403,19 @@ def test_it_always_ends_and_keeps_its_rules(
 @pytest.mark.parametrize(
     ("last", "status", "code"),
     [
-        (Refused(why="prompt_too_long", lasting=True), 400, "context_length_exceeded"),
-        (Refused(why="not_expressible", lasting=True), 400, "not_expressible"),
-        (Refused(why="breaker_open"), 503, "no_rung_available"),
+        (RungRefused(why="prompt_too_long", lasting=True), 400, "context_length_exceeded"),
+        (RungRefused(why="not_expressible", lasting=True), 400, "not_expressible"),
+        (RungRefused(why="breaker_open"), 503, "no_rung_available"),
         (AttemptFailed(kind="engine_failed", retryable=False), 503, "no_rung_available"),
     ],
 )
 def test_what_no_rung_will_ever_take_is_the_requests_fault_also_after_an_escalation(
-    last: Event, status: int, code: str
+    last: FallbackEvent, status: int, code: str
 ) -> None:
-    climb = Climb(planned(OTHER, cascade=True))
+    climb = FallbackMachine(planned(OTHER, cascade=True))
     climb.start(0.0)
     climb.on(Escalated(), 1.0)
-    asked = climb.on(Refused(why="prompt_too_long", lasting=True), 1.0)
+    asked = climb.on(RungRefused(why="prompt_too_long", lasting=True), 1.0)
     assert isinstance(asked, Try)
     assert asked.rung == "other"
     given_up = climb.on(last, 2.0)
@@ -422,11 +424,11 @@ def test_what_no_rung_will_ever_take_is_the_requests_fault_also_after_an_escalat
 
 
 CLOUD = PlannedRung(to="cloud", retries=2, is_upstream=True, wait_out_s=2.0, ttft_s=4.0)
-BUSY = Refused(why="upstream_busy", retry_after_s=1.5)
+BUSY = RungRefused(why="upstream_busy", retry_after_s=1.5)
 
 
 def test_an_upstream_is_asked_again_after_a_pause_and_an_engine_at_once() -> None:
-    climb = Climb(planned(CLOUD, rung("large", retries=1)))
+    climb = FallbackMachine(planned(CLOUD, rung("large", retries=1)))
     climb.start(0.0)
     again = tries(climb.on(BROKE, 1.0, 0.0))
     assert (again.rung, again.not_before, again.deadline) == ("cloud", 1.5, 5.5)
@@ -438,7 +440,7 @@ def test_an_upstream_is_asked_again_after_a_pause_and_an_engine_at_once() -> Non
 
 
 def test_a_pause_that_is_asked_for_is_waited_out_as_a_retry_and_once() -> None:
-    climb = Climb(planned(CLOUD, rung("large")))
+    climb = FallbackMachine(planned(CLOUD, rung("large")))
     climb.start(0.0)
     again = tries(climb.on(BUSY, 1.0, 0.0))
     assert (again.rung, again.is_retry) == ("cloud", True)
@@ -447,23 +449,23 @@ def test_a_pause_that_is_asked_for_is_waited_out_as_a_retry_and_once() -> None:
 
 
 def test_a_pause_that_is_too_long_is_a_step_down() -> None:
-    climb = Climb(planned(CLOUD, rung("large")))
+    climb = FallbackMachine(planned(CLOUD, rung("large")))
     climb.start(0.0)
-    assert tries(climb.on(Refused(why="upstream_busy", retry_after_s=2.5), 1.0)).rung == "large"
+    assert tries(climb.on(RungRefused(why="upstream_busy", retry_after_s=2.5), 1.0)).rung == "large"
 
 
 def test_a_bad_request_gets_no_static_answer() -> None:
-    climb = Climb(planned(CLOUD, ANSWER))
+    climb = FallbackMachine(planned(CLOUD, ANSWER))
     climb.start(0.0)
-    end = climb.on(Refused(why="upstream_rejected", lasting=True, message="Bad."), 0.0)
+    end = climb.on(RungRefused(why="upstream_rejected", lasting=True, message="Bad."), 0.0)
     assert end == GiveUp(status=400, code="upstream_rejected", message="Bad.")
 
 
 def test_a_content_filter_is_final_unless_the_plan_says_otherwise() -> None:
-    filtered = Refused(why="content_filter", lasting=True, message="Filtered.")
-    climb = Climb(planned(CLOUD, rung("large")))
+    filtered = RungRefused(why="content_filter", lasting=True, message="Filtered.")
+    climb = FallbackMachine(planned(CLOUD, rung("large")))
     climb.start(0.0)
     assert climb.on(filtered, 0.0) == GiveUp(status=400, code="content_filter", message="Filtered.")
-    climb = Climb(msgspec.structs.replace(planned(CLOUD, rung("large")), on_content_filter="next"))
+    climb = FallbackMachine(msgspec.structs.replace(planned(CLOUD, rung("large")), on_content_filter="next"))
     climb.start(0.0)
     assert tries(climb.on(filtered, 0.0)).rung == "large"

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.model.routing import RetryBudget as RetryBudgetSettings
+from config.model.routing import RetryBudgetSettings
 from policies.fallback.retry_budget import RetryBudget
 
 

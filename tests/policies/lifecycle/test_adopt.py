@@ -8,13 +8,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from config.model.routing import BreakerSettings, RetryBudget
+from config.model.routing import BreakerSettings, RetryBudgetSettings
 from config.model.table import Seconds
 from config.model.tenancy import QueueLimits, TenantSettings, TierSettings, TokenQuota
 from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.errors import UnknownTenant
 from policies.fallback.breaker import Breaker, Permit
-from policies.fallback.retry_budget import RetryBudget as Budget
+from policies.fallback.retry_budget import RetryBudgetSettings as Budget
 from policies.queueing.fair_queue import Accepted, FairQueue, QueueFull, QueueItem, TierUse
 from policies.routing.hysteresis import Hysteresis
 
@@ -222,8 +222,8 @@ def test_fewer_probes_begin_anew() -> None:
 
 
 def test_saved_up_retries_stay() -> None:
-    budget = Budget(RetryBudget(ratio=0.0, min_per_second=3.0))
-    budget.adopt(RetryBudget(ratio=0.0, min_per_second=0.0))
+    budget = Budget(RetryBudgetSettings(ratio=0.0, min_per_second=3.0))
+    budget.adopt(RetryBudgetSettings(ratio=0.0, min_per_second=0.0))
     assert [budget.take(0.0) for _ in range(4)] == [True, True, True, False]
     budget.check_integrity()
 

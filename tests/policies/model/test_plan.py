@@ -10,7 +10,7 @@ from config.model.routing import BreakerSettings
 from config.model.settings import Settings
 from config.profiles import embedded_profile
 from policies.fallback.breaker import BreakerView
-from policies.fallback.fallback_machine import Climb, Try
+from policies.fallback.fallback_machine import FallbackMachine, Try
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
 from policies.model.plan import Plan
@@ -121,7 +121,7 @@ def test_verified_drafts_only_where_a_draft_can_be_used(load, tokenizers, given,
     assert cascade.drafts == drafts
     assert (cascade.draft_tokens, cascade.off_above_batch) == (9, 3)
     assert drafts or len(made.reasons) > 1
-    effect = Climb(made).start(100.0)
+    effect = FallbackMachine(made).start(100.0)
     assert isinstance(effect, Try)
     assert (effect.rung, effect.drafted, effect.watched) == ("large" if drafts else start_on, drafts, False)
 

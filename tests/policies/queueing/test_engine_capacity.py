@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.queueing.engine_capacity import Room
+from policies.queueing.engine_capacity import EngineCapacity
 
 
 @dataclass
@@ -16,12 +16,12 @@ class Now:
 
 
 def test_an_empty_engine_takes_anything() -> None:
-    room = Room(4, 16)
+    room = EngineCapacity(4, 16)
     assert room.fits(9, 1000, Now(waiting=9, free_blocks=0))
 
 
 def test_places_and_a_little_ahead() -> None:
-    room = Room(16, 16)
+    room = EngineCapacity(16, 16)
     for _ in range(18):
         assert room.fits(1, 1, Now())
         assert not room.is_settled(1, 1, Now())
@@ -33,7 +33,7 @@ def test_places_and_a_little_ahead() -> None:
 
 
 def test_blocks_count_until_the_figures_show_them() -> None:
-    room = Room(16, 16)
+    room = EngineCapacity(16, 16)
     room.enter(1, 60, Now())
     assert not room.fits(1, 60, Now())  # the first one's are not taken yet
     assert not room.fits(1, 60, Now(steps_total=1))
@@ -46,14 +46,14 @@ def test_blocks_count_until_the_figures_show_them() -> None:
 
 
 def test_a_long_line_in_the_engine_is_not_made_longer() -> None:
-    room = Room(16, 16)
+    room = EngineCapacity(16, 16)
     room.enter(1, 1, Now())
     assert room.fits(1, 1, Now(waiting=2))
     assert not room.fits(1, 1, Now(waiting=3))
 
 
 def test_places_alone() -> None:
-    room = Room(2, None, ahead=0)
+    room = EngineCapacity(2, None, ahead=0)
     assert room.blocks([100, 200]) == 0
     room.enter(1, 0, None)
     assert room.fits(1, 0, None)
@@ -62,12 +62,12 @@ def test_places_alone() -> None:
 
 
 def test_blocks_of_prompts() -> None:
-    assert Room(2, 16).blocks([15, 16, 33]) == 1 + 2 + 3
+    assert EngineCapacity(2, 16).blocks([15, 16, 33]) == 1 + 2 + 3
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 3), st.integers(0, 5))))
 def test_what_has_left_leaves_nothing(moves: list[tuple[bool, int, int]]) -> None:
-    room = Room(4, 16)
+    room = EngineCapacity(4, 16)
     inside: list[int] = []
     for step, (enter, sequences, blocks) in enumerate(moves):
         if enter:

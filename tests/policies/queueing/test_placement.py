@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from policies.errors import IntegrityError
-from policies.queueing.placement import IMBALANCE, Mark, Placed, Placement
+from policies.queueing.placement import IMBALANCE, Placed, Placement, PrefixMark
 
 BLOCK = 16
 
@@ -20,8 +20,8 @@ class Now:
         self.total_blocks = total_blocks
 
 
-def marks(*names: str) -> tuple[Mark, ...]:
-    return tuple(Mark(name.encode(), BLOCK << depth) for depth, name in enumerate(names))
+def marks(*names: str) -> tuple[PrefixMark, ...]:
+    return tuple(PrefixMark(name.encode(), BLOCK << depth) for depth, name in enumerate(names))
 
 
 def placement(replicas: int = 2) -> Placement:
@@ -115,7 +115,7 @@ class Placing(RuleBasedStateMachine):
         self.number = 0
 
     @rule(count=tokens, prompt=names, able=st.sets(st.integers(0, 2), min_size=1))
-    def offer(self, count: int, prompt: Sequence[Mark], able: set[int]) -> None:
+    def offer(self, count: int, prompt: Sequence[PrefixMark], able: set[int]) -> None:
         self.number += 1
         work = Placed(self.number, count, tuple(prompt))
         chosen = self.place.choose(sorted(able), work, self.now)

@@ -6,17 +6,17 @@ from hypothesis import strategies as st
 from policies.fallback.fallback_machine import AttemptRecord
 from policies.model.features import Features
 from policies.model.load import Load
-from policies.records.decision_log import Decision, DecisionEnd, Decisions
+from policies.records.decision_log import DecisionEnd, DecisionLog, LoggedDecision
 from policies.records.decision_record import Timings, TokenCounts, decode_record, encode_record
 
 
-def decision(number: int, *, text: int = 0) -> Decision:
+def decision(number: int, *, text: int = 0) -> LoggedDecision:
     features = Features(model="m", tenant="t", tier="d", prompt_tokens=3, max_tokens=4, user="u" * text, at=5.0)
-    return Decision(f"r{number}", arrived_at=1.0, policy="abc", features=features, load=Load(), plan=None)
+    return LoggedDecision(f"r{number}", arrived_at=1.0, policy="abc", features=features, load=Load(), plan=None)
 
 
 def test_a_decision_is_a_record_before_and_after_its_end() -> None:
-    ring = Decisions(10, 10**6)
+    ring = DecisionLog(10, 10**6)
     made = decision(1)
     ring.add(made)
     begun = ring.find("r1")
@@ -38,14 +38,14 @@ def test_a_decision_is_a_record_before_and_after_its_end() -> None:
 
 
 def test_the_same_id_is_kept_once() -> None:
-    ring = Decisions(10, 10**6)
+    ring = DecisionLog(10, 10**6)
     ring.add(decision(1, text=1000))
     ring.add(decision(1))
     assert (len(ring), ring.bytes) == (1, decision(1).bytes)
 
 
 def test_smaller_bounds_hold_at_once() -> None:
-    ring = Decisions(10, 10**6)
+    ring = DecisionLog(10, 10**6)
     for number in range(10):
         ring.add(decision(number))
     ring.adopt(3, 10**6)
@@ -60,7 +60,7 @@ def test_smaller_bounds_hold_at_once() -> None:
     st.integers(0, 40_000),
 )
 def test_both_bounds_hold_and_the_newest_stay(added: list[tuple[int, int]], most: int, most_bytes: int) -> None:
-    ring = Decisions(most, most_bytes)
+    ring = DecisionLog(most, most_bytes)
     order: list[tuple[int, int]] = []
     for number, text in added:
         made = decision(number, text=text)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from policies.rollout.budget_controller import Steering
+from policies.rollout.budget_controller import BudgetController
 from policies.rollout.share_tracker import ShareTracker
 from tests.policies.cascade.test_calibration import CALIBRATION
 
@@ -13,7 +13,7 @@ MIDNIGHT = 1_780_012_800.0 // 86_400 * 86_400
 SMALL, LARGE = 0.001, 0.01
 
 
-def end(steering: Steering, at: float, cost: float, held: float = 0.0) -> None:
+def end(steering: BudgetController, at: float, cost: float, held: float = 0.0) -> None:
     steering.pay(at, cost, held)
     steering.learn(at, SMALL, LARGE)
 
@@ -21,7 +21,7 @@ def end(steering: Steering, at: float, cost: float, held: float = 0.0) -> None:
 def day(budget: float, requests: int, *, waves: bool, seed: int = 1) -> tuple[float, float]:
     """Money spent over a day and the share that escalated; demand in waves or even."""
     rng = random.Random(seed)
-    steering = Steering(budget, CALIBRATION, MIDNIGHT, 0.5)
+    steering = BudgetController(budget, CALIBRATION, MIDNIGHT, 0.5)
     escalated = 0
     times = sorted(
         MIDNIGHT + 86_400 * (rng.random() if not waves or rng.random() < 0.3 else rng.betavariate(6, 4))
@@ -51,7 +51,7 @@ def test_more_money_than_needed_sends_everything_to_large() -> None:
 
 
 def test_a_new_day_starts_anew() -> None:
-    steering = Steering(1.0, CALIBRATION, MIDNIGHT, 0.5)
+    steering = BudgetController(1.0, CALIBRATION, MIDNIGHT, 0.5)
     for number in range(200):
         end(steering, MIDNIGHT + number, 0.01)
     assert steering.share == 0.0
@@ -72,10 +72,10 @@ def test_a_share_that_keeps_its_target_is_quiet_and_another_is_not() -> None:
 
 def burst(
     allowance: float, *, at: float, spent: float, requests: int = 150, budget: float = 100.0
-) -> tuple[int, Steering]:
+) -> tuple[int, BudgetController]:
     """How many of a burst's requests, half a second apart, go to the large model."""
     rng = random.Random(3)
-    steering = Steering(budget, CALIBRATION, at, 0.5, allowance)
+    steering = BudgetController(budget, CALIBRATION, at, 0.5, allowance)
     steering.restore(spent)
     large = 0
     for number in range(requests):
@@ -114,7 +114,7 @@ def test_what_quiet_hours_left_over_may_be_spent_in_a_burst() -> None:
 def test_what_still_runs_counts_as_spent() -> None:
     """A thousand at the same moment do not all find the same money."""
     rng = random.Random(4)
-    steering = Steering(1.0, CALIBRATION, MIDNIGHT + 60, 0.5, 0.1)
+    steering = BudgetController(1.0, CALIBRATION, MIDNIGHT + 60, 0.5, 0.1)
     for number in range(20):
         end(steering, MIDNIGHT + 60 + number, SMALL)
     spent = steering.spent

@@ -13,7 +13,7 @@ from config.model.settings import Settings
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Plan
-from policies.rollout.rollout_state import Course, Ending
+from policies.rollout.rollout_state import AnswerResult, RolloutState
 from policies.routing.policy import Policy, make_plan
 from tests.policies.cascade.test_calibration import CALIBRATION
 
@@ -60,14 +60,14 @@ def plan_of(settings: Settings, request: str, load: Load | None = None) -> Plan:
     return make_plan(Policy.compile(settings, {"small": "t", "large": "t"}), features, load or Load(), 0.0)
 
 
-def ending(**given: object) -> Ending:
+def ending(**given: object) -> AnswerResult:
     base = {"at": NOON, "outcome": "ok", "rung": "small", "escalated": False, "fell_back": False, "truncated": False}
-    return Ending(**{**base, "ttft_s": 0.1, "slo_ttft_s": 1.0, **given})  # type: ignore[arg-type]
+    return AnswerResult(**{**base, "ttft_s": 0.1, "slo_ttft_s": 1.0, **given})  # type: ignore[arg-type]
 
 
 def test_an_arm_that_fails_is_rolled_back_and_its_traffic_is_controls() -> None:
     settings = parse_settings(TEXT, Path("/etc/x.toml"))
-    course = Course(settings, NOON)
+    course = RolloutState(settings, NOON)
     policy = Policy.compile(settings)
     rng = random.Random(1)
     events = []
@@ -90,7 +90,7 @@ def test_an_arm_that_fails_is_rolled_back_and_its_traffic_is_controls() -> None:
 
 def test_a_new_policy_keeps_what_it_leaves_as_it_was() -> None:
     settings = parse_settings(TEXT, Path("/etc/x.toml"))
-    course = Course(settings, NOON)
+    course = RolloutState(settings, NOON)
     course.roll_back("e", "by hand")
     course.adopt(parse_settings(TEXT.replace("0.5 }", "0.7 }"), Path("/etc/x.toml")), NOON)
     assert course.rolled_back == {"e"}
@@ -101,7 +101,7 @@ def test_a_new_policy_keeps_what_it_leaves_as_it_was() -> None:
 
 def test_a_share_that_drifts_is_told_once() -> None:
     settings = calibrated(large_share=0.2)
-    course, plan = Course(settings, NOON), plan_of(settings, "r")
+    course, plan = RolloutState(settings, NOON), plan_of(settings, "r")
     assert plan.cascade is not None
     assert plan.cascade.threshold == 0.5
     rng = random.Random(2)
@@ -114,7 +114,7 @@ def test_a_share_that_drifts_is_told_once() -> None:
 
 def test_a_budget_moves_the_threshold_of_the_next_plan() -> None:
     settings = calibrated(budget_per_day=0.000_01)
-    course, plan = Course(settings, NOON), plan_of(settings, "r")
+    course, plan = RolloutState(settings, NOON), plan_of(settings, "r")
     for number in range(50):
         course.on_end(plan, ending(at=NOON + number, cost=0.01, prompt_tokens=100, completion_tokens=10))
     load = Load(thresholds=course.thresholds(NOON + 60))

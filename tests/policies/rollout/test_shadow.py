@@ -8,14 +8,14 @@ from config.model.rollout import ShadowSettings
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.fallback.breaker import BreakerView
 from policies.model.load import EngineLoad, Load
-from policies.rollout.shadow import TENANT, TIER, Answer, ShadowBook
+from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook
 
 TRY = ShadowSettings(name="try", route=("all",), to="large", share=1.0, concurrent=2)
 IDLE = Load(engines={"large": EngineLoad(name="large", running=9)})
 
 
-def answer(digest: bytes = b"same", tokens: int = 5, took_s: float = 1.0) -> Answer:
-    return Answer(digest, tokens, took_s)
+def answer(digest: bytes = b"same", tokens: int = 5, took_s: float = 1.0) -> ShadowAnswer:
+    return ShadowAnswer(digest, tokens, took_s)
 
 
 def test_both_answers_are_compared_in_either_order() -> None:

@@ -7,14 +7,14 @@ from collections import deque
 import pytest
 
 from policies.cascade.calibration import share_for_threshold
-from policies.rollout.share_controller import ShareHolder
+from policies.rollout.share_controller import ShareController
 from tests.policies.cascade.test_calibration import CALIBRATION
 
 
 def shares(target: float, shift: float, *, under_way: int, seed: int, held: bool = True) -> list[float]:
     """Of each 500 requests in a row; prompts on which the log-odds of going to the large model are off by `shift`."""
     rng = random.Random(seed)
-    holder = ShareHolder(target, CALIBRATION)
+    holder = ShareController(target, CALIBRATION)
     first = holder.threshold
     waiting: deque[tuple[float, bool]] = deque()
     went: list[bool] = []
@@ -50,7 +50,7 @@ def test_where_the_calibration_fits_nothing_moves_far() -> None:
 
 @pytest.mark.parametrize(("target", "threshold"), [(0.0, -math.inf), (1.0, math.inf)])
 def test_none_and_all_need_no_learning(target: float, threshold: float) -> None:
-    holder = ShareHolder(target, CALIBRATION)
+    holder = ShareController(target, CALIBRATION)
     for _ in range(50):
         holder.add(holder.threshold, target == 0.0)
     assert holder.threshold == threshold
@@ -58,7 +58,7 @@ def test_none_and_all_need_no_learning(target: float, threshold: float) -> None:
 
 def test_prompts_that_never_or_always_go_large_end_nothing() -> None:
     for large in (False, True):
-        holder = ShareHolder(0.25, CALIBRATION)
+        holder = ShareController(0.25, CALIBRATION)
         for _ in range(3000):
             holder.add(holder.threshold, large)
         planned = share_for_threshold(CALIBRATION, holder.threshold)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.upstream.failures.failure import Broken
-from actors.upstream.reading.response_reader import AnswerReader
+from actors.upstream.reading.response_reader import ResponseReader
 from engine.core.messages import TokenOutput
 
 
@@ -37,7 +37,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def outputs(*pieces: bytes, max_tokens: int = 100) -> list[TokenOutput]:
-    reader = AnswerReader(3, max_tokens, offered=("f", "g"), logprobs=True)
+    reader = ResponseReader(3, max_tokens, offered=("f", "g"), logprobs=True)
     found: list[TokenOutput | None] = []
     for piece in pieces:
         found.append(reader.feed(piece))
@@ -127,7 +127,7 @@ def test_reasoning_is_counted_and_told_beside_the_text(field):
 
 
 def test_what_came_before_a_failure_is_given_out():
-    reader = AnswerReader(3, 100)
+    reader = ResponseReader(3, 100)
     output = reader.feed(said("Hello") + event(error="boom"))
     assert output is not None
     assert (output.text, output.finish) == ("Hello", None)
@@ -209,7 +209,7 @@ JSON = st.recursive(
 @given(st.lists(st.binary(max_size=60) | JSON.map(lambda value: b"data: " + json.dumps(value).encode() + b"\n\n")))
 def test_whatever_comes_is_an_answer_or_a_failure(pieces):
     """No other exception, and one finish, with the end."""
-    reader = AnswerReader(1, 50)
+    reader = ResponseReader(1, 50)
     finishes = 0
     try:
         for piece in [*pieces, b"\n\n", DONE]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.upstream.reading.sse import SseEvent, SseReader, TooLong
+from actors.upstream.reading.sse import EventTooLong, SseEvent, SseReader
 
 ENDS = ("\n", "\r", "\r\n")
 VALUE = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=("Cs",)), max_size=12)
@@ -70,7 +70,7 @@ def test_nothing_grows_without_bound(piece):
     while fed <= 200:
         try:
             reader.feed(piece)
-        except TooLong:
+        except EventTooLong:
             return
         fed += len(piece)
     pytest.fail("it keeps more than its bound")

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from config.load import load, parse
-from config.model.expectations import Given
+from config.model.expectations import GivenRequest
 from config.profiles import embedded_profile
 from policies.authoring.situation import situation_of
-from policies.routing.decision import Decider, Refusal
+from policies.routing.decision import Decider, DecisionRefusal
 from tests.config.test_documentation import CALIBRATION
 from tests.paths import ROOT
 
@@ -147,9 +147,9 @@ def test_a_hole_is_told_with_a_request_that_falls_through(whens: tuple[str, ...]
     if found[2]:
         day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun").index(found[2])
         document["time"] = f"2026-11-{23 + day}T{found[3]}:00+00:00"
-    given = msgspec.convert(document, Given)
+    given = msgspec.convert(document, GivenRequest)
     decided = Decider(loaded.settings, {}).decide(situation_of(given, loaded.settings))
-    assert isinstance(decided, Refusal)
+    assert isinstance(decided, DecisionRefusal)
     assert decided.code == "no_route"
 
 

@@ -9,11 +9,11 @@ from gateway.errors import HttpError
 from gateway.http.bounds.body_book import BodyAccount, BodyBook
 from gateway.http.bounds.body_deadline import BodyDeadline
 from gateway.http.bounds.connection_places import ConnectionPlaces
-from gateway.http.bounds.limits import Limits
+from gateway.http.bounds.limits import ServerLimits
 from gateway.http.bounds.peer import PeerNames
 from gateway.http.bounds.token_bucket import TokenBucket
 
-LIMITS = Limits(
+LIMITS = ServerLimits(
     max_connections=6,
     max_connections_per_peer=4,
     max_connections_per_key=3,

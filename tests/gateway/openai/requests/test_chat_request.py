@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 
 from actors.api.messages import ChatMessage
 from engine.sampling.params import SamplingParams
-from gateway.endpoints.completions import CHAT, COMPLETION, Asked
+from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody
 from gateway.errors import HttpError
 from gateway.openai.requests.json_body import check_content_type
 
 MESSAGES = [{"role": "user", "content": "a"}]
 
 
-def chat(**fields: Any) -> Asked:
+def chat(**fields: Any) -> ParsedBody:
     return raw_chat(msgspec.json.encode({"model": "m", "messages": MESSAGES, **fields}))
 
 
-def raw_chat(body: bytes) -> Asked:
+def raw_chat(body: bytes) -> ParsedBody:
     return CHAT.read(*CHAT.decoder.decode(body), 8)
 
 
-def completion(**fields: Any) -> Asked:
+def completion(**fields: Any) -> ParsedBody:
     body = msgspec.json.encode({"model": "m", "prompt": "a", **fields})
     return COMPLETION.read(*COMPLETION.decoder.decode(body), 8)
 
@@ -168,7 +168,7 @@ def test_every_field_of_vllm_is_acted_upon_or_neutral_or_refused_by_name(field: 
         assert (msgspec.structs.replace(asked, written={}) != ask()) is (what == "acted")
 
 
-def refused_by_engines(ask: Callable[[], Asked]) -> str:
+def refused_by_engines(ask: Callable[[], ParsedBody]) -> str:
     """The field that is refused: by the edge, or, if an upstream may know it, by a house that asks none."""
     try:
         return ask().needs_upstream[0]

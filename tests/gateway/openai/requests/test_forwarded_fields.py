@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.protocol.messages import Call
+from actors.protocol.messages import UpstreamCall
 from actors.upstream.request_body import question, why_not
 from config.model.upstreams import UpstreamSettings
-from gateway.endpoints.completions import CHAT, COMPLETION, Asked, Endpoint
+from gateway.endpoints.completions import CHAT, COMPLETION, Endpoint, ParsedBody
 from gateway.errors import BadField
 from gateway.openai.requests.chat_request import ChatBody
 from gateway.openai.requests.completion_request import CompletionBody
@@ -112,13 +112,13 @@ REFUSED_THERE = {"prompt_logprobs", "truncate_prompt_tokens"}
 """By name: no upstream can be asked."""
 
 
-def call(fields: dict[str, Any], endpoint: Endpoint = CHAT) -> Call:
+def call(fields: dict[str, Any], endpoint: Endpoint = CHAT) -> UpstreamCall:
     given = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
     if endpoint is COMPLETION:
         given = {"model": "m", "prompt": "Hi", **fields}
-    asked: Asked = endpoint.read(*endpoint.decoder.decode(json.dumps(given).encode()), 16)
+    asked: ParsedBody = endpoint.read(*endpoint.decoder.decode(json.dumps(given).encode()), 16)
     limit = asked.params.max_tokens or None
-    return Call(
+    return UpstreamCall(
         request_id=1,
         model="m",
         prompt=asked.prompts[0],
@@ -129,7 +129,7 @@ def call(fields: dict[str, Any], endpoint: Endpoint = CHAT) -> Call:
     )
 
 
-def sent(given: Call, upstream: UpstreamSettings = PLAIN) -> dict[str, Any]:
+def sent(given: UpstreamCall, upstream: UpstreamSettings = PLAIN) -> dict[str, Any]:
     assert why_not(given, upstream) is None
     body: dict[str, Any] = json.loads(question(given, upstream).body)
     return body

@@ -9,7 +9,7 @@ import pytest
 from actors.api.messages import CallTurn, Delta, Done, MadeCall, Start, TokenLogprobs
 from engine.sampling.grammar import MAX_CHARACTERS, Grammar
 from engine.text.tool_calls import ToolSet
-from gateway.endpoints.completions import CHAT, COMPLETION, Asked
+from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody
 from gateway.errors import HttpError
 from gateway.openai.view import View
 from gateway.openai.ws_messages import Renderer
@@ -27,7 +27,7 @@ CLOCK: dict[str, Any] = {"type": "function", "function": {"name": "clock"}}
 NAMED: dict[str, Any] = {"type": "function", "function": {"name": "clock"}}
 
 
-def chat(**fields: Any) -> Asked:
+def chat(**fields: Any) -> ParsedBody:
     return CHAT.read(*CHAT.decoder.decode(msgspec.json.encode({**ASK, **fields})), 8)
 
 
