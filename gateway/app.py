@@ -4,13 +4,11 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Protocol
 
 import msgspec
 import structlog
 import trio
 
-from actors.control.admin_service import AdminService
 from actors.service import Service
 from config.model.settings import Settings
 from gateway.endpoints.admin_guard import AdminRoutes
@@ -28,23 +26,8 @@ _ADMIN_CONNECTIONS = 32
 log = structlog.get_logger()
 
 
-class RunningService(Service, Protocol):
-    """The house with its life."""
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...  # noqa: D102
-
-    @property
-    def desk(self) -> AdminService:
-        """For operators."""
-        ...
-
-    async def drain(self, deadline: float) -> None:
-        """Return when all has ended; a second call, while the first one waits, brings the deadline forward."""
-        ...
-
-
 async def serve(
-    house: RunningService,
+    house: Service,
     settings: Settings,
     listener: socket.socket,
     on_ready: Callable[[], None],
@@ -87,7 +70,7 @@ async def serve(
             root.cancel_scope.cancel()
 
 
-async def _reload_when_told(house: RunningService, hangups: AsyncIterator[int]) -> None:
+async def _reload_when_told(house: Service, hangups: AsyncIterator[int]) -> None:
     async for _ in hangups:
         house.desk.reload_soon("signal")
 
@@ -98,7 +81,7 @@ async def _when_ready(house: Service, on_ready: Callable[[], None]) -> None:
     on_ready()
 
 
-async def _drain(house: RunningService, servers: list[Server], drain_s: float, signals: AsyncIterator[int]) -> None:
+async def _drain(house: Service, servers: list[Server], drain_s: float, signals: AsyncIterator[int]) -> None:
     """While the house drains, connections are still answered: with 503. A second signal ends the patience."""
 
     async def hurry() -> None:
