@@ -1,4 +1,4 @@
-"""How the house ends: the shell of `policies.lifecycle.drain`."""
+"""How the service ends: the shell of `policies.lifecycle.drain`."""
 
 from collections.abc import Collection
 
@@ -71,14 +71,14 @@ class DrainController:
                 pass
             case "end_running":
                 log.warning("answers_cut", count=len(self._running))
-                for exchange in list(self._running):
-                    exchange.cut("shutting_down", "The server is shutting down; the answer is incomplete.")
+                for response in list(self._running):
+                    response.cut("shutting_down", "The server is shutting down; the answer is incomplete.")
                 await self._until_none_runs()
-                for exchange in list(self._running):
-                    exchange.close()
+                for response in list(self._running):
+                    response.close()
             case "close_ledger":
                 reply: Reply[None] = Reply()
-                self._ledger.put_owed(Flush(reply))
+                self._ledger.put_unbounded(Flush(reply))
                 with trio.move_on_after(_FLUSH_S) as scope:
                     await reply.wait()
                 if scope.cancelled_caught:

@@ -21,7 +21,7 @@ class EngineReadiness(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The house."""
+    """The service."""
 
     ready: bool
     state: ServiceState

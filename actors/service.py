@@ -92,7 +92,7 @@ class Service:
         engines: Mapping[str, Sequence[EngineFactory]],
         *,
         texts: Mapping[str, ModelText] | None = None,
-        links: WorkerThreads | None = None,
+        workers: WorkerThreads | None = None,
         transport: MakeTransport | None = None,
         source: ConfigSource | None = None,
         watches: bool = False,
@@ -112,8 +112,8 @@ class Service:
             if set(each.devices or (each.device,)) != {"cpu"}
             for title in replica_titles(name, each.replicas)
         ]
-        self._links: WorkerThreads = (
-            links if links is not None else RealWorkerThreads(settings.cores.at_once, elsewhere)
+        self._workers: WorkerThreads = (
+            workers if workers is not None else RealWorkerThreads(settings.cores.at_once, elsewhere)
         )
         self._created = int(time.time())
         self._texts = dict(texts if texts is not None else _load_texts(settings))
@@ -128,96 +128,96 @@ class Service:
         }
         self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
         self._transport = transport
-        self._replicas = {name: _replica_boards(name, each.replicas) for name, each in settings.engines.items()}
-        self._boards: dict[str, BackendStatus] = {
-            name: boards[0] if len(boards) == 1 else ReplicatedEngineStatus(name, boards)
-            for name, boards in self._replicas.items()
+        self._replicas = {name: _replica_published(name, each.replicas) for name, each in settings.engines.items()}
+        self._all_published: dict[str, BackendStatus] = {
+            name: all_published[0] if len(all_published) == 1 else ReplicatedEngineStatus(name, all_published)
+            for name, all_published in self._replicas.items()
         }
-        self._boards |= self._upstreams
-        make_rules = partial(PolicySnapshot.of, tokenizers={name: text.digest for name, text in self._texts.items()})
-        rules = make_rules(settings)
+        self._all_published |= self._upstreams
+        make_snapshot = partial(PolicySnapshot.of, tokenizers={name: text.digest for name, text in self._texts.items()})
+        snapshot = make_snapshot(settings)
         self._shadow_book = ShadowBook(settings.shadows)
-        self._lanes = {name: self._lane(name, rules) for name in self._boards}
-        self._tally = ServiceCounters()
+        self._backend_queues = {name: self._backend_queue(name, snapshot) for name in self._all_published}
+        self._counters = ServiceCounters()
         self._books = LedgerState()
-        self._quota = QuotaBook(rules.tenants)
-        self._budgets = BudgetBook(rules.tenants)
-        self._course = RolloutState(settings, time.time())
+        self._quota = QuotaBook(snapshot.tenants)
+        self._budgets = BudgetBook(snapshot.tenants)
+        self._rollout = RolloutState(settings, time.time())
         self._decisions = DecisionLog(settings.admin.decisions, settings.admin.decisions_memory)
-        self._exchanges: dict[ResponseStream, None] = {}
-        self._wheel = TimerWheel()
+        self._responses: dict[ResponseStream, None] = {}
+        self._timers = TimerWheel()
         self._breakers = BreakerRegistry(rung_breakers(settings), RetryBudget(settings.retry_budget))
-        self._router = Router(rules, self._lanes, self._breakers, self._course)
+        self._router = Router(snapshot, self._backend_queues, self._breakers, self._rollout)
         self._admission: Mailbox[AdmissionMessage] = Mailbox("admission", _MAILBOX)
         self._dispatch: Mailbox[QueueMessage] = Mailbox("dispatch", _MAILBOX)
         self._breakers_mail: Mailbox[BreakerMessage] = Mailbox("breakers", _MAILBOX)
         self._ledger: Mailbox[LedgerMessage] = Mailbox("ledger", _MAILBOX)
-        self._shelf = AdapterRegistry(
-            settings.engines, {name: self._lanes[name].seats for name in settings.engines}, self._links
+        self._registry = AdapterRegistry(
+            settings.engines, {name: self._backend_queues[name].slots for name in settings.engines}, self._workers
         )
-        self.request_log = RequestLog(lambda: self._router.rules.settings.log.requests, lambda: self.policy)
+        self.request_log = RequestLog(lambda: self._router.snapshot.settings.log.requests, lambda: self.policy)
         self._recording = Recording(record, Mailbox("recorder", _MAILBOX)) if record is not None else None
-        self._colleagues = RequestPorts(
+        self._ports = RequestPorts(
             admission=self._admission,
             dispatch=self._dispatch,
             breakers=self._breakers_mail,
             ledger=self._ledger,
-            breaker_board=self._breakers,
-            boards=self._boards,
+            breaker_registry=self._breakers,
+            all_published=self._all_published,
             upstreams=settings.upstreams,
             texts=self._texts,
-            wheel=self._wheel,
-            tally=self._tally,
-            course=self._course,
+            timers=self._timers,
+            counters=self._counters,
+            rollout=self._rollout,
             decisions=self._decisions,
             request_log=self.request_log,
             recording=self._recording,
         )
         self._shadow_mail: Mailbox[Copy] = Mailbox("shadows", _COPIES)
         self._shadows = Shadows(
-            self._shadow_mail, self._shadow_book, self._links, self._colleagues, someone_waits=self._someone_waits
+            self._shadow_mail, self._shadow_book, self._workers, self._ports, someone_waits=self._someone_waits
         )
-        self._reception = RequestAdmission(
+        self._request_admission = RequestAdmission(
             self._router,
             self._budgets,
-            self._links,
-            self._colleagues,
+            self._workers,
+            self._ports,
             shadows=ShadowPorts(self._shadow_mail, self._shadow_book),
             on_end=self._ended,
         )
         self._policy = PolicyStatus()
-        self._keeper: Mailbox[Reload] = Mailbox("policy keeper", _RELOADS)
-        self.desk = AdminService(
+        self._reloader: Mailbox[Reload] = Mailbox("policy keeper", _RELOADS)
+        self.admin = AdminService(
             router=self._router,
-            board=self._policy,
-            keeper=self._keeper,
+            published=self._policy,
+            reloader=self._reloader,
             source=source,
-            links=self._links,
-            course=self._course,
+            workers=self._workers,
+            rollout=self._rollout,
             decisions=self._decisions,
             shadows=self._shadow_book,
-            shelf=self._shelf,
+            registry=self._registry,
             ledger=self._ledger,
         )
         """For operators."""
         children = self._children(engines)
         children.append(Child("shadows", lambda: self._shadows, self._shadow_mail))
         if source is not None:
-            keeper = partial(
+            reloader = partial(
                 PolicyReloader,
-                self._keeper,
+                self._reloader,
                 self._policy,
                 source=source,
-                rules=lambda: self._router.rules,
-                make_rules=make_rules,
-                adopt=self._adopt,
-                shelf=self._shelf,
-                links=self._links,
+                snapshot=lambda: self._router.snapshot,
+                make_snapshot=make_snapshot,
+                apply_settings=self._apply_settings,
+                registry=self._registry,
+                workers=self._workers,
                 watches=watches,
             )
-            children.append(Child("policy keeper", keeper, self._keeper))
+            children.append(Child("policy keeper", reloader, self._reloader))
         self._supervisor = Supervisor(children)
-        self._drain = DrainController(self._exchanges, self._ledger)
+        self._drain = DrainController(self._responses, self._ledger)
         self._was_ready = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -238,7 +238,9 @@ class Service:
 
         An engine that has failed since then is the ladder's business.
         """
-        engines = {name: EngineReadiness(board.state, board.why) for name, board in self._boards.items()}
+        engines = {
+            name: EngineReadiness(published.state, published.why) for name, published in self._all_published.items()
+        }
         state: ServiceState = self._drain.state
         if state == "serving" and self._books.is_blocked(trio.current_time()):
             state = "ledger_blocked"
@@ -247,7 +249,7 @@ class Service:
     def models(self) -> tuple[ModelCard, ...]:
         """The names that clients may ask for."""
         cards: list[ModelCard] = []
-        for name, model in self._router.rules.settings.models.items():
+        for name, model in self._router.snapshot.settings.models.items():
             length = self._length_of(name)
             cards.append(ModelCard(name, model.description, self._created, length))
             for adapter in self._router.adapters_of(name):
@@ -256,7 +258,7 @@ class Service:
 
     def _length_of(self, model: str) -> int | None:
         """What every engine that may answer to this name can hold."""
-        lengths = [self._length_at(name) for name in self._router.rules.policy.rungs_of(model)]
+        lengths = [self._length_at(name) for name in self._router.snapshot.policy.rungs_of(model)]
         known = [each for each in lengths if each is not None]
         return min(known) if known and len(known) == len(lengths) else None
 
@@ -264,57 +266,59 @@ class Service:
         """Tokens that it holds, as far as that is known."""
         if rung in self._upstreams:
             return self._upstreams[rung].context
-        limits = self._boards[rung].limits
+        limits = self._all_published[rung].limits
         return None if limits is None else limits.max_model_len
 
     def statistics(self) -> ServiceStatistics:
         """All figures, as they are published now."""
         now = trio.current_time()
-        tally = self._tally
+        counters = self._counters
         return ServiceStatistics(
-            requests_total=dict(tally.requests),
-            refusals_total=dict(tally.refusals),
-            escalations_total=dict(tally.escalations),
-            fallbacks_total=dict(tally.fallbacks),
-            prompt_tokens_total=tally.prompt_tokens,
-            completion_tokens_total=tally.completion_tokens,
-            discarded_tokens_total=tally.discarded_tokens,
-            overrun_total=tally.overruns,
-            in_flight=len(self._exchanges),
-            latency=tally.latency(),
-            engines={name: self._boards[name].stats or _NOTHING_YET for name in self._settings.engines},
-            engine_restarts_total={name: board.restarts for name, board in self._boards.items()},
+            requests_total=dict(counters.requests),
+            refusals_total=dict(counters.refusals),
+            escalations_total=dict(counters.escalations),
+            fallbacks_total=dict(counters.fallbacks),
+            prompt_tokens_total=counters.prompt_tokens,
+            completion_tokens_total=counters.completion_tokens,
+            discarded_tokens_total=counters.discarded_tokens,
+            overrun_total=counters.overruns,
+            in_flight=len(self._responses),
+            latency=counters.latency(),
+            engines={name: self._all_published[name].stats or _NOTHING_YET for name in self._settings.engines},
+            engine_restarts_total={name: published.restarts for name, published in self._all_published.items()},
             replicas={
-                name: tuple([ReplicaView(each.state, each.restarts, each.stats or _NOTHING_YET) for each in boards])
-                for name, boards in self._replicas.items()
+                name: tuple(
+                    [ReplicaView(each.state, each.restarts, each.stats or _NOTHING_YET) for each in all_published]
+                )
+                for name, all_published in self._replicas.items()
             },
-            upstreams={name: board.statistics() for name, board in self._upstreams.items()},
-            queues={name: lane.statistics(now) for name, lane in self._lanes.items()},
+            upstreams={name: published.statistics() for name, published in self._upstreams.items()},
+            queues={name: backend_queue.statistics(now) for name, backend_queue in self._backend_queues.items()},
             breakers={rung: view.state for rung, view in self._breakers.views(now).items()},
             ledger=self._books.statistics(),
             usage=dict(self._books.usage),
             costs=dict(self._books.costs),
             budgets=self._budgets.views(time.time()),
-            cascades=self._course.cascades(time.time()),
-            experiments=self._course.experiments(),
-            notices_total=dict(tally.notices),
+            cascades=self._rollout.cascades(time.time()),
+            experiments=self._rollout.experiments(),
+            notices_total=dict(counters.notices),
             policy=self._policy.statistics(self.policy),
             shadows=self._shadow_book.views(),
-            adapters=tuple([view for name in self._settings.engines for view in self._shelf.views(name)]),
+            adapters=tuple([view for name in self._settings.engines for view in self._registry.views(name)]),
         )
 
     def check_key(self, key: str | None) -> None:
         """Raises BadKey."""
-        self._router.rules.tenant_of(key)
+        self._router.snapshot.tenant_of(key)
 
     def check_scraper(self, key: str | None) -> None:
         """Raises BadKey, and Forbidden for a tenant's key."""
-        self._router.rules.check_scraper(key)
+        self._router.snapshot.check_scraper(key)
 
     def rate_limits(self, key: str | None) -> RateLimits | None:
         """What is left of the limits of whoever has this key; None: it has no limits, or the key is not known."""
         try:
-            tenant = self._router.rules.tenant_of(key)
+            tenant = self._router.snapshot.tenant_of(key)
         except BadKey:
             return None
         return self._quota.limits(tenant, trio.current_time())
@@ -322,37 +326,37 @@ class Service:
     def known_tenant(self, key: str | None) -> str:
         """Whose key this is; empty if it is nobody's."""
         try:
-            return self._router.rules.tenant_of(key)
+            return self._router.snapshot.tenant_of(key)
         except BadKey:
             return ""
 
     def tiers_above(self, key: str | None) -> int:
         """How many tiers come before the key's. Raises BadKey."""
-        return self._router.rules.tiers_above(key)
+        return self._router.snapshot.tiers_above(key)
 
     @property
     def keyless(self) -> bool:
         """Nobody needs a key."""
-        return not self._router.rules.settings.keys
+        return not self._router.snapshot.settings.keys
 
     @property
     def policy(self) -> str:
         """Digest of the one that decides now."""
-        return self._router.rules.policy.digest
+        return self._router.snapshot.policy.digest
 
-    def _adopt(self, rules: PolicySnapshot) -> None:
+    def _apply_settings(self, snapshot: PolicySnapshot) -> None:
         """Swap the policy between two requests: nothing waits in here, so that nobody sees half of it."""
-        settings = rules.settings
+        settings = snapshot.settings
         # Those who are gone but have work under way, too.
-        tenants = self._quota.adopt(rules.tenants, trio.current_time())
-        self._budgets.adopt(tenants)
-        self._shadow_book.adopt(settings.shadows)
-        for lane in self._lanes.values():
-            lane.queue.adopt(*self._shadow_book.beside(settings.tiers, queue_lines(tenants)))
-        self._breakers.adopt(rules.policy.breakers, settings.retry_budget)
-        self._course.adopt(settings, time.time())
-        self._decisions.adopt(settings.admin.decisions, settings.admin.decisions_memory)
-        self._router.adopt(rules)
+        tenants = self._quota.apply_settings(snapshot.tenants, trio.current_time())
+        self._budgets.apply_settings(tenants)
+        self._shadow_book.apply_settings(settings.shadows)
+        for backend_queue in self._backend_queues.values():
+            backend_queue.queue.apply_settings(*self._shadow_book.beside(settings.tiers, queue_lines(tenants)))
+        self._breakers.apply_settings(snapshot.policy.breakers, settings.retry_budget)
+        self._rollout.apply_settings(settings, time.time())
+        self._decisions.apply_settings(settings.admin.decisions, settings.admin.decisions_memory)
+        self._router.apply_settings(snapshot)
 
     async def open(self, request: InferenceRequest) -> ResponseStream:
         """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""
@@ -361,7 +365,7 @@ class Service:
             return await self._open(request, who)
         except BaseException as error:
             if isinstance(error, Refusal):
-                self._tally.refusals[error.body.code] += 1
+                self._counters.refusals[error.body.code] += 1
             self.request_log.not_let_in(request, who, error)
             raise
 
@@ -372,41 +376,45 @@ class Service:
             raise Unavailable("loading", "The models are being loaded; try again in a moment.", 1.0)
         if self._books.is_blocked(trio.current_time()):
             raise ledger_unavailable()
-        exchange = await self._reception.open(request, who)
-        self._exchanges[exchange] = None
-        return exchange
+        response = await self._request_admission.open(request, who)
+        self._responses[response] = None
+        return response
 
-    def _ended(self, exchange: ResponseStream) -> None:
-        self._exchanges.pop(exchange, None)
+    def _ended(self, response: ResponseStream) -> None:
+        self._responses.pop(response, None)
         self._drain.look()
 
     def _someone_waits(self, rung: str) -> bool:
-        queue = self._lanes[rung].queue
+        queue = self._backend_queues[rung].queue
         return len(queue) > queue.waiting(SHADOW_TIER)
 
     def _on_spent(self, spent: RestoreUsage) -> None:
         """What the ledger knows of the time before this process began: nobody is let in before."""
-        self._admission.put_owed(spent)
+        self._admission.put_unbounded(spent)
         for name, cost in _by_cascade(self._settings, spent).items():
-            self._course.restore(name, cost)
-        rolled_back = self._course.restore_roll_backs(spent.roll_backs)
+            self._rollout.restore(name, cost)
+        rolled_back = self._rollout.restore_roll_backs(spent.roll_backs)
         if spent.by_tenant or spent.used or rolled_back:
             tenants = sorted({*spent.by_tenant, *spent.used})
             log.info("ledger_restored", tenants=len(tenants), rolled_back=list(rolled_back))
 
     def _is_loaded(self) -> bool:
         if not self._was_ready:
-            self._was_ready = self._books.opened and all(board.limits is not None for board in self._boards.values())
+            self._was_ready = self._books.opened and all(
+                published.limits is not None for published in self._all_published.values()
+            )
         return self._was_ready
 
-    def _lane(self, name: str, rules: PolicySnapshot) -> BackendQueue:
-        lines = self._shadow_book.beside(self._settings.tiers, queue_lines(rules.tenants))
+    def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> BackendQueue:
+        lines = self._shadow_book.beside(self._settings.tiers, queue_lines(snapshot.tenants))
         queue = FairQueue(*lines)  # type: ignore[var-annotated]
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
-            board = self._upstreams[name]
+            published = self._upstreams[name]
             return BackendQueue(
-                board, queue, [ReplicaSlot(board, _mailbox(board), EngineCapacity(upstream.concurrent, None, ahead=0))]
+                published,
+                queue,
+                [ReplicaSlot(published, _mailbox(published), EngineCapacity(upstream.concurrent, None, ahead=0))],
             )
         engine = self._settings.engines[name]
         block_size: int | None = engine.kv.block_size
@@ -414,44 +422,44 @@ class Service:
         if self._texts[name].sizes is not None:
             # One step's inputs are computed while the next one's wait in front of it.
             block_size, ahead = None, engine.max_running
-        seats = [
-            ReplicaSlot(board, _mailbox(board), EngineCapacity(engine.max_running, block_size, ahead))
-            for board in self._replicas[name]
+        slots = [
+            ReplicaSlot(published, _mailbox(published), EngineCapacity(engine.max_running, block_size, ahead))
+            for published in self._replicas[name]
         ]
         prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
-        return BackendQueue(self._boards[name], queue, seats, prefixes)
+        return BackendQueue(self._all_published[name], queue, slots, prefixes)
 
     def _recorder(self) -> list[Child]:
         recording = self._recording
         if recording is None:
             return []
-        return [Child("recorder", partial(Recorder, recording, self._links), recording.mailbox)]
+        return [Child("recorder", partial(Recorder, recording, self._workers), recording.mailbox)]
 
     def _children(self, factories: Mapping[str, Sequence[EngineFactory]]) -> list[Child]:
         """In start order. The ledger is the first one up and the last one down."""
-        settings, links, wheel = self._settings, self._links, self._wheel
+        settings, workers, timers = self._settings, self._workers, self._timers
 
         def engine(name: str) -> list[Child]:
-            lane = self._lanes[name]
+            backend_queue = self._backend_queues[name]
             return [
                 Child(
-                    f"engine {seat.board.title}",
+                    f"engine {slot.published.title}",
                     partial(
                         EngineActor,
-                        seat.mailbox,
+                        slot.mailbox,
                         dispatch=self._dispatch,
-                        board=seat.board,
-                        factory=factories[name][seat.board.replica],
-                        links=links,
-                        wheel=wheel,
+                        published=slot.published,
+                        factory=factories[name][slot.published.replica],
+                        workers=workers,
+                        timers=timers,
                         stall_s=float(settings.engines[name].stall),
-                        waited_for=partial(bool, lane.queue),
-                        adapters=partial(self._shelf.wanted, name),
+                        waited_for=partial(bool, backend_queue.queue),
+                        adapters=partial(self._registry.wanted, name),
                     ),
-                    seat.mailbox,
+                    slot.mailbox,
                     spare=name,
                 )
-                for seat in lane.seats
+                for slot in backend_queue.slots
             ]
 
         def client(name: str) -> UpstreamClient:
@@ -466,16 +474,16 @@ class Service:
             )
 
         def upstream(name: str) -> Child:
-            (seat,) = self._lanes[name].seats
+            (slot,) = self._backend_queues[name].slots
             actor = partial(
                 UpstreamActor,
-                seat.mailbox,
+                slot.mailbox,
                 dispatch=self._dispatch,
-                board=self._upstreams[name],
+                published=self._upstreams[name],
                 settings=settings.upstreams[name],
                 client=partial(client, name),
             )
-            return Child(f"upstream {name}", actor, seat.mailbox)
+            return Child(f"upstream {name}", actor, slot.mailbox)
 
         return [
             Child(
@@ -485,28 +493,28 @@ class Service:
                     self._ledger,
                     self._books,
                     settings.ledger.path,
-                    links=links,
-                    wheel=wheel,
+                    workers=workers,
+                    timers=timers,
                     on_spent=self._on_spent,
                 ),
                 self._ledger,
             ),
             *self._recorder(),
-            Child("deadlines", lambda: wheel),
+            Child("deadlines", lambda: timers),
             Child("admission", partial(Admission, self._admission, self._quota, self._budgets), self._admission),
             Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),
             *(child for name in settings.engines for child in engine(name)),
             *(upstream(name) for name in settings.upstreams),
-            Child("dispatch", partial(Dispatcher, self._dispatch, self._lanes, wheel), self._dispatch),
+            Child("dispatch", partial(Dispatcher, self._dispatch, self._backend_queues, timers), self._dispatch),
         ]
 
 
-def _replica_boards(name: str, replicas: int) -> list[EngineStatus]:
+def _replica_published(name: str, replicas: int) -> list[EngineStatus]:
     return [EngineStatus(name, number, title) for number, title in enumerate(replica_titles(name, replicas))]
 
 
-def _mailbox(board: EngineStatus) -> Mailbox[EngineMessage]:
-    return Mailbox(f"rung {board.title}", _MAILBOX)
+def _mailbox(published: EngineStatus) -> Mailbox[EngineMessage]:
+    return Mailbox(f"rung {published.title}", _MAILBOX)
 
 
 def _by_cascade(settings: Settings, spent: RestoreUsage) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What the actors cost a request and a token, without the edge: python -m benchmarks.actors_path [--profile].
 
-A house with all its actors in front of a fake engine, asked by tasks in the same loop. The figures are processor
+A service with all its actors in front of a fake engine, asked by tasks in the same loop. The figures are processor
 seconds of the event loop's thread; the fake engine's thread is not counted.
 """
 
@@ -16,7 +16,7 @@ import trio
 
 from actors.api.messages import ChatMessage, ChatPrompt, Delta, InferenceRequest
 from actors.service import Service
-from benchmarks.gateway.house import start_house
+from benchmarks.gateway.service import start_service
 from engine.sampling.params import SamplingParams
 
 _PROMPT = (ChatPrompt((ChatMessage("user", "What is 17 + 25?"),)),)
@@ -24,7 +24,7 @@ _NEVER = 1 << 29
 Load = Callable[[Service], Awaitable[int]]
 
 
-async def _ask(house: Service, number: int, max_tokens: int, *, streamed: bool) -> int:
+async def _ask(service: Service, number: int, max_tokens: int, *, streamed: bool) -> int:
     request = InferenceRequest(
         request_id=f"bench-{number}",
         model="bench",
@@ -33,24 +33,24 @@ async def _ask(house: Service, number: int, max_tokens: int, *, streamed: bool) 
         streamed=streamed,
         arrived_at=trio.current_time(),
     )
-    exchange = await house.open(request)
+    response = await service.open(request)
     tokens = 0
     try:
-        async for batch in exchange:
+        async for batch in response:
             tokens += sum(len(event.token_ids) for event in batch if type(event) is Delta)
     finally:
-        exchange.close()
+        response.close()
     return tokens
 
 
-async def _many(house: Service, *, clients: int, requests: int, tokens: int, streamed: bool) -> int:
+async def _many(service: Service, *, clients: int, requests: int, tokens: int, streamed: bool) -> int:
     """Tokens that came."""
     total = 0
 
     async def client(first: int) -> None:
         nonlocal total
         for number in range(requests):
-            count = await _ask(house, first + number, tokens, streamed=streamed)
+            count = await _ask(service, first + number, tokens, streamed=streamed)
             total += count
 
     async with trio.open_nursery() as nursery:
@@ -59,13 +59,13 @@ async def _many(house: Service, *, clients: int, requests: int, tokens: int, str
     return total
 
 
-async def _measure(name: str, house: Service, load: Load, profile: cProfile.Profile | None, only: str) -> None:
+async def _measure(name: str, service: Service, load: Load, profile: cProfile.Profile | None, only: str) -> None:
     if only not in name:
         return
     started, used = time.perf_counter(), time.thread_time()
     if profile is not None:
         profile.enable()
-    count = await load(house)
+    count = await load(service)
     if profile is not None:
         profile.disable()
     took, used = time.perf_counter() - started, time.thread_time() - used
@@ -76,23 +76,25 @@ async def _main(arguments: argparse.Namespace) -> None:
     requests, tokens = arguments.requests, arguments.tokens
     profile = cProfile.Profile() if arguments.profile else None
     async with trio.open_nursery() as nursery:
-        house = await start_house(nursery, 0.0, _NEVER)
+        service = await start_service(nursery, 0.0, _NEVER)
         for clients in (1, 32):
             for streamed in (False, True):
 
-                async def small(house: Service, clients: int = clients, streamed: bool = streamed) -> int:
+                async def small(service: Service, clients: int = clients, streamed: bool = streamed) -> int:
                     return await _many(
-                        house, clients=clients, requests=requests // clients, tokens=1, streamed=streamed
+                        service, clients=clients, requests=requests // clients, tokens=1, streamed=streamed
                     )
 
                 what = "streamed" if streamed else "whole"
-                await _measure(f"one-token requests, {what}, {clients} clients", house, small, profile, arguments.only)
+                await _measure(
+                    f"one-token requests, {what}, {clients} clients", service, small, profile, arguments.only
+                )
         for clients in (1, 32, 200):
 
-            async def streams(house: Service, clients: int = clients) -> int:
-                return await _many(house, clients=clients, requests=1, tokens=tokens // clients, streamed=True)
+            async def streams(service: Service, clients: int = clients) -> int:
+                return await _many(service, clients=clients, requests=1, tokens=tokens // clients, streamed=True)
 
-            await _measure(f"tokens, {clients} streams", house, streams, profile, arguments.only)
+            await _measure(f"tokens, {clients} streams", service, streams, profile, arguments.only)
         nursery.cancel_scope.cancel()
     if profile is not None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(45)

@@ -20,7 +20,7 @@ import trio
 from actors.service import Service
 from benchmarks.gateway.client import Sockets, open_streams
 from benchmarks.gateway.fake_engine import FakeEngine
-from benchmarks.gateway.house import CONFIG
+from benchmarks.gateway.service import CONFIG
 from config.source import ConfigSource
 from engine.zoo.tokenizer import save_tokenizer, train_tokenizer
 from gateway.endpoints.api_context import ApiContext
@@ -143,17 +143,17 @@ async def _serve() -> None:
         (model / "config.json").write_text('{"eos_token_id": 2}')
         file.write_text(policy(0))
         source = ConfigSource(file)
-        house = Service(source.read().settings, {"bench": [lambda _: FakeEngine(_STEP_S, -1)]}, source=source)
+        service = Service(source.read().settings, {"bench": [lambda _: FakeEngine(_STEP_S, -1)]}, source=source)
         async with trio.open_nursery() as nursery:
-            await nursery.start(house.run)
-            while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
+            await nursery.start(service.run)
+            while not service.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
                 await trio.sleep(0.01)
             limits = ServerLimits(max_connections=5000, heartbeat_s=60)
-            routes = Routes(ApiContext(house=house, max_choices=16, max_inputs=16), limits, frozenset())
+            routes = Routes(ApiContext(service=service, max_choices=16, max_inputs=16), limits, frozenset())
             server = Server(listen("127.0.0.1", 0), limits, routes)
             await nursery.start(server.run)
             print(server.port, flush=True)
-            await _obey(house, file, said)
+            await _obey(service, file, said)
 
 
 def _listen(said: list[str]) -> None:
@@ -167,7 +167,7 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-async def _obey(house: Service, file: Path, said: list[str]) -> None:
+async def _obey(service: Service, file: Path, said: list[str]) -> None:
     took: list[float] = []
     version = 0
     while True:
@@ -176,7 +176,7 @@ async def _obey(house: Service, file: Path, said: list[str]) -> None:
             version += 1
             _write(file, policy(version % 7))
             began_at = time.perf_counter()
-            result = await house.desk.reload()
+            result = await service.admin.reload()
             if not isinstance(result, Swapped):
                 raise TypeError(result)
             took.append(time.perf_counter() - began_at)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.window [--questions 1000] [--seed 1] [--window 4]
 
-The embedded pair as it ships, in a whole house, greedy. Mixed: the small model's words were shown, then the large one
+The embedded pair as it ships, in a whole service, greedy. Mixed: the small model's words were shown, then the large one
 went on. Spoilt: the answer is wrong, and the large model alone answers the same question rightly.
 """
 
@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from actors.service import Service
-from benchmarks.verified.house import Asked, ask
+from benchmarks.verified.service import Asked, ask
 from config.load import load_settings
 from config.model.settings import LedgerSettings, Settings
 from config.profiles import embedded_profile
@@ -38,13 +38,13 @@ async def measure(arguments: argparse.Namespace) -> None:
     settings = settings_of(arguments.window)
     found: dict[str, list[Asked]] = {"penstock": [], "large": []}
     async with trio.open_nursery() as nursery:
-        house = Service(settings, engine_factories(settings))
-        await nursery.start(house.run)
-        while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
+        service = Service(settings, engine_factories(settings))
+        await nursery.start(service.run)
+        while not service.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
             await trio.sleep(0.01)
         for question in questions:
             for model, answers in found.items():
-                answers.append(await ask(house, model, question.prompt))
+                answers.append(await ask(service, model, question.prompt))
         nursery.cancel_scope.cancel()
     large = [one for one in found["penstock"] if one.served.rung == "large"]
     mixed = [one for one in large if one.began_on == "small"]

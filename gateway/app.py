@@ -1,4 +1,4 @@
-"""Wires the house and the server together, and takes both down again."""
+"""Wires the service and the server together, and takes both down again."""
 
 import signal
 import socket
@@ -20,78 +20,78 @@ from gateway.http.server import Server
 from gateway.telemetry.metrics import exposition
 
 _GRACE_S = 2.0
-"""After the house has drained, the last bytes may take so long to get out."""
+"""After the service has drained, the last bytes may take so long to get out."""
 _POLL_S = 0.05
 _ADMIN_CONNECTIONS = 32
 log = structlog.get_logger()
 
 
 async def serve(
-    house: Service,
+    service: Service,
     settings: Settings,
     listener: socket.socket,
     on_ready: Callable[[], None],
     *,
     admin: socket.socket | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises what the house raises when it cannot be kept alive.
+    """Serve until SIGTERM or SIGINT, then drain. Raises what the service raises when it cannot be kept alive.
 
     `admin`: where the admin API listens, if it does.
     """
     limits = ServerLimits.of(settings.server)
-    front = ApiContext(
-        house=house,
+    api = ApiContext(
+        service=service,
         max_choices=settings.server.max_choices,
         max_inputs=settings.server.max_inputs,
         embeds_only=embeds_only(settings),
         shows_served=settings.server.answer_model == "served",
     )
-    routes = Routes(front, limits, frozenset(settings.server.ws_origins))
+    routes = Routes(api, limits, frozenset(settings.server.ws_origins))
     server = Server(listener, limits, routes, routes.refused)
     routes.connections = lambda: server.connections
     servers = [server]
     if admin is not None:
         few = msgspec.structs.replace(limits, max_connections=_ADMIN_CONNECTIONS)
-        servers.append(Server(admin, few, AdminRoutes(house.desk, partial(exposition, house, routes.connections))))
+        servers.append(Server(admin, few, AdminRoutes(service.admin, partial(exposition, service, routes.connections))))
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         trio.open_signal_receiver(signal.SIGHUP) as hangups,
     ):
         async with trio.open_nursery() as root:
-            root.start_soon(_reload_when_told, house, hangups)
-            await root.start(house.run)
+            root.start_soon(_reload_when_told, service, hangups)
+            await root.start(service.run)
             for each in servers:
                 await root.start(each.run)
-            root.start_soon(_when_ready, house, on_ready)
+            root.start_soon(_when_ready, service, on_ready)
             number = await anext(signals)
             log.info("draining", signal=signal.Signals(number).name, deadline_s=settings.server.drain)
-            await _drain(house, servers, settings.server.drain, signals)
+            await _drain(service, servers, settings.server.drain, signals)
             log.info("stopped")
             root.cancel_scope.cancel()
 
 
-async def _reload_when_told(house: Service, hangups: AsyncIterator[int]) -> None:
+async def _reload_when_told(service: Service, hangups: AsyncIterator[int]) -> None:
     async for _ in hangups:
-        house.desk.reload_soon("signal")
+        service.admin.reload_soon("signal")
 
 
-async def _when_ready(house: Service, on_ready: Callable[[], None]) -> None:
-    while not house.readiness().ready:  # noqa: ASYNC110  (asked as any health probe asks)
+async def _when_ready(service: Service, on_ready: Callable[[], None]) -> None:
+    while not service.readiness().ready:  # noqa: ASYNC110  (asked as any health probe asks)
         await trio.sleep(_POLL_S)
     on_ready()
 
 
-async def _drain(house: Service, servers: list[Server], drain_s: float, signals: AsyncIterator[int]) -> None:
-    """While the house drains, connections are still answered: with 503. A second signal ends the patience."""
+async def _drain(service: Service, servers: list[Server], drain_s: float, signals: AsyncIterator[int]) -> None:
+    """While the service drains, connections are still answered: with 503. A second signal ends the patience."""
 
     async def hurry() -> None:
         await anext(signals)
         log.warning("hurrying")
-        await house.drain(trio.current_time())
+        await service.drain(trio.current_time())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hurry)
-        await house.drain(trio.current_time() + drain_s)
+        await service.drain(trio.current_time() + drain_s)
         nursery.cancel_scope.cancel()
     async with trio.open_nursery() as nursery:
         for server in servers:

@@ -1,4 +1,4 @@
-"""How the house gets its engines: factories that it calls inside the engines' threads, one for each replica."""
+"""How the service gets its engines: factories that it calls inside the engines' threads, one for each replica."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows."""
+"""Rules of the service that no linter knows."""
 
 import ast
 from collections.abc import Iterator

@@ -98,55 +98,59 @@ class EngineStatus:
 class ReplicatedEngineStatus:
     """The boards of an engine's replicas, read as one."""
 
-    __slots__ = ("boards", "name")
+    __slots__ = ("all_published", "name")
 
-    def __init__(self, name: str, boards: Sequence[EngineStatus]) -> None:
+    def __init__(self, name: str, all_published: Sequence[EngineStatus]) -> None:
         self.name = name
-        self.boards = tuple(boards)
+        self.all_published = tuple(all_published)
 
     @property
     def state(self) -> EngineState:
         """Ready as soon as one replica is, and failed only if all are."""
-        states = {board.state for board in self.boards}
+        states = {published.state for published in self.all_published}
         return next(state for state in ("ready", "loading", "failed") if state in states)
 
     @property
     def why(self) -> str | None:
         """Of all that are not ready."""
-        said = [f"{board.title} {board.state}: {board.why}" for board in self.boards if board.state != "ready"]
+        said = [
+            f"{published.title} {published.state}: {published.why}"
+            for published in self.all_published
+            if published.state != "ready"
+        ]
         return "; ".join(said) or None
 
     @property
     def limits(self) -> EngineLimits | None:
         """What every replica that was loaded can take."""
-        known = [board.limits for board in self.boards if board.limits is not None]
+        known = [published.limits for published in self.all_published if published.limits is not None]
         return min(known, key=lambda limits: limits.max_model_len) if known else None
 
     @property
     def stats(self) -> EngineStats | None:
         """The sums over those that are loaded."""
-        known = [board.stats for board in self.boards if board.stats is not None]
+        known = [published.stats for published in self.all_published if published.stats is not None]
         return sum_of_stats(known) if known else None
 
     @property
     def restarts(self) -> int:
         """Of all replicas."""
-        return sum([board.restarts for board in self.boards])
+        return sum([published.restarts for published in self.all_published])
 
     @property
     def inside(self) -> int:
         """In all replicas."""
-        return sum([board.inside for board in self.boards])
+        return sum([published.inside for published in self.all_published])
 
     @property
     def batch(self) -> int:
         """Of the replica with the fewest: where the next one will go."""
-        return min([board.inside for board in self.boards if board.state == "ready"], default=0)
+        return min([published.inside for published in self.all_published if published.state == "ready"], default=0)
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
         """Those that every replica has, as far as it is ready: nobody knows yet where the work will go."""
-        ready = [board.adapters for board in self.boards if board.state == "ready"]
+        ready = [published.adapters for published in self.all_published if published.state == "ready"]
         return {name: each for name, each in ready[0].items() if all(name in other for other in ready)} if ready else {}
 
 

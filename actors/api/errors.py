@@ -12,7 +12,7 @@ Refusal                     a request is not served; nothing was sent, so a true
 ├── OverQuota               429  a tenant's limit, its scope and when it resets
 ├── BudgetSpent             429  a tenant's money, and when there is more
 ├── Busy                    429  the queue's bounds, with a measured Retry-After
-├── Unavailable             503  no rung could serve, the house loads or drains
+├── Unavailable             503  no rung could serve, the service loads or drains
 └── TooLate                 504  a deadline of the route has passed
 ActorError
 ├── MailboxFull             the way in refuses; the sender decides what that means
@@ -223,7 +223,7 @@ class ServiceFailed(ActorError):  # noqa: N818  (named for what happened, as in 
 
 
 class EngineLoadFailed(ServiceFailed):
-    """A model could not be loaded when the house started."""
+    """A model could not be loaded when the service started."""
 
 
 class UpstreamKeyMissing(ServiceFailed):

@@ -79,7 +79,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     prompts: tuple[Prompt, ...]
     """One for chat; one or more for completions."""
     params: SamplingParams
-    """`max_tokens` is 0 if the client did not say: the house fills in what the model's length and the caps leave."""
+    """`max_tokens` is 0 if the client did not say: the service fills in what the model's length and the caps leave."""
     grammar: Grammar | None = None
     """What each answer must be like (if it is no tool call)."""
     embedding: EmbeddingParams | None = None

@@ -28,11 +28,11 @@ class BreakerRegistry:
         self.breakers = {rung: Breaker(each) for rung, each in settings.items()}
         self.budget = budget
 
-    def adopt(self, settings: Mapping[str, BreakerSettings], budget: RetryBudgetSettings) -> None:
+    def apply_settings(self, settings: Mapping[str, BreakerSettings], budget: RetryBudgetSettings) -> None:
         """Other settings for the same rungs; what the breakers know stays."""
         for rung, each in settings.items():
-            self.breakers[rung].adopt(each)
-        self.budget.adopt(budget)
+            self.breakers[rung].apply_settings(each)
+        self.budget.apply_settings(budget)
 
     def view(self, rung: str, now: float) -> BreakerView:
         """One breaker as it stands."""
@@ -46,26 +46,26 @@ class BreakerRegistry:
 class Breakers(Actor[BreakerMessage]):
     """Answers `AskPermit`; obeys `Record`."""
 
-    def __init__(self, mailbox: Mailbox[BreakerMessage], board: BreakerRegistry) -> None:
+    def __init__(self, mailbox: Mailbox[BreakerMessage], published: BreakerRegistry) -> None:
         super().__init__(mailbox)
-        self._board = board
+        self._published = published
 
     def on(self, message: BreakerMessage) -> None:
         """One question or one outcome."""
         match message:
             case AskPermit(rung, is_retry, reply):
                 now = trio.current_time()
-                if is_retry and not self._board.budget.take(now):
+                if is_retry and not self._published.budget.take(now):
                     reply.set(None)
                     return
-                breaker = self._board.breakers[rung]
+                breaker = self._published.breakers[rung]
                 answer = breaker.permit(now)
                 if not reply.set(answer) and isinstance(answer, Permit):
                     breaker.record(answer, None, now)
             case Record(rung, permit, ok, at, is_retry):
                 if not is_retry:
-                    self._board.budget.request()
-                breaker = self._board.breakers[rung]
+                    self._published.budget.request()
+                breaker = self._published.breakers[rung]
                 before = breaker.state
                 breaker.record(permit, ok, at)
                 if breaker.state != before:

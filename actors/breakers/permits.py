@@ -14,13 +14,13 @@ from policies.fallback.breaker import BreakerOpen, Permit
 class Permits:
     """Closed breakers, which are the rule, are read from the board; others are asked."""
 
-    def __init__(self, breakers: Mailbox[BreakerMessage], board: BreakerRegistry) -> None:
+    def __init__(self, breakers: Mailbox[BreakerMessage], published: BreakerRegistry) -> None:
         self._breakers = breakers
-        self._board = board
+        self._published = published
 
     def closed(self, rung: str) -> Permit | None:
         """None: its breaker is not closed."""
-        return self._board.view(rung, trio.current_time()).closed_permit()
+        return self._published.view(rung, trio.current_time()).closed_permit()
 
     async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
         """A permit, or why there is none."""
@@ -44,7 +44,7 @@ class Permits:
         """What became of the attempt; None says nothing about the rung."""
         record = Record(rung, permit, ok, trio.current_time(), is_retry)
         if ok is False or permit.probe:
-            self._breakers.put_owed(record)
+            self._breakers.put_unbounded(record)
         else:
             # It changes no breaker's state, and can wait until somebody asks.
-            self._breakers.put_quietly(record)
+            self._breakers.put_deferred(record)

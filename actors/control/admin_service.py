@@ -1,4 +1,4 @@
-"""What operators ask of the policy: the admin API's view of the house. It owns nothing."""
+"""What operators ask of the policy: the admin API's view of the service. It owns nothing."""
 
 from collections.abc import Mapping
 
@@ -75,58 +75,65 @@ class AdminService:
         self,
         *,
         router: Router,
-        board: PolicyStatus,
-        keeper: Mailbox[Reload],
+        published: PolicyStatus,
+        reloader: Mailbox[Reload],
         source: ConfigSource | None,
-        links: WorkerThreads,
-        course: RolloutState,
+        workers: WorkerThreads,
+        rollout: RolloutState,
         decisions: DecisionLog,
         shadows: ShadowBook,
-        shelf: AdapterRegistry,
+        registry: AdapterRegistry,
         ledger: Mailbox[LedgerMessage],
     ) -> None:
         """`source` None: the settings came from nowhere that could be read again."""
         self._router = router
-        self._board = board
-        self._keeper = keeper
+        self._published = published
+        self._reloader = reloader
         self._source = source
-        self._links = links
-        self._course = course
+        self._workers = workers
+        self._rollout = rollout
         self._decisions = decisions
         self._shadows = shadows
         self._ledger = ledger
-        self.adapters = shelf
+        self.adapters = registry
 
     @property
     def keyless(self) -> bool:
         """Nobody needs a key of the admin API."""
-        return not self._router.rules.settings.admin.keys
+        return not self._router.snapshot.settings.admin.keys
 
     def check_key(self, key: str | None) -> None:
         """Raises BadKey; the keys that clients have do not count."""
-        rules = self._router.rules
-        admins, _ = rules.operators
-        if rules.settings.admin.keys and (key is None or admins.authenticate(key) is None):
+        snapshot = self._router.snapshot
+        admins, _ = snapshot.operators
+        if snapshot.settings.admin.keys and (key is None or admins.authenticate(key) is None):
             raise BadKey(missing=key is None)
 
     def check_scraper(self, key: str | None) -> None:
         """The same for `/metrics`, which the keys of scrapers open, too."""
-        rules = self._router.rules
-        if not rules.settings.admin.keys:
+        snapshot = self._router.snapshot
+        if not snapshot.settings.admin.keys:
             return
-        if key is None or all(ring.authenticate(key) is None for ring in rules.operators):
+        if key is None or all(ring.authenticate(key) is None for ring in snapshot.operators):
             raise BadKey(missing=key is None)
 
     def policy(self) -> PolicyView:
         """Which one decides."""
-        board, rules = self._board, self._router.rules
-        files = () if self._source is None else tuple(map(str, self._source.files(rules.settings)))
-        return PolicyView(rules.policy.digest, board.since, files, board.warnings, dict(board.reloads), board.problems)
+        published, snapshot = self._published, self._router.snapshot
+        files = () if self._source is None else tuple(map(str, self._source.files(snapshot.settings)))
+        return PolicyView(
+            snapshot.policy.digest,
+            published.since,
+            files,
+            published.warnings,
+            dict(published.reloads),
+            published.problems,
+        )
 
     def reload_soon(self, asked_by: ReloadTrigger) -> None:
         """Read the configuration again, and swap the policy if it is good; what becomes of it is logged."""
         try:
-            self._keeper.put_nowait(Reload(asked_by))
+            self._reloader.put_nowait(Reload(asked_by))
         except MailboxFull:
             # Those that wait already will read what there is to read.
             log.info("policy_reload_waits", asked_by=asked_by)
@@ -137,7 +144,7 @@ class AdminService:
             raise InvalidRequest("The configuration was not read from a file.", code="no_source")
         reply: Reply[ReloadResult] = Reply()
         try:
-            self._keeper.put_nowait(Reload("admin", reply))
+            self._reloader.put_nowait(Reload("admin", reply))
             return await reply.wait()
         except (MailboxFull, ActorDied) as error:
             raise Unavailable("reload_busy", f"{error}; try again.", 1.0) from None
@@ -147,9 +154,9 @@ class AdminService:
         source = self._source
         if source is None:
             raise InvalidRequest("The configuration was not read from a file.", code="no_source")
-        before = self._router.rules.settings
+        before = self._router.snapshot.settings
         try:
-            loaded = source.finished(await self._links.read_config(source.text_path, text))
+            loaded = source.finished(await self._workers.read_config(source.text_path, text))
         except ConfigError as error:
             return CheckResult(good=False, problems=error.problems)
         change = compare(before, loaded.settings)
@@ -161,7 +168,7 @@ class AdminService:
 
     def experiments(self) -> tuple[ExperimentSummary, ...]:
         """All that the policy has."""
-        views = self._course.experiments()
+        views = self._rollout.experiments()
         return tuple(
             ExperimentSummary(
                 name=each.name,
@@ -173,7 +180,7 @@ class AdminService:
                 sample_ratio_off=views[each.name].sample_ratio_off,
                 arms=views[each.name].arms,
             )
-            for each in self._router.rules.settings.experiments
+            for each in self._router.snapshot.settings.experiments
         )
 
     def shadows(self) -> Mapping[str, ShadowView]:
@@ -185,13 +192,13 @@ class AdminService:
 
         Returns when it is written down. Raises Unavailable: it is in force, but a restart may forget it.
         """
-        roll_back = self._course.roll_back(experiment, "rolled back by an operator")
+        roll_back = self._rollout.roll_back(experiment, "rolled back by an operator")
         if roll_back is None:
             return False
         log.warning("experiment_rolled_back", subject=experiment, by="admin")
         written: Reply[None] = Reply()
-        self._ledger.put_owed(WriteRollBack(roll_back))
-        self._ledger.put_owed(Flush(written))
+        self._ledger.put_unbounded(WriteRollBack(roll_back))
+        self._ledger.put_unbounded(Flush(written))
         try:
             with trio.fail_after(_WRITTEN_S):
                 await written.wait()

@@ -34,7 +34,7 @@ class _Read(msgspec.Struct, frozen=True):
 
     stamp: str
     change: Change = Change((), ())
-    rules: PolicySnapshot | None = None
+    snapshot: PolicySnapshot | None = None
     """None: there is nothing to swap."""
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
@@ -46,25 +46,25 @@ class PolicyReloader:
     def __init__(
         self,
         mailbox: Mailbox[Reload],
-        board: PolicyStatus,
+        published: PolicyStatus,
         *,
         source: ConfigSource,
-        rules: Callable[[], PolicySnapshot],
-        make_rules: Callable[..., PolicySnapshot],
-        adopt: Callable[[PolicySnapshot], None],
-        shelf: AdapterRegistry,
-        links: WorkerThreads,
+        snapshot: Callable[[], PolicySnapshot],
+        make_snapshot: Callable[..., PolicySnapshot],
+        apply_settings: Callable[[PolicySnapshot], None],
+        registry: AdapterRegistry,
+        workers: WorkerThreads,
         watches: bool,
     ) -> None:
-        """`rules`: those that hold now; `adopt` puts others into all books at once, without a wait in between."""
+        """`snapshot`: the policy in force; `apply_settings` gives another one to every owner, without an await."""
         self.mailbox = mailbox
-        self._board = board
+        self._published = published
         self._source = source
-        self._rules = rules
-        self._make_rules = make_rules
-        self._adopt = adopt
-        self._shelf = shelf
-        self._links = links
+        self._snapshot = snapshot
+        self._make_snapshot = make_snapshot
+        self._apply_settings = apply_settings
+        self._registry = registry
+        self._workers = workers
         self._watches = watches
         self._tried = ""
         """The stamp of what was read last, good or bad."""
@@ -72,9 +72,9 @@ class PolicyReloader:
 
     async def run(self) -> None:
         """Until cancelled."""
-        begun = await self._read(self._rules())
+        begun = await self._read(self._snapshot())
         self._tried = self._seen = begun.stamp
-        self._board.warnings = begun.warnings
+        self._published.warnings = begun.warnings
         while True:
             with trio.move_on_after(_LOOK_EVERY_S if self._watches else float("inf")):
                 await self.mailbox.ready()
@@ -89,27 +89,27 @@ class PolicyReloader:
 
     async def reload(self, asked_by: ReloadTrigger) -> ReloadResult:
         """Read and check in another process, compile in another thread, swap in the loop."""
-        board = self._board
-        before = self._rules()
+        published = self._published
+        before = self._snapshot()
         read = await self._read(before)
         self._tried = read.stamp
         if read.problems:
             return self._refuse(read.problems, asked_by)
-        board.problems, board.warnings = (), read.warnings
-        if read.rules is None:
-            board.reloads["unchanged"] += 1
+        published.problems, published.warnings = (), read.warnings
+        if read.snapshot is None:
+            published.reloads["unchanged"] += 1
             return Unchanged(before.policy.digest)
         try:
             # What the new policy may name is there before it decides; what the old one named goes after it.
-            await self._load_adapters(before.settings, read.rules.settings)
+            await self._load_adapters(before.settings, read.snapshot.settings)
         except Refusal as refusal:
             return self._refuse(self._at_adapters(refusal), asked_by)
-        self._adopt(read.rules)
-        self._shelf.adopt(read.rules.settings.engines)
-        await self._unload_adapters(before.settings, read.rules.settings)
-        board.since = time.time()
-        result = Swapped(read.rules.policy.digest, before.policy.digest, read.change.live)
-        board.reloads["swapped"] += 1
+        self._apply_settings(read.snapshot)
+        self._registry.apply_settings(read.snapshot.settings.engines)
+        await self._unload_adapters(before.settings, read.snapshot.settings)
+        published.since = time.time()
+        result = Swapped(read.snapshot.policy.digest, before.policy.digest, read.change.live)
+        published.reloads["swapped"] += 1
         log.info(
             "policy_reloaded", asked_by=asked_by, policy=result.policy, before=result.before, changed=result.changed
         )
@@ -121,16 +121,16 @@ class PolicyReloader:
         for engine, settings in after.engines.items():
             for name, adapter in settings.adapters.items():
                 if before.engines[engine].adapters.get(name) != adapter:
-                    found.append((engine, name, adapter.path, await self._shelf.read(engine, adapter.path)))
+                    found.append((engine, name, adapter.path, await self._registry.read(engine, adapter.path)))
         for each in found:
-            await self._shelf.put(*each)
+            await self._registry.put(*each)
 
     async def _unload_adapters(self, before: Settings, after: Settings) -> None:
         for engine, settings in before.engines.items():
             for name in settings.adapters.keys() - after.engines[engine].adapters.keys():
                 # Whoever has unloaded it by hand was faster.
                 with suppress(Refusal):
-                    await self._shelf.unload(engine, name)
+                    await self._registry.unload(engine, name)
 
     def _at_adapters(self, refusal: Refusal) -> tuple[Problem, ...]:
         message = f"an adapter cannot be loaded: {refusal.body.message}"
@@ -140,14 +140,14 @@ class PolicyReloader:
         """The stamp comes first: what changes while we read is seen as a change again."""
         stamp = await self._stamp()
         try:
-            loaded = self._source.finished(await self._links.read_config(self._source.path))
+            loaded = self._source.finished(await self._workers.read_config(self._source.path))
             change = compare(before.settings, loaded.settings)
             if change.restart:
                 return _Read(stamp, change, problems=restart_problems(change, self._source.path))
-            rules = None
+            snapshot = None
             if change.live:
-                rules = await self._links.beside(lambda: self._make_rules(loaded.settings))
-            return _Read(stamp, change, rules, warnings=loaded.warnings)
+                snapshot = await self._workers.run_in_thread(lambda: self._make_snapshot(loaded.settings))
+            return _Read(stamp, change, snapshot, warnings=loaded.warnings)
         except ConfigError as error:
             return _Read(stamp, problems=error.problems)
         except Exception as error:
@@ -159,11 +159,11 @@ class PolicyReloader:
             )
 
     def _refuse(self, problems: tuple[Problem, ...], asked_by: ReloadTrigger) -> ReloadRefused:
-        board = self._board
-        board.problems = problems
-        board.reloads["refused"] += 1
+        published = self._published
+        published.problems = problems
+        published.reloads["refused"] += 1
         shown = [str(problem) for problem in problems[:_MOST_PROBLEMS_LOGGED]]
-        serving = self._rules().policy.digest
+        serving = self._snapshot().policy.digest
         log.error("policy_refused", asked_by=asked_by, serving=serving, count=len(problems), problems=shown)
         return ReloadRefused(serving, problems)
 
@@ -174,5 +174,5 @@ class PolicyReloader:
             await self.reload("file")
 
     async def _stamp(self) -> str:
-        settings = self._rules().settings
-        return await self._links.beside(lambda: self._source.stamp(settings))
+        settings = self._snapshot().settings
+        return await self._workers.run_in_thread(lambda: self._source.stamp(settings))

@@ -42,12 +42,12 @@ class AdapterRegistry:
     """Synchronous but for the reading: what is wanted changes at once, and then the engines are told."""
 
     def __init__(
-        self, settings: Mapping[str, EngineSettings], seats: Mapping[str, Sequence[ReplicaSlot]], links: WorkerThreads
+        self, settings: Mapping[str, EngineSettings], slots: Mapping[str, Sequence[ReplicaSlot]], workers: WorkerThreads
     ) -> None:
         """`seats`: the replicas of each engine."""
         self._settings = settings
-        self._seats = seats
-        self._links = links
+        self._slots = slots
+        self._workers = workers
         self._wanted: dict[str, dict[str, WantedAdapter]] = {
             engine: {name: WantedAdapter(name, 1, each.path) for name, each in given.adapters.items()}
             for engine, given in settings.items()
@@ -55,7 +55,7 @@ class AdapterRegistry:
         self._versions = {(engine, name): 1 for engine, wanted in self._wanted.items() for name in wanted}
         """The last one given out, also of names that are gone: a version never means two things."""
 
-    def adopt(self, settings: Mapping[str, EngineSettings]) -> None:
+    def apply_settings(self, settings: Mapping[str, EngineSettings]) -> None:
         """The configuration says this now; what is served does not change by it."""
         self._settings = settings
 
@@ -66,9 +66,9 @@ class AdapterRegistry:
     def views(self, engine: str) -> tuple[AdapterView, ...]:
         """Every version in memory, of all replicas together. Raises NotFound."""
         views: dict[tuple[str, int], AdapterView] = {}
-        for board in [seat.board for seat in self._replicas(engine)]:
-            running = {(use.name, use.version): use.running for use in board.adapter_uses}
-            current = {(each.name, each.version): each for each in board.adapters.values()}
+        for published in [slot.published for slot in self._replicas(engine)]:
+            running = {(use.name, use.version): use.running for use in published.adapter_uses}
+            current = {(each.name, each.version): each for each in published.adapters.values()}
             for name, version in {**current, **running}:
                 found = current.get((name, version))
                 if found is None and not running[name, version]:
@@ -112,14 +112,14 @@ class AdapterRegistry:
     async def read(self, engine: str, path: Path) -> Prepared:
         """Once for each replica. Raises Refusal: the folder cannot be served, and why."""
         found: dict[int, PreparedAdapter] = {}
-        for number, seat in enumerate(self._replicas(engine)):
-            read_adapter = seat.board.read_adapter
-            if seat.board.state == "failed":
+        for number, slot in enumerate(self._replicas(engine)):
+            read_adapter = slot.published.read_adapter
+            if slot.published.state == "failed":
                 continue
-            if read_adapter is None or seat.board.state != "ready":
+            if read_adapter is None or slot.published.state != "ready":
                 raise _not_ready(engine)
             try:
-                found[number] = await self._links.beside(partial(read_adapter, path))
+                found[number] = await self._workers.run_in_thread(partial(read_adapter, path))
             except ModelError as error:
                 log.warning("adapter_refused", engine=engine, path=str(path), code=error.code, why=error.message)
                 raise InvalidRequest(error.message, param="path", code=error.code) from None
@@ -130,14 +130,14 @@ class AdapterRegistry:
     async def put(self, engine: str, name: str, path: Path, prepared: Prepared) -> None:
         """Serve what was read. Requests that begin from now on get it. Raises Refusal."""
         self._check_room(engine, name)
-        seats = self._replicas(engine)
+        slots = self._replicas(engine)
         # A replica that is down is loaded with what is wanted; one that is being loaded would miss it.
-        if any(seat.board.state == "loading" for number, seat in enumerate(seats) if number not in prepared):
+        if any(slot.published.state == "loading" for number, slot in enumerate(slots) if number not in prepared):
             raise _not_ready(engine)
         version = self._versions[engine, name] = self._versions.get((engine, name), 0) + 1
         self._wanted[engine][name] = WantedAdapter(name, version, path)
         replies = [
-            self._tell(seats[number], Install(Adapter(name, version, path, each), Reply()))
+            self._tell(slots[number], Install(Adapter(name, version, path, each), Reply()))
             for number, each in prepared.items()
         ]
         await _all(replies)
@@ -151,14 +151,14 @@ class AdapterRegistry:
         self._replicas(engine)
         if self._wanted[engine].pop(name, None) is None:
             raise NotFound("adapter_not_found", f"The engine {engine} has no adapter '{name[:100]}'.")
-        await _all([self._tell(seat, Uninstall(name, Reply())) for seat in self._replicas(engine)])
+        await _all([self._tell(slot, Uninstall(name, Reply())) for slot in self._replicas(engine)])
         log.info("adapter_unloaded", engine=engine, adapter=name)
 
     def _replicas(self, engine: str) -> Sequence[ReplicaSlot]:
-        seats = self._seats.get(engine)
-        if seats is None:
+        slots = self._slots.get(engine)
+        if slots is None:
             raise NotFound("engine_not_found", f"There is no engine '{engine[:100]}'.")
-        return seats
+        return slots
 
     def _check_room(self, engine: str, name: str) -> None:
         most, wanted = self._settings[engine].max_adapters, self._wanted[engine]
@@ -169,9 +169,9 @@ class AdapterRegistry:
             )
 
     @staticmethod
-    def _tell(seat: ReplicaSlot, message: Install | Uninstall) -> Reply[None]:
+    def _tell(slot: ReplicaSlot, message: Install | Uninstall) -> Reply[None]:
         # Operators ask for these one by one: that bounds them.
-        seat.mailbox.put_owed(message)
+        slot.mailbox.put_unbounded(message)
         return message.reply
 
 

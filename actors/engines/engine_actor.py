@@ -52,11 +52,11 @@ log = structlog.get_logger()
 class _Inside:
     """A work in the engine."""
 
-    __slots__ = ("left", "work")
+    __slots__ = ("job", "left")
 
-    def __init__(self, work: Job) -> None:
-        self.work = work
-        self.left = len(work.sequences)
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.left = len(job.sequences)
 
 
 class EngineActor(Actor[EngineMessage]):
@@ -67,10 +67,10 @@ class EngineActor(Actor[EngineMessage]):
         mailbox: Mailbox[EngineMessage],
         *,
         dispatch: Mailbox[QueueMessage],
-        board: EngineStatus,
+        published: EngineStatus,
         factory: EngineFactory,
-        links: WorkerThreads,
-        wheel: TimerWheel,
+        workers: WorkerThreads,
+        timers: TimerWheel,
         stall_s: float,
         waited_for: Callable[[], bool],
         adapters: Callable[[], Sequence[WantedAdapter]],
@@ -79,14 +79,14 @@ class EngineActor(Actor[EngineMessage]):
         super().__init__(mailbox)
         self._waited_for = waited_for
         self._dispatch = dispatch
-        self._board = board
+        self._published = published
         self._factory = factory
         self._adapters = adapters
-        self._links = links
-        self._wheel = wheel
+        self._workers = workers
+        self._timers = timers
         self._stall_s = stall_s
-        self._watch = wheel.watch(float("inf"), self._alarm)
-        self._link: WorkerHandle | None = None
+        self._watch = timers.watch(float("inf"), self._alarm)
+        self._worker: WorkerHandle | None = None
         self._loading = LoadProgress()
         self._inside: dict[int, _Inside] = {}
         """By sequence."""
@@ -96,34 +96,34 @@ class EngineActor(Actor[EngineMessage]):
 
     async def run(self) -> None:
         """Load the engine and serve until it fails or this is cancelled."""
-        board = self._board
-        if board.epoch:
-            board.restarts += 1
-        board.epoch += 1
-        board.state, board.why = "loading", None
-        code, message = "engine_stopped", f"The engine {board.title} was stopped."
-        self._link = self._links.engine(board.title, self._with_adapters(), self._on_posts)
+        published = self._published
+        if published.epoch:
+            published.restarts += 1
+        published.epoch += 1
+        published.state, published.why = "loading", None
+        code, message = "engine_stopped", f"The engine {published.title} was stopped."
+        self._worker = self._workers.engine(published.title, self._with_adapters(), self._on_posts)
         try:
             await super().run()
         except EngineLost as lost:
             code, message = lost.code, str(lost)
             raise
         except Exception as error:
-            code, message = "engine_actor_failed", f"The actor of engine {board.title} failed: {error!r}"
+            code, message = "engine_actor_failed", f"The actor of engine {published.title} failed: {error!r}"
             raise
         finally:
-            board.state, board.why = "failed", message
-            board.stats = None
-            board.inside = 0
-            board.adapters, board.adapter_uses = {}, ()
-            self._wheel.cancel(self._watch)
-            self._link.abandon()
-            self._link.send(Stop())
-            self._dispatch.put_owed(EngineDown(board.name, board.epoch, code, message, board.replica))
+            published.state, published.why = "failed", message
+            published.stats = None
+            published.inside = 0
+            published.adapters, published.adapter_uses = {}, ()
+            self._timers.cancel(self._watch)
+            self._worker.abandon()
+            self._worker.send(Stop())
+            self._dispatch.put_unbounded(EngineDown(published.name, published.epoch, code, message, published.replica))
             if code == "engine_stopped":
                 with trio.CancelScope(shield=True):
-                    if not await self._link.join(_JOIN_S):
-                        log.warning("engine_thread_left_behind", engine=board.title)
+                    if not await self._worker.join(_JOIN_S):
+                        log.warning("engine_thread_left_behind", engine=published.title)
 
     def on(self, message: EngineMessage) -> None:
         """Work goes in, outputs come out."""
@@ -131,43 +131,43 @@ class EngineActor(Actor[EngineMessage]):
             case WorkerEvents(posts):
                 for post in posts:
                     self._on_post(post)
-            case StartJob(work, epoch):
-                if epoch == self._board.epoch:
-                    self._start(work)
-            case CancelJob(work):
-                self._drop(work)
+            case StartJob(job, epoch):
+                if epoch == self._published.epoch:
+                    self._start(job)
+            case CancelJob(job):
+                self._drop(job)
             case DraftTokens(_, expect):
-                if self._link is not None and expect.request_id in self._inside:
-                    self._link.send(expect)
+                if self._worker is not None and expect.request_id in self._inside:
+                    self._worker.send(expect)
             case StallAlarm():
                 self._check_progress()
             case Install(adapter, reply):
                 self._send(AddAdapter(adapter))
-                self._board.adapters = {**self._board.adapters, adapter.name: adapter}
+                self._published.adapters = {**self._published.adapters, adapter.name: adapter}
                 reply.set(None)
             case Uninstall(name, reply):
                 self._send(DropAdapter(name))
-                left = {other: adapter for other, adapter in self._board.adapters.items() if other != name}
-                self._board.adapters = left
+                left = {other: adapter for other, adapter in self._published.adapters.items() if other != name}
+                self._published.adapters = left
                 reply.set(None)
 
     def after_batch(self) -> None:
         """Tell dispatch what room there is now, once for all that was there."""
-        self._board.inside = len(self._inside)
+        self._published.inside = len(self._inside)
         waited_for = self._waited_for()
         if self._freed or (waited_for and self._made):
-            freed = JobsFinished(self._board.name, tuple(self._freed), self._made)
+            freed = JobsFinished(self._published.name, tuple(self._freed), self._made)
             self._freed.clear()
             self._made = {}
             if waited_for:
-                self._dispatch.put_owed(freed)
+                self._dispatch.put_unbounded(freed)
             else:
                 # Dispatch reads it before it looks at the next offer.
-                self._dispatch.put_quietly(freed)
+                self._dispatch.put_deferred(freed)
 
     def _with_adapters(self) -> EngineFactory:
         """The engine, loaded with its adapters. A later life goes on without those that cannot be read any more."""
-        factory, wanted, is_first = self._factory, tuple(self._adapters()), self._board.limits is None
+        factory, wanted, is_first = self._factory, tuple(self._adapters()), self._published.limits is None
 
         def load(progress: Callable[[str], None]) -> Stepping:
             engine = factory(progress)
@@ -187,77 +187,77 @@ class EngineActor(Actor[EngineMessage]):
 
         return load
 
-    def _start(self, work: Job) -> None:
-        assert self._link is not None
+    def _start(self, job: Job) -> None:
+        assert self._worker is not None
         if not self._inside:
-            self._wheel.move(self._watch, trio.current_time() + self._stall_s)
-        inside = _Inside(work)
-        for sequence in work.sequences:
+            self._timers.move(self._watch, trio.current_time() + self._stall_s)
+        inside = _Inside(job)
+        for sequence in job.sequences:
             self._inside[sequence.request_id] = inside
-            self._link.send(sequence)
+            self._worker.send(sequence)
 
     def _send(self, command: Command) -> None:
-        assert self._link is not None
-        self._link.send(command)
+        assert self._worker is not None
+        self._worker.send(command)
 
-    def _drop(self, work: Job) -> None:
+    def _drop(self, job: Job) -> None:
         """The blocks are free at the next step boundary; what is still said of it is for nobody."""
-        assert self._link is not None
-        running = [each.request_id for each in work.sequences if self._inside.pop(each.request_id, None) is not None]
+        assert self._worker is not None
+        running = [each.request_id for each in job.sequences if self._inside.pop(each.request_id, None) is not None]
         for request_id in running:
-            self._link.send(Abort(request_id))
+            self._worker.send(Abort(request_id))
         if running:
-            self._freed.append(work)
+            self._freed.append(job)
 
     def _on_posts(self, posts: list[EnginePost]) -> None:
         """Called in the loop, between two tasks. Steps are handed out here and now: a hop less for every token."""
         for position, post in enumerate(posts):
             if not isinstance(post, StepReport):
-                self.mailbox.put_owed(WorkerEvents(posts[position:]))
+                self.mailbox.put_unbounded(WorkerEvents(posts[position:]))
                 break
             try:
                 self._on_step(post)
             except Exception as error:  # noqa: BLE001  (the loop itself would die of it)
-                self.mailbox.put_owed(WorkerEvents([EngineFailed("engine_actor_failed", repr(error))]))
+                self.mailbox.put_unbounded(WorkerEvents([EngineFailed("engine_actor_failed", repr(error))]))
                 break
         self.after_batch()
 
     def _on_step(self, report: StepReport) -> None:
-        self._board.stats = report.stats
-        self._board.adapter_uses = report.adapters
+        self._published.stats = report.stats
+        self._published.adapter_uses = report.adapters
         self._watch.due = trio.current_time() + self._stall_s
         for output in report.outputs:
             self._hand_out(output)
 
     def _on_post(self, post: EnginePost) -> None:
-        board = self._board
+        published = self._published
         match post:
             case StepReport():
                 self._on_step(post)
             case EngineLoading(what):
-                board.why = what
+                published.why = what
                 if self._loading.is_due(what, trio.current_time()):
-                    log.info("engine_loading", engine=board.title, step=what)
+                    log.info("engine_loading", engine=published.title, step=what)
             case EngineLoaded(limits, stats, adapters, read_adapter):
-                board.limits, board.stats = limits, stats
+                published.limits, published.stats = limits, stats
                 # Some may have come and gone while it was being loaded.
                 wanted = {each.name for each in self._adapters()}
-                known = {adapter.name: adapter for adapter in adapters} | dict(board.adapters)
-                board.adapters = {name: adapter for name, adapter in known.items() if name in wanted}
-                board.read_adapter = read_adapter
-                board.state, board.why = "ready", None
+                known = {adapter.name: adapter for adapter in adapters} | dict(published.adapters)
+                published.adapters = {name: adapter for name, adapter in known.items() if name in wanted}
+                published.read_adapter = read_adapter
+                published.state, published.why = "ready", None
                 log.info(
                     "engine_ready",
-                    engine=board.title,
-                    epoch=board.epoch,
+                    engine=published.title,
+                    epoch=published.epoch,
                     kv_bytes=stats.kv_bytes,
                     kv_blocks=stats.total_blocks,
                     kv_tokens=limits.pool_tokens,
                 )
-                self._dispatch.put_owed(EngineUp(board.name, board.epoch, limits, board.replica))
+                self._dispatch.put_unbounded(EngineUp(published.name, published.epoch, limits, published.replica))
             case LoadFailed(message):
-                said = f"engine '{board.title}' cannot be loaded: {message}"
-                raise EngineLost("engine_load_failed", said) if board.limits else EngineLoadFailed(said)
+                said = f"engine '{published.title}' cannot be loaded: {message}"
+                raise EngineLost("engine_load_failed", said) if published.limits else EngineLoadFailed(said)
             case EngineFailed(code, message):
                 raise EngineLost(code, message)
 
@@ -265,25 +265,27 @@ class EngineActor(Actor[EngineMessage]):
         inside = self._inside.get(output.request_id)
         if inside is None:
             return
-        work = inside.work
-        self._made[work.tenant] = self._made.get(work.tenant, 0) + len(output.token_ids)
-        kept = work.delivery.put(work.id, output)
+        job = inside.job
+        self._made[job.tenant] = self._made.get(job.tenant, 0) + len(output.token_ids)
+        kept = job.delivery.put(job.id, output)
         if output.finish is not None:
             del self._inside[output.request_id]
             inside.left -= 1
             if not inside.left:
-                self._freed.append(work)
+                self._freed.append(job)
         elif not kept:
-            self._drop(work)
+            self._drop(job)
 
     def _alarm(self) -> None:
-        self.mailbox.put_owed(StallAlarm())
+        self.mailbox.put_unbounded(StallAlarm())
 
     def _check_progress(self) -> None:
         now = trio.current_time()
         if not self._inside:
             return
         if now < self._watch.due:
-            self._wheel.move(self._watch, self._watch.due)
+            self._timers.move(self._watch, self._watch.due)
             return
-        raise EngineLost("engine_stalled", f"The engine {self._board.title} finished no step for {self._stall_s:g} s.")
+        raise EngineLost(
+            "engine_stalled", f"The engine {self._published.title} finished no step for {self._stall_s:g} s."
+        )

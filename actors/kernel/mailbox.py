@@ -40,14 +40,14 @@ class Mailbox(Generic[M]):
         if self._waiter is not None:
             self._wake()
 
-    def put_owed(self, message: M) -> None:
+    def put_unbounded(self, message: M) -> None:
         """Never refused: for what follows from something that was let in before, and so is bounded by that."""
         self._messages.append(message)
         if self._waiter is not None:
             self._wake()
 
-    def put_quietly(self, message: M) -> None:
-        """As `put_owed`, but it may wait for the next message that wakes, or for a quarter of the capacity to fill."""
+    def put_deferred(self, message: M) -> None:
+        """As `put_unbounded`, but the owner wakes with the next other message, or at a quarter of the capacity."""
         self._messages.append(message)
         if self._waiter is not None and len(self._messages) * 4 >= self.capacity:
             self._wake()

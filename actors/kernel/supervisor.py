@@ -126,7 +126,7 @@ class Supervisor:
             life.ended.set()
         _lose_what_is_in_hand(child)
         if not life.scope.cancel_called:
-            self._exits.put_owed((child.name, error))
+            self._exits.put_unbounded((child.name, error))
 
     async def _stop(self, names: Iterable[str]) -> None:
         for name in names:

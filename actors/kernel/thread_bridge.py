@@ -107,9 +107,9 @@ class LongWork:
     def __init__(self) -> None:
         self._limiter = trio.CapacityLimiter(_LONG_WORK_THREADS)
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, job: Callable[[], T]) -> T:
         """The result of `work()`, or what it raises."""
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        return await trio.to_thread.run_sync(job, limiter=self._limiter)
 
 
 class TimeSlices:

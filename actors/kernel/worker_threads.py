@@ -74,7 +74,7 @@ class WorkerThreads(Protocol):
         """A link that takes `LedgerBatch` and `StoreClosed`."""
         ...
 
-    async def beside(self, work: Callable[[], T]) -> T:
+    async def run_in_thread(self, job: Callable[[], T]) -> T:
         """Do long work without holding the loop."""
         ...
 
@@ -119,9 +119,9 @@ class RealWorkerThreads:
 
         return ThreadBridge("ledger", body, on_posts)
 
-    async def beside(self, work: Callable[[], T]) -> T:
+    async def run_in_thread(self, job: Callable[[], T]) -> T:
         """In a worker thread."""
-        return await self._long_work.run(work)
+        return await self._long_work.run(job)
 
     async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
         """In a process of its own, which is in nobody's way."""

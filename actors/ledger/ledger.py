@@ -93,21 +93,21 @@ class Ledger(Actor[LedgerMessage]):
         books: LedgerState,
         path: Path | str,
         *,
-        links: WorkerThreads,
-        wheel: TimerWheel,
+        workers: WorkerThreads,
+        timers: TimerWheel,
         on_spent: Callable[[RestoreUsage], None],
     ) -> None:
         """`on_spent` hears, when the file is first opened, what it knows of the time before."""
         super().__init__(mailbox)
         self._on_spent = on_spent
-        self._wheel = wheel
-        self._watch = wheel.watch(float("inf"), self._alarm)
+        self._timers = timers
+        self._watch = timers.watch(float("inf"), self._alarm)
         self._hurry = False
         """Somebody waits for a line in the next group; closings alone may wait for company."""
         self._books = books
         self._path = path
-        self._links = links
-        self._link: WorkerHandle | None = None
+        self._workers = workers
+        self._worker: WorkerHandle | None = None
         self._writing = True
 
     async def run(self) -> None:
@@ -117,19 +117,19 @@ class Ledger(Actor[LedgerMessage]):
         books.in_commit = []
         self._hurry = True
         books.asked_at = trio.current_time()
-        self._link = self._links.store(self._path, self._on_posts)
+        self._worker = self._workers.store(self._path, self._on_posts)
         try:
             await super().run()
         finally:
-            self._wheel.cancel(self._watch)
-            self._link.abandon()
+            self._timers.cancel(self._watch)
+            self._worker.abandon()
             self._gather()
             while books.waiting:
-                self._link.send(self._next_batch())
-            self._link.send(StoreClosed())
+                self._worker.send(self._next_batch())
+            self._worker.send(StoreClosed())
 
             with trio.CancelScope(shield=True):
-                if not await self._link.join(_CLOSE_S):
+                if not await self._worker.join(_CLOSE_S):
                     log.error("ledger_not_closed", path=str(self._path))
 
     def on(self, message: LedgerMessage) -> None:
@@ -162,13 +162,13 @@ class Ledger(Actor[LedgerMessage]):
             # Closings come quietly: they are looked for as long as there are lines to close.
             now = trio.current_time()
             if not now < self._watch.due <= now + _LINGER_S:
-                self._wheel.move(self._watch, now + _LINGER_S)
+                self._timers.move(self._watch, now + _LINGER_S)
         if self._writing or not books.waiting or not (self._hurry or len(books.waiting) >= _GROUP):
             return
-        assert self._link is not None
+        assert self._worker is not None
         self._writing = True
         books.asked_at = trio.current_time()
-        self._link.send(self._next_batch())
+        self._worker.send(self._next_batch())
         self._hurry = any(reply is not None for _, reply in books.waiting)
 
     def _next_batch(self) -> LedgerBatch:
@@ -186,10 +186,10 @@ class Ledger(Actor[LedgerMessage]):
         self.mailbox.done()
 
     def _alarm(self) -> None:
-        self.mailbox.put_owed(FlushDue())
+        self.mailbox.put_unbounded(FlushDue())
 
     def _on_posts(self, posts: list[StoreEvent]) -> None:
-        self.mailbox.put_owed(WorkerEvents(posts))
+        self.mailbox.put_unbounded(WorkerEvents(posts))
 
     def _on_post(self, post: StoreEvent) -> None:
         books = self._books

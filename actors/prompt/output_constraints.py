@@ -45,10 +45,10 @@ def shown_whole(plan: Plan, request: InferenceRequest) -> Plan:
 class ConstraintsByModel:
     """All shapes of one request."""
 
-    def __init__(self, request: InferenceRequest, texts: Mapping[str, ModelText], links: WorkerThreads) -> None:
+    def __init__(self, request: InferenceRequest, texts: Mapping[str, ModelText], workers: WorkerThreads) -> None:
         self._request = request
         self._texts = texts
-        self._links = links
+        self._workers = workers
         self._made: dict[tuple[str, str], OutputConstraints] = {}
 
     @property
@@ -74,7 +74,9 @@ class ConstraintsByModel:
         try:
             if tools is not None:
                 style = text.tool_style
-            return OutputConstraints(await self._links.beside(partial(_compiled, text, style, tools, grammar)), style)
+            return OutputConstraints(
+                await self._workers.run_in_thread(partial(_compiled, text, style, tools, grammar)), style
+            )
         except RequestRefused as refused:
             raise InvalidRequest(refused.message, param=param, code=refused.code) from None
 

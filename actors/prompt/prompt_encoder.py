@@ -16,7 +16,7 @@ class PromptEncoder:
         prompts: Sequence[Prompt],
         param: str,
         texts: Mapping[str, ModelText],
-        links: WorkerThreads,
+        workers: WorkerThreads,
         *,
         most: int | None = None,
     ) -> None:
@@ -28,7 +28,7 @@ class PromptEncoder:
         self._param = param
         self._most = most
         self._texts = texts
-        self._links = links
+        self._workers = workers
         self._encoded: dict[tuple[str, str], tuple[TokenIds, ...]] = {}
 
     async def read_by(self, engine: str) -> tuple[TokenIds, ...]:
@@ -36,7 +36,7 @@ class PromptEncoder:
         text = self._texts[engine]
         found = self._encoded.get(text.reading)
         if found is None:
-            found = await encode_prompts(text, self._prompts, self._param, self._links)
+            found = await encode_prompts(text, self._prompts, self._param, self._workers)
             if self._most is not None:
                 found = tuple([token_ids[-self._most :] for token_ids in found])
             self._encoded[text.reading] = found

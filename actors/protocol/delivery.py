@@ -39,7 +39,7 @@ class Delivery:
         self.closed = False
         """Nobody reads any more."""
 
-    def put(self, work_id: int, output: TokenOutput) -> bool:
+    def put(self, job_id: int, output: TokenOutput) -> bool:
         """False: it was not kept, and the sequence need not go on."""
         if self.closed or self.overrun:
             return False
@@ -51,7 +51,7 @@ class Delivery:
             self.overrun = True
             self._wake()
             return False
-        self._items.append((work_id, output))
+        self._items.append((job_id, output))
         if self._waiter is not None and (
             not self._quiet
             or output.finish is not None
@@ -61,11 +61,11 @@ class Delivery:
             self._wake()
         return True
 
-    def say(self, work_id: int, notice: StreamNotice) -> None:
+    def say(self, job_id: int, notice: StreamNotice) -> None:
         """Something about the work that is not output."""
         if self.closed:
             return
-        self._items.append((work_id, notice))
+        self._items.append((job_id, notice))
         if not isinstance(notice, JobStarted):
             self._wake()
 
@@ -133,16 +133,16 @@ def _conflated(items: list[Item]) -> list[Item]:
     """What came after the first outputs, one item a sequence; notices keep their place between them."""
     kept = items[:SEPARATE_OUTPUTS]
     runs: dict[int, list[TokenOutput]] = {}
-    works: dict[int, int] = {}
-    for work_id, item in items[SEPARATE_OUTPUTS:]:
+    jobs: dict[int, int] = {}
+    for job_id, item in items[SEPARATE_OUTPUTS:]:
         if isinstance(item, TokenOutput):
-            works[item.request_id] = work_id
+            jobs[item.request_id] = job_id
             runs.setdefault(item.request_id, []).append(item)
         else:
-            kept += [(works[sequence], _merged(run)) for sequence, run in runs.items()]
+            kept += [(jobs[sequence], _merged(run)) for sequence, run in runs.items()]
             runs.clear()
-            kept.append((work_id, item))
-    return kept + [(works[sequence], _merged(run)) for sequence, run in runs.items()]
+            kept.append((job_id, item))
+    return kept + [(jobs[sequence], _merged(run)) for sequence, run in runs.items()]
 
 
 def _merged(outputs: list[TokenOutput]) -> TokenOutput:

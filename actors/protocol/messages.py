@@ -197,24 +197,24 @@ class Job(QueueItem, frozen=True, kw_only=True):
 class Enqueue(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Take this into the queue of its engine. All answers go to the work's delivery."""
 
-    work: Job
+    job: Job
 
     @property
     def reply(self) -> "Delivery":
         """Told when the message is lost in a crash."""
-        return self.work.delivery
+        return self.job.delivery
 
 
 class Withdraw(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Nobody waits for this work any more, wherever it is."""
 
-    work: Job
+    job: Job
 
 
 class DraftTokens(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A draft for the sequence of this work. Nobody hears of it if the work does not run any more."""
 
-    work: Job
+    job: Job
     expect: ExpectTokens
 
 
@@ -241,7 +241,7 @@ class JobsFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
     """These works have ended in the engine, and so many output tokens were made for each tenant since the last time."""
 
     engine: str
-    works: tuple[Job, ...]
+    jobs: tuple[Job, ...]
     made: Mapping[str, int]
 
 
@@ -255,14 +255,14 @@ QueueMessage = Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | JobsFi
 class StartJob(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Start this work, if the engine still lives in this epoch (else dispatch has told its reader already)."""
 
-    work: Job
+    job: Job
     epoch: int
 
 
 class CancelJob(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Abort what still runs of this work."""
 
-    work: Job
+    job: Job
 
 
 class StallAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -335,7 +335,7 @@ class JobFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Terminate(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The house ends this answer."""
+    """The service ends this answer."""
 
     code: str
     message: str

@@ -16,82 +16,86 @@ class BackendQueue:
     """Owned by dispatch."""
 
     def __init__(
-        self, board: BackendStatus, queue: FairQueue[Job], seats: Sequence[ReplicaSlot], prefix_block: int | None = None
+        self,
+        published: BackendStatus,
+        queue: FairQueue[Job],
+        slots: Sequence[ReplicaSlot],
+        prefix_block: int | None = None,
     ) -> None:
         """`prefix_block`: the replicas keep prefixes of prompts, in blocks of so many tokens; None: they do not."""
-        self.board = board
+        self.published = published
         self.queue = queue
-        self.seats = tuple(seats)
-        self.down_why = ("engine_loading", f"The engine {board.name} is being loaded.")
+        self.slots = tuple(slots)
+        self.down_why = ("engine_loading", f"The engine {published.name} is being loaded.")
         self._prefix_block = prefix_block
         self._where: dict[int, ReplicaSlot] = {}
         """By work that is inside."""
-        self.placement = Placement(len(self.seats), prefix_block or 1) if len(self.seats) > 1 else None
+        self.placement = Placement(len(self.slots), prefix_block or 1) if len(self.slots) > 1 else None
         self._placed: Placed | None = None
         """The work that was looked at last ..."""
-        self._seat: ReplicaSlot = self.seats[0]
+        self._slot: ReplicaSlot = self.slots[0]
         """... and where it fits."""
 
     @property
     def up(self) -> bool:
         """Some replica takes work."""
-        return any(seat.epoch is not None for seat in self.seats)
+        return any(slot.epoch is not None for slot in self.slots)
 
     @property
     def inside(self) -> int:
         """Works handed over and not ended."""
         return len(self._where)
 
-    def seat_of(self, work: Job) -> ReplicaSlot | None:
+    def slot_of(self, job: Job) -> ReplicaSlot | None:
         """Who has it; None: nobody, any more or yet."""
-        return self._where.get(work.id)
+        return self._where.get(job.id)
 
-    def fits(self, work: Job) -> bool:
+    def fits(self, job: Job) -> bool:
         """Whether some replica can start it soon; `enter` is to follow before this is asked again."""
-        sequences, prompts = len(work.sequences), _prompts(work)
+        sequences, prompts = len(job.sequences), _prompts(job)
         if self.placement is None:
-            seat = self._seat
-            return seat.room.fits(sequences, seat.room.blocks(prompts), seat.board.stats)
+            slot = self._slot
+            return slot.room.fits(sequences, slot.room.blocks(prompts), slot.published.stats)
         able = [
             number
-            for number, seat in enumerate(self.seats)
-            if seat.epoch is not None and seat.room.fits(sequences, seat.room.blocks(prompts), seat.board.stats)
+            for number, slot in enumerate(self.slots)
+            if slot.epoch is not None and slot.room.fits(sequences, slot.room.blocks(prompts), slot.published.stats)
         ]
-        if self._placed is None or self._placed.id != work.id:
-            self._placed = Placed(work.id, work.tokens, self._marks(work))
-        number = self.placement.choose(able, self._placed, [seat.board.stats for seat in self.seats])
+        if self._placed is None or self._placed.id != job.id:
+            self._placed = Placed(job.id, job.tokens, self._marks(job))
+        number = self.placement.choose(able, self._placed, [slot.published.stats for slot in self.slots])
         if number is not None:
-            self._seat = self.seats[number]
+            self._slot = self.slots[number]
         return number is not None
 
-    def enter(self, work: Job) -> ReplicaSlot:
+    def enter(self, job: Job) -> ReplicaSlot:
         """It is handed to the replica where it fits."""
-        seat = self._seat
-        self._where[work.id] = seat
-        seat.inside[work.id] = work
-        seat.room.enter(len(work.sequences), seat.room.blocks(_prompts(work)), seat.board.stats)
+        slot = self._slot
+        self._where[job.id] = slot
+        slot.inside[job.id] = job
+        slot.room.enter(len(job.sequences), slot.room.blocks(_prompts(job)), slot.published.stats)
         if self.placement is not None and self._placed is not None:
-            self.placement.enter(seat.board.replica, self._placed, seat.board.stats)
-        return seat
+            self.placement.enter(slot.published.replica, self._placed, slot.published.stats)
+        return slot
 
-    def leave(self, work: Job) -> None:
+    def leave(self, job: Job) -> None:
         """It has ended there; a work that is not in there (its engine went down meanwhile) changes nothing."""
-        seat = self._where.pop(work.id, None)
-        if seat is not None:
-            del seat.inside[work.id]
-            seat.room.leave(len(work.sequences))
+        slot = self._where.pop(job.id, None)
+        if slot is not None:
+            del slot.inside[job.id]
+            slot.room.leave(len(job.sequences))
             if self.placement is not None:
-                self.placement.leave(seat.board.replica, work.id)
+                self.placement.leave(slot.published.replica, job.id)
 
-    def clear(self, seat: ReplicaSlot) -> list[Job]:
+    def clear(self, slot: ReplicaSlot) -> list[Job]:
         """This replica is gone: all that it had."""
-        lost = list(seat.inside.values())
-        for work in lost:
-            del self._where[work.id]
-        seat.inside.clear()
-        seat.room.clear()
+        lost = list(slot.inside.values())
+        for job in lost:
+            del self._where[job.id]
+        slot.inside.clear()
+        slot.room.clear()
         if self.placement is not None:
-            self.placement.forget(seat.board.replica)
+            self.placement.forget(slot.published.replica)
         return lost
 
     def statistics(self, now: float) -> QueueStatistics:
@@ -100,18 +104,18 @@ class BackendQueue:
         return QueueStatistics(
             requests=line.requests,
             tokens=line.tokens,
-            inside=self.board.inside,
+            inside=self.published.inside,
             refused_total=sum(line.refused_total.values()),
             expired_total=line.expired_total,
             expected_wait_s=self.queue.expected_wait_s(now),
         )
 
-    def _marks(self, work: Job) -> tuple[PrefixMark, ...]:
-        first = work.sequences[0]
+    def _marks(self, job: Job) -> tuple[PrefixMark, ...]:
+        first = job.sequences[0]
         if self._prefix_block is None or not isinstance(first, Submit):
             return ()
         return tuple([PrefixMark(*mark) for mark in prefix_marks(first, self._prefix_block)])
 
 
-def _prompts(work: Job) -> list[int]:
-    return [len(each.prompt_token_ids) for each in work.sequences if isinstance(each, Submit)]
+def _prompts(job: Job) -> list[int]:
+    return [len(each.prompt_token_ids) for each in job.sequences if isinstance(each, Submit)]

@@ -42,14 +42,14 @@ class Dispatcher(Actor[QueueMessage]):
     def __init__(
         self,
         mailbox: Mailbox[QueueMessage],
-        lanes: Mapping[str, BackendQueue],
-        wheel: TimerWheel,
+        backend_queues: Mapping[str, BackendQueue],
+        timers: TimerWheel,
     ) -> None:
         super().__init__(mailbox)
-        self._lanes = lanes
-        self._wheel = wheel
-        self._watch = wheel.watch(float("inf"), self._alarm)
-        self._touched: set[str] = set(lanes)
+        self._backend_queues = backend_queues
+        self._timers = timers
+        self._watch = timers.watch(float("inf"), self._alarm)
+        self._touched: set[str] = set(backend_queues)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -58,102 +58,102 @@ class Dispatcher(Actor[QueueMessage]):
             self.after_batch()
             await super().run()
         finally:
-            self._wheel.cancel(self._watch)
+            self._timers.cancel(self._watch)
 
     def on(self, message: QueueMessage) -> None:
         """Note what has changed; the lanes that it touched move on when all messages are read."""
         match message:
-            case Enqueue(work):
-                self._offer(work)
-            case JobsFinished(engine, works, made):
-                lane = self._lanes[engine]
-                for work in works:
-                    lane.leave(work)
+            case Enqueue(job):
+                self._offer(job)
+            case JobsFinished(engine, jobs, made):
+                backend_queue = self._backend_queues[engine]
+                for job in jobs:
+                    backend_queue.leave(job)
                 for tenant, tokens in made.items():
-                    lane.queue.charge(tenant, tokens)
+                    backend_queue.queue.charge(tenant, tokens)
                 self._touched.add(engine)
-            case Withdraw(work):
-                lane = self._lanes[work.engine]
-                if lane.queue.remove(work.id) is None and (seat := lane.seat_of(work)) is not None:
-                    seat.mailbox.put_owed(CancelJob(work))
-                self._touched.add(work.engine)
-            case DraftTokens(work):
-                seat = self._lanes[work.engine].seat_of(work)
-                if seat is not None:
-                    seat.mailbox.put_owed(message)
+            case Withdraw(job):
+                backend_queue = self._backend_queues[job.engine]
+                if backend_queue.queue.remove(job.id) is None and (slot := backend_queue.slot_of(job)) is not None:
+                    slot.mailbox.put_unbounded(CancelJob(job))
+                self._touched.add(job.engine)
+            case DraftTokens(job):
+                slot = self._backend_queues[job.engine].slot_of(job)
+                if slot is not None:
+                    slot.mailbox.put_unbounded(message)
             case EngineUp(engine, epoch, replica=replica):
-                self._lanes[engine].seats[replica].epoch = epoch
+                self._backend_queues[engine].slots[replica].epoch = epoch
                 self._touched.add(engine)
             case EngineDown(engine, _, code, message=why, replica=replica):
-                lane = self._lanes[engine]
-                self._engine_down(lane, lane.seats[replica], code, why)
+                backend_queue = self._backend_queues[engine]
+                self._engine_down(backend_queue, backend_queue.slots[replica], code, why)
             case QueueAlarm():
-                self._touched.update(self._lanes)
+                self._touched.update(self._backend_queues)
 
     def after_batch(self) -> None:
         """Hand over what has room."""
         if self._touched:
             now = trio.current_time()
             for name in self._touched:
-                self._move_on(self._lanes[name], now)
+                self._move_on(self._backend_queues[name], now)
             self._touched.clear()
             self._set_alarm(now)
 
-    def _offer(self, work: Job) -> None:
-        lane = self._lanes[work.engine]
-        if work.delivery.closed:
+    def _offer(self, job: Job) -> None:
+        backend_queue = self._backend_queues[job.engine]
+        if job.delivery.closed:
             return
-        if not lane.up:
-            work.delivery.say(work.id, JobRejected(*lane.down_why))
+        if not backend_queue.up:
+            job.delivery.say(job.id, JobRejected(*backend_queue.down_why))
             return
         now = trio.current_time()
-        if work.engine in self._touched:
+        if job.engine in self._touched:
             # Those that came in the same breath must not fill a line that the engine has room for.
-            self._move_on(lane, now)
+            self._move_on(backend_queue, now)
         try:
-            answer = lane.queue.offer(work, now)
+            answer = backend_queue.queue.offer(job, now)
         except UnknownTenant:
             # It began under a policy that had a line for it.
-            work.delivery.say(
-                work.id, JobRejected("line_gone", "The policy has no line any more in which it could wait.", 1.0)
+            job.delivery.say(
+                job.id, JobRejected("line_gone", "The policy has no line any more in which it could wait.", 1.0)
             )
             return
         if isinstance(answer, QueueFull):
-            work.delivery.say(work.id, JobRejected("queue_full", str(answer), answer.retry_after_s))
+            job.delivery.say(job.id, JobRejected("queue_full", str(answer), answer.retry_after_s))
             return
-        self._touched.add(work.engine)
+        self._touched.add(job.engine)
 
-    def _move_on(self, lane: BackendQueue, now: float) -> None:
-        queue = lane.queue
-        while lane.up and len(queue) and (work := queue.take(now, lane.fits)) is not None:
-            seat = lane.enter(work)
-            assert seat.epoch is not None
-            work.delivery.say(work.id, JobStarted(now))
-            seat.mailbox.put_owed(StartJob(work, seat.epoch))
-        for work in queue.expire(now):
-            work.delivery.say(work.id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
+    def _move_on(self, backend_queue: BackendQueue, now: float) -> None:
+        queue = backend_queue.queue
+        while backend_queue.up and len(queue) and (job := queue.take(now, backend_queue.fits)) is not None:
+            slot = backend_queue.enter(job)
+            assert slot.epoch is not None
+            job.delivery.say(job.id, JobStarted(now))
+            slot.mailbox.put_unbounded(StartJob(job, slot.epoch))
+        for job in queue.expire(now):
+            job.delivery.say(job.id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
 
-    def _engine_down(self, lane: BackendQueue, seat: ReplicaSlot, code: str, why: str) -> None:
-        seat.epoch = None
-        for work in lane.clear(seat):
-            work.delivery.say(work.id, JobFailed(code, why, rung_is_up=lane.up))
-        if lane.up:
+    def _engine_down(self, backend_queue: BackendQueue, slot: ReplicaSlot, code: str, why: str) -> None:
+        slot.epoch = None
+        for job in backend_queue.clear(slot):
+            job.delivery.say(job.id, JobFailed(code, why, rung_is_up=backend_queue.up))
+        if backend_queue.up:
             return
-        lane.down_why = ("engine_down", f"The engine {lane.board.name} is being restarted.")
-        for work in lane.queue.expire(trio.current_time()):
-            work.delivery.say(work.id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
-        for work in lane.queue.clear():
-            work.delivery.say(work.id, JobRejected(*lane.down_why))
+        backend_queue.down_why = ("engine_down", f"The engine {backend_queue.published.name} is being restarted.")
+        for job in backend_queue.queue.expire(trio.current_time()):
+            job.delivery.say(job.id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
+        for job in backend_queue.queue.clear():
+            job.delivery.say(job.id, JobRejected(*backend_queue.down_why))
 
     def _set_alarm(self, now: float) -> None:
         due = float("inf")
-        for lane in self._lanes.values():
-            if len(lane.queue):
-                due = min(due, lane.queue.next_expiry() or due, now + _LOOK_AGAIN_S)
-            elif lane.inside:
+        for backend_queue in self._backend_queues.values():
+            if len(backend_queue.queue):
+                due = min(due, backend_queue.queue.next_expiry() or due, now + _LOOK_AGAIN_S)
+            elif backend_queue.inside:
                 due = min(due, now + _LOOK_AGAIN_S)
         if due != float("inf") and not now < self._watch.due <= due:
-            self._wheel.move(self._watch, due)
+            self._timers.move(self._watch, due)
 
     def _alarm(self) -> None:
-        self.mailbox.put_owed(QueueAlarm())
+        self.mailbox.put_unbounded(QueueAlarm())

@@ -9,10 +9,10 @@ from policies.queueing.engine_capacity import EngineCapacity
 class ReplicaSlot:
     """Owned by dispatch. An engine without replicas, and an upstream, is a lane with one seat."""
 
-    __slots__ = ("board", "epoch", "inside", "mailbox", "room")
+    __slots__ = ("epoch", "inside", "mailbox", "published", "room")
 
-    def __init__(self, board: EngineStatus, mailbox: Mailbox[EngineMessage], room: EngineCapacity) -> None:
-        self.board = board
+    def __init__(self, published: EngineStatus, mailbox: Mailbox[EngineMessage], room: EngineCapacity) -> None:
+        self.published = published
         self.mailbox = mailbox
         """Of its actor."""
         self.room = room

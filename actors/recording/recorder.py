@@ -67,10 +67,10 @@ class Recording:
 class Recorder(Actor[RecordedRequest]):
     """Hands what has come to a thread that writes it."""
 
-    def __init__(self, recording: Recording, links: WorkerThreads) -> None:
+    def __init__(self, recording: Recording, workers: WorkerThreads) -> None:
         super().__init__(recording.mailbox)
         self._recording = recording
-        self._links = links
+        self._workers = workers
         self._notes: list[RecordedRequest] = []
 
     def on(self, message: RecordedRequest) -> None:
@@ -85,7 +85,7 @@ class Recorder(Actor[RecordedRequest]):
                 self._take_all()
                 notes, self._notes = self._notes, []
                 with trio.CancelScope(shield=True):
-                    await self._links.beside(partial(append, self._recording, notes))
+                    await self._workers.run_in_thread(partial(append, self._recording, notes))
         finally:
             self._take_all()
             append(self._recording, self._notes)

@@ -53,13 +53,13 @@ class Account:
         request: InferenceRequest,
         plan: Plan,
         *,
-        rules: PolicySnapshot,
+        snapshot: PolicySnapshot,
         features: Features,
         prompt_tokens: int,
         grant: Grant,
         line: int,
         decision: LoggedDecision,
-        colleagues: RequestPorts,
+        ports: RequestPorts,
     ) -> None:
         """`line`: the number of the ledger's line; `decision`: what is kept of this one."""
         self.prompt_tokens = prompt_tokens
@@ -96,19 +96,19 @@ class Account:
         self._decision = decision
         self._request = request
         self._plan = plan
-        self._rules = rules
+        self._snapshot = snapshot
         self._features = features
         self._tenant = features.tenant
         self._route = plan.route
         self._who = LogIdentity(features.tenant, plan.route)
         self._grant = grant
-        self._colleagues = colleagues
-        self._held = colleagues.course.on_start(plan, features.at, grant.hold.amount)
+        self._ports = ports
+        self._held = ports.rollout.on_start(plan, features.at, grant.hold.amount)
         self.forget()
 
-    def observe(self, work: Job, margins: list[float]) -> None:
+    def observe(self, job: Job, margins: list[float]) -> None:
         """For the recording: what the first attempt read, and how sure the small model was."""
-        first = work.sequences[0] if work.sequences else None
+        first = job.sequences[0] if job.sequences else None
         if isinstance(first, Submit) and not self.prompt:
             self.prompt = first.prompt_token_ids
         self.margins = self.margins or tuple(margins)
@@ -137,8 +137,8 @@ class Account:
         return sum([tokens.get(index, 0) for index in range(0, len(self.told), self._request.n)])
 
     def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:
-        """An attempt that did its work is over; `cached` by choice. Those that failed are on the house."""
-        price = self._rules.policy.prices.get(rung)
+        """An attempt that did its work is over; `cached` by choice. Those that failed are on the service."""
+        price = self._snapshot.policy.prices.get(rung)
         self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
 
     def prefix(self, tokenizer: Tokenizer | None) -> Prefix:
@@ -168,21 +168,21 @@ class Account:
         if outcome == "gone":
             # Whoever leaves pays for what was made meanwhile: work that nobody waits for is not free.
             used = min(used + discarded, self._grant.reservation.tokens)
-        admission, ledger = self._colleagues.admission, self._colleagues.ledger
+        admission, ledger = self._ports.admission, self._ports.ledger
         # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
         # as a line is open. The others are rare, and somebody may be waiting for what they free. What is left
         # of a budget or of tokens is published, and must be true on an idle server, too.
         quietly = outcome == "ok"
-        settings = self._rules.tenants.get(self._tenant)
+        settings = self._snapshot.tenants.get(self._tenant)
         published = settings is not None and (settings.budget is not None or settings.tokens != TokenQuota())
-        send = admission.put_quietly if quietly and not published else admission.put_owed
+        send = admission.put_deferred if quietly and not published else admission.put_unbounded
         send(Settle(self._grant, None if refused else used, cost))
         if self.line is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
             closing = EntryClosing(
                 self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost, self.degraded
             )
-            (ledger.put_quietly if quietly else ledger.put_owed)(CloseEntry(closing))
+            (ledger.put_deferred if quietly else ledger.put_unbounded)(CloseEntry(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
         self._learn(rung, outcome, usage, cost, history)
         end = self._decision.end = DecisionEnd(
@@ -207,13 +207,13 @@ class Account:
             ),
         )
 
-        self._colleagues.request_log.ended(
+        self._ports.request_log.ended(
             self._request, end, who=self._who, policy=self._plan.policy, why=why, status=status
         )
         told, self.on_settled = self.on_settled, None
         if told is not None:
             told(outcome)
-        recording = self._colleagues.recording
+        recording = self._ports.recording
         if recording is not None and self._request.embedding is None:
             recording.note(
                 RecordedRequest(
@@ -231,26 +231,26 @@ class Account:
         return None if at is None else at - self._request.arrived_at
 
     def _count(self, key: RequestKey, usage: Usage, discarded: int, history: tuple[AttemptRecord, ...]) -> None:
-        tally = self._colleagues.tally
-        tally.requests[key] += 1
-        tally.prompt_tokens += usage.prompt_tokens
-        tally.completion_tokens += usage.completion_tokens
-        tally.discarded_tokens += discarded
-        tally.e2e.add(trio.current_time() - self._request.arrived_at)
+        counters = self._ports.counters
+        counters.requests[key] += 1
+        counters.prompt_tokens += usage.prompt_tokens
+        counters.completion_tokens += usage.completion_tokens
+        counters.discarded_tokens += discarded
+        counters.e2e.add(trio.current_time() - self._request.arrived_at)
         if key.outcome == "refused":
-            tally.refusals[key.why] += 1
+            counters.refusals[key.why] += 1
         if key.outcome == "overrun":
-            tally.overruns += 1
+            counters.overruns += 1
         for note in history[:-1]:
             if note.outcome in {"failed", "refused"}:
-                tally.fallbacks[key.route, note.rung, note.why] += 1
+                counters.fallbacks[key.route, note.rung, note.why] += 1
 
     def _learn(self, rung: str, outcome: str, usage: Usage, cost: float, history: tuple[AttemptRecord, ...]) -> None:
         """What the policy makes of it: experiments, targets, budgets."""
         plan, features = self._plan, self._features
         if plan.cascade is None and not plan.experiment:
             return
-        experiment = next((e for e in self._rules.settings.experiments if e.name == plan.experiment), None)
+        experiment = next((e for e in self._snapshot.settings.experiments if e.name == plan.experiment), None)
         arrived = self._request.arrived_at
         ending = AnswerResult(
             at=features.at,
@@ -260,18 +260,18 @@ class Account:
             fell_back=any(note.outcome in {"failed", "refused"} for note in history[:-1]),
             truncated=self.truncated,
             ttft_s=None if self.first_content_at is None else self.first_content_at - arrived,
-            slo_ttft_s=float(self._rules.settings.tiers[features.tier].slo.ttft),
+            slo_ttft_s=float(self._snapshot.settings.tiers[features.tier].slo.ttft),
             unit=unit_of(features, experiment.unit) if experiment is not None else "",
             cost=cost,
             held=self._held,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
-        for notice in self._colleagues.course.on_end(plan, ending):
-            self._colleagues.tally.notices[notice.event, notice.subject] += 1
+        for notice in self._ports.rollout.on_end(plan, ending):
+            self._ports.counters.notices[notice.event, notice.subject] += 1
             log.warning(notice.event, subject=notice.subject, **notice.details)
-        for roll_back in self._colleagues.course.take_roll_backs():
-            self._colleagues.ledger.put_owed(WriteRollBack(roll_back))
+        for roll_back in self._ports.rollout.take_roll_backs():
+            self._ports.ledger.put_unbounded(WriteRollBack(roll_back))
 
 
 def _ids(told: EmittedChoice, tokenizer: Tokenizer | None) -> tuple[int, ...]:

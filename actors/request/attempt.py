@@ -37,6 +37,7 @@ class Attempt:
         "assembly",
         "drafter",
         "is_retry",
+        "job",
         "model",
         "output_seen",
         "permit",
@@ -45,14 +46,13 @@ class Attempt:
         "unread_tokens",
         "watched",
         "whole_in_engine",
-        "work",
     )
 
     def __init__(
         self,
         effect: Try,
         permit: Permit,
-        work: Job,
+        job: Job,
         assembly: OutputAssembly,
         *,
         whole_in_engine: bool,
@@ -65,7 +65,7 @@ class Attempt:
         self.is_retry = effect.is_retry
         self.watched = effect.watched
         self.permit = permit
-        self.work = work
+        self.job = job
         self.assembly = assembly
         self.whole_in_engine = whole_in_engine
         """The engine itself sees the end of each sequence; else it may have to be told."""
@@ -76,14 +76,14 @@ class Attempt:
         self.unread_tokens = 0
         """That were made for it, and that its reader left behind."""
 
-    def owns(self, work_id: int) -> bool:
+    def owns(self, job_id: int) -> bool:
         """Whether this work is done for it: its own, or a draft."""
-        return work_id == self.work.id or (self.drafter is not None and self.drafter.owns(work_id))
+        return job_id == self.job.id or (self.drafter is not None and self.drafter.owns(job_id))
 
-    def count(self, work_id: int, item: TokenOutput | StreamNotice) -> None:
+    def count(self, job_id: int, item: TokenOutput | StreamNotice) -> None:
         """Its reader has left and will not read this item of its own work or its draft's."""
         tokens = len(item.token_ids) + item.unnamed if isinstance(item, TokenOutput) else 0
-        if work_id == self.work.id:
+        if job_id == self.job.id:
             self.taken = self.taken or isinstance(item, JobStarted)
             self.unread_tokens += tokens
         elif self.drafter is not None:
@@ -103,7 +103,7 @@ def prepare(
     *,
     request: InferenceRequest,
     plan: Plan,
-    caller: Principal,
+    principal: Principal,
     prompts: Sequence[TokenIds],
     told: Sequence[EmittedChoice],
     text: ModelText,
@@ -129,12 +129,12 @@ def prepare(
         prefix = _prefix(effect.prefix, index)
         if prefix:
             said, bound = "".join(was_told.texts), shape.grammar is not None
-            seam = ContinuationDetokenizer(params, text.tokenizer, prompt, prefix, said, exact=bound)
-            if seam.ended:
-                rest, reason, stop = seam.rest()
+            continuation = ContinuationDetokenizer(params, text.tokenizer, prompt, prefix, said, exact=bound)
+            if continuation.ended:
+                rest, reason, stop = continuation.rest()
                 ended.append(Delta(index, rest, (), (), reason, stop))
                 continue
-            seams[index] = seam
+            seams[index] = continuation
             prompt += prefix
             params = params_after(params, len(prefix))
         if shape.style is not None and request.tools is not None:
@@ -151,9 +151,9 @@ def prepare(
                 request_id=number,
                 prompt_token_ids=prompt,
                 params=params,
-                priority=caller.priority,
+                priority=principal.priority,
                 output_prefix=len(prefix),
-                cache_salt=caller.cache_salt,
+                cache_salt=principal.cache_salt,
                 grammar=shape.grammar,
                 adapter=effect.adapter,
             )
@@ -163,10 +163,10 @@ def prepare(
         assert plan.cascade is not None
         machine = CascadeMachine(plan.cascade, len(told))
     prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
-    work = Job(
+    job = Job(
         id=next(numbers),
         engine=effect.rung,
-        tenant=caller.line,
+        tenant=principal.line,
         prompt_tokens=prompt_tokens,
         tokens=prompt_tokens + sum([each.params.max_tokens for each in sequences]),
         bytes=request.body_bytes,
@@ -177,7 +177,7 @@ def prepare(
         delivery=delivery,
     )
     assembly = OutputAssembly(choices, machine, seams, readers)
-    return Attempt(effect, permit, work, assembly, whole_in_engine=not seams), ended
+    return Attempt(effect, permit, job, assembly, whole_in_engine=not seams), ended
 
 
 def params_of(

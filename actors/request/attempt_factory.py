@@ -25,33 +25,33 @@ class AttemptFactory(msgspec.Struct, frozen=True):
 
     request: InferenceRequest
     plan: Plan
-    caller: Principal
+    principal: Principal
     prompts: PromptEncoder
     shapes: ConstraintsByModel
     account: Account
     delivery: Delivery
-    colleagues: RequestPorts
+    ports: RequestPorts
 
     async def attempt(self, effect: fallback_machine.Try) -> tuple[Attempt, list[Delta]] | fallback_machine.RungRefused:
         """The attempt, with what can be said before it begins; not offered to anybody yet."""
-        permits = self.colleagues.permits
+        permits = self.ports.permits
         permit = await permits.ask(effect.rung, is_retry=effect.is_retry)
         if isinstance(permit, fallback_machine.RungRefused):
             return permit
-        limits = self.colleagues.boards[effect.rung].limits
+        limits = self.ports.all_published[effect.rung].limits
         if limits is None:
             permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return fallback_machine.RungRefused(
                 why="engine_loading", message=f"The engine {effect.rung} is being loaded."
             )
-        if effect.adapter and effect.adapter not in self.colleagues.boards[effect.rung].adapters:
+        if effect.adapter and effect.adapter not in self.ports.all_published[effect.rung].adapters:
             permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return _without_adapter(effect.rung, effect.adapter)
         try:
             attempt, ended = await self._prepare(effect, permit, limits)
             drafted = effect.drafted and not self.request.params.prompt_only
-            if drafted and self.plan.cascade is not None and attempt.work.sequences:
-                attempt.drafter = await drafter_for(attempt.work, self.plan.cascade, self.prompts, self.colleagues)
+            if drafted and self.plan.cascade is not None and attempt.job.sequences:
+                attempt.drafter = await drafter_for(attempt.job, self.plan.cascade, self.prompts, self.ports)
         except (TooLongHere, NotExpressible, InvalidRequest) as error:
             permits.record(effect.rung, permit, ok=None, is_retry=effect.is_retry)
             return _not_taken_by(effect.rung, error)
@@ -61,36 +61,36 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         self, effect: fallback_machine.Try, permit: Permit, limits: EngineLimits
     ) -> tuple[Attempt, list[Delta]]:
         """Raises TooLongHere, NotExpressible and InvalidRequest."""
-        colleagues = self.colleagues
+        ports = self.ports
         if self.request.embedding is not None:
             attempt = prepare_inputs(
                 effect,
                 permit,
                 request=self.request,
                 plan=self.plan,
-                caller=self.caller,
+                principal=self.principal,
                 inputs=await self.prompts.read_by(effect.rung),
                 limits=limits,
                 delivery=self.delivery,
-                numbers=colleagues.numbers,
+                numbers=ports.numbers,
             )
             return attempt, []
-        text = colleagues.texts.get(effect.rung)
-        upstream = colleagues.upstreams.get(effect.rung)
+        text = ports.texts.get(effect.rung)
+        upstream = ports.upstreams.get(effect.rung)
         if upstream is not None:
             return prepare_calls(
                 effect,
                 permit,
                 request=self.request,
                 plan=self.plan,
-                caller=self.caller,
+                principal=self.principal,
                 lengths=await self.prompts.lengths(effect.rung, lenient=True),
                 told=self.account.told,
                 settings=upstream,
                 tokenizer=text.tokenizer if text is not None else None,
                 limits=limits,
                 delivery=self.delivery,
-                numbers=colleagues.numbers,
+                numbers=ports.numbers,
             )
         assert text is not None, "every engine has its text"
         for name in self.request.needs_upstream:
@@ -100,14 +100,14 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             permit,
             request=self.request,
             plan=self.plan,
-            caller=self.caller,
+            principal=self.principal,
             prompts=await self.prompts.read_by(effect.rung),
             told=self.account.told,
             text=text,
             shape=await self.shapes.for_engine(effect.rung),
             limits=limits,
             delivery=self.delivery,
-            numbers=colleagues.numbers,
+            numbers=ports.numbers,
         )
 
 

@@ -51,10 +51,10 @@ class Drafter:
     """Belongs to one attempt on the large engine, with one sequence."""
 
     def __init__(
-        self, machine: VerifiedMachine, work: Job, side: DraftSide, board: BackendStatus, colleagues: RequestPorts
+        self, machine: VerifiedMachine, job: Job, side: DraftSide, published: BackendStatus, ports: RequestPorts
     ) -> None:
         """`work`: what the large engine is to be offered; `board` is its board."""
-        self.work = _seeded(work)
+        self.job = _seeded(job)
         """The attempt's, with the first draft as soon as it is there."""
         self.engine = side.engine
         self.machine = machine
@@ -62,10 +62,10 @@ class Drafter:
         """By the small engine."""
         self.taken = False
         """The small engine has begun."""
-        self._sequence = _sequence_of(self.work)
+        self._sequence = _sequence_of(self.job)
         self._side = side
-        self._board = board
-        self._colleagues = colleagues
+        self._published = published
+        self._ports = ports
         self._said: list[int] = []
         self._draft: Job | None = None
         self._permit: Permit | None = None
@@ -78,7 +78,7 @@ class Drafter:
 
     def begin(self, deadline: float) -> float | None:
         """Ask for the first draft; until when to wait for it, or None if the large engine is to begin at once."""
-        draft = self.machine.begin(self._board.batch)
+        draft = self.machine.begin(self._published.batch)
         if draft is not None:
             now = trio.current_time()
             until = patience_until(now, deadline)
@@ -88,9 +88,9 @@ class Drafter:
                 return until
         return None
 
-    def owns(self, work_id: int) -> bool:
+    def owns(self, job_id: int) -> bool:
         """Whether this is the work of the draft under way."""
-        return self._draft is not None and self._draft.id == work_id
+        return self._draft is not None and self._draft.id == job_id
 
     def take(self, item: TokenOutput | StreamNotice) -> None:
         """What came of the draft under way. `waiting` ends with the first draft."""
@@ -120,7 +120,7 @@ class Drafter:
         if self.machine.alone:
             return
         self._said += token_ids
-        draft = self.machine.on_said(token_ids, self._board.batch)
+        draft = self.machine.on_said(token_ids, self._published.batch)
         if draft is not None:
             self._ask(draft, patience_until(trio.current_time(), deadline))
 
@@ -135,12 +135,12 @@ class Drafter:
         side, sequence, said = self._side, self._sequence, self._said
         prompt = (*side.prompt, *said)
         count = min(draft.tokens, side.room - len(prompt))
-        self._permit = self._colleagues.permits.closed(side.engine)
+        self._permit = self._ports.permits.closed(side.engine)
         if count < 1 or self._permit is None:
             self._end(ok=None, trouble="no_room_to_draft" if count < 1 else "breaker_open")
             return
         params = params_after(sequence.params, len(said))
-        numbers = self._colleagues.numbers
+        numbers = self._ports.numbers
         submit = msgspec.structs.replace(
             sequence,
             request_id=next(numbers),
@@ -149,8 +149,8 @@ class Drafter:
             output_prefix=len(said),
             adapter=side.adapter,
         )
-        work = msgspec.structs.replace(
-            self.work,
+        job = msgspec.structs.replace(
+            self.job,
             id=next(numbers),
             engine=side.engine,
             prompt_tokens=len(prompt),
@@ -160,11 +160,11 @@ class Drafter:
             sequences=(submit,),
         )
         try:
-            self._colleagues.dispatch.put_nowait(Enqueue(work))
+            self._ports.dispatch.put_nowait(Enqueue(job))
         except MailboxFull:
             self._end(ok=None, trouble="draft_refused")
             return
-        self._draft = work
+        self._draft = job
 
     def _end(self, *, ok: bool | None, trouble: str) -> None:
         """The draft is over; what there is of it goes to the large engine."""
@@ -178,59 +178,57 @@ class Drafter:
         known = next((at for at, token_id in enumerate(token_ids) if token_id >= self._side.vocab_size), len(token_ids))
         if first:
             sequence = msgspec.structs.replace(self._sequence, draft=token_ids[:known])
-            self.work = msgspec.structs.replace(self.work, sequences=(sequence,))
+            self.job = msgspec.structs.replace(self.job, sequences=(sequence,))
             return
         # Nobody waits for a draft: one that does not get through is no loss.
         with suppress(MailboxFull):
-            self._colleagues.dispatch.put_nowait(
-                DraftTokens(self.work, ExpectTokens(self._sequence.request_id, expect.after, token_ids[:known]))
+            self._ports.dispatch.put_nowait(
+                DraftTokens(self.job, ExpectTokens(self._sequence.request_id, expect.after, token_ids[:known]))
             )
 
     def _withdraw(self) -> None:
         draft, self._draft = self._draft, None
         if draft is not None:
-            self._colleagues.dispatch.put_owed(Withdraw(draft))
+            self._ports.dispatch.put_unbounded(Withdraw(draft))
 
     def _record(self, *, ok: bool | None) -> None:
         permit, self._permit = self._permit, None
         if permit is not None:
-            self._colleagues.permits.record(self._side.engine, permit, ok=ok, is_retry=False)
+            self._ports.permits.record(self._side.engine, permit, ok=ok, is_retry=False)
 
 
-def _seeded(work: Job) -> Job:
+def _seeded(job: Job) -> Job:
     """Both engines draw with the same noise, so that they take the same token wherever they agree."""
-    sequence = _sequence_of(work)
+    sequence = _sequence_of(job)
     if sequence.params.seed is not None:
-        return work
+        return job
     params = msgspec.structs.replace(sequence.params, seed=randbits(63))
-    return msgspec.structs.replace(work, sequences=(msgspec.structs.replace(sequence, params=params),))
+    return msgspec.structs.replace(job, sequences=(msgspec.structs.replace(sequence, params=params),))
 
 
-def _sequence_of(work: Job) -> Submit:
-    (sequence,) = work.sequences
+def _sequence_of(job: Job) -> Submit:
+    (sequence,) = job.sequences
     assert isinstance(sequence, Submit), "only engines that generate verify"
     return sequence
 
 
-async def drafter_for(
-    work: Job, cascade: PlannedCascade, prompts: PromptEncoder, colleagues: RequestPorts
-) -> Drafter | None:
+async def drafter_for(job: Job, cascade: PlannedCascade, prompts: PromptEncoder, ports: RequestPorts) -> Drafter | None:
     """For `work` of the large stage; None: the small one cannot draft, and it goes on alone. Raises InvalidRequest."""
     small, large = cascade.small.to, cascade.large.to
     assert small is not None
     assert large is not None
-    limits = colleagues.boards[small].limits
-    large_limits = colleagues.boards[large].limits
+    limits = ports.all_published[small].limits
+    large_limits = ports.all_published[large].limits
     if limits is None or large_limits is None:
         return None
     (prompt,) = await prompts.read_by(small)
     machine = VerifiedMachine(
         draft_tokens=cascade.draft_tokens,
         off_above_batch=cascade.off_above_batch,
-        max_tokens=_sequence_of(work).params.max_tokens,
+        max_tokens=_sequence_of(job).params.max_tokens,
     )
     # Whatever is drafted with, the answer is the large engine's: a draft of the bare model is better than none.
-    adapter = cascade.small.adapter if cascade.small.adapter in colleagues.boards[small].adapters else ""
+    adapter = cascade.small.adapter if cascade.small.adapter in ports.all_published[small].adapters else ""
     vocab_size = min(limits.vocab_size, large_limits.vocab_size)
     side = DraftSide(small, prompt, limits.max_model_len, vocab_size, adapter)
-    return Drafter(machine, work, side, colleagues.boards[large], colleagues)
+    return Drafter(machine, job, side, ports.all_published[large], ports)

@@ -23,7 +23,7 @@ def prepare_inputs(
     *,
     request: InferenceRequest,
     plan: Plan,
-    caller: Principal,
+    principal: Principal,
     inputs: Sequence[TokenIds],
     limits: EngineLimits,
     delivery: Delivery,
@@ -38,17 +38,17 @@ def prepare_inputs(
             Embed(
                 request_id=next(numbers),
                 token_ids=token_ids,
-                priority=caller.priority,
+                priority=principal.priority,
                 size=request.embedding.size,
             )
             for token_ids in inputs
         ]
     )
     tokens = sum(map(len, inputs))
-    work = Job(
+    job = Job(
         id=next(numbers),
         engine=effect.rung,
-        tenant=caller.line,
+        tenant=principal.line,
         prompt_tokens=tokens,
         tokens=tokens,
         bytes=request.body_bytes,
@@ -58,4 +58,4 @@ def prepare_inputs(
         delivery=delivery,
     )
     choices = {each.request_id: index for index, each in enumerate(sequences)}
-    return Attempt(effect, permit, work, OutputAssembly(choices), whole_in_engine=True)
+    return Attempt(effect, permit, job, OutputAssembly(choices), whole_in_engine=True)

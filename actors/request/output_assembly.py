@@ -76,8 +76,8 @@ class OutputAssembly:
         if index is None:
             return "going"
         self.tokens += len(output.token_ids) + output.unnamed
-        if self._seams and (seam := self._seams.get(index)) is not None:
-            output = seam.carry_on(output)
+        if self._seams and (continuation := self._seams.get(index)) is not None:
+            output = continuation.carry_on(output)
         finish = output.finish
         if finish is not None:
             if finish.reason in {"abort", "error"}:

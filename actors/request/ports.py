@@ -19,7 +19,7 @@ from policies.rollout.rollout_state import RolloutState
 
 
 class RequestPorts:
-    """Made once by the house."""
+    """Made once by the service."""
 
     def __init__(
         self,
@@ -28,13 +28,13 @@ class RequestPorts:
         dispatch: Mailbox[QueueMessage],
         breakers: Mailbox[BreakerMessage],
         ledger: Mailbox[LedgerMessage],
-        breaker_board: BreakerRegistry,
-        boards: Mapping[str, BackendStatus],
+        breaker_registry: BreakerRegistry,
+        all_published: Mapping[str, BackendStatus],
         upstreams: Mapping[str, UpstreamSettings],
         texts: Mapping[str, ModelText],
-        wheel: TimerWheel,
-        tally: ServiceCounters,
-        course: RolloutState,
+        timers: TimerWheel,
+        counters: ServiceCounters,
+        rollout: RolloutState,
         decisions: DecisionLog,
         request_log: RequestLog,
         recording: Recording | None = None,
@@ -43,16 +43,16 @@ class RequestPorts:
         self.dispatch = dispatch
         self.breakers = breakers
         self.ledger = ledger
-        self.breaker_board = breaker_board
-        self.boards = boards
+        self.breaker_registry = breaker_registry
+        self.all_published = all_published
         """Of engines and upstreams."""
         self.upstreams = upstreams
         self.texts = texts
         """Of engines, and of upstreams that share a tokenizer with one."""
-        self.wheel = wheel
-        self.tally = tally
-        self.permits = Permits(breakers, breaker_board)
-        self.course = course
+        self.timers = timers
+        self.counters = counters
+        self.permits = Permits(breakers, breaker_registry)
+        self.rollout = rollout
         self.decisions = decisions
         self.request_log = request_log
         self.recording = recording

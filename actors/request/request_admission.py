@@ -54,8 +54,8 @@ class RequestAdmission:
         self,
         router: Router,
         budgets: BudgetBook,
-        links: WorkerThreads,
-        colleagues: RequestPorts,
+        workers: WorkerThreads,
+        ports: RequestPorts,
         *,
         shadows: ShadowPorts,
         on_end: Callable[[ResponseStream], None],
@@ -63,14 +63,14 @@ class RequestAdmission:
         """`budgets` is admission's, which alone writes it."""
         self._router = router
         self._budgets = budgets
-        self._texts = colleagues.texts
+        self._texts = ports.texts
         self._encoders = {name: text.sizes for name, text in self._texts.items() if text.sizes is not None}
         self._texts_for = {
             embeds: {name: text for name, text in self._texts.items() if (name in self._encoders) == embeds}
             for embeds in (False, True)
         }
-        self._links = links
-        self._colleagues = colleagues
+        self._workers = workers
+        self._ports = ports
         self._shadows = shadows
         self._on_end = on_end
 
@@ -79,27 +79,29 @@ class RequestAdmission:
 
         `who` is told what is found out, for the log of a request that is refused.
         """
-        rules = self._router.rules
-        tenant = who.tenant = rules.tenant_of(request.api_key)
+        snapshot = self._router.snapshot
+        tenant = who.tenant = snapshot.tenant_of(request.api_key)
         model, adapter = self._router.find_model(request.model)
         if adapter:
             request = msgspec.structs.replace(request, model=model, adapter=adapter)
         texts = self._texts_for[request.embedding is not None]
-        prompts = PromptEncoder(request.prompts, request.param, texts, self._links, most=request.truncate_prompt_tokens)
-        shapes = ConstraintsByModel(request, self._texts, self._links)
-        lengths = await prompts.lengths(request.model, lenient=bool(self._colleagues.upstreams))
-        features = features_of(request, rules.policy, tenant, rules.tenants[tenant], sum(lengths))
-        budget = rules.tenants[tenant].budget
+        prompts = PromptEncoder(
+            request.prompts, request.param, texts, self._workers, most=request.truncate_prompt_tokens
+        )
+        shapes = ConstraintsByModel(request, self._texts, self._workers)
+        lengths = await prompts.lengths(request.model, lenient=bool(self._ports.upstreams))
+        features = features_of(request, snapshot.policy, tenant, snapshot.tenants[tenant], sum(lengths))
+        budget = snapshot.tenants[tenant].budget
         if budget is not None and (view := self._budgets.view(tenant, time.time())) is not None:
             features = msgspec.structs.replace(features, budget_used=view.used)
         decided: _Decided | None = None
         grant: Grant | BudgetRefusal | None = None
         try:
             for wanted in spending_options(features, budget):
-                decided = await self._size(request, rules, prompts, wanted)
+                decided = await self._size(request, snapshot, prompts, wanted)
                 who.route = decided.plan.route
                 first = next(iter(rungs_of(decided.plan)), "")
-                if first in self._texts and first not in self._colleagues.upstreams:
+                if first in self._texts and first not in self._ports.upstreams:
                     await shapes.for_engine(first)
                 grant = await self._reserve(decided)
                 if isinstance(grant, Grant):
@@ -110,13 +112,13 @@ class RequestAdmission:
         except Refusal as refusal:
             end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
             refused = features if decided is None else decided.features
-            self._keep(request, rules, refused, decided).end = end
-            if self._colleagues.recording is not None and request.embedding is None:
-                self._colleagues.recording.note(RecordedRequest(features, request.arrived_at))
+            self._keep(request, snapshot, refused, decided).end = end
+            if self._ports.recording is not None and request.embedding is None:
+                self._ports.recording.note(RecordedRequest(features, request.arrived_at))
             raise
         # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
-        colleagues, plan = self._colleagues, decided.plan
-        number = next(colleagues.numbers)
+        ports, plan = self._ports, decided.plan
+        number = next(ports.numbers)
         booked: Reply[None] = Reply()
         line = LedgerEntry(
             number,
@@ -129,74 +131,74 @@ class RequestAdmission:
             grant.hold.amount,
         )
         try:
-            colleagues.ledger.put_nowait(OpenEntry(line, booked))
+            ports.ledger.put_nowait(OpenEntry(line, booked))
         except MailboxFull as full:
-            colleagues.admission.put_owed(Settle(grant, None))
+            ports.admission.put_unbounded(Settle(grant, None))
             raise Unavailable("ledger_busy", str(full), 1.0) from None
         account = Account(
             request,
             plan,
-            rules=rules,
+            snapshot=snapshot,
             features=decided.features,
             prompt_tokens=decided.prompt_tokens,
             grant=grant,
             line=number,
-            decision=self._keep(request, rules, decided.features, decided),
-            colleagues=colleagues,
+            decision=self._keep(request, snapshot, decided.features, decided),
+            ports=ports,
         )
-        caller = rules.callers[tenant, decided.features.tier]
+        principal = snapshot.callers[tenant, decided.features.tier]
         if plan.shadows:
             self._shadows.copy(
-                CopiedRequest(request, plan, rules, decided.features, decided.load, caller, prompts), account
+                CopiedRequest(request, plan, snapshot, decided.features, decided.load, principal, prompts), account
             )
         return ResponseStream(
             request,
             plan,
-            caller=caller,
+            principal=principal,
             prompts=prompts,
             shapes=shapes,
             account=account,
             booked=booked,
-            colleagues=colleagues,
+            ports=ports,
             on_end=self._on_end,
         )
 
     def _keep(
-        self, request: InferenceRequest, rules: PolicySnapshot, features: Features, decided: _Decided | None
+        self, request: InferenceRequest, snapshot: PolicySnapshot, features: Features, decided: _Decided | None
     ) -> LoggedDecision:
         """What was decided, for whoever asks why."""
         decision = LoggedDecision(
             request.request_id,
             arrived_at=request.arrived_at,
-            policy=rules.policy.digest,
+            policy=snapshot.policy.digest,
             features=features,
             load=self._router.load(trio.current_time()) if decided is None else decided.load,
             plan=None if decided is None else decided.plan,
         )
-        self._colleagues.decisions.add(decision)
+        self._ports.decisions.add(decision)
         return decision
 
     async def _size(
-        self, request: InferenceRequest, rules: PolicySnapshot, prompts: PromptEncoder, features: Features
+        self, request: InferenceRequest, snapshot: PolicySnapshot, prompts: PromptEncoder, features: Features
     ) -> _Decided:
         now = trio.current_time()
         load = self._router.load(now)
-        plan = self._router.plan(rules.policy, features, load, request.arrived_at)
-        plan = of_one_kind(plan, request, self._encoders, rules.settings.engines)
+        plan = self._router.plan(snapshot.policy, features, load, request.arrived_at)
+        plan = of_one_kind(plan, request, self._encoders, snapshot.settings.engines)
         if request.adapter:
             plan = with_adapter(plan, request.adapter)
         rungs = rungs_of(plan) or (request.model,)
-        if request.needs_upstream and self._colleagues.upstreams.keys().isdisjoint(rungs):
+        if request.needs_upstream and self._ports.upstreams.keys().isdisjoint(rungs):
             name = request.needs_upstream[0]
             raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
-        lengths = await prompts.lengths(rungs[0], lenient=not self._colleagues.upstreams.keys().isdisjoint(rungs))
-        boards = self._colleagues.boards
-        bound = output_bound(request, plan, lengths, boards)
-        plan = without_a_release_too_far(plan, request.params.max_tokens, max(lengths), boards)
+        lengths = await prompts.lengths(rungs[0], lenient=not self._ports.upstreams.keys().isdisjoint(rungs))
+        all_published = self._ports.all_published
+        bound = output_bound(request, plan, lengths, all_published)
+        plan = without_a_release_too_far(plan, request.params.max_tokens, max(lengths), all_published)
         plan = shown_whole(plan, request)
         plan = capped(plan, request.params.max_tokens)
         prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.n
-        cost = worst_cost(rules.policy.prices, plan, prompt_tokens, output_tokens)
+        cost = worst_cost(snapshot.policy.prices, plan, prompt_tokens, output_tokens)
         return _Decided(features, load, plan, prompt_tokens, prompt_tokens + output_tokens, cost)
 
     async def _reserve(self, decided: _Decided) -> Grant | BudgetRefusal:
@@ -204,7 +206,7 @@ class RequestAdmission:
         reply: Reply[Grant | QuotaRefusal | BudgetRefusal] = Reply()
         try:
             reserve = Reserve(decided.features.tenant, decided.tokens, decided.cost, reply)
-            self._colleagues.admission.put_nowait(reserve)
+            self._ports.admission.put_nowait(reserve)
             answer = await reply.wait()
         except (MailboxFull, ActorDied) as error:
             raise Unavailable("admission_busy", f"{error}; try again.", 1.0) from None

@@ -60,12 +60,12 @@ class ResponseStream:
         request: InferenceRequest,
         plan: Plan,
         *,
-        caller: Principal,
+        principal: Principal,
         prompts: PromptEncoder,
         shapes: ConstraintsByModel,
         account: Account,
         booked: Reply[None],
-        colleagues: RequestPorts,
+        ports: RequestPorts,
         on_end: "Callable[[ResponseStream], None]",
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -75,13 +75,15 @@ class ResponseStream:
         self._account = account
         self._booked: Reply[None] | None = booked
         self._shapes = shapes
-        self._colleagues = colleagues
+        self._ports = ports
         self._on_end = on_end
         self._chance = chance
         self._climb = fallback_machine.FallbackMachine(plan)
         self._delivery = Delivery()
-        self._launch = AttemptFactory(request, plan, caller, prompts, shapes, account, self._delivery, colleagues)
-        self._watch = colleagues.wheel.watch(float("inf"), self._delivery.alarm)
+        self._attempt_factory = AttemptFactory(
+            request, plan, principal, prompts, shapes, account, self._delivery, ports
+        )
+        self._watch = ports.timers.watch(float("inf"), self._delivery.alarm)
         self._attempt: Attempt | None = None
         self._events: list[ResponseEvent] = []
         self._whole: list[Delta] = []
@@ -155,15 +157,15 @@ class ResponseStream:
         """Take in what has come; the climb's event if the attempt is over."""
         attempt = self._attempt
         assert attempt is not None
-        for position, (work_id, item) in enumerate(items, 1):
+        for position, (job_id, item) in enumerate(items, 1):
             event = None
             drafter = attempt.drafter
-            if drafter is not None and drafter.owns(work_id):
+            if drafter is not None and drafter.owns(job_id):
                 event = self._draft(attempt, drafter, item)
             elif isinstance(item, TokenOutput):
-                if work_id == attempt.work.id:
+                if job_id == attempt.job.id:
                     event = self._output(attempt, item, now)
-            elif work_id in {attempt.work.id, 0}:
+            elif job_id in {attempt.job.id, 0}:
                 event = self._notice(attempt, item, now)
             if self._attempt is not attempt:
                 # It is over. What has come since concerns the next one, or nobody.
@@ -181,7 +183,7 @@ class ResponseStream:
             return self._offer(attempt)
         if now >= self._due:
             return self._too_late(attempt, now)
-        self._colleagues.wheel.move(self._watch, self._due)
+        self._ports.timers.move(self._watch, self._due)
         return None
 
     def _draft(
@@ -213,7 +215,7 @@ class ResponseStream:
                 return None
             case "escalate":
                 self._close_attempt(ok=True)
-                self._colleagues.tally.escalations[self._plan.route, assembly.why] += 1
+                self._ports.counters.escalations[self._plan.route, assembly.why] += 1
                 return fallback_machine.Escalated(why=assembly.why, prefix=self._prefix(attempt))
             case "broken":
                 broken = assembly.broken
@@ -235,7 +237,7 @@ class ResponseStream:
             case JobStarted(at):
                 attempt.taken = self._account.worked = True
                 self._account.taken_at = self._account.taken_at or at
-                self._colleagues.tally.queue_wait.add(max(at - self._request.arrived_at, 0.0))
+                self._ports.counters.queue_wait.add(max(at - self._request.arrived_at, 0.0))
                 return None
             case JobRejected(why, message, retry_after_s, lasting, said):
                 self._close_attempt(ok=None, over=True)
@@ -304,7 +306,7 @@ class ResponseStream:
         """Offer the work; the climb's event if it was not even let in."""
         if effect.not_before > trio.current_time():
             await self._pause(effect.not_before)
-        prepared = await self._launch.attempt(effect)
+        prepared = await self._attempt_factory.attempt(effect)
         if isinstance(prepared, fallback_machine.RungRefused):
             return prepared
         attempt, ended = prepared
@@ -313,7 +315,7 @@ class ResponseStream:
         self._attempt = attempt
         if ended:
             self._show(ended, now)
-        if not attempt.work.sequences:
+        if not attempt.job.sequences:
             self._close_attempt(ok=None, over=True)
             self._complete(attempt, self._why(attempt), now)
             return None
@@ -321,12 +323,12 @@ class ResponseStream:
         if until is None:
             return self._offer(attempt)
         self._due = until
-        self._colleagues.wheel.move(self._watch, self._due)
+        self._ports.timers.move(self._watch, self._due)
         return None
 
     async def _pause(self, until: float) -> None:
         """Between two attempts, before any content. Raises Refusal if the answer is ended meanwhile."""
-        self._colleagues.wheel.move(self._watch, until)
+        self._ports.timers.move(self._watch, until)
         while trio.current_time() < until and not self._delivery.overrun:
             # Outputs that still come are of the attempt before.
             for _, item in await self._delivery.take(quiet=False):
@@ -336,14 +338,14 @@ class ResponseStream:
     def _offer(self, attempt: Attempt) -> fallback_machine.FallbackEvent | None:
         """Let the engine have it; the climb's event if it was not even let in."""
         if attempt.drafter is not None:
-            attempt.work = attempt.drafter.work
+            attempt.job = attempt.drafter.job
         try:
-            self._colleagues.dispatch.put_nowait(Enqueue(attempt.work))
+            self._ports.dispatch.put_nowait(Enqueue(attempt.job))
         except MailboxFull as full:
             self._close_attempt(ok=None, over=True)
             return fallback_machine.RungRefused(why="queue_full", retry_after_s=1.0, message=str(full))
-        self._due = attempt.work.deadline
-        self._colleagues.wheel.move(self._watch, self._due)
+        self._due = attempt.job.deadline
+        self._ports.timers.move(self._watch, self._due)
         return None
 
     def _close_attempt(self, *, ok: bool | None, over: bool = False, leaving: bool = False) -> None:
@@ -356,8 +358,8 @@ class ResponseStream:
             return
         made_tokens = attempt.assembly.tokens + attempt.unread_tokens
         self._account.made_tokens += made_tokens
-        prompt_tokens = attempt.work.prompt_tokens // self._request.n
-        if attempt.rung in self._colleagues.upstreams:
+        prompt_tokens = attempt.job.prompt_tokens // self._request.n
+        if attempt.rung in self._ports.upstreams:
             prompt_tokens = self._account.once(attempt.assembly.prompts) or prompt_tokens
         if ok or (leaving and attempt.taken):
             self._account.pay(attempt.rung, prompt_tokens, attempt.assembly.cached, made_tokens)
@@ -369,16 +371,16 @@ class ResponseStream:
                 self._account.pay(drafter.engine, prompt_tokens, {}, drafter.made_tokens)
         if attempt.watched:
             self._margin = attempt.assembly.margin
-        if self._colleagues.recording is not None:
-            self._account.observe(attempt.work, attempt.assembly.margins)
+        if self._ports.recording is not None:
+            self._account.observe(attempt.job, attempt.assembly.margins)
         self._drafts = attempt.assembly.drafted, attempt.assembly.accepted
         self._model = attempt.assembly.model or attempt.model
         self._word = attempt.assembly.word or None
         version = attempt.assembly.adapter_version
         self._adapter = f"{attempt.adapter}@{version}" if version else attempt.adapter
         if not over and not (ok and attempt.assembly.why != "low_margin" and attempt.whole_in_engine):
-            self._colleagues.dispatch.put_owed(Withdraw(attempt.work))
-        self._colleagues.permits.record(attempt.rung, attempt.permit, ok=ok, is_retry=attempt.is_retry)
+            self._ports.dispatch.put_unbounded(Withdraw(attempt.job))
+        self._ports.permits.record(attempt.rung, attempt.permit, ok=ok, is_retry=attempt.is_retry)
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
@@ -389,12 +391,12 @@ class ResponseStream:
         if not self._request.streamed:
             self._whole += deltas
             return
-        tally = self._colleagues.tally
+        counters = self._ports.counters
         if self._start_sent:
             if self._request.tools is not None or not self._answer_sent:
                 self._climb.on(self._content_sent(deltas), now)
             if count > 0:
-                tally.itl.add((now - self._last_at) / count)
+                counters.itl.add((now - self._last_at) / count)
         else:
             self._start(deltas, now)
         self._last_at = now
@@ -418,7 +420,7 @@ class ResponseStream:
     def _start(self, deltas: list[Delta], now: float) -> None:
         assert self._attempt is not None
         self._start_sent = True
-        self._colleagues.tally.ttft.add(now - self._request.arrived_at)
+        self._ports.counters.ttft.add(now - self._request.arrived_at)
         self._account.first_at = now
         self._begin(self._attempt, self._account.prompt_tokens)
         self._climb.on(self._content_sent(deltas), now)
@@ -429,7 +431,7 @@ class ResponseStream:
         rung, adapter, model = _STATIC, "", ""
         if attempt is not None:
             rung, adapter, model = attempt.rung, attempt.adapter, attempt.assembly.model or attempt.model
-        echo = self._launch.prompts.shown(rung) if request.echo else ()
+        echo = self._attempt_factory.prompts.shown(rung) if request.echo else ()
         each_choice = tuple([text for text in echo for _ in range(request.n)])
         start = Start(
             self._plan.route,
@@ -450,7 +452,7 @@ class ResponseStream:
         if not self._request.streamed:
             self._begin(attempt, self._account.prompt_tokens)
             self._events += self._whole
-        if attempt.rung in self._colleagues.upstreams and not attempt.work.goes_on:
+        if attempt.rung in self._ports.upstreams and not attempt.job.goes_on:
             self._account.prompts_read(attempt.assembly.prompts)
         self._account.cached_tokens = self._account.once(attempt.assembly.cached)
         self._events.append(Done(self._account.usage(), self._served(attempt.rung, why, self._climb.mark)))
@@ -491,7 +493,7 @@ class ResponseStream:
             self._forget_answer()
             raise
         if self._ended:
-            # Closed by the house meanwhile, and settled.
+            # Closed by the service meanwhile, and settled.
             raise ledger_unavailable()
         if not booked.settled:
             self._forget_answer()
@@ -507,7 +509,7 @@ class ResponseStream:
     def _prefix(self, attempt: Attempt) -> fallback_machine.Prefix:
         if not self._climb.committed:
             return ()
-        text = self._colleagues.texts.get(attempt.rung)
+        text = self._ports.texts.get(attempt.rung)
         return self._account.prefix(text.tokenizer if text is not None else None)
 
     def _why(self, attempt: Attempt) -> str:
@@ -571,7 +573,7 @@ class ResponseStream:
             self._count_unread()
         self._close_attempt(ok=None, leaving=outcome == "gone")
         self._delivery.close()
-        self._colleagues.wheel.cancel(self._watch)
+        self._ports.timers.cancel(self._watch)
         if outcome == "gone" and not self._start_sent:
             # A whole answer that was under way has reached nobody.
             self._account.forget()
@@ -584,12 +586,12 @@ class ResponseStream:
     def _count_unread(self) -> None:
         """Work that was begun and tokens that were made are paid for, even if nobody waited to read of them."""
         attempt = self._attempt
-        for work_id, item in self._delivery.unread():
-            if attempt is None or not attempt.owns(work_id):
+        for job_id, item in self._delivery.unread():
+            if attempt is None or not attempt.owns(job_id):
                 continue
             if isinstance(item, JobStarted):
                 self._account.worked = True
-            attempt.count(work_id, item)
+            attempt.count(job_id, item)
 
 
 def _is_answer(delta: Delta) -> bool:

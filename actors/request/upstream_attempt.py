@@ -33,7 +33,7 @@ def prepare_calls(
     *,
     request: InferenceRequest,
     plan: Plan,
-    caller: Principal,
+    principal: Principal,
     lengths: Sequence[int],
     told: Sequence[EmittedChoice],
     settings: UpstreamSettings,
@@ -87,10 +87,10 @@ def prepare_calls(
         choices[number] = index
         calls.append(call)
     prompt_tokens = sum([lengths[index // request.n] + told[index].tokens for index in choices.values()])
-    work = Job(
+    job = Job(
         id=next(numbers),
         engine=effect.rung,
-        tenant=caller.line,
+        tenant=principal.line,
         prompt_tokens=prompt_tokens,
         tokens=prompt_tokens + sum([each.params.max_tokens for each in calls]),
         bytes=request.body_bytes,
@@ -102,7 +102,7 @@ def prepare_calls(
     )
     assembly = OutputAssembly(choices, call_prefix=f"call_{request.request_id}_")
     model = settings.model or request.model
-    return Attempt(effect, permit, work, assembly, whole_in_engine=True, model=model), ended
+    return Attempt(effect, permit, job, assembly, whole_in_engine=True, model=model), ended
 
 
 def _after(prompt: Prompt, text: str, token_ids: tuple[int, ...], tokenizer: Tokenizer | None) -> tuple[Prompt, str]:

@@ -27,25 +27,29 @@ class Router:
     """Synchronous: what it reads is published by others, what it writes is its own."""
 
     def __init__(
-        self, rules: PolicySnapshot, lanes: Mapping[str, BackendQueue], breakers: BreakerRegistry, course: RolloutState
+        self,
+        snapshot: PolicySnapshot,
+        backend_queues: Mapping[str, BackendQueue],
+        breakers: BreakerRegistry,
+        rollout: RolloutState,
     ) -> None:
-        self.rules = rules
-        self._lanes = lanes
+        self.snapshot = snapshot
+        self._backend_queues = backend_queues
         self._breakers = breakers
-        self._course = course
-        self._busy = BusyBook(rules.settings)
+        self._rollout = rollout
+        self._busy = BusyBook(snapshot.settings)
         self._load = Load()
         self._published_at = float("-inf")
         self._made: dict[str, tuple[int, float]] = {}
 
-    def adopt(self, rules: PolicySnapshot) -> None:
+    def apply_settings(self, snapshot: PolicySnapshot) -> None:
         """Other rules from now on; a cascade that is busy stays so until its load is low enough for the new ones."""
-        self.rules = rules
-        self._busy.adopt(rules.settings)
+        self.snapshot = snapshot
+        self._busy.apply_settings(snapshot.settings)
 
     def find_model(self, asked: str) -> tuple[str, str]:
         """The model and the adapter that a client asks for: NAME or NAME:ADAPTER. Raises UnknownModel."""
-        models = self.rules.settings.models
+        models = self.snapshot.settings.models
         if asked in models:
             return asked, ""
         model, _, adapter = asked.rpartition(":")
@@ -57,11 +61,11 @@ class Router:
 
     def adapters_of(self, model: str) -> tuple[str, ...]:
         """Those that clients may ask for with this model: loaded on some rung that may answer to it."""
-        settings = self.rules.settings.models.get(model)
+        settings = self.snapshot.settings.models.get(model)
         if settings is None or not settings.adapters:
             return ()
-        rungs = self.rules.policy.rungs_of(model)
-        return tuple(sorted({name for rung in rungs for name in self._lanes[rung].board.adapters}))
+        rungs = self.snapshot.policy.rungs_of(model)
+        return tuple(sorted({name for rung in rungs for name in self._backend_queues[rung].published.adapters}))
 
     def plan(self, policy: Policy, features: Features, load: Load, arrived_at: float) -> Plan:
         """What will be tried under this load, by the policy that the request began with. Raises InvalidRequest."""
@@ -74,29 +78,32 @@ class Router:
         """The load as it was at most `_FRESH_S` ago."""
         if now - self._published_at >= _FRESH_S:
             self._publish(now)
-        elif self._course.steers:
+        elif self._rollout.steers:
             # Each decision has its own: a burst's thousand may come before the next look at the engines.
-            self._load = msgspec.structs.replace(self._load, thresholds=self._course.thresholds(time.time()))
+            self._load = msgspec.structs.replace(self._load, thresholds=self._rollout.thresholds(time.time()))
         return self._load
 
     def _publish(self, now: float) -> None:
         passed = now - self._published_at
-        engines = {name: self._engine_load(name, lane, now, passed) for name, lane in self._lanes.items()}
+        engines = {
+            name: self._engine_load(name, backend_queue, now, passed)
+            for name, backend_queue in self._backend_queues.items()
+        }
         load = Load(engines=engines, breakers=self._breakers.views(now))
         self._load = Load(
             engines=engines,
             breakers=load.breakers,
             busy=self._busy.update(load, now),
-            thresholds=self._course.thresholds(time.time()),
-            rolled_back=self._course.rolled_back,
+            thresholds=self._rollout.thresholds(time.time()),
+            rolled_back=self._rollout.rolled_back,
         )
         self._published_at = now
 
-    def _engine_load(self, name: str, lane: BackendQueue, now: float, passed_s: float) -> EngineLoad:
-        stats = lane.board.stats
-        healthy = lane.board.state == "ready"
+    def _engine_load(self, name: str, backend_queue: BackendQueue, now: float, passed_s: float) -> EngineLoad:
+        stats = backend_queue.published.stats
+        healthy = backend_queue.published.state == "ready"
         if stats is None:
-            return EngineLoad(name=name, healthy=healthy, waiting=len(lane.queue))
+            return EngineLoad(name=name, healthy=healthy, waiting=len(backend_queue.queue))
         made = stats.generation_tokens_total
         before, rate = self._made.get(name, (made, 0.0))
         rate += _RATE_MEMORY * (max(made - before, 0) / passed_s - rate)
@@ -105,9 +112,9 @@ class Router:
             name=name,
             healthy=healthy,
             running=stats.running,
-            waiting=stats.waiting + len(lane.queue),
+            waiting=stats.waiting + len(backend_queue.queue),
             outstanding_tokens=stats.outstanding_tokens,
             kv_usage=1 - stats.free_blocks / stats.total_blocks if stats.total_blocks else 0.0,
             tokens_per_s=rate,
-            expected_wait_s=lane.queue.expected_wait_s(now),
+            expected_wait_s=backend_queue.queue.expected_wait_s(now),
         )

@@ -17,16 +17,16 @@ def rungs_of(plan: Plan) -> tuple[str, ...]:
 
 
 def output_bound(
-    request: InferenceRequest, plan: Plan, lengths: Sequence[int], boards: Mapping[str, BackendStatus]
+    request: InferenceRequest, plan: Plan, lengths: Sequence[int], all_published: Mapping[str, BackendStatus]
 ) -> int:
     """Output tokens of a choice at the most, on whatever rung; `lengths` are the prompts' in tokens.
 
     Raises InvalidRequest if no rung can take it.
     """
     limits = [
-        board.limits.max_model_len
+        published.limits.max_model_len
         for name in rungs_of(plan)
-        if (board := boards.get(name)) is not None and board.limits is not None
+        if (published := all_published.get(name)) is not None and published.limits is not None
     ]
     asked = request.params.max_tokens
     cap = plan.output_cap
@@ -52,14 +52,19 @@ def output_bound(
     return asked_or_cap or (min(cap, room) if cap is not None else room)
 
 
-def without_a_release_too_far(plan: Plan, asked: int, prompt_tokens: int, boards: Mapping[str, BackendStatus]) -> Plan:
+def without_a_release_too_far(
+    plan: Plan, asked: int, prompt_tokens: int, all_published: Mapping[str, BackendStatus]
+) -> Plan:
     """Window mode only if the large model can go on after whatever the small one may have said."""
     cascade = plan.cascade
     if cascade is None or cascade.mode != "window" or cascade.start_on != "small" or not cascade.may_escalate:
         return plan
     assert cascade.small.to is not None
     assert cascade.large.to is not None
-    known = [boards[stage].limits if stage in boards else None for stage in (cascade.small.to, cascade.large.to)]
+    known = [
+        all_published[stage].limits if stage in all_published else None
+        for stage in (cascade.small.to, cascade.large.to)
+    ]
     small, large = known
     if small is None or large is None:
         return plan

@@ -48,10 +48,10 @@ class CopiedRequest(msgspec.Struct, frozen=True):
 
     request: InferenceRequest
     plan: Plan
-    rules: PolicySnapshot
+    snapshot: PolicySnapshot
     features: Features
     load: Load
-    caller: Principal
+    principal: Principal
     prompts: PromptEncoder
 
 
@@ -63,19 +63,19 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class _Running:
-    __slots__ = ("cut", "exchange", "scope", "to")
+    __slots__ = ("cut", "response", "scope", "to")
 
     def __init__(self, to: str) -> None:
         self.to = to
         self.scope = trio.CancelScope()
-        self.exchange: ResponseStream | None = None
+        self.response: ResponseStream | None = None
         self.cut = False
 
     def end(self) -> None:
         """At once: what was made so far is written down now."""
         self.cut = True
-        if self.exchange is not None:
-            self.exchange.close()
+        if self.response is not None:
+            self.response.close()
         self.scope.cancel()
 
 
@@ -86,15 +86,15 @@ class Shadows:
         self,
         mailbox: Mailbox[Copy],
         book: ShadowBook,
-        links: WorkerThreads,
-        colleagues: RequestPorts,
+        workers: WorkerThreads,
+        ports: RequestPorts,
         someone_waits: Callable[[str], bool],
     ) -> None:
         """`someone_waits`: in front of this rung, other than copies."""
         self.mailbox = mailbox
         self._book = book
-        self._links = links
-        self._colleagues = _apart(colleagues)
+        self._workers = workers
+        self._ports = _apart(ports)
         self._someone_waits = someone_waits
         self._running: dict[_Running, None] = {}
 
@@ -113,7 +113,7 @@ class Shadows:
                 self._make_way()
 
     def stop(self) -> None:
-        """The house drains: no more copies, and those under way are over when this returns."""
+        """The service drains: no more copies, and those under way are over when this returns."""
         self._book.closed = True
         for running in list(self._running):
             running.end()
@@ -136,14 +136,14 @@ class Shadows:
         except Exception:
             log.exception("shadow_failed", shadow=message.shadow.name)
         finally:
-            if running.exchange is not None:
-                running.exchange.close()
+            if running.response is not None:
+                running.response.close()
             del self._running[running]
             answer = answers[0] if answers else None
             self._book.copy_ended(message.shadow.name, message.of.request.request_id, answer, cut=running.cut)
 
     async def _answer(self, message: Copy, running: _Running, answers: list[ShadowAnswer]) -> None:
-        of, shadow, colleagues = message.of, message.shadow, self._colleagues
+        of, shadow, ports = message.of, message.shadow, self._ports
         began_at = trio.current_time()
         lengths = await of.prompts.lengths(shadow.to, lenient=True)
         request = msgspec.structs.replace(
@@ -161,16 +161,16 @@ class Shadows:
             midstream="error",
         )
         features = msgspec.structs.replace(of.features, tenant=TENANT, tier=TIER)
-        number = next(colleagues.numbers)
+        number = next(ports.numbers)
         booked: Reply[None] = Reply()
         line = LedgerEntry(
             number, request.request_id, TENANT, request.model, plan.route, sum(lengths), sum(lengths), 0.0
         )
-        colleagues.ledger.put_nowait(OpenEntry(line, booked))
+        ports.ledger.put_nowait(OpenEntry(line, booked))
         account = Account(
             request,
             plan,
-            rules=of.rules,
+            snapshot=of.snapshot,
             features=features,
             prompt_tokens=sum(lengths),
             grant=Grant(Reservation(0, TENANT, 0), BudgetHold(0, TENANT, 0.0, 0.0)),
@@ -183,22 +183,22 @@ class Shadows:
                 load=of.load,
                 plan=plan,
             ),
-            colleagues=colleagues,
+            ports=ports,
         )
         account.on_settled = lambda outcome: _note(account, outcome, began_at, answers)
-        priority = shadow_tier(of.rules.settings.tiers).priority
-        running.exchange = ResponseStream(
+        priority = shadow_tier(of.snapshot.settings.tiers).priority
+        running.response = ResponseStream(
             request,
             plan,
-            caller=Principal(TENANT, TENANT, TIER, priority, of.caller.cache_salt),
+            principal=Principal(TENANT, TENANT, TIER, priority, of.principal.cache_salt),
             prompts=of.prompts,
-            shapes=ConstraintsByModel(request, colleagues.texts, self._links),
+            shapes=ConstraintsByModel(request, ports.texts, self._workers),
             account=account,
             booked=booked,
-            colleagues=colleagues,
+            ports=ports,
             on_end=lambda _: None,
         )
-        async for _ in running.exchange:
+        async for _ in running.response:
             pass
 
 
@@ -252,19 +252,19 @@ class _SilentPermits(Permits):
 class _NobodyListens(Mailbox[AdmissionMessage]):
     """Copies have reserved nothing, so there is nothing to settle."""
 
-    def put_owed(self, message: AdmissionMessage) -> None:
+    def put_unbounded(self, message: AdmissionMessage) -> None:
         pass
 
-    def put_quietly(self, message: AdmissionMessage) -> None:
+    def put_deferred(self, message: AdmissionMessage) -> None:
         pass
 
 
-def _apart(colleagues: RequestPorts) -> RequestPorts:
+def _apart(ports: RequestPorts) -> RequestPorts:
     """The same rungs, ledger and clock; counters, breakers and admission that hear nothing of copies."""
-    apart = shallow_copy(colleagues)
-    apart.tally = ServiceCounters()
+    apart = shallow_copy(ports)
+    apart.counters = ServiceCounters()
     apart.request_log = RequestLog(lambda: False, str)
-    apart.permits = _SilentPermits(colleagues.breakers, colleagues.breaker_board)
+    apart.permits = _SilentPermits(ports.breakers, ports.breaker_registry)
     apart.admission = _NobodyListens("nobody", 1)
     return apart
 

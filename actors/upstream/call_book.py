@@ -33,51 +33,51 @@ class CallBook:
     @property
     def inside(self) -> int:
         """Calls that somebody waits for."""
-        return sum(work is not None for work in self._running.values()) + len(self._waiting)
+        return sum(job is not None for job in self._running.values()) + len(self._waiting)
 
-    def work_of(self, call: int) -> Job | None:
+    def job_of(self, call: int) -> Job | None:
         """Whose call it is; None: nobody waits for it."""
         return self._running.get(call)
 
-    def start(self, work: Job, calls: tuple[UpstreamCall, ...]) -> None:
+    def start(self, job: Job, calls: tuple[UpstreamCall, ...]) -> None:
         """Take it in; ask `next_call` what may begin."""
-        self._left[work.id] = len(calls)
-        self._waiting.extend((work, call) for call in calls)
+        self._left[job.id] = len(calls)
+        self._waiting.extend((job, call) for call in calls)
 
     def next_call(self) -> tuple[Job, UpstreamCall] | None:
         """A call that may begin now."""
         if not self._waiting or len(self._running) >= self._concurrent:
             return None
-        work, call = self._waiting.popleft()
-        self._running[call.request_id] = work
-        return work, call
+        job, call = self._waiting.popleft()
+        self._running[call.request_id] = job
+        return job, call
 
     def complete(self, call: int) -> Job | None:
         """The call's answer is whole; its work, if that was the last one."""
-        work = self._running[call]
-        if work is None:
+        job = self._running[call]
+        if job is None:
             return None
         self._running[call] = None
-        self._left[work.id] -= 1
-        if self._left[work.id]:
+        self._left[job.id] -= 1
+        if self._left[job.id]:
             return None
-        del self._left[work.id]
-        return work
+        del self._left[job.id]
+        return job
 
-    def drop(self, work: Job) -> list[int] | None:
+    def drop(self, job: Job) -> list[int] | None:
         """Nobody waits for it any more: the calls whose tasks have to be ended. None: it is not in here."""
-        if self._left.pop(work.id, None) is None:
+        if self._left.pop(job.id, None) is None:
             return None
-        self._waiting = deque(each for each in self._waiting if each[0] is not work)
-        running = [call for call, owner in self._running.items() if owner is work]
+        self._waiting = deque(each for each in self._waiting if each[0] is not job)
+        running = [call for call, owner in self._running.items() if owner is job]
         for call in running:
             self._running[call] = None
         return running
 
     def gone(self, call: int) -> None:
         """The call's task has ended: its place is free."""
-        work = self._running.pop(call)
-        if work is not None:
+        job = self._running.pop(call)
+        if job is not None:
             raise IntegrityError("a call's task is gone before its work was told of an end")
 
     def check_integrity(self) -> None:
@@ -85,10 +85,10 @@ class CallBook:
         if len(self._running) > self._concurrent:
             raise IntegrityError("more calls than places")
         held: dict[int, int] = {}
-        for work in [
-            *(work for work in self._running.values() if work is not None),
-            *(work for work, _ in self._waiting),
+        for job in [
+            *(job for job in self._running.values() if job is not None),
+            *(job for job, _ in self._waiting),
         ]:
-            held[work.id] = held.get(work.id, 0) + 1
+            held[job.id] = held.get(job.id, 0) + 1
         if held != self._left:
             raise IntegrityError("the works' open calls do not add up")

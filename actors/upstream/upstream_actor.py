@@ -52,13 +52,13 @@ class UpstreamActor(Actor[EngineMessage]):
         mailbox: Mailbox[EngineMessage],
         *,
         dispatch: Mailbox[QueueMessage],
-        board: UpstreamStatus,
+        published: UpstreamStatus,
         settings: UpstreamSettings,
         client: Callable[[], UpstreamClient],
     ) -> None:
         super().__init__(mailbox)
         self._dispatch = dispatch
-        self._board = board
+        self._published = published
         self._settings = settings
         self._make_client = client
         self._book = CallBook(settings.concurrent)
@@ -74,52 +74,52 @@ class UpstreamActor(Actor[EngineMessage]):
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        board = self._board
-        if board.epoch:
-            board.restarts += 1
-        board.epoch += 1
+        published = self._published
+        if published.epoch:
+            published.restarts += 1
+        published.epoch += 1
         self._client = self._make_client()
         try:
             async with trio.open_nursery() as self._nursery:
-                board.state, board.why = "ready", None
+                published.state, published.why = "ready", None
                 self._publish()
-                assert board.limits is not None
-                self._dispatch.put_owed(EngineUp(board.name, board.epoch, board.limits))
+                assert published.limits is not None
+                self._dispatch.put_unbounded(EngineUp(published.name, published.epoch, published.limits))
                 await super().run()
         finally:
-            message = f"The actor of the upstream {board.name} has ended."
-            board.state, board.why, board.stats, board.inside = "failed", message, None, 0
-            self._dispatch.put_owed(EngineDown(board.name, board.epoch, "upstream_stopped", message))
+            message = f"The actor of the upstream {published.name} has ended."
+            published.state, published.why, published.stats, published.inside = "failed", message, None, 0
+            self._dispatch.put_unbounded(EngineDown(published.name, published.epoch, "upstream_stopped", message))
             with trio.move_on_after(_CLOSE_S, shield=True):
                 await self._client.aclose()
 
     def on(self, message: EngineMessage) -> None:
         """Work goes in; the rest of an engine's messages is never sent here."""
         match message:
-            case StartJob(work, epoch):
-                if epoch == self._board.epoch:
-                    self._book.start(work, tuple([each for each in work.sequences if isinstance(each, UpstreamCall)]))
-            case CancelJob(work):
-                self._drop(work)
+            case StartJob(job, epoch):
+                if epoch == self._published.epoch:
+                    self._book.start(job, tuple([each for each in job.sequences if isinstance(each, UpstreamCall)]))
+            case CancelJob(job):
+                self._drop(job)
 
     def after_batch(self) -> None:
         """Begin what has a place, and tell dispatch what has ended."""
         assert self._nursery is not None
         while (begins := self._book.next_call()) is not None:
-            work, call = begins
+            job, call = begins
             scope = self._scopes[call.request_id] = trio.CancelScope()
-            self._nursery.start_soon(self._run_call, work, call, scope)
+            self._nursery.start_soon(self._run_call, job, call, scope)
         if self._freed:
             made = {tenant: tokens for tenant, tokens in self._made.items() if tokens > 0}
-            self._dispatch.put_owed(JobsFinished(self._board.name, tuple(self._freed), made))
+            self._dispatch.put_unbounded(JobsFinished(self._published.name, tuple(self._freed), made))
             self._freed.clear()
             self._made = {}
         self._publish()
 
     def _publish(self) -> None:
-        board, book = self._board, self._book
-        board.inside = book.inside
-        board.stats = EngineStats(
+        published, book = self._published, self._book
+        published.inside = book.inside
+        published.stats = EngineStats(
             total_blocks=0,
             free_blocks=0,
             cached_blocks=0,
@@ -129,45 +129,45 @@ class UpstreamActor(Actor[EngineMessage]):
             generation_tokens_total=self._made_total,
         )
 
-    def _drop(self, work: Job) -> None:
+    def _drop(self, job: Job) -> None:
         """Its connections are closed as soon as their tasks run."""
-        calls = self._book.drop(work)
+        calls = self._book.drop(job)
         if calls is None:
             return
         for call in calls:
             self._scopes[call].cancel()
-        self._freed.append(work)
+        self._freed.append(job)
 
     # --- a call's task ------------------------------------------------------------------------------------------
 
-    async def _run_call(self, work: Job, call: UpstreamCall, scope: trio.CancelScope) -> None:
+    async def _run_call(self, job: Job, call: UpstreamCall, scope: trio.CancelScope) -> None:
         failure: Failure | None = None
         try:
             with scope:
-                failure = await self._ask(work, call)
+                failure = await self._ask(job, call)
         except Exception as error:
             # A fault of ours in one call is no reason to break off all others.
-            log.exception("upstream_call_failed", upstream=self._board.name)
+            log.exception("upstream_call_failed", upstream=self._published.name)
             failure = Failure(kind="upstream_error", message=f"The call could not be made ({type(error).__name__}).")
         finally:
-            if failure is not None and self._book.work_of(call.request_id) is work:
-                self._fail(work, failure)
-            if self._book.work_of(call.request_id) is work:
+            if failure is not None and self._book.job_of(call.request_id) is job:
+                self._fail(job, failure)
+            if self._book.job_of(call.request_id) is job:
                 # The whole actor ends: dispatch tells the reader.
-                self._book.drop(work)
+                self._book.drop(job)
             self._book.gone(call.request_id)
             del self._scopes[call.request_id]
         self.after_batch()
 
-    async def _ask(self, work: Job, call: UpstreamCall) -> Failure | None:
+    async def _ask(self, job: Job, call: UpstreamCall) -> Failure | None:
         """Ask one address after the other, as long as none was reached."""
         assert self._client is not None
-        board, settings = self._board, self._settings
+        published, settings = self._published, self._settings
         sent = question(call, settings)
         tried: list[int] = []
         failure: Failure | None = None
         while True:
-            number = board.replicas.choose(trio.current_time(), tried)
+            number = published.replicas.choose(trio.current_time(), tried)
             if number is None:
                 return failure
             if isinstance(number, Rest):
@@ -177,7 +177,7 @@ class UpstreamActor(Actor[EngineMessage]):
                     retry_after_s=number.retry_after_s,
                 )
             tried.append(number)
-            failure, begun = await self._ask_replica(number, work, call, sent)
+            failure, begun = await self._ask_replica(number, job, call, sent)
             if failure is None or begun:
                 return failure
             asks_for_a_pause = failure.blame == "load" or failure.retry_after_s is not None
@@ -185,12 +185,12 @@ class UpstreamActor(Actor[EngineMessage]):
                 return failure
 
     async def _ask_replica(
-        self, number: int, work: Job, call: UpstreamCall, sent: UpstreamRequestBody
+        self, number: int, job: Job, call: UpstreamCall, sent: UpstreamRequestBody
     ) -> tuple[Failure | None, bool]:
         """How it failed, and whether something of the answer was handed out."""
         assert self._client is not None
-        board = self._board
-        board.requests_total += 1
+        published = self._published
+        published.requests_total += 1
         began_at: float | None = trio.current_time()
         offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
         logprobs = call.params.logprobs is not None
@@ -200,54 +200,54 @@ class UpstreamActor(Actor[EngineMessage]):
         def on_output(output: TokenOutput) -> None:
             nonlocal began_at
             if began_at is not None:
-                board.ttft.add(trio.current_time() - began_at)
+                published.ttft.add(trio.current_time() - began_at)
                 began_at = None
             if output.finish is not None and output.finish.word:
-                log.warning("upstream_finish_unknown", upstream=board.name, word=output.finish.word)
-            self._hand_out(work, call, output)
+                log.warning("upstream_finish_unknown", upstream=published.name, word=output.finish.word)
+            self._hand_out(job, call, output)
 
         ok: bool | None = None
         failure: Failure | None = None
         try:
-            failure = await self._client.ask(board.urls[number], sent, reader, on_output)
+            failure = await self._client.ask(published.urls[number], sent, reader, on_output)
             ok = True if failure is None else failure.heard_as
         except trio.Cancelled:
-            if began_at is not None and trio.current_time() >= work.deadline:
+            if began_at is not None and trio.current_time() >= job.deadline:
                 # It was given all the time there was, and has said nothing.
                 ok = False
-                board.failures["upstream_silent"] += 1
+                published.failures["upstream_silent"] += 1
             raise
         finally:
             wait = failure.retry_after_s if failure is not None else None
             self._made_total += reader.tokens
-            board.replicas.end(number, ok, trio.current_time(), retry_after_s=wait)
+            published.replicas.end(number, ok, trio.current_time(), retry_after_s=wait)
         if failure is not None:
             failure = msgspec.structs.replace(failure, said=unquoted(failure.said, call.prompt))
-            board.failures[failure.kind] += 1
+            published.failures[failure.kind] += 1
             told = {"code": failure.said.code, "words": failure.said.noted}
             told = {name: value for name, value in told.items() if value}
             level = {"operator": log.error, "client": log.info}.get(failure.blame, log.warning)
-            level("upstream_call_ended", upstream=board.name, url=board.urls[number], kind=failure.kind, **told)
+            level("upstream_call_ended", upstream=published.name, url=published.urls[number], kind=failure.kind, **told)
         return failure, began_at is None
 
-    def _hand_out(self, work: Job, call: UpstreamCall, output: TokenOutput) -> None:
-        if self._book.work_of(call.request_id) is None:
+    def _hand_out(self, job: Job, call: UpstreamCall, output: TokenOutput) -> None:
+        if self._book.job_of(call.request_id) is None:
             return
-        self._made[work.tenant] = self._made.get(work.tenant, 0) + output.unnamed
-        kept = work.delivery.put(work.id, output)
+        self._made[job.tenant] = self._made.get(job.tenant, 0) + output.unnamed
+        kept = job.delivery.put(job.id, output)
         if output.finish is not None:
             if self._book.complete(call.request_id) is not None:
-                self._freed.append(work)
+                self._freed.append(job)
             self.after_batch()
         elif not kept:
-            self._drop(work)
+            self._drop(job)
             self.after_batch()
 
-    def _fail(self, work: Job, failure: Failure) -> None:
+    def _fail(self, job: Job, failure: Failure) -> None:
         """One call has failed, and the whole attempt with it."""
-        self._drop(work)
+        self._drop(job)
         kind, message, pause_s, said = failure.kind, failure.told, failure.retry_after_s, failure.said
         notice: StreamNotice = JobFailed(kind, message, failure.retryable, pause_s, failure.by_model, said)
         if failure.refused:
             notice = JobRejected(kind, message, pause_s, lasting=failure.blame == "client", said=said)
-        work.delivery.say(work.id, notice)
+        job.delivery.say(job.id, notice)

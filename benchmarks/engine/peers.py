@@ -63,11 +63,11 @@ def _measure(report: Report, model: str, arguments: argparse.Namespace) -> None:
     if not (directory / "tokenizer_config.json").exists():
         write(model, directory, "bfloat16")
     vocab, weights = vocab_of(directory), weights_of(directory)
-    with tempfile.TemporaryDirectory() as work, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as job, contextlib.ExitStack() as stack:
         servers = []
         for name in arguments.servers:
             try:
-                server = Server(name, directory, arguments.peers, Path(work), arguments.threads)
+                server = Server(name, directory, arguments.peers, Path(job), arguments.threads)
                 stack.callback(server.end)
                 server.wait(vocab)
             except PeerAbsentError as reason:

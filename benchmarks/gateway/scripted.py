@@ -1,4 +1,4 @@
-"""The edge alone: parsing, rendering and sending are real, the house behind it is a script without actors."""
+"""The edge alone: parsing, rendering and sending are real, the service behind it is a script without actors."""
 
 import trio
 
@@ -55,7 +55,7 @@ class ScriptedExchange:
         """Nothing is held."""
 
 
-class ScriptedHouse:
+class ScriptedService:
     """Opens every request at once."""
 
     policy = _DECIDED.policy

@@ -9,24 +9,24 @@ from typing import Any
 import trio
 
 from benchmarks.gateway.fixed import fixed_server
-from benchmarks.gateway.scripted import ScriptedHouse
+from benchmarks.gateway.scripted import ScriptedService
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
 from gateway.telemetry.logs import configure_logs
 
-KINDS = ("fixed", "edge", "house")
+KINDS = ("fixed", "edge", "service")
 SILENT_TOKENS = 1_000_000
 """Asking for so many tokens gets one, and then silence."""
 
 
 def main() -> None:
-    """Serve one kind: fixed bytes, the edge on a scripted house, or the house with all its actors on a fake engine."""
+    """Serve one kind: fixed bytes, the edge on a scripted service, or the whole service on a fake engine."""
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--step-s", type=float, default=0.0, help="between two events of a stream; 0: no pause")
-    parser.add_argument("--engine-step-s", type=float, default=0.0, help="the same for the fake engine of the house")
+    parser.add_argument("--engine-step-s", type=float, default=0.0, help="the same for the fake engine of the service")
     parser.add_argument("--core", type=int)
     arguments = parser.parse_args()
     configure_logs("warning")
@@ -42,19 +42,19 @@ async def _serve(kind: str, step_s: float, engine_step_s: float) -> None:
         if kind == "fixed":
             server = fixed_server(step_s, SILENT_TOKENS)
         elif kind == "edge":
-            server = _gateway(ScriptedHouse(step_s, SILENT_TOKENS))
+            server = _gateway(ScriptedService(step_s, SILENT_TOKENS))
         else:
-            from benchmarks.gateway.house import start_house
+            from benchmarks.gateway.service import start_service
 
-            server = _gateway(await start_house(nursery, engine_step_s, SILENT_TOKENS))
+            server = _gateway(await start_service(nursery, engine_step_s, SILENT_TOKENS))
         await nursery.start(server.run)
         print(server.port, flush=True)
 
 
-def _gateway(house: Any) -> Server:
+def _gateway(service: Any) -> Server:
     # Sixteen clients stand for many: the bound of one connection is not what is measured.
     limits = ServerLimits(max_connections=5000, heartbeat_s=60, messages_per_s=1_000_000)
-    routes = Routes(ApiContext(house=house, max_choices=16, max_inputs=16), limits, frozenset())
+    routes = Routes(ApiContext(service=service, max_choices=16, max_inputs=16), limits, frozenset())
     return Server(listen("127.0.0.1", 0), limits, routes)
 
 

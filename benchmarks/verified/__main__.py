@@ -12,16 +12,16 @@ import trio
 
 from benchmarks.verified.acceptance import report as acceptance_report
 from benchmarks.verified.breakeven import report as breakeven_report
-from benchmarks.verified.house import Asked, ask_all, embedded_house, prompts
+from benchmarks.verified.service import Asked, ask_all, embedded_service, prompts
 from engine.zoo.train import MODELS
 
 
 async def _identity(arguments: argparse.Namespace) -> None:
     questions = prompts(arguments.questions, arguments.seed)
     params = {"temperature": arguments.temperature, **({"seed": 11} if arguments.temperature else {})}
-    async with embedded_house(cache=True, off_above_batch=arguments.off_above_batch) as house:
-        alone = await ask_all(house, "large", questions, arguments.clients, **params)
-        checked = await ask_all(house, "verified", questions, arguments.clients, **params)
+    async with embedded_service(cache=True, off_above_batch=arguments.off_above_batch) as service:
+        alone = await ask_all(service, "large", questions, arguments.clients, **params)
+        checked = await ask_all(service, "verified", questions, arguments.clients, **params)
     same = sum(one.token_ids == other.token_ids for one, other in zip(alone, checked, strict=True))
     print(f"identical token by token: {same} of {len(questions)}")
     print(_drafts(checked))
@@ -44,7 +44,9 @@ def _drafts(answers: list[Asked]) -> str:
 async def _speed(arguments: argparse.Namespace) -> None:
     print("| clients | large alone tokens/s | verified tokens/s | ratio | TTFT ms | e2e ms | batch |")
     print("| ---: | ---: | ---: | ---: | --- | --- | ---: |")
-    async with embedded_house(off_above_batch=arguments.off_above_batch, draft_tokens=arguments.draft_tokens) as house:
+    async with embedded_service(
+        off_above_batch=arguments.off_above_batch, draft_tokens=arguments.draft_tokens
+    ) as service:
         for clients in arguments.batch:
             rates: dict[str, list[float]] = {"large": [], "verified": []}
             waits: dict[str, list[Asked]] = {"large": [], "verified": []}
@@ -52,7 +54,7 @@ async def _speed(arguments: argparse.Namespace) -> None:
 
             async def watch(batches: list[int] = batches) -> None:
                 while True:
-                    batches.append(house.statistics().queues["large"].inside)
+                    batches.append(service.statistics().queues["large"].inside)
                     await trio.sleep(0.005)
 
             for turn in range(arguments.rounds):
@@ -62,7 +64,7 @@ async def _speed(arguments: argparse.Namespace) -> None:
                         if model == "verified":
                             nursery.start_soon(watch)
                         began = perf_counter()
-                        answers = await ask_all(house, model, questions, clients)
+                        answers = await ask_all(service, model, questions, clients)
                         took = perf_counter() - began
                         nursery.cancel_scope.cancel()
                     rates[model].append(sum(len(answer.token_ids) for answer in answers) / took)

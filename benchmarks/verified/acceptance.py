@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.verified.house import prompts
+from benchmarks.verified.service import prompts
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
 from engine.core.messages import Finish, Submit, TokenLogprobs

@@ -41,7 +41,8 @@ class Problems:
     def __init__(self, file: FilePath, source: Places, secrets: Collection[str] = ()) -> None:
         """`secrets` are texts that no problem repeats."""
         self._secrets = secrets
-        self._unknown: dict[tuple[str, str], int] = {}
+        self._unknown: dict[tuple[str, str], int | None] = {}
+        """Where its problem is in `_found`; None: there is none, for its place is broken already."""
         self._again_on: dict[int, list[str]] = {}
         self._file = file
         self._source = source
@@ -110,10 +111,11 @@ class Problems:
         if self.is_broken(path):
             return
         place = ("rung" if "engine" in kind else kind, name)
-        if place in self._unknown:
-            self._again(self._unknown[place], path)
+        number = self._unknown.get(place)
+        if number is not None:
+            self._again(number, path)
             return
-        self._unknown[place] = len(self._found)
+        number = len(self._found)
         names = list(known)
         expected = f"a {kind}, but the file defines none"
         if len(names) > _LISTED:
@@ -127,6 +129,7 @@ class Problems:
             suggestion=self.nearest(name, names),
             at_key=at_key,
         )
+        self._unknown[place] = number if len(self._found) > number else None
 
     def is_unknown(self, name: str) -> bool:
         """Whether it was reported that there is nothing of this name."""

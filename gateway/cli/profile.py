@@ -15,7 +15,7 @@ from gateway.cli.errors import CliError
 from gateway.telemetry.logs import configure_logs
 
 _PROBES = 3
-"""How often the house is measured at the most, until the outcome is plausible."""
+"""How often the service is measured at the most, until the outcome is plausible."""
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -23,12 +23,12 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser("profile", help="measure what steps cost here, for `penstock policy simulate`")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; without it, the embedded models")
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="where the profile goes, as JSON")
-    parser.add_argument("--no-house", action="store_true", help="only the engines, not what the house adds")
+    parser.add_argument("--no-service", action="store_true", help="only the engines, not what the service adds")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure every engine, one after the other, then the house around them."""
+    """Measure every engine, one after the other, then the service around them."""
     from engine.threads import prepare_environment
 
     prepare_environment()
@@ -73,12 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
         engines=engines,
         encoders=tuple(encoders),
     )
-    if not arguments.no_house:
+    if not arguments.no_service:
         from gateway.profiling.service_profiler import probe
 
         for turn in range(_PROBES):
-            served, house = probe(settings, engines, _say)
-            profile = msgspec.structs.replace(profile, engines=served, house=house)
+            served, service = probe(settings, engines, _say)
+            profile = msgspec.structs.replace(profile, engines=served, service=service)
             doubtful = doubts(profile)
             if not doubtful:
                 break

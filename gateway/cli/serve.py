@@ -105,8 +105,8 @@ async def _serve(
             print(f"with a key of yours in {KEY_VARIABLE} (penstock keys new makes one),", flush=True)
         print(f"try: {example}", flush=True)
 
-    house = Service(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
-    await serve(house, settings, listener, announce, admin=admin)
+    service = Service(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
+    await serve(service, settings, listener, announce, admin=admin)
 
 
 def _create(path: Path) -> None:

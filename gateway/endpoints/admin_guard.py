@@ -14,19 +14,19 @@ from gateway.http.route import RefusedHandler, Route
 class AdminRoutes:
     """Finds handlers."""
 
-    def __init__(self, desk: AdminService, exposition: Callable[[], bytes]) -> None:
+    def __init__(self, admin: AdminService, exposition: Callable[[], bytes]) -> None:
         """`exposition`: what a scrape of `/metrics` reads."""
-        self._desk = desk
-        self._site = AsgiRoute(create_admin_site(desk, exposition))
+        self._admin = admin
+        self._site = AsgiRoute(create_admin_site(admin, exposition))
 
     def __call__(self, request: Request) -> Route:
         """Where a request goes whose head is whole."""
         try:
-            if self._desk.keyless:
+            if self._admin.keyless:
                 check_local(request, frozenset())
             if reads := request.method == b"POST":
                 # The site looks at keys itself, but a body would be there by then.
-                self._desk.check_key(bearer_of(request.header(b"authorization")))
+                self._admin.check_key(bearer_of(request.header(b"authorization")))
         except Refusal as refusal:
             return Route(RefusedHandler(refusal.body))
         return Route(self._site, body=reads, works=reads)

@@ -23,7 +23,7 @@ class _Folder(msgspec.Struct, forbid_unknown_fields=True):
     path: str | None = None
 
 
-def create_admin_site(desk: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
+def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
     """Every address needs a key if there are any. `exposition`: what a scrape reads."""
     app = QuartTrio("penstock-admin", static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None
@@ -32,7 +32,7 @@ def create_admin_site(desk: AdminService, exposition: Callable[[], bytes]) -> Qu
     @app.before_request
     async def authorize() -> None:
         header = request.headers.get("authorization")
-        check = desk.check_scraper if request.path == "/metrics" else desk.check_key
+        check = admin.check_scraper if request.path == "/metrics" else admin.check_key
         check(bearer_of(header.encode("latin1") if header else None))
 
     @app.get("/metrics")
@@ -41,11 +41,11 @@ def create_admin_site(desk: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.get("/admin/policy")
     async def policy() -> Response:
-        return _json(desk.policy())
+        return _json(admin.policy())
 
     @app.post("/admin/policy/reload")
     async def reload() -> Response:
-        result = await desk.reload()
+        result = await admin.reload()
         return _json(result, 422 if isinstance(result, ReloadRefused) else 200)
 
     @app.post("/admin/policy/check")
@@ -56,11 +56,11 @@ def create_admin_site(desk: AdminService, exposition: Callable[[], bytes]) -> Qu
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise HttpError(400, "bad_encoding", "The body must be TOML in UTF-8.") from None
-        return _json(await desk.check(text))
+        return _json(await admin.check(text))
 
     @app.get("/admin/decisions/<request_id>")
     async def decision(request_id: str) -> Response:
-        record = desk.decision(request_id)
+        record = admin.decision(request_id)
         if record is None:
             raise HttpError(
                 404,
@@ -72,21 +72,21 @@ def create_admin_site(desk: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.get("/admin/experiments")
     async def experiments() -> Response:
-        return _json({"experiments": desk.experiments()})
+        return _json({"experiments": admin.experiments()})
 
     @app.get("/admin/shadows")
     async def shadows() -> Response:
-        return _json({"shadows": desk.shadows()})
+        return _json({"shadows": admin.shadows()})
 
     @app.post("/admin/experiments/<path:name>/roll_back")
     async def roll_back(name: str) -> Response:
-        if not await desk.roll_back(name):
+        if not await admin.roll_back(name):
             raise HttpError(404, "experiment_not_found", "The policy has no experiment of that name.")
         return _json({"experiment": name, "rolled_back": True})
 
     @app.get("/admin/engines/<engine>/adapters")
     async def adapters(engine: str) -> Response:
-        return _json({"adapters": desk.adapters.views(engine)})
+        return _json({"adapters": admin.adapters.views(engine)})
 
     @app.post("/admin/engines/<engine>/adapters/<name>")
     async def load_adapter(engine: str, name: str) -> Response:
@@ -97,12 +97,12 @@ def create_admin_site(desk: AdminService, exposition: Callable[[], bytes]) -> Qu
         except msgspec.DecodeError as error:
             raise HttpError(400, "bad_json", f'The body must be {{"path": FOLDER}} or empty: {error}.') from None
         path = None if wanted.path is None else Path(wanted.path)
-        return _json(await desk.adapters.load(engine, name, path))
+        return _json(await admin.adapters.load(engine, name, path))
 
     @app.delete("/admin/engines/<engine>/adapters/<name>")
     async def unload_adapter(engine: str, name: str) -> Response:
-        await desk.adapters.unload(engine, name)
-        return _json({"adapters": desk.adapters.views(engine)})
+        await admin.adapters.unload(engine, name)
+        return _json({"adapters": admin.adapters.views(engine)})
 
     words = {404: ("not_found", "There is nothing at this address."), 405: ("method_not_allowed", "Not this way.")}
     answer_errors(app, words, {})

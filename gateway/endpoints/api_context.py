@@ -28,9 +28,9 @@ log = structlog.get_logger()
 
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
-    """The house and what the edge must know of the configuration."""
+    """The service and what the edge must know of the configuration."""
 
-    house: Service
+    service: Service
     max_choices: int
     max_inputs: int
     embeds_only: bool = False
@@ -40,18 +40,18 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def edge_line(self, request_id: str, path: str, arrived_at: float, key: str | None) -> RefusalLog:
         """Around the reading of a request."""
-        return RefusalLog(self.house, request_id, path, arrived_at, key)
+        return RefusalLog(self.service, request_id, path, arrived_at, key)
 
     def told(self, request_id: str, key: str | None) -> DecisionHeaders:
         """What the head of a request's answer will say."""
-        return DecisionHeaders(request_id, DecisionInfo(self.house.policy), partial(self.house.rate_limits, key))
+        return DecisionHeaders(request_id, DecisionInfo(self.service.policy), partial(self.service.rate_limits, key))
 
     def refused(self, error: ErrorBody, path: str, arrived_at: float | None, key: str | None) -> bytes:
         """Write the log's line of what the edge refuses by itself; header lines for the answer."""
         request_id = new_request_id()
         log.debug("request_refused", request_id=request_id, code=error.code, status=error.status)
-        tenant = self.house.known_tenant(key)
-        self.house.request_log.not_read(request_id, path, arrived_at, Refusal(error), tenant=tenant)
+        tenant = self.service.known_tenant(key)
+        self.service.request_log.not_read(request_id, path, arrived_at, Refusal(error), tenant=tenant)
         return self.told(request_id, key).headers()
 
     def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
@@ -105,7 +105,7 @@ class Credentials(msgspec.Struct, frozen=True):
         body_bytes: int,
         arrived_at: float,
     ) -> InferenceRequest:
-        """The request as the house takes it."""
+        """The request as the service takes it."""
         return InferenceRequest(
             request_id=request_id,
             model=model,

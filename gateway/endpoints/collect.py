@@ -8,14 +8,14 @@ from actors.request.response_stream import ResponseStream
 from gateway.http.connection import INTERNAL_ERROR
 
 
-async def whole_answer(exchange: ResponseStream, take: Callable[[Start | Delta], None]) -> Done:
+async def whole_answer(response: ResponseStream, take: Callable[[Start | Delta], None]) -> Done:
     """Its end; `take` has got all that comes before.
 
     Raises Refusal: nothing was sent yet, so that a failure can have its true status.
     """
     try:
         while True:
-            for event in await exchange.__anext__():
+            for event in await response.__anext__():
                 match event:
                     case Start() | Delta():
                         take(event)

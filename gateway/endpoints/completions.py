@@ -130,17 +130,17 @@ COMPLETION = Endpoint(BodyDecoder(CompletionBody), read_completion, CompletionCh
 class CompletionHandler:
     """Answers the requests of one endpoint."""
 
-    def __init__(self, front: ApiContext, endpoint: Endpoint) -> None:
-        self._front = front
+    def __init__(self, api: ApiContext, endpoint: Endpoint) -> None:
+        self._api = api
         self._endpoint = endpoint
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
         key = request.key
-        told = self._front.told(request_id, key)
+        told = self._api.told(request_id, key)
         try:
-            with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
+            with self._api.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
                 body, asked = await reading(len(request.body), partial(self._read, request.body))
                 inference = Credentials.of(request).asks(
                     request_id=request_id,
@@ -173,21 +173,21 @@ class CompletionHandler:
 
     def _read(self, raw: Body) -> tuple[Any, ParsedBody]:
         body, given = self._endpoint.decoder.decode(raw)
-        return body, self._endpoint.read(body, given, self._front.max_choices)
+        return body, self._endpoint.read(body, given, self._api.max_choices)
 
     async def _whole(
         self, connection: Connection, inference: InferenceRequest, view: View, told: DecisionHeaders
     ) -> None:
         choices = [Choice() for _ in range(len(inference.prompts) * inference.n)]
-        exchange = await self._front.house.open(inference)
-        told.decided = exchange.decided
+        response = await self._api.service.open(inference)
+        told.decided = response.decided
         try:
-            done = await whole_answer(exchange, partial(_gather, choices))
+            done = await whole_answer(response, partial(_gather, choices))
             identity = self._identity(inference, done.served.model_served, told)
             body = self._endpoint.whole(identity, choices, done.usage, done.served, view)
             await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:
-            exchange.close()
+            response.close()
 
     async def _stream(
         self,
@@ -201,11 +201,11 @@ class CompletionHandler:
         options = options or StreamOptions()
         include_usage = bool(options.include_usage)
         try:
-            exchange = await self._front.house.open(inference)
-            told.decided = exchange.decided
+            response = await self._api.service.open(inference)
+            told.decided = response.decided
             stream.add_headers(told.decision_lines())
             try:
-                events = await exchange.__anext__()
+                events = await response.__anext__()
                 stream.add_headers(_first_headers(events))
                 identity = self._identity(inference, _model_of(events), told)
                 chunks = self._endpoint.chunks(identity, view, include_usage=include_usage)
@@ -216,9 +216,9 @@ class CompletionHandler:
                         await stream.send(data, trio.current_time(), last=renderer.ended)
                     if renderer.ended:
                         break
-                    events = await exchange.__anext__()
+                    events = await response.__anext__()
             finally:
-                exchange.close()
+                response.close()
         except Refusal as refusal:
             await _break_off(stream, refusal.body)
         except StopAsyncIteration:
@@ -230,7 +230,7 @@ class CompletionHandler:
             await _break_off(stream, INTERNAL_ERROR)
 
     def _identity(self, inference: InferenceRequest, served: str, told: DecisionHeaders) -> Identity:
-        return self._front.identity(inference.request_id, inference.model, served, told.decided.policy)
+        return self._api.identity(inference.request_id, inference.model, served, told.decided.policy)
 
 
 def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:

@@ -39,16 +39,16 @@ def read_embedding(body: EmbeddingBody, max_inputs: int) -> ParsedBody:
 class EmbeddingHandler:
     """Answers whole: an embedding has no parts that could be shown before."""
 
-    def __init__(self, front: ApiContext) -> None:
-        self._front = front
+    def __init__(self, api: ApiContext) -> None:
+        self._api = api
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
         key = request.key
-        told = self._front.told(request_id, key)
+        told = self._api.told(request_id, key)
         try:
-            with self._front.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
+            with self._api.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
                 body, asked = await reading(len(request.body), partial(self._read, request.body))
                 inference = Credentials.of(request).asks(
                     request_id=request_id,
@@ -71,14 +71,14 @@ class EmbeddingHandler:
 
     def _read(self, raw: Body) -> tuple[EmbeddingBody, ParsedBody]:
         body, _ = EMBEDDING.decode(raw)
-        return body, read_embedding(body, self._front.max_inputs)
+        return body, read_embedding(body, self._api.max_inputs)
 
     async def _answer(
         self, connection: Connection, inference: InferenceRequest, told: DecisionHeaders, encoding: Encoding
     ) -> None:
         found = [b""] * len(inference.prompts)
-        exchange = await self._front.house.open(inference)
-        told.decided = exchange.decided
+        response = await self._api.service.open(inference)
+        told.decided = response.decided
 
         def take(event: Start | Delta) -> None:
             if isinstance(event, Delta):
@@ -86,11 +86,11 @@ class EmbeddingHandler:
                 found[event.index] = event.embedding
 
         try:
-            done = await whole_answer(exchange, take)
+            done = await whole_answer(response, take)
             size = _NUMBER_BYTES * sum(map(len, found))
-            model = self._front.model_field(inference.model, done.served.model_served)
+            model = self._api.model_field(inference.model, done.served.model_served)
             answer = partial(embedding_answer, model, found, encoding, done.usage, done.served)
             body = await reading(size, answer)
             await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:
-            exchange.close()
+            response.close()

@@ -22,12 +22,12 @@ NOT_FOUND = ("not_found", "There is nothing at this address. The OpenAI API is u
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-def create_site(front: ApiContext, connections: Callable[[], int]) -> QuartTrio:
+def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
     """Health needs no key, everything else does if there are keys; `/metrics` needs one of another class."""
     app = QuartTrio("penstock", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    # Quart would cut what takes longer; deadlines are the house's.
+    # Quart would cut what takes longer; deadlines are the service's.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
 
@@ -36,10 +36,10 @@ def create_site(front: ApiContext, connections: Callable[[], int]) -> QuartTrio:
         return bearer_of(header.encode("latin1") if header else None)
 
     def authorize() -> None:
-        front.house.check_key(key())
+        api.service.check_key(key())
 
     def refused(error: ErrorBody) -> bytes:
-        return front.refused(error, request.path, None, key())
+        return api.refused(error, request.path, None, key())
 
     @app.get("/livez")
     async def livez() -> Response:
@@ -47,7 +47,7 @@ def create_site(front: ApiContext, connections: Callable[[], int]) -> QuartTrio:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        readiness = front.house.readiness()
+        readiness = api.service.readiness()
         engines = {name: {"state": each.state, "why": each.why} for name, each in readiness.engines.items()}
         body = {"status": "ready" if readiness.ready else "not ready", "state": readiness.state, "engines": engines}
         return _json(body, 200 if readiness.ready else 503)
@@ -55,7 +55,7 @@ def create_site(front: ApiContext, connections: Callable[[], int]) -> QuartTrio:
     @app.get("/health")
     async def health() -> Response:
         """As vLLM's: no body; tools that measure servers ask it first."""
-        return Response(b"", 200 if front.house.readiness().ready else 503, content_type="text/plain")
+        return Response(b"", 200 if api.service.readiness().ready else 503, content_type="text/plain")
 
     @app.route("/ping", methods=["GET", "POST"])
     async def ping() -> Response:
@@ -69,12 +69,12 @@ def create_site(front: ApiContext, connections: Callable[[], int]) -> QuartTrio:
     @app.get("/v1/models")
     async def models() -> Response:
         authorize()
-        return _json({"object": "list", "data": [_model(card) for card in front.house.models()]})
+        return _json({"object": "list", "data": [_model(card) for card in api.service.models()]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
         authorize()
-        for card in front.house.models():
+        for card in api.service.models():
             if card.id == name.rstrip("/"):
                 return _json(_model(card))
         raise HttpError(
@@ -83,8 +83,8 @@ def create_site(front: ApiContext, connections: Callable[[], int]) -> QuartTrio:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        front.house.check_scraper(key())
-        return Response(exposition(front.house, connections), content_type=CONTENT_TYPE)
+        api.service.check_scraper(key())
+        return Response(exposition(api.service, connections), content_type=CONTENT_TYPE)
 
     @app.get("/")
     async def landing() -> Response:
@@ -99,7 +99,7 @@ def create_site(front: ApiContext, connections: Callable[[], int]) -> QuartTrio:
             refused(refusal.body)
             page, status = _keyed_page(host, refusal), refusal.body.status
         else:
-            page = _page(front, host)
+            page = _page(api, host)
         return Response(page, status, content_type="text/html; charset=utf-8")
 
     words = {
@@ -126,15 +126,15 @@ def _model(card: Any) -> dict[str, Any]:
     }
 
 
-def _page(front: ApiContext, host: str) -> str:
-    cards = front.house.models()
-    readiness = front.house.readiness()
+def _page(api: ApiContext, host: str) -> str:
+    cards = api.service.models()
+    readiness = api.service.readiness()
     rows = "".join(f"<tr><td><code>{html.escape(card.id)}</code><td>{html.escape(card.description)}" for card in cards)
     engines = "".join(
         f"<tr><td>{html.escape(name)}<td>{html.escape(each.state)}" for name, each in readiness.engines.items()
     )
     model = cards[0].id if cards else "MODEL"
-    command = example_request(f"http://{host}", model, key=not front.house.keyless, embeds=front.embeds_only)
+    command = example_request(f"http://{host}", model, key=not api.service.keyless, embeds=api.embeds_only)
     return _PAGE.format(
         version=importlib.metadata.version("penstock"),
         rows=rows,

@@ -1,4 +1,4 @@
-"""What the edge itself refuses is logged as what the house refuses is: one line for each request."""
+"""What the edge itself refuses is logged as what the service refuses is: one line for each request."""
 
 from types import TracebackType
 from typing import Self
@@ -8,12 +8,12 @@ from gateway.errors import ClientGone
 
 
 class RefusalLog:
-    """Around the reading of a request: if that raises, its line is written. Behind it the house writes the line."""
+    """Around the reading of a request: if that raises, its line is written. Behind it the service writes the line."""
 
-    __slots__ = ("_arrived_at", "_house", "_key", "_path", "_request_id")
+    __slots__ = ("_arrived_at", "_key", "_path", "_request_id", "_service")
 
-    def __init__(self, house: Service, request_id: str, path: str, arrived_at: float, key: str | None) -> None:
-        self._house = house
+    def __init__(self, service: Service, request_id: str, path: str, arrived_at: float, key: str | None) -> None:
+        self._service = service
         self._key = key
         self._request_id = request_id
         self._path = path
@@ -25,7 +25,7 @@ class RefusalLog:
     def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
         if error is not None:
             gone = isinstance(error, ClientGone)
-            tenant = self._house.known_tenant(self._key)
-            self._house.request_log.not_read(
+            tenant = self._service.known_tenant(self._key)
+            self._service.request_log.not_read(
                 self._request_id, self._path, self._arrived_at, error, tenant=tenant, gone=gone
             )

@@ -23,25 +23,25 @@ from gateway.openai.requests.json_body import check_content_encoding, check_cont
 class Routes:
     """Finds handlers. In this order a head is looked at: origin, address, method, key, kind of body."""
 
-    def __init__(self, front: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
+    def __init__(self, api: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
         """`origins`: pages of these may use the server."""
         self._origins = origins
         self._cors = Cors(origins)
-        self._front = front
-        self._house = front.house
+        self._api = api
+        self._service = api.service
         self.connections: Callable[[], int] = lambda: 0
         """Tells how many there are; the server, which comes after the routes, is put in here."""
-        site = create_site(front, lambda: self.connections())  # noqa: PLW0108  (it is put in later)
+        site = create_site(api, lambda: self.connections())  # noqa: PLW0108  (it is put in later)
         self._site = AsgiRoute(site)
         # Quart's own way to find a route takes some fifty times as long, which somebody who asks for nothing would use.
         rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in site.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
-            b"/v1/chat/completions": (b"POST", CompletionHandler(front, CHAT)),
-            b"/v1/completions": (b"POST", CompletionHandler(front, COMPLETION)),
-            b"/v1/embeddings": (b"POST", EmbeddingHandler(front)),
-            b"/v1/stream": (b"GET", SocketHandler(front, limits, origins)),
+            b"/v1/chat/completions": (b"POST", CompletionHandler(api, CHAT)),
+            b"/v1/completions": (b"POST", CompletionHandler(api, COMPLETION)),
+            b"/v1/embeddings": (b"POST", EmbeddingHandler(api)),
+            b"/v1/stream": (b"GET", SocketHandler(api, limits, origins)),
         }
 
     def __call__(self, request: Request) -> Route:
@@ -49,7 +49,7 @@ class Routes:
         origin = request.header(b"origin")
         lines = self._cors.lines(origin)
         try:
-            if self._house.keyless:
+            if self._service.keyless:
                 check_local(request, self._origins)
             if self._cors.is_preflight(request, origin):
                 return Route(self._cors.answer_preflight, lines=lines)
@@ -69,17 +69,17 @@ class Routes:
         Without a request: what came was none.
         """
         if request is None:
-            return self._front.refused(error, "", None, None)
-        return self._front.refused(error, request.path.decode("latin1"), request.arrived_at, request.key)
+            return self._api.refused(error, "", None, None)
+        return self._api.refused(error, request.path.decode("latin1"), request.arrived_at, request.key)
 
     def _work(self, request: Request, handler: Handler, lines: bytes) -> Route:
         key = request.key
-        tiers_above = self._house.tiers_above(key)
+        tiers_above = self._service.tiers_above(key)
         reads = request.method == b"POST"
         if reads:
             check_content_encoding(request.header(b"content-encoding"))
             check_content_type(request.header(b"content-type"))
-        name = "" if self._house.keyless else key or ""
+        name = "" if self._service.keyless else key or ""
         return Route(handler, reads, works=True, key=name, tiers_above=tiers_above, lines=lines)
 
     def _to_site(self, request: Request, lines: bytes) -> Route:

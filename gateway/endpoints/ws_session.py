@@ -45,24 +45,24 @@ log = structlog.get_logger()
 class SocketHandler:
     """Answers the handshakes on `/v1/stream`."""
 
-    def __init__(self, front: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
-        self._front = front
+    def __init__(self, api: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
+        self._api = api
         self._limits = limits
         self._origins = origins
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Serve one WebSocket to its end."""
         try:
-            asker = Credentials.of(request)
+            credentials = Credentials.of(request)
             trailing = await accept(connection, request, self._origins)
         except Refusal as refusal:
-            lines = self._front.refused(refusal.body, _PATH, request.arrived_at, request.key)
+            lines = self._api.refused(refusal.body, _PATH, request.arrived_at, request.key)
             if refusal.body.status == http.HTTPStatus.UPGRADE_REQUIRED:
                 lines += UPGRADE
             await connection.respond_error(refusal.body, lines)
             return
         socket = WebSocket(connection, trailing, self._limits)
-        session = _Session(self._front, asker, socket, self._limits.max_streams)
+        session = _Session(self._api, credentials, socket, self._limits.max_streams)
         connection.tick_for(session)
         connection.watch()
         await session.run()
@@ -71,9 +71,9 @@ class SocketHandler:
 class _Session:
     """The requests of one WebSocket. Its receive loop never waits for a request, so closes are always heard."""
 
-    def __init__(self, front: ApiContext, asker: Credentials, socket: WebSocket, max_streams: int) -> None:
-        self._front = front
-        self._asker = asker
+    def __init__(self, api: ApiContext, credentials: Credentials, socket: WebSocket, max_streams: int) -> None:
+        self._api = api
+        self._credentials = credentials
         self._socket = socket
         self._max_streams = max_streams
         self._running: dict[str, trio.CancelScope] = {}
@@ -116,7 +116,7 @@ class _Session:
         peek: Peek | None = None
         arrived_at = trio.current_time()
         try:
-            with self._front.edge_line("", _PATH, arrived_at, self._asker.api_key):
+            with self._api.edge_line("", _PATH, arrived_at, self._credentials.api_key):
                 if text is None:
                     raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
                 raw = text.encode()
@@ -142,14 +142,14 @@ class _Session:
 
     def _rejection(self, peek: Peek | None, error: ErrorBody) -> bytes:
         """An error with an id ends the request of that name: one that goes on must not look so."""
-        limits = self._front.house.rate_limits(self._asker.api_key)
+        limits = self._api.service.rate_limits(self._credentials.api_key)
         if peek is not None and peek.id in self._running:
             return error_message(None, error, limits, rejected=peek)
         return error_message(None if peek is None else peek.id, error, limits)
 
     async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
         request_id = new_request_id()
-        with self._front.edge_line(request_id, _PATH, arrived_at, self._asker.api_key):
+        with self._api.edge_line(request_id, _PATH, arrived_at, self._credentials.api_key):
             inference, view = await self._read_start(request_id, peek, raw, arrived_at)
         assert peek.id is not None, "it was asked for"
         self._running[peek.id] = trio.CancelScope()
@@ -177,10 +177,10 @@ class _Session:
         if body.stream is False:
             raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
         body.stream = True
-        asked = read(body, given, self._front.max_choices)
+        asked = read(body, given, self._api.max_choices)
         if asked.view.echo:
             raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
-        inference = self._asker.asks(
+        inference = self._credentials.asks(
             request_id=request_id,
             model=body.model,
             prompts=asked.prompts,
@@ -200,7 +200,7 @@ class _Session:
         return inference, asked.view
 
     async def _serve(self, message_id: str, inference: InferenceRequest, view: View) -> None:
-        limits = partial(self._front.house.rate_limits, self._asker.api_key)
+        limits = partial(self._api.service.rate_limits, self._credentials.api_key)
         renderer = Renderer(message_id, view, limits)
         try:
             with self._running[message_id] as scope:
@@ -215,15 +215,15 @@ class _Session:
 
     async def _answer(self, inference: InferenceRequest, renderer: Renderer) -> None:
         try:
-            exchange = await self._front.house.open(inference)
+            response = await self._api.service.open(inference)
             try:
                 ended = False
                 while not ended:
-                    events = await exchange.__anext__()
+                    events = await response.__anext__()
                     ended = isinstance(events[-1], Done | Failed)
-                    await self._socket.send(*_render(events, renderer, inference.request_id, exchange.decided))
+                    await self._socket.send(*_render(events, renderer, inference.request_id, response.decided))
             finally:
-                exchange.close()
+                response.close()
         except Refusal as refusal:
             await self._socket.send(renderer.error(refusal.body))
         except Exception:

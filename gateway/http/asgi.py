@@ -24,7 +24,7 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"
 
 
 class AsgiRoute:
-    """A handler of connections that lets an ASGI app answer. The app has no lifespan: the house has one."""
+    """A handler of connections that lets an ASGI app answer. The app has no lifespan: the service has one."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self._config = Config()

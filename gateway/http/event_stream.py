@@ -58,7 +58,7 @@ class EventStream:
             self._sent_at = now
 
     def finish(self) -> None:
-        """A stream ends by itself: whoever feeds it knows that the house drains."""
+        """A stream ends by itself: whoever feeds it knows that the service drains."""
 
     def _head(self) -> bytes:
         self.started = True

@@ -1,4 +1,4 @@
-"""Accepts connections, bounds them, ticks them, and ends them when the house drains."""
+"""Accepts connections, bounds them, ticks them, and ends them when the service drains."""
 
 import contextlib
 import errno

@@ -4,7 +4,7 @@ from gateway.profiling.profile import EngineProfile, Profile, ServiceTimes, Step
 
 _NOISE = 1.1
 _LONGEST = 50.0
-"""Times its own time: no house makes a step as long as this."""
+"""Times its own time: no service makes a step as long as this."""
 
 
 def doubts(profile: Profile) -> tuple[str, ...]:

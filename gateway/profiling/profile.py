@@ -83,7 +83,7 @@ class FitError(msgspec.Struct, frozen=True):
 
 
 class ServiceTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What becomes of a step's own time in the house, where loop, readers and other engines want core and interpreter.
+    """How long a step takes in the service, where the loop, readers and other engines want core and interpreter.
 
     A step takes `factor` times its own time, `per_sample` for each token that it brings, and a pause.
     """
@@ -151,7 +151,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Times of upstreams, written by hand; without them an upstream is not simulated, and refuses."""
     encoders: tuple[str, ...] = ()
     """Engines that make embeddings: they are not simulated, and refuse."""
-    house: ServiceCost = ServiceCost()
+    service: ServiceCost = msgspec.field(default=ServiceCost(), name="house")
 
 
 def read_profile(path: Path) -> Profile:
@@ -174,7 +174,7 @@ def read_profile(path: Path) -> Profile:
             raise BadProfile(f"{path}: engine '{name}': a step must take some time")
         for service in (engine.served, engine.beside or engine.served):
             if service.factor <= 0 or service.per_sample < 0 or not service.pauses or min(service.pauses) < 0:
-                raise BadProfile(f"{path}: engine '{name}': the house makes no step shorter; see served and beside")
+                raise BadProfile(f"{path}: engine '{name}': the service makes no step shorter; see served and beside")
     return found
 
 

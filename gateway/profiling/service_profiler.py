@@ -1,4 +1,4 @@
-"""What the house makes of its engines' time: for `penstock engine profile`.
+"""What the service makes of its engines' time: for `penstock engine profile`.
 
 A server in this process is asked by clients of another one, as in service: each engine alone, then all together, with
 arrivals, prefills, decodes and readers mixed. The engines keep the time of every step.
@@ -47,7 +47,7 @@ _FEWEST = 50
 
 
 class Visited(Service):
-    """A house that keeps the time of its visitors."""
+    """A service that keeps the time of its visitors."""
 
     def __init__(self, settings: Settings, engines: Mapping[str, Sequence[EngineFactory]], record: Path) -> None:
         super().__init__(settings, engines, record=record)
@@ -77,7 +77,7 @@ def probe(
     """The engines with what becomes of their steps in service, and what a request takes around them."""
     names = {name: model for name, model in _names(settings).items() if name in engines}
     if settings.keys or not names:
-        say("the house is not measured: no model name without a key leads to one engine alone")
+        say("the service is not measured: no model name without a key leads to one engine alone")
         return dict(engines), ServiceCost()
     workers = {model: min(_WORKERS, settings.engines[name].max_running) for name, model in names.items()}
     for name, model in names.items():
@@ -85,7 +85,7 @@ def probe(
     alone = [Phase({model: count}, _PHASE_S, _PAUSE_S) for model, most in workers.items() for count in {1, most}]
     together = [Phase(dict.fromkeys(workers, 1), _PHASE_S, _PAUSE_S), Phase(workers, 2 * _PHASE_S, _PAUSE_S)]
     phases = [*alone, *(together if len(workers) > 1 else [])]
-    say(f"behind the house, with clients: {', '.join(names)}, {sum(each.seconds for each in phases):.0f} s")
+    say(f"behind the service, with clients: {', '.join(names)}, {sum(each.seconds for each in phases):.0f} s")
     try:
         with tempfile.TemporaryDirectory() as folder:
             seen = trio.run(_serve, settings, names, phases, Path(folder) / "recording.jsonl")
@@ -98,10 +98,10 @@ def probe(
     found = dict(engines)
     for name in names:
         found[name] = _served(name, found[name], steps, say)
-    house = _around(seen)
-    there, back = 1000 * house.arrival_s, 1000 * house.delivery_s
+    service = _around(seen)
+    there, back = 1000 * service.arrival_s, 1000 * service.delivery_s
     say(f"a request takes {there:.1f} ms to its engine, and what it makes {back:.1f} ms back")
-    return found, house
+    return found, service
 
 
 async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phase], record: Path) -> Seen:
@@ -121,22 +121,22 @@ async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phas
         name: [partial(load, name, title, replica) for title, replica in replica_settings(name, each).items()]
         for name, each in settings.engines.items()
     }
-    house = Visited(settings, factories, record)
+    service = Visited(settings, factories, record)
     listener = listen("127.0.0.1", 0)
     ready = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, house, settings, listener, ready.set)
+        nursery.start_soon(serve, service, settings, listener, ready.set)
         await ready.wait()
         port = listener.getsockname()[1]
         await _play(port, [Phase(dict.fromkeys(names.values(), 1), _WARM_S)])
-        warm = {name: len(house.arrivals[model]) for name, model in names.items()}
+        warm = {name: len(service.arrivals[model]) for name, model in names.items()}
         for replicas in engines.values():
             for engine in replicas:
                 engine.forget()
         await _play(port, phases)
         nursery.cancel_scope.cancel()
     offset = perf_counter() - trio.current_time()
-    arrivals = {name: [at + offset for at in house.arrivals[model][warm[name] :]] for name, model in names.items()}
+    arrivals = {name: [at + offset for at in service.arrivals[model][warm[name] :]] for name, model in names.items()}
     trace = read_trace(record)
     requests = {name: [each for each in trace if each.model == model][warm[name] :] for name, model in names.items()}
     return Seen(engines, arrivals, requests)
@@ -168,7 +168,7 @@ def _served(
         services.append(service_of(cost, [step.shape for step in chosen], took))
         times = mean(took) / mean([cost.seconds(step.shape) for step in chosen])
         where = "beside others" if among else "by itself"
-        say(f"engine {name} {where}: {len(chosen)} steps took {times:.2f} times their time without a house")
+        say(f"engine {name} {where}: {len(chosen)} steps took {times:.2f} times their time without a service")
     alone, among_others = services
     # The pauses hold all that varies.
     return msgspec.structs.replace(profile, spread=(1.0,), served=alone or ServiceTimes(), beside=among_others)

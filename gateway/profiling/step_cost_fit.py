@@ -44,7 +44,7 @@ def fit(shapes: list[StepShape], seconds: list[float]) -> StepCost:
 
 
 def service_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) -> ServiceTimes:
-    """What the house made of steps that take `cost` alone: as long in the mean, short and long ones alike.
+    """What the service made of steps that take `cost` alone: as long in the mean, short and long ones alike.
 
     Nothing is left out here: what holds a step up in service is what is asked for.
     """

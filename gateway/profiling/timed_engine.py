@@ -1,4 +1,4 @@
-"""An engine that keeps the time of its steps while it serves: what `penstock engine profile` learns from the house."""
+"""An engine that records the time of its steps while it serves, for `penstock engine profile`."""
 
 from collections.abc import Sequence
 from time import perf_counter

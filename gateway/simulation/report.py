@@ -173,7 +173,7 @@ def make_report(world: World, ended: float, name: str) -> SimulationReport:
         engines={
             name: EngineReport(
                 steps=each.steps_total,
-                busy=_round(world.lanes[name].busy_s / ended) if ended else 0.0,
+                busy=_round(world.backend_queues[name].busy_s / ended) if ended else 0.0,
                 prompt_tokens=each.prompt_tokens_total,
                 output_tokens=each.generation_tokens_total,
                 prefix_hits=_share(each.prefix_hits_total, each.prefix_queries_total),

@@ -1,4 +1,4 @@
-"""The way into one simulated engine: the house's own fair queue, and its rules of when work leaves and where to."""
+"""The way into one simulated engine: the service's own fair queue, and its rules of when work leaves and where to."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

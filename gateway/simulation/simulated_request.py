@@ -2,7 +2,7 @@
 
 It drives the machines that `actors.request.response_stream` drives, without the waiting.
 
-Climb, cascade machine, breakers, retry budget and fair queue are the house's own; here is only the shell between them.
+Fallback machine, cascade machine, breakers, retry budget and fair queue are the service's own; this is their shell.
 """
 
 from typing import TYPE_CHECKING
@@ -212,7 +212,7 @@ class SimulatedRequest:
         if attempt is not self._attempt or self.plan is None:
             return
         due = attempt.deadline
-        self._world.lanes[attempt.try_.rung].catch_up(now)
+        self._world.backend_queues[attempt.try_.rung].catch_up(now)
         if attempt.has_begun:
             due = min(max(each.at for each in attempt.sequences) + self.plan.stall_s, self.plan.total_at)
         if now < due:
@@ -259,16 +259,16 @@ class SimulatedRequest:
         assert plan is not None
         if effect.is_retry and not world.retries.take(now):
             return fallback_machine.RungRefused(why="retry_budget")
-        if effect.rung not in world.lanes:
+        if effect.rung not in world.backend_queues:
             return fallback_machine.RungRefused(why="not_simulated")
         if not self._climb.committed:
             self.first_content_at = None
         permit = world.breakers[effect.rung].permit(now)
         if isinstance(permit, BreakerOpen):
             return fallback_machine.RungRefused(why="breaker_open", retry_after_s=permit.retry_after_s)
-        lane = world.lanes[effect.rung]
+        backend_queue = world.backend_queues[effect.rung]
         prefix = len(effect.prefix[0]) if effect.prefix else 0
-        longest = lane.max_model_len
+        longest = backend_queue.max_model_len
         asked = output_limit(request, plan.output_cap, longest)
         if asked is None or request.prompt_tokens + prefix >= longest:
             self._record(effect, permit, ok=None, now=now)
@@ -323,9 +323,9 @@ class SimulatedRequest:
             goes_on=prefix > 0,
             attempt=attempt,
             sequences=request.choices,
-            blocks=lane.blocks([begin] * request.choices),
+            blocks=backend_queue.blocks([begin] * request.choices),
         )
-        full = lane.offer(attempt.item, now)
+        full = backend_queue.offer(attempt.item, now)
         if isinstance(full, QueueFull):
             self._close(ok=None, over=True, now=now)
             return fallback_machine.RungRefused(why="queue_full", retry_after_s=full.retry_after_s)
@@ -400,7 +400,7 @@ class SimulatedRequest:
         before = self._released
         if attempt.sequences:
             before = attempt.prompt_tokens - self.request.prompt_tokens
-            self._world.lanes[self.rung].freed(attempt.item)
+            self._world.backend_queues[self.rung].freed(attempt.item)
         self._close(ok=True if attempt.sequences else None, over=True, now=now)
         self.shown = attempt.made + before * self.request.choices
         if self.first_at is None:
@@ -412,11 +412,11 @@ class SimulatedRequest:
     def _close(self, *, ok: bool | None, over: bool, now: float) -> None:
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
-        lane = self._world.lanes[attempt.try_.rung]
-        lane.catch_up(now)
+        backend_queue = self._world.backend_queues[attempt.try_.rung]
+        backend_queue.catch_up(now)
         attempt.made = sum([each.made for each in attempt.sequences])
         if not over:
-            lane.withdraw(attempt.item, now)
+            backend_queue.withdraw(attempt.item, now)
         if ok:
             cached = sum([each.cached_tokens for each in attempt.sequences[:1]])
             self.attempts.append((attempt.try_.rung, attempt.prompt_tokens, cached, attempt.made))

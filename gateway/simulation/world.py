@@ -97,15 +97,15 @@ class World:
         self.tenants = known_tenants(settings)
         self.salts = {name: number for number, name in enumerate(self.tenants)}
         self.features = [trace_features(request, settings, number) for number, request in enumerate(trace)]
-        self.lanes: dict[str, SimulatedQueue] = {}
-        self.delivery_s = profile.house.delivery_s
+        self.backend_queues: dict[str, SimulatedQueue] = {}
+        self.delivery_s = profile.service.delivery_s
         """From a step's end to its reader."""
-        self._arrival_s = profile.house.arrival_s
+        self._arrival_s = profile.service.arrival_s
         self._quota = QuotaBook(self.tenants)
         self._budgets = BudgetBook(self.tenants)
         self._busy = BusyBook(settings)
         self._epoch = trace[0].wall_at - trace[0].at
-        self._course = RolloutState(settings, self._epoch)
+        self._rollout = RolloutState(settings, self._epoch)
         self._load = Load()
         self._published_at = -_NEVER
         self._alarms: list[tuple[float, int, Callable[[float], None]]] = []
@@ -113,12 +113,12 @@ class World:
         most = at_once(settings, profile.cores)
         self._turns = None if most is None else SimulatedTimeSlices(most)
         for name, (engine, measured) in hosts.items():
-            self.lanes[name] = self._lane(name, engine, measured, seed, leaps)
-        self.engines = [engine for lane in self.lanes.values() for engine in lane.engines]
+            self.backend_queues[name] = self._backend_queue(name, engine, measured, seed, leaps)
+        self.engines = [engine for backend_queue in self.backend_queues.values() for engine in backend_queue.engines]
         """Of all lanes, replica by replica."""
         if self._turns is not None:
             self._turns.join([engine for engine in self.engines if shares_cores(hosts[engine.name][0])])
-        self._expiries = dict.fromkeys(self.lanes, _NEVER)
+        self._expiries = dict.fromkeys(self.backend_queues, _NEVER)
 
     def run(self, progress: Callable[[float, int], None]) -> float:
         """To the end of the last answer; the time then. `progress` hears the time and how many have arrived."""
@@ -196,14 +196,14 @@ class World:
             prompt_tokens=request.prompt_tokens,
             completion_tokens=answer.shown,
         )
-        self._course.on_end(plan, ending)
+        self._rollout.on_end(plan, ending)
 
     def cost(self, answer: SimulatedRequest) -> float:
         """Of all its attempts."""
         return sum([cost for _, cost in self.costs(answer)])
 
     def costs(self, answer: SimulatedRequest) -> list[tuple[str, float]]:
-        """By the policy's prices; attempts that failed are on the house."""
+        """By the policy's prices; attempts that failed are on the service."""
         prices = self.settings.prices
         return [
             (rung, cost_of(prices.get(rung), prompt, made, cached)) for rung, prompt, cached, made in answer.attempts
@@ -211,7 +211,7 @@ class World:
 
     def stats(self, now: float) -> dict[str, EngineStats]:
         """Of all engines."""
-        return {name: lane.stats(now) for name, lane in self.lanes.items()}
+        return {name: backend_queue.stats(now) for name, backend_queue in self.backend_queues.items()}
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class World:
                 answer.refuse(limit, now)
             case (reservation, hold):
                 answer.reservation, answer.hold = reservation, hold
-                answer.held = self._course.on_start(plan, self._epoch + now, hold.amount)
+                answer.held = self._rollout.on_start(plan, self._epoch + now, hold.amount)
                 answer.start(plan, now)
 
     def _size(self, request: TraceRequest, features: Features, load: Load) -> tuple[Plan, int, float]:
@@ -256,7 +256,11 @@ class World:
             # The reader gets the large model's answer; what drafts save is not simulated.
             plan = msgspec.structs.replace(plan, cascade=msgspec.structs.replace(cascade, start_on="large"))
         stages = () if cascade is None else (cascade.small, cascade.large)
-        longest = [self.lanes[each.to].max_model_len for each in (*stages, *plan.rungs) if each.to in self.lanes]
+        longest = [
+            self.backend_queues[each.to].max_model_len
+            for each in (*stages, *plan.rungs)
+            if each.to in self.backend_queues
+        ]
         most = output_limit(request, plan.output_cap, max(longest)) if longest else 0
         if most is None:
             raise SimulationTooLong
@@ -266,52 +270,54 @@ class World:
     def _step(self, engine: SimulatedEngine, now: float) -> None:
         for sequence in engine.on_due(now):
             sequence.attempt.answer.on_stop(sequence, now)
-        self.lanes[engine.name].move_on(now)
+        self.backend_queues[engine.name].move_on(now)
 
     def _sample(self, at: float) -> None:
-        for name, lane in self.lanes.items():
-            stats = lane.stats(at)
+        for name, backend_queue in self.backend_queues.items():
+            stats = backend_queue.stats(at)
             usage = 1 - stats.free_blocks / stats.total_blocks
-            self.samples[name].append(Sample(at, stats.running + stats.waiting, len(lane.queue), usage))
+            self.samples[name].append(Sample(at, stats.running + stats.waiting, len(backend_queue.queue), usage))
 
     def _alarm(self, due: float, fire: Callable[[float], None]) -> None:
         heapq.heappush(self._alarms, (due, self.next_number(), fire))
 
     def _watch_expiries(self) -> None:
-        for name, lane in self.lanes.items():
-            if len(lane.queue) and (due := lane.next_expiry()) < self._expiries[name]:
+        for name, backend_queue in self.backend_queues.items():
+            if len(backend_queue.queue) and (due := backend_queue.next_expiry()) < self._expiries[name]:
                 self._expiries[name] = due
                 self._alarm(due, lambda now, name=name: self._expire(name, now))  # type: ignore[misc]
 
     def _expire(self, name: str, now: float) -> None:
         self._expiries[name] = _NEVER
-        self.lanes[name].move_on(now)
+        self.backend_queues[name].move_on(now)
 
     def _live_load(self, now: float) -> Load:
         if now - self._published_at >= _FRESH_S:
-            engines = {name: self._engine_load(name, lane, now) for name, lane in self.lanes.items()}
+            engines = {
+                name: self._engine_load(name, backend_queue, now) for name, backend_queue in self.backend_queues.items()
+            }
             load = Load(engines=engines, breakers={rung: each.view(now) for rung, each in self.breakers.items()})
             self._load = msgspec.structs.replace(
                 load,
                 busy=self._busy.update(load, now),
-                thresholds=self._course.thresholds(self._epoch + now),
-                rolled_back=self._course.rolled_back,
+                thresholds=self._rollout.thresholds(self._epoch + now),
+                rolled_back=self._rollout.rolled_back,
             )
             self._published_at = now
-        elif self._course.steers:
-            self._load = msgspec.structs.replace(self._load, thresholds=self._course.thresholds(self._epoch + now))
+        elif self._rollout.steers:
+            self._load = msgspec.structs.replace(self._load, thresholds=self._rollout.thresholds(self._epoch + now))
         return self._load
 
-    def _engine_load(self, name: str, lane: SimulatedQueue, now: float) -> EngineLoad:
-        lane.charge(now)
-        stats = lane.stats(now)
+    def _engine_load(self, name: str, backend_queue: SimulatedQueue, now: float) -> EngineLoad:
+        backend_queue.charge(now)
+        stats = backend_queue.stats(now)
         return EngineLoad(
             name=name,
             running=stats.running,
-            waiting=stats.waiting + len(lane.queue),
+            waiting=stats.waiting + len(backend_queue.queue),
             outstanding_tokens=stats.outstanding_tokens,
             kv_usage=1 - stats.free_blocks / stats.total_blocks,
-            expected_wait_s=lane.queue.expected_wait_s(now),
+            expected_wait_s=backend_queue.queue.expected_wait_s(now),
         )
 
     def _unit(self, answer: SimulatedRequest) -> str:
@@ -339,17 +345,17 @@ class World:
             )
         return self.settings.engines[name], measured
 
-    def _lane(
+    def _backend_queue(
         self, name: str, engine: EngineSettings, measured: EngineProfile, seed: int, leaps: bool
     ) -> SimulatedQueue:
-        lane = SimulatedQueue(self.settings.tiers, queue_lines(self.tenants), engine)
+        backend_queue = SimulatedQueue(self.settings.tiers, queue_lines(self.tenants), engine)
         for replica in range(engine.replicas):
             title = name if engine.replicas == 1 else f"{name}/{replica}"
             places = list(range(len(measured.spread)))
             Random(f"{seed} {title}").shuffle(places)  # noqa: S311  (the same order every time is the point)
             # Alike to the bit, two of them could end a step at the same instant, and whose came first would decide.
             own = tuple([factor * (1 + replica * 1e-6) for factor in measured.spread])
-            lane.engines.append(
+            backend_queue.engines.append(
                 SimulatedEngine(
                     name,
                     engine,
@@ -357,10 +363,10 @@ class World:
                     tuple(places),
                     title=title,
                     leaps=leaps,
-                    calm=lane.calm,
+                    calm=backend_queue.calm,
                     beside=partial(self._others_compute, title),
                     turned=partial(self._turned, title),
                     turns=self._turns if shares_cores(engine) else None,
                 )
             )
-        return lane
+        return backend_queue

@@ -12,7 +12,7 @@ from actors.request.request_log import REQUEST_FINISHED
 
 
 def _without_told_tracebacks(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """A house that cannot be kept alive says why in words; where in our code that was noticed helps nobody."""
+    """A service that cannot be kept alive says why in words; where in our code that was noticed helps nobody."""
     told = event.get("exc_info")
     error = sys.exception() if told is True else told[1] if isinstance(told, tuple) else told
     if isinstance(error, ServiceFailed):

@@ -1,4 +1,4 @@
-"""`/metrics`: the house's figures as Prometheus text.
+"""`/metrics`: the service's figures as Prometheus text.
 
 Names mirror vLLM's under `penstock:`; those that the Kubernetes inference gateway and common dashboards read are there
 a second time under `vllm:`, with the labels that vLLM gives them (`model_name`, `engine`). `replica` tells an engine's
@@ -28,29 +28,29 @@ _BREAKER_STATES = ("closed", "half_open", "open")
 class ServiceCollector(Collector):
     """Reads one snapshot a scrape."""
 
-    def __init__(self, house: Service, connections: Callable[[], int]) -> None:
-        self._house = house
+    def __init__(self, service: Service, connections: Callable[[], int]) -> None:
+        self._service = service
         self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
-        statistics = self._house.statistics()
+        statistics = self._service.statistics()
         for prefix in ("penstock:", "vllm:"):
             yield from _engine_families(prefix, statistics.replicas)
             yield from _latency_families(prefix, statistics)
-        yield from _house_families(statistics)
+        yield from _service_families(statistics)
         yield from policy_families(statistics)
         yield from live_families(statistics)
         yield from adapter_families(statistics)
         yield GaugeMetricFamily("penstock:connections", "Open client connections.", value=self._connections())
-        ready = self._house.readiness()
+        ready = self._service.readiness()
         yield GaugeMetricFamily("penstock:ready", "1 if new work is welcome.", value=float(ready.ready))
 
 
-def exposition(house: Service, connections: Callable[[], int]) -> bytes:
+def exposition(service: Service, connections: Callable[[], int]) -> bytes:
     """The text of one scrape."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(ServiceCollector(house, connections))
+    registry.register(ServiceCollector(service, connections))
     return generate_latest(registry)
 
 
@@ -136,7 +136,7 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return buckets
 
 
-def _house_families(statistics: ServiceStatistics) -> Iterable[Metric]:
+def _service_families(statistics: ServiceStatistics) -> Iterable[Metric]:
     requests = CounterMetricFamily(
         "penstock:requests", "Requests that have ended.", labels=("route", "rung", "outcome", "why")
     )

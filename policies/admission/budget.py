@@ -114,9 +114,9 @@ class BudgetBook:
         self._numbers = 0
         self._latest = float("-inf")
         """The last time that anybody has named."""
-        self.adopt(tenants)
+        self.apply_settings(tenants)
 
-    def adopt(self, tenants: Mapping[str, TenantSettings]) -> None:
+    def apply_settings(self, tenants: Mapping[str, TenantSettings]) -> None:
         """Other budgets from now on; what was spent in a period stays spent, also for a tenant that comes back."""
         for name in tenants:
             self._purses.setdefault(name, _Purse())

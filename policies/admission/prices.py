@@ -31,7 +31,7 @@ def cheapest(prices: Mapping[str, Price], rungs: Iterable[str]) -> str | None:
 def worst_cost(prices: Mapping[str, Price], plan: Plan, prompt_tokens: int, output_tokens: int) -> float:
     """The most that a request can cost under its plan: the stages that its cascade may ask, and the dearest rung.
 
-    Attempts that fail are on the house, so that retries and fallbacks add nothing.
+    Attempts that fail are on the service, so that retries and fallbacks add nothing.
     """
 
     def most(rung: PlannedRung, made_tokens: int = output_tokens) -> float:

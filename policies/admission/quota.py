@@ -123,7 +123,7 @@ class QuotaBook:
         self._next_number = 1
         self._overruns = 0
 
-    def adopt(self, tenants: Mapping[str, TenantSettings], now: float) -> dict[str, TenantSettings]:
+    def apply_settings(self, tenants: Mapping[str, TenantSettings], now: float) -> dict[str, TenantSettings]:
         """Other limits from now on; what was used within the windows stays used.
 
         Returns everybody who has an account. A tenant that is gone keeps its own, with its last limits, while it has

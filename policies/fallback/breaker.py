@@ -85,7 +85,7 @@ class Breaker:
         self._opened_total = 0
         self._refused_total = 0
 
-    def adopt(self, settings: BreakerSettings) -> None:
+    def apply_settings(self, settings: BreakerSettings) -> None:
         """Other settings from now on; the state and what was counted stay, but probes begin anew."""
         if settings == self._settings:
             return

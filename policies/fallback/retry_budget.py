@@ -26,9 +26,9 @@ class RetryBudget:
         self._paid_at: float | None = None
         self._taken_total = 0
         self._refused_total = 0
-        self.adopt(settings)
+        self.apply_settings(settings)
 
-    def adopt(self, settings: RetryBudgetSettings) -> None:
+    def apply_settings(self, settings: RetryBudgetSettings) -> None:
         """Other settings from now on; what was saved up stays, as far as it fits."""
         self._ratio = settings.ratio
         self._per_second = settings.min_per_second

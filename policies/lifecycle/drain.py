@@ -1,4 +1,4 @@
-"""How the house ends: serving → draining → stopping → dead. Never backwards, and never stuck.
+"""How the service ends: serving → draining → stopping → dead. Never backwards, and never stuck.
 
 draining: not ready, new work is refused, running answers go on until the deadline. stopping: answers that still run get
 their terminal error; then the ledger settles and closes. dead: the process may end.

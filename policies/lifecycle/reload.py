@@ -1,4 +1,4 @@
-"""What a changed configuration may change while the house serves, and what it needs a restart for.
+"""What a changed configuration may change while the service serves, and what it needs a restart for.
 
 A file is taken whole or not at all: what runs is always exactly what one file says. Places that only a restart can
 change are those that something was built from: listeners, the ledger's file, engines and upstreams.

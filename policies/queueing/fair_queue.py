@@ -105,16 +105,16 @@ T = TypeVar("T", bound=QueueItem)
 
 
 class _Entry(Generic[T]):
-    __slots__ = ("expires_at", "item", "lane", "waits")
+    __slots__ = ("expires_at", "item", "tenant_queue", "waits")
 
-    def __init__(self, item: T, lane: "_Lane[T]", expires_at: float) -> None:
+    def __init__(self, item: T, tenant_queue: "_TenantQueue[T]", expires_at: float) -> None:
         self.item = item
-        self.lane = lane
+        self.tenant_queue = tenant_queue
         self.expires_at = expires_at
         self.waits = True
 
 
-class _Lane(Generic[T]):
+class _TenantQueue(Generic[T]):
     """One tenant's requests."""
 
     __slots__ = ("count", "counter", "heap", "per_token", "queued", "tenant", "tier")
@@ -133,12 +133,12 @@ class _Lane(Generic[T]):
 class _Tier(Generic[T]):
     """One tier's lanes and bounds."""
 
-    __slots__ = ("bytes", "lanes", "last_counter", "name", "requests", "settings", "tokens")
+    __slots__ = ("bytes", "last_counter", "name", "requests", "settings", "tenant_queues", "tokens")
 
     def __init__(self, name: str, settings: TierSettings) -> None:
         self.name = name
         self.settings = settings
-        self.lanes: list[tuple[float, str, _Lane[T]]] = []
+        self.tenant_queues: list[tuple[float, str, _TenantQueue[T]]] = []
         self.last_counter = 0.0
         """Of the lane that emptied last."""
         self.requests = 0
@@ -151,7 +151,7 @@ class FairQueue(Generic[T]):
 
     def __init__(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
         self._tiers: dict[str, _Tier[T]] = {}
-        self._lanes: dict[str, _Lane[T]] = {}
+        self._tenant_queues: dict[str, _TenantQueue[T]] = {}
         self._entries: dict[str | int, _Entry[T]] = {}
         self._expiries: list[tuple[float, int, _Entry[T]]] = []
         self._expired: list[T] = []
@@ -166,9 +166,9 @@ class FairQueue(Generic[T]):
         self._removed_total = 0
         self._expired_total = 0
         self._refused_total: dict[FullReason, int] = {}
-        self.adopt(tiers, tenants)
+        self.apply_settings(tiers, tenants)
 
-    def adopt(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
+    def apply_settings(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
         """Other settings from now on. What waits keeps its place and the time until which it may wait.
 
         `tenants` must name, with its last settings, everybody who still has work under way; a tier that the settings no
@@ -181,17 +181,21 @@ class FairQueue(Generic[T]):
             else:
                 tier.settings = tier_settings
         for name, settings in tenants.items():
-            lane = self._lanes.get(name)
-            if lane is None:
-                self._lanes[name] = _Lane(name, self._tiers[settings.tier], settings.weight)
+            tenant_queue = self._tenant_queues.get(name)
+            if tenant_queue is None:
+                self._tenant_queues[name] = _TenantQueue(name, self._tiers[settings.tier], settings.weight)
                 continue
-            lane.per_token = 1.0 / settings.weight
-            if lane.tier.name != settings.tier:
-                self._move(lane, self._tiers[settings.tier])
-        for lane in [lane for name, lane in self._lanes.items() if name not in tenants and not lane.count]:
-            del self._lanes[lane.tenant]
-            _forget(lane.tier, lane)
-        used = {lane.tier.name for lane in self._lanes.values()}
+            tenant_queue.per_token = 1.0 / settings.weight
+            if tenant_queue.tier.name != settings.tier:
+                self._move(tenant_queue, self._tiers[settings.tier])
+        for tenant_queue in [
+            tenant_queue
+            for name, tenant_queue in self._tenant_queues.items()
+            if name not in tenants and not tenant_queue.count
+        ]:
+            del self._tenant_queues[tenant_queue.tenant]
+            _forget(tenant_queue.tier, tenant_queue)
+        used = {tenant_queue.tier.name for tenant_queue in self._tenant_queues.values()}
         self._tiers = {name: tier for name, tier in self._tiers.items() if name in tiers or name in used}
         self._by_priority = sorted(self._tiers.values(), key=lambda tier: -tier.settings.priority)
         queues = [tier.queue for tier in tiers.values()]
@@ -206,12 +210,12 @@ class FairQueue(Generic[T]):
 
     def offer(self, item: T, now: float) -> Accepted | QueueFull:
         """Into the line, unless a bound is reached. Raises UnknownTenant; ValueError for an id that waits already."""
-        lane = self._lanes.get(item.tenant)
-        if lane is None:
+        tenant_queue = self._tenant_queues.get(item.tenant)
+        if tenant_queue is None:
             raise UnknownTenant(item.tenant)
         if item.id in self._entries:
             raise ValueError(f"{item.id!r} waits already")
-        tier = lane.tier
+        tier = tenant_queue.tier
         # What has expired takes up no room, even if its caller was not told yet.
         self._sweep(now)
         full = self._full(tier, item, now)
@@ -220,13 +224,13 @@ class FairQueue(Generic[T]):
             return full
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
-        entry = _Entry(item, lane, expires_at)
+        entry = _Entry(item, tenant_queue, expires_at)
         self._order += 1
-        if not lane.count:
-            self._lift(lane)
-        heapq.heappush(lane.heap, (item.deadline, self._order, entry))
+        if not tenant_queue.count:
+            self._lift(tenant_queue)
+        heapq.heappush(tenant_queue.heap, (item.deadline, self._order, entry))
         heapq.heappush(self._expiries, (expires_at, self._order, entry))
-        lane.count += 1
+        tenant_queue.count += 1
         self._entries[item.id] = entry
         tier.requests += 1
         tier.tokens += item.tokens
@@ -234,9 +238,9 @@ class FairQueue(Generic[T]):
         self._tokens += item.tokens
         self._bytes += item.bytes
         self._offered_total += 1
-        if not lane.queued:
-            lane.queued = True
-            heapq.heappush(tier.lanes, (lane.counter, lane.tenant, lane))
+        if not tenant_queue.queued:
+            tenant_queue.queued = True
+            heapq.heappush(tier.tenant_queues, (tenant_queue.counter, tenant_queue.tenant, tenant_queue))
         return Accepted(expires_at, self._rate.wait_s(len(self._entries), now))
 
     def take(self, now: float, fits: Callable[[T], bool] | None = None) -> T | None:
@@ -245,8 +249,8 @@ class FairQueue(Generic[T]):
         for tier in self._by_priority:
             if not tier.requests:
                 continue
-            lane = self._next_lane(tier)
-            heap = lane.heap
+            tenant_queue = self._next_tenant_queue(tier)
+            heap = tenant_queue.heap
             while not heap[0][2].waits:
                 heapq.heappop(heap)
             entry = heap[0][2]
@@ -254,7 +258,7 @@ class FairQueue(Generic[T]):
                 self._rate.resume(now)
                 return None
             heapq.heappop(heap)
-            lane.counter += entry.item.prompt_tokens * PROMPT_TOKEN_COST * lane.per_token
+            tenant_queue.counter += entry.item.prompt_tokens * PROMPT_TOKEN_COST * tenant_queue.per_token
             self._rate.served(1, now)
             self._leave(entry)
             self._taken_total += 1
@@ -263,9 +267,9 @@ class FairQueue(Generic[T]):
 
     def charge(self, tenant: str, tokens: int) -> None:
         """Output tokens were made for a tenant; one that is gone meanwhile owes nothing."""
-        lane = self._lanes.get(tenant)
-        if lane is not None:
-            lane.counter += tokens * OUTPUT_TOKEN_COST * lane.per_token
+        tenant_queue = self._tenant_queues.get(tenant)
+        if tenant_queue is not None:
+            tenant_queue.counter += tokens * OUTPUT_TOKEN_COST * tenant_queue.per_token
 
     def remove(self, item_id: str | int) -> T | None:
         """Out of the line (its client left); None if it does not wait."""
@@ -309,7 +313,7 @@ class FairQueue(Generic[T]):
         """Figures as of the last call."""
         return FairQueueStatistics(
             tiers={name: TierUse(tier.requests, tier.tokens, tier.bytes) for name, tier in self._tiers.items()},
-            counters={name: lane.counter for name, lane in self._lanes.items()},
+            counters={name: tenant_queue.counter for name, tenant_queue in self._tenant_queues.items()},
             requests=len(self._entries),
             tokens=self._tokens,
             bytes=self._bytes,
@@ -326,20 +330,20 @@ class FairQueue(Generic[T]):
         if self._tokens != sum(i.tokens for i in items) or self._bytes != sum(i.bytes for i in items):
             raise IntegrityError("the line's sums differ from its entries")
         for tier in self._tiers.values():
-            own = [entry for entry in self._entries.values() if entry.lane.tier is tier]
+            own = [entry for entry in self._entries.values() if entry.tenant_queue.tier is tier]
             if (tier.requests, tier.tokens, tier.bytes) != (
                 len(own),
                 sum(e.item.tokens for e in own),
                 sum(e.item.bytes for e in own),
             ):
                 raise IntegrityError(f"the sums of tier '{tier.name}' differ from its entries")
-        for lane in self._lanes.values():
-            if lane.count != sum(entry[2].waits for entry in lane.heap):
-                raise IntegrityError(f"the lane of tenant '{lane.tenant}' has lost count")
-            if lane.count and not lane.queued:
-                raise IntegrityError(f"the lane of tenant '{lane.tenant}' waits but is not in its tier's heap")
-            if len(lane.heap) > 2 * lane.count + _DEAD_ALLOWED:
-                raise IntegrityError(f"dead entries pile up in the lane of tenant '{lane.tenant}'")
+        for tenant_queue in self._tenant_queues.values():
+            if tenant_queue.count != sum(entry[2].waits for entry in tenant_queue.heap):
+                raise IntegrityError(f"the lane of tenant '{tenant_queue.tenant}' has lost count")
+            if tenant_queue.count and not tenant_queue.queued:
+                raise IntegrityError(f"the lane of tenant '{tenant_queue.tenant}' waits but is not in its tier's heap")
+            if len(tenant_queue.heap) > 2 * tenant_queue.count + _DEAD_ALLOWED:
+                raise IntegrityError(f"dead entries pile up in the lane of tenant '{tenant_queue.tenant}'")
         if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
             raise IntegrityError("dead entries pile up among the expiries")
         ended = self._taken_total + self._removed_total + self._expired_total
@@ -373,59 +377,59 @@ class FairQueue(Generic[T]):
                 return QueueFull("saturated", self._rate.retry_after_s(units, now), admit_below, fill)
         return None
 
-    def _lift(self, lane: _Lane[T]) -> None:
-        tier = lane.tier
-        floor = self._next_lane(tier).counter if tier.requests else tier.last_counter
-        lane.counter = max(lane.counter, floor)
+    def _lift(self, tenant_queue: _TenantQueue[T]) -> None:
+        tier = tenant_queue.tier
+        floor = self._next_tenant_queue(tier).counter if tier.requests else tier.last_counter
+        tenant_queue.counter = max(tenant_queue.counter, floor)
 
-    def _move(self, lane: _Lane[T], tier: _Tier[T]) -> None:
+    def _move(self, tenant_queue: _TenantQueue[T], tier: _Tier[T]) -> None:
         """Into another tier, with all that waits in it."""
-        old = lane.tier
-        waiting = [entry.item for _, _, entry in lane.heap if entry.waits]
+        old = tenant_queue.tier
+        waiting = [entry.item for _, _, entry in tenant_queue.heap if entry.waits]
         tokens, size = sum(item.tokens for item in waiting), sum(item.bytes for item in waiting)
         old.requests -= len(waiting)
         old.tokens -= tokens
         old.bytes -= size
-        _forget(old, lane)
-        lane.tier, lane.queued = tier, bool(waiting)
+        _forget(old, tenant_queue)
+        tenant_queue.tier, tenant_queue.queued = tier, bool(waiting)
         if waiting:
-            self._lift(lane)
-            heapq.heappush(tier.lanes, (lane.counter, lane.tenant, lane))
+            self._lift(tenant_queue)
+            heapq.heappush(tier.tenant_queues, (tenant_queue.counter, tenant_queue.tenant, tenant_queue))
         tier.requests += len(waiting)
         tier.tokens += tokens
         tier.bytes += size
 
-    def _next_lane(self, tier: _Tier[T]) -> _Lane[T]:
+    def _next_tenant_queue(self, tier: _Tier[T]) -> _TenantQueue[T]:
         """The waiting lane with the smallest counter. Counters only grow, so a stale key is never too big."""
-        lanes = tier.lanes
+        tenant_queues = tier.tenant_queues
         while True:
-            key, _, lane = lanes[0]
-            if not lane.count:
-                heapq.heappop(lanes)
-                lane.queued = False
-            elif key != lane.counter:
-                heapq.heapreplace(lanes, (lane.counter, lane.tenant, lane))
+            key, _, tenant_queue = tenant_queues[0]
+            if not tenant_queue.count:
+                heapq.heappop(tenant_queues)
+                tenant_queue.queued = False
+            elif key != tenant_queue.counter:
+                heapq.heapreplace(tenant_queues, (tenant_queue.counter, tenant_queue.tenant, tenant_queue))
             else:
-                return lane
+                return tenant_queue
 
     def _leave(self, entry: _Entry[T]) -> None:
         entry.waits = False
-        item, lane = entry.item, entry.lane
-        tier = lane.tier
+        item, tenant_queue = entry.item, entry.tenant_queue
+        tier = tenant_queue.tier
         del self._entries[item.id]
         tier.requests -= 1
         tier.tokens -= item.tokens
         tier.bytes -= item.bytes
         self._tokens -= item.tokens
         self._bytes -= item.bytes
-        lane.count -= 1
+        tenant_queue.count -= 1
         if not self._entries:
             self._rate.pause(self._now)
-        if not lane.count:
-            tier.last_counter = max(tier.last_counter, lane.counter)
-        if len(lane.heap) > 2 * lane.count + _DEAD_ALLOWED:
-            lane.heap = [held for held in lane.heap if held[2].waits]
-            heapq.heapify(lane.heap)
+        if not tenant_queue.count:
+            tier.last_counter = max(tier.last_counter, tenant_queue.counter)
+        if len(tenant_queue.heap) > 2 * tenant_queue.count + _DEAD_ALLOWED:
+            tenant_queue.heap = [held for held in tenant_queue.heap if held[2].waits]
+            heapq.heapify(tenant_queue.heap)
         if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
             self._expiries = [held for held in self._expiries if held[2].waits]
             heapq.heapify(self._expiries)
@@ -446,10 +450,10 @@ class FairQueue(Generic[T]):
             heapq.heappop(self._expiries)
 
 
-def _forget(tier: _Tier[T], lane: _Lane[T]) -> None:
+def _forget(tier: _Tier[T], tenant_queue: _TenantQueue[T]) -> None:
     """Out of the tier's heap, where it may lie although nothing waits in it."""
-    tier.lanes = [held for held in tier.lanes if held[2] is not lane]
-    heapq.heapify(tier.lanes)
+    tier.tenant_queues = [held for held in tier.tenant_queues if held[2] is not tenant_queue]
+    heapq.heapify(tier.tenant_queues)
 
 
 _DEAD_ALLOWED = 64

@@ -86,7 +86,7 @@ class DecisionLog:
         self._most = most
         self._most_bytes = most_bytes
 
-    def adopt(self, most: int, most_bytes: int) -> None:
+    def apply_settings(self, most: int, most_bytes: int) -> None:
         """Other bounds from now on."""
         self._most, self._most_bytes = most, most_bytes
         self._make_room()

@@ -194,9 +194,9 @@ class RolloutState:
         self._steerings: dict[str, BudgetController] = {}
         self._trackers: dict[str, ShareTracker] = {}
         self._holders: dict[str, ShareController] = {}
-        self.adopt(settings, at)
+        self.apply_settings(settings, at)
 
-    def adopt(self, settings: Settings, at: float) -> None:
+    def apply_settings(self, settings: Settings, at: float) -> None:
         """Another policy from now on. Experiments and targets that it leaves as they were go on from where they are."""
         before = self._settings
         self._settings = settings
@@ -214,13 +214,13 @@ class RolloutState:
                 continue
             same = before.cascades.get(name) == cascade
             if target.budget_per_day is not None:
-                kept_steering = self._steerings.get(name)
-                if kept_steering is not None and same:
-                    steerings[name] = kept_steering
+                kept_budget_controller = self._steerings.get(name)
+                if kept_budget_controller is not None and same:
+                    steerings[name] = kept_budget_controller
                 else:
                     steerings[name] = BudgetController(target.budget_per_day, artefact, at, 0.5, target.burst)
-                    if kept_steering is not None:
-                        steerings[name].restore(kept_steering.spent)
+                    if kept_budget_controller is not None:
+                        steerings[name].restore(kept_budget_controller.spent)
                 continue
             share = target.large_share
             if share is None:
@@ -267,8 +267,8 @@ class RolloutState:
 
     def on_start(self, plan: Plan, at: float, most: float) -> float:
         """An answer begins that costs `most` at the worst; what its ending is to give back as `held`."""
-        steering = self._steerings.get(plan.cascade.name) if plan.cascade is not None else None
-        return 0.0 if steering is None else steering.hold(at, most)
+        budget_controller = self._steerings.get(plan.cascade.name) if plan.cascade is not None else None
+        return 0.0 if budget_controller is None else budget_controller.hold(at, most)
 
     def on_end(self, plan: Plan, ending: AnswerResult) -> list[RolloutNotice]:
         """One answer's end."""
@@ -279,17 +279,17 @@ class RolloutState:
             if experiment.rolled_back and not over:
                 self._news.append(self._note(experiment))
         cascade = plan.cascade
-        steering = self._steerings.get(cascade.name) if cascade is not None else None
-        if steering is not None:
-            steering.pay(ending.at, ending.cost, ending.held)
+        budget_controller = self._steerings.get(cascade.name) if cascade is not None else None
+        if budget_controller is not None:
+            budget_controller.pay(ending.at, ending.cost, ending.held)
         if cascade is None or cascade.mode == "verified" or ending.outcome in {"refused", "gone"}:
             return notices
-        if steering is not None:
+        if budget_controller is not None:
             small, large = (
                 cost_of(self._settings.prices.get(stage.to or ""), ending.prompt_tokens, ending.completion_tokens)
                 for stage in (cascade.small, cascade.large)
             )
-            steering.learn(ending.at, small, large)
+            budget_controller.learn(ending.at, small, large)
         # Arms may have targets of their own: the cascade's is control's.
         if cascade.why == "default" and plan.arm in {"", CONTROL} and cascade.name in self._trackers:
             tracker = self._trackers[cascade.name]
@@ -309,7 +309,7 @@ class RolloutState:
 
     def thresholds(self, at: float) -> dict[str, float]:
         """By cascade, where something else holds than the policy's own."""
-        steered = {name: steering.update(at) for name, steering in self._steerings.items()}
+        steered = {name: budget_controller.update(at) for name, budget_controller in self._steerings.items()}
         return steered | {name: holder.threshold for name, holder in self._holders.items()}
 
     @property
@@ -331,11 +331,11 @@ class RolloutState:
         self.thresholds(at)
         views = {}
         for name in {*self._steerings, *self._trackers}:
-            steering, tracker = self._steerings.get(name), self._trackers.get(name)
+            budget_controller, tracker = self._steerings.get(name), self._trackers.get(name)
             views[name] = CascadeView(
                 self._threshold(name),
                 tracker.view if tracker is not None else None,
-                steering.spent if steering is not None else None,
+                budget_controller.spent if budget_controller is not None else None,
             )
         return views
 

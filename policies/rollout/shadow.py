@@ -83,10 +83,10 @@ class ShadowBook:
         self._counts: dict[str, _Counts] = {}
         self._pairs: dict[tuple[str, str], _Pair] = {}
         self.closed = False
-        """The house drains: no more copies."""
-        self.adopt(settings)
+        """The service drains: no more copies."""
+        self.apply_settings(settings)
 
-    def adopt(self, settings: Iterable[ShadowSettings]) -> None:
+    def apply_settings(self, settings: Iterable[ShadowSettings]) -> None:
         """Other shadows from now on; those that keep their name, or have a pair open, keep their figures."""
         self._settings = {each.name: each for each in settings}
         counted = {*self._settings, *[shadow for shadow, _ in self._pairs]}

@@ -16,9 +16,9 @@ class BusyBook:
 
     def __init__(self, settings: Settings) -> None:
         self._switches: dict[tuple[str, str], tuple[Features, Measure, Hysteresis]] = {}
-        self.adopt(settings)
+        self.apply_settings(settings)
 
-    def adopt(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Other settings from now on; what is busy stays so until the new ones release it."""
         slo_ttft_s = {name: float(tier.slo.ttft) for name, tier in settings.tiers.items()}
         old, self._switches = self._switches, {}
@@ -31,7 +31,7 @@ class BusyBook:
             bounds = (_enter_at(condition), given.when_busy.release_at, float(given.when_busy.dwell))
             for tier in settings.tiers:
                 switch = old[cascade, tier][2] if (cascade, tier) in old else Hysteresis(*bounds)
-                switch.adopt(*bounds)
+                switch.apply_settings(*bounds)
                 self._switches[cascade, tier] = (
                     Features(model="", tenant="", tier=tier, prompt_tokens=0, max_tokens=0),
                     measure_of(condition, slo_ttft_s),

@@ -6,9 +6,9 @@ class Hysteresis:
 
     def __init__(self, enter_at: float, release_at: float, dwell_s: float) -> None:
         self._on_since: float | None = None
-        self.adopt(enter_at, release_at, dwell_s)
+        self.apply_settings(enter_at, release_at, dwell_s)
 
-    def adopt(self, enter_at: float, release_at: float, dwell_s: float) -> None:
+    def apply_settings(self, enter_at: float, release_at: float, dwell_s: float) -> None:
         """Other bounds from now on; a switch that is on stays so until it is released by the new ones."""
         if release_at > enter_at:
             raise ValueError(f"release_at {release_at} must not be above enter_at {enter_at}")

@@ -1,4 +1,4 @@
-"""A house on the test's own clock: real actors and real engines, without a thread, a model or a file.
+"""A service on the test's own clock: real actors and real engines, without a thread, a model or a file.
 
 Engines are `engine.Engine` on `FakeRunner`, moved by a task instead of a thread. Faults come in through ports: a
 runner's script and `on_step`, and the link's `hang`, `load_error` and `step_s`.
@@ -113,7 +113,7 @@ to = "large"
 
 
 def settings_of(text: str = CONFIG) -> Settings:
-    return parse_settings(text, Path("/nowhere/house.toml"))
+    return parse_settings(text, Path("/nowhere/service.toml"))
 
 
 def model_text(digest: str = "tiny", sizes: EmbeddingSizes | None = None) -> ModelText:
@@ -207,26 +207,26 @@ class ClockLink:
 class InlineStore:
     """The ledger's file in memory, written at once, unless the links say otherwise."""
 
-    def __init__(self, path, on_posts, links: "ClockLinks") -> None:
+    def __init__(self, path, on_posts, workers: "ClockLinks") -> None:
         self._on_posts = on_posts
-        self._links = links
+        self._workers = workers
         self._closed = False
-        trio.lowlevel.current_trio_token().run_sync_soon(self._post, Opened(0, links.store_file.spent(time.time())))
+        trio.lowlevel.current_trio_token().run_sync_soon(self._post, Opened(0, workers.store_file.spent(time.time())))
 
     def send(self, command: Any) -> None:
         if isinstance(command, StoreClosed):
             self._closed = True
             return
         assert isinstance(command, LedgerBatch)
-        if self._links.locked is not None:
-            if not self._links.locked:
+        if self._workers.locked is not None:
+            if not self._workers.locked:
                 self._post(StoreBusy())
-            self._links.locked.append(partial(self.send, command))
+            self._workers.locked.append(partial(self.send, command))
             return
-        if self._links.ledger_errors:
-            self._post(StoreFailed(self._links.ledger_errors.pop()))
+        if self._workers.ledger_errors:
+            self._post(StoreFailed(self._workers.ledger_errors.pop()))
             return
-        self._links.store_file.commit(command)
+        self._workers.store_file.commit(command)
         self._post(Committed())
 
     def abandon(self) -> None:
@@ -265,16 +265,16 @@ class ClockLinks:
             send()
 
     def engine(self, name, factory, on_posts) -> ClockLink:
-        link = ClockLink(self._nursery, factory, on_posts, self.step_s, self.load_s)
-        self.lives.setdefault(name, []).append(link)
-        return link
+        worker = ClockLink(self._nursery, factory, on_posts, self.step_s, self.load_s)
+        self.lives.setdefault(name, []).append(worker)
+        return worker
 
     def store(self, path, on_posts) -> InlineStore:
         return InlineStore(path, on_posts, self)
 
-    async def beside(self, work):
+    async def run_in_thread(self, job):
         await trio.lowlevel.checkpoint()
-        return work()
+        return job()
 
     async def read_config(self, path, text=None):
         await trio.lowlevel.checkpoint()
@@ -322,7 +322,7 @@ class Answer:
 
 
 class Stage:
-    """One house under test."""
+    """One service under test."""
 
     def __init__(
         self,
@@ -337,12 +337,12 @@ class Stage:
         blocks: int = 256,
         pools: Mapping[str, int] | None = None,
         encoders: Mapping[str, EmbeddingSizes] | None = None,
-        **links: Any,
+        **workers: Any,
     ) -> None:
         """`encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine."""
         self.settings = settings
         self.encoders = dict(encoders or {})
-        self.links = ClockLinks(nursery, **links)
+        self.workers = ClockLinks(nursery, **workers)
         self.scripts = dict(scripts)
         self.titles = [
             title for name, each in settings.engines.items() for title in replica_titles(name, each.replicas)
@@ -353,14 +353,14 @@ class Stage:
         self.blocks = blocks
         self._pools = dict(pools or {})
         self.lengths = dict(lengths or {})
-        self.house = Service(
+        self.service = Service(
             settings,
             {
                 name: [self._factory(title) for title in replica_titles(name, each.replicas)]
                 for name, each in settings.engines.items()
             },
             texts={name: model_text(sizes=self.encoders.get(name)) for name in settings.engines},
-            links=self.links,
+            workers=self.workers,
             transport=transport,
             source=source,
             watches=source is not None,
@@ -398,8 +398,8 @@ class Stage:
 
         return make
 
-    def link(self, name: str) -> ClockLink:
-        return self.links.lives[name][-1]
+    def worker(self, name: str) -> ClockLink:
+        return self.workers.lives[name][-1]
 
     def request(
         self, model: str = "small", *, text: str | None = None, prompts=None, **options: Any
@@ -429,31 +429,31 @@ class Stage:
         )
 
     async def open(self, model: str = "small", **options: Any) -> ResponseStream:
-        return await self.house.open(self.request(model, **options))
+        return await self.service.open(self.request(model, **options))
 
     async def ask(self, model: str = "small", **options: Any) -> Answer:
         answer = Answer()
         try:
-            exchange = await self.open(model, **options)
+            response = await self.open(model, **options)
         except Refusal as refusal:
             answer.refusal = refusal
             return answer
-        return await self.read(exchange, answer)
+        return await self.read(response, answer)
 
-    async def read(self, exchange: ResponseStream, answer: Answer | None = None) -> Answer:
+    async def read(self, response: ResponseStream, answer: Answer | None = None) -> Answer:
         answer = answer or Answer()
         try:
-            async for events in exchange:
+            async for events in response:
                 assert events
                 answer.events += events
         except Refusal as refusal:
             answer.refusal = refusal
         finally:
-            exchange.close()
+            response.close()
         return answer
 
     async def until_ready(self) -> None:
-        while not self.house.readiness().ready:  # noqa: ASYNC110
+        while not self.service.readiness().ready:  # noqa: ASYNC110
             await trio.sleep(0.01)
 
     def row(self, request_id: str) -> dict[str, Any]:
@@ -461,49 +461,52 @@ class Stage:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The ledger's, by request."""
-        cursor = self.links.store_file._connection.execute("SELECT * FROM requests")
+        cursor = self.workers.store_file._connection.execute("SELECT * FROM requests")
         names = [column[0] for column in cursor.description]
         rows = [dict(zip(names, values, strict=True)) for values in cursor]
         return {row["request_id"]: row for row in rows}
 
     def quota_use(self, tenant: str = "anonymous") -> TenantUse:
-        return self.house._quota.statistics(trio.current_time()).tenants[tenant]
+        return self.service._quota.statistics(trio.current_time()).tenants[tenant]
 
     async def settled(self) -> None:
         """Some messages come quietly, for the next one that wakes: now they have been read."""
         nothing = Settle(Grant(Reservation(-1, "nobody", 0), BudgetHold(-1, "nobody", 0.0, 0.0)), None)
-        self.house._admission.put_owed(nothing)
+        self.service._admission.put_unbounded(nothing)
         await wait_all_tasks_blocked()
 
     async def assert_clean(self) -> None:
         """Nothing is left of any request: no block, no reservation, no money set aside, no line, no work, no watch."""
         for _ in range(3):
-            await trio.sleep(max(self.links.step_s * 2, 0.1))
+            await trio.sleep(max(self.workers.step_s * 2, 0.1))
             await wait_all_tasks_blocked()
-        house = self.house
+        service = self.service
         await self.settled()
-        statistics = house.statistics()
+        statistics = service.statistics()
         assert statistics.in_flight == 0
         assert (statistics.ledger.open, statistics.ledger.pending) == (0, 0)
-        house._quota.check_integrity()
-        assert house._quota.statistics(trio.current_time()).open == 0
-        house._budgets.check_integrity()
+        service._quota.check_integrity()
+        assert service._quota.statistics(trio.current_time()).open == 0
+        service._budgets.check_integrity()
         assert {tenant: view.reserved for tenant, view in statistics.budgets.items() if view.reserved} == {}
-        for lane in house._lanes.values():
-            lane.queue.check_integrity()
-            assert (len(lane.queue), lane.inside) == (0, 0)
-            assert all((seat.inside, seat.room.sequences) == ({}, 0) for seat in lane.seats)
-            if lane.placement is not None:
-                lane.placement.check_integrity()
+        for backend_queue in service._backend_queues.values():
+            backend_queue.queue.check_integrity()
+            assert (len(backend_queue.queue), backend_queue.inside) == (0, 0)
+            assert all((slot.inside, slot.room.sequences) == ({}, 0) for slot in backend_queue.slots)
+            if backend_queue.placement is not None:
+                backend_queue.placement.check_integrity()
         for title in self.titles:
-            engine = self.link(title).engine
-            if engine is not None and not self.link(title).ended.is_set():
+            engine = self.worker(title).engine
+            if engine is not None and not self.worker(title).ended.is_set():
                 engine.check_integrity()
                 stats = engine.stats()
                 assert (stats.free_blocks, stats.running, stats.waiting) == (stats.total_blocks, 0, 0)
-        open_rows = self.links.store_file._connection.execute("SELECT count(*) FROM requests WHERE closed_at IS NULL")
+        open_rows = self.workers.store_file._connection.execute("SELECT count(*) FROM requests WHERE closed_at IS NULL")
         assert open_rows.fetchone() == (0,)
-        assert len(house._wheel) <= sum(len(lane.seats) for lane in house._lanes.values()) + 1
+        assert (
+            len(service._timers)
+            <= sum(len(backend_queue.slots) for backend_queue in service._backend_queues.values()) + 1
+        )
 
 
 @asynccontextmanager
@@ -520,9 +523,9 @@ async def stage(
     blocks: int = 256,
     pools: Mapping[str, int] | None = None,
     encoders: Mapping[str, EmbeddingSizes] | None = None,
-    **links: Any,
+    **workers: Any,
 ):
-    """A running house; at the end nothing may be left. `source`: it looks there for another policy, too.
+    """A running service; at the end nothing may be left. `source`: it looks there for another policy, too.
 
     `links`: how fast engines are, and the `store` that is its ledger's file.
     """
@@ -542,9 +545,9 @@ async def stage(
             blocks=blocks,
             pools=pools,
             encoders=encoders,
-            **links,
+            **workers,
         )
-        await nursery.start(built.house.run)
+        await nursery.start(built.service.run)
         if ready:
             await built.until_ready()
         yield built

@@ -24,7 +24,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.policies_decision": ("--batches 2 --batch 8", "breaker: permit + record"),
     "benchmarks.reload": ("--streams 4 --seconds 2 --rounds 1", "p50"),
     "benchmarks.gateway": (
-        "--rounds 1 --kinds house --seconds 0.1 --streams 2 2 2 --idle-streams 4 --first-events 3",
+        "--rounds 1 --kinds service --seconds 0.1 --streams 2 2 2 --idle-streams 4 --first-events 3",
         "memory a silent stream",
     ),
     "benchmarks.engine.attention": ("--calls 2", "| int8 |"),

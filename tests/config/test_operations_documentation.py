@@ -16,7 +16,7 @@ DOCUMENT = DOCS / "operations.md"
 def test_its_examples_fit_into_a_file() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     text = CONFIG + with_hashes("\n".join(blocks)).replace('["chat"]', '["small"]')
-    settings = parse_settings(text, Path("/nowhere/house.toml"))
+    settings = parse_settings(text, Path("/nowhere/service.toml"))
     assert settings.admin.enabled
     assert settings.shadows[0].to == "large"
     assert settings.metrics.keys[0].id == "prometheus"

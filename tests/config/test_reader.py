@@ -32,7 +32,7 @@ share = 0.5
 
 @pytest.mark.parametrize("text", [CONFIG, CONFIG + MORE, CONFIG.replace("retries", "retrys"), "= no"])
 def test_nothing_is_lost_on_the_way(text: str) -> None:
-    found = report(Path("/nowhere/house.toml"), text)
+    found = report(Path("/nowhere/service.toml"), text)
     assert decode_report(encode_report(found)) == found
     assert (found.loaded is None) == bool(found.problems)
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from config.model.settings import ServerSettings
-from gateway.cli.main import main
+from gateway.cli.main import _parser
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
@@ -34,7 +34,7 @@ def unit() -> configparser.ConfigParser:
 
 def parses(command: list[str]) -> None:
     """As a command of `penstock`, without running it."""
-    assert main._parser().parse_args(command)
+    assert _parser().parse_args(command)
 
 
 def test_the_unit_starts_and_ends_it(unit: configparser.ConfigParser) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.verified.house import ask_all, embedded_house, prompts
+from benchmarks.verified.service import ask_all, embedded_service, prompts
 from engine.sampling.grammar import Grammar
 
 SCHEMA = Grammar(
@@ -18,9 +18,9 @@ SCHEMA = Grammar(
 )
 async def test_verified_answers_are_the_large_models_own(params: dict[str, Any], share: float) -> None:
     questions = prompts(40, seed=12)
-    async with embedded_house(cache=True) as house:
-        alone = await ask_all(house, "large", questions, 4, **params)
-        checked = await ask_all(house, "verified", questions, 4, **params)
+    async with embedded_service(cache=True) as service:
+        alone = await ask_all(service, "large", questions, 4, **params)
+        checked = await ask_all(service, "verified", questions, 4, **params)
     assert [answer.token_ids for answer in checked] == [answer.token_ids for answer in alone]
     assert {answer.served.rung for answer in checked} == {"large"}
     accepted = sum(answer.served.accepted_tokens for answer in checked)

@@ -24,20 +24,20 @@ import trio
 
 from actors.api.errors import BadKey
 from tests.faults.test_websocket_faults import HANDSHAKE, START, frame
-from tests.gateway.fakes import FakeHouse, Step, answer
+from tests.gateway.fakes import FakeService, Step, answer
 from tests.gateway.harness import CHAT, STREAM, Client, Gateway, gateway, until
 
 KEY = "Authorization: Bearer good\r\n"
 
 
-def locked(script: Callable[..., list[Step]] | None = None) -> FakeHouse:
-    """A house with keys: "good" and "other"."""
+def locked(script: Callable[..., list[Step]] | None = None) -> FakeService:
+    """A service with keys: "good" and "other"."""
 
     def check(key: str | None) -> None:
         if key not in {"good", "other"}:
             raise BadKey(missing=key is None)
 
-    return FakeHouse(script, check_key=check, check_scraper=check)
+    return FakeService(script, check_key=check, check_scraper=check)
 
 
 def handshake() -> bytes:
@@ -100,7 +100,7 @@ async def test_what_the_head_decides_is_said_before_the_body(request_head: bytes
 
 
 async def test_without_keys_strangers_are_refused_before_their_body() -> None:
-    async with gateway(FakeHouse(keyless=True)) as running:
+    async with gateway(FakeService(keyless=True)) as running:
         for line in ("Host: evil.test", "Host: localhost\r\nOrigin: http://evil.test"):
             client = await running.connect()
             await client.send(f"POST /v1/completions HTTP/1.1\r\n{line}\r\nContent-Length: 1000000\r\n\r\n".encode())
@@ -156,7 +156,7 @@ async def test_bodies_are_bounded(bounds: dict[str, int], keys: list[str], statu
 async def test_what_a_peer_sent_is_freed(kind: str) -> None:
     """At once when it leaves, without the garbage collector, which comes late or never to what is old."""
     size = 1_000_000
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         await leave(running, kind, 1000)
         gc.collect()
         gc.disable()
@@ -273,7 +273,7 @@ async def turns(client: Client, data: bytes, end: Callable[[Client], bool]) -> i
 @pytest.mark.parametrize("kind", FRAMES)
 async def test_a_flood_of_frames_leaves_others_their_turns(kind: str) -> None:
     flood = FRAMES[kind]
-    async with gateway(FakeHouse(), limits={"messages_per_s": 1_000_000}) as running:
+    async with gateway(FakeService(), limits={"messages_per_s": 1_000_000}) as running:
         client = await running.connect()
         await client.send(HANDSHAKE)
         await client.head()
@@ -287,7 +287,7 @@ async def test_a_flood_of_frames_leaves_others_their_turns(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["continuations", "pings", "messages"])
 async def test_a_flood_of_frames_is_slowed_down(kind: str) -> None:
     """Nothing is lost: it waits."""
-    async with gateway(FakeHouse(), messages_per_second=50) as running:
+    async with gateway(FakeService(), messages_per_second=50) as running:
         client = await running.connect()
         await client.send(HANDSHAKE)
         await client.head()
@@ -305,7 +305,7 @@ async def test_a_flood_of_frames_is_slowed_down(kind: str) -> None:
 
 
 async def test_a_usual_client_is_not_slowed_down() -> None:
-    async with gateway(FakeHouse(), messages_per_second=1000) as running:
+    async with gateway(FakeService(), messages_per_second=1000) as running:
         client = await running.connect()
         for _ in range(100):
             assert (await client.request("/v1/chat/completions", CHAT)).status == 200
@@ -328,7 +328,7 @@ async def test_a_flood_of_http_leaves_others_their_turns(kind: str) -> None:
 
 
 async def test_requests_are_slowed_down() -> None:
-    async with gateway(FakeHouse(), messages_per_second=50) as running:
+    async with gateway(FakeService(), messages_per_second=50) as running:
         client = await running.connect()
         began = trio.current_time()
         await client.send(b"GET /x HTTP/1.1\r\nHost: t\r\n\r\n" * 99)
@@ -347,7 +347,7 @@ async def test_requests_are_slowed_down() -> None:
     ],
 )
 async def test_chunks_that_are_mostly_overhead(flood: bytes) -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_all, client, head("/v1/completions", "Transfer-Encoding: chunked") + flood)
@@ -371,7 +371,7 @@ async def endless(running: Gateway, key: str = "good") -> Client:
     return client
 
 
-def streaming() -> FakeHouse:
+def streaming() -> FakeService:
     return locked(lambda _: [answer("x")[0], answer("x")[1], trio.sleep_forever])
 
 
@@ -423,9 +423,9 @@ async def test_a_key_has_so_many_connections() -> None:
 
 
 async def test_a_tier_leaves_places_to_those_above_it() -> None:
-    house = streaming()
-    house.tiers_above = {"good": 0, "other": 1}.__getitem__  # type: ignore[method-assign, assignment]
-    async with gateway(house, max_connections=4, tier_connections=1) as running:
+    service = streaming()
+    service.tiers_above = {"good": 0, "other": 1}.__getitem__  # type: ignore[method-assign, assignment]
+    async with gateway(service, max_connections=4, tier_connections=1) as running:
         for _ in range(3):
             await endless(running, "other")
         client = await running.connect()

@@ -6,7 +6,7 @@ answered, and the connection must end.
 
 import pytest
 
-from tests.gateway.fakes import FakeHouse
+from tests.gateway.fakes import FakeService
 from tests.gateway.harness import UPGRADE, gateway
 
 HIDDEN = b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -88,7 +88,7 @@ BAD = [
 
 @pytest.mark.parametrize(("start", "status"), BAD)
 async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_ends(start: bytes, status: int) -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         await client.send(start + HIDDEN)
         response = await client.response()
@@ -114,7 +114,7 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_ends
     ],
 )
 async def test_what_has_one_meaning_is_answered_once_and_the_connection_serves_on(start: bytes) -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         await client.send(start + b"GET /readyz HTTP/1.1\r\nHost: t\r\n\r\n")
         first = await client.response()
@@ -126,7 +126,7 @@ async def test_what_has_one_meaning_is_answered_once_and_the_connection_serves_o
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate", "GZIP", "gzip, identity", "x"])
 async def test_compressed_bodies_are_refused(encoding: str) -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         response = await (await running.connect()).request(
             "/v1/completions", b"\x1f\x8b", headers=f"Content-Encoding: {encoding}\r\n"
         )
@@ -134,8 +134,8 @@ async def test_compressed_bodies_are_refused(encoding: str) -> None:
 
 
 async def test_a_trailer_is_no_header() -> None:
-    house = FakeHouse()
-    async with gateway(house) as running:
+    service = FakeService()
+    async with gateway(service) as running:
         client = await running.connect()
         body = b'{"model": "m", "prompt": "x"}'
         trailers = b"Authorization: Bearer late\r\nX-Penstock-Tags: late\r\nHost: late\r\nX-Late: late\r\n"
@@ -143,6 +143,6 @@ async def test_a_trailer_is_no_header() -> None:
             POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers)
         )
         assert (await client.response()).status == 200
-    (request,) = house.requests
+    (request,) = service.requests
     assert (request.api_key, request.tags) == (None, ())
     assert not [value for _, value in request.headers if b"late" in value]

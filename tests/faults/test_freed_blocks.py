@@ -35,7 +35,7 @@ LONG = {**CHAT, "max_tokens": 900, "ignore_eos": True, "n": 3}
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder = tmp_path_factory.mktemp("house")
+    folder = tmp_path_factory.mktemp("service")
     (folder / "model").mkdir()
     save_tokenizer(train_tokenizer(), folder / "model", 1024)
     (folder / "model" / "config.json").write_text('{"eos_token_id": 2}')
@@ -43,42 +43,42 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 class Watched:
-    """A house that notes at which step of the engine each answer was closed."""
+    """A service that notes at which step of the engine each answer was closed."""
 
     def __init__(self, settings: Settings) -> None:
         self.runner = FakeRunner(vocab_size=800, total_blocks=512, on_step=lambda *_: time.sleep(STEP_S))
         self._settings = settings
-        self.house = Service(settings, {"only": [lambda _: self._engine(settings.engines["only"].model)]})
+        self.service = Service(settings, {"only": [lambda _: self._engine(settings.engines["only"].model)]})
         self.closed_at: list[int] = []
-        self.readiness = self.house.readiness
-        self.models = self.house.models
-        self.statistics = self.house.statistics
-        self.check_key = self.house.check_key
-        self.check_scraper = self.house.check_scraper
-        self.rate_limits = self.house.rate_limits
-        self.request_log = self.house.request_log
-        self.known_tenant = self.house.known_tenant
-        self.tiers_above = self.house.tiers_above
+        self.readiness = self.service.readiness
+        self.models = self.service.models
+        self.statistics = self.service.statistics
+        self.check_key = self.service.check_key
+        self.check_scraper = self.service.check_scraper
+        self.rate_limits = self.service.rate_limits
+        self.request_log = self.service.request_log
+        self.known_tenant = self.service.known_tenant
+        self.tiers_above = self.service.tiers_above
         self.keyless = False
-        self.policy = self.house.policy
+        self.policy = self.service.policy
 
     async def open(self, request: InferenceRequest):
-        exchange = await self.house.open(request)
-        close = exchange.close
+        response = await self.service.open(request)
+        close = response.close
 
         def noted() -> None:
             close()
             self.closed_at.append(self.runner.steps)
 
-        return Noted(exchange, noted)
+        return Noted(response, noted)
 
     async def ready(self) -> None:
-        while not self.house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
+        while not self.service.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
             await trio.sleep(0.01)
 
     async def until_idle(self) -> None:
         while True:
-            stats = self.house.statistics().engines["only"]
+            stats = self.service.statistics().engines["only"]
             if stats.free_blocks == stats.total_blocks and not stats.running:
                 return
             await trio.sleep(0.001)
@@ -88,31 +88,31 @@ class Watched:
 
 
 class Noted:
-    def __init__(self, exchange, close) -> None:
-        self._exchange = exchange
-        self.decided = exchange.decided
+    def __init__(self, response, close) -> None:
+        self._response = response
+        self.decided = response.decided
         self.close = close
 
     async def __anext__(self):
-        return await self._exchange.__anext__()
+        return await self._response.__anext__()
 
 
 @pytest.mark.parametrize("way", ["stream", "whole", "socket", "cancel"])
 async def test_blocks_are_free_within_one_step(settings: Settings, way: str) -> None:
-    house = Watched(settings)
+    service = Watched(settings)
     async with trio.open_nursery() as nursery:
-        await nursery.start(house.house.run)
-        await house.ready()
-        async with gateway(house) as running:
+        await nursery.start(service.service.run)
+        await service.ready()
+        async with gateway(service) as running:
             if way in {"stream", "whole"}:
                 client = await running.connect()
                 await client.post("/v1/chat/completions", {**LONG, "stream": way == "stream"})
                 if way == "stream":
                     await client.head()
                 else:
-                    while house.runner.steps < 5:  # noqa: ASYNC110  (steps happen in another thread)
+                    while service.runner.steps < 5:  # noqa: ASYNC110  (steps happen in another thread)
                         await trio.sleep(STEP_S)
-                while house.statistics().engines["only"].running != 3:  # noqa: ASYNC110  (reported by another thread)
+                while service.statistics().engines["only"].running != 3:  # noqa: ASYNC110  (reported by another thread)
                     await trio.sleep(STEP_S)
                 await client.aclose()
             else:
@@ -122,10 +122,10 @@ async def test_blocks_are_free_within_one_step(settings: Settings, way: str) -> 
                     if way == "cancel":
                         await socket.send({"type": "cancel", "id": "a"})
                         await socket.until("error")
-            await house.until_idle()
+            await service.until_idle()
             # The step under way when the answer was closed, and the one at whose start the blocks are freed.
-            assert len(house.closed_at) == 1
-            assert house.runner.steps - house.closed_at[0] <= 2
-            statistics = house.statistics()
+            assert len(service.closed_at) == 1
+            assert service.runner.steps - service.closed_at[0] <= 2
+            statistics = service.statistics()
             assert (statistics.in_flight, statistics.ledger.open) == (0, 0)
         nursery.cancel_scope.cancel()

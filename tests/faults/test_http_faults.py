@@ -37,7 +37,7 @@ from gateway.http.connection import Connection
 from gateway.http.request import Request
 from gateway.http.route import Route
 from gateway.http.server import Server, listen
-from tests.gateway.fakes import FakeHouse, answer
+from tests.gateway.fakes import FakeService, answer
 from tests.gateway.harness import CHAT, STREAM, UPGRADE, Gateway, gateway
 from tests.patience import PATIENCE_S
 
@@ -45,7 +45,7 @@ HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
 
 
 async def test_bad_chunks() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         for _ in range(20):
             clients = [await running.connect() for _ in range(5)]
             for client in clients:
@@ -92,14 +92,14 @@ async def test_crashes() -> None:
 
 
 async def test_idle_connections() -> None:
-    async with gateway(FakeHouse(), keep_alive=0.1) as running:
+    async with gateway(FakeService(), keep_alive=0.1) as running:
         unused, used, site = [await running.connect() for _ in range(3)]
         await used.request("/v1/chat/completions", CHAT)
         await site.get("/livez")
         assert await used.ended() == b""
         assert await site.ended() == b""
         await unused.aclose()
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         unused, used, site = [await running.connect() for _ in range(3)]
         await used.request("/v1/chat/completions", CHAT)
         await site.get("/livez")
@@ -111,7 +111,7 @@ async def test_idle_connections() -> None:
 
 @pytest.mark.parametrize("finish", [False, True])
 async def test_never_reading(finish: bool) -> None:
-    endless = FakeHouse(lambda _: [*answer(*["x" * 60_000] * 1000)])
+    endless = FakeService(lambda _: [*answer(*["x" * 60_000] * 1000)])
     async with gateway(endless, write_stall=10 * PATIENCE_S if finish else 0.2) as running:
         client = await running.connect(receive_buffer=4096)
         await client.post("/v1/chat/completions", STREAM)
@@ -119,12 +119,12 @@ async def test_never_reading(finish: bool) -> None:
         if finish:
             with trio.fail_after(PATIENCE_S):
                 await running.server.finish(0.1)
-        await endless.exchanges[0].closed.wait()
+        await endless.responses[0].closed.wait()
         assert b"[DONE]" not in await client.ended()
 
 
 async def test_no_http_2() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         await client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
         assert (await client.response()).status == 505
@@ -163,7 +163,7 @@ async def test_no_http_2() -> None:
     ],
 )
 async def test_refused_requests(request_bytes: bytes, status: int, code: str) -> None:
-    async with gateway(FakeHouse(), limits={"max_body_bytes": 1_000_000}) as running:
+    async with gateway(FakeService(), limits={"max_body_bytes": 1_000_000}) as running:
         client = await running.connect()
         with contextlib.suppress(trio.BrokenResourceError):  # the server may say no before the last byte is sent
             await client.send(request_bytes)
@@ -184,7 +184,7 @@ async def test_refused_requests(request_bytes: bytes, status: int, code: str) ->
     ],
 )
 async def test_slow_senders(part: bytes, answered: bool) -> None:
-    async with gateway(FakeHouse(), header_timeout=0.1) as running:
+    async with gateway(FakeService(), header_timeout=0.1) as running:
         client = await running.heard(part) if answered else await running.connect()
         said = await client.ended()
         assert said.startswith(b"HTTP/1.1 408 ") if answered else said == b""
@@ -211,7 +211,7 @@ async def test_slow_senders(part: bytes, answered: bool) -> None:
     ],
 )
 async def test_retry_headers(path: str, body: object, headers: str, status: int) -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         response = await (await running.connect()).request(path, body, headers=headers)
         assert response.status == status
         assert response.headers["x-should-retry"] == "false"
@@ -221,7 +221,7 @@ async def test_retry_headers(path: str, body: object, headers: str, status: int)
 
 async def test_a_refusal_can_be_read_by_one_who_still_sends() -> None:
     """Closing on unread bytes would reset the connection, and on a real network the answer could be lost."""
-    async with gateway(FakeHouse(), limits={"max_body_bytes": 1000}) as running:
+    async with gateway(FakeService(), limits={"max_body_bytes": 1000}) as running:
         client = await running.connect()
         await client.send(HEAD + b"Content-Length: 1000000\r\n\r\n")
         await client.send(b"x" * 300_000)
@@ -259,7 +259,7 @@ async def test_a_large_body_delays_nobody(kind: str) -> None:
             gaps.append(trio.current_time() - before)
             before += gaps[-1]
 
-    async with gateway(FakeHouse()) as running, trio.open_nursery() as nursery:
+    async with gateway(FakeService()) as running, trio.open_nursery() as nursery:
         client = await running.connect()
         nursery.start_soon(look)
         response = await client.request("/v1/chat/completions", _LARGE[kind])
@@ -295,7 +295,7 @@ SAID = {
 
 @pytest.mark.parametrize("kind", SAID)
 async def test_whoever_closes_says_so_and_nobody_else_does(kind: str) -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         await client.send(SAID[kind])
         status, headers = await client.head()

@@ -6,7 +6,7 @@ import trio
 from quart import Quart
 
 from actors.api.messages import Delta, ErrorBody, Failed
-from tests.gateway.fakes import USAGE, FakeHouse, answer
+from tests.gateway.fakes import USAGE, FakeService, answer
 from tests.gateway.harness import CHAT, STREAM, events, gateway
 from tests.patience import PATIENCE_S
 
@@ -16,36 +16,36 @@ DRAINED = ErrorBody(503, "server_error", "draining", "The server shuts down.", s
 @pytest.mark.parametrize("body", [CHAT, STREAM])
 @pytest.mark.parametrize("spoken", [False, True])
 async def test_gone_while_silent(body: dict[str, object], spoken: bool) -> None:
-    house = FakeHouse(lambda _: [[Delta(0, "x", (1,))] if spoken else [], trio.sleep_forever])
-    async with gateway(house) as running:
+    service = FakeService(lambda _: [[Delta(0, "x", (1,))] if spoken else [], trio.sleep_forever])
+    async with gateway(service) as running:
         client = await running.connect()
         await client.post("/v1/chat/completions", body)
-        await house.opened.wait()
+        await service.opened.wait()
         if spoken and body is STREAM:
             await client.head()
         await client.aclose()
         with trio.fail_after(PATIENCE_S):
-            await house.exchanges[0].closed.wait()
-        assert house.open_exchanges == 0
+            await service.responses[0].closed.wait()
+        assert service.open_responses == 0
 
 
 async def test_gone_behind_pipelined_bytes() -> None:
-    house = FakeHouse(lambda _: [[Delta(0, "x", (1,))], trio.sleep_forever])
-    async with gateway(house) as running:
+    service = FakeService(lambda _: [[Delta(0, "x", (1,))], trio.sleep_forever])
+    async with gateway(service) as running:
         client = await running.connect()
         await client.post("/v1/chat/completions", STREAM)
         await client.head()
         await client.post("/v1/chat/completions", STREAM)
         await client.aclose()
         with trio.fail_after(PATIENCE_S):
-            await house.exchanges[0].closed.wait()
-        assert len(house.requests) == 1
+            await service.responses[0].closed.wait()
+        assert len(service.requests) == 1
 
 
 async def test_heartbeats() -> None:
     speak, again = trio.Event(), trio.Event()
-    house = FakeHouse(lambda _: [speak.wait, [Delta(0, "x", (1,))], again.wait, *answer("y")])
-    async with gateway(house, heartbeat=0.05) as running:
+    service = FakeService(lambda _: [speak.wait, [Delta(0, "x", (1,))], again.wait, *answer("y")])
+    async with gateway(service, heartbeat=0.05) as running:
         client = await running.connect()
         await client.post("/v1/chat/completions", STREAM)
         status, headers = await client.head()
@@ -63,8 +63,8 @@ async def test_heartbeats() -> None:
 
 async def test_an_error_after_the_head_went_out_with_a_heartbeat() -> None:
     fail = trio.Event()
-    house = FakeHouse(lambda _: [fail.wait, RuntimeError()])
-    async with gateway(house, heartbeat=0.05) as running:
+    service = FakeService(lambda _: [fail.wait, RuntimeError()])
+    async with gateway(service, heartbeat=0.05) as running:
         client = await running.connect()
         await client.post("/v1/chat/completions", STREAM)
         assert (await client.head())[0] == 200
@@ -76,8 +76,8 @@ async def test_an_error_after_the_head_went_out_with_a_heartbeat() -> None:
 async def test_no_timeout_of_the_framework(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Quart, "default_config", {**Quart.default_config, "RESPONSE_TIMEOUT": 0.01})
     pings = 0
-    house = FakeHouse(lambda _: [[Delta(0, "x", (1,))], trio.sleep_forever])
-    async with gateway(house, heartbeat=0.05) as running:
+    service = FakeService(lambda _: [[Delta(0, "x", (1,))], trio.sleep_forever])
+    async with gateway(service, heartbeat=0.05) as running:
         client = await running.connect()
         await client.post("/v1/chat/completions", STREAM)
         await client.head()
@@ -89,8 +89,8 @@ async def test_no_timeout_of_the_framework(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_drain() -> None:
     drained = trio.Event()
-    house = FakeHouse(lambda _: [[Delta(0, "x", (1,))], drained.wait, [Failed(DRAINED, USAGE)]])
-    async with gateway(house) as running, trio.open_nursery() as nursery:
+    service = FakeService(lambda _: [[Delta(0, "x", (1,))], drained.wait, [Failed(DRAINED, USAGE)]])
+    async with gateway(service) as running, trio.open_nursery() as nursery:
         client = await running.connect()
         await client.post("/v1/chat/completions", STREAM)
         await client.head()
@@ -109,7 +109,7 @@ async def test_truncated_is_no_success(end: str) -> None:
         "crash": [RuntimeError()],
         "cut": [trio.sleep_forever],
     }
-    house = FakeHouse(lambda _: [[Delta(0, "Hel", (1,))], *steps[end]])
+    service = FakeService(lambda _: [[Delta(0, "Hel", (1,))], *steps[end]])
 
     text = ""
 
@@ -122,7 +122,7 @@ async def test_truncated_is_no_success(end: str) -> None:
                     trio.from_thread.run(running.server.finish, 0)
 
     said = {"failed": "shuts down", "crash": "log says why", "cut": "Connection error"}
-    async with gateway(house) as running:
+    async with gateway(service) as running:
         with pytest.raises(openai.APIError, match=said[end]):
             await trio.to_thread.run_sync(read, running.port)
         assert text == "Hel"

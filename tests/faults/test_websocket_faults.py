@@ -14,7 +14,7 @@ from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
-from tests.gateway.fakes import FakeHouse, answer
+from tests.gateway.fakes import FakeService, answer
 from tests.gateway.harness import CHAT, UPGRADE, Gateway, connected, gateway, until
 from tests.patience import PATIENCE_S
 
@@ -31,13 +31,13 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 async def test_bytes_behind_the_handshake() -> None:
-    house = FakeHouse()
-    async with gateway(house) as running:
+    service = FakeService()
+    async with gateway(service) as running:
         for behind in (frame(1, msgspec.json.encode(START)), b"\xff" * 100, b"GET / HTTP/1.1\r\nHost: t\r\n\r\n"):
             client = await running.connect()
             await client.send(HANDSHAKE + behind)
             assert (await client.head())[0] == 101
-        await house.opened.wait()
+        await service.opened.wait()
         assert (await (await running.connect()).request("/v1/chat/completions", CHAT)).status == 200
 
 
@@ -51,7 +51,7 @@ async def test_bytes_behind_the_handshake() -> None:
     ],
 )
 async def test_bad_frames_close_with_the_right_code(bad: bytes, code: int) -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         await client.send(HANDSHAKE)
         await client.head()
@@ -63,8 +63,8 @@ async def test_bad_frames_close_with_the_right_code(bad: bytes, code: int) -> No
 
 async def test_push_only() -> None:
     """Messages of the client wait unread behind a running push; its close is heard nevertheless."""
-    house = FakeHouse(lambda _: [[Delta(0, "x", (1,))], trio.sleep_forever])
-    async with gateway(house) as running:
+    service = FakeService(lambda _: [[Delta(0, "x", (1,))], trio.sleep_forever])
+    async with gateway(service) as running:
         client = await running.connect()
         await client.send(HANDSHAKE)
         await client.head()
@@ -73,37 +73,37 @@ async def test_push_only() -> None:
         await client.send(frame(8, (1000).to_bytes(2, "big")))
         with trio.fail_after(PATIENCE_S):
             said = await client.ended()
-            for exchange in house.exchanges:
-                await exchange.closed.wait()
+            for response in service.responses:
+                await response.closed.wait()
         assert said.endswith(b"\x88\x02\x03\xe8")
-        assert house.open_exchanges == 0
+        assert service.open_responses == 0
 
 
 async def test_gone_without_a_close_frame() -> None:
-    house = FakeHouse(lambda _: [trio.sleep_forever])
-    async with gateway(house) as running:
+    service = FakeService(lambda _: [trio.sleep_forever])
+    async with gateway(service) as running:
         client = await running.connect()
         await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
-        await house.opened.wait()
+        await service.opened.wait()
         await client.aclose()
         with trio.fail_after(PATIENCE_S):
-            await house.exchanges[0].closed.wait()
+            await service.responses[0].closed.wait()
 
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("sending", [False, True])
 async def test_an_abrupt_end_is_no_failure_of_the_server(reset: bool, sending: bool) -> None:
-    house = FakeHouse(lambda _: answer(*["x" * 60_000] * 1000) if sending else [trio.sleep_forever])
+    service = FakeService(lambda _: answer(*["x" * 60_000] * 1000) if sending else [trio.sleep_forever])
     with structlog.testing.capture_logs() as logs:
-        async with gateway(house) as running:
+        async with gateway(service) as running:
             client = await running.connect(receive_buffer=4096)
             await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
-            await house.opened.wait()
+            await service.opened.wait()
             if reset:
                 client.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             await client.aclose()
             with trio.fail_after(PATIENCE_S):
-                await house.exchanges[0].closed.wait()
+                await service.responses[0].closed.wait()
                 while running.server.connections:  # noqa: ASYNC110  (nothing tells of it)
                     await trio.sleep(0.01)
     assert logs == []
@@ -112,7 +112,7 @@ async def test_an_abrupt_end_is_no_failure_of_the_server(reset: bool, sending: b
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4000, 4999])
 async def test_each_code_that_a_client_may_close_with(code: int) -> None:
     with structlog.testing.capture_logs() as logs:
-        async with gateway(FakeHouse()) as running:
+        async with gateway(FakeService()) as running:
             client = await running.connect()
             await client.send(HANDSHAKE + frame(8, code.to_bytes(2, "big")))
             await client.head()
@@ -121,16 +121,16 @@ async def test_each_code_that_a_client_may_close_with(code: int) -> None:
 
 
 async def test_never_reading() -> None:
-    house = FakeHouse(lambda _: answer(*["x" * 60_000] * 1000))
-    async with gateway(house, write_stall=0.2) as running:
+    service = FakeService(lambda _: answer(*["x" * 60_000] * 1000))
+    async with gateway(service, write_stall=0.2) as running:
         client = await running.connect(receive_buffer=4096)
         await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
-        await house.opened.wait()
-        await house.exchanges[0].closed.wait()
+        await service.opened.wait()
+        await service.responses[0].closed.wait()
 
 
 async def test_pings() -> None:
-    async with gateway(FakeHouse(), heartbeat=0.05) as running:
+    async with gateway(FakeService(), heartbeat=0.05) as running:
         client = await running.connect()
         await client.send(HANDSHAKE)
         await client.head()
@@ -144,7 +144,7 @@ async def test_pings() -> None:
 
 async def test_who_answers_pings_lives_on() -> None:
     """Pinged by hand: the peer has as long as it needs to answer."""
-    async with gateway(FakeHouse()) as running, connected(running) as polite:
+    async with gateway(FakeService()) as running, connected(running) as polite:
         (connection,) = running.server._connections.values()
         await polite.send(START)
         assert (await polite.until("done"))[-1]["id"] == "a"
@@ -158,11 +158,11 @@ async def test_who_answers_pings_lives_on() -> None:
 
 async def test_one_who_reads_slowly_is_not_taken_for_dead() -> None:
     """Its pong can only come when it has read what lies before the ping."""
-    house = FakeHouse(lambda _: answer(*["x" * 60_000] * 30))
-    async with gateway(house, heartbeat=0.1) as running:
+    service = FakeService(lambda _: answer(*["x" * 60_000] * 30))
+    async with gateway(service, heartbeat=0.1) as running:
         client = await running.connect(receive_buffer=4096)
         await client.send(HANDSHAKE + frame(1, msgspec.json.encode(START)))
-        await house.opened.wait()
+        await service.opened.wait()
         read = 0
         started = trio.current_time()
         while trio.current_time() - started < 0.8:
@@ -184,14 +184,14 @@ async def test_one_who_reads_slowly_is_not_taken_for_dead() -> None:
     ],
 )
 async def test_bad_handshakes(headers: str, status: int, names: dict[str, str]) -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         response = await (await running.connect()).get("/v1/stream", headers=headers)
         assert response.status == status
         assert names.items() <= response.headers.items()
 
 
 async def test_a_ping_is_answered() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         await client.send(HANDSHAKE + frame(9, b"hi"))
         await client.head()
@@ -201,9 +201,9 @@ async def test_a_ping_is_answered() -> None:
 
 
 async def test_crash_closes_with_1011() -> None:
-    # What no request can cause: a house that the edge was given wrongly.
-    front = ApiContext(house=FakeHouse(), max_choices="broken", max_inputs=1)  # type: ignore[arg-type]
-    server = Server(listen("127.0.0.1", 0), ServerLimits(), Routes(front, ServerLimits(), frozenset()))
+    # What no request can cause: a service that the edge was given wrongly.
+    api = ApiContext(service=FakeService(), max_choices="broken", max_inputs=1)  # type: ignore[arg-type]
+    server = Server(listen("127.0.0.1", 0), ServerLimits(), Routes(api, ServerLimits(), frozenset()))
     running = Gateway(server, server.port)
     with structlog.testing.capture_logs() as logs, trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
@@ -222,7 +222,7 @@ async def test_crash_closes_with_1011() -> None:
 
 
 async def test_empty_binary_frame() -> None:
-    async with gateway(FakeHouse()) as running, connected(running) as socket:
+    async with gateway(FakeService()) as running, connected(running) as socket:
         await socket.raw.send_message(b"")
         assert (await socket.get())["error"]["code"] == "binary_message"
         await socket.raw.send_message("")
@@ -241,7 +241,7 @@ async def test_the_bound_of_a_message_is_of_each_message(texts: str) -> None:
     fragmented = b"".join(
         [fragment(opcode if number == 0 else 0, piece, last=number == 3) for number, piece in enumerate(pieces)]
     )
-    async with gateway(FakeHouse(), limits={"max_body_bytes": 3000}) as running:
+    async with gateway(FakeService(), limits={"max_body_bytes": 3000}) as running:
         client = await running.connect()
         await client.send(HANDSHAKE)
         await client.head()

@@ -1,4 +1,4 @@
-"""A house whose answers are scripted: the same API as `actors.service.House`, no engine behind it."""
+"""A service whose answers are scripted: the same API as `actors.service.Service`, no engine behind it."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -64,14 +64,14 @@ def answer(*texts: str, **options: object) -> list[Step]:
 
 
 class FakeExchange:
-    def __init__(self, house: "FakeHouse", steps: Sequence[Step]) -> None:
-        self._house = house
+    def __init__(self, service: "FakeService", steps: Sequence[Step]) -> None:
+        self._service = service
         self._steps = list(steps)
         self.closed = trio.Event()
 
     @property
     def decided(self) -> DecisionInfo:
-        return self._house.decided
+        return self._service.decided
 
     def __aiter__(self) -> "FakeExchange":
         return self
@@ -91,7 +91,7 @@ class FakeExchange:
     def close(self) -> None:
         if not self.closed.is_set():
             self.closed.set()
-            self._house.open_exchanges -= 1
+            self._service.open_responses -= 1
 
 
 @dataclass
@@ -116,7 +116,7 @@ class FakeCard:
     parent: str | None = None
 
 
-class FakeHouse:
+class FakeService:
     """`script` says, for each request, what happens; an exception from it is what `open` raises."""
 
     def __init__(
@@ -130,8 +130,8 @@ class FakeHouse:
         """`keyless`: other sites are kept out."""
         self.script = script or (lambda _: answer("Hel", "lo"))
         self.requests: list[InferenceRequest] = []
-        self.exchanges: list[FakeExchange] = []
-        self.open_exchanges = 0
+        self.responses: list[FakeExchange] = []
+        self.open_responses = 0
         self.opened = trio.Event()
         self.ready = FakeReadiness()
         self.decided = DecisionInfo("test")
@@ -156,11 +156,11 @@ class FakeHouse:
     async def open(self, request: InferenceRequest) -> FakeExchange:
         await trio.lowlevel.checkpoint()
         self.requests.append(request)
-        exchange = FakeExchange(self, self.script(request))
-        self.exchanges.append(exchange)
-        self.open_exchanges += 1
+        response = FakeExchange(self, self.script(request))
+        self.responses.append(response)
+        self.open_responses += 1
         self.opened.set()
-        return exchange
+        return response
 
     def rate_limits(self, key: str | None) -> RateLimits | None:
         return self.limits
@@ -191,7 +191,7 @@ class FakeHouse:
             completion_tokens_total=18,
             discarded_tokens_total=4,
             overrun_total=0,
-            in_flight=self.open_exchanges,
+            in_flight=self.open_responses,
             latency=LatencyStatistics(histogram, histogram, histogram, histogram),
             engines={"small": stats},
             replicas={"small": (ReplicaView("ready", 0, stats),)},

@@ -15,7 +15,7 @@ from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
-from tests.gateway.fakes import FakeHouse
+from tests.gateway.fakes import FakeService
 from tests.patience import PATIENCE_S
 
 _UNSET: dict[str, Any] = dict.fromkeys(
@@ -58,7 +58,7 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    house: FakeHouse,
+    service: FakeService,
     *,
     limits: dict[str, Any] | None = None,
     **server: Any,
@@ -68,13 +68,13 @@ async def gateway(
         **{name: Seconds(value) if isinstance(value, float) else value for name, value in (_UNSET | server).items()}
     )
     bounds = msgspec.structs.replace(ServerLimits.of(settings), **limits or {})
-    front = ApiContext(
-        house=house,
+    api = ApiContext(
+        service=service,
         max_choices=settings.max_choices,
         max_inputs=settings.max_inputs,
         shows_served=settings.answer_model == "served",
     )
-    routes = Routes(front, bounds, frozenset(settings.ws_origins))
+    routes = Routes(api, bounds, frozenset(settings.ws_origins))
     running = Server(listen("127.0.0.1", 0), bounds, routes, routes.refused)
     routes.connections = lambda: running.connections
     with trio.fail_after(PATIENCE_S):

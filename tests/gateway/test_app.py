@@ -1,4 +1,4 @@
-"""The life of the process, with a scripted house: it starts, it is told to stop, it drains."""
+"""The life of the process, with a scripted service: it starts, it is told to stop, it drains."""
 
 import signal
 import socket
@@ -12,14 +12,14 @@ from config.load import load_settings
 from config.profiles import embedded_profile
 from gateway.app import serve
 from gateway.http.server import listen
-from tests.gateway.fakes import USAGE, FakeHouse, FakeReadiness, Step
+from tests.gateway.fakes import USAGE, FakeReadiness, FakeService, Step
 from tests.gateway.harness import STREAM, Client, events
 from tests.patience import PATIENCE_S
 
 DRAINED = ErrorBody(503, "server_error", "draining", "The server shuts down.", should_retry=True)
 
 
-class LivingHouse(FakeHouse):
+class LivingService(FakeService):
     """Drains when its streams have ended, or at its deadline, which `expire` brings."""
 
     def __init__(self, script: Callable[[InferenceRequest], list[Step]] | None = None) -> None:
@@ -28,7 +28,7 @@ class LivingHouse(FakeHouse):
         self.drained = trio.Event()
         self.deadlines: list[float] = []
         self.reloads: list[str] = []
-        self.desk = self
+        self.admin = self
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -50,85 +50,85 @@ async def connect(listener: socket.socket) -> Client:
     return Client(await trio.open_tcp_stream("127.0.0.1", listener.getsockname()[1]))
 
 
-async def run(house: LivingHouse, listener: socket.socket, ready: trio.Event, ended: trio.Event) -> None:
-    await serve(house, load_settings(embedded_profile()), listener, ready.set)
+async def run(service: LivingService, listener: socket.socket, ready: trio.Event, ended: trio.Event) -> None:
+    await serve(service, load_settings(embedded_profile()), listener, ready.set)
     ended.set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains(number: signal.Signals) -> None:
-    house = LivingHouse(lambda _: [[Delta(0, "x", (1,))], house.drained.wait, [Failed(DRAINED, USAGE)]])
-    house.ready = FakeReadiness(False, "loading")
+    service = LivingService(lambda _: [[Delta(0, "x", (1,))], service.drained.wait, [Failed(DRAINED, USAGE)]])
+    service.ready = FakeReadiness(False, "loading")
     listener, ready, ended = listen("127.0.0.1", 0), trio.Event(), trio.Event()
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, house, listener, ready, ended)
+            nursery.start_soon(run, service, listener, ready, ended)
             client, idle = await connect(listener), await connect(listener)
             assert (await client.get("/readyz")).status == 503
             assert not ready.is_set()
-            house.ready = FakeReadiness()
+            service.ready = FakeReadiness()
             await ready.wait()
             await client.post("/v1/chat/completions", STREAM)
             await client.head()
             signal.raise_signal(number)
-            await house.draining.wait()
+            await service.draining.wait()
             # Connections are still answered, so that whoever watches learns of it.
             assert (await idle.get("/readyz")).json["state"] == "draining"
             late = await connect(listener)
             assert (await late.get("/livez")).status == 200
-            house.drained.set()
+            service.drained.set()
             body = b"".join([chunk async for chunk in client.chunks()])
             assert events(body)[-1]["error"]["code"] == "draining"
             await ended.wait()
-    assert 24 < house.deadlines[0] <= 25
+    assert 24 < service.deadlines[0] <= 25
     assert listener.fileno() == -1
     for each in (client, idle, late):
         await each.aclose()
 
 
 async def test_a_second_signal_ends_the_patience() -> None:
-    house = LivingHouse(lambda _: [[Delta(0, "x", (1,))], house.drained.wait, [Failed(DRAINED, USAGE)]])
+    service = LivingService(lambda _: [[Delta(0, "x", (1,))], service.drained.wait, [Failed(DRAINED, USAGE)]])
     listener, ready, ended = listen("127.0.0.1", 0), trio.Event(), trio.Event()
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, house, listener, ready, ended)
+            nursery.start_soon(run, service, listener, ready, ended)
             await ready.wait()
             client = await connect(listener)
             await client.post("/v1/chat/completions", STREAM)
             await client.head()
             signal.raise_signal(signal.SIGTERM)
-            await house.draining.wait()
+            await service.draining.wait()
             signal.raise_signal(signal.SIGTERM)
             await ended.wait()
-    assert len(house.deadlines) == 2
-    assert house.open_exchanges == 0
+    assert len(service.deadlines) == 2
+    assert service.open_responses == 0
     assert b'"code":"draining"' in await client.ended()
     await client.aclose()
 
 
 async def test_a_hangup_reloads() -> None:
-    house = LivingHouse()
+    service = LivingService()
     listener, ready, ended = listen("127.0.0.1", 0), trio.Event(), trio.Event()
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, house, listener, ready, ended)
+            nursery.start_soon(run, service, listener, ready, ended)
             await ready.wait()
             signal.raise_signal(signal.SIGHUP)
-            while not house.reloads:  # noqa: ASYNC110
+            while not service.reloads:  # noqa: ASYNC110
                 await trio.sleep(0.01)
-            house.drained.set()
+            service.drained.set()
             signal.raise_signal(signal.SIGTERM)
             await ended.wait()
-    assert house.reloads == ["signal"]
+    assert service.reloads == ["signal"]
 
 
-async def test_a_house_that_falls_takes_the_server_with_it() -> None:
-    class FallingHouse(LivingHouse):
+async def test_a_service_that_falls_takes_the_server_with_it() -> None:
+    class FallingService(LivingService):
         async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
             task_status.started()
             raise RuntimeError("fell")
 
     listener = listen("127.0.0.1", 0)
     with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="fell")):
-        await serve(FallingHouse(), load_settings(embedded_profile()), listener, lambda: None)
+        await serve(FallingService(), load_settings(embedded_profile()), listener, lambda: None)
     assert listener.fileno() == -1

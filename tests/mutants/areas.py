@@ -32,7 +32,7 @@ PURE_CORES_AND_BOOKS = (
 )
 _SEARCHED = ("policies", "config", "actors", "engine", "gateway")
 """Folders of tests; end to end and the parity with transformers are too slow to be run for each mutant."""
-_HOUSE = (
+_SERVICE = (
     "actors/books",
     "actors/service/test_service.py",
     "actors/request/test_fallback.py",
@@ -59,15 +59,15 @@ _BESIDE = {
         "actors/upstream/test_upstream_actor.py",
     ),
     "actors/breakers/permits.py": ("actors/request/test_fallback.py", "actors/upstream/test_upstream_actor.py"),
-    "actors/protocol/delivery.py": _HOUSE,
+    "actors/protocol/delivery.py": _SERVICE,
     "actors/request/response_stream.py": (
-        *_HOUSE,
+        *_SERVICE,
         "actors/service/test_stops.py",
         "actors/request/test_draft_verification.py",
         "actors/upstream",
     ),
     "actors/request/request_admission.py": (
-        *_HOUSE,
+        *_SERVICE,
         "actors/service/test_money.py",
         "actors/prompt/test_output_constraints.py",
         "actors/request/test_embedding_attempt.py",

@@ -12,7 +12,7 @@ def test_languages_are_those_that_are_told_apart() -> None:
 
 
 def test_addresses_are_those_at_which_requests_arrive() -> None:
-    routes = (ROOT / "gateway" / "routes.py").read_text()
+    routes = (ROOT / "gateway/endpoints/routes.py").read_text()
     for address in ADDRESSES:
         assert f'b"{address}"' in routes
     assert routes.count('b"/v1/') == len(ADDRESSES)

@@ -91,9 +91,9 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
 def sampling_params(
     body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, view: View
 ) -> SamplingParams:
-    """Check every range and fill every default. `max_tokens` in the result is 0 if the house is to choose.
+    """Check every range and fill every default. `max_tokens` in the result is 0 if the service is to choose.
 
-    Asked for none, the house counts one token; that it is not sampled says `prompt_only`.
+    Asked for none, the service counts one token; that it is not sampled says `prompt_only`.
     """
     prompt_only = max_tokens == 0 and (view.echo or view.prompt_logprobs is not None)
     _within("temperature", body.temperature, 0, 2)

@@ -1,4 +1,4 @@
-"""From the house's events to server-sent events: what is ready becomes one piece of bytes."""
+"""From the service's events to server-sent events: what is ready becomes one piece of bytes."""
 
 from collections.abc import Iterable
 

@@ -26,7 +26,7 @@ CASCADES = [
         (4, 6, 0),
         Row("ok", "low_margin", "large", 4, 6, 4, (4 + 2 * 4) + (40 + 20 * 6)),
         10,
-        house={"scripts": UNSURE},
+        service={"scripts": UNSURE},
         reserved=(14, 24.0 + 240.0),
     ),
     Way(
@@ -35,7 +35,7 @@ CASCADES = [
         (4, 6, 0),
         Row("ok", "low_margin", "large", 4, 6, 4, (4 + 2 * 4) + (40 + 20 * 6)),
         10,
-        house={"scripts": UNSURE},
+        service={"scripts": UNSURE},
     ),
     Way(
         "escalated, two choices",
@@ -43,7 +43,7 @@ CASCADES = [
         (4, 12, 0),
         Row("ok", "low_margin", "large", 4, 12, 7, (4 + 2 * 7) + (40 + 20 * 12)),
         16,
-        house={"scripts": UNSURE},
+        service={"scripts": UNSURE},
     ),
     # One token was shown, up to where the text may be parted; the large model reads it as if it stood in the prompt.
     Way(
@@ -52,7 +52,7 @@ CASCADES = [
         (4, 6, 0),
         Row("ok", "low_margin", "large", 4, 6, 4, (4 + 2 * 5) + (10 * 5 + 20 * 5)),
         10,
-        house={"scripts": UNSURE_LATER},
+        service={"scripts": UNSURE_LATER},
     ),
     Way(
         "verified",
@@ -67,7 +67,7 @@ CASCADES = [
         (4, 6, 0),
         Row("ok", "verified", "large", 4, 6, 8, (4 + 2 * 8) + (40 + 20 * 6)),
         10,
-        house={"scripts": {"small": says("other then")}},
+        service={"scripts": {"small": says("other then")}},
     ),
     # Drafts that are wrong again and again cost more than the answer has tokens: that was set aside, too.
     Way(
@@ -76,7 +76,7 @@ CASCADES = [
         (4, 30, 0),
         Row("ok", "verified", "large", 4, 30, 37, (4 + 2 * 37) + (40 + 20 * 30)),
         34,
-        house={"scripts": {"small": out.wrong_each(3, LONG_TEXT), "large": says(LONG_TEXT)}},
+        service={"scripts": {"small": out.wrong_each(3, LONG_TEXT), "large": says(LONG_TEXT)}},
     ),
     # Nobody drafts while the large engine is busy: then nobody pays for drafts.
     Way(
@@ -85,6 +85,6 @@ CASCADES = [
         (4, 6, 0),
         Row("ok", "large_busy", "large", 4, 6, 0, 40 + 20 * 6),
         10,
-        house={"settings": config().replace("draft_tokens = 64", "draft_tokens = 64, off_above_batch = 0")},
+        service={"settings": config().replace("draft_tokens = 64", "draft_tokens = 64, off_above_batch = 0")},
     ),
 ]

@@ -53,7 +53,7 @@ FAILED = [
         "no_rung_available 4 3",
         Row("failed", "no_rung_available", "large", 4, 3, 4, 14.0),
         7,
-        house={"scripts": UNSURE_LATER},
+        service={"scripts": UNSURE_LATER},
     ),
     Way(
         "answered by nobody",
@@ -67,7 +67,7 @@ FAILED = [
         (11, 1, 0),
         Row("ok", "upstream_error", "cloud", 11, 1, 0, 1300.0),
         12,
-        house={"server": out.server_fails_first("hi")},
+        service={"server": out.server_fails_first("hi")},
     ),
     Way(
         "upstream broke off",
@@ -75,7 +75,7 @@ FAILED = [
         "no_rung_available 5 2",
         Row("failed", "no_rung_available", "cloud", 5, 2, 0, 0.0),
         7,
-        house={"server": out.breaks_off},
+        service={"server": out.breaks_off},
     ),
     Way(
         "cut midway",
@@ -90,7 +90,7 @@ FAILED = [
         "shutting_down 4 3",
         Row("failed", "shutting_down", "large", 4, 3, 4, 12.0),
         7,
-        house={"scripts": UNSURE},
+        service={"scripts": UNSURE},
     ),
     Way(
         "total deadline",
@@ -98,7 +98,7 @@ FAILED = [
         "total_timeout 4 19",
         Row("failed", "total_timeout", "small", 4, 19, 0, 0.0),
         23,
-        house={"settings": SHORT},
+        service={"settings": SHORT},
     ),
     Way(
         "total deadline, whole",
@@ -106,7 +106,7 @@ FAILED = [
         "total_timeout",
         Row("refused", "total_timeout", "small", 0, 0, 19, 0.0),
         requests=0,
-        house={"settings": SHORT},
+        service={"settings": SHORT},
     ),
     Way(
         "stalled",
@@ -114,7 +114,7 @@ FAILED = [
         "no_rung_available 4 3",
         Row("failed", "no_rung_available", "small", 4, 3, 0, 0.0),
         7,
-        house={"settings": SHORT.replace('total = "1.95s"', 'total = "60s", stall = "2s"')},
+        service={"settings": SHORT.replace('total = "1.95s"', 'total = "60s", stall = "2s"')},
     ),
     Way(
         "drained midway",
@@ -122,6 +122,6 @@ FAILED = [
         "shutting_down 4 4",
         Row("failed", "shutting_down", "small", 4, 4, 0, 0.0),
         8,
-        house={"clean": False},
+        service={"clean": False},
     ),
 ]

@@ -62,7 +62,7 @@ LEFT = [
         "left",
         Row("gone", "client_gone", "large", 4, 5, 4, 152.0),
         13,
-        house={"scripts": UNSURE},
+        service={"scripts": UNSURE},
     ),
     Way("left while drafting", out.left_while_drafting, "left", Row("gone", "client_gone", "large", 4, 0, 2, 8.0), 6),
     Way(

@@ -37,7 +37,7 @@ REFUSED = [
         "tokens_per_minute_exceeded",
         None,
         requests=0,
-        house={"settings": config(tokens="{ per_minute = 13 }")},
+        service={"settings": config(tokens="{ per_minute = 13 }")},
     ),
     Way(
         "tokens a day",
@@ -45,7 +45,7 @@ REFUSED = [
         "tokens_per_day_exceeded",
         None,
         requests=0,
-        house={"settings": config(tokens="{ per_day = 13 }")},
+        service={"settings": config(tokens="{ per_day = 13 }")},
     ),
     Way(
         "requests a minute",
@@ -54,14 +54,14 @@ REFUSED = [
         None,
         tokens=10,
         money=16.0,
-        house={"settings": config(requests_per_minute="1")},
+        service={"settings": config(requests_per_minute="1")},
     ),
     Way(
         "too many at once",
         partial(out.beside_another, model="small"),
         "concurrent_exceeded",
         None,
-        house={"settings": config(concurrent="1")},
+        service={"settings": config(concurrent="1")},
     ),
     Way(
         "budget",
@@ -69,14 +69,14 @@ REFUSED = [
         "budget_spent",
         None,
         requests=0,
-        house={"settings": config(budget='{ amount = 239, per = "month" }')},
+        service={"settings": config(budget='{ amount = 239, per = "month" }')},
     ),
     Way(
         "budget that another one holds",
         partial(out.beside_another, model="large"),
         "budget_spent",
         None,
-        house={"settings": config(budget='{ amount = 479, per = "month" }')},
+        service={"settings": config(budget='{ amount = 479, per = "month" }')},
     ),
     Way("queue full", out.queue_full, "queue_full", Row("refused", "queue_full", "large", 0, 0, 0, 0.0), requests=0),
     Way(
@@ -85,7 +85,7 @@ REFUSED = [
         "no_rung_available",
         Row("refused", "no_rung_available", "large", 0, 0, 0, 0.0),
         requests=0,
-        house={"settings": SHORT_QUEUE},
+        service={"settings": SHORT_QUEUE},
     ),
     Way(
         "breaker open",
@@ -93,7 +93,7 @@ REFUSED = [
         "no_rung_available",
         Row("refused", "no_rung_available", "large", 0, 0, 0, 0.0),
         requests=0,
-        house={"settings": BREAKER},
+        service={"settings": BREAKER},
     ),
     Way("ledger busy", out.ledger_busy, "ledger_busy", None, requests=0),
     Way(
@@ -102,7 +102,7 @@ REFUSED = [
         "ledger_unavailable",
         Row("refused", "ledger_unavailable", "small", 0, 0, 1, 0.0),
         requests=0,
-        house={"settings": HURRY},
+        service={"settings": HURRY},
     ),
     Way(
         "ledger locked, whole",
@@ -110,7 +110,7 @@ REFUSED = [
         "ledger_unavailable",
         Row("refused", "ledger_unavailable", "small", 0, 0, 6, 0.0),
         requests=0,
-        house={"settings": HURRY},
+        service={"settings": HURRY},
     ),
     Way("cancelled while admission decides", out.cancelled_while_admission_decides, "cancelled", None, requests=0),
     Way(
@@ -120,7 +120,7 @@ REFUSED = [
         Row("refused", "no_rung_available", "large", 0, 0, 0, 0.0),
         requests=0,
     ),
-    Way("draining", out.too_late, "shutting_down", None, requests=0, house={"clean": False}),
+    Way("draining", out.too_late, "shutting_down", None, requests=0, service={"clean": False}),
     Way(
         "cut before content",
         partial(out.cut, after_s=0.01),
@@ -141,7 +141,7 @@ REFUSED = [
         "shutting_down",
         Row("refused", "shutting_down", "small", 0, 0, 4, 0.0),
         requests=0,
-        house={"clean": False},
+        service={"clean": False},
     ),
     # Nobody has an answer, so that nobody pays for what the small stage did.
     Way(
@@ -150,6 +150,6 @@ REFUSED = [
         "no_rung_available",
         Row("refused", "no_rung_available", "large", 0, 0, 4, 0.0),
         requests=0,
-        house={"scripts": UNSURE},
+        service={"scripts": UNSURE},
     ),
 ]

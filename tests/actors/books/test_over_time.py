@@ -23,7 +23,7 @@ async def test_what_runs_is_held_and_given_back(autojump_clock):
         await wait_all_tasks_blocked()
         assert (here.books().held_requests, here.books().held_tokens, here.books().held_money) == (1, 24, 440.0)
         second.close()
-        await here.house.assert_clean()
+        await here.service.assert_clean()
         assert here.books() == Books(minute_requests=2, requests=2)
 
 
@@ -36,7 +36,7 @@ async def test_another_tenants_books_are_its_own(autojump_clock):
 async def test_the_minute_forgets_and_the_day_does_not(autojump_clock):
     async with world() as here:
         await here.ask()
-        await here.house.assert_clean()
+        await here.service.assert_clean()
         before = here.books()
         assert (before.minute_tokens, before.minute_requests) == (10, 1)
         await trio.sleep(62)
@@ -54,11 +54,11 @@ async def test_the_next_process_begins_with_what_was_spent_and_charges_what_brok
     path = tmp_path / "ledger.sqlite3"
     async with world({"small": says("okay then")}, settings=ALONE, store=Store(path, "first"), clean=False) as here:
         await here.ask()
-        await here.house.assert_clean()
+        await here.service.assert_clean()
         lost = await here.open()
         await lost.__anext__()
         # Nobody closes it: the process is gone.
-    assert here.house.row("r2")["closed_at"] is None
+    assert here.service.row("r2")["closed_at"] is None
     store = Store(path, "second")
     assert store.recovered == 1
     async with world(settings=ALONE, store=store) as here:
@@ -66,23 +66,23 @@ async def test_the_next_process_begins_with_what_was_spent_and_charges_what_brok
         money = here.books()
         assert (money.money, money.held_money) == (16.0 + 24.0, 0.0)
         await here.ask()
-        await here.house.assert_clean()
+        await here.service.assert_clean()
         assert here.books().money == 16.0 + 24.0 + 16.0
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_an_answer_that_ends_as_the_house_stops_is_written(autojump_clock, streamed):
+async def test_an_answer_that_ends_as_the_service_stops_is_written(autojump_clock, streamed):
     async with world(clean=False) as here:
         await here.ask(streamed=streamed)
-        assert here.house.row("r1")["closed_at"] is None
-    row = here.house.row("r1")
+        assert here.service.row("r1")["closed_at"] is None
+    row = here.service.row("r1")
     assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"], row["cost"]) == ("ok", 4, 6, 16.0)
 
 
-async def test_whoever_reads_as_the_house_stops_is_written(autojump_clock):
+async def test_whoever_reads_as_the_service_stops_is_written(autojump_clock):
     async with world(clean=False) as here:
-        exchange = await here.open()
-        await exchange.__anext__()
-        exchange.close()
-    row = here.house.row("r1")
+        response = await here.open()
+        await response.__anext__()
+        response.close()
+    row = here.service.row("r1")
     assert (row["outcome"], row["completion_tokens"], row["cost"]) == ("gone", 1, 6.0)

@@ -35,9 +35,9 @@ def endings(monkeypatch) -> list[AnswerResult]:
 @pytest.mark.parametrize("way", [*REFUSED, *LEFT, *FINISHED, *CASCADES, *FAILED], ids=str)
 async def test_the_books_are_right(autojump_clock, monkeypatch, endings, way):
     monkeypatch.setattr("actors.protocol.delivery.MOST_TOKENS", 40)
-    async with world(**way.house) as here:
+    async with world(**way.service) as here:
         assert await way.go(here) == way.told
-        await here.house.assert_clean()
+        await here.service.assert_clean()
         row = written(here)
         assert row == way.row
         money = way.money if way.money is not None else row.cost if row is not None else 0.0
@@ -45,10 +45,10 @@ async def test_the_books_are_right(autojump_clock, monkeypatch, endings, way):
         if way.reserved is not None:
             assert reserved(here) == way.reserved
         rows_and_statistics_agree(here)
-        refusals = Counter(each["why"] for each in here.house.rows().values() if each["outcome"] == "refused")
+        refusals = Counter(each["why"] for each in here.service.rows().values() if each["outcome"] == "refused")
         if row is None and way.told != "cancelled":
             refusals[way.told] += 1
-        assert here.house.house.statistics().refusals_total == refusals
+        assert here.service.service.statistics().refusals_total == refusals
         if row is not None:
             record_agrees(here, row)
         if endings and row is not None:
@@ -60,13 +60,13 @@ async def test_the_books_are_right(autojump_clock, monkeypatch, endings, way):
 
 def plans(here: World) -> list[Plan]:
     """Of alice's requests that were let in."""
-    kept = [here.house.house.desk.decision(number) for number in here.numbers if number in here.house.rows()]
+    kept = [here.service.service.admin.decision(number) for number in here.numbers if number in here.service.rows()]
     return [each.plan for each in kept if each is not None and each.plan is not None]
 
 
 def record_agrees(here: World, row: Row) -> None:
     """What operators are told of the request is what stands in the ledger."""
-    kept = here.house.house.desk.decision(here.numbers[-1])
+    kept = here.service.service.admin.decision(here.numbers[-1])
     assert kept is not None
     assert (kept.outcome, kept.cost) == (row.outcome, row.cost)
     assert (kept.rung, kept.code) == ((row.rung, "") if row.outcome == "ok" else ("", row.why))
@@ -82,7 +82,7 @@ def record_agrees(here: World, row: Row) -> None:
 
 
 def written(here: World) -> Row | None:
-    row = here.house.rows().get(here.numbers[-1])
+    row = here.service.rows().get(here.numbers[-1])
     if row is None:
         return None
     assert row["tenant"] == "alice"
@@ -99,7 +99,7 @@ def written(here: World) -> Row | None:
 
 
 def reserved(here: World) -> tuple[int, float]:
-    row = here.house.rows()[here.numbers[-1]]
+    row = here.service.rows()[here.numbers[-1]]
     return row["reserved_tokens"], row["reserved_cost"]
 
 
@@ -108,18 +108,18 @@ def rows_and_statistics_agree(here: World) -> None:
     usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
     costs: dict[tuple[str, str], float] = {}
     discarded = 0
-    for row in here.house.rows().values():
+    for row in here.service.rows().values():
         key = row["tenant"], row["rung"], row["outcome"]
         count, prompt, completion = usage.get(key, (0, 0, 0))
         usage[key] = count + 1, prompt + row["prompt_tokens"], completion + row["completion_tokens"]
         if row["cost"]:
             costs[key[:2]] = costs.get(key[:2], 0.0) + row["cost"]
         discarded += row["discarded_tokens"]
-    statistics = here.house.house.statistics()
+    statistics = here.service.service.statistics()
     assert statistics.usage == usage
     assert statistics.costs == pytest.approx(costs)
     assert sum(statistics.requests_total.values()) == sum(count for count, _, _ in usage.values())
-    assert sum(statistics.latency.e2e.counts) == len(here.house.rows())
+    assert sum(statistics.latency.e2e.counts) == len(here.service.rows())
     assert statistics.prompt_tokens_total == sum(prompt for _, prompt, _ in usage.values())
     assert statistics.completion_tokens_total == sum(completion for _, _, completion in usage.values())
     assert statistics.discarded_tokens_total == discarded

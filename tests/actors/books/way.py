@@ -37,7 +37,7 @@ class Way:
     """Spent of the budget; None: what the row says."""
     reserved: tuple[int, float] | None = None
     """Tokens and money that the last request was let in with; None: see `cost` (with drafts it depends)."""
-    house: dict[str, Any] = field(default_factory=dict)
+    service: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name.replace(" ", "-")

@@ -49,9 +49,9 @@ async def embedding_too_long(world: World) -> Told:
 
 async def beside_another(world: World, model: str) -> Told:
     """The other one, which leaves before it begins, has its reservation."""
-    exchange = await world.open(model)
+    response = await world.open(model)
     refused = await world.told(model)
-    exchange.close()
+    response.close()
     return refused
 
 
@@ -72,40 +72,40 @@ async def queue_timeout(world: World) -> Told:
 
 async def breaker_open(world: World) -> Told:
     """With BREAKER in the settings."""
-    world.house.link("large").step_s = 5
+    world.service.worker("large").step_s = 5
     for _ in range(2):
         await world.ask("large", api_key=BOB.raw)
-    world.house.link("large").step_s = 0.1
+    world.service.worker("large").step_s = 0.1
     await trio.sleep(10)
-    assert world.house.house.statistics().breakers["large"] == "open"
+    assert world.service.service.statistics().breakers["large"] == "open"
     return await world.told("large")
 
 
 async def ledger_busy(world: World) -> Told:
     """Its writer has failed and is not back yet, and its mailbox is full."""
-    house = world.house.house
-    world.house.links.ledger_errors.append("disk I/O error")
-    house._ledger.put_nowait(Flush(Reply()))
-    while not house._supervisor.restarts["ledger"]:  # noqa: ASYNC110
+    service = world.service.service
+    world.service.workers.ledger_errors.append("disk I/O error")
+    service._ledger.put_nowait(Flush(Reply()))
+    while not service._supervisor.restarts["ledger"]:  # noqa: ASYNC110
         await trio.sleep(0.001)
     with suppress(MailboxFull):
         while True:
-            house._ledger.put_nowait(Flush(Reply()))
+            service._ledger.put_nowait(Flush(Reply()))
     return await world.told()
 
 
 async def ledger_locked(world: World, **options: Any) -> Told:
-    world.house.links.lock()
+    world.service.workers.lock()
     refused = await world.told(**options)
-    world.house.links.unlock()
+    world.service.workers.unlock()
     return refused
 
 
 async def admission_is_down(world: World) -> Told:
     """It has died of another message and is not back yet: what is asked meanwhile waits for it."""
-    world.house.house._admission.put_owed(Settle(None, None))  # type: ignore[arg-type]
+    world.service.service._admission.put_unbounded(Settle(None, None))  # type: ignore[arg-type]
     said = await world.told()
-    assert world.house.house._supervisor.restarts["admission"] == 1
+    assert world.service.service._supervisor.restarts["admission"] == 1
     return said
 
 
@@ -118,7 +118,7 @@ async def cancelled_while_admission_decides(world: World) -> Told:
 
 
 async def engine_down(world: World) -> Told:
-    world.house.on_step["large"] = fails()
+    world.service.on_step["large"] = fails()
     return await world.told("large")
 
 
@@ -135,9 +135,9 @@ def wrong_each(places: int, text: str) -> Callable[[SampleRow], tuple[int, float
 
 async def verified_beside_another(world: World) -> Told:
     """With an engine that is too busy for drafts."""
-    exchange = await world.open("large", api_key=BOB.raw)
+    response = await world.open("large", api_key=BOB.raw)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.house.read, exchange)
+        nursery.start_soon(world.service.read, response)
         await trio.sleep(0.25)
         return await world.told("checked")
 
@@ -164,9 +164,9 @@ async def left_after(world: World, seconds: float, model: str = "small", **optio
 
 async def left_in_prefill(world: World, model: str = "small", **options: Any) -> Told:
     """Its engine has begun and said nothing yet."""
-    world.house.link(model).step_s = 5.0
+    world.service.worker(model).step_s = 5.0
     left = await left_after(world, 1.0, model, **options)
-    world.house.link(model).step_s = 0.1
+    world.service.worker(model).step_s = 0.1
     await trio.sleep(6)
     return left
 
@@ -174,24 +174,24 @@ async def left_in_prefill(world: World, model: str = "small", **options: Any) ->
 async def left_while_drafting(world: World) -> Told:
     """Of a verified answer: the large engine has not begun."""
     left = await left_after(world, 0.25, "checked")
-    assert world.house.runners["large"][0].steps == 0
+    assert world.service.runners["large"][0].steps == 0
     return left
 
 
 async def left_while_verifying(world: World) -> Told:
     """Of a verified answer: the large engine is at its first step, and the small one has drafted all."""
-    world.house.link("large").step_s = 5.0
+    world.service.worker("large").step_s = 5.0
     left = await left_after(world, 2.0, "checked")
-    world.house.link("large").step_s = 0.1
+    world.service.worker("large").step_s = 0.1
     await trio.sleep(6)
     return left
 
 
 async def left_before_it_was_written(world: World, **options: Any) -> Told:
     """The answer is made, and its line is not in the ledger's file yet."""
-    world.house.links.lock()
+    world.service.workers.lock()
     left = await left_after(world, 1.5, **options)
-    world.house.links.unlock()
+    world.service.workers.unlock()
     return left
 
 
@@ -201,19 +201,19 @@ async def left_embedding(world: World) -> Told:
 
 async def left_behind(world: World) -> Told:
     """The reader takes one piece, and leaves when four more wait for it."""
-    exchange = await world.open()
-    await exchange.__anext__()
+    response = await world.open()
+    await response.__anext__()
     await trio.sleep(0.45)
-    exchange.close()
+    response.close()
     return "left"
 
 
 async def left_after_events(world: World, events: int, model: str = "small", **options: Any) -> Told:
     """The reader takes so many pieces and leaves in the same breath."""
-    exchange = await world.open(model, **options)
+    response = await world.open(model, **options)
     for _ in range(events):
-        await exchange.__anext__()
-    exchange.close()
+        await response.__anext__()
+    response.close()
     return "left"
 
 
@@ -233,21 +233,21 @@ def fails(step: int = 0, times: int = 1) -> Callable[[int, Any], None]:
 
 
 async def failing(world: World, engine: str, step: int, model: str = "small", **options: Any) -> Told:
-    world.house.on_step[engine] = fails(step)
+    world.service.on_step[engine] = fails(step)
     return await world.told(model, **options)
 
 
 async def stalled(world: World) -> Told:
     """Its engine says nothing for a while in the midst of the answer."""
-    exchange = await world.open()
+    response = await world.open()
     answer = Answer()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.house.read, exchange, answer)
+        nursery.start_soon(world.service.read, response, answer)
         await trio.sleep(0.35)
-        world.house.link("small").hang = True
+        world.service.worker("small").hang = True
         await trio.sleep(5)
-        world.house.link("small").hang = False
-        world.house.link("small").send(None)  # anything wakes it
+        world.service.worker("small").hang = False
+        world.service.worker("small").send(None)  # anything wakes it
     return told(answer)
 
 
@@ -276,23 +276,23 @@ async def breaks_off(asked: Asked) -> None:
 
 
 async def cut(world: World, *, after_s: float, **options: Any) -> Told:
-    exchange = await world.open(**options)
+    response = await world.open(**options)
     answer = Answer()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.house.read, exchange, answer)
+        nursery.start_soon(world.service.read, response, answer)
         await trio.sleep(after_s)
-        exchange.cut("shutting_down", "The server is shutting down.")
+        response.cut("shutting_down", "The server is shutting down.")
     return told(answer)
 
 
 async def drained(world: World, *, within_s: float, **options: Any) -> Told:
-    """It runs when the house begins to drain; it ends, or is cut at the deadline."""
-    exchange = await world.open(**options)
+    """It runs when the service begins to drain; it ends, or is cut at the deadline."""
+    response = await world.open(**options)
     answer = Answer()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.house.read, exchange, answer)
+        nursery.start_soon(world.service.read, response, answer)
         await trio.sleep(0.25)
-        await world.house.house.drain(trio.current_time() + within_s)
+        await world.service.service.drain(trio.current_time() + within_s)
     return told(answer)
 
 
@@ -302,33 +302,33 @@ async def drained_in_time(world: World) -> Told:
 
 async def too_late(world: World) -> Told:
     nothing_runs = trio.current_time() + 1
-    await world.house.house.drain(nothing_runs)
+    await world.service.service.drain(nothing_runs)
     return await world.told()
 
 
 async def slow_reader(world: World) -> Told:
     """It takes one piece, and comes back when more than its slot may hold was made."""
-    exchange = await world.open("small", ignore_eos=True, max_tokens=100)
-    answer = Answer(list(await exchange.__anext__()))
+    response = await world.open("small", ignore_eos=True, max_tokens=100)
+    answer = Answer(list(await response.__anext__()))
     await trio.sleep(12)
-    return told(await world.house.read(exchange, answer))
+    return told(await world.service.read(response, answer))
 
 
 async def writer_restarted(world: World) -> Told:
     """The ledger's writer fails and is replaced while a request runs."""
-    world.house.links.ledger_errors.append("disk I/O error")
+    world.service.workers.ledger_errors.append("disk I/O error")
     said = await world.told()
     await trio.sleep(1)
-    assert world.house.house._supervisor.restarts["ledger"] == 1
+    assert world.service.service._supervisor.restarts["ledger"] == 1
     return said
 
 
 async def writer_restarted_later(world: World) -> Told:
     """The writer fails after the money of an earlier request stands in its file."""
     said = await world.told()
-    await world.house.assert_clean()
-    world.house.links.ledger_errors.append("disk I/O error")
-    world.house.house._ledger.put_nowait(Flush(Reply()))
+    await world.service.assert_clean()
+    world.service.workers.ledger_errors.append("disk I/O error")
+    world.service.service._ledger.put_nowait(Flush(Reply()))
     await trio.sleep(1)
-    assert world.house.house._supervisor.restarts["ledger"] == 1
+    assert world.service.service._supervisor.restarts["ledger"] == 1
     return said

@@ -1,4 +1,4 @@
-"""A house whose every book is kept: prices, quotas and a budget for alice; bob is there to stand in her way."""
+"""A service whose every book is kept: prices, quotas and a budget for alice; bob is there to stand in her way."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -121,29 +121,29 @@ class Books:
 
 
 class World:
-    """The house, seen from its clients and its bookkeepers."""
+    """The service, seen from its clients and its bookkeepers."""
 
-    def __init__(self, house: Stage, network: Network) -> None:
-        self.house = house
+    def __init__(self, service: Stage, network: Network) -> None:
+        self.service = service
         self.network = network
         self.numbers: list[str] = []
         """The ids of alice's requests."""
 
     async def open(self, model: str = "small", *, prompt: tuple[int, ...] = PROMPT, **options: Any) -> ResponseStream:
         given = {"prompts": (TokenPrompt(prompt),), "api_key": ALICE.raw, "max_tokens": 10, **options}
-        request = self.house.request(model, **given)
+        request = self.service.request(model, **given)
         if given["api_key"] != BOB.raw:
             self.numbers.append(request.request_id)
-        return await self.house.house.open(request)
+        return await self.service.service.open(request)
 
     async def ask(self, model: str = "small", **options: Any) -> Answer:
         answer = Answer()
         try:
-            exchange = await self.open(model, **options)
+            response = await self.open(model, **options)
         except Refusal as refusal:
             answer.refusal = refusal
             return answer
-        return await self.house.read(exchange, answer)
+        return await self.service.read(response, answer)
 
     async def told(self, model: str = "small", **options: Any) -> "Told":
         """What the client hears of its request in the end."""
@@ -154,15 +154,15 @@ class World:
         """As many of bob's requests as run at once, one ahead, and so many in the queue."""
         async with trio.open_nursery() as nursery:
             for _ in range(5 + waiting):
-                exchange = await self.open(model, api_key=BOB.raw, ignore_eos=True, max_tokens=300)
-                nursery.start_soon(self.house.read, exchange)
+                response = await self.open(model, api_key=BOB.raw, ignore_eos=True, max_tokens=300)
+                nursery.start_soon(self.service.read, response)
                 await trio.sleep(0.01)
             await trio.sleep(0.5)
             yield
             nursery.cancel_scope.cancel()
 
     def books(self, tenant: str = "alice") -> Books:
-        quota, money = self.house.quota_use(tenant), self.house.house.statistics().budgets.get(tenant)
+        quota, money = self.service.quota_use(tenant), self.service.service.statistics().budgets.get(tenant)
         return Books(
             minute_tokens=quota.minute_tokens,
             day_tokens=quota.day_tokens,
@@ -198,7 +198,7 @@ async def world(
     server: Server | None = None,
     settings: str | None = None,
     clean: bool = True,
-    **links: Any,
+    **workers: Any,
 ) -> AsyncIterator[World]:
     """Afterwards nothing may be left in any book (`clean`)."""
     async with trio.open_nursery() as nursery:
@@ -209,7 +209,7 @@ async def world(
             transport=network.transport,
             encoders={"encoder": EmbeddingSizes(8)},
             clean=clean,
-            **links,
-        ) as house:
-            yield World(house, network)
+            **workers,
+        ) as service:
+            yield World(service, network)
         nursery.cancel_scope.cancel()

@@ -29,17 +29,17 @@ def tries(answer: Answer) -> int:
 @pytest.mark.parametrize(("ratio", "expected"), [(0.0, [1, 1, 1]), (0.5, [1, 2, 2]), (1.0, [2, 3, 3])])
 async def test_requests_pay_for_retries(autojump_clock, ratio, expected):
     text = f"{FIVE_RETRIES}\n[retry_budget]\nratio = {ratio}\nmin_per_second = 0.0\n"
-    async with stage(always_fails, FINE, text=text) as (house, network):
-        counted = [tries(await house.ask("cloud", prompts=CHAT)) for _ in expected]
+    async with stage(always_fails, FINE, text=text) as (service, network):
+        counted = [tries(await service.ask("cloud", prompts=CHAT)) for _ in expected]
         assert counted == expected
         assert len(network.asked) == sum(expected)
 
 
 async def test_time_pays_for_retries(autojump_clock):
     text = f"{FIVE_RETRIES}\n[retry_budget]\nratio = 0.0\nmin_per_second = 0.1\n"
-    async with stage(always_fails, FINE, text=text) as (house, _):
+    async with stage(always_fails, FINE, text=text) as (service, _):
         counted = []
         for pause_s in (0, 10, 5, 10):
             await trio.sleep(pause_s)
-            counted.append(tries(await house.ask("cloud", prompts=CHAT)))
+            counted.append(tries(await service.ask("cloud", prompts=CHAT)))
         assert counted == [1, 2, 1, 2]

@@ -43,58 +43,58 @@ def remove(file: Path) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / "house.toml"
+    path = tmp_path / "service.toml"
     path.write_text(CONFIG)
     return path
 
 
 async def test_a_good_file_is_swapped_and_whoever_has_begun_keeps_the_old_one(autojump_clock, file: Path):
-    async with stage({"small": says("a long answer that takes its time")}, source=ConfigSource(file)) as house:
-        before = house.house.policy
-        running = await house.open("small")
+    async with stage({"small": says("a long answer that takes its time")}, source=ConfigSource(file)) as service:
+        before = service.service.policy
+        running = await service.open("small")
         first = await running.__anext__()
         write(file, OTHER)
-        result = await house.house.desk.reload()
+        result = await service.service.admin.reload()
         assert isinstance(result, Swapped)
         assert (result.before, result.policy, result.changed) == (
             before,
-            house.house.policy,
+            service.service.policy,
             ("routes.small", "routes.tiny"),
         )
-        assert before != house.house.policy
-        new = await house.ask("small")
+        assert before != service.service.policy
+        new = await service.ask("small")
         assert (new.start.route, new.end.served.policy) == ("tiny", result.policy)
-        old = await house.read(running)
+        old = await service.read(running)
         assert isinstance(old.end, Done)
         assert (first[0].route, old.end.served.route, old.end.served.policy) == ("small", "small", before)
-        assert house.house.statistics().policy.reloads_total == {"swapped": 1, "unchanged": 0, "refused": 0}
+        assert service.service.statistics().policy.reloads_total == {"swapped": 1, "unchanged": 0, "refused": 0}
 
 
 async def test_a_bad_file_is_refused_with_all_its_problems_and_the_last_good_one_serves_on(autojump_clock, file: Path):
-    async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
-        before = house.house.policy
+    async with stage({"small": says("ok")}, source=ConfigSource(file)) as service:
+        before = service.service.policy
         write(file, CONFIG.replace("retries = 1", "retrys = 1").replace('"large-only" }', '"large-onyl" }', 1))
-        result = await house.house.desk.reload()
+        result = await service.service.admin.reload()
         assert isinstance(result, ReloadRefused)
         assert {problem.suggestion for problem in result.problems} == {"retries", "large-only"}
-        assert house.house._policy.problems == result.problems
-        assert (await house.ask("small")).end.served.policy == before == house.house.policy
+        assert service.service._policy.problems == result.problems
+        assert (await service.ask("small")).end.served.policy == before == service.service.policy
         write(file, OTHER)
-        assert isinstance(await house.house.desk.reload(), Swapped)
-        assert house.house._policy.problems == ()
+        assert isinstance(await service.service.admin.reload(), Swapped)
+        assert service.service._policy.problems == ()
 
 
 async def test_what_needs_a_restart_refuses_the_whole_file(autojump_clock, file: Path):
-    async with stage(source=ConfigSource(file)) as house:
+    async with stage(source=ConfigSource(file)) as service:
         write(file, OTHER.replace("max_running = 4", "max_running = 2", 1))
-        result = await house.house.desk.reload()
+        result = await service.service.admin.reload()
         assert isinstance(result, ReloadRefused)
         assert [problem.where for problem in result.problems] == ["engines.small"]
         write(file, CONFIG + "# a remark\n")
-        assert isinstance(await house.house.desk.reload(), Unchanged)
+        assert isinstance(await service.service.admin.reload(), Unchanged)
 
 
-async def test_a_hole_in_the_checks_does_not_take_the_house_down(autojump_clock, file: Path):
+async def test_a_hole_in_the_checks_does_not_take_the_service_down(autojump_clock, file: Path):
     holes: list[str] = []
 
     def finish(settings: Settings) -> Settings:
@@ -102,93 +102,96 @@ async def test_a_hole_in_the_checks_does_not_take_the_house_down(autojump_clock,
             raise ZeroDivisionError(holes[0])
         return settings
 
-    async with stage({"small": says("ok")}, source=ConfigSource(file, finish)) as house:
+    async with stage({"small": says("ok")}, source=ConfigSource(file, finish)) as service:
         holes.append("nobody thought of this")
         for _ in range(10):
             with capture_logs():
-                result = await house.house.desk.reload()
+                result = await service.service.admin.reload()
             assert isinstance(result, ReloadRefused)
             assert "nobody thought of this" in result.problems[0].message
-        assert (await house.ask("small")).text() == "ok"
-        assert house.house._supervisor.restarts["policy keeper"] == 0
+        assert (await service.ask("small")).text() == "ok"
+        assert service.service._supervisor.restarts["policy keeper"] == 0
 
 
 async def test_a_changed_file_is_noticed_when_it_is_written(autojump_clock, file: Path):
-    async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
+    async with stage({"small": says("ok")}, source=ConfigSource(file)) as service:
         await trio.sleep(5)
         write(file, OTHER[: len(OTHER) // 2])
         await trio.sleep(1)
         write(file, OTHER)
         await trio.sleep(3)
-        assert (await house.ask("small")).start.route == "tiny"
+        assert (await service.ask("small")).start.route == "tiny"
         # The half-written file was not even tried.
-        assert house.house.statistics().policy.reloads_total == {"swapped": 1, "unchanged": 0, "refused": 0}
+        assert service.service.statistics().policy.reloads_total == {"swapped": 1, "unchanged": 0, "refused": 0}
         remove(file)
         await trio.sleep(10)
-        assert house.house.statistics().policy.reloads_total["refused"] == 1
-        assert "cannot be read" in house.house._policy.problems[0].message
+        assert service.service.statistics().policy.reloads_total["refused"] == 1
+        assert "cannot be read" in service.service._policy.problems[0].message
         write(file, OTHER)
         await trio.sleep(3)
-        assert house.house._policy.problems == ()
+        assert service.service._policy.problems == ()
 
 
 async def test_a_tenant_and_a_tier_that_go_end_what_they_began(autojump_clock, file: Path):
     write(file, CONFIG + KEYS.format(tier="gold"))
-    async with stage({"small": says("a long answer that takes its time")}, source=ConfigSource(file)) as house:
+    async with stage({"small": says("a long answer that takes its time")}, source=ConfigSource(file)) as service:
         # Four run, the fifth waits; the sixth has not begun to ask for an engine.
-        running = [await house.open("small", api_key=KEY.raw) for _ in range(5)]
+        running = [await service.open("small", api_key=KEY.raw) for _ in range(5)]
         answers = []
         async with trio.open_nursery() as nursery:
             for each in running:
 
                 async def finish(each=each):
-                    answers.append(await house.read(each))
+                    answers.append(await service.read(each))
 
                 nursery.start_soon(finish)
             await trio.sleep(0.5)
-            assert len(house.house._lanes["small"].queue) > 0 or house.house._lanes["small"].inside == 5
+            assert (
+                len(service.service._backend_queues["small"].queue) > 0
+                or service.service._backend_queues["small"].inside == 5
+            )
             write(file, CONFIG.replace('name = "small"\nwhen', 'name = "tiny"\nwhen'))
-            assert isinstance(await house.house.desk.reload(), Swapped)
+            assert isinstance(await service.service.admin.reload(), Swapped)
             # Keyless now: the key is not looked at any more.
-            assert (await house.ask("small")).start.route == "tiny"
+            assert (await service.ask("small")).start.route == "tiny"
         assert [answer.text() for answer in answers] == ["a long answer that takes its time"] * 5
-        assert house.house._supervisor.restarts == dict.fromkeys(house.house._supervisor.restarts, 0)
+        assert service.service._supervisor.restarts == dict.fromkeys(service.service._supervisor.restarts, 0)
 
 
 async def test_a_key_that_is_taken_away_is_refused_at_once(autojump_clock, file: Path):
     write(file, CONFIG + KEYS.format(tier="gold"))
-    async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
-        assert (await house.ask("small", api_key=KEY.raw)).text() == "ok"
+    async with stage({"small": says("ok")}, source=ConfigSource(file)) as service:
+        assert (await service.ask("small", api_key=KEY.raw)).text() == "ok"
         other = new_key("acme", bytes(range(1, 39)), "other")
         write(file, read(file).replace('id = "app"', 'id = "other"').replace(KEY.settings.hash, other.settings.hash))
-        assert isinstance(await house.house.desk.reload(), Swapped)
-        refused = await house.ask("small", api_key=KEY.raw)
+        assert isinstance(await service.service.admin.reload(), Swapped)
+        refused = await service.ask("small", api_key=KEY.raw)
         assert refused.refusal.body.status == 401
         with pytest.raises(BadKey):
-            house.house.check_key(KEY.raw)
-        assert (await house.ask("small", api_key=other.raw)).text() == "ok"
+            service.service.check_key(KEY.raw)
+        assert (await service.ask("small", api_key=other.raw)).text() == "ok"
 
 
 async def test_a_tenant_that_goes_while_its_request_is_being_let_in_is_refused(autojump_clock, file: Path):
     write(file, CONFIG + KEYS.format(tier="gold"))
-    async with stage({"small": says("ok")}, source=ConfigSource(file)) as house:
-        rules = house.house._router.rules
+    async with stage({"small": says("ok")}, source=ConfigSource(file)) as service:
+        snapshot = service.service._router.snapshot
         write(file, CONFIG)
-        assert isinstance(await house.house.desk.reload(), Swapped)
+        assert isinstance(await service.service.admin.reload(), Swapped)
         # As if the swap had come between the look at the key and the reservation.
-        house.house._router.rules = rules
-        refused = await house.ask("small", api_key=KEY.raw)
+        service.service._router.snapshot = snapshot
+        refused = await service.ask("small", api_key=KEY.raw)
         assert refused.refusal.body.code == "invalid_api_key"
-        assert house.house._supervisor.restarts["admission"] == 0
+        assert service.service._supervisor.restarts["admission"] == 0
 
 
 async def test_many_who_ask_at_once_are_bounded_and_swap_once(autojump_clock, file: Path):
-    async with stage(source=ConfigSource(file)) as house:
+    async with stage(source=ConfigSource(file)) as service:
         results: list[str] = []
 
         async def ask() -> None:
             try:
-                results.append(type(await house.house.desk.reload()).__name__)
+                results.append(type(await service.service.admin.reload()).__name__)
             except Unavailable as busy:
                 results.append(busy.body.code)
 
@@ -196,10 +199,10 @@ async def test_many_who_ask_at_once_are_bounded_and_swap_once(autojump_clock, fi
             write(file, OTHER)
             for _ in range(50):
                 nursery.start_soon(ask)
-                house.house.desk.reload_soon("signal")
+                service.service.admin.reload_soon("signal")
         assert set(results) <= {"Swapped", "Unchanged", "reload_busy"}
         assert "reload_busy" in results
-        while len(house.house.desk._keeper):  # noqa: ASYNC110  (of what a signal asked for nobody hears)
+        while len(service.service.admin._reloader):  # noqa: ASYNC110  (of what a signal asked for nobody hears)
             await trio.sleep(0.1)
-        assert isinstance(await house.house.desk.reload(), Unchanged)
-        assert house.house.statistics().policy.reloads_total["swapped"] == 1
+        assert isinstance(await service.service.admin.reload(), Unchanged)
+        assert service.service.statistics().policy.reloads_total["swapped"] == 1

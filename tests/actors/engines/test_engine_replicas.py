@@ -18,11 +18,11 @@ ONLY_SMALL = TWO.replace('[[ladders.small-first]]\nto = "large"\nmark = "fallbac
 PROMPTS = [TokenPrompt(tuple(range(first, first + 40))) for first in (5, 105, 205)]
 
 
-async def ask_all(house, count: int, **options) -> list[Answer]:
+async def ask_all(service, count: int, **options) -> list[Answer]:
     answers: list[Answer] = []
 
     async def ask() -> None:
-        answers.append(await house.ask("small", **options))
+        answers.append(await service.ask("small", **options))
 
     async with trio.open_nursery() as nursery:
         for _ in range(count):
@@ -30,65 +30,65 @@ async def ask_all(house, count: int, **options) -> list[Answer]:
     return answers
 
 
-def steps(house) -> list[int]:
-    return [sum(runner.steps for runner in house.runners[title]) for title in ("small/0", "small/1")]
+def steps(service) -> list[int]:
+    return [sum(runner.steps for runner in service.runners[title]) for title in ("small/0", "small/1")]
 
 
 async def test_work_is_shared(autojump_clock):
-    async with stage(settings=ONLY_SMALL) as house:
-        answers = await ask_all(house, 6, max_tokens=9, ignore_eos=True)
+    async with stage(settings=ONLY_SMALL) as service:
+        answers = await ask_all(service, 6, max_tokens=9, ignore_eos=True)
         assert [len(answer.tokens()) for answer in answers] == [9] * 6
-        assert steps(house) == [9, 9]
-        statistics = house.house.statistics()
+        assert steps(service) == [9, 9]
+        statistics = service.service.statistics()
         assert statistics.engines["small"].generation_tokens_total == 54
         assert [view.stats.generation_tokens_total for view in statistics.replicas["small"]] == [27, 27]
 
 
 async def test_places_are_those_of_all_replicas(autojump_clock):
-    async with stage(settings=ONLY_SMALL) as house, trio.open_nursery() as nursery:
+    async with stage(settings=ONLY_SMALL) as service, trio.open_nursery() as nursery:
         for _ in range(12):
-            nursery.start_soon(lambda: house.ask("small", max_tokens=20, ignore_eos=True))
+            nursery.start_soon(lambda: service.ask("small", max_tokens=20, ignore_eos=True))
         await trio.sleep(1)
-        board = house.house.statistics().replicas["small"]
+        published = service.service.statistics().replicas["small"]
         # Four run in each, and one more is handed over ahead of its time.
-        assert [(view.stats.running, view.stats.waiting) for view in board] == [(4, 1), (4, 1)]
-        assert house.house.statistics().queues["small"].requests == 2
-        assert house.house.statistics().queues["small"].inside == 10
+        assert [(view.stats.running, view.stats.waiting) for view in published] == [(4, 1), (4, 1)]
+        assert service.service.statistics().queues["small"].requests == 2
+        assert service.service.statistics().queues["small"].inside == 10
 
 
 async def test_a_prompt_goes_where_its_beginning_is(autojump_clock):
-    async with stage(settings=ONLY_SMALL) as house:
+    async with stage(settings=ONLY_SMALL) as service:
         for prompt in (*PROMPTS, *PROMPTS):
-            answer = await house.ask("small", prompts=(prompt,), max_tokens=2, ignore_eos=True)
+            answer = await service.ask("small", prompts=(prompt,), max_tokens=2, ignore_eos=True)
             assert isinstance(answer.end, Done)
         # Two of three prompts were new to both: they took turns.
-        hits = [view.stats.prefix_hits_total for view in house.house.statistics().replicas["small"]]
+        hits = [view.stats.prefix_hits_total for view in service.service.statistics().replicas["small"]]
         assert sorted(hits) == [32, 64]
 
 
 async def test_no_prefix_cache_no_affinity(autojump_clock):
     settings = ONLY_SMALL.replace("replicas = 2", "replicas = 2\nprefix_cache = false")
-    async with stage(settings=settings) as house:
+    async with stage(settings=settings) as service:
         for _ in range(4):
-            await house.ask("small", prompts=(PROMPTS[0],), max_tokens=2, ignore_eos=True)
-        assert steps(house) == [4, 4]
+            await service.ask("small", prompts=(PROMPTS[0],), max_tokens=2, ignore_eos=True)
+        assert steps(service) == [4, 4]
 
 
 async def test_a_replica_that_fails_takes_nobody_with_it(autojump_clock):
-    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as house:
-        house.on_step["small/0"] = fails_at(4)
-        answers = await ask_all(house, 2, streamed=False)
+    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as service:
+        service.on_step["small/0"] = fails_at(4)
+        answers = await ask_all(service, 2, streamed=False)
         assert [answer.text() for answer in answers] == [TEXT] * 2
         # One of them began again, on the other replica.
         untouched, retried = sorted(outcomes(answer) for answer in answers)
         assert untouched == [("small", "answered", "asked_for")]
         assert [step[:2] for step in retried] == [("small", "failed"), ("small", "answered")]
         assert retried[0][2] == "device_lost"
-        readiness = house.house.readiness()
+        readiness = service.service.readiness()
         assert (readiness.ready, readiness.engines["small"].state) == (True, "ready")
-        assert len(house.runners["small/1"]) == 1
+        assert len(service.runners["small/1"]) == 1
         await wait_all_tasks_blocked()
-        statistics = house.house.statistics()
+        statistics = service.service.statistics()
         assert statistics.breakers["small"] == "closed"
         assert statistics.engine_restarts_total["small"] == 1
         assert [view.restarts_total for view in statistics.replicas["small"]] == [1, 0]
@@ -98,71 +98,71 @@ async def test_continue_goes_on_from_the_exact_tokens_on_another_replica(autojum
     settings = ONLY_SMALL.replace(
         'use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\nmidstream = "continue"'
     )
-    async with stage({"small": says(TEXT)}, settings=settings) as house:
-        house.on_step["small/0"] = fails_at(4)
-        answer = await house.ask("small")
+    async with stage({"small": says(TEXT)}, settings=settings) as service:
+        service.on_step["small/0"] = fails_at(4)
+        answer = await service.ask("small")
         assert answer.text() == TEXT
         assert len(answer.tokens()) == len(set(enumerate(answer.tokens()))) == answer.end.usage.completion_tokens
         assert [each.outcome for each in answer.end.served.attempts] == ["failed", "answered"]
-        assert steps(house)[0] == 4
+        assert steps(service)[0] == 4
         await trio.sleep(5)
 
 
 async def test_a_replica_that_stalls_is_left_behind_alone(autojump_clock):
     settings = ONLY_SMALL.replace("30s", "3s")
-    async with stage({"small": says(TEXT)}, settings=settings) as house:
-        before, other = house.link("small/0"), house.link("small/1")
+    async with stage({"small": says(TEXT)}, settings=settings) as service:
+        before, other = service.worker("small/0"), service.worker("small/1")
         before.hang = True
-        answers = await ask_all(house, 2)
+        answers = await ask_all(service, 2)
         assert [answer.text() for answer in answers] == [TEXT] * 2
         await trio.sleep(5)
-        assert house.link("small/0") is not before
-        assert house.link("small/1") is other
+        assert service.worker("small/0") is not before
+        assert service.worker("small/1") is other
 
 
-async def test_a_replica_that_never_comes_back_does_not_end_the_house(autojump_clock):
-    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL, clean=False) as house:
+async def test_a_replica_that_never_comes_back_does_not_end_the_service(autojump_clock):
+    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL, clean=False) as service:
 
         def broken(number, batch) -> None:
             raise EngineError("device_lost", "the device fell off the bus")
 
-        house.on_step["small/0"] = broken
+        service.on_step["small/0"] = broken
         for _ in range(30):
-            assert {answer.text() for answer in await ask_all(house, 2)} == {TEXT}
+            assert {answer.text() for answer in await ask_all(service, 2)} == {TEXT}
             await trio.sleep(5)
-        assert house.house.statistics().replicas["small"][0].restarts_total > 10
-        assert house.house.readiness().ready
+        assert service.service.statistics().replicas["small"][0].restarts_total > 10
+        assert service.service.readiness().ready
 
 
 async def test_all_of_them_down_is_an_engine_down(autojump_clock):
-    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as house:
-        house.on_step["small/0"] = fails_at(0)
-        house.on_step["small/1"] = fails_at(0)
-        refusals = [answer.refusal for answer in await ask_all(house, 4)]
+    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as service:
+        service.on_step["small/0"] = fails_at(0)
+        service.on_step["small/1"] = fails_at(0)
+        refusals = [answer.refusal for answer in await ask_all(service, 4)]
         assert {refusal.body.status for refusal in refusals} == {503}
         assert any("engine_down" in refusal.body.message for refusal in refusals)
-        assert house.house.readiness().engines["small"].state != "ready"
+        assert service.service.readiness().engines["small"].state != "ready"
         await trio.sleep(5)
-        assert (await house.ask("small")).text() == TEXT
+        assert (await service.ask("small")).text() == TEXT
 
 
 async def test_what_waits_is_not_lost_with_one_replica(autojump_clock):
-    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as house:
-        house.on_step["small/0"] = fails_at(3)
-        answers = await ask_all(house, 14)
+    async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as service:
+        service.on_step["small/0"] = fails_at(3)
+        answers = await ask_all(service, 14)
         assert sum(answer.refusal is None and answer.text() == TEXT for answer in answers) >= 9
         await trio.sleep(5)
 
 
 async def test_readers_that_leave_free_their_own_replica(autojump_clock):
-    async with stage(settings=ONLY_SMALL) as house:
-        exchanges = [await house.open("small", ignore_eos=True) for _ in range(4)]
-        for exchange in exchanges:
-            await exchange.__anext__()
-        assert house.house._lanes["small"].inside == 4
-        for exchange in exchanges:
-            exchange.close()
-        await house.assert_clean()
+    async with stage(settings=ONLY_SMALL) as service:
+        responses = [await service.open("small", ignore_eos=True) for _ in range(4)]
+        for response in responses:
+            await response.__anext__()
+        assert service.service._backend_queues["small"].inside == 4
+        for response in responses:
+            response.close()
+        await service.assert_clean()
 
 
 @pytest.mark.parametrize("draft_tokens", [7, 64])
@@ -172,13 +172,13 @@ async def test_drafts_find_their_answer_among_replicas(autojump_clock, draft_tok
         settings = settings.replace(
             f'[engines.{name}]\nmodel = "{name}"', f'[engines.{name}]\nmodel = "{name}"\nreplicas = 2'
         )
-    async with stage({"small": says(TEXT), "large": says(TEXT)}, settings=settings) as house:
+    async with stage({"small": says(TEXT), "large": says(TEXT)}, settings=settings) as service:
         for number in (0, 1):
-            house.link(f"small/{number}").step_s = 0.005
+            service.worker(f"small/{number}").step_s = 0.005
         answers: list[Answer] = []
 
         async def ask() -> None:
-            answers.append(await house.ask("checked"))
+            answers.append(await service.ask("checked"))
 
         async with trio.open_nursery() as nursery:
             for _ in range(3):
@@ -190,8 +190,8 @@ async def test_drafts_find_their_answer_among_replicas(autojump_clock, draft_tok
 
 
 def test_boards_read_as_one() -> None:
-    first, second = boards = [EngineStatus("small", number, f"small/{number}") for number in range(2)]
-    both = ReplicatedEngineStatus("small", boards)
+    first, second = all_published = [EngineStatus("small", number, f"small/{number}") for number in range(2)]
+    both = ReplicatedEngineStatus("small", all_published)
     assert (both.state, both.limits, both.stats, both.batch) == ("loading", None, None, 0)
     first.state, first.why = "failed", "gone"
     assert (both.state, both.why) == ("loading", "small/0 failed: gone; small/1 loading: None")

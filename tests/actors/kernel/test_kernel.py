@@ -40,7 +40,7 @@ def test_a_mailbox_is_bounded_but_takes_what_it_owes():
     mailbox.put_nowait(2)
     with pytest.raises(MailboxFull):
         mailbox.put_nowait(3)
-    mailbox.put_owed(4)
+    mailbox.put_unbounded(4)
     assert [mailbox.take() for _ in range(len(mailbox))] == [1, 2, 4]
     assert mailbox.in_hand == 4
     assert mailbox.refused_total == 1
@@ -80,14 +80,14 @@ async def test_a_quiet_message_waits_for_company(autojump_clock):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reader)
         await wait_all_tasks_blocked()
-        mailbox.put_quietly(0)
+        mailbox.put_deferred(0)
         await wait_all_tasks_blocked()
         assert taken == []
         mailbox.put_nowait(1)
         await wait_all_tasks_blocked()
         assert taken == [0, 1]
         for number in range(10):
-            mailbox.put_quietly(number)
+            mailbox.put_deferred(number)
         await wait_all_tasks_blocked()
         assert len(taken) == 12
         nursery.cancel_scope.cancel()
@@ -122,7 +122,7 @@ async def test_a_restart_loses_the_message_in_hand_and_no_other(autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_too_many_restarts_fail_the_house_with_one_plain_error(autojump_clock):
+async def test_too_many_restarts_fail_the_service_with_one_plain_error(autojump_clock):
     mailbox: Mailbox[Ask] = Mailbox("echo", 100)
     lives: list[int] = []
     for _ in range(4):
@@ -192,11 +192,11 @@ async def test_rest_for_one_restarts_those_that_came_later(autojump_clock):
 
 
 async def test_deadlines_fire_once_late_by_a_tick_at_most_and_never_early(autojump_clock):
-    wheel = TimerWheel()
+    timers = TimerWheel()
     fired: list[tuple[float, float]] = []
     numbers = count()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wheel.run)
+        nursery.start_soon(timers.run)
         start = trio.current_time()
         watches = []
         for number in range(50):
@@ -206,30 +206,30 @@ async def test_deadlines_fire_once_late_by_a_tick_at_most_and_never_early(autoju
                 next(numbers)
                 fired.append((due, trio.current_time()))
 
-            watches.append(wheel.watch(due, fire))
-        wheel.cancel(watches[3])
-        wheel.cancel(watches[3])
+            watches.append(timers.watch(due, fire))
+        timers.cancel(watches[3])
+        timers.cancel(watches[3])
         await trio.sleep(2)
         assert len(fired) == 49
         assert all(due <= at <= due + TICK_S + 1e-9 for due, at in fired)
-        assert len(wheel) == 0
+        assert len(timers) == 0
         nursery.cancel_scope.cancel()
 
 
 async def test_a_deadline_moves_both_ways(autojump_clock):
-    wheel = TimerWheel()
+    timers = TimerWheel()
     fired: list[float] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wheel.run)
+        nursery.start_soon(timers.run)
         start = trio.current_time()
-        watch = wheel.watch(start + 5, lambda: fired.append(trio.current_time() - start))
+        watch = timers.watch(start + 5, lambda: fired.append(trio.current_time() - start))
         watch.due = start + 8
         await trio.sleep(6)
         assert fired == []
-        wheel.move(watch, start + 7)
+        timers.move(watch, start + 7)
         await trio.sleep(5)
         assert fired == [pytest.approx(7, abs=TICK_S)]
-        wheel.move(watch, start + 15)
+        timers.move(watch, start + 15)
         await trio.sleep(10)
         assert len(fired) == 2
         nursery.cancel_scope.cancel()

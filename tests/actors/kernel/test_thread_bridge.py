@@ -200,7 +200,7 @@ def file_settings(tmp_path):
     return settings_of(CONFIG.replace(":memory:", str(tmp_path / "ledger.sqlite3")))
 
 
-def house_of(settings, text: str = "the quick brown fox", **runner) -> Service:
+def service_of(settings, text: str = "the quick brown fox", **runner) -> Service:
     def make(name: str):
         return lambda _: Engine(
             FakeRunner(script=says(text), **runner), byte_level_tokenizer(), settings.engines[name], name=name
@@ -210,12 +210,12 @@ def house_of(settings, text: str = "the quick brown fox", **runner) -> Service:
     return Service(settings, {name: [make(name)] for name in settings.engines}, texts=texts)
 
 
-async def until_ready(house: Service) -> None:
-    while not house.readiness().ready:  # noqa: ASYNC110
+async def until_ready(service: Service) -> None:
+    while not service.readiness().ready:  # noqa: ASYNC110
         await trio.sleep(0.001)
 
 
-async def ask(house: Service, number: int) -> Answer:
+async def ask(service: Service, number: int) -> Answer:
     request = InferenceRequest(
         request_id=f"r{number}",
         model=("small", "both", "whole")[number % 3],
@@ -225,27 +225,27 @@ async def ask(house: Service, number: int) -> Answer:
         arrived_at=trio.current_time(),
     )
     answer = Answer()
-    exchange = await house.open(request)
+    response = await service.open(request)
     try:
-        async for events in exchange:
+        async for events in response:
             answer.events += events
     finally:
-        exchange.close()
+        response.close()
     return answer
 
 
-async def test_a_house_with_threads_and_a_file(tmp_path):
+async def test_a_service_with_threads_and_a_file(tmp_path):
     settings = file_settings(tmp_path)
-    house = house_of(settings)
+    service = service_of(settings)
     answers: list[Answer] = []
 
     async def one(number: int) -> None:
-        answers.append(await ask(house, number))
+        answers.append(await ask(service, number))
 
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
-            await nursery.start(house.run)
-            await until_ready(house)
+            await nursery.start(service.run)
+            await until_ready(service)
             limiter = trio.CapacityLimiter(6)
             async with trio.open_nursery() as askers:
                 for number in range(60):
@@ -255,10 +255,10 @@ async def test_a_house_with_threads_and_a_file(tmp_path):
                             await one(number)
 
                     askers.start_soon(bounded)
-            await house.drain(trio.current_time() + PATIENCE_S)
+            await service.drain(trio.current_time() + PATIENCE_S)
             nursery.cancel_scope.cancel()
     assert [answer.text() for answer in answers] == ["the quick brown fox"] * 60
-    statistics = house._books.statistics()
+    statistics = service._books.statistics()
     assert (statistics.open, statistics.pending, statistics.settled_total) == (0, 0, 60)
     assert statistics.commits_total < 120
     store = Store(tmp_path / "ledger.sqlite3", "afterwards")
@@ -268,9 +268,9 @@ async def test_a_house_with_threads_and_a_file(tmp_path):
     store.close()
 
 
-async def test_a_model_that_cannot_be_loaded_ends_the_house_with_its_reason(tmp_path):
+async def test_a_model_that_cannot_be_loaded_ends_the_service_with_its_reason(tmp_path):
     settings = file_settings(tmp_path)
-    good = house_of(settings)
+    good = service_of(settings)
 
     def broken(_):
         raise ModelError("model_not_found", "/nowhere/large does not exist")
@@ -279,13 +279,13 @@ async def test_a_model_that_cannot_be_loaded_ends_the_house_with_its_reason(tmp_
         "small": [lambda _: Engine(FakeRunner(), byte_level_tokenizer(), settings.engines["small"])],
         "large": [broken],
     }
-    house = Service(settings, factories, texts=good._texts)
+    service = Service(settings, factories, texts=good._texts)
     with (
         trio.fail_after(PATIENCE_S),
         pytest.raises(EngineLoadFailed, match="engine 'large' cannot be loaded: /nowhere/large"),
     ):
-        await house.run()
-    assert house.readiness().engines["large"].state == "failed"
+        await service.run()
+    assert service.readiness().engines["large"].state == "failed"
 
 
 async def test_a_missing_model_directory_is_said_before_anything_starts(tmp_path):
@@ -293,14 +293,14 @@ async def test_a_missing_model_directory_is_said_before_anything_starts(tmp_path
         Service(file_settings(tmp_path), {})
 
 
-async def test_a_ledger_that_cannot_be_opened_ends_the_house(tmp_path):
+async def test_a_ledger_that_cannot_be_opened_ends_the_service(tmp_path):
     settings = settings_of(CONFIG.replace(":memory:", str(tmp_path / "no" / "such" / "folder" / "ledger.sqlite3")))
     from actors.api.errors import ServiceFailed
 
     with trio.fail_after(PATIENCE_S), pytest.raises(ServiceFailed, match="the ledger cannot be opened"):
-        await house_of(settings).run()
+        await service_of(settings).run()
 
 
 async def test_long_work_is_done_beside_the_loop():
-    links = RealWorkerThreads()
-    assert await links.beside(lambda: threading.current_thread() is threading.main_thread()) is False
+    workers = RealWorkerThreads()
+    assert await workers.run_in_thread(lambda: threading.current_thread() is threading.main_thread()) is False

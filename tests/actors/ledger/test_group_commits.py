@@ -67,12 +67,12 @@ class Desk:
         self.spent: list[Any] = []
         self.books = LedgerState()
         self.mailbox: Mailbox[LedgerMessage] = Mailbox("ledger", 4096)
-        self.wheel = TimerWheel()
+        self.timers = TimerWheel()
         make = lambda: Ledger(  # noqa: E731
-            self.mailbox, self.books, "file", links=self, wheel=self.wheel, on_spent=self.spent.append
+            self.mailbox, self.books, "file", workers=self, timers=self.timers, on_spent=self.spent.append
         )
         self.supervisor = Supervisor(
-            [Child("ledger", make, self.mailbox), Child("deadlines", lambda: self.wheel)], chance=lambda: 0.0
+            [Child("ledger", make, self.mailbox), Child("deadlines", lambda: self.timers)], chance=lambda: 0.0
         )
 
     def store(self, path: str, on_posts: Callable[[list[Any]], None]) -> File:
@@ -93,12 +93,12 @@ class Desk:
 
     async def close(self, *numbers: int) -> None:
         for number in numbers:
-            self.mailbox.put_quietly(CloseEntry(closing(number)))
+            self.mailbox.put_deferred(CloseEntry(closing(number)))
         await wait_all_tasks_blocked()
 
 
 @asynccontextmanager
-async def desk(*, opened: bool = True) -> AsyncIterator[Desk]:
+async def admin(*, opened: bool = True) -> AsyncIterator[Desk]:
     async with trio.open_nursery() as nursery:
         made = Desk()
         await nursery.start(made.supervisor.run)
@@ -110,7 +110,7 @@ async def desk(*, opened: bool = True) -> AsyncIterator[Desk]:
 
 
 async def test_nothing_is_sent_before_the_file_is_open(autojump_clock):
-    async with desk(opened=False) as made:
+    async with admin(opened=False) as made:
         replies = await made.book(1, 2)
         await trio.sleep(1)
         assert made.file.sent == []
@@ -130,13 +130,13 @@ async def test_nothing_is_sent_before_the_file_is_open(autojump_clock):
 @pytest.mark.parametrize(("recovered", "told"), [(0, []), (3, [3])])
 async def test_rows_that_a_crash_left_are_told_of(autojump_clock, recovered, told):
     with capture_logs() as logs:
-        async with desk(opened=False) as made:
+        async with admin(opened=False) as made:
             await made.file.says(Opened(recovered, NOTHING_SPENT))
     assert [entry["rows"] for entry in logs if entry["event"] == "ledger_recovered"] == told
 
 
 async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock):
-    async with desk() as made:
+    async with admin() as made:
         first = await made.book(1)
         assert made.file.numbers() == [[1]]
         later = await made.book(2, 3)
@@ -153,7 +153,7 @@ async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock)
 
 
 async def test_closings_alone_wait_for_company_but_not_for_long(autojump_clock):
-    async with desk() as made:
+    async with admin() as made:
         await made.book(1, 2)
         await made.file.says(Committed())
         # Until the watch that the open lines keep has come and gone.
@@ -169,7 +169,7 @@ async def test_closings_alone_wait_for_company_but_not_for_long(autojump_clock):
 
 
 async def test_nobody_looks_for_closings_when_no_line_is_open(autojump_clock):
-    async with desk() as made:
+    async with admin() as made:
         await made.book(1)
         await made.file.says(Committed())
         await made.close(1)
@@ -177,11 +177,11 @@ async def test_nobody_looks_for_closings_when_no_line_is_open(autojump_clock):
         await made.file.says(Committed())
         await trio.sleep(1)
         assert made.books.statistics().open == 0
-        assert len(made.wheel) == 0
+        assert len(made.timers) == 0
 
 
 async def test_whoever_flushes_hears_of_all_that_came_before(autojump_clock):
-    async with desk() as made:
+    async with admin() as made:
         await made.book(1)
         await made.file.says(Committed())
         await made.close(1)
@@ -195,20 +195,20 @@ async def test_whoever_flushes_hears_of_all_that_came_before(autojump_clock):
 
 
 async def test_a_group_has_its_most(autojump_clock):
-    async with desk() as made:
+    async with admin() as made:
         await made.book(*range(1000))
         await made.file.says(Committed())
         assert [len(numbers) for numbers in made.file.numbers()] == [512, 488]
         await made.file.says(Committed())
         # So many closings are company enough.
         await made.close(*range(511))
-        made.mailbox.put_owed(CloseEntry(closing(600)))
+        made.mailbox.put_unbounded(CloseEntry(closing(600)))
         await wait_all_tasks_blocked()
         assert [len(numbers) for numbers in made.file.numbers()] == [512, 488, 512]
 
 
 async def test_a_writer_that_failed_is_replaced_and_asked_for_the_same_again(autojump_clock):
-    async with desk() as made:
+    async with admin() as made:
         first = await made.book(1, 2)
         second = await made.book(3)
         await made.file.says(StoreFailed("disk I/O error"))
@@ -227,7 +227,7 @@ async def test_a_writer_that_failed_is_replaced_and_asked_for_the_same_again(aut
         assert (len(made.spent), made.supervisor.restarts["ledger"]) == (1, 1)
 
 
-async def test_a_file_that_cannot_be_opened_ends_the_house(autojump_clock):
+async def test_a_file_that_cannot_be_opened_ends_the_service(autojump_clock):
     made = Desk()
 
     async def refuses() -> None:
@@ -242,7 +242,7 @@ async def test_a_file_that_cannot_be_opened_ends_the_house(autojump_clock):
 
 
 async def test_a_file_that_takes_nothing_is_seen(autojump_clock):
-    async with desk(opened=False) as made:
+    async with admin(opened=False) as made:
         now = trio.current_time()
         assert not made.books.is_blocked(now + 2)
         assert made.books.is_blocked(now + 2.01)
@@ -259,10 +259,10 @@ async def test_a_file_that_takes_nothing_is_seen(autojump_clock):
 
 
 async def test_the_totals(autojump_clock):
-    async with desk() as made:
+    async with admin() as made:
         await made.book(1, 2, 3)
         for each in (closing(1), closing(2, cost=0.0), closing(3)):
-            made.mailbox.put_owed(CloseEntry(each))
+            made.mailbox.put_unbounded(CloseEntry(each))
         await wait_all_tasks_blocked()
         assert made.books.usage == {("alice", "small", "ok"): (3, 30, 15)}
         assert made.books.costs == {("alice", "small"): 0.5}
@@ -271,7 +271,7 @@ async def test_the_totals(autojump_clock):
 
 
 async def test_all_is_written_before_the_file_is_closed(autojump_clock):
-    async with desk() as made:
+    async with admin() as made:
         await made.book(*range(600))
         await made.close(1, 2)
     assert [len(numbers) for numbers in made.file.numbers()] == [512, 90]

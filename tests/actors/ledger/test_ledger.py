@@ -98,14 +98,14 @@ def test_a_file_of_another_version_is_left_alone(tmp_path):
 
 async def test_lines_gather_while_one_group_is_written(autojump_clock):
     async with trio.open_nursery() as nursery:
-        links, wheel = ClockLinks(nursery), TimerWheel()
+        workers, timers = ClockLinks(nursery), TimerWheel()
         mailbox = Mailbox("ledger", 100)
         books = LedgerState()
         supervisor = Supervisor(
             [
                 Child(
                     "ledger",
-                    lambda: Ledger(mailbox, books, ":memory:", links=links, wheel=wheel, on_spent=print),
+                    lambda: Ledger(mailbox, books, ":memory:", workers=workers, timers=timers, on_spent=print),
                     mailbox,
                 )
             ]
@@ -117,56 +117,56 @@ async def test_lines_gather_while_one_group_is_written(autojump_clock):
         for reply in replies:
             await reply.wait()
         for number in range(20):
-            mailbox.put_owed(CloseEntry(closing(number)))
+            mailbox.put_unbounded(CloseEntry(closing(number)))
         flushed = Reply()
-        mailbox.put_owed(Flush(flushed))
+        mailbox.put_unbounded(Flush(flushed))
         await flushed.wait()
         assert books.statistics().commits_total <= 3
-        assert len(rows(links.store_file)) == 20
+        assert len(rows(workers.store_file)) == 20
         assert books.usage["alice", "small", "ok"] == (20, 200, 100)
         nursery.cancel_scope.cancel()
 
 
 async def test_a_writer_that_fails_loses_nothing(autojump_clock):
-    async with stage({"small": says("ok")}) as house:
-        house.links.ledger_errors.append("disk I/O error")
-        answer = await house.ask("small")
+    async with stage({"small": says("ok")}) as service:
+        service.workers.ledger_errors.append("disk I/O error")
+        answer = await service.ask("small")
         assert answer.text() == "ok"
-        await house.assert_clean()
-        assert house.row("r1")["outcome"] == "ok"
-        assert house.house._supervisor.restarts["ledger"] == 1
+        await service.assert_clean()
+        assert service.row("r1")["outcome"] == "ok"
+        assert service.service._supervisor.restarts["ledger"] == 1
 
 
 async def test_no_content_is_handed_out_before_its_line_is_committed(autojump_clock):
-    async with stage({"small": says("ok")}) as house:
-        exchange = await house.open("small")
-        commit, committed = house.links.store_file.commit, []
-        house.links.store_file.commit = lambda batch: committed.append(commit(batch))
-        assert house.house._books.statistics().commits_total <= 1
-        await exchange.__anext__()
-        assert house.row("r1")["closed_at"] is None
-        exchange.close()
+    async with stage({"small": says("ok")}) as service:
+        response = await service.open("small")
+        commit, committed = service.workers.store_file.commit, []
+        service.workers.store_file.commit = lambda batch: committed.append(commit(batch))
+        assert service.service._books.statistics().commits_total <= 1
+        await response.__anext__()
+        assert service.row("r1")["closed_at"] is None
+        response.close()
 
 
 async def test_what_came_while_stopping_is_still_written(autojump_clock):
     async with trio.open_nursery() as nursery:
-        links, wheel = ClockLinks(nursery), TimerWheel()
+        workers, timers = ClockLinks(nursery), TimerWheel()
         mailbox = Mailbox("ledger", 100)
         supervisor = Supervisor(
             [
                 Child(
                     "ledger",
-                    lambda: Ledger(mailbox, LedgerState(), ":memory:", links=links, wheel=wheel, on_spent=print),
+                    lambda: Ledger(mailbox, LedgerState(), ":memory:", workers=workers, timers=timers, on_spent=print),
                     mailbox,
                 )
             ]
         )
         await nursery.start(supervisor.run)
         await trio.sleep(1)
-        mailbox.put_owed(OpenEntry(line(1), Reply()))
-        mailbox.put_owed(CloseEntry(closing(1)))
+        mailbox.put_unbounded(OpenEntry(line(1), Reply()))
+        mailbox.put_unbounded(CloseEntry(closing(1)))
         nursery.cancel_scope.cancel()
-    assert rows(links.store_file) == [(1, "ok", 10, 5)]
+    assert rows(workers.store_file) == [(1, "ok", 10, 5)]
 
 
 def test_closing_a_row_does_not_search_all_of_them():
@@ -210,50 +210,50 @@ async def test_while_the_file_is_locked_nothing_is_handed_out_and_nothing_restar
     settings = CONFIG.replace(
         'use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\ndeadlines = { ttft = "4s" }'
     )
-    async with stage({"small": says("ok")}, settings=settings) as house:
-        house.links.lock()
+    async with stage({"small": says("ok")}, settings=settings) as service:
+        service.workers.lock()
         before = trio.current_time()
-        refusal = (await house.ask("small")).refusal
+        refusal = (await service.ask("small")).refusal
         assert (refusal.body.status, refusal.body.code) == (503, "ledger_unavailable")
         assert trio.current_time() - before == pytest.approx(4, abs=0.1)
-        readiness = house.house.readiness()
+        readiness = service.service.readiness()
         assert (readiness.ready, readiness.state) == (False, "ledger_blocked")
         # By now it is known: nobody waits for it any more.
         before = trio.current_time()
-        assert (await house.ask("small")).refusal.body.code == "ledger_unavailable"
+        assert (await service.ask("small")).refusal.body.code == "ledger_unavailable"
         assert trio.current_time() == pytest.approx(before, abs=0.01)
         await trio.sleep(120)
-        house.links.unlock()
+        service.workers.unlock()
         await trio.sleep(0.1)
-        assert house.house.readiness().ready
-        assert isinstance((await house.ask("small")).end, Done)
-        await house.assert_clean()
-        assert house.row("r1")["outcome"] == "refused"
-        assert house.house._quota.statistics(0).tenants["anonymous"].spent_total == 4 + 3
-        assert house.house._supervisor.restarts["ledger"] == 0
+        assert service.service.readiness().ready
+        assert isinstance((await service.ask("small")).end, Done)
+        await service.assert_clean()
+        assert service.row("r1")["outcome"] == "refused"
+        assert service.service._quota.statistics(0).tenants["anonymous"].spent_total == 4 + 3
+        assert service.service._supervisor.restarts["ledger"] == 0
 
 
 async def test_a_file_that_is_locked_for_a_moment_costs_a_moment(autojump_clock):
-    async with stage({"small": says("ok")}) as house:
-        house.links.lock()
+    async with stage({"small": says("ok")}) as service:
+        service.workers.lock()
         answers = []
 
         async def ask() -> None:
-            answers.append(await house.ask("small"))
+            answers.append(await service.ask("small"))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await trio.sleep(1)
-            assert house.house.readiness().ready
-            house.links.unlock()
+            assert service.service.readiness().ready
+            service.workers.unlock()
         assert answers[0].text() == "ok"
 
 
 async def test_a_drain_does_not_wait_for_a_locked_file_for_ever(autojump_clock):
-    async with stage({"small": says("ok")}, clean=False) as house:
-        exchange = await house.open("small")
-        house.links.lock()
-        exchange.close()
+    async with stage({"small": says("ok")}, clean=False) as service:
+        response = await service.open("small")
+        service.workers.lock()
+        response.close()
         before = trio.current_time()
-        await house.house.drain(before + 1)
+        await service.service.drain(before + 1)
         assert trio.current_time() - before < 7

@@ -154,41 +154,41 @@ guard = { metrics = ["ttft_miss"], alpha = 0.2, min_requests = 5 }
 
 async def test_a_guard_s_roll_back_is_written_before_any_answer_decided_by_it(autojump_clock):
     settings = GUARDED.replace("[tiers.default]", '[tiers.default]\nslo = { ttft = "1s" }')
-    async with stage({"small": says("ok"), "large": says("ok")}, settings=settings) as house:
-        house.link("large").step_s = 3.0
+    async with stage({"small": says("ok"), "large": says("ok")}, settings=settings) as service:
+        service.worker("large").step_s = 3.0
         written: list[object] = []
-        commit = house.links.store_file.commit
+        commit = service.workers.store_file.commit
 
         def look(batch: LedgerBatch) -> None:
             written.extend(batch.lines)
             commit(batch)
 
-        house.links.store_file.commit = look
+        service.workers.store_file.commit = look
         for _ in range(80):
-            if house.house._course.rolled_back:
+            if service.service._rollout.rolled_back:
                 break
-            await house.ask("small", max_tokens=2)
-        assert house.house._course.rolled_back == {"try"}
+            await service.ask("small", max_tokens=2)
+        assert service.service._rollout.rolled_back == {"try"}
         await trio.sleep(1)
-        answer = await house.ask("small", max_tokens=2)
+        answer = await service.ask("small", max_tokens=2)
         assert answer.end.served.arm == "control"
-        await house.assert_clean()
+        await service.assert_clean()
         kinds = [type(each).__name__ for each in written]
-        last_line = len(kinds) - 1 - kinds[::-1].index("Line")
+        last_line = len(kinds) - 1 - kinds[::-1].index("LedgerEntry")
         assert kinds.index("RollBack") < last_line
-        assert [each.experiment for each in house.links.store_file.spent(time.time()).roll_backs] == ["try"]
+        assert [each.experiment for each in service.workers.store_file.spent(time.time()).roll_backs] == ["try"]
 
 
 async def test_a_roll_back_by_hand_is_told_when_it_is_written(autojump_clock):
-    async with stage({"small": says("ok")}, settings=GUARDED) as house:
-        house.links.lock()
+    async with stage({"small": says("ok")}, settings=GUARDED) as service:
+        service.workers.lock()
         with pytest.raises(Unavailable, match="may forget it"):
-            await house.house.desk.roll_back("try")
-        assert house.house._course.rolled_back == {"try"}
-        house.links.unlock()
-        assert await house.house.desk.roll_back("try")
-        assert not await house.house.desk.roll_back("unknown")
-        assert len(house.links.store_file.spent(time.time()).roll_backs) == 1
+            await service.service.admin.roll_back("try")
+        assert service.service._rollout.rolled_back == {"try"}
+        service.workers.unlock()
+        assert await service.service.admin.roll_back("try")
+        assert not await service.service.admin.roll_back("unknown")
+        assert len(service.workers.store_file.spent(time.time()).roll_backs) == 1
 
 
 def with_target() -> Settings:
@@ -210,28 +210,28 @@ def with_target() -> Settings:
 async def test_the_next_process_goes_on_with_quotas_budgets_and_targets(autojump_clock, tmp_path, monkeypatch):
     lives = iter(("first", "second"))
     monkeypatch.setattr("tests.actors.fakes.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
-    async with stage({"small": says("okay")}, settings=with_target(), clean=False) as house:
-        assert (await house.ask("whole", max_tokens=20)).refusal is None
-        await house.assert_clean()
-        spent = house.house._course.cascades(time.time())["gate"].spent_today
+    async with stage({"small": says("okay")}, settings=with_target(), clean=False) as service:
+        assert (await service.ask("whole", max_tokens=20)).refusal is None
+        await service.assert_clean()
+        spent = service.service._rollout.cascades(time.time())["gate"].spent_today
         assert spent
         # It is killed before the answer begins.
-        await house.open("whole", max_tokens=20)
+        await service.open("whole", max_tokens=20)
         await trio.sleep(1)
-        reserved = house.row("r2")["reserved_tokens"]
-    async with stage({"small": says("okay")}, settings=with_target()) as house:
-        view = house.house._budgets.view("anonymous", time.time())
-        row = house.row("r2")
+        reserved = service.row("r2")["reserved_tokens"]
+    async with stage({"small": says("okay")}, settings=with_target()) as service:
+        view = service.service._budgets.view("anonymous", time.time())
+        row = service.row("r2")
         assert (row["outcome"], view.reserved) == ("crashed", 0.0)
         assert view.spent == pytest.approx(spent + row["cost"])
-        assert house.house._course.cascades(time.time())["gate"].spent_today == pytest.approx(view.spent)
-        first = house.row("r1")
+        assert service.service._rollout.cascades(time.time())["gate"].spent_today == pytest.approx(view.spent)
+        first = service.row("r1")
         used = first["prompt_tokens"] + first["completion_tokens"] + reserved
-        refusal = (await house.ask("small", max_tokens=500 - used)).refusal
+        refusal = (await service.ask("small", max_tokens=500 - used)).refusal
         assert refusal is not None
         assert f"tokens per day of tenant anonymous is reached: {used} in use" in refusal.body.message
         # What is left is left.
-        assert (await house.ask("small", max_tokens=3)).refusal is None
+        assert (await service.ask("small", max_tokens=3)).refusal is None
 
 
 async def test_nobody_is_let_in_before_the_ledger_is_read(autojump_clock, monkeypatch):
@@ -246,12 +246,12 @@ async def test_nobody_is_let_in_before_the_ledger_is_read(autojump_clock, monkey
             post(store, what)
 
     monkeypatch.setattr(InlineStore, "_post", hold)
-    async with stage({"small": says("ok")}, ready=False) as house:
+    async with stage({"small": says("ok")}, ready=False) as service:
         await trio.sleep(1)
-        assert not house.house.readiness().ready
-        refusal = (await house.ask("small")).refusal
+        assert not service.service.readiness().ready
+        refusal = (await service.ask("small")).refusal
         assert refusal is not None
         assert refusal.body.code == "loading"
         held[0]()
         await trio.sleep(1)
-        assert (await house.ask("small")).text() == "ok"
+        assert (await service.ask("small")).text() == "ok"

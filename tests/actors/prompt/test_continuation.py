@@ -49,15 +49,15 @@ def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pi
             text += small.push(token_id)
     if small.reason is not None:
         return
-    seam = ContinuationDetokenizer(params, tokenizer, prompt, released, text, exact=exact)
-    assert not seam.ended
+    continuation = ContinuationDetokenizer(params, tokenizer, prompt, released, text, exact=exact)
+    assert not continuation.ended
     rest = ids[len(released) :][: params_after(params, len(released)).max_tokens]
     reason = None
     for start in range(0, len(rest), group):
         chunk = tuple(rest[start : start + group])
         last = start + group >= len(rest)
         finish = Finish(reason="stop", prompt_tokens=1, completion_tokens=1) if last else None
-        output = seam.carry_on(TokenOutput(1, chunk, "?", (1.0,) * len(chunk), finish=finish))
+        output = continuation.carry_on(TokenOutput(1, chunk, "?", (1.0,) * len(chunk), finish=finish))
         text += output.text
         if output.finish is not None:
             reason = output.finish.reason
@@ -70,6 +70,6 @@ def test_a_prefix_that_was_a_whole_answer_has_only_its_end_to_say():
     tokenizer = byte_level_tokenizer()
     ids = tokenizer.encode("the dog")
     params = SamplingParams(max_tokens=len(ids))
-    seam = ContinuationDetokenizer(params, tokenizer, (1,), ids, "the do")
-    assert seam.ended
-    assert seam.rest() == ("g", "length", None)
+    continuation = ContinuationDetokenizer(params, tokenizer, (1,), ids, "the do")
+    assert continuation.ended
+    assert continuation.rest() == ("g", "length", None)

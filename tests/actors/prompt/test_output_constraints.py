@@ -51,8 +51,8 @@ PARIS, ROME = ("weather", '{"city": "Paris"}'), ("weather", '{"city": "Rome"}')
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_text_then_a_call(autojump_clock, streamed):
     said = f"{LEAD}\n{call('Paris')}"
-    async with stage({"small": says_(said)}) as house:
-        answer = await house.ask("small", prompts=(ASKED,), streamed=streamed)
+    async with stage({"small": says_(said)}) as service:
+        answer = await service.ask("small", prompts=(ASKED,), streamed=streamed)
         assert (answer.text(), calls(answer), answer.reasons()) == (LEAD, [PARIS], ["tool_calls"])
         assert answer.end.usage.completion_tokens == len(answer.tokens()) == tokens(said) + 1
         ids = [made.id for event in answer.events if isinstance(event, Delta) for made in event.calls]
@@ -60,17 +60,17 @@ async def test_text_then_a_call(autojump_clock, streamed):
 
 
 async def test_every_choice_has_its_own_calls(autojump_clock):
-    async with stage({"small": says_(call("Paris") + call("Rome"))}) as house:
-        answer = await house.ask("small", prompts=(ASKED,), n=2)
+    async with stage({"small": says_(call("Paris") + call("Rome"))}) as service:
+        answer = await service.ask("small", prompts=(ASKED,), n=2)
         made = [(event.index, one.index) for event in answer.events if isinstance(event, Delta) for one in event.calls]
         assert sorted(made) == [(0, 0), (0, 1), (1, 0), (1, 1)]
         assert len({one.id for event in answer.events if isinstance(event, Delta) for one in event.calls}) == 4
 
 
 async def test_of_a_call_that_is_cut_off_nothing_is_shown(autojump_clock):
-    async with stage({"small": says_(f"{LEAD} {call('Paris')}")}) as house:
+    async with stage({"small": says_(f"{LEAD} {call('Paris')}")}) as service:
         for more in range(1, tokens(call("Paris")) - 12):
-            answer = await house.ask("small", prompts=(ASKED,), max_tokens=tokens(LEAD) + more)
+            answer = await service.ask("small", prompts=(ASKED,), max_tokens=tokens(LEAD) + more)
             assert (calls(answer), answer.reasons()) == ([], ["length"])
             assert answer.text().strip() == LEAD.strip()
             assert answer.end.usage.completion_tokens == tokens(LEAD) + more
@@ -84,25 +84,25 @@ async def test_a_call_is_held_until_the_cascade_has_decided(autojump_clock, wher
     """Window mode shows the text before it; what the small model was about to do is nobody's business."""
     said = f"{LEAD} {call('Rome')}\n{LEAD}"
     low = tokens(f"{LEAD} {call('Rome')}") + (-8 if where == "in the call" else 8)
-    async with stage({"small": says_(said, {low: 0.3}), "large": says_(f"{LEAD} {call('Paris')}")}) as house:
-        answer = await house.ask("both", prompts=(ASKED,))
+    async with stage({"small": says_(said, {low: 0.3}), "large": says_(f"{LEAD} {call('Paris')}")}) as service:
+        answer = await service.ask("both", prompts=(ASKED,))
         assert outcomes(answer)[0] == ("small", "escalated", "low_margin")
         assert answer.start.rung == "small", "the text before the call was shown"
         assert (answer.text(), calls(answer), answer.reasons()) == (LEAD, [PARIS], ["tool_calls"])
 
 
 async def test_a_confident_call_stands(autojump_clock):
-    async with stage({"small": says_(f"{LEAD} {call('Paris')}"), "large": says_(call("Rome"))}) as house:
-        answer = await house.ask("both", prompts=(ASKED,))
+    async with stage({"small": says_(f"{LEAD} {call('Paris')}"), "large": says_(call("Rome"))}) as service:
+        answer = await service.ask("both", prompts=(ASKED,))
         assert (answer.text(), calls(answer)) == (LEAD, [PARIS])
         assert answer.end.served.why == "confident"
 
 
 async def test_json_in_window_mode_is_shown_whole_or_not_at_all(autojump_clock):
-    async with stage({"small": says('{"a": 1111111111}', {9: 0.3}), "large": says('{"a": 2}')}) as house:
-        answer = await house.ask("both", grammar=JSON)
+    async with stage({"small": says('{"a": 1111111111}', {9: 0.3}), "large": says('{"a": 2}')}) as service:
+        answer = await service.ask("both", grammar=JSON)
         assert (answer.text(), answer.reasons(), answer.start.rung) == ('{"a": 2}', ["stop"], "large")
-        free = await house.ask("both")
+        free = await service.ask("both")
         assert (free.text(), free.start.rung) == ('{"a": 2}', "large"), (
             "JSON that nobody asked for is not parted, either"
         )
@@ -111,8 +111,8 @@ async def test_json_in_window_mode_is_shown_whole_or_not_at_all(autojump_clock):
 async def test_a_policy_may_let_json_be_shown_early(autojump_clock):
     config = CONFIG.replace("window = 3 }", "window = 3 }\natomic = []")
     said = '{"a": 1111111111}'
-    async with stage({"small": says(said, {9: 0.3}), "large": says(said)}, settings=config) as house:
-        answer = await house.ask("both", grammar=JSON)
+    async with stage({"small": says(said, {9: 0.3}), "large": says(said)}, settings=config) as service:
+        answer = await service.ask("both", grammar=JSON)
         assert (answer.text(), answer.reasons(), answer.start.rung) == (said, ["stop"], "small")
         assert outcomes(answer)[-1][0] == "large"
 
@@ -122,18 +122,18 @@ async def test_a_policy_may_let_json_be_shown_early(autojump_clock):
 
 async def test_nobody_goes_on_after_a_call_was_shown(autojump_clock):
     said = f"{call('Paris')} and {LEAD}"
-    async with stage({"small": says_(said), "large": says_(said)}, settings=CONTINUES) as house:
-        house.on_step["small"] = fails_at(tokens(call("Paris")) + 6)
-        answer = await house.ask("small", prompts=(ASKED,))
+    async with stage({"small": says_(said), "large": says_(said)}, settings=CONTINUES) as service:
+        service.on_step["small"] = fails_at(tokens(call("Paris")) + 6)
+        answer = await service.ask("small", prompts=(ASKED,))
         assert isinstance(answer.end, Failed)
         assert calls(answer) == [PARIS]
 
 
 async def test_another_rung_goes_on_from_before_an_open_call(autojump_clock):
     said = f'{LEAD} <tool_call>{{"oops": [1, 2, 3, 4, 5, 6, 7, 8, 9]}}'
-    async with stage({"small": says_(said), "large": says_(f"{LEAD} {call('Paris')}")}, settings=CONTINUES) as house:
-        house.on_step["small"] = fails_at(tokens(f"{LEAD} <tool_call>") + 9)
-        answer = await house.ask("small", prompts=(ASKED,))
+    async with stage({"small": says_(said), "large": says_(f"{LEAD} {call('Paris')}")}, settings=CONTINUES) as service:
+        service.on_step["small"] = fails_at(tokens(f"{LEAD} <tool_call>") + 9)
+        answer = await service.ask("small", prompts=(ASKED,))
         assert isinstance(answer.end, Done)
         assert (answer.text(), calls(answer)) == (LEAD, [PARIS])
         assert answer.end.usage.completion_tokens == len(answer.tokens()) == tokens(f"{LEAD} {call('Paris')}") + 1
@@ -143,9 +143,9 @@ async def test_another_rung_goes_on_from_before_an_open_call(autojump_clock):
 async def test_nobody_goes_on_inside_json(autojump_clock, grammar):
     """The same text, where it is only text, goes on."""
     said = '{"a": 1111111111}'
-    async with stage({"small": says(said), "large": says(said)}, settings=CONTINUES) as house:
-        house.on_step["small"] = fails_at(8)
-        answer = await house.ask("small", grammar=grammar)
+    async with stage({"small": says(said), "large": says(said)}, settings=CONTINUES) as service:
+        service.on_step["small"] = fails_at(8)
+        answer = await service.ask("small", grammar=grammar)
         assert isinstance(answer.end, Failed if grammar else Done)
         assert said.startswith(answer.text())
         assert (answer.text() == said) == (grammar is None)
@@ -153,8 +153,8 @@ async def test_nobody_goes_on_inside_json(autojump_clock, grammar):
 
 async def test_an_answer_that_breaks_its_grammar_fails_alone(autojump_clock):
     """A model's runner that does not obey; nothing was shown, so the status is a true one."""
-    async with stage({"small": says("nonsense")}) as house:
-        answer = await house.ask("small", grammar=JSON)
+    async with stage({"small": says("nonsense")}) as service:
+        answer = await service.ask("small", grammar=JSON)
         assert answer.refusal is not None
         assert answer.refusal.body.code == "grammar_failed"
 
@@ -167,8 +167,8 @@ async def test_an_answer_that_breaks_its_grammar_fails_alone(autojump_clock):
     ],
 )
 async def test_a_bad_grammar_is_refused_before_anything_is_reserved(autojump_clock, options, code, param):
-    async with stage() as house:
-        answer = await house.ask("small", **options)
+    async with stage() as service:
+        answer = await service.ask("small", **options)
         assert answer.refusal is not None
         assert (answer.refusal.body.status, answer.refusal.body.code, answer.refusal.body.param) == (400, code, param)
 
@@ -177,7 +177,7 @@ async def test_a_bad_grammar_is_refused_before_anything_is_reserved(autojump_clo
 
 
 async def test_policies_see_tools_and_schemas(autojump_clock):
-    async with stage() as house:
+    async with stage() as service:
         forced = ChatPrompt(ASKED.messages, ToolSet((TOOL,), "required"))
         for options, has in (
             ({"prompts": (ASKED,)}, {"tools"}),
@@ -185,10 +185,10 @@ async def test_policies_see_tools_and_schemas(autojump_clock):
             ({"grammar": JSON}, {"schema"}),
             ({}, set()),
         ):
-            request = house.request("small", **options)
-            rules = house.house._router.rules
-            tenant = rules.tenants["anonymous"]
-            assert features_of(request, rules.policy, "anonymous", tenant, 1).has & {"tools", "schema"} == has
+            request = service.request("small", **options)
+            snapshot = service.service._router.snapshot
+            tenant = snapshot.tenants["anonymous"]
+            assert features_of(request, snapshot.policy, "anonymous", tenant, 1).has & {"tools", "schema"} == has
 
 
 def text_of(template: str) -> ModelText:

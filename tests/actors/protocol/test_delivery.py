@@ -51,7 +51,7 @@ async def test_a_quiet_reader_is_woken_by_the_end_only(autojump_clock):
         await wait_all_tasks_blocked()
         assert got == []
         delivery.put(1, output(0, 2, end=True))
-    assert [type(item).__name__ for _, item in got[0]] == ["Taken", "TokenOutput", "TokenOutput"]
+    assert [type(item).__name__ for _, item in got[0]] == ["JobStarted", "TokenOutput", "TokenOutput"]
 
 
 async def test_a_notice_keeps_its_place(autojump_clock):

@@ -21,13 +21,13 @@ FEATURES = Features(
 async def test_an_answer_leaves_a_line(autojump_clock, tmp_path: Path):
     path = tmp_path / "recording.jsonl"
     scripts = {"small": says(TEXT, {3: 2.5}), "large": says(TEXT)}
-    async with stage(scripts, record=path) as house:
+    async with stage(scripts, record=path) as service:
         await trio.sleep(5)
-        first = await house.ask("both")
+        first = await service.ask("both")
         await trio.sleep(2)
         prompt = tuple(range(1, 41))
-        await house.ask("both", prompts=(TokenPrompt(prompt),))
-        await house.ask("whole", prompts=(TokenPrompt((*prompt[:20], 99, *prompt[21:])),))
+        await service.ask("both", prompts=(TokenPrompt(prompt),))
+        await service.ask("whole", prompts=(TokenPrompt((*prompt[:20], 99, *prompt[21:])),))
     one, two, three = read_trace(path)
     assert two.at == pytest.approx(2, abs=1)
     assert (one.prompt_tokens, one.output_tokens, one.rung) == (4, len(first.tokens()), "small")
@@ -41,8 +41,8 @@ async def test_an_answer_leaves_a_line(autojump_clock, tmp_path: Path):
 
 async def test_a_refusal_is_an_arrival_too(autojump_clock, tmp_path: Path):
     path = tmp_path / "recording.jsonl"
-    async with stage({"small": says(TEXT)}, record=path) as house:
-        answer = await house.ask("small", prompts=(TokenPrompt((1,) * 600),))
+    async with stage({"small": says(TEXT)}, record=path) as service:
+        answer = await service.ask("small", prompts=(TokenPrompt((1,) * 600),))
         assert answer.refusal is not None
     (request,) = read_trace(path)
     assert (request.prompt_tokens, request.rung) == (600, "")

@@ -29,9 +29,9 @@ UNSURE = {"small": says(TEXT, {3: 0.1})}
 
 
 async def slowly(world):
-    world.house.link("small").step_s = 3.0
+    world.service.worker("small").step_s = 3.0
     said = await world.told()
-    world.house.link("small").step_s = 0.1
+    world.service.worker("small").step_s = 0.1
     return said
 
 
@@ -57,10 +57,10 @@ async def slowly(world):
 async def test_what_an_experiment_hears(autojump_clock, go, bad, scripts):
     async with world(scripts, settings=EXPERIMENT) as here:
         await go(here)
-        await here.house.assert_clean()
-        (arms,) = [each.arms for each in here.house.house.statistics().experiments.values()]
+        await here.service.assert_clean()
+        (arms,) = [each.arms for each in here.service.service.statistics().experiments.values()]
         counts = {name: [0, 0] for name in METRICS}
-        others = len(here.house.rows()) - 1
+        others = len(here.service.rows()) - 1
         for arm in arms.values():
             for name, (worse, answers) in arm.metrics.items():
                 counts[name][0] += worse
@@ -77,12 +77,12 @@ async def test_a_notice_is_counted(autojump_clock):
     )
     async with world({}, settings=text) as here:
         for _ in range(200):
-            here.house.link("large").step_s = 3.0
+            here.service.worker("large").step_s = 3.0
             await here.ask("small", max_tokens=1)
-            if here.house.house.statistics().experiments["try"].rolled_back:
+            if here.service.service.statistics().experiments["try"].rolled_back:
                 break
-        assert here.house.house.statistics().notices_total == {("experiment_rolled_back", "try"): 1}
-        here.house.link("large").step_s = 0.1
+        assert here.service.service.statistics().notices_total == {("experiment_rolled_back", "try"): 1}
+        here.service.worker("large").step_s = 0.1
 
 
 @pytest.mark.parametrize(

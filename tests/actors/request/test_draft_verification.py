@@ -56,18 +56,18 @@ def attempts(answer: Answer) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_right_draft_takes_the_large_engine_one_step(autojump_clock, streamed):
-    async with stage(scripts(), settings=config()) as house:
-        answer = await house.ask("checked", streamed=streamed)
+    async with stage(scripts(), settings=config()) as service:
+        answer = await service.ask("checked", streamed=streamed)
         assert (answer.text(), answer.tokens()) == (TEXT, [*TOKENS, EOS])
         served = answer.end.served
         assert (answer.start.rung, served.rung, served.why) == ("large", "large", "verified")
         assert attempts(answer) == [("large", "answered", "verified")]
         assert (served.drafted_tokens, served.accepted_tokens) == (len(TOKENS) + 1, len(TOKENS) + 1)
-        assert (house.runners["large"][0].steps, house.runners["small"][0].steps) == (1, len(TOKENS) + 1)
+        assert (service.runners["large"][0].steps, service.runners["small"][0].steps) == (1, len(TOKENS) + 1)
         assert answer.end.usage.prompt_tokens == 4
         assert answer.end.usage.completion_tokens == len(TOKENS) + 1
-        await house.assert_clean()
-        row = house.row("r1")
+        await service.assert_clean()
+        row = service.row("r1")
         assert (row["rung"], row["why"], row["discarded_tokens"]) == ("large", "verified", len(TOKENS) + 1)
 
 
@@ -79,10 +79,10 @@ async def test_a_right_draft_takes_the_large_engine_one_step(autojump_clock, str
 )
 async def test_the_answer_is_the_large_models_own(autojump_clock, streamed, wrong, params):
     """Whatever the small one says, and however fast it says it."""
-    async with stage(scripts(small=wrong_at(*wrong)), settings=config(draft_tokens=7)) as house:
-        house.link("small").step_s = 0.01
-        alone = await house.ask("large", streamed=streamed, **params)
-        answer = await house.ask("checked", streamed=streamed, **params)
+    async with stage(scripts(small=wrong_at(*wrong)), settings=config(draft_tokens=7)) as service:
+        service.worker("small").step_s = 0.01
+        alone = await service.ask("large", streamed=streamed, **params)
+        answer = await service.ask("checked", streamed=streamed, **params)
         assert (answer.text(), answer.tokens(), answer.reasons()) == (alone.text(), alone.tokens(), alone.reasons())
         assert logprobs(answer) == logprobs(alone)
         assert answer.end.usage.completion_tokens == alone.end.usage.completion_tokens
@@ -94,45 +94,45 @@ def logprobs(answer: Answer) -> list:
 
 
 async def test_nothing_is_shown_before_the_large_engine_has_said_it(autojump_clock):
-    async with stage(scripts(small=wrong_at(8)), settings=config()) as house:
-        exchange = await house.open("checked")
+    async with stage(scripts(small=wrong_at(8)), settings=config()) as service:
+        response = await service.open("checked")
         shown = []
-        async for events in exchange:
+        async for events in response:
             shown += [token for event in events for token in getattr(event, "token_ids", ())]
-            assert house.runners["large"][0].steps
+            assert service.runners["large"][0].steps
             assert shown == [*TOKENS, EOS][: len(shown)]
-        exchange.close()
+        response.close()
 
 
 async def test_drafts_go_on_round_by_round_while_the_large_engine_goes_on_too(autojump_clock):
-    async with stage(scripts(small=wrong_at(20)), settings=config(draft_tokens=8)) as house:
-        house.link("small").step_s = 0.005
-        answer = await house.ask("checked")
+    async with stage(scripts(small=wrong_at(20)), settings=config(draft_tokens=8)) as service:
+        service.worker("small").step_s = 0.005
+        answer = await service.ask("checked")
         assert answer.text() == TEXT
         served = answer.end.served
         assert served.accepted_tokens >= 20
-        assert house.runners["large"][0].steps <= 1 + len(TOKENS) + 1 - served.accepted_tokens
-        assert house.runners["small"][0].steps > 20
+        assert service.runners["large"][0].steps <= 1 + len(TOKENS) + 1 - served.accepted_tokens
+        assert service.runners["small"][0].steps > 20
 
 
 async def test_poor_drafts_end_the_drafting(autojump_clock):
-    async with stage(scripts(small=wrong_at(*range(99))), settings=config(draft_tokens=8)) as house:
-        house.link("small").step_s = 0.005
-        answer = await house.ask("checked")
+    async with stage(scripts(small=wrong_at(*range(99))), settings=config(draft_tokens=8)) as service:
+        service.worker("small").step_s = 0.005
+        answer = await service.ask("checked")
         assert answer.text() == TEXT
         assert answer.end.served.why == "verified"
         assert answer.end.served.accepted_tokens == 0
-        assert house.runners["small"][0].steps <= 8 + 4
-        assert house.runners["large"][0].steps == len(TOKENS) + 1
+        assert service.runners["small"][0].steps <= 8 + 4
+        assert service.runners["large"][0].steps == len(TOKENS) + 1
 
 
 async def test_without_a_seed_both_engines_draw_alike(autojump_clock):
     """The fake's tokens are a hash of what came before and of the seed: only with one seed can a draft be right."""
-    async with stage(settings=config()) as house:
-        first, second = [await house.ask("checked", temperature=1.0, max_tokens=20) for _ in range(2)]
+    async with stage(settings=config()) as service:
+        first, second = [await service.ask("checked", temperature=1.0, max_tokens=20) for _ in range(2)]
         assert first.end.served.accepted_tokens == 19
         assert first.tokens() != second.tokens()
-        seeded = [await house.ask(model, temperature=1.0, max_tokens=20, seed=5) for model in ("checked", "large")]
+        seeded = [await service.ask(model, temperature=1.0, max_tokens=20, seed=5) for model in ("checked", "large")]
         assert seeded[0].tokens() == seeded[1].tokens()
 
 
@@ -143,43 +143,43 @@ async def test_several_choices_are_answered_by_the_large_engine_alone(autojump_c
 
     if "prompts" in options:
         options = {"prompts": (TokenPrompt((5, 6, 7, 8)), TokenPrompt((5, 6, 7, 9)))}
-    async with stage(scripts(), settings=config()) as house:
-        answer = await house.ask("checked", **options)
+    async with stage(scripts(), settings=config()) as service:
+        answer = await service.ask("checked", **options)
         assert (answer.text(0), answer.text(1)) == (TEXT, TEXT)
         assert attempts(answer) == [("large", "answered", "several_choices")]
-        assert house.runners["small"][0].steps == 0
+        assert service.runners["small"][0].steps == 0
 
 
 async def test_a_full_batch_is_not_given_drafts(autojump_clock):
-    async with stage(scripts(), settings=config(off_above_batch=0)) as house:
-        other = await house.open("large")
+    async with stage(scripts(), settings=config(off_above_batch=0)) as service:
+        other = await service.open("large")
         await other.__anext__()
-        answer = await house.ask("checked")
+        answer = await service.ask("checked")
         assert answer.text() == TEXT
         assert (answer.end.served.why, answer.end.served.drafted_tokens) == ("large_busy", 0)
-        assert house.runners["small"][0].steps == 0
+        assert service.runners["small"][0].steps == 0
         other.close()
 
 
 async def test_a_full_batch_ends_the_drafting(autojump_clock):
-    async with stage(scripts(small=wrong_at(3)), settings=config(off_above_batch=0)) as house:
-        house.link("small").step_s = 0.005
-        answer = await house.ask("checked")
+    async with stage(scripts(small=wrong_at(3)), settings=config(off_above_batch=0)) as service:
+        service.worker("small").step_s = 0.005
+        answer = await service.ask("checked")
         assert (answer.text(), answer.end.served.why) == (TEXT, "verified")
-        assert house.runners["large"][0].steps == len(TOKENS) + 1 - 3
+        assert service.runners["large"][0].steps == len(TOKENS) + 1 - 3
 
 
 async def test_a_single_token_is_not_worth_a_draft(autojump_clock):
-    async with stage(scripts(), settings=config()) as house:
-        answer = await house.ask("checked", max_tokens=2)
+    async with stage(scripts(), settings=config()) as service:
+        answer = await service.ask("checked", max_tokens=2)
         assert (answer.tokens(), answer.end.served.why) == (TOKENS[:2], "too_short")
 
 
 async def test_a_small_model_without_room_leaves_the_large_one_alone(autojump_clock):
-    async with stage(scripts(), settings=config(), lengths={"small": 4}) as house:
-        answer = await house.ask("checked")
+    async with stage(scripts(), settings=config(), lengths={"small": 4}) as service:
+        answer = await service.ask("checked")
         assert (answer.text(), answer.end.served.why) == (TEXT, "no_room_to_draft")
-        assert house.runners["small"][0].steps == 0
+        assert service.runners["small"][0].steps == 0
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------
@@ -194,55 +194,55 @@ def fail_at(step):
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("step", [0, 5])
 async def test_a_small_engine_that_fails_leaves_the_large_one_alone(autojump_clock, streamed, step):
-    async with stage(scripts(), settings=config()) as house:
-        house.on_step["small"] = fail_at(step)
-        answer = await house.ask("checked", streamed=streamed)
+    async with stage(scripts(), settings=config()) as service:
+        service.on_step["small"] = fail_at(step)
+        answer = await service.ask("checked", streamed=streamed)
         assert answer.text() == TEXT
         assert attempts(answer) == [("large", "answered", "verified" if step else "draft_failed")]
         assert answer.end.served.accepted_tokens == step
-        del house.on_step["small"]
-        await house.until_ready()
+        del service.on_step["small"]
+        await service.until_ready()
         await trio.sleep(1)
 
 
 async def test_a_small_engine_that_fails_in_a_later_round_changes_nothing(autojump_clock):
-    async with stage(scripts(small=wrong_at(4)), settings=config(draft_tokens=6)) as house:
-        house.link("small").step_s = 0.005
-        house.on_step["small"] = fail_at(8)
-        answer = await house.ask("checked")
+    async with stage(scripts(small=wrong_at(4)), settings=config(draft_tokens=6)) as service:
+        service.worker("small").step_s = 0.005
+        service.on_step["small"] = fail_at(8)
+        answer = await service.ask("checked")
         assert (answer.text(), answer.end.served.why) == (TEXT, "verified")
-        del house.on_step["small"]
+        del service.on_step["small"]
         await trio.sleep(1)
 
 
 async def test_a_slow_draft_is_not_waited_for(autojump_clock):
-    async with stage(scripts(), settings=config()) as house:
-        house.link("small").step_s = 2.0
+    async with stage(scripts(), settings=config()) as service:
+        service.worker("small").step_s = 2.0
         began = trio.current_time()
-        answer = await house.ask("checked")
+        answer = await service.ask("checked")
         assert answer.text() == TEXT
         assert answer.end.served.accepted_tokens == 3
         assert trio.current_time() - began < 7.5 + 0.1 * len(TOKENS)
-        house.link("small").step_s = 0.1
+        service.worker("small").step_s = 0.1
         await trio.sleep(3)
 
 
 async def test_an_open_breaker_of_the_small_engine_means_no_drafts(autojump_clock):
     settings = config().replace('mark = "degraded"', 'breaker = { at_least = 1, failure_rate = 0.5, open = "60s" }')
-    async with stage(scripts(), settings=settings) as house:
-        house.on_step["small"] = fail_at(0)
-        assert (await house.ask("checked")).end.served.why == "draft_failed"
-        del house.on_step["small"]
+    async with stage(scripts(), settings=settings) as service:
+        service.on_step["small"] = fail_at(0)
+        assert (await service.ask("checked")).end.served.why == "draft_failed"
+        del service.on_step["small"]
         await trio.sleep(1)
-        answer = await house.ask("checked")
+        answer = await service.ask("checked")
         assert (answer.text(), answer.end.served.why) == (TEXT, "small_unavailable")
 
 
 @pytest.mark.parametrize("midstream", ["error", "continue"])
 async def test_a_large_engine_that_fails_is_the_ladders_business(autojump_clock, midstream):
-    async with stage(scripts(small=wrong_at(6)), settings=config(midstream=midstream)) as house:
-        house.on_step["large"] = fail_at(3)
-        answer = await house.ask("checked")
+    async with stage(scripts(small=wrong_at(6)), settings=config(midstream=midstream)) as service:
+        service.on_step["large"] = fail_at(3)
+        answer = await service.ask("checked")
         if midstream == "error":
             assert isinstance(answer.end, Failed)
             assert answer.tokens() == TOKENS[: len(answer.tokens())]
@@ -251,41 +251,41 @@ async def test_a_large_engine_that_fails_is_the_ladders_business(autojump_clock,
             assert isinstance(answer.end, Done)
             assert answer.text() == TEXT
             assert (answer.end.served.rung, answer.end.served.mark) == ("small", "degraded")
-        del house.on_step["large"]
+        del service.on_step["large"]
         await trio.sleep(1)
 
 
 async def test_a_large_engine_that_fails_before_content_is_replaced(autojump_clock):
-    async with stage(scripts(), settings=config()) as house:
-        house.on_step["large"] = fail_at(0)
-        answer = await house.ask("checked")
+    async with stage(scripts(), settings=config()) as service:
+        service.on_step["large"] = fail_at(0)
+        answer = await service.ask("checked")
         assert (answer.text(), answer.end.served.rung) == (TEXT, "small")
-        del house.on_step["large"]
+        del service.on_step["large"]
         await trio.sleep(1)
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.35, 0.62, 1.5, 2.4])
 async def test_a_client_that_leaves_frees_both_engines(autojump_clock, after_s):
     """Before the draft, within it, and within a later round: `stage` looks for what is left."""
-    async with stage(scripts(small=wrong_at(4)), settings=config(draft_tokens=6)) as house:
-        exchange = await house.open("checked")
+    async with stage(scripts(small=wrong_at(4)), settings=config(draft_tokens=6)) as service:
+        response = await service.open("checked")
         with trio.move_on_after(after_s):
-            async for _ in exchange:
+            async for _ in response:
                 pass
-        exchange.close()
+        response.close()
         await wait_all_tasks_blocked()
-        await house.assert_clean()
-        assert house.row("r1")["outcome"] == "gone"
+        await service.assert_clean()
+        assert service.row("r1")["outcome"] == "gone"
 
 
 async def test_many_at_once(autojump_clock):
-    async with stage(scripts(small=wrong_at(4, 11)), settings=config(draft_tokens=5, off_above_batch=2)) as house:
-        house.link("small").step_s = 0.02
+    async with stage(scripts(small=wrong_at(4, 11)), settings=config(draft_tokens=5, off_above_batch=2)) as service:
+        service.worker("small").step_s = 0.02
         answers: list[Answer] = []
 
         async def ask(delay):
             await trio.sleep(delay)
-            answers.append(await house.ask("checked"))
+            answers.append(await service.ask("checked"))
 
         async with trio.open_nursery() as nursery:
             for number in range(8):
@@ -300,11 +300,11 @@ async def test_verified_answers_keep_their_grammar(autojump_clock):
     grammar = Grammar("json_schema", '{"type": "object"}')
     right, wrong = says(text), says('{"a": 12345678901999999990}')
     for small in (right, wrong, says("no json at all")):
-        async with stage(scripts(small=small, large=right), settings=config(draft_tokens=6)) as house:
-            answer = await house.ask("checked", grammar=grammar)
+        async with stage(scripts(small=small, large=right), settings=config(draft_tokens=6)) as service:
+            answer = await service.ask("checked", grammar=grammar)
             assert (answer.text(), answer.reasons()) == (text, ["stop"])
-    async with stage({}, settings=config(draft_tokens=6)) as house:
+    async with stage({}, settings=config(draft_tokens=6)) as service:
         bound = Grammar("regex", "[0-9]{4}(-[0-9]{2}){6}")
-        answer = await house.ask("checked", grammar=bound)
+        answer = await service.ask("checked", grammar=bound)
         assert re.fullmatch("[0-9]{4}(-[0-9]{2}){6}", answer.text())
-        assert answer.text() == (await house.ask("large", grammar=bound)).text()
+        assert answer.text() == (await service.ask("large", grammar=bound)).text()

@@ -1,4 +1,4 @@
-"""Embeddings behind the edge: the same house, queue, quotas, breakers, ledger and drain as for answers in text."""
+"""Embeddings behind the edge: the same service, queue, quotas, breakers, ledger and drain as for answers in text."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,7 +117,7 @@ ENCODERS = {
 }
 
 
-def house(**options: Any):
+def service(**options: Any):
     return stage(settings=CONFIG, encoders=ENCODERS, **options)
 
 
@@ -138,7 +138,7 @@ def true_vectors(*inputs: Sequence[int], size: int = 8) -> list[bytes]:
 
 async def test_every_input_has_its_vector_and_the_ledger_its_tokens(autojump_clock: trio.testing.MockClock) -> None:
     inputs = [(5, 6, 7), (8,), (5, 6, 7), tuple(range(30)), (9, 9)]
-    async with house() as running:
+    async with service() as running:
         answer = await embed(running, *inputs)
         assert vectors(answer) == true_vectors(*inputs)
         usage = answer.end.usage
@@ -151,13 +151,13 @@ async def test_every_input_has_its_vector_and_the_ledger_its_tokens(autojump_clo
 
 
 async def test_text_is_read_with_the_model_s_own_tokenizer(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         ids = model_text().tokenizer.encode("hello")
         assert vectors(await embed(running, "hello")) == true_vectors(ids)
 
 
 async def test_requests_share_steps_and_do_not_change_each_other(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         found: dict[int, list[bytes | None]] = {}
 
         async def ask(number: int) -> None:
@@ -172,7 +172,7 @@ async def test_requests_share_steps_and_do_not_change_each_other(autojump_clock:
 
 
 async def test_replicas_share_the_work(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         found: dict[int, list[bytes | None]] = {}
 
         async def ask(number: int) -> None:
@@ -186,15 +186,15 @@ async def test_replicas_share_the_work(autojump_clock: trio.testing.MockClock) -
 
 
 async def test_a_tier_s_priority_goes_with_its_inputs(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
-        link, sent = running.link("mini"), []
-        send, link.send = link.send, lambda command: (sent.append(command), send(command))
+    async with service() as running:
+        worker, sent = running.worker("mini"), []
+        send, worker.send = worker.send, lambda command: (sent.append(command), send(command))
         await embed(running, (5,), (6,))
         assert [(command.token_ids, command.priority) for command in sent] == [((5,), 3), ((6,), 3)]
 
 
 async def test_a_size_that_the_model_was_trained_for(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         (cut,) = vectors(await embed(running, (5,), size=4))
         assert cut is not None
         assert len(cut) == 16
@@ -210,14 +210,14 @@ async def test_a_size_that_the_model_was_trained_for(autojump_clock: trio.testin
 
 @pytest.mark.parametrize("model", ["small", "both", "odd"])
 async def test_a_model_that_makes_text_embeds_nothing(model: str, autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         refused = (await embed(running, (5,), model=model)).refusal
         assert refused is not None
         assert (refused.body.status, refused.body.code, refused.body.param) == (400, "model_makes_text", "model")
 
 
 async def test_an_encoder_says_nothing(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         for options in ({}, {"text": "Hello?"}):
             refused = (await running.ask("mini", **options)).refusal
             assert refused is not None
@@ -225,7 +225,7 @@ async def test_an_encoder_says_nothing(autojump_clock: trio.testing.MockClock) -
 
 
 async def test_in_a_mixed_ladder_each_rung_answers_what_it_can(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         assert vectors(await embed(running, (5,), model="mixed")) == true_vectors((5,))
         answer = await running.ask("mixed", max_tokens=3)
         assert answer.end.served.rung == "small"
@@ -234,13 +234,13 @@ async def test_in_a_mixed_ladder_each_rung_answers_what_it_can(autojump_clock: t
 
 async def test_chat_reads_with_a_model_that_chats(autojump_clock: trio.testing.MockClock) -> None:
     """The first engine of the file is an encoder; prompts of a model name are not measured with it."""
-    async with house() as running:
+    async with service() as running:
         answer = await running.ask("both", text="Hello?", max_tokens=2)
         assert answer.end.usage.prompt_tokens == len(model_text().tokenizer.encode("Hello?"))
 
 
 async def test_too_long_an_input_is_named_with_the_limit(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         refused = (await embed(running, (5,), range(65))).refusal
         assert refused is not None
         assert (refused.body.status, refused.body.code) == (400, "context_length_exceeded")
@@ -251,14 +251,14 @@ async def test_too_long_an_input_is_named_with_the_limit(autojump_clock: trio.te
 
 
 async def test_tokens_beyond_the_vocabulary_are_refused(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         refused = (await embed(running, (5,), (512,))).refusal
         assert refused is not None
         assert (refused.body.status, refused.body.code) == (400, "token_out_of_vocabulary")
 
 
 async def test_quotas_count_the_tokens_of_inputs(autojump_clock: trio.testing.MockClock) -> None:
-    async with house(lengths={"mini": 500}) as running:
+    async with service(lengths={"mini": 500}) as running:
         for _ in range(2):
             assert vectors(await embed(running, range(400)))
         refused = (await embed(running, range(400))).refusal
@@ -275,7 +275,7 @@ async def test_a_crash_while_embedding_is_tried_again(autojump_clock: trio.testi
             failures.append(step)
             raise RuntimeError("out of memory")
 
-    async with house() as running:
+    async with service() as running:
         running.on_step["mini"] = fail_once
         answer = await embed(running, (5,), (6,), model="sure")
         assert vectors(answer) == true_vectors((5,), (6,))
@@ -284,14 +284,14 @@ async def test_a_crash_while_embedding_is_tried_again(autojump_clock: trio.testi
         assert tries[-1] == ("spare", "answered") or tries[-1] == ("mini", "answered")
         await trio.sleep(30)
         assert vectors(await embed(running, (7,))) == true_vectors((7,))
-        assert running.house.statistics().engine_restarts_total["mini"] == 1
+        assert running.service.statistics().engine_restarts_total["mini"] == 1
 
 
 async def test_no_other_model_s_vectors_and_no_text_stand_in(autojump_clock: trio.testing.MockClock) -> None:
     def fail(step: int, inputs: Any) -> None:
         raise RuntimeError("out of memory")
 
-    async with house(clean=False) as running:
+    async with service(clean=False) as running:
         running.on_step["mini"] = running.on_step["spare"] = fail
         for model in ("sure", "mini"):
             refused = (await embed(running, (5,), model=model)).refusal
@@ -302,8 +302,8 @@ async def test_no_other_model_s_vectors_and_no_text_stand_in(autojump_clock: tri
 
 
 async def test_an_engine_that_hangs_is_restarted(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
-        running.link("mini").hang = True
+    async with service() as running:
+        running.worker("mini").hang = True
         answer = await embed(running, (5,), model="sure")
         assert vectors(answer) == true_vectors((5,))
         assert next(note.why for note in answer.end.served.attempts) in {"engine_stalled", "stall"}
@@ -311,12 +311,12 @@ async def test_an_engine_that_hangs_is_restarted(autojump_clock: trio.testing.Mo
 
 
 async def test_a_client_that_leaves_frees_what_waits(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         prompts = tuple(TokenPrompt((number,)) for number in range(40))
-        exchange = await running.open("mini", prompts=prompts, embedding=EmbeddingParams(), streamed=False)
+        response = await running.open("mini", prompts=prompts, embedding=EmbeddingParams(), streamed=False)
         with trio.move_on_after(0.25):
-            await exchange.__anext__()
-        exchange.close()
+            await response.__anext__()
+        response.close()
         await running.assert_clean()
         row = running.row("r1")
         assert (row["outcome"], row["completion_tokens"]) == ("gone", 0)
@@ -326,8 +326,8 @@ async def test_a_client_that_leaves_frees_what_waits(autojump_clock: trio.testin
 
 
 async def test_a_full_queue_says_so(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
-        running.link("mini").hang = True
+    async with service() as running:
+        running.worker("mini").hang = True
         codes: list[str] = []
 
         async def ask(number: int) -> None:
@@ -339,14 +339,14 @@ async def test_a_full_queue_says_so(autojump_clock: trio.testing.MockClock) -> N
                 nursery.start_soon(ask, number)
             await trio.sleep(1)
             assert set(codes) == {"queue_full"}
-            running.link("mini").hang = False
-            running.link("mini").send(None)  # anything wakes it
+            running.worker("mini").hang = False
+            running.worker("mini").send(None)  # anything wakes it
         assert codes.count("ok") + codes.count("queue_full") == 9
         assert codes.count("ok") >= 5
 
 
 async def test_a_drain_lets_embeddings_end(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
+    async with service() as running:
         async with trio.open_nursery() as nursery:
             answers: list[Answer] = []
 
@@ -355,7 +355,7 @@ async def test_a_drain_lets_embeddings_end(autojump_clock: trio.testing.MockCloc
 
             nursery.start_soon(ask)
             await trio.sleep(0.15)
-            await running.house.drain(trio.current_time() + 10)
+            await running.service.drain(trio.current_time() + 10)
         assert vectors(answers[0]) == true_vectors(*[(each,) for each in range(20)])
         with pytest.raises(Refusal) as refused:
             await running.open("mini", prompts=(TokenPrompt((1,)),), embedding=EmbeddingParams(), streamed=False)
@@ -363,13 +363,13 @@ async def test_a_drain_lets_embeddings_end(autojump_clock: trio.testing.MockCloc
 
 
 async def test_the_list_of_models_has_its_length(autojump_clock: trio.testing.MockClock) -> None:
-    async with house() as running:
-        assert {card.id: card.max_model_len for card in running.house.models()}["mini"] == 64
+    async with service() as running:
+        assert {card.id: card.max_model_len for card in running.service.models()}["mini"] == 64
 
 
 async def test_a_recording_leaves_embeddings_out(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     path = tmp_path / "recording.jsonl"
-    async with house(record=path) as running:
+    async with service(record=path) as running:
         await embed(running, (5,))
         await embed(running, (5,), model="small")
         await running.ask("small", max_tokens=2)

@@ -28,14 +28,14 @@ def test_how_many_tiers_come_before_a_key() -> None:
     for (name, key), tier in zip(KEYS.items(), ("default", "batch", "usual", "urgent"), strict=True):
         text += f'[tenants.{name}]\ntier = "{tier}"\n'
         text += f'[[keys]]\nid = "{name}"\ntenant = "{name}"\nhash = "{key.settings.hash}"\n'
-    rules = PolicySnapshot.of(parse_settings(text, Path("/nowhere/house.toml")), {})
+    snapshot = PolicySnapshot.of(parse_settings(text, Path("/nowhere/service.toml")), {})
     # Equal priorities are one class, and a tier that no tenant has needs no places.
-    assert [rules.tiers_above(key.raw) for key in KEYS.values()] == [2, 2, 1, 0]
+    assert [snapshot.tiers_above(key.raw) for key in KEYS.values()] == [2, 2, 1, 0]
     for wrong in (None, "penstock_x_y"):
         with pytest.raises(BadKey):
-            rules.tiers_above(wrong)
+            snapshot.tiers_above(wrong)
 
 
 def test_without_keys_nobody_comes_before() -> None:
-    rules = PolicySnapshot.of(parse_settings(CONFIG, Path("/nowhere/house.toml")), {})
-    assert rules.tiers_above(None) == 0
+    snapshot = PolicySnapshot.of(parse_settings(CONFIG, Path("/nowhere/service.toml")), {})
+    assert snapshot.tiers_above(None) == 0

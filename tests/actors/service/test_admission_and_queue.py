@@ -30,110 +30,110 @@ def keyed(alice: str = "") -> str:
 
 @pytest.mark.parametrize("key", [None, "penstock_000000000000_nonsense", ALICE.raw[:-1]])
 async def test_without_a_good_key_nothing_happens(autojump_clock, key):
-    async with stage(settings=keyed()) as house:
-        refusal = (await house.ask("small", api_key=key)).refusal
+    async with stage(settings=keyed()) as service:
+        refusal = (await service.ask("small", api_key=key)).refusal
         assert (refusal.body.status, refusal.body.code) == (401, "invalid_api_key")
         assert refusal.body.should_retry is False
 
 
 async def test_a_key_belongs_to_a_tenant(autojump_clock):
-    async with stage({"small": says("ok")}, settings=keyed()) as house:
-        assert (await house.ask("small", api_key=BOB.raw)).text() == "ok"
-        await house.assert_clean()
-        assert house.row("r1")["tenant"] == "bob"
+    async with stage({"small": says("ok")}, settings=keyed()) as service:
+        assert (await service.ask("small", api_key=BOB.raw)).text() == "ok"
+        await service.assert_clean()
+        assert service.row("r1")["tenant"] == "bob"
 
 
 async def test_over_the_quota_names_limit_scope_and_reset(autojump_clock):
-    async with stage(settings=keyed("tokens = { per_minute = 100 }")) as house:
-        assert (await house.ask("small", api_key=ALICE.raw, max_tokens=60, ignore_eos=True)).refusal is None
-        body = (await house.ask("small", api_key=ALICE.raw, max_tokens=60)).refusal.body
+    async with stage(settings=keyed("tokens = { per_minute = 100 }")) as service:
+        assert (await service.ask("small", api_key=ALICE.raw, max_tokens=60, ignore_eos=True)).refusal is None
+        body = (await service.ask("small", api_key=ALICE.raw, max_tokens=60)).refusal.body
         assert (body.status, body.code) == (429, "tokens_per_minute_exceeded")
         assert "tenant alice" in body.message
         assert "100 tokens per minute" in body.message
         assert 40 < body.retry_after_s <= 61
         assert body.should_retry
-        assert (await house.ask("small", api_key=BOB.raw, max_tokens=60)).refusal is None
+        assert (await service.ask("small", api_key=BOB.raw, max_tokens=60)).refusal is None
         await trio.sleep(61)
-        assert (await house.ask("small", api_key=ALICE.raw, max_tokens=60)).refusal is None
+        assert (await service.ask("small", api_key=ALICE.raw, max_tokens=60)).refusal is None
 
 
 async def test_what_was_not_used_is_given_back(autojump_clock):
-    async with stage({"small": says("ok")}, settings=keyed("tokens = { per_minute = 100 }")) as house:
+    async with stage({"small": says("ok")}, settings=keyed("tokens = { per_minute = 100 }")) as service:
         for _ in range(4):
-            assert (await house.ask("small", api_key=ALICE.raw, max_tokens=60)).refusal is None
+            assert (await service.ask("small", api_key=ALICE.raw, max_tokens=60)).refusal is None
 
 
 async def test_a_refused_request_costs_nothing(autojump_clock):
-    async with stage(settings=keyed("requests_per_minute = 2").replace("30s", "300s")) as house:
-        house.link("large").step_s = 100
+    async with stage(settings=keyed("requests_per_minute = 2").replace("30s", "300s")) as service:
+        service.worker("large").step_s = 100
         for _ in range(3):
-            refusal = (await house.ask("large", api_key=ALICE.raw)).refusal
+            refusal = (await service.ask("large", api_key=ALICE.raw)).refusal
             assert refusal.body.code == "ttft_timeout", refusal.body
-        house.link("large").step_s = 0.1
+        service.worker("large").step_s = 0.1
         await trio.sleep(200)
-        assert (await house.ask("small", api_key=ALICE.raw, max_tokens=3)).refusal is None
+        assert (await service.ask("small", api_key=ALICE.raw, max_tokens=3)).refusal is None
 
 
 async def test_only_so_many_at_once(autojump_clock):
-    async with stage(settings=keyed("concurrent = 1")) as house:
-        first = await house.open("small", api_key=ALICE.raw, ignore_eos=True)
-        body = (await house.ask("small", api_key=ALICE.raw)).refusal.body
+    async with stage(settings=keyed("concurrent = 1")) as service:
+        first = await service.open("small", api_key=ALICE.raw, ignore_eos=True)
+        body = (await service.ask("small", api_key=ALICE.raw)).refusal.body
         assert (body.code, body.should_retry) == ("concurrent_exceeded", True)
         first.close()
-        assert (await house.ask("small", api_key=ALICE.raw, max_tokens=3)).refusal is None
+        assert (await service.ask("small", api_key=ALICE.raw, max_tokens=3)).refusal is None
 
 
 async def test_a_full_queue_refuses_with_a_time(autojump_clock):
-    async with stage() as house:
+    async with stage() as service:
         answers: list[Answer] = []
 
         async def ask() -> None:
-            answers.append(await house.ask("large", ignore_eos=True, max_tokens=40))
+            answers.append(await service.ask("large", ignore_eos=True, max_tokens=40))
 
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(ask)
             await trio.sleep(1)
             # Four run, one is ahead in the engine, eight wait, and seven were refused at once.
-            queue = house.house.statistics().queues["large"]
+            queue = service.service.statistics().queues["large"]
             assert (queue.inside, queue.requests) == (5, 8)
             assert [answer.refusal.body.code for answer in answers] == ["queue_full"] * 7
             assert all(answer.refusal.body.status == 429 for answer in answers)
             assert all(answer.refusal.body.retry_after_s > 0 for answer in answers)
         assert sum(len(answer.tokens()) for answer in answers if answer.refusal is None) == 13 * 40
-        assert house.house.statistics().queues["large"].refused_total == 7
+        assert service.service.statistics().queues["large"].refused_total == 7
 
 
 async def test_what_waits_too_long_is_dropped_before_prefill(autojump_clock):
-    async with stage(settings=CONFIG.replace('wait = "20s"', 'wait = "2s"')) as house:
-        running = [await house.open("large", ignore_eos=True) for _ in range(5)]
+    async with stage(settings=CONFIG.replace('wait = "20s"', 'wait = "2s"')) as service:
+        running = [await service.open("large", ignore_eos=True) for _ in range(5)]
         async with trio.open_nursery() as nursery:
-            for exchange in running:
-                nursery.start_soon(house.read, exchange)
+            for response in running:
+                nursery.start_soon(service.read, response)
             await trio.sleep(1)
-            steps = house.runners["large"][0]
+            steps = service.runners["large"][0]
             before = trio.current_time()
-            refusal = (await house.ask("large")).refusal
+            refusal = (await service.ask("large")).refusal
             assert 2 <= trio.current_time() - before < 2.2
             assert refusal.body.status == 503
             assert "queue_timeout" in refusal.body.message
-            assert house.house.statistics().queues["large"].expired_total == 1
+            assert service.service.statistics().queues["large"].expired_total == 1
             assert steps.steps > 0
 
 
 async def test_leaving_the_queue_is_immediate(autojump_clock):
-    async with stage() as house:
-        running = [await house.open("large", ignore_eos=True) for _ in range(5)]
+    async with stage() as service:
+        running = [await service.open("large", ignore_eos=True) for _ in range(5)]
         async with trio.open_nursery() as nursery:
-            for exchange in running:
-                nursery.start_soon(house.read, exchange)
+            for response in running:
+                nursery.start_soon(service.read, response)
             await trio.sleep(1)
             with trio.move_on_after(0.5):
-                await house.ask("large")
+                await service.ask("large")
             await trio.testing.wait_all_tasks_blocked()
-            assert house.house.statistics().queues["large"].requests == 0
-            for exchange in running:
-                exchange.cut("test_over", "The test is over.")
+            assert service.service.statistics().queues["large"].requests == 0
+            for response in running:
+                response.cut("test_over", "The test is over.")
 
 
 async def test_a_higher_tier_goes_first(autojump_clock):
@@ -141,11 +141,11 @@ async def test_a_higher_tier_goes_first(autojump_clock):
 [tiers.gold]
 priority = 10
 """
-    async with stage(settings=KEYED + tiers + TENANTS.format(alice='tier = "gold"')) as house:
+    async with stage(settings=KEYED + tiers + TENANTS.format(alice='tier = "gold"')) as service:
         order: list[str] = []
 
         async def ask(name: str, key: str) -> None:
-            await house.ask("large", api_key=key, ignore_eos=True, max_tokens=10)
+            await service.ask("large", api_key=key, ignore_eos=True, max_tokens=10)
             order.append(name)
 
         async with trio.open_nursery() as nursery:
@@ -162,18 +162,18 @@ priority = 10
 
 
 async def test_a_prompt_that_needs_many_blocks_waits_until_they_are_free(autojump_clock):
-    async with stage() as house:
-        assert house.blocks == 256
+    async with stage() as service:
+        assert service.blocks == 256
         big = tuple(range(5, 405))
         answers = []
 
         async def ask() -> None:
             from actors.api.messages import TokenPrompt
 
-            answers.append(await house.ask("small", prompts=(TokenPrompt(big),), max_tokens=100, ignore_eos=True))
+            answers.append(await service.ask("small", prompts=(TokenPrompt(big),), max_tokens=100, ignore_eos=True))
 
         async with trio.open_nursery() as nursery:
             for _ in range(8):
                 nursery.start_soon(ask)
         assert [len(answer.tokens()) for answer in answers] == [100] * 8
-        assert house.house.statistics().engines["small"].preemptions_total == 0
+        assert service.service.statistics().engines["small"].preemptions_total == 0

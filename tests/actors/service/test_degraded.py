@@ -60,12 +60,12 @@ SMALL_ONLY = 'amount = 60, when_spent = "small_only"'
 DOWNGRADE = 'amount = 60, when_spent = "downgrade", downgrade_to = "slow"'
 
 
-def breaks(house: Stage, *names: str) -> None:
+def breaks(service: Stage, *names: str) -> None:
     def fail(number: int, batch: Any) -> None:
         raise EngineError("broken", "for the test")
 
     for name in names:
-        house.on_step[name] = fail
+        service.on_step[name] = fail
 
 
 @dataclass
@@ -92,14 +92,16 @@ CASES = {
     "small_only on a cascade": Case("whole", ("budget_small_only",), "budget", "small", budget=SMALL_ONLY),
     "downgrade": Case("dear", ("budget_downgraded",), "budget", "small", tier="slow", budget=DOWNGRADE),
     "a route's cap": Case("dear", ("output_capped",), mark="main", max_tokens=21),
-    "a fallback": Case("dear", ("fallback",), rung="small", trouble=True, before=lambda house: breaks(house, "large")),
+    "a fallback": Case(
+        "dear", ("fallback",), rung="small", trouble=True, before=lambda service: breaks(service, "large")
+    ),
     "small_only, and a fallback": Case(
         "dear",
         ("budget_small_only", "fallback", "static_answer"),
         rung="static_answer",
         budget=SMALL_ONLY,
         trouble=True,
-        before=lambda house: breaks(house, "small"),
+        before=lambda service: breaks(service, "small"),
     ),
     "all of a ladder": Case(
         "dear",
@@ -107,11 +109,11 @@ CASES = {
         rung="static_answer",
         trouble=True,
         max_tokens=99,
-        before=lambda house: breaks(house, "small", "large"),
+        before=lambda service: breaks(service, "small", "large"),
     ),
     "a static answer": Case("text", ("static_answer",), rung="static_answer", mark="closed"),
     "a cascade whose small stage is gone": Case(
-        "whole", ("fallback",), rung="large", trouble=True, before=lambda house: breaks(house, "small")
+        "whole", ("fallback",), rung="large", trouble=True, before=lambda service: breaks(service, "small")
     ),
 }
 
@@ -121,9 +123,9 @@ CASES = {
 async def test_every_word_leaves_its_trace(autojump_clock, name: str, streamed: bool):
     case = CASES[name]
     scripts = {"small": says("ok"), "large": says("ok")}
-    async with stage(scripts, settings=settings(case.budget)) as house:
-        case.before(house)
-        answer = await house.ask(case.model, max_tokens=case.max_tokens, streamed=streamed)
+    async with stage(scripts, settings=settings(case.budget)) as service:
+        case.before(service)
+        answer = await service.ask(case.model, max_tokens=case.max_tokens, streamed=streamed)
         assert answer.refusal is None, answer.refusal
         served = answer.end.served
         assert served.rung == case.rung
@@ -133,11 +135,11 @@ async def test_every_word_leaves_its_trace(autojump_clock, name: str, streamed: 
         start = answer.events[0]
         assert isinstance(start, Start)
         assert (start.degraded, start.tier, start.mark) == (case.degraded, case.tier, case.mark)
-        house.on_step.clear()
-        await house.assert_clean()
-        row = house.row("r1")
+        service.on_step.clear()
+        await service.assert_clean()
+        row = service.row("r1")
         assert (row["why"], row["degraded"]) == (served.why, ",".join(case.degraded))
-        record = house.house._decisions.find("r1")
+        record = service.service._decisions.find("r1")
         assert record is not None
         assert record.degraded == case.degraded
 
@@ -151,8 +153,8 @@ async def test_a_busy_cascade_says_so(autojump_clock):
         )
         + '[signals.busy]\nload = { of = "large", kv_usage = { at_least = 0.0 } }\n'
     )
-    async with stage({"small": says("okay then", {3: 0.1})}, settings=text) as house:
-        served = (await house.ask("whole", max_tokens=5)).end.served
+    async with stage({"small": says("okay then", {3: 0.1})}, settings=text) as service:
+        served = (await service.ask("whole", max_tokens=5)).end.served
         assert (served.rung, served.why, served.degraded) == ("small", "busy", ("busy",))
 
 

@@ -29,18 +29,18 @@ guard = { metrics = ["ttft_miss"] }
 )
 
 
-def slow(house: Stage) -> None:
-    house.link("small").step_s = 1.5
+def slow(service: Stage) -> None:
+    service.worker("small").step_s = 1.5
 
 
-def broken(house: Stage) -> None:
+def broken(service: Stage) -> None:
     def fail(number: int, batch: Any) -> None:
         raise EngineError("broken", "for the test")
 
-    house.on_step |= {"small": fail, "large": fail}
+    service.on_step |= {"small": fail, "large": fail}
 
 
-def quick(house: Stage) -> None:
+def quick(service: Stage) -> None:
     """Thirty steps of 0.1 s: the last token comes late, the first one does not."""
 
 
@@ -62,12 +62,12 @@ def quick(house: Stage) -> None:
 async def test_a_late_first_token_counts_however_the_answer_goes_out(autojump_clock, options, before, counted):
     encoders = {"small": EmbeddingSizes(8, ())} if "embedding" in options else {}
     limit = {} if encoders else {"max_tokens": 30, "ignore_eos": True}
-    async with stage({}, settings=GUARDED, encoders=encoders) as house:
-        before(house)
-        await house.ask(**{"model": "small", **limit, **options})
-        house.on_step.clear()
+    async with stage({}, settings=GUARDED, encoders=encoders) as service:
+        before(service)
+        await service.ask(**{"model": "small", **limit, **options})
+        service.on_step.clear()
         await trio.sleep(1)
-        arms = house.house._course.experiments()["try"].arms.values()
+        arms = service.service._rollout.experiments()["try"].arms.values()
         assert [arm.metrics["ttft_miss"] for arm in arms if arm.requests] == [counted]
 
 

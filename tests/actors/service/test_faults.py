@@ -20,50 +20,56 @@ BUSY = CONFIG.replace('stall = "30s"', 'stall = "5s"').replace(
 
 
 async def test_an_actor_that_dies_answers_its_message_in_hand_and_comes_back(autojump_clock):
-    async with stage({"small": says("ok")}) as house:
+    async with stage({"small": says("ok")}) as service:
         reply: Reply = Reply()
         # No number of tokens: the quota book raises, and admission dies of it.
-        house.house._admission.put_nowait(Reserve("anonymous", "many", 0.0, reply))
+        service.service._admission.put_nowait(Reserve("anonymous", "many", 0.0, reply))
         with pytest.raises(ActorDied):
             await reply.wait()
-        assert (await house.ask("small")).text() == "ok"
-        assert house.house._supervisor.restarts["admission"] == 1
+        assert (await service.ask("small")).text() == "ok"
+        assert service.service._supervisor.restarts["admission"] == 1
 
 
 async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock):
-    async with stage({"small": says("ok")}) as house:
-        running = await house.open("small", ignore_eos=True)
+    async with stage({"small": says("ok")}) as service:
+        running = await service.open("small", ignore_eos=True)
         await running.__anext__()
-        lost = await house.open("small")
-        lost._launch = structs.replace(lost._launch, caller=Principal("nobody", ["no name"], "default", 0, b""))
-        refusal = (await house.read(lost)).refusal
+        lost = await service.open("small")
+        lost._attempt_factory = structs.replace(
+            lost._attempt_factory, principal=Principal("nobody", ["no name"], "default", 0, b"")
+        )
+        refusal = (await service.read(lost)).refusal
         assert refusal.body.status == 503
         assert "actor_died" in refusal.body.message
         await running.__anext__()
         running.close()
-        assert house.house._supervisor.restarts["dispatch"] == 2
+        assert service.service._supervisor.restarts["dispatch"] == 2
 
 
 async def test_an_offer_without_a_line_is_refused_and_costs_nobody_else_anything(autojump_clock):
-    async with stage({"small": says("ok")}) as house:
-        lost = await house.open("small")
-        lost._launch = structs.replace(lost._launch, caller=Principal("gone", "gone in low", "low", 0, b""))
-        refusal = (await house.read(lost)).refusal
+    async with stage({"small": says("ok")}) as service:
+        lost = await service.open("small")
+        lost._attempt_factory = structs.replace(
+            lost._attempt_factory, principal=Principal("gone", "gone in low", "low", 0, b"")
+        )
+        refusal = (await service.read(lost)).refusal
         assert "line_gone" in refusal.body.message
-        assert house.house._supervisor.restarts["dispatch"] == 0
+        assert service.service._supervisor.restarts["dispatch"] == 0
 
 
 async def test_offers_wait_for_a_dispatch_that_is_being_restarted(autojump_clock):
-    async with stage({"small": says("ok")}) as house:
-        broken = await house.open("small")
-        broken._launch = structs.replace(broken._launch, caller=Principal("nobody", ["no name"], "default", 0, b""))
+    async with stage({"small": says("ok")}) as service:
+        broken = await service.open("small")
+        broken._attempt_factory = structs.replace(
+            broken._attempt_factory, principal=Principal("nobody", ["no name"], "default", 0, b"")
+        )
         answers = []
 
         async def ask() -> None:
-            answers.append(await house.ask("small"))
+            answers.append(await service.ask("small"))
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(house.read, broken)
+            nursery.start_soon(service.read, broken)
             nursery.start_soon(ask)
         assert answers[0].text() == "ok"
 
@@ -74,14 +80,14 @@ async def test_a_storm(autojump_clock, seed):
     chance = Random(seed)
     text = "the quick brown fox jumps over the lazy dog"
     scripts = {"small": says(text, {6: 0.2} if seed % 2 else {}), "large": says(text)}
-    async with stage(scripts, settings=BUSY, step_s=0.05) as house:
+    async with stage(scripts, settings=BUSY, step_s=0.05) as service:
         failures = iter(range(3))
 
         def sometimes_fails(number, batch) -> None:
             if number and chance.random() < 0.01 and next(failures, None) is not None:
                 raise EngineError("device_lost", "the device fell off the bus")
 
-        house.on_step = {"small": sometimes_fails, "large": sometimes_fails}
+        service.on_step = {"small": sometimes_fails, "large": sometimes_fails}
         ends: list[str] = []
 
         async def reader() -> None:
@@ -92,27 +98,27 @@ async def test_a_storm(autojump_clock, seed):
             last: object = None
             with trio.move_on_after(patience):
                 try:
-                    exchange = await house.open(model, streamed=chance.random() < 0.7, n=chance.choice([1, 1, 3]))
+                    response = await service.open(model, streamed=chance.random() < 0.7, n=chance.choice([1, 1, 3]))
                 except Refusal:
                     ends.append("refused")
                     return
                 try:
-                    async for events in exchange:
+                    async for events in response:
                         last = events[-1]
                         await trio.sleep(pause)
                 except Refusal as refusal:
                     last = refusal
                 finally:
-                    exchange.close()
+                    response.close()
             ends.append("left" if not isinstance(last, Done | Failed | Refusal) else type(last).__name__)
 
         async def stalls() -> None:
             for _ in range(2):
                 await trio.sleep(20)
-                link = house.link(chance.choice(["small", "large"]))
-                link.hang = True
+                worker = service.worker(chance.choice(["small", "large"]))
+                worker.hang = True
                 await trio.sleep(8)
-                link.hang = False
+                worker.hang = False
 
         with trio.fail_after(3000):
             async with trio.open_nursery() as nursery:
@@ -121,7 +127,7 @@ async def test_a_storm(autojump_clock, seed):
                     nursery.start_soon(reader)
         assert len(ends) == 120
         assert ends.count("Done") > 30
-        house.on_step.clear()
+        service.on_step.clear()
         await trio.sleep(60)
-        assert (await house.ask("large")).text() == text
-        assert sum(house.house.statistics().requests_total.values()) + ends.count("refused") >= 121
+        assert (await service.ask("large")).text() == text
+        assert sum(service.service.statistics().requests_total.values()) + ends.count("refused") >= 121

@@ -23,7 +23,7 @@ WAYS = {
 
 def hits(here) -> dict[str, int]:
     """Prompt tokens that the engines' prefix caches have supplied."""
-    engines = here.house.house.statistics().engines
+    engines = here.service.service.statistics().engines
     return {name: engines[name].prefix_hits_total for name in ("small", "large")}
 
 
@@ -37,13 +37,13 @@ async def test_a_prompt_is_found_again_by_its_own_tenant_alone(autojump_clock, w
         given["prompts"] = (ChatPrompt((ChatMessage("user", given.pop("text")),)),)
     async with world({"small": small, "large": SURE}, settings=config()) as here:
         await here.ask(model, api_key=ALICE.raw, **given)
-        await here.house.assert_clean()
+        await here.service.assert_clean()
         own = hits(here)
         theirs = await here.ask(model, api_key=BOB.raw, **given)
-        await here.house.assert_clean()
+        await here.service.assert_clean()
         found = {name: count - own[name] for name, count in hits(here).items()}
         again = await here.ask(model, api_key=ALICE.raw, **given)
-        await here.house.assert_clean()
+        await here.service.assert_clean()
         # The second choice of one request finds what the first one has computed; nothing else may be found.
         assert found == own
         assert (theirs.end.usage.cached_tokens, again.end.usage.cached_tokens) == (

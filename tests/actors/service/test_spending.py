@@ -88,11 +88,11 @@ CASES = {
 }
 
 
-async def ask_at_once(house: Stage, count: int, model: str, **options: Any) -> list[Answer]:
+async def ask_at_once(service: Stage, count: int, model: str, **options: Any) -> list[Answer]:
     answers: list[Answer] = []
 
     async def ask() -> None:
-        answers.append(await house.ask(model, **options))
+        answers.append(await service.ask(model, **options))
 
     async with trio.open_nursery() as nursery:
         for _ in range(count):
@@ -113,9 +113,9 @@ queue = {{ wait = "1h", requests = 500, tokens = 400_000 }}
 """
 
 
-def spent(house: Stage) -> float:
+def spent(service: Stage) -> float:
     """As the ledger has it: what was truly paid for."""
-    return house.links.store_file._connection.execute("SELECT total(cost) FROM requests").fetchone()[0]
+    return service.workers.store_file._connection.execute("SELECT total(cost) FROM requests").fetchone()[0]
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -123,21 +123,21 @@ def spent(house: Stage) -> float:
 async def test_sixty_at_once_on_a_budget_for_one(autojump_clock, name: str, word: str):
     case = CASES[name]
     text = policy(case, word, case.worst)
-    async with stage(case.scripts, settings=text, encoders=case.encoders) as house:
-        answers = await ask_at_once(house, 60, case.model, **case.ask)
-        await house.assert_clean()
-        assert spent(house) <= case.worst + 1e-6
+    async with stage(case.scripts, settings=text, encoders=case.encoders) as service:
+        answers = await ask_at_once(service, 60, case.model, **case.ask)
+        await service.assert_clean()
+        assert spent(service) <= case.worst + 1e-6
         refusals = [answer.refusal.body.code for answer in answers if answer.refusal is not None]
         assert set(refusals) <= {"budget_spent"}
         # It was a budget for one: that one was answered.
         assert len(refusals) < 60
-        assert spent(house) > 0
+        assert spent(service) > 0
 
 
 async def test_what_costs_nothing_goes_on_for_ever(autojump_clock):
     case = CASES["ladder, small is free"]
-    async with stage(settings=policy(case, "small_only", case.worst)) as house:
-        answers = await ask_at_once(house, 60, "dear", max_tokens=10)
+    async with stage(settings=policy(case, "small_only", case.worst)) as service:
+        answers = await ask_at_once(service, 60, "dear", max_tokens=10)
         assert [answer.refusal for answer in answers] == [None] * 60
         rungs = [answer.end.served.rung for answer in answers]
         assert (rungs.count("large"), rungs.count("small")) == (1, 59)
@@ -146,46 +146,46 @@ async def test_what_costs_nothing_goes_on_for_ever(autojump_clock):
 async def test_small_only_uses_up_what_is_left(autojump_clock):
     """The large model's worst case does not fit any more, the small one's does twice."""
     case = CASES["ladder"]
-    async with stage(settings=policy(case, "small_only", case.worst + 2 * (P + 10))) as house:
-        answers = await ask_at_once(house, 60, "dear", max_tokens=10, ignore_eos=True)
+    async with stage(settings=policy(case, "small_only", case.worst + 2 * (P + 10))) as service:
+        answers = await ask_at_once(service, 60, "dear", max_tokens=10, ignore_eos=True)
         served = sorted(answer.end.served.rung for answer in answers if answer.refusal is None)
         assert served == ["large", "small", "small"]
 
 
 async def test_a_reload_that_brings_a_budget_counts_what_was_spent_before(autojump_clock, tmp_path):
-    file = tmp_path / "house.toml"
+    file = tmp_path / "service.toml"
     case = CASES["one rung"]
     with_budget = policy(case, "refuse", case.worst)
     file.write_text(with_budget.replace("budget =", "#"))
-    async with stage(source=ConfigSource(file)) as house:
-        assert (await house.ask("large", max_tokens=10, ignore_eos=True)).refusal is None
+    async with stage(source=ConfigSource(file)) as service:
+        assert (await service.ask("large", max_tokens=10, ignore_eos=True)).refusal is None
         for per in ("day", "hour", "month"):
             file.write_text(with_budget.replace('per = "day"', f'per = "{per}"'))
-            await house.house.desk.reload()
-            refusal = (await house.ask("large", max_tokens=10)).refusal
+            await service.service.admin.reload()
+            refusal = (await service.ask("large", max_tokens=10)).refusal
             assert refusal is not None, per
             assert refusal.body.code == "budget_spent"
 
 
 async def test_a_reload_while_a_request_is_read_does_not_let_it_through(autojump_clock, tmp_path):
     """It began under a policy without a budget; when it comes to the money there is one."""
-    file = tmp_path / "house.toml"
+    file = tmp_path / "service.toml"
     case = CASES["one rung"]
     with_budget = policy(case, "small_only", case.worst / 2)
     file.write_text(with_budget.replace("budget =", "#"))
-    async with stage(source=ConfigSource(file)) as house:
-        beside, reloaded = house.links.beside, []
+    async with stage(source=ConfigSource(file)) as service:
+        beside, reloaded = service.workers.run_in_thread, []
 
-        async def reload_first(work):
-            if not reloaded and isinstance(work, partial) and isinstance(work.args[-1], Grammar):
+        async def reload_first(job):
+            if not reloaded and isinstance(job, partial) and isinstance(job.args[-1], Grammar):
                 reloaded.append(True)
                 file.write_text(with_budget)
-                await house.house.desk.reload()
-            return await beside(work)
+                await service.service.admin.reload()
+            return await beside(job)
 
-        house.links.beside = reload_first
+        service.workers.run_in_thread = reload_first
         # Its grammar is compiled between the plan and the money.
-        refusal = (await house.ask("large", grammar=Grammar("regex", "a+"))).refusal
+        refusal = (await service.ask("large", grammar=Grammar("regex", "a+"))).refusal
         assert reloaded
         assert refusal is not None
         assert refusal.body.code == "budget_spent"

@@ -22,7 +22,7 @@ async def escalates(world: World, model: str, **options: object) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(world.ask, model, **LONG, **options))
         await trio.sleep(1.5)
-        engines = world.house.house.statistics().engines
+        engines = world.service.service.statistics().engines
         assert (engines["small"].running, engines["large"].running) == (0, options.get("n", 1))
         assert engines["small"].free_blocks == engines["small"].total_blocks
         nursery.cancel_scope.cancel()
@@ -51,6 +51,6 @@ async def test_nobody_works_for_nobody(autojump_clock, monkeypatch, way):
     async with world({"small": UNSURE} if "escalated" in way else {}, settings=settings) as here:
         await WAYS[way](here)
         await trio.sleep(0.35)
-        for name, engine in here.house.house.statistics().engines.items():
+        for name, engine in here.service.service.statistics().engines.items():
             assert (name, engine.running, engine.waiting) == (name, 0, 0)
             assert engine.free_blocks == engine.total_blocks

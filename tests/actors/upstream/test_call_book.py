@@ -13,38 +13,38 @@ from engine.sampling.params import SamplingParams
 PLACES = 3
 
 
-def work_of(number: int, count: int) -> tuple[Job, tuple[UpstreamCall, ...]]:
+def job_of(number: int, count: int) -> tuple[Job, tuple[UpstreamCall, ...]]:
     calls = tuple(
         UpstreamCall(
             request_id=number * 100 + each, model="m", prompt=TextPrompt("x"), params=SamplingParams(max_tokens=1)
         )
         for each in range(count)
     )
-    work = Job(id=number, engine="up", tenant="t", prompt_tokens=1, tokens=1, sequences=calls, delivery=Delivery())
-    return work, calls
+    job = Job(id=number, engine="up", tenant="t", prompt_tokens=1, tokens=1, sequences=calls, delivery=Delivery())
+    return job, calls
 
 
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.book = CallBook(PLACES)
-        self.works: dict[int, tuple[Job, set[int]]] = {}
+        self.jobs: dict[int, tuple[Job, set[int]]] = {}
         """Works that somebody waits for, with the calls that have not ended."""
         self.tasks: set[int] = set()
         self.next = 1
 
     @rule(count=st.integers(1, 5))
     def start(self, count):
-        work, calls = work_of(self.next, count)
+        job, calls = job_of(self.next, count)
         self.next += 1
-        self.book.start(work, calls)
-        self.works[work.id] = (work, {call.request_id for call in calls})
-        self.launch()
+        self.book.start(job, calls)
+        self.jobs[job.id] = (job, {call.request_id for call in calls})
+        self.attempt_factory()
 
-    def launch(self):
+    def attempt_factory(self):
         while (begins := self.book.next_call()) is not None:
-            work, call = begins
-            assert call.request_id in self.works[work.id][1]
+            job, call = begins
+            assert call.request_id in self.jobs[job.id][1]
             assert call.request_id not in self.tasks
             self.tasks.add(call.request_id)
 
@@ -52,41 +52,41 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=st.randoms(use_true_random=False))
     def complete(self, pick):
         call = pick.choice(sorted(self.tasks))
-        owner = self.book.work_of(call)
+        owner = self.book.job_of(call)
         ended = self.book.complete(call)
         if owner is None:
             assert ended is None
             return
-        work, left = self.works[owner.id]
+        job, left = self.jobs[owner.id]
         left.remove(call)
-        assert ended is (work if not left else None)
+        assert ended is (job if not left else None)
         if not left:
-            del self.works[work.id]
+            del self.jobs[job.id]
 
-    @precondition(lambda self: self.works)
+    @precondition(lambda self: self.jobs)
     @rule(pick=st.randoms(use_true_random=False))
     def drop(self, pick):
-        number = pick.choice(sorted(self.works))
-        work, left = self.works.pop(number)
-        assert set(self.book.drop(work) or ()) == left & self.tasks
-        assert self.book.drop(work) is None
-        self.launch()
+        number = pick.choice(sorted(self.jobs))
+        job, left = self.jobs.pop(number)
+        assert set(self.book.drop(job) or ()) == left & self.tasks
+        assert self.book.drop(job) is None
+        self.attempt_factory()
 
     @precondition(lambda self: self.tasks)
     @rule(pick=st.randoms(use_true_random=False))
     def gone(self, pick):
-        idle = [call for call in sorted(self.tasks) if self.book.work_of(call) is None]
+        idle = [call for call in sorted(self.tasks) if self.book.job_of(call) is None]
         if idle:
             call = pick.choice(idle)
             self.book.gone(call)
             self.tasks.remove(call)
-            self.launch()
+            self.attempt_factory()
 
     @invariant()
     def adds_up(self):
         self.book.check_integrity()
         assert self.book.running == len(self.tasks) <= PLACES
-        open_calls = sum(len(left) for _, left in self.works.values())
+        open_calls = sum(len(left) for _, left in self.jobs.values())
         assert self.book.inside == open_calls
         # Nobody waits while a place is free.
         assert not self.book.waiting or len(self.tasks) == PLACES

@@ -1,4 +1,4 @@
-"""Each dialect through the whole house, streamed and whole; and cut anywhere it is the same answer."""
+"""Each dialect through the whole service, streamed and whole; and cut anywhere it is the same answer."""
 
 import json
 
@@ -28,7 +28,7 @@ TOOLS = ToolSet(
     )
 )
 WITH_TOOLS = (ChatPrompt((ChatMessage("user", "Hi there"),), TOOLS),)
-THE_HOUSE_ALONE = [name for name, row in ROWS if row.encoding or row.kind == "text/html"]
+THE_SERVICE_ALONE = [name for name, row in ROWS if row.encoding or row.kind == "text/html"]
 """What the reader of an answer does not see."""
 
 
@@ -57,16 +57,16 @@ def server(row: Row):
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-@pytest.mark.parametrize("row", sampled(ROWS, 40, always=THE_HOUSE_ALONE))
+@pytest.mark.parametrize("row", sampled(ROWS, 40, always=THE_SERVICE_ALONE))
 async def test_what_is_said_arrives(autojump_clock, row, streamed):
-    async with stage(server(row)) as (house, network):
-        answer = await house.ask("cloud-only", prompts=WITH_TOOLS if row.tools else CHAT, streamed=streamed)
+    async with stage(server(row)) as (service, network):
+        answer = await service.ask("cloud-only", prompts=WITH_TOOLS if row.tools else CHAT, streamed=streamed)
         assert len(network.asked) == 1
         if row.broken:
             assert answer.refusal is not None or isinstance(answer.end, Failed)
             assert answer.reasons() == []
             assert answer.text() == (row.text if streamed else "")
-            assert row.broken in dict(house.house.statistics().upstreams["cloud"].failures_total)
+            assert row.broken in dict(service.service.statistics().upstreams["cloud"].failures_total)
             return
         assert answer.refusal is None
         assert isinstance(answer.end, Done)
@@ -85,12 +85,12 @@ async def test_what_is_said_arrives(autojump_clock, row, streamed):
             assert used.completion_tokens == row.tokens
         assert used.prompt_tokens == (row.prompt or HI) or row.tools
         assert used.cached_tokens == row.cached
-        await house.assert_clean()
-        line = house.row("r1")
+        await service.assert_clean()
+        line = service.row("r1")
         assert (line["completion_tokens"], line["outcome"]) == (used.completion_tokens, "ok")
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in ROWS if name not in THE_HOUSE_ALONE])
+@pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in ROWS if name not in THE_SERVICE_ALONE])
 def test_any_cut_is_the_same_answer(row):
     for size in (1, 7, 1 << 20):
         check(row, size)
@@ -125,8 +125,8 @@ def check(row: Row, size: int) -> None:
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_call_that_nobody_offered_is_the_next_rungs_to_answer(autojump_clock, streamed):
     row = next(row for _, row in ROWS if row.name == "a name that nobody offered")
-    async with stage(server(row), FINE) as (house, _):
-        answer = await house.ask("cloud", prompts=CHAT, streamed=streamed)
+    async with stage(server(row), FINE) as (service, _):
+        answer = await service.ask("cloud", prompts=CHAT, streamed=streamed)
         assert (answer.text(), answer.reasons()) == ("fine", ["stop"])
         assert outcomes(answer)[0] == ("cloud", "failed", "upstream_garbled")
 
@@ -138,8 +138,8 @@ MODELS_FAULT = ("a name that nobody offered", "arguments that are cut", "a call 
 async def test_what_a_model_says_shuts_nobody_out(autojump_clock, name):
     """A prompt can bring it about, and the breaker is everybody's."""
     row = next(row for _, row in ROWS if row.name == name)
-    async with stage(server(row)) as (house, network):
+    async with stage(server(row)) as (service, network):
         for _ in range(15):
-            assert (await house.ask("cloud-only", prompts=WITH_TOOLS)).refusal is not None
+            assert (await service.ask("cloud-only", prompts=WITH_TOOLS)).refusal is not None
         assert len(network.asked) == 15
-        assert house.house._breakers.breakers["cloud"].statistics().failed == 0
+        assert service.service._breakers.breakers["cloud"].statistics().failed == 0

@@ -66,39 +66,42 @@ async def ends(asked: Asked) -> None:
 @pytest.mark.parametrize("said", [3, 7, 12])
 async def test_the_next_upstream_goes_on_after_the_text(autojump_clock, said, prompts):
     async with stage({"a": begins(TEXT[:said]), "b": ends}, text=OUTSIDE.format(midstream="continue")) as (
-        house,
+        service,
         network,
     ):
-        answer = await house.ask("any", prompts=prompts, max_tokens=50)
+        answer = await service.ask("any", prompts=prompts, max_tokens=50)
         assert isinstance(answer.end, Done)
         assert answer.text() == TEXT
         assert [each[:2] for each in outcomes(answer)] == [("cloud", "failed"), ("other", "answered")]
         assert (answer.end.usage.completion_tokens, answer.reasons()) == (-(-said // 3) + 9, ["stop"])
         assert network.asked[1].body["max_tokens"] == 50 - -(-said // 3)
-        await house.assert_clean()
-        assert house.row("r1")["completion_tokens"] == answer.end.usage.completion_tokens
+        await service.assert_clean()
+        assert service.row("r1")["completion_tokens"] == answer.end.usage.completion_tokens
 
 
 async def test_what_is_not_supported_is_not_asked(autojump_clock):
     text = OUTSIDE.format(midstream="continue").replace('supports = ["continue"]\n', "")
-    async with stage({"a": begins(TEXT[:6]), "b": ends}, text=text) as (house, network):
-        answer = await house.ask("any", prompts=CHAT)
+    async with stage({"a": begins(TEXT[:6]), "b": ends}, text=text) as (service, network):
+        answer = await service.ask("any", prompts=CHAT)
         assert isinstance(answer.end, Failed)
         assert (answer.text(), len(network.asked)) == (TEXT[:6], 1)
 
 
 @pytest.mark.parametrize("midstream", ["error", "restart"])
 async def test_only_where_the_route_says_so(autojump_clock, midstream):
-    async with stage({"a": begins(TEXT[:6]), "b": ends}, text=OUTSIDE.format(midstream=midstream)) as (house, network):
-        answer = await house.ask("any", prompts=CHAT)
+    async with stage({"a": begins(TEXT[:6]), "b": ends}, text=OUTSIDE.format(midstream=midstream)) as (
+        service,
+        network,
+    ):
+        answer = await service.ask("any", prompts=CHAT)
         assert isinstance(answer.end, Failed)
         assert len(network.asked) == 1
 
 
 async def test_token_ids_cannot_be_gone_on_with_without_a_tokenizer(autojump_clock):
     extra = 'supports = ["continue"]\n'
-    async with stage({"a": begins(TEXT[:6])}, {"small": engine_says("x")}, extra=extra) as (house, _):
-        answer = await house.ask("begins-there", prompts=(TokenPrompt((5, 6)),))
+    async with stage({"a": begins(TEXT[:6])}, {"small": engine_says("x")}, extra=extra) as (service, _):
+        answer = await service.ask("begins-there", prompts=(TokenPrompt((5, 6)),))
         assert answer.refusal is not None or answer.text() == "x"
 
 
@@ -109,8 +112,8 @@ async def test_never_inside_json_or_tools(autojump_clock):
         {"prompts": (ChatPrompt((ChatMessage("user", "Hi"),), ToolSet((tool,))),)},
     ):
         servers = {"a": begins(TEXT[:6]), "b": ends}
-        async with stage(servers, text=OUTSIDE.format(midstream="continue")) as (house, network):
-            answer = await house.ask("any", **options)
+        async with stage(servers, text=OUTSIDE.format(midstream="continue")) as (service, network):
+            answer = await service.ask("any", **options)
             assert isinstance(answer.end, Failed)
             assert len(network.asked) == 1
 
@@ -123,11 +126,11 @@ async def test_after_an_engine_with_another_tokenizer(autojump_clock):
             raise RuntimeError("broken")
 
     async with stage(ends, {"small": engine_says(TEXT, prompt=HI)}, extra='supports = ["continue"]\n') as (
-        house,
+        service,
         network,
     ):
-        house.on_step["small"] = dies
-        answer = await house.ask("goes-on", prompts=CHAT)
+        service.on_step["small"] = dies
+        answer = await service.ask("goes-on", prompts=CHAT)
         assert answer.text() == TEXT
         assert [each[0] for each in outcomes(answer)] == ["small", "cloud"]
         shown = network.asked[0].body["messages"][-1]["content"]
@@ -139,8 +142,8 @@ async def test_after_an_engine_with_another_tokenizer(autojump_clock):
 async def test_where_only_reasoning_was_sent_a_new_start_is_possible(autojump_clock, midstream):
     servers = {"a": begins("", thought="hm"), "b": ends}
     text = OUTSIDE.format(midstream=midstream).replace('supports = ["continue"]\n', "")
-    async with stage(servers, text=text) as (house, _):
-        answer = await house.ask("any", prompts=CHAT)
+    async with stage(servers, text=text) as (service, _):
+        answer = await service.ask("any", prompts=CHAT)
         assert isinstance(answer.end, Done)
         assert answer.text() == TEXT
         thoughts = [each.reasoning for each in answer.events if isinstance(each, Delta)]
@@ -150,8 +153,10 @@ async def test_where_only_reasoning_was_sent_a_new_start_is_possible(autojump_cl
 @pytest.mark.parametrize("supports", ['["continue"]', "[]"])
 def test_check_asks_for_no_tokenizer(supports):
     text = OUTSIDE.format(midstream="continue").replace('["continue"]', supports)
-    assert parse_settings(text, Path("/nowhere/house.toml")).upstreams["other"].tokenizer is None
+    assert parse_settings(text, Path("/nowhere/service.toml")).upstreams["other"].tokenizer is None
 
 
 def test_the_houses_own_configuration_is_still_good():
-    assert parse_settings(config('supports = ["continue"]\n'), Path("/nowhere/house.toml")).upstreams["cloud"].supports
+    assert (
+        parse_settings(config('supports = ["continue"]\n'), Path("/nowhere/service.toml")).upstreams["cloud"].supports
+    )

@@ -84,8 +84,8 @@ def serving(row: Row, *, whole: bool = False) -> Server:
 @pytest.mark.parametrize("row", ROWS, ids=str)
 async def test_it_is_told_as_what_it_is(autojump_clock, row, streamed):
     kind = KINDS[row.kind]
-    async with stage(serving(row, whole=not streamed), text=TEXT) as (house, network):
-        refusal = (await house.ask("cloud-only", prompts=CHAT, streamed=streamed)).refusal
+    async with stage(serving(row, whole=not streamed), text=TEXT) as (service, network):
+        refusal = (await service.ask("cloud-only", prompts=CHAT, streamed=streamed)).refusal
         assert refusal is not None
         body = refusal.body
         assert (body.status, body.code, body.type) == kind[:3]
@@ -96,10 +96,10 @@ async def test_it_is_told_as_what_it_is(autojump_clock, row, streamed):
         assert body.retry_after_s == (pytest.approx(row.pause_s, abs=0.01) if row.pause_s is not None else None)
         assert (row.told in body.message) is True
         assert body.upstream_code == (row.code or None)
-        assert failures(house) == {row.kind: calls}
+        assert failures(service) == {row.kind: calls}
         await wait_all_tasks_blocked()
-        assert house.house._breakers.breakers["cloud"].statistics().failed == calls * kind.heard
-        record = house.house._decisions.find("r1")
+        assert service.service._breakers.breakers["cloud"].statistics().failed == calls * kind.heard
+        record = service.service._decisions.find("r1")
         assert {attempt.why for attempt in record.attempts} == {row.kind}
         if row.told:
             assert row.told in record.attempts[0].said
@@ -108,8 +108,8 @@ async def test_it_is_told_as_what_it_is(autojump_clock, row, streamed):
 @pytest.mark.parametrize("row", ROWS, ids=str)
 async def test_who_else_is_asked(autojump_clock, row):
     kind = KINDS[row.kind]
-    async with stage(serving(row), FINE) as (house, _):
-        answer = await house.ask("cloud", prompts=CHAT)
+    async with stage(serving(row), FINE) as (service, _):
+        answer = await service.ask("cloud", prompts=CHAT)
         assert (answer.refusal is None) is kind.next_rung
         if kind.next_rung:
             assert (answer.text(), outcomes(answer)[0][2]) == ("fine", row.kind)

@@ -13,7 +13,7 @@ from actors.protocol.messages import StartJob
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, Stage, says
-from tests.actors.fakes import stage as house_stage
+from tests.actors.fakes import stage as service_stage
 from tests.actors.upstream.dialects import delta, end, sse
 from tests.actors.upstream.network import HEAD, Asked, Network, Server, event
 from tests.actors.upstream.network import says as upstream_says
@@ -77,7 +77,7 @@ FINE = {"small": says("fine", prompt=HI)}
 
 
 def config(extra: str = "") -> str:
-    """The usual house with an upstream, whose routes come first; `extra` is said of the upstream."""
+    """The usual service with an upstream, whose routes come first; `extra` is said of the upstream."""
     first_route = CONFIG.index("[[routes]]")
     upstream = UPSTREAM.replace('model = "llama"\n', 'model = "llama"\n' + extra, 1)
     return CONFIG[:first_route] + upstream + CONFIG[first_route:]
@@ -87,16 +87,16 @@ def config(extra: str = "") -> str:
 async def stage(
     server: Server | dict[str, Server], scripts=None, *, extra: str = "", text: str | None = None
 ) -> AsyncIterator[tuple[Stage, Network]]:
-    """A house with an upstream; afterwards no task, connection, place or reservation may be left."""
+    """A service with an upstream; afterwards no task, connection, place or reservation may be left."""
     async with trio.open_nursery() as nursery:
         network = Network(nursery, server if isinstance(server, dict) else {"a": server})
-        async with house_stage(scripts or {}, settings=text or config(extra), transport=network.transport) as built:
+        async with service_stage(scripts or {}, settings=text or config(extra), transport=network.transport) as built:
             yield built, network
             await built.assert_clean()
-            upstream = built.house.statistics().upstreams["cloud"]
+            upstream = built.service.statistics().upstreams["cloud"]
             assert (upstream.running, upstream.waiting) == (0, 0)
             assert all(each.outstanding == 0 for each in upstream.replicas.values())
-        # The house is down: not even idle connections are left.
+        # The service is down: not even idle connections are left.
         await wait_all_tasks_blocked()
         assert network.open == 0
         nursery.cancel_scope.cancel()
@@ -106,14 +106,14 @@ def outcomes(answer: Answer) -> list[tuple[str, str, str]]:
     return [(each.rung, each.outcome, each.why) for each in answer.end.served.attempts]
 
 
-def failures(house: Stage) -> dict[str, int]:
-    return dict(house.house.statistics().upstreams["cloud"].failures_total)
+def failures(service: Stage) -> dict[str, int]:
+    return dict(service.service.statistics().upstreams["cloud"].failures_total)
 
 
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_an_upstream_answers(autojump_clock, streamed):
-    async with stage(upstream_says("Hel", "lo", pause_s=0.1)) as (house, network):
-        answer = await house.ask("cloud", prompts=CHAT, streamed=streamed, temperature=0.5)
+    async with stage(upstream_says("Hel", "lo", pause_s=0.1)) as (service, network):
+        answer = await service.ask("cloud", prompts=CHAT, streamed=streamed, temperature=0.5)
         assert (answer.text(), answer.reasons()) == ("Hello", ["stop"])
         assert (answer.start.rung, answer.end.served.rung, answer.end.served.mark) == ("cloud", "cloud", None)
         assert (answer.end.usage.prompt_tokens, answer.end.usage.completion_tokens) == (11, 2)
@@ -121,10 +121,10 @@ async def test_an_upstream_answers(autojump_clock, streamed):
         assert (asked.target, asked.body["model"], asked.body["temperature"]) == ("/v1/chat/completions", "llama", 0.5)
         assert asked.headers["accept-encoding"] == "identity"
         assert "authorization" not in asked.headers
-        await house.assert_clean()
-        row = house.row("r1")
+        await service.assert_clean()
+        row = service.row("r1")
         assert (row["prompt_tokens"], row["completion_tokens"], row["outcome"]) == (11, 2, "ok")
-        figures = house.house.statistics().upstreams["cloud"]
+        figures = service.service.statistics().upstreams["cloud"]
         assert (figures.requests_total, dict(figures.failures_total), sum(figures.ttft.counts)) == (1, {}, 1)
 
 
@@ -143,23 +143,23 @@ async def test_what_is_left_of_one_answer_is_nobody_elses(autojump_clock, leftov
         else:
             await asked.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(spoken) + spoken + leftover)
 
-    async with stage(serve) as (house, network):
+    async with stage(serve) as (service, network):
         for name in ("one", "two"):
             prompts = (ChatPrompt((ChatMessage("user", name),)),)
-            assert (await house.ask("cloud-only", prompts=prompts)).text() == f"to {name}"
+            assert (await service.ask("cloud-only", prompts=prompts)).text() == f"to {name}"
         assert len(network.asked) == 2
 
 
 async def test_a_connection_is_used_again(autojump_clock):
-    async with stage(upstream_says("a")) as (house, network):
+    async with stage(upstream_says("a")) as (service, network):
         for _ in range(3):
-            assert (await house.ask("cloud", prompts=CHAT)).text() == "a"
+            assert (await service.ask("cloud", prompts=CHAT)).text() == "a"
         assert network.open == 1
 
 
 async def test_several_choices_are_several_calls(autojump_clock):
-    async with stage(upstream_says("a", "b")) as (house, network):
-        answer = await house.ask("cloud", prompts=(TextPrompt("x"), TextPrompt("y")), n=3, seed=5)
+    async with stage(upstream_says("a", "b")) as (service, network):
+        answer = await service.ask("cloud", prompts=(TextPrompt("x"), TextPrompt("y")), n=3, seed=5)
         assert [answer.text(index) for index in range(6)] == ["ab"] * 6
         assert (answer.end.usage.prompt_tokens, answer.end.usage.completion_tokens) == (22, 12)
         assert sorted((each.body["prompt"], each.body["seed"]) for each in network.asked) == [
@@ -178,33 +178,33 @@ async def test_no_more_than_concurrent_at_once(autojump_clock):
         await asked.end(completion=1)
         running -= 1
 
-    async with stage(count) as (house, network), trio.open_nursery() as nursery:
+    async with stage(count) as (service, network), trio.open_nursery() as nursery:
         for _ in range(7):
-            nursery.start_soon(lambda: house.ask("cloud-only", prompts=CHAT))
-        nursery.start_soon(lambda: house.ask("cloud-only", prompts=CHAT, n=6))
+            nursery.start_soon(lambda: service.ask("cloud-only", prompts=CHAT))
+        nursery.start_soon(lambda: service.ask("cloud-only", prompts=CHAT, n=6))
     assert (most, len(network.asked)) == (4, 13)
 
 
 async def test_whoever_leaves_closes_the_connection_at_once(autojump_clock):
-    async with stage(upstream_says("a", "b", "c", pause_s=5)) as (house, network):
-        exchange = await house.open("cloud-only", prompts=CHAT)
-        await anext(exchange)
+    async with stage(upstream_says("a", "b", "c", pause_s=5)) as (service, network):
+        response = await service.open("cloud-only", prompts=CHAT)
+        await anext(response)
         assert network.open == 1
         now = trio.current_time()
-        exchange.close()
+        response.close()
         await wait_all_tasks_blocked()
         assert (network.open, trio.current_time()) == (0, now)
-        await house.assert_clean()
-        assert house.row("r1")["completion_tokens"] == 1
+        await service.assert_clean()
+        assert service.row("r1")["completion_tokens"] == 1
 
 
 async def test_a_slow_reader_loses_no_count(autojump_clock):
     texts = [f"{number} " for number in range(200)]
-    async with stage(upstream_says(*texts, completion=300)) as (house, _):
-        exchange = await house.open("cloud-only", prompts=CHAT)
-        events = await anext(exchange)
+    async with stage(upstream_says(*texts, completion=300)) as (service, _):
+        response = await service.open("cloud-only", prompts=CHAT)
+        events = await anext(response)
         await trio.sleep(5)
-        answer = await house.read(exchange)
+        answer = await service.read(response)
         answer.events[:0] = events
         assert answer.text() == "".join(texts)
         assert answer.end.usage.completion_tokens == 300
@@ -285,32 +285,32 @@ FAULTS: list[tuple[Server, str, str]] = [
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize(("server", "outcome", "kind"), FAULTS)
 async def test_a_fault_before_content_is_a_step_down_the_ladder(autojump_clock, server, outcome, kind, streamed):
-    async with stage(server, FINE) as (house, network):
-        answer = await house.ask("cloud", prompts=CHAT, streamed=streamed)
+    async with stage(server, FINE) as (service, network):
+        answer = await service.ask("cloud", prompts=CHAT, streamed=streamed)
         assert answer.text() == "fine"
         assert outcomes(answer) == [("cloud", outcome, kind), ("small", "answered", kind)]
         assert answer.end.served.mark == "fallback"
-        assert failures(house) == {kind: 1}
+        assert failures(service) == {kind: 1}
         assert {each.host for each in network.asked} == {"a"}
-        await house.assert_clean()
-        row = house.row("r1")
+        await service.assert_clean()
+        row = service.row("r1")
         assert row["completion_tokens"] == answer.end.usage.completion_tokens == len(answer.tokens())
 
 
 async def test_a_refused_connection(autojump_clock):
-    async with stage({}, FINE) as (house, _):
-        answer = await house.ask("cloud", prompts=CHAT)
+    async with stage({}, FINE) as (service, _):
+        answer = await service.ask("cloud", prompts=CHAT)
         assert outcomes(answer)[0] == ("cloud", "failed", "upstream_unreachable")
 
 
 async def test_a_connection_that_never_comes(autojump_clock):
     async with stage(upstream_says("a"), FINE, extra='connect = "2s"\n') as (
-        house,
+        service,
         network,
     ):
         network.connect_s = 1000
         began = trio.current_time()
-        answer = await house.ask("cloud", prompts=CHAT)
+        answer = await service.ask("cloud", prompts=CHAT)
         assert outcomes(answer)[0] == ("cloud", "failed", "upstream_unreachable")
         assert trio.current_time() - began < 4
 
@@ -325,35 +325,35 @@ async def test_silence_before_content(autojump_clock, headed):
             if headed:
                 await asked.chunk(b": still here\n\n")
 
-    async with stage(silent, FINE) as (house, network):
+    async with stage(silent, FINE) as (service, network):
         began = trio.current_time()
-        answer = await house.ask("cloud", prompts=CHAT)
+        answer = await service.ask("cloud", prompts=CHAT)
         assert outcomes(answer) == [("cloud", "failed", "ttft_timeout"), ("small", "answered", "ttft_timeout")]
         assert 5 <= trio.current_time() - began < 7
-        assert failures(house) == {"upstream_silent": 1}
-        assert house.house.statistics().upstreams["cloud"].replicas["http://a/v1"].failed_total == 1
+        assert failures(service) == {"upstream_silent": 1}
+        assert service.service.statistics().upstreams["cloud"].replicas["http://a/v1"].failed_total == 1
         assert network.open == 0
 
 
 async def test_nobody_else_is_left_to_answer(autojump_clock):
-    async with stage(status(401)) as (house, _):
-        refusal = (await house.ask("cloud-only", prompts=CHAT)).refusal
+    async with stage(status(401)) as (service, _):
+        refusal = (await service.ask("cloud-only", prompts=CHAT)).refusal
         assert refusal is not None
         assert (refusal.body.status, refusal.body.code) == (503, "no_rung_available")
 
 
 async def test_a_request_that_the_upstream_does_not_take_is_the_clients_affair(autojump_clock):
-    async with stage(status(400)) as (house, _):
-        refusal = (await house.ask("cloud-only", prompts=CHAT)).refusal
+    async with stage(status(400)) as (service, _):
+        refusal = (await service.ask("cloud-only", prompts=CHAT)).refusal
         assert refusal is not None
         assert (refusal.body.status, refusal.body.code) == (400, "upstream_rejected")
 
 
 async def test_what_cannot_be_said_upstream_is_not_sent(autojump_clock):
-    async with stage(upstream_says("a"), FINE) as (house, network):
-        answer = await house.ask("cloud", prompts=CHAT, top_k=5, temperature=0.0)
+    async with stage(upstream_says("a"), FINE) as (service, network):
+        answer = await service.ask("cloud", prompts=CHAT, top_k=5, temperature=0.0)
         assert outcomes(answer)[0] == ("cloud", "refused", "not_expressible")
-        answer = await house.ask("cloud")
+        answer = await service.ask("cloud")
         assert outcomes(answer)[0] == ("cloud", "refused", "not_expressible")
         assert network.asked == []
 
@@ -399,22 +399,22 @@ LATE = [
 
 @pytest.mark.parametrize(("server", "kind"), LATE)
 async def test_a_broken_stream_is_never_told_as_an_end(autojump_clock, server, kind):
-    async with stage(server) as (house, _):
-        answer = await house.ask("cloud", prompts=CHAT)
+    async with stage(server) as (service, _):
+        answer = await service.ask("cloud", prompts=CHAT)
         assert answer.text() == "Hello"
         assert isinstance(answer.end, Failed)
         assert answer.reasons() == []
         assert outcomes(answer) == [("cloud", "failed", kind)]
         assert answer.end.usage.completion_tokens == 2
-        await house.assert_clean()
-        row = house.row("r1")
+        await service.assert_clean()
+        row = service.row("r1")
         assert (row["outcome"], row["completion_tokens"]) == ("failed", 2)
 
 
 @pytest.mark.parametrize(("server", "kind"), LATE)
 async def test_what_nobody_has_seen_is_tried_elsewhere(autojump_clock, server, kind):
-    async with stage(server, FINE) as (house, _):
-        answer = await house.ask("cloud", prompts=CHAT, streamed=False)
+    async with stage(server, FINE) as (service, _):
+        answer = await service.ask("cloud", prompts=CHAT, streamed=False)
         assert (answer.text(), answer.end.served.rung) == ("fine", "small")
 
 
@@ -423,8 +423,8 @@ async def test_silence_after_content(autojump_clock):
         await asked.say("Hel")
         await trio.sleep_forever()
 
-    async with stage(stops) as (house, network):
-        answer = await house.ask("cloud-only", prompts=CHAT)
+    async with stage(stops) as (service, network):
+        answer = await service.ask("cloud-only", prompts=CHAT)
         assert isinstance(answer.end, Failed)
         assert outcomes(answer) == [("cloud", "failed", "stall")]
         await wait_all_tasks_blocked()
@@ -439,8 +439,8 @@ async def test_one_choice_that_fails_takes_the_others_along(autojump_clock):
         await asked.say("a", pause_s=1)
         await trio.sleep_forever()
 
-    async with stage(third_fails, FINE) as (house, network):
-        answer = await house.ask("cloud", prompts=CHAT, n=3, seed=0)
+    async with stage(third_fails, FINE) as (service, network):
+        answer = await service.ask("cloud", prompts=CHAT, n=3, seed=0)
         assert [answer.text(index) for index in range(3)] == ["fine"] * 3
         await wait_all_tasks_blocked()
         assert network.open <= 1
@@ -452,64 +452,64 @@ TWO = config().replace('urls = ["http://a/v1"]', 'urls = ["http://a/v1", "http:/
 
 
 async def test_an_address_that_cannot_be_reached_costs_no_request(autojump_clock):
-    async with stage({"b": upstream_says("ok")}, text=TWO) as (house, network):
+    async with stage({"b": upstream_says("ok")}, text=TWO) as (service, network):
         for _ in range(6):
-            assert outcomes(await house.ask("cloud", prompts=CHAT)) == [("cloud", "answered", "asked_for")]
+            assert outcomes(await service.ask("cloud", prompts=CHAT)) == [("cloud", "answered", "asked_for")]
         assert {each.host for each in network.asked} == {"b"}
-        figures = house.house.statistics().upstreams["cloud"].replicas
+        figures = service.service.statistics().upstreams["cloud"].replicas
         assert figures["http://a/v1"].failed_total == 1
         assert figures["http://b/v1"].started_total == 6
 
 
 async def test_an_address_that_is_busy_is_left_alone(autojump_clock):
-    async with stage({"a": status(429, "retry-after: 20"), "b": upstream_says("ok")}, text=TWO) as (house, network):
+    async with stage({"a": status(429, "retry-after: 20"), "b": upstream_says("ok")}, text=TWO) as (service, network):
         for _ in range(4):
-            assert (await house.ask("cloud", prompts=CHAT)).text() == "ok"
+            assert (await service.ask("cloud", prompts=CHAT)).text() == "ok"
         assert [each.host for each in network.asked].count("a") == 1
         await trio.sleep(21)
-        assert (await house.ask("cloud", prompts=CHAT)).text() == "ok"
+        assert (await service.ask("cloud", prompts=CHAT)).text() == "ok"
         assert [each.host for each in network.asked].count("a") == 2
 
 
 async def test_the_least_busy_address_is_next(autojump_clock):
     servers = {"a": upstream_says("x", pause_s=5), "b": upstream_says("x", pause_s=5)}
-    async with stage(servers, text=TWO) as (house, network):
+    async with stage(servers, text=TWO) as (service, network):
         async with trio.open_nursery() as nursery:
             for _ in range(4):
-                nursery.start_soon(lambda: house.ask("cloud-only", prompts=CHAT))
+                nursery.start_soon(lambda: service.ask("cloud-only", prompts=CHAT))
         hosts = [each.host for each in network.asked]
         assert (hosts.count("a"), hosts.count("b")) == (2, 2)
 
 
 async def test_a_pause_that_was_asked_for_is_told(autojump_clock):
-    async with stage(status(429, "retry-after: 20")) as (house, network):
+    async with stage(status(429, "retry-after: 20")) as (service, network):
         for waited in (0, 5):
             await trio.sleep(waited)
-            refusal = (await house.ask("cloud-only", prompts=CHAT)).refusal
+            refusal = (await service.ask("cloud-only", prompts=CHAT)).refusal
             assert refusal is not None
             assert refusal.body.retry_after_s == pytest.approx(20 - waited, abs=1)
         assert len(network.asked) == 1
 
 
 async def test_a_pause_that_a_failing_upstream_asks_for_is_told(autojump_clock):
-    async with stage(status(503, "retry-after: 20")) as (house, _):
-        refusal = (await house.ask("cloud-only", prompts=CHAT)).refusal
+    async with stage(status(503, "retry-after: 20")) as (service, _):
+        refusal = (await service.ask("cloud-only", prompts=CHAT)).refusal
         assert refusal is not None
         assert (refusal.body.status, refusal.body.retry_after_s) == (503, 20)
 
 
 async def test_errors_open_the_breaker(autojump_clock):
-    async with stage(status(500), FINE) as (house, network):
-        seen = [outcomes(await house.ask("cloud", prompts=CHAT))[0][2] for _ in range(12)]
+    async with stage(status(500), FINE) as (service, network):
+        seen = [outcomes(await service.ask("cloud", prompts=CHAT))[0][2] for _ in range(12)]
         assert seen[:10] == ["upstream_error"] * 10
         assert seen[10:] == ["breaker_open"] * 2
         assert len(network.asked) == 10
         await trio.sleep(6)
         network.servers["a"] = upstream_says("well again")
         for _ in range(3):
-            assert (await house.ask("cloud", prompts=CHAT)).text() == "well again"
+            assert (await service.ask("cloud", prompts=CHAT)).text() == "well again"
             await wait_all_tasks_blocked()
-        assert house.house.statistics().breakers["cloud"] == "closed"
+        assert service.service.statistics().breakers["cloud"] == "closed"
 
 
 async def test_a_retry_before_content(autojump_clock):
@@ -521,8 +521,8 @@ async def test_a_retry_before_content(autojump_clock):
         await (asked.status(500) if calls == 1 else upstream_says("ok")(asked))
 
     text = config().replace('to = "cloud"\nttft = "5s"', 'to = "cloud"\nretries = 1')
-    async with stage(first_fails, text=text) as (house, _):
-        answer = await house.ask("cloud", prompts=CHAT)
+    async with stage(first_fails, text=text) as (service, _):
+        answer = await service.ask("cloud", prompts=CHAT)
         assert outcomes(answer) == [("cloud", "failed", "upstream_error"), ("cloud", "answered", "upstream_error")]
 
 
@@ -531,19 +531,19 @@ async def test_a_retry_before_content(autojump_clock):
 
 async def test_the_key_is_sent_and_not_printed(autojump_clock, monkeypatch, capsys):
     monkeypatch.setenv("CLOUD_KEY", "sk-very-secret")
-    async with stage(status(401), extra='key = { env = "CLOUD_KEY" }\n') as (house, network):
-        refusal = (await house.ask("cloud-only", prompts=CHAT)).refusal
+    async with stage(status(401), extra='key = { env = "CLOUD_KEY" }\n') as (service, network):
+        refusal = (await service.ask("cloud-only", prompts=CHAT)).refusal
         assert network.asked[0].headers["authorization"] == "Bearer sk-very-secret"
         assert "secret" not in str(refusal)
-        assert "secret" not in repr(house.house._upstream_keys)
+        assert "secret" not in repr(service.service._upstream_keys)
     assert "secret" not in "".join(capsys.readouterr())
 
 
 async def test_a_key_in_a_header_of_its_own(autojump_clock, monkeypatch):
     monkeypatch.setenv("CLOUD_KEY", "sk-1")
     extra = 'key = { env = "CLOUD_KEY" }\nkey_header = "Api-Key"\nheaders = { x-team = "search" }\n'
-    async with stage(upstream_says("a"), extra=extra) as (house, network):
-        await house.ask("cloud", prompts=CHAT)
+    async with stage(upstream_says("a"), extra=extra) as (service, network):
+        await service.ask("cloud", prompts=CHAT)
         headers = network.asked[0].headers
         assert (headers["api-key"], headers["x-team"], "authorization" in headers) == ("sk-1", "search", False)
 
@@ -563,8 +563,8 @@ async def test_an_upstream_as_the_large_stage_goes_on_after_what_was_shown(autoj
         await asked.say(text[len(shown) :])
         await asked.end(completion=9)
 
-    async with stage(goes_on, {"small": says(text, {low: 0.4}, prompt=HI)}, extra=SHARED) as (house, _):
-        answer = await house.ask("cascade", prompts=CHAT)
+    async with stage(goes_on, {"small": says(text, {low: 0.4}, prompt=HI)}, extra=SHARED) as (service, _):
+        answer = await service.ask("cascade", prompts=CHAT)
         assert answer.text() == text
         if low <= len(byte_level_tokenizer().encode(text)):
             assert answer.end.served.rung == "cloud"
@@ -572,26 +572,26 @@ async def test_an_upstream_as_the_large_stage_goes_on_after_what_was_shown(autoj
 
 
 async def test_an_upstream_that_cannot_go_on_makes_the_cascade_wait(autojump_clock):
-    async with stage(upstream_says("large"), {"small": says("unsure", {5: 0.4}, prompt=HI)}) as (house, network):
-        answer = await house.ask("cascade", prompts=CHAT)
+    async with stage(upstream_says("large"), {"small": says("unsure", {5: 0.4}, prompt=HI)}) as (service, network):
+        answer = await service.ask("cascade", prompts=CHAT)
         assert answer.text() == "large"
         assert [each["role"] for each in network.asked[0].body["messages"]] == ["user"]
 
 
 async def test_an_engine_goes_on_after_an_upstream(autojump_clock):
     text = "the quick brown fox jumps"
-    async with stage(_cut_after("the quick"), {"small": says(text, prompt=HI)}, extra=SHARED) as (house, _):
-        answer = await house.ask("begins-there", prompts=CHAT)
+    async with stage(_cut_after("the quick"), {"small": says(text, prompt=HI)}, extra=SHARED) as (service, _):
+        answer = await service.ask("begins-there", prompts=CHAT)
         assert answer.text() == text
         assert [each[:2] for each in outcomes(answer)] == [("cloud", "failed"), ("small", "answered")]
         assert answer.end.usage.completion_tokens == len(byte_level_tokenizer().encode(text)) + 1
-        await house.assert_clean()
-        assert house.row("r1")["completion_tokens"] == answer.end.usage.completion_tokens
+        await service.assert_clean()
+        assert service.row("r1")["completion_tokens"] == answer.end.usage.completion_tokens
 
 
 async def test_without_a_shared_tokenizer_nobody_goes_on(autojump_clock):
-    async with stage(_cut_after("the quick"), {"small": says("the quick brown")}) as (house, _):
-        answer = await house.ask("begins-there", prompts=CHAT)
+    async with stage(_cut_after("the quick"), {"small": says("the quick brown")}) as (service, _):
+        answer = await service.ask("begins-there", prompts=CHAT)
         assert isinstance(answer.end, Failed)
         assert answer.text() == "the quick"
 
@@ -635,8 +635,8 @@ def calls_with(*arguments: str, reason: str = "tool_calls") -> Server:
 @pytest.mark.parametrize("reason", ["tool_calls", "stop"])
 async def test_a_tool_call_of_an_upstream(autojump_clock, streamed, reason):
     """Its pieces come slowly: each is progress, and none is shown before the call is whole."""
-    async with stage(calls_with('{"a"', ": 1", "}", reason=reason)) as (house, _):
-        answer = await house.ask("cloud-only", prompts=WITH_TOOLS, streamed=streamed)
+    async with stage(calls_with('{"a"', ": 1", "}", reason=reason)) as (service, _):
+        answer = await service.ask("cloud-only", prompts=WITH_TOOLS, streamed=streamed)
         calls = [call for event in answer.events if isinstance(event, Delta) for call in event.calls]
         assert [(each.index, each.id, each.name, each.arguments) for each in calls] == [(0, "x", "add", '{"a": 1}')]
         assert (answer.text(), answer.reasons()) == ("I add.", ["tool_calls"])
@@ -644,17 +644,17 @@ async def test_a_tool_call_of_an_upstream(autojump_clock, streamed, reason):
 
 
 async def test_a_broken_tool_call_is_no_answer(autojump_clock):
-    async with stage(calls_with('{"a"', ": ]}")) as (house, _):
-        answer = await house.ask("cloud-only", prompts=WITH_TOOLS)
+    async with stage(calls_with('{"a"', ": ]}")) as (service, _):
+        answer = await service.ask("cloud-only", prompts=WITH_TOOLS)
         assert isinstance(answer.end, Failed)
         assert answer.reasons() == []
 
 
 async def test_a_schema_is_passed_on(autojump_clock):
     grammar = Grammar("json_schema", '{"type":"object"}')
-    async with stage(upstream_says('{"a":', "1}")) as (house, network):
-        request = msgspec.structs.replace(house.request("cloud-only", prompts=CHAT), grammar=grammar)
-        answer = await house.read(await house.house.open(request))
+    async with stage(upstream_says('{"a":', "1}")) as (service, network):
+        request = msgspec.structs.replace(service.request("cloud-only", prompts=CHAT), grammar=grammar)
+        answer = await service.read(await service.service.open(request))
         assert answer.text() == '{"a":1}'
         assert network.asked[0].body["response_format"] == {"type": "json_object"}
 
@@ -668,8 +668,8 @@ async def test_reasoning_is_progress(autojump_clock):
         await asked.say("42", head=False)
         await asked.end(completion=6)
 
-    async with stage(thinks) as (house, _):
-        answer = await house.ask("cloud-only", prompts=CHAT)
+    async with stage(thinks) as (service, _):
+        answer = await service.ask("cloud-only", prompts=CHAT)
         assert answer.text() == "42"
         assert answer.end.usage.completion_tokens == 6
 
@@ -678,16 +678,16 @@ async def test_reasoning_is_progress(autojump_clock):
 
 
 async def test_an_actor_that_dies_is_started_again(autojump_clock):
-    async with stage(upstream_says("a", pause_s=5), FINE) as (house, network):
+    async with stage(upstream_says("a", pause_s=5), FINE) as (service, network):
         answers: list[Answer] = []
 
         async def ask() -> None:
-            answers.append(await house.ask("cloud", prompts=CHAT))
+            answers.append(await service.ask("cloud", prompts=CHAT))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await trio.sleep(1)
-            house.house._lanes["cloud"].seats[0].mailbox.put_owed(StartJob(None, 1))
+            service.service._backend_queues["cloud"].slots[0].mailbox.put_unbounded(StartJob(None, 1))
             await wait_all_tasks_blocked()
             assert network.open == 0
         assert outcomes(answers[0]) == [
@@ -695,17 +695,17 @@ async def test_an_actor_that_dies_is_started_again(autojump_clock):
             ("small", "answered", "upstream_stopped"),
         ]
         await trio.sleep(2)
-        assert (await house.ask("cloud", prompts=CHAT)).text() == "a"
-        assert house.house.statistics().engine_restarts_total["cloud"] == 1
+        assert (await service.ask("cloud", prompts=CHAT)).text() == "a"
+        assert service.service.statistics().engine_restarts_total["cloud"] == 1
 
 
-async def test_a_house_without_engines(autojump_clock):
+async def test_a_service_without_engines(autojump_clock):
     text = (
         'schema = 1\n[ledger]\npath = ":memory:"\n[upstreams.cloud]\nurls = ["http://a/v1"]\n[models.any]\n'
         '[[routes]]\nname = "all"\nuse = { ladder = "cloud" }\n[[ladders.cloud]]\nto = "cloud"\n'
     )
-    async with stage(upstream_says("hello"), text=text) as (house, network):
-        answer = await house.ask("any", prompts=CHAT)
+    async with stage(upstream_says("hello"), text=text) as (service, network):
+        answer = await service.ask("any", prompts=CHAT)
         assert answer.text() == "hello"
         body = network.asked[0].body
         assert (body["model"], "max_tokens" in body, "max_completion_tokens" in body) == ("any", False, False)

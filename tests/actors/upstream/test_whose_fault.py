@@ -81,8 +81,8 @@ VERDICTS = [
 async def test_one_verdict_over_the_whole_climb(autojump_clock, case, streamed):
     first, second, code, name, words, again, wait_s = case
     servers = {host: server for host, server in (("a", first), ("b", second)) if server is not None}
-    async with stage(servers, text=TWO) as (house, _):
-        refusal = (await house.ask("any", prompts=CHAT, streamed=streamed)).refusal
+    async with stage(servers, text=TWO) as (service, _):
+        refusal = (await service.ask("any", prompts=CHAT, streamed=streamed)).refusal
         assert refusal is not None
         body = refusal.body
         assert (body.status, body.code, body.should_retry) == (code, name, again)
@@ -91,18 +91,18 @@ async def test_one_verdict_over_the_whole_climb(autojump_clock, case, streamed):
 
 
 async def test_the_servers_own_code_words_and_parameter_reach_the_client(autojump_clock):
-    async with stage({"b": status(400, body=BAD)}, text=TWO) as (house, _):
-        body = (await house.ask("any", prompts=CHAT)).refusal.body
+    async with stage({"b": status(400, body=BAD)}, text=TWO) as (service, _):
+        body = (await service.ask("any", prompts=CHAT)).refusal.body
         assert (body.upstream_code, body.param) == ("BadRequestError", "top_k")
-        record = house.house._decisions.find("r1")
+        record = service.service._decisions.find("r1")
         assert [attempt.said for attempt in record.attempts][-1] == "BadRequestError: top_k must be -1"
         assert record.code == "upstream_rejected"
 
 
 async def test_a_bad_request_is_asked_once_of_a_rung_and_gets_no_static_answer(autojump_clock):
     servers = {"a": status(400, body=BAD), "b": in_a_stream(BAD)}
-    async with stage(servers, text=STATIC) as (house, network):
-        refusal = (await house.ask("any", prompts=CHAT)).refusal
+    async with stage(servers, text=STATIC) as (service, network):
+        refusal = (await service.ask("any", prompts=CHAT)).refusal
         assert refusal is not None
         assert refusal.body.status == 400
         assert [each.host for each in network.asked] == ["a", "b"]
@@ -117,14 +117,14 @@ async def test_one_clients_bad_requests_are_nobody_elses_matter(autojump_clock, 
         else:
             await upstream_says("well")(asked)
 
-    async with stage(serve) as (house, network):
+    async with stage(serve) as (service, network):
         mine = (ChatPrompt((ChatMessage("user", "something bad"),)),)
         for _ in range(14):
-            assert (await house.ask("cloud-only", prompts=mine)).refusal.body.status == 400
+            assert (await service.ask("cloud-only", prompts=mine)).refusal.body.status == 400
         assert len(network.asked) == 14
         await wait_all_tasks_blocked()
-        assert house.house.statistics().breakers["cloud"] == "closed"
-        assert (await house.ask("cloud-only", prompts=CHAT)).text() == "well"
+        assert service.service.statistics().breakers["cloud"] == "closed"
+        assert (await service.ask("cloud-only", prompts=CHAT)).text() == "well"
 
 
 # --- content filters ------------------------------------------------------------------------------------------------
@@ -139,8 +139,8 @@ FILTERS = [
 
 @pytest.mark.parametrize("server", FILTERS)
 async def test_what_a_content_filter_refuses_is_not_routed_around(autojump_clock, server):
-    async with stage({"a": server, "b": upstream_says("fine")}, text=STATIC) as (house, network):
-        body = (await house.ask("any", prompts=CHAT)).refusal.body
+    async with stage({"a": server, "b": upstream_says("fine")}, text=STATIC) as (service, network):
+        body = (await service.ask("any", prompts=CHAT)).refusal.body
         assert (body.status, body.code, body.should_retry) == (400, "content_filter", False)
         assert [each.host for each in network.asked] == ["a"]
 
@@ -148,13 +148,13 @@ async def test_what_a_content_filter_refuses_is_not_routed_around(autojump_clock
 @pytest.mark.parametrize("server", FILTERS)
 async def test_a_policy_may_send_it_to_the_next_rung(autojump_clock, server):
     text = TWO.replace(ROUTE, NEXT)
-    async with stage({"a": server, "b": upstream_says("fine")}, text=text) as (house, _):
-        answer = await house.ask("any", prompts=CHAT)
+    async with stage({"a": server, "b": upstream_says("fine")}, text=text) as (service, _):
+        answer = await service.ask("any", prompts=CHAT)
         assert (answer.text(), outcomes(answer)[0]) == ("fine", ("cloud", "refused", "content_filter"))
-    async with stage({"a": server, "b": status(500)}, text=text) as (house, _):
-        assert (await house.ask("any", prompts=CHAT)).refusal.body.code == "content_filter"
-    async with stage({"a": server, "b": server}, text=STATIC.replace(ROUTE, NEXT)) as (house, _):
-        assert (await house.ask("any", prompts=CHAT)).text() == "All are busy."
+    async with stage({"a": server, "b": status(500)}, text=text) as (service, _):
+        assert (await service.ask("any", prompts=CHAT)).refusal.body.code == "content_filter"
+    async with stage({"a": server, "b": server}, text=STATIC.replace(ROUTE, NEXT)) as (service, _):
+        assert (await service.ask("any", prompts=CHAT)).text() == "All are busy."
 
 
 # --- in the middle of an answer -------------------------------------------------------------------------------------
@@ -173,8 +173,8 @@ async def test_after_content_it_is_told_in_the_stream(autojump_clock, case):
     body, code, name, words, again = case
     replicas = config().replace('urls = ["http://a/v1"]', 'urls = ["http://a/v1", "http://b/v1"]')
     server = in_a_stream(body, after="Hello")
-    async with stage({"a": server, "b": server}, text=replicas) as (house, network):
-        answer = await house.ask("cloud-only", prompts=CHAT)
+    async with stage({"a": server, "b": server}, text=replicas) as (service, network):
+        answer = await service.ask("cloud-only", prompts=CHAT)
         assert answer.text() == "Hello"
         assert isinstance(answer.end, Failed)
         error = answer.end.error
@@ -187,8 +187,8 @@ async def test_after_content_it_is_told_in_the_stream(autojump_clock, case):
 async def test_an_answer_goes_on_elsewhere_when_its_upstream_becomes_busy(autojump_clock):
     shared = 'tokenizer = "small"\nsupports = ["sampling", "continue"]\n'
     server = in_a_stream(b'{"error": {"code": 429, "message": "Slow down."}}', after="fi")
-    async with stage(server, FINE, extra=shared) as (house, _):
-        answer = await house.ask("begins-there", prompts=CHAT)
+    async with stage(server, FINE, extra=shared) as (service, _):
+        answer = await service.ask("begins-there", prompts=CHAT)
         assert answer.text() == "fine"
         assert [each[:2] for each in outcomes(answer)] == [("cloud", "refused"), ("small", "answered")]
 
@@ -202,19 +202,19 @@ IN_40_S = email.utils.formatdate(SENT_AT + 40, usegmt=True)
 
 @pytest.mark.parametrize("code", [429, 503])
 async def test_a_date_counts_from_the_answers_own_clock(autojump_clock, code):
-    async with stage(status(code, f"Retry-After: {IN_40_S}", f"Date: {AT}")) as (house, network):
+    async with stage(status(code, f"Retry-After: {IN_40_S}", f"Date: {AT}")) as (service, network):
         for waited in (0, 30):
             await trio.sleep(waited)
-            body = (await house.ask("cloud-only", prompts=CHAT)).refusal.body
+            body = (await service.ask("cloud-only", prompts=CHAT)).refusal.body
             assert body.retry_after_s == pytest.approx(40 - waited, abs=1.0)
             assert body.should_retry
             assert body.status == code
         assert len(network.asked) == 1
         await wait_all_tasks_blocked()
-        assert house.house._breakers.breakers["cloud"].statistics().failed == (1 if code == 503 else 0)
+        assert service.service._breakers.breakers["cloud"].statistics().failed == (1 if code == 503 else 0)
         network.servers["a"] = upstream_says("well again")
         await trio.sleep(11)
-        assert (await house.ask("cloud-only", prompts=CHAT)).text() == "well again"
+        assert (await service.ask("cloud-only", prompts=CHAT)).text() == "well again"
 
 
 WAITS = TWO.replace('to = "cloud"\n', 'to = "cloud"\nwait_out = "2s"\n')
@@ -235,9 +235,9 @@ def once(*headers: str, code: int = 429) -> Server:
 @pytest.mark.parametrize(("asked_for", "waited"), [("0.5", 0.5), ("2", 2.0), ("2.5", None), ("60", None)])
 async def test_a_short_pause_is_waited_out_if_the_policy_says_so(autojump_clock, asked_for, waited, code):
     servers = {"a": once(f"retry-after: {asked_for}", code=code), "b": upstream_says("second")}
-    async with stage(servers, text=WAITS) as (house, _):
+    async with stage(servers, text=WAITS) as (service, _):
         began = trio.current_time()
-        answer = await house.ask("any", prompts=CHAT)
+        answer = await service.ask("any", prompts=CHAT)
         if waited is None:
             assert answer.text() == "second"
             assert trio.current_time() - began < 0.1
@@ -248,17 +248,17 @@ async def test_a_short_pause_is_waited_out_if_the_policy_says_so(autojump_clock,
 
 async def test_a_pause_is_waited_out_once(autojump_clock):
     servers = {"a": status(429, "retry-after: 1"), "b": upstream_says("second")}
-    async with stage(servers, text=WAITS) as (house, network):
-        assert (await house.ask("any", prompts=CHAT)).text() == "second"
+    async with stage(servers, text=WAITS) as (service, network):
+        assert (await service.ask("any", prompts=CHAT)).text() == "second"
         assert [each.host for each in network.asked] == ["a", "a", "b"]
 
 
 async def test_nobody_waits_for_what_comes_after_the_deadline(autojump_clock):
     text = WAITS.replace(ROUTE, ROUTE + 'deadlines = { ttft = "1s", total = "60s" }\n').replace('"2s"', '"900ms"')
     servers = {"a": once("retry-after-ms: 900"), "b": upstream_says("second", pause_s=0.01)}
-    async with stage(servers, text=text) as (house, network):
+    async with stage(servers, text=text) as (service, network):
         network.connect_s = 0.2
-        assert (await house.ask("any", prompts=CHAT)).text() == "second"
+        assert (await service.ask("any", prompts=CHAT)).text() == "second"
 
 
 async def test_retries_come_with_growing_pauses(autojump_clock):
@@ -269,27 +269,27 @@ async def test_retries_come_with_growing_pauses(autojump_clock):
         await asked.status(500)
 
     text = TWO.replace("retries = 1", "retries = 4")
-    async with stage({"a": fails, "b": upstream_says("second")}, text=text) as (house, _):
-        assert (await house.ask("any", prompts=CHAT)).text() == "second"
+    async with stage({"a": fails, "b": upstream_says("second")}, text=text) as (service, _):
+        assert (await service.ask("any", prompts=CHAT)).text() == "second"
     gaps = [later - sooner for sooner, later in pairwise(times)]
     assert len(gaps) == 4
     for number, gap in enumerate(gaps):
         assert 0.05 * 2**number <= gap <= 0.5 * 2**number + 0.1
 
 
-async def test_the_house_can_end_an_answer_that_waits(autojump_clock):
-    async with stage({"a": status(429, "retry-after: 2")}, text=WAITS) as (house, _):
-        exchange = await house.open("any", prompts=CHAT)
+async def test_the_service_can_end_an_answer_that_waits(autojump_clock):
+    async with stage({"a": status(429, "retry-after: 2")}, text=WAITS) as (service, _):
+        response = await service.open("any", prompts=CHAT)
         async with trio.open_nursery() as nursery:
             answers = []
 
             async def read() -> None:
-                answers.append(await house.read(exchange))
+                answers.append(await service.read(response))
 
             nursery.start_soon(read)
             await trio.sleep(0.5)
             began = trio.current_time()
-            exchange.cut("shutting_down", "The server is going down.")
+            response.cut("shutting_down", "The server is going down.")
         assert answers[0].refusal.body.code == "shutting_down"
         assert trio.current_time() - began < 0.1
 
@@ -336,9 +336,9 @@ async def test_nothing_of_ours_is_passed_on(autojump_clock, monkeypatch, capsys,
     monkeypatch.setenv("CLOUD_KEY", "sk-very-secret-key")
     data = json.dumps(body).encode()
     server = in_a_stream(data) if code == 200 else status(code, body=data)
-    async with stage({"a.internal.example": server}, text=HIDDEN) as (house, _):
-        refusal = (await house.ask("any", prompts=CHAT)).refusal
-        record = house.house._decisions.find("r1")
+    async with stage({"a.internal.example": server}, text=HIDDEN) as (service, _):
+        refusal = (await service.ask("any", prompts=CHAT)).refusal
+        record = service.service._decisions.find("r1")
         told = refusal.body.message + str(refusal.body.param) + str(refusal.body.upstream_code)
         noted = "".join(attempt.said for attempt in record.attempts)
         assert not [secret for secret in SECRETS if secret in told + noted]
@@ -355,10 +355,10 @@ QUOTED = "my private diary says that I met nobody at all on Tuesday"
 @pytest.mark.parametrize("prompt", [ChatPrompt((ChatMessage("user", f"Read: {QUOTED}."),)), TextPrompt(QUOTED)])
 async def test_a_log_and_a_record_repeat_nothing_of_a_prompt(autojump_clock, capsys, words, prompt):
     body = json.dumps({"error": {"message": words.format(QUOTED, QUOTED), "code": 400}}).encode()
-    async with stage(status(400, body=body)) as (house, _):
-        refusal = (await house.ask("cloud-only", prompts=(prompt,))).refusal
+    async with stage(status(400, body=body)) as (service, _):
+        refusal = (await service.ask("cloud-only", prompts=(prompt,))).refusal
         assert QUOTED in refusal.body.message
-        record = house.house._decisions.find("r1")
+        record = service.service._decisions.find("r1")
         noted = record.attempts[0].said
         assert "diary" not in noted
         assert "nobody" not in noted
@@ -366,8 +366,8 @@ async def test_a_log_and_a_record_repeat_nothing_of_a_prompt(autojump_clock, cap
 
 
 async def test_what_was_wrong_is_in_the_log(autojump_clock, capsys):
-    async with stage(status(400, body=BAD)) as (house, _):
-        await house.ask("cloud-only", prompts=CHAT)
+    async with stage(status(400, body=BAD)) as (service, _):
+        await service.ask("cloud-only", prompts=CHAT)
     logged = "".join(capsys.readouterr())
     assert "top_k must be -1" in logged
     assert "BadRequestError" in logged
@@ -381,5 +381,5 @@ async def test_an_error_among_good_events_is_found_and_others_are_passed_over(au
         await asked.say("ne", head=False)
         await asked.end(completion=2)
 
-    async with stage(serve) as (house, _):
-        assert (await house.ask("cloud-only", prompts=CHAT)).text() == "fine"
+    async with stage(serve) as (service, _):
+        assert (await service.ask("cloud-only", prompts=CHAT)).text() == "fine"

@@ -41,7 +41,7 @@ SAME = f'[[keys]]\nid = "b"\ntenant = "t"\nhash = "{HASH}"\n[tenants.t]'
 )
 def test_what_is_refused(table: str, where: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_settings(f"{CONFIG}\n{table}\n", Path("/nowhere/house.toml"))
+        parse_settings(f"{CONFIG}\n{table}\n", Path("/nowhere/service.toml"))
     (problem,) = caught.value.problems
     assert problem.where == where
     assert said in str(problem)
@@ -49,6 +49,6 @@ def test_what_is_refused(table: str, where: str, said: str) -> None:
 
 def test_what_is_served() -> None:
     table = f'[admin]\nenabled = true\nhost = "0.0.0.0"\n[[admin.keys]]\nid = "a"\nhash = "{HASH}"\n'
-    assert parse_settings(CONFIG + table, Path("/nowhere/house.toml")).admin.keys[0].id == "a"
+    assert parse_settings(CONFIG + table, Path("/nowhere/service.toml")).admin.keys[0].id == "a"
     # What does not listen need not be safe.
-    assert not parse_settings(CONFIG + '[admin]\nhost = "0.0.0.0"\n', Path("/nowhere/house.toml")).admin.enabled
+    assert not parse_settings(CONFIG + '[admin]\nhost = "0.0.0.0"\n', Path("/nowhere/service.toml")).admin.enabled

@@ -11,7 +11,7 @@ from tests.actors.fakes import CONFIG
 
 
 def of(lines: str) -> ServerLimits:
-    return ServerLimits.of(parse_settings(f"{CONFIG}\n[server]\n{lines}\n", Path("/nowhere/house.toml")).server)
+    return ServerLimits.of(parse_settings(f"{CONFIG}\n[server]\n{lines}\n", Path("/nowhere/service.toml")).server)
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ def test_what_is_written_is_good(
     kind: str, tenant: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "penstock.toml"
-    assert main.main(["init", kind, str(file), *WORDS[kind], *(["--tenant", tenant] if tenant else [])]) == 0
+    assert main(["init", kind, str(file), *WORDS[kind], *(["--tenant", tenant] if tenant else [])]) == 0
     told = capsys.readouterr().out
-    assert main.main(["check", "--strict", str(file)]) == 0
+    assert main(["check", "--strict", str(file)]) == 0
     assert f"penstock serve --config {file}" in told
     settings = load_settings(file)
     if tenant is None:
@@ -44,7 +44,7 @@ def test_what_is_written_is_good(
 )
 def test_an_upstream_is_as_was_said(words: list[str], upstream: dict[str, object], tmp_path: Path) -> None:
     file = tmp_path / "penstock.toml"
-    assert main.main(["init", "in-front-of-vllm", str(file), *words]) == 0
+    assert main(["init", "in-front-of-vllm", str(file), *words]) == 0
     found = load_settings(file).upstreams["vllm"]
     assert {name: getattr(found, name) for name in upstream} == upstream
 
@@ -52,7 +52,7 @@ def test_an_upstream_is_as_was_said(words: list[str], upstream: dict[str, object
 def test_the_upstreams_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "secret")
     file = tmp_path / "penstock.toml"
-    assert main.main(["init", "in-front-of-vllm", str(file), "--key-env", "MY_KEY"]) == 0
+    assert main(["init", "in-front-of-vllm", str(file), "--key-env", "MY_KEY"]) == 0
     key = load_settings(file).upstreams["vllm"].key
     assert key is not None
     assert key.env == "MY_KEY"
@@ -61,11 +61,11 @@ def test_the_upstreams_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "penstock.toml"
     file.write_text("mine")
-    assert main.main(["init", "one-model", str(file)]) == 1
+    assert main(["init", "one-model", str(file)]) == 1
     assert file.read_text() == "mine"
     assert "exists already" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["init", "one-model", str(tmp_path / "none" / "penstock.toml")]) == 1
+    assert main(["init", "one-model", str(tmp_path / "none" / "penstock.toml")]) == 1
     assert "cannot be written: No such file or directory" in capsys.readouterr().err

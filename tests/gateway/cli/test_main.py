@@ -179,7 +179,7 @@ def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path:
 
 def test_the_edge_never_loads_torch() -> None:
     code = (
-        "import sys, gateway.cli, gateway.engines, gateway.routes, gateway.serve, gateway.logs;"
+        "import sys, gateway.cli.main, gateway.engine_factories, gateway.endpoints.routes, gateway.app;"
         "sys.exit(', '.join(sorted({'torch', 'transformers', 'numba'} & set(sys.modules))) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.cli.main import main
+from gateway.cli.main import _parser, main
 
 MISTYPED = [
     (["servee"], "did you mean serve?"),
@@ -27,7 +27,7 @@ MISTYPED = [
 )
 def test_what_was_meant_is_told(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        status = main.main(words)
+        status = main(words)
     except SystemExit as end:
         status = end.code
     assert status == 2
@@ -39,7 +39,7 @@ def test_what_was_meant_is_told(words: list[str], hint: str, capsys: pytest.Capt
 @pytest.mark.parametrize("words", [[], ["policy"], ["keys"], ["zoo"], ["engine"]], ids=" ".join)
 def test_a_command_of_commands_lists_them(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main.main(words)
+        main(words)
     assert end.value.code == 2
     assert "commands:" in capsys.readouterr().err
 
@@ -55,7 +55,7 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 def test_every_option_says_what_it_is_for() -> None:
     silent = [
         (parser.prog, action.option_strings or action.dest)
-        for parser in _parsers(main._parser())
+        for parser in _parsers(_parser())
         for action in parser._actions
         if not action.help and not isinstance(action, argparse._SubParsersAction)
     ]
@@ -63,5 +63,5 @@ def test_every_option_says_what_it_is_for() -> None:
 
 
 def test_options_may_be_abbreviated_and_values_may_look_like_anything(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["policy", "explain", "--mod", "penstock", "--text", "- - what?"]) == 0
+    assert main(["policy", "explain", "--mod", "penstock", "--text", "- - what?"]) == 0
     assert capsys.readouterr().out

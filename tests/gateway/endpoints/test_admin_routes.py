@@ -1,4 +1,4 @@
-"""The admin API, with a real house behind it, on its own listener."""
+"""The admin API, with a real service behind it, on its own listener."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,7 +52,7 @@ BEARER = f"Authorization: Bearer {KEY.raw}\r\n"
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / "house.toml"
+    path = tmp_path / "service.toml"
     path.write_text(CONFIG)
     return path
 
@@ -63,25 +63,27 @@ def write(file: Path, text: str) -> None:
 
 @asynccontextmanager
 async def admin(file: Path, **options: object) -> AsyncIterator[tuple[Stage, Gateway]]:
-    async with stage({"small": says("ok")}, source=ConfigSource(file), step_s=0.001, **options) as house:
+    async with stage({"small": says("ok")}, source=ConfigSource(file), step_s=0.001, **options) as service:
         server = Server(
-            listen("127.0.0.1", 0), ServerLimits(), AdminRoutes(house.house.desk, partial(exposition, house.house, int))
+            listen("127.0.0.1", 0),
+            ServerLimits(),
+            AdminRoutes(service.service.admin, partial(exposition, service.service, int)),
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
             reached = Gateway(server, server.port)
             try:
-                yield house, reached
+                yield service, reached
             finally:
                 reached.close_clients()
             await server.finish(0)
 
 
 async def test_the_policy_is_shown_checked_and_reloaded(file: Path) -> None:
-    async with admin(file) as (house, api):
+    async with admin(file) as (service, api):
         client = await api.connect()
         shown = (await client.get("/admin/policy")).json
-        assert (shown["policy"], shown["files"], shown["last_refusal"]) == (house.house.policy, [str(file)], [])
+        assert (shown["policy"], shown["files"], shown["last_refusal"]) == (service.service.policy, [str(file)], [])
         other = CONFIG.replace("retries = 1", "retries = 2")
         checked = await client.request("/admin/policy/check", other.encode())
         assert checked.json == {"good": True, "problems": [], "changed": ["ladders.small-first"], "needs_restart": []}
@@ -90,7 +92,7 @@ async def test_the_policy_is_shown_checked_and_reloaded(file: Path) -> None:
         assert (restart.json["good"], restart.json["needs_restart"]) == (False, ["engines.small"])
         bad = await client.request("/admin/policy/check", CONFIG.replace("retries", "retrys").encode())
         assert bad.json["problems"][0]["suggestion"] == "retries"
-        assert house.house.policy == shown["policy"]
+        assert service.service.policy == shown["policy"]
         write(file, CONFIG.replace("retries", "retrys"))
         refused = await client.request("/admin/policy/reload", b"")
         assert (refused.status, refused.json["type"], refused.json["policy"]) == (422, "refused", shown["policy"])
@@ -98,15 +100,15 @@ async def test_the_policy_is_shown_checked_and_reloaded(file: Path) -> None:
         write(file, other)
         swapped = await client.request("/admin/policy/reload", b"")
         assert (swapped.status, swapped.json["type"]) == (200, "swapped")
-        assert swapped.json["policy"] == house.house.policy != shown["policy"]
+        assert swapped.json["policy"] == service.service.policy != shown["policy"]
         again = await client.request("/admin/policy/reload", b"")
-        assert again.json == {"type": "unchanged", "policy": house.house.policy}
+        assert again.json == {"type": "unchanged", "policy": service.service.policy}
         assert (await client.get("/admin/policy")).json["reloads"] == {"swapped": 1, "unchanged": 1, "refused": 1}
 
 
 async def test_a_decision_is_found_by_its_id(file: Path) -> None:
-    async with admin(file) as (house, api):
-        await house.ask("small")
+    async with admin(file) as (service, api):
+        await service.ask("small")
         client = await api.connect()
         found = await client.get("/admin/decisions/r1")
         assert (found.json["outcome"], found.json["plan"]["route"]) == ("ok", "small")
@@ -116,9 +118,9 @@ async def test_a_decision_is_found_by_its_id(file: Path) -> None:
 
 async def test_an_experiment_is_shown_and_rolled_back(file: Path) -> None:
     write(file, CONFIG + EXPERIMENT)
-    async with admin(file) as (house, api):
+    async with admin(file) as (service, api):
         client = await api.connect()
-        await house.ask("small")
+        await service.ask("small")
         (shown,) = (await client.get("/admin/experiments")).json["experiments"]
         assert (shown["name"], shown["rolled_back"]) == ("try / it", False)
         assert shown["percent"] == {"control": 50.0, "b": 50.0}
@@ -134,14 +136,14 @@ async def test_an_experiment_is_shown_and_rolled_back(file: Path) -> None:
 
 async def test_only_keys_of_its_own_class_open_it(file: Path) -> None:
     write(file, CONFIG + KEYS)
-    async with admin(file) as (house, api):
+    async with admin(file) as (service, api):
         client = await api.connect()
         for header, status in (("", 401), (f"Authorization: Bearer {CLIENT.raw}\r\n", 401), (BEARER, 200)):
             assert (await client.get("/admin/policy", headers=header)).status == status
             assert (await client.get("/admin/nothing", headers=header)).status == (404 if status == 200 else 401)
         # And it opens nothing else.
-        assert (await house.ask("small", api_key=KEY.raw)).refusal.body.status == 401
-        assert (await house.ask("small", api_key=CLIENT.raw)).text() == "ok"
+        assert (await service.ask("small", api_key=KEY.raw)).refusal.body.status == 401
+        assert (await service.ask("small", api_key=CLIENT.raw)).text() == "ok"
 
 
 async def test_no_byte_of_a_body_is_read_without_a_key(file: Path) -> None:
@@ -190,8 +192,8 @@ KEY_CASES = [
 @pytest.mark.parametrize(("key", "clients", "admins"), KEY_CASES)
 async def test_who_may_scrape(file: Path, key: NewKey | str | None, clients: object, admins: object) -> None:
     write(file, CONFIG + KEYS)
-    async with admin(file) as (house, api), gateway(house.house) as main:
-        assert (await house.ask("small", api_key=CLIENT.raw)).text() == "ok"
+    async with admin(file) as (service, api), gateway(service.service) as main:
+        assert (await service.ask("small", api_key=CLIENT.raw)).text() == "ok"
         for listener, expected in ((main, clients), (api, admins)):
             answer = await (await listener.connect()).get("/metrics", headers=bearer(key))
             assert (answer.status, answer.error["code"] if answer.status != 200 else None) == expected
@@ -202,8 +204,8 @@ async def test_who_may_scrape(file: Path, key: NewKey | str | None, clients: obj
 
 async def test_a_scrapers_key_opens_nothing_else(file: Path) -> None:
     write(file, CONFIG + KEYS)
-    async with admin(file) as (house, api), gateway(house.house) as main:
-        assert (await house.ask("small", api_key=SCRAPER.raw)).refusal.body.status == 401
+    async with admin(file) as (service, api), gateway(service.service) as main:
+        assert (await service.ask("small", api_key=SCRAPER.raw)).refusal.body.status == 401
         assert (await (await main.connect()).get("/v1/models", headers=bearer(SCRAPER))).status == 401
         assert (await (await api.connect()).get("/admin/policy", headers=bearer(SCRAPER))).status == 401
 
@@ -212,7 +214,7 @@ async def test_a_scrapers_key_opens_nothing_else(file: Path) -> None:
 async def test_metrics_where_clients_need_no_key(file: Path, tables: str, status: int) -> None:
     key = f'\n[[{tables}.keys]]\nid = "ops"\nhash = "{SCRAPER.settings.hash}"\n' if tables else ""
     write(file, CONFIG + key)
-    async with admin(file) as (house, _), gateway(house.house) as main:
+    async with admin(file) as (service, _), gateway(service.service) as main:
         client = await main.connect()
         assert (await client.get("/metrics")).status == status
         assert (await client.get("/metrics", headers=bearer(SCRAPER))).status == 200

@@ -22,15 +22,15 @@ from actors.api.messages import (
     TokenPrompt,
 )
 from engine.core.messages import TokenLogprobs
-from tests.gateway.fakes import SERVED, USAGE, FakeHouse, Step, answer, words
+from tests.gateway.fakes import SERVED, USAGE, FakeService, Step, answer, words
 from tests.gateway.harness import CHAT, STREAM, Client, events, gateway
 
 FAILURE = ErrorBody(503, "server_error", "engine_failed", "The engine failed.", should_retry=True)
 
 
 async def test_a_whole_chat_completion() -> None:
-    house = FakeHouse()
-    async with gateway(house) as running:
+    service = FakeService()
+    async with gateway(service) as running:
         client = await running.connect()
         response = await client.request(
             "/v1/chat/completions", CHAT, headers="Authorization: Bearer k\r\nX-Penstock-Tags: a, b\r\n"
@@ -58,31 +58,31 @@ async def test_a_whole_chat_completion() -> None:
         assert body["penstock"]["attempts"] == [{"rung": "small", "outcome": "answered", "why": "confident"}]
         for name, value in (("route", "tests"), ("rung", "small"), ("why", "confident"), ("policy", "test")):
             assert response.headers[f"x-penstock-{name}"] == value
-        request = house.requests[0]
+        request = service.requests[0]
         assert request.prompts == (ChatPrompt((ChatMessage("user", "Hello?"),)),)
         assert (request.api_key, request.tags, request.params.max_tokens) == ("k", ("a", "b"), 0)
-        assert house.open_exchanges == 0
+        assert service.open_responses == 0
         # The connection is kept for the next one.
         assert (await client.request("/v1/chat/completions", CHAT)).status == 200
 
 
 async def test_who_decided_is_told_with_the_arm() -> None:
-    house = FakeHouse()
-    house.decided = DecisionInfo("abc123", "try it", "b")
-    async with gateway(house) as running:
+    service = FakeService()
+    service.decided = DecisionInfo("abc123", "try it", "b")
+    async with gateway(service) as running:
         client = await running.connect()
         for body in (CHAT, STREAM):
             response = await client.request("/v1/chat/completions", body)
             assert response.headers["x-penstock-policy"] == "abc123"
             assert response.headers["x-penstock-arm"] == "try it/b"
         assert events(response.body)[0]["system_fingerprint"] == "fp_abc123"
-        house.script = lambda _: [Unavailable("engine_failed", "No rung could serve.")]
+        service.script = lambda _: [Unavailable("engine_failed", "No rung could serve.")]
         refused = await client.request("/v1/chat/completions", STREAM)
         assert (refused.status, refused.headers["x-penstock-arm"]) == (503, "try it/b")
 
 
 async def test_a_streamed_chat_completion() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         response = await client.request("/v1/chat/completions", STREAM)
         first, *middle, last, done = events(response.body)
@@ -99,7 +99,7 @@ async def test_a_streamed_chat_completion() -> None:
 
 
 async def test_usage_comes_in_a_chunk_without_choices() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         response = await client.request("/v1/chat/completions", {**STREAM, "stream_options": {"include_usage": True}})
         *chunks, last, done = events(response.body)
@@ -117,7 +117,7 @@ async def test_usage_comes_in_a_chunk_without_choices() -> None:
 async def test_continuous_usage_stands_in_every_chunk(path: str, ask: Any, include_usage: bool | None) -> None:
     """As vLLM counts: the prompt's tokens from the first chunk on, the answer's as far as they came."""
     options = {"continuous_usage_stats": True, "include_usage": include_usage}
-    async with gateway(FakeHouse(lambda _: answer("Hel", "lo", " you"))) as running:
+    async with gateway(FakeService(lambda _: answer("Hel", "lo", " you"))) as running:
         client = await running.connect()
         response = await client.request(path, {**ask, "stream_options": options})
         *chunks, done = events(response.body)
@@ -138,7 +138,7 @@ async def test_continuous_usage_counts_all_choices_and_log_probabilities_too() -
             [Done(USAGE, SERVED)],
         ]
 
-    async with gateway(FakeHouse(script)) as running:
+    async with gateway(FakeService(script)) as running:
         client = await running.connect()
         ask = {**STREAM, "n": 2, "logprobs": True, "stream_options": {"continuous_usage_stats": True}}
         *chunks, _ = events((await client.request("/v1/chat/completions", ask)).body)
@@ -151,7 +151,7 @@ def _finish(chunk: Any) -> bool:
 
 async def test_what_is_ready_goes_out_together() -> None:
     steps: list[Step] = [[*words("a", "b", "c"), Done(USAGE, SERVED)]]
-    async with gateway(FakeHouse(lambda _: steps)) as running:
+    async with gateway(FakeService(lambda _: steps)) as running:
         client = await running.connect()
         await client.post("/v1/chat/completions", STREAM)
         _, headers = await client.head()
@@ -165,7 +165,7 @@ async def test_choices_are_in_order_whatever_comes_first() -> None:
         assert request.n == 2
         return [words("second", index=1, reason="length"), words("first"), [Done(USAGE, SERVED)]]
 
-    async with gateway(FakeHouse(script)) as running:
+    async with gateway(FakeService(script)) as running:
         client = await running.connect()
         body = (await client.request("/v1/chat/completions", {**CHAT, "n": 2})).json
         assert [each["message"]["content"] for each in body["choices"]] == ["first", "second"]
@@ -177,16 +177,16 @@ async def test_choices_are_in_order_whatever_comes_first() -> None:
 
 
 async def test_text_completions_of_several_prompts() -> None:
-    house = FakeHouse(lambda _: [words("x"), words("y", index=1), [Done(USAGE, SERVED)]])
-    async with gateway(house) as running:
+    service = FakeService(lambda _: [words("x"), words("y", index=1), [Done(USAGE, SERVED)]])
+    async with gateway(service) as running:
         client = await running.connect()
         body = (await client.request("/v1/completions", {"model": "m", "prompt": ["a", "b"]})).json
         assert [each["text"] for each in body["choices"]] == ["x", "y"]
         assert body["object"] == "text_completion"
-        assert house.requests[0].prompts == (TextPrompt("a"), TextPrompt("b"))
-        assert house.requests[0].params.max_tokens == 16
+        assert service.requests[0].prompts == (TextPrompt("a"), TextPrompt("b"))
+        assert service.requests[0].params.max_tokens == 16
         await client.request("/v1/completions", {"model": "m", "prompt": [[1, 2], [3]], "max_tokens": 4})
-        assert house.requests[1].prompts == (TokenPrompt((1, 2)), TokenPrompt((3,)))
+        assert service.requests[1].prompts == (TokenPrompt((1, 2)), TokenPrompt((3,)))
         streamed = events(
             (await client.request("/v1/completions", {"model": "m", "prompt": ["a", "b"], "stream": True})).body
         )
@@ -194,7 +194,7 @@ async def test_text_completions_of_several_prompts() -> None:
 
 
 async def test_logprobs_of_both_endpoints() -> None:
-    async with gateway(FakeHouse(lambda _: answer("Hé", "y", logprobs=True))) as running:
+    async with gateway(FakeService(lambda _: answer("Hé", "y", logprobs=True))) as running:
         client = await running.connect()
         asked = {**CHAT, "logprobs": True, "top_logprobs": 2}
         content = (await client.request("/v1/chat/completions", asked)).json["choices"][0]["logprobs"]["content"]
@@ -219,12 +219,12 @@ async def test_logprobs_of_both_endpoints() -> None:
 @pytest.mark.parametrize("body", [CHAT, STREAM])
 async def test_a_refusal_before_content_has_its_true_status(body: dict[str, object]) -> None:
     def refuse(request: InferenceRequest) -> list[Step]:
-        if len(house.requests) == 1:
+        if len(service.requests) == 1:
             raise Busy("queue_full", "The queue is full.", 2.5)
         return [[], Unavailable("no_rung", "No rung could serve.")]
 
-    house = FakeHouse(refuse)
-    async with gateway(house) as running:
+    service = FakeService(refuse)
+    async with gateway(service) as running:
         client = await running.connect()
         response = await client.request("/v1/chat/completions", body)
         assert (response.status, response.error["code"]) == (429, "queue_full")
@@ -234,12 +234,12 @@ async def test_a_refusal_before_content_has_its_true_status(body: dict[str, obje
         assert response.headers["x-request-id"]
         response = await client.request("/v1/chat/completions", body)
         assert (response.status, response.error["code"]) == (503, "no_rung")
-        assert house.open_exchanges == 0
+        assert service.open_responses == 0
 
 
 async def test_a_failure_after_content_ends_the_stream_with_an_error_event() -> None:
-    house = FakeHouse(lambda _: [[Delta(0, "Hel", (1,))], [Failed(FAILURE, USAGE, SERVED)]])
-    async with gateway(house) as running:
+    service = FakeService(lambda _: [[Delta(0, "Hel", (1,))], [Failed(FAILURE, USAGE, SERVED)]])
+    async with gateway(service) as running:
         client = await running.connect()
         response = await client.request("/v1/chat/completions", STREAM)
         *_, content, error = events(response.body)
@@ -257,7 +257,7 @@ async def test_a_failure_after_content_ends_the_stream_with_an_error_event() -> 
 @pytest.mark.parametrize("end", [RuntimeError("secret prompt"), None])
 async def test_a_crash_after_content_ends_the_stream_with_an_error_event(end: Exception | None) -> None:
     steps: list[Step] = [[Delta(0, "Hel", (1,))]]
-    async with gateway(FakeHouse(lambda _: [*steps, end] if end else steps)) as running:
+    async with gateway(FakeService(lambda _: [*steps, end] if end else steps)) as running:
         client = await running.connect()
         response = await client.request("/v1/chat/completions", STREAM)
         assert events(response.body)[-1]["error"]["code"] == "internal_error"
@@ -268,7 +268,7 @@ async def test_a_crash_after_content_ends_the_stream_with_an_error_event(end: Ex
 
 
 async def test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connection() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         body = b'{"model":"m","prompt":"a","stream":true}'
         await client.send(b"POST /v1/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
@@ -278,7 +278,7 @@ async def test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connection(
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
-    async with gateway(FakeHouse(lambda request: answer(request.model))) as running:
+    async with gateway(FakeService(lambda request: answer(request.model))) as running:
         client = await running.connect()
         await client.post("/v1/chat/completions", {**CHAT, "model": "a"})
         await client.post("/v1/chat/completions", {**STREAM, "model": "b"})
@@ -295,7 +295,7 @@ async def _slow(client: Client, body: bytes) -> None:
 
 
 async def test_a_request_may_come_in_pieces_and_chunks() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         body = b'{"model":"m","prompt":"a"}'
         head = b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -310,7 +310,7 @@ async def test_a_request_may_come_in_pieces_and_chunks() -> None:
 
 
 async def test_expect_100_continue() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         body = b'{"model":"m","prompt":"a"}'
         await client.send(
@@ -325,7 +325,7 @@ async def test_expect_100_continue() -> None:
 async def test_a_client_that_would_rather_speak_http2() -> None:
     """Java's own client asks so with each request."""
     wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         for _ in range(2):
             assert (await client.request("/v1/chat/completions", CHAT, headers=wish)).status == 200
@@ -339,7 +339,7 @@ async def test_special_tokens_are_no_text() -> None:
     ]
     deltas[-1] = msgspec.structs.replace(deltas[-1], finish_reason="stop")
     steps = [[Start("tests", "small", 5)], deltas, [Done(USAGE, SERVED)]]
-    async with gateway(FakeHouse(lambda _: steps)) as running:
+    async with gateway(FakeService(lambda _: steps)) as running:
         client = await running.connect()
         asked = {**CHAT, "logprobs": True}
         choice = (await client.request("/v1/chat/completions", asked)).json["choices"][0]
@@ -356,7 +356,7 @@ async def test_special_tokens_are_no_text() -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a"', b"\xff", b'{"model": 1}', b'{"mdoel": "m"}', b'{"a": 1, "a": 2}'])
 async def test_a_body_in_pieces_is_read_like_one_in_a_piece(body: bytes) -> None:
     """Errors too, and they name the same place."""
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         whole = await client.request("/v1/chat/completions", body)
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"

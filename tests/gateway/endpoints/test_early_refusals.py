@@ -97,8 +97,8 @@ async def test_each_is_one_line_and_says_what_is_left(case: Case) -> None:
 
     with structlog.testing.capture_logs() as logs:
         async with (
-            stage({"small": says("ok"), "large": says("ok")}, settings=TABLES, clean=False) as house,
-            gateway(house.house, limits={"max_body_bytes": 65_536, **case.limits}, ws_origins=(ORIGIN,)) as running,
+            stage({"small": says("ok"), "large": says("ok")}, settings=TABLES, clean=False) as service,
+            gateway(service.service, limits={"max_body_bytes": 65_536, **case.limits}, ws_origins=(ORIGIN,)) as running,
         ):
             answer = await act(running)
     (line,) = [each for each in logs if each["event"] == "request_finished"]
@@ -118,8 +118,8 @@ async def test_each_is_one_line_and_says_what_is_left(case: Case) -> None:
 async def test_a_connection_that_finds_no_place_is_one_line() -> None:
     with structlog.testing.capture_logs() as logs:
         async with (
-            stage({"small": says("ok"), "large": says("ok")}, settings=TABLES, clean=False) as house,
-            gateway(house.house, limits={"max_connections": 1, "probe_connections": 0}) as running,
+            stage({"small": says("ok"), "large": says("ok")}, settings=TABLES, clean=False) as service,
+            gateway(service.service, limits={"max_connections": 1, "probe_connections": 0}) as running,
         ):
             working: Client = await running.connect()
             head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\n{bearer(KEY.raw)}{JSON}Content-Length: 9\r\n\r\n"

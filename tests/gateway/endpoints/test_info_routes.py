@@ -6,12 +6,12 @@ import importlib.metadata
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.api.errors import BadKey
-from tests.gateway.fakes import FakeEngineReadiness, FakeHouse, FakeReadiness
+from tests.gateway.fakes import FakeEngineReadiness, FakeReadiness, FakeService
 from tests.gateway.harness import CHAT, gateway
 
 
 async def test_models() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         listed = (await client.get("/v1/models")).json
         assert [each["id"] for each in listed["data"]] == ["penstock", "org/other"]
@@ -22,11 +22,11 @@ async def test_models() -> None:
 
 
 async def test_health_tells_what_is_not_ready() -> None:
-    house = FakeHouse()
-    async with gateway(house) as running:
+    service = FakeService()
+    async with gateway(service) as running:
         client = await running.connect()
         assert (await client.get("/readyz")).status == 200
-        house.ready = FakeReadiness(False, "loading", {"small": FakeEngineReadiness("failed", "no such file")})
+        service.ready = FakeReadiness(False, "loading", {"small": FakeEngineReadiness("failed", "no such file")})
         response = await client.get("/readyz")
         assert response.status == 503
         assert response.json["engines"] == {"small": {"state": "failed", "why": "no such file"}}
@@ -39,8 +39,8 @@ async def test_what_tools_ask_before_they_measure() -> None:
     def check_key(key: str | None) -> None:
         raise BadKey(missing=key is None)
 
-    house = FakeHouse(check_key=check_key)
-    async with gateway(house) as running:
+    service = FakeService(check_key=check_key)
+    async with gateway(service) as running:
         client = await running.connect()
         for path in ("/health", "/ping", "/health/", "/ping/"):
             answer = await client.get(path)
@@ -48,7 +48,7 @@ async def test_what_tools_ask_before_they_measure() -> None:
         await client.post("/ping", b"")
         assert (await client.response()).status == 200
         assert (await client.get("/version")).json == {"version": importlib.metadata.version("penstock")}
-        house.ready = FakeReadiness(False, "loading", {})
+        service.ready = FakeReadiness(False, "loading", {})
         for path in ("/health", "/ping"):
             assert (await client.get(path)).status == 503
         await client.send(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -56,7 +56,7 @@ async def test_what_tools_ask_before_they_measure() -> None:
 
 
 async def test_a_slash_at_the_end_changes_nothing() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         assert (await client.get("/v1/models/")).json["object"] == "list"
         for path in ("/v1/models/penstock", "/v1/models/penstock/", "/v1/models/org/other/"):
@@ -67,7 +67,7 @@ async def test_a_slash_at_the_end_changes_nothing() -> None:
 
 
 async def test_metrics_can_be_scraped() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         response = await (await running.connect()).get("/metrics")
         assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         families = {each.name: each for each in text_string_to_metric_families(response.body.decode())}
@@ -125,7 +125,7 @@ async def test_metrics_can_be_scraped() -> None:
 
 
 async def test_the_page_escapes_what_it_shows() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         page = (await client.get("/")).body.decode()
         assert "a &lt;fake&gt; model" in page
@@ -143,7 +143,7 @@ async def test_a_browser_without_a_key_gets_a_page_that_says_so() -> None:
         if key != "right":
             raise BadKey(missing=key is None)
 
-    async with gateway(FakeHouse(check_key=check_key)) as running:
+    async with gateway(FakeService(check_key=check_key)) as running:
         client = await running.connect()
         page = await client.get("/", headers="Accept: text/html,*/*;q=0.8\r\n")
         assert (page.status, page.headers["content-type"]) == (401, "text/html; charset=utf-8")
@@ -161,7 +161,7 @@ async def test_metrics_ask_for_a_key_of_their_own() -> None:
         if key != "scraper":
             raise BadKey(missing=key is None)
 
-    async with gateway(FakeHouse(check_scraper=check_scraper)) as running:
+    async with gateway(FakeService(check_scraper=check_scraper)) as running:
         client = await running.connect()
         assert (await client.get("/metrics")).status == 401
         assert (await client.get("/metrics", headers="Authorization: Bearer scraper\r\n")).status == 200
@@ -172,7 +172,7 @@ async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:
         if key != "right":
             raise BadKey(missing=key is None)
 
-    async with gateway(FakeHouse(check_key=check_key)) as running:
+    async with gateway(FakeService(check_key=check_key)) as running:
         client = await running.connect()
         for path in ("/v1/models", "/v1/models/penstock", "/"):
             response = await client.get(path)

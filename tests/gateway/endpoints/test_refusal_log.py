@@ -1,4 +1,4 @@
-"""Every request has one line in the log, whatever its way out: a table of all of them, before a real house."""
+"""Every request has one line in the log, whatever its way out: a table of all of them, before a real service."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from gateway.endpoints.refusal_log import RefusalLog
 from gateway.errors import ClientGone, HttpError
 from policies.admission.keys import new_key
 from tests.actors.fakes import CONFIG, Stage, says, stage
-from tests.gateway.fakes import FakeHouse
+from tests.gateway.fakes import FakeService
 from tests.gateway.harness import Client, Gateway, connected, gateway
 
 KEY = new_key("acme", bytes(range(38)), "app")
@@ -102,12 +102,12 @@ async def leaves(running: Gateway, _: Stage) -> None:
     await client.aclose()
 
 
-async def breaks(running: Gateway, house: Stage) -> None:
+async def breaks(running: Gateway, service: Stage) -> None:
     def fail(number: int, _: object) -> None:
         raise RuntimeError("a fault")
 
-    house.on_step["small"] = house.on_step["large"] = fail
-    await posts()(running, house)
+    service.on_step["small"] = service.on_step["large"] = fail
+    await posts()(running, service)
 
 
 class Way(NamedTuple):
@@ -189,11 +189,13 @@ async def lines_of(act: Callable[[Gateway, Stage], Awaitable[None]], settings: s
     scripts = {"small": says("okay then, ", {3: 0.1}, prompt=18), "large": says("okay then", prompt=18)}
     with structlog.testing.capture_logs() as logs:
         async with (
-            stage(scripts, settings=settings, encoders={"mini": EmbeddingSizes(8)}, step_s=0.001, clean=False) as house,
-            gateway(house.house, limits={"max_body_bytes": 65_536}) as running,
+            stage(
+                scripts, settings=settings, encoders={"mini": EmbeddingSizes(8)}, step_s=0.001, clean=False
+            ) as service,
+            gateway(service.service, limits={"max_body_bytes": 65_536}) as running,
         ):
-            await act(running, house)
-            while any(house.house.statistics().queues[name].inside for name in ("small", "large")):  # noqa: ASYNC110
+            await act(running, service)
+            while any(service.service.statistics().queues[name].inside for name in ("small", "large")):  # noqa: ASYNC110
                 await trio.sleep(0.001)
     return [each for each in logs if each["event"] == "request_finished"]
 
@@ -231,7 +233,7 @@ async def test_the_setting_turns_them_off() -> None:
     ],
 )
 async def test_whatever_ends_the_reading_has_its_line(error: Exception, outcome: str, code: str, status: int) -> None:
-    line = RefusalLog(FakeHouse(), "r", "/v1/x", trio.current_time(), None)
+    line = RefusalLog(FakeService(), "r", "/v1/x", trio.current_time(), None)
     with structlog.testing.capture_logs() as logs, pytest.raises(type(error)), line:
         raise error
     (said,) = logs
@@ -240,20 +242,20 @@ async def test_whatever_ends_the_reading_has_its_line(error: Exception, outcome:
 
 async def test_who_leaves_while_the_request_is_let_in_has_a_line(autojump_clock: object) -> None:
     with structlog.testing.capture_logs() as logs:
-        async with stage({"small": says("ok")}, settings=CONFIG) as house:
+        async with stage({"small": says("ok")}, settings=CONFIG) as service:
             with trio.CancelScope() as scope:
                 scope.cancel()
-                await house.open("small")
+                await service.open("small")
     lines = [each for each in logs if each["event"] == "request_finished"]
     assert [(each["outcome"], each["status"]) for each in lines] == [("gone", 499)]
 
 
 async def test_while_models_load_and_while_it_drains(autojump_clock: object) -> None:
     with structlog.testing.capture_logs() as logs:
-        async with stage({"small": says("ok")}, settings=CONFIG, ready=False, load_s=5.0) as house:
-            await house.ask("small")
-            await house.until_ready()
-            await house.house.drain(trio.current_time())
-            await house.ask("small")
+        async with stage({"small": says("ok")}, settings=CONFIG, ready=False, load_s=5.0) as service:
+            await service.ask("small")
+            await service.until_ready()
+            await service.service.drain(trio.current_time())
+            await service.ask("small")
     lines = [each for each in logs if each["event"] == "request_finished"]
     assert [(each["code"], each["status"]) for each in lines] == [("loading", 503), ("shutting_down", 503)]

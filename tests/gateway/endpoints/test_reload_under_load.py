@@ -47,12 +47,12 @@ def write(file: Path, text: str) -> None:
 
 
 async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> None:
-    file = tmp_path / "house.toml"
+    file = tmp_path / "service.toml"
     write(file, GOOD[0])
     answers: list[Response] = []
     refused: list[Response] = []
-    async with stage(source=ConfigSource(file), blocks=8192, step_s=0.02) as house:
-        routes = Routes(ApiContext(house=house.house, max_choices=4, max_inputs=4), ServerLimits(), frozenset())
+    async with stage(source=ConfigSource(file), blocks=8192, step_s=0.02) as service:
+        routes = Routes(ApiContext(service=service.service, max_choices=4, max_inputs=4), ServerLimits(), frozenset())
         server = Server(listen("127.0.0.1", 0), ServerLimits(), routes)
 
         async def client(number: int) -> None:
@@ -79,14 +79,14 @@ async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> 
                     for wave in range(WAVES):
                         for number in range(STREAMS // WAVES):
                             clients.start_soon(client, wave * STREAMS + number)
-                        while house.house.statistics().in_flight < 10:  # noqa: ASYNC110  (their sockets are real)
+                        while service.service.statistics().in_flight < 10:  # noqa: ASYNC110  (their sockets are real)
                             await trio.sleep(0.01)
                         write(file, BAD[wave % 3])
-                        results.append(await house.house.desk.reload())
+                        results.append(await service.service.admin.reload())
                         write(file, GOOD[(wave + 1) % 3])
-                        results.append(await house.house.desk.reload())
+                        results.append(await service.service.admin.reload())
                 await server.finish(PATIENCE_S)
-        assert house.house._supervisor.restarts == dict.fromkeys(house.house._supervisor.restarts, 0)
+        assert service.service._supervisor.restarts == dict.fromkeys(service.service._supervisor.restarts, 0)
     assert [type(each) for each in results] == [ReloadRefused, Swapped] * WAVES
     assert len(answers) + len(refused) == STREAMS
     # Only whoever came with a key that was gone was turned away.

@@ -8,15 +8,15 @@ from trio_websocket import ConnectionClosed
 
 from actors.api.errors import BadKey, Busy
 from actors.api.messages import DecisionInfo, Delta, Done, ErrorBody, Failed, InferenceRequest, Start
-from tests.gateway.fakes import SERVED, USAGE, FakeHouse, Step, answer
+from tests.gateway.fakes import SERVED, USAGE, FakeService, Step, answer
 from tests.gateway.harness import CHAT, UPGRADE, connected, gateway
 
 START = {"type": "start", **CHAT}
 
 
 async def test_one_request() -> None:
-    house = FakeHouse()
-    async with gateway(house) as running, connected(running, [(b"Authorization", b"Bearer k")]) as socket:
+    service = FakeService()
+    async with gateway(service) as running, connected(running, [(b"Authorization", b"Bearer k")]) as socket:
         await socket.send({**START, "id": "a", "temperature": 0})
         started, *tokens, usage, done = await socket.until("done")
         assert (started["type"], started["id"], started["route"], started["rung"]) == ("started", "a", "tests", "small")
@@ -26,22 +26,22 @@ async def test_one_request() -> None:
         ]
         assert (usage["type"], usage["total_tokens"]) == ("usage", 8)
         assert done["penstock"]["why"] == "confident"
-        assert (house.requests[0].api_key, house.requests[0].params.temperature) == ("k", 0)
-        assert house.requests[0].request_id == started["request_id"]
+        assert (service.requests[0].api_key, service.requests[0].params.temperature) == ("k", 0)
+        assert service.requests[0].request_id == started["request_id"]
         # The id is free again.
         await socket.send({"type": "start", "id": "a", "endpoint": "completions", "model": "m", "prompt": "x"})
         assert (await socket.until("done"))[-1]["id"] == "a"
 
 
 async def test_who_decided_is_told_with_the_arm() -> None:
-    house = FakeHouse()
-    house.decided = DecisionInfo("abc123", "try it", "b")
-    async with gateway(house) as running, connected(running) as socket:
+    service = FakeService()
+    service.decided = DecisionInfo("abc123", "try it", "b")
+    async with gateway(service) as running, connected(running) as socket:
         await socket.send({**START, "id": "a"})
         started = await socket.get()
         assert (started["policy"], started["experiment"], started["arm"]) == ("abc123", "try it", "b")
         await socket.until("done")
-        house.decided = DecisionInfo("abc124")
+        service.decided = DecisionInfo("abc124")
         await socket.send({**START, "id": "a"})
         started = await socket.get()
         assert started["policy"] == "abc124"
@@ -56,8 +56,8 @@ async def test_many_at_once_and_one_cancelled() -> None:
             return [[Start("t", "small", 1), Delta(0, "x", (1,))], trio.sleep_forever]
         return [release.wait, *answer(request.model)]
 
-    house = FakeHouse(script)
-    async with gateway(house) as running, connected(running) as socket:
+    service = FakeService(script)
+    async with gateway(service) as running, connected(running) as socket:
         for name in ("a", "slow", "b"):
             await socket.send({**START, "id": name, "model": name})
         await socket.until("token")
@@ -67,7 +67,7 @@ async def test_many_at_once_and_one_cancelled() -> None:
         await socket.send({"type": "cancel", "id": "slow"})
         (error,) = await socket.until("error")
         assert (error["id"], error["error"]["code"]) == ("slow", "cancelled")
-        assert house.open_exchanges == 0
+        assert service.open_responses == 0
         await socket.send({"type": "cancel", "id": "slow"})  # too late is no mistake
         await socket.send({**START, "id": "slow", "model": "c"})
         assert (await socket.until("done"))[-1]["id"] == "slow"
@@ -97,8 +97,8 @@ async def test_a_bad_message_is_answered_and_costs_nobody_else_anything(
     message: str | bytes, code: str, words: str
 ) -> None:
     release = trio.Event()
-    house = FakeHouse(lambda _: [release.wait, *answer("fine")])
-    async with gateway(house) as running, connected(running) as socket:
+    service = FakeService(lambda _: [release.wait, *answer("fine")])
+    async with gateway(service) as running, connected(running) as socket:
         await socket.send({**START, "id": "other"})
         await socket.raw.send_message(message)
         error = await socket.get()
@@ -109,8 +109,8 @@ async def test_a_bad_message_is_answered_and_costs_nobody_else_anything(
 
 
 async def test_ids_are_unique_and_requests_bounded() -> None:
-    house = FakeHouse(lambda _: [trio.sleep_forever])
-    async with gateway(house, limits={"max_streams": 2}) as running, connected(running) as socket:
+    service = FakeService(lambda _: [trio.sleep_forever])
+    async with gateway(service, limits={"max_streams": 2}) as running, connected(running) as socket:
         await socket.send({**START, "id": "a"})
         await socket.send({**START, "id": "a"})
         error = await socket.get()
@@ -133,31 +133,31 @@ async def test_refusals_and_failures_name_their_request() -> None:
             case _:
                 return [[Delta(0, "x", (1,))], [Failed(failure, USAGE)]]
 
-    house = FakeHouse(script)
-    async with gateway(house) as running, connected(running) as socket:
+    service = FakeService(script)
+    async with gateway(service) as running, connected(running) as socket:
         for name, code in (("busy", "queue_full"), ("crash", "internal_error"), ("fails", "engine_failed")):
             await socket.send({**START, "id": name, "model": name})
             error = (await socket.until("error"))[-1]
             assert (error["id"], error["error"]["code"]) == (name, code)
-        assert house.open_exchanges == 0
+        assert service.open_responses == 0
 
 
 async def test_a_close_frees_what_runs() -> None:
-    house = FakeHouse(lambda _: [trio.sleep_forever])
-    async with gateway(house) as running, connected(running) as socket:
+    service = FakeService(lambda _: [trio.sleep_forever])
+    async with gateway(service) as running, connected(running) as socket:
         await socket.send({**START, "id": "a"})
-        await house.opened.wait()
+        await service.opened.wait()
         await socket.raw.aclose(4321, "enough")
-        await house.exchanges[0].closed.wait()
+        await service.responses[0].closed.wait()
         assert socket.raw.closed.code == 4321
 
 
 async def test_the_server_goes_away_when_what_runs_has_ended() -> None:
     release = trio.Event()
-    house = FakeHouse(lambda _: [release.wait, *answer("x")])
-    async with gateway(house) as running, connected(running) as socket:
+    service = FakeService(lambda _: [release.wait, *answer("x")])
+    async with gateway(service) as running, connected(running) as socket:
         await socket.send({**START, "id": "a"})
-        await house.opened.wait()
+        await service.opened.wait()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(running.server.finish, 10)
             await trio.testing.wait_all_tasks_blocked(0.01)
@@ -178,7 +178,7 @@ async def test_the_server_goes_away_when_what_runs_has_ended() -> None:
     ],
 )
 async def test_a_refused_handshake(headers: str, status: int) -> None:
-    async with gateway(FakeHouse(), ws_origins=("https://good.example",)) as running:
+    async with gateway(FakeService(), ws_origins=("https://good.example",)) as running:
         client = await running.connect()
         assert (await client.get("/v1/stream", headers=UPGRADE + headers)).status == status
         async with connected(running, [(b"Origin", b"https://good.example")]) as socket:
@@ -191,7 +191,7 @@ async def test_a_handshake_without_a_key_where_keys_are_needed() -> None:
         if key != "right":
             raise BadKey(missing=key is None)
 
-    async with gateway(FakeHouse(check_key=check_key)) as running:
+    async with gateway(FakeService(check_key=check_key)) as running:
         client = await running.connect()
         response = await client.get("/v1/stream", headers=UPGRADE)
         assert (response.status, response.error["code"]) == (401, "invalid_api_key")
@@ -201,7 +201,7 @@ async def test_a_handshake_without_a_key_where_keys_are_needed() -> None:
 
 
 async def test_plain_http_is_told_to_upgrade() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         response = await (await running.connect()).get("/v1/stream")
         assert (response.status, response.error["code"]) == (426, "upgrade_required")
         response = await (await running.connect()).request("/v1/stream", {})
@@ -209,7 +209,7 @@ async def test_plain_http_is_told_to_upgrade() -> None:
 
 
 async def test_too_big_a_message_closes_with_1009() -> None:
-    async with gateway(FakeHouse(), limits={"max_body_bytes": 1000}) as running, connected(running) as socket:
+    async with gateway(FakeService(), limits={"max_body_bytes": 1000}) as running, connected(running) as socket:
         await socket.send({"type": "start", "id": "x" * 2000})
         with pytest.raises(ConnectionClosed):
             await socket.get()
@@ -217,7 +217,7 @@ async def test_too_big_a_message_closes_with_1009() -> None:
 
 
 async def test_messages_in_fragments() -> None:
-    async with gateway(FakeHouse()) as running, connected(running) as socket:
+    async with gateway(FakeService()) as running, connected(running) as socket:
         text = msgspec.json.encode({**START, "id": "a"}).decode()
         connection = socket.raw._wsproto
         for part, last in ((text[:9], False), (text[9:], True)):
@@ -227,7 +227,7 @@ async def test_messages_in_fragments() -> None:
 
 
 async def test_done_needs_no_content() -> None:
-    async with gateway(FakeHouse(lambda _: [[Done(USAGE, SERVED)]])) as running, connected(running) as socket:
+    async with gateway(FakeService(lambda _: [[Done(USAGE, SERVED)]])) as running, connected(running) as socket:
         await socket.send({**START, "id": "a"})
         assert [each["type"] for each in await socket.until("done")] == ["usage", "done"]
 
@@ -258,7 +258,7 @@ async def test_an_error_about_a_message_does_not_end_a_request(message: object, 
     """What carries the id of a running request ends it, for the client; this one runs on and says so."""
     release = trio.Event()
     first, *rest = answer("Hel", "lo")
-    async with gateway(FakeHouse(lambda _: [first, release.wait, *rest])) as running, connected(running) as socket:
+    async with gateway(FakeService(lambda _: [first, release.wait, *rest])) as running, connected(running) as socket:
         await socket.send(RUNNING)
         await socket.until("started")
         await socket.send(message)
@@ -275,7 +275,7 @@ async def test_an_error_about_a_message_does_not_end_a_request(message: object, 
 
 
 async def test_an_error_of_a_start_has_its_id() -> None:
-    async with gateway(FakeHouse()) as running, connected(running) as socket:
+    async with gateway(FakeService()) as running, connected(running) as socket:
         for message in ({**RUNNING, "temperature": 99}, {"type": "strat", "id": "a"}):
             await socket.send(message)
             error = await socket.get()

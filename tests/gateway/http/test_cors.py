@@ -7,7 +7,7 @@ import structlog
 from actors.api.errors import BadKey
 from actors.api.messages import Delta, ErrorBody, Failed, InferenceRequest
 from tests.faults.test_websocket_faults import frame
-from tests.gateway.fakes import SERVED, USAGE, FakeHouse, Step
+from tests.gateway.fakes import SERVED, USAGE, FakeService, Step
 from tests.gateway.harness import CHAT, STREAM, UPGRADE, Gateway, gateway
 
 OURS, THEIRS = "https://app.example", "https://evil.example"
@@ -15,12 +15,12 @@ KEY = "Authorization: Bearer good\r\n"
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/metrics", "/readyz", "/nowhere")
 
 
-def locked() -> FakeHouse:
+def locked() -> FakeService:
     def check(key: str | None) -> None:
         if key != "good":
             raise BadKey(missing=key is None)
 
-    return FakeHouse(check_key=check)
+    return FakeService(check_key=check)
 
 
 async def preflight(running: Gateway, path: str, origin: str, *lines: str) -> tuple[int, dict[str, str]]:
@@ -36,8 +36,8 @@ async def preflight(running: Gateway, path: str, origin: str, *lines: str) -> tu
 async def test_a_preflight_needs_no_key(path: str, keyless: bool) -> None:
     wanted = "authorization,content-type,openai-organization,x-stainless-lang,x-stainless-retry-count,x-penstock-tags"
     lines = ("Access-Control-Request-Method: POST", f"Access-Control-Request-Headers: {wanted}")
-    house = FakeHouse(keyless=True) if keyless else locked()
-    async with gateway(house, ws_origins=(OURS,)) as running:
+    service = FakeService(keyless=True) if keyless else locked()
+    async with gateway(service, ws_origins=(OURS,)) as running:
         status, headers = await preflight(running, path, OURS, *lines)
         assert status == 200
         assert headers["access-control-allow-origin"] == OURS
@@ -108,12 +108,12 @@ async def test_what_is_got(path: str) -> None:
 
 async def test_refusals_by_time_and_by_load_can_be_read_too() -> None:
     failure = ErrorBody(503, "server_error", "engine_failed", "The engine failed.", should_retry=True)
-    house = FakeHouse(lambda _: [[Failed(failure, USAGE, SERVED)]])
+    service = FakeService(lambda _: [[Failed(failure, USAGE, SERVED)]])
     line = f"Origin: {OURS}\r\n"
-    async with gateway(house, ws_origins=(OURS,)) as running:
+    async with gateway(service, ws_origins=(OURS,)) as running:
         response = await (await running.connect()).request("/v1/chat/completions", CHAT, headers=line)
         assert (response.status, response.headers["access-control-allow-origin"]) == (503, OURS)
-    async with gateway(house, ws_origins=(OURS,), header_timeout=0.1) as running:
+    async with gateway(service, ws_origins=(OURS,), header_timeout=0.1) as running:
         head = f"POST /v1/completions HTTP/1.1\r\nHost: t\r\n{line}Content-Length: 9\r\n\r\n"
         late = await running.heard(head.encode())
         response = await late.response()
@@ -121,7 +121,7 @@ async def test_refusals_by_time_and_by_load_can_be_read_too() -> None:
 
 
 async def test_without_listed_origins_nothing_is_said() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         response = await (await running.connect()).get("/livez", headers=f"Origin: {OURS}\r\n")
         assert not [name for name in response.headers if name.startswith("access-control") or name == "vary"]
 
@@ -134,14 +134,14 @@ async def test_two_hundred_requests_on_one_connection_with_errors_between() -> N
         ends: dict[str | None, list[Step]] = {"0": [[Failed(failure, USAGE, SERVED)]], "1": [RuntimeError("crash")]}
         return [[Delta(0, "Hel", (1,))], *ends.get(request.user, [])]
 
-    house = FakeHouse(script)
+    service = FakeService(script)
     # What is logged is made into pages of colour otherwise.
     with structlog.testing.capture_logs():
-        await _ask_often(house)
+        await _ask_often(service)
 
 
-async def _ask_often(house: FakeHouse) -> None:
-    async with gateway(house, messages_per_second=10_000) as running:
+async def _ask_often(service: FakeService) -> None:
+    async with gateway(service, messages_per_second=10_000) as running:
         client = await running.connect()
         for number in range(200):
             body = {**(STREAM if number % 2 else CHAT), "user": str(number % 3)}
@@ -166,8 +166,8 @@ async def _ask_often(house: FakeHouse) -> None:
     ],
 )
 async def test_a_page_brings_its_key_to_a_socket_as_a_subprotocol(protocols: str, key: str, status: int) -> None:
-    house = locked()
-    async with gateway(house, ws_origins=(OURS,)) as running:
+    service = locked()
+    async with gateway(service, ws_origins=(OURS,)) as running:
         client = await running.connect()
         lines = f"{UPGRADE}Origin: {OURS}\r\nSec-WebSocket-Protocol: {protocols}\r\n{key}"
         await client.send(f"GET /v1/stream HTTP/1.1\r\nHost: t\r\n{lines}\r\n".encode())
@@ -178,7 +178,7 @@ async def test_a_page_brings_its_key_to_a_socket_as_a_subprotocol(protocols: str
             await client.send(frame(1, msgspec.json.encode({"type": "start", "id": "a", **CHAT})))
             while b'"done"' not in client.buffer:
                 await client.more()
-            (request,) = house.requests
+            (request,) = service.requests
             assert request.api_key == "good"
             assert not [value for _, value in request.headers if b"good" in value]
 

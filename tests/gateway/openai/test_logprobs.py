@@ -5,7 +5,7 @@ from typing import Any
 
 from actors.api.messages import Delta, Done, InferenceRequest, Start
 from engine.core.messages import TokenLogprobs
-from tests.gateway.fakes import SERVED, USAGE, FakeHouse, Step
+from tests.gateway.fakes import SERVED, USAGE, FakeService, Step
 from tests.gateway.harness import events, gateway
 
 TEXT = {"model": "m", "prompt": "<s> Hé!", "echo": True}
@@ -25,7 +25,7 @@ PROMPT = (
 ANSWER = said(8, b"!", -0.125, (8, -0.125, b"!"), (2, -9.0, b"x"))
 
 
-def house(*, only_prompt: bool = False, choices: int = 1) -> FakeHouse:
+def service(*, only_prompt: bool = False, choices: int = 1) -> FakeService:
     def script(request: InferenceRequest) -> list[Step]:
         echo = ("Hé",) * choices if request.echo else ()
         deltas = []
@@ -34,10 +34,10 @@ def house(*, only_prompt: bool = False, choices: int = 1) -> FakeHouse:
             deltas.append([Delta(index, text, ids, positions, "length", prompt_logprobs=PROMPT)])
         return [[Start("tests", "small", 4, echo)], *deltas, [Done(USAGE, SERVED)]]
 
-    return FakeHouse(script)
+    return FakeService(script)
 
 
-async def ask(scripted: FakeHouse, body: dict[str, Any], path: str = "/v1/completions") -> Any:
+async def ask(scripted: FakeService, body: dict[str, Any], path: str = "/v1/completions") -> Any:
     async with gateway(scripted) as running:
         client = await running.connect()
         response = await client.request(path, body)
@@ -53,7 +53,7 @@ ECHOED = {
 
 
 async def test_echo_begins_text_and_logprobs_with_the_prompt() -> None:
-    scripted = house()
+    scripted = service()
     (choice,) = (await ask(scripted, {**TEXT, "logprobs": 1, "max_tokens": 1}))["choices"]
     assert choice["text"] == "Hé!"
     assert choice["logprobs"] == ECHOED
@@ -63,7 +63,7 @@ async def test_echo_begins_text_and_logprobs_with_the_prompt() -> None:
 
 
 async def test_echo_alone_asks_nothing_of_the_engine() -> None:
-    scripted = house(only_prompt=True)
+    scripted = service(only_prompt=True)
     (choice,) = (await ask(scripted, {**TEXT, "max_tokens": 0}))["choices"]
     assert (choice["text"], choice["logprobs"], choice["finish_reason"]) == ("Hé", None, "length")
     params = scripted.requests[0].params
@@ -71,7 +71,7 @@ async def test_echo_alone_asks_nothing_of_the_engine() -> None:
 
 
 async def test_streams_echo_first() -> None:
-    scripted = house(choices=2)
+    scripted = service(choices=2)
     *chunks, done = await ask(scripted, {**TEXT, "prompt": ["a", "b"], "logprobs": 1, "stream": True})
     assert done == "[DONE]"
     for index in (0, 1):
@@ -98,27 +98,27 @@ RANKED = [
 
 async def test_prompt_logprobs_stand_in_each_choice_of_a_text_completion() -> None:
     asked = {"model": "m", "prompt": "a", "prompt_logprobs": 2}
-    body = await ask(house(choices=2), {**asked, "n": 2})
+    body = await ask(service(choices=2), {**asked, "n": 2})
     assert [each["prompt_logprobs"] for each in body["choices"]] == [RANKED, RANKED]
     assert body["choices"][0]["text"] == "!"
     assert body["choices"][0]["logprobs"] is None
-    first, second, *_ = await ask(house(), {**asked, "stream": True})
+    first, second, *_ = await ask(service(), {**asked, "stream": True})
     assert (first["choices"][0]["text"], first["choices"][0]["prompt_logprobs"]) == ("", RANKED)
     assert "prompt_logprobs" not in second["choices"][0]
 
 
 async def test_prompt_logprobs_stand_at_the_top_of_a_chat() -> None:
     asked = {"model": "m", "messages": [{"role": "user", "content": "a"}], "prompt_logprobs": 1, "max_tokens": 0}
-    scripted = house(choices=2)
+    scripted = service(choices=2)
     body = await ask(scripted, {**asked, "n": 2}, "/v1/chat/completions")
     assert [None if each is None else len(each) for each in body["prompt_logprobs"]] == [None, 1, 2, 2]
     assert scripted.requests[0].params.prompt_only
-    streamed = await ask(house(choices=2), {**asked, "n": 2, "stream": True}, "/v1/chat/completions")
+    streamed = await ask(service(choices=2), {**asked, "n": 2, "stream": True}, "/v1/chat/completions")
     assert streamed[0]["prompt_logprobs"] == body["prompt_logprobs"]
     assert not any("prompt_logprobs" in each for each in streamed[1:-1])
 
 
 async def test_nobody_who_did_not_ask_is_told() -> None:
-    body = await ask(house(), {"model": "m", "prompt": "a"})
+    body = await ask(service(), {"model": "m", "prompt": "a"})
     assert "prompt_logprobs" not in body["choices"][0]
     assert body["choices"][0]["text"] == "!"

@@ -1,4 +1,4 @@
-"""What the house makes of steps: seen in a served engine, told apart by who else computes, fitted with every pause."""
+"""Step times seen in a served engine, told apart by what else computes, and fitted with every pause."""
 
 from itertools import count, pairwise
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_a_probe_sees_a_served_engine(monkeypatch: pytest.MonkeyPatch, tmp_path:
         # On a busy machine a phase may be over before the server has answered anything.
         monkeypatch.setattr(service_profiler, "_PHASE_S", seconds)
         try:
-            engines, house = service_profiler.probe(settings, {"small": profile().engines["small"]}, said.append)
+            engines, service = service_profiler.probe(settings, {"small": profile().engines["small"]}, said.append)
         except CliError as error:
             if "no answer" not in str(error) or seconds > PATIENCE_S / 10:
                 raise
@@ -121,5 +121,5 @@ def test_a_probe_sees_a_served_engine(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert any("by itself" in line for line in said)
     assert engines["small"].served.pauses
     assert engines["small"].beside is None
-    assert 0 < house.arrival_s < PATIENCE_S
-    assert 0 < house.delivery_s < PATIENCE_S
+    assert 0 < service.arrival_s < PATIENCE_S
+    assert 0 < service.delivery_s < PATIENCE_S

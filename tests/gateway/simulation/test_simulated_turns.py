@@ -12,7 +12,7 @@ from engine.core.turns import TimeSliceBook
 from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.turns import SimulatedTimeSlices, at_once
 from policies.records.trace import TraceRequest
-from tests.gateway.simulation.test_world import KINDS, course, play, replicated
+from tests.gateway.simulation.test_world import KINDS, play, replicated, rollout
 from tests.gateway.simulation.worlds import policy, profile, trace
 
 Steps = list[tuple[str, float, float]]
@@ -43,7 +43,7 @@ def test_leaps_lead_to_the_same_in_turns(seed: int) -> None:
     costs = profile(slow=[0.3, 1.0][seed % 2], beside=[1.0, 1.4][seed % 4 // 2], cores=cores)
     leaping, report = play(settings, costs, requests)
     single, expected = play(settings, costs, requests, leaps=False)
-    assert course(leaping) == course(single)
+    assert rollout(leaping) == rollout(single)
     assert report == expected
     _, free = play(settings, profile(slow=[0.3, 1.0][seed % 2], beside=[1.0, 1.4][seed % 4 // 2]), requests)
     assert report != free

@@ -1,4 +1,4 @@
-"""The virtual clock: leaps change nothing, nothing is lost, and overload is refused as the house refuses it."""
+"""The virtual clock: leaps change nothing, nothing is lost, and overload is refused as the service refuses it."""
 
 import msgspec
 import pytest
@@ -22,18 +22,18 @@ def play(
 ) -> tuple[World, SimulationReport]:
     world = World(settings, costs, requests, seed=seed, shares={}, leaps=leaps)
     ended = world.run(lambda *_: None)
-    for lane in world.lanes.values():
-        for engine, room in zip(lane.engines, lane.rooms, strict=True):
+    for backend_queue in world.backend_queues.values():
+        for engine, room in zip(backend_queue.engines, backend_queue.rooms, strict=True):
             engine.check_integrity()
             assert not engine.busy
             assert room.sequences == 0
-        assert not len(lane.queue)
-        lane.queue.check_integrity()
+        assert not len(backend_queue.queue)
+        backend_queue.queue.check_integrity()
     assert sorted(each.number for each in world.answers) == list(range(len(requests)))
     return world, make_report(world, ended, "policy")
 
 
-def course(world: World) -> list[object]:
+def rollout(world: World) -> list[object]:
     """Everything that happened to every request, to the last bit."""
     return [
         (a.number, a.outcome, a.code, a.rung, a.shown, a.first_at, a.ended_at, a.queue_wait_s, a.attempts, a.history)
@@ -71,10 +71,10 @@ def test_leaps_lead_to_the_same_with_replicas(seed: int) -> None:
     costs = profile(beside=[1.0, 1.4][seed % 4 // 2])
     leaping, report = play(settings, costs, requests)
     single, expected = play(settings, costs, requests, leaps=False)
-    assert course(leaping) == course(single)
+    assert rollout(leaping) == rollout(single)
     assert report == expected
-    for lane in leaping.lanes.values():
-        assert all(engine.busy_s > 0 for engine in lane.engines)
+    for backend_queue in leaping.backend_queues.values():
+        assert all(engine.busy_s > 0 for engine in backend_queue.engines)
 
 
 def test_replicas_carry_what_one_engine_cannot() -> None:
@@ -114,7 +114,7 @@ def test_leaps_lead_to_the_same_as_single_steps(seed: int) -> None:
     costs = profile(slow=[0.3, 1.0][seed % 2], beside=[1.0, 1.4][seed % 4 // 2])
     leaping, report = play(settings, costs, requests)
     single, expected = play(settings, costs, requests, leaps=False)
-    assert course(leaping) == course(single)
+    assert rollout(leaping) == rollout(single)
     assert report == expected
     if seed in {3, 9}:
         assert report.engines["small"].preemptions

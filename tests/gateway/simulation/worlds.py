@@ -109,7 +109,9 @@ def profile(*, slow: float = 1.0, jitter: bool = True, beside: float = 1.0, core
         )
 
     engines = {"small": engine(1.0), "large": engine(3.0)}
-    return Profile(penstock_profile=1, machine="none", engines=engines, house=ServiceCost(arrival_s=0.002), cores=cores)
+    return Profile(
+        penstock_profile=1, machine="none", engines=engines, service=ServiceCost(arrival_s=0.002), cores=cores
+    )
 
 
 def trace(seed: int, requests: int, *, per_s: float = 20.0) -> tuple[TraceRequest, ...]:

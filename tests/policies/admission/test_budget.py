@@ -65,11 +65,11 @@ def test_without_a_budget_everything_fits() -> None:
 def test_other_settings_keep_what_was_spent() -> None:
     money = book()
     money.restore("acme", {"hour": 1.0, "day": 6.0}, NOON)
-    money.adopt({"acme": TenantSettings(budget=Budget(amount=7.0))})
+    money.apply_settings({"acme": TenantSettings(budget=Budget(amount=7.0))})
     assert not money.fits("acme", 2.0, NOON)
-    money.adopt({"acme": TenantSettings(budget=Budget(amount=70.0, per="month"))})
+    money.apply_settings({"acme": TenantSettings(budget=Budget(amount=70.0, per="month"))})
     assert money.fits("acme", 70.0, NOON)
-    money.adopt({})
+    money.apply_settings({})
     assert money.fits("acme", 1e9, NOON)
 
 
@@ -84,13 +84,13 @@ def test_what_an_upstream_used_beyond_the_worst_case_is_gone_too() -> None:
 def test_a_tenant_that_comes_back_within_the_period_does_not_begin_anew() -> None:
     money, acme = book(), {"acme": TenantSettings(budget=Budget(amount=10.0, per="month"))}
     money.settle(money.reserve("acme", 8.0, NOON), 8.0)
-    money.adopt({})
-    money.adopt(acme)
+    money.apply_settings({})
+    money.apply_settings(acme)
     assert not money.fits("acme", 3.0, NOON)
-    money.adopt({})
+    money.apply_settings({})
     money.view("free", NOON + 40 * 86_400)
-    money.adopt({})
-    money.adopt(acme)
+    money.apply_settings({})
+    money.apply_settings(acme)
     assert money.fits("acme", 10.0, NOON)
 
 

@@ -201,9 +201,9 @@ def test_a_tenant_that_comes_back_does_not_begin_anew(
     begun = reserve(quota, 100, 0.0)
     if ended:
         quota.settle(begun, used, 1.0)
-    quota.adopt({"other": TenantSettings()}, back_at - 1)
+    quota.apply_settings({"other": TenantSettings()}, back_at - 1)
     assert ("acme" in quota.statistics(back_at - 1).tenants) is (limit is not None)
-    quota.adopt({"acme": msgspec.structs.replace(ACME, concurrent=1)}, back_at)
+    quota.apply_settings({"acme": msgspec.structs.replace(ACME, concurrent=1)}, back_at)
     if limit is None:
         reserve(quota, 100, back_at)
     else:
@@ -341,5 +341,5 @@ def test_limits_are_what_is_left_and_when_all_of_it_is_back() -> None:
     assert later.requests == WindowLimit(5, 5, 0.0)
     smaller = book(per_minute=100)
     reserve(smaller, 100, 0.0)
-    smaller.adopt({"acme": TenantSettings(tokens=TokenQuota(per_minute=50))}, 1.0)
+    smaller.apply_settings({"acme": TenantSettings(tokens=TokenQuota(per_minute=50))}, 1.0)
     assert smaller.limits("acme", 1.0) == RateLimits(None, WindowLimit(50, 0, 60.0))

@@ -164,16 +164,16 @@ def test_what_it_counts() -> None:
 def test_other_settings_keep_the_state_and_begin_probes_anew() -> None:
     breaker = Breaker(SETTINGS)
     breaker.record(Permit(0), False, 0.0)
-    breaker.adopt(BreakerSettings(failure_rate=0.5, over=Seconds(30), at_least=2, open=Seconds(7), probes=1))
+    breaker.apply_settings(BreakerSettings(failure_rate=0.5, over=Seconds(30), at_least=2, open=Seconds(7), probes=1))
     assert breaker.statistics().failed == 1
     fail(breaker, 1, 1.0)
     assert breaker.permit(1.0) == BreakerOpen(7.0)
     probe = breaker.permit(8.0)
     assert isinstance(probe, Permit)
     same = BreakerSettings(failure_rate=0.5, over=Seconds(30), at_least=2, open=Seconds(7), probes=1)
-    breaker.adopt(same)
+    breaker.apply_settings(same)
     assert breaker.statistics().probes_out == 1
-    breaker.adopt(SETTINGS)
+    breaker.apply_settings(SETTINGS)
     assert (breaker.state, breaker.statistics().probes_out) == ("half_open", 0)
     breaker.record(probe, False, 9.0)
     assert breaker.state == "half_open"

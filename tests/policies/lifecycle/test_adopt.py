@@ -14,7 +14,7 @@ from config.model.tenancy import QueueLimits, TenantSettings, TierSettings, Toke
 from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.errors import UnknownTenant
 from policies.fallback.breaker import Breaker, Permit
-from policies.fallback.retry_budget import RetryBudgetSettings as Budget
+from policies.fallback.retry_budget import RetryBudget as Budget
 from policies.queueing.fair_queue import Accepted, FairQueue, QueueFull, QueueItem, TierUse
 from policies.routing.hysteresis import Hysteresis
 
@@ -37,7 +37,7 @@ def test_what_waits_moves_with_its_tenant_into_another_tier() -> None:
         size = {"tokens": 10 + number, "bytes": 100 + number}
         line.offer(msgspec.structs.replace(item(number, tenant), **size), 0.0)
     before = line.statistics()
-    line.adopt(tiers, {"a": TenantSettings(tier="high"), "b": TenantSettings(tier="low")})
+    line.apply_settings(tiers, {"a": TenantSettings(tier="high"), "b": TenantSettings(tier="low")})
     line.check_integrity()
     assert line.statistics().tiers == {"high": before.tiers["low"], "low": before.tiers["high"]}
     assert before.tiers["low"] == TierUse(requests=2, tokens=21, bytes=201)
@@ -49,10 +49,10 @@ def test_a_tier_that_is_gone_serves_what_waits_in_it_and_is_forgotten() -> None:
     line = FairQueue({"old": TierSettings(priority=9), "new": TierSettings()}, tenants)
     line.offer(item(1, "b"), 0.0)
     line.offer(item(2, "a"), 0.0)
-    line.adopt({"new": TierSettings()}, tenants)
+    line.apply_settings({"new": TierSettings()}, tenants)
     assert isinstance(line.offer(item(3, "a"), 0.0), Accepted)
     assert taken(line) == [2, 3, 1]
-    line.adopt({"new": TierSettings()}, {"b": TenantSettings(tier="new")})
+    line.apply_settings({"new": TierSettings()}, {"b": TenantSettings(tier="new")})
     assert set(line.statistics().tiers) == {"new"}
     line.check_integrity()
 
@@ -63,8 +63,8 @@ def test_a_tenant_may_go_and_come_back_with_the_same_counter() -> None:
     line.offer(item(1, "a"), 0.0)
     # It lies in its tier's heap although it no longer waits: two of its kind must not meet there.
     line.remove(1)
-    line.adopt({"default": TierSettings()}, {"b": TenantSettings()})
-    line.adopt({"default": TierSettings()}, both)
+    line.apply_settings({"default": TierSettings()}, {"b": TenantSettings()})
+    line.apply_settings({"default": TierSettings()}, both)
     line.offer(item(2, "a"), 0.0)
     line.offer(item(3, "b"), 0.0)
     assert sorted(taken(line), key=int) == [2, 3]
@@ -75,7 +75,7 @@ def test_smaller_bounds_hold_for_those_who_come() -> None:
     line = FairQueue({"default": TierSettings()}, tenants)
     for number in range(3):
         line.offer(item(number, "a"), 0.0)
-    line.adopt({"default": TierSettings(queue=QueueLimits(requests=2, wait=Seconds(1)))}, tenants)
+    line.apply_settings({"default": TierSettings(queue=QueueLimits(requests=2, wait=Seconds(1)))}, tenants)
     assert isinstance(line.offer(item(9, "a"), 0.0), QueueFull)
     assert line.expire(2.0) == []
     assert taken(line, 2.0) == [0, 1, 2]
@@ -102,7 +102,7 @@ class AdoptMachine(RuleBasedStateMachine):
         self.number = 0
 
     @rule(which=st.integers(0, 2), data=st.data())
-    def adopt(self, which: int, data: st.DataObject) -> None:
+    def apply_settings(self, which: int, data: st.DataObject) -> None:
         self.tiers = _TIERS[which]
         self.last |= self.tiers
         named = {
@@ -112,7 +112,7 @@ class AdoptMachine(RuleBasedStateMachine):
         # Who is gone but waits keeps what was last said of it, as the quota book has it.
         gone = {name: self.tenants[name] for name in set(self.waiting.values()) - set(named)}
         self.tenants = {**gone, **named}
-        self.line.adopt(self.tiers, self.tenants)
+        self.line.apply_settings(self.tiers, self.tenants)
 
     @rule(tenant=st.sampled_from("abc"))
     def offer(self, tenant: str) -> None:
@@ -165,7 +165,7 @@ def test_other_limits_count_what_was_used_before() -> None:
     first = quota.reserve("acme", 80, 0.0)
     assert isinstance(first, Reservation)
     quota.settle(first, 80, 0.0)
-    quota.adopt({"acme": limited(90)}, 1.0)
+    quota.apply_settings({"acme": limited(90)}, 1.0)
     refusal = quota.reserve("acme", 20, 1.0)
     assert isinstance(refusal, QuotaRefusal)
     assert (refusal.used, refusal.limit_value) == (80, 90)
@@ -175,10 +175,10 @@ def test_a_tenant_that_is_gone_ends_what_it_began_and_does_not_begin_anew() -> N
     quota = QuotaBook({"acme": limited(100)})
     first = quota.reserve("acme", 80, 0.0)
     assert isinstance(first, Reservation)
-    assert set(quota.adopt({"other": TenantSettings()}, 1.0)) == {"other", "acme"}
+    assert set(quota.apply_settings({"other": TenantSettings()}, 1.0)) == {"other", "acme"}
     assert quota.settle(first, 60, 2.0)
     quota.check_integrity()
-    assert quota.adopt({"acme": limited(100)}, 3.0)["acme"] == limited(100)
+    assert quota.apply_settings({"acme": limited(100)}, 3.0)["acme"] == limited(100)
     assert isinstance(quota.reserve("acme", 50, 3.0), QuotaRefusal)
 
 
@@ -187,19 +187,19 @@ def test_a_tenant_that_is_gone_is_forgotten_when_its_windows_are_empty() -> None
     first = quota.reserve("acme", 80, 0.0)
     assert isinstance(first, Reservation)
     quota.settle(first, 80, 0.0)
-    assert set(quota.adopt({}, 1.0)) == {"acme"}
-    assert quota.adopt({}, 100_000.0) == {}
+    assert set(quota.apply_settings({}, 1.0)) == {"acme"}
+    assert quota.apply_settings({}, 100_000.0) == {}
 
 
 def test_a_breaker_keeps_its_state_and_its_counts() -> None:
     breaker = Breaker(BreakerSettings(at_least=4, failure_rate=0.5, open=Seconds(5)))
     for _ in range(3):
         breaker.record(Permit(0), False, 0.0)
-    breaker.adopt(BreakerSettings(at_least=3, failure_rate=0.5, open=Seconds(50)))
+    breaker.apply_settings(BreakerSettings(at_least=3, failure_rate=0.5, open=Seconds(50)))
     assert breaker.state == "closed"
     breaker.record(Permit(0), False, 0.1)
     assert breaker.state == "open"
-    breaker.adopt(BreakerSettings(open=Seconds(1)))
+    breaker.apply_settings(BreakerSettings(open=Seconds(1)))
     assert breaker.state == "open"
     assert breaker.view(1.0).opens_for_s == pytest.approx(49.1)
     breaker.check_integrity()
@@ -210,7 +210,7 @@ def test_fewer_probes_begin_anew() -> None:
     breaker.record(Permit(0), False, 0.0)
     probes = [breaker.permit(2.0), breaker.permit(2.0)]
     assert all(isinstance(each, Permit) for each in probes)
-    breaker.adopt(BreakerSettings(at_least=1, probes=1, open=Seconds(1)))
+    breaker.apply_settings(BreakerSettings(at_least=1, probes=1, open=Seconds(1)))
     breaker.check_integrity()
     assert isinstance(probes[0], Permit)
     breaker.record(probes[0], True, 2.1)
@@ -223,7 +223,7 @@ def test_fewer_probes_begin_anew() -> None:
 
 def test_saved_up_retries_stay() -> None:
     budget = Budget(RetryBudgetSettings(ratio=0.0, min_per_second=3.0))
-    budget.adopt(RetryBudgetSettings(ratio=0.0, min_per_second=0.0))
+    budget.apply_settings(RetryBudgetSettings(ratio=0.0, min_per_second=0.0))
     assert [budget.take(0.0) for _ in range(4)] == [True, True, True, False]
     budget.check_integrity()
 
@@ -231,8 +231,8 @@ def test_saved_up_retries_stay() -> None:
 def test_a_switch_that_is_on_stays_on_until_the_new_bounds_release_it() -> None:
     switch = Hysteresis(0.8, 0.5, 10.0)
     assert switch.update(0.9, 0.0)
-    switch.adopt(0.95, 0.7, 0.0)
+    switch.apply_settings(0.95, 0.7, 0.0)
     assert switch.update(0.75, 1.0)
     assert not switch.update(0.6, 2.0)
     with pytest.raises(ValueError, match="must not be above"):
-        switch.adopt(0.5, math.inf, 0.0)
+        switch.apply_settings(0.5, math.inf, 0.0)

@@ -1,4 +1,4 @@
-"""The house ends in order, and never gets stuck."""
+"""The service ends in order, and never gets stuck."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ def test_at_the_deadline_they_are_ended() -> None:
     assert drain.statistics().cut == 2
 
 
-def test_an_idle_house_stops_at_once_and_a_second_signal_hurries() -> None:
+def test_an_idle_service_stops_at_once_and_a_second_signal_hurries() -> None:
     assert Drain().begin(25.0, 0, 0.0) == ("refuse_new", "close_ledger")
     drain = Drain()
     drain.begin(25.0, 1, 0.0)

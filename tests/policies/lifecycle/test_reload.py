@@ -11,7 +11,7 @@ from tests.actors.fakes import CONFIG
 
 
 def read(text: str = CONFIG) -> Settings:
-    return parse_settings(text, Path("/nowhere/house.toml"))
+    return parse_settings(text, Path("/nowhere/service.toml"))
 
 
 def test_the_same_is_no_change() -> None:
@@ -46,6 +46,6 @@ def test_what_something_was_built_from_needs_a_restart() -> None:
     change = compare(read(), read(text))
     assert change.restart == ("server.port", "ledger.path", "engines.small")
     assert change.live == ("ladders.small-first",)
-    problems = restart_problems(change, Path("/nowhere/house.toml"))
+    problems = restart_problems(change, Path("/nowhere/service.toml"))
     assert [problem.where for problem in problems] == list(change.restart)
     assert "restart" in str(problems[0])

@@ -56,7 +56,7 @@ SAME = {"small": "t", "large": "t"}
 
 
 @pytest.fixture
-def house() -> Settings:
+def service() -> Settings:
     return parse_settings(TEXT, Path("/etc/x.toml"))
 
 
@@ -68,7 +68,7 @@ def plan(
     return make_plan(policy, features, load or Load(), 100.0)
 
 
-def test_a_route_may_emit_in_its_own_way(house: Settings) -> None:
+def test_a_route_may_emit_in_its_own_way(service: Settings) -> None:
     text = TEXT.replace(
         'midstream = "continue"', 'emit = { mode = "verified", draft_tokens = 9 }\nmidstream = "continue"'
     )
@@ -77,8 +77,8 @@ def test_a_route_may_emit_in_its_own_way(house: Settings) -> None:
     assert (cascade.mode, cascade.draft_tokens, cascade.threshold) == ("verified", 9, 1.5)
 
 
-def test_a_plan_says_everything(house: Settings) -> None:
-    made = plan(house)
+def test_a_plan_says_everything(service: Settings) -> None:
+    made = plan(service)
     assert (made.route, made.ttft_at, made.total_at, made.stall_s) == ("chat", 103.0, 150.0, 4.0)
     assert (made.output_cap, made.midstream) == (64, "continue")
     assert [rung.to for rung in made.rungs] == ["large", "small", None]
@@ -126,20 +126,20 @@ def test_verified_drafts_only_where_a_draft_can_be_used(load, tokenizers, given,
     assert (effect.rung, effect.drafted, effect.watched) == ("large" if drafts else start_on, drafts, False)
 
 
-def test_hard_requests_skip_to_large(house: Settings) -> None:
-    made = plan(house, complexity=0.8)
+def test_hard_requests_skip_to_large(service: Settings) -> None:
+    made = plan(service, complexity=0.8)
     assert made.cascade is not None
     assert (made.cascade.start_on, made.cascade.why) == ("large", "asked_large")
     assert "skips to large: complexity 0.8 >= 0.7" in made.reasons
 
 
-def test_a_busy_large_engine_keeps_requests_on_small_with_hysteresis(house: Settings) -> None:
-    book = BusyBook(house)
+def test_a_busy_large_engine_keeps_requests_on_small_with_hysteresis(service: Settings) -> None:
+    book = BusyBook(service)
 
     def busy(wait_s: float, now: float) -> bool:
         load = Load(engines={"large": EngineLoad(name="large", expected_wait_s=wait_s)})
         load = msgspec.structs.replace(load, busy=book.update(load, now))
-        cascade = plan(house, load, complexity=0.9).cascade
+        cascade = plan(service, load, complexity=0.9).cascade
         assert cascade is not None
         if cascade.why == "busy":
             assert (cascade.start_on, cascade.may_escalate) == ("small", False)
@@ -154,9 +154,9 @@ def test_a_busy_large_engine_keeps_requests_on_small_with_hysteresis(house: Sett
     assert not busy(0.0, 32.0)
 
 
-def test_an_engine_that_is_down_is_not_started_on(house: Settings) -> None:
+def test_an_engine_that_is_down_is_not_started_on(service: Settings) -> None:
     down = Load(engines={"small": EngineLoad(name="small", healthy=False)})
-    made = plan(house, down)
+    made = plan(service, down)
     assert made.cascade is not None
     assert (made.cascade.start_on, made.cascade.why) == ("large", "small_unavailable")
 
@@ -171,33 +171,33 @@ def test_an_engine_that_is_down_is_not_started_on(house: Settings) -> None:
     ],
 )
 def test_nothing_is_shown_early_that_large_could_not_continue(
-    house: Settings, load: Load, tokenizers: dict[str, str], why: str
+    service: Settings, load: Load, tokenizers: dict[str, str], why: str
 ) -> None:
-    made = plan(house, load, tokenizers)
+    made = plan(service, load, tokenizers)
     assert made.cascade is not None
     assert made.cascade.mode == "gate"
     assert any(why in reason for reason in made.reasons)
 
 
-def test_nothing_is_shown_early_on_a_statistic_that_may_rise(house: Settings) -> None:
-    name, cascade = next(iter(house.cascades.items()))
+def test_nothing_is_shown_early_on_a_statistic_that_may_rise(service: Settings) -> None:
+    name, cascade = next(iter(service.cascades.items()))
     defer = msgspec.structs.replace(cascade.defer, statistic="low_quantile")
     changed = {name: msgspec.structs.replace(cascade, defer=defer)}
-    made = plan(msgspec.structs.replace(house, cascades=changed), Load(), SAME)
+    made = plan(msgspec.structs.replace(service, cascades=changed), Load(), SAME)
     assert made.cascade is not None
     assert made.cascade.mode == "gate"
     assert any("low_quantile decides at an answer's end only" in reason for reason in made.reasons)
 
 
-def test_one_breaker_an_engine(house: Settings) -> None:
-    assert Policy.compile(house).breakers == {"small": BreakerSettings(probes=7), "large": BreakerSettings()}
+def test_one_breaker_an_engine(service: Settings) -> None:
+    assert Policy.compile(service).breakers == {"small": BreakerSettings(probes=7), "large": BreakerSettings()}
 
 
-def test_the_digest_is_of_the_meaning(house: Settings) -> None:
+def test_the_digest_is_of_the_meaning(service: Settings) -> None:
     def digest(text: str) -> str:
         return Policy.compile(parse_settings(text, Path("/elsewhere/y.toml"))).digest
 
-    first = Policy.compile(house).digest
+    first = Policy.compile(service).digest
     assert len(first) == 12
     assert digest("# a comment\n" + TEXT.replace('name = "chat"', 'name = "chat"\nowner = "me"')) == first
     assert digest(TEXT.replace("threshold = 1.5", "threshold = 1.6")) != first

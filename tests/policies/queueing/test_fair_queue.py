@@ -407,7 +407,7 @@ def test_a_tenant_that_goes_leaves_the_others_in_their_order(goes: str) -> None:
             line.charge(name, made)
         assert line.take(0.0, lambda _: False) is None
         line.remove("abcde".index(goes))
-        line.adopt({"default": TierSettings()}, {name: each for name, each in tenants.items() if name != goes})
+        line.apply_settings({"default": TierSettings()}, {name: each for name, each in tenants.items() if name != goes})
         served = [owed["abcde"[int(number)]] for number in drain(line)]
         assert served == sorted(served)
         assert len(served) == 4

@@ -48,9 +48,9 @@ def test_smaller_bounds_hold_at_once() -> None:
     ring = DecisionLog(10, 10**6)
     for number in range(10):
         ring.add(decision(number))
-    ring.adopt(3, 10**6)
+    ring.apply_settings(3, 10**6)
     assert [ring.find(f"r{number}") is not None for number in range(10)] == [False] * 7 + [True] * 3
-    ring.adopt(0, 10**6)
+    ring.apply_settings(0, 10**6)
     assert (len(ring), ring.bytes) == (0, 0)
 
 

@@ -13,25 +13,25 @@ MIDNIGHT = 1_780_012_800.0 // 86_400 * 86_400
 SMALL, LARGE = 0.001, 0.01
 
 
-def end(steering: BudgetController, at: float, cost: float, held: float = 0.0) -> None:
-    steering.pay(at, cost, held)
-    steering.learn(at, SMALL, LARGE)
+def end(budget_controller: BudgetController, at: float, cost: float, held: float = 0.0) -> None:
+    budget_controller.pay(at, cost, held)
+    budget_controller.learn(at, SMALL, LARGE)
 
 
 def day(budget: float, requests: int, *, waves: bool, seed: int = 1) -> tuple[float, float]:
     """Money spent over a day and the share that escalated; demand in waves or even."""
     rng = random.Random(seed)
-    steering = BudgetController(budget, CALIBRATION, MIDNIGHT, 0.5)
+    budget_controller = BudgetController(budget, CALIBRATION, MIDNIGHT, 0.5)
     escalated = 0
     times = sorted(
         MIDNIGHT + 86_400 * (rng.random() if not waves or rng.random() < 0.3 else rng.betavariate(6, 4))
         for _ in range(requests)
     )
     for at in times:
-        large = rng.random() < steering.share
+        large = rng.random() < budget_controller.share
         escalated += large
-        end(steering, at, SMALL + LARGE * large)
-    return steering.spent, escalated / requests
+        end(budget_controller, at, SMALL + LARGE * large)
+    return budget_controller.spent, escalated / requests
 
 
 @pytest.mark.parametrize("waves", [False, True])
@@ -51,12 +51,12 @@ def test_more_money_than_needed_sends_everything_to_large() -> None:
 
 
 def test_a_new_day_starts_anew() -> None:
-    steering = BudgetController(1.0, CALIBRATION, MIDNIGHT, 0.5)
+    budget_controller = BudgetController(1.0, CALIBRATION, MIDNIGHT, 0.5)
     for number in range(200):
-        end(steering, MIDNIGHT + number, 0.01)
-    assert steering.share == 0.0
-    assert steering.update(MIDNIGHT + 86_400 + 1) > 0
-    assert steering.spent == 0.0
+        end(budget_controller, MIDNIGHT + number, 0.01)
+    assert budget_controller.share == 0.0
+    assert budget_controller.update(MIDNIGHT + 86_400 + 1) > 0
+    assert budget_controller.spent == 0.0
 
 
 def test_a_share_that_keeps_its_target_is_quiet_and_another_is_not() -> None:
@@ -75,23 +75,23 @@ def burst(
 ) -> tuple[int, BudgetController]:
     """How many of a burst's requests, half a second apart, go to the large model."""
     rng = random.Random(3)
-    steering = BudgetController(budget, CALIBRATION, at, 0.5, allowance)
-    steering.restore(spent)
+    budget_controller = BudgetController(budget, CALIBRATION, at, 0.5, allowance)
+    budget_controller.restore(spent)
     large = 0
     for number in range(requests):
         now = at + number / 2
-        steering.update(now)
-        chosen = rng.random() < steering.share
+        budget_controller.update(now)
+        chosen = rng.random() < budget_controller.share
         large += chosen
-        end(steering, now, SMALL + LARGE * chosen)
-    return large, steering
+        end(budget_controller, now, SMALL + LARGE * chosen)
+    return large, budget_controller
 
 
 def test_a_first_burst_may_spend_ahead_of_the_pace() -> None:
     """150 requests cost 1.5 of a day's 100: that is no reason to be mean."""
-    large, steering = burst(0.1, at=MIDNIGHT + 60, spent=0.0)
+    large, budget_controller = burst(0.1, at=MIDNIGHT + 60, spent=0.0)
     assert large > 140
-    assert steering.spent < 2
+    assert budget_controller.spent < 2
     mean, _ = burst(0.0, at=MIDNIGHT + 60, spent=0.0)
     assert mean < 30, "without an allowance the burst is taken for the traffic of the day"
 
@@ -114,17 +114,17 @@ def test_what_quiet_hours_left_over_may_be_spent_in_a_burst() -> None:
 def test_what_still_runs_counts_as_spent() -> None:
     """A thousand at the same moment do not all find the same money."""
     rng = random.Random(4)
-    steering = BudgetController(1.0, CALIBRATION, MIDNIGHT + 60, 0.5, 0.1)
+    budget_controller = BudgetController(1.0, CALIBRATION, MIDNIGHT + 60, 0.5, 0.1)
     for number in range(20):
-        end(steering, MIDNIGHT + 60 + number, SMALL)
-    spent = steering.spent
+        end(budget_controller, MIDNIGHT + 60 + number, SMALL)
+    spent = budget_controller.spent
     held: list[tuple[float, float]] = []
     for _ in range(1000):
-        large = rng.random() < steering.share
-        held.append((steering.hold(MIDNIGHT + 90, SMALL + LARGE), SMALL + LARGE * large))
+        large = rng.random() < budget_controller.share
+        held.append((budget_controller.hold(MIDNIGHT + 90, SMALL + LARGE), SMALL + LARGE * large))
     for money, cost in held:
-        steering.pay(MIDNIGHT + 100, cost, money)
+        budget_controller.pay(MIDNIGHT + 100, cost, money)
     escalated = sum(cost > SMALL for _, cost in held)
     assert escalated * LARGE < 0.2, "a fifth of the day's money at most, of which a tenth may go in a burst"
-    assert steering.spent - spent == pytest.approx(sum(cost for _, cost in held))
-    assert steering.share == 0.0
+    assert budget_controller.spent - spent == pytest.approx(sum(cost for _, cost in held))
+    assert budget_controller.share == 0.0

@@ -67,7 +67,7 @@ def ending(**given: object) -> AnswerResult:
 
 def test_an_arm_that_fails_is_rolled_back_and_its_traffic_is_controls() -> None:
     settings = parse_settings(TEXT, Path("/etc/x.toml"))
-    course = RolloutState(settings, NOON)
+    rollout = RolloutState(settings, NOON)
     policy = Policy.compile(settings)
     rng = random.Random(1)
     events = []
@@ -75,14 +75,14 @@ def test_an_arm_that_fails_is_rolled_back_and_its_traffic_is_controls() -> None:
         features = Features(
             model="chat", tenant="a", tier="default", prompt_tokens=10, max_tokens=5, request=f"r{number}"
         )
-        plan = make_plan(policy, features, Load(rolled_back=course.rolled_back), 0.0)
+        plan = make_plan(policy, features, Load(rolled_back=rollout.rolled_back), 0.0)
         assert plan.cascade is not None
         assert plan.cascade.threshold == (2.0 if plan.arm == "b" else 0.5)
         bad = rng.random() < (0.4 if plan.arm == "b" else 0.02)
-        events += course.on_end(plan, ending(outcome="failed" if bad else "ok", unit=f"r{number}"))
+        events += rollout.on_end(plan, ending(outcome="failed" if bad else "ok", unit=f"r{number}"))
     assert [notice.event for notice in events] == ["experiment_rolled_back"]
-    assert course.rolled_back == {"e"}
-    view = course.experiments()["e"]
+    assert rollout.rolled_back == {"e"}
+    view = rollout.experiments()["e"]
     assert 50 <= view.arms["b"].requests < 400
     assert "error_rate of arm b" in view.why
     assert not view.sample_ratio_off
@@ -90,40 +90,42 @@ def test_an_arm_that_fails_is_rolled_back_and_its_traffic_is_controls() -> None:
 
 def test_a_new_policy_keeps_what_it_leaves_as_it_was() -> None:
     settings = parse_settings(TEXT, Path("/etc/x.toml"))
-    course = RolloutState(settings, NOON)
-    course.roll_back("e", "by hand")
-    course.adopt(parse_settings(TEXT.replace("0.5 }", "0.7 }"), Path("/etc/x.toml")), NOON)
-    assert course.rolled_back == {"e"}
-    course.adopt(parse_settings(TEXT.replace("= 50", "= 50.0").replace("0.01", "0.02"), Path("/etc/x.toml")), NOON)
-    assert course.rolled_back == frozenset()
-    assert not course.roll_back("nobody", "")
+    rollout = RolloutState(settings, NOON)
+    rollout.roll_back("e", "by hand")
+    rollout.apply_settings(parse_settings(TEXT.replace("0.5 }", "0.7 }"), Path("/etc/x.toml")), NOON)
+    assert rollout.rolled_back == {"e"}
+    rollout.apply_settings(
+        parse_settings(TEXT.replace("= 50", "= 50.0").replace("0.01", "0.02"), Path("/etc/x.toml")), NOON
+    )
+    assert rollout.rolled_back == frozenset()
+    assert not rollout.roll_back("nobody", "")
 
 
 def test_a_share_that_drifts_is_told_once() -> None:
     settings = calibrated(large_share=0.2)
-    course, plan = RolloutState(settings, NOON), plan_of(settings, "r")
+    rollout, plan = RolloutState(settings, NOON), plan_of(settings, "r")
     assert plan.cascade is not None
     assert plan.cascade.threshold == 0.5
     rng = random.Random(2)
-    events = [n.event for _ in range(1500) for n in course.on_end(plan, ending(escalated=rng.random() < 0.4))]
+    events = [n.event for _ in range(1500) for n in rollout.on_end(plan, ending(escalated=rng.random() < 0.4))]
     assert events == ["cascade_drifted"]
-    view = course.cascades(NOON)["thrifty"].share
+    view = rollout.cascades(NOON)["thrifty"].share
     assert view is not None
     assert view.drifted
 
 
 def test_a_budget_moves_the_threshold_of_the_next_plan() -> None:
     settings = calibrated(budget_per_day=0.000_01)
-    course, plan = RolloutState(settings, NOON), plan_of(settings, "r")
+    rollout, plan = RolloutState(settings, NOON), plan_of(settings, "r")
     for number in range(50):
-        course.on_end(plan, ending(at=NOON + number, cost=0.01, prompt_tokens=100, completion_tokens=10))
-    load = Load(thresholds=course.thresholds(NOON + 60))
+        rollout.on_end(plan, ending(at=NOON + number, cost=0.01, prompt_tokens=100, completion_tokens=10))
+    load = Load(thresholds=rollout.thresholds(NOON + 60))
     later = plan_of(settings, "s", load)
     assert later.cascade is not None
     assert plan.cascade is not None
     assert later.cascade.threshold == -math.inf < plan.cascade.threshold
-    assert course.cascades(NOON + 60)["thrifty"].spent_today == pytest.approx(0.5)
+    assert rollout.cascades(NOON + 60)["thrifty"].spent_today == pytest.approx(0.5)
     # Nothing comes any more, and a new day begins: there is new money, and the threshold is that of now.
-    tomorrow = course.cascades(NOON + 86_400)["thrifty"]
+    tomorrow = rollout.cascades(NOON + 86_400)["thrifty"]
     assert tomorrow.spent_today == 0.0
     assert tomorrow.threshold > later.cascade.threshold

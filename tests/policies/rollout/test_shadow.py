@@ -68,7 +68,7 @@ def test_copies_have_a_tier_below_all_others_only_while_there_may_be_some() -> N
     assert with_copies[TIER].priority == -8
     assert who[TENANT].tier == TIER
     assert book.begin("try", "a", "large", IDLE) is None
-    book.adopt([])
+    book.apply_settings([])
     assert TIER in book.beside(tiers, tenants)[0]
     book.copy_ended("try", "a", None)
     assert book.beside(tiers, tenants) == (tiers, tenants)
@@ -78,8 +78,8 @@ def test_a_shadow_that_goes_and_comes_back_keeps_the_figures_of_its_open_pairs()
     book = ShadowBook([TRY])
     assert book.begin("try", "a", "large", IDLE) is None
     book.copy_ended("try", "a", answer())
-    book.adopt([])
-    book.adopt([TRY])
+    book.apply_settings([])
+    book.apply_settings([TRY])
     book.original_ended("try", "a", answer())
     view = book.views()["try"]
     assert (view.answered, view.compared) == (1, 1)
@@ -118,9 +118,9 @@ class ShadowMachine(RuleBasedStateMachine):
             self.book.original_ended("try", request, answer() if good else None)
 
     @rule(configured=st.booleans())
-    def adopt(self, configured: bool) -> None:
+    def apply_settings(self, configured: bool) -> None:
         self.configured = configured
-        self.book.adopt([TRY] if configured else [])
+        self.book.apply_settings([TRY] if configured else [])
 
     @invariant()
     def nothing_leaks(self) -> None:

@@ -21,7 +21,7 @@ def features(**given: object) -> Features:
     return Features(**{**base, **given})  # type: ignore[arg-type]
 
 
-def house(*conditions: SignalSettings, **signals: SignalSettings) -> Settings:
+def service(*conditions: SignalSettings, **signals: SignalSettings) -> Settings:
     return Settings(
         schema=1,
         engines={},
@@ -36,14 +36,14 @@ def house(*conditions: SignalSettings, **signals: SignalSettings) -> Settings:
 def decide(
     when: SignalSettings, found: Features, load: Load | None = None, **signals: SignalSettings
 ) -> tuple[bool, str]:
-    test = condition_compiler(house(**signals))(when)
+    test = condition_compiler(service(**signals))(when)
     load = load or Load()
     return test.holds(found, load), ", ".join(test.facts(found, load))
 
 
 def test_the_first_route_wins_and_says_why() -> None:
     matcher = compile_routes(
-        house(
+        service(
             SignalSettings(model=("small",)),
             SignalSettings(prompt_tokens=Range(at_least=4000)),
             SignalSettings(model=("small", "m"), tag=("x",)),
@@ -63,7 +63,7 @@ def test_the_first_route_wins_and_says_why() -> None:
 
 
 def test_no_route() -> None:
-    matcher = compile_routes(house(SignalSettings(tag=("x",))))
+    matcher = compile_routes(service(SignalSettings(tag=("x",))))
     with pytest.raises(NoRoute, match="No route takes this request for the model 'm'"):
         matcher.match(features(), Load())
 
@@ -148,7 +148,7 @@ def test_conditions_mean_what_they_say(
     conditions: list[SignalSettings], model: str, tags: frozenset[str], prompt_tokens: int
 ) -> None:
     found = features(model=model, tags=tags, prompt_tokens=prompt_tokens)
-    matcher = compile_routes(house(*conditions, SignalSettings(), s=SIGNAL))
+    matcher = compile_routes(service(*conditions, SignalSettings(), s=SIGNAL))
     matched = matcher.match(found, Load())
     expected = next((i for i, when in enumerate(conditions) if meaning(when, found)), len(conditions))
     assert matched.index == expected

@@ -134,7 +134,7 @@ CONDITIONS = st.recursive(
 REQUESTS = list(
     product("mn", [("acme", "gold"), ("anonymous", "default")], product([False, True], repeat=2), [1, 7, 15, 30])
 )
-HOUSE = parsed("{}")
+SERVICE = parsed("{}")
 
 
 def holds(when: SignalSettings, request: tuple[str, tuple[str, str], tuple[bool, bool], int]) -> bool:
@@ -160,9 +160,9 @@ def test_the_verdict_is_what_trying_every_request_gives(takes: list[SignalSettin
         Settings(
             schema=1,
             engines={},
-            models=HOUSE.models,
-            tiers=HOUSE.tiers,
-            tenants=HOUSE.tenants,
+            models=SERVICE.models,
+            tiers=SERVICE.tiers,
+            tenants=SERVICE.tenants,
             routes=(),
             signals=signals,
         ),

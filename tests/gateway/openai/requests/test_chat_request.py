@@ -169,7 +169,7 @@ def test_every_field_of_vllm_is_acted_upon_or_neutral_or_refused_by_name(field: 
 
 
 def refused_by_engines(ask: Callable[[], ParsedBody]) -> str:
-    """The field that is refused: by the edge, or, if an upstream may know it, by a house that asks none."""
+    """The field that is refused: by the edge, or, if an upstream may know it, by a service that asks none."""
     try:
         return ask().needs_upstream[0]
     except HttpError as refused:

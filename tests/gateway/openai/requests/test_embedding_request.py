@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` on the wire, before a scripted house."""
+"""`POST /v1/embeddings` on the wire, before a scripted service."""
 
 import base64
 import struct
@@ -9,7 +9,7 @@ import trio
 
 from actors.api.errors import InvalidRequest
 from actors.api.messages import Delta, Done, InferenceRequest, Start, TextPrompt, TokenPrompt, Usage
-from tests.gateway.fakes import SERVED, FakeHouse, Step
+from tests.gateway.fakes import SERVED, FakeService, Step
 from tests.gateway.harness import gateway
 
 ASK = {"model": "mini", "input": "Hello?"}
@@ -30,8 +30,8 @@ def script(request: InferenceRequest) -> list[Step]:
 
 
 async def test_a_whole_answer() -> None:
-    house = FakeHouse(script)
-    async with gateway(house) as running:
+    service = FakeService(script)
+    async with gateway(service) as running:
         client = await running.connect()
         answer = await client.request("/v1/embeddings", {**ASK, "input": ["a", "b", "c"], "user": "eve"})
     assert answer.status == 200
@@ -45,13 +45,13 @@ async def test_a_whole_answer() -> None:
     assert body["penstock"]["rung"] == answer.headers["x-penstock-rung"] == "small"
     for name in ("x-request-id", "x-penstock-policy", "x-penstock-route", "x-penstock-why"):
         assert answer.headers[name]
-    (request,) = house.requests
+    (request,) = service.requests
     assert (request.streamed, request.n, request.user, request.path) == (False, 1, "eve", "/v1/embeddings")
-    assert house.open_exchanges == 0
+    assert service.open_responses == 0
 
 
 async def test_base64_is_the_same_numbers() -> None:
-    async with gateway(FakeHouse(script)) as running:
+    async with gateway(FakeService(script)) as running:
         client = await running.connect()
         answer = await client.request("/v1/embeddings", {**ASK, "encoding_format": "base64"})
     (data,) = answer.json["data"]
@@ -68,12 +68,12 @@ async def test_base64_is_the_same_numbers() -> None:
     ],
 )
 async def test_inputs_of_every_kind(given: Any, prompts: Any) -> None:
-    house = FakeHouse(script)
-    async with gateway(house) as running:
+    service = FakeService(script)
+    async with gateway(service) as running:
         client = await running.connect()
         answer = await client.request("/v1/embeddings", {**ASK, "input": given, "dimensions": 12})
     assert len(answer.json["data"]) == len(prompts)
-    (request,) = house.requests
+    (request,) = service.requests
     assert request.prompts == prompts
     assert request.embedding is not None
     assert request.embedding.size == 12
@@ -98,21 +98,21 @@ async def test_inputs_of_every_kind(given: Any, prompts: Any) -> None:
     ],
 )
 async def test_what_cannot_be_asked_is_named(changes: dict[str, Any], param: str, code: str) -> None:
-    house = FakeHouse(script)
-    async with gateway(house, max_inputs=4) as running:
+    service = FakeService(script)
+    async with gateway(service, max_inputs=4) as running:
         client = await running.connect()
         answer = await client.request("/v1/embeddings", {**ASK, **changes})
         assert (answer.status, answer.error["param"], answer.error["code"]) == (400, param, code)
         # The connection goes on.
         assert (await client.request("/v1/embeddings", ASK)).status == 200
-    assert len(house.requests) == 1
+    assert len(service.requests) == 1
 
 
-async def test_a_refusal_of_the_house_keeps_its_words() -> None:
+async def test_a_refusal_of_the_service_keeps_its_words() -> None:
     def refuse(request: InferenceRequest) -> list[Step]:
         raise InvalidRequest("It makes text.", param="model", code="model_makes_text")
 
-    async with gateway(FakeHouse(refuse)) as running:
+    async with gateway(FakeService(refuse)) as running:
         client = await running.connect()
         answer = await client.request("/v1/embeddings", ASK)
         assert (answer.status, answer.error["code"]) == (400, "model_makes_text")
@@ -122,14 +122,14 @@ async def test_a_refusal_of_the_house_keeps_its_words() -> None:
 
 
 async def test_a_client_that_leaves_closes_its_exchange() -> None:
-    house = FakeHouse(lambda _: [[Start("tests", "mini", 5)], trio.sleep_forever])
-    async with gateway(house) as running:
+    service = FakeService(lambda _: [[Start("tests", "mini", 5)], trio.sleep_forever])
+    async with gateway(service) as running:
         client = await running.connect()
         await client.post("/v1/embeddings", ASK)
-        await house.opened.wait()
+        await service.opened.wait()
         await client.aclose()
-        await house.exchanges[0].closed.wait()
-    assert house.open_exchanges == 0
+        await service.responses[0].closed.wait()
+    assert service.open_responses == 0
 
 
 async def test_many_numbers_are_written_whole() -> None:
@@ -144,7 +144,7 @@ async def test_many_numbers_are_written_whole() -> None:
         ]
         return [deltas, [Done(Usage(7, 0), SERVED)]]
 
-    async with gateway(FakeHouse(large)) as running:
+    async with gateway(FakeService(large)) as running:
         client = await running.connect()
         floats = await ask(client, 200, "float")
         packed = await ask(client, 200, "base64")

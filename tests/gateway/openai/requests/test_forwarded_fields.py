@@ -214,30 +214,30 @@ def test_a_text_completion():
     }
 
 
-# --- through the house ------------------------------------------------------------------------------------------------
+# --- through the service ------------------------------------------------------------------------------------
 
 
-def asked_with(house, model: str, **fields):
-    request = house.request(model, prompts=HI)
+def asked_with(service, model: str, **fields):
+    request = service.request(model, prompts=HI)
     return msgspec.structs.replace(request, **fields)
 
 
 async def test_an_engine_refuses_by_name_what_it_cannot_obey(autojump_clock):
-    async with stage(says("a"), FINE) as (house, _):
-        request = asked_with(house, "small", needs_upstream=("reasoning_effort",))
+    async with stage(says("a"), FINE) as (service, _):
+        request = asked_with(service, "small", needs_upstream=("reasoning_effort",))
         with pytest.raises(Exception, match="reasoning_effort") as caught:
-            await house.house.open(request)
+            await service.service.open(request)
         assert (caught.value.body.status, caught.value.body.param) == (400, "reasoning_effort")
 
 
 async def test_an_upstream_is_asked_and_an_engine_below_it_refuses(autojump_clock):
-    async with stage(says("a"), FINE) as (house, network):
+    async with stage(says("a"), FINE) as (service, network):
         fields = {"written": {"reasoning_effort": "high"}, "needs_upstream": ("reasoning_effort",)}
-        answer = await house.read(await house.house.open(asked_with(house, "cloud", **fields)))
+        answer = await service.read(await service.service.open(asked_with(service, "cloud", **fields)))
         assert answer.text() == "a"
         assert network.asked[0].body["reasoning_effort"] == "high"
-    async with stage({}, FINE) as (house, network):
-        answer = await house.read(await house.house.open(asked_with(house, "cloud", **fields)))
+    async with stage({}, FINE) as (service, network):
+        answer = await service.read(await service.service.open(asked_with(service, "cloud", **fields)))
         assert answer.refusal is not None
         assert answer.text() == ""
 
@@ -254,8 +254,8 @@ async def test_an_upstream_is_asked_and_an_engine_below_it_refuses(autojump_cloc
     ],
 )
 async def test_how_much_may_be_said_is_left_to_the_upstream(autojump_clock, extra, options, said):
-    async with stage(says("a"), FINE, extra=extra) as (house, network):
-        assert (await house.ask("cloud", prompts=HI, **options)).text() == "a"
+    async with stage(says("a"), FINE, extra=extra) as (service, network):
+        assert (await service.ask("cloud", prompts=HI, **options)).text() == "a"
         assert network.asked[0].body.get("max_tokens") == said
 
 
@@ -263,13 +263,13 @@ async def test_a_route_may_say_how_much(autojump_clock):
     text = TWO.replace(
         'use = { ladder = "cloud-first" }', 'use = { ladder = "cloud-first" }\ncaps = { output_tokens = 9 }', 1
     )
-    async with stage(says("a"), text=text) as (house, network):
-        assert outcomes(await house.ask("cloud", prompts=HI))[0][:2] == ("cloud", "answered")
-        await house.ask("cloud", prompts=HI, max_tokens=3)
+    async with stage(says("a"), text=text) as (service, network):
+        assert outcomes(await service.ask("cloud", prompts=HI))[0][:2] == ("cloud", "answered")
+        await service.ask("cloud", prompts=HI, max_tokens=3)
         assert [each.body["max_tokens"] for each in network.asked] == [9, 3]
 
 
 async def test_what_is_reserved_is_bounded_all_the_same(autojump_clock):
-    async with stage(says("a"), FINE) as (house, _):
-        await house.ask("cloud", prompts=HI)
-        assert house.row("r1")["reserved_tokens"] == 4096 + HI_TOKENS
+    async with stage(says("a"), FINE) as (service, _):
+        await service.ask("cloud", prompts=HI)
+        assert service.row("r1")["reserved_tokens"] == 4096 + HI_TOKENS

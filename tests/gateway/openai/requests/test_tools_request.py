@@ -13,7 +13,7 @@ from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody
 from gateway.errors import HttpError
 from gateway.openai.view import View
 from gateway.openai.ws_messages import Renderer
-from tests.gateway.fakes import SERVED, USAGE, FakeHouse
+from tests.gateway.fakes import SERVED, USAGE, FakeService
 from tests.gateway.harness import CHAT as CHAT_BODY
 from tests.gateway.harness import STREAM, events, gateway
 
@@ -177,7 +177,7 @@ SCRIPT = [
 
 
 async def test_a_whole_answer_with_calls() -> None:
-    async with gateway(FakeHouse(lambda _: SCRIPT)) as running:
+    async with gateway(FakeService(lambda _: SCRIPT)) as running:
         client = await running.connect()
         choice = (await client.request("/v1/chat/completions", CHAT_BODY)).json["choices"][0]
     assert choice["finish_reason"] == "tool_calls"
@@ -185,7 +185,7 @@ async def test_a_whole_answer_with_calls() -> None:
 
 
 async def test_a_streamed_answer_with_calls() -> None:
-    async with gateway(FakeHouse(lambda _: SCRIPT)) as running:
+    async with gateway(FakeService(lambda _: SCRIPT)) as running:
         client = await running.connect()
         response = await client.request("/v1/chat/completions", STREAM)
     *chunks, last = [each for each in events(response.body) if isinstance(each, dict)]

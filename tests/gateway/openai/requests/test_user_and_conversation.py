@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.gateway.endpoints.test_ws_session import START, connected
-from tests.gateway.fakes import FakeHouse
+from tests.gateway.fakes import FakeService
 from tests.gateway.harness import CHAT, gateway
 
 
@@ -27,8 +27,8 @@ from tests.gateway.harness import CHAT, gateway
 async def test_it_is_taken_from_where_clients_put_it(
     fields: dict[str, Any], user: str | None, conversation: str, cache_key: str
 ) -> None:
-    house = FakeHouse()
-    async with gateway(house) as running, connected(running) as socket:
+    service = FakeService()
+    async with gateway(service) as running, connected(running) as socket:
         client = await running.connect()
         chat = msgspec.json.decode(CHAT) if isinstance(CHAT, bytes | str) else CHAT
         assert (await client.request("/v1/chat/completions", {**chat, **fields})).status == 200
@@ -36,6 +36,6 @@ async def test_it_is_taken_from_where_clients_put_it(
         assert (await client.request("/v1/completions", text)).status == 200
         await socket.send({**START, "id": "a", **fields})
         await socket.until("done")
-    assert len(house.requests) == 3
-    for each in house.requests:
+    assert len(service.requests) == 3
+    for each in service.requests:
         assert (each.user, each.conversation, each.cache_key) == (user, conversation, cache_key)

@@ -29,7 +29,10 @@ def speaks(spoken: bytes, kind: bytes = b"text/event-stream"):
 
 @asynccontextmanager
 async def served(server, *, extra: str = "", scripts=None, **settings: Any):
-    async with stage(server, scripts, extra=extra) as (house, network), gateway(house.house, **settings) as running:
+    async with (
+        stage(server, scripts, extra=extra) as (service, network),
+        gateway(service.service, **settings) as running,
+    ):
         yield await running.connect(), network, running
 
 

@@ -4,11 +4,11 @@ from msgspec.structs import replace
 
 from actors.api.messages import Done, Start
 from tests.gateway.endpoints.test_ws_session import START, connected
-from tests.gateway.fakes import SERVED, USAGE, FakeHouse, words
+from tests.gateway.fakes import SERVED, USAGE, FakeService, words
 from tests.gateway.harness import CHAT, STREAM, events, gateway
 
 WORDS = ("budget_downgraded", "fallback")
-HOUSE_SAYS = [
+SERVICE_SAYS = [
     [Start("tests", "small", 5, mark="spare", degraded=WORDS[:1], tier="slow")],
     words("Hello"),
     [Done(USAGE, replace(SERVED, why="budget", mark="spare", degraded=WORDS, tier="slow"))],
@@ -16,7 +16,7 @@ HOUSE_SAYS = [
 
 
 async def test_in_the_head_and_in_the_body_whole_and_streamed() -> None:
-    async with gateway(FakeHouse(lambda _: HOUSE_SAYS)) as running:
+    async with gateway(FakeService(lambda _: SERVICE_SAYS)) as running:
         client = await running.connect()
         whole = await client.request("/v1/chat/completions", CHAT)
         assert whole.headers["x-penstock-degraded"] == "budget_downgraded, fallback"
@@ -36,7 +36,7 @@ async def test_in_the_head_and_in_the_body_whole_and_streamed() -> None:
 
 
 async def test_over_a_socket() -> None:
-    async with gateway(FakeHouse(lambda _: HOUSE_SAYS)) as running, connected(running) as socket:
+    async with gateway(FakeService(lambda _: SERVICE_SAYS)) as running, connected(running) as socket:
         await socket.send({**START, "id": "a"})
         started = await socket.get()
         assert (started["degraded"], started["tier"], started["mark"]) == (["budget_downgraded"], "slow", "spare")
@@ -44,7 +44,7 @@ async def test_over_a_socket() -> None:
 
 
 async def test_nothing_is_said_where_nothing_is_less() -> None:
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         client = await running.connect()
         for body in (CHAT, STREAM):
             headers = (await client.request("/v1/chat/completions", body)).headers

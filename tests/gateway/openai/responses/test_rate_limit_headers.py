@@ -10,7 +10,7 @@ from gateway.openai.responses.rate_limit_headers import duration
 from policies.admission.keys import new_key
 from tests.actors.fakes import CONFIG, says, stage
 from tests.gateway.endpoints.test_refusal_log import CHAT, SETTINGS, START, bearer
-from tests.gateway.fakes import FakeHouse
+from tests.gateway.fakes import FakeService
 from tests.gateway.harness import connected, gateway
 
 NAMES = [f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")]
@@ -84,8 +84,8 @@ ANSWERS = [
 @pytest.mark.parametrize("asked", ANSWERS)
 async def test_every_answer_of_a_limited_tenant(asked: Asked) -> None:
     async with (
-        stage(SCRIPTS, settings=SETTINGS, encoders={"mini": EmbeddingSizes(8)}, step_s=0.001) as house,
-        gateway(house.house) as running,
+        stage(SCRIPTS, settings=SETTINGS, encoders={"mini": EmbeddingSizes(8)}, step_s=0.001) as service,
+        gateway(service.service) as running,
     ):
         answer = await (await running.connect()).request(asked.path, asked.body, headers=bearer(APP) + asked.headers)
         said = answer.headers
@@ -101,7 +101,7 @@ async def test_every_answer_of_a_limited_tenant(asked: Asked) -> None:
 
 
 async def test_a_refusal_for_tokens_says_what_is_left() -> None:
-    async with stage(SCRIPTS, settings=SETTINGS, step_s=0.001) as house, gateway(house.house) as running:
+    async with stage(SCRIPTS, settings=SETTINGS, step_s=0.001) as service, gateway(service.service) as running:
         client = await running.connect()
         answer = await client.request("/v1/chat/completions", CHAT, headers=bearer(POOR))
         assert answer.status == 429
@@ -111,7 +111,7 @@ async def test_a_refusal_for_tokens_says_what_is_left() -> None:
 
 
 async def test_what_was_not_used_comes_back_to_the_next_answer() -> None:
-    async with stage(SCRIPTS, settings=SETTINGS, step_s=0.001) as house, gateway(house.house) as running:
+    async with stage(SCRIPTS, settings=SETTINGS, step_s=0.001) as service, gateway(service.service) as running:
         client = await running.connect()
         ask: dict[str, Any] = {**CHAT, "max_tokens": 400}
         first = await client.request("/v1/chat/completions", ask, headers=bearer(APP))
@@ -122,20 +122,20 @@ async def test_what_was_not_used_comes_back_to_the_next_answer() -> None:
 
 
 async def test_who_is_not_limited_and_who_is_nobody_are_told_nothing() -> None:
-    async with stage(SCRIPTS, settings=SETTINGS + OTHERS, step_s=0.001) as house, gateway(house.house) as running:
+    async with stage(SCRIPTS, settings=SETTINGS + OTHERS, step_s=0.001) as service, gateway(service.service) as running:
         client = await running.connect()
         for key, status in ((FREE.raw, 200), ("penstock_app_wrong", 401), ("", 401)):
             answer = await client.request("/v1/chat/completions", CHAT, headers=bearer(key) if key else "")
             assert answer.status == status
             assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
-    async with gateway(FakeHouse()) as running:
+    async with gateway(FakeService()) as running:
         answer = await (await running.connect()).request("/v1/chat/completions", CHAT)
         assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
 
 
 async def test_without_keys_the_limits_are_those_of_anonymous() -> None:
     settings = CONFIG + "[tenants.anonymous]\nrequests_per_minute = 3\n"
-    async with stage(SCRIPTS, settings=settings, step_s=0.001) as house, gateway(house.house) as running:
+    async with stage(SCRIPTS, settings=settings, step_s=0.001) as service, gateway(service.service) as running:
         answer = await (await running.connect()).request("/v1/chat/completions", CHAT)
         assert answer.headers["x-ratelimit-remaining-requests"] == "2"
         assert "x-ratelimit-limit-tokens" not in answer.headers
@@ -143,7 +143,7 @@ async def test_without_keys_the_limits_are_those_of_anonymous() -> None:
 
 async def test_over_a_socket_they_stand_in_started_and_in_errors() -> None:
     fields = {name.removeprefix("x-ratelimit-").replace("-", "_") for name in NAMES}
-    async with stage(SCRIPTS, settings=SETTINGS + OTHERS, step_s=0.001) as house, gateway(house.house) as running:
+    async with stage(SCRIPTS, settings=SETTINGS + OTHERS, step_s=0.001) as service, gateway(service.service) as running:
         async with connected(running, [(b"authorization", b"Bearer " + APP.encode())]) as socket:
             await socket.send(START)
             started, *_, done = await socket.until("done")

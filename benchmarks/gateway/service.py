@@ -1,4 +1,4 @@
-"""The house with all its actors, its ledger in memory, on a fake engine."""
+"""The service with all its actors, its ledger in memory, on a fake engine."""
 
 import tempfile
 from pathlib import Path
@@ -36,7 +36,7 @@ to = "bench"
 """
 
 
-async def start_house(nursery: trio.Nursery, step_s: float, silent_tokens: int) -> Service:
+async def start_service(nursery: trio.Nursery, step_s: float, silent_tokens: int) -> Service:
     """Running and ready. The prompts are rendered and encoded as the embedded models' are."""
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
@@ -44,9 +44,9 @@ async def start_house(nursery: trio.Nursery, step_s: float, silent_tokens: int) 
         save_tokenizer(train_tokenizer(), model, 1 << 20)
         (model / "config.json").write_text('{"eos_token_id": 2}')
         settings = parse_settings(CONFIG, Path(folder) / "bench.toml")
-        house = Service(settings, {"bench": [lambda _: FakeEngine(step_s, silent_tokens)]})
-        await nursery.start(house.run)
+        service = Service(settings, {"bench": [lambda _: FakeEngine(step_s, silent_tokens)]})
+        await nursery.start(service.run)
         with trio.fail_after(60):
-            while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
+            while not service.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
                 await trio.sleep(0.01)
-    return house
+    return service

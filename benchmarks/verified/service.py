@@ -1,4 +1,4 @@
-"""A whole house on the embedded pair, asked without the edge: by the large model alone, or verified."""
+"""A whole service on the embedded pair, asked without the edge: by the large model alone, or verified."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,19 +66,19 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def embedded_house(
+async def embedded_service(
     *, draft_tokens: int = 64, off_above_batch: int = 4096, cache: bool = False
 ) -> AsyncIterator[Service]:
     """Running and ready. Without a prefix cache the second one who asks has no advantage."""
     text = _CONFIG.format(draft_tokens=draft_tokens, off_above_batch=off_above_batch, cache=str(cache).lower())
     settings = parse_settings(text, Path(MODELS) / "pair.toml")
     async with trio.open_nursery() as nursery:
-        house = Service(settings, engine_factories(settings))
-        await nursery.start(house.run)
+        service = Service(settings, engine_factories(settings))
+        await nursery.start(service.run)
         with trio.fail_after(120):
-            while not house.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
+            while not service.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
                 await trio.sleep(0.01)
-        yield house
+        yield service
         nursery.cancel_scope.cancel()
 
 
@@ -87,7 +87,7 @@ def prompts(count: int, seed: int) -> list[str]:
     return [question.prompt for question in held_out_questions(Random(seed), count)]
 
 
-async def ask(house: Service, model: str, prompt: str, *, grammar: Grammar | None = None, **params: float) -> Asked:
+async def ask(service: Service, model: str, prompt: str, *, grammar: Grammar | None = None, **params: float) -> Asked:
     """Streamed, to its end."""
     began = trio.current_time()
     given = {"max_tokens": _MAX_ANSWER_TOKENS, "temperature": 0.0, **params}
@@ -99,12 +99,12 @@ async def ask(house: Service, model: str, prompt: str, *, grammar: Grammar | Non
         params=SamplingParams(**given),  # type: ignore[arg-type]
         arrived_at=began,
     )
-    exchange = await house.open(request)
+    response = await service.open(request)
     token_ids: list[int] = []
     texts: list[str] = []
     first, began_on = 0.0, ""
     try:
-        async for events in exchange:
+        async for events in response:
             for event in events:
                 if isinstance(event, Delta):
                     first = first or trio.current_time() - began
@@ -114,20 +114,20 @@ async def ask(house: Service, model: str, prompt: str, *, grammar: Grammar | Non
                     began_on = event.rung
             last = events[-1]
     finally:
-        exchange.close()
+        response.close()
     if not isinstance(last, Done):
         raise SystemExit(f"the answer broke off: {last}")
     return Asked("".join(texts), tuple(token_ids), began_on, first, trio.current_time() - began, last.served)
 
 
-async def ask_all(house: Service, model: str, questions: list[str], clients: int, **params: Any) -> list[Asked]:
+async def ask_all(service: Service, model: str, questions: list[str], clients: int, **params: Any) -> list[Asked]:
     """By so many clients at once, each taking the next question when it has an answer."""
     answers: list[Asked | None] = [None] * len(questions)
     rest = iter(range(len(questions)))
 
     async def client() -> None:
         for index in rest:
-            answers[index] = await ask(house, model, questions[index], **params)
+            answers[index] = await ask(service, model, questions[index], **params)
 
     async with trio.open_nursery() as nursery:
         for _ in range(clients):
