@@ -27,10 +27,11 @@ from actors.control.policy_status import PolicyStatus
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_actor import EngineActor
+from actors.engines.engine_thread import EngineFactory
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TimerWheel
-from actors.kernel.worker_threads import EngineFactory, RealWorkerThreads, WorkerThreads
+from actors.kernel.worker_threads import RealWorkerThreads, WorkerThreads
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.lock import ledger_lock
 from actors.prompt.model_text import ModelText
@@ -52,9 +53,10 @@ from actors.request.ports import RequestPorts
 from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
 from actors.request.response_stream import ResponseStream
+from actors.request.shadow_port import Copy, ShadowPorts
 from actors.routing.policy_snapshot import PolicySnapshot
 from actors.routing.router import Router
-from actors.shadows.shadows import Copy, ShadowPorts, Shadows
+from actors.shadows.shadows import Shadows
 from actors.upstream.client import MakeTransport, UpstreamClient
 from actors.upstream.secret import read_secret
 from actors.upstream.upstream_actor import UpstreamActor

@@ -23,8 +23,9 @@ from config.profiles import embedded_profile
 from policies.admission.keys import KeyRing, new_key
 from policies.admission.quota import QuotaBook, Reservation
 from policies.cascade.cascade import CascadeMachine
-from policies.fallback.breaker import Breaker, Permit
+from policies.fallback.breaker import Breaker
 from policies.fallback.fallback_machine import Begun, ContentSent, FallbackMachine, Finished
+from policies.model.breaker_view import Permit
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
 from policies.model.plan import PlannedCascade, PlannedRung

@@ -6,6 +6,8 @@ Refusal (actors)
 ClientGone          the client hung up, or stopped reading: nobody is left to answer
 """
 
+from collections.abc import Iterator
+
 from actors.api.errors import Refusal
 from actors.api.messages import ErrorBody
 
@@ -35,3 +37,20 @@ class BadField(HttpError):  # noqa: N818  (an answer, as its parents are)
 
 class ClientGone(Exception):  # noqa: N818  (it is an event of the world, not a fault)
     """There is nobody left to answer."""
+
+
+class CliError(Exception):
+    """A command cannot do what it was asked. The message says why, and what to do."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group, however deep; of another exception, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves(each)
+    else:
+        yield error

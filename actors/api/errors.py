@@ -27,6 +27,7 @@ ActorError
 import msgspec
 
 from actors.api.messages import ErrorBody
+from actors.kernel.errors import ActorError, ServiceFailed
 from policies.fallback.verdict import Verdict
 
 _WORTH_WAITING_S = 60.0
@@ -194,18 +195,6 @@ def refusal_of(end: Verdict) -> Refusal:
     return refusal
 
 
-class ActorError(Exception):
-    """A fault of the machinery, not of a request."""
-
-
-class MailboxFull(ActorError):  # noqa: N818  (named for what happened, as in OTP)
-    """A bounded mailbox took no more."""
-
-
-class ActorDied(ActorError):  # noqa: N818  (named for what happened, as in OTP)
-    """The actor died with the message in hand; whether it took effect is unknown."""
-
-
 class EngineLost(ActorError):  # noqa: N818  (named for what happened)
     """This life of an engine is over."""
 
@@ -216,10 +205,6 @@ class EngineLost(ActorError):  # noqa: N818  (named for what happened)
 
 class LedgerFileError(ActorError):
     """The file is not a ledger of ours."""
-
-
-class ServiceFailed(ActorError):  # noqa: N818  (named for what happened, as in OTP)
-    """Restarts did not help: the process must end with a non-zero code."""
 
 
 class EngineLoadFailed(ServiceFailed):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import msgspec
 
 from actors.api.engine_status import EngineState
-from actors.upstream.replicas import ReplicaStatistics
 from engine.core.messages import EngineStats
 from policies.admission.budget import BudgetView
 from policies.rollout.rollout_state import CascadeView, ExperimentView
@@ -64,6 +63,15 @@ class ReplicaView(msgspec.Struct, frozen=True):
     state: EngineState
     restarts_total: int
     stats: EngineStats
+
+
+class ReplicaStatistics(msgspec.Struct, frozen=True):
+    """Figures of one address."""
+
+    outstanding: int
+    started_total: int
+    failed_total: int
+    rests_for_s: float
 
 
 class UpstreamStatistics(msgspec.Struct, frozen=True):

@@ -14,8 +14,9 @@ from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.protocol.messages import AskPermit, BreakerMessage, Record
 from config.model.routing import BreakerSettings, RetryBudgetSettings
-from policies.fallback.breaker import Breaker, BreakerView, Permit
+from policies.fallback.breaker import Breaker
 from policies.fallback.retry_budget import RetryBudget
+from policies.model.breaker_view import BreakerView, Permit
 
 log = structlog.get_logger()
 

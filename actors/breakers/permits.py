@@ -2,13 +2,14 @@
 
 import trio
 
-from actors.api.errors import ActorDied, MailboxFull
 from actors.breakers.breakers import BreakerRegistry
+from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.protocol.messages import AskPermit, BreakerMessage, Record
 from policies.fallback import fallback_machine
-from policies.fallback.breaker import BreakerOpen, Permit
+from policies.fallback.breaker import BreakerOpen
+from policies.model.breaker_view import Permit
 
 
 class Permits:

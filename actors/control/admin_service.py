@@ -6,9 +6,10 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.errors import ActorDied, BadKey, InvalidRequest, MailboxFull, Unavailable
+from actors.api.errors import BadKey, InvalidRequest, Unavailable
 from actors.control.policy_status import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
+from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.worker_threads import WorkerThreads

@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from actors.api.errors import ActorDied, Conflict, InvalidRequest, NotFound, Unavailable
+from actors.api.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from actors.api.statistics import AdapterView
+from actors.kernel.errors import ActorDied
 from actors.kernel.reply import Reply
 from actors.kernel.worker_threads import WorkerThreads
 from actors.protocol.messages import Install, Uninstall

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from actors.api.errors import MailboxFull
+from actors.kernel.errors import MailboxFull
 
 M = TypeVar("M")
 

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.errors import ActorDied, ServiceFailed
+from actors.kernel.errors import ActorDied, ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from policies.lifecycle.supervision import ChildSpec, Forget, GiveUpAll, Restart, RestartChildren, Strategy, Supervision
 

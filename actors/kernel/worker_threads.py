@@ -10,49 +10,20 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import trio
 
+from actors.engines.engine_thread import EngineFactory, EngineLoaded, EngineLoading, EnginePost, LoadFailed
 from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices
 from actors.ledger.store import LedgerBatch, Store, StoreClosed, StoreEvent, keep_books
 from config.load import LoadedConfig
 from config.model.table import AUTO
 from config.problems.errors import ConfigError, Problem
 from config.reader import COMMAND, decode_report
-from engine.core.limits import EngineLimits
-from engine.core.loop import StepLoop, Stepping, Stop
-from engine.core.messages import Command, EngineFailed, EngineStats, StepReport
+from engine.core.loop import StepLoop, Stop
+from engine.core.messages import Command
 from engine.errors import EngineError
-from engine.lora.adapters import Adapter, PreparedAdapter
 from engine.memory.machine import available_cores
 
 T = TypeVar("T")
 _READ_S = 120.0
-EngineFactory = Callable[[Callable[[str], None]], Stepping]
-"""Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
-
-
-class EngineLoading(msgspec.Struct, frozen=True, tag=True):
-    """A word on the progress."""
-
-    what: str
-
-
-class EngineLoaded(msgspec.Struct, frozen=True, tag=True):
-    """The engine takes commands."""
-
-    limits: EngineLimits
-    stats: EngineStats
-    """Before the first step."""
-    adapters: tuple[Adapter, ...] = ()
-    read_adapter: Callable[[Path], PreparedAdapter] | None = None
-    """See `EngineBoard`."""
-
-
-class LoadFailed(msgspec.Struct, frozen=True, tag=True):
-    """There is no engine; the thread has ended."""
-
-    message: str
-
-
-EnginePost = EngineLoading | EngineLoaded | LoadFailed | StepReport | EngineFailed
 
 
 class WorkerHandle(Protocol):

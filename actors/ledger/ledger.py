@@ -11,9 +11,9 @@ from pathlib import Path
 import structlog
 import trio
 
-from actors.api.errors import ActorError, ServiceFailed
 from actors.api.statistics import LedgerStatistics
 from actors.kernel.actor import Actor
+from actors.kernel.errors import ActorError, ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.timers import TimerWheel

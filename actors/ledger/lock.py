@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from actors.api.errors import ServiceFailed
+from actors.kernel.errors import ServiceFailed
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from policies.admission.budget import BudgetHold, BudgetRefusal, Period
 from policies.admission.quota import QuotaRefusal, Reservation, Used
-from policies.fallback.breaker import BreakerOpen, Permit
+from policies.fallback.breaker import BreakerOpen
 from policies.fallback.verdict import NOTHING_SAID, Said
 from policies.lifecycle.reload import ReloadResult
+from policies.model.breaker_view import Permit
 from policies.queueing.fair_queue import QueueItem
 from policies.rollout.experiment import RollBack
 

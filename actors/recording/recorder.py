@@ -15,8 +15,8 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.errors import MailboxFull
 from actors.kernel.actor import Actor
+from actors.kernel.errors import MailboxFull
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.worker_threads import WorkerThreads
 from engine.scheduling.block_chain import chain_next, chain_root

@@ -16,7 +16,8 @@ from config.model.tenancy import TokenQuota
 from engine.core.messages import Submit
 from engine.text.tokenizer import Tokenizer
 from policies.admission.prices import cost_of
-from policies.fallback.fallback_machine import AttemptRecord, Prefix
+from policies.fallback.fallback_machine import Prefix
+from policies.model.attempt_record import AttemptRecord
 from policies.model.features import Features
 from policies.model.plan import Plan
 from policies.records.decision_log import DecisionEnd, LoggedDecision, with_fewer_words

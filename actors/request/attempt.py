@@ -20,8 +20,8 @@ from engine.core.limits import EngineLimits
 from engine.core.messages import Submit, TokenOutput
 from engine.sampling.params import SamplingParams
 from policies.cascade.cascade import CascadeMachine
-from policies.fallback.breaker import Permit
 from policies.fallback.fallback_machine import Prefix, Try
+from policies.model.breaker_view import Permit
 from policies.model.plan import Plan
 
 

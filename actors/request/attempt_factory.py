@@ -16,7 +16,7 @@ from actors.request.ports import RequestPorts
 from actors.request.upstream_attempt import NotExpressible, prepare_calls
 from engine.core.limits import EngineLimits
 from policies.fallback import fallback_machine
-from policies.fallback.breaker import Permit
+from policies.model.breaker_view import Permit
 from policies.model.plan import Plan
 
 

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from actors.api.engine_status import BackendStatus
-from actors.api.errors import MailboxFull
+from actors.kernel.errors import MailboxFull
 from actors.prompt.continuation import params_after
 from actors.prompt.model_text import TokenIds
 from actors.prompt.prompt_encoder import PromptEncoder
@@ -29,7 +29,7 @@ from actors.protocol.messages import (
 from actors.request.ports import RequestPorts
 from engine.core.messages import ExpectTokens, Submit, TokenOutput
 from policies.cascade.verified import Draft, VerifiedMachine, patience_until
-from policies.fallback.breaker import Permit
+from policies.model.breaker_view import Permit
 from policies.model.plan import PlannedCascade
 
 

@@ -12,8 +12,8 @@ from actors.request.attempt import Attempt, TooLongHere
 from actors.request.output_assembly import OutputAssembly
 from engine.core.limits import EngineLimits
 from engine.core.messages import Embed
-from policies.fallback.breaker import Permit
 from policies.fallback.fallback_machine import Try
+from policies.model.breaker_view import Permit
 from policies.model.plan import Plan
 
 

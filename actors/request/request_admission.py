@@ -7,8 +7,9 @@ import msgspec
 import trio
 
 from actors.admission.admission import budget_spent, over_quota
-from actors.api.errors import ActorDied, InvalidRequest, MailboxFull, Refusal, Unavailable, unsupported
+from actors.api.errors import InvalidRequest, Refusal, Unavailable, unsupported
 from actors.api.messages import InferenceRequest
+from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply
 from actors.kernel.worker_threads import WorkerThreads
 from actors.prompt.output_constraints import ConstraintsByModel, shown_whole
@@ -19,12 +20,12 @@ from actors.request.account import Account
 from actors.request.ports import RequestPorts
 from actors.request.request_log import LogIdentity
 from actors.request.response_stream import ResponseStream
+from actors.request.shadow_port import CopiedRequest, ShadowPorts
 from actors.routing.features import features_of
 from actors.routing.modality import of_one_kind
 from actors.routing.policy_snapshot import PolicySnapshot
 from actors.routing.router import Router
 from actors.routing.token_budget import output_bound, rungs_of, without_a_release_too_far
-from actors.shadows.shadows import CopiedRequest, ShadowPorts
 from policies.admission.budget import BudgetBook, BudgetRefusal, spending_options
 from policies.admission.prices import worst_cost
 from policies.admission.quota import QuotaRefusal

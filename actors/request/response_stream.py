@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import trio
 
-from actors.api.errors import ActorDied, MailboxFull, Refusal, Unavailable, ledger_unavailable, refusal_of
+from actors.api.errors import Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.api.messages import AttemptSummary as AttemptNote
 from actors.api.messages import (
     DecisionInfo,
@@ -25,6 +25,7 @@ from actors.api.messages import (
     Usage,
 )
 from actors.api.principal import Principal
+from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply
 from actors.prompt.output_constraints import ConstraintsByModel
 from actors.prompt.prompt_encoder import PromptEncoder

@@ -18,8 +18,8 @@ from config.model.upstreams import UpstreamSettings
 from engine.core.limits import EngineLimits
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer
-from policies.fallback.breaker import Permit
 from policies.fallback.fallback_machine import Try
+from policies.model.breaker_view import Permit
 from policies.model.plan import Plan
 
 

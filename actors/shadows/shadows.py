@@ -6,60 +6,36 @@ that is not closed and tells none of its failures, and nobody learns from its en
 
 from collections.abc import Callable
 from copy import copy as shallow_copy
-from hashlib import blake2b
 
 import msgspec
 import structlog
 import trio
 
 from actors.api.counters import ServiceCounters
-from actors.api.errors import MailboxFull, Refusal
-from actors.api.messages import InferenceRequest
+from actors.api.errors import Refusal
 from actors.api.principal import Principal
 from actors.breakers.permits import Permits
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.worker_threads import WorkerThreads
 from actors.prompt.output_constraints import ConstraintsByModel
-from actors.prompt.prompt_encoder import PromptEncoder
 from actors.protocol.messages import AdmissionMessage, Grant, LedgerEntry, OpenEntry
 from actors.request.account import Account
 from actors.request.ports import RequestPorts
 from actors.request.request_log import RequestLog
 from actors.request.response_stream import ResponseStream
-from actors.routing.policy_snapshot import PolicySnapshot
+from actors.request.shadow_port import Copy, note_answer
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
 from policies.fallback import fallback_machine
-from policies.fallback.breaker import Permit
-from policies.model.features import Features
-from policies.model.load import Load
-from policies.model.plan import Plan, PlannedRung, PlannedShadow
+from policies.model.breaker_view import Permit
+from policies.model.plan import PlannedRung
 from policies.records.decision_log import LoggedDecision
 from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook, shadow_tier
 
 _LOOK_EVERY_S = 0.02
 """While copies run: does somebody wait behind one?"""
 log = structlog.get_logger()
-
-
-class CopiedRequest(msgspec.Struct, frozen=True):
-    """An original, as its copy needs it."""
-
-    request: InferenceRequest
-    plan: Plan
-    snapshot: PolicySnapshot
-    features: Features
-    load: Load
-    principal: Principal
-    prompts: PromptEncoder
-
-
-class Copy(msgspec.Struct, frozen=True):
-    """One copy to be made."""
-
-    of: CopiedRequest
-    shadow: PlannedShadow
 
 
 class _Running:
@@ -185,7 +161,7 @@ class Shadows:
             ),
             ports=ports,
         )
-        account.on_settled = lambda outcome: _note(account, outcome, began_at, answers)
+        account.on_settled = lambda outcome: note_answer(account, outcome, began_at, answers)
         priority = shadow_tier(of.snapshot.settings.tiers).priority
         running.response = ResponseStream(
             request,
@@ -200,42 +176,6 @@ class Shadows:
         )
         async for _ in running.response:
             pass
-
-
-class ShadowPorts:
-    """How an original gets its copies: called in its own task, never waits and never raises."""
-
-    def __init__(self, mailbox: Mailbox[Copy], book: ShadowBook) -> None:
-        self._mailbox = mailbox
-        self._book = book
-
-    def copy(self, of: CopiedRequest, account: Account) -> None:
-        """Send the copies that may be made now, and hear of the original's end."""
-        try:
-            self._copy(of, account)
-        except Exception:
-            log.exception("shadow_failed", request_id=of.request.request_id)
-
-    def _copy(self, of: CopiedRequest, account: Account) -> None:
-        request_id = of.request.request_id
-        made: list[str] = []
-        for shadow in of.plan.shadows:
-            if self._book.begin(shadow.name, request_id, shadow.to, of.load) is not None:
-                continue
-            made.append(shadow.name)
-            try:
-                self._mailbox.put_nowait(Copy(of, shadow))
-            except MailboxFull:
-                self._book.copy_ended(shadow.name, request_id, None, cut=True)
-        if made:
-            arrived_at, answers = of.request.arrived_at, list[ShadowAnswer]()
-
-            def ended(outcome: str) -> None:
-                _note(account, outcome, arrived_at, answers)
-                for name in made:
-                    self._book.original_ended(name, request_id, answers[0] if answers else None)
-
-            account.on_settled = ended
 
 
 class _SilentPermits(Permits):
@@ -267,14 +207,3 @@ def _apart(ports: RequestPorts) -> RequestPorts:
     apart.permits = _SilentPermits(ports.breakers, ports.breaker_registry)
     apart.admission = _NobodyListens("nobody", 1)
     return apart
-
-
-def _note(account: Account, outcome: str, since: float, answers: list[ShadowAnswer]) -> None:
-    if outcome == "ok":
-        digest = blake2b(digest_size=16)
-        for told in account.told:
-            text = "".join(told.texts).encode()
-            digest.update(b"%d:" % len(text))
-            digest.update(text)
-        tokens = sum([len(told.token_ids) for told in account.told])
-        answers.append(ShadowAnswer(digest.digest(), tokens, trio.current_time() - since))

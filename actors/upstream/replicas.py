@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from actors.api.statistics import ReplicaStatistics
 from policies.errors import IntegrityError
 
 FIRST_REST_S = 0.5
@@ -21,15 +22,6 @@ class Rest(msgspec.Struct, frozen=True, gc=False):
     retry_after_s: float
     failing: bool = False
     """Of the one whose pause ends first: it asked for it because it had failed, and not because it was busy."""
-
-
-class ReplicaStatistics(msgspec.Struct, frozen=True):
-    """Figures of one address."""
-
-    outstanding: int
-    started_total: int
-    failed_total: int
-    rests_for_s: float
 
 
 class _Replica:

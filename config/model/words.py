@@ -15,7 +15,7 @@ WHYS = ("default", "asked_large", "busy", "budget", "small_unavailable", "tokeni
 """A planned cascade's words: `policies.model.plan`."""
 
 STATIC_ANSWER = "static_answer"
-"""The name of a ladder's text among rungs: `policies.routing.decision`."""
+"""The name of a ladder's text among rungs: `policies.authoring.decision`."""
 
 
 _ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.cli import profile, quantize
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from config.profiles import STARTERS, starter
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 from policies.admission.keys import RANDOM_BYTES, new_key
 
 _EPILOG = """\

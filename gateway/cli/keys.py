@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 

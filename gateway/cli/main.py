@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from config.problems.errors import ConfigError
 from gateway.cli import bench, check, init, keys, serve, zoo
-from gateway.cli.errors import CliError
 from gateway.cli.parser import Parser
 from gateway.cli.policy import commands as policy
+from gateway.errors import CliError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

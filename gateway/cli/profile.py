@@ -11,7 +11,7 @@ import msgspec
 from config.check.model_files import model_file_problems
 from config.load import load_settings
 from config.profiles import embedded_profile
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 from gateway.telemetry.logs import configure_logs
 
 _PROBES = 3

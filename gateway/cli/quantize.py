@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import trio
 
-from actors.api.errors import ServiceFailed
+from actors.kernel.errors import ServiceFailed
 from config.check.model_files import model_file_problems
 from config.load import check_binding
 from config.model.settings import Settings
 from config.profiles import embedded_profile
 from config.source import ConfigSource
-from gateway.cli.errors import CliError, leaves
+from gateway.errors import CliError, leaves
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:

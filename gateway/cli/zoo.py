@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from config.model.settings import KVSettings
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 
 _NAMES = ("small", "large")
 

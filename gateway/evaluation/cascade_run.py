@@ -14,7 +14,7 @@ from config.model.calibration import CalibrationData
 from config.model.routing import CascadeSettings
 from config.model.settings import EngineSettings, Settings
 from config.profiles import embedded_profile
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 from policies.cascade.prompt_model import words_of
 
 Labels = Literal["labelled", "agreement"]

@@ -16,17 +16,17 @@ from time import perf_counter
 import msgspec
 import trio
 
-from actors.api.errors import ServiceFailed
 from actors.api.messages import InferenceRequest
-from actors.kernel.worker_threads import EngineFactory
+from actors.engines.engine_thread import EngineFactory
+from actors.kernel.errors import ServiceFailed
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
 from config.model.settings import EngineSettings, Settings
 from engine.core.loop import Stepping
 from engine.load import load_engine
 from gateway.app import serve
-from gateway.cli.errors import CliError, leaves
 from gateway.engine_factories import replica_settings
+from gateway.errors import CliError, leaves
 from gateway.http.server import listen
 from gateway.profiling.load_client import Phase
 from gateway.profiling.profile import EngineProfile, ServiceCost, ServiceTimes

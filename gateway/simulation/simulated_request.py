@@ -16,7 +16,9 @@ from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
 from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
 from policies.fallback import fallback_machine
-from policies.fallback.breaker import BreakerOpen, Permit
+from policies.fallback.breaker import BreakerOpen
+from policies.model.attempt_record import AttemptRecord
+from policies.model.breaker_view import Permit
 from policies.model.features import Features
 from policies.model.plan import Plan
 from policies.queueing.fair_queue import QueueFull
@@ -158,7 +160,7 @@ class SimulatedRequest:
         return any(note.outcome == "escalated" for note in self.history)
 
     @property
-    def history(self) -> tuple[fallback_machine.AttemptRecord, ...]:
+    def history(self) -> tuple[AttemptRecord, ...]:
         """See `Climb.history`; empty if it never climbed."""
         return self._climb.history if self.plan is not None else ()
 

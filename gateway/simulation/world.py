@@ -25,6 +25,7 @@ from policies.admission.budget import BudgetBook, BudgetHold, BudgetRefusal, spe
 from policies.admission.prices import cost_of, worst_cost
 from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.admission.reservation import set_aside
+from policies.authoring.decision import BUDGET_SPENT
 from policies.errors import NoRoute
 from policies.fallback.breaker import Breaker
 from policies.fallback.retry_budget import RetryBudget
@@ -35,7 +36,6 @@ from policies.records.trace import TraceRequest, trace_features
 from policies.rollout.experiment import unit_of
 from policies.rollout.rollout_state import AnswerResult, RolloutState
 from policies.routing.busy import BusyBook
-from policies.routing.decision import BUDGET_SPENT
 from policies.routing.policy import Policy, make_plan
 
 _NEVER = float("inf")

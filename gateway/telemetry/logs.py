@@ -7,7 +7,7 @@ from typing import TextIO
 
 import structlog
 
-from actors.api.errors import ServiceFailed
+from actors.kernel.errors import ServiceFailed
 from actors.request.request_log import REQUEST_FINISHED
 
 

@@ -16,11 +16,11 @@ import msgspec
 from config.model.conditions import TimeCondition
 from config.model.tenancy import TierSettings
 from policies.authoring.boundaries import NUMBERS, Boundaries
+from policies.authoring.decision import Decider, DecisionRefusal
 from policies.authoring.situation import Situation
-from policies.fallback.breaker import BreakerState, BreakerView
+from policies.model.breaker_view import BreakerState, BreakerView
 from policies.model.load import EngineLoad, Load
 from policies.routing.conditions import measure_of
-from policies.routing.decision import Decider, DecisionRefusal
 
 _WHOLE = frozenset({"prompt_tokens", "max_tokens", "turn"})
 _LEAST = {"turn": 1.0}

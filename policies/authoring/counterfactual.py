@@ -7,8 +7,8 @@ import msgspec
 
 from policies.authoring.boundaries import Boundaries
 from policies.authoring.changes import Axis, SituationChange, Span, axes
+from policies.authoring.decision import Decider, DecisionOutcome
 from policies.authoring.situation import Situation
-from policies.routing.decision import Decider, DecisionOutcome
 
 
 class Counterfactual(msgspec.Struct, frozen=True):

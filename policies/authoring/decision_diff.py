@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from policies.authoring.decision import Decision, DecisionOutcome, DecisionRefusal
 from policies.cascade.statistic import falls, statistic_of
 from policies.model.features import Features
 from policies.model.plan import Plan
-from policies.routing.decision import Decision, DecisionOutcome, DecisionRefusal
 
 _NOBODY = "refused"
 

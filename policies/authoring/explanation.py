@@ -10,10 +10,11 @@ import msgspec
 from config.model.calibration import Calibration
 from config.model.routing import TARGETS, CascadeSettings, Target
 from policies.authoring.counterfactual import Counterfactual, counterfactuals
+from policies.authoring.decision import Decider, Decision, DecisionOutcome, DecisionRefusal, way
 from policies.authoring.situation import Situation
 from policies.cascade.calibration import probability_right, share_for_threshold
 from policies.cascade.prompt_model import Priors, neutral_priors
-from policies.fallback.fallback_machine import AttemptRecord
+from policies.model.attempt_record import AttemptRecord
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Plan, PlannedCascade, PlannedRung, PlannedShadow
@@ -21,7 +22,6 @@ from policies.records.decision_record import DecisionRecord, Timings, TokenCount
 from policies.rollout.experiment import Split, unit_of
 from policies.routing.complexity import Term
 from policies.routing.conditions import Finding, condition_compiler
-from policies.routing.decision import Decider, Decision, DecisionOutcome, DecisionRefusal, way
 from policies.routing.policy import CompiledCascade, CompiledRoute, first_threshold
 
 _DAY_S = 86_400

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from config.model.expectations import GivenRequest
+from policies.authoring.decision import Decider
 from policies.authoring.decision_diff import Compared, DecisionDiff, decision_diff, label_of
 from policies.authoring.settings_diff import SettingChange, settings_diff
 from policies.authoring.situation import Situation, situation_of
 from policies.authoring.synthetic import synthetic_requests
 from policies.model.features import Features
 from policies.records.trace import TraceRequest, trace_features
-from policies.routing.decision import Decider
 
 
 class PolicySide(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 from config.model.expectations import GivenLoad, GivenRequest
 from config.model.settings import Settings
 from config.tenants import known_tenants
-from policies.fallback.breaker import BreakerView
+from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
 from policies.routing.busy import BusyBook

@@ -8,43 +8,21 @@ before the breaker opened can neither close it nor keep it open.
 """
 
 from collections import deque
-from typing import Literal
 
 import msgspec
 
 from config.model.routing import BreakerSettings
 from policies.errors import IntegrityError
-
-BreakerState = Literal["closed", "open", "half_open"]
+from policies.model.breaker_view import BreakerState, BreakerView, Permit
 
 _SLICES = 10
 """The rolling window moves in steps of a tenth."""
-
-
-class Permit(msgspec.Struct, frozen=True, gc=False):
-    """Leave to try the rung once. `probe` is 0 in the closed state; a probe's number is never given twice."""
-
-    epoch: int
-    probe: int = 0
 
 
 class BreakerOpen(msgspec.Struct, frozen=True, gc=False):
     """No leave; asking again pays after `retry_after_s`."""
 
     retry_after_s: float
-
-
-class BreakerView(msgspec.Struct, frozen=True, gc=False):
-    """A published snapshot: enough to go ahead while the breaker is closed, without asking its owner."""
-
-    state: BreakerState
-    epoch: int
-    opens_for_s: float = 0.0
-    """While open: until the first probe may go, at the time of the snapshot."""
-
-    def closed_permit(self) -> Permit | None:
-        """A permit if the breaker is closed; None: ask the breaker itself."""
-        return Permit(self.epoch) if self.state == "closed" else None
 
 
 class BreakerStatistics(msgspec.Struct, frozen=True):

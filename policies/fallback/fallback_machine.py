@@ -30,24 +30,11 @@ import msgspec
 
 from policies.fallback.retry_pauses import Pauses
 from policies.fallback.verdict import NOTHING_SAID, Reason, Said, Verdict, verdict
+from policies.model.attempt_record import AttemptOutcome, AttemptRecord
 from policies.model.plan import Plan, PlannedRung
 
 Prefix = tuple[tuple[int, ...], ...]
 """Token ids that the client has, one tuple for each choice; empty: from the beginning."""
-
-AttemptOutcome = Literal["answered", "escalated", "failed", "refused"]
-
-
-class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
-    """One try, for the response's account of itself."""
-
-    rung: str
-    outcome: AttemptOutcome
-    why: str
-    adapter: str = ""
-    """That it was asked with."""
-    said: str = ""
-    """Why, in an upstream's own code and words."""
 
 
 # --- what happened ------------------------------------------------------------------------------------------------

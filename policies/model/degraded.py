@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from policies.fallback.fallback_machine import AttemptRecord
+    from policies.model.attempt_record import AttemptRecord
 
 Degraded = Literal["budget_downgraded", "budget_small_only", "busy", "output_capped", "fallback", "static_answer"]
 """budget_downgraded, budget_small_only: what `when_spent` made of a request that did not fit into the budget.

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from policies.fallback.breaker import BreakerView
+from policies.model.breaker_view import BreakerView
 
 
 class EngineLoad(msgspec.Struct, frozen=True, kw_only=True, gc=False):

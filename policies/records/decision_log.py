@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from policies.fallback.fallback_machine import AttemptRecord
+from policies.model.attempt_record import AttemptRecord
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Plan

@@ -30,7 +30,7 @@ from actors.api.messages import (
     Start,
     TokenPrompt,
 )
-from actors.kernel.worker_threads import EngineLoaded, EngineLoading, LoadFailed
+from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed
 from actors.prompt.model_text import ModelText
 from actors.protocol.messages import Grant, Settle

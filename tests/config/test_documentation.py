@@ -10,8 +10,8 @@ import pytest
 from config.load import load, parse_settings
 from config.model.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow
 from config.model.words import LANGUAGES
+from policies.authoring.decision import Decider
 from policies.authoring.expectation import judge
-from policies.routing.decision import Decider
 from tests.config.examples import with_hashes
 from tests.paths import DOCS
 

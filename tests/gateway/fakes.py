@@ -22,13 +22,13 @@ from actors.api.statistics import (
     LatencyStatistics,
     LedgerStatistics,
     QueueStatistics,
+    ReplicaStatistics,
     ReplicaView,
     RequestKey,
     ServiceStatistics,
     UpstreamStatistics,
 )
 from actors.request.request_log import RequestLog
-from actors.upstream.replicas import ReplicaStatistics
 from engine.core.messages import EngineStats, FinishReason, TokenLogprobs
 from policies.admission.budget import BudgetView
 from policies.admission.rate_limits import RateLimits

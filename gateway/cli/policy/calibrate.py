@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from config.model.calibration import Calibration, Statistic
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 from gateway.evaluation.cascade_run import PairOutcomes, add_arguments, ask_pair, load_material, load_pair
 from policies.authoring.calibration_fit import Scored, encode_calibration, fit
 from policies.authoring.prompt_fit import fit_prompt_model, scores_unseen

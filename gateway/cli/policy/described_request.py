@@ -21,14 +21,14 @@ from config.model.units import parse_duration
 from config.problems.problems import nearest
 from engine.errors import EngineError
 from engine.model.encoder_config import is_encoder
-from gateway.cli.errors import CliError
 from gateway.cli.policy.request_flags import LOAD_KEYS
 from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody
 from gateway.endpoints.embeddings import EMBEDDING, read_embedding
+from gateway.errors import CliError
+from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation, situation_of
 from policies.model.features import Features
 from policies.routing.complexity import Term, complexity_terms
-from policies.routing.decision import Decider
 
 _COMPLETIONS = "/v1/completions"
 _EMBEDDINGS = "/v1/embeddings"

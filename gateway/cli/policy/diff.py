@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.errors import CliError
 from gateway.cli.terminal import Page, percent, print_data
+from gateway.errors import CliError
 from policies.authoring.decision_diff import DecisionDiff
 from policies.authoring.policy_diff import PolicyDiff, policy_diff
 from policies.records.trace import BadTrace, read_trace

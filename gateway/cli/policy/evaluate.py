@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from config.model.calibration import BadCalibration, Calibration, Statistic, read_calibration
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 from gateway.evaluation.cascade_run import Pair, PairOutcomes, add_arguments, ask_pair, load_material, load_pair
 from gateway.evaluation.compute_saved import savings
 from gateway.evaluation.plots import PlotMark, line_plot

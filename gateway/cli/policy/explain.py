@@ -8,9 +8,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.errors import CliError
 from gateway.cli.policy.request_flags import add_flags
 from gateway.cli.terminal import print_data
+from gateway.errors import CliError
 from policies.authoring.explanation import explain
 from policies.authoring.situation import Situation
 from policies.records.decision_record import DecisionRecord, decode_record

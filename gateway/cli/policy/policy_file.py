@@ -6,7 +6,7 @@ from actors.prompt.model_text import tokenizer_digest
 from config.load import load_settings
 from config.model.settings import Settings
 from config.profiles import embedded_profile
-from policies.routing.decision import Decider
+from policies.authoring.decision import Decider
 
 _ASSUMED = "assumed"
 

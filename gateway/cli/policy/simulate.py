@@ -12,7 +12,7 @@ from config.model.settings import Settings
 from config.model.table import Seconds
 from config.model.units import parse_duration
 from config.profiles import embedded_profile
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 from gateway.profiling.profile import BadProfile, Profile, UpstreamProfile, read_profile
 from gateway.simulation.compare import simulate
 from gateway.simulation.draws import UnknownMargins

@@ -7,8 +7,8 @@ from typing import Any
 
 import trio
 
-from actors.api.errors import MailboxFull
 from actors.api.messages import EmbeddingParams, TokenPrompt
+from actors.kernel.errors import MailboxFull
 from actors.kernel.reply import Reply
 from actors.protocol.messages import Flush, Settle
 from engine.errors import EngineError

@@ -7,8 +7,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.errors import ActorDied, MailboxFull, ServiceFailed
 from actors.kernel.actor import Actor
+from actors.kernel.errors import ActorDied, MailboxFull, ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import trio
 
-from actors.api.errors import ServiceFailed
+from actors.kernel.errors import ServiceFailed
 from actors.kernel.supervisor import Child, Supervisor
 
 

@@ -295,7 +295,7 @@ async def test_a_missing_model_directory_is_said_before_anything_starts(tmp_path
 
 async def test_a_ledger_that_cannot_be_opened_ends_the_service(tmp_path):
     settings = settings_of(CONFIG.replace(":memory:", str(tmp_path / "no" / "such" / "folder" / "ledger.sqlite3")))
-    from actors.api.errors import ServiceFailed
+    from actors.kernel.errors import ServiceFailed
 
     with trio.fail_after(PATIENCE_S), pytest.raises(ServiceFailed, match="the ledger cannot be opened"):
         await service_of(settings).run()

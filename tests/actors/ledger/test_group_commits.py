@@ -9,7 +9,7 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.errors import ServiceFailed
+from actors.kernel.errors import ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor

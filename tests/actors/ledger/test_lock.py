@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.api.errors import ServiceFailed
+from actors.kernel.errors import ServiceFailed
 from actors.ledger.lock import ledger_lock
 
 

@@ -6,9 +6,10 @@ import pytest
 import trio
 from msgspec import structs
 
-from actors.api.errors import ActorDied, Refusal
+from actors.api.errors import Refusal
 from actors.api.messages import Done, Failed
 from actors.api.principal import Principal
+from actors.kernel.errors import ActorDied
 from actors.kernel.reply import Reply
 from actors.protocol.messages import Reserve
 from engine.errors import EngineError

@@ -13,7 +13,7 @@ from engine.core.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer
-from gateway.cli.errors import CliError
+from gateway.errors import CliError
 from gateway.profiling import service_profiler, timed_engine
 from gateway.profiling.profile import EngineTimes, StepShape
 from gateway.profiling.step_cost_fit import service_of

@@ -15,11 +15,11 @@ from config.model.settings import Settings
 from config.model.table import ClockTime, Range, Seconds
 from config.model.tenancy import SLO, Budget, TenantSettings, TierSettings
 from policies.authoring.counterfactual import Counterfactual, changed_decisions, counterfactuals
+from policies.authoring.decision import Decider, DecisionOutcome, DecisionRefusal
 from policies.authoring.situation import Situation
-from policies.fallback.breaker import BreakerView
+from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
-from policies.routing.decision import Decider, DecisionOutcome, DecisionRefusal
 from tests.policies.model.test_plan import SAME, TEXT
 
 DAY = 86_400.0

@@ -10,9 +10,9 @@ from config.model.expectations import ExpectedDecision, GivenLoad, GivenRequest,
 from config.model.settings import Settings
 from config.model.table import Seconds
 from config.model.tenancy import Budget, TenantSettings, TierSettings
+from policies.authoring.decision import Decider
 from policies.authoring.expectation import Difference, ExpectationVerdict, judge
 from policies.authoring.situation import situation_of
-from policies.routing.decision import Decider
 from tests.policies.model.test_plan import SAME, TEXT
 
 BASE = parse_settings(

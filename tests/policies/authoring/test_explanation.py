@@ -14,12 +14,12 @@ from config.model.expectations import GivenLoad, GivenRequest
 from config.model.routing import Defer, Target
 from config.model.settings import Settings
 from config.model.table import Seconds
+from policies.authoring.decision import Decider
 from policies.authoring.explanation import Explanation, explain
 from policies.authoring.situation import SOME_NOON, Situation, situation_of
 from policies.model.plan import Plan, gated
 from policies.records.decision_record import decision_record
 from policies.routing.complexity import complexity, complexity_terms
-from policies.routing.decision import Decider
 
 POLICY = """\
 schema = 1

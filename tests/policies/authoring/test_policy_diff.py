@@ -6,12 +6,12 @@ import pytest
 from config.model.expectations import GivenRequest
 from config.model.settings import Settings
 from policies.authoring.boundaries import Boundaries
+from policies.authoring.decision import Decider
 from policies.authoring.decision_diff import Aspect, DecisionDiff
 from policies.authoring.policy_diff import PolicyDiff, policy_diff
 from policies.authoring.situation import situation_of
 from policies.authoring.synthetic import synthetic_requests
 from policies.records.trace import BadTrace, TraceRequest
-from policies.routing.decision import Decider
 from tests.policies.authoring.test_explanation import POLICY, SAME, SETTINGS
 from tests.policies.authoring.test_settings_diff import read
 

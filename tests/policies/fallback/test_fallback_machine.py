@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from policies.fallback.fallback_machine import (
     AnswerStatic,
     AttemptFailed,
-    AttemptRecord,
     Begun,
     Break,
     ContentSent,
@@ -22,6 +21,7 @@ from policies.fallback.fallback_machine import (
     RungRefused,
     Try,
 )
+from policies.model.attempt_record import AttemptRecord
 from policies.model.plan import Plan, PlannedCascade, PlannedRung
 
 SMALL = PlannedRung(to="small", tokenizer="t")

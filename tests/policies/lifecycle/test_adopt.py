@@ -13,8 +13,9 @@ from config.model.table import Seconds
 from config.model.tenancy import QueueLimits, TenantSettings, TierSettings, TokenQuota
 from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.errors import UnknownTenant
-from policies.fallback.breaker import Breaker, Permit
+from policies.fallback.breaker import Breaker
 from policies.fallback.retry_budget import RetryBudget as Budget
+from policies.model.breaker_view import Permit
 from policies.queueing.fair_queue import Accepted, FairQueue, QueueFull, QueueItem, TierUse
 from policies.routing.hysteresis import Hysteresis
 

@@ -9,8 +9,8 @@ from config.load import load_settings, parse_settings
 from config.model.routing import BreakerSettings
 from config.model.settings import Settings
 from config.profiles import embedded_profile
-from policies.fallback.breaker import BreakerView
 from policies.fallback.fallback_machine import FallbackMachine, Try
+from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
 from policies.model.plan import Plan

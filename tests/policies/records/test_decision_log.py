@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.fallback.fallback_machine import AttemptRecord
+from policies.model.attempt_record import AttemptRecord
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.records.decision_log import DecisionEnd, DecisionLog, LoggedDecision

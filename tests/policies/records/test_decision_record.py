@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.load import parse_settings
-from policies.fallback.breaker import BreakerView
-from policies.fallback.fallback_machine import AttemptRecord
+from policies.model.attempt_record import AttemptRecord
+from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
 from policies.records.decision_record import decision_record, decode_record, encode_record

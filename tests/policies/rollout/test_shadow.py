@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from config.model.rollout import ShadowSettings
 from config.model.tenancy import TenantSettings, TierSettings
-from policies.fallback.breaker import BreakerView
+from policies.model.breaker_view import BreakerView
 from policies.model.load import EngineLoad, Load
 from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook
 

@@ -10,8 +10,8 @@ import pytest
 from config.load import load, parse
 from config.model.expectations import GivenRequest
 from config.profiles import embedded_profile
+from policies.authoring.decision import Decider, DecisionRefusal
 from policies.authoring.situation import situation_of
-from policies.routing.decision import Decider, DecisionRefusal
 from tests.config.test_documentation import CALIBRATION
 from tests.paths import ROOT
 

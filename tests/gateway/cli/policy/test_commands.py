@@ -13,11 +13,11 @@ import pytest
 
 from config.load import load_settings
 from gateway.cli.main import main
+from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation
-from policies.fallback.fallback_machine import AttemptRecord
+from policies.model.attempt_record import AttemptRecord
 from policies.model.plan import Plan
 from policies.records.decision_record import DecisionRecord, TokenCounts, decision_record, encode_record
-from policies.routing.decision import Decider
 from tests.policies.authoring.test_explanation import POLICY, asking
 
 BODY = {

@@ -1,0 +1,40 @@
+"""The thread of one engine: what it posts while it loads and runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from engine.core.limits import EngineLimits
+from engine.core.loop import Stepping
+from engine.core.messages import EngineFailed, EngineStats, StepReport
+from engine.lora.adapters import Adapter, PreparedAdapter
+
+EngineFactory = Callable[[Callable[[str], None]], Stepping]
+"""Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
+
+
+class EngineLoading(msgspec.Struct, frozen=True, tag=True):
+    """A word on the progress."""
+
+    what: str
+
+
+class EngineLoaded(msgspec.Struct, frozen=True, tag=True):
+    """The engine takes commands."""
+
+    limits: EngineLimits
+    stats: EngineStats
+    """Before the first step."""
+    adapters: tuple[Adapter, ...] = ()
+    read_adapter: Callable[[Path], PreparedAdapter] | None = None
+    """See `EngineBoard`."""
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag=True):
+    """There is no engine; the thread has ended."""
+
+    message: str
+
+
+EnginePost = EngineLoading | EngineLoaded | LoadFailed | StepReport | EngineFailed
