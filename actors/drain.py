@@ -1,5 +1,6 @@
 """How the service ends: the shell of `policies.lifecycle.drain`."""
 
+from collections import deque
 from collections.abc import Collection
 
 import structlog
@@ -22,6 +23,8 @@ class DrainController:
 
     def __init__(self, running: Collection[ResponseStream], ledger: Mailbox[LedgerMessage]) -> None:
         self._drain = Drain()
+        self._actions: deque[DrainAction] = deque()
+        """To be done yet, in this order; whichever call they came of, one task obeys them."""
         self._running = running
         self._ledger = ledger
         self._changed = trio.Event()
@@ -40,7 +43,7 @@ class DrainController:
 
     async def run(self, deadline: float) -> None:
         """Return when everything has ended and is written down."""
-        actions = self._drain.begin(deadline, len(self._running), trio.current_time())
+        self._actions.extend(self._drain.begin(deadline, len(self._running), trio.current_time()))
         self._changed.set()
         if self._obeying:
             await self._dead.wait()
@@ -48,22 +51,21 @@ class DrainController:
         self._obeying = True
         try:
             while not self._dead.is_set():
-                for action in actions:
-                    await self._obey(action)
-                if not self._dead.is_set():
-                    actions = await self._next()
+                if self._actions:
+                    await self._obey(self._actions[0])
+                    self._actions.popleft()
+                else:
+                    await self._next()
         finally:
-            # A second, more impatient call goes on where a cancelled one stopped.
+            # Another call goes on where a cancelled one stopped.
             self._obeying = False
 
-    async def _next(self) -> tuple[DrainAction, ...]:
+    async def _next(self) -> None:
         due = self._drain.deadline
-        if self._drain.state == "stopping":
-            return ("close_ledger",)
         with trio.CancelScope(deadline=due if due is not None else float("inf")):
             await self._changed.wait()
         self._changed = trio.Event()
-        return self._drain.update(len(self._running), trio.current_time())
+        self._actions.extend(self._drain.update(len(self._running), trio.current_time()))
 
     async def _obey(self, action: DrainAction) -> None:
         match action:

@@ -393,7 +393,7 @@ class Service:
     def _on_spent(self, spent: RestoreUsage) -> None:
         """What the ledger knows of the time before this process began: nobody is let in before."""
         self._admission.put_unbounded(spent)
-        for name, cost in _by_cascade(self._settings, spent).items():
+        for name, cost in spent.by_cascade.items():
             self._rollout.restore(name, cost)
         rolled_back = self._rollout.restore_roll_backs(spent.roll_backs)
         if spent.by_tenant or spent.used or rolled_back:
@@ -517,15 +517,6 @@ def _replica_published(name: str, replicas: int) -> list[EngineStatus]:
 
 def _mailbox(published: EngineStatus) -> Mailbox[EngineMessage]:
     return Mailbox(f"rung {published.title}", _MAILBOX)
-
-
-def _by_cascade(settings: Settings, spent: RestoreUsage) -> dict[str, float]:
-    """A cascade's money is that of the routes that use it."""
-    sums: dict[str, float] = {}
-    for route in settings.routes:
-        if route.use.cascade is not None:
-            sums[route.use.cascade] = sums.get(route.use.cascade, 0.0) + spent.by_route.get(route.name, 0.0)
-    return sums
 
 
 def _load_texts(settings: Settings) -> dict[str, ModelText]:

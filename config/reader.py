@@ -5,6 +5,7 @@ event loop at every system call that it makes, and streams would feel that; a pr
 """
 
 import datetime as dt
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,4 +60,9 @@ def main() -> None:
     """Write the report to standard output."""
     *options, path = sys.argv[1:]
     text = sys.stdin.buffer.read().decode() if "--stdin" in options else None
-    sys.stdout.buffer.write(encode_report(report(Path(path), text)))
+    try:
+        sys.stdout.buffer.write(encode_report(report(Path(path), text)))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Who asked was killed, and its log is no place for this. What is still buffered must go somewhere at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

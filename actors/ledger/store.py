@@ -17,7 +17,7 @@ from actors.ledger.usage_sums import UsageSums, fill_sums
 from actors.protocol.messages import EntryClosing, LedgerEntry, RestoreUsage
 from policies.rollout.experiment import RollBack
 
-SCHEMA = 3
+SCHEMA = 4
 _PATIENCE_MS = 2000
 """SQLite itself waits so long for a lock before it says that the file is busy."""
 _TABLES = """
@@ -39,13 +39,14 @@ CREATE TABLE requests (
     outcome TEXT,
     why TEXT,
     degraded TEXT,
+    cascade TEXT,
     closed_at TEXT,
     PRIMARY KEY (number, life)
 ) WITHOUT ROWID;
 CREATE INDEX open_requests ON requests (life) WHERE closed_at IS NULL;
 CREATE INDEX by_tenant ON requests (tenant, opened_at);
 """
-_ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded": "TEXT"}
+_ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded": "TEXT", "cascade": "TEXT"}
 """Columns that older files lack."""
 # One statement for all rows of a batch: the sqlite3 module gives the interpreter up and takes it back for each one
 # that it runs, and under a busy loop every one of these can cost a whole switch interval.
@@ -53,10 +54,10 @@ _ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded"
 # A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.
 _OPEN = """
 INSERT OR IGNORE INTO requests
-    (life, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost)
+    (life, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade)
 SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
     json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'),
-    json_extract(value, '$[7]')
+    json_extract(value, '$[7]'), json_extract(value, '$[8]')
 FROM json_each(?)
 """
 _CLOSE = """
@@ -187,6 +188,7 @@ class Store:
                 each.prompt_tokens,
                 each.reserved_tokens,
                 each.reserved_cost,
+                each.cascade,
             )
             for each in batch.lines
             if isinstance(each, LedgerEntry)

@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS used (
     start INTEGER NOT NULL, tenant TEXT NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (start, tenant)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spent (
-    start INTEGER NOT NULL, tenant TEXT NOT NULL, route TEXT NOT NULL, cost REAL NOT NULL,
-    PRIMARY KEY (start, tenant, route)
+    start INTEGER NOT NULL, tenant TEXT NOT NULL, cascade TEXT NOT NULL, cost REAL NOT NULL,
+    PRIMARY KEY (start, tenant, cascade)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rolled_back (
     experiment TEXT NOT NULL, text TEXT NOT NULL, why TEXT NOT NULL,
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS rolled_back (
 ) WITHOUT ROWID;
 """
 _INTO_USED = "INSERT INTO used (start, tenant, tokens)"
-_INTO_SPENT = "INSERT INTO spent (start, tenant, route, cost)"
+_INTO_SPENT = "INSERT INTO spent (start, tenant, cascade, cost)"
 _NEW = {"row": "new."}
 _ON_CLOSE = f"""
 CREATE TEMP TRIGGER IF NOT EXISTS sum_up AFTER UPDATE OF closed_at ON main.requests
@@ -44,8 +44,9 @@ WHEN old.closed_at IS NULL AND new.closed_at IS NOT NULL AND new.outcome <> 'ref
     {_INTO_USED} VALUES (
         {_OPENED.format(**_NEW)} / {_SLICE_S} * {_SLICE_S}, new.tenant, {_CHARGED.format(**_NEW)}
     ) ON CONFLICT (start, tenant) DO UPDATE SET tokens = tokens + excluded.tokens;
-    {_INTO_SPENT} VALUES ({_OPENED.format(**_NEW)} / {_HOUR_S} * {_HOUR_S}, new.tenant, new.route, ifnull(new.cost, 0))
-    ON CONFLICT (start, tenant, route) DO UPDATE SET cost = cost + excluded.cost;
+    {_INTO_SPENT} VALUES (
+        {_OPENED.format(**_NEW)} / {_HOUR_S} * {_HOUR_S}, new.tenant, ifnull(new.cascade, ''), ifnull(new.cost, 0)
+    ) ON CONFLICT (start, tenant, cascade) DO UPDATE SET cost = cost + excluded.cost;
 END
 """  # noqa: S608  (constants of this file)
 _LAST_MINUTE = f"""
@@ -63,12 +64,12 @@ def fill_sums(at: float) -> str:
     # Times are compared and grouped as text: to convert each row's takes longer than all else.
     hour = "CAST(strftime('%s', hour || ':00:00') AS INTEGER)"
     return f"""
+DROP TABLE IF EXISTS used; DROP TABLE IF EXISTS spent;
 {_TABLES}
-DELETE FROM used; DELETE FROM spent;
 {_INTO_USED} SELECT {_OPENED.format(row="")} / {_SLICE_S} * {_SLICE_S}, tenant, sum({_CHARGED.format(row="")})
 FROM requests WHERE opened_at >= '{since}' AND closed_at IS NOT NULL AND outcome <> 'refused' GROUP BY 1, 2;
-{_INTO_SPENT} SELECT {hour}, tenant, route, cost FROM (
-    SELECT substr(opened_at, 1, 13) AS hour, tenant, route, total(cost) AS cost FROM requests
+{_INTO_SPENT} SELECT {hour}, tenant, cascade, cost FROM (
+    SELECT substr(opened_at, 1, 13) AS hour, tenant, ifnull(cascade, '') AS cascade, total(cost) AS cost FROM requests
     WHERE opened_at >= '{month}' AND cost > 0 AND closed_at IS NOT NULL GROUP BY 1, 2, 3
 );
 """  # noqa: S608  (constants of this file, and times)
@@ -106,14 +107,15 @@ class UsageSums:
         """What counts at `at`. Of times to come, as a clock that was set back leaves them, a day is believed."""
         execute = self._connection.execute
         by_tenant: dict[str, dict[Period, float]] = {}
-        by_route: dict[str, float] = {}
+        by_cascade: dict[str, float] = {}
         for per in PERIODS:
             bounds = period_begin(per, at), period_end(per, at) + _DAY_S
             for tenant, cost in execute(_SUM_SPENT.format(key="tenant"), bounds):
                 by_tenant.setdefault(tenant, {})[per] = cost
             if per == "day":
-                by_route = dict(execute(_SUM_SPENT.format(key="route"), bounds).fetchall())
-        return RestoreUsage(by_tenant, by_route, self._used(at), self._roll_backs())
+                by_cascade = dict(execute(_SUM_SPENT.format(key="cascade"), bounds).fetchall())
+                by_cascade.pop("", None)
+        return RestoreUsage(by_tenant, by_cascade, self._used(at), self._roll_backs())
 
     def _used(self, at: float) -> dict[str, tuple[Used, ...]]:
         found: dict[str, list[Used]] = {}

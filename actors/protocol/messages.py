@@ -58,7 +58,7 @@ class RestoreUsage(msgspec.Struct, frozen=True, tag=True, gc=False):
 
     by_tenant: Mapping[str, Mapping[Period, float]]
     """Money since the begin of the present hour, day and month."""
-    by_route: Mapping[str, float]
+    by_cascade: Mapping[str, float]
     """Money since the begin of the present day."""
     used: Mapping[str, tuple[Used, ...]] = MappingProxyType({})
     """Of each tenant's quotas."""
@@ -107,6 +107,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     prompt_tokens: int
     reserved_tokens: int
     reserved_cost: float
+    cascade: str = ""
+    """Whose money it is, too; empty: no cascade's."""
 
 
 class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):

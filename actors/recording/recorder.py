@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from functools import partial
 from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
 
 import msgspec
@@ -54,6 +55,8 @@ class Recording:
         """Names in the recording cannot be traced back without it."""
         self.zero = trio.current_time()
         self.started = time.time()
+        self.lost = 0
+        """Lines that the disk has not taken since it last took one."""
 
     def note(self, note: RecordedRequest) -> None:
         """Write this down, if there is room."""
@@ -97,16 +100,34 @@ class Recorder(Actor[RecordedRequest]):
 
 
 def append(recording: Recording, notes: Iterable[RecordedRequest]) -> None:
-    """Add a line for each. A disk that is full ends the recording, not the service."""
+    """Add a line for each: all of them or none, for half a line would spoil the file. A full disk costs lines only."""
     lines = [msgspec.json.encode(request_of(recording, note)) + b"\n" for note in notes]
+    data = b"".join(lines)
     try:
-        with recording.path.open("ab") as file:
-            if not file.tell():
+        with recording.path.open("ab", buffering=0) as file:
+            begin = file.tell()
+            if not begin:
                 head = TraceHead(penstock_trace=1, started=recording.started, prefix_block=PREFIX_BLOCK)
-                file.write(msgspec.json.encode(head) + b"\n")
-            file.writelines(lines)
+                data = msgspec.json.encode(head) + b"\n" + data
+            try:
+                _write(file, data)
+            except OSError:
+                file.truncate(begin)
+                raise
     except OSError as error:
-        log.warning("recording_failed", path=str(recording.path), why=error.strerror or str(error))
+        if not recording.lost:
+            log.warning("recording_failed", path=str(recording.path), why=error.strerror or str(error))
+        recording.lost += len(lines)
+        return
+    if recording.lost and lines:
+        log.warning("recording_goes_on", path=str(recording.path), lost=recording.lost)
+        recording.lost = 0
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def request_of(recording: Recording, note: RecordedRequest) -> TraceRequest:

@@ -56,8 +56,7 @@ class OutputAssembly:
         self.accepted = 0
         self.adapter_version = 0
         """Of the adapter that the engine answered with."""
-        self.margins: list[float] = []
-        """Of the first choice, if a cascade looks at it."""
+        self._margins: dict[int, list[float]] = {index: [] for index in self._held}
         self.prompts: dict[int, int] = {}
         """By choice: prompt tokens that were read for it."""
         self.model = ""
@@ -69,6 +68,11 @@ class OutputAssembly:
     def margin(self) -> float | None:
         """The cascade's statistic of what came, in nats."""
         return self._machine.statistic if self._machine is not None and self.tokens else None
+
+    @property
+    def margins(self) -> list[float]:
+        """Of the least sure choice, if a cascade looks at it."""
+        return [] if self._machine is None else self._margins[self._machine.least_sure]
 
     def feed(self, output: TokenOutput, shown: list[Delta]) -> AssemblyVerdict:
         """Append to `shown` what may be shown now. After any verdict but "going" the attempt is over."""
@@ -153,8 +157,7 @@ class OutputAssembly:
     ) -> AssemblyVerdict:
         index = delta.index
         self._held[index].append(delta)
-        if index == 0:
-            self.margins += output.margins
+        self._margins[index] += output.margins
         effects = machine.on_output(
             index,
             output.token_ids,

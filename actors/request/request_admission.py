@@ -130,6 +130,7 @@ class RequestAdmission:
             decided.prompt_tokens,
             grant.reservation.tokens,
             grant.hold.amount,
+            "" if plan.cascade is None else plan.cascade.name,
         )
         try:
             ports.ledger.put_nowait(OpenEntry(line, booked))

@@ -28,7 +28,7 @@ def simulate(
 ) -> Comparison:
     """Play `trace` at `speed` through each of the policies. `shares`: see `Draws`.
 
-    Raises BadProfile, BadTrace or UnknownMargins before anything is played.
+    Raises BadProfile or BadTrace before anything is played, and UnknownMargins.
     """
     if speed != 1:
         trace = tuple([msgspec.structs.replace(request, at=request.at / speed) for request in trace])
@@ -89,7 +89,9 @@ def _notes(
         if shares:
             drawn = ", ".join(f"{name} {share:.0%}" for name, share in sorted(shares.items()))
             notes.append(f"answers that are not sure enough are drawn: {drawn}")
-        elif not all(request.margins for request in trace):
+        elif not all(request.margins for request in trace) and any(
+            each.defer.artefact is not None for settings in policies.values() for each in settings.cascades.values()
+        ):
             notes.append("how sure the small model is, where it was not recorded, is drawn from the calibration")
         notes.append("an answer is as long from every model as it was recorded")
         if any(each.emit.mode == "verified" for settings in policies.values() for each in settings.cascades.values()):

@@ -61,6 +61,13 @@ class Margins:
 class UnknownMargins(Exception):  # noqa: N818  (a fact about the input)
     """Neither the trace nor the policy says how sure the small model is; the text says what to give."""
 
+    def __init__(self, cascade: str, lacks: str) -> None:
+        """`lacks`: what of the trace has no margins."""
+        super().__init__(
+            f"cascade '{cascade}' has a threshold and no calibration, and {lacks} has no margins: "
+            f"give the share that it escalates, --escalate {cascade}=0.25"
+        )
+
 
 class SimulatedDraws:
     """One simulation's."""
@@ -68,12 +75,13 @@ class SimulatedDraws:
     def __init__(self, seed: int, policy: Policy, shares: Mapping[str, float], trace: tuple[TraceRequest, ...]) -> None:
         """`shares`: by cascade, of the answers that are not sure enough, where the trace does not say it.
 
-        Raises UnknownMargins.
+        Raises UnknownMargins if the trace says nothing of it. Of a recording that is found out only when a cascade
+        takes a request that has none: what upstreams and large models have answered needs none.
         """
         self._seed = seed.to_bytes(16, "big", signed=True)
         self._shares = shares
         self._calibrations = {}
-        recorded = all(request.margins for request in trace)
+        recorded = any(request.margins for request in trace)
         for route in policy.routes:
             for each in (route, *route.arms.values()):
                 cascade = each.cascade
@@ -82,13 +90,13 @@ class SimulatedDraws:
                 if cascade.settings.defer.artefact is not None:
                     self._calibrations[cascade.name] = cascade.settings.defer.artefact
                 elif not recorded and cascade.settings.emit.mode != "verified":
-                    raise UnknownMargins(
-                        f"cascade '{cascade.name}' has a threshold and no calibration, and not every request of the "
-                        f"trace has margins: give the share that it escalates, --escalate {cascade.name}=0.25"
-                    )
+                    raise UnknownMargins(cascade.name, "the trace")
 
     def margins(self, number: int, request: TraceRequest, cascade: PlannedCascade, output_tokens: int) -> Margins:
-        """Of the small model's answer to request `number`. The place of a drawn doubt is taken to be uniform."""
+        """Of the small model's answer to request `number`. The place of a drawn doubt is taken to be uniform.
+
+        Raises UnknownMargins.
+        """
         if request.margins:
             return Margins(request.margins, 1)
         share = self._shares.get(cascade.name)
@@ -99,7 +107,8 @@ class SimulatedDraws:
             value = -math.inf if chance < share else math.inf
         else:
             calibration = self._calibrations.get(cascade.name)
-            assert calibration is not None, "the constructor has seen to it"
+            if calibration is None:
+                raise UnknownMargins(cascade.name, f"request {number + 1} of the trace, which it takes,")
             value = threshold_for_share(calibration, chance)
             if calibration.prompt is not None:
                 # Of a prompt of which the trace tells nothing: it is the mean one.

@@ -92,8 +92,13 @@ class CascadeMachine:
     @property
     def statistic(self) -> float:
         """The least sure choice's statistic so far, in nats; NaN if a margin was no number."""
+        return self._choices[self.least_sure].statistic.value
+
+    @property
+    def least_sure(self) -> int:
+        """Which choice decides: the first of those whose statistic is the lowest, or no number."""
         values = [choice.statistic.value for choice in self._choices]
-        return math.nan if any(math.isnan(value) for value in values) else min(values)
+        return min(range(len(values)), key=lambda index: -math.inf if math.isnan(values[index]) else values[index])
 
     @property
     def decided(self) -> bool:

@@ -1,5 +1,6 @@
 """What another process has read is what this one would have read."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -49,3 +50,15 @@ def test_the_process_reads_the_same() -> None:
         timeout=PATIENCE_S,
     )
     assert any(problem.where == "schema" for problem in decode_report(broken.stdout).problems)
+
+
+def test_whoever_asked_and_is_gone_is_told_nothing() -> None:
+    gone, out = os.pipe()
+    os.close(gone)
+    try:
+        ended = subprocess.run(
+            [*COMMAND, str(embedded_profile())], stdout=out, stderr=subprocess.PIPE, check=True, timeout=PATIENCE_S
+        )
+    finally:
+        os.close(out)
+    assert ended.stderr == b""

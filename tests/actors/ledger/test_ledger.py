@@ -19,7 +19,7 @@ from tests.actors.fakes import CONFIG, ClockLinks, says, stage
 
 
 def line(number: int, reserved: int = 100) -> LedgerEntry:
-    return LedgerEntry(number, f"r{number}", "alice", "small", "route", 10, reserved, 0.5)
+    return LedgerEntry(number, f"r{number}", "alice", "small", "route", 10, reserved, 0.5, "thrifty")
 
 
 def closing(number: int, completion: int = 5) -> EntryClosing:
@@ -68,7 +68,7 @@ def test_money_is_remembered_and_a_crash_costs_what_was_set_aside(tmp_path):
     second = Store(path, "second")
     spent = second.spent(time.time())
     assert spent.by_tenant == {"alice": {"hour": 0.75, "day": 0.75, "month": 0.75}}
-    assert spent.by_route == {"route": 0.75}
+    assert spent.by_cascade == {"thrifty": 0.75}
     assert second.spent(time.time() + 40 * 86_400).by_tenant == {}
     second.close()
 
@@ -83,7 +83,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path):
     connection.close()
     store = Store(path, "now")
     store.commit(LedgerBatch((line(1), closing(1))))
-    assert store.spent(time.time()).by_route == {"route": 0.25}
+    assert store.spent(time.time()).by_cascade == {"thrifty": 0.25}
     store.close()
 
 

@@ -116,6 +116,29 @@ def test_a_file_of_the_second_version_is_summed_up_once(tmp_path) -> None:
         store.close()
 
 
+def test_a_file_of_the_third_version_keeps_its_money(tmp_path) -> None:
+    path = tmp_path / "ledger"
+    store = Store(path, "first")
+    write(store, 1, (40, "ok", (10, 5, 0), 100))
+    store.close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(
+        "ALTER TABLE requests DROP COLUMN cascade; DROP TABLE spent; CREATE TABLE spent (start INTEGER NOT NULL, "
+        "tenant TEXT NOT NULL, route TEXT NOT NULL, cost REAL NOT NULL, PRIMARY KEY (start, tenant, route));"
+        f"UPDATE requests SET opened_at = strftime('%Y-%m-%dT%H:%M:%fZ', {time.time()}, 'unixepoch');"
+        "PRAGMA user_version = 3"
+    )
+    connection.close()
+    store = Store(path, "now")
+    spent = store.spent(time.time())
+    assert spent.by_tenant == {"acme": {"hour": 0.25, "day": 0.25, "month": 0.25}}
+    assert spent.by_cascade == {}
+    store.commit(LedgerBatch((LedgerEntry(1, "r", "acme", "m", "route", 1, 1, 0.5, "c"),)))
+    store.commit(LedgerBatch((EntryClosing(1, "acme", "r", "ok", "w", 1, 1, 0, 0.5),)))
+    assert store.spent(time.time()).by_cascade == {"c": 0.5}
+    store.close()
+
+
 def test_a_start_reads_sums_and_not_rows(tmp_path) -> None:
     """However many rows there are: none of the questions goes through the table of requests."""
     store = Store(tmp_path / "ledger", "first")
@@ -191,9 +214,9 @@ async def test_a_roll_back_by_hand_is_told_when_it_is_written(autojump_clock):
         assert len(service.workers.store_file.spent(time.time()).roll_backs) == 1
 
 
-def with_target() -> Settings:
+def with_target(more: str = "") -> Settings:
     settings = settings_of(
-        CONFIG.replace("[tiers.default]", "[tenants.anonymous]\ntokens = { per_day = 500 }\n[tiers.default]")
+        CONFIG.replace("[tiers.default]", "[tenants.anonymous]\ntokens = { per_day = 500 }\n[tiers.default]") + more
     )
     cascade = settings.cascades["gate"]
     defer = msgspec.structs.replace(cascade.defer, threshold=None, artefact=CALIBRATION)
@@ -201,7 +224,7 @@ def with_target() -> Settings:
     price = Price(input=1e6, output=1e6)
     return msgspec.structs.replace(
         settings,
-        cascades={**settings.cascades, "gate": cascade},
+        cascades={**dict.fromkeys(settings.cascades, cascade), "window": settings.cascades["window"]},
         prices={"small": price, "large": price},
         tenants={"anonymous": msgspec.structs.replace(settings.tenants["anonymous"], budget=Budget(amount=4_000.0))},
     )
@@ -232,6 +255,37 @@ async def test_the_next_process_goes_on_with_quotas_budgets_and_targets(autojump
         assert f"tokens per day of tenant anonymous is reached: {used} in use" in refusal.body.message
         # What is left is left.
         assert (await service.ask("small", max_tokens=3)).refusal is None
+
+
+TWO_CASCADES = """
+[cascades.arm]
+stages = ["small", "large"]
+defer = { statistic = "min_margin", threshold = 1.0 }
+emit = { mode = "gate" }
+on_failure = "large-only"
+[[experiments]]
+name = "try"
+route = ["gate"]
+unit = "request"
+arms = { control = 50, b = 50 }
+override.b = { "routes.gate.use" = { cascade = "arm" } }
+"""
+
+
+async def test_an_arm_s_money_is_its_own_cascade_s_in_the_next_process(autojump_clock, tmp_path, monkeypatch):
+    lives = iter(("first", "second"))
+    monkeypatch.setattr("tests.actors.fakes.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
+    async with stage({"small": says("okay")}, settings=with_target(TWO_CASCADES)) as service:
+        for _ in range(12):
+            await service.ask("whole", max_tokens=5)
+        await service.assert_clean()
+        before = service.service._rollout.cascades(time.time())
+        assert before["gate"].spent_today
+        assert before["arm"].spent_today
+    async with stage({"small": says("okay")}, settings=with_target(TWO_CASCADES)) as service:
+        after = service.service._rollout.cascades(time.time())
+        for name in ("gate", "arm"):
+            assert after[name].spent_today == pytest.approx(before[name].spent_today)
 
 
 async def test_nobody_is_let_in_before_the_ledger_is_read(autojump_clock, monkeypatch):

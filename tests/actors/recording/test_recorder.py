@@ -1,16 +1,18 @@
 """A recording of the traffic: what a simulation needs of it, and no text."""
 
+import resource
 from pathlib import Path
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from actors.api.messages import TokenPrompt
 from actors.kernel.mailbox import Mailbox
 from actors.recording.recorder import RecordedRequest, Recording, append
 from policies.model.features import Features
 from policies.records.trace import read_trace
-from tests.actors.fakes import says, stage
+from tests.actors.fakes import PROMPT, says, stage
 
 TEXT = "the quick brown fox jumps over the lazy dog"
 FEATURES = Features(
@@ -37,6 +39,15 @@ async def test_an_answer_leaves_a_line(autojump_clock, tmp_path: Path):
     assert two.prefix[0] == three.prefix[0]
     assert two.prefix[1] != three.prefix[1]
     assert "quick" not in path.read_text()
+
+
+async def test_of_several_choices_the_least_sure_one_is_recorded(autojump_clock, tmp_path: Path):
+    path = tmp_path / "recording.jsonl"
+    # The second prompt is one token shorter: its first token is the unsure one.
+    async with stage({"small": says(TEXT, {-1: 0.5}), "large": says(TEXT)}, record=path) as service:
+        await service.ask("whole", prompts=(TokenPrompt(PROMPT), TokenPrompt(PROMPT[:-1])))
+    (request,) = read_trace(path)
+    assert (request.choices, request.rung, request.margins) == (2, "large", (0.5,))
 
 
 async def test_a_refusal_is_an_arrival_too(autojump_clock, tmp_path: Path):
@@ -68,3 +79,24 @@ async def test_what_comes_too_fast_is_dropped_and_counted(tmp_path: Path):
 
 async def test_a_disk_that_does_not_take_it_ends_nothing(tmp_path: Path):
     append(Recording(tmp_path / "no" / "r.jsonl", Mailbox("recorder", 2)), [RecordedRequest(FEATURES, 0.0)])
+
+
+async def test_a_full_disk_leaves_no_half_line(tmp_path: Path):
+    recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 2))
+    append(recording, [RecordedRequest(FEATURES, trio.current_time())])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with capture_logs() as told:
+        # The file takes a part of the next line, as a disk does that becomes full.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (recording.path.stat().st_size + 20, before[1]))
+        try:
+            for _ in range(3):
+                append(recording, [RecordedRequest(FEATURES, trio.current_time())])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert len(read_trace(recording.path)) == 1
+        append(recording, [RecordedRequest(FEATURES, trio.current_time())])
+    assert len(read_trace(recording.path)) == 2
+    assert [(each["event"], each.get("lost")) for each in told] == [
+        ("recording_failed", None),
+        ("recording_goes_on", 3),
+    ]

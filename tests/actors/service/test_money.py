@@ -108,7 +108,7 @@ async def test_what_was_spent_before_a_restart_stays_spent(autojump_clock):
         await service.assert_clean()
         spent = service.workers.store_file.spent(time.time())
         assert spent.by_tenant["anonymous"]["day"] == service.row("r1")["cost"]
-        assert spent.by_route == {"small": service.row("r1")["cost"]}
+        assert spent.by_cascade == {}
 
 
 async def test_an_arm_that_fails_goes_back_to_control(autojump_clock):

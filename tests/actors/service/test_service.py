@@ -173,6 +173,27 @@ async def test_what_is_drained_is_refused_ends_or_is_cut(autojump_clock):
         await service.assert_clean()
 
 
+@pytest.mark.parametrize("pause_s", [0, 0.1])
+async def test_a_second_drain_ends_what_runs(autojump_clock, pause_s):
+    async with stage() as service:
+        response, answer = await service.open("small", ignore_eos=True, max_tokens=400), Answer()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.read, response, answer)
+            await trio.sleep(0.5)
+            before = trio.current_time()
+            nursery.start_soon(service.service.drain, before + 1000)
+            await trio.sleep(pause_s)
+            nursery.start_soon(service.service.drain, before)
+        assert trio.current_time() < before + 1
+        assert isinstance(answer.end, Failed)
+        assert answer.end.error.code == "shutting_down"
+        assert answer.end.usage.completion_tokens == len(answer.tokens()) > 0
+        assert service.service.readiness().state == "dead"
+        assert service.service.statistics().ledger.pending == 0
+        assert service.row("r1")["outcome"] == "failed"
+        await service.assert_clean()
+
+
 async def test_drain_of_an_idle_service_takes_no_time(autojump_clock):
     async with stage() as service:
         before = trio.current_time()

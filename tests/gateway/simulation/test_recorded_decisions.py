@@ -11,9 +11,11 @@ import trio
 from actors.kernel.mailbox import Mailbox
 from actors.recording.recorder import RecordedRequest, Recording, append
 from config.model.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow, PromptModel
-from config.model.routing import Target
+from config.model.conditions import SignalSettings
+from config.model.routing import Target, Use
 from config.model.settings import Settings
 from gateway.simulation.compare import simulate
+from gateway.simulation.draws import UnknownMargins
 from gateway.simulation.world import World
 from policies.cascade.prompt_model import BUCKETS
 from policies.cascade.statistic import new_statistic
@@ -118,6 +120,23 @@ def notes_of(requests: tuple[TraceRequest, ...]) -> str:
         progress=lambda _line: None,
     )  # fmt: skip
     return "\n".join(compared.notes)
+
+
+def test_only_what_a_cascade_takes_needs_margins() -> None:
+    settings = policy()
+    (chat,) = settings.routes
+    plain = msgspec.structs.replace(chat, name="plain", when=SignalSettings(tenant=("acme",)), use=Use(ladder="safe"))
+    settings = msgspec.structs.replace(settings, routes=(plain, chat))
+    taken, passed = (
+        msgspec.structs.replace(request, tenant=tenant, margins=margins)
+        for request, tenant, margins in zip(trace(1, 2), ("batch", "acme"), ((2.0,) * 9, ()), strict=True)
+    )
+    world = World(settings, profile(), (taken, passed), seed=0, shares={})
+    world.run(lambda _now, _arrived: None)
+    assert [answer.outcome for answer in world.answers] == ["ok", "ok"]
+    unknown = msgspec.structs.replace(passed, tenant="batch")
+    with pytest.raises(UnknownMargins, match=r"request 2 of the trace.*--escalate thrifty"):
+        World(settings, profile(), (taken, unknown), seed=0, shares={}).run(lambda _now, _arrived: None)
 
 
 def test_who_is_taken_to_have_asked_is_told() -> None:

@@ -65,6 +65,7 @@ def test_a_recording_of_our_own(tmp_path: Path) -> None:
         (MOONCAKE + '{"timestamp": 1}\n', ":3: Object missing required field `input_length`"),
         (PENSTOCK + '{"at": 1, "prompt_tokens": 3, "output_tokens": 3, "tonnant": "acme"}\n', ":5: Object contains"),
         (PENSTOCK + '{"at": -1, "prompt_tokens": 3, "output_tokens": 3}\n', ":5: arrives -1"),
+        (PENSTOCK + '{"at": 1, "prompt_tok\n', ":5: Input data was truncated"),
         ('{"penstock_trace": 2, "started": 0}\n', ":1: Invalid enum value 2"),
     ],
 )
@@ -74,6 +75,13 @@ def test_faults_name_their_line(tmp_path: Path, text: str, said: str) -> None:
         read_trace(path)
     assert str(caught.value).startswith(str(path))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("end", "requests"), [('{"at": 1, "prompt_tok', 2), ('{"at": 1, "prompt_tokens": 3, "output_tokens": 3}', 3)]
+)
+def test_of_an_unfinished_recording_what_was_written_counts(tmp_path: Path, end: str, requests: int) -> None:
+    assert len(read_trace(written(tmp_path, PENSTOCK + end))) == requests
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
