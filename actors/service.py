@@ -31,7 +31,6 @@ from actors.engines.engine_thread import EngineFactory
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TimerWheel
-from actors.kernel.worker_threads import RealWorkerThreads, WorkerThreads
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.lock import ledger_lock
 from actors.prompt.model_text import ModelText
@@ -61,6 +60,7 @@ from actors.upstream.client import MakeTransport, UpstreamClient
 from actors.upstream.secret import read_secret
 from actors.upstream.upstream_actor import UpstreamActor
 from actors.upstream.upstream_status import UpstreamStatus
+from actors.worker_threads import RealWorkerThreads, WorkerThreads
 from config.model.settings import Settings
 from config.source import ConfigSource
 from config.tenants import queue_lines

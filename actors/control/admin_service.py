@@ -7,12 +7,12 @@ import structlog
 import trio
 
 from actors.api.errors import BadKey, InvalidRequest, Unavailable
+from actors.control.config_process import ConfigProcess
 from actors.control.policy_status import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.kernel.worker_threads import WorkerThreads
 from actors.protocol.messages import Flush, LedgerMessage, Reload, ReloadTrigger, WriteRollBack
 from actors.routing.router import Router
 from config.problems.errors import ConfigError, Problem
@@ -79,7 +79,7 @@ class AdminService:
         published: PolicyStatus,
         reloader: Mailbox[Reload],
         source: ConfigSource | None,
-        workers: WorkerThreads,
+        workers: ConfigProcess,
         rollout: RolloutState,
         decisions: DecisionLog,
         shadows: ShadowBook,

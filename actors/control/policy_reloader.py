@@ -13,10 +13,10 @@ import structlog
 import trio
 
 from actors.api.errors import Refusal
+from actors.control.config_process import ConfigProcess
 from actors.control.policy_status import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.mailbox import Mailbox
-from actors.kernel.worker_threads import WorkerThreads
 from actors.protocol.messages import Reload, ReloadTrigger
 from actors.routing.policy_snapshot import PolicySnapshot
 from config.model.settings import Settings
@@ -53,7 +53,7 @@ class PolicyReloader:
         make_snapshot: Callable[..., PolicySnapshot],
         apply_settings: Callable[[PolicySnapshot], None],
         registry: AdapterRegistry,
-        workers: WorkerThreads,
+        workers: ConfigProcess,
         watches: bool,
     ) -> None:
         """`snapshot`: the policy in force; `apply_settings` gives another one to every owner, without an await."""

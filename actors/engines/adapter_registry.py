@@ -16,7 +16,7 @@ from actors.api.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from actors.api.statistics import AdapterView
 from actors.kernel.errors import ActorDied
 from actors.kernel.reply import Reply
-from actors.kernel.worker_threads import WorkerThreads
+from actors.kernel.workers import WorkerPool
 from actors.protocol.messages import Install, Uninstall
 from actors.queue.replica_slot import ReplicaSlot
 from config.model.settings import EngineSettings
@@ -43,7 +43,7 @@ class AdapterRegistry:
     """Synchronous but for the reading: what is wanted changes at once, and then the engines are told."""
 
     def __init__(
-        self, settings: Mapping[str, EngineSettings], slots: Mapping[str, Sequence[ReplicaSlot]], workers: WorkerThreads
+        self, settings: Mapping[str, EngineSettings], slots: Mapping[str, Sequence[ReplicaSlot]], workers: WorkerPool
     ) -> None:
         """`seats`: the replicas of each engine."""
         self._settings = settings

@@ -12,12 +12,19 @@ import trio
 from actors.api.engine_status import EngineStatus
 from actors.api.errors import EngineLoadFailed, EngineLost
 from actors.engines.adapter_registry import WantedAdapter
-from actors.engines.engine_thread import EngineFactory, EngineLoaded, EngineLoading, EnginePost, LoadFailed
+from actors.engines.engine_thread import (
+    EngineFactory,
+    EngineLoaded,
+    EngineLoading,
+    EnginePost,
+    EngineThreads,
+    LoadFailed,
+)
 from actors.engines.load_progress import LoadProgress
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
-from actors.kernel.worker_threads import WorkerHandle, WorkerThreads
+from actors.kernel.workers import WorkerHandle
 from actors.protocol.messages import (
     CancelJob,
     DraftTokens,
@@ -62,7 +69,7 @@ class EngineActor(Actor[EngineMessage]):
         dispatch: Mailbox[QueueMessage],
         published: EngineStatus,
         factory: EngineFactory,
-        workers: WorkerThreads,
+        workers: EngineThreads,
         timers: TimerWheel,
         stall_s: float,
         waited_for: Callable[[], bool],

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
+from actors.kernel.workers import WorkerHandle
 from engine.core.limits import EngineLimits
 from engine.core.loop import Stepping
 from engine.core.messages import EngineFailed, EngineStats, StepReport
@@ -38,3 +40,11 @@ class LoadFailed(msgspec.Struct, frozen=True, tag=True):
 
 
 EnginePost = EngineLoading | EngineLoaded | LoadFailed | StepReport | EngineFailed
+
+
+class EngineThreads(Protocol):
+    """Starts the threads of engines."""
+
+    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
+        """A handle that takes `Command` and `Stop`; `on_posts` is called in the event loop."""
+        ...

@@ -17,7 +17,8 @@ from actors.kernel.errors import ActorError, ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.timers import TimerWheel
-from actors.kernel.worker_threads import WorkerHandle, WorkerThreads
+from actors.kernel.workers import WorkerHandle
+from actors.ledger.ledger_thread import LedgerThreads
 from actors.ledger.store import Committed, LedgerBatch, Opened, StoreBusy, StoreClosed, StoreEvent, StoreFailed
 from actors.protocol.messages import (
     CloseEntry,
@@ -93,7 +94,7 @@ class Ledger(Actor[LedgerMessage]):
         books: LedgerState,
         path: Path | str,
         *,
-        workers: WorkerThreads,
+        workers: LedgerThreads,
         timers: TimerWheel,
         on_spent: Callable[[RestoreUsage], None],
     ) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from actors.api.errors import InvalidRequest
 from actors.api.messages import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
-from actors.kernel.worker_threads import WorkerThreads
+from actors.kernel.workers import WorkerPool
 from engine.errors import RequestRefused
 from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.sampling.grammar import Grammars
@@ -124,7 +124,7 @@ def estimated_tokens(prompt: Prompt) -> int:
 
 
 async def encode_prompts(
-    text: ModelText, prompts: Sequence[Prompt], param: str, workers: WorkerThreads
+    text: ModelText, prompts: Sequence[Prompt], param: str, workers: WorkerPool
 ) -> tuple[TokenIds, ...]:
     """Token ids of each prompt. Raises InvalidRequest, which names `param`."""
     try:

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.api.errors import InvalidRequest
 from actors.api.messages import InferenceRequest
-from actors.kernel.worker_threads import WorkerThreads
+from actors.kernel.workers import WorkerPool
 from actors.prompt.model_text import ModelText
 from engine.errors import RequestRefused
 from engine.sampling.grammar import CompiledGrammar, Grammar
@@ -45,7 +45,7 @@ def shown_whole(plan: Plan, request: InferenceRequest) -> Plan:
 class ConstraintsByModel:
     """All shapes of one request."""
 
-    def __init__(self, request: InferenceRequest, texts: Mapping[str, ModelText], workers: WorkerThreads) -> None:
+    def __init__(self, request: InferenceRequest, texts: Mapping[str, ModelText], workers: WorkerPool) -> None:
         self._request = request
         self._texts = texts
         self._workers = workers

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from actors.api.errors import InvalidRequest
 from actors.api.messages import Prompt, TextPrompt
-from actors.kernel.worker_threads import WorkerThreads
+from actors.kernel.workers import WorkerPool
 from actors.prompt.model_text import ModelText, TokenIds, encode_prompts, estimated_tokens
 
 
@@ -16,7 +16,7 @@ class PromptEncoder:
         prompts: Sequence[Prompt],
         param: str,
         texts: Mapping[str, ModelText],
-        workers: WorkerThreads,
+        workers: WorkerPool,
         *,
         most: int | None = None,
     ) -> None:

@@ -19,7 +19,7 @@ import trio
 from actors.kernel.actor import Actor
 from actors.kernel.errors import MailboxFull
 from actors.kernel.mailbox import Mailbox
-from actors.kernel.worker_threads import WorkerThreads
+from actors.kernel.workers import WorkerPool
 from engine.scheduling.block_chain import chain_next, chain_root
 from policies.model.features import Features
 from policies.records.trace import TraceHead, TraceRequest
@@ -70,7 +70,7 @@ class Recording:
 class Recorder(Actor[RecordedRequest]):
     """Hands what has come to a thread that writes it."""
 
-    def __init__(self, recording: Recording, workers: WorkerThreads) -> None:
+    def __init__(self, recording: Recording, workers: WorkerPool) -> None:
         super().__init__(recording.mailbox)
         self._recording = recording
         self._workers = workers

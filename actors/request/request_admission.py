@@ -11,7 +11,7 @@ from actors.api.errors import InvalidRequest, Refusal, Unavailable, unsupported
 from actors.api.messages import InferenceRequest
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply
-from actors.kernel.worker_threads import WorkerThreads
+from actors.kernel.workers import WorkerPool
 from actors.prompt.output_constraints import ConstraintsByModel, shown_whole
 from actors.prompt.prompt_encoder import PromptEncoder
 from actors.protocol.messages import Grant, LedgerEntry, OpenEntry, Reserve, Settle
@@ -55,7 +55,7 @@ class RequestAdmission:
         self,
         router: Router,
         budgets: BudgetBook,
-        workers: WorkerThreads,
+        workers: WorkerPool,
         ports: RequestPorts,
         *,
         shadows: ShadowPorts,

@@ -17,7 +17,7 @@ from actors.api.principal import Principal
 from actors.breakers.permits import Permits
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.kernel.worker_threads import WorkerThreads
+from actors.kernel.workers import WorkerPool
 from actors.prompt.output_constraints import ConstraintsByModel
 from actors.protocol.messages import AdmissionMessage, Grant, LedgerEntry, OpenEntry
 from actors.request.account import Account
@@ -62,7 +62,7 @@ class Shadows:
         self,
         mailbox: Mailbox[Copy],
         book: ShadowBook,
-        workers: WorkerThreads,
+        workers: WorkerPool,
         ports: RequestPorts,
         someone_waits: Callable[[str], bool],
     ) -> None:

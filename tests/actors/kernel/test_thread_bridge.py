@@ -14,9 +14,9 @@ from actors.api.errors import EngineLoadFailed
 from actors.api.messages import InferenceRequest, TokenPrompt
 from actors.kernel import thread_bridge as bridge_module
 from actors.kernel.thread_bridge import ThreadBridge, TimeSlices
-from actors.kernel.worker_threads import RealWorkerThreads
 from actors.ledger.store import Store
 from actors.service import Service
+from actors.worker_threads import RealWorkerThreads
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
 from engine.core.loop import StepLoop, Stop

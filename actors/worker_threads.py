@@ -1,17 +1,27 @@
-"""How actors reach what runs beside the loop: in threads, or, in tests, in something that keeps the test's clock."""
+"""Threads and processes beside the event loop: what the whole service uses, and what starts them."""
 
 import secrets
 import subprocess
 from collections.abc import Callable, Collection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 import trio
 
-from actors.engines.engine_thread import EngineFactory, EngineLoaded, EngineLoading, EnginePost, LoadFailed
+from actors.control.config_process import ConfigProcess
+from actors.engines.engine_thread import (
+    EngineFactory,
+    EngineLoaded,
+    EngineLoading,
+    EnginePost,
+    EngineThreads,
+    LoadFailed,
+)
 from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices
+from actors.kernel.workers import WorkerHandle, WorkerPool
+from actors.ledger.ledger_thread import LedgerThreads
 from actors.ledger.store import LedgerBatch, Store, StoreClosed, StoreEvent, keep_books
 from config.load import LoadedConfig
 from config.model.table import AUTO
@@ -26,32 +36,8 @@ T = TypeVar("T")
 _READ_S = 120.0
 
 
-class WorkerHandle(Protocol):
-    """One thread's two ends; see `ThreadBridge`."""
-
-    def send(self, command: Any) -> None: ...  # noqa: D102
-    def abandon(self) -> None: ...  # noqa: D102
-    async def join(self, timeout_s: float) -> bool: ...  # noqa: D102
-
-
-class WorkerThreads(Protocol):
-    """Makes them."""
-
-    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
-        """A link that takes `Command` and `Stop`."""
-        ...
-
-    def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
-        """A link that takes `LedgerBatch` and `StoreClosed`."""
-        ...
-
-    async def run_in_thread(self, job: Callable[[], T]) -> T:
-        """Do long work without holding the loop."""
-        ...
-
-    async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
-        """Read and check a configuration, or the text that `path` could hold. Raises ConfigError."""
-        ...
+class WorkerThreads(EngineThreads, LedgerThreads, ConfigProcess, WorkerPool, Protocol):
+    """All of it; tests put one in its place that keeps their clock."""
 
 
 class RealWorkerThreads:

@@ -1,0 +1,22 @@
+"""What runs beside the event loop, as actors see it. Each actor asks for the one thing that it needs of it."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class WorkerHandle(Protocol):
+    """One thread's two ends; see `ThreadBridge`."""
+
+    def send(self, command: Any) -> None: ...  # noqa: D102
+    def abandon(self) -> None: ...  # noqa: D102
+    async def join(self, timeout_s: float) -> bool: ...  # noqa: D102
+
+
+class WorkerPool(Protocol):
+    """A few threads for work that takes the processor for long."""
+
+    async def run_in_thread(self, job: Callable[[], T]) -> T:
+        """The result of `job()`, or what it raises; the event loop goes on meanwhile."""
+        ...
