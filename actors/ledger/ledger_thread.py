@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from actors.kernel.worker_threads import WorkerHandle
+from actors.kernel.workers import WorkerHandle
 from actors.ledger.store import StoreEvent
 
 
