@@ -15,9 +15,9 @@ class BackendStatus(Protocol):
     """A rung's notice board, whoever answers there: an engine, its replicas together, or an upstream."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
-    def state(self) -> EngineState: ...  # noqa: D102
+    def state(self) -> EngineState: ...
     @property
     def why(self) -> str | None:
         """The last word on the progress, or what went wrong."""
@@ -34,7 +34,7 @@ class BackendStatus(Protocol):
         ...
 
     @property
-    def restarts(self) -> int: ...  # noqa: D102
+    def restarts(self) -> int: ...
     @property
     def inside(self) -> int:
         """Sequences that it has in hand."""

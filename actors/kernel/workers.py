@@ -9,9 +9,9 @@ T = TypeVar("T")
 class WorkerHandle(Protocol):
     """One thread's two ends; see `ThreadBridge`."""
 
-    def send(self, command: Any) -> None: ...  # noqa: D102
-    def abandon(self) -> None: ...  # noqa: D102
-    async def join(self, timeout_s: float) -> bool: ...  # noqa: D102
+    def send(self, command: Any) -> None: ...
+    def abandon(self) -> None: ...
+    async def join(self, timeout_s: float) -> bool: ...
 
 
 class WorkerPool(Protocol):

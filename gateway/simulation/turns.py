@@ -16,9 +16,9 @@ class Member(Protocol):
 
     title: str
 
-    def catch_up(self, now: float) -> None: ...  # noqa: D102
-    def cut(self, now: float) -> None: ...  # noqa: D102
-    def on_turn(self, now: float) -> None: ...  # noqa: D102
+    def catch_up(self, now: float) -> None: ...
+    def cut(self, now: float) -> None: ...
+    def on_turn(self, now: float) -> None: ...
 
 
 def at_once(settings: Settings, cores: int) -> int | None:

@@ -16,11 +16,11 @@ class CapacityFigures(Protocol):
     """What is known of an engine since its last step; `engine.core.messages.EngineStats` is one."""
 
     @property
-    def waiting(self) -> int: ...  # noqa: D102
+    def waiting(self) -> int: ...
     @property
-    def free_blocks(self) -> int: ...  # noqa: D102
+    def free_blocks(self) -> int: ...
     @property
-    def steps_total(self) -> int: ...  # noqa: D102
+    def steps_total(self) -> int: ...
 
 
 class EngineCapacity:

@@ -27,11 +27,11 @@ class PlacementFigures(Protocol):
     """What is known of a replica since its last step; `engine.core.messages.EngineStats` is one."""
 
     @property
-    def outstanding_tokens(self) -> int: ...  # noqa: D102
+    def outstanding_tokens(self) -> int: ...
     @property
-    def steps_total(self) -> int: ...  # noqa: D102
+    def steps_total(self) -> int: ...
     @property
-    def total_blocks(self) -> int: ...  # noqa: D102
+    def total_blocks(self) -> int: ...
 
 
 class PrefixMark(msgspec.Struct, frozen=True, gc=False):
