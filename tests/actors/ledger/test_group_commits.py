@@ -1,7 +1,7 @@
 """What the ledger's actor asks of its file, and when, move by move: the test is the file."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -18,7 +18,8 @@ from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreClosed, StoreFailed
 from actors.protocol.messages import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry
 
-NOTHING_SPENT = Store(":memory:", "nobody").spent(0.0)
+with closing(Store(":memory:", "nobody")) as empty:
+    NOTHING_SPENT = empty.spent(0.0)
 LINGER_S = 0.05
 
 
