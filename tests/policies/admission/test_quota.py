@@ -72,7 +72,7 @@ def test_the_longest_wait_is_told() -> None:
 def test_requests_per_minute_and_at_once() -> None:
     quota = book(requests_per_minute=2, concurrent=1)
     first = reserve(quota, 1, 0.0)
-    assert refuse(quota, 1, 0.0).limit == "concurrent"
+    assert refuse(quota, 1, 0.0) == QuotaRefusal("concurrent", "tenant acme", 1, 1, 1, None)
     quota.settle(first, 1, 1.0)
     quota.settle(reserve(quota, 1, 1.0), 1, 1.0)
     assert refuse(quota, 1, 2.0).limit == "requests_per_minute"

@@ -93,3 +93,19 @@ def test_integrity_is_really_checked() -> None:
     negative.correct(negative.add(0, 4.0), -8)
     with pytest.raises(IntegrityError):
         negative.check_integrity()
+
+
+def test_what_is_restored_out_of_order_counts_from_its_own_time() -> None:
+    made = window((1, 100.0))
+    made.restore(2, 51.0)
+    made.restore(4, 71.0)
+    made.restore(8, 53.0)
+    made.check_integrity()
+    # Slices of five seconds: the two of 50 to 55 end together, then that of 70, then that of 100.
+    assert [made.sum(at) for at in (114.9, 115.0, 134.9, 135.0, 164.9, 165.0)] == [15, 5, 5, 1, 1, 0]
+
+
+def test_it_is_empty_when_its_last_slice_ends() -> None:
+    assert window().empties_in_s(7.0) == 0.0
+    assert window((1, 0.0)).empties_in_s(7.0) == 58.0
+    assert window((3, 0.0), (2, 12.0)).empties_in_s(12.0) == 63.0
