@@ -131,11 +131,11 @@ class Service:
         self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
         self._transport = transport
         self._replicas = {name: _replica_published(name, each.replicas) for name, each in settings.engines.items()}
-        self._all_published: dict[str, BackendStatus] = {
+        self._engines: dict[str, EngineStatus | ReplicatedEngineStatus] = {
             name: all_published[0] if len(all_published) == 1 else ReplicatedEngineStatus(name, all_published)
             for name, all_published in self._replicas.items()
         }
-        self._all_published |= self._upstreams
+        self._all_published: dict[str, BackendStatus] = {**self._engines, **self._upstreams}
         make_snapshot = partial(PolicySnapshot.of, tokenizers={name: text.digest for name, text in self._texts.items()})
         snapshot = make_snapshot(settings)
         self._shadow_book = ShadowBook(settings.shadows)
@@ -286,7 +286,7 @@ class Service:
             overrun_total=counters.overruns,
             in_flight=len(self._responses),
             latency=counters.latency(),
-            engines={name: self._all_published[name].stats or _NOTHING_YET for name in self._settings.engines},
+            engines={name: published.stats or _NOTHING_YET for name, published in self._engines.items()},
             engine_restarts_total={name: published.restarts for name, published in self._all_published.items()},
             replicas={
                 name: tuple(

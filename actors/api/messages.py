@@ -202,15 +202,16 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     finish_reason: EndReason | None = None
     stop: str | int | None = None
     unnamed: int = 0
-    """See `TokenOutput.unnamed`."""
+    """Tokens whose ids are not known, beside `token_ids`: an upstream names none. The last delta of a choice corrects
+    the count, also downwards."""
     calls: tuple[MadeCall, ...] = ()
     """Tool calls; their tokens are in `token_ids`, their text is not in `text`."""
     embedding: bytes | None = None
     """The whole of the choice, if embeddings are wanted: float32, little-endian."""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
-    """See `TokenOutput.prompt_logprobs`: with the first delta of a choice."""
+    """If they are asked for: of each of the prompt's tokens, with the first delta of a choice."""
     reasoning: str = ""
-    """See `TokenOutput.reasoning`."""
+    """What an upstream's model thought, beside `text`; its tokens are among the `unnamed`."""
 
 
 class DecisionInfo(msgspec.Struct, frozen=True, gc=False):

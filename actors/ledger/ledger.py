@@ -137,9 +137,9 @@ class Ledger(Actor[LedgerMessage]):
         """Lines wait for the next group; posts end the one in hand."""
         books = self._books
         match message:
-            case OpenEntry(line, reply):
+            case OpenEntry(entry, reply):
                 books.open += 1
-                books.waiting.append((line, reply))
+                books.waiting.append((entry, reply))
                 self._hurry = True
             case CloseEntry(closing):
                 books.count(closing)

@@ -180,7 +180,7 @@ class Store:
         """All of the batch, or nothing of it. Raises sqlite3.Error."""
         lines = [
             (
-                each.number,
+                each.entry_id,
                 each.request_id,
                 each.tenant,
                 each.model,
@@ -195,7 +195,7 @@ class Store:
         ]
         closings = [
             (
-                each.number,
+                each.entry_id,
                 each.rung,
                 each.outcome,
                 each.why,

@@ -9,10 +9,11 @@ import msgspec
 from actors.api.messages import Prompt
 from actors.kernel.reply import Reply
 from engine.core.limits import EngineLimits
-from engine.core.messages import Embed, ExpectTokens, Submit
+from engine.core.messages import Embed, ExpectTokens, Finish, SequenceOutput, Submit, TokenLogprobs
 from engine.lora.adapters import Adapter
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
+from engine.text.tool_calls import ToolCall
 from policies.admission.budget import BudgetHold, BudgetRefusal, Period
 from policies.admission.quota import QuotaRefusal, Reservation, Used
 from policies.fallback.breaker import BreakerOpen
@@ -98,7 +99,7 @@ BreakerMessage = AskPermit | Record
 class LedgerEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A reservation, written down before the first content goes out."""
 
-    number: int
+    entry_id: int
     """Unique in this process."""
     request_id: str
     tenant: str
@@ -114,8 +115,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
 class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Its end: what the tenant is charged."""
 
-    number: int
-    """The line's."""
+    entry_id: int
     tenant: str
     rung: str
     outcome: str
@@ -129,9 +129,9 @@ class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class OpenEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Write the line; the reply is set when it is committed."""
+    """Write the entry; the reply is set when it is committed."""
 
-    line: LedgerEntry
+    entry: LedgerEntry
     reply: Reply[None]
 
 
@@ -171,7 +171,7 @@ LedgerMessage = OpenEntry | CloseEntry | WriteRollBack | Flush | FlushDue | Work
 class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """One choice's answer, asked of an upstream: what `Submit` is for an engine."""
 
-    request_id: int
+    sequence_id: int
     model: str
     """The name that the upstream knows."""
     prompt: Prompt
@@ -189,11 +189,11 @@ class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 class Job(QueueItem, frozen=True, kw_only=True):
     """One attempt on one rung: what waits in the fair queue, and what the engine or the upstream then runs."""
 
-    id: int
+    job_id: int
     engine: str
     """The rung's name."""
     sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...]
-    """Each with a `request_id`: `Submit` for an engine, `Embed` for an encoder, `UpstreamCall` for an upstream."""
+    """Each with a `sequence_id`: `Submit` for an engine, `Embed` for an encoder, `UpstreamCall` for an upstream."""
     delivery: "Delivery"
 
 
@@ -302,6 +302,29 @@ class Reload(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 # --- to a request's delivery ------------------------------------------------------------------------------------
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """What one piece of an upstream's answer brought for one call: text, whose token ids nobody names."""
+
+    sequence_id: int
+    text: str
+    token_count: int
+    """An estimate; the last delta corrects it, also downwards."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    finish: Finish | None = None
+    """With the last one."""
+    upstream_finish: str = ""
+    """The upstream's own finish reason, if it is none that is known; `finish.reason` is "stop" then."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """All at once, with the finish."""
+    reasoning: str = ""
+    """What the model thought, beside `text`; its tokens are counted, too."""
+    model: str = ""
+    """As the upstream names it; "" if it does not."""
+
+
+JobOutput = SequenceOutput | TextDelta
 
 
 class JobStarted(msgspec.Struct, frozen=True, tag=True, gc=False):

@@ -36,7 +36,7 @@ def prepare_inputs(
     sequences = tuple(
         [
             Embed(
-                request_id=next(numbers),
+                sequence_id=next(numbers),
                 token_ids=token_ids,
                 priority=principal.priority,
                 size=request.embedding.size,
@@ -46,7 +46,7 @@ def prepare_inputs(
     )
     tokens = sum(map(len, inputs))
     job = Job(
-        id=next(numbers),
+        job_id=next(numbers),
         engine=effect.rung,
         tenant=principal.line,
         prompt_tokens=tokens,
@@ -57,5 +57,5 @@ def prepare_inputs(
         sequences=sequences,
         delivery=delivery,
     )
-    choices = {each.request_id: index for index, each in enumerate(sequences)}
+    choices = {each.sequence_id: index for index, each in enumerate(sequences)}
     return Attempt(effect, permit, job, OutputAssembly(choices), whole_in_engine=True)

@@ -73,7 +73,7 @@ def prepare_calls(
             prompt, begun = _after(prompt, "".join(was_told.texts), token_ids, tokenizer)
         number = next(numbers)
         call = UpstreamCall(
-            request_id=number,
+            sequence_id=number,
             model=settings.model or request.model,
             prompt=prompt,
             params=params,
@@ -88,7 +88,7 @@ def prepare_calls(
         calls.append(call)
     prompt_tokens = sum([lengths[index // request.n] + told[index].tokens for index in choices.values()])
     job = Job(
-        id=next(numbers),
+        job_id=next(numbers),
         engine=effect.rung,
         tenant=principal.line,
         prompt_tokens=prompt_tokens,

@@ -56,7 +56,7 @@ class File:
 
     def numbers(self) -> list[list[int]]:
         """Of the lines and closings in each batch."""
-        return [[each.number for each in batch.lines] for batch in self.sent if isinstance(batch, LedgerBatch)]
+        return [[each.entry_id for each in batch.lines] for batch in self.sent if isinstance(batch, LedgerBatch)]
 
 
 class Desk:

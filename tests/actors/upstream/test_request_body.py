@@ -19,7 +19,7 @@ VLLM = UpstreamSettings(urls=("http://up/v1",), supports=("sampling", "continue"
 
 def call(prompt=CHAT, begun="", grammar=None, **params) -> UpstreamCall:
     return UpstreamCall(
-        request_id=1,
+        sequence_id=1,
         model="llama",
         prompt=prompt,
         params=SamplingParams(**{"max_tokens": 9, **params}),

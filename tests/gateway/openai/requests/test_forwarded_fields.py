@@ -119,7 +119,7 @@ def call(fields: dict[str, Any], endpoint: Endpoint = CHAT) -> UpstreamCall:
     asked: ParsedBody = endpoint.read(*endpoint.decoder.decode(json.dumps(given).encode()), 16)
     limit = asked.params.max_tokens or None
     return UpstreamCall(
-        request_id=1,
+        sequence_id=1,
         model="m",
         prompt=asked.prompts[0],
         params=asked.params,
