@@ -18,7 +18,7 @@ from actors.api.errors import (
     Unavailable,
     ledger_unavailable,
 )
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from actors.api.statistics import ReplicaView, ServiceStatistics
 from actors.breakers.breakers import BreakerRegistry, Breakers
 from actors.control.admin_service import AdminService
@@ -34,15 +34,12 @@ from actors.kernel.timers import TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.lock import ledger_lock
 from actors.prompt.model_text import ModelText
-from actors.protocol.messages import (
-    AdmissionMessage,
-    BreakerMessage,
-    EngineMessage,
-    LedgerMessage,
-    QueueMessage,
-    Reload,
-    RestoreUsage,
-)
+from actors.protocol.admission import AdmissionMessage, RestoreUsage
+from actors.protocol.breakers import BreakerMessage
+from actors.protocol.engine import EngineMessage
+from actors.protocol.ledger import LedgerMessage
+from actors.protocol.queue import QueueMessage
+from actors.protocol.reloader import Reload
 from actors.queue.backend_queue import BackendQueue
 from actors.queue.dispatcher import Dispatcher
 from actors.queue.replica_slot import ReplicaSlot

@@ -24,22 +24,10 @@ from actors.engines.load_progress import LoadProgress
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
-from actors.kernel.workers import WorkerHandle
-from actors.protocol.messages import (
-    CancelJob,
-    DraftTokens,
-    EngineDown,
-    EngineMessage,
-    EngineUp,
-    Install,
-    Job,
-    JobsFinished,
-    QueueMessage,
-    StallAlarm,
-    StartJob,
-    Uninstall,
-    WorkerEvents,
-)
+from actors.kernel.workers import WorkerEvents, WorkerHandle
+from actors.protocol.engine import CancelJob, EngineMessage, Install, StallAlarm, StartJob, Uninstall
+from actors.protocol.job import Job
+from actors.protocol.queue import DraftTokens, EngineDown, EngineUp, JobsFinished, QueueMessage
 from engine.core.loop import Stepping, Stop
 from engine.core.messages import (
     Abort,

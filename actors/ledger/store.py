@@ -14,7 +14,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, w
 
 from actors.api.errors import LedgerFileError
 from actors.ledger.usage_sums import UsageSums, fill_sums
-from actors.protocol.messages import EntryClosing, LedgerEntry, RestoreUsage
+from actors.protocol.admission import RestoreUsage
+from actors.protocol.ledger import EntryClosing, LedgerEntry
 from policies.rollout.experiment import RollBack
 
 SCHEMA = 4

@@ -8,7 +8,7 @@ from itertools import chain
 
 import trio
 
-from actors.protocol.messages import JobOutput, JobRejected, JobStarted, StreamNotice, TextDelta
+from actors.protocol.outputs import JobOutput, JobRejected, JobStarted, StreamNotice, TextDelta
 from engine.core.messages import TokenDelta
 
 Item = tuple[int, JobOutput | StreamNotice]

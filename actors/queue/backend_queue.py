@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from actors.api.engine_status import BackendStatus
 from actors.api.statistics import QueueStatistics
-from actors.protocol.messages import Job
+from actors.protocol.job import Job
 from actors.queue.replica_slot import ReplicaSlot
 from engine.core.messages import Submit
 from engine.scheduling.prefix_marks import prefix_marks

@@ -10,20 +10,17 @@ import trio
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
-from actors.protocol.messages import (
-    CancelJob,
+from actors.protocol.engine import CancelJob, StartJob
+from actors.protocol.job import Job
+from actors.protocol.outputs import JobFailed, JobRejected, JobStarted
+from actors.protocol.queue import (
     DraftTokens,
     EngineDown,
     EngineUp,
     Enqueue,
-    Job,
-    JobFailed,
-    JobRejected,
     JobsFinished,
-    JobStarted,
     QueueAlarm,
     QueueMessage,
-    StartJob,
     Withdraw,
 )
 from actors.queue.backend_queue import BackendQueue

@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping
 import structlog
 import trio
 
-from actors.api.messages import Delta, InferenceRequest, Usage
+from actors.api.request import InferenceRequest
+from actors.api.response import Delta, Usage
 from actors.api.statistics import RequestKey
-from actors.protocol.messages import CloseEntry, EntryClosing, Grant, Job, Settle, WriteRollBack
+from actors.protocol.admission import Grant, Settle
+from actors.protocol.job import Job
+from actors.protocol.ledger import CloseEntry, EntryClosing, WriteRollBack
 from actors.recording.recorder import RecordedRequest
 from actors.request.ports import RequestPorts
 from actors.request.request_log import LogIdentity

@@ -5,14 +5,16 @@ from itertools import count
 
 import msgspec
 
-from actors.api.messages import Delta, InferenceRequest
 from actors.api.principal import Principal
+from actors.api.request import InferenceRequest
+from actors.api.response import Delta
 from actors.prompt.continuation import ContinuationDetokenizer, params_after
 from actors.prompt.model_text import ModelText, TokenIds
 from actors.prompt.output_constraints import OutputConstraints
 from actors.prompt.tool_call_reader import ToolCallReader
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Job, JobOutput, JobStarted, StreamNotice, TextDelta
+from actors.protocol.job import Job
+from actors.protocol.outputs import JobOutput, JobStarted, StreamNotice, TextDelta
 from actors.request.account import EmittedChoice
 from actors.request.draft_verification import Drafter
 from actors.request.output_assembly import OutputAssembly

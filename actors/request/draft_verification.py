@@ -16,17 +16,9 @@ from actors.kernel.errors import MailboxFull
 from actors.prompt.continuation import params_after
 from actors.prompt.model_text import TokenIds
 from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.messages import (
-    DraftTokens,
-    Enqueue,
-    Job,
-    JobFailed,
-    JobOutput,
-    JobRejected,
-    JobStarted,
-    StreamNotice,
-    Withdraw,
-)
+from actors.protocol.job import Job
+from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice
+from actors.protocol.queue import DraftTokens, Enqueue, Withdraw
 from actors.request.ports import RequestPorts
 from engine.core.messages import ExpectTokens, Finish, Finished, Submit, TokenDelta
 from policies.cascade.verified import Draft, VerifiedMachine, patience_until

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from itertools import count
 
-from actors.api.messages import InferenceRequest
 from actors.api.principal import Principal
+from actors.api.request import InferenceRequest
 from actors.prompt.model_text import TokenIds
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Job
+from actors.protocol.job import Job
 from actors.request.attempt import Attempt, TooLongHere
 from actors.request.output_assembly import OutputAssembly
 from engine.core.limits import EngineLimits

@@ -6,10 +6,10 @@ Sans-IO. Without a cascade machine everything is shown as it comes.
 from collections.abc import Mapping
 from typing import Literal
 
-from actors.api.messages import Delta, EndReason, MadeCall
+from actors.api.response import Delta, EndReason, MadeCall
 from actors.prompt.continuation import ContinuationDetokenizer
 from actors.prompt.tool_call_reader import ToolCallReader
-from actors.protocol.messages import JobOutput, TextDelta
+from actors.protocol.outputs import JobOutput, TextDelta
 from engine.core.messages import Embedding, Finish, Finished, TokenDelta
 from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
 

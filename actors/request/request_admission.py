@@ -8,13 +8,14 @@ import trio
 
 from actors.admission.admission import budget_spent, over_quota
 from actors.api.errors import InvalidRequest, Refusal, Unavailable, unsupported
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply
 from actors.kernel.workers import WorkerPool
 from actors.prompt.output_constraints import ConstraintsByModel, shown_whole
 from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.messages import Grant, LedgerEntry, OpenEntry, Reserve, Settle
+from actors.protocol.admission import Grant, Reserve, Settle
+from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.recording.recorder import RecordedRequest
 from actors.request.account import Account
 from actors.request.ports import RequestPorts

@@ -10,36 +10,18 @@ from typing import NoReturn
 
 import trio
 
-from actors.api.errors import Refusal, Unavailable, ledger_unavailable, refusal_of
-from actors.api.messages import AttemptSummary as AttemptNote
-from actors.api.messages import (
-    DecisionInfo,
-    Delta,
-    Done,
-    ErrorBody,
-    Failed,
-    InferenceRequest,
-    ResponseEvent,
-    Served,
-    Start,
-    Usage,
-)
+from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.api.principal import Principal
+from actors.api.request import InferenceRequest
+from actors.api.response import AttemptSummary as AttemptNote
+from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Served, Start, Usage
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply
 from actors.prompt.output_constraints import ConstraintsByModel
 from actors.prompt.prompt_encoder import PromptEncoder
 from actors.protocol.delivery import Delivery, Item
-from actors.protocol.messages import (
-    Enqueue,
-    JobFailed,
-    JobOutput,
-    JobRejected,
-    JobStarted,
-    StreamNotice,
-    Terminate,
-    Withdraw,
-)
+from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice, Terminate
+from actors.protocol.queue import Enqueue, Withdraw
 from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.attempt_factory import AttemptFactory

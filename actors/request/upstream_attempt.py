@@ -5,10 +5,11 @@ from itertools import count
 
 import msgspec
 
-from actors.api.messages import Delta, InferenceRequest, Prompt, TokenPrompt
 from actors.api.principal import Principal
+from actors.api.request import InferenceRequest, Prompt, TokenPrompt
+from actors.api.response import Delta
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Job, UpstreamCall
+from actors.protocol.job import Job, UpstreamCall
 from actors.request.account import EmittedChoice
 from actors.request.attempt import Attempt, params_of
 from actors.request.output_assembly import OutputAssembly

@@ -19,7 +19,8 @@ from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.workers import WorkerPool
 from actors.prompt.output_constraints import ConstraintsByModel
-from actors.protocol.messages import AdmissionMessage, Grant, LedgerEntry, OpenEntry
+from actors.protocol.admission import AdmissionMessage, Grant
+from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.request.account import Account
 from actors.request.ports import RequestPorts
 from actors.request.request_log import RequestLog

@@ -5,7 +5,7 @@ A place is taken until the call's task is gone, cancelled or not, so that the up
 
 from collections import deque
 
-from actors.protocol.messages import Job, UpstreamCall
+from actors.protocol.job import Job, UpstreamCall
 from policies.errors import IntegrityError
 
 

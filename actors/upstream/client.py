@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import trio
 
-from actors.protocol.messages import TextDelta
+from actors.protocol.outputs import TextDelta
 from actors.upstream.connections import transport_of
 from actors.upstream.failures.failure import Broken, Failure, garbled, of_status
 from actors.upstream.failures.redaction import Redactor

@@ -10,24 +10,13 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.messages import ChatPrompt
+from actors.api.request import ChatPrompt
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
-from actors.protocol.messages import (
-    CancelJob,
-    EngineDown,
-    EngineMessage,
-    EngineUp,
-    Job,
-    JobFailed,
-    JobRejected,
-    JobsFinished,
-    QueueMessage,
-    StartJob,
-    StreamNotice,
-    TextDelta,
-    UpstreamCall,
-)
+from actors.protocol.engine import CancelJob, EngineMessage, StartJob
+from actors.protocol.job import Job, UpstreamCall
+from actors.protocol.outputs import JobFailed, JobRejected, StreamNotice, TextDelta
+from actors.protocol.queue import EngineDown, EngineUp, JobsFinished, QueueMessage
 from actors.upstream.call_book import CallBook
 from actors.upstream.client import UpstreamClient
 from actors.upstream.failures.failure import Failure

@@ -17,7 +17,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from actors.protocol.messages import TextDelta
+from actors.protocol.outputs import TextDelta
 from actors.upstream.failures.failure import Broken, Failure, error_in, garbled, of_event, truncated
 from actors.upstream.reading.chunk import Chunk, ChunkChoice, Message, positions_of, read_chunk
 from actors.upstream.reading.content_parts import text_of

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from actors.api.errors import EngineLoadFailed
-from actors.api.messages import InferenceRequest, TokenPrompt
+from actors.api.request import InferenceRequest, TokenPrompt
 from actors.kernel import thread_bridge as bridge_module
 from actors.kernel.thread_bridge import ThreadBridge, TimeSlices
 from actors.ledger.store import Store

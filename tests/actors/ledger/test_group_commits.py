@@ -16,7 +16,7 @@ from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TICK_S, TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreClosed, StoreFailed
-from actors.protocol.messages import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry
+from actors.protocol.ledger import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry
 
 NOTHING_SPENT = Store(":memory:", "nobody").spent(0.0)
 LINGER_S = 0.05

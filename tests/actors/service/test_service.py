@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from actors.api.messages import Delta, Done, Failed, Start, TextPrompt, TokenPrompt, Usage
+from actors.api.request import TextPrompt, TokenPrompt
+from actors.api.response import Delta, Done, Failed, Start, Usage
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import JobOutput
+from actors.protocol.outputs import JobOutput
 from actors.request.response_stream import ResponseStream
 from engine.core.messages import TokenDelta
 from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage

@@ -4,9 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from actors.api.messages import TextPrompt
+from actors.api.request import TextPrompt
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Job, UpstreamCall
+from actors.protocol.job import Job, UpstreamCall
 from actors.upstream.call_book import CallBook
 from engine.sampling.params import SamplingParams
 

@@ -5,8 +5,9 @@ import json
 import pytest
 import trio
 
-from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, Failed
-from actors.protocol.messages import TextDelta
+from actors.api.request import ChatMessage, ChatPrompt
+from actors.api.response import Delta, Done, Failed
+from actors.protocol.outputs import TextDelta
 from actors.upstream.failures.failure import Broken
 from actors.upstream.reading.response_reader import ResponseReader
 from engine.text.tool_calls import Tool, ToolSet

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from actors.api.messages import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
-from actors.protocol.messages import UpstreamCall
+from actors.api.request import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+from actors.protocol.job import UpstreamCall
 from actors.upstream.request_body import question, why_not
 from config.model.upstreams import UpstreamSettings
 from engine.sampling.grammar import Grammar

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.protocol.messages import UpstreamCall
+from actors.protocol.job import UpstreamCall
 from actors.upstream.request_body import question, why_not
 from config.model.upstreams import UpstreamSettings
 from gateway.endpoints.completions import CHAT, COMPLETION, Endpoint, ParsedBody
