@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from actors.api.engine_status import BackendStatus
 from actors.api.statistics import QueueStatistics
-from actors.protocol.messages import Job
+from actors.protocol.job import Job
 from actors.queue.replica_slot import ReplicaSlot
 from engine.core.messages import Submit
 from engine.scheduling.prefix_marks import prefix_marks
@@ -48,7 +48,7 @@ class BackendQueue:
 
     def slot_of(self, job: Job) -> ReplicaSlot | None:
         """Who has it; None: nobody, any more or yet."""
-        return self._where.get(job.id)
+        return self._where.get(job.job_id)
 
     def fits(self, job: Job) -> bool:
         """Whether some replica can start it soon; `enter` is to follow before this is asked again."""
@@ -61,8 +61,8 @@ class BackendQueue:
             for number, slot in enumerate(self.slots)
             if slot.epoch is not None and slot.room.fits(sequences, slot.room.blocks(prompts), slot.published.stats)
         ]
-        if self._placed is None or self._placed.id != job.id:
-            self._placed = Placed(job.id, job.tokens, self._marks(job))
+        if self._placed is None or self._placed.job_id != job.job_id:
+            self._placed = Placed(job.job_id, job.tokens, self._marks(job))
         number = self.placement.choose(able, self._placed, [slot.published.stats for slot in self.slots])
         if number is not None:
             self._slot = self.slots[number]
@@ -71,8 +71,8 @@ class BackendQueue:
     def enter(self, job: Job) -> ReplicaSlot:
         """It is handed to the replica where it fits."""
         slot = self._slot
-        self._where[job.id] = slot
-        slot.inside[job.id] = job
+        self._where[job.job_id] = slot
+        slot.inside[job.job_id] = job
         slot.room.enter(len(job.sequences), slot.room.blocks(_prompts(job)), slot.published.stats)
         if self.placement is not None and self._placed is not None:
             self.placement.enter(slot.published.replica, self._placed, slot.published.stats)
@@ -80,18 +80,18 @@ class BackendQueue:
 
     def leave(self, job: Job) -> None:
         """It has ended there; a work that is not in there (its engine went down meanwhile) changes nothing."""
-        slot = self._where.pop(job.id, None)
+        slot = self._where.pop(job.job_id, None)
         if slot is not None:
-            del slot.inside[job.id]
+            del slot.inside[job.job_id]
             slot.room.leave(len(job.sequences))
             if self.placement is not None:
-                self.placement.leave(slot.published.replica, job.id)
+                self.placement.leave(slot.published.replica, job.job_id)
 
     def clear(self, slot: ReplicaSlot) -> list[Job]:
         """This replica is gone: all that it had."""
         lost = list(slot.inside.values())
         for job in lost:
-            del self._where[job.id]
+            del self._where[job.job_id]
         slot.inside.clear()
         slot.room.clear()
         if self.placement is not None:

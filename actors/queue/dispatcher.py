@@ -10,20 +10,17 @@ import trio
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
-from actors.protocol.messages import (
-    CancelJob,
+from actors.protocol.engine import CancelJob, StartJob
+from actors.protocol.job import Job
+from actors.protocol.outputs import JobFailed, JobRejected, JobStarted
+from actors.protocol.queue import (
     DraftTokens,
     EngineDown,
     EngineUp,
     Enqueue,
-    Job,
-    JobFailed,
-    JobRejected,
     JobsFinished,
-    JobStarted,
     QueueAlarm,
     QueueMessage,
-    StartJob,
     Withdraw,
 )
 from actors.queue.backend_queue import BackendQueue
@@ -74,7 +71,7 @@ class Dispatcher(Actor[QueueMessage]):
                 self._touched.add(engine)
             case Withdraw(job):
                 backend_queue = self._backend_queues[job.engine]
-                if backend_queue.queue.remove(job.id) is None and (slot := backend_queue.slot_of(job)) is not None:
+                if backend_queue.queue.remove(job.job_id) is None and (slot := backend_queue.slot_of(job)) is not None:
                     slot.mailbox.put_unbounded(CancelJob(job))
                 self._touched.add(job.engine)
             case DraftTokens(job):
@@ -104,7 +101,7 @@ class Dispatcher(Actor[QueueMessage]):
         if job.delivery.closed:
             return
         if not backend_queue.up:
-            job.delivery.say(job.id, JobRejected(*backend_queue.down_why))
+            job.delivery.say(job.job_id, JobRejected(*backend_queue.down_why))
             return
         now = trio.current_time()
         if job.engine in self._touched:
@@ -115,11 +112,11 @@ class Dispatcher(Actor[QueueMessage]):
         except UnknownTenant:
             # It began under a policy that had a line for it.
             job.delivery.say(
-                job.id, JobRejected("line_gone", "The policy has no line any more in which it could wait.", 1.0)
+                job.job_id, JobRejected("line_gone", "The policy has no line any more in which it could wait.", 1.0)
             )
             return
         if isinstance(answer, QueueFull):
-            job.delivery.say(job.id, JobRejected("queue_full", str(answer), answer.retry_after_s))
+            job.delivery.say(job.job_id, JobRejected("queue_full", str(answer), answer.retry_after_s))
             return
         self._touched.add(job.engine)
 
@@ -128,22 +125,22 @@ class Dispatcher(Actor[QueueMessage]):
         while backend_queue.up and len(queue) and (job := queue.take(now, backend_queue.fits)) is not None:
             slot = backend_queue.enter(job)
             assert slot.epoch is not None
-            job.delivery.say(job.id, JobStarted(now))
+            job.delivery.say(job.job_id, JobStarted(now))
             slot.mailbox.put_unbounded(StartJob(job, slot.epoch))
         for job in queue.expire(now):
-            job.delivery.say(job.id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
+            job.delivery.say(job.job_id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
 
     def _engine_down(self, backend_queue: BackendQueue, slot: ReplicaSlot, code: str, why: str) -> None:
         slot.epoch = None
         for job in backend_queue.clear(slot):
-            job.delivery.say(job.id, JobFailed(code, why, rung_is_up=backend_queue.up))
+            job.delivery.say(job.job_id, JobFailed(code, why, rung_is_up=backend_queue.up))
         if backend_queue.up:
             return
         backend_queue.down_why = ("engine_down", f"The engine {backend_queue.published.name} is being restarted.")
         for job in backend_queue.queue.expire(trio.current_time()):
-            job.delivery.say(job.id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
+            job.delivery.say(job.job_id, JobRejected("queue_timeout", "It waited in the queue for too long.", 1.0))
         for job in backend_queue.queue.clear():
-            job.delivery.say(job.id, JobRejected(*backend_queue.down_why))
+            job.delivery.say(job.job_id, JobRejected(*backend_queue.down_why))
 
     def _set_alarm(self, now: float) -> None:
         due = float("inf")

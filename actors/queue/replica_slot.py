@@ -2,7 +2,8 @@
 
 from actors.api.engine_status import EngineStatus
 from actors.kernel.mailbox import Mailbox
-from actors.protocol.messages import EngineMessage, Job
+from actors.protocol.engine import EngineMessage
+from actors.protocol.job import Job
 from policies.queueing.engine_capacity import EngineCapacity
 
 

@@ -92,17 +92,17 @@ class SimulatedQueue:
 
     def withdraw(self, item: Waiting, now: float) -> None:
         """Nobody waits for it any more, wherever it is."""
-        if self.queue.remove(item.id) is None and item.attempt.taken:
-            engine = self.engines[self._where[item.id]]
+        if self.queue.remove(item.job_id) is None and item.attempt.taken:
+            engine = self.engines[self._where[item.job_id]]
             engine.tell(now, (), [each for each in item.attempt.sequences if not each.finished])
             self.freed(item)
         self.move_on(now)
 
     def freed(self, item: Waiting) -> None:
         """All of its sequences have ended in the engine."""
-        replica = self._where.pop(item.id)
+        replica = self._where.pop(item.job_id)
         self.rooms[replica].leave(item.sequences)
-        self._placement.leave(replica, item.id)
+        self._placement.leave(replica, item.job_id)
 
     def move_on(self, now: float) -> None:
         """Hand over what has room, and tell those whose time is up."""
@@ -118,7 +118,7 @@ class SimulatedQueue:
                 break
             replica = self._chosen
             assert self._placed is not None
-            self._where[item.id] = replica
+            self._where[item.job_id] = replica
             self.rooms[replica].enter(item.sequences, item.blocks, stats[replica])
             self._placement.enter(replica, self._placed, stats[replica])
             item.attempt.on_taken(now)
@@ -154,8 +154,8 @@ class SimulatedQueue:
         able = [
             replica for replica, room in enumerate(self.rooms) if room.fits(item.sequences, item.blocks, stats[replica])
         ]
-        if self._placed is None or self._placed.id != item.id:
-            self._placed = Placed(item.id, item.tokens, self._marks(item))
+        if self._placed is None or self._placed.job_id != item.job_id:
+            self._placed = Placed(item.job_id, item.tokens, self._marks(item))
         chosen = self._placement.choose(able, self._placed, stats)
         if chosen is not None:
             self._chosen = chosen
