@@ -1,4 +1,4 @@
-"""A model directory as an `EmbeddingRunner`: the encoder behind one call a step."""
+"""An encoder model behind the `EmbeddingRunner` interface: one `embed` call per step."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,13 +20,13 @@ from engine.torch_runner import compute_dtype, open_device
 
 
 class EncoderRunner:
-    """One encoder. Built and used in one thread."""
+    """One loaded encoder. Must be built and used in the same thread."""
 
     def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
-        """Load `settings.model`; `progress` hears short sentences about what is being done.
+        """Load `settings.model`; `progress` receives short messages about the loading stages.
 
         Raises:
-            ModelError: the directory cannot be served, and why.
+            ModelError: the directory cannot be served; the message says why.
         """
         settings = resolve_alone(settings)
         set_threads(settings.threads)
@@ -51,7 +51,7 @@ class EncoderRunner:
         self.embed([(0,)])
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """See `EmbeddingRunner`."""
+        """See `EmbeddingRunner.embed`."""
         if self._encoder is None:
             raise ModelError("engine_closed", "the engine is closed")
         with torch.inference_mode():

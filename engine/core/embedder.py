@@ -1,8 +1,7 @@
-"""One model that embeds: inputs come in, each step makes the vectors of some of them, whole.
+"""Engine for an encoder model: takes inputs, embeds a batch of them in each step.
 
-It is to an encoder what `engine.core.engine.Engine` is to a decoder; the same step loop moves it. There is no KV and no
-state between steps: every token of an input sees every other one, so that an input is computed in one step or not at
-all.
+The counterpart of `engine.core.engine.Engine`, driven by the same step loop. There is no KV cache and no state between
+steps: attention is bidirectional, so an input is computed whole, in one step.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,18 +39,18 @@ _SETTINGS = (
     *("model", "device", "replicas", "devices", "dtype", "threads"),
     *("max_running", "max_step_tokens", "max_model_len", "stall", "ignore_config_keys", "ignore_tensors"),
 )
-"""Those that mean something to an encoder."""
+"""The settings that apply to an encoder."""
 
 
 class EmbeddingRunner(Protocol):
-    """An encoder. All calls come from the one thread that owns the engine."""
+    """An encoder model. All calls come from the one thread that owns the engine."""
 
     vocab_size: int
     max_input_tokens: int
     sizes: EmbeddingSizes
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """[inputs, sizes.whole]; an input's row does not depend on the others."""
+        """[inputs, sizes.whole] float32; the row of an input does not depend on the other inputs."""
         ...
 
     def close(self) -> None:
@@ -60,7 +59,7 @@ class EmbeddingRunner(Protocol):
 
 
 class Embedder:
-    """Every input taken in gets exactly one output, which is its last, unless the engine itself dies."""
+    """Each accepted input gets exactly one output, which carries its finish, unless the engine itself fails."""
 
     def __init__(
         self,
@@ -70,7 +69,7 @@ class Embedder:
         name: str = "engine",
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        """Raises EngineError: nothing could run under `settings`, or they speak of what an encoder has not."""
+        """Raises EngineError if nothing could run under `settings`, or if they set keys that encoders do not have."""
         _check(settings)
         self.name = name
         self.limits = EngineLimits(
@@ -83,9 +82,9 @@ class Embedder:
         self._waiting: dict[int, Embed] = {}
         """By request id, in order of arrival."""
         self._tokens = 0
-        """Of those that wait."""
+        """Total tokens of the waiting inputs."""
         self._unsaid: list[TokenOutput] = []
-        """Ends that happened between two steps; the next report carries them."""
+        """Outputs of inputs that ended between two steps; the next report carries them."""
         self._steps = 0
         self._step_s = 0.0
         self._step_tokens = 0
@@ -97,7 +96,7 @@ class Embedder:
         """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
 
         Raises:
-            EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
+            EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
         """
         _check(settings)
         from engine.encoder_runner import EncoderRunner
@@ -106,11 +105,11 @@ class Embedder:
 
     @property
     def has_work(self) -> bool:
-        """A step would have something to do or to say."""
+        """Whether a step would compute or report anything."""
         return bool(self._unsaid or self._waiting)
 
     def accept(self, command: Command) -> None:
-        """Obey a command that nobody waits for: a refusal becomes the input's output in the next report."""
+        """Execute a command that has no reply: a refusal becomes the input's output in the next report."""
         match command:
             case Embed():
                 try:
@@ -126,19 +125,19 @@ class Embedder:
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """None."""
+        """Empty: encoders have no adapters."""
         return ()
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Raises ModelError: an encoder has no adapters."""
+        """Raises ModelError: encoders have no adapters."""
         raise ModelError("adapter_unsupported", f"{directory}: adapters are served for models that make text")
 
     def submit(self, command: Embed) -> None:
-        """Take in an input.
+        """Queue an input for a later step.
 
         Raises:
             RequestRefused: it can never be embedded here.
-            EngineDead: the engine has ended.
+            EngineDead: the engine has stopped.
         """
         self._life.check()
         self._check(command)
@@ -179,12 +178,12 @@ class Embedder:
             self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
 
     def abort_all(self) -> None:
-        """Drop every input: the engine is about to be closed."""
+        """Drop every input, before the engine is closed."""
         for request_id in list(self._waiting):
             self.abort(request_id)
 
     def step(self) -> StepReport:
-        """Embed some inputs, and report all that happened since the last report.
+        """Embed a batch of inputs, and report everything that happened since the last report.
 
         Raises:
             EngineDead: the runner failed, now or earlier.
@@ -207,13 +206,13 @@ class Embedder:
         return StepReport(tuple(outputs), self.stats())
 
     def _choose(self) -> list[Embed]:
-        """Higher priorities first, then earlier arrivals, as far as they fit into a step.
+        """Take inputs that fit into one step: higher priority first, then earlier arrival.
 
-        One that alone is too long for a step has its own.
+        An input longer than `max_step_tokens` gets a step of its own.
         """
         chosen: list[Embed] = []
         left = self._most_tokens
-        # Sorting keeps the order of arrival among equals.
+        # Sorting is stable, so equal priorities keep their order of arrival.
         for command in sorted(self._waiting.values(), key=_PRIORITY, reverse=True)[: self._most_inputs]:
             left -= len(command.token_ids)
             if chosen and left < 0:
@@ -224,7 +223,7 @@ class Embedder:
         return chosen
 
     def stats(self) -> EngineStats:
-        """The engine at this moment; it has no KV blocks."""
+        """Current counters; all block counts are 0."""
         return EngineStats(
             total_blocks=0,
             free_blocks=0,
@@ -239,16 +238,16 @@ class Embedder:
         )
 
     def check_integrity(self) -> None:
-        """Compare all books with each other.
+        """Check internal consistency.
 
         Raises:
-            EngineError: they contradict each other.
+            EngineError: the token count differs from the waiting inputs.
         """
         if self._tokens != sum([len(command.token_ids) for command in self._waiting.values()]):
             raise EngineError("engine_integrity", "the waiting inputs do not add up; this is a defect")
 
     def check_runner(self) -> None:
-        """It computes in this process alone."""
+        """Nothing to check: an encoder runs in this process only."""
 
     def close(self) -> None:
         """Release the runner; a second call does nothing."""

@@ -1,6 +1,6 @@
-"""One model that answers: scheduler, runner, tokenizer and the outputs under way, moved on step by step.
+"""Engine for a decoder model: scheduler, runner, tokenizer and running outputs, advanced one step at a time.
 
-Everything here happens in the one thread that owns the engine (see engine/core/loop.py).
+All calls come from the one thread that owns the engine (see engine/core/loop.py).
 """
 
 from collections.abc import Callable, Iterable
@@ -49,7 +49,7 @@ from engine.text.tokenizer import Tokenizer
 
 
 class Engine:
-    """Every request taken in gets exactly one `Finish`, whatever happens, unless the engine itself dies."""
+    """Each accepted sequence gets exactly one `Finish`, whatever happens, unless the engine itself fails."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class Engine:
         clock: Callable[[], float] = perf_counter,
         defaults: SamplingDefaults = API_DEFAULTS,
     ) -> None:
-        """`seed`: from which requests without a seed of their own get theirs; None draws one.
+        """`seed`: base seed of requests that have none; None draws one.
 
-        `defaults`: of the model, where a request does not say.
+        `defaults`: the model's sampling parameters, for those that a request leaves out.
         """
         self.name = name
         asked = settings.max_model_len
@@ -87,7 +87,7 @@ class Engine:
         if isinstance(runner, OverlappingRunner) and runner.overlaps and settings.speculate is None:
             self._overlapping = runner
         self._flight: tuple[StepPlan, Callable[[], Sampled]] | None = None
-        """The step under way, if the runner overlaps: its results are taken in when the next one is launched."""
+        """The launched step, if the runner overlaps; its results are collected after the next launch."""
         self._tokenizer = tokenizer
         self._seed = randbits(64) if seed is None else seed
         self._clock = clock
@@ -96,11 +96,11 @@ class Engine:
         self._adapters = AdapterTable()
         self._speculate = settings.speculate
         self._lookups: dict[int, NgramLookup] = {}
-        """By request, if the engine drafts for itself."""
+        """By request id, with n-gram speculation."""
         self._scored: dict[int, list[ScoredToken]] = {}
-        """By request, if it asks how likely its prompt is; until its first output."""
+        """By request id, for requests with `prompt_logprobs`, until their first output."""
         self._unsaid: list[TokenOutput] = []
-        """Ends that happened between two steps; the next report carries them."""
+        """Outputs of sequences that ended between two steps; the next report carries them."""
         self._arrivals = 0
         self._steps = 0
         self._step_s = 0.0
@@ -116,9 +116,9 @@ class Engine:
         """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
 
         Raises:
-            EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
+            EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
         """
-        # Says best what is wrong if this is no model directory at all.
+        # First, because its errors are the clearest for a directory that holds no model.
         read_model_config(settings.model, settings.ignore_config_keys)
         tokenizer = Tokenizer.load(settings.model)
         defaults = read_defaults(settings.model) if settings.generation_config else API_DEFAULTS
@@ -135,11 +135,11 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        """A step would have something to do or to say."""
+        """Whether a step would compute or report anything."""
         return bool(self._unsaid) or self._flight is not None or self._scheduler.has_work
 
     def accept(self, command: Command) -> None:
-        """Obey a command that nobody waits for: a refusal becomes the request's output in the next report."""
+        """Execute a command that has no reply: a refusal becomes the request's output in the next report."""
         match command:
             case Submit():
                 try:
@@ -161,11 +161,11 @@ class Engine:
         self._unsaid.append(failed_output(request_id, prompt_tokens, error.code, error.message))
 
     def submit(self, command: Submit) -> None:
-        """Take in a sequence.
+        """Add a sequence to the scheduler.
 
         Raises:
             RequestRefused: it can never run here.
-            EngineDead: the engine has ended.
+            EngineDead: the engine has stopped.
         """
         self._life.check()
         self.limits.check(command)
@@ -209,7 +209,7 @@ class Engine:
 
     @staticmethod
     def _grammar(command: Submit) -> GrammarState | None:
-        """Where the answer stands in its grammar, after what of it was said elsewhere."""
+        """The grammar's state after `output_prefix`. Raises RequestRefused if nothing can follow there."""
         if command.grammar is None:
             return None
         state = command.grammar.start()
@@ -224,20 +224,20 @@ class Engine:
         return state
 
     def _banned(self, stop_ids: tuple[int, ...], eos_ids: frozenset[int]) -> tuple[int, ...]:
-        """End tokens; those that some file names beyond the model's vocabulary cannot be sampled anyway."""
+        """End and stop tokens, without those beyond the vocabulary, which some model files name and none can sample."""
         return tuple(sorted(token_id for token_id in {*stop_ids, *eos_ids} if token_id < self.limits.vocab_size))
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Read and prepare an adapter, to be given to the engine with `AddAdapter`. Slow, and safe in any thread.
+        """Read and prepare an adapter, to be installed with `AddAdapter`. Slow; callable from any thread.
 
         Raises:
-            ModelError: it cannot be served, and why.
+            ModelError: the adapter cannot be served; the message says why.
         """
         return self._runner.read_adapter(directory)
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """Those that a sequence can be submitted with."""
+        """The versions that new sequences can use."""
         return self._adapters.current
 
     def abort(self, request_id: int) -> None:
@@ -251,10 +251,10 @@ class Engine:
         self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
 
     def expect(self, command: ExpectTokens) -> None:
-        """Take a draft for a sequence that runs; see `ExpectTokens`."""
+        """Add draft tokens to a running sequence; see `ExpectTokens`."""
         found = self._alive.get(command.request_id)
         if found is not None and found[0].feed >= 0:
-            self._land(self._unsaid)  # a draft goes on from what was said, so let it all be known
+            self._land(self._unsaid)  # a draft is compared with the output, which must be complete
             found = self._alive.get(command.request_id)
         if found is None or found[0].draft:
             return
@@ -266,15 +266,15 @@ class Engine:
             sequence.propose(rest)
 
     def abort_all(self) -> None:
-        """Drop every sequence: the engine is about to be closed."""
+        """Drop every sequence, before the engine is closed."""
         for request_id in list(self._alive):
             self.abort(request_id)
 
     def step(self) -> StepReport:
-        """Compute one batch, and report all that happened since the last report.
+        """Compute one batch, and report everything that happened since the last report.
 
-        With a runner that overlaps, a batch is launched before the results of the last one are waited for, and the
-        report is of that one, as long as nothing in a batch needs the host to choose its tokens.
+        With an overlapping runner, batch n + 1 is launched before the results of batch n are collected, and the report
+        is that of batch n, as long as the host need not choose a token of batch n.
 
         Raises:
             EngineDead: the runner failed, now or earlier.
@@ -296,7 +296,7 @@ class Engine:
         return StepReport(tuple(outputs), self.stats(), self._adapters.uses())
 
     def _overlap(self, runner: OverlappingRunner, plan: StepPlan | None, outputs: list[TokenOutput]) -> None:
-        """Launch `plan`, then take in what was launched before, while the device works."""
+        """Launch `plan`, then collect the results of the previous launch while the device computes."""
         if plan is None:
             self._land(outputs)
             return
@@ -312,7 +312,7 @@ class Engine:
             self._done(plan, self._scheduler.commit(plan.shares), self._result(result), outputs)
 
     def _land(self, outputs: list[TokenOutput]) -> None:
-        """Wait for the step under way, if there is one, and take its results in."""
+        """Wait for the step in flight, if there is one, and process its results."""
         if self._flight is not None:
             (plan, result), self._flight = self._flight, None
             sampled = self._result(result)
@@ -333,7 +333,7 @@ class Engine:
         self._step_tokens += len(plan.batch.token_ids)
 
     def _score(self, plan: StepPlan, scored: list[ScoredToken]) -> None:
-        """Keep what was said of prompts' tokens until their first output."""
+        """Keep the scores of prompt tokens until the sequence's first output."""
         start = 0
         for share in plan.shares:
             end = start + share.scored
@@ -347,7 +347,7 @@ class Engine:
                 outputs.append(self._accept(sequence, rows, sampled))
 
     def _accept(self, sequence: Sequence, rows: Iterable[int], sampled: Sampled) -> TokenOutput:
-        """Take in what was sampled for one sequence, as far as its draft was right, and one token more."""
+        """Append the sampled tokens to one sequence: as many draft tokens as were right, and one more."""
         output = self._alive[sequence.request_id][1]
         drafted = bool(sequence.draft)
         grammar = sequence.grammar
@@ -392,7 +392,7 @@ class Engine:
         )
 
     def _prompt_logprobs(self, sequence: Sequence) -> tuple[TokenLogprobs, ...]:
-        """For its first output, if it asks for them."""
+        """The scored prompt for the sequence's first output; empty if not requested."""
         scored = self._scored.pop(sequence.request_id, None)
         if scored is None:
             return ()
@@ -435,7 +435,7 @@ class Engine:
         )
 
     def stats(self) -> EngineStats:
-        """The engine at this moment."""
+        """Current counters."""
         now = self._scheduler.statistics()
         return EngineStats(
             total_blocks=self._total_blocks,
@@ -461,7 +461,7 @@ class Engine:
         )
 
     def check_integrity(self) -> None:
-        """Compare all books with each other.
+        """Check internal consistency of engine, scheduler, block manager and adapter table.
 
         Raises:
             EngineError: they contradict each other.
@@ -475,10 +475,10 @@ class Engine:
             )
 
     def check_runner(self) -> None:
-        """Between two steps: is all there that the next one needs?
+        """Check, between two steps, that all tensor-parallel ranks are alive.
 
         Raises:
-            EngineDead: no; what else would only fail in that step.
+            EngineDead: a rank has ended; the next step would fail.
         """
         if isinstance(self._runner, SplitRunner):
             try:

@@ -1,4 +1,4 @@
-"""Who computes now, of more engines than there are cores: so many at once, each for the same share of time."""
+"""Time slicing of engines over fewer cores: a limited number of them steps at once, with equal shares of time."""
 
 from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
@@ -9,61 +9,59 @@ M = TypeVar("M", bound=Hashable)
 
 
 class TimeSlice(Protocol):
-    """One engine's way to its turns; see `TimeSliceBook`. May block, and so belongs to the engine's own thread."""
+    """One engine's handle on a `TimeSliceBook`. Its methods may block, so only the engine's own thread calls them."""
 
     def take(self) -> None:
-        """Wait for the turn; return at once if it is held already."""
+        """Wait for a time slice; return at once if it is held already."""
         ...
 
     def done(self, *, more: bool) -> None:
-        """A step has ended. `more`: there is work for another one, and the turn is kept if it is nobody else's."""
+        """A step has ended. `more`: the engine has work for another; the slice is kept if no other engine is due."""
         ...
 
     def leave(self) -> None:
-        """Want no turn any more, held or not."""
+        """Give the slice back, or stop waiting for one."""
         ...
 
 
 class NoTimeSlices:
-    """Everybody computes when they like."""
+    """No limit: every engine may step at any time."""
 
-    def take(self) -> None:
-        """See `TimeSlice`."""
+    def take(self) -> None: ...
 
-    def done(self, *, more: bool) -> None:
-        """See `TimeSlice`."""
+    def done(self, *, more: bool) -> None: ...
 
-    def leave(self) -> None:
-        """See `TimeSlice`."""
+    def leave(self) -> None: ...
 
 
 class TimeSliceBook(Generic[M]):
-    """A turn goes to the member that has used the least time, so that short steps do not wait for as many long ones.
+    """Fair scheduler of time slices: the next one goes to the member that has used the least time.
 
-    While somebody waits who has used less, a member loses its turn at its step's end; it waits for one long step at the
-    most, then has as much time for its own. Who was away earns nothing by it: coming back, a member counts as having
-    used what the least busy of those present has used.
+    Fairness is by time, not by number of steps, so short steps do not wait for as many long ones. A member loses its
+    slice at the end of a step if one with less used time waits; so it waits at most for one long step, and then catches
+    up. An absent member saves up no time: on return its used time is at least the minimum among those present (as in
+    Linux CFS).
     """
 
     def __init__(self, at_once: int) -> None:
         self._free = at_once
         self._used: dict[M, float] = {}
-        """Seconds; of whoever has a turn or waits."""
+        """Seconds, of members that hold a slice or wait for one."""
         self._past: dict[M, float] = {}
-        """The same of those that are away."""
+        """Seconds, of absent members."""
         self._waiting: list[M] = []
         self._holders: list[M] = []
-        """In the order in which they got their turns."""
+        """In the order of their grants."""
         self.grants = 0
-        """Turns that were given so far."""
+        """Number of slices granted."""
 
     @property
     def contended(self) -> bool:
-        """Somebody waits."""
+        """Whether any member waits."""
         return bool(self._waiting)
 
     def ask(self, member: M) -> bool:
-        """Whether the member has a turn now; else it waits, and a later call of another method returns it."""
+        """Request a slice. True: granted; False: the member waits, and a later call of another method returns it."""
         if member in self._used:
             return member in self._holders
         least = min(self._used.values(), default=0.0)
@@ -72,9 +70,9 @@ class TimeSliceBook(Generic[M]):
         return self._hand_on() == member
 
     def done(self, member: M, took_s: float, *, more: bool) -> M | None:
-        """The member's step took so long. Return who has a turn by that.
+        """The member's step took `took_s` seconds. Return the member that is granted a slice by this, if any.
 
-        It changes nothing if the member has no turn (it took too long, see `overrule`).
+        Ignored if the member holds no slice because `overrule` has revoked it.
         """
         if member not in self._holders:
             return None
@@ -89,14 +87,14 @@ class TimeSliceBook(Generic[M]):
         return self._hand_on()
 
     def overrule(self) -> M | None:
-        """Nobody has got a turn for too long: who has had one longest goes on without. Return who has it now."""
+        """Revoke the slice held longest, after no grant for too long. Return the member that is granted one by this."""
         if self._holders:
             del self._used[self._holders[0]]
             self._end(self._holders[0])
         return self._hand_on()
 
     def leave(self, member: M) -> M | None:
-        """Forget the member. Return who has a turn by that."""
+        """Remove the member. Return the member that is granted a slice by this, if any."""
         self._past.pop(member, None)
         self._used.pop(member, None)
         if member in self._waiting:
@@ -106,7 +104,7 @@ class TimeSliceBook(Generic[M]):
         return self._hand_on()
 
     def check_integrity(self) -> None:
-        """Raises EngineError if the books contradict each other."""
+        """Raises EngineError if the internal lists contradict each other."""
         present = [*self._waiting, *self._holders]
         sound = len(set(present)) == len(present) and set(present) == set(self._used)
         if not sound or self._free < 0 or (self._waiting and self._free) or set(self._past) & set(present):
@@ -117,7 +115,7 @@ class TimeSliceBook(Generic[M]):
         self._free += 1
 
     def _hand_on(self) -> M | None:
-        """Among equals, to who has waited longest."""
+        """Grant a free slice to the waiting member with the least used time; ties go to the longest wait."""
         if not self._waiting or not self._free:
             return None
         following = min(self._waiting, key=self._used.__getitem__)

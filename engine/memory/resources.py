@@ -1,4 +1,4 @@
-"""Settings in which nothing is left to "auto": what engines that run side by side get of this machine."""
+"""Replace "auto" in engine settings by numbers: threads and KV pools of engines that share this machine."""
 
 from collections.abc import Mapping
 
@@ -14,28 +14,28 @@ from engine.memory.machine import available_cores, available_memory
 from engine.model.model_config import ModelConfig, read_model_config
 
 _MEMORY_SHARE = 0.5
-"""Of what is free beside weights and stated pools; the rest is for batches, texts, and whoever else runs here."""
+"""Of host memory free beside weights and stated pools. The rest is for activations, text and other processes."""
 _EMBEDDING = "model.embed_tokens.weight"
-"""Its type on disk is what the model computes in, if nothing is stated."""
+"""The tensor whose dtype on disk decides the compute dtype under "auto"."""
 _WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}
 _DEVICE_SHARE = 0.9
-"""The same of a device's own memory, where nothing else runs and what steps take is known."""
+"""The same share on a GPU, where no other process runs and the memory of steps is computed."""
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """One engine's settings, and how its pool came to its size, in words."""
+    """One engine's settings without "auto", and a message about how its pool was sized."""
 
     settings: EngineSettings
     said: str
 
 
 def resolve(engines: Mapping[str, EngineSettings], *, more_adapters: bool = False) -> dict[str, Resolved]:
-    """Replace each "auto" by what comes out here and now, before any of these engines is loaded.
+    """Replace each "auto", before any of these engines is loaded.
 
-    `more_adapters`: others than the configured ones may be loaded while they serve, and have their room.
+    `more_adapters`: adapters beyond the configured ones may be loaded at run time; memory is reserved for them.
 
-    An engine whose model directory cannot be read, or whose device is not there, keeps its "auto": loading it says
-    best what is wrong.
+    An engine whose model directory cannot be read, or whose device is missing, keeps its "auto": loading it reports the
+    error.
     """
     threads = threads_each(
         sum(each.tensor_parallel for each in engines.values() if _device(each) == "cpu"), available_cores()
@@ -55,16 +55,16 @@ def resolve(engines: Mapping[str, EngineSettings], *, more_adapters: bool = Fals
 
 
 def resolve_alone(settings: EngineSettings) -> EngineSettings:
-    """The same for an engine that has the machine to itself. What states everything stays as it is."""
+    """The same for an engine that has the machine to itself. Settings without "auto" are returned unchanged."""
     if AUTO not in (settings.threads, settings.kv.memory):
         return settings
     return resolve({"": settings})[""].settings
 
 
 def threads_each(engines: int, cores: int) -> int:
-    """Threads of each of so many engines (ranks count one by one).
+    """Threads per engine (tensor-parallel ranks count one by one).
 
-    One core is left to the event loop, if there is more than one a piece.
+    One core is reserved for the event loop if there are more cores than engines.
     """
     return max((cores - 1) // max(engines, 1), 1)
 
@@ -86,7 +86,7 @@ def _with_pools(
             said += f' ("auto"; {_size(free)} free, engines that share it: {asking}{enough})'
         if demand.adapter_bytes:
             said += f"; {_size(demand.adapter_bytes)} for {_adapters_said(settings, more=more_adapters)}"
-        # Nothing would read as "auto" again. The pool itself says what is wrong with so little.
+        # At least 1 byte, because 0 means "auto"; `KvPool` reports a size that is too small.
         kv = msgspec.structs.replace(settings.kv, memory=Bytes(max(size // _pools(settings), 1)))
         resolved[name] = Resolved(msgspec.structs.replace(settings, kv=kv), said)
     return resolved
@@ -108,7 +108,7 @@ def _demand(settings: EngineSettings, *, more_adapters: bool) -> KvDemand | None
         token_bytes = kv_token_bytes(config, _kv_width(settings))
         adapter_bytes = _adapter_bytes(settings, config, more=more_adapters)
         if _device(settings) != "cpu":
-            # Each rank has a device of its own; on the CPU they share one memory.
+            # On GPUs each rank has a device of its own; on the CPU they share one memory.
             weight_bytes //= settings.tensor_parallel
             weight_bytes += _steps_on_device(settings, config)
             token_bytes //= settings.tensor_parallel
@@ -133,19 +133,20 @@ def _adapter_bytes(settings: EngineSettings, config: ModelConfig, *, more: bool)
 
 
 def _pools(settings: EngineSettings) -> int:
-    """Ranks whose pools, of `kv.memory` each, lie in one memory."""
+    """Number of ranks whose pools of `kv.memory` bytes each lie in the same memory."""
     return settings.tensor_parallel if _device(settings) == "cpu" else 1
 
 
 def _kv_width(settings: EngineSettings) -> int:
-    """Bytes of a number in the pool, which by itself has the type that the model computes in."""
+    """Bytes per element of the pool; "auto" is the compute dtype."""
     return _compute_width(settings) if settings.kv.dtype == "auto" else _WIDTHS[settings.kv.dtype]
 
 
 def _compute_width(settings: EngineSettings) -> int:
-    """Bytes of a number in which the model computes.
+    """Bytes per element of the compute dtype.
 
-    Where the processor has no bfloat16 a half-precision model computes in float32, and gets half as many blocks.
+    Estimated without probing the processor: a half-precision model on a processor without bfloat16 computes in float32,
+    and gets half as many blocks.
     """
     if settings.dtype != "auto":
         return _WIDTHS[settings.dtype]
@@ -157,13 +158,13 @@ def _compute_width(settings: EngineSettings) -> int:
 
 
 def _device(settings: EngineSettings) -> str:
-    """One name for each memory."""
+    """The device's name with its index, so that equal memories have equal names."""
     name = (settings.devices or (settings.device,))[0]
     return name if name == "cpu" or ":" in name else f"{name}:0"
 
 
 def _steps_on_device(settings: EngineSettings, config: ModelConfig) -> int:
-    """Bytes that steps take of a device's memory, which the engine will insist on."""
+    """Bytes that steps take of a device's memory; loading the engine checks the same number."""
     import torch
 
     from engine.memory.gpu_memory import step_bytes
@@ -172,7 +173,7 @@ def _steps_on_device(settings: EngineSettings, config: ModelConfig) -> int:
 
 
 def _device_memory(device: str) -> int | None:
-    """Bytes that are free on another device than the CPU; None: it cannot be asked."""
+    """Free bytes on a device other than the CPU; None: the backend does not report it."""
     import torch
 
     try:
@@ -182,7 +183,7 @@ def _device_memory(device: str) -> int | None:
 
 
 def _size(size: int) -> str:
-    """In whole units: exact sizes are for files."""
+    """Text in whole units."""
     for unit in (2**30, 2**20, 2**10):
         if size >= 10 * unit:
             return write_size(size // unit * unit)
