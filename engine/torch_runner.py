@@ -150,7 +150,7 @@ class TorchRunner:
                 )
 
     def _warm_up(self) -> None:
-        """A prefill and a decode in the scratch block, and each way to sample: the first request compiles nothing."""
+        """Run a prefill, a decode and each sampling path in the scratch block: no request then waits for a compiler."""
         rows = [
             SampleRow(
                 row=0,

@@ -1,4 +1,4 @@
-"""An encoder's weights, fused and prepared for products."""
+"""Loading an encoder's weights, fused and prepared for products."""
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Norm(NamedTuple):
 
 
 class EncoderLayer(NamedTuple):
-    """One layer; both norms stand behind the sum with the residual."""
+    """One layer with post-norm: norms follow the residual additions."""
 
     qkv: Linear
     """[rows, hidden] → [rows, 3 · hidden]: q, then k, then v."""
@@ -32,12 +32,12 @@ class EncoderLayer(NamedTuple):
 
 
 class EncoderWeights(NamedTuple):
-    """The whole encoder. Tables are float32: rows of them are added up, never multiplied."""
+    """All weights of an encoder. Embedding tables are float32, because their rows are only added."""
 
     words: Tensor
     """[vocab, hidden]"""
     positions: Tensor
-    """[positions, hidden]; the first token type, which every input has, is in it."""
+    """[positions, hidden], with the embedding of token type 0, which every token has, added."""
     norm: Norm
     layers: tuple[EncoderLayer, ...]
 
@@ -46,7 +46,7 @@ WORDS = "embeddings.word_embeddings.weight"
 
 
 def name_prefix(checkpoint: Checkpoint, config: EncoderConfig) -> str:
-    """What stands in front of the names of this file's tensors."""
+    """The prefix of the tensor names in this file; "" if it has none."""
     return config.prefix if config.prefix + WORDS in checkpoint else ""
 
 
@@ -63,8 +63,7 @@ def load_encoder_weights(  # noqa: PLR0917
     """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `check_unread`.
 
     Raises:
-        ModelError: a tensor is missing, is read by nobody, or has another shape than config.json implies or numbers
-            that are not finite.
+        ModelError: a tensor is missing, unused, non-finite, or has another shape than config.json implies.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     prefix = name_prefix(checkpoint, config)
