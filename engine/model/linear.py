@@ -30,7 +30,7 @@ class CompiledProduct(Protocol):
 
     @property
     def arguments(self) -> product.Arguments:
-        """Its block, laid out by `engine.kernels.product_kernel`. X, OUT, ROWS, PARTS, COUNTER belong to a call."""
+        """The kernel's arguments, see `engine.kernels.product_kernel`; X, OUT, ROWS, PARTS, COUNTER are set per call."""
         ...
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Words that an answer must not hold, as the token sequences that spell them (vLLM's `bad_words`)."""
+"""Banned words as token sequences (vLLM's `bad_words`)."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,10 @@ from engine.text.tokenizer import Tokenizer
 
 
 def spellings(words: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
-    """How the tokenizer writes each word: at the beginning of a text, behind something, and after a space.
+    """Tokenizations of each word: at the beginning of a text, within a text, and after a space.
 
-    A model can still write a word in other pieces: what is banned is the last token of these sequences.
+    The last token of a sequence is banned after the tokens before it. A model can still produce the word with another
+    tokenization.
     """
     found: dict[tuple[int, ...], None] = {}
     for word in words:
@@ -22,7 +23,7 @@ def spellings(words: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[int, ..
 
 
 def completing(sequences: Sequence[tuple[int, ...]], output: Sequence[int]) -> list[int]:
-    """The tokens that would now complete one of the sequences."""
+    """The tokens that would complete one of the sequences after `output`."""
     return [
         sequence[-1]
         for sequence in sequences

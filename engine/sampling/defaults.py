@@ -1,4 +1,4 @@
-"""How a model wants to be sampled where a request does not say: its generation_config.json, as vLLM honours it."""
+"""A model's default sampling parameters from generation_config.json, applied as in vLLM."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -25,11 +25,11 @@ _NOT_OBEYED: Mapping[str, object] = {
     "penalty_alpha": 0, "bad_words_ids": (), "suppress_tokens": (), "begin_suppress_tokens": (), "min_new_tokens": 0,
     "exponential_decay_length_penalty": (), "sequence_bias": (), "guidance_scale": 1, "forced_bos_token_id": (),
 }  # fmt: skip
-"""What would change answers, too, with the value that changes nothing; null and nothing at all do not, either."""
+"""Unsupported keys that would change answers, with the value that has no effect (null has none either)."""
 
 
 class SamplingDefaults(msgspec.Struct, frozen=True):
-    """Of one model; None: the API's."""
+    """Defaults of one model; None: the API's default."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -37,12 +37,12 @@ class SamplingDefaults(msgspec.Struct, frozen=True):
     min_p: float | None = None
     repetition_penalty: float | None = None
     max_new_tokens: int | None = None
-    """Output tokens where neither the request nor its route has a limit."""
+    """Output limit if neither the request nor its route sets one."""
     not_obeyed: tuple[str, ...] = ()
-    """What the file asks for beside these."""
+    """Unsupported keys that the file sets."""
 
     def fill(self, params: SamplingParams) -> SamplingParams:
-        """`params` with these values for what the client left out."""
+        """Replace the parameters that the client left out by these values."""
         said = {name: getattr(self, name) for name in params.left_out}
         found = {name: value for name, value in said.items() if value is not None}
         return msgspec.structs.replace(params, **found) if found else params
@@ -58,10 +58,10 @@ API_DEFAULTS = SamplingDefaults()
 
 
 def read_defaults(directory: Path) -> SamplingDefaults:
-    """Read `directory/generation_config.json`; without it everything is as the API has it.
+    """Read `directory/generation_config.json`; without it the API's defaults apply.
 
     Raises:
-        ModelError: the file cannot be read, or a value in it makes no sense.
+        ModelError: the file cannot be read, or a value is out of range.
     """
     path = directory / _FILE
     raw = read_json(path)

@@ -1,7 +1,7 @@
-"""Choosing tokens where the logits are: the same choices as `engine.sampling.sampler`, without a trip to the host.
+"""Sampling on the device: the same tokens as `engine.sampling.sampler`, without copying logits to the host.
 
-Only for rows that need nothing of the host (see `chosen_by_device`): greedy ones, and drawn ones with min_p, top_k
-and top_p. The noise is that of `engine.sampling.noise`, from the same keys.
+Only for rows that need nothing from the host (see `chosen_by_device`): greedy rows, and random draws with min_p, top_k
+and top_p. The noise is that of `engine.sampling.noise`, with the same keys.
 """
 
 import math
@@ -33,7 +33,7 @@ def choose(logits: Tensor, rows: list[SampleRow], pick: Pick) -> Chosen:
 
 
 def _cuts(logits: Tensor, rows: list[SampleRow], inverse: Tensor) -> Tensor:
-    """[rows] the least logit that stays in each; see `engine.sampling.logit_rules.tail_cut`."""
+    """[rows] float32: the least logit that each row's filters keep; see `engine.sampling.logit_rules.tail_cut`."""
     device, vocab = logits.device, logits.shape[1]
     params = [row.params for row in rows]
     cuts = torch.full((len(rows),), -torch.inf, device=device)
@@ -47,7 +47,7 @@ def _cuts(logits: Tensor, rows: list[SampleRow], inverse: Tensor) -> Tensor:
         best = logits.topk(largest, dim=-1).values.gather(1, places).squeeze(1)
         cuts = torch.where(to_device(ks > 0, device), torch.maximum(cuts, best), cuts)
     if any(each.top_p < 1 for each in params):
-        # Mass is counted among what the other filters leave, from the likeliest on, until there is enough of it.
+        # top_p: probability mass of the tokens that the other filters keep, accumulated from the most probable on.
         ordered = logits.sort(dim=-1, descending=True).values
         mass = ((ordered - ordered[:, :1]).double() * inverse.unsqueeze(1)).exp()
         mass = mass.masked_fill(ordered < cuts.unsqueeze(1), 0.0).cumsum(-1)

@@ -1,4 +1,4 @@
-"""How likely a prompt's own tokens are: what `echo` and `prompt_logprobs` ask for."""
+"""Log-probabilities of a prompt's own tokens, for `echo` and `prompt_logprobs`."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,13 +11,13 @@ from engine.errors import EngineError
 from engine.scheduling.batch import ScoredToken, ScoreRows
 
 _HEAD_ROWS = 64
-"""Rows whose logits exist at once: with a vocabulary of 150,000 words 38 MB, however long the prompt is."""
+"""Rows whose logits exist at the same time: 38 MB with a vocabulary of 150,000, for prompts of any length."""
 
 
 def score(logits_of: Callable[[npt.NDArray[np.int64]], Tensor], asked: list[ScoreRows]) -> list[ScoredToken]:
-    """One entry for each row of `asked`, in order. `logits_of` gives [len(rows), vocab] for rows of the flat batch.
+    """One entry for each row of `asked`, in order. `logits_of` maps rows of the flat batch to [len(rows), vocab].
 
-    What is said of a row depends on its logits alone, not on those beside it.
+    The score of a row depends on its logits only, not on those of other rows.
 
     Raises:
         EngineError: a logit is NaN or infinite.
@@ -31,7 +31,7 @@ def score(logits_of: Callable[[npt.NDArray[np.int64]], Tensor], asked: list[Scor
 
 
 def pieces(asked: list[ScoreRows]) -> Iterator[npt.NDArray[np.int64]]:
-    """The rows of each call that `score` makes, in order: for whoever has to call with it."""
+    """The rows of each `logits_of` call that `score` makes, in order, for ranks that must make the same calls."""
     for each in asked:
         for _, rows in _pieces(each):
             yield rows

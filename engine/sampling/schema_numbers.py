@@ -1,9 +1,8 @@
-"""Numbers in a JSON Schema that llguidance does not obey to the letter: it computes with doubles, and has a gap.
+"""Number keywords of a JSON Schema that llguidance does not enforce exactly.
 
-Some of them (a `const` of -2^63) would even end the process, so that none may reach it.
-
-What it does with them was found by trying. `tests/engine/sampling/test_schema_numbers.py` asks the same questions
-again, so that a new version of the library that can do more is noticed.
+It computes with doubles, and handles some open intervals wrongly. Some values (a `const` of -2^63) would even abort the
+process, so they must not reach it. This behaviour was determined by experiment;
+`tests/engine/sampling/test_schema_numbers.py` repeats the experiments, so that changes in the library are noticed.
 """
 
 import math
@@ -15,18 +14,19 @@ import msgspec
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _EXACT = 2**53
-"""Up to here every whole number is a double."""
+"""All integers up to this are exact doubles."""
 _MOST = 20_000
-"""Schemas that are looked at together with others."""
+"""Limit of schemas that are combined with others in one check."""
 _EXACT_TENS = 22
-"""Powers of ten up to this one are doubles: numbers are read as a whole number times, or divided by, such a one."""
+"""Powers of ten up to this exponent are exact doubles, and numbers are parsed as an integer times or over one of them.
+"""
 
 
 class NumberFault(msgspec.Struct, frozen=True):
-    """A keyword that would not be obeyed."""
+    """A number keyword that would not be enforced exactly."""
 
     schema: dict[str, Any]
-    """That holds it."""
+    """The schema object that contains it."""
     keyword: str
     where: str
     """JSON pointer to it (RFC 6901)."""
@@ -34,10 +34,10 @@ class NumberFault(msgspec.Struct, frozen=True):
 
 
 def number_faults(schema: Any) -> Iterator[NumberFault]:
-    """All there are in a JSON Schema as it was decoded; it is not changed meanwhile.
+    """All such keywords of a decoded JSON Schema, which must not be modified during the iteration.
 
     Raises:
-        ValueError: too many schemas refer to each other to be looked through.
+        ValueError: too many schemas refer to each other.
     """
     looked_at = 0
     for where, part in _objects("", schema):
@@ -56,10 +56,10 @@ def number_faults(schema: Any) -> Iterator[NumberFault]:
 
 
 def drop_numbers(schema: Any) -> list[str]:
-    """Take everything out of `schema` that would not be obeyed; where it was.
+    """Remove from `schema` every keyword that would not be enforced exactly; returns their JSON pointers.
 
     Raises:
-        ValueError: a factor that JSON Schema does not allow, or as `number_faults` does.
+        ValueError: a `multipleOf` that JSON Schema does not allow, or as `number_faults` does.
     """
     dropped: dict[str, None] = {}
     while faults := list(number_faults(schema)):
@@ -80,7 +80,7 @@ def _bound_fault(keyword: str, value: float) -> str:
 
 
 def _value_fault(value: float) -> str:
-    """Whether llguidance reads another number than was written, or writes another one than it reads."""
+    """Whether llguidance parses this number as another one, or writes another one than it parsed."""
     if isinstance(value, int):
         return "whole numbers beyond 2^53 are not kept exactly" if abs(value) > _EXACT else ""
     if not math.isfinite(value):
@@ -93,7 +93,7 @@ def _value_fault(value: float) -> str:
 
 
 def _gaps(where: str, together: tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]) -> Iterator[NumberFault]:
-    """An exclusive bound that is a whole number is let through where the other bound is less than 1 away from it."""
+    """llguidance admits an integer exclusive bound itself if the opposite bound is less than 1 away from it."""
     always, branches = together
     for group in [always, *([*always, *branch] for branch in branches)]:
         if not all(_allows_fractions(each) for each in group):
@@ -114,7 +114,7 @@ def _gaps(where: str, together: tuple[list[dict[str, Any]], list[list[dict[str, 
 
 
 def _together(part: Any, root: Any, seen: set[int]) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
-    """Schemas that hold for the same value: those that always do, and for each alternative those that do then."""
+    """Schemas that apply to the same value: those that always apply, and for each alternative those that then apply."""
     if not isinstance(part, dict) or id(part) in seen:
         return [], []
     seen.add(id(part))
@@ -133,7 +133,7 @@ def _together(part: Any, root: Any, seen: set[int]) -> tuple[list[dict[str, Any]
 
 
 def _target(reference: Any, root: Any) -> Any:
-    """What a reference within the document names; None: nothing."""
+    """The target of a reference within the document; None if there is none."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     found = root
@@ -149,7 +149,7 @@ def _target(reference: Any, root: Any) -> Any:
 
 
 def _objects(where: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object, with its place: a reference can make a schema of any of them."""
+    """Every object with its JSON pointer, since a reference can make a schema of any of them."""
     if isinstance(value, list):
         for index, each in enumerate(value):
             yield from _objects(f"{where}/{index}", each)
@@ -161,7 +161,7 @@ def _objects(where: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """All in a JSON value."""
+    """All numbers in a JSON value."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):

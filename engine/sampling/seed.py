@@ -1,4 +1,4 @@
-"""The 64-bit seed of each sequence's sampling."""
+"""The 64-bit sampling seed of a sequence."""
 
 from hashlib import blake2b
 
@@ -6,7 +6,7 @@ _MASK = 2**64 - 1
 
 
 def sequence_seed(asked: int | None, engine_seed: int, request_id: int) -> int:
-    """What the request asked for, folded into 64 bits; else one derived from the engine's own seed and the id."""
+    """The request's seed modulo 2^64; without one, a hash of the engine's seed and the request id."""
     if asked is not None:
         return asked & _MASK
     key = (engine_seed & _MASK).to_bytes(8, "little")
