@@ -30,7 +30,7 @@ class CompiledProduct(Protocol):
 
     @property
     def arguments(self) -> product.Arguments:
-        """The kernel's arguments, see `engine.kernels.product_kernel`; X, OUT, ROWS, PARTS, COUNTER are set per call."""
+        """The kernel's arguments, see `engine.kernels.product_kernel`; a call sets X, OUT, ROWS, PARTS and COUNTER."""
         ...
 
     def __call__(self, x: Tensor) -> Tensor:

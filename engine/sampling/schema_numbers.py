@@ -93,7 +93,7 @@ def _value_fault(value: float) -> str:
 
 
 def _gaps(where: str, together: tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]) -> Iterator[NumberFault]:
-    """llguidance admits an integer exclusive bound itself if the opposite bound is less than 1 away from it."""
+    """Integer exclusive bounds that llguidance admits, because the opposite bound is less than 1 away."""
     always, branches = together
     for group in [always, *([*always, *branch] for branch in branches)]:
         if not all(_allows_fractions(each) for each in group):

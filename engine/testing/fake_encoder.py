@@ -1,4 +1,4 @@
-"""An encoder without a model, for tests: each embedding is a hash of its input's tokens."""
+"""An encoder without a model, for tests: an embedding is a hash of its input's tokens."""
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -10,11 +10,11 @@ from engine.errors import EngineError
 from engine.model.encoder_config import EmbeddingSizes
 
 OnStep = Callable[[int, Sequence[Sequence[int]]], None]
-"""Called before step number n (from 0): a port through which tests delay a step or let it fail."""
+"""Called before step n (from 0), so that tests can delay a step or make it fail."""
 
 
 class FakeEncoder:
-    """Vectors of length 1; equal inputs have equal ones, others almost certainly have others."""
+    """Unit vectors; equal inputs have equal vectors, and different inputs almost certainly different ones."""
 
     def __init__(
         self,

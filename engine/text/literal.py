@@ -1,7 +1,7 @@
-"""A message that spells a special token means its characters: nobody ends a turn, or opens one, by writing it.
+"""Escape special tokens in messages, so that clients cannot inject turns by writing their text.
 
-The rendered prompt is one text in which the template's own special tokens must count. So those that messages spell are
-broken by a mark before rendering, and the text is encoded in pieces between the marks.
+The rendered prompt is one string in which only the template's own special tokens may be encoded as such. So special
+tokens in messages are split by a mark before rendering, and the rendered text is encoded in pieces between the marks.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,18 +10,18 @@ from typing import Any
 from engine.errors import RequestRefused
 
 _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
-"""Noncharacters: Unicode keeps them for a program's own use."""
+"""Unicode noncharacters, reserved for internal use."""
 
 
 def break_special(
     messages: Sequence[Mapping[str, Any]], special: Collection[str]
 ) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The messages with marks inside every special token that they spell, and the mark; "" if there is none.
+    """The messages with a mark inside every special token in their texts, and the mark; "" if there is none.
 
     Raises:
-        RequestRefused: the messages hold every mark there is.
+        RequestRefused: the messages contain all possible marks.
     """
-    # Searched at once. One that seems to be spelled across two texts is broken in neither, and the mark is in none.
+    # All texts are searched at once. A match across two texts is split in neither, so it does no harm.
     said = "\n".join(_texts(messages))
     spelled = [token for token in special if token in said]
     if not spelled:
@@ -31,13 +31,13 @@ def break_special(
         raise RequestRefused(
             "reserved_characters", "the messages hold all of U+FDD0 to U+FDEF, which are no characters; remove them"
         )
-    # Longest first: a token within a longer one is broken with it.
+    # Longest first: a token within a longer one is split with it.
     spelled.sort(key=len, reverse=True)
     return [{key: _broken(value, spelled, mark) for key, value in message.items()} for message in messages], mark
 
 
 def pieces(rendered: str, mark: str) -> list[str]:
-    """What to encode one by one."""
+    """Split the rendered text at the marks, to be encoded piece by piece."""
     return rendered.split(mark) if mark else [rendered]
 
 

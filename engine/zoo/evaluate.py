@@ -1,6 +1,6 @@
-"""Ask both embedded models the same held-out questions, through Penstock's own engine: `penstock zoo eval`.
+"""Evaluate both embedded models on the same held-out questions with Penstock's engine: `penstock zoo eval`.
 
-Greedy, with continuous batching; an answer is right when its text is exactly the expected one.
+Greedy, with continuous batching; an answer is correct if its text equals the expected one.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ __all__ = [
     "wilson",
 ]
 MAX_ANSWER_TOKENS = 96
-"""More than the longest answer to a generated question takes."""
+"""More than the longest expected answer."""
 _THREADS = 2
 _KV = KVSettings()
 
 
 class Score(msgspec.Struct, frozen=True):
-    """Right answers of one model, with Wilson's 95 % interval; shares are 0 to 1."""
+    """Correct answers of one model, with Wilson's 95 % interval; shares are 0 to 1."""
 
     right: int
     asked: int
@@ -50,11 +50,11 @@ class Score(msgspec.Struct, frozen=True):
     low: float
     high: float
     tokens: float
-    """Mean tokens an answer."""
+    """Mean number of tokens per answer."""
 
 
 class ZooRow(msgspec.Struct, frozen=True):
-    """One line of the table. Difficulty 0 and task "all" stand for the whole."""
+    """One line of the table. Difficulty 0 and task "all" are totals."""
 
     task: str
     difficulty: int
@@ -63,12 +63,12 @@ class ZooRow(msgspec.Struct, frozen=True):
 
     @property
     def gap(self) -> float:
-        """The large model's lead, 0 to 1."""
+        """The large model's share minus the small model's, -1 to 1."""
         return self.large.share - self.small.share
 
 
 class ZooReport(msgspec.Struct, frozen=True):
-    """The table."""
+    """Scores by task and difficulty."""
 
     questions: int
     seed: int
@@ -141,7 +141,7 @@ def ask(
 def evaluate_zoo(
     models_dir: Path, questions: int, seed: int, progress: Callable[[str], None], kv: KVSettings = _KV
 ) -> ZooReport:
-    """Both models of `models_dir` (`small` and `large`) on the same held-out questions.
+    """Evaluate both models of `models_dir` (`small` and `large`) on the same held-out questions.
 
     Raises:
         ModelError: one of them cannot be served.
@@ -153,7 +153,7 @@ def evaluate_zoo(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Command line entry point."""
     parser = argparse.ArgumentParser(prog="python -m engine.zoo.evaluate", description="Examine the embedded models.")
     parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--questions", type=int, default=2000)
