@@ -1,4 +1,4 @@
-"""Which implementation of `Kernels` serves an engine."""
+"""Selection of the `Kernels` implementation."""
 
 from importlib.util import find_spec
 from typing import Literal
@@ -21,14 +21,14 @@ KernelKind = Literal["compiled", "triton", "portable"]
 def choose_kernels(
     settings: EngineSettings, config: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> KernelKind:
-    """Compiled ones on a CPU, Triton's on a GPU, portable ones where neither serves.
+    """Compiled kernels on a CPU, Triton on a GPU, portable ones where neither is supported.
 
     Raises:
-        ModelError: `gpu.kernels` asks for what cannot run here.
+        ModelError: `gpu.kernels` requires what cannot run here.
     """
     asked = settings.gpu.kernels
     found = find_spec("triton") is not None
-    # Triton's read pages of the type that the model computes in.
+    # Triton's kernels need pages of the compute dtype.
     alike = settings.kv.dtype in {"auto", str(dtype).removeprefix("torch.")}
     if asked == "triton" and not alike:
         raise ModelError(
@@ -60,7 +60,7 @@ def choose_kernels(
 
 
 def choose_pick(kind: KernelKind) -> Pick:
-    """The way to choose tokens on the device that goes with the kernels."""
+    """The matching implementation of token choice on the device."""
     if kind == "triton":
         from engine.gpu.triton_pick import pick_fused
 
@@ -85,11 +85,10 @@ def make_kernels(
     dtype: torch.dtype,
     tile: int = 0,
 ) -> Kernels:
-    """For `pool`, whose keys are transposed for the compiled ones only. `max_len`: tokens of the longest sequence.
+    """Create the kernels for `pool`, whose keys are transposed for the compiled ones only.
 
-    `max_model_len`: the same if the pool is large enough.
-
-    `tile`: of the portable ones, see `engine.kernels.tiles`.
+    `max_len`: maximum sequence length in tokens that fits into the pool; `max_model_len`: without that limit. `tile`:
+    for the portable ones, see `engine.kernels.tiles`.
     """
     device = pool.keys.device
     tables = rotations(config, max_len, max_model_len)
