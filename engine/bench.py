@@ -91,7 +91,7 @@ def run_bench(
     Raises:
         ModelError: the directory cannot be served.
     """
-    say = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     config = read_model_config(model, None)
     workloads = _workloads(config.max_positions)
     values: dict[str, Any] = {"kv": KVSettings(memory=Bytes(_kv_bytes(config, workloads))), **(overrides or {})}
@@ -99,14 +99,14 @@ def run_bench(
     started = perf_counter()
     from engine.torch_runner import TorchRunner, torch_version
 
-    runner = TorchRunner(settings, say)
+    runner = TorchRunner(settings, report)
     engine = Engine(runner, Tokenizer.load(model), settings, name="bench", seed=0)
     loaded = perf_counter() - started
     rng = Random(0)  # noqa: S311 - fixed seed on purpose
     _run(engine, "warm-up", [BenchShape(min(64, config.max_positions // 2), 8)] * 2, rng, config.vocab_size)
     reports = []
     for name, shapes in workloads.items():
-        say(f"running {name}")
+        report(f"running {name}")
         reports.append(_run(engine, name, shapes, rng, config.vocab_size))
     engine.close()
     return BenchReport(

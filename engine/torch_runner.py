@@ -12,7 +12,7 @@ from torch import Tensor
 
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
-from engine.gpu.flight import AsyncCopy, to_device
+from engine.gpu.async_copy import AsyncCopy, to_device
 from engine.gpu.graphs import Capture, CudaCapture, GraphDecoder
 from engine.kernels.choice import choose_kernels, choose_pick, make_kernels
 from engine.kernels.cpu import CpuKernels
@@ -93,8 +93,8 @@ class TorchRunner:
             self.block_size = settings.kv.block_size
             self.vocab_size = config.vocab_size
             self.max_model_len = _max_model_len(settings, config)
-            if (said := _longrope_said(config, self.max_model_len)) is not None:
-                progress(said)
+            if (message := _longrope_message(config, self.max_model_len)) is not None:
+                progress(message)
             self._device = device
             self.overlaps = device.type == "cuda" and settings.gpu.overlap and shard is None
             self._pick = choose_pick(kind)
@@ -286,13 +286,13 @@ def load_runner(
     Raises:
         ModelError: the directory cannot be served; the message says why.
     """
-    heard = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     settings = resolve_alone(settings)
     if settings.tensor_parallel > 1:
         from engine.tensor_parallel.runner import TensorRunner
 
-        return TensorRunner(settings, heard)
-    return TorchRunner(rank_settings(settings)[0], heard)
+        return TensorRunner(settings, report)
+    return TorchRunner(rank_settings(settings)[0], report)
 
 
 def open_device(name: str) -> torch.device:
@@ -326,18 +326,19 @@ def compute_dtype(settings: EngineSettings, stored: torch.dtype, device: torch.d
 def _quantization(settings: EngineSettings, device: torch.device) -> Quantization | None:
     """The quantization of the files or of the settings; stating the same one twice is allowed."""
     stored = read_quantization(settings.model)
-    asked = None
+    requested = None
     if settings.quantization is not None:
-        asked = quantization(scheme_of(settings.quantization, settings.quantization_group))
-    if (stored or asked) and device.type != "cpu":
-        why = f'quantized weights are computed on the CPU only; device is "{settings.device}"'
-        raise ModelError("quantization", why)
-    if stored and asked and stored.rules != asked.rules:
+        requested = quantization(scheme_of(settings.quantization, settings.quantization_group))
+    if (stored or requested) and device.type != "cpu":
+        message = f'quantized weights are computed on the CPU only; device is "{settings.device}"'
+        raise ModelError("quantization", message)
+    if stored and requested and stored.rules != requested.rules:
         raise ModelError(
             "quantization",
-            f"{settings.model} is quantized already, as {stored}, which cannot become {asked}; leave quantization out",
+            f"{settings.model} is quantized already, as {stored}, which cannot become {requested}; "
+            "leave quantization out",
         )
-    return stored or asked
+    return stored or requested
 
 
 def _host_blocks(settings: EngineSettings, pool: KvPool, device: torch.device) -> int:
@@ -352,11 +353,11 @@ def _host_blocks(settings: EngineSettings, pool: KvPool, device: torch.device) -
 
 def _kv_dtype(settings: EngineSettings, dtype: torch.dtype) -> torch.dtype:
     """The dtype of the KV pool; `auto` is the compute dtype."""
-    found = {"auto": dtype, "float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-    return found[settings.kv.dtype]
+    dtypes = {"auto": dtype, "float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+    return dtypes[settings.kv.dtype]
 
 
-def _longrope_said(config: ModelConfig, longest: int) -> str | None:
+def _longrope_message(config: ModelConfig, longest: int) -> str | None:
     """A message about which of LongRoPE's two sets of factors is used; None if the model has only one."""
     rope = config.rope
     if rope.type != "longrope" or rope.short_factors == rope.long_factors:
@@ -370,10 +371,10 @@ def _longrope_said(config: ModelConfig, longest: int) -> str | None:
 
 
 def _max_model_len(settings: EngineSettings, config: ModelConfig) -> int:
-    asked = settings.max_model_len
-    if asked is not None and asked > config.max_positions:
+    max_model_len = settings.max_model_len
+    if max_model_len is not None and max_model_len > config.max_positions:
         raise ModelError(
             "max_model_len",
-            f"max_model_len = {asked} is more than the model's max_position_embeddings, {config.max_positions}",
+            f"max_model_len = {max_model_len} is more than the model's max_position_embeddings, {config.max_positions}",
         )
-    return asked or config.max_positions
+    return max_model_len or config.max_positions

@@ -15,7 +15,7 @@ from engine.errors import RequestRefused
 from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.sampling.grammar import Grammars
 from engine.text.chat_template import ChatTemplate
-from engine.text.literal import break_special, pieces
+from engine.text.special_token_escape import escape_special_tokens, pieces
 from engine.text.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
 from engine.text.tool_calls import ToolStyle
 
@@ -91,13 +91,13 @@ class ModelText:
             case ChatPrompt(messages, tools):
                 definitions = [tool.definition for tool in tools.tools] if tools is not None else []
                 turns = [{"tools": definitions}, *map(_turn, messages)]
-                broken, mark = break_special(turns, self.tokenizer.special_texts)
+                broken, mark = escape_special_tokens(turns, self.tokenizer.special_texts)
                 rendered = self._template.render(broken[1:], tools=broken[0]["tools"])
                 self._check_length(rendered)
                 first, *others = pieces(rendered, mark)
                 ids = self.tokenizer.encode(first, add_special_tokens=False)
                 for piece in others:
-                    ids += self.tokenizer.encode_inside(piece, marked=True)
+                    ids += self.tokenizer.encode_continuation(piece, marked=True)
                 return tuple(ids)
 
     def _check_length(self, text: str) -> None:

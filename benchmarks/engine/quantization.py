@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.errors import ModelError
-from engine.examine import examine
+from engine.offline import generate_offline
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, SampleRow
 from engine.tensor_parallel.runner import TensorRunner
@@ -107,7 +107,7 @@ def zoo(questions: int, conversations_count: int, threads: int) -> None:
         for kind in KINDS:
             chosen = settings(model, kind, threads)
             prompts = [question.prompt for question in drawn]
-            answers = examine(name, chosen, prompts, MAX_ANSWER_TOKENS, say).answers
+            answers = generate_offline(name, chosen, prompts, MAX_ANSWER_TOKENS, say).answers
             right = sum(answer.text == question.answer for answer, question in zip(answers, drawn, strict=True))
             low, high = wilson(right, questions)
             runner = load_runner(chosen)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.model.settings import EngineSettings
-from engine.core.life import EngineLifecycle
+from engine.core.lifecycle import EngineLifecycle
 from engine.core.limits import EngineLimits
 from engine.core.messages import (
     Abort,
@@ -76,20 +76,20 @@ class Embedder:
             vocab_size=runner.vocab_size, model_tokens=runner.max_input_tokens, pool_tokens=runner.max_input_tokens
         )
         self._runner = runner
-        self._most_inputs = settings.max_running
-        self._most_tokens = settings.max_step_tokens
+        self._max_inputs = settings.max_running
+        self._max_step_tokens = settings.max_step_tokens
         self._clock = clock
         self._waiting: dict[int, Embed] = {}
         """By request id, in order of arrival."""
         self._tokens = 0
         """Total tokens of the waiting inputs."""
-        self._unsaid: list[TokenOutput] = []
+        self._pending_outputs: list[TokenOutput] = []
         """Outputs of inputs that ended between two steps; the next report carries them."""
         self._steps = 0
         self._step_s = 0.0
         self._step_tokens = 0
         self._prompt_tokens = 0
-        self._life = EngineLifecycle(name)
+        self._lifecycle = EngineLifecycle(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
@@ -106,7 +106,7 @@ class Embedder:
     @property
     def has_work(self) -> bool:
         """Whether a step would compute or report anything."""
-        return bool(self._unsaid or self._waiting)
+        return bool(self._pending_outputs or self._waiting)
 
     def accept(self, command: Command) -> None:
         """Execute a command that has no reply: a refusal becomes the input's output in the next report."""
@@ -139,7 +139,7 @@ class Embedder:
             RequestRefused: it can never be embedded here.
             EngineDead: the engine has stopped.
         """
-        self._life.check()
+        self._lifecycle.check()
         self._check(command)
         self._waiting[command.request_id] = command
         self._tokens += len(command.token_ids)
@@ -166,7 +166,7 @@ class Embedder:
             )
 
     def _refuse(self, request_id: int, tokens: int, error: RequestRefused) -> None:
-        self._unsaid.append(failed_output(request_id, tokens, error.code, error.message))
+        self._pending_outputs.append(failed_output(request_id, tokens, error.code, error.message))
 
     def abort(self, request_id: int) -> None:
         """Drop an input; unknown and finished ids are ignored."""
@@ -175,7 +175,7 @@ class Embedder:
             tokens = len(command.token_ids)
             self._tokens -= tokens
             finish = Finish(reason="abort", prompt_tokens=tokens, completion_tokens=0)
-            self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
+            self._pending_outputs.append(TokenOutput(request_id, (), "", (), finish=finish))
 
     def abort_all(self) -> None:
         """Drop every input, before the engine is closed."""
@@ -188,16 +188,16 @@ class Embedder:
         Raises:
             EngineDead: the runner failed, now or earlier.
         """
-        self._life.check()
+        self._lifecycle.check()
         started = self._clock()
-        outputs, self._unsaid = self._unsaid, []
+        outputs, self._pending_outputs = self._pending_outputs, []
         self._step_tokens = 0
         chosen = self._choose()
         if chosen:
             try:
                 rows = self._runner.embed([command.token_ids for command in chosen])
             except Exception as error:
-                raise self._life.fail(error) from error
+                raise self._lifecycle.fail(error) from error
             outputs += [_output(command, row) for command, row in zip(chosen, rows, strict=True)]
             self._steps += 1
             self._step_tokens = sum([len(command.token_ids) for command in chosen])
@@ -211,9 +211,9 @@ class Embedder:
         An input longer than `max_step_tokens` gets a step of its own.
         """
         chosen: list[Embed] = []
-        left = self._most_tokens
+        left = self._max_step_tokens
         # Sorting is stable, so equal priorities keep their order of arrival.
-        for command in sorted(self._waiting.values(), key=_PRIORITY, reverse=True)[: self._most_inputs]:
+        for command in sorted(self._waiting.values(), key=_PRIORITY, reverse=True)[: self._max_inputs]:
             left -= len(command.token_ids)
             if chosen and left < 0:
                 break
@@ -251,14 +251,14 @@ class Embedder:
 
     def close(self) -> None:
         """Release the runner; a second call does nothing."""
-        self._life.close()
+        self._lifecycle.close()
         self._runner.close()
 
 
 def _output(command: Embed, row: npt.NDArray[np.float32]) -> TokenOutput:
     if not np.isfinite(row).all():
-        said = "the model's numbers overflowed for this input"
-        return failed_output(command.request_id, len(command.token_ids), "embedding_not_finite", said)
+        message = "the model's numbers overflowed for this input"
+        return failed_output(command.request_id, len(command.token_ids), "embedding_not_finite", message)
     if command.size is not None and command.size < len(row):
         row = row[: command.size] / np.linalg.norm(row[: command.size])
     finish = Finish(reason="stop", prompt_tokens=len(command.token_ids), completion_tokens=0)

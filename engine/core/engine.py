@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from config.model.settings import EngineSettings
-from engine.core.life import EngineLifecycle
+from engine.core.lifecycle import EngineLifecycle
 from engine.core.limits import EngineLimits
 from engine.core.messages import (
     Abort,
@@ -42,7 +42,7 @@ from engine.sampling.seed import sequence_seed
 from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SplitRunner, SwappingRunner
 from engine.scheduling.lookup import NgramLookup
 from engine.scheduling.output import Output
-from engine.scheduling.plan import StepPlan, foreseeable
+from engine.scheduling.plan import StepPlan, can_plan_ahead
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
@@ -67,10 +67,10 @@ class Engine:
         `defaults`: the model's sampling parameters, for those that a request leaves out.
         """
         self.name = name
-        asked = settings.max_model_len
+        max_model_len = settings.max_model_len
         self.limits = EngineLimits(
             vocab_size=runner.vocab_size,
-            model_tokens=runner.max_model_len if asked is None else min(asked, runner.max_model_len),
+            model_tokens=runner.max_model_len if max_model_len is None else min(max_model_len, runner.max_model_len),
             pool_tokens=(runner.total_blocks - 1) * runner.block_size,
             default_output_tokens=defaults.max_new_tokens,
         )
@@ -86,7 +86,7 @@ class Engine:
         self._overlapping: OverlappingRunner | None = None
         if isinstance(runner, OverlappingRunner) and runner.overlaps and settings.speculate is None:
             self._overlapping = runner
-        self._flight: tuple[StepPlan, Callable[[], Sampled]] | None = None
+        self._in_flight: tuple[StepPlan, Callable[[], Sampled]] | None = None
         """The launched step, if the runner overlaps; its results are collected after the next launch."""
         self._tokenizer = tokenizer
         self._seed = randbits(64) if seed is None else seed
@@ -99,7 +99,7 @@ class Engine:
         """By request id, with n-gram speculation."""
         self._scored: dict[int, list[ScoredToken]] = {}
         """By request id, for requests with `prompt_logprobs`, until their first output."""
-        self._unsaid: list[TokenOutput] = []
+        self._pending_outputs: list[TokenOutput] = []
         """Outputs of sequences that ended between two steps; the next report carries them."""
         self._arrivals = 0
         self._steps = 0
@@ -109,7 +109,7 @@ class Engine:
         self._generation_tokens = 0
         self._drafted_tokens = 0
         self._accepted_tokens = 0
-        self._life = EngineLifecycle(name)
+        self._lifecycle = EngineLifecycle(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
@@ -136,7 +136,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether a step would compute or report anything."""
-        return bool(self._unsaid) or self._flight is not None or self._scheduler.has_work
+        return bool(self._pending_outputs) or self._in_flight is not None or self._scheduler.has_work
 
     def accept(self, command: Command) -> None:
         """Execute a command that has no reply: a refusal becomes the request's output in the next report."""
@@ -158,7 +158,7 @@ class Engine:
                 self._adapters.drop(name)
 
     def _refuse(self, request_id: int, prompt_tokens: int, error: RequestRefused) -> None:
-        self._unsaid.append(failed_output(request_id, prompt_tokens, error.code, error.message))
+        self._pending_outputs.append(failed_output(request_id, prompt_tokens, error.code, error.message))
 
     def submit(self, command: Submit) -> None:
         """Add a sequence to the scheduler.
@@ -167,7 +167,7 @@ class Engine:
             RequestRefused: it can never run here.
             EngineDead: the engine has stopped.
         """
-        self._life.check()
+        self._lifecycle.check()
         self.limits.check(command)
         if command.request_id in self._alive:
             raise RequestRefused(
@@ -242,27 +242,27 @@ class Engine:
 
     def abort(self, request_id: int) -> None:
         """Drop a sequence and free its blocks; unknown or finished ids are ignored."""
-        found = self._alive.get(request_id)
-        if found is None:
+        entry = self._alive.get(request_id)
+        if entry is None:
             return
-        sequence, output = found
+        sequence, output = entry
         output.reason = "abort"
         finish = self._finish(sequence, output)
-        self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
+        self._pending_outputs.append(TokenOutput(request_id, (), "", (), finish=finish))
 
     def expect(self, command: ExpectTokens) -> None:
         """Add draft tokens to a running sequence; see `ExpectTokens`."""
-        found = self._alive.get(command.request_id)
-        if found is not None and found[0].feed >= 0:
-            self._land(self._unsaid)  # a draft is compared with the output, which must be complete
-            found = self._alive.get(command.request_id)
-        if found is None or found[0].draft:
+        entry = self._alive.get(command.request_id)
+        if entry is not None and entry[0].feed >= 0:
+            self._collect(self._pending_outputs)  # a draft is compared with the output, which must be complete
+            entry = self._alive.get(command.request_id)
+        if entry is None or entry[0].draft:
             return
-        sequence, after = found[0], command.after
-        said = sequence.output[after:]
-        rest = command.draft[len(said) :]
+        sequence, after = entry[0], command.after
+        generated = sequence.output[after:]
+        rest = command.draft[len(generated) :]
         valid = all(0 <= token_id < self.limits.vocab_size for token_id in rest)
-        if valid and after <= len(sequence.output) and tuple(said) == command.draft[: len(said)]:
+        if valid and after <= len(sequence.output) and tuple(generated) == command.draft[: len(generated)]:
             sequence.propose(rest)
 
     def abort_all(self) -> None:
@@ -279,10 +279,10 @@ class Engine:
         Raises:
             EngineDead: the runner failed, now or earlier.
         """
-        self._life.check()
+        self._lifecycle.check()
         started = self._clock()
         plan = self._scheduler.schedule()
-        outputs, self._unsaid = self._unsaid, []
+        outputs, self._pending_outputs = self._pending_outputs, []
         self._step_tokens = 0
         if self._overlapping is not None:
             self._overlap(self._overlapping, plan, outputs)
@@ -290,7 +290,7 @@ class Engine:
             try:
                 sampled = self._runner.execute(plan.batch)
             except Exception as error:
-                raise self._life.fail(error) from error
+                raise self._lifecycle.fail(error) from error
             self._done(plan, self._scheduler.commit(plan.shares), sampled, outputs)
         self._step_s = self._clock() - started
         return StepReport(tuple(outputs), self.stats(), self._adapters.uses())
@@ -298,31 +298,31 @@ class Engine:
     def _overlap(self, runner: OverlappingRunner, plan: StepPlan | None, outputs: list[TokenOutput]) -> None:
         """Launch `plan`, then collect the results of the previous launch while the device computes."""
         if plan is None:
-            self._land(outputs)
+            self._collect(outputs)
             return
         try:
             result = runner.launch(plan.batch)
         except Exception as error:
-            raise self._life.fail(error) from error
-        self._land(outputs)
-        if foreseeable(plan):
-            self._scheduler.foresee(plan.shares)
-            self._flight = plan, result
+            raise self._lifecycle.fail(error) from error
+        self._collect(outputs)
+        if can_plan_ahead(plan):
+            self._scheduler.commit_launched(plan.shares)
+            self._in_flight = plan, result
         else:
             self._done(plan, self._scheduler.commit(plan.shares), self._result(result), outputs)
 
-    def _land(self, outputs: list[TokenOutput]) -> None:
+    def _collect(self, outputs: list[TokenOutput]) -> None:
         """Wait for the step in flight, if there is one, and process its results."""
-        if self._flight is not None:
-            (plan, result), self._flight = self._flight, None
+        if self._in_flight is not None:
+            (plan, result), self._in_flight = self._in_flight, None
             sampled = self._result(result)
-            self._done(plan, self._scheduler.arrive(plan.shares), sampled, outputs)
+            self._done(plan, self._scheduler.commit_arrived(plan.shares), sampled, outputs)
 
     def _result(self, result: Callable[[], Sampled]) -> Sampled:
         try:
             return result()
         except Exception as error:
-            raise self._life.fail(error) from error
+            raise self._lifecycle.fail(error) from error
 
     def _done(
         self, plan: StepPlan, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]
@@ -359,7 +359,7 @@ class Engine:
         if sequence.params.prompt_only:
             output.reason, rows = "length", ()
         for row in rows:
-            token_id, said = sampled.token_ids[row], sampled.logprobs[row]
+            token_id, logprob = sampled.token_ids[row], sampled.logprobs[row]
             expected = sequence.append(token_id)
             token_ids.append(token_id)
             if grammar is not None:
@@ -369,8 +369,8 @@ class Engine:
                 output.reason = "error"
             if sampled.margins[row] != inf:
                 margins.append(sampled.margins[row])
-            if said is not None:
-                logprobs.append(self._spell(sequence, token_id, *said))
+            if logprob is not None:
+                logprobs.append(self._spell(sequence, token_id, *logprob))
             if not expected or output.reason is not None:
                 break
         self._generation_tokens += len(token_ids)
@@ -397,7 +397,10 @@ class Engine:
         if scored is None:
             return ()
         first = self._spell(sequence, sequence.prompt[0], nan, ())
-        return (first, *[self._spell(sequence, each.token_id, each.logprob, each.top, each.rank) for each in scored])
+        return (
+            first,
+            *[self._spell(sequence, it.token_id, it.logprob, it.top, it.rank) for it in scored],
+        )
 
     def _spell(
         self, sequence: Sequence, token_id: int, logprob: float, top: tuple[tuple[int, float], ...], rank: int = 0
@@ -484,9 +487,9 @@ class Engine:
             try:
                 self._runner.check_ranks()
             except EngineError as error:
-                raise self._life.fail(error, "between two steps") from error
+                raise self._lifecycle.fail(error, "between two steps") from error
 
     def close(self) -> None:
         """Release the runner; a second call does nothing."""
-        self._life.close()
+        self._lifecycle.close()
         self._runner.close()

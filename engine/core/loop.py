@@ -9,7 +9,7 @@ import msgspec
 
 from engine.core.limits import EngineLimits
 from engine.core.messages import Command, EngineFailed, EngineStats, StepReport
-from engine.core.turns import NoTimeSlices, TimeSlice
+from engine.core.time_slices import NoTimeSlices, TimeSlice
 from engine.errors import EngineError
 from engine.lora.adapters import Adapter, PreparedAdapter
 
@@ -52,10 +52,10 @@ class StepLoop:
     """Drives one engine, and closes it at the end."""
 
     def __init__(
-        self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, turn: TimeSlice | None = None
+        self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, time_slice: TimeSlice | None = None
     ) -> None:
-        """`turn`: limits how many engines step at the same time, where they share cores."""
-        self._turn: TimeSlice = turn or NoTimeSlices()
+        """`time_slice`: limits how many engines step at the same time, where they share cores."""
+        self._turn: TimeSlice = time_slice or NoTimeSlices()
         self._engine = engine
         self._inbox = inbox
         self._post = post
@@ -63,14 +63,14 @@ class StepLoop:
 
     def run(self) -> None:
         """Return after a `Stop` or a failure. A failure is posted as `EngineFailed`, the last report."""
-        engine, turn = self._engine, self._turn
+        engine, time_slice = self._engine, self._turn
         try:
             while self._drain():
                 if engine.has_work:
-                    turn.take()
+                    time_slice.take()
                     self._post(engine.step())
                     self._unchecked = True
-                    turn.done(more=engine.has_work)
+                    time_slice.done(more=engine.has_work)
             engine.abort_all()
             self._post(engine.step())
         except EngineError as error:
@@ -78,7 +78,7 @@ class StepLoop:
         except Exception as error:  # noqa: BLE001 - whatever it is, its readers must hear of it
             self._post(EngineFailed("engine_failed", f"engine {engine.name} failed: {type(error).__name__}: {error}"))
         finally:
-            turn.leave()
+            time_slice.leave()
             engine.close()
 
     def _drain(self) -> bool:

@@ -15,7 +15,7 @@ from engine.scheduling.batch import Batch
 Ints = npt.NDArray[np.int32]
 
 _LEAST_SPAN = 256
-_MOST_SPLITS = 32
+_MAX_SPLITS = 32
 _TILE_ROWS = 64
 """Query rows (tokens times query heads of one KV head) of a tile."""
 
@@ -30,13 +30,13 @@ def spans_of(contexts: Ints) -> Ints:
 
     A function of the context's length only, so that the order of sums does not depend on the batch.
     """
-    least = np.maximum(-(-contexts // (_LEAST_SPAN * _MOST_SPLITS)), 1)
+    least = np.maximum(-(-contexts // (_LEAST_SPAN * _MAX_SPLITS)), 1)
     return (_LEAST_SPAN << np.ceil(np.log2(least)).astype(np.int32)).astype(np.int32)
 
 
-def most_pieces(sequences: int, longest: int) -> int:
+def max_splits(sequences: int, longest: int) -> int:
     """Maximum number of splits in a step."""
-    return sequences * min(-(-longest // _LEAST_SPAN), _MOST_SPLITS)
+    return sequences * min(-(-longest // _LEAST_SPAN), _MAX_SPLITS)
 
 
 def partial_bytes(pieces: int, heads: int, head_dim: int) -> int:
@@ -63,8 +63,8 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def pieces(self) -> int:
-        """See `most_pieces`."""
-        return most_pieces(self.sequences, self.table_width * self.block_size)
+        """See `max_splits`."""
+        return max_splits(self.sequences, self.table_width * self.block_size)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -92,11 +92,11 @@ class Layout(msgspec.Struct, frozen=True):
 
     def views(self, flat: Ints) -> dict[str, Ints]:
         """The arrays as views of `flat` [total]."""
-        found, at = {}, 0
+        views, at = {}, 0
         for name, size in self.sizes.items():
-            found[name] = flat[at : at + size]
+            views[name] = flat[at : at + size]
             at += size
-        return found
+        return views
 
     @property
     def total(self) -> int:

@@ -366,8 +366,8 @@ def join_splits(
             safe = tl.where(peak == float("-inf"), 0.0, peak)
             fade, weight = tl.exp(highest - safe), tl.exp(other - safe)
             total = total * fade + tl.load(partial_totals + place, mask=mine, other=0.0) * weight
-            found = tl.load(partial_sums + place[:, None] * HEAD_DIM + at[None, :], mask=mask, other=0.0)
-            sums = sums * fade[:, None] + found * weight[:, None]
+            weighted = tl.load(partial_sums + place[:, None] * HEAD_DIM + at[None, :], mask=mask, other=0.0)
+            sums = sums * fade[:, None] + weighted * weight[:, None]
             highest = peak
         row = tl.load(starts + tl.load(decodes + decode)).to(tl.int64)
         offsets = (row * HEADS + head * GROUP + member)[:, None] * HEAD_DIM + at[None, :]
@@ -400,9 +400,9 @@ def pick_part(
     part = tl.program_id(1)
     token = part * BLOCK + tl.arange(0, BLOCK)
     inside = token < vocab
-    found = tl.load(logits + row * vocab + token, mask=inside, other=0.0).to(tl.float32)
-    wrong = tl.sum(((found - found) != 0.0).to(tl.int32), axis=0)
-    logit = tl.where(inside, found, float("-inf"))
+    raw = tl.load(logits + row * vocab + token, mask=inside, other=0.0).to(tl.float32)
+    wrong = tl.sum(((raw - raw) != 0.0).to(tl.int32), axis=0)
+    logit = tl.where(inside, raw, float("-inf"))
     best, place = tl.max(logit, axis=0, return_indices=True)
     second = tl.max(tl.where(token == part * BLOCK + place, float("-inf"), logit), axis=0)
     at = row * parts + part
@@ -417,7 +417,7 @@ def pick_part(
         bits = bits ^ (bits >> 31)
         uniform = ((bits >> 11).to(tl.float64) + 0.5) * 1.1102230246251565e-16
         noise = -tl.log(-tl.log(uniform))
-        value = tl.where(stays, found.to(tl.float64) * tl.load(inverse + row) + noise, float("-inf"))
+        value = tl.where(stays, raw.to(tl.float64) * tl.load(inverse + row) + noise, float("-inf"))
         highest, winner = tl.max(value, axis=0, return_indices=True)
         tl.store(drawn_values + at, highest)
         tl.store(drawn_places + at, (part * BLOCK + winner).to(tl.int64))

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from engine.gpu import triton_code as code
+from engine.gpu.async_copy import to_device
 from engine.gpu.attention_work import Layout, WorkCounts, padded, write_work
-from engine.gpu.flight import to_device
 from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
 from engine.model.weights import LayerWeights, Weights

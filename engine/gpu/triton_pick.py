@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from engine.gpu import triton_code as code
-from engine.gpu.flight import Chosen
+from engine.gpu.async_copy import Chosen
 from engine.sampling.token_pick import RandomDraws
 
 _TOKENS = 2048

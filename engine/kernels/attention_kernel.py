@@ -365,8 +365,8 @@ def attend(args: Arguments, like: Any, paged: Any) -> None:
                     scores[line + j] = _ZERO
             if rows <= _STREAMED_ROWS:
                 if start + key_tile < end:
-                    ahead, coming = min(key_tile, end - start - key_tile), start + key_tile
-                    _queue(queue_at, args[KEYS], args[KEY_SCALES], args, table, head, coming, ahead, paged)
+                    ahead, next_start = min(key_tile, end - start - key_tile), start + key_tile
+                    _queue(queue_at, args[KEYS], args[KEY_SCALES], args, table, head, next_start, ahead, paged)
                 elif following < items:
                     _queue_first(
                         queue_at, args, sequences[following // kv_heads], following % kv_heads, key_tile, paged

@@ -26,23 +26,23 @@ def choose_kernels(
     Raises:
         ModelError: `gpu.kernels` requires what cannot run here.
     """
-    asked = settings.gpu.kernels
-    found = find_spec("triton") is not None
+    requested = settings.gpu.kernels
+    installed = find_spec("triton") is not None
     # Triton's kernels need pages of the compute dtype.
     alike = settings.kv.dtype in {"auto", str(dtype).removeprefix("torch.")}
-    if asked == "triton" and not alike:
+    if requested == "triton" and not alike:
         raise ModelError(
             "gpu_kernels",
             f'gpu.kernels = "triton" does not read KV pages of {settings.kv.dtype}; leave one of both at "auto"',
         )
-    if asked == "triton":
+    if requested == "triton":
         if settings.batch_invariant:
             raise ModelError(
                 "gpu_kernels",
                 'gpu.kernels = "triton" and batch_invariant exclude each other: Triton\'s split their sums by the '
                 'batch; leave kernels at "auto"',
             )
-        if not found:
+        if not installed:
             raise ModelError("gpu_kernels", 'gpu.kernels = "triton" needs Triton: pip install "penstock[gpu]"')
         if device.type != "cuda" and not _interpreted():
             raise ModelError(
@@ -51,10 +51,10 @@ def choose_kernels(
                 "can only be interpreted, for tests: TRITON_INTERPRET=1)",
             )
         return "triton"
-    pages_known = found and alike
-    if asked == "auto" and device.type == "cuda" and pages_known and not settings.batch_invariant:
+    pages_known = installed and alike
+    if requested == "auto" and device.type == "cuda" and pages_known and not settings.batch_invariant:
         return "triton"
-    if asked == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
+    if requested == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
         return "compiled"
     return "portable"
 

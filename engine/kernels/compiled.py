@@ -200,7 +200,7 @@ def compile_missing(
     if paged is not None:
         wanted += [*_row_functions(half=half, paged=paged), _run_program]
     if bits:
-        wanted += [_quantized_function(bits=each, result_half=True) for each in sorted(bits)]
+        wanted += [_quantized_function(bits=size, result_half=True) for size in sorted(bits)]
         wanted.append(_quantized_function(bits=8, result_half=False))
     missing = [function for function in dict.fromkeys(wanted) if not is_on_disk(function)]
     for number, function in enumerate(missing, 1):

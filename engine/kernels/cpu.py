@@ -17,7 +17,7 @@ from engine.model.weights import LayerWeights, Weights
 from engine.scheduling.batch import Batch
 
 # Below this many multiply-adds (or elements) waking a second thread costs more than it saves.
-_WORTH_A_TEAM = 200_000
+_TEAM_THRESHOLD = 200_000
 _TILE_ROWS = 32
 
 
@@ -49,7 +49,7 @@ class CpuKernels:
         self._gate_arguments = np.zeros(row.ARGUMENTS, np.int64)
         self._attention_arguments = np.zeros((config.layers, attention.ARGUMENTS), np.int64)
         self._allocate(max_rows)
-        self._describe()
+        self._fill_arguments()
 
     @staticmethod
     def fits(config: ModelConfig, block_size: int, device: torch.device, dtype: torch.dtype) -> bool:
@@ -87,7 +87,7 @@ class CpuKernels:
         self._tile_sequences = np.zeros(rows, np.int32)
         self._tile_firsts = np.zeros(rows, np.int32)
 
-    def _describe(self) -> None:
+    def _fill_arguments(self) -> None:
         """Write the constant arguments into the argument blocks."""
         config, pool = self._config, self._pool
         floats = attention.scratch_floats(
@@ -139,7 +139,7 @@ class CpuKernels:
         tokens = len(batch.token_ids)
         if rows > self._max_rows:
             self._allocate(rows)
-            self._describe()
+            self._fill_arguments()
         config = self._config
         self._rows = rows
         self._x = self._normed[:rows]
@@ -171,7 +171,7 @@ class CpuKernels:
         self._residual[: self._rows].copy_(embedded)
 
     def _parts(self, work: int) -> int:
-        return self._threads if work >= _WORTH_A_TEAM else 1
+        return self._threads if work >= _TEAM_THRESHOLD else 1
 
     def layers(self, weights: Weights) -> Tensor | None:
         program = self._program_of(weights)

@@ -18,8 +18,8 @@ from engine.model.model_config import ModelConfig
 from engine.model.weights import LayerWeights, Weights
 
 # Multiply-adds from which waking the thread team pays. Up to four rows count as four: there reading weights dominates.
-_WORTH_A_TEAM = 4_000_000
-_MOST_LOGITS = 64
+_TEAM_THRESHOLD = 4_000_000
+_MAX_LOGIT_ROWS = 64
 """Rows for which logits are preallocated. For more, the head runs outside of the program, at negligible extra cost."""
 
 Block = program.Arguments
@@ -64,7 +64,7 @@ class DecoderProgram:
         self._logits: Tensor | None = None
         if isinstance(weights.head, CompiledProduct):
             vocab = int(weights.head.arguments[product.OUTPUTS])
-            self._logits = torch.zeros((min(rows, _MOST_LOGITS), vocab), dtype=torch.float32)
+            self._logits = torch.zeros((min(rows, _MAX_LOGIT_ROWS), vocab), dtype=torch.float32)
             table.append(self._product(weights.head, buffers.normed, self._logits))
         for block, following_product in zip(self._products, self._products[1:], strict=False):
             block[product.NEXT] = following_product[product.PANELS]
@@ -106,7 +106,7 @@ class DecoderProgram:
         return self._logits[:rows]
 
     def _run(self, rows: int, kernels: int) -> None:
-        threads = self._threads if self._multiply_adds * max(rows, 4) >= _WORTH_A_TEAM else 1
+        threads = self._threads if self._multiply_adds * max(rows, 4) >= _TEAM_THRESHOLD else 1
         buffers = self._buffers
         buffers.attention_blocks[:, attention.QKV] = self._qkv.data_ptr()
         buffers.attention_blocks[:, attention.COUNTER] = self._counters.ctypes.data + 64 * np.arange(

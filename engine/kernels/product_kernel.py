@@ -69,7 +69,7 @@ def write_rows(  # noqa: PLR0917
 
 
 @fast_jit
-def coming_panel(args: Arguments, panels: int, following: int, part: int) -> Any:
+def next_panel(args: Arguments, panels: int, following: int, part: int) -> Any:
     """Address of the thread's next panel, in this product or the one after it; 0: unknown."""
     if following < panels:
         return args[PANELS] + following * args[PANEL_BYTES]
@@ -96,8 +96,8 @@ def multiply_half(args: Arguments, like: Any) -> None:
     while panel < panels:
         following = fetch_add(counter) + parts
         b = args[PANELS] + panel * args[PANEL_BYTES]
-        coming = coming_panel(args, panels, following, part)
-        ahead = coming if coming != 0 else b
+        next_at = next_panel(args, panels, following, part)
+        ahead = next_at if next_at != 0 else b
         row = 0
         while row < rows:
             left = rows - row
@@ -142,8 +142,8 @@ def multiply_full(args: Arguments) -> None:
         following = fetch_add(counter) + parts
         queue[QUEUE_ENTRY] = queue_at + 8 * QUEUE_FIRST
         queue[QUEUE_DONE] = 0
-        coming = coming_panel(args, panels, following, part)
-        queue[QUEUE_FIRST] = coming if coming != 0 else queue_at
+        next_at = next_panel(args, panels, following, part)
+        queue[QUEUE_FIRST] = next_at if next_at != 0 else queue_at
         for v in range(4):
             vectors[v] = args[PANELS] + panel * args[PANEL_BYTES] + 64 * v
         for row in range(0, rows, 4):

@@ -44,7 +44,7 @@ def _store(at: int, value: int) -> None:
 
 
 @fast_jit
-def _meet(arrived_at: int, wanted: int) -> None:
+def _barrier(arrived_at: int, wanted: int) -> None:
     """Barrier: wait until the total number of arrivals reaches `wanted`."""
     fetch_add(arrived_at)
     spins = 0
@@ -72,5 +72,5 @@ def run_program(args: Arguments) -> None:
     for index in range(count):
         if parts > 1:
             met += parts
-            _meet(args[ARRIVED_AT], met)
+            _barrier(args[ARRIVED_AT], met)
         call_kernel(table[index, FUNCTION], table[index, BLOCK])

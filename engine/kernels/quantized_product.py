@@ -22,7 +22,7 @@ from engine.kernels.product_kernel import (
     SCRATCH_FLOATS,
     Arguments,
     X,
-    coming_panel,
+    next_panel,
     write_rows,
 )
 from engine.kernels.quantized_simd import scaled_1, scaled_2, scaled_3, scaled_4, unpack
@@ -70,8 +70,8 @@ def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) ->
     while panel < panels:
         following = fetch_add(counter) + parts
         b = args[PANELS] + panel * args[PANEL_BYTES]
-        coming = coming_panel(args, panels, following, part)
-        ahead, stride = (coming, pair_bytes) if coming != 0 else (b, 0)
+        next_at = next_panel(args, panels, following, part)
+        ahead, stride = (next_at, pair_bytes) if next_at != 0 else (b, 0)
         scales = args[SCALES] + 4 * panel * groups * PANEL
         if rows > IN_REGISTERS:
             unpack(b, pairs, unpacked, packed)

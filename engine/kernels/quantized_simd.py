@@ -69,16 +69,16 @@ def _loaded(builder: Any, address: Any, kind: Any) -> Any:
 def _from_nibbles(builder: Any, at: Any) -> list[Any]:
     """The lookup uses the lowest five bits of a word; the table repeats, so that the fifth has no effect."""
     words = _loaded(builder, at, _WORDS)
-    found = []
+    vectors = []
     for vector in range(4):
         index = builder.lshr(words, ir.Constant(_WORDS, [4 * vector] * 32)) if vector else words
-        found.append(_call(builder, "llvm.x86.avx512.permvar.hi.512", _WORDS, _NIBBLES, index))
-    return [builder.bitcast(vector, _PAIRS) for vector in found]
+        vectors.append(_call(builder, "llvm.x86.avx512.permvar.hi.512", _WORDS, _NIBBLES, index))
+    return [builder.bitcast(vector, _PAIRS) for vector in vectors]
 
 
 def _from_bytes(builder: Any, at: Any) -> list[Any]:
     """The lookup uses the lowest seven bits of a byte, the magnitude."""
-    found = []
+    vectors = []
     for half in range(2):
         codes = _loaded(builder, builder.add(at, ir.Constant(at.type, 64 * half)), _BYTES)
         low, high = (
@@ -88,8 +88,8 @@ def _from_bytes(builder: Any, at: Any) -> list[Any]:
         high = builder.or_(high, builder.and_(codes, _bytes(_SIGN)))
         least = builder.icmp_unsigned("==", codes, _bytes(_SIGN))
         high = builder.select(least, _bytes(_LEAST), high)
-        found += [builder.shuffle_vector(low, high, order) for order in _INTERLEAVED]
-    return [builder.bitcast(vector, _PAIRS) for vector in found]
+        vectors += [builder.shuffle_vector(low, high, order) for order in _INTERLEAVED]
+    return [builder.bitcast(vector, _PAIRS) for vector in vectors]
 
 
 def _from_halves(builder: Any, at: Any) -> list[Any]:

@@ -425,9 +425,9 @@ def _pairs(rows: int) -> Any:
             for total in sums.values():
                 builder.store(_f(0.0), total)
             with cgutils.for_range(builder, depth, intp=index) as loop:
-                coming = builder.add(ahead, builder.mul(loop.index, share))
+                prefetched = builder.add(ahead, builder.mul(loop.index, share))
                 for offset in (0, 64):
-                    _fetch(builder, builder.add(coming, ir.Constant(index, offset)))
+                    _fetch(builder, builder.add(prefetched, ir.Constant(index, offset)))
                 rights = []
                 for v in range(4):
                     at = builder.add(builder.shl(loop.index, ir.Constant(index, 6)), ir.Constant(index, LANES * v))

@@ -71,10 +71,10 @@ class AdapterTable:
         """
         if not name:
             return None
-        found = self._current.get(name)
-        if found is None:
+        adapter = self._current.get(name)
+        if adapter is None:
             raise RequestRefused("adapter_not_loaded", f"no adapter '{name}' is loaded; load it or ask without it")
-        return found
+        return adapter
 
     def hold(self, adapter: Adapter | None) -> None:
         """Count a sequence that starts with this adapter."""
@@ -98,8 +98,8 @@ class AdapterTable:
         if not (self._current or self._users):
             return ()
         return tuple(
-            AdapterUse(each.name, each.version, self._current.get(each.name) is each, self._users[each])
-            for each in dict.fromkeys([*self._current.values(), *self._users])
+            AdapterUse(adapter.name, adapter.version, self._current.get(adapter.name) is adapter, self._users[adapter])
+            for adapter in dict.fromkeys([*self._current.values(), *self._users])
         )
 
     def check_integrity(self, held: Iterable[Adapter | None]) -> None:
@@ -108,5 +108,5 @@ class AdapterTable:
         Raises:
             EngineError: they differ.
         """
-        if Counter(each for each in held if each is not None) != self._users:
+        if Counter(adapter for adapter in held if adapter is not None) != self._users:
             raise EngineError("engine_integrity", "adapters differ from what their sequences hold; this is a defect")

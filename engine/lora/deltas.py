@@ -70,7 +70,7 @@ class AdapterReader:
             for module, outputs in product.parts.items()
         }
         folder = read_peft_folder(directory, shapes, self._max_rank)
-        linears = self._linears.apart()
+        linears = self._linears.with_own_arena()
         with torch.inference_mode(), one_thread():
             deltas = tuple(
                 {
@@ -107,7 +107,7 @@ class LoraDelta:
 
     def __init__(self, down: Tensor, scales: Tensor, up: Tensor, linears: LinearFactory) -> None:
         """`down` [rank, in] and `up` [out, rank] in the compute dtype, `scales` [rank] float32."""
-        self.memory_bytes = sum(each.numel() * each.element_size() for each in (down, scales, up))
+        self.memory_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (down, scales, up))
         self._dtype = down.dtype
         self._pad_single = not (linears.own or linears.tile)
         self._down = linears.make_head(down)
@@ -168,7 +168,7 @@ class AdaptedWeights:
     @contextmanager
     def on(self, rows: Sequence[AdapterRows]) -> Iterator[Weights]:
         """The weights for one step; afterwards no reference to an adapter is kept."""
-        self._groups.rows = [(each.start, each.end, each.adapter.prepared.numbers) for each in rows]
+        self._groups.rows = [(group.start, group.end, group.adapter.prepared.numbers) for group in rows]
         try:
             yield self._weights
         finally:

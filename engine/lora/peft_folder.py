@@ -114,7 +114,7 @@ def _place_of(path: Path, name: str, shapes: Mapping[str, tuple[int, int]]) -> t
         if name == f"{_PREFIX}{module}{end}":
             if module in shapes:
                 return module, place
-            known = ", ".join(sorted({each.rsplit(".", 1)[-1] for each in shapes}))
+            known = ", ".join(sorted({shape_name.rsplit(".", 1)[-1] for shape_name in shapes}))
             raise ModelError(
                 "adapter_unsupported", f"{path}: {module} is no module that adapters are served for ({known})"
             )
@@ -130,7 +130,7 @@ def _checked(path: Path, name: str, tensor: Tensor | None, shape: tuple[int, int
             f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}; "
             f"the model and adapter_config.json imply floats {list(shape)}",
         )
-    if not all(math.isfinite(float(each)) for each in aminmax(tensor)):
+    if not all(math.isfinite(float(extreme)) for extreme in aminmax(tensor)):
         raise ModelError("adapter_tensor", f"{path}: {name} holds NaN or infinite numbers")
     return tensor
 

@@ -4,7 +4,7 @@ import torch
 
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
-from engine.gpu.attention_work import most_pieces, partial_bytes
+from engine.gpu.attention_work import max_splits, partial_bytes
 from engine.gpu.graph_sizes import captured_sizes
 from engine.model.model_config import ModelConfig
 
@@ -25,7 +25,7 @@ def step_bytes(settings: EngineSettings, config: ModelConfig, dtype: torch.dtype
     if settings.gpu.graphs and config.experts is None:
         sizes = captured_sizes(settings.max_running)
         graphs = len(sizes) * _GRAPH_BYTES + settings.max_running * per_row
-    pieces = most_pieces(settings.max_running, settings.max_model_len or config.max_positions)
+    pieces = max_splits(settings.max_running, settings.max_model_len or config.max_positions)
     partial = partial_bytes(pieces, config.heads, config.head_dim)
     return settings.max_step_tokens * per_row + logits + partial + graphs + _LIBRARIES_BYTES
 

@@ -54,7 +54,7 @@ class KvPool:
     def tensors(self) -> tuple[Tensor, ...]:
         """All tensors that hold a part of a block; their shapes begin with [layers, blocks]."""
         scales = (self.key_scales, self.value_scales)
-        return self.keys, self.values, *(each for each in scales if each is not None)
+        return self.keys, self.values, *(scale for scale in scales if scale is not None)
 
     @property
     def tokens(self) -> int:

@@ -24,7 +24,7 @@ class KvDemand(msgspec.Struct, frozen=True):
     """Memory of adapters that are loaded, or may be later."""
 
     @property
-    def most(self) -> int:
+    def max_bytes(self) -> int:
         """Bytes of the largest useful pool, scratch block included."""
         block = self.token_bytes * self.block_size
         return (-(-self.max_tokens // self.block_size) + 1) * block
@@ -41,11 +41,11 @@ def kv_sizes(free_bytes: int, share: float, demands: Mapping[str, KvDemand]) -> 
     Weights, adapters and stated pools are subtracted first. `share` of the remainder is divided equally between the
     engines without a stated size; what one does not need goes to the others. 0 if nothing remains.
     """
-    taken = sum(demand.weight_bytes + demand.adapter_bytes + demand.stated_bytes for demand in demands.values())
-    room = max(int((free_bytes - taken) * share), 0)
+    reserved = sum(demand.weight_bytes + demand.adapter_bytes + demand.stated_bytes for demand in demands.values())
+    room = max(int((free_bytes - reserved) * share), 0)
     sizes = {name: demand.stated_bytes for name, demand in demands.items()}
-    asking = sorted((demand.most, name) for name, demand in demands.items() if not demand.stated_bytes)
-    for place, (most, name) in enumerate(asking):
-        sizes[name] = min(most, room // (len(asking) - place))
+    auto_sized = sorted((demand.max_bytes, name) for name, demand in demands.items() if not demand.stated_bytes)
+    for place, (max_bytes, name) in enumerate(auto_sized):
+        sizes[name] = min(max_bytes, room // (len(auto_sized) - place))
         room -= sizes[name]
     return sizes

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.gpu.flight import to_device
+from engine.gpu.async_copy import to_device
 from engine.scheduling.host_blocks import Move
 
 

@@ -14,9 +14,9 @@ def available_memory(root: Path = _ROOT) -> int:
 
     The minimum of MemAvailable and of what each enclosing cgroup (v2, or v1 `memory`) has left.
     """
-    found = [_left(folder) for folder in _groups(root, "memory")]
-    found.append(_machine(root))
-    return max(min([each for each in found if each is not None], default=0), 0)
+    limits = [_left(folder) for folder in _groups(root, "memory")]
+    limits.append(_machine(root))
+    return max(min([limit for limit in limits if limit is not None], default=0), 0)
 
 
 def available_cores(root: Path = _ROOT) -> int:

@@ -26,7 +26,7 @@ class Resolved(msgspec.Struct, frozen=True):
     """One engine's settings without "auto", and a message about how its pool was sized."""
 
     settings: EngineSettings
-    said: str
+    message: str
 
 
 def resolve(engines: Mapping[str, EngineSettings], *, more_adapters: bool = False) -> dict[str, Resolved]:
@@ -37,20 +37,20 @@ def resolve(engines: Mapping[str, EngineSettings], *, more_adapters: bool = Fals
     An engine whose model directory cannot be read, or whose device is missing, keeps its "auto": loading it reports the
     error.
     """
-    threads = threads_each(
-        sum(each.tensor_parallel for each in engines.values() if _device(each) == "cpu"), available_cores()
+    threads = threads_per_engine(
+        sum(engine.tensor_parallel for engine in engines.values() if _device(engine) == "cpu"), available_cores()
     )
-    found = {
-        name: msgspec.structs.replace(each, threads=threads) if each.threads == AUTO else each
-        for name, each in engines.items()
+    with_threads = {
+        name: msgspec.structs.replace(engine, threads=threads) if engine.threads == AUTO else engine
+        for name, engine in engines.items()
     }
-    resolved = {name: Resolved(each, "") for name, each in found.items()}
-    for device in {_device(each) for each in found.values()}:
-        there = {name: each for name, each in found.items() if _device(each) == device}
+    resolved = {name: Resolved(engine, "") for name, engine in with_threads.items()}
+    for device in {_device(engine) for engine in with_threads.values()}:
+        on_device = {name: engine for name, engine in with_threads.items() if _device(engine) == device}
         free = available_memory() if device == "cpu" else _device_memory(device)
         if free is not None:
             share = _MEMORY_SHARE if device == "cpu" else _DEVICE_SHARE
-            resolved |= _with_pools(there, free, share, more_adapters=more_adapters)
+            resolved |= _with_pools(on_device, free, share, more_adapters=more_adapters)
     return resolved
 
 
@@ -61,7 +61,7 @@ def resolve_alone(settings: EngineSettings) -> EngineSettings:
     return resolve({"": settings})[""].settings
 
 
-def threads_each(engines: int, cores: int) -> int:
+def threads_per_engine(engines: int, cores: int) -> int:
     """Threads per engine (tensor-parallel ranks count one by one).
 
     One core is reserved for the event loop if there are more cores than engines.
@@ -72,32 +72,32 @@ def threads_each(engines: int, cores: int) -> int:
 def _with_pools(
     engines: Mapping[str, EngineSettings], free: int, share: float, *, more_adapters: bool
 ) -> dict[str, Resolved]:
-    found = {name: _demand(each, more_adapters=more_adapters) for name, each in engines.items()}
-    demands = {name: demand for name, demand in found.items() if demand is not None}
+    candidates = {name: _demand(engine, more_adapters=more_adapters) for name, engine in engines.items()}
+    demands = {name: demand for name, demand in candidates.items() if demand is not None}
     sizes = kv_sizes(free, share, demands)
-    asking = sum(not demand.stated_bytes for demand in demands.values())
+    auto_sized = sum(not demand.stated_bytes for demand in demands.values())
     resolved = {}
     for name, demand in demands.items():
         settings, size = engines[name], sizes[name]
         blocks = size // (demand.token_bytes * demand.block_size)
-        said = f"KV pool: {_size(size)}, {blocks} blocks of {demand.block_size} tokens"
+        message = f"KV pool: {_size(size)}, {blocks} blocks of {demand.block_size} tokens"
         if not demand.stated_bytes:
-            enough = ": all that its sequences could ever fill" if size == demand.most else ""
-            said += f' ("auto"; {_size(free)} free, engines that share it: {asking}{enough})'
+            enough = ": all that its sequences could ever fill" if size == demand.max_bytes else ""
+            message += f' ("auto"; {_size(free)} free, engines that share it: {auto_sized}{enough})'
         if demand.adapter_bytes:
-            said += f"; {_size(demand.adapter_bytes)} for {_adapters_said(settings, more=more_adapters)}"
+            message += f"; {_size(demand.adapter_bytes)} for {_adapters_message(settings, more=more_adapters)}"
         # At least 1 byte, because 0 means "auto"; `KvPool` reports a size that is too small.
         kv = msgspec.structs.replace(settings.kv, memory=Bytes(max(size // _pools(settings), 1)))
-        resolved[name] = Resolved(msgspec.structs.replace(settings, kv=kv), said)
+        resolved[name] = Resolved(msgspec.structs.replace(settings, kv=kv), message)
     return resolved
 
 
-def _adapters_said(settings: EngineSettings, *, more: bool) -> str:
+def _adapters_message(settings: EngineSettings, *, more: bool) -> str:
     configured = len(settings.adapters)
-    said = f"adapters: {configured} configured"
+    message = f"adapters: {configured} configured"
     if more:
-        said += f", {settings.max_adapters - configured} more of rank {settings.max_adapter_rank} that may be loaded"
-    return said
+        message += f", {settings.max_adapters - configured} more of rank {settings.max_adapter_rank} that may be loaded"
+    return message
 
 
 def _demand(settings: EngineSettings, *, more_adapters: bool) -> KvDemand | None:
@@ -127,7 +127,7 @@ def _adapter_bytes(settings: EngineSettings, config: ModelConfig, *, more: bool)
     from engine.lora.sizes import folder_bytes, largest_bytes
 
     width = _compute_width(settings)
-    configured = sum(folder_bytes(config, each.path, width) for each in settings.adapters.values())
+    configured = sum(folder_bytes(config, adapter.path, width) for adapter in settings.adapters.values())
     others = (settings.max_adapters - len(settings.adapters)) if more else 0
     return configured + others * largest_bytes(config, settings.max_adapter_rank, width)
 

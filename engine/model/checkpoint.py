@@ -107,9 +107,9 @@ class Checkpoint:
 
     def tensor(self, name: str) -> Tensor:
         """Read a tensor with its dtype on disk."""
-        found: Tensor = self._find(name).get_tensor(name)
+        tensor: Tensor = self._find(name).get_tensor(name)
         self._read.add(name)
-        return found
+        return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor on disk, without reading it."""
@@ -118,24 +118,24 @@ class Checkpoint:
     def take_part(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, cut: tuple[slice, ...]) -> Tensor:
         """Read the slice `cut` of the tensor `name`, which must have `shape`. Raises as `take` does."""
         view = self._find(name).get_slice(name)
-        found = tuple(view.get_shape())
-        if found != shape:
+        stored = tuple(view.get_shape())
+        if stored != shape:
             raise ModelError(
                 "model_tensor",
-                f"{self.directory}: tensor {name} has shape {list(found)}, config.json implies {list(shape)}",
+                f"{self.directory}: tensor {name} has shape {list(stored)}, config.json implies {list(shape)}",
             )
         self.dtype(name)
         self._read.add(name)
         part: Tensor = view[cut]
         return self._finite(name, part.to(dtype))
 
-    def unread(self) -> list[str]:
+    def unused(self) -> list[str]:
         """Names, sorted, of tensors that no call has read."""
         return sorted(self._where.keys() - self._read)
 
     def _finite(self, name: str, tensor: Tensor) -> Tensor:
         # aminmax propagates NaN. It is three times as fast as a copy of the tensor and ten times as fast as `isfinite`.
-        if tensor.numel() and not all(math.isfinite(float(each)) for each in torch.aminmax(tensor)):
+        if tensor.numel() and not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(tensor)):
             raise ModelError(
                 "model_tensor",
                 f"{self.directory}: tensor {name} holds NaN or infinite numbers; the file is broken, or was saved in a "

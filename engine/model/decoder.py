@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.gpu.flight import to_device
+from engine.gpu.async_copy import to_device
 from engine.kernels.interface import Kernels
 from engine.lora.deltas import AdaptedWeights
 from engine.model.weights import Weights

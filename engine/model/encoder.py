@@ -31,9 +31,9 @@ class Encoder:
     def forward(self, inputs: Sequence[Sequence[int]]) -> Tensor:
         """float32 [inputs, hidden]; no input may be empty."""
         weights, config = self._weights, self._config
-        lengths = [len(each) for each in inputs]
-        ids = torch.tensor([token for each in inputs for token in each]).to(self._device)
-        positions = torch.from_numpy(np.concatenate([self._positions(each) for each in inputs])).to(self._device)
+        lengths = [len(token_ids) for token_ids in inputs]
+        ids = torch.tensor([token for token_ids in inputs for token in token_ids]).to(self._device)
+        positions = torch.from_numpy(np.concatenate(list(map(self._positions, inputs)))).to(self._device)
         x = self._norm(weights.words[ids] + weights.positions[positions], weights.norm)
         for layer in weights.layers:
             y = layer.o(self._attend(layer.qkv(x.to(self._dtype)), lengths))

@@ -66,8 +66,8 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """RoBERTa numbers positions from this id + 1, and gives padding tokens this id; None: from 0."""
     token_types: int
     max_tokens: int
-    """The longest input: `most_tokens`, or less if the files of sentence-transformers limit it."""
-    most_tokens: int
+    """The longest input: `usable_positions`, or less if the files of sentence-transformers limit it."""
+    usable_positions: int
     """Positions that an input can use."""
     sentence: Sentence
     sizes: EmbeddingSizes
@@ -107,7 +107,7 @@ class _Reader(ConfigReader):
             raise self._unsupported("is_decoder", True, "an encoder's tokens see each other")
         positions = self._int("max_position_embeddings")
         pad_token = self._pad_token() if family == "roberta" else None
-        most = positions if pad_token is None else positions - pad_token - 1
+        usable = positions if pad_token is None else positions - pad_token - 1
         return EncoderConfig(
             prefix=f"{family}.",
             vocab_size=self._int("vocab_size"),
@@ -120,8 +120,8 @@ class _Reader(ConfigReader):
             positions=positions,
             pad_token=pad_token,
             token_types=self._int("type_vocab_size", 2),
-            max_tokens=min(most, sentence.max_tokens or most),
-            most_tokens=most,
+            max_tokens=min(usable, sentence.max_tokens or usable),
+            usable_positions=usable,
             sentence=sentence,
             sizes=EmbeddingSizes(hidden, self._shorter(hidden)),
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 from engine.model.checkpoint import Checkpoint
 from engine.model.encoder_config import EncoderConfig
 from engine.model.linear import Linear, LinearFactory
-from engine.model.unread import ENCODER_HEADS, check_unread
+from engine.model.unused_tensors import ENCODER_HEADS, check_unused_tensors
 
 
 class Norm(NamedTuple):
@@ -42,12 +42,12 @@ class EncoderWeights(NamedTuple):
     layers: tuple[EncoderLayer, ...]
 
 
-WORDS = "embeddings.word_embeddings.weight"
+WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 
 
 def name_prefix(checkpoint: Checkpoint, config: EncoderConfig) -> str:
     """The prefix of the tensor names in this file; "" if it has none."""
-    return config.prefix if config.prefix + WORDS in checkpoint else ""
+    return config.prefix if config.prefix + WORD_EMBEDDINGS in checkpoint else ""
 
 
 def load_encoder_weights(  # noqa: PLR0917
@@ -60,7 +60,7 @@ def load_encoder_weights(  # noqa: PLR0917
     *,
     ignored: Collection[str] = (),
 ) -> EncoderWeights:
-    """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `check_unread`.
+    """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `check_unused_tensors`.
 
     Raises:
         ModelError: a tensor is missing, unused, non-finite, or has another shape than config.json implies.
@@ -79,7 +79,7 @@ def load_encoder_weights(  # noqa: PLR0917
         biases = [take(f"{name}.bias", outputs, kind=dtype) for name in names]
         return linears.make(torch.cat(weights), torch.cat(biases))
 
-    words = take(WORDS, config.vocab_size, hidden)
+    words = take(WORD_EMBEDDINGS, config.vocab_size, hidden)
     positions = take("embeddings.position_embeddings.weight", config.positions, hidden)
     kinds = take("embeddings.token_type_embeddings.weight", config.token_types, hidden)
     layers = []
@@ -99,5 +99,5 @@ def load_encoder_weights(  # noqa: PLR0917
             )
         )
     first = norm("embeddings.LayerNorm")
-    check_unread(checkpoint, ENCODER_HEADS, ignored)
+    check_unused_tensors(checkpoint, ENCODER_HEADS, ignored)
     return EncoderWeights(words.to(device), (positions + kinds[0]).to(device), first, tuple(layers))

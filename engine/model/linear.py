@@ -40,7 +40,7 @@ class CompiledProduct(Protocol):
 
 # Multiply-adds from which waking the thread team pays. Up to four rows count as four: there reading the weights
 # dominates.
-_WORTH_A_TEAM = 1_500_000
+_TEAM_THRESHOLD = 1_500_000
 
 
 class LinearFactory:
@@ -60,7 +60,7 @@ class LinearFactory:
         ours = self.own and self._half and has_quantized_products()
         self._quantized = QuantizedFactory(threads, self._arena) if ours else None
 
-    def apart(self) -> "LinearFactory":
+    def with_own_arena(self) -> "LinearFactory":
         """A copy that allocates from an arena of its own: its products can be freed, and used in another thread."""
         other = copy(self)
         other._arena = Arena()  # noqa: SLF001  (its own kind)
@@ -156,7 +156,7 @@ class Panels:
         """See `Linear`."""
         rows = len(x)
         out = torch.empty((rows, self._outputs), dtype=self._result)
-        parts = self._threads if self._weights * max(rows, 4) >= _WORTH_A_TEAM else 1
+        parts = self._threads if self._weights * max(rows, 4) >= _TEAM_THRESHOLD else 1
         arguments = self.arguments
         arguments[product.ROWS] = rows
         arguments[product.X] = x.data_ptr()

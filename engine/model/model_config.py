@@ -218,7 +218,7 @@ class _Reader(RopeReader):
         if mixtral:
             return Experts(count, active, self._int("intermediate_size"), True, (True,) * layers)
         dense = self._raw.get("mlp_only_layers") or []
-        if not isinstance(dense, list) or not all(type(each) is int for each in dense):
+        if not isinstance(dense, list) or not all(type(layer) is int for layer in dense):
             raise self._bad("mlp_only_layers", f"expected a list of layers, found {dense!r}")
         step = self._int("decoder_sparse_step", 1)
         sparse = tuple(layer not in dense and (layer + 1) % step == 0 for layer in range(layers))

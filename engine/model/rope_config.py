@@ -90,12 +90,12 @@ class RopeReader(ConfigReader):
             return self._of_gemma3(parameters, scaling)
         if parameters and scaling and parameters != scaling:
             raise self._bad("rope_scaling", "says another thing than rope_parameters; keep the one that is meant")
-        found = scaling or parameters
+        chosen = scaling or parameters
         theta = self._float("rope_theta", _THETAS.get(family, _THETA))
-        partial = _Fields(self, found).number("partial_rotary_factor", self._float("partial_rotary_factor", 1.0))
+        partial = _Fields(self, chosen).number("partial_rotary_factor", self._float("partial_rotary_factor", 1.0))
         if partial != 1 and family != "phi3":
             raise self._unsupported("partial_rotary_factor", partial, "only Phi-3 rotates a part of each head")
-        return Ropes(self._rope(found, theta, family), None, partial)
+        return Ropes(self._rope(chosen, theta, family), None, partial)
 
     def _of_gemma3(self, parameters: dict[str, Any], scaling: dict[str, Any]) -> Ropes:
         """Gemma 3 has one rope for layers with full attention, and another for those with a sliding window."""
@@ -143,8 +143,8 @@ class RopeReader(ConfigReader):
     def _kind(self, raw: dict[str, Any], family: str) -> str:
         # Early Phi-3 files call longrope "su" or "yarn".
         names = {"su": "longrope", "yarn": "longrope"} if family == "phi3" else {}
-        said = [raw[key] for key in ("rope_type", "type") if raw.get(key) is not None]
-        kinds = list(dict.fromkeys(names.get(str(each), str(each)) for each in said)) or ["default"]
+        stated = [raw[key] for key in ("rope_type", "type") if raw.get(key) is not None]
+        kinds = list(dict.fromkeys(names.get(str(name), str(name)) for name in stated)) or ["default"]
         if len(kinds) > 1:
             raise self._bad("rope_scaling", f"rope_type is {kinds[0]!r} and type is {kinds[1]!r}; keep one")
         if family == "phi3" and kinds[0] in _BY_TYPE.keys() - {"default", "longrope"}:
@@ -163,12 +163,12 @@ class RopeReader(ConfigReader):
             outer = _PHI3_ORIGINAL
         if inner is not None and outer is not None and inner != outer:
             raise self._bad(_ORIGINAL, f"{outer!r} for the model, and {inner!r} in rope_scaling; say one of them twice")
-        found = outer if inner is None else inner
-        if found is None:
+        length = outer if inner is None else inner
+        if length is None:
             return self._int("max_position_embeddings")
-        if isinstance(found, bool) or not isinstance(found, int) or found < 2:
-            raise self._bad(_ORIGINAL, f"expected a number of tokens, found {found!r}")
-        return found
+        if isinstance(length, bool) or not isinstance(length, int) or length < 2:
+            raise self._bad(_ORIGINAL, f"expected a number of tokens, found {length!r}")
+        return length
 
     def _yarn(self, theta: float, raw: dict[str, Any], original: int) -> Rope:
         """Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models", sections 3.2 and 3.4."""
@@ -251,7 +251,7 @@ class _Fields:
 
     def numbers(self, key: str) -> tuple[float, ...]:
         values = self._raw.get(key)
-        if not isinstance(values, list) or not all(type(each) in {int, float} and each > 0 for each in values):
+        if not isinstance(values, list) or not all(type(value) in {int, float} and value > 0 for value in values):
             raise self._reader.bad_field(key, f"this rope type needs {key}, a list of numbers above 0")
         return tuple(map(float, values))
 

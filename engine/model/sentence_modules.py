@@ -52,7 +52,7 @@ def _modules(directory: Path) -> list[tuple[str, str]]:
     path = directory / "modules.json"
     try:
         listed = json.loads(path.read_bytes())
-        return [(str(each["type"]).rpartition(".")[2], str(each.get("path") or "")) for each in listed]
+        return [(str(module["type"]).rpartition(".")[2], str(module.get("path") or "")) for module in listed]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

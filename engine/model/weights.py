@@ -11,7 +11,7 @@ from engine.model.checkpoint import Checkpoint
 from engine.model.linear import Linear, LinearFactory
 from engine.model.mlp import Dense, Mixture, Mlp
 from engine.model.model_config import Experts, ModelConfig
-from engine.model.unread import BUFFERS, check_unread
+from engine.model.unused_tensors import BUFFERS, check_unused_tensors
 from engine.quantization.config import Quantization
 from engine.quantization.scheme import join
 from engine.quantization.tensors import QuantizedSource
@@ -60,7 +60,7 @@ def load_weights(  # noqa: PLR0917
 ) -> Weights:
     """Read, check, fuse and prepare every tensor, or this rank's part of it. `config` describes the whole model.
 
-    `ignored`: see `check_unread`.
+    `ignored`: see `check_unused_tensors`.
 
     Raises:
         ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or cannot be
@@ -82,7 +82,7 @@ def load_weights(  # noqa: PLR0917
     scale = None if config.embedding_scale == 1 else torch.tensor(config.embedding_scale, dtype=dtype, device=device)
     final_norm = loader.norm("model.norm", config.hidden_size)
     loader.check_tied(embedding)
-    check_unread(checkpoint, BUFFERS, ignored)
+    check_unused_tensors(checkpoint, BUFFERS, ignored)
     return Weights(embedding.to(device), scale, tuple(layers), final_norm, head)
 
 
@@ -139,12 +139,12 @@ class WeightLoader:
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         return self._linears.make(weight, joined_bias)
 
-    def back(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
+    def residual_linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
         """The product from attention or MLP back to the residual stream; row-parallel under tensor parallelism."""
         return self.linear({name: outputs}, inputs, bias=bias)
 
-    def expert_back(self, name: str, outputs: int, inputs: int) -> Linear:
-        """As `back`, for an expert: not reduced over ranks, as `reduce` is applied to the sum of the experts."""
+    def expert_residual_linear(self, name: str, outputs: int, inputs: int) -> Linear:
+        """The same for an expert, but not reduced over ranks: `reduce` is applied to the sum of the experts."""
         return self.linear({name: outputs}, inputs, bias=False)
 
     def reduce(self, partial: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class WeightLoader:
             qkv=self.linear(qkv_parts(config, attention), hidden, bias=config.qkv_bias),
             q_norm=self.norm(f"{attention}.q_norm", config.head_dim) if config.qk_norm else None,
             k_norm=self.norm(f"{attention}.k_norm", config.head_dim) if config.qk_norm else None,
-            o=self.back(f"{attention}.o_proj", hidden, queries, bias=config.o_bias),
+            o=self.residual_linear(f"{attention}.o_proj", hidden, queries, bias=config.o_bias),
             after_attention=self.norm(f"{at}.post_attention_layernorm", hidden) if config.post_norms else None,
             mlp_norm=self.norm(f"{at}.{mlp_norm}", hidden),
             mlp=self._mlp(index),
@@ -183,7 +183,7 @@ class WeightLoader:
             return self._mixture(index, config.experts)
         return Dense(
             self.linear(gate_up_parts(config, mlp), hidden, bias=config.mlp_bias),
-            self.back(f"{mlp}.down_proj", hidden, inner, bias=config.mlp_bias),
+            self.residual_linear(f"{mlp}.down_proj", hidden, inner, bias=config.mlp_bias),
         )
 
     def _mixture(self, index: int, experts: Experts) -> Mixture:
@@ -195,7 +195,7 @@ class WeightLoader:
         for number in range(experts.count):
             expert = f"{at}.experts.{number}"
             gate_up = self.linear({f"{expert}.{gate}": inner, f"{expert}.{up}": inner}, hidden, bias=False)
-            pairs.append((gate_up, self.expert_back(f"{expert}.{down}", hidden, inner)))
+            pairs.append((gate_up, self.expert_residual_linear(f"{expert}.{down}", hidden, inner)))
         return Mixture(
             self.router(f"{at}.gate", experts.count, hidden),
             pairs,

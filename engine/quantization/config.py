@@ -96,12 +96,12 @@ def read_quantization(directory: Path) -> Quantization | None:
         ModelError: it is quantized in a format that is not supported.
     """
     path = directory / "config.json"
-    found = json.loads(path.read_bytes()).get(_KEY)
-    if found is None:
+    raw = json.loads(path.read_bytes()).get(_KEY)
+    if raw is None:
         return None
-    if not isinstance(found, dict):
+    if not isinstance(raw, dict):
         raise ModelError("model_config", f"{path}: {_KEY} must be an object")
-    method, form = found.get("quant_method"), found.get("format")
+    method, form = raw.get("quant_method"), raw.get("format")
     if method != "compressed-tensors" or form != FORMAT:
         what = f"quant_method {method!r}" + ("" if form is None else f", format {form!r}")
         raise ModelError(
@@ -109,13 +109,13 @@ def read_quantization(directory: Path) -> Quantization | None:
             f"{path}: weights quantized with {what} are not read, only compressed-tensors' {FORMAT}; take the model's "
             "original weights and quantize those on load or with `penstock engine quantize`",
         )
-    if found.get("kv_cache_scheme") is not None:
+    if raw.get("kv_cache_scheme") is not None:
         raise ModelError("model_unsupported", f"{path}: a kv_cache_scheme is not supported")
-    groups = found.get("config_groups")
+    groups = raw.get("config_groups")
     if not isinstance(groups, dict) or not groups:
         raise ModelError("model_config", f"{path}: {_KEY} has no config_groups")
     rules = tuple(_rule(path, name, group) for name, group in groups.items())
-    return Quantization(rules, _words(path, "ignore", found.get("ignore") or []), stored=True)
+    return Quantization(rules, _words(path, "ignore", raw.get("ignore") or []), stored=True)
 
 
 def _rule(path: Path, name: str, group: Any) -> Rule:
@@ -130,10 +130,10 @@ def _rule(path: Path, name: str, group: Any) -> Rule:
     wanted |= {"actorder": (None, False, "weight", "static"), "dynamic": (None, False)}
     for key, values in wanted.items():
         if weights.get(key) not in values:
-            said = " or ".join(json.dumps(value) for value in values if value is not None)
+            expected = " or ".join(json.dumps(value) for value in values if value is not None)
             raise ModelError(
                 "model_unsupported",
-                f"{path}: config group {name} has {key} {json.dumps(weights.get(key))}; what is read is {said}",
+                f"{path}: config group {name} has {key} {json.dumps(weights.get(key))}; what is read is {expected}",
             )
     size = weights.get("group_size") if weights["strategy"] == "group" else None
     if weights["strategy"] == "group" and (not isinstance(size, int) or size < 2):

@@ -34,7 +34,7 @@ from engine.kernels.quantized_simd import PAIR_BYTES
 from engine.quantization.scheme import Bits, Quantized
 
 # Multiply-adds from which waking the thread team pays; up to four rows count as four.
-_WORTH_A_TEAM = 1_500_000
+_TEAM_THRESHOLD = 1_500_000
 
 
 def pack(quantized: Quantized) -> Tensor:
@@ -124,7 +124,7 @@ class QuantizedPanels:
         """[rows, in] → [rows, out]."""
         rows = len(x)
         out = torch.empty((rows, self._outputs), dtype=self._result)
-        parts = self._scratch.threads if self._weights * max(rows, 4) >= _WORTH_A_TEAM else 1
+        parts = self._scratch.threads if self._weights * max(rows, 4) >= _TEAM_THRESHOLD else 1
         arguments = self.arguments
         arguments[ROWS] = rows
         arguments[X] = x.data_ptr()

@@ -20,11 +20,11 @@ def to_tensors(name: str, quantized: Quantized) -> dict[str, Tensor]:
 
 def _pack(values: Tensor, bits: Bits) -> Tensor:
     outputs, inputs = values.shape
-    a_word = 32 // bits
-    codes = torch.zeros(outputs, inputs + -inputs % a_word, dtype=torch.int64)
+    per_word = 32 // bits
+    codes = torch.zeros(outputs, inputs + -inputs % per_word, dtype=torch.int64)
     codes[:, :inputs] = values.to(torch.int64) + 2 ** (bits - 1)
     shifts = torch.arange(0, 32, bits)
-    words: Tensor = (codes.view(outputs, -1, a_word) << shifts).sum(-1)
+    words: Tensor = (codes.view(outputs, -1, per_word) << shifts).sum(-1)
     return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
 
 
@@ -83,12 +83,12 @@ class QuantizedSource:
         Raises:
             ModelError: as `take`, or they have different schemes.
         """
-        found = [self.take(name, outputs, inputs) for name, outputs in parts.items()]
-        kinds = {None if one is None else (one.bits, one.group) for one in found}
+        matrices = [self.take(name, outputs, inputs) for name, outputs in parts.items()]
+        kinds = {None if matrix is None else (matrix.bits, matrix.group) for matrix in matrices}
         if len(kinds) > 1:
             names = ", ".join(parts)
             raise ModelError("model_unsupported", f"{names} are computed as one product and must be quantized alike")
-        return None if kinds == {None} else [one for one in found if one is not None]
+        return None if kinds == {None} else [matrix for matrix in matrices if matrix is not None]
 
     def _stored(self, name: str, outputs: int, inputs: int, scheme: Scheme) -> Quantized:
         for more in ("weight_zero_point", "weight_g_idx"):

@@ -11,15 +11,15 @@ def spellings(words: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[int, ..
     The last token of a sequence is banned after the tokens before it. A model can still produce the word with another
     tokenization.
     """
-    found: dict[tuple[int, ...], None] = {}
+    unique: dict[tuple[int, ...], None] = {}
     for word in words:
         spelled = (
             tokenizer.encode(word, add_special_tokens=False),
-            tokenizer.encode_inside(word),
-            tokenizer.encode_inside(" " + word.lstrip()),
+            tokenizer.encode_continuation(word),
+            tokenizer.encode_continuation(" " + word.lstrip()),
         )
-        found |= dict.fromkeys(tuple(ids) for ids in spelled if ids)
-    return tuple(found)
+        unique |= dict.fromkeys(tuple(ids) for ids in spelled if ids)
+    return tuple(unique)
 
 
 def completing(sequences: Sequence[tuple[int, ...]], output: Sequence[int]) -> list[int]:

@@ -51,20 +51,20 @@ class Grammar(msgspec.Struct, frozen=True):
 class GrammarState:
     """Matcher of one sequence. Used in its engine's thread only."""
 
-    __slots__ = ("_matcher", "_taken", "_tokens", "error")
+    __slots__ = ("_consumed", "_matcher", "_tokens", "error")
 
     def __init__(self, matcher: LLMatcher, tokens: int) -> None:
         """`tokens`: size of the tokenizer's vocabulary; the model's is often padded to more."""
         self._matcher = matcher
         self._tokens = tokens
-        self._taken = 0
+        self._consumed = 0
         self.error: str | None = None
         """Why the grammar cannot be followed any further; the sequence must end."""
 
     def copy(self) -> "GrammarState":
         """An independent copy."""
         copied = GrammarState(self._matcher.deep_copy(), self._tokens)
-        copied._taken, copied.error = self._taken, self.error
+        copied._consumed, copied.error = self._consumed, self.error
         return copied
 
     @property
@@ -76,7 +76,7 @@ class GrammarState:
         """Consume tokens, of which the last may be an end token."""
         if self.error is not None:
             return
-        self._taken += len(token_ids)
+        self._consumed += len(token_ids)
         if not self._matcher.consume_tokens(list(token_ids)):
             self.error = self._matcher.get_error() or "a token came that the grammar does not allow"
 
@@ -87,7 +87,7 @@ class GrammarState:
         error, or a draft that the grammar does not allow, all tokens are allowed.
         """
         matcher = self._matcher
-        drafted = list(output[self._taken :])
+        drafted = list(output[self._consumed :])
         taken = matcher.try_consume_tokens(drafted) if drafted and self.error is None else 0
         allowed = None
         if taken == len(drafted) and self.error is None:
@@ -179,7 +179,7 @@ class _Vocabulary:
     def __call__(self, text: bytes | str) -> list[int]:
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
-        return self._tokenizer.encode_inside(text)
+        return self._tokenizer.encode_continuation(text)
 
 
 def _enforceable(grammar: Grammar) -> Grammar:
@@ -203,17 +203,17 @@ def _guidance(grammar: Grammar) -> str:
     match grammar.kind:
         case "json_schema":
             rules = {**JSON_RULES, "lenient": grammar.lenient}
-            source = _obeyed(json.loads(grammar.source), lenient=grammar.lenient)
+            source = _exact_numbers(json.loads(grammar.source), lenient=grammar.lenient)
             return LLMatcher.grammar_from_json_schema(source, overrides=rules)  # type: ignore[arg-type]
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)
         case "choice":
             return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, json.loads(grammar.source))))
         case "grammar":
-            return LLMatcher.grammar_from_lark(_with_schemas_obeyed(any_to_lark(grammar.source)))
+            return LLMatcher.grammar_from_lark(_with_exact_numbers(any_to_lark(grammar.source)))
 
 
-def _obeyed(schema: Any, *, lenient: bool) -> str:
+def _exact_numbers(schema: Any, *, lenient: bool) -> str:
     """A schema whose number bounds are enforced exactly. Raises ValueError for those that cannot be, unless lenient."""
     schema = whole_counts(schema)
     if lenient:
@@ -225,19 +225,19 @@ def _obeyed(schema: Any, *, lenient: bool) -> str:
     return json.dumps(schema)
 
 
-def _with_schemas_obeyed(lark: str) -> str:
-    """Apply `_obeyed` to the schemas within a Lark grammar. Raises ValueError."""
+def _with_exact_numbers(lark: str) -> str:
+    """Apply `_exact_numbers` to the schemas within a Lark grammar. Raises ValueError."""
     parts, end = [], 0
-    for found in _SCHEMA_IN_LARK.finditer(lark):
-        if found.start() < end:
+    for match in _SCHEMA_IN_LARK.finditer(lark):
+        if match.start() < end:
             continue
         try:
-            schema, after = json.JSONDecoder().raw_decode(lark, found.end())
+            schema, after = json.JSONDecoder().raw_decode(lark, match.end())
         except ValueError as error:
             raise ValueError(f"what follows %json is no JSON: {error}") from None
         rules = schema.get("x-guidance") if isinstance(schema, dict) else None
         lenient = isinstance(rules, dict) and rules.get("lenient") is True
-        parts += [lark[end : found.end()], _obeyed(schema, lenient=lenient)]
+        parts += [lark[end : match.end()], _exact_numbers(schema, lenient=lenient)]
         end = after
     return "".join([*parts, lark[end:]])
 

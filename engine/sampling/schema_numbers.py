@@ -15,7 +15,7 @@ import msgspec
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _EXACT = 2**53
 """All integers up to this are exact doubles."""
-_MOST = 20_000
+_MAX_SCHEMAS = 20_000
 """Limit of schemas that are combined with others in one check."""
 _EXACT_TENS = 22
 """Powers of ten up to this exponent are exact doubles, and numbers are parsed as an integer times or over one of them.
@@ -51,7 +51,7 @@ def number_faults(schema: Any) -> Iterator[NumberFault]:
         seen: set[int] = set()
         yield from _gaps(where, _together(part, schema, seen))
         looked_at += len(seen)
-        if looked_at > _MOST:
+        if looked_at > _MAX_SCHEMAS:
             raise ValueError("too many of its schemas refer to each other")
 
 
@@ -96,20 +96,20 @@ def _gaps(where: str, together: tuple[list[dict[str, Any]], list[list[dict[str, 
     """Integer exclusive bounds that llguidance admits, because the opposite bound is less than 1 away."""
     always, branches = together
     for group in [always, *([*always, *branch] for branch in branches)]:
-        if not all(_allows_fractions(each) for each in group):
+        if not all(_allows_fractions(schema) for schema in group):
             continue
         for sign, keyword, others in (
             (1, "exclusiveMinimum", ("maximum", "exclusiveMaximum")),
             (-1, "exclusiveMaximum", ("minimum", "exclusiveMinimum")),
         ):
-            ends = [sign * value for each in group for name in others if _is_number(value := each.get(name))]
-            for each in group:
-                bound = each.get(keyword)
+            ends = [sign * value for schema in group for name in others if _is_number(value := schema.get(name))]
+            for schema in group:
+                bound = schema.get(keyword)
                 if not _is_number(bound) or bound != int(bound) or sign * bound < 0:
                     continue
                 if any(sign * bound <= end < sign * bound + 1 for end in ends):
                     why = f"{bound} itself is let through where the other bound is less than 1 away from it"
-                    yield NumberFault(each, keyword, f"{where}/{keyword}", why)
+                    yield NumberFault(schema, keyword, f"{where}/{keyword}", why)
                     return
 
 
@@ -121,13 +121,13 @@ def _together(part: Any, root: Any, seen: set[int]) -> tuple[list[dict[str, Any]
     always: list[dict[str, Any]] = [part]
     branches: list[list[dict[str, Any]]] = []
     target = _target(part.get("$ref"), root)
-    for each in [*_list(part.get("allOf")), *([] if target is None else [target])]:
-        more, others = _together(each, root, seen)
+    for member in [*_list(part.get("allOf")), *([] if target is None else [target])]:
+        more, others = _together(member, root, seen)
         always += more
         branches += others
     for name in ("anyOf", "oneOf"):
-        for each in _list(part.get(name)):
-            more, others = _together(each, root, seen)
+        for member in _list(part.get(name)):
+            more, others = _together(member, root, seen)
             branches += [more, *([*more, *other] for other in others)]
     return always, branches
 
@@ -136,28 +136,28 @@ def _target(reference: Any, root: Any) -> Any:
     """The target of a reference within the document; None if there is none."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
-    found = root
+    node = root
     for step in reference[1:].split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-            found = found[int(name)]
-        elif isinstance(found, dict) and name in found:
-            found = found[name]
+        if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, dict) and name in node:
+            node = node[name]
         else:
             return None
-    return found
+    return node
 
 
 def _objects(where: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object with its JSON pointer, since a reference can make a schema of any of them."""
     if isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _objects(f"{where}/{index}", each)
+        for index, item in enumerate(value):
+            yield from _objects(f"{where}/{index}", item)
     elif isinstance(value, dict):
         yield where, value
-        for key, each in value.items():
+        for key, item in value.items():
             escaped = key.replace("~", "~0").replace("/", "~1")
-            yield from _objects(f"{where}/{escaped}", each)
+            yield from _objects(f"{where}/{escaped}", item)
 
 
 def _numbers(value: Any) -> Iterator[float]:
@@ -165,8 +165,8 @@ def _numbers(value: Any) -> Iterator[float]:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        for each in value:
-            yield from _numbers(each)
+        for item in value:
+            yield from _numbers(item)
     elif _is_number(value):
         yield value
 

@@ -26,8 +26,8 @@ _ENDLESS = 2**31
 _KNOWN_DIALECTS = re.compile(r"https?://json-schema\.org/")
 _KEYS = re.compile(r"Unimplemented keys: (\[.*\])")
 _FORMAT = re.compile(r"Unknown format: (.*)")
-_MOST_NAMES = 8
-_MOST_QUESTIONS = 512
+_MAX_NAMES = 8
+_MAX_TESTED = 512
 """Limit of distinct patterns and bounds of one schema that are tested one by one, at about 0.3 ms each."""
 
 
@@ -47,13 +47,13 @@ def relax(schema: dict[str, Any]) -> Relaxed:
     """
     given, schema = schema, whole_counts(json.loads(json.dumps(schema)))
     # First, because some numbers abort the process when they reach llguidance.
-    taken = [f"#{where}" for where in drop_numbers(schema)]
+    removed = [f"#{where}" for where in drop_numbers(schema)]
     if not _fault(schema):
-        return Relaxed(schema, _in_order(taken, given))
-    left = _Relaxer(_ids(schema), taken).relaxed(schema, "#")
+        return Relaxed(schema, _in_order(removed, given))
+    left = _Relaxer(_ids(schema), removed).relaxed(schema, "#")
     for warning in dict.fromkeys(_warnings(left)):
-        taken += _named(warning, left)
-    return Relaxed(left, _in_order(taken, given))
+        removed += _named(warning, left)
+    return Relaxed(left, _in_order(removed, given))
 
 
 def strict_fault(schema: Any) -> str:
@@ -63,12 +63,12 @@ def strict_fault(schema: Any) -> str:
         numbers = list(number_faults(schema))
     except ValueError as error:
         return str(error)
-    places = tuple(dict.fromkeys([f"#{each.where}" for each in numbers]))
+    places = tuple(dict.fromkeys([f"#{number.where}" for number in numbers]))
     # A schema with such numbers must not reach llguidance.
     fault = numbers[0].why if numbers else _fault(schema)
     with suppress(ValueError):
         places = relax(schema).passed_over if fault and isinstance(schema, dict) else places
-    return f"{told(places)} cannot be enforced: {fault}" if places else fault
+    return f"{list_places(places)} cannot be enforced: {fault}" if places else fault
 
 
 def whole_counts(schema: Any) -> Any:
@@ -87,19 +87,19 @@ def whole_counts(schema: Any) -> Any:
     return left
 
 
-def told(passed_over: tuple[str, ...]) -> str:
+def list_places(passed_over: tuple[str, ...]) -> str:
     """The list for a message: the first few pointers, and how many more there are."""
-    shown = ", ".join(passed_over[:_MOST_NAMES])
-    return f"{shown} and {len(passed_over) - _MOST_NAMES} more" if len(passed_over) > _MOST_NAMES else shown
+    shown = ", ".join(passed_over[:_MAX_NAMES])
+    return f"{shown} and {len(passed_over) - _MAX_NAMES} more" if len(passed_over) > _MAX_NAMES else shown
 
 
 class _Relaxer:
     """Relaxes one schema. Each distinct pattern or bound is tested once."""
 
-    def __init__(self, ids: frozenset[str], taken: list[str]) -> None:
-        """`ids`: what references may name. The pointers of removed parts are appended to `taken`."""
+    def __init__(self, ids: frozenset[str], removed: list[str]) -> None:
+        """`ids`: what references may name. The pointers of removed parts are appended to `removed`."""
         self._ids = ids
-        self._taken = taken
+        self._removed = removed
         self._answers: dict[str, bool] = {}
 
     def relaxed(self, schema: Any, where: str) -> Any:
@@ -111,7 +111,7 @@ class _Relaxer:
         def drop(*names: str) -> None:
             for name in names:
                 if left.pop(name, None) is not None:
-                    self._taken.append(f"{where}/{_escaped(name)}")
+                    self._removed.append(f"{where}/{_escaped(name)}")
 
         dialect = left.get("$schema")
         if isinstance(dialect, str) and not _KNOWN_DIALECTS.match(dialect):
@@ -123,9 +123,9 @@ class _Relaxer:
         if isinstance(pattern, str) and not self._is_pattern(pattern):
             drop("pattern")
         patterns = left.get("patternProperties")
-        if isinstance(patterns, dict) and (bad := [each for each in patterns if not self._is_pattern(each)]):
-            self._taken += [f"{where}/patternProperties/{_escaped(each)}" for each in bad]
-            left["patternProperties"] = {name: each for name, each in patterns.items() if name not in bad}
+        if isinstance(patterns, dict) and (bad := [name for name in patterns if not self._is_pattern(name)]):
+            self._removed += [f"{where}/patternProperties/{_escaped(name)}" for name in bad]
+            left["patternProperties"] = {name: name for name, name in patterns.items() if name not in bad}
             # Names matched by the removed patterns can no longer be distinguished from additional ones.
             drop("additionalProperties")
         self._relax_bounds(left, drop)
@@ -148,8 +148,8 @@ class _Relaxer:
         """Whether llguidance supports `schema`. One that it reports as unsatisfiable is supported."""
         question = json.dumps(schema)
         if question not in self._answers:
-            if len(self._answers) >= _MOST_QUESTIONS:
-                raise ValueError(f"more than {_MOST_QUESTIONS} different patterns and bounds beside what is not known")
+            if len(self._answers) >= _MAX_TESTED:
+                raise ValueError(f"more than {_MAX_TESTED} different patterns and bounds beside what is not known")
             fault = _fault(schema)
             self._answers[question] = not fault or "nsatisfiable" in fault
         return self._answers[question]
@@ -165,14 +165,14 @@ def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, Callable[[Any], N
         by_name = schema.get(name)
         if isinstance(by_name, dict):
             by_name = schema[name] = dict(by_name)
-            for each in by_name:
-                yield f"{_escaped(name)}/{_escaped(each)}", by_name[each], _setter(by_name, each)
+            for entry in by_name:
+                yield f"{_escaped(name)}/{_escaped(entry)}", by_name[entry], _setter(by_name, entry)
     for name in _LISTS:
         many = schema.get(name)
         if isinstance(many, list):
             many = schema[name] = list(many)
-            for index, each in enumerate(many):
-                yield f"{name}/{index}", each, _setter(many, index)
+            for index, entry in enumerate(many):
+                yield f"{name}/{index}", entry, _setter(many, index)
     for name in _SINGLE:
         if isinstance(schema.get(name), dict):
             yield name, schema[name], _setter(schema, name)
@@ -187,11 +187,11 @@ def _setter(container: Any, key: Any) -> Callable[[Any], None]:
 
 def _named(warning: str, schema: Any) -> list[str]:
     """JSON pointers of what llguidance's warning says it ignores; the warning itself if none is recognized."""
-    if found := _KEYS.search(warning):
-        names = set(msgspec.json.decode(found[1]))
+    if match := _KEYS.search(warning):
+        names = set(msgspec.json.decode(match[1]))
         places = [path for path, part in _all("#", schema) for path in _keys(path, part, names)]
-    elif found := _FORMAT.search(warning):
-        places = [f"{path}/format" for path, part in _all("#", schema) if part.get("format") == found[1]]
+    elif match := _FORMAT.search(warning):
+        places = [f"{path}/format" for path, part in _all("#", schema) if part.get("format") == match[1]]
     elif "oneOf" in warning:
         places = [f"{path}/oneOf" for path, part in _all("#", schema) if "oneOf" in part]
     else:
@@ -218,15 +218,15 @@ def _ids(schema: Any) -> frozenset[str]:
 def _in_order(places: list[str], schema: Any) -> tuple[str, ...]:
     """Without duplicates, in document order; entries that are no pointers come last."""
     wanted = dict.fromkeys(places)
-    found = [where for where in _places("#", schema) if where in wanted] if wanted else []
-    return tuple(dict.fromkeys([*found, *wanted]))
+    ordered = [where for where in _places("#", schema) if where in wanted] if wanted else []
+    return tuple(dict.fromkeys([*ordered, *wanted]))
 
 
 def _places(where: str, value: Any) -> Iterator[str]:
     yield where
     parts = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
-    for name, each in parts:
-        yield from _places(f"{where}/{_escaped(str(name))}", each)
+    for name, item in parts:
+        yield from _places(f"{where}/{_escaped(str(name))}", item)
 
 
 def _escaped(name: str) -> str:

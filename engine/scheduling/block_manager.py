@@ -55,13 +55,13 @@ class BlockManager:
 
     def match(self, names: Sequence[bytes]) -> list[int]:
         """The cached blocks of the longest known prefix of `names`, without references: see `hold`."""
-        found = []
+        blocks = []
         for name in names:
             block = self._by_name.get(name)
             if block is None:
                 break
-            found.append(block)
-        return found
+            blocks.append(block)
+        return blocks
 
     def on_host(self, names: Sequence[bytes]) -> int:
         """Length of the longest prefix of `names` that is in host memory."""

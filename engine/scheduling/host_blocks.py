@@ -35,12 +35,12 @@ class HostBlocks:
 
     def count(self, names: Sequence[bytes]) -> int:
         """Length of the longest prefix of `names` that is here."""
-        found = 0
+        count = 0
         for name in names:
             if name not in self._by_name:
                 break
-            found += 1
-        return found
+            count += 1
+        return count
 
     def keep(self, name: bytes, block: int) -> None:
         """Plan the copy of an evicted `block` before it is overwritten; nothing if there are no slots."""

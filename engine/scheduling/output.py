@@ -47,9 +47,9 @@ class Output:
         An end token has no text, unless the request includes stop strings in the output.
         """
         self._count += 1
-        asked, eos = self._ends
-        if token_id in asked or token_id in eos:
-            self.stop = token_id if token_id in asked else None
+        stop_ids, eos = self._ends
+        if token_id in stop_ids or token_id in eos:
+            self.stop = token_id if token_id in stop_ids else None
             text = self._show(self._detokenizer.push(token_id)) if self._show_stop else ""
             return text if self.reason is not None else text + self.end("stop")
         text = self._show(self._detokenizer.push(token_id))

@@ -68,7 +68,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
         if sequence.feed >= 0 and start + share.tokens == sequence.known:
             fed.append((len(token_ids) - 1, sequence.feed))
         if sampled:
-            params, said = sequence.params, sequence.said
+            params, penalty_output = sequence.params, sequence.penalty_output
             free = params.min_tokens - (sequence.known - len(sequence.prompt))
             row = len(token_ids) - sampled
             for drafted in range(sampled):
@@ -79,7 +79,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
                         sequence.seed,
                         sequence.known + drafted,
                         sequence.prompt,
-                        [*said, *sequence.draft[:drafted]] if drafted else said,
+                        [*penalty_output, *sequence.draft[:drafted]] if drafted else penalty_output,
                         sequence.banned if drafted < free else (),
                         sequence.bad_words,
                         sequence.grammar,
@@ -113,7 +113,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
     return StepPlan(shares, batch)
 
 
-def foreseeable(plan: StepPlan) -> bool:
+def can_plan_ahead(plan: StepPlan) -> bool:
     """Whether the next step can be planned without this step's tokens, because the device itself chooses them."""
     if plan.batch.scores or any(share.sequence.draft or share.sequence.params.prompt_only for share in plan.shares):
         return False

@@ -68,7 +68,7 @@ class Scheduler:
         self._waiting: list[Sequence] = []
         """Sorted by `Sequence.order`."""
         self._running: list[Sequence] = []
-        self._coming: dict[bytes, Sequence] = {}
+        self._in_progress: dict[bytes, Sequence] = {}
         """Full blocks that a running sequence will compute, by name; a sequence that needs one waits for it."""
         self._outstanding = 0
         self._preemptions = 0
@@ -120,10 +120,10 @@ class Scheduler:
         self._admit(counts)
         return counts
 
-    def foresee(self, shares: Iterable[Share]) -> None:
+    def commit_launched(self, shares: Iterable[Share]) -> None:
         """Account for a launched step before its tokens are known, so that the next step can be planned.
 
-        Must be followed by `arrive` before the next call.
+        Must be followed by `commit_arrived` before the next call.
         """
         sample = 0
         for share in shares:
@@ -131,11 +131,11 @@ class Scheduler:
             if sequence.epoch == share.epoch:
                 self._progress(sequence, sequence.computed + share.tokens)
                 if share.samples:
-                    sequence.foresee(sample)
+                    sequence.add_placeholder(sample)
             sample += share.samples
 
-    def arrive(self, shares: Iterable[Share]) -> list[Sequence | None]:
-        """A step passed to `foresee` is done. Returns the sequence of each of its samples; None if it has finished.
+    def commit_arrived(self, shares: Iterable[Share]) -> list[Sequence | None]:
+        """A launched step is done. Returns the sequence of each of its samples; None if it has finished.
 
         A sequence that was preempted meanwhile still takes its token; only its KV is lost.
         """
@@ -296,29 +296,29 @@ class Scheduler:
                 index += 1
                 continue
             names = sequence.block_names(sequence.reusable // self._block_size, self._block_size)
-            found = self._blocks.match(names) if self._caching else []
-            kept = self._blocks.on_host(names[len(found) :]) if self._caching else 0
-            known = len(found) + kept
-            if known < len(names) and names[known] in self._coming:
+            cached = self._blocks.match(names) if self._caching else []
+            on_host = self._blocks.on_host(names[len(cached) :]) if self._caching else 0
+            known = len(cached) + on_host
+            if known < len(names) and names[known] in self._in_progress:
                 index += 1
                 continue
-            needed = -(-sequence.ahead // self._block_size) - len(found)
+            needed = -(-sequence.ahead // self._block_size) - len(cached)
             margin = max(self._watermark, len(self._running)) if self._running else 0
-            if needed + self._blocks.idle_among(found) + margin > self._blocks.available:
+            if needed + self._blocks.idle_among(cached) + margin > self._blocks.available:
                 return
             del self._waiting[index]
-            self._enter(sequence, found, names[len(found) : known], needed)
+            self._enter(sequence, cached, names[len(cached) : known], needed)
             count = min(sequence.ahead - sequence.computed, self._chunk, budget)
             counts[sequence] = count
             budget -= count
 
-    def _enter(self, sequence: Sequence, found: list[int], kept: list[bytes], needed: int) -> None:
-        """Admit with blocks `found` on the device, `kept` on the host, and blank ones; `needed` counts the last two."""
-        self._blocks.hold(found)
-        found = [*found, *self._blocks.bring_back(kept)]
+    def _enter(self, sequence: Sequence, cached: list[int], on_host: list[bytes], needed: int) -> None:
+        """Admit with `cached` blocks on the device, those `on_host`, and blank ones; `needed` counts the last two."""
+        self._blocks.hold(cached)
+        cached = [*cached, *self._blocks.bring_back(on_host)]
         sequence.row = self._table.take()
-        self._take(sequence, [*found, *self._blocks.allocate(needed - len(kept))])
-        sequence.computed = len(found) * self._block_size
+        self._take(sequence, [*cached, *self._blocks.allocate(needed - len(on_host))])
+        sequence.computed = len(cached) * self._block_size
         self._outstanding -= sequence.computed
         self._running.append(sequence)
         if not self._caching:
@@ -328,8 +328,10 @@ class Scheduler:
             if not sequence.to_score:
                 self._queries += sequence.known
                 self._hits += sequence.computed
-        for name in islice(sequence.block_names(sequence.seen // self._block_size, self._block_size), len(found), None):
-            self._coming.setdefault(name, sequence)
+        for name in islice(
+            sequence.block_names(sequence.seen // self._block_size, self._block_size), len(cached), None
+        ):
+            self._in_progress.setdefault(name, sequence)
 
     def _take(self, sequence: Sequence, blocks: list[int]) -> None:
         self._table.write(sequence.row, len(sequence.blocks), blocks)
@@ -360,8 +362,8 @@ class Scheduler:
         self._blocks.release(sequence.blocks)
         sequence.blocks = []
         for name in sequence.known_names:
-            if self._coming.get(name) is sequence:
-                del self._coming[name]
+            if self._in_progress.get(name) is sequence:
+                del self._in_progress[name]
 
     def statistics(self) -> SchedulerStatistics:
         """Current counts."""
@@ -388,7 +390,7 @@ class Scheduler:
             raise _broken("outstanding tokens do not add up")
         if any(sequence.finished for sequence in alive) or any(s.blocks or s.row >= 0 for s in self._waiting):
             raise _broken("a finished sequence is kept, or a waiting one holds blocks")
-        if not {*self._coming.values()} <= {*self._running}:
+        if not {*self._in_progress.values()} <= {*self._running}:
             raise _broken("blocks are expected from a sequence that does not run")
 
 

@@ -46,12 +46,12 @@ class Sequence:
         "limit",
         "output",
         "params",
+        "penalty_output",
         "preemptions",
         "priority",
         "prompt",
         "request_id",
         "row",
-        "said",
         "scored",
         "seed",
         "to_score",
@@ -85,7 +85,7 @@ class Sequence:
         """Has consumed `output_prefix` and all output tokens."""
         self.adapter = adapter
         self.output: list[int] = []
-        self.said = list(self.prompt[-command.output_prefix :]) if command.output_prefix else self.output
+        self.penalty_output = list(self.prompt[-command.output_prefix :]) if command.output_prefix else self.output
         """What the penalties count as output: `output` itself, or with `output_prefix` a list that includes it."""
         self.known = len(self.prompt)
         self.computed = 0
@@ -159,7 +159,7 @@ class Sequence:
         self.draft.extend(draft[: max(self.limit - self.known - 1, 0)])
         self.drafted_tokens += len(self.draft)
 
-    def foresee(self, sample: int) -> None:
+    def add_placeholder(self, sample: int) -> None:
         """Count one more known token, which arrives with `sample` of the step in flight."""
         self.feed = sample
         self.known += 1
@@ -167,8 +167,8 @@ class Sequence:
     def append(self, token_id: int) -> bool:
         """Append a sampled token. True if it equals the draft, so that the next sample is valid as well."""
         self.output.append(token_id)
-        if self.said is not self.output:
-            self.said.append(token_id)
+        if self.penalty_output is not self.output:
+            self.penalty_output.append(token_id)
         if self.feed >= 0:
             self.feed = -1
         else:

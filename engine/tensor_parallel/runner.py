@@ -24,7 +24,7 @@ from engine.scheduling.batch import Batch, Sampled
 from engine.tensor_parallel.group import join_group
 from engine.tensor_parallel.ranks import rank_settings
 from engine.tensor_parallel.shard import Shard, ShardExchange
-from engine.tensor_parallel.wire import Setup, Step, Word, WorkerFailed, WorkerLoaded, frame, read_frame
+from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded, WorkerReply, frame, read_frame
 from engine.tensor_parallel.worker import COMMAND
 from engine.torch_runner import TorchRunner
 
@@ -69,12 +69,12 @@ class TensorRunner:
 
     def execute(self, batch: Batch) -> Sampled:
         """Run one forward pass on all ranks, write its KV, and sample the rows in `batch.samples`."""
-        runner = self._tell(batch)
+        runner = self._send_batch(batch)
         return self._guarded(lambda: runner.execute(batch))
 
     def logits(self, batch: Batch) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """Run one forward pass on all ranks and write its KV; the logits of the rows in `batch.samples`."""
-        runner = self._tell(batch)
+        runner = self._send_batch(batch)
         return self._guarded(lambda: runner.logits(batch))
 
     def check_ranks(self) -> None:
@@ -82,7 +82,7 @@ class TensorRunner:
         for other in self._others:
             other.check(0.0)
 
-    def _tell(self, batch: Batch) -> TorchRunner:
+    def _send_batch(self, batch: Batch) -> TorchRunner:
         """Send the batch to the other ranks; the caller runs rank 0."""
         if self._runner is None:
             raise ModelError("engine_closed", "the engine is closed")
@@ -101,7 +101,7 @@ class TensorRunner:
         self._runner = None
         self._shard.disconnect()
         for other in self._others:
-            other.hang_up()
+            other.close_pipe()
         until = monotonic() + _END_S
         for other in self._others:
             other.end(until)
@@ -154,13 +154,13 @@ class _Rank:
     def loaded(self) -> WorkerLoaded:
         """Wait until the part is loaded. Raises ModelError if the rank reports an error or ends."""
         assert self._process.stdout is not None
-        word: Word | None = read_frame(cast("BinaryIO", self._process.stdout), Word)  # type: ignore[arg-type]
-        if word is None:
+        reply: WorkerReply | None = read_frame(cast("BinaryIO", self._process.stdout), WorkerReply)  # type: ignore[arg-type]
+        if reply is None:
             code = self._process.wait()
             raise ModelError("tensor_rank_lost", f"{self._title} ended while it was loading, {_how(code)}")
-        if isinstance(word, WorkerFailed):
-            raise ModelError(word.code, f"{self._title}: {word.message}")
-        return word
+        if isinstance(reply, WorkerFailed):
+            raise ModelError(reply.code, f"{self._title}: {reply.message}")
+        return reply
 
     def check(self, patience_s: float = _END_S) -> None:
         """Raises EngineError if the process has ended, or ends within `patience_s`."""
@@ -170,7 +170,7 @@ class _Rank:
             return
         raise EngineError("tensor_rank_lost", f"{self._title} has ended, {_how(code)}")
 
-    def hang_up(self) -> None:
+    def close_pipe(self) -> None:
         """Close the pipe: the process ends after its current step."""
         assert self._process.stdin is not None
         self._process.stdin.close()

@@ -38,9 +38,9 @@ class ShardLoader(WeightLoader):
                     biases.append(self._cut(f"{name}.bias", (outputs,), (rows,)))
         return self._linears.make(torch.cat(weights), torch.cat(biases) if bias else None)
 
-    def back(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
+    def residual_linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
         """Row-parallel: inputs are split; partial sums, in float32 where that is free, are summed before the bias."""
-        product = self.expert_back(name, outputs, inputs)
+        product = self.expert_residual_linear(name, outputs, inputs)
         shift = self.take(f"{name}.bias", outputs).to(self._device) if bias else None
         total, dtype = self._shard.sum, self._dtype
 
@@ -50,7 +50,7 @@ class ShardLoader(WeightLoader):
 
         return linear
 
-    def expert_back(self, name: str, outputs: int, inputs: int) -> Linear:
+    def expert_residual_linear(self, name: str, outputs: int, inputs: int) -> Linear:
         """The partial sums without reduction."""
         begin, size, _ = self._shard.split(inputs)
         cut = (slice(None), slice(begin, begin + size))

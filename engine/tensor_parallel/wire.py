@@ -12,7 +12,7 @@ from engine.scheduling.batch import Batch, SampleRow, ScoreRows
 
 _LENGTH_BYTES = 8
 T = TypeVar("T")
-_NOBODY = SamplingParams(max_tokens=1)
+_UNUSED_PARAMS = SamplingParams(max_tokens=1)
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Word = WorkerLoaded | WorkerFailed
+WorkerReply = WorkerLoaded | WorkerFailed
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -68,7 +68,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
             batch.context_lens.tobytes(),
             batch.block_tables.tobytes(),
             [sample.row for sample in batch.samples],
-            [(each.row, len(each.targets)) for each in batch.scores],
+            [(scored.row, len(scored.targets)) for scored in batch.scores],
         )
 
     def batch(self) -> Batch:
@@ -81,7 +81,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
             query_starts=np.frombuffer(self.query_starts, np.int32).copy(),
             context_lens=context_lens,
             block_tables=np.frombuffer(self.block_tables, np.int32).reshape(len(context_lens), -1).copy(),
-            samples=[SampleRow(row, _NOBODY, 0, 0, (), []) for row in self.rows],
+            samples=[SampleRow(row, _UNUSED_PARAMS, 0, 0, (), []) for row in self.rows],
             scores=[ScoreRows(row, (0,) * count, 0) for row, count in self.scores],
         )
 

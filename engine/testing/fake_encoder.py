@@ -38,13 +38,13 @@ class FakeEncoder:
         if self._on_step is not None:
             self._on_step(self.steps, inputs)
         self.steps += 1
-        return np.stack([self._vector(each) for each in inputs])
+        return np.stack([self._vector(token_ids) for token_ids in inputs])
 
     def _vector(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         seed = int.from_bytes(blake2b(repr(tuple(token_ids)).encode(), digest_size=8).digest(), "little")
         values = np.random.default_rng(seed).standard_normal(self.sizes.whole).astype(np.float32)
-        found: npt.NDArray[np.float32] = values / np.linalg.norm(values)
-        return found
+        vector: npt.NDArray[np.float32] = values / np.linalg.norm(values)
+        return vector
 
     def close(self) -> None:
         """No step may follow; a second call does nothing."""

@@ -22,7 +22,7 @@ Script = Callable[[SampleRow], tuple[int, float] | None]
 OnStep = Callable[[int, Batch], None]
 """Called before step n (from 0), so that tests can delay a step or make it fail."""
 
-_NOBODY = -1
+_EMPTY = -1
 _BAN = -100.0
 """OpenAI's documentation defines this logit bias as a ban."""
 
@@ -44,7 +44,7 @@ class FakeRunner:
     ) -> None:
         """`overlaps`: implement `launch`, with tokens fed from the previous batch."""
         self.host_blocks = host_blocks
-        self._host = np.full((host_blocks, block_size), _NOBODY, np.int64)
+        self._host = np.full((host_blocks, block_size), _EMPTY, np.int64)
         self.block_size = block_size
         self.total_blocks = total_blocks
         self.vocab_size = vocab_size
@@ -56,7 +56,7 @@ class FakeRunner:
         """Token ids chosen in the previous step."""
         self._script = script
         self._on_step = on_step
-        self._slots = np.full(total_blocks * block_size, _NOBODY, np.int64)
+        self._slots = np.full(total_blocks * block_size, _EMPTY, np.int64)
         """Per slot the token whose KV it holds, xor a mark of the adapter it was computed with."""
         self.kv_bytes = self._slots.nbytes
 
@@ -76,7 +76,7 @@ class FakeRunner:
         for move in batch.moves:
             if move.out:
                 self._host[move.slot] = blocks[move.block]
-                blocks[move.block] = _NOBODY
+                blocks[move.block] = _EMPTY
             else:
                 blocks[move.block] = self._host[move.slot]
         self._slots[batch.slots] = self._fed(batch) ^ self._marks(batch)
@@ -87,7 +87,7 @@ class FakeRunner:
             sampled.margins.append(margin)
             sampled.logprobs.append(self._logprobs(sample, token_id, margin))
         self._last = sampled.token_ids
-        sampled.scored = [each for asked in batch.scores for each in self._score(asked, batch)]
+        sampled.scored = [token for requested in batch.scores for token in self._score(requested, batch)]
         return sampled
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
@@ -182,17 +182,17 @@ class FakeRunner:
         blocks = batch.block_tables[owner, : -(-length // self.block_size)].astype(np.int64)
         slots = (blocks[:, None] * self.block_size + np.arange(self.block_size)).ravel()[:length]
         tokens: npt.NDArray[np.int64] = self._slots[slots]
-        if (tokens == _NOBODY).any():
+        if (tokens == _EMPTY).any():
             raise EngineError("batch_invalid", "the batch reads KV that nobody wrote")
         return tokens.tobytes()
 
-    def _score(self, asked: ScoreRows, batch: Batch) -> Iterator[ScoredToken]:
+    def _score(self, requested: ScoreRows, batch: Batch) -> Iterator[ScoredToken]:
         """Scores derived from a hash of the preceding tokens."""
-        for row, target in enumerate(asked.targets, asked.row):
+        for row, target in enumerate(requested.targets, requested.row):
             digest = blake2b(self._context(row, int(batch.positions[row]) + 1, batch), digest_size=8).digest()
             best = int.from_bytes(digest, "little") % self.vocab_size
             rank = 1 + (target - best) % self.vocab_size
-            top = tuple(((best + place) % self.vocab_size, -0.5 - place) for place in range(asked.top))
+            top = tuple(((best + place) % self.vocab_size, -0.5 - place) for place in range(requested.top))
             yield ScoredToken(target, 0.5 - rank, rank, top)
 
     def _logprobs(

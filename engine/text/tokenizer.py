@@ -9,8 +9,8 @@ from typing import Any
 import tokenizers
 
 from engine.errors import ModelError
+from engine.text.continuation_encoder import ContinuationEncoder
 from engine.text.detokenizer import Detokenizer
-from engine.text.inside import InsideEncoder
 from engine.text.token_bytes import TokenSpelling
 
 CALL_TAGS = ("<tool_call>", "</tool_call>")
@@ -42,7 +42,7 @@ class Tokenizer:
         """Special tokens, which have no text in an answer."""
         self.eos_ids = eos_ids
         self.vocab_size: int = inner.get_vocab_size()
-        self._inside = InsideEncoder(
+        self._inside = ContinuationEncoder(
             partial(self.encode, add_special_tokens=False),
             self.token_bytes,
             self.special_ids,
@@ -78,7 +78,7 @@ class Tokenizer:
         encoded = self._inner.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return list(encoded[0].ids)
 
-    def encode_inside(self, text: str, *, marked: bool = False) -> list[int]:
+    def encode_continuation(self, text: str, *, marked: bool = False) -> list[int]:
         """Token ids of `text` that continues another text, without a space added before it.
 
         They spell it byte for byte and contain no special token; `marked`: special tokens in the text are encoded as
@@ -121,10 +121,10 @@ def _eos_ids(directory: Path, inner: tokenizers.Tokenizer) -> frozenset[int]:
     ids: set[int] = set()
     for name in ("generation_config.json", "config.json"):
         eos = read_json(directory / name).get("eos_token_id")
-        found = eos if isinstance(eos, list) else [] if eos is None else [eos]
-        if not all(type(token_id) is int and token_id >= 0 for token_id in found):
+        listed = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        if not all(type(token_id) is int and token_id >= 0 for token_id in listed):
             raise ModelError("tokenizer_eos", f"{directory / name}: eos_token_id must be an id or a list of ids")
-        ids.update(found)
+        ids.update(listed)
     token = special_token(read_json(directory / "tokenizer_config.json").get("eos_token"))
     if token and (token_id := inner.token_to_id(token)) is not None:
         ids.add(token_id)

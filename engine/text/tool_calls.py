@@ -147,15 +147,15 @@ def plain_turns(turns: Sequence[ToolTurn], tools: Iterable[Mapping[str, Any]]) -
                 else:
                     plain.append({"role": "user", "content": response, "is_response": True})
             case {"tool_calls": calls, "content": content}:
-                said = [_told(call["function"]["name"], call["function"]["arguments"]) for call in calls]
-                plain.append({"role": turn["role"], "content": "\n".join([content, *said] if content else said)})
+                texts = [_call_text(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+                plain.append({"role": turn["role"], "content": "\n".join([content, *texts] if content else texts)})
             case _:
                 plain.append(turn)
-    told = "\n".join([json.dumps(tool["function"], ensure_ascii=False) for tool in tools])
-    if not told:
+    definitions = "\n".join([json.dumps(tool["function"], ensure_ascii=False) for tool in tools])
+    if not definitions:
         return plain
     preamble = (
-        f"You can call these functions:\n{told}\nTo call one, write its name and its arguments between tags:\n"
+        f"You can call these functions:\n{definitions}\nTo call one, write its name and its arguments between tags:\n"
         f'{OPEN}\n{{"name": "…", "arguments": {{…}}}}\n{CLOSE}'
     )
     if plain and plain[0]["role"] in {"system", "developer"}:
@@ -164,5 +164,5 @@ def plain_turns(turns: Sequence[ToolTurn], tools: Iterable[Mapping[str, Any]]) -
     return [{"role": "system", "content": preamble}, *plain]
 
 
-def _told(name: str, arguments: Any) -> str:
+def _call_text(name: str, arguments: Any) -> str:
     return f"{OPEN}\n{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}\n{CLOSE}"

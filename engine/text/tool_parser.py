@@ -14,14 +14,14 @@ import msgspec
 from engine.text.tool_calls import CLOSE, OPEN, ToolCall, ToolStyle
 
 
-class Spoken(msgspec.Struct, frozen=True):
+class ParsedText(msgspec.Struct, frozen=True):
     """Text and calls that are certain now."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
 
 
-class _Said(msgspec.Struct):
+class _WrittenCall(msgspec.Struct):
     """A call as a model writes it; some models confuse the two names for the arguments."""
 
     name: str
@@ -29,7 +29,7 @@ class _Said(msgspec.Struct):
     parameters: msgspec.Raw = msgspec.Raw()
 
 
-_said = msgspec.json.Decoder(_Said)
+_call_decoder = msgspec.json.Decoder(_WrittenCall)
 _FIRST_KEYS = ("name", "type", "parameters", "arguments")
 """Keys that a bare call can begin with."""
 _BARE_BEGINNING = re.compile(r'\s*\{\s*(?:"(?P<key>[^"]*)(?P<key_ends>")?(?:\s*:\s*(?P<value>[^\s,]*))?)?')
@@ -59,16 +59,16 @@ class ToolCallParser:
         """Whether any text is held back."""
         return bool(self._held)
 
-    def push(self, text: str) -> Spoken:
+    def push(self, text: str) -> ParsedText:
         """Add text; return what it makes certain."""
         self._held += text
         shown: list[str] = []
         calls: list[ToolCall] = []
         while self._held and self._step(shown, calls):
             pass
-        return Spoken("".join(shown), tuple(calls))
+        return ParsedText("".join(shown), tuple(calls))
 
-    def end(self, *, cut: bool = False, stop: str = "") -> Spoken:
+    def end(self, *, cut: bool = False, stop: str = "") -> ParsedText:
         """End the answer: held text is emitted as text, unless it belongs to the tags of an emitted call.
 
         `cut`: the answer was cut off, so what may be the beginning of a call is dropped. `stop`: the stop string at
@@ -76,16 +76,16 @@ class ToolCallParser:
         """
         held, self._held = self._held, ""
         if self.called and not held.strip():
-            return Spoken()
+            return ParsedText()
         match self._state:
             case "after":
                 # The beginning of the closing tag of an emitted call.
-                return Spoken()
+                return ParsedText()
             case "object" if cut and (self._tags or _may_begin_call(held, self._names)):
-                return Spoken()
+                return ParsedText()
             case "text" if cut and _may_begin_tag(held.lstrip(), stop):
-                return Spoken()
-        return Spoken(held)
+                return ParsedText()
+        return ParsedText(held)
 
     def _step(self, shown: list[str], calls: list[ToolCall]) -> bool:
         """Process the held text; False if more is needed first."""
@@ -120,14 +120,14 @@ class ToolCallParser:
     def _look_for_tag(self, shown: list[str]) -> bool:
         held = self._held
         at = held.find(OPEN)
-        found = at >= 0
-        if not found:
+        complete = at >= 0
+        if not complete:
             at = len(held) - next(size for size in range(len(OPEN) - 1, -1, -1) if held.endswith(OPEN[:size]))
         text = len(held[:at].rstrip())
         self._show(text, shown)
-        if found:
+        if complete:
             self._open(at - text + len(OPEN))
-        return found
+        return complete
 
     def _read_object(self, shown: list[str], calls: list[ToolCall]) -> bool:
         end = self._scanner.scan(self._held)
@@ -167,11 +167,11 @@ class ToolCallParser:
 
     def _call(self, text: str) -> ToolCall | None:
         try:
-            said = _said.decode(text)
+            written = _call_decoder.decode(text)
         except (msgspec.DecodeError, RecursionError):
             return None
-        arguments = (bytes(said.arguments) or bytes(said.parameters) or b"{}").decode()
-        return ToolCall(said.name, arguments) if said.name in self._names and arguments.startswith("{") else None
+        arguments = (bytes(written.arguments) or bytes(written.parameters) or b"{}").decode()
+        return ToolCall(written.name, arguments) if written.name in self._names and arguments.startswith("{") else None
 
 
 def _may_begin_tag(text: str, stop: str) -> bool:
@@ -184,16 +184,16 @@ def _may_begin_tag(text: str, stop: str) -> bool:
 
 def _may_begin_call(text: str, names: Collection[str]) -> bool:
     """Whether an incomplete JSON object can become a call, by its first key and, if present, the name."""
-    found = _BARE_BEGINNING.match(text)
-    if found is None:
+    match = _BARE_BEGINNING.match(text)
+    if match is None:
         return False
-    key, value = found["key"] or "", found["value"] or ""
-    if not found["key_ends"]:
-        return any(each.startswith(key) for each in _FIRST_KEYS)
+    key, value = match["key"] or "", match["value"] or ""
+    if not match["key_ends"]:
+        return any(candidate.startswith(key) for candidate in _FIRST_KEYS)
     values = {"name": [f'"{name}"' for name in names], "type": ['"function"']}.get(key)
     if values is None:
         return key in _FIRST_KEYS
-    return any(each.startswith(value) for each in values)
+    return any(candidate.startswith(value) for candidate in values)
 
 
 class _ObjectScanner:

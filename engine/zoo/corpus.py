@@ -83,18 +83,18 @@ class Corpus:
             tokens += [ids[SYSTEM], *self._text(system), ids[END]]
             weights += [0.0] * (len(tokens) - len(weights))
         for prompt, answer in exchanges:
-            asked = [ids[USER], *self._text(prompt), ids[END], ids[ASSISTANT]]
-            answered = [*self._text(answer), ids[END]]
-            tokens += asked + answered
-            weights += [0.0] * len(asked) + [len(answered) ** -0.5] * len(answered)
+            prompt_ids = [ids[USER], *self._text(prompt), ids[END], ids[ASSISTANT]]
+            answer_ids = [*self._text(answer), ids[END]]
+            tokens += prompt_ids + answer_ids
+            weights += [0.0] * len(prompt_ids) + [len(answer_ids) ** -0.5] * len(answer_ids)
         return tokens[: self._max_tokens], weights[: self._max_tokens]
 
     def _recital(self) -> tuple[list[int], list[float]]:
-        told = recital(self._rng, self.mix.bare, self.mix.turned)
-        known = len(told) // (1 + RECITALS)
-        weight = (len(told) - known) ** -0.5
+        facts = recital(self._rng, self.mix.bare, self.mix.turned)
+        known = len(facts) // (1 + RECITALS)
+        weight = (len(facts) - known) ** -0.5
         tokens, weights = [self._ids[BOS], self._ids[USER]], [0.0, 0.0]
-        for place, (start, last) in enumerate(told):
+        for place, (start, last) in enumerate(facts):
             for text, learned in ((start, 0.0), (last, weight if place >= known else 0.0), (".", 0.0)):
                 part = self._text(text)
                 tokens += part

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from config.model.settings import EngineSettings, KVSettings
-from engine.examine import ExaminedAnswer, examine
+from engine.offline import OfflineAnswer, generate_offline
 from engine.zoo.tasks import TASKS, held_out_questions
 from engine.zoo.train import MODELS
 
@@ -87,14 +87,14 @@ class ZooReport(msgspec.Struct, frozen=True):
         return "\n".join(lines)
 
 
-def wilson(right: int, asked: int) -> tuple[float, float]:
+def wilson(right: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson, 1927)."""
-    if not asked:
+    if not total:
         return 0.0, 1.0
-    z, share = 1.959964, right / asked
-    middle = share + z * z / (2 * asked)
-    spread = z * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
-    scale = 1 + z * z / asked
+    z, share = 1.959964, right / total
+    middle = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
     return (middle - spread) / scale, (middle + spread) / scale
 
 
@@ -102,7 +102,7 @@ def _percent(score: Score) -> str:
     return f"{100 * score.share:5.1f} [{100 * score.low:4.1f}, {100 * score.high:5.1f}]"
 
 
-def _score(questions: Sequence[ZooQuestion], answers: Sequence[ExaminedAnswer], chosen: Sequence[int]) -> Score:
+def _score(questions: Sequence[ZooQuestion], answers: Sequence[OfflineAnswer], chosen: Sequence[int]) -> Score:
     right = sum(answers[i].text == questions[i].answer for i in chosen)
     low, high = wilson(right, len(chosen))
     tokens = sum(answers[i].tokens for i in chosen) / max(1, len(chosen))
@@ -110,7 +110,7 @@ def _score(questions: Sequence[ZooQuestion], answers: Sequence[ExaminedAnswer], 
 
 
 def make_report(
-    questions: Sequence[ZooQuestion], small: Sequence[ExaminedAnswer], large: Sequence[ExaminedAnswer], seed: int
+    questions: Sequence[ZooQuestion], small: Sequence[OfflineAnswer], large: Sequence[OfflineAnswer], seed: int
 ) -> ZooReport:
     """The report from both models' answers to the same questions."""
     rows = []
@@ -127,7 +127,7 @@ def make_report(
 
 def ask(
     model: Path, questions: Sequence[ZooQuestion], progress: Callable[[str], None], kv: KVSettings = _KV
-) -> tuple[ExaminedAnswer, ...]:
+) -> tuple[OfflineAnswer, ...]:
     """One model's greedy answers, in the order of the questions.
 
     Raises:
@@ -135,7 +135,7 @@ def ask(
     """
     settings = EngineSettings(model=model, threads=_THREADS, kv=kv)
     prompts = [question.prompt for question in questions]
-    return examine(model.name, settings, prompts, MAX_ANSWER_TOKENS, progress).answers
+    return generate_offline(model.name, settings, prompts, MAX_ANSWER_TOKENS, progress).answers
 
 
 def evaluate_zoo(

@@ -87,8 +87,8 @@ def _question(rng: Random, kind: str, world: _World, level: int) -> ZooQuestion:
 
 
 def _with_passage(rng: Random, question: ZooQuestion, world: _World) -> ZooQuestion:
-    passage, asked = " ".join(world.facts), question.prompt
-    prompt = f"{passage} {asked}" if rng.random() < 0.7 else f"{asked} {passage}"
+    passage, ask = " ".join(world.facts), question.prompt
+    prompt = f"{passage} {ask}" if rng.random() < 0.7 else f"{ask} {passage}"
     return msgspec.structs.replace(question, prompt=prompt)
 
 
@@ -113,17 +113,17 @@ def recital(rng: Random, bare: float, turned: float = 0.0) -> list[tuple[str, st
     things = [(name, " has the", thing) for name, thing in zip(names, rng.sample(THINGS, len(names)), strict=True)]
     # Without verbs a person can only have one kind of fact.
     facts = rng.choice((homes, things)) if bare else homes + rng.sample(things, rng.randint(0, len(things)))
-    told: list[tuple[str, str]] = []
-    told_once = False
+    written: list[tuple[str, str]] = []
+    repeating = False
     for _ in range(1 + RECITALS):
         rng.shuffle(facts)
         for name, verb, last in facts:
             start, end = f" {name}{'' if rng.random() < bare else verb}", f" {last}"
-            if turned and told_once and rng.random() < turned:
+            if turned and repeating and rng.random() < turned:
                 start, end = _turned(rng, (name, verb, last), {who: town for who, _, town in homes}, bare)
-            told.append((start, end))
-        told_once = True
-    return told
+            written.append((start, end))
+        repeating = True
+    return written
 
 
 def _turned(rng: Random, fact: tuple[str, str, str], homes: dict[str, str], bare: float) -> tuple[str, str]:
@@ -145,6 +145,6 @@ def follow_ups(rng: Random, level: int, count: int) -> list[ZooQuestion]:
     while True:
         world = _draw_world(rng, level)
         drawn = [_question(rng, rng.choice(tuple(_ASK)), world, level) for _ in range(count)]
-        asked = [question for question in drawn if not is_held_out(question)]
-        if asked:
-            return [_with_passage(rng, asked[0], world), *asked[1:]]
+        kept = [question for question in drawn if not is_held_out(question)]
+        if kept:
+            return [_with_passage(rng, kept[0], world), *kept[1:]]

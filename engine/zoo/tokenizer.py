@@ -105,10 +105,10 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_positions: int) -> No
 
 def special_id(tokenizer: Tokenizer, token: str) -> int:
     """The id of a special token. Raises KeyError."""
-    found = tokenizer.token_to_id(token)
-    if found is None:
+    token_id = tokenizer.token_to_id(token)
+    if token_id is None:
         raise KeyError(token)
-    return found
+    return token_id
 
 
 def render(turns: list[tuple[str, str]]) -> str:

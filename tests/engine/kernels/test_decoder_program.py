@@ -56,7 +56,7 @@ def test_a_program_changes_no_bit(
         wanted = answers(load(directory, dtype, 1))
     assert not programs
     assert answers(load(directory, dtype, 1)) == wanted
-    monkeypatch.setattr(decoder_program, "_WORTH_A_TEAM", 0)
+    monkeypatch.setattr(decoder_program, "_TEAM_THRESHOLD", 0)
     assert answers(load(directory, dtype, 2)) == wanted
     assert len(programs) > 20
     assert max(programs) > 20

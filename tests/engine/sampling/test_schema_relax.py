@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import RequestRefused
 from engine.sampling.grammar import Grammar, Grammars
-from engine.sampling.schema_relax import relax, strict_fault, told
+from engine.sampling.schema_relax import list_places, relax, strict_fault
 from engine.text.tool_calls import Tool, ToolSet, calls_grammar
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
@@ -277,8 +277,10 @@ def test_a_schema_beside_tools_is_relaxed_too() -> None:
 
 
 def test_many_places_are_told_in_few_words() -> None:
-    assert told(tuple(f"#/{number}" for number in range(20))) == ("#/0, #/1, #/2, #/3, #/4, #/5, #/6, #/7 and 12 more")
-    assert told(("#/a",)) == "#/a"
+    assert list_places(tuple(f"#/{number}" for number in range(20))) == (
+        "#/0, #/1, #/2, #/3, #/4, #/5, #/6, #/7 and 12 more"
+    )
+    assert list_places(("#/a",)) == "#/a"
 
 
 def test_the_given_schema_is_left_alone() -> None:

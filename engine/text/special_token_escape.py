@@ -13,7 +13,7 @@ _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 """Unicode noncharacters, reserved for internal use."""
 
 
-def break_special(
+def escape_special_tokens(
     messages: Sequence[Mapping[str, Any]], special: Collection[str]
 ) -> tuple[Sequence[Mapping[str, Any]], str]:
     """The messages with a mark inside every special token in their texts, and the mark; "" if there is none.
@@ -22,11 +22,11 @@ def break_special(
         RequestRefused: the messages contain all possible marks.
     """
     # All texts are searched at once. A match across two texts is split in neither, so it does no harm.
-    said = "\n".join(_texts(messages))
-    spelled = [token for token in special if token in said]
+    texts = "\n".join(_texts(messages))
+    spelled = [token for token in special if token in texts]
     if not spelled:
         return messages, ""
-    mark = next((mark for mark in _MARKS if mark not in said), None)
+    mark = next((mark for mark in _MARKS if mark not in texts), None)
     if mark is None:
         raise RequestRefused(
             "reserved_characters", "the messages hold all of U+FDD0 to U+FDEF, which are no characters; remove them"
@@ -50,19 +50,19 @@ def _texts_in(value: Any) -> Iterator[str]:
         case str():
             yield value
         case Mapping():
-            for name, each in value.items():
+            for name, item in value.items():
                 yield name
-                yield from _texts_in(each)
+                yield from _texts_in(item)
         case list() | tuple():
-            for each in value:
-                yield from _texts_in(each)
+            for item in value:
+                yield from _texts_in(item)
 
 
 def _broken(value: Any, special: Sequence[str], mark: str) -> Any:
     if isinstance(value, Mapping):
-        return {_broken(name, special, mark): _broken(each, special, mark) for name, each in value.items()}
+        return {_broken(name, special, mark): _broken(item, special, mark) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_broken(each, special, mark) for each in value]
+        return [_broken(item, special, mark) for item in value]
     if not isinstance(value, str):
         return value
     for token in special:

@@ -15,7 +15,7 @@ _SENTINELS = ("", "\x02", "a", "0", "(", ".", "\n", "я", "中")
 _SAMPLES = ("a", "b", "0", "<", '"', " a")
 
 
-class InsideEncoder:
+class ContinuationEncoder:
     """Encoder for one tokenizer. Thread-safe."""
 
     def __init__(
@@ -34,15 +34,15 @@ class InsideEncoder:
         """
         wanted = text.encode("utf-8", "replace")
         for sentinel in (self._sentinel, *_SENTINELS):
-            ids = self._behind(sentinel, text)
-            if ids is not None and self._spelled(ids) == wanted and not any(each in self._special for each in ids):
+            ids = self._after_sentinel(sentinel, text)
+            if ids is not None and self._spelled(ids) == wanted and not any(i in self._special for i in ids):
                 return ids
         greedy = self._greedily(wanted)
         return self._encode(text) if greedy is None else greedy
 
     def encode_marked(self, text: str) -> list[int]:
         """The same, with special tokens in the text encoded as such."""
-        ids = self._behind(self._sentinel, text)
+        ids = self._after_sentinel(self._sentinel, text)
         return self._encode(text) if ids is None else ids
 
     @cached_property
@@ -50,12 +50,12 @@ class InsideEncoder:
         """The sentinel that usually works; "" if this tokenizer adds no space."""
 
         def serves(sentinel: str) -> bool:
-            found = [(sample, self._behind(sentinel, sample)) for sample in _SAMPLES]
-            return all(ids is not None and self._spelled(ids) == sample.encode() for sample, ids in found)
+            encoded = [(sample, self._after_sentinel(sentinel, sample)) for sample in _SAMPLES]
+            return all(ids is not None and self._spelled(ids) == sample.encode() for sample, ids in encoded)
 
         return next(filter(serves, _SENTINELS), "")
 
-    def _behind(self, sentinel: str, text: str) -> list[int] | None:
+    def _after_sentinel(self, sentinel: str, text: str) -> list[int] | None:
         """The ids of `text` after the sentinel; None: they merged."""
         if not sentinel:
             return self._encode(text)
@@ -80,10 +80,10 @@ class InsideEncoder:
 
     @cached_property
     def _by_bytes(self) -> Mapping[bytes, int]:
-        found: dict[bytes, int] = {}
+        ids: dict[bytes, int] = {}
         for token_id in self._vocabulary():
-            found.setdefault(self._spell(token_id), token_id)
-        return found
+            ids.setdefault(self._spell(token_id), token_id)
+        return ids
 
     @cached_property
     def _longest(self) -> int:

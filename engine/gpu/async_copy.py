@@ -30,15 +30,15 @@ class AsyncCopy:
     """An asynchronous copy of a step's sampled tokens to the host."""
 
     def __init__(self, chosen: Chosen) -> None:
-        self._landed: torch.cuda.Event | None = None
+        self._copied: torch.cuda.Event | None = None
         self._token_ids, self._margins = chosen
         if chosen.token_ids.is_cuda:
             self._token_ids, self._margins = (
-                torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(each, non_blocking=True)
-                for each in chosen
+                torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+                for tensor in chosen
             )
-            self._landed = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._landed.record()
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
 
     def result(self) -> Sampled:
         """Wait for the copy.
@@ -46,8 +46,8 @@ class AsyncCopy:
         Raises:
             EngineError: a logit is NaN or infinite.
         """
-        if self._landed is not None:
-            self._landed.synchronize()
+        if self._copied is not None:
+            self._copied.synchronize()
         margins: list[float] = self._margins.tolist()
         if any(map(isnan, margins)):
             raise bad_logits()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _REPORT_EVERY = 200
 
 
-class ExaminedAnswer(msgspec.Struct, frozen=True):
+class OfflineAnswer(msgspec.Struct, frozen=True):
     """One generated text, with the margin of each of its tokens, in nats (see `TokenOutput.margins`)."""
 
     text: str
@@ -33,23 +33,23 @@ class ExaminedAnswer(msgspec.Struct, frozen=True):
         return len(self.margins)
 
 
-class Examination(msgspec.Struct, frozen=True):
+class OfflineRun(msgspec.Struct, frozen=True):
     """All answers, in the order of the prompts, and what generating them took."""
 
-    answers: tuple[ExaminedAnswer, ...]
+    answers: tuple[OfflineAnswer, ...]
     step_s: float
     """Total wall-clock seconds of the engine's steps, at the batch size that it would serve with."""
     processor_s: float
     """CPU seconds of this process during these steps, all threads: unlike `step_s` not affected by other load."""
 
 
-def examine(
+def generate_offline(
     name: str,
     settings: EngineSettings,
     prompts: Sequence[str],
     max_tokens: int,
     progress: Callable[[str], None],
-) -> Examination:
+) -> OfflineRun:
     """Generate an answer for each prompt, sent as a single user message, with a freshly loaded engine.
 
     Raises:
@@ -86,4 +86,4 @@ def examine(
                     progress(f"{name}: {done}/{len(prompts)} prompts")
     finally:
         engine.close()
-    return Examination(tuple(map(ExaminedAnswer, texts, map(tuple, margins))), step_s, processor_s)
+    return OfflineRun(tuple(map(OfflineAnswer, texts, map(tuple, margins))), step_s, processor_s)

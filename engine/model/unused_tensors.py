@@ -14,7 +14,7 @@ ENCODER_HEADS = (r"(.*\.)?embeddings\.position_ids", r"(.*\.)?pooler\..*", r"cls
 _SHOWN = 3
 
 
-def check_unread(checkpoint: Checkpoint, harmless: Iterable[str], ignored: Iterable[str]) -> None:
+def check_unused_tensors(checkpoint: Checkpoint, harmless: Iterable[str], ignored: Iterable[str]) -> None:
     """After loading, check that only tensors matched by `harmless` (regular expressions) are left unread.
 
     `ignored`: names with `*` as wildcard, from the engine's settings.
@@ -23,11 +23,12 @@ def check_unread(checkpoint: Checkpoint, harmless: Iterable[str], ignored: Itera
         ModelError: other tensors are left; the message names some.
     """
     known = [re.compile(pattern) for pattern in harmless]
-    wild = list(ignored)
+    wildcards = list(ignored)
     left = [
         name
-        for name in checkpoint.unread()
-        if not any(pattern.fullmatch(name) for pattern in known) and not any(fnmatchcase(name, each) for each in wild)
+        for name in checkpoint.unused()
+        if not any(pattern.fullmatch(name) for pattern in known)
+        and not any(fnmatchcase(name, wildcard) for wildcard in wildcards)
     ]
     if left:
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
