@@ -1,8 +1,8 @@
-"""Which of an upstream's addresses gets the next call: of those in good health the one with the least to do. Sans-IO.
+"""Load balancing over an upstream's addresses: the healthy one with the fewest outstanding calls. Sans-IO.
 
-An address that fails is left alone for a while, twice as long each time in a row; if all are, the one whose rest ends
-first is asked all the same, for the breaker decides about the rung as a whole. An address that has asked for a pause
-(429 or 503 with Retry-After) gets it, whatever the others do.
+An address that fails is skipped for a backoff that doubles with every consecutive failure. If all are in backoff, the
+one whose backoff ends first is used, because the breaker decides about the rung as a whole. A pause that an address has
+requested (429 or 503 with Retry-After) is always honoured.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ LONGEST_REST_S = 30.0
 
 
 class Rest(msgspec.Struct, frozen=True, gc=False):
-    """All have asked for a pause."""
+    """All addresses have requested a pause."""
 
     retry_after_s: float
     failing: bool = False
-    """Of the one whose pause ends first: it asked for it because it had failed, and not because it was busy."""
+    """The address whose pause ends first requested it after a failure, not because of load."""
 
 
 class _Replica:
@@ -32,21 +32,21 @@ class _Replica:
         self.started_total = 0
         self.failed_total = 0
         self.failures = 0
-        """In a row."""
+        """Consecutive failures."""
         self.rests_until = float("-inf")
         self.asked_until = float("-inf")
         self.failing = False
-        """When it asked for its pause."""
+        """The requested pause followed a failure."""
 
 
 class Replicas:
-    """All addresses of one upstream, by their number. `now` never runs backwards."""
+    """All addresses of one upstream, by their index. `now` must not decrease."""
 
     def __init__(self, count: int) -> None:
         self._replicas = [_Replica() for _ in range(count)]
 
     def choose(self, now: float, tried: Sequence[int] = ()) -> int | Rest | None:
-        """The next call's address; answer it with one `end`. None: all of them were `tried`."""
+        """The address for the next call; follow with one `end`. None: all of them were `tried`."""
         left = [number for number in range(len(self._replicas)) if number not in tried]
         if not left:
             return None
@@ -66,7 +66,7 @@ class Replicas:
         return number
 
     def end(self, number: int, ok: bool | None, now: float, *, retry_after_s: float | None = None) -> None:
-        """The call's outcome. `ok` None: it says nothing about the address."""
+        """Record the outcome of a call. `ok` None: the outcome says nothing about the address."""
         replica = self._replicas[number]
         replica.outstanding -= 1
         if retry_after_s is not None:
@@ -78,7 +78,7 @@ class Replicas:
         elif ok is False:
             replica.failed_total += 1
             if replica.rests_until <= now:
-                # Calls that fail together are one failure.
+                # Calls that fail concurrently count as one failure.
                 replica.failures += 1
                 replica.rests_until = now + min(FIRST_REST_S * 2.0 ** min(replica.failures - 1, 16), LONGEST_REST_S)
 

@@ -1,4 +1,4 @@
-"""An upstream's key: read once at the start from where the settings say, and never printed."""
+"""An upstream's API key: read once at startup from the configured source, never printed."""
 
 import os
 
@@ -9,7 +9,7 @@ _LONGEST = 8192
 
 
 class Secret:
-    """A text that shows itself only when asked to."""
+    """A text that `repr` and `str` do not show."""
 
     __slots__ = ("_text",)
 
@@ -17,7 +17,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text: for the header, nowhere else."""
+        """The text, for the request header only."""
         return self._text
 
     def __repr__(self) -> str:

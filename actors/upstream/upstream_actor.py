@@ -1,7 +1,7 @@
-"""Owns one upstream: hands calls to its addresses, outputs to their readers, and failures, too, truthfully.
+"""The actor of one upstream: runs calls on its addresses, delivers outputs, and reports failures.
 
-The dispatcher treats it like an engine: `StartJob` and `CancelJob` come in, outputs and `JobsFinished` go out. Each
-call is a task of its own, and must never fail its actor, which would end the other calls.
+To the dispatcher it behaves like an engine: `StartJob` and `CancelJob` come in, outputs and `JobsFinished` go out. A
+call is a task of its own, and its errors must not reach the actor, which would end all other calls.
 """
 
 from collections.abc import Callable
@@ -40,12 +40,12 @@ from engine.core.messages import EngineStats, TokenOutput
 
 _CLOSE_S = 1.0
 _MOST_TOKENS = 1 << 20
-"""Of an answer that nobody has set a limit to."""
+"""Limit for counting the tokens of an answer that has none."""
 log = structlog.get_logger()
 
 
 class UpstreamActor(Actor[EngineMessage]):
-    """One life of one upstream's actor."""
+    """One incarnation of an upstream's actor; a restart creates a new object."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class UpstreamActor(Actor[EngineMessage]):
         self._make_client = client
         self._book = CallBook(settings.concurrent)
         self._scopes: dict[int, trio.CancelScope] = {}
-        """Of each call's task."""
+        """Cancel scopes of the calls' tasks."""
         self._freed: list[Job] = []
         self._made: dict[str, int] = {}
-        """Output tokens by tenant that dispatch has not heard of."""
+        """Output tokens by tenant that were not reported to the dispatcher yet."""
         self._made_total = 0
-        """By calls that have ended, so that corrections cannot make it smaller."""
+        """Output tokens of ended calls only, so that corrections cannot decrease the total."""
         self._nursery: trio.Nursery | None = None
         self._client: UpstreamClient | None = None
 
@@ -94,7 +94,7 @@ class UpstreamActor(Actor[EngineMessage]):
                 await self._client.aclose()
 
     def on(self, message: EngineMessage) -> None:
-        """Work goes in; the rest of an engine's messages is never sent here."""
+        """Start and drop jobs; an engine's other messages are not sent to upstreams."""
         match message:
             case StartJob(job, epoch):
                 if epoch == self._published.epoch:
@@ -103,7 +103,7 @@ class UpstreamActor(Actor[EngineMessage]):
                 self._drop(job)
 
     def after_batch(self) -> None:
-        """Begin what has a place, and tell dispatch what has ended."""
+        """Start calls that have a slot, and report finished jobs to the dispatcher."""
         assert self._nursery is not None
         while (begins := self._book.next_call()) is not None:
             job, call = begins
@@ -130,7 +130,7 @@ class UpstreamActor(Actor[EngineMessage]):
         )
 
     def _drop(self, job: Job) -> None:
-        """Its connections are closed as soon as their tasks run."""
+        """Cancel the calls' tasks, which closes their connections."""
         calls = self._book.drop(job)
         if calls is None:
             return
@@ -146,21 +146,21 @@ class UpstreamActor(Actor[EngineMessage]):
             with scope:
                 failure = await self._ask(job, call)
         except Exception as error:
-            # A fault of ours in one call is no reason to break off all others.
+            # A defect in one call must not end the others.
             log.exception("upstream_call_failed", upstream=self._published.name)
             failure = Failure(kind="upstream_error", message=f"The call could not be made ({type(error).__name__}).")
         finally:
             if failure is not None and self._book.job_of(call.request_id) is job:
                 self._fail(job, failure)
             if self._book.job_of(call.request_id) is job:
-                # The whole actor ends: dispatch tells the reader.
+                # The whole actor is ending: the dispatcher informs the reader.
                 self._book.drop(job)
             self._book.gone(call.request_id)
             del self._scopes[call.request_id]
         self.after_batch()
 
     async def _ask(self, job: Job, call: UpstreamCall) -> Failure | None:
-        """Ask one address after the other, as long as none was reached."""
+        """Call one address after the other, as long as none was reached."""
         assert self._client is not None
         published, settings = self._published, self._settings
         sent = question(call, settings)
@@ -187,7 +187,7 @@ class UpstreamActor(Actor[EngineMessage]):
     async def _ask_replica(
         self, number: int, job: Job, call: UpstreamCall, sent: UpstreamRequestBody
     ) -> tuple[Failure | None, bool]:
-        """How it failed, and whether something of the answer was handed out."""
+        """The failure, if any, and whether any output was delivered."""
         assert self._client is not None
         published = self._published
         published.requests_total += 1
@@ -213,7 +213,7 @@ class UpstreamActor(Actor[EngineMessage]):
             ok = True if failure is None else failure.heard_as
         except trio.Cancelled:
             if began_at is not None and trio.current_time() >= job.deadline:
-                # It was given all the time there was, and has said nothing.
+                # The address used up the whole deadline without any output.
                 ok = False
                 published.failures["upstream_silent"] += 1
             raise

@@ -1,7 +1,7 @@
-"""An error as servers write it: OpenAI's object, vLLM's flat one, FastAPI's `detail`, Google's list ... Pure.
+"""Parsing of error objects: OpenAI's, vLLM's flat one, FastAPI's `detail`, Google's list, and others. Pure.
 
-What is read is what nearly all of them say somewhere: a status, codes, words, and which parameter. Servers put each of
-it under several names, as a number or as a text, one level down or two.
+Extracts what nearly all of them contain: status, codes, message and parameter. Servers put each of these under several
+names, as a number or a string, one or two levels deep.
 """
 
 import re
@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 _MOST_BYTES = 65_536
-"""An error is not longer; of one that is only the status counts."""
+"""Size limit; of a larger error only the status is used."""
 _MOST_WORDS = 4_096
-"""Characters that are looked at. How many are passed on is said in actors/upstream/failures/redaction.py."""
+"""Characters of a message that are read; redaction.py limits those that are forwarded."""
 _MOST_DETAILS = 4
 _STATUS_NAMES = ("status", "status_code", "statusCode", "http_status", "http_status_code", "httpStatus", "code")
 _CODE_NAMES = ("code", "type", "status", "error_type", "error_code", "errorCode", "reason", "__type")
@@ -29,16 +29,16 @@ _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 
 
 class ErrorObject(msgspec.Struct, frozen=True, kw_only=True):
-    """What an error says of itself."""
+    """The contents of an error."""
 
     status: int | None = None
     codes: tuple[str, ...] = ()
-    """As they were written, the most telling one first."""
+    """As written, the most specific one first."""
     words: str = ""
-    """On one line."""
+    """The message, on one line."""
     param: str | None = None
     moderated: bool = False
-    """It lists why the content was not let through."""
+    """It lists reasons for which the content was blocked."""
     retry_after_s: float | None = None
 
 
@@ -46,9 +46,9 @@ NO_OBJECT = ErrorObject()
 
 
 def read_error(data: bytes, *, surely: bool = True) -> ErrorObject | None:
-    """The error in a body or in an event's data. None: it holds none.
+    """The error in a response body or an event's data. None: it contains none.
 
-    `surely`: it is known to be one, so that a plain text is one, too, and so is an object that only has a message.
+    `surely`: the data is known to be an error, so that plain text, or an object with a message only, counts as one.
     """
     if len(data) > _MOST_BYTES:
         return NO_OBJECT if surely else None
@@ -74,7 +74,7 @@ def _json(data: bytes) -> Any:
 
 
 def _data_line(data: bytes) -> bytes | None:
-    """Some answer a status other than 200 with an event stream."""
+    """The data of the first event: some servers send errors with other statuses as event streams."""
     return next((line[5:] for line in data.splitlines() if line.startswith(b"data:")), None)
 
 
@@ -87,7 +87,7 @@ def _of_object(top: dict[str, Any], *, surely: bool) -> ErrorObject | None:
         return None
     places = [top]
     if isinstance(error, dict):
-        # An envelope's own "type" is "error": the inner one is the one that tells.
+        # The outer "type" of an envelope is just "error"; the inner object has the specific one.
         places = [error, *_inner(error), {**top, "type": None if top.get("type") == "error" else top.get("type")}]
     codes = tuple(dict.fromkeys(code for place in places for code in _codes(place)))
     words = _line(error) if isinstance(error, str) else ""
@@ -103,13 +103,13 @@ def _of_object(top: dict[str, Any], *, surely: bool) -> ErrorObject | None:
 
 
 def _base_response(top: dict[str, Any]) -> Any:
-    """MiniMax's, which stands in whole answers, too, and then says 0."""
+    """MiniMax's `base_resp`, which is present in successful answers too, with status 0."""
     found = top.get("base_resp")
     return found if isinstance(found, dict) and str(found.get("status_code", 0)) not in _NO_ERROR else None
 
 
 def _is_flat_error(top: dict[str, Any]) -> bool:
-    """A message beside a status, beside a code that is not 0, or beside what calls itself an error."""
+    """A message next to a status, next to a code other than 0, or next to a code that ends in "error"."""
     if not any(isinstance(top.get(name), str) and top[name] for name in _FLAT_WORDS):
         return False
     names_itself = any(code.lower().endswith(("error", "exception")) for code in _codes(top))
@@ -118,7 +118,7 @@ def _is_flat_error(top: dict[str, Any]) -> bool:
 
 
 def _inner(error: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What stands within it and says more: Azure's `innererror`, and an error object that a message wraps."""
+    """Nested objects with more detail: Azure's `innererror`, or an error object wrapped in a message."""
     for name in ("innererror", "inner_error", "error", "message"):
         found = error.get(name)
         if isinstance(found, dict):
@@ -130,7 +130,7 @@ def _inner(error: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _of_complaints(places: list[dict[str, Any]]) -> int | None:
-    """A list of fields that are wrong comes with 422, if it comes with a status."""
+    """Status 422 for a list of invalid fields (FastAPI), whose status is not in the body."""
     lists = [place["detail"] for place in places if isinstance(place.get("detail"), list)]
     found = any(isinstance(each, dict) and "loc" in each for detail in lists for each in detail)
     return HTTPStatus.UNPROCESSABLE_ENTITY if found else None
@@ -165,7 +165,7 @@ def _words(place: dict[str, Any]) -> str:
 
 
 def _text(value: Any, depth: int = 0) -> str:
-    """A message, whatever it is wrapped in. Of a list of complaints their places and messages, no values."""
+    """The message, however it is wrapped. Of a list of invalid fields: locations and messages, no values."""
     if isinstance(value, str):
         return _line(value)
     if depth > 3:
@@ -191,7 +191,7 @@ def _param(place: dict[str, Any]) -> str | None:
 
 
 def _retry_delay(error: Any) -> float | None:
-    """Google's RetryInfo."""
+    """The retryDelay of Google's RetryInfo, in seconds."""
     details = error.get("details") if isinstance(error, dict) else None
     for detail in details if isinstance(details, list) else ():
         found = detail.get("retryDelay") if isinstance(detail, dict) else None
@@ -202,7 +202,7 @@ def _retry_delay(error: Any) -> float | None:
 
 
 def _plain_text(data: bytes) -> str:
-    """Of a body that is no JSON: a short text, but no web page and nothing that was cut or compressed."""
+    """Message of a non-JSON body: a short text; "" for an HTML page, or truncated or compressed data."""
     text = data.decode("utf-8", "replace").strip()
     if "�" in text or "\0" in text or text.startswith(("<", "{", "[")) or len(text) > 1_000:
         return ""
@@ -210,6 +210,6 @@ def _plain_text(data: bytes) -> str:
 
 
 def _line(text: str) -> str:
-    """On one line, without characters that steer a terminal or hide others."""
+    """On one line, without control and invisible characters."""
     text = "".join([each for each in text[:_MOST_WORDS] if unicodedata.category(each) not in {"Cf", "Cs", "Co"}])
     return " ".join("".join([" " if unicodedata.category(each) == "Cc" else each for each in text]).split())

@@ -1,6 +1,6 @@
-"""What an upstream has said, fit for others: short, and without keys, addresses and headers of ours. Pure.
+"""Redaction of an upstream's error text: shortened, without keys, addresses and header values of the gateway. Pure.
 
-An error may quote what it was sent. A client may read its own prompt again; a log may not hold it.
+An error may quote the request. The client may read its own prompt; a log must not contain it.
 """
 
 import re
@@ -15,12 +15,12 @@ from policies.fallback.verdict import Said
 MOST_CHARACTERS = 500
 _HIDDEN = "[hidden]"
 _SHORTEST = 4
-"""Of a value that is looked for: "1" would be found everywhere."""
+"""Minimum length of a secret that is searched for: shorter ones such as "1" would match everywhere."""
 _LEFT_OUT = "[…]"
 _QUOTE = 24
-"""Characters: a run of so many that is also in the prompt is a quote of it."""
+"""Minimum characters that a text must share with the prompt to count as a quote."""
 _MOST_COMPARED = 65_536
-"""Characters of a prompt."""
+"""Maximum characters of a prompt that is searched for quotes."""
 _KEYS = re.compile(
     r"(?i)\b(?:bearer\s+\S+"
     r"|(?:sk|pk|rk|gsk|xai|hf|nvapi|pplx|fw|tgp|r8|org|proj)[-_][\w*.…-]{6,}"
@@ -37,7 +37,7 @@ _ADDRESSES = re.compile(
 
 
 class Redactor:
-    """`secrets`: our key and our headers' values; `url`: where the call went."""
+    """`secrets`: the API key and the values of configured headers; `url`: the called address."""
 
     def __init__(self, secrets: Iterable[str], url: str) -> None:
         parts = urlsplit(url)
@@ -49,7 +49,7 @@ class Redactor:
         self._values = re.compile("|".join(map(re.escape, found)), re.IGNORECASE) if found else None
 
     def clean(self, said: Said) -> Said:
-        """The same, fit for a client."""
+        """The redacted text, fit for a client."""
         words = _short(self._hide(said.words))
         code = said.code if self._hide(said.code) == said.code else ""
         param = said.param if said.param is not None and self._hide(said.param) == said.param else None
@@ -62,10 +62,10 @@ class Redactor:
 
 
 def unquoted(said: Said, prompt: Prompt) -> Said:
-    """The same, with words for logs that repeat nothing of the prompt."""
+    """Set `noted`, the text for logs, to the text without quotes of the prompt."""
     texts = list(_texts(prompt))
     if sum(map(len, texts)) > _MOST_COMPARED:
-        # To look for quotes takes time, and it is the event loop's.
+        # Searching longer prompts would block the event loop for too long.
         return msgspec.structs.replace(said, noted="")
     noted = said.words
     for text in texts:
@@ -84,7 +84,7 @@ def _texts(prompt: Prompt) -> Iterator[str]:
 
 
 def _without(words: str, text: str) -> str:
-    """Longer runs of `text`, or all of it if it is short, are left out."""
+    """Replace runs of at least 24 characters of `text` by an ellipsis, or all of `text` if it is shorter."""
     if _SHORTEST <= len(text) < _QUOTE:
         return words.replace(text, _LEFT_OUT)
     half = _QUOTE // 2

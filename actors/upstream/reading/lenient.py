@@ -1,13 +1,13 @@
-"""An event that is no strict JSON of the API, read all the same. Sans-IO; one reader a call.
+"""Lenient parser for chunks that are not valid JSON or violate the API's schema. Sans-IO; one per call.
 
-| what is wrong | whose |
+| deviation | source |
 | --- | --- |
 | a field of another type: `"index": "0"`, `"refusal": false`, `"delta": []` | gateways in PHP, JavaScript and Lua |
-| one choice that is no list; a message that is a text | hand-written servers |
-| NaN, Infinity, control characters in texts | Python's and C's printers |
-| a character whose halves are in two events: UTF-16 escapes, or bytes | servers that cut texts by code units or bytes |
+| a single choice instead of a list; a string as message | hand-written servers |
+| NaN, Infinity, control characters in strings | JSON printers in Python and C |
+| a character split over two events: UTF-16 escapes, or bytes | servers that cut text by code units or bytes |
 
-What has the wrong type is left out, unless it is clear what it says.
+Values of a wrong type are dropped, unless their meaning is clear.
 """
 
 import codecs
@@ -23,21 +23,21 @@ from actors.upstream.reading.chunk import CallPart, Chunk, ChunkChoice, Function
 
 _HIGH = ("\ud800", "\udbff")
 _ALONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Halves without another; those between are what `surrogateescape` makes of bytes that are no UTF-8."""
+"""Lone surrogates; the range left out is what `surrogateescape` makes of invalid UTF-8 bytes."""
 _NO_LIMIT = 9999.0
-"""For log-probabilities that are infinite, as vLLM writes them."""
+"""Replaces infinite log-probabilities, as vLLM does."""
 _encode = msgspec.json.Encoder().encode
 
 
 class LenientReader:
-    """Keeps the first half of a character until the next event that has to be read so."""
+    """Keeps the first half of a split character until the next event that is parsed leniently."""
 
     def __init__(self) -> None:
         self._said = _Halves()
         self._thought = _Halves()
 
     def read(self, data: bytes) -> Chunk | None:
-        """None: it is no object, in no way."""
+        """None: it is not an object, even leniently."""
         try:
             value = json.loads(data.decode("utf-8", "surrogateescape"), strict=False)
         except (ValueError, RecursionError):
@@ -95,14 +95,14 @@ class LenientReader:
 
 
 class _Halves:
-    """A text that is cut anywhere, put together."""
+    """Reassembles text that is cut within characters."""
 
     def __init__(self) -> None:
         self._high = ""
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
 
     def joined(self, text: str) -> str:
-        """As much of it as is whole characters."""
+        """The complete characters so far."""
         text = self._high + text
         self._high = ""
         if text and _HIGH[0] <= text[-1] <= _HIGH[1]:
@@ -111,13 +111,13 @@ class _Halves:
 
 
 def _bytes_of(text: str) -> bytes:
-    """With the bytes that were no UTF-8, and a pair of escapes as the character that it is."""
+    """UTF-8 bytes: surrogate pairs combined, and escaped invalid bytes restored."""
     paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     return _ALONE.sub("\ufffd", paired).encode("utf-8", "surrogateescape")
 
 
 def _clean(value: Any) -> Any:
-    """Texts without halves of characters."""
+    """Replace lone surrogates in all strings."""
     if isinstance(value, str):
         return _bytes_of(value).decode("utf-8", "replace")
     if isinstance(value, list):
@@ -128,7 +128,7 @@ def _clean(value: Any) -> Any:
 
 
 def whole_number(value: Any) -> int | None:
-    """Also of a text or a float that is one."""
+    """An integer, also from a string or a float that equals one; else None."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
     if isinstance(value, float) and value.is_integer():
@@ -164,7 +164,7 @@ def _function(given: Any) -> Function | None:
 
 
 def _raw(logprobs: Any) -> msgspec.Raw:
-    """Log-probabilities with numbers that JSON has."""
+    """Log-probabilities as JSON without NaN and infinity."""
     return msgspec.Raw() if logprobs is None else msgspec.Raw(_encode(_finite(_clean(logprobs))))
 
 

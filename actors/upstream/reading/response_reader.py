@@ -1,16 +1,14 @@
-"""What an upstream sends as outputs, and whether the answer is whole. Sans-IO; one reader a call.
+"""Parses an upstream's response into outputs, and decides whether the answer is complete. Sans-IO; one per call.
 
-An answer has ended when it has a finish reason. Then `[DONE]` or the end of the body, as its framing has it, makes it
-whole, and so does a connection that is lost afterwards: all of the text was there. `[DONE]` without a finish reason is
-the end of an answer that has said something; a body or a connection that ends without either broke off. Text that
-comes after a finish reason needs a new one. The finish is given out with the end, so that nothing which broke off is
-ever told as whole.
+An answer has ended when it has a finish reason. `[DONE]`, the end of the body, or even a lost connection after it
+completes the answer, because all of its text has arrived. `[DONE]` without a finish reason completes an answer that has
+content; otherwise a body or connection that ends without either is truncated. Text after a finish reason needs a new
+one. The finish is emitted with the end, so that a truncated answer is never reported as complete.
 
-A body that is one JSON object is an answer that was not streamed, whatever its head says of it.
+A body that is one JSON object is an answer that was not streamed, whatever its Content-Type.
 
-Tokens have no ids. They are counted by what the upstream reports, if it can be true: the usage, the log-probabilities,
-and else one for each event, or one for every eight bytes of an event that holds more. The last output sets an estimate
-right.
+Tokens have no ids. They are counted by the upstream's usage if it is plausible, else by log-probabilities, else one per
+event, or one per eight bytes of a longer event. The last output corrects the estimate.
 """
 
 from collections.abc import Collection
@@ -30,12 +28,12 @@ from engine.core.messages import Finish, TokenLogprobs, TokenOutput
 from engine.text.tool_calls import ToolCall
 
 _LONGEST_TOKEN = 256
-"""Characters. An upstream that says more than so many for each token it may make has lost its way."""
+"""Maximum characters per allowed token; an upstream that sends more is malfunctioning."""
 _MOST_CHARACTERS = 4 << 20
 _MOST_BYTES = 1 << 30
-"""On the wire, whatever was asked for."""
+"""Maximum size of a body, for any `max_tokens`."""
 _MOST_OF_A_WHOLE = 16 << 20
-"""Bytes of an answer that is one JSON object."""
+"""Maximum bytes of an answer that is one JSON object."""
 _LONGEST_WORD = 64
 _LONGEST_MODEL = 256
 _DONE = frozenset({b"[DONE]", b"DONE"})
@@ -43,25 +41,25 @@ _NOT_EVENTS = frozenset({b"ping", b"heartbeat", b"keepalive", b"keep-alive"})
 
 
 class ResponseReader:
-    """Feed it bytes until `done`; when they end, ask `end` or `lost`."""
+    """Pass bytes to `feed` until `done`; if they end earlier, call `end` or `lost`."""
 
     def __init__(
         self, request_id: int, max_tokens: int, *, offered: Collection[str] = (), logprobs: bool = False
     ) -> None:
-        """`offered`: names of the tools that may be called. `logprobs`: they were asked for."""
+        """`offered`: names of the tools that may be called. `logprobs`: they were requested."""
         self.done = False
-        """The answer is whole and its finish was given out."""
+        """The answer is complete, and its finish was emitted."""
         self.broken: Broken | None = None
-        """What came after the last output: there will be no other."""
+        """Error in what followed the last output; no further output will come."""
         self.model = ""
-        """As the upstream names it."""
+        """The name that the upstream gives its model."""
         self._is_named = False
-        """The first output was given out, with the model's name."""
+        """The first output, which carries the model's name, was emitted."""
         self._request_id = request_id
         self._logprobs = logprobs
         self._sse = SseReader()
         self._body: bytearray | None = None
-        """Of an answer that is not streamed."""
+        """The body of an answer that is not streamed."""
         self._began = False
         self._most_characters = min(max_tokens * _LONGEST_TOKEN, _MOST_CHARACTERS)
         self._most_bytes = min((1 << 16) + max_tokens * (1 << 14), _MOST_BYTES)
@@ -70,34 +68,34 @@ class ResponseReader:
         self._counting = TokenCounting(max_tokens)
         self._lenient = LenientReader()
         self._shown: list[str] = []
-        """What of it was content ..."""
+        """Content so far ..."""
         self._mused: list[str] = []
-        """... and what was reasoning."""
+        """... and reasoning so far."""
         self._calls = CallParts(offered)
         self._ending: FinishMeaning | None = None
         self._went_on = False
-        """After a finish reason, so that one is no sure end here."""
+        """There was content after a finish reason, so a finish reason does not prove the end."""
         self._word = ""
-        """The finish reason, if it is none that is known."""
+        """The finish reason if it is an unknown one."""
         self._stop: str | int | None = None
         self._counts = UsageCounts()
-        # Of the piece in hand:
+        # Since the last output:
         self._texts: list[str] = []
         self._thoughts: list[str] = []
         self._positions: list[TokenLogprobs] = []
 
     @property
     def tokens(self) -> int:
-        """Of the answer so far; true when it is `done`."""
+        """Tokens of the answer so far; exact when `done`."""
         return self._counting.tokens
 
     @property
     def has_ended(self) -> bool:
-        """It has its finish reason; what may still come is usage, and the end."""
+        """Whether there was a finish reason; only usage and the end may follow."""
         return self._ending is not None
 
     def feed(self, data: bytes) -> TokenOutput | None:
-        """What these bytes bring. Raises Broken, if that is all; else look at `broken` afterwards."""
+        """The output of these bytes. Raises UpstreamCallError if there is none; with one, the error is in `broken`."""
         if self.done:
             return None
         self._bytes += len(data)
@@ -122,7 +120,7 @@ class ResponseReader:
         return self._output(before)
 
     def end(self) -> TokenOutput | None:
-        """The body has ended, as its framing says. Raises Broken unless the answer is whole."""
+        """The body has ended according to its framing. Raises UpstreamCallError unless the answer is complete."""
         if self.done:
             return None
         before = self._counting.tokens
@@ -134,14 +132,14 @@ class ResponseReader:
             except Broken as broken:
                 if broken.failure.kind != "upstream_garbled":
                     raise
-                # The last event was cut: what came before it decides.
+                # The last event was truncated; those before it decide.
         if self._ending is None:
             raise truncated("it ended without a finish reason")
         self.done = True
         return self._output(before)
 
     def lost(self) -> TokenOutput | None:
-        """The connection was lost, or nothing has come for long. Raises Broken unless the answer had ended."""
+        """The connection was lost, or was silent for too long. Raises UpstreamCallError unless the answer had ended."""
         if self.done:
             return None
         if self._ending is None or self._went_on:
@@ -152,7 +150,7 @@ class ResponseReader:
     # --- the body -------------------------------------------------------------------------------------------------
 
     def _begin(self, data: bytes) -> None:
-        """An event stream never begins with a brace or a bracket; nor with what a page begins with."""
+        """Detect the form by the first byte: an event stream does not begin with a brace, a bracket or "<"."""
         first = data.removeprefix(BOM).lstrip()[:1]
         if first:
             self._began = True
@@ -194,12 +192,12 @@ class ResponseReader:
         body = body.removeprefix(BOM)
         self._take_chunk(body)
         if self._ending is None and not self._counting:
-            # No answer: then it says why, in words of its own.
+            # No answer: then the object may be an error in an unknown form.
             failure = of_event(body)
             if failure.said.words:
                 raise Broken(failure)
         if self._ending is None and self._counting:
-            # It is whole by its form, and some servers give no reason then.
+            # A whole response is complete by its form, and some servers omit the finish reason.
             self._ending = ending_of("stop")
 
     def _take_chunk(self, data: bytes) -> None:
@@ -207,7 +205,7 @@ class ResponseReader:
         if chunk is None:
             return
         if chunk.error or chunk.choices is None:
-            # Also an error in one of the forms that hold no "error".
+            # Errors in forms without an "error" key.
             failure = error_in(data)
             if failure is not None:
                 raise Broken(failure)
@@ -221,7 +219,7 @@ class ResponseReader:
             self._choice(choice)
 
     def _read_leniently(self, data: bytes) -> Chunk | None:
-        """None: it was several events, and all of them are taken. Raises Broken."""
+        """Parse leniently. None: it was several events, which were all processed. Raises UpstreamCallError."""
         failure = error_in(data)
         if failure is not None:
             raise Broken(failure)
@@ -231,13 +229,13 @@ class ResponseReader:
         lines = [line for line in data.splitlines() if line.strip()]
         if len(lines) < 2 or not all(each.startswith((b"{", b"data:", b"[DONE]")) for each in lines):
             raise garbled("an event is not a chunk of a completion")
-        # Lines of JSON, or events without an empty line between them.
+        # Lines of JSON, or events that are not separated by an empty line.
         for line in lines:
             if not self.done:
                 self._take(SseEvent(b"", line.removeprefix(b"data:").strip()))
         return None
 
-    # --- what a choice says -----------------------------------------------------------------------------------------
+    # --- a choice ---------------------------------------------------------------------------------------------------
 
     def _choice(self, choice: ChunkChoice) -> None:
         if choice.index:
@@ -253,7 +251,7 @@ class ResponseReader:
             more, thinking, calls = self._rest_of(choice.message, text, thought)
             text, thought, called = text + more, thought + thinking, called + calls
         if not text and choice.text and choice.message is None:
-            # Of a text completion; of chat some servers say here what is in the delta, too.
+            # Text completion; some servers repeat the delta's content here in chat chunks.
             text = choice.text
         positions = positions_of(choice.logprobs) if self._logprobs and choice.logprobs else []
         if text or thought or called or positions:
@@ -280,7 +278,7 @@ class ResponseReader:
         self._counting.add(said, len(positions))
 
     def _parts(self, message: Message) -> str:
-        """Pieces of tool calls are kept; what they say."""
+        """Keep fragments of tool calls; returns their text, for counting."""
         if message.tool_calls:
             calls = message.tool_calls
             return self._calls.take(calls if isinstance(calls, list) else [calls])
@@ -289,7 +287,7 @@ class ResponseReader:
         return ""
 
     def _rest_of(self, message: Message, text: str, thought: str) -> tuple[str, str, str]:
-        """What of a whole message was not said yet: servers send one at the end, or the answer so far each time."""
+        """The part of a whole message that was not streamed: some send one at the end, or all content each time."""
         said, mused = text_of(message)
         shown = "".join(self._shown) + text
         if text and not said.startswith(shown):
@@ -310,10 +308,10 @@ class ResponseReader:
         if isinstance(choice.stop_reason, str | int):
             self._stop = choice.stop_reason
 
-    # --- what goes out ------------------------------------------------------------------------------------------------
+    # --- output -------------------------------------------------------------------------------------------------------
 
     def _output(self, before: int) -> TokenOutput | None:
-        """What has come since the last one."""
+        """Everything since the last output; None: nothing."""
         finish: Finish | None = None
         calls: tuple[ToolCall, ...] = ()
         if self.done:
@@ -350,7 +348,7 @@ class ResponseReader:
 
 
 def _trouble(ending: FinishMeaning, word: str, *, said: bool) -> Failure:
-    """The failure that a finish reason tells of."""
+    """The failure for an abnormal finish reason."""
     told = f"its finish reason is '{word}'"
     if ending.trouble == "broke_off":
         return truncated(told).failure

@@ -1,4 +1,4 @@
-"""How many tokens an answer has, while it comes and at its end. Sans-IO; one a call."""
+"""Token count of an answer without token ids, during the stream and at its end. Sans-IO; one per call."""
 
 import re
 
@@ -6,19 +6,19 @@ from actors.upstream.reading.usage import UsageCounts
 
 _BYTES_A_TOKEN = 8
 _MOST_CHARACTERS_A_TOKEN = 16
-"""No tokenizer says more with one token, on average, if runs of one character are left out."""
+"""No tokenizer averages more characters per token, not counting runs of one character."""
 _MOST_HIDDEN = 1 << 20
-"""Tokens of reasoning that is not shown and that no limit was set for; no model thinks longer."""
+"""Maximum tokens of hidden reasoning without a limit; no model reasons longer."""
 _RUN = re.compile(r"(.)\1+", re.DOTALL)
 
 
 class TokenCounting:
-    """Feed it all that tokens were needed for: text, reasoning and calls."""
+    """Counts tokens of text, reasoning and tool calls."""
 
     def __init__(self, most: int) -> None:
-        """`most`: tokens that were asked for at the most."""
+        """`most`: maximum number of tokens requested."""
         self.tokens = 0
-        """One for each piece, or for every eight bytes of a longer one; or as the log-probabilities show."""
+        """One per piece, or one per eight bytes of a longer piece; or the number of log-probabilities."""
         self._most = most
         self._pieces: list[str] = []
 
@@ -26,13 +26,13 @@ class TokenCounting:
         return bool(self._pieces)
 
     def add(self, said: str, positions: int) -> None:
-        """One event's. `positions`: tokens whose log-probabilities it has."""
+        """Add one event's text. `positions`: number of tokens with log-probabilities in it."""
         self._pieces.append(said)
         size = len(said) if said.isascii() else len(said.encode("utf-8", "replace"))
         self.tokens += positions or size // _BYTES_A_TOKEN or 1
 
     def settle(self, counts: UsageCounts) -> None:
-        """The upstream's own count, if it can be true."""
+        """Replace the count by the upstream's own, if that is plausible."""
         if self._is_possible(counts):
             self.tokens = counts.completion
 
