@@ -45,7 +45,7 @@ class ContinuationDetokenizer:
         self._output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=params.max_tokens)
         shown = "".join([self._output.push(token_id) for token_id in released])
         # The first engine may have stopped before it emitted all text that these tokens make certain.
-        self._unsaid = shown.removeprefix(text) if shown.startswith(text) else ""
+        self._unsent = shown.removeprefix(text) if shown.startswith(text) else ""
 
     @property
     def ended(self) -> bool:
@@ -54,12 +54,12 @@ class ContinuationDetokenizer:
 
     def rest(self) -> tuple[str, FinishReason | None, str | int | None]:
         """If the answer has ended: text not sent yet, finish reason, stop string or token."""
-        return self._unsaid, self._output.reason, self._output.stop
+        return self._unsent, self._output.reason, self._output.stop
 
     def carry_on(self, output: TokenOutput) -> TokenOutput:
         """Replace text and finish of the second engine's output."""
         out = self._output
-        text, self._unsaid = self._unsaid, ""
+        text, self._unsent = self._unsent, ""
         count = 0
         for token_id in output.token_ids:
             text += out.push(token_id)

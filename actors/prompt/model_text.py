@@ -48,7 +48,7 @@ class ModelText:
         self._template = template
         self._positions = positions
         # A normalizer may shorten a text, but by a factor of more than 4 only for degenerate prompts.
-        self._most_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
+        self._max_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
 
     @classmethod
     def load(cls, directory: Path, max_model_len: int | None = None) -> "ModelText":
@@ -91,8 +91,8 @@ class ModelText:
             case ChatPrompt(messages, tools):
                 definitions = [tool.definition for tool in tools.tools] if tools is not None else []
                 turns = [{"tools": definitions}, *map(_turn, messages)]
-                broken, mark = escape_special_tokens(turns, self.tokenizer.special_texts)
-                rendered = self._template.render(broken[1:], tools=broken[0]["tools"])
+                escaped, mark = escape_special_tokens(turns, self.tokenizer.special_texts)
+                rendered = self._template.render(escaped[1:], tools=escaped[0]["tools"])
                 self._check_length(rendered)
                 first, *others = pieces(rendered, mark)
                 ids = self.tokenizer.encode(first, add_special_tokens=False)
@@ -102,7 +102,7 @@ class ModelText:
 
     def _check_length(self, text: str) -> None:
         """Refuse a prompt that cannot fit, before seconds are spent on encoding it."""
-        if self._most_characters is not None and len(text) > self._most_characters:
+        if self._max_characters is not None and len(text) > self._max_characters:
             raise RequestRefused(
                 "context_length_exceeded",
                 f"This model's maximum context length is {self._positions} tokens, and the prompt of {len(text)} "
@@ -118,9 +118,9 @@ def estimated_tokens(prompt: Prompt) -> int:
         case TextPrompt(text):
             return len(text.encode("utf-8", "replace")) // 3 + 1
         case ChatPrompt(messages, tools):
-            said: list[Any] = [(each.content, each.tool_calls, each.reasoning) for each in messages]
-            shown = [tool.definition for tool in tools.tools] if tools is not None else []
-            return sum([len(msgspec.json.encode(each)) // 3 + 4 for each in (*said, *shown)])
+            contents: list[Any] = [(item.content, item.tool_calls, item.reasoning) for item in messages]
+            definitions = [tool.definition for tool in tools.tools] if tools is not None else []
+            return sum([len(msgspec.json.encode(item)) // 3 + 4 for item in (*contents, *definitions)])
 
 
 async def encode_prompts(
@@ -142,19 +142,19 @@ def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[TokenIds, ...]:
 
 def _turn(message: ChatMessage) -> dict[str, Any]:
     """The message for a chat template, which expects absent keys rather than null."""
-    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name is not None:
-        turn["name"] = message.name
+        fields["name"] = message.name
     if message.reasoning:
-        turn["reasoning_content"] = message.reasoning
+        fields["reasoning_content"] = message.reasoning
     if message.tool_call_id is not None:
-        turn["tool_call_id"] = message.tool_call_id
+        fields["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
-        turn["tool_calls"] = [
+        fields["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
-    return turn
+    return fields
 
 
 def _characters(prompt: Prompt) -> int:

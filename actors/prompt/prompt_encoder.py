@@ -34,13 +34,13 @@ class PromptEncoder:
     async def read_by(self, engine: str) -> tuple[TokenIds, ...]:
         """Token ids of every prompt for this engine. Raises InvalidRequest."""
         text = self._texts[engine]
-        found = self._encoded.get(text.reading)
-        if found is None:
-            found = await encode_prompts(text, self._prompts, self._param, self._workers)
+        encoded = self._encoded.get(text.reading)
+        if encoded is None:
+            encoded = await encode_prompts(text, self._prompts, self._param, self._workers)
             if self._most is not None:
-                found = tuple([token_ids[-self._most :] for token_ids in found])
-            self._encoded[text.reading] = found
-        return found
+                encoded = tuple([token_ids[-self._most :] for token_ids in encoded])
+            self._encoded[text.reading] = encoded
+        return encoded
 
     def shown(self, rung: str) -> tuple[str, ...]:
         """The prompts as text: as received, or decoded by the tokenizer of this rung, else of the first engine."""

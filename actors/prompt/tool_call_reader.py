@@ -33,18 +33,18 @@ class ToolCallReader:
     def read(self, delta: Delta) -> Delta:
         """The delta with only certain text and complete calls."""
         parser = self._parser
-        spoken = parser.push(delta.text)
-        text, finish = spoken.text, delta.finish_reason
+        parsed = parser.push(delta.text)
+        text, finish = parsed.text, delta.finish_reason
         if finish is not None:
             stop = delta.stop if isinstance(delta.stop, str) else ""
             text += parser.end(cut=bool(stop) or finish in {"length", "content_filter"}, stop=stop).text
             finish = _end(finish, called=parser.called)
         first = self._count
-        self._count += len(spoken.calls)
+        self._count += len(parsed.calls)
         calls = tuple(
             [
                 MadeCall(index, f"{self._id_prefix}{index}", call.name, call.arguments)
-                for index, call in enumerate(spoken.calls, first)
+                for index, call in enumerate(parsed.calls, first)
             ]
         )
         return msgspec.structs.replace(delta, text=text, finish_reason=finish, calls=calls)
@@ -65,11 +65,11 @@ def _end(reason: EndReason, *, called: bool) -> EndReason:
 def _joined(deltas: Sequence[Delta]) -> Delta:
     return msgspec.structs.replace(
         deltas[-1],
-        text="".join([each.text for each in deltas]),
-        token_ids=tuple(chain.from_iterable([each.token_ids for each in deltas])),
-        logprobs=tuple(chain.from_iterable([each.logprobs for each in deltas])),
-        calls=tuple(chain.from_iterable([each.calls for each in deltas])),
-        unnamed=sum([each.unnamed for each in deltas]),
+        text="".join([delta.text for delta in deltas]),
+        token_ids=tuple(chain.from_iterable([delta.token_ids for delta in deltas])),
+        logprobs=tuple(chain.from_iterable([delta.logprobs for delta in deltas])),
+        calls=tuple(chain.from_iterable([delta.calls for delta in deltas])),
+        unnamed=sum([delta.unnamed for delta in deltas]),
         prompt_logprobs=deltas[0].prompt_logprobs,
-        reasoning="".join([each.reasoning for each in deltas]),
+        reasoning="".join([delta.reasoning for delta in deltas]),
     )

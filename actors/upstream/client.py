@@ -15,9 +15,9 @@ import msgspec
 import trio
 
 from actors.upstream.connections import transport_of
-from actors.upstream.failures.failure import Broken, Failure, garbled, of_status
+from actors.upstream.failures.failure import Failure, UpstreamCallError, garbled, of_status
 from actors.upstream.failures.redaction import Redactor
-from actors.upstream.failures.retry_after import asked_pause_s
+from actors.upstream.failures.retry_after import requested_pause_s
 from actors.upstream.reading.decompress import Decompressor, unpacker
 from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.request_body import UpstreamRequestBody
@@ -26,7 +26,7 @@ from engine.core.messages import TokenOutput
 from policies.fallback.verdict import NOTHING_SAID
 
 MakeTransport = Callable[[], httpx.AsyncBaseTransport]
-_MOST_OF_AN_ERROR = 16_384
+_MAX_ERROR_BYTES = 16_384
 _ERROR_S = 2.0
 """Time limit for reading the body of an error response."""
 _IDLE_S = 4.0
@@ -81,21 +81,21 @@ class UpstreamClient:
         """Close idle connections."""
         await self._http.aclose()
 
-    async def ask(
-        self, url: str, question: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TokenOutput], None]
+    async def call(
+        self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TokenOutput], None]
     ) -> Failure | None:
         """None: the answer was complete, and `on_output` received all of it. A failure's text is redacted."""
-        failure = await self._ask(url, question, reader, on_output)
+        failure = await self._call(url, body, reader, on_output)
         if failure is None or failure.said == NOTHING_SAID:
             return failure
         return msgspec.structs.replace(failure, said=Redactor(self._secrets, url).clean(failure.said))
 
-    async def _ask(
-        self, url: str, question: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TokenOutput], None]
+    async def _call(
+        self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TokenOutput], None]
     ) -> Failure | None:
         headed = False
         try:
-            async with self._http.stream("POST", address(url, question.path), content=question.body) as response:
+            async with self._http.stream("POST", address(url, body.path), content=body.body) as response:
                 headed = True
                 if not response.is_success:
                     return await _refusal(response)
@@ -106,8 +106,8 @@ class UpstreamClient:
                     await _read(stream, unpack, reader, on_output)
                 finally:
                     await _leave(stream, _LINGER_S if reader.done else 0.0)
-        except Broken as broken:
-            return broken.failure
+        except UpstreamCallError as error:
+            return error.failure
         except (httpx.ConnectError, httpx.ConnectTimeout):
             return Failure(kind="upstream_unreachable", message="The upstream cannot be connected to.", reached=False)
         except (httpx.HTTPError, httpx.StreamError) as error:
@@ -128,8 +128,8 @@ async def _read(
                 output = reader.feed(piece)
                 if output is not None:
                     on_output(output)
-                if reader.broken is not None:
-                    raise reader.broken
+                if reader.error is not None:
+                    raise reader.error
                 if reader.done:
                     return
             if reader.has_ended:
@@ -144,8 +144,8 @@ async def _read(
 def _lost(reader: ResponseReader, on_output: Callable[[TokenOutput], None]) -> Failure | None:
     try:
         output = reader.lost()
-    except Broken as broken:
-        return broken.failure
+    except UpstreamCallError as error:
+        return error.failure
     if output is not None:
         on_output(output)
     return None
@@ -163,7 +163,9 @@ async def _refusal(response: httpx.Response) -> Failure:
     return of_status(
         response.status_code,
         body,
-        pause_s=asked_pause_s(headers, time.time(), limits=response.status_code == http.HTTPStatus.TOO_MANY_REQUESTS),
+        pause_s=requested_pause_s(
+            headers, time.time(), limits=response.status_code == http.HTTPStatus.TOO_MANY_REQUESTS
+        ),
         retryable=headers.get("x-should-retry", "").strip().lower() != "false",
     )
 
@@ -178,17 +180,17 @@ async def _error_body(response: httpx.Response) -> bytes:
     """The beginning of an error response's body, as far as it arrives within the time limit."""
     body = b""
     stream = response.aiter_raw()
-    with trio.move_on_after(_ERROR_S), contextlib.suppress(Broken):
+    with trio.move_on_after(_ERROR_S), contextlib.suppress(UpstreamCallError):
         unpack = unpacker(response.headers.get("content-encoding"))
         async for data in stream:
             for piece in unpack(data):
                 body += piece
-                if len(body) >= _MOST_OF_AN_ERROR:
+                if len(body) >= _MAX_ERROR_BYTES:
                     break
-            if len(body) >= _MOST_OF_AN_ERROR:
+            if len(body) >= _MAX_ERROR_BYTES:
                 break
     await _leave(stream, 0.0)
-    return body[:_MOST_OF_AN_ERROR]
+    return body[:_MAX_ERROR_BYTES]
 
 
 async def _leave(stream: AsyncIterator[bytes], after_s: float) -> None:

@@ -12,11 +12,11 @@ import msgspec
 from actors.api.statistics import ReplicaStatistics
 from policies.errors import IntegrityError
 
-FIRST_REST_S = 0.5
-LONGEST_REST_S = 30.0
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
 
 
-class Rest(msgspec.Struct, frozen=True, gc=False):
+class AllPaused(msgspec.Struct, frozen=True, gc=False):
     """All addresses have requested a pause."""
 
     retry_after_s: float
@@ -25,7 +25,7 @@ class Rest(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Replica:
-    __slots__ = ("asked_until", "failed_total", "failing", "failures", "outstanding", "rests_until", "started_total")
+    __slots__ = ("backoff_until", "failed_total", "failing", "failures", "outstanding", "paused_until", "started_total")
 
     def __init__(self) -> None:
         self.outstanding = 0
@@ -33,8 +33,8 @@ class _Replica:
         self.failed_total = 0
         self.failures = 0
         """Consecutive failures."""
-        self.rests_until = float("-inf")
-        self.asked_until = float("-inf")
+        self.backoff_until = float("-inf")
+        self.paused_until = float("-inf")
         self.failing = False
         """The requested pause followed a failure."""
 
@@ -45,22 +45,23 @@ class Replicas:
     def __init__(self, count: int) -> None:
         self._replicas = [_Replica() for _ in range(count)]
 
-    def choose(self, now: float, tried: Sequence[int] = ()) -> int | Rest | None:
+    def choose(self, now: float, tried: Sequence[int] = ()) -> int | AllPaused | None:
         """The address for the next call; follow with one `end`. None: all of them were `tried`."""
         left = [number for number in range(len(self._replicas)) if number not in tried]
         if not left:
             return None
-        willing = [number for number in left if self._replicas[number].asked_until <= now]
+        willing = [number for number in left if self._replicas[number].paused_until <= now]
         if not willing:
-            soonest = min([self._replicas[number] for number in left], key=lambda each: each.asked_until)
-            return Rest(soonest.asked_until - now, soonest.failing)
-        healthy = [number for number in willing if self._replicas[number].rests_until <= now]
+            soonest = min([self._replicas[number] for number in left], key=lambda candidate: candidate.paused_until)
+            return AllPaused(soonest.paused_until - now, soonest.failing)
+        healthy = [number for number in willing if self._replicas[number].backoff_until <= now]
         if healthy:
             number = min(
-                healthy, key=lambda each: (self._replicas[each].outstanding, self._replicas[each].started_total)
+                healthy,
+                key=lambda candidate: (self._replicas[candidate].outstanding, self._replicas[candidate].started_total),
             )
         else:
-            number = min(willing, key=lambda each: self._replicas[each].rests_until)
+            number = min(willing, key=lambda candidate: self._replicas[candidate].backoff_until)
         self._replicas[number].outstanding += 1
         self._replicas[number].started_total += 1
         return number
@@ -70,31 +71,31 @@ class Replicas:
         replica = self._replicas[number]
         replica.outstanding -= 1
         if retry_after_s is not None:
-            replica.asked_until = max(replica.asked_until, now + retry_after_s)
+            replica.paused_until = max(replica.paused_until, now + retry_after_s)
             replica.failing = ok is False
         if ok:
             replica.failures = 0
-            replica.rests_until = float("-inf")
+            replica.backoff_until = float("-inf")
         elif ok is False:
             replica.failed_total += 1
-            if replica.rests_until <= now:
+            if replica.backoff_until <= now:
                 # Calls that fail concurrently count as one failure.
                 replica.failures += 1
-                replica.rests_until = now + min(FIRST_REST_S * 2.0 ** min(replica.failures - 1, 16), LONGEST_REST_S)
+                replica.backoff_until = now + min(FIRST_BACKOFF_S * 2.0 ** min(replica.failures - 1, 16), MAX_BACKOFF_S)
 
     def statistics(self, now: float) -> tuple[ReplicaStatistics, ...]:
         """Figures at `now`."""
         return tuple(
             ReplicaStatistics(
-                outstanding=each.outstanding,
-                started_total=each.started_total,
-                failed_total=each.failed_total,
-                rests_for_s=max(each.rests_until - now, each.asked_until - now, 0.0),
+                outstanding=replica.outstanding,
+                started_total=replica.started_total,
+                failed_total=replica.failed_total,
+                rests_for_s=max(replica.backoff_until - now, replica.paused_until - now, 0.0),
             )
-            for each in self._replicas
+            for replica in self._replicas
         )
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if a call was ended twice."""
-        if any(each.outstanding < 0 for each in self._replicas):
+        if any(replica.outstanding < 0 for replica in self._replicas):
             raise IntegrityError("an address has fewer than no calls")

@@ -65,7 +65,7 @@ class UpstreamRequestBody(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def why_not(call: UpstreamCall, upstream: UpstreamSettings) -> str | None:
+def unsupported_reason(call: UpstreamCall, upstream: UpstreamSettings) -> str | None:
     """Why this upstream cannot take the call; None: it can."""
     if isinstance(call.prompt, TokenPrompt) and upstream.tokenizer is None:
         return "the prompt is token ids, and the upstream's `tokenizer` is not known"
@@ -90,8 +90,8 @@ def why_not(call: UpstreamCall, upstream: UpstreamSettings) -> str | None:
     return None
 
 
-def question(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestBody:
-    """The request body; `why_not` must have returned None."""
+def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestBody:
+    """The request body; `unsupported_reason` must have returned None."""
     params, written = call.params, call.written
     chat = isinstance(call.prompt, ChatPrompt)
     fields: dict[str, Any] = {"model": call.model, "stream": True, "stream_options": _stream_options(written)}
@@ -121,7 +121,7 @@ def question(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestB
     match call.prompt:
         case ChatPrompt(messages, tools):
             path = "/chat/completions"
-            fields["messages"] = [_turn(each) for each in messages]
+            fields["messages"] = [_turn(message) for message in messages]
             fields |= {name: written[name] for name in _TOOL_FIELDS if name in written}
             if tools is not None and "tools" not in written:
                 fields |= _tools(tools)
@@ -150,28 +150,28 @@ def _stream_options(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _turn(message: ChatMessage) -> dict[str, Any]:
-    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name is not None:
-        turn["name"] = message.name
+        fields["name"] = message.name
     if message.tool_call_id is not None:
-        turn["tool_call_id"] = message.tool_call_id
+        fields["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
-        turn["content"] = message.content or None
-        turn["tool_calls"] = [
+        fields["content"] = message.content or None
+        fields["tool_calls"] = [
             {
-                "id": each.id,
+                "id": tool_call.id,
                 "type": "function",
-                "function": {"name": each.name, "arguments": _encode(each.arguments).decode()},
-                **({"extra_content": each.extra} if each.extra is not None else {}),
+                "function": {"name": tool_call.name, "arguments": _encode(tool_call.arguments).decode()},
+                **({"extra_content": tool_call.extra} if tool_call.extra is not None else {}),
             }
-            for each in message.tool_calls
+            for tool_call in message.tool_calls
         ]
-    return {**turn, **message.written}
+    return {**fields, **message.written}
 
 
 def _tools(tools: ToolSet) -> dict[str, Any]:
     """For requests that did not contain the fields in the API's form."""
-    fields: dict[str, Any] = {"tools": [_tool(each) for each in tools.tools]}
+    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in tools.tools]}
     if tools.only is not None:
         fields["tool_choice"] = {"type": "function", "function": {"name": tools.only}}
     elif tools.choice != "auto":

@@ -38,7 +38,7 @@ def _bare(code: str) -> str:
     return _NOT_A_LETTER.sub("", code.lower())
 
 
-_TELLING: dict[str, FailureKind] = {
+_SPECIFIC: dict[str, FailureKind] = {
     **_codes(
         "prompt_too_long",
         "context_length_exceeded exceed_context_size_error context_window_exceeded context_window_exceeded_error "
@@ -135,11 +135,11 @@ def kind_of(error: ErrorObject, status: int | None) -> FailureKind:
         # A proxy's 5xx around the server's own 4xx.
         status = error.status
     codes = [_bare(code) for code in error.codes]
-    telling = _telling(codes, error, status)
+    telling = _specific_kind(codes, error, status)
     if telling is not None:
         return telling
     if status is not None:
-        return _of_status(status)
+        return _kind_of_status(status)
     general = next((_GENERAL[code] for code in codes if code in _GENERAL), None)
     if general is not None:
         return general
@@ -148,16 +148,16 @@ def kind_of(error: ErrorObject, status: int | None) -> FailureKind:
     return "upstream_busy" if _BUSY.search(error.words) else "upstream_failed"
 
 
-def _telling(codes: Iterable[str], error: ErrorObject, status: int | None) -> FailureKind | None:
+def _specific_kind(codes: Iterable[str], error: ErrorObject, status: int | None) -> FailureKind | None:
     words = error.words
     if error.moderated or any(word in code for code in codes for word in _FILTERS):
         return "content_filter"
-    told = next((_TELLING[code] for code in codes if code in _TELLING), None)
-    if told == "upstream_busy" and (status == 413 or _NEVER_FITS.search(words)):
+    kind = next((_SPECIFIC[code] for code in codes if code in _SPECIFIC), None)
+    if kind == "upstream_busy" and (status == 413 or _NEVER_FITS.search(words)):
         # A request larger than the account's limit per minute never succeeds.
         return "prompt_too_long"
-    if told is not None:
-        return told
+    if kind is not None:
+        return kind
     if "stringabovemaxlength" in codes and (error.param or "").startswith(("messages", "prompt", "input")):
         return "prompt_too_long"
     if status is None or status in {400, 402, 403, 429}:
@@ -172,7 +172,7 @@ def _telling(codes: Iterable[str], error: ErrorObject, status: int | None) -> Fa
     return None
 
 
-def _of_status(status: int) -> FailureKind:
+def _kind_of_status(status: int) -> FailureKind:
     match status:
         case 402:
             return "upstream_quota_spent"

@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-_MOST_BYTES = 65_536
+_MAX_BYTES = 65_536
 """Size limit; of a larger error only the status is used."""
-_MOST_WORDS = 4_096
+_MAX_MESSAGE = 4_096
 """Characters of a message that are read; redaction.py limits those that are forwarded."""
-_MOST_DETAILS = 4
+_MAX_DETAILS = 4
 _STATUS_NAMES = ("status", "status_code", "statusCode", "http_status", "http_status_code", "httpStatus", "code")
 _CODE_NAMES = ("code", "type", "status", "error_type", "error_code", "errorCode", "reason", "__type")
 _FLAT_WORDS = ("message", "msg", "error_message", "errorMessage", "error_msg", "errorMsg")
@@ -45,21 +45,21 @@ class ErrorObject(msgspec.Struct, frozen=True, kw_only=True):
 NO_OBJECT = ErrorObject()
 
 
-def read_error(data: bytes, *, surely: bool = True) -> ErrorObject | None:
+def read_error(data: bytes, *, is_error: bool = True) -> ErrorObject | None:
     """The error in a response body or an event's data. None: it contains none.
 
-    `surely`: the data is known to be an error, so that plain text, or an object with a message only, counts as one.
+    `is_error`: the data is known to be an error, so that plain text, or an object with a message only, counts as one.
     """
-    if len(data) > _MOST_BYTES:
-        return NO_OBJECT if surely else None
+    if len(data) > _MAX_BYTES:
+        return NO_OBJECT if is_error else None
     value = _json(data)
-    if value is None and surely and (inner := _data_line(data)) is not None:
+    if value is None and is_error and (inner := _data_line(data)) is not None:
         value = _json(inner)
     if isinstance(value, list):
         value = value[0] if value else None
     if isinstance(value, dict):
-        return _of_object(value, surely=surely)
-    if not surely:
+        return _of_object(value, is_error=is_error)
+    if not is_error:
         return None
     if isinstance(value, str):
         return ErrorObject(words=_line(value))
@@ -78,12 +78,12 @@ def _data_line(data: bytes) -> bytes | None:
     return next((line[5:] for line in data.splitlines() if line.startswith(b"data:")), None)
 
 
-def _of_object(top: dict[str, Any], *, surely: bool) -> ErrorObject | None:
+def _of_object(top: dict[str, Any], *, is_error: bool) -> ErrorObject | None:
     error = top.get("error") or top.get("errors") or _base_response(top)
     if isinstance(error, list):
         error = error[0] if error else None
     flat = top.get("object") == "error" or top.get("type") == "error" or "detail" in top
-    if not (error or flat or surely or _is_flat_error(top)):
+    if not (error or flat or is_error or _is_flat_error(top)):
         return None
     places = [top]
     if isinstance(error, dict):
@@ -93,9 +93,9 @@ def _of_object(top: dict[str, Any], *, surely: bool) -> ErrorObject | None:
     words = _line(error) if isinstance(error, str) else ""
     metadata = error.get("metadata") if isinstance(error, dict) else None
     return ErrorObject(
-        status=next((status for place in places if (status := _status(place)) is not None), _of_complaints(places)),
+        status=next((status for place in places if (status := _status(place)) is not None), _validation_status(places)),
         codes=codes,
-        words=words or next((found for place in places if (found := _words(place))), ""),
+        words=words or next((words_found for place in places if (words_found := _words(place))), ""),
         param=next((param for place in places if (param := _param(place)) is not None), None),
         moderated=isinstance(metadata, dict) and ("reasons" in metadata or "flagged_input" in metadata),
         retry_after_s=_retry_delay(error),
@@ -104,8 +104,8 @@ def _of_object(top: dict[str, Any], *, surely: bool) -> ErrorObject | None:
 
 def _base_response(top: dict[str, Any]) -> Any:
     """MiniMax's `base_resp`, which is present in successful answers too, with status 0."""
-    found = top.get("base_resp")
-    return found if isinstance(found, dict) and str(found.get("status_code", 0)) not in _NO_ERROR else None
+    response = top.get("base_resp")
+    return response if isinstance(response, dict) and str(response.get("status_code", 0)) not in _NO_ERROR else None
 
 
 def _is_flat_error(top: dict[str, Any]) -> bool:
@@ -120,20 +120,20 @@ def _is_flat_error(top: dict[str, Any]) -> bool:
 def _inner(error: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Nested objects with more detail: Azure's `innererror`, or an error object wrapped in a message."""
     for name in ("innererror", "inner_error", "error", "message"):
-        found = error.get(name)
-        if isinstance(found, dict):
-            yield found
+        nested = error.get(name)
+        if isinstance(nested, dict):
+            yield nested
     details = error.get("details")
-    for detail in details[:_MOST_DETAILS] if isinstance(details, list) else ():
+    for detail in details[:_MAX_DETAILS] if isinstance(details, list) else ():
         if isinstance(detail, dict):
             yield {"reason": detail.get("reason")}
 
 
-def _of_complaints(places: list[dict[str, Any]]) -> int | None:
+def _validation_status(places: list[dict[str, Any]]) -> int | None:
     """Status 422 for a list of invalid fields (FastAPI), whose status is not in the body."""
     lists = [place["detail"] for place in places if isinstance(place.get("detail"), list)]
-    found = any(isinstance(each, dict) and "loc" in each for detail in lists for each in detail)
-    return HTTPStatus.UNPROCESSABLE_ENTITY if found else None
+    invalid_fields = any(isinstance(entry, dict) and "loc" in entry for detail in lists for entry in detail)
+    return HTTPStatus.UNPROCESSABLE_ENTITY if invalid_fields else None
 
 
 def _status(place: dict[str, Any]) -> int | None:
@@ -159,8 +159,8 @@ def _codes(place: dict[str, Any]) -> Iterator[str]:
 
 def _words(place: dict[str, Any]) -> str:
     for name in _WORD_NAMES:
-        if found := _text(place.get(name)):
-            return found
+        if text := _text(place.get(name)):
+            return text
     return ""
 
 
@@ -171,18 +171,18 @@ def _text(value: Any, depth: int = 0) -> str:
     if depth > 3:
         return ""
     if isinstance(value, list):
-        return "; ".join(filter(None, [_complaint(each, depth) for each in value[:_MOST_DETAILS]]))
+        return "; ".join(filter(None, [_validation_message(entry, depth) for entry in value[:_MAX_DETAILS]]))
     if isinstance(value, dict):
         return next((text for name in _WORD_NAMES if (text := _text(value.get(name), depth + 1))), "")
     return ""
 
 
-def _complaint(value: Any, depth: int) -> str:
+def _validation_message(value: Any, depth: int) -> str:
     text = _text(value, depth + 1)
     place = value.get("loc") if isinstance(value, dict) else None
     if not text or not isinstance(place, list):
         return text
-    return f"{'.'.join(_line(str(each)) for each in place[:8])}: {text}"
+    return f"{'.'.join(_line(str(step)) for step in place[:8])}: {text}"
 
 
 def _param(place: dict[str, Any]) -> str | None:
@@ -194,8 +194,8 @@ def _retry_delay(error: Any) -> float | None:
     """The retryDelay of Google's RetryInfo, in seconds."""
     details = error.get("details") if isinstance(error, dict) else None
     for detail in details if isinstance(details, list) else ():
-        found = detail.get("retryDelay") if isinstance(detail, dict) else None
-        match = _DURATION.fullmatch(found) if isinstance(found, str) else None
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        match = _DURATION.fullmatch(delay) if isinstance(delay, str) else None
         if match is not None:
             return float(match[1])
     return None
@@ -211,5 +211,9 @@ def _plain_text(data: bytes) -> str:
 
 def _line(text: str) -> str:
     """On one line, without control and invisible characters."""
-    text = "".join([each for each in text[:_MOST_WORDS] if unicodedata.category(each) not in {"Cf", "Cs", "Co"}])
-    return " ".join("".join([" " if unicodedata.category(each) == "Cc" else each for each in text]).split())
+    text = "".join(
+        [character for character in text[:_MAX_MESSAGE] if unicodedata.category(character) not in {"Cf", "Cs", "Co"}]
+    )
+    return " ".join(
+        "".join([" " if unicodedata.category(character) == "Cc" else character for character in text]).split()
+    )

@@ -24,11 +24,11 @@ from actors.upstream.failures.error_kind import FailureKind, kind_of
 from actors.upstream.failures.error_object import NO_OBJECT, ErrorObject, read_error
 from policies.fallback.verdict import NOTHING_SAID, Said
 
-Blame = Literal["client", "operator", "upstream", "load"]
+Fault = Literal["client", "operator", "upstream", "load"]
 
-_UNSAID_PAUSE_S = 1.0
+_DEFAULT_PAUSE_S = 1.0
 """Pause for a busy upstream that states none."""
-_BLAME: dict[FailureKind, Blame] = {
+_FAULT: dict[FailureKind, Fault] = {
     "upstream_misconfigured": "operator",
     "upstream_quota_spent": "operator",
     "upstream_busy": "load",
@@ -66,30 +66,30 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """False: no byte of the request was sent, so that another address can be tried at once."""
 
     @property
-    def blame(self) -> Blame:
+    def fault(self) -> Fault:
         """Who is at fault."""
-        return _BLAME.get(self.kind, "upstream")
+        return _FAULT.get(self.kind, "upstream")
 
     @property
-    def heard_as(self) -> bool | None:
+    def breaker_outcome(self) -> bool | None:
         """The outcome for breakers and replicas: False (a failure), or None (no outcome)."""
-        return False if self.blame in {"upstream", "operator"} and not self.by_model else None
+        return False if self.fault in {"upstream", "operator"} and not self.by_model else None
 
     @property
     def refused(self) -> bool:
         """The call did not start, for a reason that is no failure of the upstream."""
-        return self.blame in {"load", "client"} or self.kind == "upstream_resting"
+        return self.fault in {"load", "client"} or self.kind == "upstream_resting"
 
     @property
-    def told(self) -> str:
+    def client_message(self) -> str:
         """The message for the client. It excludes what an upstream says about the operator's account and settings."""
-        if self.blame == "operator":
+        if self.fault == "operator":
             return f"{self.message} Tell the operator of this gateway."
         words = ": ".join([part for part in (self.said.code, self.said.words) if part])
         return f"{self.message} The upstream's words: {words}" if words else self.message
 
 
-class Broken(Exception):  # noqa: N818  (named for what happened)
+class UpstreamCallError(Exception):
     """The call has failed; the answer cannot be continued."""
 
     def __init__(self, failure: Failure) -> None:
@@ -97,15 +97,15 @@ class Broken(Exception):  # noqa: N818  (named for what happened)
         self.failure = failure
 
 
-def garbled(what: str, *, by_model: bool = False) -> Broken:
+def garbled(what: str, *, by_model: bool = False) -> UpstreamCallError:
     """The response does not follow the OpenAI API."""
     message = f"The upstream's answer is not understood: {what}."
-    return Broken(Failure(kind="upstream_garbled", message=message, by_model=by_model))
+    return UpstreamCallError(Failure(kind="upstream_garbled", message=message, by_model=by_model))
 
 
-def truncated(what: str) -> Broken:
+def truncated(what: str) -> UpstreamCallError:
     """The response is incomplete."""
-    return Broken(Failure(kind="upstream_truncated", message=f"The upstream's answer broke off: {what}."))
+    return UpstreamCallError(Failure(kind="upstream_truncated", message=f"The upstream's answer broke off: {what}."))
 
 
 def of_status(status: int, body: bytes, *, pause_s: float | None = None, retryable: bool = True) -> Failure:
@@ -121,7 +121,7 @@ def of_event(data: bytes) -> Failure:
 
 def error_in(data: bytes) -> Failure | None:
     """The failure for an event that may be an error. None: it is not."""
-    error = read_error(data, surely=False)
+    error = read_error(data, is_error=False)
     return None if error is None else _of_object(error)
 
 
@@ -136,20 +136,20 @@ def _failure(
     kind: FailureKind, error: ErrorObject, fact: str, *, pause_s: float | None = None, retryable: bool = True
 ) -> Failure:
     pause_s = pause_s if pause_s is not None else error.retry_after_s
-    blame = _BLAME.get(kind, "upstream")
+    blame = _FAULT.get(kind, "upstream")
     if blame == "load":
-        pause_s = _UNSAID_PAUSE_S if pause_s is None else pause_s
+        pause_s = _DEFAULT_PAUSE_S if pause_s is None else pause_s
     elif blame != "upstream":
         pause_s = None
     return Failure(
         kind=kind,
         message=f"{_SENTENCES[kind]}: {fact}." if fact else f"{_SENTENCES[kind]}.",
-        said=Said(code=_told_code(error), words=error.words, param=error.param),
+        said=Said(code=_shown_code(error), words=error.words, param=error.param),
         retryable=retryable and blame in {"upstream", "load"},
         retry_after_s=pause_s,
     )
 
 
-def _told_code(error: ErrorObject) -> str:
+def _shown_code(error: ErrorObject) -> str:
     """The first code that is a word, else a number."""
     return next((code for code in error.codes if not code.isdigit()), error.codes[0] if error.codes else "")

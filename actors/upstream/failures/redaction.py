@@ -12,14 +12,14 @@ import msgspec
 from actors.api.messages import ChatPrompt, Prompt, TextPrompt
 from policies.fallback.verdict import Said
 
-MOST_CHARACTERS = 500
+MAX_CHARACTERS = 500
 _HIDDEN = "[hidden]"
-_SHORTEST = 4
+_MIN_SECRET = 4
 """Minimum length of a secret that is searched for: shorter ones such as "1" would match everywhere."""
 _LEFT_OUT = "[…]"
 _QUOTE = 24
 """Minimum characters that a text must share with the prompt to count as a quote."""
-_MOST_COMPARED = 65_536
+_MAX_COMPARED = 65_536
 """Maximum characters of a prompt that is searched for quotes."""
 _KEYS = re.compile(
     r"(?i)\b(?:bearer\s+\S+"
@@ -45,8 +45,8 @@ class Redactor:
         values |= {value for _, value in parse_qsl(parts.query)}
         for secret in secrets:
             values |= {secret, quote(secret, safe=""), *secret.split()}
-        found = sorted((each for each in values if len(each) >= _SHORTEST), key=len, reverse=True)
-        self._values = re.compile("|".join(map(re.escape, found)), re.IGNORECASE) if found else None
+        searched = sorted((value for value in values if len(value) >= _MIN_SECRET), key=len, reverse=True)
+        self._values = re.compile("|".join(map(re.escape, searched)), re.IGNORECASE) if searched else None
 
     def clean(self, said: Said) -> Said:
         """The redacted text, fit for a client."""
@@ -61,10 +61,10 @@ class Redactor:
         return _KEYS.sub(_HIDDEN, _ADDRESSES.sub(_HIDDEN, text))
 
 
-def unquoted(said: Said, prompt: Prompt) -> Said:
+def without_prompt_quotes(said: Said, prompt: Prompt) -> Said:
     """Set `noted`, the text for logs, to the text without quotes of the prompt."""
     texts = list(_texts(prompt))
-    if sum(map(len, texts)) > _MOST_COMPARED:
+    if sum(map(len, texts)) > _MAX_COMPARED:
         # Searching longer prompts would block the event loop for too long.
         return msgspec.structs.replace(said, noted="")
     noted = said.words
@@ -85,7 +85,7 @@ def _texts(prompt: Prompt) -> Iterator[str]:
 
 def _without(words: str, text: str) -> str:
     """Replace runs of at least 24 characters of `text` by an ellipsis, or all of `text` if it is shorter."""
-    if _SHORTEST <= len(text) < _QUOTE:
+    if _MIN_SECRET <= len(text) < _QUOTE:
         return words.replace(text, _LEFT_OUT)
     half = _QUOTE // 2
     at = 0
@@ -107,4 +107,4 @@ def _without(words: str, text: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"

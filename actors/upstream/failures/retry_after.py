@@ -5,7 +5,7 @@ import email.utils
 import re
 from collections.abc import Mapping
 
-LONGEST_PAUSE_S = 600.0
+MAX_PAUSE_S = 600.0
 """Maximum; longer pauses are cut to this."""
 _FIRST_MOMENT = 1e9
 """A larger number of seconds is a Unix timestamp (after 2001), not a duration."""
@@ -15,7 +15,7 @@ _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|[smhd]))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
-def asked_pause_s(headers: Mapping[str, str], wall_now_s: float, *, limits: bool = False) -> float | None:
+def requested_pause_s(headers: Mapping[str, str], wall_now_s: float, *, limits: bool = False) -> float | None:
     """The pause in seconds; None: none is requested, or it cannot be parsed. `headers`: by lower-case names.
 
     A date is relative to the response's own `Date`, because clocks differ; without one, to `wall_now_s` (Unix time).
@@ -81,4 +81,4 @@ def _date(text: str | None) -> float | None:
 
 
 def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), LONGEST_PAUSE_S)
+    return min(max(seconds, 0.0), MAX_PAUSE_S)

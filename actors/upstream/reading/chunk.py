@@ -1,7 +1,7 @@
 """Schema of stream chunks and whole responses, of chat and text completions; only the fields used here.
 
 Unknown fields are ignored. Fields that servers write in several forms are typed Any, and parsed by `content_parts`,
-`tool_call_parts`, `usage` and `finish_reason`.
+`tool_call_assembler`, `usage` and `finish_reason`.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from engine.core.messages import TokenLogprobs
 UNKNOWN_TOKEN = -1
 
 
-class Top(msgspec.Struct, gc=False):
+class TopLogprob(msgspec.Struct, gc=False):
     """One alternative of a position (chat)."""
 
     token: str
@@ -28,7 +28,7 @@ class LogprobPosition(msgspec.Struct, gc=False):
     token: str
     logprob: float | None
     bytes: list[int] | None = None
-    top_logprobs: list[Top] | None = None
+    top_logprobs: list[TopLogprob] | None = None
 
 
 class Logprobs(msgspec.Struct, gc=False):
@@ -40,7 +40,7 @@ class Logprobs(msgspec.Struct, gc=False):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
-class Function(msgspec.Struct, gc=False):
+class CalledFunction(msgspec.Struct, gc=False):
     """A called function, or a fragment of it."""
 
     name: str | None = None
@@ -50,12 +50,12 @@ class Function(msgspec.Struct, gc=False):
     """Some servers' name for the arguments."""
 
 
-class CallPart(msgspec.Struct, gc=False):
+class ToolCallPart(msgspec.Struct, gc=False):
     """A tool call, or a fragment of it."""
 
     index: Any = None
     id: Any = None
-    function: Function | None = None
+    function: CalledFunction | None = None
     name: str | None = None
     arguments: Any = None
     """`name` and `arguments` where a server omits `function` ..."""
@@ -76,8 +76,8 @@ class Message(msgspec.Struct, gc=False):
     reasoning: Any = None
     reasoning_details: Any = None
     thinking: Any = None
-    tool_calls: list[CallPart] | CallPart | None = None
-    function_call: Function | None = None
+    tool_calls: list[ToolCallPart] | ToolCallPart | None = None
+    function_call: CalledFunction | None = None
     """The deprecated form of `tool_calls`."""
 
 
@@ -112,14 +112,14 @@ _logprobs = msgspec.json.Decoder(Logprobs)
 
 
 def read_chunk(data: bytes) -> Chunk | None:
-    """Decode a chunk. None: it does not match the schema; actors/upstream/reading/lenient.py may still parse it."""
+    """Decode a chunk. None: it does not match the schema; `lenient_chunk` may still parse it."""
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def positions_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
+def token_logprobs_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
     """One entry per token. Raises UpstreamCallError."""
     if not bytes(raw).lstrip().startswith(b"{"):
         # A number for the whole event, or an empty list, has no entries per token.
@@ -132,14 +132,14 @@ def positions_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
         return [
             TokenLogprobs(
                 UNKNOWN_TOKEN,
-                _likely(each.logprob),
-                _bytes_of(each.token, each.bytes),
+                _likely(position.logprob),
+                _bytes_of(position.token, position.bytes),
                 tuple(
                     (UNKNOWN_TOKEN, _likely(top.logprob), _bytes_of(top.token, top.bytes))
-                    for top in each.top_logprobs or ()
+                    for top in position.top_logprobs or ()
                 ),
             )
-            for each in given.content
+            for position in given.content
         ]
     tokens, values, tops = given.tokens or [], given.token_logprobs or [], given.top_logprobs or []
     if len(values) != len(tokens) or (tops and len(tops) != len(tokens)):

@@ -16,23 +16,23 @@ from typing import Any
 
 from actors.upstream.reading.chunk import Message
 
-_THOUGHTS = frozenset({"thinking", "reasoning", "reasoning_content", "reasoning.text", "reasoning.summary"})
+_REASONING_TYPES = frozenset({"thinking", "reasoning", "reasoning_content", "reasoning.text", "reasoning.summary"})
 
 
 def text_of(message: Message) -> tuple[str, str]:
     """(content, reasoning) of a message."""
-    content, thought = message.content, ""
+    content, reasoning = message.content, ""
     if type(content) is str and not _has_more(message):
         return content, ""
     if content is None:
         content = ""
     elif not isinstance(content, str):
-        content, thought = _of_parts(content)
+        content, reasoning = _of_parts(content)
     if message.refusal:
         content += message.refusal
     named = (message.reasoning_content, message.reasoning, message.thinking, message.reasoning_details)
-    thought += next((text for each in named if each is not None and (text := plain(each))), "")
-    return content, thought
+    reasoning += next((text for value in named if value is not None and (text := plain(value))), "")
+    return content, reasoning
 
 
 def _has_more(message: Message) -> bool:
@@ -48,13 +48,13 @@ def _has_more(message: Message) -> bool:
 
 def _of_parts(parts: Any) -> tuple[str, str]:
     texts: list[str] = []
-    thoughts: list[str] = []
+    reasoning: list[str] = []
     for part in parts if isinstance(parts, list) else [parts]:
-        if isinstance(part, dict) and part.get("type") in _THOUGHTS:
-            thoughts.append(plain(part))
+        if isinstance(part, dict) and part.get("type") in _REASONING_TYPES:
+            reasoning.append(plain(part))
         else:
             texts.append(plain(part))
-    return "".join(texts), "".join(thoughts)
+    return "".join(texts), "".join(reasoning)
 
 
 def plain(value: Any) -> str:

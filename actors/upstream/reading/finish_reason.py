@@ -10,14 +10,14 @@ import msgspec
 
 from engine.core.messages import FinishReason
 
-Trouble = Literal["failed", "broke_off", "load"]
+AbnormalEnd = Literal["failed", "broke_off", "load"]
 
 
 class FinishMeaning(msgspec.Struct, frozen=True):
     """The meaning of a finish reason."""
 
     reason: FinishReason
-    trouble: Trouble | None = None
+    abnormal: AbnormalEnd | None = None
     """The server stopped abnormally: the answer has failed."""
     calls: bool = False
     """Tools were called."""
@@ -66,11 +66,11 @@ _NO_END = frozenset(map(_bare, NO_END))
 _ENDINGS = {_bare(word): ending for word, ending in ENDINGS.items()}
 
 
-def ending_of(word: Any) -> FinishMeaning | None:
+def finish_meaning(word: Any) -> FinishMeaning | None:
     """The meaning of a finish reason; None: the answer has not ended yet."""
-    found = ENDINGS.get(word) if isinstance(word, str) else None
-    if found is not None:
-        return found
+    known = ENDINGS.get(word) if isinstance(word, str) else None
+    if known is not None:
+        return known
     if isinstance(word, dict):
         # SGLang's native form: {"type": "length", "length": 16}
         word = word.get("type") or word.get("reason")

@@ -7,7 +7,7 @@ because some servers omit the last empty line.
 
 import msgspec
 
-LONGEST_EVENT = 1 << 20
+MAX_EVENT_BYTES = 1 << 20
 """Maximum bytes of one line, and of one event's data."""
 BOM = b"\xef\xbb\xbf"
 
@@ -21,13 +21,13 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventTooLong(Exception):  # noqa: N818  (named for what happened)
-    """A line or an event is longer than LONGEST_EVENT."""
+    """A line or an event is longer than MAX_EVENT_BYTES."""
 
 
 class SseReader:
     """Pass all bytes to `feed`; buffers at most one line and one event."""
 
-    def __init__(self, longest: int = LONGEST_EVENT) -> None:
+    def __init__(self, longest: int = MAX_EVENT_BYTES) -> None:
         self._longest = longest
         self._line = bytearray()
         self._name = b""

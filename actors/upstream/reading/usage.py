@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-_MOST = 1 << 31
+_MAX_TOKENS = 1 << 31
 """Maximum tokens of one call; larger numbers do not fit into the ledger."""
 
 
@@ -36,9 +36,9 @@ class UsageCounts(msgspec.Struct, frozen=True):
 def counts_of(*, usage: Any, timings: Any = None) -> UsageCounts:
     """`usage`: the API's object. `timings`: llama.cpp's, for answers without usage."""
     if isinstance(usage, Mapping) and usage:
-        found = _of_usage(usage)
-        if found.prompt or found.completion:
-            return found
+        counts = _of_usage(usage)
+        if counts.prompt or counts.completion:
+            return counts
     if isinstance(timings, Mapping):
         cached = _count(timings, "cache_n")
         return UsageCounts(_count(timings, "prompt_n") + cached, _count(timings, "predicted_n"), cached)
@@ -82,6 +82,6 @@ def _count(table: Mapping[str, Any], *names: str) -> int:
     """The first of these keys with a plausible number of tokens; 0 if there is none."""
     for name in names:
         value = table.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MOST:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MAX_TOKENS:
             return int(value) if value == int(value) else 0
     return 0

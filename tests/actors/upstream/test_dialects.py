@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, Failed
-from actors.upstream.failures.failure import Broken
+from actors.upstream.failures.failure import UpstreamCallError
 from actors.upstream.reading.response_reader import ResponseReader
 from engine.core.messages import TokenOutput
 from engine.text.tool_calls import Tool, ToolSet
@@ -105,12 +105,12 @@ def check(row: Row, size: int) -> None:
         for start in range(0, len(row.spoken), size):
             output = reader.feed(row.spoken[start : start + size])
             said += [output] if output is not None else []
-            if reader.broken is not None:
-                raise reader.broken
+            if reader.error is not None:
+                raise reader.error
         output = reader.lost() if row.framing in {"cut", "short", "open"} else reader.end()
         said += [output] if output is not None else []
-    except Broken as broken:
-        kind = broken.failure.kind
+    except UpstreamCallError as error:
+        kind = error.failure.kind
     assert kind == row.broken
     assert "".join(each.text for each in said) == row.text
     assert all(each.finish is None for each in said[:-1])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.upstream.failures.retry_after import asked_pause_s
+from actors.upstream.failures.retry_after import requested_pause_s
 
 DATE = {"date": "Sun, 06 Nov 1994 08:49:37 GMT"}
 SENT_AT = 784_111_777.0
@@ -58,12 +58,12 @@ SENT_AT = 784_111_777.0
     ],
 )
 def test_what_headers_ask_for(headers, seconds):
-    assert asked_pause_s(headers, SENT_AT, limits=True) == (None if seconds is None else pytest.approx(seconds))
+    assert requested_pause_s(headers, SENT_AT, limits=True) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_our_own_clock_stands_in_for_a_missing_date():
-    assert asked_pause_s({"retry-after": "Sun, 06 Nov 1994 08:50:07 GMT"}, SENT_AT + 10) == 20.0
+    assert requested_pause_s({"retry-after": "Sun, 06 Nov 1994 08:50:07 GMT"}, SENT_AT + 10) == 20.0
 
 
 def test_limits_say_nothing_of_an_answer_that_was_not_refused_for_them():
-    assert asked_pause_s({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, SENT_AT) is None
+    assert requested_pause_s({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, SENT_AT) is None

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from actors.upstream.reading.chunk import CallPart, Chunk, ChunkChoice, Function, Message
+from actors.upstream.reading.chunk import CalledFunction, Chunk, ChunkChoice, Message, ToolCallPart
 
 _HIGH = ("\ud800", "\udbff")
 _ALONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -33,8 +33,8 @@ class LenientReader:
     """Keeps the first half of a split character until the next event that is parsed leniently."""
 
     def __init__(self) -> None:
-        self._said = _Halves()
-        self._thought = _Halves()
+        self._content_halves = _Halves()
+        self._reasoning_halves = _Halves()
 
     def read(self, data: bytes) -> Chunk | None:
         """None: it is not an object, even leniently."""
@@ -58,7 +58,7 @@ class LenientReader:
             given = [given]
         if not isinstance(given, list):
             return None
-        return [self._choice(each) for each in given if isinstance(each, dict)]
+        return [self._choice(entry) for entry in given if isinstance(entry, dict)]
 
     def _choice(self, given: Mapping[str, Any]) -> ChunkChoice:
         message = given.get("message")
@@ -66,7 +66,7 @@ class LenientReader:
             index=whole_number(given.get("index")),
             delta=self._message(given.get("delta")),
             message=self._message({"content": message} if isinstance(message, str) and message else message),
-            text=self._said.joined(given["text"]) if isinstance(given.get("text"), str) else None,
+            text=self._content_halves.joined(given["text"]) if isinstance(given.get("text"), str) else None,
             logprobs=_raw(given.get("logprobs")),
             finish_reason=_clean(given.get("finish_reason")),
             stop_reason=_clean(given.get("stop_reason")),
@@ -78,9 +78,11 @@ class LenientReader:
         if not isinstance(given, dict):
             return None
         content, refusal = given.get("content"), given.get("refusal")
-        named = {name: self._text(self._thought, given.get(name)) for name in ("reasoning_content", "reasoning")}
+        named = {
+            name: self._text(self._reasoning_halves, given.get(name)) for name in ("reasoning_content", "reasoning")
+        }
         return Message(
-            content=self._text(self._said, content),
+            content=self._text(self._content_halves, content),
             refusal=_clean(refusal) if isinstance(refusal, str) else None,
             reasoning_details=_clean(given.get("reasoning_details")),
             thinking=_clean(given.get("thinking")),
@@ -121,9 +123,9 @@ def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return _bytes_of(value).decode("utf-8", "replace")
     if isinstance(value, list):
-        return [_clean(each) for each in value]
+        return [_clean(entry) for entry in value]
     if isinstance(value, dict):
-        return {name: _clean(each) for name, each in value.items()}
+        return {name: _clean(entry) for name, entry in value.items()}
     return value
 
 
@@ -136,27 +138,27 @@ def whole_number(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def _calls(given: Any) -> list[CallPart] | None:
+def _calls(given: Any) -> list[ToolCallPart] | None:
     given = [given] if isinstance(given, dict) else given
     if not isinstance(given, list):
         return None
     names = ("index", "id", "arguments", "input", "parameters", "extra_content")
     return [
-        CallPart(
-            function=_function(each.get("function")),
-            name=each["name"] if isinstance(each.get("name"), str) else None,
-            **{name: _clean(each.get(name)) for name in names},
+        ToolCallPart(
+            function=_function(entry.get("function")),
+            name=entry["name"] if isinstance(entry.get("name"), str) else None,
+            **{name: _clean(entry.get(name)) for name in names},
         )
-        for each in given
-        if isinstance(each, dict)
+        for entry in given
+        if isinstance(entry, dict)
     ]
 
 
-def _function(given: Any) -> Function | None:
+def _function(given: Any) -> CalledFunction | None:
     if not isinstance(given, dict):
         return None
     name = given.get("name")
-    return Function(
+    return CalledFunction(
         name=name if isinstance(name, str) else None,
         arguments=_clean(given.get("arguments")),
         parameters=_clean(given.get("parameters")),
@@ -172,7 +174,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return _NO_LIMIT if value > 0 else -_NO_LIMIT
     if isinstance(value, list):
-        return [_finite(each) for each in value]
+        return [_finite(entry) for entry in value]
     if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
+        return {name: _finite(entry) for name, entry in value.items()}
     return value

@@ -25,11 +25,11 @@ from typing import Any
 import msgspec
 
 from actors.upstream.failures.failure import garbled
-from actors.upstream.reading.chunk import CallPart, Function
-from actors.upstream.reading.lenient import whole_number
+from actors.upstream.reading.chunk import CalledFunction, ToolCallPart
+from actors.upstream.reading.lenient_chunk import whole_number
 from engine.text.tool_calls import ToolCall
 
-_MOST_CALLS = 128
+_MAX_CALLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _ID = re.compile(r"[\x21-\x7e]{1,256}")
 _NO_ARGUMENTS = frozenset({"", "null", "{}", "[]"})
@@ -53,7 +53,7 @@ class _Call:
         return bool(self.pieces) and self.pieces[-1].rstrip().endswith("}") and _is_object("".join(self.pieces))
 
 
-class CallParts:
+class ToolCallAssembler:
     """Pass fragments to `take`, then get the calls from `whole`."""
 
     def __init__(self, offered: Collection[str]) -> None:
@@ -63,16 +63,16 @@ class CallParts:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def take_function(self, function: Function) -> str:
+    def take_function(self, function: CalledFunction) -> str:
         """As `take`, for `function_call`, of which there is at most one."""
-        return self.take([CallPart(index=0, function=function)])
+        return self.take([ToolCallPart(index=0, function=function)])
 
-    def take(self, parts: Sequence[CallPart]) -> str:
+    def take(self, parts: Sequence[ToolCallPart]) -> str:
         """Add the fragments of one event; returns their text, for counting. Raises UpstreamCallError."""
-        said = ""
+        text = ""
         named: list[_Call] = []
         for part in parts:
-            function = part.function or Function(part.name, part.arguments, part.parameters or part.input)
+            function = part.function or CalledFunction(part.name, part.arguments, part.parameters or part.input)
             name = (function.name or "").strip()
             arguments = _text(function.parameters if function.arguments is None else function.arguments)
             if not (name or arguments or part.id):
@@ -85,8 +85,8 @@ class CallParts:
                 call.pieces.append(arguments)
             if isinstance(part.extra_content, dict):
                 call.extra = part.extra_content
-            said += name + arguments
-        return said
+            text += name + arguments
+        return text
 
     def whole(self, *, cut: bool) -> tuple[ToolCall, ...]:
         """All calls. `cut`: the answer hit its length limit; an incomplete last call is dropped.
@@ -108,7 +108,7 @@ class CallParts:
                 raise garbled(f"it calls {shown}, which was not offered", by_model=True)
             if arguments is None:
                 raise garbled("the arguments of a tool call are no JSON object", by_model=True)
-            known = {each.id for each in calls}
+            known = {earlier.id for earlier in calls}
             call_id = call.id if call.id is not None and _ID.fullmatch(call.id) and call.id not in known else ""
             calls.append(ToolCall(name, arguments, call_id, call.extra))
         return tuple(calls)
@@ -118,7 +118,7 @@ class CallParts:
         bare = name.removeprefix("functions.")
         return bare if name not in self._offered and bare in self._offered else name
 
-    def _owner(self, part: CallPart, name: str, arguments: str, named: Sequence[_Call]) -> _Call:
+    def _owner(self, part: ToolCallPart, name: str, arguments: str, named: Sequence[_Call]) -> _Call:
         """The call that a fragment belongs to, with its name updated."""
         index = whole_number(part.index)
         call_id = part.id if isinstance(part.id, str) and part.id else None
@@ -127,7 +127,7 @@ class CallParts:
         if owner is not None and not self._begins_another(owner, call_id, name, arguments, named):
             joined = self._joined(owner.name, name)
         if owner is None or joined is None:
-            if len(self._calls) == _MOST_CALLS:
+            if len(self._calls) == _MAX_CALLS:
                 raise garbled("it makes more tool calls than anybody asked for", by_model=True)
             owner, joined = _Call(index, call_id), name
             self._calls.append(owner)
@@ -173,7 +173,7 @@ class CallParts:
         return None if piece in self._offered else name + piece
 
     def _begins_a_name(self, text: str) -> bool:
-        return any(each.startswith(text) for each in self._offered)
+        return any(name.startswith(text) for name in self._offered)
 
 
 def _text(arguments: Any) -> str:

@@ -10,7 +10,7 @@ from actors.protocol.messages import Job, UpstreamCall
 from policies.errors import IntegrityError
 
 
-class CallBook:
+class CallTracker:
     """`concurrent`: maximum number of concurrent calls."""
 
     def __init__(self, concurrent: int) -> None:
@@ -69,7 +69,7 @@ class CallBook:
         """Drop a job. Returns the running calls whose tasks must be cancelled; None: the job is not here."""
         if self._left.pop(job.id, None) is None:
             return None
-        self._waiting = deque(each for each in self._waiting if each[0] is not job)
+        self._waiting = deque(pair for pair in self._waiting if pair[0] is not job)
         running = [call for call, owner in self._running.items() if owner is job]
         for call in running:
             self._running[call] = None

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from actors.api.messages import TextPrompt
 from actors.protocol.delivery import Delivery
 from actors.protocol.messages import Job, UpstreamCall
-from actors.upstream.call_book import CallBook
+from actors.upstream.call_tracker import CallTracker
 from engine.sampling.params import SamplingParams
 
 PLACES = 3
@@ -27,7 +27,7 @@ def job_of(number: int, count: int) -> tuple[Job, tuple[UpstreamCall, ...]]:
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.book = CallBook(PLACES)
+        self.book = CallTracker(PLACES)
         self.jobs: dict[int, tuple[Job, set[int]]] = {}
         """Works that somebody waits for, with the calls that have not ended."""
         self.tasks: set[int] = set()
