@@ -1,4 +1,4 @@
-"""Asking a model many prompts: answers in order, a margin a token, costs that were measured."""
+"""Offline generation: answers in order, one margin per token, measured costs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The benchmark beside other engines: what it asks for, how it counts, how it ends up in a table."""
+"""The comparison with other engines: requests, counting of tokens, and the table."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ FIGURES = Figures(output_tokens=8, seconds=1.0, output_tokens_per_s=8.0, ttft_ms
 
 
 def served(body: bytes, it: BenchRequest) -> tuple[Figures, list[list[int]]]:
-    """What the client makes of an answer."""
+    """The client's result for a response."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:

@@ -1,4 +1,4 @@
-"""Never more calls than places; every call and every work ends exactly once."""
+"""Never more calls than slots; every call and every job ends exactly once."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -29,7 +29,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.book = CallTracker(PLACES)
         self.jobs: dict[int, tuple[Job, set[int]]] = {}
-        """Works that somebody waits for, with the calls that have not ended."""
+        """Jobs that are still wanted, with their unfinished calls."""
         self.tasks: set[int] = set()
         self.next = 1
 
@@ -88,7 +88,7 @@ class Machine(RuleBasedStateMachine):
         assert self.book.running == len(self.tasks) <= PLACES
         open_calls = sum(len(left) for _, left in self.jobs.values())
         assert self.book.inside == open_calls
-        # Nobody waits while a place is free.
+        # No call waits while a slot is free.
         assert not self.book.waiting or len(self.tasks) == PLACES
 
 

@@ -1,4 +1,4 @@
-"""Each dialect through the whole service, streamed and whole; and cut anywhere it is the same answer."""
+"""Every dialect through the whole service, streamed and whole; the answer does not depend on how the bytes are cut."""
 
 import json
 
@@ -29,7 +29,7 @@ TOOLS = ToolSet(
 )
 WITH_TOOLS = (ChatPrompt((ChatMessage("user", "Hi there"),), TOOLS),)
 THE_SERVICE_ALONE = [name for name, row in ROWS if row.encoding or row.kind == "text/html"]
-"""What the reader of an answer does not see."""
+"""Fields that the answer's reader does not see."""
 
 
 def server(row: Row):
@@ -97,7 +97,7 @@ def test_any_cut_is_the_same_answer(row):
 
 
 def check(row: Row, size: int) -> None:
-    """The reader's answer to pieces of so many bytes."""
+    """The reader's answer to the response in pieces of `size` bytes."""
     reader = ResponseReader(1, 100, offered=OFFERED if row.tools else ())
     said: list[TokenOutput] = []
     kind = ""
@@ -136,7 +136,7 @@ MODELS_FAULT = ("a name that nobody offered", "arguments that are cut", "a call 
 
 @pytest.mark.parametrize("name", MODELS_FAULT)
 async def test_what_a_model_says_shuts_nobody_out(autojump_clock, name):
-    """A prompt can bring it about, and the breaker is everybody's."""
+    """A prompt can cause such output, so it must not open the breaker, which all clients share."""
     row = next(row for _, row in ROWS if row.name == name)
     async with stage(server(row)) as (service, network):
         for _ in range(15):

@@ -1,4 +1,4 @@
-"""Least outstanding, each address with its own health; no call is lost or counted twice."""
+"""Least outstanding calls, health per address; no call is lost or counted twice."""
 
 from hypothesis import settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What is sent upstream, and what is not bent into something else."""
+"""The request body, and what is refused rather than changed."""
 
 import json
 

@@ -24,7 +24,7 @@ def one(number: int, *token_ids: int, **options) -> Embed:
 
 
 def drained(engine: Embedder) -> list[list[TokenOutput]]:
-    """What each step brought, until nothing is left; the books are checked between steps."""
+    """Outputs of every step until there is no work; integrity is checked between steps."""
     steps = []
     while engine.has_work:
         steps.append(list(engine.step().outputs))

@@ -1,4 +1,4 @@
-"""Turns: nobody is forgotten, nobody has more than a step's time too much, and no more compute than may."""
+"""Time slices: no member starves, used time differs by at most one step, and the limit on concurrent steps holds."""
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ NAMES = "abcd"
 
 
 class Members(RuleBasedStateMachine):
-    """Members that compute, wait, go away and hang; the test keeps its own count of who may compute."""
+    """Members that compute, wait, leave and hang; the test counts by itself who may compute."""
 
     @initialize(at_once=st.integers(1, 3))
     def begin(self, at_once: int) -> None:
@@ -57,7 +57,7 @@ class Members(RuleBasedStateMachine):
         assert following is not None
         (hung,) = [name for name in self.computing if not self.book.ask(name) and name in self.computing] or [None]
         if hung is not None:
-            # Asking again made it wait.
+            # The new request made it wait.
             self.computing.remove(hung)
             self.waiting.add(hung)
         self.given(following)
@@ -98,7 +98,7 @@ def test_who_was_away_earns_nothing_by_it():
     assert book.ask("busy")
     assert book.done("busy", 100.0, more=True) is None
     assert not book.ask("late")
-    # It counts as having used as much as the other: a step each, in turns.
+    # On return its used time equals the other's: they alternate.
     assert book.done("busy", 1.0, more=True) == "late"
     assert book.done("late", 1.0, more=True) is None
     assert book.done("late", 0.5, more=True) == "busy"

@@ -1,4 +1,4 @@
-"""What engines side by side get, from real model directories and a machine of known size."""
+"""Resources of engines that run side by side, for real model directories and a machine of known size."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def llama(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Give the process so much memory, and eight cores."""
+    """Simulate a machine with the given memory and eight cores."""
 
     def of(free: int) -> None:
         monkeypatch.setattr(resources, "available_memory", lambda: free)
@@ -81,12 +81,12 @@ def test_adapters_have_their_room(llama, tmp_path, machine):
     found = resolve({"one": settings})["one"]
     assert found.settings.kv.memory == 2 * MiB
     assert found.message.endswith(f"; {sum(taken.values()) // 1024}KiB for adapters: 3 configured")
-    # "all" is of rank 8, on everything: two more of that size.
+    # "all" has rank 8 on every module: two more of that size.
     machine(weights + sum(taken.values()) + 2 * taken["all"] + 4 * MiB)
     found = resolve({"one": settings}, more_adapters=True)["one"]
     assert found.settings.kv.memory == 2 * MiB
     assert found.message.endswith("for adapters: 3 configured, 2 more of rank 8 that may be loaded")
-    # A folder that is none is left to its loading.
+    # An invalid adapter folder is reported when it is loaded.
     missing = msgspec.structs.replace(settings, adapters={"x": AdapterSettings(path=tmp_path / "nothing")})
     machine(weights + 4 * MiB)
     assert resolve({"one": missing})["one"].settings.kv.memory == 2 * MiB

@@ -1,4 +1,4 @@
-"""What a directory says about an encoder, and what it may not say."""
+"""Configuration of encoders: what is read, and what is refused."""
 
 import json
 from pathlib import Path

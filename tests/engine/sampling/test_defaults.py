@@ -1,4 +1,4 @@
-"""What a model's generation_config.json says, and when it holds."""
+"""A model's generation_config.json: what is read, and when it applies."""
 
 import json
 from pathlib import Path

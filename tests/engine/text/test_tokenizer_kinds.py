@@ -1,4 +1,4 @@
-"""What goes on in the middle of a text, with every kind of tokenizer: grammars, banned words, messages in pieces."""
+"""Tokenization of continued text with every kind of tokenizer: grammars, banned words, escaped messages."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_a_text_inside_another_is_spelled_byte_for_byte(kind: tuple[str, Tokeniz
     ids = tokenizer.encode_continuation(text)
     assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
     assert not tokenizer.special_ids.intersection(ids)
-    # As few tokens as if nothing stood in front.
+    # As few tokens as without the sentinel.
     assert len(ids) <= len(text.encode())
 
 

@@ -1,4 +1,4 @@
-"""The shipped models: complete, small, one tokenizer, and as good as promised through the engine."""
+"""The shipped models: complete, small, one tokenizer, and with the promised accuracy in the engine."""
 
 import json
 from random import Random

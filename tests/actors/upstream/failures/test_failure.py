@@ -1,4 +1,4 @@
-"""Whose fault a status is, and what is to be done about it."""
+"""Classification of statuses: who is at fault, and whether to retry."""
 
 import pytest
 

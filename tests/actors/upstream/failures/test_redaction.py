@@ -1,4 +1,4 @@
-"""What an upstream said, without what is ours and what is the client's."""
+"""An upstream's error text without secrets of the gateway and without quotes of the prompt."""
 
 import pytest
 from hypothesis import given

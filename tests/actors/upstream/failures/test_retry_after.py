@@ -1,4 +1,4 @@
-"""A pause that is asked for is understood in all its forms, and never believed without bounds."""
+"""Requested pauses: all forms are parsed, and all are bounded."""
 
 import pytest
 
@@ -28,12 +28,12 @@ SENT_AT = 784_111_777.0
         ({"retry-after": "2s"}, 2.0),
         ({"retry-after": "1m30s"}, 90.0),
         ({"retry-after": "250ms"}, 0.25),
-        # A moment, in seconds or milliseconds since 1970.
+        # Unix timestamps in seconds or milliseconds.
         ({"retry-after": "784111807", **DATE}, 600.0),
         ({"retry-after": "1764370030", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 30.0),
         ({"retry-after": "1764370030000", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 30.0),
         ({"retry-after": "1764369000", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 0.0),
-        # The three forms of a date.
+        # The three date formats.
         ({"retry-after": "Sun, 06 Nov 1994 08:50:07 GMT", **DATE}, 30.0),
         ({"retry-after": "Sunday, 06-Nov-94 08:50:07 GMT", **DATE}, 30.0),
         ({"retry-after": "Sun Nov  6 08:50:07 1994", **DATE}, 30.0),
@@ -46,7 +46,7 @@ SENT_AT = 784_111_777.0
         ({"retry-after-ms": "250"}, 0.25),
         ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
         ({"retry-after-ms": "-5", "retry-after": "1"}, 1.0),
-        # Limits that are used up.
+        # Exhausted rate limits.
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1m2.5s"}, 62.5),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "120ms"}, 0.12),

@@ -1,4 +1,4 @@
-"""What is unpacked stays within bounds, and what is not as it says is no answer."""
+"""Decompression is bounded, and malformed data is an error."""
 
 import gzip
 import zlib

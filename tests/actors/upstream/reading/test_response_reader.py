@@ -1,4 +1,4 @@
-"""An upstream's stream is an answer only if it is whole, and its tokens are counted truly."""
+"""A stream is an answer only if it is complete, and its tokens are counted correctly."""
 
 import json
 from itertools import pairwise
@@ -208,7 +208,7 @@ JSON = st.recursive(
 
 @given(st.lists(st.binary(max_size=60) | JSON.map(lambda value: b"data: " + json.dumps(value).encode() + b"\n\n")))
 def test_whatever_comes_is_an_answer_or_a_failure(pieces):
-    """No other exception, and one finish, with the end."""
+    """No other exception, and exactly one finish, at the end."""
     reader = ResponseReader(1, 50)
     finishes = 0
     try:
