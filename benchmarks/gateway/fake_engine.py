@@ -46,9 +46,9 @@ class FakeEngine:
                 sequence = _Sequence(len(command.prompt_token_ids), command.params.max_tokens)
                 self._running[command.request_id] = sequence
             case Abort(request_id):
-                sequence = self._running.pop(request_id, None) or self._silent.pop(request_id, None)
-                if sequence is not None:
-                    self._ends.append(_output(request_id, sequence, "abort"))
+                aborted = self._running.pop(request_id, None) or self._silent.pop(request_id, None)
+                if aborted is not None:
+                    self._ends.append(_output(request_id, aborted, "abort"))
 
     def step(self) -> StepReport:
         """The next token of every sequence."""

@@ -125,7 +125,7 @@ class _Relaxer:
         patterns = left.get("patternProperties")
         if isinstance(patterns, dict) and (bad := [name for name in patterns if not self._is_pattern(name)]):
             self._removed += [f"{where}/patternProperties/{_escaped(name)}" for name in bad]
-            left["patternProperties"] = {name: name for name, name in patterns.items() if name not in bad}
+            left["patternProperties"] = {name: part for name, part in patterns.items() if name not in bad}
             # Names matched by the removed patterns can no longer be distinguished from additional ones.
             drop("additionalProperties")
         self._relax_bounds(left, drop)
