@@ -1,7 +1,7 @@
-"""What the actors cost a request and a token, without the edge: python -m benchmarks.actors_path [--profile].
+"""CPU cost of the actors per request and per token, without HTTP: python -m benchmarks.actors_path [--profile].
 
-A service with all its actors in front of a fake engine, asked by tasks in the same loop. The figures are processor
-seconds of the event loop's thread; the fake engine's thread is not counted.
+A service with all its actors and a fake engine, called by tasks in the same event loop. The figures are CPU seconds of
+the event loop's thread; the fake engine's thread is not counted.
 """
 
 import argparse
@@ -45,7 +45,7 @@ async def _ask(service: Service, number: int, max_tokens: int, *, streamed: bool
 
 
 async def _many(service: Service, *, clients: int, requests: int, tokens: int, streamed: bool) -> int:
-    """Tokens that came."""
+    """Number of tokens received."""
     total = 0
 
     async def client(first: int) -> None:
@@ -102,7 +102,7 @@ async def _main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    # Lines of requests would cost more than what is measured.
+    # Log lines per request would cost more than what is measured.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", action="store_true")

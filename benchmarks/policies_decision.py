@@ -1,8 +1,8 @@
-"""What the decisions on one request's way cost, with 200 routes: median microseconds of each.
+"""Cost of the decisions for one request, with 200 routes: median microseconds of each.
 
     python -m benchmarks.policies_decision
 
-Every figure is the median over batches, so that a neighbour on the machine does not count for much.
+Figures are medians over batches, to reduce the effect of other load on the machine.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _TEXT = ("What is the 3rd word of each line? It must not be longer than 12 lette
 
 
 def median_us(step: Callable[[], object], batches: int, batch: int, per_step: int = 1) -> float:
-    """Median over batches of the time of one step, divided by what it does at once."""
+    """Median over batches of the time of one step, divided by the operations per step."""
     samples = []
     for _ in range(batches):
         began = time.perf_counter()
@@ -50,7 +50,7 @@ def median_us(step: Callable[[], object], batches: int, batch: int, per_step: in
 
 
 def many_routes(by: Literal["model", "tag", "size"]) -> Settings:
-    """Two hundred routes of which the last one matches; by names, or by sizes, which must be compared one by one."""
+    """200 routes of which the last one matches; conditions on names, or on sizes, which must be compared one by one."""
     conditions = {
         "model": lambda number: SignalSettings(model=(f"model-{number}",), prompt_tokens=Range(at_least=number)),
         "tag": lambda number: SignalSettings(tag=(f"tag-{number}",), prompt_tokens=Range(at_least=number)),
@@ -80,7 +80,7 @@ def many_routes(by: Literal["model", "tag", "size"]) -> Settings:
 def queue_costs(batches: int, batch: int) -> tuple[float, float]:
     """Offer and take with `_TENANTS` tenants and `batch` waiting requests."""
     limits = QueueLimits(requests=100_000, tokens=10**9, bytes=Bytes(2**40))
-    line: FairQueue[QueueItem] = FairQueue(
+    queue: FairQueue[QueueItem] = FairQueue(
         {"default": TierSettings(queue=limits)}, {f"t{number}": TenantSettings() for number in range(_TENANTS)}
     )
     offers, takes = [], []
@@ -93,10 +93,10 @@ def queue_costs(batches: int, batch: int) -> tuple[float, float]:
         number += batch
         began = time.perf_counter()
         for item in items:
-            line.offer(item, now)
+            queue.offer(item, now)
         between = time.perf_counter()
         for _ in items:
-            line.take(now)
+            queue.take(now)
         takes.append((time.perf_counter() - between) / batch)
         offers.append((between - began) / batch)
         now += 0.1

@@ -1,8 +1,8 @@
-"""What reloads cost the streams under way: python -m benchmarks.reload [--streams N] [--seconds S] [--rounds N].
+"""Effect of reloads on running streams: python -m benchmarks.reload [--streams N] [--seconds S] [--rounds N].
 
-One server process with all actors and a fake engine that makes a token every 20 ms for each of the paced SSE streams;
-this process reads them and takes the time between two arrivals on each stream. In turn, nothing happens and a policy of
-200 routes is read, checked, compiled and swapped every second, so that a noisy minute hits both.
+A server process with all actors and a fake engine that makes a token every 20 ms for each of the SSE streams; this
+process reads them and measures the time between arrivals per stream. Windows without reloads alternate with windows in
+which a policy of 200 routes is read, checked, compiled and swapped every second, so that noise affects both.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _EVENT = b"data: {"
 
 
 def policy(version: int) -> str:
-    """Two hundred routes that are looked at in vain, before the one that takes the streams."""
+    """A policy with 200 routes that do not match, before the one that the streams use."""
     routes = "".join(
         f'[[routes]]\nname = "r{number}"\nwhen = {{ tag = ["t{number}"], prompt_tokens = {{ at_least = {number} }} }}\n'
         f'use = {{ ladder = "bench" }}\ncaps = {{ output_tokens = {1000 + version} }}\n'
@@ -109,7 +109,7 @@ def _until_all_run(sockets: Sockets) -> None:
 
 
 def _gaps(sockets: Sockets, seconds: float) -> list[float]:
-    """Seconds between two arrivals on one stream, of all streams. A stream that ends is an error."""
+    """Seconds between arrivals on the same stream, of all streams. Raises RuntimeError if a stream ends."""
     last: dict[int, float] = {}
     gaps = []
     end = time.perf_counter() + seconds
@@ -134,8 +134,8 @@ def _percentile(ordered: list[float], share: float) -> float:
 
 async def _serve() -> None:
     configure_logs("error")
-    said: list[str] = []
-    threading.Thread(target=lambda: _listen(said), daemon=True).start()
+    commands: list[str] = []
+    threading.Thread(target=lambda: _listen(commands), daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
         model, file = Path(folder) / "model", Path(folder) / "bench.toml"
         model.mkdir()
@@ -153,13 +153,13 @@ async def _serve() -> None:
             server = Server(listen("127.0.0.1", 0), limits, routes)
             await nursery.start(server.run)
             print(server.port, flush=True)
-            await _obey(service, file, said)
+            await _run_commands(service, file, commands)
 
 
-def _listen(said: list[str]) -> None:
+def _listen(commands: list[str]) -> None:
     for line in sys.stdin:
-        said.append(line.strip())
-    # Whoever started this holds the other end: if it dies, so does this.
+        commands.append(line.strip())
+    # The parent process holds the other end of stdin: when it ends, so does this process.
     os._exit(0)
 
 
@@ -167,11 +167,11 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-async def _obey(service: Service, file: Path, said: list[str]) -> None:
+async def _run_commands(service: Service, file: Path, commands: list[str]) -> None:
     took: list[float] = []
     version = 0
     while True:
-        kind = said[-1] if said else "quiet"
+        kind = commands[-1] if commands else "quiet"
         if kind == "reloading":
             version += 1
             _write(file, policy(version % 7))

@@ -1,9 +1,9 @@
-"""How often an answer in mode `window` is of two models, and how often that spoils it.
+"""How often an answer in mode `window` comes from two models, and how often that makes it wrong.
 
     python -m benchmarks.window [--questions 1000] [--seed 1] [--window 4]
 
-The embedded pair as it ships, in a whole service, greedy. Mixed: the small model's words were shown, then the large one
-went on. Spoilt: the answer is wrong, and the large model alone answers the same question rightly.
+The embedded models as shipped, in a whole service, greedy. Mixed: text of the small model was sent, then the large one
+continued. Spoilt: the answer is wrong, but the large model alone answers the same question correctly.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from actors.service import Service
-from benchmarks.verified.service import Asked, ask
+from benchmarks.verified.service import BenchAnswer, ask
 from config.load import load_settings
 from config.model.settings import LedgerSettings, Settings
 from config.profiles import embedded_profile
@@ -27,8 +27,8 @@ from gateway.engine_factories import engine_factories
 def settings_of(window: int) -> Settings:
     settings = load_settings(embedded_profile())
     cascades = {
-        name: msgspec.structs.replace(each, emit=msgspec.structs.replace(each.emit, window=window))
-        for name, each in settings.cascades.items()
+        name: msgspec.structs.replace(cascade, emit=msgspec.structs.replace(cascade.emit, window=window))
+        for name, cascade in settings.cascades.items()
     }
     return msgspec.structs.replace(settings, ledger=LedgerSettings(path=Path(":memory:")), cascades=cascades)
 
@@ -36,25 +36,25 @@ def settings_of(window: int) -> Settings:
 async def measure(arguments: argparse.Namespace) -> None:
     questions = held_out_questions(Random(arguments.seed), arguments.questions)
     settings = settings_of(arguments.window)
-    found: dict[str, list[Asked]] = {"penstock": [], "large": []}
+    results: dict[str, list[BenchAnswer]] = {"penstock": [], "large": []}
     async with trio.open_nursery() as nursery:
         service = Service(settings, engine_factories(settings))
         await nursery.start(service.run)
         while not service.readiness().ready:  # noqa: ASYNC110  (as any health probe asks)
             await trio.sleep(0.01)
         for question in questions:
-            for model, answers in found.items():
+            for model, answers in results.items():
                 answers.append(await ask(service, model, question.prompt))
         nursery.cancel_scope.cancel()
-    large = [one for one in found["penstock"] if one.served.rung == "large"]
+    large = [one for one in results["penstock"] if one.served.rung == "large"]
     mixed = [one for one in large if one.began_on == "small"]
     right = {
         model: [one.text == question.answer for one, question in zip(answers, questions, strict=True)]
-        for model, answers in found.items()
+        for model, answers in results.items()
     }
     spoilt = sum(
         one.began_on != one.served.rung and not ours and alone
-        for one, ours, alone in zip(found["penstock"], right["penstock"], right["large"], strict=True)
+        for one, ours, alone in zip(results["penstock"], right["penstock"], right["large"], strict=True)
     )
     count = len(questions)
     print(f"window {arguments.window}, {count} questions of seed {arguments.seed}")

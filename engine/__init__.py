@@ -1,1 +1,1 @@
-"""Tokens in, tokens out: loading, model, paged KV, scheduler, sampling, step loop, tokenizer."""
+"""Inference engine: model loading, paged KV cache, scheduler, sampling, step loop, tokenizer."""

@@ -1,4 +1,4 @@
-"""How fast a model runs here, without a gateway: tokens a second, time to first token, inter-token latency."""
+"""Benchmark of the bare engine, without HTTP: output tokens per second, time to first token, inter-token latency."""
 
 import os
 import platform
@@ -22,14 +22,14 @@ _KV_LIMIT = 8 * 2**30
 
 
 class BenchShape(msgspec.Struct, frozen=True):
-    """One request: tokens in, tokens out."""
+    """Lengths of one request, in tokens."""
 
     prompt: int
     output: int
 
 
 class WorkloadReport(msgspec.Struct, frozen=True):
-    """One workload. Every request arrives at its start; times count from then."""
+    """Results of one workload. All requests are submitted at its start, and TTFT is measured from there."""
 
     name: str
     requests: int
@@ -48,19 +48,19 @@ class WorkloadReport(msgspec.Struct, frozen=True):
 
 
 class BenchReport(msgspec.Struct, frozen=True):
-    """All workloads of one run."""
+    """All workloads of one run, and the machine and settings they ran with."""
 
     model: str
     machine: str
     torch: str
     dtype: str
-    """Of the computation; behind it what the weights are quantized to, if they are."""
+    """The compute dtype, followed by the quantization scheme of the weights if there is one."""
     threads: int
     load_s: float
     workloads: tuple[WorkloadReport, ...]
 
     def table(self) -> str:
-        """The report as a Markdown table under one line of circumstances."""
+        """The report as a Markdown table, preceded by a line with model, dtype, threads and machine."""
         head = (
             f"{self.model}: {self.dtype}, {self.threads} thread(s), torch {self.torch}, loaded in {self.load_s:.1f} s; "
             f"{self.machine}"
@@ -84,14 +84,14 @@ def run_bench(
     overrides: dict[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> BenchReport:
-    """Load `model` and run the three workloads: greedy, end tokens ignored, random prompts from a fixed seed.
+    """Load `model` and run three workloads: greedy, end tokens ignored, random prompts from a fixed seed.
 
-    `overrides` are fields of `EngineSettings`. The KV pool is made large enough for the widest workload.
+    `overrides` are fields of `EngineSettings`. The KV pool is sized for the workload with the most tokens.
 
     Raises:
         ModelError: the directory cannot be served.
     """
-    say = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     config = read_model_config(model, None)
     workloads = _workloads(config.max_positions)
     values: dict[str, Any] = {"kv": KVSettings(memory=Bytes(_kv_bytes(config, workloads))), **(overrides or {})}
@@ -99,14 +99,14 @@ def run_bench(
     started = perf_counter()
     from engine.torch_runner import TorchRunner, torch_version
 
-    runner = TorchRunner(settings, say)
+    runner = TorchRunner(settings, report)
     engine = Engine(runner, Tokenizer.load(model), settings, name="bench", seed=0)
     loaded = perf_counter() - started
     rng = Random(0)  # noqa: S311 - fixed seed on purpose
     _run(engine, "warm-up", [BenchShape(min(64, config.max_positions // 2), 8)] * 2, rng, config.vocab_size)
     reports = []
     for name, shapes in workloads.items():
-        say(f"running {name}")
+        report(f"running {name}")
         reports.append(_run(engine, name, shapes, rng, config.vocab_size))
     engine.close()
     return BenchReport(
@@ -121,7 +121,7 @@ def run_bench(
 
 
 def machine() -> str:
-    """The processor and how much of it this process may use."""
+    """The processor's model name and the number of cores that this process may use."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -136,7 +136,7 @@ def machine() -> str:
 
 
 def _workloads(longest: int) -> dict[str, list[BenchShape]]:
-    """Shrunk in proportion where the model's sequences are too short."""
+    """The workloads by name; all lengths are scaled down if `longest`, the model's maximum, is below 768 tokens."""
     rng = Random(32)  # noqa: S311 - fixed seed on purpose
     mix = [BenchShape(rng.randint(32, 512), rng.randint(16, 256)) for _ in range(32)]
     scale = min(1.0, longest / (512 + 256))
@@ -163,7 +163,7 @@ def _kv_bytes(config: ModelConfig, workloads: dict[str, list[BenchShape]]) -> in
 def _run(engine: Engine, name: str, shapes: list[BenchShape], rng: Random, vocab: int) -> WorkloadReport:
     before = engine.stats()
     prompts = [tuple(rng.randrange(vocab) for _ in range(shape.prompt)) for shape in shapes]
-    first_id = before.prompt_tokens_total * 1000  # unique: it grows with every workload
+    first_id = before.prompt_tokens_total * 1000  # unique: grows with every workload
     started = perf_counter()
     for index, (shape, prompt) in enumerate(zip(shapes, prompts, strict=True)):
         params = SamplingParams(max_tokens=shape.output, temperature=0, ignore_eos=True)
@@ -204,6 +204,6 @@ def _run(engine: Engine, name: str, shapes: list[BenchShape], rng: Random, vocab
 
 
 def _percentile(seconds: list[float], share: float) -> float:
-    """In milliseconds, nearest rank."""
+    """Nearest-rank percentile, in milliseconds."""
     ranked = sorted(seconds)
     return 1e3 * ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0

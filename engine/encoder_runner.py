@@ -1,4 +1,4 @@
-"""A model directory as an `EmbeddingRunner`: the encoder behind one call a step."""
+"""An encoder model behind the `EmbeddingRunner` interface: one `embed` call per step."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from engine.memory.resources import resolve_alone
 from engine.model.checkpoint import Checkpoint
 from engine.model.encoder import Encoder
 from engine.model.encoder_config import EncoderConfig, read_encoder_config
-from engine.model.encoder_weights import WORDS, load_encoder_weights, name_prefix
+from engine.model.encoder_weights import WORD_EMBEDDINGS, load_encoder_weights, name_prefix
 from engine.model.linear import LinearFactory
 from engine.quantization.config import read_quantization
 from engine.threads import set_threads
@@ -20,13 +20,13 @@ from engine.torch_runner import compute_dtype, open_device
 
 
 class EncoderRunner:
-    """One encoder. Built and used in one thread."""
+    """One loaded encoder. Must be built and used in the same thread."""
 
     def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
-        """Load `settings.model`; `progress` hears short sentences about what is being done.
+        """Load `settings.model`; `progress` receives short messages about the loading stages.
 
         Raises:
-            ModelError: the directory cannot be served, and why.
+            ModelError: the directory cannot be served; the message says why.
         """
         settings = resolve_alone(settings)
         set_threads(settings.threads)
@@ -35,7 +35,7 @@ class EncoderRunner:
         if settings.quantization is not None or read_quantization(settings.model) is not None:
             raise ModelError("quantization", f"{settings.model} is an encoder, which is not computed quantized")
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
-            stored = checkpoint.dtype(name_prefix(checkpoint, config) + WORDS)
+            stored = checkpoint.dtype(name_prefix(checkpoint, config) + WORD_EMBEDDINGS)
             dtype = compute_dtype(settings, stored, device)
             linears = LinearFactory(device, dtype, settings.threads)
             linears.compile(progress)
@@ -51,12 +51,12 @@ class EncoderRunner:
         self.embed([(0,)])
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """See `EmbeddingRunner`."""
+        """See `EmbeddingRunner.embed`."""
         if self._encoder is None:
             raise ModelError("engine_closed", "the engine is closed")
         with torch.inference_mode():
-            found: npt.NDArray[np.float32] = self._encoder.forward(inputs).cpu().numpy()
-        return found
+            embeddings: npt.NDArray[np.float32] = self._encoder.forward(inputs).cpu().numpy()
+        return embeddings
 
     def close(self) -> None:
         """Release the weights; a second call does nothing."""
@@ -64,9 +64,10 @@ class EncoderRunner:
 
 
 def _max_input_tokens(settings: EngineSettings, config: EncoderConfig) -> int:
-    asked = settings.max_model_len
-    if asked is not None and asked > config.most_tokens:
+    max_model_len = settings.max_model_len
+    if max_model_len is not None and max_model_len > config.usable_positions:
         raise ModelError(
-            "max_model_len", f"max_model_len = {asked} is more than the model has positions, {config.most_tokens}"
+            "max_model_len",
+            f"max_model_len = {max_model_len} is more than the model has positions, {config.usable_positions}",
         )
-    return asked or config.max_tokens
+    return max_model_len or config.max_tokens

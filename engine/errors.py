@@ -1,17 +1,17 @@
-"""What can go wrong in an engine.
+"""Errors that an engine raises.
 
 The tree:
     EngineError              code, message
     ├── ModelError           a model directory cannot be served
-    ├── RequestRefused       one request cannot be run; the engine goes on
-    └── EngineDead           the engine has ended and will run nothing more
+    ├── RequestRefused       one request cannot be run; the engine continues
+    └── EngineDead           the engine has stopped and runs nothing more
 
-`code` is stable and snake_case; `message` says what was wrong and what to do.
+`code` is stable and snake_case; `message` states the cause and the remedy.
 """
 
 
 class EngineError(Exception):
-    """An engine cannot do what it was asked."""
+    """Base class: an engine operation failed."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -28,11 +28,11 @@ class RequestRefused(EngineError):  # noqa: N818 - it is a refusal, not a fault
 
 
 class EngineDead(EngineError):  # noqa: N818 - a state that lasts
-    """The step loop failed: every sequence in it is lost, and a new engine has to be started."""
+    """The step loop failed or the engine was closed: all its sequences are lost, and a new engine must be started."""
 
 
 def bad_logits() -> EngineError:
-    """The model's numbers cannot be trusted any more."""
+    """The error to raise when logits are NaN or infinite."""
     return EngineError(
         "bad_logits",
         'the model computed NaN or infinite logits; check its weights, or load it with dtype = "float32"',

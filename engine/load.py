@@ -1,4 +1,4 @@
-"""A model directory as what serves it: an engine that generates, or one that embeds."""
+"""Load a model directory as the engine that fits it: `Engine` for a decoder, `Embedder` for an encoder."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ from engine.tensor_parallel.ranks import rank_settings
 def load_engine(
     settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None
 ) -> Engine | Embedder:
-    """Load `settings.model`, by the architecture that it names. Slow, and imports torch.
+    """Load `settings.model`, dispatching on the architecture in config.json. Slow, and imports torch.
 
     Raises:
-        EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
+        EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
     """
     if is_encoder(settings.model):
         if settings.tensor_parallel > 1:

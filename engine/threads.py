@@ -1,4 +1,4 @@
-"""How many threads an engine's numbers get, and what the OpenMP runtime must be told before it is loaded."""
+"""Number of threads for torch operations, and the OpenMP environment, which must be set before torch is imported."""
 
 import os
 from collections.abc import Iterator
@@ -6,20 +6,20 @@ from contextlib import contextmanager
 
 
 def prepare_environment(*, alone: bool = False) -> None:
-    """Set what OpenMP reads once, at its start; call before anything imports torch. What the user set is kept.
+    """Set the variables that OpenMP reads once, at its start; call before importing torch. The user's values are kept.
 
-    The runtime's threads spin while they wait, by default for milliseconds. Where engines, event loop and clients
-    share few cores, a spinning thread takes the core from one that has work; a passive wait costs microseconds.
-    `alone`: nobody else wants the cores, so spinning is right (training goes nearly twice as fast).
+    OpenMP's idle threads spin, by default for milliseconds. Where engines, event loop and clients share few cores, a
+    spinning thread takes a core from one with work; a passive wait costs only microseconds. `alone`: no other work
+    needs the cores, so idle threads spin (training runs nearly twice as fast).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "ACTIVE" if alone else "PASSIVE")
 
 
 def set_threads(threads: int) -> None:
-    """Give the calling thread's torch operations this many threads (itself included).
+    """Set the number of threads, the calling one included, for torch operations started in the calling thread.
 
-    torch keeps the number for each thread that starts parallel work, so engines with other numbers do not disturb
-    each other as long as each calls this inside its own thread.
+    torch keeps this number per calling thread, so engines with different numbers do not affect each other if each calls
+    this function in its own thread.
     """
     import torch
 
@@ -28,7 +28,7 @@ def set_threads(threads: int) -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep the calling thread's torch operations to itself for a while: others need the cores more."""
+    """Within the context, torch operations of the calling thread use no other thread, to leave the cores to serving."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""A model directory as a `Runner`: the decoder, its KV pool and the sampler behind one call a step."""
+"""A decoder model behind the `Runner` interface: weights, KV pool and sampler, one `execute` call per step."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
-from engine.gpu.flight import AsyncCopy, to_device
+from engine.gpu.async_copy import AsyncCopy, to_device
 from engine.gpu.graphs import Capture, CudaCapture, GraphDecoder
 from engine.kernels.choice import choose_kernels, choose_pick, make_kernels
 from engine.kernels.cpu import CpuKernels
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class TorchRunner:
-    """One model and its KV pool. Built and used in one thread."""
+    """One loaded model with its KV pool. Must be built and used in the same thread."""
 
     def __init__(
         self,
@@ -55,9 +55,9 @@ class TorchRunner:
         *,
         capture: Capture | None = None,
     ) -> None:
-        """`shard`: the part of the model that is computed here, beside other ranks that do the same.
+        """`shard`: this rank's part of the model under tensor parallelism; None: the whole model.
 
-        `capture`: records decode steps, to be replayed; None: as CUDA graphs on a GPU, and not at all elsewhere.
+        `capture`: how decode steps are recorded for replay; None: CUDA graphs on a GPU, no recording elsewhere.
         """
         settings = resolve_alone(settings)
         set_threads(settings.threads)
@@ -93,13 +93,13 @@ class TorchRunner:
             self.block_size = settings.kv.block_size
             self.vocab_size = config.vocab_size
             self.max_model_len = _max_model_len(settings, config)
-            if (said := _longrope_said(config, self.max_model_len)) is not None:
-                progress(said)
+            if (message := _longrope_message(config, self.max_model_len)) is not None:
+                progress(message)
             self._device = device
             self.overlaps = device.type == "cuda" and settings.gpu.overlap and shard is None
             self._pick = choose_pick(kind)
             self._last = torch.zeros(1, dtype=torch.int64, device=device)
-            """What the device chose in the batch before."""
+            """[samples] int64: token ids that the device chose in the previous batch."""
             self._adapters = None
             if shard is None:
                 self._adapters = AdapterReader(config, linears, dtype, max_rank=settings.max_adapter_rank)
@@ -138,11 +138,11 @@ class TorchRunner:
         decoder = Decoder(weights, kernels, device, pad_single=pad_single, logit_cap=config.logit_cap)
         self._decoder: Decoder | GraphDecoder | None = decoder
         self._plain: Decoder | None = decoder
-        """The same, never as graphs."""
+        """The decoder without graph replay."""
         self._warm_up()
         if capture is None and device.type == "cuda" and kind == "triton" and shard is None:
             capture = CudaCapture(device)
-        # Which experts a step takes is known on the device only, and decides what the host launches: no graph holds it.
+        # Routing to experts is known on the device only but decides what the host launches, so a graph cannot hold it.
         if capture is not None and settings.gpu.graphs and config.experts is None:
             with torch.inference_mode():
                 self._decoder = GraphDecoder(
@@ -150,7 +150,7 @@ class TorchRunner:
                 )
 
     def _warm_up(self) -> None:
-        """A prefill and a decode in the scratch block, and each way to sample: the first request compiles nothing."""
+        """Run a prefill, a decode and each sampling path in the scratch block: no request then waits for a compiler."""
         rows = [
             SampleRow(
                 row=0,
@@ -171,7 +171,7 @@ class TorchRunner:
         sample(np.zeros((2, self.vocab_size), np.float32), rows)
 
     def execute(self, batch: Batch) -> Sampled:
-        """Run one forward pass, write its KV, sample and score the asked rows."""
+        """Run one forward pass, write its KV, and sample and score the rows that `batch` names."""
         if batch.scores:
             return self._scored(batch)
         table = self.logits(batch)
@@ -191,12 +191,12 @@ class TorchRunner:
         return sampled
 
     def logits(self, batch: Batch) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """Run one forward pass, write its KV; the logits of the rows that `batch.samples` names, [samples, vocab]."""
+        """Run one forward pass and write its KV. Return the logits [samples, vocab] of the rows in `batch.samples`."""
         with torch.inference_mode():
             return self._forward(batch).float().cpu().contiguous().numpy()
 
     def follow(self, batch: Batch) -> None:
-        """The part of a rank that is told nothing of the logits: the same products in the same order as `execute`."""
+        """Compute the same products in the same order as `execute`, on a rank that does not receive the logits."""
         with torch.inference_mode():
             if not batch.scores:
                 self._forward(batch)
@@ -208,13 +208,13 @@ class TorchRunner:
                 logits_of(sampled_rows(batch))
 
     def _head(self, batch: Batch) -> Callable[[npt.NDArray[np.int64]], Tensor]:
-        """The logits of rows of the batch, whose layers are computed."""
+        """Run the layers. Returns a function from row indices of the batch to their logits."""
         ids = self._ids(batch)
         assert self._plain is not None
         return partial(self._plain.logits_of, self._plain.hidden(batch, ids))
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
-        """See `OverlappingRunner`. A batch with a sample that the device cannot choose is executed at once."""
+        """See `OverlappingRunner.launch`. If the device cannot choose a sample, the batch is executed synchronously."""
         if batch.scores or not all(chosen_by_device(row) for row in batch.samples):
             sampled = self.execute(batch)
             return lambda: sampled
@@ -232,7 +232,7 @@ class TorchRunner:
         return self._decoder.forward(batch, ids)
 
     def _ids(self, batch: Batch) -> Tensor:
-        """The batch's tokens on the device, where its blocks are now, too."""
+        """Apply `batch.moves`, resolve `batch.feeds`, and return the token ids [tokens] int64 on the device."""
         if self._decoder is None:
             raise ModelError("engine_closed", "the engine is closed")
         if self._swap is not None:
@@ -244,10 +244,10 @@ class TorchRunner:
         return ids
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Read and prepare an adapter for this model; safe in any thread.
+        """Read and prepare an adapter for this model; callable from any thread.
 
         Raises:
-            ModelError: it cannot be served, and why.
+            ModelError: the adapter cannot be served; the message says why.
         """
         if self._adapters is None:
             raise ModelError("adapter_unsupported", f"{directory}: adapters are not served with tensor_parallel")
@@ -260,7 +260,7 @@ class TorchRunner:
 
 
 def _blank(tokens: int, block_size: int, samples: list[SampleRow]) -> Batch:
-    """The first tokens of a sequence that owns nothing but the scratch block."""
+    """A batch of one sequence of `tokens` tokens that lies in the scratch block."""
     positions = np.arange(tokens)
     return Batch(
         token_ids=np.zeros(tokens, np.int64),
@@ -274,33 +274,33 @@ def _blank(tokens: int, block_size: int, samples: list[SampleRow]) -> Batch:
 
 
 def torch_version() -> str:
-    """The build that runs here."""
+    """The version of the installed torch build."""
     return str(torch.__version__)
 
 
 def load_runner(
     settings: EngineSettings, progress: Callable[[str], None] | None = None
 ) -> "TorchRunner | TensorRunner":
-    """Load `settings.model`; `progress` hears short sentences about what is being done.
+    """Load `settings.model`; `progress` receives short messages about the loading stages.
 
     Raises:
-        ModelError: the directory cannot be served, and why.
+        ModelError: the directory cannot be served; the message says why.
     """
-    heard = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     settings = resolve_alone(settings)
     if settings.tensor_parallel > 1:
         from engine.tensor_parallel.runner import TensorRunner
 
-        return TensorRunner(settings, heard)
-    return TorchRunner(rank_settings(settings)[0], heard)
+        return TensorRunner(settings, report)
+    return TorchRunner(rank_settings(settings)[0], report)
 
 
 def open_device(name: str) -> torch.device:
-    """Raises ModelError if it cannot be used."""
+    """Open a torch device. Raises ModelError if it cannot be used."""
     try:
         device = torch.empty(0, device=name).device
         if device.type == "cuda":
-            torch.cuda.set_device(device)  # of this thread: Triton and graphs take the current one
+            torch.cuda.set_device(device)  # per thread: Triton and graph capture use the current device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError("device", f'device = "{name}" cannot be used: {reason}; "cpu" always can') from error
@@ -308,9 +308,10 @@ def open_device(name: str) -> torch.device:
 
 
 def compute_dtype(settings: EngineSettings, stored: torch.dtype, device: torch.device) -> torch.dtype:
-    """`auto`: float32 files in float32, half-precision files in bfloat16 where the processor multiplies it itself.
+    """Dtype to compute in. `auto`: float32 for float32 files, else bfloat16 if the processor multiplies it natively.
 
-    Raises ModelError for a type that the processor does not compute in.
+    Raises:
+        ModelError: the settings name a type that the processor does not compute in.
     """
     native = device.type != "cpu" or has_bfloat16_products()
     if settings.dtype == "float32":
@@ -323,20 +324,21 @@ def compute_dtype(settings: EngineSettings, stored: torch.dtype, device: torch.d
 
 
 def _quantization(settings: EngineSettings, device: torch.device) -> Quantization | None:
-    """Of the files, or as the settings ask for; both may say the same."""
+    """The quantization of the files or of the settings; stating the same one twice is allowed."""
     stored = read_quantization(settings.model)
-    asked = None
+    requested = None
     if settings.quantization is not None:
-        asked = quantization(scheme_of(settings.quantization, settings.quantization_group))
-    if (stored or asked) and device.type != "cpu":
-        why = f'quantized weights are computed on the CPU only; device is "{settings.device}"'
-        raise ModelError("quantization", why)
-    if stored and asked and stored.rules != asked.rules:
+        requested = quantization(scheme_of(settings.quantization, settings.quantization_group))
+    if (stored or requested) and device.type != "cpu":
+        message = f'quantized weights are computed on the CPU only; device is "{settings.device}"'
+        raise ModelError("quantization", message)
+    if stored and requested and stored.rules != requested.rules:
         raise ModelError(
             "quantization",
-            f"{settings.model} is quantized already, as {stored}, which cannot become {asked}; leave quantization out",
+            f"{settings.model} is quantized already, as {stored}, which cannot become {requested}; "
+            "leave quantization out",
         )
-    return stored or asked
+    return stored or requested
 
 
 def _host_blocks(settings: EngineSettings, pool: KvPool, device: torch.device) -> int:
@@ -350,13 +352,13 @@ def _host_blocks(settings: EngineSettings, pool: KvPool, device: torch.device) -
 
 
 def _kv_dtype(settings: EngineSettings, dtype: torch.dtype) -> torch.dtype:
-    """`auto`: as it computes."""
-    found = {"auto": dtype, "float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-    return found[settings.kv.dtype]
+    """The dtype of the KV pool; `auto` is the compute dtype."""
+    dtypes = {"auto": dtype, "float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+    return dtypes[settings.kv.dtype]
 
 
-def _longrope_said(config: ModelConfig, longest: int) -> str | None:
-    """Which factors hold, where there are two kinds."""
+def _longrope_message(config: ModelConfig, longest: int) -> str | None:
+    """A message about which of LongRoPE's two sets of factors is used; None if the model has only one."""
     rope = config.rope
     if rope.type != "longrope" or rope.short_factors == rope.long_factors:
         return None
@@ -369,10 +371,10 @@ def _longrope_said(config: ModelConfig, longest: int) -> str | None:
 
 
 def _max_model_len(settings: EngineSettings, config: ModelConfig) -> int:
-    asked = settings.max_model_len
-    if asked is not None and asked > config.max_positions:
+    max_model_len = settings.max_model_len
+    if max_model_len is not None and max_model_len > config.max_positions:
         raise ModelError(
             "max_model_len",
-            f"max_model_len = {asked} is more than the model's max_position_embeddings, {config.max_positions}",
+            f"max_model_len = {max_model_len} is more than the model's max_position_embeddings, {config.max_positions}",
         )
-    return asked or config.max_positions
+    return max_model_len or config.max_positions

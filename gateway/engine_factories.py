@@ -42,6 +42,6 @@ def replica_settings(name: str, settings: EngineSettings) -> dict[str, EngineSet
 
 
 def _load(resolved: Resolved, name: str, progress: Progress) -> Stepping:
-    if resolved.said:
-        progress(resolved.said)
+    if resolved.message:
+        progress(resolved.message)
     return load_engine(resolved.settings, name, progress)

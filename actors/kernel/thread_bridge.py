@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from engine.core.turns import TimeSliceBook
+from engine.core.time_slices import TimeSliceScheduler
 
 C = TypeVar("C")
 P = TypeVar("P")
@@ -113,11 +113,11 @@ class LongWork:
 
 
 class TimeSlices:
-    """Threads of which only so many compute at once, step by step, by the rule of `TimeSliceBook`."""
+    """Threads of which only so many compute at once, step by step, by the rule of `TimeSliceScheduler`."""
 
     def __init__(self, at_once: int) -> None:
         self._lock = Lock()
-        self._book: TimeSliceBook[_Turn] = TimeSliceBook(at_once)
+        self._book: TimeSliceScheduler[_Turn] = TimeSliceScheduler(at_once)
 
     def join(self) -> "_Turn":
         """The way to its turns for one thread."""
@@ -125,9 +125,9 @@ class TimeSlices:
 
 
 class _Turn:
-    """See `engine.core.turns.Turn`."""
+    """See `engine.core.time_slices.TimeSlice`."""
 
-    def __init__(self, lock: Lock, book: "TimeSliceBook[_Turn]") -> None:
+    def __init__(self, lock: Lock, book: "TimeSliceScheduler[_Turn]") -> None:
         self._lock = lock
         self._book = book
         self._gate = Lock()

@@ -1,4 +1,4 @@
-"""A model's text: prompts to token ids, what answers must be like, tool calls read out of text.
+"""Prompts and model text: encoding prompts, constraints on outputs, tool calls parsed from text.
 
-Public: all modules. Runs in the request's task; long work in a worker thread.
+Public: all modules. Runs in the request's task; long computations run in a worker thread.
 """

@@ -1,8 +1,8 @@
-"""Where one engine's answer goes on on another: the text across the seam is that of one uninterrupted answer.
+"""Detokenizes an answer that a second engine continues, so that the combined text equals an uninterrupted answer.
 
-The second engine sees the first one's tokens as prompt and would begin its text anew: it would show half a character as
-U+FFFD, strip a space, and miss a stop string that began before the seam. So its tokens are turned into text here, after
-the tokens that the client has, with the request's own stop strings and limits; the second engine looks for none.
+The second engine receives the first one's tokens as prompt and detokenizes from there: it would emit half a character
+as U+FFFD, strip a space, and miss a stop string that began earlier. So its tokens are detokenized here, after the
+tokens already sent, with the request's own stop strings and limits; the second engine gets no stop strings.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from engine.text.tokenizer import Tokenizer
 
 
 def params_after(params: SamplingParams, released: int) -> SamplingParams:
-    """What the second engine is asked for."""
+    """Sampling parameters for the second engine, after `released` tokens."""
     return msgspec.structs.replace(
         params,
         max_tokens=params.max_tokens - released,
@@ -27,7 +27,7 @@ def params_after(params: SamplingParams, released: int) -> SamplingParams:
 
 
 class ContinuationDetokenizer:
-    """One choice's text from its `released` tokens on."""
+    """Text of one choice after its `released` tokens."""
 
     def __init__(
         self,
@@ -39,27 +39,27 @@ class ContinuationDetokenizer:
         *,
         exact: bool = False,
     ) -> None:
-        """`text`: what the client has of it, by the first engine. `exact`: see `Tokenizer.detokenizer`."""
+        """`text`: the text that the client already has. `exact`: see `Tokenizer.detokenizer`."""
         eos_ids = frozenset() if params.ignore_eos else tokenizer.eos_ids
         detokenizer = tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens, exact=exact)
         self._output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=params.max_tokens)
         shown = "".join([self._output.push(token_id) for token_id in released])
-        # The first engine may have been cut before it said what these tokens had made certain.
-        self._unsaid = shown.removeprefix(text) if shown.startswith(text) else ""
+        # The first engine may have stopped before it emitted all text that these tokens make certain.
+        self._unsent = shown.removeprefix(text) if shown.startswith(text) else ""
 
     @property
     def ended(self) -> bool:
-        """The released tokens were a whole answer already."""
+        """The released tokens already complete the answer."""
         return self._output.reason is not None
 
     def rest(self) -> tuple[str, FinishReason | None, str | int | None]:
-        """What is still to be said if it has ended."""
-        return self._unsaid, self._output.reason, self._output.stop
+        """If the answer has ended: text not sent yet, finish reason, stop string or token."""
+        return self._unsent, self._output.reason, self._output.stop
 
     def carry_on(self, output: TokenDelta) -> TokenDelta:
-        """The same tokens with the right text, and the right end."""
+        """Replace text and finish of the second engine's output."""
         out = self._output
-        text, self._unsaid = self._unsaid, ""
+        text, self._unsent = self._unsent, ""
         count = 0
         for token_id in output.token_ids:
             text += out.push(token_id)

@@ -1,4 +1,4 @@
-"""The context stage: from a request's messages or text to the token ids of the model that will answer."""
+"""From a request's messages or text to the token ids of the model that will answer."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from engine.errors import RequestRefused
 from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.sampling.grammar import Grammars
 from engine.text.chat_template import ChatTemplate
-from engine.text.literal import break_special, pieces
+from engine.text.special_token_escape import escape_special_tokens, pieces
 from engine.text.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
 from engine.text.tool_calls import ToolStyle
 
@@ -23,7 +23,7 @@ TokenIds = tuple[int, ...]
 
 
 class ModelText:
-    """How one model reads. Immutable; safe in several threads."""
+    """Tokenizer and chat template of one model. Immutable and thread-safe."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class ModelText:
         positions: int | None = None,
         sizes: EmbeddingSizes | None = None,
     ) -> None:
-        """Equal `digest`: the same tokenizer. Equal `template_digest`, too: the same prompts.
+        """Equal `digest`: same tokenizer. Equal `template_digest`, too: same token ids for every prompt.
 
-        `positions`: the model's longest sequence in tokens; None: unknown. `sizes`: of its embeddings; None: it makes
+        `positions`: the model's maximum length in tokens; None: unknown. `sizes`: of its embeddings; None: it generates
         text.
         """
         self.tokenizer = tokenizer
@@ -47,12 +47,12 @@ class ModelText:
         self.grammars = Grammars(tokenizer)
         self._template = template
         self._positions = positions
-        # A normalizer may shorten a text; by more than this factor none does that to a prompt worth reading.
-        self._most_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
+        # A normalizer may shorten a text, but by a factor of more than 4 only for degenerate prompts.
+        self._max_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
 
     @classmethod
     def load(cls, directory: Path, max_model_len: int | None = None) -> "ModelText":
-        """`max_model_len`: as the settings have it. Raises ModelError."""
+        """Load from a model directory. `max_model_len`: from the settings. Raises ModelError."""
         positions: Any = max_model_len
         sizes = None
         if is_encoder(directory):
@@ -70,7 +70,7 @@ class ModelText:
 
     @property
     def tool_style(self) -> ToolStyle:
-        """How the model writes tool calls. Raises RequestRefused: in a way that is not known here."""
+        """The model's tool call format. Raises RequestRefused if it is an unknown one."""
         style = self._template.tool_style
         if style is None:
             raise RequestRefused(
@@ -81,7 +81,7 @@ class ModelText:
         return style
 
     def encode(self, prompt: Prompt) -> TokenIds:
-        """Raises RequestRefused."""
+        """Token ids of a prompt. Raises RequestRefused."""
         match prompt:
             case TokenPrompt(token_ids):
                 return token_ids
@@ -91,18 +91,18 @@ class ModelText:
             case ChatPrompt(messages, tools):
                 definitions = [tool.definition for tool in tools.tools] if tools is not None else []
                 turns = [{"tools": definitions}, *map(_turn, messages)]
-                broken, mark = break_special(turns, self.tokenizer.special_texts)
-                rendered = self._template.render(broken[1:], tools=broken[0]["tools"])
+                escaped, mark = escape_special_tokens(turns, self.tokenizer.special_texts)
+                rendered = self._template.render(escaped[1:], tools=escaped[0]["tools"])
                 self._check_length(rendered)
                 first, *others = pieces(rendered, mark)
                 ids = self.tokenizer.encode(first, add_special_tokens=False)
                 for piece in others:
-                    ids += self.tokenizer.encode_inside(piece, marked=True)
+                    ids += self.tokenizer.encode_continuation(piece, marked=True)
                 return tuple(ids)
 
     def _check_length(self, text: str) -> None:
-        """Refuse what cannot fit, before it costs seconds of work to learn by how much."""
-        if self._most_characters is not None and len(text) > self._most_characters:
+        """Refuse a prompt that cannot fit, before seconds are spent on encoding it."""
+        if self._max_characters is not None and len(text) > self._max_characters:
             raise RequestRefused(
                 "context_length_exceeded",
                 f"This model's maximum context length is {self._positions} tokens, and the prompt of {len(text)} "
@@ -111,25 +111,25 @@ class ModelText:
 
 
 def estimated_tokens(prompt: Prompt) -> int:
-    """About how many tokens a prompt has if nobody here can tell: one for three bytes, and four more for each turn."""
+    """Estimate without a tokenizer: one token per three bytes, and four more per message."""
     match prompt:
         case TokenPrompt(token_ids):
             return len(token_ids)
         case TextPrompt(text):
             return len(text.encode("utf-8", "replace")) // 3 + 1
         case ChatPrompt(messages, tools):
-            said: list[Any] = [(each.content, each.tool_calls, each.reasoning) for each in messages]
-            shown = [tool.definition for tool in tools.tools] if tools is not None else []
-            return sum([len(msgspec.json.encode(each)) // 3 + 4 for each in (*said, *shown)])
+            contents: list[Any] = [(item.content, item.tool_calls, item.reasoning) for item in messages]
+            definitions = [tool.definition for tool in tools.tools] if tools is not None else []
+            return sum([len(msgspec.json.encode(item)) // 3 + 4 for item in (*contents, *definitions)])
 
 
 async def encode_prompts(
     text: ModelText, prompts: Sequence[Prompt], param: str, workers: WorkerPool
 ) -> tuple[TokenIds, ...]:
-    """Token ids of each prompt. Raises InvalidRequest, which names `param`."""
+    """Token ids of every prompt. Raises InvalidRequest, which names `param`."""
     try:
         if sum(map(_characters, prompts)) < LONG_CHARACTERS:
-            # Longer ones are encoded beside the loop (measured: 0.3 µs a character), so that no stream waits for them.
+            # Longer prompts are encoded in a worker thread (0.3 µs per character), so that streams do not stall.
             return _encode(text, prompts)
         return await workers.run_in_thread(partial(_encode, text, prompts))
     except RequestRefused as refused:
@@ -141,20 +141,20 @@ def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[TokenIds, ...]:
 
 
 def _turn(message: ChatMessage) -> dict[str, Any]:
-    """As chat templates expect it: what is not there has no key."""
-    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    """The message for a chat template, which expects absent keys rather than null."""
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name is not None:
-        turn["name"] = message.name
+        fields["name"] = message.name
     if message.reasoning:
-        turn["reasoning_content"] = message.reasoning
+        fields["reasoning_content"] = message.reasoning
     if message.tool_call_id is not None:
-        turn["tool_call_id"] = message.tool_call_id
+        fields["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
-        turn["tool_calls"] = [
+        fields["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
-    return turn
+    return fields
 
 
 def _characters(prompt: Prompt) -> int:
@@ -170,7 +170,7 @@ def _characters(prompt: Prompt) -> int:
 
 
 def tokenizer_digest(directory: Path) -> str:
-    """Equal for equal tokenizers; "" if there is none in the directory."""
+    """Equal for equal tokenizers; "" if the directory has none."""
     return _digest(directory, ("tokenizer.json",)) if (directory / "tokenizer.json").is_file() else ""
 
 

@@ -1,4 +1,4 @@
-"""What the answers of one request must be like, and how their tool calls are read: for each model that may answer."""
+"""Constraints on the outputs of one request, and its tool call format, per model that may answer."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -17,20 +17,20 @@ from policies.model.plan import Plan, gated
 
 
 class OutputConstraints(msgspec.Struct, frozen=True):
-    """For one model."""
+    """Constraints for one model."""
 
     grammar: CompiledGrammar | None = None
     style: ToolStyle | None = None
-    """How calls are written in the answer; None: there are none to look for."""
+    """Tool call format to parse; None: no tools."""
 
 
 _ANY = OutputConstraints()
 
 
 def shown_whole(plan: Plan, request: InferenceRequest) -> Plan:
-    """An atomic answer is a gate: half of it binds the large model to a mistake, and is of no use to anybody.
+    """Use mode "gate" instead of "window" for atomic answers: the large model cannot correct half of one.
 
-    So is one that says how likely its prompt is: that is what the one model says that answers.
+    The same holds for answers with prompt log-probabilities, which are those of the one answering model.
     """
     cascade = plan.cascade
     if cascade is None or cascade.mode != "window":
@@ -43,7 +43,7 @@ def shown_whole(plan: Plan, request: InferenceRequest) -> Plan:
 
 
 class ConstraintsByModel:
-    """All shapes of one request."""
+    """The constraints of one request, compiled per tokenizer and template."""
 
     def __init__(self, request: InferenceRequest, texts: Mapping[str, ModelText], workers: WorkerPool) -> None:
         self._request = request
@@ -53,12 +53,12 @@ class ConstraintsByModel:
 
     @property
     def passed_over(self) -> tuple[str, ...]:
-        """What of the request's schemas is not enforced by the models that were asked so far."""
+        """Parts of the request's schemas that the models used so far do not enforce."""
         made = [shape.grammar.passed_over for shape in self._made.values() if shape.grammar is not None]
         return tuple(dict.fromkeys(chain.from_iterable(made)))
 
     async def for_engine(self, engine: str) -> OutputConstraints:
-        """Compiled beside the loop, once for each way of reading. Raises InvalidRequest."""
+        """Compiled in a worker thread, once per tokenizer and template. Raises InvalidRequest."""
         request = self._request
         if request.grammar is None and request.tools is None:
             return _ANY
@@ -84,7 +84,7 @@ class ConstraintsByModel:
 def _compiled(
     text: ModelText, style: ToolStyle | None, tools: ToolSet | None, grammar: Grammar | None
 ) -> CompiledGrammar | None:
-    """What binds the answer; None: nothing does. Raises RequestRefused."""
+    """The compiled constraint; None: there is none. Raises RequestRefused."""
     if style is not None and tools is not None:
         grammar = calls_grammar(style, tools, grammar)
     return None if grammar is None else text.grammars.compile(grammar)

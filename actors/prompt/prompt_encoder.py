@@ -1,4 +1,4 @@
-"""A request's prompts as token ids, encoded once for each way of reading that its rungs have."""
+"""A request's prompts as token ids, encoded once per distinct tokenizer and template among its rungs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,9 +20,9 @@ class PromptEncoder:
         *,
         most: int | None = None,
     ) -> None:
-        """`param`: the field in which they came. `texts`: of the engines that may read them.
+        """`param`: the request field of the prompts. `texts`: of the engines that may read them.
 
-        `most`: only so many last tokens of each are read.
+        `most`: only this many last tokens of a prompt are used.
         """
         self._prompts = prompts
         self._param = param
@@ -32,18 +32,18 @@ class PromptEncoder:
         self._encoded: dict[tuple[str, str], tuple[TokenIds, ...]] = {}
 
     async def read_by(self, engine: str) -> tuple[TokenIds, ...]:
-        """Token ids of each prompt for this engine. Raises InvalidRequest."""
+        """Token ids of every prompt for this engine. Raises InvalidRequest."""
         text = self._texts[engine]
-        found = self._encoded.get(text.reading)
-        if found is None:
-            found = await encode_prompts(text, self._prompts, self._param, self._workers)
+        encoded = self._encoded.get(text.reading)
+        if encoded is None:
+            encoded = await encode_prompts(text, self._prompts, self._param, self._workers)
             if self._most is not None:
-                found = tuple([token_ids[-self._most :] for token_ids in found])
-            self._encoded[text.reading] = found
-        return found
+                encoded = tuple([token_ids[-self._most :] for token_ids in encoded])
+            self._encoded[text.reading] = encoded
+        return encoded
 
     def shown(self, rung: str) -> tuple[str, ...]:
-        """The prompts as text: as they came, or what this rung, or the first engine, reads in their token ids."""
+        """The prompts as text: as received, or decoded by the tokenizer of this rung, else of the first engine."""
         reader = self._texts.get(rung) or next(iter(self._texts.values()), None)
         read = self._encoded.get(reader.reading) if reader is not None else None
         shown = []
@@ -55,11 +55,11 @@ class PromptEncoder:
         return tuple(shown)
 
     async def lengths(self, rung: str, *, lenient: bool) -> list[int]:
-        """Tokens of each prompt as this rung reads it.
+        """Number of tokens of every prompt for this rung.
 
-        A name that is no engine's, and an upstream without a known tokenizer, are taken to read as the first engine
-        does; where no engine can read the prompt, the count is an estimate. `lenient`: an estimate, too, where the rung
-        itself refuses the prompt, as another one may take it; else that raises InvalidRequest.
+        Names that are no engine's, and upstreams without a tokenizer, count as the first engine does; where no engine
+        can encode the prompt, the count is an estimate. `lenient`: estimate also if the rung refuses the prompt,
+        because another one may take it; otherwise that raises InvalidRequest.
         """
         reader = rung if rung in self._texts else next(iter(self._texts), None)
         try:

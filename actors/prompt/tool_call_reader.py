@@ -1,4 +1,4 @@
-"""Tool calls on their way into the answer: one choice's text, read as text and calls."""
+"""Separates one choice's text into text and tool calls as it streams."""
 
 from collections.abc import Collection, Sequence
 from itertools import chain
@@ -11,10 +11,10 @@ from engine.text.tool_parser import ToolCallParser
 
 
 class ToolCallReader:
-    """One attempt at one choice. Sans-IO."""
+    """Reader for one attempt at one choice. Sans-IO."""
 
     def __init__(self, style: ToolStyle, names: Collection[str], *, id_prefix: str, goes_on: bool) -> None:
-        """`id_prefix`: makes the calls' ids unique. `goes_on`: text of the choice was shown by an earlier attempt."""
+        """`id_prefix`: makes the calls' ids unique. `goes_on`: an earlier attempt already sent text of this choice."""
         self._parser = ToolCallParser(style, names, goes_on=goes_on)
         self._id_prefix = id_prefix
         self._count = 0
@@ -22,35 +22,35 @@ class ToolCallReader:
 
     @property
     def opened(self) -> bool:
-        """A call has begun; it stays so."""
+        """Whether a call has begun."""
         return self._parser.opened
 
     @property
     def holding(self) -> bool:
-        """Text is held that may be a call, or part of one: no other model can go on from here."""
+        """Whether text is held back that may be a call; no other model can continue from here."""
         return self._parser.holding
 
     def read(self, delta: Delta) -> Delta:
-        """The same tokens, with what is certain: text that is no call, and calls that are whole."""
+        """The delta with only certain text and complete calls."""
         parser = self._parser
-        spoken = parser.push(delta.text)
-        text, finish = spoken.text, delta.finish_reason
+        parsed = parser.push(delta.text)
+        text, finish = parsed.text, delta.finish_reason
         if finish is not None:
             stop = delta.stop if isinstance(delta.stop, str) else ""
             text += parser.end(cut=bool(stop) or finish in {"length", "content_filter"}, stop=stop).text
             finish = _end(finish, called=parser.called)
         first = self._count
-        self._count += len(spoken.calls)
+        self._count += len(parsed.calls)
         calls = tuple(
             [
                 MadeCall(index, f"{self._id_prefix}{index}", call.name, call.arguments)
-                for index, call in enumerate(spoken.calls, first)
+                for index, call in enumerate(parsed.calls, first)
             ]
         )
         return msgspec.structs.replace(delta, text=text, finish_reason=finish, calls=calls)
 
     def gather(self, delta: Delta) -> Delta | None:
-        """What `read` gave, together with what was kept before; None while a call may be open: it is kept, too."""
+        """Merge the result of `read` with those held before; None while a call may be open."""
         self._pending.append(delta)
         if self.holding:
             return None
@@ -65,11 +65,11 @@ def _end(reason: EndReason, *, called: bool) -> EndReason:
 def _joined(deltas: Sequence[Delta]) -> Delta:
     return msgspec.structs.replace(
         deltas[-1],
-        text="".join([each.text for each in deltas]),
-        token_ids=tuple(chain.from_iterable([each.token_ids for each in deltas])),
-        logprobs=tuple(chain.from_iterable([each.logprobs for each in deltas])),
-        calls=tuple(chain.from_iterable([each.calls for each in deltas])),
-        unnamed=sum([each.unnamed for each in deltas]),
+        text="".join([delta.text for delta in deltas]),
+        token_ids=tuple(chain.from_iterable([delta.token_ids for delta in deltas])),
+        logprobs=tuple(chain.from_iterable([delta.logprobs for delta in deltas])),
+        calls=tuple(chain.from_iterable([delta.calls for delta in deltas])),
+        unnamed=sum([delta.unnamed for delta in deltas]),
         prompt_logprobs=deltas[0].prompt_logprobs,
-        reasoning="".join([each.reasoning for each in deltas]),
+        reasoning="".join([delta.reasoning for delta in deltas]),
     )

@@ -13,7 +13,7 @@ from actors.protocol.job import Job, UpstreamCall
 from actors.request.account import EmittedChoice
 from actors.request.attempt import Attempt, params_of
 from actors.request.output_assembly import OutputAssembly
-from actors.upstream.request_body import why_not
+from actors.upstream.request_body import unsupported_reason
 from actors.upstream.upstream_status import UNBOUNDED, UNSAID_TOKENS
 from config.model.upstreams import UpstreamSettings
 from engine.core.limits import EngineLimits
@@ -83,7 +83,7 @@ def prepare_calls(
             limit=limit,
             written=request.written,
         )
-        if (why := why_not(call, settings)) is not None:
+        if (why := unsupported_reason(call, settings)) is not None:
             raise NotExpressible(why)
         choices[number] = index
         calls.append(call)

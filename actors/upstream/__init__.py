@@ -1,4 +1,4 @@
-"""Other people's servers: one actor for each upstream, its HTTP client, and what is asked and read.
+"""Upstream servers: one actor per upstream, its HTTP client, request bodies, and parsing of responses.
 
 Public: `upstream_actor`, `upstream_status`, `client`, `secret`. The contract is docs/upstreams.md.
 """

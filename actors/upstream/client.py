@@ -1,7 +1,7 @@
-"""One call over HTTP: sends the question, feeds the stream to its reader, and says truthfully how it ended.
+"""One call over HTTP: sends the request, feeds the response stream to its reader, and reports how it ended.
 
-Addresses come from the settings alone: no redirect is followed, no proxy is taken from the environment, certificates
-are checked against the system's store. Cancelling a call closes its connection at once.
+Addresses come from the settings only: redirects are not followed, proxies of the environment are ignored, certificates
+are verified against the system's trust store. Cancelling a call closes its connection at once.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ import trio
 
 from actors.protocol.outputs import TextDelta
 from actors.upstream.connections import transport_of
-from actors.upstream.failures.failure import Broken, Failure, garbled, of_status
+from actors.upstream.failures.failure import Failure, UpstreamCallError, garbled, of_status
 from actors.upstream.failures.redaction import Redactor
-from actors.upstream.failures.retry_after import asked_pause_s
+from actors.upstream.failures.retry_after import requested_pause_s
 from actors.upstream.reading.decompress import Decompressor, unpacker
 from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.request_body import UpstreamRequestBody
@@ -26,23 +26,24 @@ from actors.upstream.secret import Secret
 from policies.fallback.verdict import NOTHING_SAID
 
 MakeTransport = Callable[[], httpx.AsyncBaseTransport]
-_MOST_OF_AN_ERROR = 16_384
+_MAX_ERROR_BYTES = 16_384
 _ERROR_S = 2.0
-"""For reading the body of an error."""
+"""Time limit for reading the body of an error response."""
 _IDLE_S = 4.0
-"""An idle connection is kept so long: uvicorn, under most of these servers, closes its own after 5 s, and a call that
-meets the close is lost."""
+"""Keep-alive time of idle connections. Below 5 s, after which uvicorn, the usual server of these APIs, closes its own:
+a call sent on a closing connection is lost."""
 _LINGER_S = 0.25
-"""After [DONE] the connection's end of the answer is awaited so long; then it is closed and not used again."""
+"""After [DONE], time to wait for the end of the body; later the connection is closed instead of reused."""
 _TAIL_S = 5.0
-"""After the finish reason usage and the end are awaited so long: some servers say neither, and keep the connection."""
+"""After the finish reason, time to wait for usage and the end: some servers send neither and keep the connection open.
+"""
 _NEVER = float("inf")
 _NO_ANSWERS = ("image/", "audio/", "video/", "multipart/", "application/xml", "text/xml")
-"""Other types are looked at: servers call event streams and JSON plain text, HTML (Flask), or nothing at all."""
+"""Other content types are read: servers label event streams and JSON as plain text, HTML (Flask), or not at all."""
 
 
 class UpstreamClient:
-    """All connections to one upstream. Made and closed by its actor."""
+    """All connections to one upstream. Created and closed by its actor."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class UpstreamClient:
         keep: int,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`keep`: idle connections at the most. `transport`: a test's own network."""
+        """`keep`: maximum number of idle connections. `transport`: replaces the network in tests."""
         given = {
             "accept": "text/event-stream",
             "accept-encoding": "identity",
@@ -69,7 +70,7 @@ class UpstreamClient:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=_IDLE_S)
         self._http = httpx.AsyncClient(
             headers=given,
-            # How long an answer may take is the reader's business: it has the deadlines of its route.
+            # No read timeout: the caller cancels the call at the deadlines of its route.
             timeout=httpx.Timeout(None, connect=connect_s, write=connect_s),
             follow_redirects=False,
             trust_env=False,
@@ -80,21 +81,21 @@ class UpstreamClient:
         """Close idle connections."""
         await self._http.aclose()
 
-    async def ask(
-        self, url: str, question: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
+    async def call(
+        self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
     ) -> Failure | None:
-        """None: the answer was whole, and `on_output` had all of it. A failure's words hold nothing of ours."""
-        failure = await self._ask(url, question, reader, on_output)
+        """None: the answer was complete, and `on_output` received all of it. A failure's text is redacted."""
+        failure = await self._call(url, body, reader, on_output)
         if failure is None or failure.said == NOTHING_SAID:
             return failure
         return msgspec.structs.replace(failure, said=Redactor(self._secrets, url).clean(failure.said))
 
-    async def _ask(
-        self, url: str, question: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
+    async def _call(
+        self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
     ) -> Failure | None:
         headed = False
         try:
-            async with self._http.stream("POST", address(url, question.path), content=question.body) as response:
+            async with self._http.stream("POST", address(url, body.path), content=body.body) as response:
                 headed = True
                 if not response.is_success:
                     return await _refusal(response)
@@ -105,8 +106,8 @@ class UpstreamClient:
                     await _read(stream, unpack, reader, on_output)
                 finally:
                     await _leave(stream, _LINGER_S if reader.done else 0.0)
-        except Broken as broken:
-            return broken.failure
+        except UpstreamCallError as error:
+            return error.failure
         except (httpx.ConnectError, httpx.ConnectTimeout):
             return Failure(kind="upstream_unreachable", message="The upstream cannot be connected to.", reached=False)
         except (httpx.HTTPError, httpx.StreamError) as error:
@@ -119,7 +120,7 @@ class UpstreamClient:
 async def _read(
     stream: AsyncIterator[bytes], unpack: Decompressor, reader: ResponseReader, on_output: Callable[[TextDelta], None]
 ) -> None:
-    """All of the answer. Raises Broken, and httpx's errors."""
+    """Read the whole answer. Raises UpstreamCallError, and httpx's errors."""
     patience = trio.CancelScope()
     with patience:
         async for data in stream:
@@ -127,8 +128,8 @@ async def _read(
                 output = reader.feed(piece)
                 if output is not None:
                     on_output(output)
-                if reader.broken is not None:
-                    raise reader.broken
+                if reader.error is not None:
+                    raise reader.error
                 if reader.done:
                     return
             if reader.has_ended:
@@ -143,15 +144,15 @@ async def _read(
 def _lost(reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> Failure | None:
     try:
         output = reader.lost()
-    except Broken as broken:
-        return broken.failure
+    except UpstreamCallError as error:
+        return error.failure
     if output is not None:
         on_output(output)
     return None
 
 
 def address(url: str, path: str) -> httpx.URL:
-    """Where under an upstream's address the path is; a query of the address stays."""
+    """The URL of `path` under an upstream's address, whose query is kept."""
     base = httpx.URL(url)
     return base.copy_with(path=base.path.rstrip("/") + path)
 
@@ -162,7 +163,9 @@ async def _refusal(response: httpx.Response) -> Failure:
     return of_status(
         response.status_code,
         body,
-        pause_s=asked_pause_s(headers, time.time(), limits=response.status_code == http.HTTPStatus.TOO_MANY_REQUESTS),
+        pause_s=requested_pause_s(
+            headers, time.time(), limits=response.status_code == http.HTTPStatus.TOO_MANY_REQUESTS
+        ),
         retryable=headers.get("x-should-retry", "").strip().lower() != "false",
     )
 
@@ -174,27 +177,27 @@ def _check_type(given: str | None) -> None:
 
 
 async def _error_body(response: httpx.Response) -> bytes:
-    """The beginning of it, if it comes soon."""
+    """The beginning of an error response's body, as far as it arrives within the time limit."""
     body = b""
     stream = response.aiter_raw()
-    with trio.move_on_after(_ERROR_S), contextlib.suppress(Broken):
+    with trio.move_on_after(_ERROR_S), contextlib.suppress(UpstreamCallError):
         unpack = unpacker(response.headers.get("content-encoding"))
         async for data in stream:
             for piece in unpack(data):
                 body += piece
-                if len(body) >= _MOST_OF_AN_ERROR:
+                if len(body) >= _MAX_ERROR_BYTES:
                     break
-            if len(body) >= _MOST_OF_AN_ERROR:
+            if len(body) >= _MAX_ERROR_BYTES:
                 break
     await _leave(stream, 0.0)
-    return body[:_MOST_OF_AN_ERROR]
+    return body[:_MAX_ERROR_BYTES]
 
 
 async def _leave(stream: AsyncIterator[bytes], after_s: float) -> None:
-    """Read no more than what comes within this time.
+    """Drain the stream for at most `after_s` seconds, then close it.
 
-    httpx reads through a chain of generators, and whoever stops to iterate closes the outermost one alone: the others
-    would be left to the garbage collector. A cancelled read unwinds all of them from within.
+    httpx reads through a chain of generators, and closing the outermost one leaves the others to the garbage collector.
+    Cancelling a read unwinds all of them.
     """
     with trio.move_on_after(after_s):
         async for _ in stream:

@@ -1,7 +1,7 @@
-"""Connections to upstreams, which are used again only if nothing is left over of the answer before.
+"""HTTP connections that are reused only if no unread bytes remain from the previous response.
 
-A server that sends more than it has announced (a length that is too small, a second answer) leaves bytes behind, and
-httpcore would read them as the answer to whatever is asked next: somebody would get the answer of somebody else.
+A server that sends more than announced (a Content-Length that is too small, a second response) leaves bytes behind,
+which httpcore would read as the response to the next request, possibly of another client.
 """
 
 import ssl
@@ -11,7 +11,7 @@ import httpx
 
 
 def transport_of(context: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
-    """The transport of httpx over such connections."""
+    """An httpx transport over a `CleanPool`."""
     transport = httpx.AsyncHTTPTransport(verify=context, trust_env=False)
     transport._pool = CleanPool(  # noqa: SLF001  (httpx takes no pool)
         ssl_context=context,
@@ -23,10 +23,10 @@ def transport_of(context: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncBa
 
 
 class CleanPool(httpcore.AsyncConnectionPool):
-    """A pool of them."""
+    """A connection pool that discards connections with unread bytes."""
 
     def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        """A new one."""
+        """A new connection."""
         connection = super().create_connection(origin)
         assert isinstance(connection, httpcore.AsyncHTTPConnection), "no proxy is configured"
         return _CleanConnection(connection)

@@ -1,8 +1,8 @@
-"""Which of an upstream's addresses gets the next call: of those in good health the one with the least to do. Sans-IO.
+"""Load balancing over an upstream's addresses: the healthy one with the fewest outstanding calls. Sans-IO.
 
-An address that fails is left alone for a while, twice as long each time in a row; if all are, the one whose rest ends
-first is asked all the same, for the breaker decides about the rung as a whole. An address that has asked for a pause
-(429 or 503 with Retry-After) gets it, whatever the others do.
+An address that fails is skipped for a backoff that doubles with every consecutive failure. If all are in backoff, the
+one whose backoff ends first is used, because the breaker decides about the rung as a whole. A pause that an address has
+requested (429 or 503 with Retry-After) is always honoured.
 """
 
 from collections.abc import Sequence
@@ -12,89 +12,90 @@ import msgspec
 from actors.api.statistics import ReplicaStatistics
 from policies.errors import IntegrityError
 
-FIRST_REST_S = 0.5
-LONGEST_REST_S = 30.0
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
 
 
-class Rest(msgspec.Struct, frozen=True, gc=False):
-    """All have asked for a pause."""
+class AllPaused(msgspec.Struct, frozen=True, gc=False):
+    """All addresses have requested a pause."""
 
     retry_after_s: float
     failing: bool = False
-    """Of the one whose pause ends first: it asked for it because it had failed, and not because it was busy."""
+    """The address whose pause ends first requested it after a failure, not because of load."""
 
 
 class _Replica:
-    __slots__ = ("asked_until", "failed_total", "failing", "failures", "outstanding", "rests_until", "started_total")
+    __slots__ = ("backoff_until", "failed_total", "failing", "failures", "outstanding", "paused_until", "started_total")
 
     def __init__(self) -> None:
         self.outstanding = 0
         self.started_total = 0
         self.failed_total = 0
         self.failures = 0
-        """In a row."""
-        self.rests_until = float("-inf")
-        self.asked_until = float("-inf")
+        """Consecutive failures."""
+        self.backoff_until = float("-inf")
+        self.paused_until = float("-inf")
         self.failing = False
-        """When it asked for its pause."""
+        """The requested pause followed a failure."""
 
 
 class Replicas:
-    """All addresses of one upstream, by their number. `now` never runs backwards."""
+    """All addresses of one upstream, by their index. `now` must not decrease."""
 
     def __init__(self, count: int) -> None:
         self._replicas = [_Replica() for _ in range(count)]
 
-    def choose(self, now: float, tried: Sequence[int] = ()) -> int | Rest | None:
-        """The next call's address; answer it with one `end`. None: all of them were `tried`."""
+    def choose(self, now: float, tried: Sequence[int] = ()) -> int | AllPaused | None:
+        """The address for the next call; follow with one `end`. None: all of them were `tried`."""
         left = [number for number in range(len(self._replicas)) if number not in tried]
         if not left:
             return None
-        willing = [number for number in left if self._replicas[number].asked_until <= now]
+        willing = [number for number in left if self._replicas[number].paused_until <= now]
         if not willing:
-            soonest = min([self._replicas[number] for number in left], key=lambda each: each.asked_until)
-            return Rest(soonest.asked_until - now, soonest.failing)
-        healthy = [number for number in willing if self._replicas[number].rests_until <= now]
+            soonest = min([self._replicas[number] for number in left], key=lambda candidate: candidate.paused_until)
+            return AllPaused(soonest.paused_until - now, soonest.failing)
+        healthy = [number for number in willing if self._replicas[number].backoff_until <= now]
         if healthy:
             number = min(
-                healthy, key=lambda each: (self._replicas[each].outstanding, self._replicas[each].started_total)
+                healthy,
+                key=lambda candidate: (self._replicas[candidate].outstanding, self._replicas[candidate].started_total),
             )
         else:
-            number = min(willing, key=lambda each: self._replicas[each].rests_until)
+            number = min(willing, key=lambda candidate: self._replicas[candidate].backoff_until)
         self._replicas[number].outstanding += 1
         self._replicas[number].started_total += 1
         return number
 
     def end(self, number: int, ok: bool | None, now: float, *, retry_after_s: float | None = None) -> None:
-        """The call's outcome. `ok` None: it says nothing about the address."""
+        """Record the outcome of a call. `ok` None: the outcome says nothing about the address."""
         replica = self._replicas[number]
         replica.outstanding -= 1
         if retry_after_s is not None:
-            replica.asked_until = max(replica.asked_until, now + retry_after_s)
+            replica.paused_until = max(replica.paused_until, now + retry_after_s)
             replica.failing = ok is False
         if ok:
             replica.failures = 0
-            replica.rests_until = float("-inf")
+            replica.backoff_until = float("-inf")
         elif ok is False:
             replica.failed_total += 1
-            if replica.rests_until <= now:
-                # Calls that fail together are one failure.
+            if replica.backoff_until <= now:
+                # Calls that fail concurrently count as one failure.
                 replica.failures += 1
-                replica.rests_until = now + min(FIRST_REST_S * 2.0 ** min(replica.failures - 1, 16), LONGEST_REST_S)
+                replica.backoff_until = now + min(FIRST_BACKOFF_S * 2.0 ** min(replica.failures - 1, 16), MAX_BACKOFF_S)
 
     def statistics(self, now: float) -> tuple[ReplicaStatistics, ...]:
         """Figures at `now`."""
         return tuple(
             ReplicaStatistics(
-                outstanding=each.outstanding,
-                started_total=each.started_total,
-                failed_total=each.failed_total,
-                rests_for_s=max(each.rests_until - now, each.asked_until - now, 0.0),
+                outstanding=replica.outstanding,
+                started_total=replica.started_total,
+                failed_total=replica.failed_total,
+                rests_for_s=max(replica.backoff_until - now, replica.paused_until - now, 0.0),
             )
-            for each in self._replicas
+            for replica in self._replicas
         )
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if a call was ended twice."""
-        if any(each.outstanding < 0 for each in self._replicas):
+        if any(replica.outstanding < 0 for replica in self._replicas):
             raise IntegrityError("an address has fewer than no calls")

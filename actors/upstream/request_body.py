@@ -1,7 +1,7 @@
-"""A call as the body of a request that a server of the OpenAI API understands. Sans-IO.
+"""Builds the HTTP request body for an OpenAI-compatible server from a call. Sans-IO.
 
-What a server may not understand is sent only if the upstream `supports` it; else the call cannot be asked there, and is
-not bent into one that can.
+Fields that a server may not support are sent only if the upstream `supports` them; otherwise the call is refused for
+this upstream, never changed.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ AS_WRITTEN = frozenset({
     "verbosity",
     "web_search_options",
 })  # fmt: skip
-"""OpenAI's, which mean nothing to engines here."""
+"""OpenAI's fields that engines here do not use, forwarded unchanged."""
 SAMPLING_FIELDS = {
     "cache_salt": "",
     "chat_template_kwargs": {},
@@ -42,7 +42,7 @@ SAMPLING_FIELDS = {
     "priority": 0,
     "vllm_xargs": {},
 }
-"""vLLM's, which mean nothing to engines here, with what asks for nothing."""
+"""vLLM's fields that engines here do not use, with their neutral values."""
 EXTRAS = {
     "top_k": 0,
     "min_p": 0.0,
@@ -55,18 +55,18 @@ EXTRAS = {
     "allowed_token_ids": (),
     "bad_words": (),
 }
-"""What vLLM and SGLang know beyond the OpenAI API, with what changes nothing."""
+"""Extensions of the OpenAI API in vLLM and SGLang, with their neutral values."""
 
 
 class UpstreamRequestBody(msgspec.Struct, frozen=True):
-    """Where under the upstream's address it goes, and what is sent."""
+    """Path below the upstream's address, and JSON body."""
 
     path: str
     body: bytes
 
 
-def why_not(call: UpstreamCall, upstream: UpstreamSettings) -> str | None:
-    """Why this upstream cannot be asked; None: it can."""
+def unsupported_reason(call: UpstreamCall, upstream: UpstreamSettings) -> str | None:
+    """Why this upstream cannot take the call; None: it can."""
     if isinstance(call.prompt, TokenPrompt) and upstream.tokenizer is None:
         return "the prompt is token ids, and the upstream's `tokenizer` is not known"
     if call.params.logit_bias and upstream.tokenizer is None:
@@ -90,12 +90,13 @@ def why_not(call: UpstreamCall, upstream: UpstreamSettings) -> str | None:
     return None
 
 
-def question(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestBody:
-    """What to send. `why_not` has said None."""
+def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestBody:
+    """The request body; `unsupported_reason` must have returned None."""
     params, written = call.params, call.written
     chat = isinstance(call.prompt, ChatPrompt)
     fields: dict[str, Any] = {"model": call.model, "stream": True, "stream_options": _stream_options(written)}
-    # What the client did not say is the upstream's to choose: its model may have other defaults, or but one value.
+    # What the client left out is for the upstream to choose: its model may have other defaults, or accept one value
+    # only.
     for name, neutral in _NEUTRAL.items():
         value = getattr(params, name)
         if name in written or value != neutral:
@@ -120,7 +121,7 @@ def question(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestB
     match call.prompt:
         case ChatPrompt(messages, tools):
             path = "/chat/completions"
-            fields["messages"] = [_turn(each) for each in messages]
+            fields["messages"] = [_turn(message) for message in messages]
             fields |= {name: written[name] for name in _TOOL_FIELDS if name in written}
             if tools is not None and "tools" not in written:
                 fields |= _tools(tools)
@@ -142,35 +143,35 @@ def question(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestB
 
 
 def _stream_options(written: Mapping[str, Any]) -> dict[str, Any]:
-    """Without `include_usage` nobody would know what to charge."""
+    """Always with `include_usage`, which billing needs."""
     given = written.get("stream_options") or {}
     padded = given.get("include_obfuscation")
     return {"include_usage": True} | ({"include_obfuscation": padded} if padded is not None else {})
 
 
 def _turn(message: ChatMessage) -> dict[str, Any]:
-    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name is not None:
-        turn["name"] = message.name
+        fields["name"] = message.name
     if message.tool_call_id is not None:
-        turn["tool_call_id"] = message.tool_call_id
+        fields["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
-        turn["content"] = message.content or None
-        turn["tool_calls"] = [
+        fields["content"] = message.content or None
+        fields["tool_calls"] = [
             {
-                "id": each.id,
+                "id": tool_call.id,
                 "type": "function",
-                "function": {"name": each.name, "arguments": _encode(each.arguments).decode()},
-                **({"extra_content": each.extra} if each.extra is not None else {}),
+                "function": {"name": tool_call.name, "arguments": _encode(tool_call.arguments).decode()},
+                **({"extra_content": tool_call.extra} if tool_call.extra is not None else {}),
             }
-            for each in message.tool_calls
+            for tool_call in message.tool_calls
         ]
-    return {**turn, **message.written}
+    return {**fields, **message.written}
 
 
 def _tools(tools: ToolSet) -> dict[str, Any]:
-    """For a request that came without the fields as they were written."""
-    fields: dict[str, Any] = {"tools": [_tool(each) for each in tools.tools]}
+    """For requests that did not contain the fields in the API's form."""
+    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in tools.tools]}
     if tools.only is not None:
         fields["tool_choice"] = {"type": "function", "function": {"name": tools.only}}
     elif tools.choice != "auto":
@@ -187,7 +188,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _bound(grammar: Grammar, *, chat: bool) -> dict[str, Any]:
-    """What the answer must be like, in the API's own words where it has some."""
+    """The output constraint in the API's form if it has one, else in vLLM's."""
     if grammar.kind != "json_schema" or not chat:
         name = "json" if grammar.kind == "json_schema" else grammar.kind
         value = grammar.source if grammar.kind in {"regex", "grammar"} else msgspec.json.decode(grammar.source)
@@ -206,6 +207,6 @@ def _completion(fields: dict[str, Any], prompt: str | list[int], params: Samplin
 
 
 def _extras(params: SamplingParams) -> Mapping[str, Any]:
-    """What is asked for beyond the OpenAI API."""
+    """Extension parameters that differ from their neutral values."""
     given = {name: getattr(params, name) for name in EXTRAS}
     return {name: value for name, value in given.items() if value != EXTRAS[name]}

@@ -1,15 +1,15 @@
-"""An upstream's key: read once at the start from where the settings say, and never printed."""
+"""An upstream's API key: read once at startup from the configured source, never printed."""
 
 import os
 
 from actors.api.errors import UpstreamKeyMissing
 from config.model.upstreams import SecretSource
 
-_LONGEST = 8192
+_MAX_LENGTH = 8192
 
 
 class Secret:
-    """A text that shows itself only when asked to."""
+    """A text that `repr` and `str` do not show."""
 
     __slots__ = ("_text",)
 
@@ -17,7 +17,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text: for the header, nowhere else."""
+        """The text, for the request header only."""
         return self._text
 
     def __repr__(self) -> str:
@@ -38,13 +38,13 @@ def read_secret(upstream: str, source: SecretSource | None) -> Secret | None:
         where = f"the file {source.file}"
         try:
             with source.file.open(encoding="ascii") as file:
-                text = file.read(_LONGEST + 1)
+                text = file.read(_MAX_LENGTH + 1)
         except OSError as error:
             raise UpstreamKeyMissing(f"upstream '{upstream}': {where} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             text = ""
     text = text.strip()
-    if not text or len(text) > _LONGEST or not all("!" <= character <= "~" for character in text):
+    if not text or len(text) > _MAX_LENGTH or not all("!" <= character <= "~" for character in text):
         raise UpstreamKeyMissing(
             f"upstream '{upstream}': {where} does not hold a key: one line of printable ASCII without spaces"
         )

@@ -1,4 +1,4 @@
-"""What everybody may know of an upstream: published by its actor, read without asking."""
+"""Published state of an upstream: written by its actor, read by others without a message."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from actors.upstream.replicas import Replicas
 from engine.core.limits import EngineLimits
 
 UNBOUNDED = 1 << 40
-"""Stands for a length or a vocabulary that nobody has told us."""
+"""Used for an unknown context length or vocabulary size."""
 UNSAID_TOKENS = 4096
-"""Output tokens that are reserved on an upstream whose room is not known when neither the client nor the route says how
-many. The upstream itself is told nothing."""
+"""Output tokens reserved for an upstream with unknown context length, if neither client nor route sets a limit. The
+upstream receives no limit."""
 
 
 class UpstreamStatus(EngineStatus):
-    """One upstream's notice board, and an engine's to those who do not care which it is."""
+    """Published state of one upstream, usable where that of an engine is expected."""
 
     __slots__ = (
         "context",
@@ -34,7 +34,7 @@ class UpstreamStatus(EngineStatus):
     )
 
     def __init__(self, name: str, urls: Sequence[str], context: int | None, *, counts: bool) -> None:
-        """`counts`: its tokenizer is here. Where it is not, a guess at the prompt refuses nobody: the upstream does."""
+        """`counts`: its tokenizer is known. Without it prompt lengths are estimates, which refuse no request."""
         super().__init__(name)
         self.context = context
         length = context if context is not None and counts else UNBOUNDED
@@ -58,7 +58,7 @@ class UpstreamStatus(EngineStatus):
         return BackendActivity(self.running, self.waiting, self.generation_tokens_total)
 
     def statistics(self) -> UpstreamStatistics:
-        """The figures now."""
+        """The current figures."""
         return UpstreamStatistics(
             requests_total=self.requests_total,
             failures_total=dict(self.failures),

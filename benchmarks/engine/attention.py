@@ -1,9 +1,9 @@
-"""What a layer's attention costs with KV pages of each type: best of many calls on one thread.
+"""Time of one layer's attention with KV pages of each dtype: minimum of many calls on one thread.
 
     python -m benchmarks.engine.attention
 
-Twelve query heads and four KV heads of 64, blocks of sixteen; sixteen sequences decode at 1024 tokens, or one reads a
-chunk of 256 that ends there. Pages lie in no order, as they do after a while in service.
+Twelve query heads and four KV heads of 64, blocks of 16; sixteen sequences decode at 1024 tokens, or one computes a
+prefill chunk of 256 that ends there. Pages are in random order, as after some time of serving.
 """
 
 import argparse

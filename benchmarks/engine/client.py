@@ -1,6 +1,6 @@
-"""A client of raw sockets, the same for every server: it takes little of the cores that it shares with them.
+"""A raw-socket client, the same for every server, that takes little CPU time of the cores it shares with them.
 
-While answers come it only notes what arrived when; lines are parsed afterwards.
+During a run it only records what arrived when; lines are parsed afterwards.
 """
 
 import itertools
@@ -13,19 +13,19 @@ from time import perf_counter
 
 import msgspec
 
-from benchmarks.engine.workloads import Ask
+from benchmarks.engine.workloads import BenchRequest
 
 _PATIENCE_S = 300.0
-# A token of the models that `make_model` writes is one such word, so events that carry several can be counted.
+# A token of the models written by `make_model` is one such word, so that events with several tokens can be counted.
 _WORD = re.compile(r"w(\d+)")
 
 
 class ServerError(Exception):
-    """A server did not do what it was asked."""
+    """A server's response is incomplete or an error."""
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """One run of one workload."""
+    """Results of one run of one workload."""
 
     output_tokens: int
     seconds: float
@@ -35,51 +35,51 @@ class Figures(msgspec.Struct, frozen=True):
     tpot_ms: float
     """Mean over requests of (last token - first token) / (tokens - 1)."""
     itl_ms: float
-    """Median; an arrival of several tokens counts as so many equal gaps."""
+    """Median; an arrival of n tokens counts as n equal gaps."""
 
 
 class _Stream:
-    def __init__(self, port: int, ask: Ask) -> None:
-        body = ask.body()
+    def __init__(self, port: int, request: BenchRequest) -> None:
+        body = request.body()
         head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        self._request = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
-        self.ask = ask
+        self._bytes = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+        self.request = request
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._arrived: list[tuple[float, bytes]] = []
 
     def send(self) -> None:
-        self.socket.sendall(self._request)
+        self.socket.sendall(self._bytes)
         self.socket.setblocking(False)
 
     def receive(self) -> bool:
-        """Whether it is complete."""
+        """Whether the response is complete."""
         try:
             data = self.socket.recv(1 << 16)
         except BlockingIOError:
             return False
         self._arrived.append((perf_counter(), data))
-        # The last event may come in two pieces.
+        # The last event may arrive in two pieces.
         return not data or b"[DONE]" in b"".join(piece for _, piece in self._arrived[-2:])
 
     def tokens(self) -> list[tuple[float, int]]:
-        """Each token with its time of arrival; one that shows no text (an end token that is ignored) has none."""
-        found, rest, used = [], b"", 0
+        """(arrival time, token id) per token; tokens without text (an ignored end token) are absent."""
+        tokens_at, rest, used = [], b"", 0
         for when, data in self._arrived:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 if line.startswith(b"data: {"):
                     tokens, counted = _tokens(line[6:])
-                    found += [(when, token) for token in tokens]
+                    tokens_at += [(when, token) for token in tokens]
                     used = counted or used
-        if not found or (used or len(found)) != self.ask.output_tokens:
+        if not tokens_at or (used or len(tokens_at)) != self.request.output_tokens:
             start = b"".join(data for _, data in self._arrived)[:400].decode(errors="replace")
-            raise ServerError(f"{len(found)} tokens came, {self.ask.output_tokens} were asked for: {start}")
-        return found
+            raise ServerError(f"{len(tokens_at)} tokens came, {self.request.output_tokens} were asked for: {start}")
+        return tokens_at
 
 
 def _tokens(event: bytes) -> tuple[list[int], int]:
-    """The tokens of an event, and how many the whole answer had if it says so."""
+    """The tokens of an event, and the total from its usage, 0 without one."""
     fields = json.loads(event)
     if "error" in fields:
         raise ServerError(str(fields["error"]))
@@ -87,13 +87,13 @@ def _tokens(event: bytes) -> tuple[list[int], int]:
     return words, int((fields.get("usage") or {}).get("completion_tokens", 0))
 
 
-def answers(port: int, asks: list[Ask]) -> tuple[Figures, list[list[int]]]:
-    """Send all at once; what was measured, and the token ids of each answer.
+def answers(port: int, requests: list[BenchRequest]) -> tuple[Figures, list[list[int]]]:
+    """Send all requests at once; returns the results, and the token ids of each answer.
 
     Raises:
-        ServerError: an answer is short, or an error.
+        ServerError: an answer is incomplete, or an error.
     """
-    streams = [_Stream(port, ask) for ask in asks]
+    streams = [_Stream(port, it) for it in requests]
     with selectors.DefaultSelector() as selector:
         started = perf_counter()
         for stream in streams:
@@ -110,7 +110,7 @@ def answers(port: int, asks: list[Ask]) -> tuple[Figures, list[list[int]]]:
                     key.data.socket.close()
                     waiting -= 1
     timed = [stream.tokens() for stream in streams]
-    return _figures(started, timed, sum(ask.output_tokens for ask in asks)), [
+    return _figures(started, timed, sum(it.output_tokens for it in requests)), [
         [token for _, token in stream] for stream in timed
     ]
 

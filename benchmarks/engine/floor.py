@@ -1,8 +1,8 @@
-"""What this machine allows at the most: the least time that a workload's weights and products take.
+"""Lower bound for a workload's time on this machine, from reading the weights and computing the products.
 
-A decode step reads every weight once and multiplies each with every row; prefill multiplies. So the floor of a step is
-the larger of bytes over bandwidth and operations over the rate of products at that many rows, both measured here with
-torch's own reduction and products, on as many threads as the engines get. Attention, norms and sampling count nothing.
+A decode step reads every weight once and multiplies it with every row; prefill multiplies. The bound of a step is the
+larger of bytes / bandwidth and operations / product rate at that number of rows, both measured here with torch's own
+reduction and products, on as many threads as the engines get. Attention, norms and sampling are not included.
 """
 
 import json
@@ -12,7 +12,7 @@ from time import perf_counter
 import msgspec
 import torch
 
-from benchmarks.engine.workloads import Ask
+from benchmarks.engine.workloads import BenchRequest
 from engine.kernels.arena import huge_zeros
 
 _ROWS = (16, 256)
@@ -20,19 +20,19 @@ _READ_FLOATS = 1 << 28
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Rates that were measured."""
+    """Measured rates."""
 
     read_bytes_per_s: float
     operations_per_s: dict[str, float]
-    """By rows of a bf16 product; as strings, for JSON."""
+    """By rows of a bf16 product; keys are strings, for JSON."""
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """What a step goes through."""
+    """Parameters that a step uses."""
 
     parameters: int
     streamed: int
-    """All but an embedding that is only looked up in."""
+    """All but an embedding that is only used for lookups."""
 
     @property
     def streamed_bytes(self) -> int:
@@ -73,12 +73,12 @@ def weights_of(directory: Path) -> Weights:
     return Weights(sum(sizes.values()), sum(sizes.values()) - looked_up)
 
 
-def floor_tokens_per_s(asks: list[Ask], machine: Machine, weights: Weights, *, shared: int = 0) -> float:
-    """Output tokens a second of a run as fast as the machine; `shared`: prompt tokens that all have in common."""
-    prompt = sum(len(ask.prompt) for ask in asks) - shared * (len(asks) - 1)
+def floor_tokens_per_s(requests: list[BenchRequest], machine: Machine, weights: Weights, *, shared: int = 0) -> float:
+    """Output tokens per second at the lower bound; `shared`: prompt tokens that all requests have in common."""
+    prompt = sum(len(it.prompt) for it in requests) - shared * (len(requests) - 1)
     body = 2 * weights.streamed
     seconds = max(prompt * body / machine.operations_per_s["256"], weights.streamed_bytes / machine.read_bytes_per_s)
-    for step in range(1, max(ask.output_tokens for ask in asks)):
-        rows = sum(ask.output_tokens > step for ask in asks)
+    for step in range(1, max(it.output_tokens for it in requests)):
+        rows = sum(it.output_tokens > step for it in requests)
         seconds += max(weights.streamed_bytes / machine.read_bytes_per_s, rows * body / machine.operations_per_s["16"])
-    return sum(ask.output_tokens for ask in asks) / seconds
+    return sum(it.output_tokens for it in requests) / seconds

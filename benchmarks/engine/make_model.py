@@ -1,8 +1,8 @@
-"""Write a decoder of random weights as a Hugging Face directory: something to measure an engine's speed with.
+"""Write a decoder with random weights as a Hugging Face directory, for measuring an engine's speed.
 
     python -m benchmarks.engine.make_model 125m /tmp/llama-125m [--dtype bfloat16]
 
-The same shape always gets the same weights.
+The weights of a shape are deterministic.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SHAPES = {
              "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True, "vocab_size": 151_936},
 }  # fmt: skip
 _QWEN3 = {"600m"}
-"""Of the shape of Qwen3-0.6B, with norms over q and k; the others are Llamas."""
+"""The shape of Qwen3-0.6B, with norms of q and k; the others are Llamas."""
 
 
 def tensors(shape: dict[str, int], dtype: torch.dtype, *, qk_norm: bool) -> dict[str, torch.Tensor]:
@@ -38,12 +38,12 @@ def tensors(shape: dict[str, int], dtype: torch.dtype, *, qk_norm: bool) -> dict
         drawn: torch.Tensor = torch.randn((rows, columns), generator=generator) * float(columns) ** -0.5
         return drawn.to(dtype)
 
-    found = {
+    weights = {
         "model.embed_tokens.weight": matrix(shape["vocab_size"], hidden),
         "model.norm.weight": torch.ones(hidden, dtype=dtype),
     }
     if not shape["tie_word_embeddings"]:
-        found["lm_head.weight"] = matrix(shape["vocab_size"], hidden)
+        weights["lm_head.weight"] = matrix(shape["vocab_size"], hidden)
     for layer in range(shape["num_hidden_layers"]):
         at = f"model.layers.{layer}"
         for name, rows, columns in (
@@ -55,13 +55,13 @@ def tensors(shape: dict[str, int], dtype: torch.dtype, *, qk_norm: bool) -> dict
             ("mlp.up_proj", inner, hidden),
             ("mlp.down_proj", hidden, inner),
         ):
-            found[f"{at}.{name}.weight"] = matrix(rows, columns)
+            weights[f"{at}.{name}.weight"] = matrix(rows, columns)
         for name in ("input_layernorm", "post_attention_layernorm"):
-            found[f"{at}.{name}.weight"] = torch.ones(hidden, dtype=dtype)
+            weights[f"{at}.{name}.weight"] = torch.ones(hidden, dtype=dtype)
         if qk_norm:
             for name in ("q_norm", "k_norm"):
-                found[f"{at}.self_attn.{name}.weight"] = torch.ones(head_dim, dtype=dtype)
-    return found
+                weights[f"{at}.self_attn.{name}.weight"] = torch.ones(head_dim, dtype=dtype)
+    return weights
 
 
 def write(shape_name: str, directory: Path, dtype_name: str) -> None:
@@ -82,8 +82,8 @@ def write(shape_name: str, directory: Path, dtype_name: str) -> None:
         **shape,
     }
     (directory / "config.json").write_text(json.dumps(config, indent=2))
-    found = tensors(shape, getattr(torch, dtype_name), qk_norm=family == "qwen3")
-    save_file(found, directory / "model.safetensors", metadata={"format": "pt"})
+    weights = tensors(shape, getattr(torch, dtype_name), qk_norm=family == "qwen3")
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     tokenizer = Tokenizer(
         models.WordLevel({f"▁w{token}": token for token in range(shape["vocab_size"])}, unk_token="▁w0")
     )
@@ -92,7 +92,7 @@ def write(shape_name: str, directory: Path, dtype_name: str) -> None:
     tokenizer.save(str(directory / "tokenizer.json"))
     words = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "▁w0", "eos_token": "▁w1"}
     (directory / "tokenizer_config.json").write_text(json.dumps(words))
-    total = sum(tensor.numel() for tensor in found.values())
+    total = sum(tensor.numel() for tensor in weights.values())
     print(f"{directory}: {total / 1e6:.1f} M parameters, {dtype_name}")
 
 

@@ -1,9 +1,9 @@
-"""What a decode step costs beside the model: planning, building the batch, choosing tokens, reporting them.
+"""CPU time of a decode step outside of the model: planning, building the batch, sampling, reporting.
 
     python -m benchmarks.engine.overhead [--vocab 32000] [--rounds 5]
 
-The model is the fake runner, whose own time is taken off, and the sampler works on a table of random logits. For
-each number of streams the median step, of the best round; then the line a + b · streams that fits them best.
+The model is the fake runner, whose own time is subtracted; the sampler works on random logits. Per number of streams:
+the median step of the best round; then the least-squares line a + b · streams.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _PROMPT, _OUTPUT = 64, 200
 
 
 class TimedRunner(FakeRunner):
-    """Notes how long it takes itself."""
+    """Measures its own time."""
 
     took = 0.0
 
@@ -42,7 +42,7 @@ class TimedRunner(FakeRunner):
 
 
 def engine_us(streams: int, params: SamplingParams) -> float:
-    """The median decode step without the runner's part."""
+    """The median decode step without the runner's time."""
     model = MODELS / "small"
     runner = TimedRunner(total_blocks=64 * 20 + 1, block_size=16)
     engine = Engine(runner, Tokenizer.load(model), EngineSettings(model=model, max_running=streams))
@@ -60,7 +60,7 @@ def engine_us(streams: int, params: SamplingParams) -> float:
 
 
 def sampler_us(streams: int, params: SamplingParams, vocab: int) -> float:
-    """The median time in which the sampler chooses a token for each row of logits."""
+    """The median time for sampling a token for each row of logits."""
     logits = np.random.default_rng(0).standard_normal((streams, vocab), np.float32)
     rows = [
         SampleRow(row=row, params=params, seed=row, position=100, prompt_token_ids=(0,), output_token_ids=[1, 2])

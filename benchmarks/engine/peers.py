@@ -1,11 +1,11 @@
-"""Penstock beside vLLM, llama.cpp and transformers, over HTTP, on the same weights and the same cores.
+"""Compare Penstock with vLLM, llama.cpp and transformers, over HTTP, on the same weights and the same cores.
 
     python -m benchmarks.engine.peers [--models 15m 125m 600m] [--workloads W1 W2 W3 W4] [--rounds 3] [--json OUT]
     python -m benchmarks.engine.peers --merge A.json B.json
 
-Every server that is installed (`make peers`) runs at once, stopped by a signal but for its turn; they take turns
-workload by workload and round by round, so that a noisy minute hits all of them. Greedy, end tokens ignored, prompts of
-random token ids that no cache has seen. What is absent is skipped, and why is said.
+All installed servers (`make peers`) run at once, but are stopped by a signal except while they are measured; workloads
+and rounds are interleaved, so that noise on the machine affects all of them. Greedy, end tokens ignored, prompts of
+random token ids that are in no cache. Absent servers are skipped with a message.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from benchmarks.engine.install_peers import PEERS
 from benchmarks.engine.make_model import SHAPES, write
 from benchmarks.engine.report import Record, Report
 from benchmarks.engine.servers import SERVERS, PeerAbsentError, Server, vocab_of
-from benchmarks.engine.workloads import TITLES, Ask, asks
+from benchmarks.engine.workloads import TITLES, BenchRequest, requests_of
 from engine.bench import machine
 
 MODELS = PEERS.parent / "models"
@@ -85,7 +85,7 @@ def _measure(report: Report, model: str, arguments: argparse.Namespace) -> None:
         report.machine = rates = measure(arguments.threads)
         for workload in arguments.workloads:
             report.floors[f"{model} {workload}"] = floor_tokens_per_s(
-                asks(workload, vocab, 0), rates, weights, shared=512 if workload == "W4" else 0
+                requests_of(workload, vocab, 0), rates, weights, shared=512 if workload == "W4" else 0
             )
         for turn in range(arguments.rounds):
             for workload in arguments.workloads:
@@ -93,7 +93,7 @@ def _measure(report: Report, model: str, arguments: argparse.Namespace) -> None:
                 for server in servers[first:] + servers[:first]:
                     server.resume()
                     try:
-                        figures, _ = answers(server.port, asks(workload, vocab, arguments.seed + turn))
+                        figures, _ = answers(server.port, requests_of(workload, vocab, arguments.seed + turn))
                     except (OSError, ServerError) as error:
                         servers.remove(server)
                         _leave_out(report, server.name, model, f"failed in {workload}: {error}: {server.tail()}")
@@ -113,23 +113,23 @@ def _measure(report: Report, model: str, arguments: argparse.Namespace) -> None:
 
 
 def _leave_out(report: Report, name: str, model: str, reason: str) -> None:
-    """Nothing of this server is measured from now on; what others gave, and it gave before, is kept."""
+    """Stop measuring this server; earlier results are kept."""
     report.absent[f"{name}, {model}"] = reason
     print(f"{name} is skipped: {reason}", flush=True)
 
 
 def _compare(report: Report, model: str, servers: list[Server], vocab: int) -> list[Server]:
-    """Is it the same model that runs? Warms each server up, too, at the size of a full batch.
+    """Check that all servers run the same model, and warm them up with a full batch.
 
-    Those that failed at it are left out of what is returned.
+    Returns the servers that did not fail.
     """
     whole: list[Server] = []
-    tried = [Ask(ask.prompt[:24], _COMPARED_TOKENS) for ask in asks("W2", vocab, 0)[:_COMPARED_PROMPTS]]
+    tried = [BenchRequest(it.prompt[:24], _COMPARED_TOKENS) for it in requests_of("W2", vocab, 0)[:_COMPARED_PROMPTS]]
     wanted: list[list[int]] = []
     for server in servers:
         try:
             _, given = answers(server.port, tried)
-            answers(server.port, [Ask(ask.prompt, 8) for ask in asks("W3", vocab, 0)])
+            answers(server.port, [BenchRequest(it.prompt, 8) for it in requests_of("W3", vocab, 0)])
         except (OSError, ServerError) as error:
             _leave_out(report, server.name, model, f"failed at its first prompts: {error}: {server.tail()}")
             continue
@@ -144,7 +144,7 @@ def _compare(report: Report, model: str, servers: list[Server], vocab: int) -> l
 
 
 def _same(one: list[int], other: list[int]) -> int:
-    """Tokens before the first that differs."""
+    """Number of equal tokens before the first difference."""
     pairs = list(zip(one, other, strict=False))
     return next((place for place, (a, b) in enumerate(pairs) if a != b), len(pairs))
 

@@ -1,8 +1,8 @@
-"""What quantized weights cost in accuracy: the embedded pair's answers and perplexity, and logits of random models.
+"""Accuracy of quantized weights: answers and perplexity of the embedded models, logits of random models.
 
     python -m benchmarks.engine.quantization [--questions 800] [--no-parity]
 
-All through the engine itself, in bfloat16; errors are those against its own unquantized bfloat16.
+Everything runs through the engine, in bfloat16; errors are relative to its own unquantized bfloat16.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.errors import ModelError
-from engine.examine import examine
+from engine.offline import generate_offline
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, SampleRow
 from engine.tensor_parallel.runner import TensorRunner
@@ -74,7 +74,7 @@ def logprobs(logits: Logits) -> npt.NDArray[np.float64]:
 
 
 class Errors(msgspec.Struct):
-    """Of logits against others; KL and agreement are of the distributions that they mean."""
+    """Errors of logits; KL divergence and agreement are of the distributions."""
 
     largest: float
     mean: float
@@ -82,8 +82,8 @@ class Errors(msgspec.Struct):
     same_best: float
 
     @classmethod
-    def of(cls, truth: list[Logits], found: list[Logits]) -> "Errors":
-        one, other = np.concatenate(truth), np.concatenate(found)
+    def of(cls, truth: list[Logits], compared: list[Logits]) -> "Errors":
+        one, other = np.concatenate(truth), np.concatenate(compared)
         gap = np.abs(one - other)
         left, right = logprobs(one), logprobs(other)
         kl = (np.exp(left) * (left - right)).sum(-1).mean()
@@ -107,20 +107,20 @@ def zoo(questions: int, conversations_count: int, threads: int) -> None:
         for kind in KINDS:
             chosen = settings(model, kind, threads)
             prompts = [question.prompt for question in drawn]
-            answers = examine(name, chosen, prompts, MAX_ANSWER_TOKENS, say).answers
+            answers = generate_offline(name, chosen, prompts, MAX_ANSWER_TOKENS, say).answers
             right = sum(answer.text == question.answer for answer, question in zip(answers, drawn, strict=True))
             low, high = wilson(right, questions)
             runner = load_runner(chosen)
-            found = [teacher_forced(runner, tokens) for tokens, _ in conversations]
+            logits = [teacher_forced(runner, tokens) for tokens, _ in conversations]
             runner.close()
-            truth = truth or found
+            truth = truth or logits
             share = f"{100 * right / questions:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-            words = f"{perplexity(conversations, found):.4f} | {Errors.of(truth, found).cells()}"
+            words = f"{perplexity(conversations, logits):.4f} | {Errors.of(truth, logits).cells()}"
             print(f"| {name} | {kind} | {share} | {words} |", flush=True)
 
 
 def perplexity(conversations: list[tuple[list[int], list[float]]], logits: list[Logits]) -> float:
-    """Of the tokens that are answers; each counts alike."""
+    """Perplexity of the answers' tokens, weighted equally."""
     total, count = 0.0, 0
     for (tokens, weights), table in zip(conversations, logits, strict=True):
         targets = np.array(tokens[1:])
@@ -146,11 +146,11 @@ def parity(threads: int) -> None:
                     settings(directory, "bf16", threads), **({"quantization": kind[:4], **extra} if truth else {})
                 )
                 runner = load_runner(chosen)
-                found = [teacher_forced(runner, tokens) for tokens in texts]
+                logits = [teacher_forced(runner, tokens) for tokens in texts]
                 runner.close()
                 if truth:
-                    print(f"| {case} | {kind} | {Errors.of(truth, found).cells()} |", flush=True)
-                truth = truth or found
+                    print(f"| {case} | {kind} | {Errors.of(truth, logits).cells()} |", flush=True)
+                truth = truth or logits
 
 
 def say(line: str) -> None:

@@ -1,8 +1,8 @@
-"""How long products with quantized weights take beside those with bfloat16, where the weights come from memory.
+"""Time of products with quantized weights compared with bfloat16, with weights read from memory.
 
     python -m benchmarks.engine.quantized_products [--threads 2] [--seconds 1]
 
-Every call takes the next of so many copies of the matrix that together they fill the third-level cache many times over.
+Calls cycle through copies of the matrix that together exceed the L3 cache many times over.
 """
 
 import argparse
@@ -40,15 +40,15 @@ def copies(factory: LinearFactory, kind: str, weight: Tensor) -> list[Linear]:
 
 
 def best_us(calls: list[Callable[[], object]], seconds: float) -> float:
-    """The median of rounds over all copies, in microseconds a call."""
-    found: list[float] = []
+    """The median of rounds over all copies, in microseconds per call."""
+    times: list[float] = []
     until = perf_counter() + seconds
-    while perf_counter() < until or len(found) < 3:
+    while perf_counter() < until or len(times) < 3:
         began = perf_counter()
         for call in calls:
             call()
-        found.append((perf_counter() - began) / len(calls))
-    return 1e6 * sorted(found)[len(found) // 2]
+        times.append((perf_counter() - began) / len(calls))
+    return 1e6 * sorted(times)[len(times) // 2]
 
 
 def main() -> None:

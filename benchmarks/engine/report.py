@@ -1,4 +1,4 @@
-"""What was measured, and how it reads: records of single runs, medians over rounds, ratios to the first server."""
+"""Benchmark results and their table: records of single runs, medians over rounds, ratios to the first server."""
 
 import statistics
 from pathlib import Path
@@ -22,17 +22,17 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct):
-    """All that one command measured; parts can be merged."""
+    """All results of one command; reports can be merged."""
 
     cpu: str = ""
     machine: Machine | None = None
     versions: dict[str, str] = msgspec.field(default_factory=dict)
     absent: dict[str, str] = msgspec.field(default_factory=dict)
-    """Servers that were skipped, and why."""
+    """Skipped servers, and why."""
     agreement: dict[str, str] = msgspec.field(default_factory=dict)
-    """By "model server": greedy tokens that were the same as Penstock's."""
+    """By "model server": greedy tokens equal to Penstock's."""
     floors: dict[str, float] = msgspec.field(default_factory=dict)
-    """Output tokens a second, by "model workload"."""
+    """Output tokens per second at the lower bound, by "model workload"."""
     records: list[Record] = msgspec.field(default_factory=list)
 
     def merge(self, other: "Report") -> None:

@@ -1,6 +1,6 @@
-"""The servers that are compared: how each is found, started over the same weights, and ended.
+"""The compared servers: how they are located, started with the same weights, and ended.
 
-All speak the OpenAI API over HTTP; each gets the same number of threads.
+All implement the OpenAI API over HTTP and get the same number of threads.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.engine.client import ServerError, answers
-from benchmarks.engine.workloads import MODEL, Ask
+from benchmarks.engine.workloads import MODEL, BenchRequest
 
 _PATIENCE_S = 900.0
 _HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ to = "{model}"
 
 
 class PeerAbsentError(Exception):
-    """A peer that cannot be measured here, and why."""
+    """A server that cannot be measured here; the message says why."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """What a server is started with."""
+    """Where a server is started."""
 
     directory: Path
     """The model, as a Hugging Face directory."""
@@ -75,10 +75,10 @@ class Place(msgspec.Struct, frozen=True):
     port: int
 
     def python(self, peer: str) -> Path:
-        found = self.peers / peer / "bin" / "python"
-        if not found.exists():
+        path = self.peers / peer / "bin" / "python"
+        if not path.exists():
             raise PeerAbsentError(f"not installed under {self.peers / peer}: make peers")
-        return found
+        return path
 
     def version(self, peer: str, package: str) -> str:
         code = f"import importlib.metadata as m; print(m.version({package!r}))"
@@ -156,10 +156,10 @@ SERVERS: dict[str, Callable[[Place], Command]] = {
 
 
 class Server:
-    """A running server, and everything that it started."""
+    """A running server and its child processes."""
 
     def __init__(self, name: str, directory: Path, peers: Path, job: Path, threads: int) -> None:
-        """Start it; `wait` says when it answers. Raises `PeerAbsentError`."""
+        """Start the server; `wait` until it answers. Raises `PeerAbsentError`."""
         self.name = name
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -184,7 +184,7 @@ class Server:
             if self._process.poll() is not None:
                 raise PeerAbsentError(f"ended with {self._process.returncode}: {self.tail()}")
             try:
-                answers(self.port, [Ask((5, 6, vocab - 1), 2)])
+                answers(self.port, [BenchRequest((5, 6, vocab - 1), 2)])
             except (OSError, ServerError):
                 time.sleep(1)
             else:
@@ -195,14 +195,14 @@ class Server:
         return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
 
     def pause(self) -> None:
-        """Nothing of it runs until `resume`: an idle server may still poll."""
+        """Stop all its processes until `resume`, since even an idle server may poll."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """End it and all that it started, whatever is left of them."""
+        """End it and all its child processes."""
         self.resume()
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -211,7 +211,7 @@ class Server:
         self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the whole process group. A server that has ended by itself may have left nobody in it."""
+        """Signal the whole process group, which may be empty if the server has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 

@@ -1,11 +1,11 @@
-"""Two engines flat out in one process, under several plans for the cores: do they fight, and does the loop stay awake?
+"""Two engines at full load in one process, with several assignments of cores: throughput and event loop latency.
 
     python -m benchmarks.engine.several [--pair SMALL_DIR LARGE_DIR] [--seconds 4] [--plans free-1,turns-1] [--json]
 
-Each engine always has `--streams` sequences under way, in its own thread as in the service; steps are heard in the
-event loop. A task of the loop sleeps for 2 ms again and again: how much later it wakes is the loop's lateness. A plan
-is `free` (both compute when they like) or `turns` (one at a time), and the threads that each engine's numbers get;
-`alone` runs one engine after the other, each with nobody beside it.
+Each engine always has `--streams` sequences in progress, in its own thread as in the service; its reports are handled
+in the event loop. A task of the loop sleeps for 2 ms repeatedly: its delay is the loop's lateness. A plan is `free` (no
+limit) or `turns` (time slices, one engine at a time), and the threads per engine; `alone` runs the engines one after
+the other.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Post = Engine | StepReport | EngineFailed
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """One engine under one plan."""
+    """Results of one engine under one plan."""
 
     plan: str
     model: str
@@ -43,11 +43,11 @@ class Figures(msgspec.Struct, frozen=True):
     """p50, p99"""
     ttft_ms: tuple[float, float]
     lateness_ms: tuple[float, float, float]
-    """p50, p99, worst; of the loop that both engines share."""
+    """p50, p99, maximum; of the event loop that both engines share."""
 
 
 class Client:
-    """Keeps one engine busy, and notes when its tokens are heard of."""
+    """Keeps one engine busy, and records when the event loop receives its tokens."""
 
     def __init__(self, model: Path, threads: int, streams: int, turns: TimeSlices | None, nice: int) -> None:
         self.model = model
@@ -58,7 +58,7 @@ class Client:
         self.noting = False
         self._rng = Random(0)
         self._next = 0
-        self._heard: dict[int, float] = {}
+        self._last_at: dict[int, float] = {}
         self._sent: dict[int, float] = {}
         settings = EngineSettings(model=model, threads=threads, max_running=streams)
         turn = turns.join() if turns is not None else None
@@ -99,16 +99,16 @@ class Client:
                         self._on_output(output, now)
 
     def _on_output(self, output: SequenceOutput, now: float) -> None:
-        heard = self._heard.get(output.sequence_id)
+        previous = self._last_at.get(output.sequence_id)
         if self.noting:
             self.tokens += len(output.token_ids) if isinstance(output, TokenDelta) else 0
-            if heard is not None:
-                self.gaps.append(now - heard)
+            if previous is not None:
+                self.gaps.append(now - previous)
             elif output.sequence_id in self._sent:
                 self.ttft.append(now - self._sent[output.sequence_id])
-        self._heard[output.sequence_id] = now
+        self._last_at[output.sequence_id] = now
         if output.finish is not None:
-            self._heard.pop(output.sequence_id)
+            self._last_at.pop(output.sequence_id)
             self._sent.pop(output.sequence_id)
             if output.finish.reason != "abort":
                 self._submit()

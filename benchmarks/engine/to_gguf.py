@@ -1,8 +1,8 @@
-"""A model directory of Llama, Qwen2 or Qwen3 shape as a GGUF file, bf16 as bf16, for llama.cpp.
+"""Convert a model directory of Llama, Qwen2 or Qwen3 shape to a GGUF file for llama.cpp, keeping bf16.
 
     PEER/bin/python benchmarks/engine/to_gguf.py MODEL_DIR OUT.gguf
 
-Runs in the environment of the peer, which holds the `gguf` package; so it stands alone.
+Runs in the peer's environment, which has the `gguf` package, so it imports nothing of this repository.
 """
 
 import json
@@ -31,7 +31,7 @@ _OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm
 
 
 def tensors(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of a safetensors file; bfloat16 as uint16, because NumPy has no word for it."""
+    """Tensors of a safetensors file; bfloat16 as uint16, since NumPy has no such type."""
     raw = np.memmap(path, np.uint8, "r")
     length = int(raw[:8].view(np.uint64)[0])
     header = json.loads(bytes(raw[8 : 8 + length]))
@@ -54,7 +54,7 @@ def new_name(name: str) -> str:
 
 
 def interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
-    """llama.cpp rotates neighbours in Llamas, Hugging Face the two halves of a head: put the rows in its order."""
+    """Reorder rows: llama.cpp rotates adjacent pairs in Llamas, Hugging Face pairs the two halves of a head."""
     return weight.reshape(heads, 2, -1, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
@@ -64,11 +64,11 @@ def write(directory: Path, out: Path) -> None:
     writer = gguf.GGUFWriter(out, family)
     _describe(writer, config)
     heads = {"attn_q.": config["num_attention_heads"], "attn_k.": config["num_key_value_heads"]}
-    for name, found in tensors(directory / "model.safetensors").items():
+    for name, stored in tensors(directory / "model.safetensors").items():
         to = new_name(name)
         rotated = next((count for part, count in heads.items() if part in to), 0) if family == "llama" else 0
-        tensor = interleaved(found, rotated) if rotated else found
-        if tensor.ndim == 1:  # norms and biases are float32 there
+        tensor = interleaved(stored, rotated) if rotated else stored
+        if tensor.ndim == 1:  # norms and biases are float32 in GGUF
             wide = tensor if tensor.dtype == np.float32 else (tensor.astype(np.uint32) << 16).view(np.float32)
             writer.add_tensor(to, np.ascontiguousarray(wide))
         elif tensor.dtype == np.uint16:
@@ -101,7 +101,7 @@ def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(vocab)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
-    # The words of `make_model`'s tokenizer: ids become readable, prompts come as ids.
+    # The words of `make_model`'s tokenizer make ids readable; prompts are sent as ids.
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list([f"▁w{token}" for token in range(vocab)])

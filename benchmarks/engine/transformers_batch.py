@@ -1,4 +1,4 @@
-"""transformers' continuous batching in this process, without HTTP, for the GPU benchmark's workload."""
+"""The GPU benchmark's workload by transformers' continuous batching, in this process, without HTTP."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ _WAIT_S = 1.0
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """What it did."""
+    """Result of transformers."""
 
     name: str
     output_tokens: int
@@ -29,10 +29,10 @@ def run(
     step_tokens: int,
     temperature: float,
 ) -> Peer:
-    """`requests` (prompt, output tokens), all at once, end tokens ignored; the same ones once before, in short.
+    """Run `requests` (prompt, output tokens) at once, end tokens ignored, after a short warm-up with the same ones.
 
     Raises:
-        Exception: it is not installed, or cannot do it here: anything, as it is another's.
+        Exception: transformers is not installed, or fails in any way.
     """
     import transformers
 
@@ -64,7 +64,7 @@ def run(
 
 
 def _answer(manager: Any, requests: Sequence[tuple[tuple[int, ...], int]]) -> int:
-    """Tokens that came out."""
+    """Number of generated tokens."""
     for prompt, output in requests:
         manager.add_request(list(prompt), max_new_tokens=output, eos_token_id=-1)
     left, made = len(requests), 0

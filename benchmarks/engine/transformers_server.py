@@ -1,8 +1,9 @@
-"""transformers' continuous batching behind what the benchmark's client needs of the OpenAI completions API.
+"""transformers' continuous batching with the subset of the OpenAI completions API that the client needs.
 
     PEER/bin/python benchmarks/engine/transformers_server.py MODEL_DIR PORT THREADS
 
-Runs in the environment of the peer, so it stands alone. Tokens go out as the words of `make_model`'s tokenizer.
+Runs in the peer's environment, so it imports nothing of this repository. Tokens are sent as the words of `make_model`'s
+tokenizer.
 """
 
 import asyncio
@@ -43,12 +44,12 @@ async def serve(directory: str, port: int) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-        asked = json.loads(await reader.readexactly(length))
+        request = json.loads(await reader.readexactly(length))
         outputs: asyncio.Queue[Any] = asyncio.Queue()
         name = str(next(numbers))
         manager.register_result_handler(name, outputs.put_nowait)
         manager.add_request(
-            asked["prompt"], request_id=name, max_new_tokens=asked["max_tokens"], streaming=True, eos_token_id=-1
+            request["prompt"], request_id=name, max_new_tokens=request["max_tokens"], streaming=True, eos_token_id=-1
         )
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         sent = 0

@@ -1,4 +1,4 @@
-"""What every server is asked to do: W1 to W4, as token ids."""
+"""The workloads W1 to W4, as token ids."""
 
 import json
 from random import Random
@@ -8,7 +8,7 @@ import msgspec
 MODEL = "bench"
 
 
-class Ask(msgspec.Struct, frozen=True):
+class BenchRequest(msgspec.Struct, frozen=True):
     """One request."""
 
     prompt: tuple[int, ...]
@@ -28,19 +28,19 @@ TITLES = {
 }
 
 
-def asks(workload: str, vocab: int, seed: int) -> list[Ask]:
-    """All arrive at once. Another seed gives other tokens of the same lengths, so that no cache knows them."""
+def requests_of(workload: str, vocab: int, seed: int) -> list[BenchRequest]:
+    """The requests of a workload, sent at once. Another seed gives uncached tokens of the same lengths."""
     sizes, words = Random(32), Random(seed)
 
     def prompt(length: int) -> tuple[int, ...]:
-        # The first two ids are the begin and the end token.
+        # Ids 0 and 1 are the begin and end token.
         return tuple(words.randrange(2, vocab) for _ in range(length))
 
     if workload == "W1":
-        return [Ask(prompt(128), 128)]
+        return [BenchRequest(prompt(128), 128)]
     if workload == "W2":
-        return [Ask(prompt(128), 128) for _ in range(16)]
+        return [BenchRequest(prompt(128), 128) for _ in range(16)]
     if workload == "W3":
-        return [Ask(prompt(sizes.randint(32, 512)), sizes.randint(16, 256)) for _ in range(32)]
+        return [BenchRequest(prompt(sizes.randint(32, 512)), sizes.randint(16, 256)) for _ in range(32)]
     shared = prompt(512)
-    return [Ask(shared + prompt(32), 32) for _ in range(16)]
+    return [BenchRequest(shared + prompt(32), 32) for _ in range(16)]

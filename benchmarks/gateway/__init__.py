@@ -1,1 +1,1 @@
-"""How fast the gateway is without a model: beside the same server sending fixed bytes, in the same run."""
+"""Speed of the gateway without a model, compared with the same server sending fixed bytes, in the same run."""

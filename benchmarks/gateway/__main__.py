@@ -1,7 +1,7 @@
-"""The command python -m benchmarks.gateway [--json] [--rounds N] [--seconds S] [--kinds fixed,edge,service].
+"""Command: python -m benchmarks.gateway [--json] [--rounds N] [--seconds S] [--kinds fixed,edge,service].
 
-Each server runs in a process of its own on one core, the client on another. The kinds are measured in turn, `rounds`
-times, and the medians are printed, so that a noisy minute hits all of them.
+Each server runs in a process of its own on one core, the client on another. The kinds are interleaved over `rounds`
+rounds, and the medians are printed, so that noise on the machine affects all of them.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _OFFERED_EVENTS_PER_S = 150_000
 
 
 class Row(msgspec.Struct):
-    """One figure of each kind."""
+    """One figure per kind."""
 
     name: str
     unit: str
@@ -49,7 +49,7 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self) -> int:
-        """Memory in RAM."""
+        """Resident memory."""
         return int(self._proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def end(self) -> None:
@@ -65,7 +65,7 @@ class Server:
 
 @contextlib.contextmanager
 def server(kind: str, core: int | None, step_s: float = 0.0, engine_step_s: float = 0.0) -> Iterator[Server]:
-    """Started, and ended."""
+    """A server that is ended with the context."""
     running = Server(kind, core, step_s, engine_step_s)
     try:
         yield running
@@ -74,52 +74,52 @@ def server(kind: str, core: int | None, step_s: float = 0.0, engine_step_s: floa
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """How much is measured."""
+    """Amounts to measure."""
 
     seconds: float
     first_events: int
     streams: list[int]
-    """One, some and many: the middle one's CPU is told."""
+    """Small, medium and large number; CPU time is reported for the medium one."""
     idle_streams: int
 
 
 def measure(kind: str, sizes: Sizes, core: int | None) -> dict[tuple[str, str], float]:
-    """Every figure of one kind, once."""
+    """All figures of one kind, measured once."""
     seconds = sizes.seconds
-    found: dict[tuple[str, str], float] = {}
+    figures: dict[tuple[str, str], float] = {}
     with server(kind, core) as running:
         small_requests(running.port, connections=16, seconds=0.3)
         cpu_s = running.cpu_s()
         window = small_requests(running.port, connections=16, seconds=seconds)
-        found["small completions, 16 connections", "1/s"] = window.events / window.seconds
-        found["CPU a small completion", "µs"] = 1e6 * (running.cpu_s() - cpu_s) / window.events
+        figures["small completions, 16 connections", "1/s"] = window.events / window.seconds
+        figures["CPU a small completion", "µs"] = 1e6 * (running.cpu_s() - cpu_s) / window.events
         times = sorted(first_event_times(running.port, sizes.first_events))
-        found["first event, p50", "ms"] = 1000 * times[len(times) // 2]
-        found["first event, p99", "ms"] = 1000 * times[len(times) * 99 // 100]
+        figures["first event, p50", "ms"] = 1000 * times[len(times) // 2]
+        figures["first event, p99", "ms"] = 1000 * times[len(times) * 99 // 100]
     for streams in dict.fromkeys(sizes.streams):
-        # A fake engine without a pause would only fight for the interpreter's lock: it offers more than can be carried.
+        # Without a pause the fake engine would mainly contend for the GIL; this offers more events than can be sent.
         with server(kind, core, engine_step_s=streams / _OFFERED_EVENTS_PER_S) as running:
             counted, cpu_s = _streams(running, streams, seconds)
-            found[f"SSE events, {streams} streams", "1/s"] = counted.events / counted.seconds
+            figures[f"SSE events, {streams} streams", "1/s"] = counted.events / counted.seconds
             if streams == sizes.streams[1]:
-                found["CPU an event, saturated", "µs"] = 1e6 * cpu_s / counted.events
+                figures["CPU an event, saturated", "µs"] = 1e6 * cpu_s / counted.events
     with server(kind, core, _PACED_STEP_S, _PACED_STEP_S) as running:
         counted, cpu_s = _streams(running, _PACED_STREAMS, seconds)
         paced = f"{_PACED_STREAMS} streams × {1 / _PACED_STEP_S:.0f}/s"
-        found[f"SSE events, {paced}", "1/s"] = counted.events / counted.seconds
-        found[f"CPU an event, {paced}", "µs"] = 1e6 * cpu_s / counted.events
+        figures[f"SSE events, {paced}", "1/s"] = counted.events / counted.seconds
+        figures[f"CPU an event, {paced}", "µs"] = 1e6 * cpu_s / counted.events
     with server(kind, core) as running:
         first_event_times(running.port, 20)
         before = running.resident_bytes()
         sockets = open_streams(running.port, sizes.idle_streams, SILENT_TOKENS)
         read_streams(sockets, 1.0)
-        found["memory a silent stream", "KiB"] = (running.resident_bytes() - before) / sizes.idle_streams / 1024
+        figures["memory a silent stream", "KiB"] = (running.resident_bytes() - before) / sizes.idle_streams / 1024
         sockets.close()
-    return found
+    return figures
 
 
 def _streams(running: Server, streams: int, seconds: float) -> tuple[Window, float]:
-    """Events in the window and the server's CPU time for them."""
+    """Events in the window, and the server's CPU time for them."""
     sockets = open_streams(running.port, streams, _ENDLESS_TOKENS)
     read_streams(sockets, 0.3)
     cpu_s = running.cpu_s()
@@ -153,7 +153,7 @@ def main() -> None:
             samples[kind].append(measure(kind, sizes, server_core))
     names = list(samples[kinds[0]][0])
     rows = [
-        Row(*name, {kind: statistics.median([each[name] for each in samples[kind]]) for kind in kinds})
+        Row(*name, {kind: statistics.median([sample[name] for sample in samples[kind]]) for kind in kinds})
         for name in names
     ]
     load = os.getloadavg()[0]

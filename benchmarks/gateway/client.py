@@ -1,4 +1,4 @@
-"""A client that costs little: raw sockets and one epoll, requests prepared, events counted and not parsed."""
+"""A client with little overhead: raw sockets and one epoll, prepared requests, events counted without parsing."""
 
 import select
 import socket
@@ -25,7 +25,7 @@ def _request(tokens: int, *, stream: bool) -> bytes:
             "stream": stream,
         }
     )
-    # The query is for the server of fixed bytes; the gateway has the number in the body.
+    # The query is for the server of fixed bytes; the gateway reads the number from the body.
     return (
         b"POST /v1/chat/completions?%d HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench\r\nAccept: application/json\r\n"
         b"Content-Type: application/json\r\nAuthorization: Bearer none\r\nContent-Length: %d\r\n\r\n%b"
@@ -51,7 +51,7 @@ class Sockets:
 
 
 class Window(msgspec.Struct):
-    """What was counted while one measurement ran."""
+    """Counts of one measurement."""
 
     events: int
     """Events of streams, or whole answers."""
@@ -59,7 +59,7 @@ class Window(msgspec.Struct):
 
 
 def small_requests(port: int, *, connections: int, seconds: float) -> Window:
-    """Whole completions of one token, at least one: each connection asks again as soon as it was answered."""
+    """Non-streamed completions of one token, at least one; a connection repeats its request after each answer."""
     sockets = Sockets(port, connections)
     request = _request(1, stream=False)
     for sock in sockets.by_descriptor.values():
@@ -80,7 +80,7 @@ def small_requests(port: int, *, connections: int, seconds: float) -> Window:
 
 
 def open_streams(port: int, streams: int, tokens: int) -> Sockets:
-    """Start that many streams; nothing is read yet."""
+    """Start that many streams without reading."""
     sockets = Sockets(port, streams)
     request = _request(tokens, stream=True)
     for sock in sockets.by_descriptor.values():
@@ -89,7 +89,7 @@ def open_streams(port: int, streams: int, tokens: int) -> Sockets:
 
 
 def read_streams(sockets: Sockets, seconds: float) -> Window:
-    """Read all of them for a while and count the events; each stream that ends is a mistake of the caller's."""
+    """Read all streams for a while and count events. Raises RuntimeError if a stream ends."""
     begin = time.perf_counter()
     events = 0
     tails = dict.fromkeys(sockets.by_descriptor, b"")
@@ -104,7 +104,7 @@ def read_streams(sockets: Sockets, seconds: float) -> Window:
 
 
 def first_event_times(port: int, count: int) -> list[float]:
-    """Seconds from sending a request to its first event with text, one after the other on one connection."""
+    """Seconds from sending a request to its first event with text, sequentially on one connection."""
     sockets = Sockets(port, 1)
     (sock,) = sockets.by_descriptor.values()
     request = _request(2, stream=True)

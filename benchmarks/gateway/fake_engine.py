@@ -1,4 +1,4 @@
-"""An engine that costs next to nothing: commands in and reports out as with any other, no scheduler, no model."""
+"""An engine with almost no cost: the usual commands and reports, but no scheduler and no model."""
 
 import time
 from pathlib import Path
@@ -32,7 +32,7 @@ class _Sequence:
 
 
 class FakeEngine:
-    """One token a step for each sequence; a step sleeps `step_s`. `silent_tokens` asks for one token, and silence."""
+    """One token per step and sequence; a step sleeps `step_s`. `max_tokens` = `silent_tokens` gets one token only."""
 
     def __init__(self, step_s: float, silent_tokens: int) -> None:
         self.name = "bench"
@@ -48,7 +48,6 @@ class FakeEngine:
 
     @property
     def has_work(self) -> bool:
-        """Somebody waits for a token or an end."""
         return bool(self._running or self._ends)
 
     def accept(self, command: Command) -> None:
@@ -58,12 +57,12 @@ class FakeEngine:
                 sequence = _Sequence(len(command.prompt_token_ids), command.params.max_tokens)
                 self._running[command.sequence_id] = sequence
             case Abort(sequence_id):
-                found = self._running.pop(sequence_id, None) or self._silent.pop(sequence_id, None)
-                if found is not None:
-                    self._ends.append(_output(sequence_id, found, "abort"))
+                aborted = self._running.pop(sequence_id, None) or self._silent.pop(sequence_id, None)
+                if aborted is not None:
+                    self._ends.append(_output(sequence_id, aborted, "abort"))
 
     def step(self) -> StepReport:
-        """The next token of each."""
+        """The next token of every sequence."""
         if self._step_s:
             now = time.perf_counter()
             self._next_at = max(self._next_at + self._step_s, now)
@@ -82,26 +81,23 @@ class FakeEngine:
         return StepReport(tuple(outputs), self.stats())
 
     def stats(self) -> EngineStats:
-        """All blocks are free for ever."""
+        """All blocks are always free."""
         return EngineStats(_TOTAL_BLOCKS, _TOTAL_BLOCKS, 0, len(self._running), 0, 0, steps_total=self._steps)
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """It has none."""
+        """Raises ModelError: there are no adapters."""
         raise ModelError("adapter_unsupported", f"{directory}: this engine has no adapters")
 
     def abort_all(self) -> None:
-        """End everything."""
+        """Abort all sequences."""
         for sequence_id in [*self._running, *self._silent]:
             self.accept(Abort(sequence_id))
 
-    def check_integrity(self) -> None:
-        """Nothing is counted that could be wrong."""
+    def check_integrity(self) -> None: ...
 
-    def check_runner(self) -> None:
-        """There is no model that could be lost."""
+    def check_runner(self) -> None: ...
 
-    def close(self) -> None:
-        """Nothing is held."""
+    def close(self) -> None: ...
 
 
 def _output(sequence_id: int, sequence: _Sequence, reason: FinishReason) -> SequenceOutput:

@@ -1,4 +1,4 @@
-"""The server alone: it reads each request, and answers with bytes that were ready before."""
+"""The HTTP server alone: reads each request, and answers with precomputed bytes."""
 
 import trio
 
@@ -24,7 +24,7 @@ EVENT = (
 
 
 def fixed_server(step_s: float, silent_tokens: int) -> Server:
-    """Streams send one event every `step_s`, or without a pause if that is 0; `silent_tokens` asks for silence."""
+    """Streams send one event every `step_s`, without pause if 0; `silent_tokens` gets one event only."""
 
     async def answer(connection: Connection, request: Request) -> None:
         tokens = int(request.query or b"0")

@@ -1,4 +1,4 @@
-"""The edge alone: parsing, rendering and sending are real, the service behind it is a script without actors."""
+"""The HTTP layer alone: real parsing, rendering and sending, with a scripted service without actors behind it."""
 
 import trio
 
@@ -15,7 +15,7 @@ _LAST = Delta(0, " token", (1,), (), "length")
 
 
 class ScriptedExchange:
-    """One token every `step_s`, or at each call if that is 0."""
+    """One token every `step_s`, or per call if 0."""
 
     decided = _DECIDED
 
@@ -37,13 +37,12 @@ class ScriptedExchange:
             self._next_at += self._step_s
             await trio.sleep_until(self._next_at)
         else:
-            # A real answer waits for its engine: one turn of the loop for each piece is the least that it costs.
+            # A real answer waits for its engine, which costs at least one pass of the event loop per piece.
             await trio.lowlevel.checkpoint()
         self._left -= 1
         return [*events, _DELTA] if self._left else [*events, _LAST, _DONE]
 
-    def close(self) -> None:
-        """Nothing is held."""
+    def close(self) -> None: ...
 
 
 class ScriptedService:
@@ -52,24 +51,19 @@ class ScriptedService:
     policy = _DECIDED.policy
     keyless = False
 
-    def check_key(self, key: str | None) -> None:
-        """Everybody may."""
+    def check_key(self, key: str | None) -> None: ...
 
     request_log = RequestLog(lambda: False, str)
 
-    def rate_limits(self, key: str | None) -> None:
-        """Nobody is limited."""
+    def rate_limits(self, key: str | None) -> None: ...
 
-    def check_scraper(self, key: str | None) -> None:
-        """Everybody may."""
+    def check_scraper(self, key: str | None) -> None: ...
 
     def known_tenant(self, key: str | None) -> str:
-        """Nobody is told apart."""
         del key
         return ""
 
     def tiers_above(self, key: str | None) -> int:
-        """All are alike."""
         del key
         return 0
 

@@ -18,11 +18,11 @@ from gateway.telemetry.logs import configure_logs
 
 KINDS = ("fixed", "edge", "service")
 SILENT_TOKENS = 1_000_000
-"""Asking for so many tokens gets one, and then silence."""
+"""A request for this many tokens gets one, and then silence."""
 
 
 def main() -> None:
-    """Serve one kind: fixed bytes, the edge on a scripted service, or the whole service on a fake engine."""
+    """Serve one kind: fixed bytes, the HTTP layer on a scripted service, or the whole service on a fake engine."""
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--step-s", type=float, default=0.0, help="between two events of a stream; 0: no pause")
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--core", type=int)
     arguments = parser.parse_args()
     configure_logs("warning")
-    # Whoever started this holds the other end: if it dies, so does this.
+    # The parent process holds the other end of stdin: when it ends, so does this process.
     threading.Thread(target=lambda: os._exit(sys.stdin.read() != ""), daemon=True).start()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
@@ -52,7 +52,7 @@ async def _serve(kind: str, step_s: float, engine_step_s: float) -> None:
 
 
 def _gateway(service: Any) -> Server:
-    # Sixteen clients stand for many: the bound of one connection is not what is measured.
+    # Sixteen clients stand for many, so the limit per connection is lifted.
     limits = ServerLimits(max_connections=5000, heartbeat_s=60, messages_per_s=1_000_000)
     routes = Routes(ApiContext(service=service, max_choices=16, max_inputs=16), limits, frozenset())
     return Server(listen("127.0.0.1", 0), limits, routes)

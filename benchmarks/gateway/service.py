@@ -1,4 +1,4 @@
-"""The service with all its actors, its ledger in memory, on a fake engine."""
+"""The service with all its actors and an in-memory ledger, on a fake engine."""
 
 import tempfile
 from pathlib import Path
@@ -37,7 +37,7 @@ to = "bench"
 
 
 async def start_service(nursery: trio.Nursery, step_s: float, silent_tokens: int) -> Service:
-    """Running and ready. The prompts are rendered and encoded as the embedded models' are."""
+    """A running and ready service. Prompts are rendered and encoded with the embedded models' tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         model.mkdir()

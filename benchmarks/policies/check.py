@@ -1,8 +1,8 @@
-"""What `penstock check` takes for large policies: seconds of processor time, by shape and size.
+"""CPU time of `penstock check` for large policies, by shape and size.
 
     python -m benchmarks.policies.check [--sizes 300,1000,3000,6000] [SHAPE ...]
 
-A shape is a policy in which one kind of thing is there many times; a time that grows faster than the size is a defect.
+A shape is a policy with many items of one kind; a time that grows faster than linearly with the size is a defect.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def _route(name: str, when: str, use: str = '{ ladder = "safe" }') -> str:
 
 
 def _numbered(size: int, *lines: str) -> str:
-    """Each line for every number from 0 on; @ is the number and ^ what is left to the end."""
+    """Each line repeated for the numbers from 0; @ is the number and ^ the count remaining."""
     return "".join(
         line.replace("@", str(number)).replace("^", str(size - number)) for line in lines for number in range(size)
     )
@@ -91,7 +91,7 @@ SHAPES = tuple(_SHAPES)
 
 
 def policy(shape: str, size: int) -> str:
-    """The TOML."""
+    """The policy as TOML."""
     first, *others = _SHAPES[shape]
     parts = [_BASE, *([first] if first == _REST else [_numbered(size, first)]), *(_numbered(size, *others),)]
     text = "".join([*parts, "" if first == _REST else _REST, "" if shape == "models" else "[models.chat]\n"])
@@ -100,7 +100,7 @@ def policy(shape: str, size: int) -> str:
 
 
 def check(text: str) -> int:
-    """How many problems it has."""
+    """Number of problems found."""
     try:
         return len(parse(text, Path("/large.toml")).warnings)
     except ConfigError as error:

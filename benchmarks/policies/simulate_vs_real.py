@@ -1,11 +1,11 @@
-"""A short trace against Penstock with the embedded models over HTTP in real time, and the same trace simulated.
+"""Compare a run of Penstock with the embedded models over HTTP in real time with a simulation of the same trace.
 
     python -m benchmarks.policies.simulate_vs_real [--profile FILE] [--seconds 60] [--rate 16] [--runs 3] [--keep DIR]
 
-In turns it measures the step costs (unless a profile is given), serves the traffic with `--record`, and simulates the
-recording; a machine's speed changes within minutes, and two runs of the same arrivals differ. It prints the medians of
-TTFT, shed share and rung share of both: of the real runs as the server counted and wrote them into the recording, so
-that a client's own delay is in neither. The machine must be quiet, and is the client's machine, too.
+Each run measures the step costs (unless a profile is given), serves the traffic with `--record`, and simulates the
+recording, because a machine's speed changes within minutes, and two runs of the same arrivals differ. Prints the
+medians of TTFT, shed share and rung share of both; those of the real runs are from the server's recording, so that the
+client's delays are not included. The machine must be otherwise idle, and also runs the client.
 """
 
 import argparse
@@ -74,32 +74,32 @@ Figures = tuple[float, float, float, float]
 """See `measures`."""
 
 
-class Ask(msgspec.Struct, frozen=True):
+class TimedRequest(msgspec.Struct, frozen=True):
     at: float
     model: str
     text: str
     tokens: int
 
 
-def asks(seconds: float, rate: float, seed: int) -> list[Ask]:
-    """Arrivals by chance, by default about twice as many as can be served.
+def arrivals(seconds: float, rate: float, seed: int) -> list[TimedRequest]:
+    """Poisson arrivals, by default about twice as many as can be served.
 
-    Then TTFT and shed share follow from the speed of the engines and the lengths of the queues. Under a load near what
-    can be served, a small error of the speed decides whether the median request waits at all.
+    TTFT and shed share then follow from the speed of the engines and the lengths of the queues. At a load near
+    capacity, a small error in the speed would decide whether the median request waits at all.
     """
     rng = Random(seed)
-    at, found = 0.0, []
+    at, requests = 0.0, []
     while at < seconds:
         words = rng.choice([8, 30, 120])
         text = " ".join(rng.choice(WORDS) for _ in range(words))
         model = rng.choices(["penstock", "large", "small"], [6, 2, 2])[0]
-        found.append(Ask(at, model, text, rng.choice([80, 200, 400])))
+        requests.append(TimedRequest(at, model, text, rng.choice([80, 200, 400])))
         at += rng.expovariate(rate)
-    return found
+    return requests
 
 
-async def ask(port: int, request: Ask, began: float) -> None:
-    """Ask in time, and read what comes; the server's recording tells what it was."""
+async def send(port: int, request: TimedRequest, began: float) -> None:
+    """Send a request at its time, and read the response; results are taken from the server's recording."""
     await trio.sleep_until(began + request.at)
     body = msgspec.json.encode(
         {
@@ -121,30 +121,30 @@ async def ask(port: int, request: Ask, began: float) -> None:
             pass
 
 
-async def serve(config: Path, record: Path, requests: list[Ask]) -> None:
+async def serve(config: Path, record: Path, requests: list[TimedRequest]) -> None:
     command = [sys.executable, "-m", "gateway.cli.main", "serve", "--config", str(config), "--port", "0"]
     command += ["--record", str(record), "--log-level", "error"]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False))
-        said, match = b"", None
+        output, match = b"", None
         async for piece in process.stdout:
-            said += piece
-            if match := re.search(rb"serving .* on http://\S+:(\d+)", said):
+            output += piece
+            if match := re.search(rb"serving .* on http://\S+:(\d+)", output):
                 break
         if match is None:
-            raise SystemExit(f"the server ended before it served: {said.decode(errors='replace')}")
+            raise SystemExit(f"the server ended before it served: {output.decode(errors='replace')}")
         port = int(match.group(1))
         for model in _WARM_UP:
-            await ask(port, Ask(0, model, "warm up", 8), trio.current_time())
+            await send(port, TimedRequest(0, model, "warm up", 8), trio.current_time())
         began = trio.current_time() + 0.5
         async with trio.open_nursery() as clients:
             for request in requests:
-                clients.start_soon(ask, port, request, began)
+                clients.start_soon(send, port, request, began)
         process.terminate()
 
 
-def recorded(config: Path, record: Path, requests: list[Ask]) -> tuple[TraceRequest, ...]:
-    """What the server wrote down of one run, without the requests that warmed it up."""
+def recorded(config: Path, record: Path, requests: list[TimedRequest]) -> tuple[TraceRequest, ...]:
+    """The server's recording of one run, without the warm-up requests."""
     record.unlink(missing_ok=True)
     trio.run(serve, config, record, requests)
     trace = read_trace(record)[len(_WARM_UP) :]
@@ -154,25 +154,25 @@ def recorded(config: Path, record: Path, requests: list[Ask]) -> tuple[TraceRequ
 
 
 def measures(requests: Sequence[TraceRequest]) -> Figures:
-    """TTFT p50 and p99 in ms, shares of the refused, and of the answers by the large model, in %."""
-    good = [each for each in requests if each.rung]
-    ttft = quantiles([each.ttft_s for each in good if each.ttft_s is not None])
-    large = sum(each.rung == "large" for each in good)
+    """TTFT p50 and p99 in ms; shares of refused requests, and of answers by the large model, in %."""
+    good = [request for request in requests if request.rung]
+    ttft = quantiles([request.ttft_s for request in good if request.ttft_s is not None])
+    large = sum(request.rung == "large" for request in good)
     refused = 100 * (1 - len(good) / len(requests))
     return 1000 * (ttft.p50 or 0), 1000 * (ttft.p99 or 0), refused, 100 * large / max(len(good), 1)
 
 
 def shown(figures: Figures) -> str:
-    return ", ".join([f"{each:.1f}" for each in figures])
+    return ", ".join([f"{figure:.1f}" for figure in figures])
 
 
 def simulated(config: Path, trace: tuple[TraceRequest, ...], profile: Path) -> Figures:
-    """The recording; every answer, of what was refused, too, as long as was asked for."""
+    """Simulate the recording; every answer, including refused ones, has its requested length."""
     begin = trace[0].at
     replace = msgspec.structs.replace
-    trace = tuple([replace(each, at=each.at - begin, output_tokens=each.max_tokens) for each in trace])
-    known = [each for each in trace if each.margins]
-    share = sum(min(each.margins) < 0.02 for each in known) / max(len(known), 1)
+    trace = tuple([replace(request, at=request.at - begin, output_tokens=request.max_tokens) for request in trace])
+    known = [request for request in trace if request.margins]
+    share = sum(min(request.margins) < 0.02 for request in known) / max(len(known), 1)
     comparison = simulate(
         {"simulated": load_settings(config)},
         read_profile(profile),
@@ -194,9 +194,9 @@ def simulated(config: Path, trace: tuple[TraceRequest, ...], profile: Path) -> F
 
 
 def one_round(
-    config: Path, folder: Path, number: int, requests: list[Ask], profile: Path | None
+    config: Path, folder: Path, number: int, requests: list[TimedRequest], profile: Path | None
 ) -> tuple[Figures, Figures]:
-    """Real and simulated."""
+    """(real, simulated)."""
     if profile is None:
         profile = folder / f"profile-{number}.json"
         command = [sys.executable, "-m", "gateway.cli.main", "engine", "profile", "--config", str(config)]
@@ -218,7 +218,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "policy.toml"
     config.write_text(CONFIG.format(models=MODELS))
-    requests = asks(arguments.seconds, arguments.rate, arguments.seed)
+    requests = arrivals(arguments.seconds, arguments.rate, arguments.seed)
     print(f"{len(requests)} requests over {arguments.seconds:g} s; load {Path('/proc/loadavg').read_text().strip()}")
     rounds = []
     for number in range(1, arguments.runs + 1):

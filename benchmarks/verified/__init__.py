@@ -1,1 +1,1 @@
-"""What verified mode is worth on the embedded pair: `python -m benchmarks.verified identity|speed|acceptance`."""
+"""Benchmarks of verified mode on the embedded models: `python -m benchmarks.verified identity|speed|acceptance`."""

@@ -1,4 +1,4 @@
-"""Identity, speed and acceptance on the embedded pair. Relative figures: a busy machine moves the absolute ones."""
+"""Identity, speed and acceptance on the embedded models. Compare ratios only: other load shifts absolute figures."""
 
 import argparse
 import logging
@@ -12,7 +12,7 @@ import trio
 
 from benchmarks.verified.acceptance import report as acceptance_report
 from benchmarks.verified.breakeven import report as breakeven_report
-from benchmarks.verified.service import Asked, ask_all, embedded_service, prompts
+from benchmarks.verified.service import BenchAnswer, ask_all, embedded_service, prompts
 from engine.zoo.train import MODELS
 
 
@@ -29,7 +29,7 @@ async def _identity(arguments: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def _drafts(answers: list[Asked]) -> str:
+def _drafts(answers: list[BenchAnswer]) -> str:
     drafted = sum(answer.served.drafted_tokens for answer in answers)
     accepted = sum(answer.served.accepted_tokens for answer in answers)
     tokens = sum(len(answer.token_ids) for answer in answers)
@@ -49,7 +49,7 @@ async def _speed(arguments: argparse.Namespace) -> None:
     ) as service:
         for clients in arguments.batch:
             rates: dict[str, list[float]] = {"large": [], "verified": []}
-            waits: dict[str, list[Asked]] = {"large": [], "verified": []}
+            waits: dict[str, list[BenchAnswer]] = {"large": [], "verified": []}
             batches: list[int] = []
 
             async def watch(batches: list[int] = batches) -> None:

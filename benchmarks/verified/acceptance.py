@@ -1,8 +1,8 @@
-"""How many drafted tokens two ways of accepting keep, on the same drafts: shared noise, and min(1, p / q).
+"""Drafted tokens kept by two acceptance rules on the same drafts: shared noise, and min(1, p / q).
 
-Shared noise: both models draw a position with the same Gumbel noise, and a draft token stays if the large model draws
-it, too. min(1, p / q): "Fast Inference from Transformers via Speculative Decoding" (Leviathan et al., 2023), where a
-token drawn from q stays with that chance; its expectation over the coin is taken exactly.
+Shared noise: both models sample a position with the same Gumbel noise, and a draft token is accepted if the large model
+samples the same one. min(1, p / q): Leviathan et al., "Fast Inference from Transformers via Speculative Decoding",
+2023, where a token sampled from q is accepted with that probability; its expectation is computed exactly.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Tokens = tuple[int, ...]
 def report(count: int, seed: int) -> str:
     """A Markdown table."""
     template, tokenizer = ChatTemplate.load(MODELS / "large"), Tokenizer.load(MODELS / "large")
-    asked = [
+    encoded = [
         tuple(tokenizer.encode(template.render([{"role": "user", "content": prompt}]), add_special_tokens=False))
         for prompt in prompts(count, seed)
     ]
@@ -37,15 +37,15 @@ def report(count: int, seed: int) -> str:
     ]
     for temperature in TEMPERATURES:
         own = [_params(temperature, seed=number) for number in range(count)]
-        drafts = [tokens for tokens, _ in _run("small", [(p, (), each) for p, each in zip(asked, own, strict=True)])]
-        checked = _run("large", list(zip(asked, drafts, own, strict=True)))
+        drafts = [tokens for tokens, _ in _run("small", [(p, (), each) for p, each in zip(encoded, own, strict=True)])]
+        checked = _run("large", list(zip(encoded, drafts, own, strict=True)))
         kept = sum(finish.accepted_tokens for _, finish in checked)
         compared = kept + sum(
             finish.accepted_tokens < len(draft) for draft, (_, finish) in zip(drafts, checked, strict=True)
         )
-        chances = _chances(asked, drafts, temperature)
+        chances = _chances(encoded, drafts, temperature)
         expected = sum(float(np.cumprod(each).sum()) for each in chances)
-        # Positions count as often as they are reached.
+        # Positions weighted by the probability of being reached.
         reached = sum(1 + float(np.cumprod(each)[:-1].sum()) for each in chances)
         drafted = sum(len(draft) for draft in drafts)
         lines.append(
@@ -76,19 +76,19 @@ def _outputs(
     try:
         for number, (prompt, draft, params) in enumerate(requests):
             engine.submit(Submit(sequence_id=number, prompt_token_ids=prompt, draft=draft, params=params))
-        found = []
+        outputs = []
         while engine.has_work:
-            found += [(o.sequence_id, o.token_ids, o.logprobs, o.finish) for o in engine.step().deltas]
+            outputs += [(o.sequence_id, o.token_ids, o.logprobs, o.finish) for o in engine.step().deltas]
     finally:
         engine.close()
-    return found
+    return outputs
 
 
-def _chances(asked: Sequence[Tokens], drafts: Sequence[Tokens], temperature: float) -> list[npt.NDArray[np.float64]]:
-    """For each draft, min(1, p / q) of each of its tokens after those before it."""
+def _chances(encoded: Sequence[Tokens], drafts: Sequence[Tokens], temperature: float) -> list[npt.NDArray[np.float64]]:
+    """For each draft, min(1, p / q) of each of its tokens given those before it."""
     contexts = [
         ((*prompt, *draft[:at]), draft[at])
-        for prompt, draft in zip(asked, drafts, strict=True)
+        for prompt, draft in zip(encoded, drafts, strict=True)
         for at in range(len(draft))
     ]
     p, q = (_probabilities(name, contexts, temperature) for name in ("large", "small"))
@@ -97,10 +97,10 @@ def _chances(asked: Sequence[Tokens], drafts: Sequence[Tokens], temperature: flo
 
 
 def _probabilities(name: str, contexts: Sequence[tuple[Tokens, int]], temperature: float) -> npt.NDArray[np.float64]:
-    """Of each context's next token, at this temperature: from the whole distribution of one sampled position."""
+    """Probability of each context's next token at this temperature, from the full distribution at one position."""
     params = SamplingParams(max_tokens=1, temperature=0, logprobs=1 << 30)
-    found = np.empty(len(contexts))
+    probabilities = np.empty(len(contexts))
     for number, _, logprobs, _ in _outputs(name, [(context, (), params) for context, _ in contexts]):
         values = {token_id: value / temperature for token_id, value, _ in logprobs[0].top}
-        found[number] = np.exp(values[contexts[number][1]]) / sum(np.exp(list(values.values())))
-    return found
+        probabilities[number] = np.exp(values[contexts[number][1]]) / sum(np.exp(list(values.values())))
+    return probabilities

@@ -1,8 +1,9 @@
-"""Up to which batch drafts pay: rounds in lockstep on two engines, with an acceptance that is imposed.
+"""Up to which batch size drafts pay: lockstep rounds on two engines with an imposed acceptance rate.
 
-The large engine's own answers are known from a first run; a draft is the next of them, each token spoilt with a set
-chance. The small engine drafts as many tokens of its own, and its time is charged in full, as if the engines shared the
-cores and never overlapped. So any two models will do, random weights included, and only costs are measured.
+The large engine's own answers are known from a first run; a draft is the continuation of them, each token corrupted
+with a given probability. The small engine generates as many tokens of its own, and its time is charged in full, as if
+the engines shared the cores and never overlapped. So any two models work, even with random weights; only costs are
+measured.
 """
 
 import statistics
@@ -34,7 +35,7 @@ class _Pair:
             )
             return Engine.load(settings, name)
 
-        # The small one finds its prompts again from round to round; the large one must not find its own answers.
+        # The small engine caches its prompts from round to round; the large one must not cache its own answers.
         self.small, self.large = load("small", small, cache=True), load("large", large, cache=False)
         self._numbers = iter(range(1 << 40))
         self.vocab = min(self.small.limits.vocab_size, self.large.limits.vocab_size)
@@ -46,13 +47,13 @@ class _Pair:
         return number
 
     def run(self, engine: Engine, prompts: Sequence[Sequence[int]], tokens: int) -> tuple[float, list[list[int]]]:
-        """Seconds, and what was said."""
+        """(seconds, generated tokens per prompt)."""
         began = perf_counter()
-        said: dict[int, list[int]] = {self.submit(engine, prompt, tokens): [] for prompt in prompts}
+        generated: dict[int, list[int]] = {self.submit(engine, prompt, tokens): [] for prompt in prompts}
         while engine.has_work:
-            for delta in engine.step().deltas:
-                said[delta.sequence_id] += delta.token_ids
-        return perf_counter() - began, list(said.values())
+            for output in engine.step().deltas:
+                generated[output.sequence_id] += output.token_ids
+        return perf_counter() - began, list(generated.values())
 
     def verified(
         self,
@@ -72,17 +73,19 @@ class _Pair:
         began = perf_counter()
         numbers = [self.submit(self.large, prompt, _OUTPUT, draft(i, 0)) for i, prompt in enumerate(prompts)]
         index_of = {number: index for index, number in enumerate(numbers)}
-        said = [0] * len(prompts)
+        generated = [0] * len(prompts)
         while self.large.has_work:
-            for delta in self.large.step().deltas:
-                said[index_of[delta.sequence_id]] += len(delta.token_ids)
-            behind = [index for index in range(len(prompts)) if 0 < said[index] < _OUTPUT - 1]
+            for output in self.large.step().deltas:
+                generated[index_of[output.sequence_id]] += len(output.token_ids)
+            behind = [index for index in range(len(prompts)) if 0 < generated[index] < _OUTPUT - 1]
             if behind:
                 took += perf_counter() - began
-                took += self.run(self.small, [[*prompts[i], *answers[i][: said[i]]] for i in behind], length)[0]
+                took += self.run(self.small, [[*prompts[i], *answers[i][: generated[i]]] for i in behind], length)[0]
                 began = perf_counter()
                 for index in behind:
-                    self.large.expect(ExpectTokens(numbers[index], said[index], tuple(draft(index, said[index]))))
+                    self.large.expect(
+                        ExpectTokens(numbers[index], generated[index], tuple(draft(index, generated[index])))
+                    )
         return took + perf_counter() - began
 
 
@@ -96,7 +99,7 @@ def report(
     threads: int,
     rounds: int,
 ) -> str:
-    """A Markdown table: how many times as fast as the large engine alone; medians of interleaved rounds."""
+    """A Markdown table of speed relative to the large engine alone; medians of interleaved rounds."""
     pair = _Pair(small, large, threads)
     lines = [
         "| batch | the small one alone | "
@@ -109,11 +112,11 @@ def report(
         ratios: dict[tuple[int, float], list[float]] = {(k, chance): [] for k in lengths for chance in chances}
         cheaper = []
         for _ in range(rounds):
-            for (length, chance), found in ratios.items():
+            for (length, chance), speedups in ratios.items():
                 prompts = [[rng.randrange(pair.vocab) for _ in range(_PROMPT)] for _ in range(batch)]
                 alone, answers = pair.run(pair.large, prompts, _OUTPUT)
-                found.append(alone / pair.verified(prompts, answers, length, chance, rng))
+                speedups.append(alone / pair.verified(prompts, answers, length, chance, rng))
             cheaper.append(pair.run(pair.small, prompts, _OUTPUT)[0] / alone)
-        cells = " | ".join(f"{statistics.median(found):.2f}" for found in ratios.values())
+        cells = " | ".join(f"{statistics.median(speedups):.2f}" for speedups in ratios.values())
         lines.append(f"| {batch} | {statistics.median(cheaper):.0%} | {cells} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A whole service on the embedded pair, asked without the edge: by the large model alone, or verified."""
+"""A whole service on the embedded models without HTTP, with a route to the large model alone and a verified one."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,13 +54,13 @@ to = "large"
 _MAX_ANSWER_TOKENS = 96
 
 
-class Asked(msgspec.Struct, frozen=True):
+class BenchAnswer(msgspec.Struct, frozen=True):
     """One answer."""
 
     text: str
     token_ids: tuple[int, ...]
     began_on: str
-    """The rung whose words were shown first."""
+    """The rung whose text was sent first."""
     ttft_s: float
     e2e_s: float
     served: Served
@@ -70,7 +70,7 @@ class Asked(msgspec.Struct, frozen=True):
 async def embedded_service(
     *, draft_tokens: int = 64, off_above_batch: int = 4096, cache: bool = False
 ) -> AsyncIterator[Service]:
-    """Running and ready. Without a prefix cache the second one who asks has no advantage."""
+    """A running and ready service. Without a prefix cache a repeated question has no advantage."""
     text = _CONFIG.format(draft_tokens=draft_tokens, off_above_batch=off_above_batch, cache=str(cache).lower())
     settings = parse_settings(text, Path(MODELS) / "pair.toml")
     async with trio.open_nursery() as nursery:
@@ -88,8 +88,10 @@ def prompts(count: int, seed: int) -> list[str]:
     return [question.prompt for question in held_out_questions(Random(seed), count)]
 
 
-async def ask(service: Service, model: str, prompt: str, *, grammar: Grammar | None = None, **params: float) -> Asked:
-    """Streamed, to its end."""
+async def ask(
+    service: Service, model: str, prompt: str, *, grammar: Grammar | None = None, **params: float
+) -> BenchAnswer:
+    """Send one streamed request and read it to the end."""
     began = trio.current_time()
     given = {"max_tokens": _MAX_ANSWER_TOKENS, "temperature": 0.0, **params}
     request = InferenceRequest(
@@ -118,12 +120,12 @@ async def ask(service: Service, model: str, prompt: str, *, grammar: Grammar | N
         response.close()
     if not isinstance(last, Done):
         raise SystemExit(f"the answer broke off: {last}")
-    return Asked("".join(texts), tuple(token_ids), began_on, first, trio.current_time() - began, last.served)
+    return BenchAnswer("".join(texts), tuple(token_ids), began_on, first, trio.current_time() - began, last.served)
 
 
-async def ask_all(service: Service, model: str, questions: list[str], clients: int, **params: Any) -> list[Asked]:
-    """By so many clients at once, each taking the next question when it has an answer."""
-    answers: list[Asked | None] = [None] * len(questions)
+async def ask_all(service: Service, model: str, questions: list[str], clients: int, **params: Any) -> list[BenchAnswer]:
+    """Send all questions with `clients` concurrent clients."""
+    answers: list[BenchAnswer | None] = [None] * len(questions)
     rest = iter(range(len(questions)))
 
     async def client() -> None:

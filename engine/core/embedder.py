@@ -1,8 +1,7 @@
-"""One model that embeds: inputs come in, each step makes the vectors of some of them, whole.
+"""Engine for an encoder model: takes inputs, embeds a batch of them in each step.
 
-It is to an encoder what `engine.core.engine.Engine` is to a decoder; the same step loop moves it. There is no KV and no
-state between steps: every token of an input sees every other one, so that an input is computed in one step or not at
-all.
+The counterpart of `engine.core.engine.Engine`, driven by the same step loop. There is no KV cache and no state between
+steps: attention is bidirectional, so an input is computed whole, in one step.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.model.settings import EngineSettings
-from engine.core.life import EngineLifecycle
+from engine.core.lifecycle import EngineLifecycle
 from engine.core.limits import EngineLimits
 from engine.core.messages import (
     Abort,
@@ -41,18 +40,18 @@ _SETTINGS = (
     *("model", "device", "replicas", "devices", "dtype", "threads"),
     *("max_running", "max_step_tokens", "max_model_len", "stall", "ignore_config_keys", "ignore_tensors"),
 )
-"""Those that mean something to an encoder."""
+"""The settings that apply to an encoder."""
 
 
 class EmbeddingRunner(Protocol):
-    """An encoder. All calls come from the one thread that owns the engine."""
+    """An encoder model. All calls come from the one thread that owns the engine."""
 
     vocab_size: int
     max_input_tokens: int
     sizes: EmbeddingSizes
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """[inputs, sizes.whole]; an input's row does not depend on the others."""
+        """[inputs, sizes.whole] float32; the row of an input does not depend on the other inputs."""
         ...
 
     def close(self) -> None:
@@ -61,7 +60,7 @@ class EmbeddingRunner(Protocol):
 
 
 class Embedder:
-    """Every input taken in gets exactly one output, which is its last, unless the engine itself dies."""
+    """Each accepted input gets exactly one output, which carries its finish, unless the engine itself fails."""
 
     def __init__(
         self,
@@ -71,34 +70,34 @@ class Embedder:
         name: str = "engine",
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        """Raises EngineError: nothing could run under `settings`, or they speak of what an encoder has not."""
+        """Raises EngineError if nothing could run under `settings`, or if they set keys that encoders do not have."""
         _check(settings)
         self.name = name
         self.limits = EngineLimits(
             vocab_size=runner.vocab_size, model_tokens=runner.max_input_tokens, pool_tokens=runner.max_input_tokens
         )
         self._runner = runner
-        self._most_inputs = settings.max_running
-        self._most_tokens = settings.max_step_tokens
+        self._max_inputs = settings.max_running
+        self._max_step_tokens = settings.max_step_tokens
         self._clock = clock
         self._waiting: dict[int, Embed] = {}
         """By sequence id, in order of arrival."""
         self._tokens = 0
-        """Of those that wait."""
-        self._unsaid: list[Embedding | Finished] = []
-        """Ends that happened between two steps; the next report carries them."""
+        """Total tokens of the waiting inputs."""
+        self._pending_outputs: list[Embedding | Finished] = []
+        """Outputs of inputs that ended between two steps; the next report carries them."""
         self._steps = 0
         self._step_s = 0.0
         self._step_tokens = 0
         self._prompt_tokens = 0
-        self._life = EngineLifecycle(name)
+        self._lifecycle = EngineLifecycle(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
         """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
 
         Raises:
-            EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
+            EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
         """
         _check(settings)
         from engine.encoder_runner import EncoderRunner
@@ -107,11 +106,11 @@ class Embedder:
 
     @property
     def has_work(self) -> bool:
-        """A step would have something to do or to say."""
-        return bool(self._unsaid or self._waiting)
+        """Whether a step would compute or report anything."""
+        return bool(self._pending_outputs or self._waiting)
 
     def accept(self, command: Command) -> None:
-        """Obey a command that nobody waits for: a refusal becomes the input's output in the next report."""
+        """Execute a command that has no reply: a refusal becomes the input's output in the next report."""
         match command:
             case Embed():
                 try:
@@ -127,21 +126,21 @@ class Embedder:
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """None."""
+        """Empty: encoders have no adapters."""
         return ()
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Raises ModelError: an encoder has no adapters."""
+        """Raises ModelError: encoders have no adapters."""
         raise ModelError("adapter_unsupported", f"{directory}: adapters are served for models that make text")
 
     def submit(self, command: Embed) -> None:
-        """Take in an input.
+        """Queue an input for a later step.
 
         Raises:
             RequestRefused: it can never be embedded here.
-            EngineDead: the engine has ended.
+            EngineDead: the engine has stopped.
         """
-        self._life.check()
+        self._lifecycle.check()
         self._check(command)
         self._waiting[command.sequence_id] = command
         self._tokens += len(command.token_ids)
@@ -168,7 +167,7 @@ class Embedder:
             )
 
     def _refuse(self, sequence_id: int, tokens: int, error: RequestRefused) -> None:
-        self._unsaid.append(failed_output(sequence_id, tokens, error.code, error.message))
+        self._pending_outputs.append(failed_output(sequence_id, tokens, error.code, error.message))
 
     def abort(self, sequence_id: int) -> None:
         """Drop an input; unknown and finished ids are ignored."""
@@ -177,29 +176,29 @@ class Embedder:
             tokens = len(command.token_ids)
             self._tokens -= tokens
             finish = Finish(reason="abort", prompt_tokens=tokens, completion_tokens=0)
-            self._unsaid.append(Finished(sequence_id, finish))
+            self._pending_outputs.append(Finished(sequence_id, finish))
 
     def abort_all(self) -> None:
-        """Drop every input: the engine is about to be closed."""
+        """Drop every input, before the engine is closed."""
         for sequence_id in list(self._waiting):
             self.abort(sequence_id)
 
     def step(self) -> StepReport:
-        """Embed some inputs, and report all that happened since the last report.
+        """Embed a batch of inputs, and report everything that happened since the last report.
 
         Raises:
             EngineDead: the runner failed, now or earlier.
         """
-        self._life.check()
+        self._lifecycle.check()
         started = self._clock()
-        outputs, self._unsaid = self._unsaid, []
+        outputs, self._pending_outputs = self._pending_outputs, []
         self._step_tokens = 0
         chosen = self._choose()
         if chosen:
             try:
                 rows = self._runner.embed([command.token_ids for command in chosen])
             except Exception as error:
-                raise self._life.fail(error) from error
+                raise self._lifecycle.fail(error) from error
             outputs += [_output(command, row) for command, row in zip(chosen, rows, strict=True)]
             self._steps += 1
             self._step_tokens = sum([len(command.token_ids) for command in chosen])
@@ -208,14 +207,14 @@ class Embedder:
         return StepReport(tuple(outputs), self.stats())
 
     def _choose(self) -> list[Embed]:
-        """Higher priorities first, then earlier arrivals, as far as they fit into a step.
+        """Take inputs that fit into one step: higher priority first, then earlier arrival.
 
-        One that alone is too long for a step has its own.
+        An input longer than `max_step_tokens` gets a step of its own.
         """
         chosen: list[Embed] = []
-        left = self._most_tokens
-        # Sorting keeps the order of arrival among equals.
-        for command in sorted(self._waiting.values(), key=_PRIORITY, reverse=True)[: self._most_inputs]:
+        left = self._max_step_tokens
+        # Sorting is stable, so equal priorities keep their order of arrival.
+        for command in sorted(self._waiting.values(), key=_PRIORITY, reverse=True)[: self._max_inputs]:
             left -= len(command.token_ids)
             if chosen and left < 0:
                 break
@@ -225,7 +224,7 @@ class Embedder:
         return chosen
 
     def stats(self) -> EngineStats:
-        """The engine at this moment; it has no KV blocks."""
+        """Current counters; all block counts are 0."""
         return EngineStats(
             total_blocks=0,
             free_blocks=0,
@@ -240,27 +239,27 @@ class Embedder:
         )
 
     def check_integrity(self) -> None:
-        """Compare all books with each other.
+        """Check internal consistency.
 
         Raises:
-            EngineError: they contradict each other.
+            EngineError: the token count differs from the waiting inputs.
         """
         if self._tokens != sum([len(command.token_ids) for command in self._waiting.values()]):
             raise EngineError("engine_integrity", "the waiting inputs do not add up; this is a defect")
 
     def check_runner(self) -> None:
-        """It computes in this process alone."""
+        """Nothing to check: an encoder runs in this process only."""
 
     def close(self) -> None:
         """Release the runner; a second call does nothing."""
-        self._life.close()
+        self._lifecycle.close()
         self._runner.close()
 
 
 def _output(command: Embed, row: npt.NDArray[np.float32]) -> Embedding | Finished:
     if not np.isfinite(row).all():
-        said = "the model's numbers overflowed for this input"
-        return failed_output(command.sequence_id, len(command.token_ids), "embedding_not_finite", said)
+        message = "the model's numbers overflowed for this input"
+        return failed_output(command.sequence_id, len(command.token_ids), "embedding_not_finite", message)
     if command.size is not None and command.size < len(row):
         row = row[: command.size] / np.linalg.norm(row[: command.size])
     finish = Finish(reason="stop", prompt_tokens=len(command.token_ids), completion_tokens=0)

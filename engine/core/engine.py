@@ -1,6 +1,6 @@
-"""One model that answers: scheduler, runner, tokenizer and the outputs under way, moved on step by step.
+"""Engine for a decoder model: scheduler, runner, tokenizer and running outputs, advanced one step at a time.
 
-Everything here happens in the one thread that owns the engine (see engine/core/loop.py).
+All calls come from the one thread that owns the engine (see engine/core/loop.py).
 """
 
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from config.model.settings import EngineSettings
-from engine.core.life import EngineLifecycle
+from engine.core.lifecycle import EngineLifecycle
 from engine.core.limits import EngineLimits
 from engine.core.messages import (
     Abort,
@@ -44,14 +44,14 @@ from engine.sampling.seed import sequence_seed
 from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SplitRunner, SwappingRunner
 from engine.scheduling.lookup import NgramLookup
 from engine.scheduling.output import Output
-from engine.scheduling.plan import StepPlan, foreseeable
+from engine.scheduling.plan import StepPlan, can_plan_ahead
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 
 
 class Engine:
-    """Every request taken in gets exactly one `Finish`, whatever happens, unless the engine itself dies."""
+    """Each accepted sequence gets exactly one `Finish`, whatever happens, unless the engine itself fails."""
 
     def __init__(
         self,
@@ -64,15 +64,15 @@ class Engine:
         clock: Callable[[], float] = perf_counter,
         defaults: SamplingDefaults = API_DEFAULTS,
     ) -> None:
-        """`seed`: from which requests without a seed of their own get theirs; None draws one.
+        """`seed`: base seed of requests that have none; None draws one.
 
-        `defaults`: of the model, where a request does not say.
+        `defaults`: the model's sampling parameters, for those that a request leaves out.
         """
         self.name = name
-        asked = settings.max_model_len
+        max_model_len = settings.max_model_len
         self.limits = EngineLimits(
             vocab_size=runner.vocab_size,
-            model_tokens=runner.max_model_len if asked is None else min(asked, runner.max_model_len),
+            model_tokens=runner.max_model_len if max_model_len is None else min(max_model_len, runner.max_model_len),
             pool_tokens=(runner.total_blocks - 1) * runner.block_size,
             default_output_tokens=defaults.max_new_tokens,
         )
@@ -88,8 +88,8 @@ class Engine:
         self._overlapping: OverlappingRunner | None = None
         if isinstance(runner, OverlappingRunner) and runner.overlaps and settings.speculate is None:
             self._overlapping = runner
-        self._flight: tuple[StepPlan, Callable[[], Sampled]] | None = None
-        """The step under way, if the runner overlaps: its results are taken in when the next one is launched."""
+        self._in_flight: tuple[StepPlan, Callable[[], Sampled]] | None = None
+        """The launched step, if the runner overlaps; its results are collected after the next launch."""
         self._tokenizer = tokenizer
         self._seed = randbits(64) if seed is None else seed
         self._clock = clock
@@ -98,11 +98,11 @@ class Engine:
         self._adapters = AdapterTable()
         self._speculate = settings.speculate
         self._lookups: dict[int, NgramLookup] = {}
-        """By sequence, if the engine drafts for itself."""
+        """By sequence id, with n-gram speculation."""
         self._scored: dict[int, list[ScoredToken]] = {}
-        """By sequence, if it asks how likely its prompt is; until its first output."""
-        self._unsaid: list[SequenceOutput] = []
-        """Ends that happened between two steps; the next report carries them."""
+        """By sequence id, for requests with `prompt_logprobs`, until their first output."""
+        self._pending_outputs: list[SequenceOutput] = []
+        """Outputs of sequences that ended between two steps; the next report carries them."""
         self._arrivals = 0
         self._steps = 0
         self._step_s = 0.0
@@ -111,16 +111,16 @@ class Engine:
         self._generation_tokens = 0
         self._drafted_tokens = 0
         self._accepted_tokens = 0
-        self._life = EngineLifecycle(name)
+        self._lifecycle = EngineLifecycle(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
         """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
 
         Raises:
-            EngineError: the directory cannot be served (ModelError), or not with these settings; and why.
+            EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
         """
-        # Says best what is wrong if this is no model directory at all.
+        # First, because its errors are the clearest for a directory that holds no model.
         read_model_config(settings.model, settings.ignore_config_keys)
         tokenizer = Tokenizer.load(settings.model)
         defaults = read_defaults(settings.model) if settings.generation_config else API_DEFAULTS
@@ -137,11 +137,11 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        """A step would have something to do or to say."""
-        return bool(self._unsaid) or self._flight is not None or self._scheduler.has_work
+        """Whether a step would compute or report anything."""
+        return bool(self._pending_outputs) or self._in_flight is not None or self._scheduler.has_work
 
     def accept(self, command: Command) -> None:
-        """Obey a command that nobody waits for: a refusal becomes the request's output in the next report."""
+        """Execute a command that has no reply: a refusal becomes the request's output in the next report."""
         match command:
             case Submit():
                 try:
@@ -160,16 +160,16 @@ class Engine:
                 self._adapters.drop(name)
 
     def _refuse(self, sequence_id: int, prompt_tokens: int, error: RequestRefused) -> None:
-        self._unsaid.append(failed_output(sequence_id, prompt_tokens, error.code, error.message))
+        self._pending_outputs.append(failed_output(sequence_id, prompt_tokens, error.code, error.message))
 
     def submit(self, command: Submit) -> None:
-        """Take in a sequence.
+        """Add a sequence to the scheduler.
 
         Raises:
             RequestRefused: it can never run here.
-            EngineDead: the engine has ended.
+            EngineDead: the engine has stopped.
         """
-        self._life.check()
+        self._lifecycle.check()
         self.limits.check(command)
         if command.sequence_id in self._alive:
             raise RequestRefused(
@@ -211,7 +211,7 @@ class Engine:
 
     @staticmethod
     def _grammar(command: Submit) -> GrammarState | None:
-        """Where the answer stands in its grammar, after what of it was said elsewhere."""
+        """The grammar's state after `output_prefix`. Raises RequestRefused if nothing can follow there."""
         if command.grammar is None:
             return None
         state = command.grammar.start()
@@ -226,65 +226,65 @@ class Engine:
         return state
 
     def _banned(self, stop_ids: tuple[int, ...], eos_ids: frozenset[int]) -> tuple[int, ...]:
-        """End tokens; those that some file names beyond the model's vocabulary cannot be sampled anyway."""
+        """End and stop tokens, without those beyond the vocabulary, which some model files name and none can sample."""
         return tuple(sorted(token_id for token_id in {*stop_ids, *eos_ids} if token_id < self.limits.vocab_size))
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Read and prepare an adapter, to be given to the engine with `AddAdapter`. Slow, and safe in any thread.
+        """Read and prepare an adapter, to be installed with `AddAdapter`. Slow; callable from any thread.
 
         Raises:
-            ModelError: it cannot be served, and why.
+            ModelError: the adapter cannot be served; the message says why.
         """
         return self._runner.read_adapter(directory)
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """Those that a sequence can be submitted with."""
+        """The versions that new sequences can use."""
         return self._adapters.current
 
     def abort(self, sequence_id: int) -> None:
         """Drop a sequence and free its blocks; unknown or finished ids are ignored."""
-        found = self._alive.get(sequence_id)
-        if found is None:
+        entry = self._alive.get(sequence_id)
+        if entry is None:
             return
-        sequence, output = found
+        sequence, output = entry
         output.reason = "abort"
         finish = self._finish(sequence, output)
-        self._unsaid.append(Finished(sequence_id, finish))
+        self._pending_outputs.append(Finished(sequence_id, finish))
 
     def expect(self, command: ExpectTokens) -> None:
-        """Take a draft for a sequence that runs; see `ExpectTokens`."""
-        found = self._alive.get(command.sequence_id)
-        if found is not None and found[0].feed >= 0:
-            self._land(self._unsaid)  # a draft goes on from what was said, so let it all be known
-            found = self._alive.get(command.sequence_id)
-        if found is None or found[0].draft:
+        """Add draft tokens to a running sequence; see `ExpectTokens`."""
+        entry = self._alive.get(command.sequence_id)
+        if entry is not None and entry[0].feed >= 0:
+            self._collect(self._pending_outputs)  # a draft is compared with the output, which must be complete
+            entry = self._alive.get(command.sequence_id)
+        if entry is None or entry[0].draft:
             return
-        sequence, after = found[0], command.after
-        said = sequence.output[after:]
-        rest = command.draft[len(said) :]
+        sequence, after = entry[0], command.after
+        generated = sequence.output[after:]
+        rest = command.draft[len(generated) :]
         valid = all(0 <= token_id < self.limits.vocab_size for token_id in rest)
-        if valid and after <= len(sequence.output) and tuple(said) == command.draft[: len(said)]:
+        if valid and after <= len(sequence.output) and tuple(generated) == command.draft[: len(generated)]:
             sequence.propose(rest)
 
     def abort_all(self) -> None:
-        """Drop every sequence: the engine is about to be closed."""
+        """Drop every sequence, before the engine is closed."""
         for sequence_id in list(self._alive):
             self.abort(sequence_id)
 
     def step(self) -> StepReport:
-        """Compute one batch, and report all that happened since the last report.
+        """Compute one batch, and report everything that happened since the last report.
 
-        With a runner that overlaps, a batch is launched before the results of the last one are waited for, and the
-        report is of that one, as long as nothing in a batch needs the host to choose its tokens.
+        With an overlapping runner, batch n + 1 is launched before the results of batch n are collected, and the report
+        is that of batch n, as long as the host need not choose a token of batch n.
 
         Raises:
             EngineDead: the runner failed, now or earlier.
         """
-        self._life.check()
+        self._lifecycle.check()
         started = self._clock()
         plan = self._scheduler.schedule()
-        outputs, self._unsaid = self._unsaid, []
+        outputs, self._pending_outputs = self._pending_outputs, []
         self._step_tokens = 0
         if self._overlapping is not None:
             self._overlap(self._overlapping, plan, outputs)
@@ -292,39 +292,39 @@ class Engine:
             try:
                 sampled = self._runner.execute(plan.batch)
             except Exception as error:
-                raise self._life.fail(error) from error
+                raise self._lifecycle.fail(error) from error
             self._done(plan, self._scheduler.commit(plan.shares), sampled, outputs)
         self._step_s = self._clock() - started
         return StepReport(tuple(outputs), self.stats(), self._adapters.uses())
 
     def _overlap(self, runner: OverlappingRunner, plan: StepPlan | None, outputs: list[SequenceOutput]) -> None:
-        """Launch `plan`, then take in what was launched before, while the device works."""
+        """Launch `plan`, then collect the results of the previous launch while the device computes."""
         if plan is None:
-            self._land(outputs)
+            self._collect(outputs)
             return
         try:
             result = runner.launch(plan.batch)
         except Exception as error:
-            raise self._life.fail(error) from error
-        self._land(outputs)
-        if foreseeable(plan):
-            self._scheduler.foresee(plan.shares)
-            self._flight = plan, result
+            raise self._lifecycle.fail(error) from error
+        self._collect(outputs)
+        if can_plan_ahead(plan):
+            self._scheduler.commit_launched(plan.shares)
+            self._in_flight = plan, result
         else:
             self._done(plan, self._scheduler.commit(plan.shares), self._result(result), outputs)
 
-    def _land(self, outputs: list[SequenceOutput]) -> None:
-        """Wait for the step under way, if there is one, and take its results in."""
-        if self._flight is not None:
-            (plan, result), self._flight = self._flight, None
+    def _collect(self, outputs: list[SequenceOutput]) -> None:
+        """Wait for the step in flight, if there is one, and process its results."""
+        if self._in_flight is not None:
+            (plan, result), self._in_flight = self._in_flight, None
             sampled = self._result(result)
-            self._done(plan, self._scheduler.arrive(plan.shares), sampled, outputs)
+            self._done(plan, self._scheduler.commit_arrived(plan.shares), sampled, outputs)
 
     def _result(self, result: Callable[[], Sampled]) -> Sampled:
         try:
             return result()
         except Exception as error:
-            raise self._life.fail(error) from error
+            raise self._lifecycle.fail(error) from error
 
     def _done(
         self, plan: StepPlan, takers: list[Sequence | None], sampled: Sampled, outputs: list[SequenceOutput]
@@ -335,7 +335,7 @@ class Engine:
         self._step_tokens += len(plan.batch.token_ids)
 
     def _score(self, plan: StepPlan, scored: list[ScoredToken]) -> None:
-        """Keep what was said of prompts' tokens until their first output."""
+        """Keep the scores of prompt tokens until the sequence's first output."""
         start = 0
         for share in plan.shares:
             end = start + share.scored
@@ -349,7 +349,7 @@ class Engine:
                 outputs.append(self._accept(sequence, rows, sampled))
 
     def _accept(self, sequence: Sequence, rows: Iterable[int], sampled: Sampled) -> TokenDelta:
-        """Take in what was sampled for one sequence, as far as its draft was right, and one token more."""
+        """Append the sampled tokens to one sequence: as many draft tokens as were right, and one more."""
         output = self._alive[sequence.sequence_id][1]
         drafted = bool(sequence.draft)
         grammar = sequence.grammar
@@ -361,7 +361,7 @@ class Engine:
         if sequence.params.prompt_only:
             output.reason, rows = "length", ()
         for row in rows:
-            token_id, said = sampled.token_ids[row], sampled.logprobs[row]
+            token_id, logprob = sampled.token_ids[row], sampled.logprobs[row]
             expected = sequence.append(token_id)
             token_ids.append(token_id)
             if grammar is not None:
@@ -371,8 +371,8 @@ class Engine:
                 output.reason = "error"
             if sampled.margins[row] != inf:
                 margins.append(sampled.margins[row])
-            if said is not None:
-                logprobs.append(self._spell(sequence, token_id, *said))
+            if logprob is not None:
+                logprobs.append(self._spell(sequence, token_id, *logprob))
             if not expected or output.reason is not None:
                 break
         self._generation_tokens += len(token_ids)
@@ -386,12 +386,15 @@ class Engine:
         return TokenDelta(sequence.sequence_id, tuple(token_ids), text, tuple(margins), tuple(logprobs), finish, prompt)
 
     def _prompt_logprobs(self, sequence: Sequence) -> tuple[TokenLogprobs, ...]:
-        """For its first output, if it asks for them."""
+        """The scored prompt for the sequence's first output; empty if not requested."""
         scored = self._scored.pop(sequence.sequence_id, None)
         if scored is None:
             return ()
         first = self._spell(sequence, sequence.prompt[0], nan, ())
-        return (first, *[self._spell(sequence, each.token_id, each.logprob, each.top, each.rank) for each in scored])
+        return (
+            first,
+            *[self._spell(sequence, it.token_id, it.logprob, it.top, it.rank) for it in scored],
+        )
 
     def _spell(
         self, sequence: Sequence, token_id: int, logprob: float, top: tuple[tuple[int, float], ...], rank: int = 0
@@ -429,7 +432,7 @@ class Engine:
         )
 
     def stats(self) -> EngineStats:
-        """The engine at this moment."""
+        """Current counters."""
         now = self._scheduler.statistics()
         return EngineStats(
             total_blocks=self._total_blocks,
@@ -455,7 +458,7 @@ class Engine:
         )
 
     def check_integrity(self) -> None:
-        """Compare all books with each other.
+        """Check internal consistency of engine, scheduler, block manager and adapter table.
 
         Raises:
             EngineError: they contradict each other.
@@ -469,18 +472,18 @@ class Engine:
             )
 
     def check_runner(self) -> None:
-        """Between two steps: is all there that the next one needs?
+        """Check, between two steps, that all tensor-parallel ranks are alive.
 
         Raises:
-            EngineDead: no; what else would only fail in that step.
+            EngineDead: a rank has ended; the next step would fail.
         """
         if isinstance(self._runner, SplitRunner):
             try:
                 self._runner.check_ranks()
             except EngineError as error:
-                raise self._life.fail(error, "between two steps") from error
+                raise self._lifecycle.fail(error, "between two steps") from error
 
     def close(self) -> None:
         """Release the runner; a second call does nothing."""
-        self._life.close()
+        self._lifecycle.close()
         self._runner.close()

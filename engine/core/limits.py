@@ -1,4 +1,4 @@
-"""What an engine can take in at all: checked before a request waits for anything."""
+"""Static limits of an engine; requests beyond them are refused before they are queued."""
 
 import msgspec
 
@@ -7,31 +7,31 @@ from engine.errors import RequestRefused
 
 
 class EngineLimits(msgspec.Struct, frozen=True):
-    """Bounds that the model and its KV pool set."""
+    """Limits set by the model, the settings and the size of the KV pool."""
 
     vocab_size: int
     model_tokens: int
-    """Longest sequence, prompt and output, by the model and the settings."""
+    """Longest sequence (prompt + output) by model and settings."""
     pool_tokens: int
     """Tokens that the whole KV pool holds."""
     default_output_tokens: int | None = None
-    """Of an answer that nobody limits, by the model's own word; None: whatever fits."""
+    """Output limit of requests that state none, from generation_config.json; None: up to `max_model_len`."""
 
     @property
     def max_model_len(self) -> int:
-        """Longest sequence that can be run."""
+        """Longest sequence that can run."""
         return min(self.model_tokens, self.pool_tokens)
 
     def check(self, command: Submit) -> None:
-        """Refuse what could never run.
+        """Check a request that could never run.
 
         Raises:
-            RequestRefused: see the codes below.
+            RequestRefused: with one of the codes below.
         """
         prompt, params = command.prompt_token_ids, command.params
         if not prompt:
             raise RequestRefused("prompt_empty", "the prompt has no tokens; send at least one")
-        # What is only read needs no room for a token after it.
+        # A prompt that is only scored needs no room for an output token.
         length = len(prompt) - params.prompt_only
         if length >= self.model_tokens:
             raise RequestRefused(

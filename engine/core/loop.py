@@ -1,4 +1,4 @@
-"""The step loop: commands in, one report a step out. It blocks, and so runs in a thread of its own."""
+"""The step loop: drains commands, runs one step, posts one report. It blocks, and runs in a thread of its own."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,23 +9,23 @@ import msgspec
 
 from engine.core.limits import EngineLimits
 from engine.core.messages import Command, EngineFailed, EngineStats, StepReport
-from engine.core.turns import NoTimeSlices, TimeSlice
+from engine.core.time_slices import NoTimeSlices, TimeSlice
 from engine.errors import EngineError
 from engine.lora.adapters import Adapter, PreparedAdapter
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """End the loop at the next step boundary; every sequence in it finishes as aborted."""
+    """End the loop at the next step boundary; every sequence in the engine finishes as aborted."""
 
 
 _QUIET_S = 0.05
-"""Idle for this long, the loop takes the time to check the engine's books."""
+"""After this idle time the loop runs `check_integrity`."""
 _WATCH_S = 0.5
-"""As often an idle loop looks whether the engine's runner is whole; else the next step would find out."""
+"""Interval of `check_runner` while idle; otherwise a lost rank would show only in the next step."""
 
 
 class Stepping(Protocol):
-    """What the loop moves on: `Engine`, which generates, or `Embedder`."""
+    """What the loop drives: `Engine` (generates text) or `Embedder`."""
 
     name: str
     limits: EngineLimits
@@ -49,13 +49,13 @@ Post = Callable[[StepReport | EngineFailed], None]
 
 
 class StepLoop:
-    """Moves one engine on, and closes it at the end."""
+    """Drives one engine, and closes it at the end."""
 
     def __init__(
-        self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, turn: TimeSlice | None = None
+        self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, time_slice: TimeSlice | None = None
     ) -> None:
-        """`turn`: for an engine that shares its cores with others step by step."""
-        self._turn: TimeSlice = turn or NoTimeSlices()
+        """`time_slice`: limits how many engines step at the same time, where they share cores."""
+        self._turn: TimeSlice = time_slice or NoTimeSlices()
         self._engine = engine
         self._inbox = inbox
         self._post = post
@@ -63,14 +63,14 @@ class StepLoop:
 
     def run(self) -> None:
         """Return after a `Stop` or a failure. A failure is posted as `EngineFailed`, the last report."""
-        engine, turn = self._engine, self._turn
+        engine, time_slice = self._engine, self._turn
         try:
             while self._drain():
                 if engine.has_work:
-                    turn.take()
+                    time_slice.take()
                     self._post(engine.step())
                     self._unchecked = True
-                    turn.done(more=engine.has_work)
+                    time_slice.done(more=engine.has_work)
             engine.abort_all()
             self._post(engine.step())
         except EngineError as error:
@@ -78,11 +78,11 @@ class StepLoop:
         except Exception as error:  # noqa: BLE001 - whatever it is, its readers must hear of it
             self._post(EngineFailed("engine_failed", f"engine {engine.name} failed: {type(error).__name__}: {error}"))
         finally:
-            turn.leave()
+            time_slice.leave()
             engine.close()
 
     def _drain(self) -> bool:
-        """Obey all commands that are there, waiting for one if there is nothing else to do. False: stop."""
+        """Execute all queued commands; wait for one if the engine has no work. False: stop."""
         inbox, engine = self._inbox, self._engine
         while not (inbox.empty() and engine.has_work):
             command = self._wait() if not engine.has_work else inbox.get()
@@ -102,10 +102,10 @@ class StepLoop:
                 self._engine.check_runner()
 
     def _next(self, timeout_s: float) -> Command | Stop:
-        """Raises `Empty` after `timeout_s` at the latest.
+        """Wait up to `timeout_s`. Raises `Empty`.
 
-        The look before the wait is needed: `SimpleQueue.get` waits for ever if its time runs out between its entry and
-        the moment when it takes its own lock, which a failed look leaves taken (CPython 3.11 to 3.13).
+        The non-blocking `get_nowait` must come first. A `SimpleQueue.get` whose timeout expires before it acquires its
+        internal lock waits for ever, if a failed `get` has left that lock taken (CPython 3.11 to 3.13).
         """
         try:
             return self._inbox.get_nowait()

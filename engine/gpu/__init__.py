@@ -1,1 +1,1 @@
-"""What only a GPU needs: Triton kernels, graphs, copies that nobody waits for."""
+"""GPU-specific parts: Triton kernels, CUDA graphs, asynchronous copies."""

@@ -1,7 +1,8 @@
-"""What the attention kernels of a GPU are to do in one step, as one row of integers: pure arithmetic.
+"""Work list of the GPU attention kernels for one step, encoded in one row of integers. Pure.
 
-Sequences with one new token are decodes: their context is cut into splits, each a piece of work
-of its own, so that one long sequence fills the device. All others are cut into tiles of a few query tokens.
+Sequences with one new token are decodes: their context is divided into splits that are computed in parallel and then
+joined (as in Flash-Decoding), so that a long sequence occupies the whole device. All other sequences are divided into
+tiles of query tokens.
 """
 
 import msgspec
@@ -14,37 +15,37 @@ from engine.scheduling.batch import Batch
 Ints = npt.NDArray[np.int32]
 
 _LEAST_SPAN = 256
-_MOST_SPLITS = 32
+_MAX_SPLITS = 32
 _TILE_ROWS = 64
 """Query rows (tokens times query heads of one KV head) of a tile."""
 
 
 def padded(size: int) -> int:
-    """The next power of two: what a Triton block can hold."""
+    """The next power of two, the size of a Triton block."""
     return 1 << (size - 1).bit_length()
 
 
 def spans_of(contexts: Ints) -> Ints:
-    """Tokens of one split of each context: as few as leave it at most 32 of them.
+    """Tokens per split for each context: the shortest that gives at most 32 splits.
 
-    It depends on the context alone, so a decode's sums do not depend on its company.
+    A function of the context's length only, so that the order of sums does not depend on the batch.
     """
-    least = np.maximum(-(-contexts // (_LEAST_SPAN * _MOST_SPLITS)), 1)
+    least = np.maximum(-(-contexts // (_LEAST_SPAN * _MAX_SPLITS)), 1)
     return (_LEAST_SPAN << np.ceil(np.log2(least)).astype(np.int32)).astype(np.int32)
 
 
-def most_pieces(sequences: int, longest: int) -> int:
-    """The most splits that a step can have."""
-    return sequences * min(-(-longest // _LEAST_SPAN), _MOST_SPLITS)
+def max_splits(sequences: int, longest: int) -> int:
+    """Maximum number of splits in a step."""
+    return sequences * min(-(-longest // _LEAST_SPAN), _MAX_SPLITS)
 
 
 def partial_bytes(pieces: int, heads: int, head_dim: int) -> int:
-    """What the results of splits take until they are joined: weighted values, a maximum and a sum for each head."""
+    """Bytes of the partial results of splits: per head a weighted sum, a maximum and a total."""
     return pieces * heads * (head_dim + 2) * 4
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Where each array of a step's work lies in the row, with room for the largest step."""
+    """Layout of a step's arrays within one row of integers, sized for the largest step."""
 
     rows: int
     """Rows of the largest flat batch."""
@@ -53,7 +54,7 @@ class Layout(msgspec.Struct, frozen=True):
     """Blocks of the longest sequence."""
     block_size: int
     group: int
-    """Query heads of a KV head."""
+    """Query heads per KV head."""
 
     @property
     def tile_tokens(self) -> int:
@@ -62,17 +63,17 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def pieces(self) -> int:
-        """See `most_pieces`."""
-        return most_pieces(self.sequences, self.table_width * self.block_size)
+        """See `max_splits`."""
+        return max_splits(self.sequences, self.table_width * self.block_size)
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Integers of each array, in order.
+        """Length of each array, in order.
 
-        counts: decodes, their splits, prefill tiles. positions, slots: of each row. starts: first row of each
-        sequence. contexts: tokens of each; spans: of one split of each. decodes: sequences with one row; first_pieces:
-        where the splits of each begin. piece_sequences, piece_splits: each split. tile_sequences, tile_firsts: each
-        tile and its first token.
+        counts: numbers of decodes, their splits, prefill tiles. positions, slots: per row. starts: first row per
+        sequence. contexts: tokens per sequence; spans: tokens per split. decodes: the sequences with one row;
+        first_pieces: index of the first split per decode. piece_sequences, piece_splits: sequence and index of each
+        split. tile_sequences, tile_firsts: sequence and first token of each tile.
         """
         return {
             "counts": 4,
@@ -90,21 +91,21 @@ class Layout(msgspec.Struct, frozen=True):
         }
 
     def views(self, flat: Ints) -> dict[str, Ints]:
-        """The arrays inside `flat` [total]."""
-        found, at = {}, 0
+        """The arrays as views of `flat` [total]."""
+        views, at = {}, 0
         for name, size in self.sizes.items():
-            found[name] = flat[at : at + size]
+            views[name] = flat[at : at + size]
             at += size
-        return found
+        return views
 
     @property
     def total(self) -> int:
-        """Integers of the whole row."""
+        """Length of the whole row."""
         return sum(self.sizes.values())
 
 
 class WorkCounts(msgspec.Struct, frozen=True):
-    """How much of it there is."""
+    """Numbers of work items in a step."""
 
     decodes: int
     pieces: int
@@ -112,7 +113,7 @@ class WorkCounts(msgspec.Struct, frozen=True):
 
 
 def write_work(batch: Batch, rows: int, layout: Layout, flat: Ints) -> WorkCounts:
-    """Write a step of `rows` rows, those behind the batch's own being padding that is never attended, into `flat`.
+    """Write the work of a step into `flat`; rows from the batch's own to `rows` are padding, not attended to.
 
     Raises:
         EngineError: the batch is larger than the layout.
@@ -150,7 +151,7 @@ def write_work(batch: Batch, rows: int, layout: Layout, flat: Ints) -> WorkCount
 
 
 def _cut(owners: npt.NDArray[np.int64], counts: npt.NDArray[np.int32]) -> tuple[Ints, tuple[Ints, Ints]]:
-    """Where the pieces of each owner begin, and of each piece the owner and its number there."""
+    """The index of each owner's first piece, and per piece its owner and its number within the owner."""
     first = np.zeros(len(owners) + 1, np.int32)
     np.cumsum(counts, out=first[1:])
     numbers = np.arange(first[-1], dtype=np.int32) - np.repeat(first[:-1], counts)

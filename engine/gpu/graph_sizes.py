@@ -1,4 +1,4 @@
-"""Which sizes of decode batches are captured as graphs, and which of them a batch is padded to: pure arithmetic."""
+"""Sizes of decode batches that are captured as graphs, and padding to them. Pure."""
 
 from bisect import bisect_left
 
@@ -10,22 +10,22 @@ _STEP = 16
 
 
 def captured_sizes(largest: int) -> tuple[int, ...]:
-    """1, 2, 4, 8, 16, and every 16 from there; the last is `largest` itself.
+    """1, 2, 4, 8, 16, and then every 16; the last is `largest` itself.
 
-    Padding costs rows in every product, so it stays below one row in two, and below a sixth from 80 sequences on.
+    Padding adds rows to every product, so it stays below half of a batch, and below a sixth from 80 sequences on.
     """
     powers = [1, 2, 4, 8]
     return (*(size for size in (*powers, *range(_STEP, largest, _STEP)) if size < largest), largest)
 
 
 def fitting_size(sizes: tuple[int, ...], sequences: int) -> int | None:
-    """The smallest of `sizes`, ascending, that holds them; None: the batch is too large for any."""
+    """The smallest of `sizes`, ascending, that holds `sequences`; None: none does."""
     place = bisect_left(sizes, sequences)
     return sizes[place] if place < len(sizes) else None
 
 
 def blank_decodes(sequences: int) -> Batch:
-    """Decodes of nobody, which only touch the scratch block: to be captured."""
+    """A batch of decodes within the scratch block, for capturing."""
     return Batch(
         token_ids=np.zeros(sequences, np.int64),
         positions=np.zeros(sequences, np.int64),

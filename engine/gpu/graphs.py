@@ -1,4 +1,4 @@
-"""Decode steps replayed as graphs: hundreds of launches become one, and the host is out of the way."""
+"""Replay of decode steps as CUDA graphs: one launch instead of hundreds, without host overhead per kernel."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -12,24 +12,24 @@ from engine.scheduling.batch import Batch, only_decodes
 
 
 class Capture(Protocol):
-    """Records device work that is to be repeated over the same buffers."""
+    """Records device work for replay over the same buffers."""
 
     def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Record `work`, which only touches the device: what repeats it, and its result, rewritten each time."""
+        """Record `work`, which must not use the host. Returns a replay function and the result, which it overwrites."""
         ...
 
 
 class CudaCapture:
-    """CUDA graphs that share one memory pool; results that are kept are not reused by later ones."""
+    """CUDA graphs that share one memory pool; later graphs do not reuse the memory of retained results."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """See `Capture`. Other threads may use the device meanwhile (`thread_local`): other engines serve."""
+        """See `Capture`. `thread_local`: threads of other engines may use the device during the capture."""
         with torch.cuda.device(self._device):
-            # What is done once, like compiling a kernel or taking a library's workspace, must not be recorded.
+            # A first run outside of the graph for what happens only once: compiling kernels, library workspaces.
             aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
@@ -42,10 +42,10 @@ class CudaCapture:
 
 
 class GraphDecoder:
-    """A decoder whose pure decode steps are replayed, padded to the next captured size; all others run as they are.
+    """Replays pure decode steps, padded to the next captured size; other steps run eagerly.
 
-    So do those with adapters, whose products differ from step to step.
-    Only the layers are captured. The head runs outside: its logits would take the memory of a whole table per size.
+    Steps with adapters run eagerly, too, because their products differ from step to step. Only the layers are captured:
+    captured logits would take [size, vocab] of memory for every size.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class GraphDecoder:
         device: torch.device,
         progress: Callable[[str], None],
     ) -> None:
-        """Capture every size, the largest first, so that the smaller ones find their memory in the pool already."""
+        """Capture all sizes, the largest first, so that smaller graphs reuse its memory from the pool."""
         self._decoder = decoder
         self._sizes = captured_sizes(max_sequences)
         self._ids = torch.zeros(max_sequences, dtype=torch.int64, device=device)

@@ -1,7 +1,7 @@
-"""Triton kernels: what a GPU runs between the matrix products. Every pointer is to a contiguous tensor.
+"""Triton kernels for everything between the matrix products. All pointers are to contiguous tensors.
 
-Sizes in capitals are compiled in. Blocks are powers of two, so what is wider than a head or a row is masked. All sums
-are float32 and run in an order that depends on a token's position alone.
+Sizes in capitals are compile-time constants. Blocks are powers of two, with masks for narrower heads or rows. All sums
+are float32, in an order that depends on a token's position only.
 """
 
 import triton
@@ -15,7 +15,7 @@ def _tanh(x):
 
 @triton.jit
 def add_norm(residual, added, weight, out, width, eps, ADD: tl.constexpr, BLOCK: tl.constexpr):
-    """One row a program: residual += added (if ADD), out = RMS norm of it times weight."""
+    """One row per program: residual += added (if ADD), out = RMS norm of residual · weight."""
     row = tl.program_id(0).to(tl.int64) * width
     at = tl.arange(0, BLOCK)
     inside = at < width
@@ -30,7 +30,7 @@ def add_norm(residual, added, weight, out, width, eps, ADD: tl.constexpr, BLOCK:
 
 @triton.jit
 def gate(gate_up, out, width, GELU: tl.constexpr, BLOCK: tl.constexpr):
-    """Program (row, part): activation(gate) · up, of a row of `gate_up` [rows, 2 · width]."""
+    """Program (row, part): activation(gate) · up of a row of `gate_up` [rows, 2 · width]."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
@@ -45,7 +45,7 @@ def gate(gate_up, out, width, GELU: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def _rotated(x, other, norm, at, partner, cosine, sine, eps, inside, NORM: tl.constexpr, HEAD_DIM: tl.constexpr):
-    """Heads `x` [HEADS, DIMS], normed and rotated; `other` holds at each place what it pairs with."""
+    """Norm and rotate heads `x` [HEADS, DIMS]; `other` holds for each element its rotation partner."""
     if NORM:
         scale = tl.rsqrt(tl.sum(x * x, axis=1) / HEAD_DIM + eps)[:, None]
         x = x * scale * tl.load(norm + at, mask=inside, other=0.0)[None, :]
@@ -75,7 +75,7 @@ def write_kv(
     GROUP_BLOCK: tl.constexpr,
     DIM_BLOCK: tl.constexpr,
 ):
-    """Program (row, KV head): norm and rotate its key and its queries, write key and value to their page."""
+    """Program (row, KV head): norm and rotate key and queries, write key and value to their page."""
     GROUP: tl.constexpr = HEADS // KV_HEADS
     HALF: tl.constexpr = ROTARY // 2
     row = tl.program_id(0).to(tl.int64)
@@ -132,10 +132,10 @@ def _look(
     COLUMNS: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Rows `q` [ROWS, DIM_BLOCK] over tokens start : end, as far as `last` [ROWS], their positions, lets them see.
+    """Attention of rows `q` [ROWS, DIM_BLOCK] over tokens start : end, up to the positions `last` [ROWS].
 
-    One pass of online softmax ("FlashAttention-2", section 3.1): the running maximum, the sum, the weighted values.
-    WIDE: multiply in float32, because the interpreter's products know no bfloat16.
+    One pass of online softmax (Dao, "FlashAttention-2", section 3.1): running maximum, total, weighted values. WIDE:
+    multiply in float32, because the interpreter does not support bfloat16 products.
     """
     at = tl.arange(0, DIM_BLOCK)
     for first in range(start, end, COLUMNS):
@@ -157,7 +157,7 @@ def _look(
             seen = seen & (column[None, :] > last[:, None] - WINDOW)
         scores = tl.where(seen, scores, float("-inf"))
         peak = tl.maximum(highest, tl.max(scores, axis=1))
-        # A row that has seen nothing yet keeps its zeros: -inf less -inf would be no number.
+        # A row that has attended to no token yet keeps its zeros; -inf minus -inf would be NaN.
         safe = tl.where(peak == float("-inf"), 0.0, peak)
         weights = tl.exp(scores - safe[:, None])
         fade = tl.exp(highest - safe)
@@ -197,7 +197,7 @@ def attend_tiles(
     COLUMNS: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Program (tile, KV head): some query tokens of one sequence, with all query heads of the KV head."""
+    """Program (tile, KV head): query tokens of one sequence, with all query heads of the KV head."""
     GROUP: tl.constexpr = HEADS // KV_HEADS
     sequence = tl.load(tile_sequences + tl.program_id(0))
     first = tl.load(tile_firsts + tl.program_id(0))
@@ -276,9 +276,9 @@ def attend_splits(
     COLUMNS: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Every program takes each n-th (split of a decode's context, KV head) and leaves a partial result of it.
+    """Programs take (split of a decode's context, KV head) in turn, and write a partial result for each.
 
-    How many there are stands in `counts` on the device, so a captured launch serves any contexts.
+    Their number is read from `counts` on the device, so that a captured launch works for any contexts.
     """
     GROUP: tl.constexpr = HEADS // KV_HEADS
     member = tl.arange(0, GROUP_BLOCK)
@@ -346,7 +346,7 @@ def join_splits(
     GROUP_BLOCK: tl.constexpr,
     DIM_BLOCK: tl.constexpr,
 ):
-    """Program (decode, KV head): put the splits of one sequence together, from first to last."""
+    """Program (decode, KV head): join the splits of one sequence, from first to last."""
     GROUP: tl.constexpr = HEADS // KV_HEADS
     decode = tl.program_id(0)
     if decode < tl.load(counts):
@@ -362,12 +362,12 @@ def join_splits(
             place = tl.full([GROUP_BLOCK], piece, tl.int64) * HEADS + head * GROUP + member
             other = tl.load(partial_peaks + place, mask=mine, other=float("-inf"))
             peak = tl.maximum(highest, other)
-            # Splits before a sliding window have seen nothing.
+            # Splits before a sliding window attended to no token.
             safe = tl.where(peak == float("-inf"), 0.0, peak)
             fade, weight = tl.exp(highest - safe), tl.exp(other - safe)
             total = total * fade + tl.load(partial_totals + place, mask=mine, other=0.0) * weight
-            found = tl.load(partial_sums + place[:, None] * HEAD_DIM + at[None, :], mask=mask, other=0.0)
-            sums = sums * fade[:, None] + found * weight[:, None]
+            weighted = tl.load(partial_sums + place[:, None] * HEAD_DIM + at[None, :], mask=mask, other=0.0)
+            sums = sums * fade[:, None] + weighted * weight[:, None]
             highest = peak
         row = tl.load(starts + tl.load(decodes + decode)).to(tl.int64)
         offsets = (row * HEADS + head * GROUP + member)[:, None] * HEAD_DIM + at[None, :]
@@ -391,19 +391,18 @@ def pick_part(
     DRAW: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Program (row, part of the vocabulary): its best and second best logit; if DRAW, also the token that is drawn.
+    """Program (row, part of the vocabulary): best and second best logit; if DRAW, also the drawn token.
 
-    That is the one with the most of logit / temperature + Gumbel noise. The noise is that of `engine.sampling.noise`:
-    SplitMix64 over the row's key, in float64. A part with a logit that is NaN or infinite says that its second best is
-    NaN.
+    The drawn token has the largest logit / temperature + Gumbel noise. The noise is that of `engine.sampling.noise`:
+    SplitMix64 over the row's key, in float64. If a logit is NaN or infinite, the second best is NaN.
     """
     row = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
     token = part * BLOCK + tl.arange(0, BLOCK)
     inside = token < vocab
-    found = tl.load(logits + row * vocab + token, mask=inside, other=0.0).to(tl.float32)
-    wrong = tl.sum(((found - found) != 0.0).to(tl.int32), axis=0)
-    logit = tl.where(inside, found, float("-inf"))
+    raw = tl.load(logits + row * vocab + token, mask=inside, other=0.0).to(tl.float32)
+    wrong = tl.sum(((raw - raw) != 0.0).to(tl.int32), axis=0)
+    logit = tl.where(inside, raw, float("-inf"))
     best, place = tl.max(logit, axis=0, return_indices=True)
     second = tl.max(tl.where(token == part * BLOCK + place, float("-inf"), logit), axis=0)
     at = row * parts + part
@@ -418,7 +417,7 @@ def pick_part(
         bits = bits ^ (bits >> 31)
         uniform = ((bits >> 11).to(tl.float64) + 0.5) * 1.1102230246251565e-16
         noise = -tl.log(-tl.log(uniform))
-        value = tl.where(stays, found.to(tl.float64) * tl.load(inverse + row) + noise, float("-inf"))
+        value = tl.where(stays, raw.to(tl.float64) * tl.load(inverse + row) + noise, float("-inf"))
         highest, winner = tl.max(value, axis=0, return_indices=True)
         tl.store(drawn_values + at, highest)
         tl.store(drawn_places + at, (part * BLOCK + winner).to(tl.int64))

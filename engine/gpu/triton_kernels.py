@@ -6,32 +6,32 @@ import torch
 from torch import Tensor
 
 from engine.gpu import triton_code as code
+from engine.gpu.async_copy import to_device
 from engine.gpu.attention_work import Layout, WorkCounts, padded, write_work
-from engine.gpu.flight import to_device
 from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
 from engine.model.weights import LayerWeights, Weights
 from engine.scheduling.batch import Batch
 
 _TILE_FLOATS = 32 * 128
-"""Of keys, and of values, that a program takes at once: twice as many spill registers."""
+"""Elements of keys, and of values, per iteration of a program: twice as many spill registers."""
 _TILE_WARPS = 8
 _GATE_BLOCK = 1024
 _LEAST_ROWS = 16
-"""The fewest rows of a product that tensor cores take."""
+"""Minimum rows of a tensor core product."""
 _WORKERS_A_PROCESSOR = 4
 _INTERPRETED_WORKERS = 3
 
 
 def columns(head_dim: int) -> int:
-    """Context tokens that an attention program takes at once."""
+    """Context tokens per iteration of an attention program."""
     return min(max(_TILE_FLOATS // padded(head_dim), _LEAST_ROWS), 64)
 
 
 class TritonKernels:
-    """Wants a pool with untransposed keys, any head size and block size, and steps within the sizes it is made for.
+    """Needs a pool with untransposed keys; any head size and block size.
 
-    All inputs of a step lie in one buffer with a fixed address, so that captured launches can be replayed.
+    All inputs of a step lie in one buffer at a fixed address, so that captured launches can be replayed.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TritonKernels:
         max_sequences: int,
         max_len: int,
     ) -> None:
-        """`rotations`: cosines and sines [positions, rotary_dim / 2] of each layer. `max_len`: of a sequence."""
+        """`rotations`: cosines and sines [positions, rotary_dim / 2] per layer. `max_len`: tokens of a sequence."""
         self._config = config
         self._pool = pool
         self._rotations = [(cos.to(device), sin.to(device)) for cos, sin in rotations]
@@ -74,7 +74,7 @@ class TritonKernels:
             "DIM_BLOCK": max(padded(head_dim), _LEAST_ROWS),
         }
         self._group_block = max(padded(group), _LEAST_ROWS)
-        """Of decodes, which have one token's query heads to multiply."""
+        """Rows of a decode program, which multiplies one token's query heads."""
         self._tile_group = padded(group)
         self._workers = _INTERPRETED_WORKERS
         if device.type == "cuda":
@@ -84,8 +84,8 @@ class TritonKernels:
         self._counts = WorkCounts(0, 0, 0)
 
     def prepare(self, batch: Batch, rows: int) -> None:
-        """See `Kernels`; two copies to the device for all layers."""
-        # New ones each time: the step before may still be reading the last. torch keeps freed pinned memory.
+        """See `Kernels.prepare`; two copies to the device for all layers."""
+        # A new buffer per step, since the previous copy may still be running. torch recycles pinned memory.
         staged = torch.empty(self._layout.total, dtype=torch.int32, pin_memory=self._device.type == "cuda")
         self._counts = write_work(batch, rows, self._layout, staged.numpy())
         self._flat.copy_(staged, non_blocking=True)
@@ -93,27 +93,21 @@ class TritonKernels:
         self._tables[:sequences, :width] = to_device(batch.block_tables, self._device)
 
     def start(self, embedded: Tensor) -> None:
-        """See `Kernels`."""
         self._residual = embedded.float()
 
     def layers(self, weights: Weights) -> Tensor | None:
-        """See `Kernels`."""
         return None
 
     def logits(self, weights: Weights) -> Tensor | None:
-        """See `Kernels`."""
         return None
 
     def norm(self, weight: Tensor) -> Tensor:
-        """See `Kernels`."""
         return self._norm(self._residual, None, weight)
 
     def normed(self, y: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels`."""
         return self._norm(y, None, weight)
 
     def add_norm(self, y: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels`."""
         return self._norm(self._residual, y, weight)
 
     def _norm(self, x: Tensor, added: Tensor | None, weight: Tensor) -> Tensor:
@@ -132,7 +126,7 @@ class TritonKernels:
         return out
 
     def attend(self, index: int, layer: LayerWeights, qkv: Tensor) -> Tensor:
-        """See `Kernels`; decodes and prefill chunks of one batch take different kernels over the same pages."""
+        """See `Kernels.attend`; decodes and prefill tiles of one batch are computed by different kernels."""
         config, views, rows = self._config, self._views, len(qkv)
         keys, values = self._pool.keys[index], self._pool.values[index]
         cosines, sines = self._rotations[index]
@@ -156,7 +150,7 @@ class TritonKernels:
             GROUP_BLOCK=self._tile_group,
             **self._shape,
         )
-        # Padding rows are attended by nobody, but the products that follow want numbers in them.
+        # Padding rows are not attended to, but the following products need finite numbers.
         out = torch.zeros_like(queries)
         options = {
             "WINDOW": config.windows[index],
@@ -234,7 +228,6 @@ class TritonKernels:
         )
 
     def gate(self, gate_up: Tensor) -> Tensor:
-        """See `Kernels`."""
         rows, width = gate_up.shape[0], gate_up.shape[1] // 2
         out = torch.empty((rows, width), dtype=gate_up.dtype, device=self._device)
         code.gate[(rows, -(-width // _GATE_BLOCK))](

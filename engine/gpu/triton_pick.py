@@ -1,22 +1,22 @@
-"""From logits and noise to tokens in one pass over the logits: noise is made where it is needed and never stored."""
+"""Choosing tokens in one pass over the logits, with noise computed on the fly (`Pick` in Triton)."""
 
 import torch
 from torch import Tensor
 
 from engine.gpu import triton_code as code
-from engine.gpu.flight import Chosen
+from engine.gpu.async_copy import Chosen
 from engine.sampling.token_pick import RandomDraws
 
 _TOKENS = 2048
-"""Of the vocabulary, a program."""
+"""Tokens of the vocabulary per program."""
 
 
 def pick_fused(logits: Tensor, draws: RandomDraws | None) -> Chosen:
-    """See `Pick`: the same choices as `pick_plain`, up to the rounding of logarithms."""
+    """See `Pick`. Same choices as `pick_plain`, up to the rounding of logarithms."""
     rows, vocab = logits.shape
     device = logits.device
     parts = -(-vocab // _TOKENS)
-    # Each a tensor of its own, because a kernel is compiled anew for a pointer that is less aligned.
+    # Separate tensors, because Triton compiles another variant for pointers with less alignment.
     best, second = (torch.empty((rows, parts), dtype=torch.float32, device=device) for _ in range(2))
     best_places, drawn_places = (torch.empty((rows, parts), dtype=torch.int64, device=device) for _ in range(2))
     drawn = torch.empty((rows, parts), dtype=torch.float64, device=device)
@@ -35,7 +35,7 @@ def pick_fused(logits: Tensor, draws: RandomDraws | None) -> Chosen:
         DRAW=draws is not None,
         BLOCK=_TOKENS,
     )
-    # NaN counts as the greatest here, so it comes first and makes the margin NaN.
+    # topk orders NaN first, so a NaN makes the margin NaN.
     tops = torch.cat((best, second), dim=1).topk(2, dim=-1).values
     token_ids = best_places.gather(1, best.argmax(1, keepdim=True)).squeeze(1)
     if draws is not None:

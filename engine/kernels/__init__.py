@@ -1,1 +1,1 @@
-"""What is done between a decoder's matrix products, and the products: compiled for the CPU, or in plain torch."""
+"""Kernels of the decoder: matrix products and the operations between them, compiled for the CPU or in plain torch."""

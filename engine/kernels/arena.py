@@ -1,4 +1,4 @@
-"""Memory in huge pages, for what a step reads all over: with pages of 4 KiB each of them is a page walk."""
+"""Memory in huge pages for data read in full by every step, to avoid the page walks of 4 KiB pages."""
 
 import contextlib
 import math
@@ -14,14 +14,14 @@ _LINE_BYTES = 64
 
 
 class Arena:
-    """Hands out tensors that lie one behind the other in large pieces of memory, which live as long as any of them."""
+    """Allocates tensors from large chunks of memory, which live as long as any of their tensors."""
 
     def __init__(self) -> None:
         self._chunk = torch.empty(0, dtype=torch.uint8)
         self._used = 0
 
     def copy(self, tensor: Tensor) -> Tensor:
-        """The same numbers, contiguous."""
+        """A contiguous copy of `tensor` in the arena."""
         size = tensor.numel() * tensor.element_size()
         if self._used + size > len(self._chunk):
             self._chunk, self._used = _huge(max(size, _CHUNK_BYTES)), 0
@@ -31,17 +31,17 @@ class Arena:
 
 
 def huge_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Memory that takes no room before it is written."""
+    """Zeros; pages are allocated by the system when they are first written."""
     return _huge(math.prod(shape) * dtype.itemsize).view(dtype).view(*shape)
 
 
 def _huge(size: int) -> Tensor:
-    """Untouched bytes that begin at a huge page; ordinary ones where the system has none to give."""
-    # Shared memory, which is what Python maps if nothing is said, gets huge pages on few systems.
+    """Uninitialized bytes aligned to a huge page; ordinary pages if the system has no huge ones."""
+    # Python's default, a shared mapping, gets huge pages on few systems.
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     memory = mmap.mmap(-1, size + _HUGE_BYTES, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
+        with contextlib.suppress(OSError):  # kernel without huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
     whole = torch.frombuffer(memory, dtype=torch.uint8)
     start = -whole.data_ptr() % _HUGE_BYTES

@@ -1,11 +1,11 @@
-"""Paged attention on the CPU: pages are read in place through the block table; decode and prefill alike.
+"""Paged attention on the CPU, for decode and prefill: reads pages in place through the block table.
 
-Online softmax over tiles of keys ("FlashAttention", algorithm 1), for the query heads of one KV head together. The
-order of every sum depends on a query's position alone: a result is the same to the last bit, however a sequence was
-cut into chunks and whatever shares the batch.
+Online softmax over tiles of keys (Dao et al., "FlashAttention", algorithm 1), for all query heads of a KV head
+together. The order of every sum depends on a query's position only, so results are bit-identical for any chunking and
+any batch.
 
-Pages hold float32, bfloat16, or int8 with a float32 scale for each token and head. What is written is rounded first and
-read as it was rounded, by the chunk that writes it, too; so int8 changes values, never what they depend on.
+Pages hold float32, bfloat16, or int8 with a float32 scale per token and head. A chunk reads back its own keys and
+values as rounded in the pages, so that int8 keeps this property.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ from engine.kernels.simd import (
     widen,
 )
 
-# Places in the block of int64 arguments that a kernel call gets; first what changes from step to step.
+# Indices into the block of int64 arguments of a kernel call; those that change per step come first.
 ROWS, TILES, PARTS, STARTS, CONTEXTS, TABLES, TABLE_WIDTH = range(7)
 (
     QKV, OUT, KEYS, VALUES, COS, SIN, Q_NORM, K_NORM,
@@ -48,8 +48,8 @@ ROWS, TILES, PARTS, STARTS, CONTEXTS, TABLES, TABLE_WIDTH = range(7)
 ) = range(7, 31)  # fmt: skip
 ARGUMENTS = 32
 KEY_TILE = 128
-"""Keys that are scored before the running maximum is brought up to date (at least one block)."""
-# Up to this many query rows a key tile takes longer to load than to compute with.
+"""Keys scored between updates of the running maximum (at least one block)."""
+# Up to this many query rows, loading a tile of keys takes longer than computing with it.
 _STREAMED_ROWS = 8
 _MINUS_INFINITY = np.float32(-np.inf)
 _ZERO = np.float32(0)
@@ -60,7 +60,7 @@ Arguments = npt.NDArray[np.int64]
 
 
 def scratch_floats(rows: int, head_dim: int, block_size: int) -> int:
-    """Float32 scratch for one thread whose tiles have at most `rows` rows."""
+    """Float32 elements of scratch memory per thread, for tiles of at most `rows` query rows."""
     keys = max(KEY_TILE, block_size)
     words = max(keys, head_dim) // 16 + QUEUE_FIRST + keys // block_size + 1
     return rows * (2 * head_dim + keys + 2) + head_dim + 2 * words
@@ -70,7 +70,7 @@ def scratch_floats(rows: int, head_dim: int, block_size: int) -> int:
 def _rotated(  # noqa: PLR0917
     source: Any, cos: Any, sin: Any, norm: Any, eps: Any, has_norm: Any, scale: Any, target: Any, head_dim: int
 ) -> None:
-    """Write target[0:head_dim] = rotate(norm(source)) · scale; halves are paired as Hugging Face lays them out."""
+    """Write target[0:head_dim] = rotate(norm(source)) · scale; pairs are half a head apart, as in Hugging Face."""
     half = head_dim // 2
     factor = _ONE
     if has_norm:
@@ -90,9 +90,9 @@ def _rotated(  # noqa: PLR0917
 
 @fast_jit
 def write_kv(args: Arguments, like: Any, paged: Any) -> None:
-    """Norm and rotate the new keys, and put keys and values into their pages (`paged`: their type, no int8).
+    """Norm and rotate the new keys, and write keys and values to their pages (`paged`: element type, not int8).
 
-    Threads share the rows.
+    Rows are divided among the threads.
     """
     head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
     parts = args[PARTS]
@@ -120,7 +120,7 @@ def write_kv(args: Arguments, like: Any, paged: Any) -> None:
 
 @fast_jit
 def write_kv_bytes(args: Arguments, like: Any) -> None:
-    """The same for pages of int8: the largest number of a token's head becomes 127."""
+    """The same for int8 pages; the scale maps the largest absolute element of a token's head to 127."""
     head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
     parts = args[PARTS]
     part = thread_number() if parts > 1 else 0
@@ -162,7 +162,7 @@ def _rotated_key(args: Arguments, row: int, key: Any, target: Any) -> None:
 
 @fast_jit
 def _scale(numbers: Any, count: int, scales: Any, at: int) -> Any:
-    """Note the scale with which bytes give these numbers; return the factor that gives the bytes."""
+    """Store the scale of a head's elements; return its inverse."""
     largest = _ZERO
     for d in range(count):
         largest = max(largest, abs(numbers[d]))
@@ -185,7 +185,7 @@ def _multiply(  # noqa: PLR0917
     queue: int,
     like: Any,
 ) -> None:
-    """`tile_*` over any number of rows and vectors. However it is cut, each sum runs in the same order."""
+    """Apply `tile_*` to any number of rows and vectors. The order of each sum does not depend on the partition."""
     done = 0
     while done < rows:
         a_at, c_at = a + 4 * done * a_stride, c + 4 * done * c_stride
@@ -220,9 +220,9 @@ def _multiply(  # noqa: PLR0917
 def _queue(  # noqa: PLR0917
     at: int, pages: int, scales: int, args: Arguments, table: Any, head: int, start: int, count: int, like: Any
 ) -> None:
-    """Let the products that come next fetch the pages of the tokens start : start + count.
+    """Set up the fetch queue, so that the following products prefetch the pages of tokens start : start + count.
 
-    Pages lie scattered, so the processor's own prefetcher stumbles at every page; decode is bound by memory.
+    Pages are scattered, so the hardware prefetcher misses each of them, and decode is bound by memory.
     """
     size, bytes_a_page = args[BLOCK_SIZE], args[HEAD_DIM] * args[BLOCK_SIZE] * size_of(like)
     entries = (count + size - 1) // size if count > 0 else 0
@@ -266,7 +266,7 @@ def _scaled(  # noqa: PLR0917
 
 @fast_jit
 def attend(args: Arguments, like: Any, paged: Any) -> None:
-    """Attend for every (tile of queries, KV head); threads take the next one from a counter, one ahead."""
+    """Attention for every (tile of queries, KV head); threads take items from a counter, one item ahead."""
     head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
     part = thread_number() if args[PARTS] > 1 else 0
     group, half, page = heads // kv_heads, head_dim // 2, head_dim * size
@@ -302,7 +302,7 @@ def attend(args: Arguments, like: Any, paged: Any) -> None:
         context = carray(pointer(args[CONTEXTS] + 4 * sequence, np.int32(0)), 1)[0]
         table = carray(pointer(args[TABLES] + 4 * sequence * args[TABLE_WIDTH], np.int32(0)), args[TABLE_WIDTH])
         count = min(args[TILE_TOKENS], np.int64(starts[1] - starts[0] - first))
-        base = np.int64(context) - (starts[1] - starts[0]) + first  # the position of the tile's first query
+        base = np.int64(context) - (starts[1] - starts[0]) + first  # position of the tile's first query
         row_at = np.int64(starts[0]) + first
         rows = count * group
         for token in range(count):
@@ -365,8 +365,8 @@ def attend(args: Arguments, like: Any, paged: Any) -> None:
                     scores[line + j] = _ZERO
             if rows <= _STREAMED_ROWS:
                 if start + key_tile < end:
-                    ahead, coming = min(key_tile, end - start - key_tile), start + key_tile
-                    _queue(queue_at, args[KEYS], args[KEY_SCALES], args, table, head, coming, ahead, paged)
+                    ahead, next_start = min(key_tile, end - start - key_tile), start + key_tile
+                    _queue(queue_at, args[KEYS], args[KEY_SCALES], args, table, head, next_start, ahead, paged)
                 elif following < items:
                     _queue_first(
                         queue_at, args, sequences[following // kv_heads], following % kv_heads, key_tile, paged

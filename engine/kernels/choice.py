@@ -1,4 +1,4 @@
-"""Which implementation of `Kernels` serves an engine."""
+"""Selection of the `Kernels` implementation."""
 
 from importlib.util import find_spec
 from typing import Literal
@@ -21,28 +21,28 @@ KernelKind = Literal["compiled", "triton", "portable"]
 def choose_kernels(
     settings: EngineSettings, config: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> KernelKind:
-    """Compiled ones on a CPU, Triton's on a GPU, portable ones where neither serves.
+    """Compiled kernels on a CPU, Triton on a GPU, portable ones where neither is supported.
 
     Raises:
-        ModelError: `gpu.kernels` asks for what cannot run here.
+        ModelError: `gpu.kernels` requires what cannot run here.
     """
-    asked = settings.gpu.kernels
-    found = find_spec("triton") is not None
-    # Triton's read pages of the type that the model computes in.
+    requested = settings.gpu.kernels
+    installed = find_spec("triton") is not None
+    # Triton's kernels need pages of the compute dtype.
     alike = settings.kv.dtype in {"auto", str(dtype).removeprefix("torch.")}
-    if asked == "triton" and not alike:
+    if requested == "triton" and not alike:
         raise ModelError(
             "gpu_kernels",
             f'gpu.kernels = "triton" does not read KV pages of {settings.kv.dtype}; leave one of both at "auto"',
         )
-    if asked == "triton":
+    if requested == "triton":
         if settings.batch_invariant:
             raise ModelError(
                 "gpu_kernels",
                 'gpu.kernels = "triton" and batch_invariant exclude each other: Triton\'s split their sums by the '
                 'batch; leave kernels at "auto"',
             )
-        if not found:
+        if not installed:
             raise ModelError("gpu_kernels", 'gpu.kernels = "triton" needs Triton: pip install "penstock[gpu]"')
         if device.type != "cuda" and not _interpreted():
             raise ModelError(
@@ -51,16 +51,16 @@ def choose_kernels(
                 "can only be interpreted, for tests: TRITON_INTERPRET=1)",
             )
         return "triton"
-    pages_known = found and alike
-    if asked == "auto" and device.type == "cuda" and pages_known and not settings.batch_invariant:
+    pages_known = installed and alike
+    if requested == "auto" and device.type == "cuda" and pages_known and not settings.batch_invariant:
         return "triton"
-    if asked == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
+    if requested == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
         return "compiled"
     return "portable"
 
 
 def choose_pick(kind: KernelKind) -> Pick:
-    """The way to choose tokens on the device that goes with the kernels."""
+    """The matching implementation of token choice on the device."""
     if kind == "triton":
         from engine.gpu.triton_pick import pick_fused
 
@@ -85,11 +85,10 @@ def make_kernels(
     dtype: torch.dtype,
     tile: int = 0,
 ) -> Kernels:
-    """For `pool`, whose keys are transposed for the compiled ones only. `max_len`: tokens of the longest sequence.
+    """Create the kernels for `pool`, whose keys are transposed for the compiled ones only.
 
-    `max_model_len`: the same if the pool is large enough.
-
-    `tile`: of the portable ones, see `engine.kernels.tiles`.
+    `max_len`: maximum sequence length in tokens that fits into the pool; `max_model_len`: without that limit. `tile`:
+    for the portable ones, see `engine.kernels.tiles`.
     """
     device = pool.keys.device
     tables = rotations(config, max_len, max_model_len)

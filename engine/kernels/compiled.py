@@ -1,4 +1,4 @@
-"""Compiled kernels as plain functions of one address, run by the calling thread alone or by torch's OpenMP team."""
+"""Compiled kernels as functions of one argument address, run by the calling thread or by torch's OpenMP team."""
 
 import ctypes
 from collections.abc import Callable, Collection, Mapping
@@ -128,21 +128,21 @@ def _run_program(at: Any) -> None:
 
 
 class Kernel:
-    """One compiled function of the address of its block of arguments. Calls release the GIL."""
+    """A compiled function of the address of its argument block. Calls release the GIL."""
 
     _team = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)(
         ctypes.cast(openmp_library().GOMP_parallel, ctypes.c_void_p).value or 0
     )
 
     def __init__(self, function: _Function) -> None:
-        """Compile, or take from the cache on disk."""
+        """Compile, or load from the cache on disk."""
         self._compiled = cfunc(types.void(types.voidptr), cache=True, error_model="numpy")(function)
         self.address = int(self._compiled.address or 0)
         self.alone: Callable[[int], None] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
         """Run on the calling thread."""
 
     def run(self, arguments: int, threads: int) -> None:
-        """Run on a team of threads, the calling one included; the block of arguments names the same number."""
+        """Run on a team of `threads`, the calling one included; the argument block must state the same number."""
         if threads == 1:
             self.alone(arguments)
         else:
@@ -150,7 +150,7 @@ class Kernel:
 
 
 class RowCode(NamedTuple):
-    """What the decoder needs between its products, for one element type."""
+    """The kernels between a decoder's products, for one element type."""
 
     attend: Kernel
     write_kv: Kernel
@@ -169,43 +169,43 @@ _PAGED: Mapping[tuple[bool, str], tuple[_Function, _Function]] = {
 
 
 def row_code(*, half: bool, paged: str) -> RowCode:
-    """For bfloat16 (`half`) or float32; `paged`: the type of the KV pages, "float32", "bfloat16" or "int8"."""
+    """For bfloat16 (`half`) or float32; `paged`: dtype of the KV pages, "float32", "bfloat16" or "int8"."""
     return RowCode(*[Kernel(function) for function in _row_functions(half=half, paged=paged)])
 
 
 def product_code(*, half: bool, result_half: bool) -> Kernel:
-    """Products of bfloat16 (`half`) or float32 weights; float32 ones give float32."""
+    """Products of bfloat16 (`half`) or float32 weights; with float32 weights the result is float32."""
     return Kernel(_product_function(half=half, result_half=result_half))
 
 
 def quantized_code(*, bits: int, result_half: bool) -> Kernel:
-    """Products of bfloat16 with quantized weights."""
+    """Products of bfloat16 inputs with quantized weights."""
     return Kernel(_quantized_function(bits=bits, result_half=result_half))
 
 
 def program_code() -> Kernel:
-    """Kernels in a row: see `engine.kernels.program_kernel`."""
+    """A sequence of kernels: see `engine.kernels.program_kernel`."""
     return Kernel(_run_program)
 
 
 def compile_missing(
     progress: Callable[[str], None], *, half: bool, paged: str | None = None, bits: Collection[int] = ()
 ) -> None:
-    """Compile what a model will use and what is not on disk yet, and tell `progress` before each kernel.
+    """Compile the kernels that a model needs and that are not cached; `progress` is called before each one.
 
-    `paged`: None for an encoder, which has no KV pages. `bits`: of quantized weights. Taking kernels from the disk is a
-    matter of milliseconds, and nothing is said of it.
+    `paged`: None for an encoder, which has no KV pages. `bits`: of quantized weights. Cached kernels load in
+    milliseconds and are not reported.
     """
     wanted = [_product_function(half=half, result_half=True), _product_function(half=half, result_half=False)]
     if paged is not None:
         wanted += [*_row_functions(half=half, paged=paged), _run_program]
     if bits:
-        wanted += [_quantized_function(bits=each, result_half=True) for each in sorted(bits)]
+        wanted += [_quantized_function(bits=size, result_half=True) for size in sorted(bits)]
         wanted.append(_quantized_function(bits=8, result_half=False))
     missing = [function for function in dict.fromkeys(wanted) if not is_on_disk(function)]
     for number, function in enumerate(missing, 1):
         if is_on_disk(function):
-            continue  # another engine's thread was faster
+            continue  # compiled meanwhile by another engine's thread
         name = function.__name__.strip("_").replace("_", " ")
         progress(f"compiling kernel {number} of {len(missing)}: {name} (the first start only; they are kept on disk)")
         Kernel(function)

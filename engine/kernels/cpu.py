@@ -1,4 +1,4 @@
-"""The decoder's kernels on the CPU: compiled code over buffers that live as long as the engine."""
+"""The decoder's kernels on the CPU: compiled code over preallocated buffers."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ from engine.model.model_config import ModelConfig
 from engine.model.weights import LayerWeights, Weights
 from engine.scheduling.batch import Batch
 
-# Below this many multiply-adds (or elements) a second thread costs more to wake than it saves.
-_WORTH_A_TEAM = 200_000
+# Below this many multiply-adds (or elements) waking a second thread costs more than it saves.
+_TEAM_THRESHOLD = 200_000
 _TILE_ROWS = 32
 
 
 class CpuKernels:
-    """Wants head_dim, block size and intermediate size in multiples of sixteen, and a pool with transposed keys."""
+    """Needs head_dim, block size and intermediate size in multiples of 16, and a pool with transposed keys."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class CpuKernels:
         max_rows: int,
         threads: int,
     ) -> None:
-        """`max_rows`: the largest flat batch; a larger one makes the buffers grow."""
+        """`max_rows`: rows of the buffers, which grow for a larger batch."""
         self._config = config
         self._pool = pool
         self._rotations = rotations
@@ -49,16 +49,16 @@ class CpuKernels:
         self._gate_arguments = np.zeros(row.ARGUMENTS, np.int64)
         self._attention_arguments = np.zeros((config.layers, attention.ARGUMENTS), np.int64)
         self._allocate(max_rows)
-        self._describe()
+        self._fill_arguments()
 
     @staticmethod
     def fits(config: ModelConfig, block_size: int, device: torch.device, dtype: torch.dtype) -> bool:
-        """Can these kernels serve such a model, or such a rank's part of one?"""
+        """Whether these kernels support such a model, or such a rank's part of one."""
         return CpuKernels.unfit(config, block_size, device, dtype) is None
 
     @staticmethod
     def unfit(config: ModelConfig, block_size: int, device: torch.device, dtype: torch.dtype) -> str | None:
-        """Why these kernels cannot serve it; None: they can."""
+        """Why these kernels do not support the model; None: they do."""
         if device.type != "cpu" or dtype not in {torch.float32, torch.bfloat16}:
             return f"the compiled kernels do not compute in {dtype} on {device.type}"
         if config.rotary_dim != config.head_dim:
@@ -73,7 +73,7 @@ class CpuKernels:
         return next((f"{name} {size} is no multiple of 16" for name, size in sizes.items() if size % 16), None)
 
     def _allocate(self, rows: int) -> None:
-        """Buffers for `rows` rows; zeroed, so that a padding row holds numbers."""
+        """Allocate buffers for `rows` rows, zeroed so that padding rows are finite."""
         config, dtype = self._config, self._dtype
         self._max_rows = rows
         self._program: tuple[Weights, DecoderProgram | None] | None = None
@@ -83,17 +83,17 @@ class CpuKernels:
         self._gated = torch.zeros((rows, config.intermediate_size), dtype=dtype)
         self._positions = np.zeros(rows, np.int64)
         self._slots = np.zeros(rows, np.int64)
-        # Each sequence may end in a tile that is not full.
+        # There are at most `rows` tiles, since each has at least one row.
         self._tile_sequences = np.zeros(rows, np.int32)
         self._tile_firsts = np.zeros(rows, np.int32)
 
-    def _describe(self) -> None:
-        """Write what stays the same from step to step into the blocks of arguments."""
+    def _fill_arguments(self) -> None:
+        """Write the constant arguments into the argument blocks."""
         config, pool = self._config, self._pool
         floats = attention.scratch_floats(
             self._tile_tokens * (config.heads // config.kv_heads), config.head_dim, pool.block_size
         )
-        floats = -(-floats // 32) * 32  # threads do not share a cache line
+        floats = -(-floats // 32) * 32  # a cache line is not shared by threads
         self._scratch = np.zeros(self._threads * floats, np.float32)
         blocks = self._attention_arguments
         for place, value in {
@@ -135,11 +135,11 @@ class CpuKernels:
         self._gate_address = self._gate_arguments.ctypes.data
 
     def prepare(self, batch: Batch, rows: int) -> None:
-        """See `Kernels`; writes the step's numbers into the blocks of arguments of all layers."""
+        """See `Kernels.prepare`; writes the step's arguments into the argument blocks of all layers."""
         tokens = len(batch.token_ids)
         if rows > self._max_rows:
             self._allocate(rows)
-            self._describe()
+            self._fill_arguments()
         config = self._config
         self._rows = rows
         self._x = self._normed[:rows]
@@ -147,7 +147,7 @@ class CpuKernels:
         self._y = self._gated[:rows]
         self._positions[:tokens] = batch.positions
         self._slots[:tokens] = batch.slots
-        # Compiled code reads these by address: the types must be right, and the arrays must live until the step ends.
+        # Compiled code reads these by address, so dtypes must match and the arrays must live until the step ends.
         self._held = tuple(
             np.ascontiguousarray(array, np.int32)
             for array in (batch.query_starts, batch.context_lens, batch.block_tables)
@@ -168,24 +168,21 @@ class CpuKernels:
         self._gate_arguments[row.PARTS] = self._parts(4 * rows * config.intermediate_size)
 
     def start(self, embedded: Tensor) -> None:
-        """See `Kernels`."""
         self._residual[: self._rows].copy_(embedded)
 
     def _parts(self, work: int) -> int:
-        return self._threads if work >= _WORTH_A_TEAM else 1
+        return self._threads if work >= _TEAM_THRESHOLD else 1
 
     def layers(self, weights: Weights) -> Tensor | None:
-        """See `Kernels`."""
         program = self._program_of(weights)
         return None if program is None else program.run(self._rows)
 
     def logits(self, weights: Weights) -> Tensor | None:
-        """See `Kernels`."""
         program = self._program_of(weights)
         return None if program is None else program.run_to_logits(self._rows)
 
     def _program_of(self, weights: Weights) -> DecoderProgram | None:
-        """There is one for the weights that come first."""
+        """The program of the first weights that were run; None for others, such as those with adapters."""
         if self._program is None:
             buffers = Buffers(
                 self._residual,
@@ -202,17 +199,14 @@ class CpuKernels:
         return program if known is weights else None
 
     def norm(self, weight: Tensor) -> Tensor:
-        """See `Kernels`."""
         return self._norm(0, weight)
 
     def normed(self, y: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels`."""
         wide = y.float()
         scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self._config.rms_eps)
         return (scaled * weight).to(self._dtype)
 
     def add_norm(self, y: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels`."""
         return self._norm(y.data_ptr(), weight)
 
     def _norm(self, added: int, weight: Tensor) -> Tensor:
@@ -223,13 +217,12 @@ class CpuKernels:
         return self._x
 
     def attend(self, index: int, layer: LayerWeights, qkv: Tensor) -> Tensor:
-        """See `Kernels`."""
         arguments, address = self._attention_arguments[index], self._block_addresses[index]
         arguments[attention.QKV] = qkv.data_ptr()
         if layer.q_norm is not None and layer.k_norm is not None:
             arguments[attention.Q_NORM] = layer.q_norm.data_ptr()
             arguments[attention.K_NORM] = layer.k_norm.data_ptr()
-        # A program has counters of its own, and steps with adapters come between those that are programs.
+        # A program sets counters of its own, and steps with adapters run between steps that are programs.
         arguments[attention.COUNTER] = self._counter_at
         self._counter[0] = 0
         self._code.write_kv.run(address, self._attention_parts)
@@ -237,7 +230,6 @@ class CpuKernels:
         return self._out
 
     def gate(self, gate_up: Tensor) -> Tensor:
-        """See `Kernels`."""
         if self._config.activation != "silu":
             return gated(gate_up, self._config.activation)
         self._gate_arguments[row.GATE_UP] = gate_up.data_ptr()

@@ -1,4 +1,4 @@
-"""A decoder as one program: a step's kernels in a row, started once, with no Python between them."""
+"""A decoder as one program: all kernels of a step run in sequence by one call, without Python in between."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,32 +17,32 @@ from engine.model.mlp import Dense
 from engine.model.model_config import ModelConfig
 from engine.model.weights import LayerWeights, Weights
 
-# Multiply-adds (of four rows at least: below that the weights' bytes decide) that pay for waking a team.
-_WORTH_A_TEAM = 4_000_000
-_MOST_LOGITS = 64
-"""Rows whose logits have a place of their own. More are computed apart from the program: then a wake is nothing."""
+# Multiply-adds from which waking the thread team pays. Up to four rows count as four: there reading weights dominates.
+_TEAM_THRESHOLD = 4_000_000
+_MAX_LOGIT_ROWS = 64
+"""Rows for which logits are preallocated. For more, the head runs outside of the program, at negligible extra cost."""
 
 Block = program.Arguments
 
 
 class Buffers(NamedTuple):
-    """What the kernels of a step work on; [rows, …] of the engine's type, `residual` float32."""
+    """Buffers of a step, [rows, …] in the compute dtype; `residual` is float32."""
 
     residual: Tensor
     normed: Tensor
     attended: Tensor
     gated: Tensor
     attention_blocks: Block
-    """[layers, …] of `engine.kernels.attention_kernel`."""
+    """[layers, …], see `engine.kernels.attention_kernel`."""
     norm_block: Block
     gate_block: Block
 
 
 class DecoderProgram:
-    """Built once for the weights and buffers that it names; reads the step's numbers from the attention's blocks."""
+    """Built once for given weights and buffers; reads the step's arguments from the attention blocks."""
 
     def __init__(self, weights: Weights, code: RowCode, buffers: Buffers, threads: int) -> None:
-        """The weights must fit: see `fits`."""
+        """`fits` must hold for the weights."""
         self._buffers = buffers
         self._code = code
         self._threads = threads
@@ -51,7 +51,7 @@ class DecoderProgram:
         self._qkv = self._buffer(rows, first.qkv)
         self._gate_up = self._buffer(rows, first.mlp.gate_up) if isinstance(first.mlp, Dense) else buffers.normed
         self._added = torch.zeros((rows, hidden), dtype=buffers.normed.dtype)
-        self._counters = np.zeros((len(weights.layers), 8), np.int64)  # a cache line each
+        self._counters = np.zeros((len(weights.layers), 8), np.int64)  # one cache line each
         self._counter_addresses = [int(counter.ctypes.data) for counter in self._counters]
         self._blocks: list[Block] = [buffers.gate_block]
         self._products: list[Block] = []
@@ -64,7 +64,7 @@ class DecoderProgram:
         self._logits: Tensor | None = None
         if isinstance(weights.head, CompiledProduct):
             vocab = int(weights.head.arguments[product.OUTPUTS])
-            self._logits = torch.zeros((min(rows, _MOST_LOGITS), vocab), dtype=torch.float32)
+            self._logits = torch.zeros((min(rows, _MAX_LOGIT_ROWS), vocab), dtype=torch.float32)
             table.append(self._product(weights.head, buffers.normed, self._logits))
         for block, following_product in zip(self._products, self._products[1:], strict=False):
             block[product.NEXT] = following_product[product.PANELS]
@@ -84,7 +84,7 @@ class DecoderProgram:
 
     @staticmethod
     def fits(weights: Weights, config: ModelConfig) -> bool:
-        """Is every part of a layer a compiled kernel?"""
+        """Whether every part of a layer is a compiled kernel."""
         return config.activation == "silu" and all(
             isinstance(layer.mlp, Dense)
             and layer.after_attention is None
@@ -99,14 +99,14 @@ class DecoderProgram:
         return self._buffers.normed[:rows]
 
     def run_to_logits(self, rows: int) -> Tensor | None:
-        """The logits [rows, vocab] of every row; a view of a buffer. None: the program has no place for so many."""
+        """The logits [rows, vocab] of every row; a view of a buffer. None: too many rows."""
         if self._logits is None or rows > len(self._logits):
             return None
         self._run(rows, self._layers + 1)
         return self._logits[:rows]
 
     def _run(self, rows: int, kernels: int) -> None:
-        threads = self._threads if self._multiply_adds * max(rows, 4) >= _WORTH_A_TEAM else 1
+        threads = self._threads if self._multiply_adds * max(rows, 4) >= _TEAM_THRESHOLD else 1
         buffers = self._buffers
         buffers.attention_blocks[:, attention.QKV] = self._qkv.data_ptr()
         buffers.attention_blocks[:, attention.COUNTER] = self._counters.ctypes.data + 64 * np.arange(
@@ -165,7 +165,7 @@ class DecoderProgram:
         counter: int | None = None,
     ) -> tuple[int, ...]:
         """A row of the program's table."""
-        self._blocks.append(block)  # the table holds addresses only
+        self._blocks.append(block)  # keeps the block alive: the table holds addresses only
         at = int(block.ctypes.data)
         places = (0 if place is None else at + 8 * place for place in (rows, parts, counter))
         return (kernel.address, at, *places)

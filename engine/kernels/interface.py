@@ -1,4 +1,4 @@
-"""What a decoder needs done between its matrix products. Each device has its own way of doing it."""
+"""Interface of the operations between a decoder's matrix products, implemented per device."""
 
 from typing import Protocol
 
@@ -11,12 +11,12 @@ from engine.scheduling.batch import Batch
 class Kernels(Protocol):
     """Owns the residual stream (float32) and the KV pages during one step.
 
-    `rows` is the number of rows of the flat batch, a padding row included. Tensors that a call returns may be
-    views of buffers that the next call of the same method overwrites.
+    `rows` is the number of rows of the flat batch, including a padding row. Returned tensors may be views of buffers
+    that the next call of the same method overwrites.
     """
 
     def prepare(self, batch: Batch, rows: int) -> None:
-        """Take in a step's indices from the host. Nothing after it until the next `prepare` needs the host."""
+        """Copy a step's indices from the host. No later call of the step reads host memory."""
         ...
 
     def start(self, embedded: Tensor) -> None:
@@ -24,11 +24,11 @@ class Kernels(Protocol):
         ...
 
     def layers(self, weights: Weights) -> Tensor | None:
-        """The normed output of all layers in one go: [rows, hidden]. None: they are to be run one by one."""
+        """All layers in one call: the normed output [rows, hidden]. None: not supported, run them one by one."""
         ...
 
     def logits(self, weights: Weights) -> Tensor | None:
-        """Layers and head in one go: the logits [rows, vocab] of every row. None: the head is to be run apart."""
+        """Layers and head in one call: logits [rows, vocab] of every row. None: not supported, run the head alone."""
         ...
 
     def norm(self, weight: Tensor) -> Tensor:
@@ -36,11 +36,11 @@ class Kernels(Protocol):
         ...
 
     def normed(self, y: Tensor, weight: Tensor) -> Tensor:
-        """RMS norm of `y` [rows, hidden], apart from the residual stream."""
+        """RMS norm of `y` [rows, hidden], independent of the residual stream."""
         ...
 
     def add_norm(self, y: Tensor, weight: Tensor) -> Tensor:
-        """Add `y` to the residual stream, then `norm`."""
+        """Add `y` [rows, hidden] to the residual stream, then `norm`."""
         ...
 
     def attend(self, index: int, layer: LayerWeights, qkv: Tensor) -> Tensor:

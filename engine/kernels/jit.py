@@ -1,4 +1,4 @@
-"""How our compiled kernels are compiled: Numba, no Python objects, no GIL, cached on disk."""
+"""Compilation of the CPU kernels by Numba: no Python objects, no GIL, cached on disk."""
 
 import hashlib
 import os
@@ -29,9 +29,9 @@ _SOURCES = (
 
 
 def _cache_directory() -> str:
-    """A folder of its own for each state of the sources.
+    """A cache folder per state of the kernel sources.
 
-    Numba notices a change in the file of a kernel, but not in the files of the functions that it calls.
+    Numba detects changes in a kernel's file, but not in the files of the functions that it calls.
     """
     here = Path(__file__).parent
     digest = hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES))
@@ -44,7 +44,7 @@ def _cache_directory() -> str:
             continue
         if os.access(parent / name, os.W_OK):
             return str(parent / name)
-    # Of no use to the next process, but this one can work.
+    # Not reused by the next process, but this one can run.
     return tempfile.mkdtemp(prefix=name)
 
 
@@ -53,7 +53,7 @@ if not config.CACHE_DIR:
 
 
 def is_on_disk(function: Callable[..., object]) -> bool:
-    """Whether `function` was compiled before, by this process or an earlier one, for these sources."""
+    """Whether `function` is in the cache for these sources."""
     name = f"*.{function.__name__}-{function.__code__.co_firstlineno}.*.nbi"
     return any(Path(config.CACHE_DIR).rglob(name))
 
@@ -65,7 +65,7 @@ def jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
 
 def fast_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Like `jit`; sums may be reordered and products fused, but infinities and NaN keep their meaning."""
+    """As `jit`; sums may be reassociated and products fused, but infinities and NaN are preserved."""
     flags = {"reassoc", "contract", "nsz", "arcp"}
     compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(function)
     return cast("Callable[Arguments, Result]", compiled)

@@ -1,4 +1,4 @@
-"""The decoder's kernels in plain torch: any device, any shape; attention by gathering pages."""
+"""The decoder's kernels in plain torch, for any device and shape; attention gathers the pages."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from engine.scheduling.batch import Batch
 
 
 class TorchKernels:
-    """Correct everywhere, fast nowhere in particular: the reference for the others, and the way on other devices."""
+    """The reference for the other implementations, and the fallback on devices without one."""
 
     def __init__(
         self,
@@ -29,9 +29,9 @@ class TorchKernels:
         *,
         tile: int = 0,
     ) -> None:
-        """`rotations`: cosines and sines [positions, rotary_dim / 2] of each layer; `pool` with untransposed keys.
+        """`rotations`: cosines and sines [positions, rotary_dim / 2] per layer; `pool` with untransposed keys.
 
-        `tile`: see `engine.kernels.tiles`; 0: whatever is fastest.
+        `tile`: rows per tile, see `engine.kernels.tiles`; 0: no tiles.
         """
         self._tile = tile
         self._config = config
@@ -41,7 +41,7 @@ class TorchKernels:
         self._residual = torch.empty(0)
 
     def prepare(self, batch: Batch, rows: int) -> None:
-        """See `Kernels`; moves the step's indices to the device once for all layers."""
+        """See `Kernels.prepare`; copies the step's indices to the device once for all layers."""
         device = self._pool.keys.device
         self._batch = batch
         tokens = len(batch.token_ids)
@@ -55,28 +55,23 @@ class TorchKernels:
         self._tables = torch.from_numpy(batch.block_tables.astype(np.int64)).to(device)
 
     def start(self, embedded: Tensor) -> None:
-        """See `Kernels`."""
         self._residual = embedded.float()
 
     def layers(self, weights: Weights) -> Tensor | None:
-        """See `Kernels`."""
         return None
 
     def logits(self, weights: Weights) -> Tensor | None:
-        """See `Kernels`."""
         return None
 
     def norm(self, weight: Tensor) -> Tensor:
-        """See `Kernels`."""
         return self._rms(self._residual, weight).to(self._dtype)
 
     def add_norm(self, y: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels`."""
         self._residual = self._residual + y
         return self.norm(weight)
 
     def attend(self, index: int, layer: LayerWeights, qkv: Tensor) -> Tensor:
-        """See `Kernels`; one gather and one SDPA a sequence."""
+        """See `Kernels.attend`; one gather and one SDPA per sequence."""
         config, batch = self._config, self._batch
         heads, kv_heads, head_dim = config.heads, config.kv_heads, config.head_dim
         split = qkv.float().view(len(qkv), heads + 2 * kv_heads, head_dim)
@@ -102,7 +97,7 @@ class TorchKernels:
         return out.to(self._dtype).view(len(qkv), heads * head_dim)
 
     def _write(self, pages: Tensor, scales: Tensor | None, new: Tensor) -> None:
-        """Put `new` [rows, kv_heads, head_dim] into its slots; int8 so that a head's largest number becomes 127."""
+        """Write `new` [rows, kv_heads, head_dim] to its slots; int8 maps a head's largest absolute element to 127."""
         if scales is not None:
             largest = new.abs().amax(-1)
             scales[self._blocks, :, self._offsets] = largest / 127
@@ -110,7 +105,7 @@ class TorchKernels:
         pages[self._blocks, :, self._offsets] = new.to(pages.dtype)
 
     def _attend_one(self, q: Tensor, keys: Tensor, values: Tensor, context: int, window: int) -> Tensor:
-        """`q` [new, heads, head_dim] over pages [blocks, kv_heads, block_size, head_dim] of `context` tokens."""
+        """Attend `q` [new, heads, head_dim] over pages [blocks, kv_heads, block_size, head_dim] (`context` tokens)."""
         k = keys.transpose(0, 1).flatten(1, 2)[:, :context]
         v = values.transpose(0, 1).flatten(1, 2)[:, :context]
         scale, cap = self._config.query_scale, self._config.score_cap
@@ -133,11 +128,9 @@ class TorchKernels:
         return out.squeeze(0).transpose(0, 1)
 
     def gate(self, gate_up: Tensor) -> Tensor:
-        """See `Kernels`."""
         return in_tiles(partial(gated, activation=self._config.activation), gate_up, self._tile)
 
     def normed(self, y: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels`."""
         return self._rms(y.float(), weight).to(self._dtype)
 
     def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -147,7 +140,7 @@ class TorchKernels:
         return in_tiles(rms, x, self._tile)
 
     def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """The first half of what is rotated pairs with its second half, as Hugging Face lays checkpoints out."""
+        """The first half of the rotated part pairs with its second half, as in Hugging Face's checkpoints."""
         rotary_dim = self._config.rotary_dim
         first, second = x[..., :rotary_dim].chunk(2, dim=-1)
         parts = (first * cos - second * sin, second * cos + first * sin, x[..., rotary_dim:])

@@ -1,8 +1,7 @@
-"""Products with fixed weights on the CPU.
+"""Matrix products with constant weights on the CPU.
 
-Weights lie packed in panels of 64 outputs: float32 [panel, inputs, 64], or bfloat16 in pairs of inputs
-[panel, inputs / 2, 64, 2]. A row's result does not depend on the rows
-beside it, on any processor: each sum runs over the inputs in order.
+Weights are packed in panels of 64 outputs: float32 [panel, inputs, 64], or bfloat16 in pairs of inputs [panel, inputs /
+2, 64, 2]. A row's result does not depend on the other rows, because each sum runs over the inputs in order.
 """
 
 from typing import Any
@@ -34,18 +33,18 @@ from engine.kernels.simd import (
     tile_4x4,
 )
 
-# Places in the block of int64 arguments that a kernel call gets.
+# Indices into the block of int64 arguments of a kernel call.
 ROWS, INPUTS, OUTPUTS, PARTS, X, PANELS, BIAS, OUT, SCRATCH, COUNTER, COUNTER_AT = range(11)
 PANEL_BYTES, NEXT, NEXT_BYTES = range(11, 14)
-"""NEXT, NEXT_BYTES: where the panels of the next product begin, and how large each is; both 0: not known. A thread
-that has no further panel here fetches its first one there."""
+"""NEXT, NEXT_BYTES: address of the next product's panels, and size of one; 0: unknown. A thread without further panels
+here prefetches its first panel there."""
 ARGUMENTS = 14
 PANEL = 64
 PAIR_BYTES = 4 * PANEL
 GROUP = 6
-"""Rows whose sums fit into the registers beside four vectors of weights."""
+"""Rows whose sums fit into registers next to four vectors of weights."""
 SCRATCH_FLOATS = GROUP * PANEL + 16
-"""For one thread: a group of rows of a panel; in float32 four rows, a panel's four vectors and a fetch queue."""
+"""Per thread: a group of rows of a panel; in float32 four rows, a panel's four vectors and a fetch queue."""
 _ZERO = np.float32(0)
 
 Arguments = npt.NDArray[np.int64]
@@ -55,7 +54,7 @@ Arguments = npt.NDArray[np.int64]
 def write_rows(  # noqa: PLR0917
     args: Arguments, row: int, rows: int, panel: int, like: Any, scratch: Any
 ) -> None:
-    """Bias, round and store the panel's results of some rows."""
+    """Add the bias, round and store the panel's results of some rows."""
     outputs = args[OUTPUTS]
     first = panel * PANEL
     count = min(PANEL, outputs - first)
@@ -70,8 +69,8 @@ def write_rows(  # noqa: PLR0917
 
 
 @fast_jit
-def coming_panel(args: Arguments, panels: int, following: int, part: int) -> Any:
-    """The address of what this thread multiplies with next: here, else in the product after this one; 0: not known."""
+def next_panel(args: Arguments, panels: int, following: int, part: int) -> Any:
+    """Address of the thread's next panel, in this product or the one after it; 0: unknown."""
     if following < panels:
         return args[PANELS] + following * args[PANEL_BYTES]
     return args[NEXT] + part * args[NEXT_BYTES]
@@ -79,9 +78,9 @@ def coming_panel(args: Arguments, panels: int, following: int, part: int) -> Any
 
 @fast_jit
 def multiply_half(args: Arguments, like: Any) -> None:
-    """Write x · weightᵀ + bias; x and weight are bfloat16, sums float32, the result is like `like`.
+    """Write x · weightᵀ + bias; x and weight are bfloat16, sums float32, the result has the type of `like`.
 
-    Each thread begins with the panel of its own number and takes the next one from a counter.
+    A thread starts with the panel of its own number and takes further ones from a counter.
     """
     rows, inputs = args[ROWS], args[INPUTS]
     part, parts = (thread_number(), team_size()) if args[PARTS] > 1 else (0, 1)
@@ -90,19 +89,19 @@ def multiply_half(args: Arguments, like: Any) -> None:
     scratch_at = args[SCRATCH] + 4 * part * SCRATCH_FLOATS
     scratch = carray(pointer(scratch_at, _ZERO), SCRATCH_FLOATS)
     depth = inputs // 2
-    # Groups of rows go through the panel one after the other, and each fetches its share of the next one.
+    # Groups of rows use the panel in turn, and each prefetches its share of the next panel.
     groups = (rows + GROUP - 1) // GROUP
     share = (PAIR_BYTES + groups - 1) // groups
     panel = part
     while panel < panels:
         following = fetch_add(counter) + parts
         b = args[PANELS] + panel * args[PANEL_BYTES]
-        coming = coming_panel(args, panels, following, part)
-        ahead = coming if coming != 0 else b
+        next_at = next_panel(args, panels, following, part)
+        ahead = next_at if next_at != 0 else b
         row = 0
         while row < rows:
             left = rows - row
-            # 6 and 1 would take as long as 4 and 3, and the last one alone would wait for memory.
+            # 7 rows are computed as 4 + 3, not 6 + 1: equally fast, and a single row would wait for memory.
             now = min(left, GROUP) if left <= GROUP or left >= 2 * GROUP else (left + 1) // 2
             a = args[X] + row * inputs * 2
             if now == 6:
@@ -143,8 +142,8 @@ def multiply_full(args: Arguments) -> None:
         following = fetch_add(counter) + parts
         queue[QUEUE_ENTRY] = queue_at + 8 * QUEUE_FIRST
         queue[QUEUE_DONE] = 0
-        coming = coming_panel(args, panels, following, part)
-        queue[QUEUE_FIRST] = coming if coming != 0 else queue_at
+        next_at = next_panel(args, panels, following, part)
+        queue[QUEUE_FIRST] = next_at if next_at != 0 else queue_at
         for v in range(4):
             vectors[v] = args[PANELS] + panel * args[PANEL_BYTES] + 64 * v
         for row in range(0, rows, 4):

@@ -1,8 +1,8 @@
-"""Many kernels in a row by one team of threads that wakes once.
+"""Runs a sequence of kernels on one team of threads that is woken once.
 
-Waking a sleeping team takes tens of microseconds, and a decode step has a hundred kernels of as many. So the team runs
-all of them, and between two its threads wait for each other by spinning: for less than a microsecond where all have a
-core of their own. A thread that waits longer offers its core.
+Waking a team takes tens of microseconds, as long as many a kernel, and a decode step has a hundred of them. So the team
+runs all of them, with a spin barrier in between, which takes less than a microsecond if every thread has a core. A
+thread that spins longer yields its core.
 """
 
 from typing import Any
@@ -22,15 +22,15 @@ from engine.kernels.simd import (
     thread_number,
 )
 
-# Places in the block of int64 arguments.
+# Indices into the block of int64 arguments.
 COUNT, TABLE, ARRIVED_AT, ARRIVED, ROWS = range(5)
 ARGUMENTS = 8
-# Places in a row of the table.
+# Columns of the table.
 FUNCTION, BLOCK, ROWS_AT, PARTS_AT, COUNTER_AT = range(5)
 COLUMNS = 5
-"""The kernel, its block of arguments, and the addresses in it where the step's rows, the number of threads and a zero
-for the counter go; a zero for what the kernel does not have."""
-# Some ten microseconds.
+"""The kernel, its argument block, and the addresses in it for the step's rows, the number of threads, and a zeroed
+counter; 0 for what the kernel does not have."""
+# About ten microseconds.
 _SPINS = 500
 _WORD = np.int64(0)
 
@@ -44,8 +44,8 @@ def _store(at: int, value: int) -> None:
 
 
 @fast_jit
-def _meet(arrived_at: int, wanted: int) -> None:
-    """Wait until the threads have arrived `wanted` times in all."""
+def _barrier(arrived_at: int, wanted: int) -> None:
+    """Barrier: wait until the total number of arrivals reaches `wanted`."""
     fetch_add(arrived_at)
     spins = 0
     while load_shared(arrived_at) < wanted:
@@ -58,8 +58,8 @@ def _meet(arrived_at: int, wanted: int) -> None:
 
 @fast_jit
 def run_program(args: Arguments) -> None:
-    """Run every kernel of the table, one after the other, each on all threads. `ARRIVED` must be 0."""
-    # The runtime may give fewer threads than were asked for.
+    """Run every kernel of the table in order, each on all threads. `ARRIVED` must be 0."""
+    # The OpenMP runtime may provide fewer threads than requested.
     count, parts = args[COUNT], team_size()
     part = thread_number()
     table: Any = carray(pointer(args[TABLE], _WORD), (count, COLUMNS))
@@ -72,5 +72,5 @@ def run_program(args: Arguments) -> None:
     for index in range(count):
         if parts > 1:
             met += parts
-            _meet(args[ARRIVED_AT], met)
+            _barrier(args[ARRIVED_AT], met)
         call_kernel(table[index, FUNCTION], table[index, BLOCK])

@@ -1,7 +1,7 @@
-"""Products with quantized weights on the CPU; see `engine.kernels.product_kernel` for those that are not.
+"""Matrix products with quantized weights on the CPU; see `engine.kernels.product_kernel` for the others.
 
-A row's result does not depend on the rows beside it: few rows unpack the weights in registers, many of them once for
-all, and either way the same numbers are summed in the same order.
+A row's result does not depend on the other rows: few rows unpack the weights in registers, many rows unpack them once
+into memory, and either way the same numbers are summed in the same order.
 """
 
 from typing import Any
@@ -22,17 +22,17 @@ from engine.kernels.product_kernel import (
     SCRATCH_FLOATS,
     Arguments,
     X,
-    coming_panel,
+    next_panel,
     write_rows,
 )
 from engine.kernels.quantized_simd import scaled_1, scaled_2, scaled_3, scaled_4, unpack
 from engine.kernels.simd import fetch_add, pointer, team_size, thread_number
 
-# Places behind those of the block of arguments that it shares with `engine.kernels.product_kernel`.
+# Indices after those that the argument block shares with `engine.kernels.product_kernel`.
 SCALES, GROUPS, UNPACKED, UNPACKED_STRIDE = range(14, 18)
 ARGUMENTS = 18
 IN_REGISTERS = 8
-"""Up to so many rows, unpacking again for each four is cheaper than writing a panel out."""
+"""Up to this many rows, unpacking again per four rows is cheaper than writing the panel to memory."""
 _ZERO = np.float32(0)
 _HALF = np.uint16(0)
 
@@ -54,10 +54,9 @@ def _rows(  # noqa: PLR0917
 
 @fast_jit
 def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) -> None:
-    """Write x · weightᵀ + bias; x is bfloat16, the weights are integers, sums float32, the result is like `like`.
+    """Write x · weightᵀ + bias; x is bfloat16, weights are integers, sums float32, the result has the type of `like`.
 
-    Each thread begins with the panel of its own number and takes the next one from a counter, for which it asks while
-    it computes with the one before.
+    A thread starts with the panel of its own number and takes further ones from a counter, one panel ahead.
     """
     rows, inputs, groups = args[ROWS], args[INPUTS], args[GROUPS]
     part, parts = (thread_number(), team_size()) if args[PARTS] > 1 else (0, 1)
@@ -71,8 +70,8 @@ def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) ->
     while panel < panels:
         following = fetch_add(counter) + parts
         b = args[PANELS] + panel * args[PANEL_BYTES]
-        coming = coming_panel(args, panels, following, part)
-        ahead, stride = (coming, pair_bytes) if coming != 0 else (b, 0)
+        next_at = next_panel(args, panels, following, part)
+        ahead, stride = (next_at, pair_bytes) if next_at != 0 else (b, 0)
         scales = args[SCALES] + 4 * panel * groups * PANEL
         if rows > IN_REGISTERS:
             unpack(b, pairs, unpacked, packed)

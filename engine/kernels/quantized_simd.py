@@ -1,9 +1,8 @@
-"""Pieces of LLVM code for products with quantized weights: integers become bfloat16 in registers, by looking them up.
+"""LLVM intrinsics for products with quantized weights: integers become bfloat16 in registers, by table lookup.
 
-Integers of 8 bits (and so of 4) are bfloat16 numbers without rounding, so the bf16 dot-product instruction multiplies
-them as they are, and a scale is applied to a sum. `packed` tells what a panel holds: pass an `np.int8` for a byte a
-weight, an `np.uint8` for four bits a weight, an `np.uint16` for bfloat16 (what `unpack` writes). How the panels lie:
-`engine.quantization.linear`.
+Integers of 8 bits (and so of 4) are exact in bfloat16, so the bf16 dot-product instruction multiplies them directly,
+and scales are applied to sums. `packed` selects the panel's element type: np.int8 for int8, np.uint8 for int4,
+np.uint16 for bfloat16 (the output of `unpack`). The layout of panels: `engine.quantization.linear`.
 """
 
 from typing import Any
@@ -14,7 +13,7 @@ from llvmlite import binding, ir  # type: ignore[import-untyped]
 from engine.kernels.simd import LANES, _at, _BFloat, _call, _f, _splat, _store, cgutils, intrinsic, types
 
 PAIR_BYTES = {"int8": 128, "uint8": 64, "uint16": 256}
-"""Bytes of a panel (64 outputs) for two inputs."""
+"""Bytes of a panel (64 outputs) per two inputs."""
 _F32, _I32, _I16, _I8 = ir.FloatType(), ir.IntType(32), ir.IntType(16), ir.IntType(8)
 _VF, _VI = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
 _WORDS, _BYTES = ir.VectorType(_I16, 32), ir.VectorType(_I8, 64)
@@ -23,7 +22,7 @@ _SIGN = 0x80
 
 
 def has_quantized_products() -> bool:
-    """Does this processor have the instructions that all of this is made of (AVX512-BF16 and -VBMI)?"""
+    """Whether the processor has the required instructions (AVX512-BF16 and -VBMI)."""
     features = binding.get_host_cpu_features()
     return bool(features.get("avx512bf16", False) and features.get("avx512vbmi", False))
 
@@ -39,15 +38,15 @@ _MAGNITUDES = _halves(range(128))
 _LOW = [ir.Constant(_BYTES, [word & 0xFF for word in _MAGNITUDES[at : at + 64]]) for at in (0, 64)]
 _HIGH = [ir.Constant(_BYTES, [word >> 8 for word in _MAGNITUDES[at : at + 64]]) for at in (0, 64)]
 _LEAST = _halves([-128])[0] >> 8
-"""High byte of −128, which sign and magnitude of seven bits cannot say: it is written as −0. Its low byte is 0."""
+"""High byte of bfloat16 −128, which 7-bit sign-magnitude cannot express: it is stored as −0. Its low byte is 0."""
 
 
 def _both(place: int) -> tuple[int, int]:
-    """A byte of the first register and its neighbour-to-be of the second."""
+    """Indices of a byte in the first register and of the one paired with it in the second."""
     return place, 64 + place
 
 
-# The processor interleaves bytes within each of four parts of a register.
+# The processor interleaves bytes within each 128-bit lane of a register.
 _INTERLEAVED = [
     ir.Constant(
         ir.VectorType(_I32, 64),
@@ -68,18 +67,18 @@ def _loaded(builder: Any, address: Any, kind: Any) -> Any:
 
 
 def _from_nibbles(builder: Any, at: Any) -> list[Any]:
-    """The look-up minds the lowest five bits of a word; in the table the fifth does not matter."""
+    """The lookup uses the lowest five bits of a word; the table repeats, so that the fifth has no effect."""
     words = _loaded(builder, at, _WORDS)
-    found = []
+    vectors = []
     for vector in range(4):
         index = builder.lshr(words, ir.Constant(_WORDS, [4 * vector] * 32)) if vector else words
-        found.append(_call(builder, "llvm.x86.avx512.permvar.hi.512", _WORDS, _NIBBLES, index))
-    return [builder.bitcast(vector, _PAIRS) for vector in found]
+        vectors.append(_call(builder, "llvm.x86.avx512.permvar.hi.512", _WORDS, _NIBBLES, index))
+    return [builder.bitcast(vector, _PAIRS) for vector in vectors]
 
 
 def _from_bytes(builder: Any, at: Any) -> list[Any]:
-    """The look-up minds the lowest seven bits of a byte: the magnitude."""
-    found = []
+    """The lookup uses the lowest seven bits of a byte, the magnitude."""
+    vectors = []
     for half in range(2):
         codes = _loaded(builder, builder.add(at, ir.Constant(at.type, 64 * half)), _BYTES)
         low, high = (
@@ -89,8 +88,8 @@ def _from_bytes(builder: Any, at: Any) -> list[Any]:
         high = builder.or_(high, builder.and_(codes, _bytes(_SIGN)))
         least = builder.icmp_unsigned("==", codes, _bytes(_SIGN))
         high = builder.select(least, _bytes(_LEAST), high)
-        found += [builder.shuffle_vector(low, high, order) for order in _INTERLEAVED]
-    return [builder.bitcast(vector, _PAIRS) for vector in found]
+        vectors += [builder.shuffle_vector(low, high, order) for order in _INTERLEAVED]
+    return [builder.bitcast(vector, _PAIRS) for vector in vectors]
 
 
 def _from_halves(builder: Any, at: Any) -> list[Any]:
@@ -105,8 +104,8 @@ def _rights(builder: Any, b: Any, index: Any, packed: Any) -> list[Any]:
 
 
 def _prefetch(builder: Any, at: Any) -> None:
-    """Ask for two cache lines."""
-    constants = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read; second-level cache; data
+    """Prefetch two cache lines."""
+    constants = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # read; L2 cache; data
     for line in (0, 64):
         address = builder.inttoptr(builder.add(at, ir.Constant(at.type, line)), _I8.as_pointer())
         _call(builder, "llvm.prefetch.p0", ir.VoidType(), address, *constants)
@@ -174,8 +173,8 @@ scaled_1, scaled_2, scaled_3, scaled_4 = (_scaled(rows) for rows in (1, 2, 3, 4)
 c[r, 0:64] = sum over groups of scale · sum over its pairs.
 
 a[r, k] is a pair of bfloat16 (its stride counts pairs), b a packed panel, `scales` float32 [groups, 64], `depth` the
-pairs of a group, c float32 [R, 64]. Sums run in the same order for every R and every packing of the same integers.
-At each pair the two cache lines at `ahead` are asked for, which then moves on by its stride.
+pairs per group, c float32 [R, 64]. Sums run in the same order for every R and every packing of the same integers.
+With each pair the two cache lines at `ahead` are prefetched, and `ahead` advances by its stride.
 """
 
 

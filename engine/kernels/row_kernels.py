@@ -1,4 +1,4 @@
-"""The decoder's work row by row on the CPU: residual sum with RMS norm, and the gated activation."""
+"""Row-wise CPU kernels of the decoder: residual sum with RMS norm, and gated activation."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from engine.kernels.jit import carray, fast_jit
 from engine.kernels.simd import narrow, pointer, silu_16, size_of, thread_number, widen
 
-# Places in the block of int64 arguments that a kernel call gets.
+# Indices into the block of int64 arguments of a kernel call.
 ROWS, WIDTH, PARTS, RESIDUAL, ADDED, WEIGHT, OUT, EPS = range(8)
 GATE_UP = ADDED
 ARGUMENTS = 8
@@ -19,7 +19,7 @@ Arguments = npt.NDArray[np.int64]
 
 @fast_jit
 def add_norm(args: Arguments, like: Any) -> None:
-    """Add up: residual += added (unless its address is 0); out = residual / rms(residual) · weight."""
+    """Add and norm: residual += added (unless its address is 0); out = residual / rms(residual) · weight."""
     parts, width = args[PARTS], args[WIDTH]
     part = thread_number() if parts > 1 else 0
     weight = carray(pointer(args[WEIGHT], _ZERO), width)

@@ -1,7 +1,7 @@
-"""Pieces of LLVM code that Numba's Python has no words for: raw memory, bfloat16, threads, vectors of sixteen floats.
+"""LLVM intrinsics for Numba: raw memory, bfloat16, threads, vectors of sixteen floats.
 
-Every address is an int. `like` tells the element type of memory that holds float32, bfloat16 or, where it is only read
-as factors, int8: pass a `np.float32`, a `np.uint16` or a `np.int8`. Vectors need no alignment beyond their elements'.
+Addresses are ints. `like` selects the element type in memory: np.float32, np.uint16 for bfloat16, or np.int8, which is
+only read, as factors. Vectors need no alignment beyond that of their elements.
 """
 
 import ctypes
@@ -32,12 +32,12 @@ _VB = ir.VectorType(_I8, LANES)
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
-    """Numba's decorator, for the type checker: the function that results takes all but the typing context."""
+    """Numba's decorator with a type; the resulting function takes all parameters but the typing context."""
     return extending.intrinsic(function)
 
 
 def openmp_library() -> ctypes.CDLL:
-    """The OpenMP runtime that torch itself runs on: kernels that share its threads do not fight with them."""
+    """The OpenMP runtime of torch, so that our kernels share its threads instead of competing with them."""
     packages = Path(torch.__file__).parent
     for folder in (packages / "lib", packages.parent / "torch.libs"):
         for pattern in ("libgomp*", "libomp*", "libiomp5*"):
@@ -99,7 +99,7 @@ def _load(builder: Any, pointer: Any, like: Any) -> Any:
 
 
 def _store(builder: Any, vector: Any, pointer: Any, like: Any) -> None:
-    """Sixteen float32 as elements; bfloat16 rounds to the nearest, ties to even."""
+    """Store sixteen float32 as elements; bfloat16 rounds to nearest even."""
     half = _is_half(like)
     if half:
         bits = builder.bitcast(vector, _VI)
@@ -116,14 +116,14 @@ def _call(builder: Any, name: str, kind: Any, *args: Any) -> Any:
 
 
 def _fetch(builder: Any, address: Any) -> None:
-    """Ask for a cache line, into the second-level cache."""
+    """Prefetch a cache line into the L2 cache."""
     kind = ir.IntType(8).as_pointer()
-    constants = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read; second-level cache; data
+    constants = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # read; L2 cache; data
     _call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.inttoptr(address, kind), *constants)
 
 
 def _exp(builder: Any, x: Any) -> Any:
-    """e^x within 2 ulp for x <= 0 and up to 88; 0 below -87 (Cephes' polynomial)."""
+    """e^x within 2 ulp for -87 <= x <= 88; 0 below -87 (polynomial of the Cephes library)."""
     small = builder.fcmp_ordered("<", x, _f(-87.0))
     x = _call(builder, "llvm.minnum.v16f32", _VF, x, _f(88.0))
     x = _call(builder, "llvm.maxnum.v16f32", _VF, x, _f(-87.0))
@@ -152,7 +152,7 @@ def pointer(_context: Any, address: Any, like: Any) -> Any:
 
 @intrinsic
 def size_of(_context: Any, like: Any) -> Any:
-    """Bytes of an element."""
+    """Bytes per element."""
 
     def code(_context: Any, _builder: Any, _signature: Any, _args: Any) -> Any:
         return ir.Constant(ir.IntType(64), {_I8: 1, _I16: 2, _F32: 4}[_element(like)])
@@ -174,7 +174,7 @@ def widen(_context: Any, element: Any) -> Any:
 
 @intrinsic
 def narrow(_context: Any, value: Any, like: Any) -> Any:
-    """A float32 as an element of the type of `like`, rounded to the nearest, ties to even."""
+    """A float32 as an element of the type of `like`, rounded to nearest even."""
 
     def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         if not _is_half(like):
@@ -189,7 +189,7 @@ def narrow(_context: Any, value: Any, like: Any) -> Any:
 
 @intrinsic
 def leading_zeros(_context: Any, word: Any) -> Any:
-    """Zero bits above the highest one of an integer."""
+    """Number of leading zero bits of an integer."""
 
     def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
@@ -199,7 +199,7 @@ def leading_zeros(_context: Any, word: Any) -> Any:
 
 @intrinsic
 def fetch_add(_context: Any, address: Any) -> Any:
-    """Take the next number of a shared int64 counter."""
+    """Atomically increment a shared int64 counter; returns the old value."""
 
     def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         counter = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
@@ -210,7 +210,7 @@ def fetch_add(_context: Any, address: Any) -> Any:
 
 @intrinsic
 def load_shared(_context: Any, address: Any) -> Any:
-    """An int64 that other threads write; what they wrote before it is seen, too."""
+    """Load a shared int64 with acquire ordering."""
 
     def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
@@ -221,7 +221,7 @@ def load_shared(_context: Any, address: Any) -> Any:
 
 @intrinsic
 def call_kernel(_context: Any, function: Any, arguments: Any) -> Any:
-    """Call a compiled kernel by its address, with the address of its block of arguments."""
+    """Call a compiled kernel by its address, with the address of its argument block."""
 
     def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
@@ -234,7 +234,7 @@ def call_kernel(_context: Any, function: Any, arguments: Any) -> Any:
 
 @intrinsic
 def relax(_context: Any) -> Any:
-    """Tell the processor that this is a loop that waits."""
+    """Spin-wait hint for the processor (`pause`)."""
 
     def code(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         _call(builder, "llvm.x86.sse2.pause" if _X86 else "llvm.donothing", ir.VoidType())
@@ -245,7 +245,7 @@ def relax(_context: Any) -> Any:
 
 @intrinsic
 def let_others_run(_context: Any) -> Any:
-    """Offer the core to whoever else wants it (sched_yield)."""
+    """Yield the core to other threads (sched_yield)."""
 
     def code(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         _call(builder, "penstock_yield", _I32)
@@ -256,7 +256,7 @@ def let_others_run(_context: Any) -> Any:
 
 @intrinsic
 def prefetch(_context: Any, address: Any) -> Any:
-    """Ask for the cache line at an address."""
+    """Prefetch the cache line at an address."""
 
     def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         _fetch(builder, args[0])
@@ -267,7 +267,7 @@ def prefetch(_context: Any, address: Any) -> Any:
 
 @intrinsic
 def thread_number(_context: Any) -> Any:
-    """This thread's number in its OpenMP team; 0 outside of parallel work."""
+    """This thread's number in its OpenMP team; 0 outside of parallel regions."""
 
     def code(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         return builder.zext(_call(builder, "penstock_thread_number", _I32), ir.IntType(64))
@@ -277,7 +277,7 @@ def thread_number(_context: Any) -> Any:
 
 @intrinsic
 def team_size(_context: Any) -> Any:
-    """Threads of the OpenMP team that runs this; 1 outside of parallel work."""
+    """Number of threads in the OpenMP team; 1 outside of parallel regions."""
 
     def code(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         return builder.zext(_call(builder, "penstock_team_size", _I32), ir.IntType(64))
@@ -286,7 +286,7 @@ def team_size(_context: Any) -> Any:
 
 
 class _FetchQueue(NamedTuple):
-    """The state of a fetch queue, in registers while a loop runs."""
+    """State of a fetch queue, in registers during a loop."""
 
     queue: Any
     entry: Any
@@ -302,7 +302,7 @@ class _FetchQueue(NamedTuple):
         return cls(queue, entry, done, words[QUEUE_PAGE_BYTES])
 
     def fetch(self, builder: Any) -> None:
-        """Two cache lines, and on to the next ones; at the end of the queue always the same."""
+        """Prefetch two cache lines and advance; at the end of the queue the same lines repeatedly."""
         index = self.queue.type
         entry, done = builder.load(self.entry), builder.load(self.done)
         page = builder.load(builder.inttoptr(entry, index.as_pointer()))
@@ -378,21 +378,22 @@ def _tile(rows: int, columns: int) -> Any:
 
 
 QUEUE_ENTRY, QUEUE_DONE, QUEUE_PAGE_BYTES, QUEUE_FIRST = range(4)
-"""Words of a fetch queue: the address of the entry that is being fetched, how many bytes of it are asked for, the bytes
-of every entry (a multiple of 128), and the entries: addresses. The last entry is the queue's own address."""
+"""Words of a fetch queue: address of the current entry, bytes of it already prefetched, bytes per entry (a multiple of
+128), and the entries: addresses. The last entry is the queue's own address."""
 
 tile_1x1, tile_2x1, tile_3x1, tile_4x1 = (_tile(rows, 1) for rows in (1, 2, 3, 4))
 tile_1x4, tile_2x4, tile_3x4, tile_4x4 = (_tile(rows, 4) for rows in (1, 2, 3, 4))
 """tile_RxV(a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, queue, like):
 
-c[r, v, 0:16] (+)= sum over k < depth, in this order, of a[r, k] · b[v][k, 0:16], for R rows r and V vectors v. `b_list`
-is the address of V addresses; the vectors of c lie side by side; a and c are float32; strides count elements. With each
-k it fetches 128 bytes of what `queue` holds.
+c[r, v, 0:16] (+)= sum over k < depth, in this order, of a[r, k] · b[v][k, 0:16], for R rows r and V vectors v.
+
+`b_list` is the address of V addresses; the vectors of c are contiguous; a and c are float32; strides count elements.
+With each k 128 bytes of the entries of `queue` are prefetched.
 """
 
 
 class _BFloat(ir.Type):  # type: ignore[misc]
-    """LLVM's bfloat, which llvmlite has no word for."""
+    """LLVM's bfloat type, which llvmlite lacks."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -405,7 +406,7 @@ class _BFloat(ir.Type):  # type: ignore[misc]
 
 
 def has_bfloat16_products() -> bool:
-    """Does this processor have the instruction that `pairs_*` are made of (AVX512-BF16)?"""
+    """Whether the processor has the instruction that `pairs_*` use (AVX512-BF16)."""
     return bool(binding.get_host_cpu_features().get("avx512bf16", False))
 
 
@@ -424,9 +425,9 @@ def _pairs(rows: int) -> Any:
             for total in sums.values():
                 builder.store(_f(0.0), total)
             with cgutils.for_range(builder, depth, intp=index) as loop:
-                coming = builder.add(ahead, builder.mul(loop.index, share))
+                prefetched = builder.add(ahead, builder.mul(loop.index, share))
                 for offset in (0, 64):
-                    _fetch(builder, builder.add(coming, ir.Constant(index, offset)))
+                    _fetch(builder, builder.add(prefetched, ir.Constant(index, offset)))
                 rights = []
                 for v in range(4):
                     at = builder.add(builder.shl(loop.index, ir.Constant(index, 6)), ir.Constant(index, LANES * v))
@@ -453,15 +454,15 @@ def _pairs(rows: int) -> Any:
 pairs_1, pairs_2, pairs_3, pairs_4, pairs_5, pairs_6 = (_pairs(rows) for rows in range(1, 7))
 """pairs_R(a, a_stride, b, c, depth, ahead, share): c[r, 0:64] = sum over k < depth of two products at a time.
 
-a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are pairs side by side, c is [R, 64]; all sums are float32.
-While it computes it fetches from `ahead` on: 128 bytes of every `share`, so all of `depth` · `share` bytes if that is
-at most 128.
+a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are contiguous pairs, c is [R, 64]; all sums are float32.
+With each k 128 bytes are prefetched at `ahead` + k · `share`, which covers depth · share bytes if `share` is at most
+128.
 """
 
 
 @intrinsic
 def peak_16(_context: Any, address: Any, vectors: Any) -> Any:
-    """The largest of 16 · `vectors` float32."""
+    """The maximum of 16 · `vectors` float32."""
 
     def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         best = cgutils.alloca_once(builder, _VF)
@@ -477,7 +478,7 @@ def peak_16(_context: Any, address: Any, vectors: Any) -> Any:
 
 @intrinsic
 def extremes_16(_context: Any, address: Any, vectors: Any, out: Any) -> Any:
-    """Write to `out` (two int32) the largest and the smallest of 16 · `vectors` float32, as ordered integers.
+    """Write to `out` (two int32) the maximum and minimum of 16 · `vectors` float32, as ordered integers.
 
     These compare as the floats do; NaN of either sign lies beyond the infinity of its sign.
     """
@@ -504,7 +505,7 @@ def extremes_16(_context: Any, address: Any, vectors: Any, out: Any) -> Any:
 
 @intrinsic
 def exp_16(_context: Any, address: Any, vectors: Any, peak: Any) -> Any:
-    """Replace 16 · `vectors` float32 x by e^(x - peak); return their sum."""
+    """Replace 16 · `vectors` float32 x by e^(x - peak); returns their sum."""
 
     def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         peak = _splat(builder, args[2])

@@ -1,7 +1,7 @@
-"""Plain torch made independent of the batch: all its work on rows in tiles of one shape (`batch_invariant`).
+"""Batch-invariant computation in plain torch: all work on rows in tiles of one shape (`batch_invariant`).
 
-A library chooses how to compute by the number of rows, and rounds differently by what it chose. Given the same shape
-each time it does the same each time; then a row's result can only depend on the row.
+Libraries choose algorithms by the number of rows, and these round differently. With tiles of constant shape the
+algorithm is always the same, so that a row's result depends on the row only.
 """
 
 from collections.abc import Callable
@@ -13,18 +13,18 @@ from engine.errors import ModelError
 
 _CPU_ROWS = 16
 _DEVICE_ROWS = 64
-"""A device that waits for memory computes so many rows in the time of one."""
+"""A device bound by memory computes this many rows in the time of one."""
 KEYS = 128
-"""Keys of a tile of attention; a multiple of either number of rows."""
+"""Keys per tile of attention; a multiple of either number of rows."""
 
 
 def tile_rows(device: torch.device) -> int:
-    """Rows of a tile."""
+    """Rows per tile."""
     return _CPU_ROWS if device.type == "cpu" else _DEVICE_ROWS
 
 
 def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:
-    """`function`, which works row by row, over `x` [any, …] in tiles of `rows`, zeros at the end; 0: all at once."""
+    """Apply the row-wise `function` to `x` [any, …] in tiles of `rows`, zero-padded at the end; 0: without tiles."""
     if not rows:
         return function(x)
     count = len(x)
@@ -35,10 +35,10 @@ def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tens
 
 
 def check_places(product: Callable[[Tensor], Tensor], weight: Tensor, rows: int) -> None:
-    """A row's product with `weight` [out, in] must be the same wherever in a tile it stands.
+    """Check that a row's product with `weight` [out, in] does not depend on its place in a tile.
 
     Raises:
-        ModelError: it is not, on this device.
+        ModelError: it does, on this device.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn((rows, weight.shape[1]), generator=generator).to(weight)
@@ -55,11 +55,12 @@ def check_places(product: Callable[[Tensor], Tensor], weight: Tensor, rows: int)
 def attend(  # noqa: PLR0917
     q: Tensor, keys: Tensor, values: Tensor, first: int, window: int, scale: float, cap: float, rows: int
 ) -> Tensor:
-    """Attention of `q` [new, heads, head_dim] at positions `first` … over keys, values [kv_heads, context, head_dim].
+    """Attention of `q` [new, heads, head_dim] from position `first` on; keys, values [kv_heads, context, head_dim].
 
-    Tiles begin at multiples of their size, so a query has the same neighbours whatever chunk it comes in; maximum and
-    sum go on from tile to tile of keys ("Online normalizer calculation for softmax", section 3). A tile of keys that
-    a query does not see changes none of its bits. `window` and `cap`: see `ModelConfig`; 0: none.
+    Tiles begin at multiples of their size, so a query has the same neighbours in every chunking; maximum and sum are
+    carried from tile to tile of keys (Milakov and Gimelshein, "Online normalizer calculation for softmax", section 3).
+    A tile of keys that a query does not attend to changes none of its bits. `window`, `cap`: see `ModelConfig`; 0:
+    none.
     """
     new, heads, head_dim = q.shape
     kv_heads, context, _ = keys.shape

@@ -1,1 +1,1 @@
-"""LoRA adapters: read from PEFT's folders, kept by version, added to the products."""
+"""LoRA adapters: reading PEFT folders, versions, low-rank deltas on the decoder's products."""

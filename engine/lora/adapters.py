@@ -1,6 +1,6 @@
-"""The adapters that an engine answers with: one current version a name, and older ones while an answer needs them.
+"""Table of an engine's LoRA adapters: one current version per name, and older ones while sequences use them.
 
-Pure: what an adapter's numbers look like is for the runner to know.
+Pure: the tensors of an adapter are opaque here, only the runner reads them.
 """
 
 from collections import Counter
@@ -14,41 +14,41 @@ from engine.errors import EngineError, RequestRefused
 
 
 class PreparedAdapter(msgspec.Struct, frozen=True, eq=False, weakref=True):
-    """Read, checked against the model and ready for products: a runner made it, and only that runner can use it."""
+    """An adapter read, checked against the model and prepared for products; valid only for the runner that made it."""
 
     digest: bytes
-    """Of the files' content: equal digests, equal numbers. The prefix cache keeps KV apart by it."""
+    """Hash of the files' content; part of the prefix cache's key."""
     rank: int
-    """The largest of its modules'."""
+    """The largest rank among its modules."""
     memory_bytes: int
     numbers: Any = None
 
 
 class Adapter(msgspec.Struct, frozen=True, eq=False):
-    """One version of a named adapter. Two of them are never equal, whatever they hold."""
+    """One version of a named adapter. Compared by identity."""
 
     name: str
     version: int
-    """1, 2, ... in the order in which they were loaded under this name."""
+    """1, 2, ... in the order of loading under this name."""
     path: Path
     prepared: PreparedAdapter
 
 
 class AdapterUse(msgspec.Struct, frozen=True, gc=False):
-    """A version that is current, or that somebody still answers with."""
+    """One adapter version in memory: current, or still used by a sequence."""
 
     name: str
     version: int
     current: bool
     running: int
-    """Sequences alive that use it."""
+    """Number of live sequences that use it."""
 
 
 class AdapterTable:
-    """Which version a new sequence gets, and which versions sequences alive hold.
+    """Which version new sequences get, and which versions live sequences hold.
 
-    A sequence keeps the version that it began with. A version that was replaced or dropped is forgotten with its last
-    sequence, and its memory with it.
+    A sequence keeps the version that it started with. A replaced or dropped version is released, with its memory, when
+    its last sequence ends.
     """
 
     def __init__(self) -> None:
@@ -56,33 +56,33 @@ class AdapterTable:
         self._users: Counter[Adapter] = Counter()
 
     def put(self, adapter: Adapter) -> None:
-        """The current version of its name from now on."""
+        """Make `adapter` the current version of its name."""
         self._current[adapter.name] = adapter
 
     def drop(self, name: str) -> None:
-        """New sequences find no adapter of that name any more; an unknown one is ignored."""
+        """New sequences can no longer use this name; an unknown one is ignored."""
         self._current.pop(name, None)
 
     def find(self, name: str) -> Adapter | None:
-        """The current version; None for "", which is no adapter.
+        """The current version; None for "", which means no adapter.
 
         Raises:
-            RequestRefused: there is none of that name.
+            RequestRefused: no adapter of that name is loaded.
         """
         if not name:
             return None
-        found = self._current.get(name)
-        if found is None:
+        adapter = self._current.get(name)
+        if adapter is None:
             raise RequestRefused("adapter_not_loaded", f"no adapter '{name}' is loaded; load it or ask without it")
-        return found
+        return adapter
 
     def hold(self, adapter: Adapter | None) -> None:
-        """A sequence begins with it."""
+        """Count a sequence that starts with this adapter."""
         if adapter is not None:
             self._users[adapter] += 1
 
     def release(self, adapter: Adapter | None) -> None:
-        """A sequence that began with it has ended."""
+        """A sequence that started with this adapter has ended."""
         if adapter is not None:
             self._users[adapter] -= 1
             if not self._users[adapter]:
@@ -90,7 +90,7 @@ class AdapterTable:
 
     @property
     def current(self) -> tuple[Adapter, ...]:
-        """Those that new sequences can have."""
+        """The versions that new sequences can use."""
         return tuple(self._current.values())
 
     def uses(self) -> tuple[AdapterUse, ...]:
@@ -98,15 +98,15 @@ class AdapterTable:
         if not (self._current or self._users):
             return ()
         return tuple(
-            AdapterUse(each.name, each.version, self._current.get(each.name) is each, self._users[each])
-            for each in dict.fromkeys([*self._current.values(), *self._users])
+            AdapterUse(adapter.name, adapter.version, self._current.get(adapter.name) is adapter, self._users[adapter])
+            for adapter in dict.fromkeys([*self._current.values(), *self._users])
         )
 
     def check_integrity(self, held: Iterable[Adapter | None]) -> None:
-        """Compare the books with `held`, the adapters of all sequences alive.
+        """Compare the reference counts with `held`, the adapters of all live sequences.
 
         Raises:
             EngineError: they differ.
         """
-        if Counter(each for each in held if each is not None) != self._users:
+        if Counter(adapter for adapter in held if adapter is not None) != self._users:
             raise EngineError("engine_integrity", "adapters differ from what their sequences hold; this is a defect")

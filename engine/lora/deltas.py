@@ -1,7 +1,7 @@
-"""Low-rank deltas over the decoder's fused products, for the rows of a batch that have an adapter.
+"""Low-rank deltas on the decoder's fused products, applied to the rows of a batch that use an adapter.
 
-Many adapters share a batch: the rows of one lie side by side, and each group gets B(A(x)) of its own. What a row gets
-does not depend on the others. Rows without an adapter, and batches without any, go through the plain products.
+A batch can use many adapters: the rows of one adapter are contiguous, and y[rows] += scale · B(A(x[rows])). The result
+of a row does not depend on other rows. Rows without an adapter run through the base product only.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,20 +21,20 @@ from engine.scheduling.batch import AdapterRows
 from engine.threads import one_thread
 
 Deltas = tuple[dict[str, "LoraDelta"], ...]
-"""For each layer, by product (a key of `products_of`), as far as the adapter changes them."""
+"""Per layer, by product (a key of `products_of`); products that the adapter does not change are absent."""
 
 
 class Product:
-    """One fused product of a layer, as an adapter's file sees it."""
+    """One fused product of a layer, with the names of the modules it consists of."""
 
     def __init__(self, parts: Mapping[str, int], inputs: int) -> None:
-        """`parts`: outputs of each module, by name, in the order of the product."""
+        """`parts`: outputs of each module by name, in the order of the product."""
         self.parts = parts
         self.inputs = inputs
 
 
 def products_of(config: ModelConfig, layer: int) -> dict[str, Product]:
-    """The products of a layer that adapters may change. Experts are not among them."""
+    """The products of a layer that adapters may change, by name. Experts are not among them."""
     attention, mlp = f"model.layers.{layer}.self_attn", f"model.layers.{layer}.mlp"
     hidden = config.hidden_size
     products = {
@@ -48,12 +48,12 @@ def products_of(config: ModelConfig, layer: int) -> dict[str, Product]:
 
 
 def stacked_rank(ranks: Sequence[int]) -> int:
-    """Of all A of a product under each other; products want an even number of inputs."""
+    """Rows of the A matrices of one product stacked together, padded to an even number, which the products need."""
     return sum(ranks) + sum(ranks) % 2
 
 
 class AdapterReader:
-    """Prepares adapters for one model. Shares nothing that changes with those who use them: safe in any thread."""
+    """Prepares adapters for one model. Shares no mutable state with the runner, so any thread may call it."""
 
     def __init__(self, config: ModelConfig, linears: LinearFactory, dtype: torch.dtype, *, max_rank: int) -> None:
         self._linears = linears
@@ -62,7 +62,7 @@ class AdapterReader:
         self._layers = [products_of(config, layer) for layer in range(config.layers)]
 
     def read(self, directory: Path) -> PreparedAdapter:
-        """Raises ModelError."""
+        """Read an adapter from a PEFT folder. Raises ModelError."""
         shapes = {
             module: (outputs, product.inputs)
             for products in self._layers
@@ -70,7 +70,7 @@ class AdapterReader:
             for module, outputs in product.parts.items()
         }
         folder = read_peft_folder(directory, shapes, self._max_rank)
-        linears = self._linears.apart()
+        linears = self._linears.with_own_arena()
         with torch.inference_mode(), one_thread():
             deltas = tuple(
                 {
@@ -84,7 +84,7 @@ class AdapterReader:
         return PreparedAdapter(folder.digest, folder.rank, size, deltas)
 
     def _delta(self, product: Product, modules: Mapping[str, LoraModule], linears: LinearFactory) -> "LoraDelta":
-        """All A of the product under each other; the B along a diagonal, as each has outputs of its own."""
+        """Stack the A matrices of the product's modules; place their B matrices block-diagonally."""
         present = [modules.get(module) for module in product.parts]
         ranks = [0 if module is None else len(module.down) for module in present]
         rank = stacked_rank(ranks)
@@ -103,11 +103,11 @@ class AdapterReader:
 
 
 class LoraDelta:
-    """scale · B(A(x)) for one fused product. The sums are float32; between A and B stands the compute dtype."""
+    """scale · B(A(x)) for one fused product. Sums are float32; A(x) is rounded to the compute dtype."""
 
     def __init__(self, down: Tensor, scales: Tensor, up: Tensor, linears: LinearFactory) -> None:
-        """`down` [rank, in], `scales` [rank] float32, `up` [out, rank]."""
-        self.memory_bytes = sum(each.numel() * each.element_size() for each in (down, scales, up))
+        """`down` [rank, in] and `up` [out, rank] in the compute dtype, `scales` [rank] float32."""
+        self.memory_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (down, scales, up))
         self._dtype = down.dtype
         self._pad_single = not (linears.own or linears.tile)
         self._down = linears.make_head(down)
@@ -115,7 +115,7 @@ class LoraDelta:
         self._up = linears.make_head(up)
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """Add it to `y` [rows, out] in place; `x` is [rows, in]."""
+        """Add the delta to `y` [rows, out] in place; `x` is [rows, in]."""
         rows = len(x)
         if rows == 1 and self._pad_single:
             x = torch.cat((x, x))
@@ -124,14 +124,14 @@ class LoraDelta:
 
 
 class _Groups:
-    """Which rows of the step at hand have which deltas."""
+    """Which rows of the current step use which deltas."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, Deltas]] = []
 
 
 class _Adapted:
-    """A product, and what adapters add to it."""
+    """A base product plus the adapters' deltas."""
 
     def __init__(self, base: Linear, groups: _Groups, layer: int, product: str) -> None:
         self._base = base
@@ -149,7 +149,7 @@ class _Adapted:
 
 
 class AdaptedWeights:
-    """A decoder's weights with adapters over them; the same tensors, not a copy."""
+    """A decoder's weights with adapters applied; the tensors are shared, not copied."""
 
     def __init__(self, weights: Weights) -> None:
         self._groups = _Groups()
@@ -167,8 +167,8 @@ class AdaptedWeights:
 
     @contextmanager
     def on(self, rows: Sequence[AdapterRows]) -> Iterator[Weights]:
-        """The weights for one step; afterwards nothing here keeps an adapter alive."""
-        self._groups.rows = [(each.start, each.end, each.adapter.prepared.numbers) for each in rows]
+        """The weights for one step; afterwards no reference to an adapter is kept."""
+        self._groups.rows = [(group.start, group.end, group.adapter.prepared.numbers) for group in rows]
         try:
             yield self._weights
         finally:

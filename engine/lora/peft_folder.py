@@ -1,6 +1,6 @@
-"""A LoRA adapter as PEFT saves it: adapter_config.json and adapter_model.safetensors, read and checked.
+"""Read and check a LoRA adapter in PEFT's format: adapter_config.json and adapter_model.safetensors.
 
-"LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: a matrix W becomes W + scale · B · A.
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: a matrix W becomes W + scale · B · A.
 """
 
 import json
@@ -26,13 +26,13 @@ _WITHOUT_EFFECT = {
     "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
     "target_modules", "task_type", "use_rslora",
 }  # fmt: skip
-"""Keys that are looked at elsewhere, or that say how it was trained. Any other one that says something is refused."""
+"""Keys that are read elsewhere or only describe training. Any other key with a truthy value is refused."""
 _NEUTRAL_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Ways to begin a training that leave the base model's weights as they are."""
+"""Initializations that leave the base model's weights unchanged."""
 
 
 class LoraModule(NamedTuple):
-    """What is added to one matrix [out, in]: scale · up · down."""
+    """The delta scale · up · down on one matrix [out, in]."""
 
     down: Tensor
     """[rank, in]: PEFT's A."""
@@ -42,21 +42,21 @@ class LoraModule(NamedTuple):
 
 
 class PeftFolder(NamedTuple):
-    """A whole adapter."""
+    """All modules of one adapter."""
 
     modules: dict[str, LoraModule]
-    """By the name of the base model's module, such as "model.layers.0.self_attn.q_proj"."""
+    """By the name of the base model's module, for example "model.layers.0.self_attn.q_proj"."""
     rank: int
-    """The largest."""
+    """The largest rank among the modules."""
     digest: bytes
-    """Of both files."""
+    """16-byte BLAKE2b hash of both files."""
 
 
 def read_peft_folder(directory: Path, shapes: Mapping[str, tuple[int, int]], max_rank: int) -> PeftFolder:
     """Read an adapter for a model whose modules have `shapes` (outputs, inputs).
 
     Raises:
-        ModelError: a file is missing or broken, does not fit the model, or asks for what is not served; it is named.
+        ModelError: a file is missing or broken, does not fit the model, or needs what is not supported.
     """
     config_bytes, tensor_bytes = (_content(directory, name) for name in ("adapter_config.json", TENSORS))
     config = _Config(directory / "adapter_config.json", config_bytes)
@@ -92,7 +92,7 @@ def read_peft_folder(directory: Path, shapes: Mapping[str, tuple[int, int]], max
 
 
 def rank_tensor(name: str) -> str | None:
-    """The module whose A, [rank, in], a file's tensor of this name is; None: it is no A."""
+    """The module whose A matrix [rank, in] has this tensor name; None for any other tensor."""
     module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
     return module if name == f"{_PREFIX}{module}.lora_A.weight" else None
 
@@ -108,13 +108,13 @@ def _content(directory: Path, name: str) -> bytes:
 
 
 def _place_of(path: Path, name: str, shapes: Mapping[str, tuple[int, int]]) -> tuple[str, int]:
-    """The module that a tensor belongs to, and whether it is its A (0) or its B (1)."""
+    """The module that a tensor belongs to, and 0 for its A or 1 for its B matrix."""
     for end, place in _ENDS.items():
         module = name.removeprefix(_PREFIX).removesuffix(end)
         if name == f"{_PREFIX}{module}{end}":
             if module in shapes:
                 return module, place
-            known = ", ".join(sorted({each.rsplit(".", 1)[-1] for each in shapes}))
+            known = ", ".join(sorted({shape_name.rsplit(".", 1)[-1] for shape_name in shapes}))
             raise ModelError(
                 "adapter_unsupported", f"{path}: {module} is no module that adapters are served for ({known})"
             )
@@ -130,13 +130,13 @@ def _checked(path: Path, name: str, tensor: Tensor | None, shape: tuple[int, int
             f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}; "
             f"the model and adapter_config.json imply floats {list(shape)}",
         )
-    if not all(math.isfinite(float(each)) for each in aminmax(tensor)):
+    if not all(math.isfinite(float(extreme)) for extreme in aminmax(tensor)):
         raise ModelError("adapter_tensor", f"{path}: {name} holds NaN or infinite numbers")
     return tensor
 
 
 class _Config:
-    """adapter_config.json; every complaint names the file and the key."""
+    """The parsed adapter_config.json; error messages name the file and the key."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         self._path = path
@@ -166,13 +166,13 @@ class _Config:
         self._alphas = self._pattern("alpha_pattern")
 
     def rank_and_scale(self, module: str) -> tuple[int, float]:
-        """What holds for one module; a pattern is a regular expression for the end of its name."""
+        """Rank and scale of one module; patterns are regular expressions for the end of its name."""
         rank = int(_matching(self._ranks, module, self._rank))
         alpha = _matching(self._alphas, module, self._alpha)
         return rank, alpha / (math.sqrt(rank) if self._raw.get("use_rslora") else rank)
 
     def check_targets(self, modules: Mapping[str, object]) -> None:
-        """Every target that is named has tensors: a file that lost some answers wrongly and says nothing."""
+        """Check that each target module has tensors, because an incomplete file would change answers silently."""
         targets = self._raw.get("target_modules")
         for target in targets if isinstance(targets, list) else []:
             if not any(module == target or module.endswith(f".{target}") for module in modules):
@@ -186,7 +186,7 @@ class _Config:
         if not isinstance(given, dict):
             raise ModelError("adapter_config", f"{self._path}: {key} must be an object, found {given!r}")
         try:
-            # As PEFT's get_pattern_key reads them.
+            # The same expressions as PEFT's get_pattern_key.
             return [
                 (re.compile(rf"(.*\.)?({name})$"), self._positive(f"{key}.{name}", value, whole=whole))
                 for name, value in given.items()

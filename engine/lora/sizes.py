@@ -1,4 +1,4 @@
-"""How much memory adapters take, before anything is loaded: of folders by their tensors' shapes, else by rank."""
+"""Estimate the memory of adapters before loading them, from the shapes in a folder or from a rank."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ _SCALE_BYTES = 4
 
 
 def folder_bytes(config: ModelConfig, directory: Path, width: int) -> int:
-    """Of an adapter, in numbers of `width` bytes; 0 if it cannot be read: loading it says best why."""
+    """Bytes of an adapter with elements of `width` bytes; 0 if it cannot be read (loading it reports the error)."""
     ranks = {}
     try:
         with safe_open(directory / TENSORS, framework="numpy") as file:
@@ -26,7 +26,7 @@ def folder_bytes(config: ModelConfig, directory: Path, width: int) -> int:
 
 
 def largest_bytes(config: ModelConfig, rank: int, width: int) -> int:
-    """Of an adapter that changes all that can be changed."""
+    """Bytes of an adapter of `rank` that changes every supported product."""
     return _bytes(config, width, lambda _: rank)
 
 

@@ -1,1 +1,1 @@
-"""What engines take of a machine: how large the KV pools are, and where pages lie."""
+"""Memory and cores of the machine: resolving "auto" settings, sizing and allocating KV pools, swapping blocks."""

@@ -1,4 +1,4 @@
-"""The memory of the paged KV cache: how many blocks fit, and where a layer's pages lie."""
+"""Tensors of the paged KV cache."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ from engine.model.model_config import ModelConfig
 
 
 class KvPool:
-    """Keys and values of all layers, in blocks of `block_size` tokens. Block 0 is scratch for padding.
+    """Keys and values of all layers, in blocks of `block_size` tokens. Block 0 is scratch space for padding.
 
-    keys:   [layers, blocks, kv_heads, block_size, head_dim], or, where the attention kernel wants tokens innermost,
-            [layers, blocks, kv_heads, head_dim, block_size] (`transposed_keys`)
+    keys:   [layers, blocks, kv_heads, block_size, head_dim], or with `transposed_keys`, for attention kernels that
+            want tokens innermost, [layers, blocks, kv_heads, head_dim, block_size]
     values: [layers, blocks, kv_heads, block_size, head_dim]
-    key_scales, value_scales: [layers, blocks, kv_heads, block_size] float32, where numbers are int8; else None
+    key_scales, value_scales: [layers, blocks, kv_heads, block_size] float32 if `dtype` is int8; else None
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class KvPool:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that a block consists of, each [layers, blocks, …]."""
+        """All tensors that hold a part of a block; their shapes begin with [layers, blocks]."""
         scales = (self.key_scales, self.value_scales)
-        return self.keys, self.values, *(each for each in scales if each is not None)
+        return self.keys, self.values, *(scale for scale in scales if scale is not None)
 
     @property
     def tokens(self) -> int:
-        """Tokens that the pool can hold, the scratch block not counted."""
+        """Tokens that the pool can hold, without the scratch block."""
         return (self.blocks - 1) * self.block_size
 
 

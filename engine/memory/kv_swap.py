@@ -1,4 +1,4 @@
-"""Copies of KV blocks between the device's pool and memory of the host, in the order in which they are asked for."""
+"""Copies of KV blocks between the device's pool and host memory, in the order requested."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.gpu.flight import to_device
+from engine.gpu.async_copy import to_device
 from engine.scheduling.host_blocks import Move
 
 
 class KvSwap:
-    """Host copies of blocks. Nothing here waits: on a GPU the copies queue up in front of the step that follows."""
+    """Host memory for swapped blocks. No call waits: on a GPU the copies are queued on the stream of the next step."""
 
     def __init__(self, pools: Sequence[Tensor], slots: int) -> None:
-        """`pools`: [layers, blocks, *page] each, on the device."""
+        """`pools`: tensors [layers, blocks, *page] on the device."""
         self._pools = pools
         self._hosts = [
             torch.zeros(
@@ -26,11 +26,11 @@ class KvSwap:
 
     @staticmethod
     def slots(pools: Sequence[Tensor], memory_bytes: int) -> int:
-        """How many blocks `memory_bytes` of the host hold."""
+        """Number of blocks that `memory_bytes` of host memory hold."""
         return memory_bytes // sum(pool[:, 0].numel() * pool.itemsize for pool in pools)
 
     def apply(self, moves: Sequence[Move]) -> None:
-        """Do `moves`, in order; neighbours in one direction share a gather or a scatter on the device."""
+        """Execute `moves` in order; consecutive moves in one direction share a gather or scatter on the device."""
         for out, run in groupby(moves, key=lambda move: move.out):
             together = list(run)
             for pool, host in zip(self._pools, self._hosts, strict=True):

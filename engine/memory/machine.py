@@ -1,4 +1,4 @@
-"""What of this machine is this process's own: memory and cores, with the limits that a container sets (Linux)."""
+"""Memory and cores available to this process, including the limits of a container's cgroups (Linux)."""
 
 import os
 from collections.abc import Iterator
@@ -6,21 +6,21 @@ from pathlib import Path
 
 _ROOT = Path("/")
 _UNLIMITED = 1 << 60
-"""What cgroup v1 calls no limit is a number beyond all memories."""
+"""cgroup v1 expresses "no limit" as a number above any physical memory."""
 
 
 def available_memory(root: Path = _ROOT) -> int:
-    """Bytes that can be had without anybody being pushed out; page cache counts as free, as the kernel counts it.
+    """Bytes that can be allocated without swapping; reclaimable page cache counts as free.
 
-    The least of what the machine says and what each cgroup around this process (v2, or v1's `memory`) has left.
+    The minimum of MemAvailable and of what each enclosing cgroup (v2, or v1 `memory`) has left.
     """
-    found = [_left(folder) for folder in _groups(root, "memory")]
-    found.append(_machine(root))
-    return max(min([each for each in found if each is not None], default=0), 0)
+    limits = [_left(folder) for folder in _groups(root, "memory")]
+    limits.append(_machine(root))
+    return max(min([limit for limit in limits if limit is not None], default=0), 0)
 
 
 def available_cores(root: Path = _ROOT) -> int:
-    """Cores that this process may run on, and no more than its CPU quota pays for; at least one."""
+    """Cores that this process may run on, limited by its CPU quota rounded down; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *(paid for folder in _groups(root, "cpu") if (paid := _quota(folder)) is not None)]))
 
@@ -36,9 +36,9 @@ def _machine(root: Path) -> int | None:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of the cgroups around this process, innermost first, v2 and v1.
+    """Folders of the cgroups that enclose this process, innermost first, v2 and v1.
 
-    Inside a container the path that the kernel tells may be the host's; then only the mount's own root is there.
+    In a container the path in /proc/self/cgroup may be the host's, which is not mounted; then only the root is yielded.
     """
     mount = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
@@ -58,7 +58,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _left(group: Path) -> int | None:
-    """Bytes below the limit, what the kernel would give up for them included; None: no limit."""
+    """Bytes below the limit plus reclaimable inactive page cache; None: no limit."""
     for limit_name, used_name, cache_name in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -71,7 +71,7 @@ def _left(group: Path) -> int | None:
 
 
 def _quota(group: Path) -> int | None:
-    """Whole cores; a part of one is no thread's worth."""
+    """CPU quota in whole cores, rounded down, at least 1; None: no quota."""
     words = _text(group / "cpu.max").split() or [
         _text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
     ]

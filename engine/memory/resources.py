@@ -1,4 +1,4 @@
-"""Settings in which nothing is left to "auto": what engines that run side by side get of this machine."""
+"""Replace "auto" in engine settings by numbers: threads and KV pools of engines that share this machine."""
 
 from collections.abc import Mapping
 
@@ -14,57 +14,57 @@ from engine.memory.machine import available_cores, available_memory
 from engine.model.model_config import ModelConfig, read_model_config
 
 _MEMORY_SHARE = 0.5
-"""Of what is free beside weights and stated pools; the rest is for batches, texts, and whoever else runs here."""
+"""Of host memory free beside weights and stated pools. The rest is for activations, text and other processes."""
 _EMBEDDING = "model.embed_tokens.weight"
-"""Its type on disk is what the model computes in, if nothing is stated."""
+"""The tensor whose dtype on disk decides the compute dtype under "auto"."""
 _WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}
 _DEVICE_SHARE = 0.9
-"""The same of a device's own memory, where nothing else runs and what steps take is known."""
+"""The same share on a GPU, where no other process runs and the memory of steps is computed."""
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """One engine's settings, and how its pool came to its size, in words."""
+    """One engine's settings without "auto", and a message about how its pool was sized."""
 
     settings: EngineSettings
-    said: str
+    message: str
 
 
 def resolve(engines: Mapping[str, EngineSettings], *, more_adapters: bool = False) -> dict[str, Resolved]:
-    """Replace each "auto" by what comes out here and now, before any of these engines is loaded.
+    """Replace each "auto", before any of these engines is loaded.
 
-    `more_adapters`: others than the configured ones may be loaded while they serve, and have their room.
+    `more_adapters`: adapters beyond the configured ones may be loaded at run time; memory is reserved for them.
 
-    An engine whose model directory cannot be read, or whose device is not there, keeps its "auto": loading it says
-    best what is wrong.
+    An engine whose model directory cannot be read, or whose device is missing, keeps its "auto": loading it reports the
+    error.
     """
-    threads = threads_each(
-        sum(each.tensor_parallel for each in engines.values() if _device(each) == "cpu"), available_cores()
+    threads = threads_per_engine(
+        sum(engine.tensor_parallel for engine in engines.values() if _device(engine) == "cpu"), available_cores()
     )
-    found = {
-        name: msgspec.structs.replace(each, threads=threads) if each.threads == AUTO else each
-        for name, each in engines.items()
+    with_threads = {
+        name: msgspec.structs.replace(engine, threads=threads) if engine.threads == AUTO else engine
+        for name, engine in engines.items()
     }
-    resolved = {name: Resolved(each, "") for name, each in found.items()}
-    for device in {_device(each) for each in found.values()}:
-        there = {name: each for name, each in found.items() if _device(each) == device}
+    resolved = {name: Resolved(engine, "") for name, engine in with_threads.items()}
+    for device in {_device(engine) for engine in with_threads.values()}:
+        on_device = {name: engine for name, engine in with_threads.items() if _device(engine) == device}
         free = available_memory() if device == "cpu" else _device_memory(device)
         if free is not None:
             share = _MEMORY_SHARE if device == "cpu" else _DEVICE_SHARE
-            resolved |= _with_pools(there, free, share, more_adapters=more_adapters)
+            resolved |= _with_pools(on_device, free, share, more_adapters=more_adapters)
     return resolved
 
 
 def resolve_alone(settings: EngineSettings) -> EngineSettings:
-    """The same for an engine that has the machine to itself. What states everything stays as it is."""
+    """The same for an engine that has the machine to itself. Settings without "auto" are returned unchanged."""
     if AUTO not in (settings.threads, settings.kv.memory):
         return settings
     return resolve({"": settings})[""].settings
 
 
-def threads_each(engines: int, cores: int) -> int:
-    """Threads of each of so many engines (ranks count one by one).
+def threads_per_engine(engines: int, cores: int) -> int:
+    """Threads per engine (tensor-parallel ranks count one by one).
 
-    One core is left to the event loop, if there is more than one a piece.
+    One core is reserved for the event loop if there are more cores than engines.
     """
     return max((cores - 1) // max(engines, 1), 1)
 
@@ -72,32 +72,32 @@ def threads_each(engines: int, cores: int) -> int:
 def _with_pools(
     engines: Mapping[str, EngineSettings], free: int, share: float, *, more_adapters: bool
 ) -> dict[str, Resolved]:
-    found = {name: _demand(each, more_adapters=more_adapters) for name, each in engines.items()}
-    demands = {name: demand for name, demand in found.items() if demand is not None}
+    candidates = {name: _demand(engine, more_adapters=more_adapters) for name, engine in engines.items()}
+    demands = {name: demand for name, demand in candidates.items() if demand is not None}
     sizes = kv_sizes(free, share, demands)
-    asking = sum(not demand.stated_bytes for demand in demands.values())
+    auto_sized = sum(not demand.stated_bytes for demand in demands.values())
     resolved = {}
     for name, demand in demands.items():
         settings, size = engines[name], sizes[name]
         blocks = size // (demand.token_bytes * demand.block_size)
-        said = f"KV pool: {_size(size)}, {blocks} blocks of {demand.block_size} tokens"
+        message = f"KV pool: {_size(size)}, {blocks} blocks of {demand.block_size} tokens"
         if not demand.stated_bytes:
-            enough = ": all that its sequences could ever fill" if size == demand.most else ""
-            said += f' ("auto"; {_size(free)} free, engines that share it: {asking}{enough})'
+            enough = ": all that its sequences could ever fill" if size == demand.max_bytes else ""
+            message += f' ("auto"; {_size(free)} free, engines that share it: {auto_sized}{enough})'
         if demand.adapter_bytes:
-            said += f"; {_size(demand.adapter_bytes)} for {_adapters_said(settings, more=more_adapters)}"
-        # Nothing would read as "auto" again. The pool itself says what is wrong with so little.
+            message += f"; {_size(demand.adapter_bytes)} for {_adapters_message(settings, more=more_adapters)}"
+        # At least 1 byte, because 0 means "auto"; `KvPool` reports a size that is too small.
         kv = msgspec.structs.replace(settings.kv, memory=Bytes(max(size // _pools(settings), 1)))
-        resolved[name] = Resolved(msgspec.structs.replace(settings, kv=kv), said)
+        resolved[name] = Resolved(msgspec.structs.replace(settings, kv=kv), message)
     return resolved
 
 
-def _adapters_said(settings: EngineSettings, *, more: bool) -> str:
+def _adapters_message(settings: EngineSettings, *, more: bool) -> str:
     configured = len(settings.adapters)
-    said = f"adapters: {configured} configured"
+    message = f"adapters: {configured} configured"
     if more:
-        said += f", {settings.max_adapters - configured} more of rank {settings.max_adapter_rank} that may be loaded"
-    return said
+        message += f", {settings.max_adapters - configured} more of rank {settings.max_adapter_rank} that may be loaded"
+    return message
 
 
 def _demand(settings: EngineSettings, *, more_adapters: bool) -> KvDemand | None:
@@ -108,7 +108,7 @@ def _demand(settings: EngineSettings, *, more_adapters: bool) -> KvDemand | None
         token_bytes = kv_token_bytes(config, _kv_width(settings))
         adapter_bytes = _adapter_bytes(settings, config, more=more_adapters)
         if _device(settings) != "cpu":
-            # Each rank has a device of its own; on the CPU they share one memory.
+            # On GPUs each rank has a device of its own; on the CPU they share one memory.
             weight_bytes //= settings.tensor_parallel
             weight_bytes += _steps_on_device(settings, config)
             token_bytes //= settings.tensor_parallel
@@ -127,25 +127,26 @@ def _adapter_bytes(settings: EngineSettings, config: ModelConfig, *, more: bool)
     from engine.lora.sizes import folder_bytes, largest_bytes
 
     width = _compute_width(settings)
-    configured = sum(folder_bytes(config, each.path, width) for each in settings.adapters.values())
+    configured = sum(folder_bytes(config, adapter.path, width) for adapter in settings.adapters.values())
     others = (settings.max_adapters - len(settings.adapters)) if more else 0
     return configured + others * largest_bytes(config, settings.max_adapter_rank, width)
 
 
 def _pools(settings: EngineSettings) -> int:
-    """Ranks whose pools, of `kv.memory` each, lie in one memory."""
+    """Number of ranks whose pools of `kv.memory` bytes each lie in the same memory."""
     return settings.tensor_parallel if _device(settings) == "cpu" else 1
 
 
 def _kv_width(settings: EngineSettings) -> int:
-    """Bytes of a number in the pool, which by itself has the type that the model computes in."""
+    """Bytes per element of the pool; "auto" is the compute dtype."""
     return _compute_width(settings) if settings.kv.dtype == "auto" else _WIDTHS[settings.kv.dtype]
 
 
 def _compute_width(settings: EngineSettings) -> int:
-    """Bytes of a number in which the model computes.
+    """Bytes per element of the compute dtype.
 
-    Where the processor has no bfloat16 a half-precision model computes in float32, and gets half as many blocks.
+    Estimated without probing the processor: a half-precision model on a processor without bfloat16 computes in float32,
+    and gets half as many blocks.
     """
     if settings.dtype != "auto":
         return _WIDTHS[settings.dtype]
@@ -157,13 +158,13 @@ def _compute_width(settings: EngineSettings) -> int:
 
 
 def _device(settings: EngineSettings) -> str:
-    """One name for each memory."""
+    """The device's name with its index, so that equal memories have equal names."""
     name = (settings.devices or (settings.device,))[0]
     return name if name == "cpu" or ":" in name else f"{name}:0"
 
 
 def _steps_on_device(settings: EngineSettings, config: ModelConfig) -> int:
-    """Bytes that steps take of a device's memory, which the engine will insist on."""
+    """Bytes that steps take of a device's memory; loading the engine checks the same number."""
     import torch
 
     from engine.memory.gpu_memory import step_bytes
@@ -172,7 +173,7 @@ def _steps_on_device(settings: EngineSettings, config: ModelConfig) -> int:
 
 
 def _device_memory(device: str) -> int | None:
-    """Bytes that are free on another device than the CPU; None: it cannot be asked."""
+    """Free bytes on a device other than the CPU; None: the backend does not report it."""
     import torch
 
     try:
@@ -182,7 +183,7 @@ def _device_memory(device: str) -> int | None:
 
 
 def _size(size: int) -> str:
-    """In whole units: exact sizes are for files."""
+    """Text in whole units."""
     for unit in (2**30, 2**20, 2**10):
         if size >= 10 * unit:
             return write_size(size // unit * unit)

@@ -1,1 +1,1 @@
-"""What a model directory holds, as layers over one flat batch: decoders and encoders."""
+"""Models: reading a model directory, and the layers of decoders and encoders over one flat batch."""

@@ -1,4 +1,4 @@
-"""A model's tensors on disk: one *.safetensors file or many, taken out one by one by name."""
+"""Reading tensors by name from the safetensors files of a model directory, single or sharded."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from engine.errors import ModelError
 
 
 class Checkpoint:
-    """Open safetensors files of a model directory. Files are memory-mapped; a tensor is read when it is taken."""
+    """The open safetensors files of a model directory, memory-mapped: a tensor is read when it is requested."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -36,7 +36,7 @@ class Checkpoint:
                 return sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
             except (ValueError, KeyError, AttributeError) as error:
                 raise ModelError("model_files", f"{index} is not an index of safetensors files: {error}") from error
-        # Beside a whole model there may lie adapters, or the same weights under other names.
+        # A directory may also hold adapters, or the same weights under other names.
         whole = directory / "model.safetensors"
         names = [whole.name] if whole.is_file() else sorted(path.name for path in directory.glob("*.safetensors"))
         if not names:
@@ -64,7 +64,7 @@ class Checkpoint:
         return iter(self._where)
 
     def dtype(self, name: str) -> torch.dtype:
-        """The element type that a tensor has on disk, without reading it."""
+        """Dtype of a tensor on disk, without reading it. Raises ModelError if it is none that can be read."""
         codes = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
         code = self._find(name).get_slice(name).get_dtype()
         if code not in codes:
@@ -78,8 +78,8 @@ class Checkpoint:
         """Read a tensor that must have `shape`, converted to `dtype`.
 
         Raises:
-            ModelError: there is no such tensor, its shape is not the one that config.json implies, or a number in it is
-                not finite.
+            ModelError: the tensor is missing, its shape is not the one that config.json implies, or it has non-finite
+                elements.
         """
         tensor = self.tensor(name)
         if tuple(tensor.shape) != shape:
@@ -91,10 +91,10 @@ class Checkpoint:
         return self._finite(name, tensor.to(dtype))
 
     def take_integers(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Read a tensor of int32 or int64 that must have `shape`.
+        """Read an int32 or int64 tensor that must have `shape`.
 
         Raises:
-            ModelError: there is no such tensor, or it has another shape or type.
+            ModelError: the tensor is missing, or has another shape or dtype.
         """
         tensor = self.tensor(name)
         if tuple(tensor.shape) != shape or tensor.dtype not in {torch.int32, torch.int64}:
@@ -106,36 +106,36 @@ class Checkpoint:
         return tensor
 
     def tensor(self, name: str) -> Tensor:
-        """Read a tensor as it is on disk."""
-        found: Tensor = self._find(name).get_tensor(name)
+        """Read a tensor with its dtype on disk."""
+        tensor: Tensor = self._find(name).get_tensor(name)
         self._read.add(name)
-        return found
+        return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape that a tensor has on disk, without reading it."""
+        """Shape of a tensor on disk, without reading it."""
         return tuple(self._find(name).get_slice(name).get_shape())
 
     def take_part(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, cut: tuple[slice, ...]) -> Tensor:
-        """As `take`, of the tensor that must have `shape`; no more than `cut` of it is read."""
+        """Read the slice `cut` of the tensor `name`, which must have `shape`. Raises as `take` does."""
         view = self._find(name).get_slice(name)
-        found = tuple(view.get_shape())
-        if found != shape:
+        stored = tuple(view.get_shape())
+        if stored != shape:
             raise ModelError(
                 "model_tensor",
-                f"{self.directory}: tensor {name} has shape {list(found)}, config.json implies {list(shape)}",
+                f"{self.directory}: tensor {name} has shape {list(stored)}, config.json implies {list(shape)}",
             )
         self.dtype(name)
         self._read.add(name)
         part: Tensor = view[cut]
         return self._finite(name, part.to(dtype))
 
-    def unread(self) -> list[str]:
-        """Names of the tensors that nobody took, in order."""
+    def unused(self) -> list[str]:
+        """Names, sorted, of tensors that no call has read."""
         return sorted(self._where.keys() - self._read)
 
     def _finite(self, name: str, tensor: Tensor) -> Tensor:
-        # Three times as fast as a copy, and ten times as `isfinite`: NaN is smallest and largest at once.
-        if tensor.numel() and not all(math.isfinite(float(each)) for each in torch.aminmax(tensor)):
+        # aminmax propagates NaN. It is three times as fast as a copy of the tensor and ten times as fast as `isfinite`.
+        if tensor.numel() and not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(tensor)):
             raise ModelError(
                 "model_tensor",
                 f"{self.directory}: tensor {name} holds NaN or infinite numbers; the file is broken, or was saved in a "

@@ -1,7 +1,7 @@
-"""Which keys of a config.json are acted upon, which change nothing, and which are refused.
+"""Which keys of a config.json are used, which have no effect, and which are refused.
 
-A key that changes a model's mathematics is acted upon or refused: what was passed over in silence would give wrong
-numbers that look right. `tests/engine/model/test_config_keys.py` holds the table against transformers' config classes.
+A key that changes what the model computes must be used or refused: ignoring it silently would give wrong results that
+look plausible. `tests/engine/model/test_config_keys.py` compares the table with transformers' config classes.
 """
 
 import json
@@ -15,11 +15,11 @@ from engine.errors import ModelError
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """One family's."""
+    """The keys of one model family."""
 
     used: frozenset[str]
     only: Mapping[str, tuple[object, ...]]
-    """Keys that are not acted upon, and the values with which they say nothing; null says nothing, either."""
+    """Unsupported keys, with the values under which they have no effect; null never has one."""
     harmless: frozenset[str]
 
 
@@ -30,7 +30,7 @@ _BOOKKEEPING = frozenset({
     "sentence_transformers", "adapter_name", "finetuning_task", "task_specific_params", "problem_type", "id2label",
     "label2id", "num_labels", "prefix", "training", "pretraining_tp", "use_unsloth", "transformers.js_config",
 })  # fmt: skip
-"""Where a model comes from, and what tools noted."""
+"""Origin of the model, and notes of tools."""
 _RUNTIME = frozenset({
     "use_cache", "return_dict", "output_attentions", "output_hidden_states", "output_router_logits", "torchscript",
     "use_bfloat16", "tf_legacy_loss", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
@@ -38,14 +38,14 @@ _RUNTIME = frozenset({
     "cache_implementation", "chunk_size_feed_forward", "output_past", "max_sequence_length", "model_max_length",
     "seq_length", "n_ctx", "is_decoder",
 })  # fmt: skip
-"""How transformers runs a model; its sums are the same."""
+"""How transformers runs the model, without effect on the result."""
 _TRAINING = frozenset({
     "initializer_range", "init_std", "attention_dropout", "hidden_dropout", "hidden_dropout_prob", "resid_pdrop",
     "embd_pdrop", "attn_pdrop", "attention_probs_dropout_prob", "classifier_dropout", "router_aux_loss_coef",
     "router_jitter_noise", "router_z_loss_coef", "embed_dropout", "ffn_dropout", "residual_dropout",
     "neftune_noise_alpha", "label_smoothing",
 })  # fmt: skip
-"""What happens in training alone."""
+"""Used in training only."""
 _SAMPLING = frozenset({
     "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
     "repetition_penalty", "length_penalty", "diversity_penalty", "no_repeat_ngram_size",
@@ -54,12 +54,12 @@ _SAMPLING = frozenset({
     "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "output_scores",
     "return_dict_in_generate", "remove_invalid_values", "renormalize_logits",
 })  # fmt: skip
-"""How older files say that answers are drawn; that is what generation_config.json is for."""
+"""Generation defaults in older files; today they are in generation_config.json."""
 _TOKENS = frozenset({
     "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id", "mask_token_id",
     "decoder_start_token_id", "bos_token", "eos_token", "pad_token",
 })  # fmt: skip
-"""Ids with a meaning; the end tokens are read by the tokenizer."""
+"""Special token ids; the end tokens are read by the tokenizer."""
 _HARMLESS = _BOOKKEEPING | _RUNTIME | _TRAINING | _SAMPLING | _TOKENS
 
 _NEVER: Mapping[str, tuple[object, ...]] = {
@@ -68,7 +68,7 @@ _NEVER: Mapping[str, tuple[object, ...]] = {
     "sparsity_config": (), "text_config": (), "vision_config": (), "audio_config": (),
     "use_bidirectional_attention": (False,),
 }  # fmt: skip
-"""Not acted upon in any family."""
+"""Supported in no family."""
 _DECODER = frozenset({
     "hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers",
     "num_key_value_heads", "quantization_config", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta",
@@ -113,7 +113,7 @@ def _decoder(*more: str, harmless: Collection[str] = (), only: Mapping[str, tupl
 _BERT = _keys(
     _ENCODER,
     {**_NEVER, "embedding_size": (), "rope_theta": (), "rope_scaling": (), "rope_parameters": ()},
-    # Of the pooler, which no embedding goes through; and whether the words' table is the head's, too.
+    # The keys of the pooler, which embeddings do not use, and the tying of the embedding with the language model head.
     ("directionality", "tie_word_embeddings", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
      "pooler_size_per_head", "pooler_type", "pooler_act", "pooler_dropout"),
 )  # fmt: skip
@@ -124,14 +124,14 @@ KEYS: Mapping[str, Keys] = {
     "mixtral": _decoder("hidden_act", "num_local_experts", "num_experts", "num_experts_per_tok"),
     "qwen2": _decoder("hidden_act", "use_sliding_window", "max_window_layers"),
     "qwen3": _decoder("hidden_act", "attention_bias", "use_sliding_window", "max_window_layers"),
-    # Where layers have a window all of them have, as transformers computes it.
+    # transformers gives either all layers of this family a window, or none.
     "qwen3_moe": _decoder(
         *("hidden_act", "attention_bias", "use_sliding_window", "num_local_experts", "num_experts"),
         *("num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"),
         harmless=("max_window_layers",),
         only={"shared_expert_intermediate_size": (0,)},
     ),
-    # Gemma 2 and 3 read `hidden_activation`; `hidden_act` is left from the first Gemma.
+    # Gemma 2 and 3 read `hidden_activation`; `hidden_act` is a remnant of the first Gemma.
     "gemma2": _decoder(*_GEMMA, harmless=("hidden_act", "sliding_window_size")),
     "gemma3": _decoder(
         *(_GEMMA - {"attn_logit_softcapping"}),
@@ -142,14 +142,14 @@ KEYS: Mapping[str, Keys] = {
     "bert": _BERT,
     "roberta": _BERT,
 }
-"""By family."""
+"""By model family."""
 
 
 def check_keys(path: Path, raw: Mapping[str, Any], family: str, ignored: Collection[str]) -> None:
-    """Every key of the object in `path` is acted upon or says nothing; `ignored` are not looked at.
+    """Check that every key of the object in `path` is used or has no effect, except the keys in `ignored`.
 
     Raises:
-        ModelError: one is not; it is named.
+        ModelError: one is not; the message names it.
     """
     keys = KEYS[family]
     for key, value in raw.items():

@@ -1,4 +1,4 @@
-"""A model directory's `config.json`, and typed values out of it: what all kinds of models have in common."""
+"""Reading typed values from a model's `config.json`; shared by decoders and encoders."""
 
 import json
 import math
@@ -30,16 +30,16 @@ def read_config(directory: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def architecture_of(raw: dict[str, Any]) -> str:
-    """The name of the model's class, as transformers calls it."""
+    """The name of the model's class in transformers."""
     names = raw.get("architectures") or []
     return str(names[0]) if isinstance(names, list) and names else "(none)"
 
 
 class ConfigReader:
-    """Takes typed values out of one config.json; every complaint names the file and the key."""
+    """Typed access to one config.json; error messages name the file and the key."""
 
     def __init__(self, path: Path, raw: dict[str, Any], ignored: Collection[str] = ()) -> None:
-        """`ignored`: keys that the operator says are to be passed over, see `engine.model.config_keys`."""
+        """`ignored`: keys that the settings exclude, see `engine.model.config_keys`."""
         self._path = path
         self._ignored = frozenset(ignored)
         self._raw = {key: value for key, value in raw.items() if key not in self._ignored}

@@ -1,11 +1,11 @@
-"""The decoder: embedding, layers, head, over one flat batch."""
+"""The decoder: embedding, layers and head over one flat batch."""
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.gpu.flight import to_device
+from engine.gpu.async_copy import to_device
 from engine.kernels.interface import Kernels
 from engine.lora.deltas import AdaptedWeights
 from engine.model.weights import Weights
@@ -13,14 +13,15 @@ from engine.scheduling.batch import Batch, only_decodes, sampled_rows
 
 
 class Decoder:
-    """Runs the layers. The state of a step lives in `kernels`."""
+    """Runs the layers. The state of a step (indices on the device, residual stream) is held by `kernels`."""
 
     def __init__(
         self, weights: Weights, kernels: Kernels, device: torch.device, *, pad_single: bool, logit_cap: float = 0.0
     ) -> None:
         """`logit_cap`: see `ModelConfig`.
 
-        `pad_single`: products of one row may round otherwise than those of many, so compute one row as two.
+        `pad_single`: compute a batch of one row as two rows, because libraries use another kernel, with other rounding,
+        for a single row.
         """
         self._weights = weights
         self._adapted = AdaptedWeights(weights)
@@ -31,9 +32,9 @@ class Decoder:
         self._following = [*(layer.input_norm for layer in weights.layers[1:]), weights.final_norm]
 
     def forward(self, batch: Batch, ids: Tensor) -> Tensor:
-        """Logits [len(batch.samples), vocab] of the rows that are to be sampled; writes the batch's KV.
+        """Run one step: write the batch's KV and return the logits [len(batch.samples), vocab] of the rows to sample.
 
-        `ids`: the batch's tokens, on the device.
+        `ids`: the batch's token ids [rows] int64, on the device.
         """
         if only_decodes(batch) and not batch.adapters and not self._pad_single:
             self.prepare(batch, len(ids))
@@ -44,7 +45,7 @@ class Decoder:
         return self.logits_of(x, sampled_rows(batch))
 
     def hidden(self, batch: Batch, ids: Tensor) -> Tensor:
-        """What the head reads of each row [rows, hidden], valid until the next step; writes the batch's KV."""
+        """The normed output [rows, hidden] of the last layer, valid until the next step; writes the batch's KV."""
         if self._pad_single and len(ids) == 1:
             ids = torch.cat((ids, ids))
         self.prepare(batch, len(ids))
@@ -55,18 +56,18 @@ class Decoder:
             return self._one_by_one(adapted)
 
     def logits_of(self, x: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Logits [len(rows), vocab] of some rows, at least one, of what `hidden` gave."""
+        """Logits [len(rows), vocab] of at least one row of `x`, the output of `hidden`."""
         count = len(rows)
         if count == 1 and self._pad_single:
             rows = np.repeat(rows, 2)
         return self.logits(x[to_device(rows, self._device)])[:count]
 
     def prepare(self, batch: Batch, rows: int) -> None:
-        """Bring the batch's indices to the device, for a step of `rows` rows, padding included."""
+        """Copy the batch's indices to the device, for a step of `rows` rows, padding included."""
         self._kernels.prepare(batch, rows)
 
     def layers(self, ids: Tensor) -> Tensor:
-        """The normed output [rows, hidden] of the last layer. It needs nothing of the host, and can be captured."""
+        """The normed output [rows, hidden] of the last layer. Reads no host memory, so that a graph can capture it."""
         self._start(ids)
         return self._layers()
 
@@ -75,7 +76,7 @@ class Decoder:
         return self._one_by_one(self._weights) if together is None else together
 
     def _decoded(self, ids: Tensor) -> Tensor:
-        """The logits of every row."""
+        """Logits [rows, vocab] of every row."""
         self._start(ids)
         logits = self._kernels.logits(self._weights)
         return self.logits(self._layers()) if logits is None else self._capped(logits)
@@ -86,7 +87,7 @@ class Decoder:
         self._kernels.start(embedded if weights.embedding_scale is None else embedded * weights.embedding_scale)
 
     def _one_by_one(self, weights: Weights) -> Tensor:
-        """The normed output of the last layer: [rows, hidden]."""
+        """The layers computed by one kernel call per operation; returns the normed output [rows, hidden]."""
         kernels = self._kernels
         x = kernels.norm(weights.layers[0].input_norm)
         for index, layer in enumerate(weights.layers):
@@ -100,7 +101,7 @@ class Decoder:
         return x
 
     def logits(self, x: Tensor) -> Tensor:
-        """[rows, vocab] of what the layers gave."""
+        """Logits [rows, vocab] of the normed output `x` [rows, hidden]."""
         return self._capped(self._weights.head(x))
 
     def _capped(self, logits: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""An encoder over one flat batch: inputs of any length one after the other, without padding.
+"""The encoder: inputs of any length concatenated into one flat batch, without padding.
 
-Products run over all rows at once; on the CPU a row of a product does not depend on the rows beside it. What torch
-computes is computed row by row (sums, norms) or input by input (attention, activation, pooling), because its vectors
-round otherwise where an array ends. So an input's embedding is the same to the last bit, whatever shares its batch.
+Matrix products run over all rows at once; on the CPU a row's result does not depend on the other rows. Sums and norms
+are computed per row, attention, activation and pooling per input, because torch's vectorized loops round differently at
+the end of an array. So an input's embedding is bit-identical in every batch.
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from engine.model.encoder_weights import EncoderWeights, Norm
 
 
 class Encoder:
-    """Token ids to embeddings."""
+    """Computes embeddings from token ids."""
 
     def __init__(
         self, weights: EncoderWeights, config: EncoderConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
-        """`dtype`: of the products; all between them is float32."""
+        """`dtype`: of the matrix products; everything between them is float32."""
         self._weights = weights
         self._config = config
         self._dtype = dtype
         self._device = device
 
     def forward(self, inputs: Sequence[Sequence[int]]) -> Tensor:
-        """float32 [inputs, hidden]; none of the inputs is empty."""
+        """float32 [inputs, hidden]; no input may be empty."""
         weights, config = self._weights, self._config
-        lengths = [len(each) for each in inputs]
-        ids = torch.tensor([token for each in inputs for token in each]).to(self._device)
-        positions = torch.from_numpy(np.concatenate([self._positions(each) for each in inputs])).to(self._device)
+        lengths = [len(token_ids) for token_ids in inputs]
+        ids = torch.tensor([token for token_ids in inputs for token in token_ids]).to(self._device)
+        positions = torch.from_numpy(np.concatenate(list(map(self._positions, inputs)))).to(self._device)
         x = self._norm(weights.words[ids] + weights.positions[positions], weights.norm)
         for layer in weights.layers:
             y = layer.o(self._attend(layer.qkv(x.to(self._dtype)), lengths))
@@ -55,7 +55,7 @@ class Encoder:
         return functional.layer_norm(x, (self._config.hidden_size,), norm.weight, norm.bias, self._config.norm_eps)
 
     def _attend(self, qkv: Tensor, lengths: list[int]) -> Tensor:
-        """[rows, 3 · hidden] → [rows, hidden]: every token sees every token of its own input."""
+        """[rows, 3 · hidden] → [rows, hidden]; bidirectional attention within each input."""
         config = self._config
         out = torch.empty((len(qkv), config.hidden_size), dtype=self._dtype, device=self._device)
         for part, to in zip(torch.split(qkv, lengths), torch.split(out, lengths), strict=True):
@@ -72,7 +72,7 @@ class Encoder:
 
 
 def _activate(x: Tensor, activation: EncoderActivation) -> Tensor:
-    """In float32."""
+    """Computed in float32."""
     match activation:
         case "gelu":
             return functional.gelu(x.float())

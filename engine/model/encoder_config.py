@@ -1,7 +1,7 @@
-"""What a model directory says about an encoder: its shape, and how one vector is made of a text.
+"""Configuration of an encoder model, and how its last layer becomes one embedding vector.
 
-The transformer is described by `config.json`; what follows it by the files of sentence-transformers, `modules.json`,
-`sentence_bert_config.json` and the pooling's own `config.json`.
+The transformer is described by `config.json`, pooling and normalization by the files of sentence-transformers:
+`modules.json`, `sentence_bert_config.json` and the pooling module's `config.json`.
 """
 
 from collections.abc import Collection
@@ -26,7 +26,7 @@ ENCODERS = {
     "XLMRobertaModel": "roberta",
     "XLMRobertaForMaskedLM": "roberta",
 }
-"""Names in `architectures`, and the family that they belong to."""
+"""Model family by the name in `architectures`."""
 _ACTIVATIONS: dict[object, EncoderActivation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -37,22 +37,22 @@ _ACTIVATIONS: dict[object, EncoderActivation] = {
 
 
 class EmbeddingSizes(msgspec.Struct, frozen=True):
-    """How long an embedding of a model is, and may be."""
+    """Embedding sizes that a model supports."""
 
     whole: int
     shorter: tuple[int, ...] | None = ()
-    """Sizes that it may be cut to, by Matryoshka training; None: any."""
+    """Sizes to which the vector may be truncated (Matryoshka training); None: any."""
 
     def allows(self, size: int) -> bool:
-        """Whether an embedding of this size means something."""
+        """Whether embeddings of this size are supported."""
         return size == self.whole or (0 < size < self.whole and (self.shorter is None or size in self.shorter))
 
 
 class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """An encoder after "BERT: Pre-training of Deep Bidirectional Transformers", and what is made of its last layer."""
+    """An encoder as in Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers", with its pooling."""
 
     prefix: str
-    """May stand in front of every tensor's name, where the file was saved with another head."""
+    """Prefix of all tensor names in files that were saved with a task head."""
     vocab_size: int
     hidden_size: int
     intermediate_size: int
@@ -61,28 +61,28 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     norm_eps: float
     activation: EncoderActivation
     positions: int
-    """Rows of the table of positions."""
+    """Rows of the position embedding table."""
     pad_token: int | None
-    """RoBERTa counts positions from this id on, and skips the token itself; None: from 0."""
+    """RoBERTa numbers positions from this id + 1, and gives padding tokens this id; None: from 0."""
     token_types: int
     max_tokens: int
-    """The longest input: what the positions leave, or less if the model was made for less."""
-    most_tokens: int
-    """What the positions leave."""
+    """The longest input: `usable_positions`, or less if the files of sentence-transformers limit it."""
+    usable_positions: int
+    """Positions that an input can use."""
     sentence: Sentence
     sizes: EmbeddingSizes
 
 
 def is_encoder(directory: Path) -> bool:
-    """Whether `directory` holds a model that makes embeddings. Raises ModelError if its config.json is unreadable."""
+    """Whether `directory` holds an encoder. Raises ModelError if its config.json is unreadable."""
     return architecture_of(read_json(directory / "config.json")) in ENCODERS
 
 
 def read_encoder_config(directory: Path, ignored: Collection[str] | None = ()) -> EncoderConfig:
-    """Read the files; `ignored` as `read_model_config` has it.
+    """Read the files; `ignored` as in `read_model_config`.
 
     Raises:
-        ModelError: one is missing, unreadable, incomplete, or asks for something that the engine does not do.
+        ModelError: a file is missing, unreadable or incomplete, or needs what is not supported.
     """
     path, raw = read_config(directory)
     return _Reader(path, raw, ignored or ()).config(read_sentence(directory), checked=ignored is not None)
@@ -107,7 +107,7 @@ class _Reader(ConfigReader):
             raise self._unsupported("is_decoder", True, "an encoder's tokens see each other")
         positions = self._int("max_position_embeddings")
         pad_token = self._pad_token() if family == "roberta" else None
-        most = positions if pad_token is None else positions - pad_token - 1
+        usable = positions if pad_token is None else positions - pad_token - 1
         return EncoderConfig(
             prefix=f"{family}.",
             vocab_size=self._int("vocab_size"),
@@ -120,8 +120,8 @@ class _Reader(ConfigReader):
             positions=positions,
             pad_token=pad_token,
             token_types=self._int("type_vocab_size", 2),
-            max_tokens=min(most, sentence.max_tokens or most),
-            most_tokens=most,
+            max_tokens=min(usable, sentence.max_tokens or usable),
+            usable_positions=usable,
             sentence=sentence,
             sizes=EmbeddingSizes(hidden, self._shorter(hidden)),
         )
@@ -145,7 +145,7 @@ class _Reader(ConfigReader):
         return _ACTIVATIONS[name]
 
     def _shorter(self, hidden: int) -> tuple[int, ...] | None:
-        """As vLLM reads it: a list of sizes, or a word that any will do ("Matryoshka Representation Learning")."""
+        """As in vLLM: a list of sizes, or a flag that allows any (Kusupati, "Matryoshka Representation Learning")."""
         sizes = self._raw.get("matryoshka_dimensions")
         if sizes is None:
             return None if self._bool("is_matryoshka", default=False) else ()

@@ -1,4 +1,4 @@
-"""An encoder's weights, fused and prepared for products."""
+"""Loading an encoder's weights, fused and prepared for products."""
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor
 from engine.model.checkpoint import Checkpoint
 from engine.model.encoder_config import EncoderConfig
 from engine.model.linear import Linear, LinearFactory
-from engine.model.unread import ENCODER_HEADS, check_unread
+from engine.model.unused_tensors import ENCODER_HEADS, check_unused_tensors
 
 
 class Norm(NamedTuple):
@@ -20,7 +20,7 @@ class Norm(NamedTuple):
 
 
 class EncoderLayer(NamedTuple):
-    """One layer; both norms stand behind the sum with the residual."""
+    """One layer with post-norm: norms follow the residual additions."""
 
     qkv: Linear
     """[rows, hidden] → [rows, 3 · hidden]: q, then k, then v."""
@@ -32,22 +32,22 @@ class EncoderLayer(NamedTuple):
 
 
 class EncoderWeights(NamedTuple):
-    """The whole encoder. Tables are float32: rows of them are added up, never multiplied."""
+    """All weights of an encoder. Embedding tables are float32, because their rows are only added."""
 
     words: Tensor
     """[vocab, hidden]"""
     positions: Tensor
-    """[positions, hidden]; the first token type, which every input has, is in it."""
+    """[positions, hidden], with the embedding of token type 0, which every token has, added."""
     norm: Norm
     layers: tuple[EncoderLayer, ...]
 
 
-WORDS = "embeddings.word_embeddings.weight"
+WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 
 
 def name_prefix(checkpoint: Checkpoint, config: EncoderConfig) -> str:
-    """What stands in front of the names of this file's tensors."""
-    return config.prefix if config.prefix + WORDS in checkpoint else ""
+    """The prefix of the tensor names in this file; "" if it has none."""
+    return config.prefix if config.prefix + WORD_EMBEDDINGS in checkpoint else ""
 
 
 def load_encoder_weights(  # noqa: PLR0917
@@ -60,11 +60,10 @@ def load_encoder_weights(  # noqa: PLR0917
     *,
     ignored: Collection[str] = (),
 ) -> EncoderWeights:
-    """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `check_unread`.
+    """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `check_unused_tensors`.
 
     Raises:
-        ModelError: a tensor is missing, is read by nobody, or has another shape than config.json implies or numbers
-            that are not finite.
+        ModelError: a tensor is missing, unused, non-finite, or has another shape than config.json implies.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     prefix = name_prefix(checkpoint, config)
@@ -80,7 +79,7 @@ def load_encoder_weights(  # noqa: PLR0917
         biases = [take(f"{name}.bias", outputs, kind=dtype) for name in names]
         return linears.make(torch.cat(weights), torch.cat(biases))
 
-    words = take(WORDS, config.vocab_size, hidden)
+    words = take(WORD_EMBEDDINGS, config.vocab_size, hidden)
     positions = take("embeddings.position_embeddings.weight", config.positions, hidden)
     kinds = take("embeddings.token_type_embeddings.weight", config.token_types, hidden)
     layers = []
@@ -100,5 +99,5 @@ def load_encoder_weights(  # noqa: PLR0917
             )
         )
     first = norm("embeddings.LayerNorm")
-    check_unread(checkpoint, ENCODER_HEADS, ignored)
+    check_unused_tensors(checkpoint, ENCODER_HEADS, ignored)
     return EncoderWeights(words.to(device), (positions + kinds[0]).to(device), first, tuple(layers))

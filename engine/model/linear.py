@@ -1,4 +1,4 @@
-"""Products with fixed weights: our own panels on the CPU, the library's elsewhere."""
+"""Matrix products with constant weights: compiled kernels on packed panels on the CPU, torch elsewhere."""
 
 from collections.abc import Callable, Collection
 from copy import copy
@@ -30,7 +30,7 @@ class CompiledProduct(Protocol):
 
     @property
     def arguments(self) -> product.Arguments:
-        """Its block, laid out by `engine.kernels.product_kernel`. X, OUT, ROWS, PARTS, COUNTER belong to a call."""
+        """The kernel's arguments, see `engine.kernels.product_kernel`; a call sets X, OUT, ROWS, PARTS and COUNTER."""
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -38,29 +38,30 @@ class CompiledProduct(Protocol):
         ...
 
 
-# Multiply-adds (of four rows at least: below that the weights' bytes decide) that pay for waking a team.
-_WORTH_A_TEAM = 1_500_000
+# Multiply-adds from which waking the thread team pays. Up to four rows count as four: there reading the weights
+# dominates.
+_TEAM_THRESHOLD = 1_500_000
 
 
 class LinearFactory:
-    """Prepares weights for many products, in the way that suits the device and the type."""
+    """Builds `Linear`s for one device and dtype."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype, threads: int, *, invariant: bool = False) -> None:
-        """`invariant`: the library's products, too, shall not depend on the number of rows."""
+        """`invariant`: torch's products, too, must not depend on the number of rows."""
         self.tile = tile_rows(device) if invariant else 0
-        """See `engine.kernels.tiles`: what is not our own is done in tiles of so many rows; 0: as it comes."""
+        """Rows per tile of products that torch computes, see `engine.kernels.tiles`; 0: no tiles."""
         self.device = device
         self._dtype = dtype
         self._threads = threads
         self._arena = Arena()
         self._half = dtype == torch.bfloat16
         self.own = device.type == "cpu" and (dtype == torch.float32 or (self._half and has_bfloat16_products()))
-        """Products are our own, and a row's result does not depend on the number of rows."""
+        """Whether products use the compiled kernels, whose results per row do not depend on the number of rows."""
         ours = self.own and self._half and has_quantized_products()
         self._quantized = QuantizedFactory(threads, self._arena) if ours else None
 
-    def apart(self) -> "LinearFactory":
-        """The same, but its products' memory is theirs: it is free when they are, and another thread may use it."""
+    def with_own_arena(self) -> "LinearFactory":
+        """A copy that allocates from an arena of its own: its products can be freed, and used in another thread."""
         other = copy(self)
         other._arena = Arena()  # noqa: SLF001  (its own kind)
         return other
@@ -68,7 +69,7 @@ class LinearFactory:
     def compile(
         self, progress: Callable[[str], None] = lambda _: None, *, paged: str | None = None, bits: Collection[int] = ()
     ) -> None:
-        """Compile our own products, if they are, and whatever else the model will use; before the first `make`.
+        """Compile the kernels that the model needs, if it uses them; call before the first `make`.
 
         `paged`, `bits`: see `compile_missing`.
         """
@@ -78,31 +79,31 @@ class LinearFactory:
             self._code_to_full = product_code(half=self._half, result_half=False)
 
     def make(self, weight: Tensor, bias: Tensor | None) -> Linear:
-        """For `weight` [out, in] and `bias` [out]; the result has the weight's type."""
+        """For `weight` [out, in] and `bias` [out]; the result has the weight's dtype."""
         if self.own:
             return self._panels(weight, bias, self._code, weight.dtype)
         return _plain(weight, bias, self.device, self.tile)
 
     def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
-        """For quantized weights; without our own instructions for them they are computed as what they stand for."""
+        """For quantized weights, dequantized once if the processor has no instructions for them."""
         if self._quantized is None:
             return self.make(dequantize(quantized).to(self._dtype), bias)
         return self._quantized.make(quantized, bias, half=True)
 
     def make_quantized_head(self, quantized: Quantized) -> Linear:
-        """For the last product, in float32."""
+        """For the language model head; the result is float32."""
         if self._quantized is None:
             return self.make_head(dequantize(quantized).to(self._dtype))
         return self._quantized.make(quantized, None, half=False)
 
     def make_head(self, weight: Tensor) -> Linear:
-        """For the last product: float32 if that is free, because bfloat16 has 8 bits for a logit and margins suffer."""
+        """For the language model head: float32 results where that is free, since bfloat16 is too coarse for margins."""
         if self.own:
             return self._panels(weight, None, self._code_to_full, torch.float32)
         return _plain(weight, None, self.device, self.tile)
 
     def _panels(self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype) -> Linear:
-        """Our own kernels take inputs in pairs: an odd one is given a neighbour, which is zero."""
+        """The kernels take inputs in pairs, so an odd number is padded with zero."""
         odd = weight.shape[1] % 2
         panels = Panels(functional.pad(weight, (0, odd)), bias, code, result, self._threads, self._arena)
         return (lambda x: panels(functional.pad(x, (0, 1)))) if odd else panels
@@ -124,7 +125,7 @@ def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int)
 
 
 class Panels:
-    """One matrix, packed as `engine.kernels.product_kernel` wants it."""
+    """One weight matrix, packed for `engine.kernels.product_kernel`."""
 
     def __init__(  # noqa: PLR0917
         self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int, arena: Arena
@@ -155,7 +156,7 @@ class Panels:
         """See `Linear`."""
         rows = len(x)
         out = torch.empty((rows, self._outputs), dtype=self._result)
-        parts = self._threads if self._weights * max(rows, 4) >= _WORTH_A_TEAM else 1
+        parts = self._threads if self._weights * max(rows, 4) >= _TEAM_THRESHOLD else 1
         arguments = self.arguments
         arguments[product.ROWS] = rows
         arguments[product.X] = x.data_ptr()

@@ -1,4 +1,4 @@
-"""What stands between two attentions: one gated MLP, or several of which a token takes a few."""
+"""MLPs of a layer: dense gated MLP and mixture of experts."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,12 +16,12 @@ ExpertGate = Callable[[Tensor], Tensor]
 
 
 _SHARED_ELEMENTS = 16_384
-"""From so many on torch gives an element-wise operation to several threads. A thread may begin in mid-row and computes
-the end of its share with other instructions, so that the bits of a row would depend on the number of rows."""
+"""From this number of elements torch splits an element-wise operation among threads. A split can fall within a row, and
+the elements before it are rounded by other instructions, so that a row's bits would depend on the number of rows."""
 
 
 def gated(gate_up: Tensor, activation: Activation) -> Tensor:
-    """In float32; the result has the input's type."""
+    """activation(gate) · up, computed in float32; the result has the input's dtype."""
     rows = max((_SHARED_ELEMENTS - 1) // (gate_up.shape[1] // 2), 1)
     if gate_up.device.type != "cpu" or len(gate_up) <= rows:
         return _gated(gate_up, activation)
@@ -35,7 +35,7 @@ def _gated(gate_up: Tensor, activation: Activation) -> Tensor:
 
 
 class Dense:
-    """One MLP."""
+    """A dense gated MLP."""
 
     def __init__(self, gate_up: Linear, down: Linear) -> None:
         """`gate_up`: [rows, hidden] → [rows, 2 · intermediate], gate first. `down`: back to [rows, hidden]."""
@@ -48,9 +48,9 @@ class Dense:
 
 
 class Mixture:
-    """Each token goes through its `active` likeliest experts, weighted ("Mixtral of Experts", section 2.1).
+    """Weighted sum of the `active` most probable experts per token (Jiang et al., "Mixtral of Experts", section 2.1).
 
-    Experts are gone through in order, so that a token's sum does not depend on what shares its batch.
+    Experts are added in the order of their index, so that a token's sum does not depend on the other tokens.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Mixture:
         reduce: Callable[[Tensor], Tensor],
         tile: int = 0,
     ) -> None:
-        """`experts`: gate_up and down of each. `pad_single`: see `Decoder`. `reduce`: see `WeightLoader`.
+        """`experts`: (gate_up, down) per expert. `pad_single`: see `Decoder`. `reduce`: see `WeightLoader`.
 
         `tile`: see `engine.kernels.tiles`.
         """
@@ -79,7 +79,7 @@ class Mixture:
         self._reduce = reduce
 
     def __call__(self, x: Tensor, gate: ExpertGate) -> Tensor:
-        """[rows, hidden] → [rows, hidden]; `gate` is for the dense ones, whose widths are known beforehand."""
+        """[rows, hidden] → [rows, hidden]; `gate` is not used, because its buffers have the width of dense MLPs."""
         weights, chosen = self._router(x).float().softmax(-1).topk(self._active, dim=-1)
         if self._renormalize:
             weights = weights / weights.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What a Hugging Face `config.json` says about a decoder, as explicit options that one decoder obeys."""
+"""Configuration of a decoder, read from a Hugging Face `config.json` into explicit options."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -16,20 +16,20 @@ Activation = Literal["silu", "gelu_tanh"]
 
 
 class Experts(msgspec.Struct, frozen=True):
-    """Mixture of experts in place of one MLP ("Mixtral of Experts", section 2.1)."""
+    """Mixture of experts in place of the dense MLP (Jiang et al., "Mixtral of Experts", section 2.1)."""
 
     count: int
     active: int
-    """Experts that a token goes through."""
+    """Experts per token."""
     intermediate_size: int
     renormalize: bool
-    """The weights of the active ones add up to 1."""
+    """The weights of the active experts are scaled to a sum of 1."""
     layers: tuple[bool, ...]
-    """Which layers have them; the others have one MLP."""
+    """Which layers have experts; the others have a dense MLP."""
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The shape and the options of a decoder-only transformer of the Llama family."""
+    """Shape and options of a decoder-only transformer of the Llama family."""
 
     architecture: str
     vocab_size: int
@@ -43,32 +43,32 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_positions: int
     rope: Rope
     local_rope: Rope | None = None
-    """In layers with a window, if not `rope` (Gemma 3)."""
+    """Rotary embedding of layers with a sliding window, if it differs from `rope` (Gemma 3)."""
     rotary_dim: int
-    """Leading part of a head that is rotated; mostly all of it."""
+    """Leading elements of a head that are rotated; usually all `head_dim`."""
     tied_head: bool | None
-    """None: the file does not say; tied if there is no `lm_head.weight`."""
+    """The head shares the embedding's weights. None: not stated; shared if the files have no `lm_head.weight`."""
     activation: Activation = "silu"
     qkv_bias: bool = False
     o_bias: bool = False
     mlp_bias: bool = False
     fused: bool = False
-    """The file holds q, k and v in one tensor, and gate and up in another (Phi-3)."""
+    """The files hold q, k and v in one tensor, and gate and up in another (Phi-3)."""
     qk_norm: bool = False
     """RMS norm over each head of q and k before the rotation (Qwen3, Gemma 3)."""
     norm_offset: float = 0.0
     """Added to every norm's weight (Gemma: 1)."""
     post_norms: bool = False
-    """Norms also behind attention and MLP, before the residual is added (Gemma 2 and 3)."""
+    """Norms also after attention and MLP, before the residual addition (Gemma 2 and 3)."""
     embedding_scale: float = 1.0
     query_scale: float
-    """Scores are multiplied by it; mostly head_dim ** -0.5."""
+    """Attention scores are multiplied by it; usually head_dim ** -0.5."""
     score_cap: float = 0.0
-    """Scores become cap · tanh(score / cap); 0: they do not (Gemma 2)."""
+    """Soft cap: scores become cap · tanh(score / cap); 0: none (Gemma 2)."""
     logit_cap: float = 0.0
     experts: Experts | None = None
     windows: tuple[int, ...]
-    """For each layer the tokens that a query sees, itself included; 0 means all."""
+    """Per layer, the number of tokens that a query attends to, itself included; 0: all."""
 
 
 ARCHITECTURES = {
@@ -82,7 +82,7 @@ ARCHITECTURES = {
     "Qwen3ForCausalLM": "qwen3",
     "Qwen3MoeForCausalLM": "qwen3_moe",
 }
-"""Names in `architectures`, and the family whose options they imply."""
+"""Model family by the name in `architectures`."""
 _GEMMAS = ("gemma2", "gemma3")
 _ACTIVATIONS: dict[object, Activation] = {
     "silu": "silu",
@@ -92,9 +92,9 @@ _ACTIVATIONS: dict[object, Activation] = {
     "gelu_fast": "gelu_tanh",
 }
 _KV_HEADS = {"mistral": 8, "mixtral": 8, "qwen2": 32, "qwen3": 32, "qwen3_moe": 4, "gemma2": 4, "gemma3": 4}
-"""Where the file does not say, as transformers' classes have it; elsewhere as many as attention heads."""
+"""Defaults of transformers' config classes; for other families the number of attention heads."""
 _HEAD_DIMS = {"qwen3": 128, "gemma2": 256, "gemma3": 256}
-"""The same; elsewhere the heads share `hidden_size`."""
+"""Defaults of transformers' config classes; for other families `hidden_size` / attention heads."""
 _WINDOW = 4096
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 
@@ -102,11 +102,10 @@ _SLIDING, _FULL = "sliding_attention", "full_attention"
 def read_model_config(directory: Path, ignored: Collection[str] | None = ()) -> ModelConfig:
     """Read `directory/config.json`.
 
-    `ignored`: keys that are passed over, whatever they say. None: no key is looked for that nobody acts upon, because
-    nothing is to be computed.
+    `ignored`: keys to ignore. None: do not check for unsupported keys, for callers that do not run the model.
 
     Raises:
-        ModelError: the file is missing, unreadable, incomplete, or asks for something that the engine does not do.
+        ModelError: the file is missing, unreadable or incomplete, or needs what is not supported.
     """
     path, raw = read_config(directory)
     return _Reader(path, raw, ignored or ()).config(checked=ignored is not None)
@@ -183,7 +182,7 @@ class _Reader(RopeReader):
         )
 
     def _left_out(self, key: str, default: int | None, otherwise: int) -> int:
-        """What a key means that is null, or not there: transformers' classes tell the two apart."""
+        """The default of a key: transformers' classes distinguish an absent key (`default`) from null (`otherwise`)."""
         return otherwise if default is None or key in self._raw else default
 
     def _activation(self, *, gemma: bool) -> Activation:
@@ -200,7 +199,7 @@ class _Reader(RopeReader):
         return value
 
     def _cap(self, key: str, default: float | None) -> float:
-        """0: none. A file that leaves it out has the default, one that says null has none."""
+        """The soft cap; 0: none. An absent key means `default`, null means none."""
         if self._raw.get(key, default) is None:
             return 0.0
         return self._positive(key, default or 0.0)
@@ -219,7 +218,7 @@ class _Reader(RopeReader):
         if mixtral:
             return Experts(count, active, self._int("intermediate_size"), True, (True,) * layers)
         dense = self._raw.get("mlp_only_layers") or []
-        if not isinstance(dense, list) or not all(type(each) is int for each in dense):
+        if not isinstance(dense, list) or not all(type(layer) is int for layer in dense):
             raise self._bad("mlp_only_layers", f"expected a list of layers, found {dense!r}")
         step = self._int("decoder_sparse_step", 1)
         sparse = tuple(layer not in dense and (layer + 1) % step == 0 for layer in range(layers))
@@ -227,7 +226,7 @@ class _Reader(RopeReader):
         return Experts(count, active, self._int("moe_intermediate_size", 768), renormalize, sparse)
 
     def _windows(self, family: str, layers: int) -> tuple[int, ...]:
-        """Which layers slide: by `layer_types`, or by each family's own custom where the file does not list them."""
+        """The window of each layer, by `layer_types` or, where the file does not list them, by the family's pattern."""
         window = self._window(family)
         slides = self._custom(family, layers, window)
         types = self._raw.get("layer_types")
@@ -243,7 +242,7 @@ class _Reader(RopeReader):
         return tuple((window or 0) if slide else 0 for slide in slides)
 
     def _window(self, family: str) -> int | None:
-        """Tokens that a layer with a window sees; None: no layer has one."""
+        """The window in tokens; None: no layer has one."""
         if family == "llama":
             if self._raw.get("sliding_window") is not None:
                 raise self._unsupported("sliding_window", self._raw["sliding_window"], "Llama's layers have none")

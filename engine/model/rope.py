@@ -1,4 +1,4 @@
-"""Angles of the rotary position embedding, as tables of cosines and sines."""
+"""Rotary position embedding: tables of cosines and sines."""
 
 import math
 
@@ -10,16 +10,16 @@ from engine.model.rope_config import Rope
 
 
 def rotation_table(rope: Rope, rotary_dim: int, positions: int, longest: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, each [positions, rotary_dim / 2], float32."""
+    """Cosines and sines, two float32 tensors [positions, rotary_dim / 2]."""
     angles = torch.outer(torch.arange(positions).float(), inverse_frequencies(rope, rotary_dim, longest))
     return angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
 
 
 def rotations(config: ModelConfig, positions: int, longest: int | None = None) -> list[tuple[Tensor, Tensor]]:
-    """The table of each layer; layers with the same rope share one.
+    """The table of every layer; layers with the same rope share one.
 
-    `longest`: tokens of the longest sequence that the engine would take (see `Rope.factors`), of which no more than
-    `positions` fit into its pool; None: as many.
+    `longest`: the engine's maximum sequence length in tokens (see `Rope.factors`), which may exceed `positions`, the
+    number that fits into its KV pool; None: `positions`.
     """
     longest = longest or positions
     table = rotation_table(config.rope, config.rotary_dim, positions, longest)
@@ -30,7 +30,7 @@ def rotations(config: ModelConfig, positions: int, longest: int | None = None) -
 
 
 def inverse_frequencies(rope: Rope, rotary_dim: int, longest: int) -> Tensor:
-    """[rotary_dim / 2] radians a token, float32; `longest` as `Rope.factors` has it."""
+    """Float32 [rotary_dim / 2], radians per token; `longest` as in `Rope.factors`."""
     exponents = torch.arange(0, rotary_dim, 2, dtype=torch.int64).float() / rotary_dim
     frequencies: Tensor = 1.0 / (rope.theta**exponents)
     match rope.type:
@@ -46,7 +46,7 @@ def inverse_frequencies(rope: Rope, rotary_dim: int, longest: int) -> Tensor:
 
 
 def _llama3(rope: Rope, frequencies: Tensor) -> Tensor:
-    """Long wavelengths are stretched by `factor`, short ones kept, those between blended ("Llama 3.1" release)."""
+    """Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between interpolated."""
     turns = rope.original_max_position / (2 * math.pi / frequencies)
     keep = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
     blended = (1 - keep) * frequencies / rope.factor + keep * frequencies
@@ -56,7 +56,7 @@ def _llama3(rope: Rope, frequencies: Tensor) -> Tensor:
 
 
 def _yarn(rope: Rope, frequencies: Tensor, rotary_dim: int) -> Tensor:
-    """Pairs that turn often keep their frequency, those that turn seldom are stretched, between them a ramp."""
+    """YaRN: pairs with many rotations keep their frequency, those with few are stretched, with a ramp between."""
 
     def pair_that_turns(times: float) -> float:
         return rotary_dim * math.log(rope.original_max_position / (times * 2 * math.pi)) / (2 * math.log(rope.theta))

@@ -1,7 +1,7 @@
-"""What a config.json says about rotary position embeddings.
+"""Configuration of rotary position embeddings, read from config.json.
 
-Both spellings are read: `rope_theta` with `rope_scaling`, and `rope_parameters` of transformers 5. Defaults and
-precedence are those of transformers' config classes.
+Both layouts are read: `rope_theta` with `rope_scaling`, and `rope_parameters` (transformers 5). Defaults and precedence
+are those of transformers' config classes.
 """
 
 import math
@@ -28,7 +28,7 @@ _BY_TYPE: dict[str, frozenset[str]] = {
     ),
     "longrope": frozenset({"factor", _ORIGINAL, "attention_factor", "short_factor", "long_factor"}),
 }
-"""The keys that each type acts upon."""
+"""The keys that each type uses."""
 _EVERYWHERE = frozenset({"rope_type", "type", "rope_theta", "partial_rotary_factor"})
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "factor": (1,),
@@ -37,13 +37,13 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "extrapolation_factor": (1,),
     "truncate": (True,),
 }
-"""Values with which a key that its type does not act upon says nothing."""
+"""Values under which a key that the type does not use has no effect."""
 _WITHOUT_EFFECT = frozenset({_ORIGINAL, "finetuned"})
-"""Keys that tell of the training where their type does not act upon them."""
+"""Keys that only describe training, if the type does not use them."""
 
 
 class Rope(msgspec.Struct, frozen=True):
-    """Rotary position embedding ("RoFormer", section 3.4), with the scalings of long-context checkpoints."""
+    """Rotary position embedding (Su et al., "RoFormer", section 3.4), with the scalings of long-context checkpoints."""
 
     theta: float = _THETA
     type: RopeType = "default"
@@ -54,51 +54,51 @@ class Rope(msgspec.Struct, frozen=True):
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     truncate: bool = True
-    """The ends of yarn's ramp are whole pairs."""
+    """The ends of YaRN's ramp are rounded to whole pairs."""
     attention_factor: float = 1.0
-    """Cosines and sines are multiplied by it (yarn, longrope)."""
+    """Multiplies cosines and sines (yarn, longrope)."""
     short_factors: tuple[float, ...] = ()
     long_factors: tuple[float, ...] = ()
-    """One for each pair (longrope)."""
+    """One factor per pair of elements (longrope)."""
 
     def factors(self, longest: int) -> tuple[float, ...]:
-        """Those that hold in an engine whose longest sequence has so many tokens (longrope).
+        """The factors that an engine with this maximum sequence length uses (longrope).
 
-        As in vLLM one engine has one table. Transformers has one a prompt, with the short factors up to the original
-        length: but keys in a cache cannot be turned again when a sequence grows beyond it.
+        As in vLLM an engine has a single table. transformers chooses one per prompt, with the short factors up to the
+        original length, but keys in the KV cache cannot be rotated again when a sequence grows beyond it.
         """
         return self.long_factors if longest > self.original_max_position else self.short_factors
 
 
 class Ropes(msgspec.Struct, frozen=True):
-    """Of a whole decoder."""
+    """Rotary embeddings of a whole decoder."""
 
     rope: Rope
     local: Rope | None
-    """In layers with a window, if it is another one."""
+    """Of layers with a sliding window, if it differs."""
     partial: float
-    """Part of a head that is rotated."""
+    """Fraction of a head that is rotated."""
 
 
 class RopeReader(ConfigReader):
-    """Every complaint names the file and the key."""
+    """Reads the rotary embeddings of a decoder; error messages name the file and the key."""
 
     def ropes(self, family: str) -> Ropes:
-        """Of a model of `family`. Raises ModelError."""
+        """The rotary embeddings of a model of `family`. Raises ModelError."""
         parameters, scaling = self._object("rope_parameters"), self._object("rope_scaling")
         if family == "gemma3":
             return self._of_gemma3(parameters, scaling)
         if parameters and scaling and parameters != scaling:
             raise self._bad("rope_scaling", "says another thing than rope_parameters; keep the one that is meant")
-        found = scaling or parameters
+        chosen = scaling or parameters
         theta = self._float("rope_theta", _THETAS.get(family, _THETA))
-        partial = _Fields(self, found).number("partial_rotary_factor", self._float("partial_rotary_factor", 1.0))
+        partial = _Fields(self, chosen).number("partial_rotary_factor", self._float("partial_rotary_factor", 1.0))
         if partial != 1 and family != "phi3":
             raise self._unsupported("partial_rotary_factor", partial, "only Phi-3 rotates a part of each head")
-        return Ropes(self._rope(found, theta, family), None, partial)
+        return Ropes(self._rope(chosen, theta, family), None, partial)
 
     def _of_gemma3(self, parameters: dict[str, Any], scaling: dict[str, Any]) -> Ropes:
-        """One for the layers that see all, another one for those with a window."""
+        """Gemma 3 has one rope for layers with full attention, and another for those with a sliding window."""
         kinds = {"full_attention", "sliding_attention"}
         for key in parameters.keys() - kinds:
             raise self._unsupported(f"rope_parameters.{key}", parameters[key], f"Gemma 3 has {' and '.join(kinds)}")
@@ -141,10 +141,10 @@ class RopeReader(ConfigReader):
         return Rope(theta)
 
     def _kind(self, raw: dict[str, Any], family: str) -> str:
-        # What Phi-3's first files call "su" or "yarn" is longrope.
+        # Early Phi-3 files call longrope "su" or "yarn".
         names = {"su": "longrope", "yarn": "longrope"} if family == "phi3" else {}
-        said = [raw[key] for key in ("rope_type", "type") if raw.get(key) is not None]
-        kinds = list(dict.fromkeys(names.get(str(each), str(each)) for each in said)) or ["default"]
+        stated = [raw[key] for key in ("rope_type", "type") if raw.get(key) is not None]
+        kinds = list(dict.fromkeys(names.get(str(name), str(name)) for name in stated)) or ["default"]
         if len(kinds) > 1:
             raise self._bad("rope_scaling", f"rope_type is {kinds[0]!r} and type is {kinds[1]!r}; keep one")
         if family == "phi3" and kinds[0] in _BY_TYPE.keys() - {"default", "longrope"}:
@@ -157,21 +157,21 @@ class RopeReader(ConfigReader):
         return kinds[0]
 
     def _original(self, raw: dict[str, Any], family: str) -> int:
-        """The length that the model was trained for first: Phi-3 says it outside of `rope_scaling`."""
+        """The length of the original training; Phi-3 states it outside of `rope_scaling`."""
         inner, outer = raw.get(_ORIGINAL), self._raw.get(_ORIGINAL)
         if outer is None and family == "phi3":
             outer = _PHI3_ORIGINAL
         if inner is not None and outer is not None and inner != outer:
             raise self._bad(_ORIGINAL, f"{outer!r} for the model, and {inner!r} in rope_scaling; say one of them twice")
-        found = outer if inner is None else inner
-        if found is None:
+        length = outer if inner is None else inner
+        if length is None:
             return self._int("max_position_embeddings")
-        if isinstance(found, bool) or not isinstance(found, int) or found < 2:
-            raise self._bad(_ORIGINAL, f"expected a number of tokens, found {found!r}")
-        return found
+        if isinstance(length, bool) or not isinstance(length, int) or length < 2:
+            raise self._bad(_ORIGINAL, f"expected a number of tokens, found {length!r}")
+        return length
 
     def _yarn(self, theta: float, raw: dict[str, Any], original: int) -> Rope:
-        """After "YaRN: Efficient Context Window Extension of Large Language Models", sections 3.2 and 3.4."""
+        """Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models", sections 3.2 and 3.4."""
         fields = _Fields(self, raw)
         factor = fields.number("factor", self._int("max_position_embeddings") / original)
         one, all_dims = fields.number("mscale", 0.0), fields.number("mscale_all_dim", 0.0)
@@ -191,7 +191,7 @@ class RopeReader(ConfigReader):
         )
 
     def _longrope(self, theta: float, raw: dict[str, Any], original: int) -> Rope:
-        """After "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens", as Phi-3 uses it."""
+        """Ding et al., "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens", in the form of Phi-3."""
         fields = _Fields(self, raw)
         factor = fields.number("factor", self._int("max_position_embeddings") / original)
         inferred = 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(original))
@@ -206,28 +206,28 @@ class RopeReader(ConfigReader):
         )
 
     def bad_field(self, key: str, why: str) -> ModelError:
-        """Of `rope_scaling`."""
+        """The error for a malformed key of `rope_scaling`."""
         return self._bad(f"rope_scaling.{key}", why)
 
     def unsupported_field(self, key: str, value: object, why: str) -> ModelError:
-        """Of `rope_scaling`."""
+        """The error for an unsupported key of `rope_scaling`."""
         return self._unsupported(f"rope_scaling.{key}", value, why)
 
     @property
     def ignored(self) -> frozenset[str]:
-        """Keys that the operator says are to be passed over."""
+        """Keys that the settings exclude from the check."""
         return self._ignored
 
 
 class _Fields:
-    """Typed values out of one `rope_scaling`."""
+    """Typed access to one `rope_scaling` object."""
 
     def __init__(self, reader: RopeReader, raw: dict[str, Any]) -> None:
         self._reader = reader
         self._raw = raw
 
     def check(self, kind: str) -> None:
-        """Every key is acted upon, or says nothing. Raises ModelError."""
+        """Check that every key is used or has no effect. Raises ModelError."""
         for key, value in self._raw.items():
             if value is None or key in _EVERYWHERE | _BY_TYPE[kind] | _WITHOUT_EFFECT:
                 continue
@@ -251,7 +251,7 @@ class _Fields:
 
     def numbers(self, key: str) -> tuple[float, ...]:
         values = self._raw.get(key)
-        if not isinstance(values, list) or not all(type(each) in {int, float} and each > 0 for each in values):
+        if not isinstance(values, list) or not all(type(value) in {int, float} and value > 0 for value in values):
             raise self._reader.bad_field(key, f"this rope type needs {key}, a list of numbers above 0")
         return tuple(map(float, values))
 

@@ -1,4 +1,4 @@
-"""What sentence-transformers' files say is done with an encoder's last layer."""
+"""Pooling and normalization after an encoder's last layer, read from the files of sentence-transformers."""
 
 import json
 from pathlib import Path
@@ -16,20 +16,20 @@ _MODE = "pooling_mode"
 
 
 class Sentence(msgspec.Struct, frozen=True):
-    """From the last layer's rows to one vector."""
+    """How the last layer's rows [tokens, hidden] become one vector [hidden]."""
 
     pooling: Pooling = "mean"
     normalize: bool = False
-    """To Euclidean length 1."""
+    """Scale to Euclidean length 1."""
     max_tokens: int | None = None
-    """The longest input that the model was made for; None: not said."""
+    """The longest input in tokens that the model is meant for; None: not stated."""
 
 
 def read_sentence(directory: Path) -> Sentence:
-    """Read `modules.json` and the files that it names; without it, what sentence-transformers does without it.
+    """Read `modules.json` and the files that it names; the defaults of sentence-transformers without it.
 
     Raises:
-        ModelError: a file cannot be read, or asks for something that the engine does not do.
+        ModelError: a file cannot be read, or needs what is not supported.
     """
     pooling: Pooling = "mean"
     normalize = False
@@ -48,11 +48,11 @@ def read_sentence(directory: Path) -> Sentence:
 
 
 def _modules(directory: Path) -> list[tuple[str, str]]:
-    """(Name of the class, folder) of each module."""
+    """(class name, folder) of each module, in order."""
     path = directory / "modules.json"
     try:
         listed = json.loads(path.read_bytes())
-        return [(str(each["type"]).rpartition(".")[2], str(each.get("path") or "")) for each in listed]
+        return [(str(module["type"]).rpartition(".")[2], str(module.get("path") or "")) for module in listed]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -60,7 +60,7 @@ def _modules(directory: Path) -> list[tuple[str, str]]:
 
 
 def _pooling(path: Path) -> Pooling:
-    """Both spellings: `pooling_mode_mean_tokens: true` and so on, and one `pooling_mode`."""
+    """Read both layouts: flags like `pooling_mode_mean_tokens: true`, and a single `pooling_mode`."""
     raw = read_json(path)
     if _MODE in raw:
         named = [str(raw[_MODE])]

@@ -1,4 +1,4 @@
-"""A decoder's weights, fused and prepared for products."""
+"""Loading a decoder's weights, fused and prepared for products."""
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from engine.model.checkpoint import Checkpoint
 from engine.model.linear import Linear, LinearFactory
 from engine.model.mlp import Dense, Mixture, Mlp
 from engine.model.model_config import Experts, ModelConfig
-from engine.model.unread import BUFFERS, check_unread
+from engine.model.unused_tensors import BUFFERS, check_unused_tensors
 from engine.quantization.config import Quantization
 from engine.quantization.scheme import join
 from engine.quantization.tensors import QuantizedSource
@@ -19,7 +19,7 @@ from engine.tensor_parallel.shard import Shard
 
 
 class LayerWeights(NamedTuple):
-    """One layer. Norm weights are float32 [hidden] or [head_dim]."""
+    """One layer. Norm weights are float32 [hidden] or, for q and k, [head_dim]."""
 
     input_norm: Tensor
     qkv: Linear
@@ -28,19 +28,19 @@ class LayerWeights(NamedTuple):
     k_norm: Tensor | None
     o: Linear
     after_attention: Tensor | None
-    """Norm of what attention gives, before it is added (`post_norms`)."""
+    """Norm of the attention output, before the residual addition (`post_norms`)."""
     mlp_norm: Tensor
     mlp: Mlp
     after_mlp: Tensor | None
 
 
 class Weights(NamedTuple):
-    """The whole decoder."""
+    """All weights of a decoder."""
 
     embedding: Tensor
     """[vocab, hidden] in the compute dtype; not scaled."""
     embedding_scale: Tensor | None
-    """[] in the compute dtype."""
+    """Scalar tensor in the compute dtype."""
     layers: tuple[LayerWeights, ...]
     final_norm: Tensor
     head: Linear
@@ -58,13 +58,13 @@ def load_weights(  # noqa: PLR0917
     *,
     ignored: Collection[str] = (),
 ) -> Weights:
-    """Read, check, fuse and prepare every tensor, or this rank's part of each. `config` is the whole model's.
+    """Read, check, fuse and prepare every tensor, or this rank's part of it. `config` describes the whole model.
 
-    `ignored`: see `check_unread`.
+    `ignored`: see `check_unused_tensors`.
 
     Raises:
-        ModelError: a tensor is missing, is read by nobody, has another shape than config.json implies or numbers that
-            are not finite, or cannot be quantized as asked.
+        ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or cannot be
+            quantized as configured.
     """
     source = QuantizedSource(checkpoint, quantization)
     if shard is None:
@@ -82,12 +82,12 @@ def load_weights(  # noqa: PLR0917
     scale = None if config.embedding_scale == 1 else torch.tensor(config.embedding_scale, dtype=dtype, device=device)
     final_norm = loader.norm("model.norm", config.hidden_size)
     loader.check_tied(embedding)
-    check_unread(checkpoint, BUFFERS, ignored)
+    check_unused_tensors(checkpoint, BUFFERS, ignored)
     return Weights(embedding.to(device), scale, tuple(layers), final_norm, head)
 
 
 def qkv_parts(config: ModelConfig, attention: str) -> dict[str, int]:
-    """The matrices of q, k and v in a file, by name, and how many outputs each has, in the order of the product."""
+    """Output sizes of the q, k and v matrices by tensor name, in the order of the fused product."""
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     if config.fused:
         return {f"{attention}.qkv_proj": queries + 2 * keys}
@@ -95,14 +95,14 @@ def qkv_parts(config: ModelConfig, attention: str) -> dict[str, int]:
 
 
 def gate_up_parts(config: ModelConfig, mlp: str) -> dict[str, int]:
-    """The same of a dense MLP's gate and up."""
+    """Output sizes of a dense MLP's gate and up matrices by tensor name, in the order of the fused product."""
     if config.fused:
         return {f"{mlp}.gate_up_proj": 2 * config.intermediate_size}
     return {f"{mlp}.gate_proj": config.intermediate_size, f"{mlp}.up_proj": config.intermediate_size}
 
 
 class WeightLoader:
-    """Knows what a file calls things, and what belongs together."""
+    """Maps layers to tensor names, and fuses matrices that share an input."""
 
     def __init__(  # noqa: PLR0917
         self,
@@ -125,12 +125,12 @@ class WeightLoader:
         return self._checkpoint.take(name, shape, self._dtype)
 
     def norm(self, name: str, size: int) -> Tensor:
-        """Its weight, as it is multiplied."""
+        """A norm's weight [size] float32, with `norm_offset` added."""
         weight = self._checkpoint.take(f"{name}.weight", (size,), torch.float32)
         return (weight + self._config.norm_offset).to(self._device)
 
     def linear(self, parts: dict[str, int], inputs: int, *, bias: bool) -> Linear:
-        """One product for several matrices that read the same input: `parts` maps names to output sizes, in order."""
+        """One product for several matrices that read the same input; `parts`: output sizes by name, in order."""
         biases = [self.take(f"{name}.bias", outputs) for name, outputs in parts.items()] if bias else []
         joined_bias = torch.cat(biases) if bias else None
         if (quantized := self._quantized.take_alike(parts, inputs)) is not None:
@@ -139,36 +139,36 @@ class WeightLoader:
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         return self._linears.make(weight, joined_bias)
 
-    def back(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
-        """The product that follows one of `linear`, and leads back to the residual stream."""
+    def residual_linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
+        """The product from attention or MLP back to the residual stream; row-parallel under tensor parallelism."""
         return self.linear({name: outputs}, inputs, bias=bias)
 
-    def expert_back(self, name: str, outputs: int, inputs: int) -> Linear:
-        """As `back`, of an expert: `reduce` is applied to what all active experts give together."""
+    def expert_residual_linear(self, name: str, outputs: int, inputs: int) -> Linear:
+        """The same for an expert, but not reduced over ranks: `reduce` is applied to the sum of the experts."""
         return self.linear({name: outputs}, inputs, bias=False)
 
     def reduce(self, partial: Tensor) -> Tensor:
-        """What a rank has of a sum becomes the sum."""
+        """Sum a partial result over the tensor-parallel ranks."""
         return partial
 
     def router(self, name: str, outputs: int, inputs: int) -> Linear:
-        """Decides which experts a token goes through."""
+        """The product that scores the experts."""
         return self.linear({name: outputs}, inputs, bias=False)
 
     def layer(self, index: int) -> LayerWeights:
-        """One layer's."""
+        """The weights of layer `index`."""
         config = self._config
         hidden, queries = config.hidden_size, config.heads * config.head_dim
         at = f"model.layers.{index}"
         attention = f"{at}.self_attn"
-        # Gemma calls the norm in front of the MLP by another name, because it has one behind attention, too.
+        # Gemma has norms before and after the MLP, and names the one before it `pre_feedforward_layernorm`.
         mlp_norm = "pre_feedforward_layernorm" if config.post_norms else "post_attention_layernorm"
         return LayerWeights(
             input_norm=self.norm(f"{at}.input_layernorm", hidden),
             qkv=self.linear(qkv_parts(config, attention), hidden, bias=config.qkv_bias),
             q_norm=self.norm(f"{attention}.q_norm", config.head_dim) if config.qk_norm else None,
             k_norm=self.norm(f"{attention}.k_norm", config.head_dim) if config.qk_norm else None,
-            o=self.back(f"{attention}.o_proj", hidden, queries, bias=config.o_bias),
+            o=self.residual_linear(f"{attention}.o_proj", hidden, queries, bias=config.o_bias),
             after_attention=self.norm(f"{at}.post_attention_layernorm", hidden) if config.post_norms else None,
             mlp_norm=self.norm(f"{at}.{mlp_norm}", hidden),
             mlp=self._mlp(index),
@@ -183,7 +183,7 @@ class WeightLoader:
             return self._mixture(index, config.experts)
         return Dense(
             self.linear(gate_up_parts(config, mlp), hidden, bias=config.mlp_bias),
-            self.back(f"{mlp}.down_proj", hidden, inner, bias=config.mlp_bias),
+            self.residual_linear(f"{mlp}.down_proj", hidden, inner, bias=config.mlp_bias),
         )
 
     def _mixture(self, index: int, experts: Experts) -> Mixture:
@@ -195,7 +195,7 @@ class WeightLoader:
         for number in range(experts.count):
             expert = f"{at}.experts.{number}"
             gate_up = self.linear({f"{expert}.{gate}": inner, f"{expert}.{up}": inner}, hidden, bias=False)
-            pairs.append((gate_up, self.expert_back(f"{expert}.{down}", hidden, inner)))
+            pairs.append((gate_up, self.expert_residual_linear(f"{expert}.{down}", hidden, inner)))
         return Mixture(
             self.router(f"{at}.gate", experts.count, hidden),
             pairs,
@@ -208,7 +208,7 @@ class WeightLoader:
         )
 
     def head(self, embedding: Tensor) -> Linear:
-        """From the last norm to logits."""
+        """The product from the normed output to logits."""
         config = self._config
         source = "model.embed_tokens" if self.tied_head else "lm_head"
         shape = config.vocab_size, config.hidden_size
@@ -218,7 +218,7 @@ class WeightLoader:
         return self._linears.make_head(weight)
 
     def check_tied(self, embedding: Tensor) -> None:
-        """A head in the file that is said to be the embedding is it. Raises ModelError."""
+        """Check that a head stored in the files equals the embedding, if config.json says so. Raises ModelError."""
         name = "lm_head.weight"
         if not self.tied_head or name not in self._checkpoint:
             return
@@ -231,7 +231,7 @@ class WeightLoader:
 
     @property
     def tied_head(self) -> bool:
-        """The head is the embedding."""
+        """Whether the head shares the embedding's weights."""
         tied = self._config.tied_head
         if tied is not None:
             return tied

@@ -1,1 +1,1 @@
-"""Weights as integers of 8 or 4 bits: rounded, saved, loaded, multiplied with."""
+"""Weight-only quantization to int8 and int4: quantizing, storing, loading, and products."""

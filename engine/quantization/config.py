@@ -1,7 +1,7 @@
 """`quantization_config` of a config.json: which matrices are quantized, and how.
 
-The format is compressed-tensors' `pack-quantized` (github.com/vllm-project/compressed-tensors), symmetric and weights
-only: other engines read what is written here, and theirs is read if it asks for nothing else.
+The format is `pack-quantized` of compressed-tensors (github.com/vllm-project/compressed-tensors), restricted to
+symmetric, weight-only schemes. Other engines read the files written here.
 """
 
 import json
@@ -17,27 +17,27 @@ from engine.quantization.scheme import INT8, Scheme
 FORMAT = "pack-quantized"
 _KEY = "quantization_config"
 _ROUTERS = (r"re:.*\.mlp\.gate$", r"re:.*\.block_sparse_moe\.gate$")
-"""What chooses experts is small, and an error of it is a wrong expert."""
+"""Routers are small, and their quantization errors would select other experts."""
 _LINEAR = "Linear"
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One scheme and the matrices that have it: names, `re:` and a pattern of names, or "Linear" for all."""
+    """One scheme and the matrices it applies to: names, patterns with the prefix `re:`, or "Linear" for all."""
 
     targets: tuple[str, ...]
     scheme: Scheme
 
 
 class Quantization(msgspec.Struct, frozen=True):
-    """How a model's matrices are quantized. The embedding and the norms never are."""
+    """How a model's matrices are quantized. Embedding and norms never are."""
 
     rules: tuple[Rule, ...]
     ignore: tuple[str, ...]
     stored: bool
-    """The model's files hold integers; if not, they are made on load."""
+    """The model's files hold integers; otherwise weights are quantized on load."""
 
     def scheme(self, name: str) -> Scheme | None:
-        """Of a matrix, by its name without `.weight`; None: it is as it is. A name weighs more than "Linear"."""
+        """The scheme of a matrix, by its name without `.weight`; None: not quantized. Names override "Linear"."""
         if _matches(name, self.ignore):
             return None
         for rule in self.rules:
@@ -56,7 +56,7 @@ def _matches(name: str, targets: tuple[str, ...]) -> bool:
 
 
 def quantization(scheme: Scheme) -> Quantization:
-    """Ours: `scheme` for the products of the layers, 8 bits for the head, which forgives less; routers stay."""
+    """The configuration for quantizing here: `scheme` for layers, int8 for the more sensitive head, no routers."""
     rules: tuple[Rule, ...] = (Rule((_LINEAR,), scheme),)
     if scheme != INT8:
         rules = (Rule(("lm_head",), INT8), *rules)
@@ -90,18 +90,18 @@ def _group(rule: Rule) -> dict[str, Any]:
 
 
 def read_quantization(directory: Path) -> Quantization | None:
-    """What `directory/config.json`, a JSON object, says; None: its weights are not quantized.
+    """The quantization of `directory/config.json`, a JSON object; None: not quantized.
 
     Raises:
-        ModelError: they are, in a way that the engine does not read.
+        ModelError: it is quantized in a format that is not supported.
     """
     path = directory / "config.json"
-    found = json.loads(path.read_bytes()).get(_KEY)
-    if found is None:
+    raw = json.loads(path.read_bytes()).get(_KEY)
+    if raw is None:
         return None
-    if not isinstance(found, dict):
+    if not isinstance(raw, dict):
         raise ModelError("model_config", f"{path}: {_KEY} must be an object")
-    method, form = found.get("quant_method"), found.get("format")
+    method, form = raw.get("quant_method"), raw.get("format")
     if method != "compressed-tensors" or form != FORMAT:
         what = f"quant_method {method!r}" + ("" if form is None else f", format {form!r}")
         raise ModelError(
@@ -109,13 +109,13 @@ def read_quantization(directory: Path) -> Quantization | None:
             f"{path}: weights quantized with {what} are not read, only compressed-tensors' {FORMAT}; take the model's "
             "original weights and quantize those on load or with `penstock engine quantize`",
         )
-    if found.get("kv_cache_scheme") is not None:
+    if raw.get("kv_cache_scheme") is not None:
         raise ModelError("model_unsupported", f"{path}: a kv_cache_scheme is not supported")
-    groups = found.get("config_groups")
+    groups = raw.get("config_groups")
     if not isinstance(groups, dict) or not groups:
         raise ModelError("model_config", f"{path}: {_KEY} has no config_groups")
     rules = tuple(_rule(path, name, group) for name, group in groups.items())
-    return Quantization(rules, _words(path, "ignore", found.get("ignore") or []), stored=True)
+    return Quantization(rules, _words(path, "ignore", raw.get("ignore") or []), stored=True)
 
 
 def _rule(path: Path, name: str, group: Any) -> Rule:
@@ -126,14 +126,14 @@ def _rule(path: Path, name: str, group: Any) -> Rule:
         if group.get(key) is not None:
             raise ModelError("model_unsupported", f"{path}: config group {name} quantizes {key}; only weights may be")
     wanted = {"type": ("int",), "symmetric": (True,), "num_bits": (4, 8), "strategy": ("group", "channel")}
-    # What follows an order of activations ("group") has its inputs mixed up; "weight" only concerned how it was made.
+    # actorder "group" stores permuted inputs, which is not supported; "weight" only affected how scales were computed.
     wanted |= {"actorder": (None, False, "weight", "static"), "dynamic": (None, False)}
     for key, values in wanted.items():
         if weights.get(key) not in values:
-            said = " or ".join(json.dumps(value) for value in values if value is not None)
+            expected = " or ".join(json.dumps(value) for value in values if value is not None)
             raise ModelError(
                 "model_unsupported",
-                f"{path}: config group {name} has {key} {json.dumps(weights.get(key))}; what is read is {said}",
+                f"{path}: config group {name} has {key} {json.dumps(weights.get(key))}; what is read is {expected}",
             )
     size = weights.get("group_size") if weights["strategy"] == "group" else None
     if weights["strategy"] == "group" and (not isinstance(size, int) or size < 2):

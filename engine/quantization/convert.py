@@ -1,4 +1,4 @@
-"""`penstock engine quantize`: a model directory with quantized weights, from one without."""
+"""`penstock engine quantize`: write a quantized copy of a model directory."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ _EMBEDDING, _HEAD = "model.embed_tokens", "lm_head"
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What became of a model; bytes are those of all its tensors."""
+    """Result of a conversion; bytes are the sum over all tensors."""
 
     matrices: int
     bytes_before: int
@@ -33,9 +33,9 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def quantize_model(model: Path, out: Path, scheme: Scheme, progress: Callable[[str], None]) -> Summary:
-    """Write `model`, quantized, to the folder `out`, which must be new or empty; what is beside the weights is copied.
+    """Write `model`, quantized, to the folder `out`, which must be new or empty, and copy its other files.
 
-    A head that was the embedding becomes one of its own: the embedding is not quantized.
+    A head tied to the embedding becomes a separate quantized tensor, because the embedding is not quantized.
 
     Raises:
         ModelError: the model cannot be read, is quantized already or does not fit the scheme; `out` cannot be written.
@@ -84,7 +84,7 @@ def _converted(
 
 
 class _Shards:
-    """Files of a bounded size, and their index if there are several."""
+    """Writer of safetensors files of bounded size, and of their index if there are several."""
 
     def __init__(self, out: Path) -> None:
         self._out = out

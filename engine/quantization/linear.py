@@ -1,9 +1,8 @@
-"""One quantized matrix, packed as `engine.kernels.quantized_product` wants it.
+"""Matrix product with one quantized matrix, packed for `engine.kernels.quantized_product`.
 
-Panels of 64 outputs are four vectors of sixteen. Four bits: [panel, inputs / 2, 16 outputs, 2 inputs] words of 16 bits,
-in which the four vectors have four bits each, the first one the lowest, as value + 8. Eight bits: bytes of sign and
-magnitude [panel, inputs / 2, 2, 4, 2, 8]: two vectors at a time, eight bytes of each in turn, as
-the processor interleaves.
+A panel of 64 outputs is four vectors of 16. int4: 16-bit words [panel, inputs / 2, 16 outputs, 2 inputs]; nibble v of a
+word, counted from the lowest, holds value + 8 of vector v. int8: bytes in sign-magnitude form [panel, inputs / 2, 2, 4,
+2, 8]: vectors in pairs, 8 bytes of either in turn, which is the processor's unpack order.
 """
 
 import numpy as np
@@ -34,15 +33,15 @@ from engine.kernels.product_kernel import (
 from engine.kernels.quantized_simd import PAIR_BYTES
 from engine.quantization.scheme import Bits, Quantized
 
-# Multiply-adds (of four rows at least) that pay for waking a team.
-_WORTH_A_TEAM = 1_500_000
+# Multiply-adds from which waking the thread team pays; up to four rows count as four.
+_TEAM_THRESHOLD = 1_500_000
 
 
 def pack(quantized: Quantized) -> Tensor:
-    """The panels of a matrix, int8 or int16; its inputs are an even number."""
+    """Pack a matrix with an even number of inputs: int16 panels for int4, int8 panels for int8 (see the module)."""
     values = quantized.values
     values = functional.pad(values, (0, 0, 0, -len(values) % PANEL))
-    # [panel, pair of inputs, vector, 32 words: output, input]
+    # [panel, pair of inputs, vector, 32 elements: output, input]
     words = values.view(-1, 4, 16, values.shape[1] // 2, 2).permute(0, 3, 1, 2, 4).flatten(3)
     if quantized.bits == 4:
         codes = (words + 8).to(torch.int32)
@@ -62,7 +61,7 @@ def pack_scales(quantized: Quantized) -> Tensor:
 
 
 class Scratch:
-    """Memory of the threads that multiply; all matrices of one model share it, one product after the other."""
+    """Scratch memory of the product threads, shared by all matrices of a model, whose products run one at a time."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -70,7 +69,7 @@ class Scratch:
         self.unpacked = np.zeros(0, np.uint8)
 
     def make_room(self, inputs: int) -> None:
-        """For a panel of so many inputs, for each thread."""
+        """Grow the buffers so that every thread can unpack a panel of `inputs` inputs."""
         size = self.threads * _unpacked_bytes(inputs)
         if len(self.unpacked) < size:
             self.unpacked = np.zeros(size, np.uint8)
@@ -81,7 +80,7 @@ def _unpacked_bytes(inputs: int) -> int:
 
 
 class QuantizedPanels:
-    """One matrix, for products with bfloat16."""
+    """One quantized matrix, for products with bfloat16 inputs."""
 
     def __init__(  # noqa: PLR0917
         self,
@@ -118,14 +117,14 @@ class QuantizedPanels:
     @property
     def arguments(self) -> Arguments:
         """See `engine.model.linear.CompiledProduct`."""
-        self._arguments[product.UNPACKED] = self._scratch.unpacked.ctypes.data  # it grows while a model is loaded
+        self._arguments[product.UNPACKED] = self._scratch.unpacked.ctypes.data  # reallocated while a model is loaded
         return self._arguments
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] → [rows, out]."""
         rows = len(x)
         out = torch.empty((rows, self._outputs), dtype=self._result)
-        parts = self._scratch.threads if self._weights * max(rows, 4) >= _WORTH_A_TEAM else 1
+        parts = self._scratch.threads if self._weights * max(rows, 4) >= _TEAM_THRESHOLD else 1
         arguments = self.arguments
         arguments[ROWS] = rows
         arguments[X] = x.data_ptr()
@@ -137,7 +136,7 @@ class QuantizedPanels:
 
 
 class QuantizedFactory:
-    """Prepares the quantized matrices of one model."""
+    """Builds the quantized products of one model."""
 
     def __init__(self, threads: int, arena: Arena) -> None:
         self._scratch = Scratch(threads)
@@ -145,7 +144,7 @@ class QuantizedFactory:
         self._codes: dict[tuple[Bits, bool], Kernel] = {}
 
     def make(self, quantized: Quantized, bias: Tensor | None, *, half: bool) -> QuantizedPanels:
-        """The result is bfloat16 (`half`) or float32. The first of a kind compiles its kernel, or finds it on disk."""
+        """The result is bfloat16 (`half`) or float32. The first call of a kind compiles its kernel or loads it."""
         key = quantized.bits, half
         if key not in self._codes:
             self._codes[key] = quantized_code(bits=quantized.bits, result_half=half)

@@ -1,8 +1,7 @@
-"""Weight-only quantization: integers of 8 or 4 bits, and a scale for each output or each group of its inputs.
+"""Symmetric weight-only quantization: int8 or int4 values with one scale per output or per group of inputs.
 
-Symmetric: a weight is its integer times its scale, without a zero point. A scale of four bits is searched for (its size
-and its sign: the range is −8 to 7, so the largest weight of a group wants the longer side) because that costs nothing
-later.
+weight = value · scale, without zero point. For int4 the scale is chosen by search over its magnitude and its sign: the
+range −8 to 7 is asymmetric, and the sign maps a group's largest weight to the longer side. This costs only load time.
 """
 
 from collections.abc import Iterator
@@ -14,10 +13,10 @@ from torch import Tensor
 
 Bits = Literal[4, 8]
 GROUP = 64
-"""Inputs that share a scale of four-bit weights, if nothing else is said."""
+"""Default number of inputs that share a scale of int4 weights."""
 _SHRINKS = tuple(1 - 0.025 * step for step in range(-4, 16))
 _ROWS = 4096
-"""Outputs that are searched at once: bounds the memory that a large matrix takes."""
+"""Outputs per search pass; bounds the temporary memory for large matrices."""
 
 
 class Scheme(msgspec.Struct, frozen=True):
@@ -25,7 +24,7 @@ class Scheme(msgspec.Struct, frozen=True):
 
     bits: Bits
     group: int | None = None
-    """Inputs that share a scale; None: all of an output's."""
+    """Number of inputs that share a scale; None: all inputs of an output."""
 
     def __str__(self) -> str:
         return f"int{self.bits}" + ("" if self.group is None else f" in groups of {self.group}")
@@ -35,27 +34,27 @@ INT8 = Scheme(8)
 
 
 def scheme_of(name: str, group: int | None) -> Scheme:
-    """What the settings `quantization` and `quantization_group` mean for the matrices of the layers."""
+    """The scheme for layers, from the settings `quantization` and `quantization_group`."""
     return INT8 if name == "int8" else Scheme(4, group or GROUP)
 
 
 class Quantized(NamedTuple):
-    """One matrix."""
+    """One quantized matrix."""
 
     values: Tensor
-    """int8 [outputs, inputs]; −8 to 7 for four bits."""
+    """int8 [outputs, inputs]; for int4 within −8 to 7."""
     scales: Tensor
-    """float32 [outputs, groups], each of them a bfloat16 number if `quantize` made them."""
+    """float32 [outputs, groups]; exact bfloat16 numbers if made by `quantize`."""
     bits: Bits
 
     @property
     def group(self) -> int:
-        """Inputs that share a scale."""
+        """Number of inputs that share a scale."""
         return self.values.shape[1] // self.scales.shape[1]
 
 
 def fault(scheme: Scheme, inputs: int) -> str | None:
-    """Why a matrix of so many inputs cannot be quantized so; None if it can."""
+    """Why a matrix with this number of inputs cannot be quantized with `scheme`; None if it can."""
     if scheme.group is not None and (scheme.group < 2 or scheme.group % 2):
         return f"a group of {scheme.group} inputs is not an even number of them"
     if inputs % (scheme.group or 2):
@@ -64,7 +63,7 @@ def fault(scheme: Scheme, inputs: int) -> str | None:
 
 
 def quantize(weight: Tensor, scheme: Scheme) -> Quantized:
-    """Quantize `weight` [outputs, inputs], whose inputs `fault` has nothing against."""
+    """Quantize `weight` [outputs, inputs]; `fault` must return None for it."""
     parts = [_quantize(rows.float(), scheme) for rows in torch.split(weight, _ROWS)]
     return Quantized(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), scheme.bits)
 
@@ -89,7 +88,7 @@ def _quantize(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
 
 
 def _candidates(grouped: Tensor, bits: Bits) -> Iterator[Tensor]:
-    """Scales [outputs, groups] to choose from by the squared error. Eight bits are fine enough for the plain one."""
+    """Candidate scales [outputs, groups]; the one with the least squared error is used. int8 needs no search."""
     place = grouped.abs().argmax(-1, keepdim=True)
     extreme = grouped.gather(-1, place).squeeze(-1)
     if bits == 8:
@@ -101,14 +100,14 @@ def _candidates(grouped: Tensor, bits: Bits) -> Iterator[Tensor]:
 
 
 def dequantize(quantized: Quantized) -> Tensor:
-    """Float32 [outputs, inputs]: what the integers stand for."""
+    """Float32 [outputs, inputs]."""
     outputs, inputs = quantized.values.shape
     grouped = quantized.values.float().view(outputs, -1, quantized.group)
     return (grouped * quantized.scales.unsqueeze(-1)).view(outputs, inputs)
 
 
 def join(parts: list[Quantized]) -> Quantized:
-    """One matrix of the outputs of several that read the same input and are quantized alike."""
+    """Concatenate the outputs of matrices with the same input and the same scheme."""
     if len(parts) == 1:
         return parts[0]
     return Quantized(

@@ -1,4 +1,4 @@
-"""Quantized matrices as tensors of a file, and where a loader gets one from: the file's integers, or its weights."""
+"""Quantized matrices as tensors of a file, and their source for the loader: stored integers, or weights to quantize."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from engine.quantization.scheme import Bits, Quantized, Scheme, fault, quantize
 
 
 def to_tensors(name: str, quantized: Quantized) -> dict[str, Tensor]:
-    """What a file holds: integers plus half their range, packed into int32 from the lowest bits on; scales; shape."""
+    """The file's tensors: integers plus half their range, packed into int32 from the lowest bits up; scales; shape."""
     return {
         f"{name}.weight_packed": _pack(quantized.values, quantized.bits),
         f"{name}.weight_scale": quantized.scales.bfloat16(),
@@ -20,11 +20,11 @@ def to_tensors(name: str, quantized: Quantized) -> dict[str, Tensor]:
 
 def _pack(values: Tensor, bits: Bits) -> Tensor:
     outputs, inputs = values.shape
-    a_word = 32 // bits
-    codes = torch.zeros(outputs, inputs + -inputs % a_word, dtype=torch.int64)
+    per_word = 32 // bits
+    codes = torch.zeros(outputs, inputs + -inputs % per_word, dtype=torch.int64)
     codes[:, :inputs] = values.to(torch.int64) + 2 ** (bits - 1)
     shifts = torch.arange(0, 32, bits)
-    words: Tensor = (codes.view(outputs, -1, a_word) << shifts).sum(-1)
+    words: Tensor = (codes.view(outputs, -1, per_word) << shifts).sum(-1)
     return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
 
 
@@ -39,7 +39,7 @@ def quantized(name: str, weight: Tensor, scheme: Scheme) -> Quantized:
     """Quantize the matrix `name`, float32 [outputs, inputs].
 
     Raises:
-        ModelError: the scheme does not fit so many inputs.
+        ModelError: the scheme does not fit this number of inputs.
     """
     _check(name, weight.shape[1], scheme)
     return quantize(weight, scheme)
@@ -51,44 +51,44 @@ def _check(name: str, inputs: int, scheme: Scheme) -> None:
 
 
 class QuantizedSource:
-    """Gives a loader the quantized form of a matrix, if it has one."""
+    """Provides the loader with quantized matrices."""
 
     def __init__(self, checkpoint: Checkpoint, quantization: Quantization | None) -> None:
         self._checkpoint = checkpoint
         self._quantization = quantization
 
     def has(self, name: str) -> bool:
-        """Is there a quantized matrix of this name in the files?"""
+        """Whether the files hold a quantized matrix of this name."""
         return f"{name}.weight_packed" in self._checkpoint
 
     def take(self, name: str, outputs: int, inputs: int, *, weights: str | None = None) -> Quantized | None:
-        """The matrix `name` [outputs, inputs], None if it is not to be; `weights`: it has those of another name.
+        """The matrix `name` [outputs, inputs]; None if not quantized. `weights`: where its weights are, if elsewhere.
 
         Raises:
-            ModelError: a tensor is missing or misshapen, or the scheme does not fit so many inputs.
+            ModelError: a tensor is missing or misshapen, or the scheme does not fit this number of inputs.
         """
         scheme = None if self._quantization is None else self._quantization.scheme(name)
         if scheme is None or self._quantization is None:
             return None
         if self._quantization.stored:
             if weights not in {None, name}:
-                return None  # a head that is the embedding, of which files hold no integers
+                return None  # a tied head, of which the files hold no integers
             return self._stored(name, outputs, inputs, scheme)
         weight = self._checkpoint.take(f"{weights or name}.weight", (outputs, inputs), torch.float32)
         return quantized(name, weight, scheme)
 
     def take_alike(self, parts: dict[str, int], inputs: int) -> list[Quantized] | None:
-        """Several matrices that are to become one product: names and outputs. None: none of them is quantized.
+        """Several matrices to be fused, by output size; None: none of them is quantized.
 
         Raises:
-            ModelError: also if they are not quantized alike.
+            ModelError: as `take`, or they have different schemes.
         """
-        found = [self.take(name, outputs, inputs) for name, outputs in parts.items()]
-        kinds = {None if one is None else (one.bits, one.group) for one in found}
+        matrices = [self.take(name, outputs, inputs) for name, outputs in parts.items()]
+        kinds = {None if matrix is None else (matrix.bits, matrix.group) for matrix in matrices}
         if len(kinds) > 1:
             names = ", ".join(parts)
             raise ModelError("model_unsupported", f"{names} are computed as one product and must be quantized alike")
-        return None if kinds == {None} else [one for one in found if one is not None]
+        return None if kinds == {None} else [matrix for matrix in matrices if matrix is not None]
 
     def _stored(self, name: str, outputs: int, inputs: int, scheme: Scheme) -> Quantized:
         for more in ("weight_zero_point", "weight_g_idx"):

@@ -1,1 +1,1 @@
-"""From logits to tokens: what a request may ask for, noise, filters, grammars."""
+"""Sampling: parameters, filters, penalties, random draws, grammars, prompt scores."""

@@ -1,4 +1,4 @@
-"""Words that an answer must not hold, as the token sequences that spell them (vLLM's `bad_words`)."""
+"""Banned words as token sequences (vLLM's `bad_words`)."""
 
 from collections.abc import Sequence
 
@@ -6,23 +6,24 @@ from engine.text.tokenizer import Tokenizer
 
 
 def spellings(words: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
-    """How the tokenizer writes each word: at the beginning of a text, behind something, and after a space.
+    """Tokenizations of each word: at the beginning of a text, within a text, and after a space.
 
-    A model can still write a word in other pieces: what is banned is the last token of these sequences.
+    The last token of a sequence is banned after the tokens before it. A model can still produce the word with another
+    tokenization.
     """
-    found: dict[tuple[int, ...], None] = {}
+    unique: dict[tuple[int, ...], None] = {}
     for word in words:
         spelled = (
             tokenizer.encode(word, add_special_tokens=False),
-            tokenizer.encode_inside(word),
-            tokenizer.encode_inside(" " + word.lstrip()),
+            tokenizer.encode_continuation(word),
+            tokenizer.encode_continuation(" " + word.lstrip()),
         )
-        found |= dict.fromkeys(tuple(ids) for ids in spelled if ids)
-    return tuple(found)
+        unique |= dict.fromkeys(tuple(ids) for ids in spelled if ids)
+    return tuple(unique)
 
 
 def completing(sequences: Sequence[tuple[int, ...]], output: Sequence[int]) -> list[int]:
-    """The tokens that would now complete one of the sequences."""
+    """The tokens that would complete one of the sequences after `output`."""
     return [
         sequence[-1]
         for sequence in sequences

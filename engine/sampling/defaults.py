@@ -1,4 +1,4 @@
-"""How a model wants to be sampled where a request does not say: its generation_config.json, as vLLM honours it."""
+"""A model's default sampling parameters from generation_config.json, applied as in vLLM."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,16 +20,16 @@ _ALLOWED: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "repetition_penalty": (lambda value: value > 0, "above 0"),
     "max_new_tokens": (lambda value: value >= 1 and value == int(value), "a whole number of at least 1"),
 }
-_NOT_OBEYED: Mapping[str, object] = {
+_UNSUPPORTED: Mapping[str, object] = {
     "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "no_repeat_ngram_size": 0, "num_beams": 1,
     "penalty_alpha": 0, "bad_words_ids": (), "suppress_tokens": (), "begin_suppress_tokens": (), "min_new_tokens": 0,
     "exponential_decay_length_penalty": (), "sequence_bias": (), "guidance_scale": 1, "forced_bos_token_id": (),
 }  # fmt: skip
-"""What would change answers, too, with the value that changes nothing; null and nothing at all do not, either."""
+"""Unsupported keys that would change answers, with the value that has no effect (null has none either)."""
 
 
 class SamplingDefaults(msgspec.Struct, frozen=True):
-    """Of one model; None: the API's."""
+    """Defaults of one model; None: the API's default."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -37,31 +37,31 @@ class SamplingDefaults(msgspec.Struct, frozen=True):
     min_p: float | None = None
     repetition_penalty: float | None = None
     max_new_tokens: int | None = None
-    """Output tokens where neither the request nor its route has a limit."""
-    not_obeyed: tuple[str, ...] = ()
-    """What the file asks for beside these."""
+    """Output limit if neither the request nor its route sets one."""
+    unsupported: tuple[str, ...] = ()
+    """Unsupported keys that the file sets."""
 
     def fill(self, params: SamplingParams) -> SamplingParams:
-        """`params` with these values for what the client left out."""
-        said = {name: getattr(self, name) for name in params.left_out}
-        found = {name: value for name, value in said.items() if value is not None}
-        return msgspec.structs.replace(params, **found) if found else params
+        """Replace the parameters that the client left out by these values."""
+        candidates = {name: getattr(self, name) for name in params.left_out}
+        known = {name: value for name, value in candidates.items() if value is not None}
+        return msgspec.structs.replace(params, **known) if known else params
 
     def __str__(self) -> str:
         values = {name: getattr(self, name) for name in _ALLOWED}
-        said = ", ".join(f"{name} {value:g}" for name, value in values.items() if value is not None)
-        ignored = f"; not obeyed: {', '.join(self.not_obeyed)}" if self.not_obeyed else ""
-        return f"{_FILE}: where a request does not say, {said or 'the defaults of the API'}{ignored}"
+        stated = ", ".join(f"{name} {value:g}" for name, value in values.items() if value is not None)
+        ignored = f"; not obeyed: {', '.join(self.unsupported)}" if self.unsupported else ""
+        return f"{_FILE}: where a request does not say, {stated or 'the defaults of the API'}{ignored}"
 
 
 API_DEFAULTS = SamplingDefaults()
 
 
 def read_defaults(directory: Path) -> SamplingDefaults:
-    """Read `directory/generation_config.json`; without it everything is as the API has it.
+    """Read `directory/generation_config.json`; without it the API's defaults apply.
 
     Raises:
-        ModelError: the file cannot be read, or a value in it makes no sense.
+        ModelError: the file cannot be read, or a value is out of range.
     """
     path = directory / _FILE
     raw = read_json(path)
@@ -82,5 +82,5 @@ def read_defaults(directory: Path) -> SamplingDefaults:
         values["temperature"] = 0.0
     elif sampled not in {None, True}:
         raise ModelError("generation_config", f"{path}: do_sample is {sampled!r}, expected true or false")
-    left = tuple(name for name, neutral in _NOT_OBEYED.items() if raw.get(name) and raw[name] != neutral)
-    return SamplingDefaults(**values, not_obeyed=left)
+    left = tuple(name for name, neutral in _UNSUPPORTED.items() if raw.get(name) and raw[name] != neutral)
+    return SamplingDefaults(**values, unsupported=left)

@@ -1,7 +1,7 @@
-"""Choosing tokens where the logits are: the same choices as `engine.sampling.sampler`, without a trip to the host.
+"""Sampling on the device: the same tokens as `engine.sampling.sampler`, without copying logits to the host.
 
-Only for rows that need nothing of the host (see `chosen_by_device`): greedy ones, and drawn ones with min_p, top_k
-and top_p. The noise is that of `engine.sampling.noise`, from the same keys.
+Only for rows that need nothing from the host (see `chosen_by_device`): greedy rows, and random draws with min_p, top_k
+and top_p. The noise is that of `engine.sampling.noise`, with the same keys.
 """
 
 import math
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.gpu.flight import Chosen, to_device
+from engine.gpu.async_copy import Chosen, to_device
 from engine.sampling.logit_rules import GREEDY_BELOW
 from engine.sampling.noise import stream_key
 from engine.sampling.token_pick import Pick, RandomDraws
@@ -21,7 +21,7 @@ def choose(logits: Tensor, rows: list[SampleRow], pick: Pick) -> Chosen:
     """A token for each row of `logits` [len(rows), vocab]."""
     device = logits.device
     params = [row.params for row in rows]
-    inverse = np.array([0.0 if each.temperature < GREEDY_BELOW else 1.0 / each.temperature for each in params])
+    inverse = np.array([0.0 if it.temperature < GREEDY_BELOW else 1.0 / it.temperature for it in params])
     if not inverse.any():
         return pick(logits, None)
     pairs = [(np.uint64(row.seed & (2**64 - 1)), np.uint64(row.position)) for row in rows]
@@ -33,26 +33,26 @@ def choose(logits: Tensor, rows: list[SampleRow], pick: Pick) -> Chosen:
 
 
 def _cuts(logits: Tensor, rows: list[SampleRow], inverse: Tensor) -> Tensor:
-    """[rows] the least logit that stays in each; see `engine.sampling.logit_rules.tail_cut`."""
+    """[rows] float32: the least logit that each row's filters keep; see `engine.sampling.logit_rules.tail_cut`."""
     device, vocab = logits.device, logits.shape[1]
     params = [row.params for row in rows]
     cuts = torch.full((len(rows),), -torch.inf, device=device)
-    if any(each.min_p > 0 for each in params):
-        below = [math.log(each.min_p) * each.temperature if each.min_p > 0 else -math.inf for each in params]
+    if any(it.min_p > 0 for it in params):
+        below = [math.log(it.min_p) * it.temperature if it.min_p > 0 else -math.inf for it in params]
         cuts = logits.amax(-1) + to_device(np.array(below, np.float32), device)
-    largest = max(each.top_k if each.top_k < vocab else 0 for each in params)
+    largest = max(it.top_k if it.top_k < vocab else 0 for it in params)
     if largest:
-        ks = np.array([each.top_k if 0 < each.top_k < vocab else 0 for each in params])
+        ks = np.array([it.top_k if 0 < it.top_k < vocab else 0 for it in params])
         places = to_device(np.maximum(ks - 1, 0), device).unsqueeze(1)
         best = logits.topk(largest, dim=-1).values.gather(1, places).squeeze(1)
         cuts = torch.where(to_device(ks > 0, device), torch.maximum(cuts, best), cuts)
-    if any(each.top_p < 1 for each in params):
-        # Mass is counted among what the other filters leave, from the likeliest on, until there is enough of it.
+    if any(it.top_p < 1 for it in params):
+        # top_p: probability mass of the tokens that the other filters keep, accumulated from the most probable on.
         ordered = logits.sort(dim=-1, descending=True).values
         mass = ((ordered - ordered[:, :1]).double() * inverse.unsqueeze(1)).exp()
         mass = mass.masked_fill(ordered < cuts.unsqueeze(1), 0.0).cumsum(-1)
-        wanted = to_device(np.array([each.top_p for each in params]), device).unsqueeze(1) * mass[:, -1:]
+        wanted = to_device(np.array([it.top_p for it in params]), device).unsqueeze(1) * mass[:, -1:]
         last = (mass < wanted).sum(-1, keepdim=True).clamp(max=vocab - 1)
-        asked = to_device(np.array([each.top_p < 1 for each in params]), device)
-        cuts = torch.where(asked, torch.maximum(cuts, ordered.gather(1, last).squeeze(1)), cuts)
+        filtered = to_device(np.array([it.top_p < 1 for it in params]), device)
+        cuts = torch.where(filtered, torch.maximum(cuts, ordered.gather(1, last).squeeze(1)), cuts)
     return cuts

@@ -1,7 +1,7 @@
-"""Answers bound by a grammar: JSON, a JSON Schema, a regular expression, a choice, or a context-free grammar.
+"""Constrained decoding: JSON, JSON Schema, regular expression, choice, or context-free grammar, by llguidance.
 
-llguidance does the work. A grammar is compiled once, before its request is admitted and beside the event loop; each
-sequence then has a matcher of its own, which tells before each sample which tokens may come, and hears what came.
+A grammar is compiled once, before its request is admitted and outside of the event loop. Each sequence has a matcher of
+its own, which gives the allowed tokens before each sample and consumes the sampled token.
 """
 
 import json
@@ -23,71 +23,71 @@ from engine.sampling.schema_relax import relax, strict_fault, whole_counts
 from engine.text.tokenizer import Tokenizer
 
 MAX_CHARACTERS = 65_536
-"""Of a grammar's source. Beyond this llguidance's own limits bound the work, as counted steps and not as time."""
+"""Limit of a grammar's source. Beyond it llguidance's own limits apply, which count steps rather than time."""
 _CACHED = 64
 _LIMITS = LLParserLimits(verbose_errors=False)
 _SCHEMA_IN_LARK = re.compile(r"%json(?:\s|//[^\n]*\n|#[^\n]*\n)*")
 JSON_RULES = {"whitespace_pattern": r"[ \n\r\t]{1,32}"}
-"""How JSON is written. Unbounded, a model that is unsure what to say next can indent to its last token."""
+"""Whitespace in JSON. Without a bound a model that is unsure can emit white space up to its last token."""
 
 GrammarKind = Literal["json_schema", "regex", "choice", "grammar"]
 Allowed = npt.NDArray[np.bool_]
 
 
 class Grammar(msgspec.Struct, frozen=True):
-    """What a request wants its answer to be like."""
+    """A constraint on the output."""
 
     kind: GrammarKind
     source: str
-    """JSON Schema, regular expression (the whole answer), JSON list of strings, or Lark or GBNF."""
+    """JSON Schema, regular expression for the whole output, JSON list of strings, or Lark or GBNF."""
     lenient: bool = False
-    """A schema's keywords that cannot be enforced are passed over; otherwise they are an error."""
+    """Ignore schema keywords that cannot be enforced; otherwise they are an error."""
     param: str = "response_format"
-    """The field of the request that says so: what an error names."""
+    """The request field that an error message names."""
     passed_over: tuple[str, ...] = ()
-    """What of the schemas in it was left out, because it cannot be enforced and nobody insists."""
+    """Parts of the schemas that were dropped because they cannot be enforced and are not strict."""
 
 
 class GrammarState:
-    """How far one sequence has come. Belongs to its engine's thread."""
+    """Matcher of one sequence. Used in its engine's thread only."""
 
-    __slots__ = ("_matcher", "_taken", "_tokens", "error")
+    __slots__ = ("_consumed", "_matcher", "_tokens", "error")
 
     def __init__(self, matcher: LLMatcher, tokens: int) -> None:
-        """`tokens`: how many the tokenizer has; a model's vocabulary is often padded."""
+        """`tokens`: size of the tokenizer's vocabulary; the model's is often padded to more."""
         self._matcher = matcher
         self._tokens = tokens
-        self._taken = 0
+        self._consumed = 0
         self.error: str | None = None
-        """Why this grammar cannot be followed any further; the sequence must end."""
+        """Why the grammar cannot be followed any further; the sequence must end."""
 
     def copy(self) -> "GrammarState":
-        """The same, on its own from here on."""
+        """An independent copy."""
         copied = GrammarState(self._matcher.deep_copy(), self._tokens)
-        copied._taken, copied.error = self._taken, self.error
+        copied._consumed, copied.error = self._consumed, self.error
         return copied
 
     @property
     def complete(self) -> bool:
-        """Nothing can follow any more."""
+        """Whether no token can follow."""
         return self.error is None and bool(self._matcher.is_stopped())
 
     def advance(self, token_ids: Sequence[int]) -> None:
-        """These tokens came, an end token perhaps the last of them."""
+        """Consume tokens, of which the last may be an end token."""
         if self.error is not None:
             return
-        self._taken += len(token_ids)
+        self._consumed += len(token_ids)
         if not self._matcher.consume_tokens(list(token_ids)):
             self.error = self._matcher.get_error() or "a token came that the grammar does not allow"
 
     def allowed(self, output: Sequence[int], vocab_size: int) -> Allowed:
-        """[vocab_size] whether each token may follow `output`, all that was said; end tokens only where it may end.
+        """[vocab_size] bool: whether each token may follow `output`; end tokens only where the grammar may end.
 
-        `output` begins with the tokens that were taken in; what follows them is only expected (a draft), and is
-        forgotten again. After an error, or a draft that the grammar does not allow, every token may.
+        `output` begins with the consumed tokens; the rest are draft tokens, which are rolled back afterwards. After an
+        error, or a draft that the grammar does not allow, all tokens are allowed.
         """
         matcher = self._matcher
-        drafted = list(output[self._taken :])
+        drafted = list(output[self._consumed :])
         taken = matcher.try_consume_tokens(drafted) if drafted and self.error is None else 0
         allowed = None
         if taken == len(drafted) and self.error is None:
@@ -105,31 +105,31 @@ class GrammarState:
 
 
 class CompiledGrammar:
-    """A grammar for one tokenizer. Immutable: safe in several threads."""
+    """A grammar compiled for one tokenizer. Immutable and thread-safe."""
 
     def __init__(self, matcher: LLMatcher, tokens: int, passed_over: tuple[str, ...] = ()) -> None:
         self._start = GrammarState(matcher, tokens)
         self.passed_over = passed_over
-        """What of its schemas is not enforced."""
+        """Parts of its schemas that are not enforced."""
 
     def start(self) -> GrammarState:
-        """At the beginning of an answer."""
+        """The state at the beginning of an output."""
         return self._start.copy()
 
 
 class Grammars:
-    """The grammars of one tokenizer, compiled; the latest are kept. Safe in several threads."""
+    """LRU cache of compiled grammars for one tokenizer. Thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.compile = lru_cache(maxsize=_CACHED)(self._compile)
-        """Grammar → CompiledGrammar, usually in milliseconds. Raises RequestRefused: it is not valid, or too large."""
+        """Grammar → CompiledGrammar, usually in milliseconds. Raises RequestRefused if it is invalid or too large."""
 
     def prepare(self) -> None:
-        """Read the vocabulary, before the first grammar would.
+        """Build llguidance's vocabulary now, instead of with the first grammar.
 
-        llguidance holds the interpreter meanwhile (measured: 0.9 s for 150,000 tokens): nothing should be served yet. A
-        vocabulary that it cannot read is no fault until somebody wants a grammar.
+        It holds the GIL meanwhile (0.9 s for 150,000 tokens), so call this before serving. A vocabulary that llguidance
+        cannot read is an error only when a grammar is requested.
         """
         with suppress(ValueError):
             _ = self._vocabulary
@@ -159,7 +159,7 @@ class Grammars:
 
 
 class _Vocabulary:
-    """What llguidance wants to know of a tokenizer, told by ours: so a mask is about the very bytes that are shown."""
+    """llguidance's tokenizer interface, over our token bytes, so that masks match the emitted text exactly."""
 
     is_tokenizer_wrapper = True
     bos_token_id = None
@@ -170,7 +170,7 @@ class _Vocabulary:
         if tokenizer.eos_ids:
             self.eos_token_id = min(tokenizer.eos_ids)
         else:
-            # A token that no model has: the grammar ends where nothing can follow.
+            # llguidance needs an end token. This id is beyond the model's vocabulary, so it is never sampled.
             self.eos_token_id = len(self.tokens)
             self.tokens.append(b"")
             self.special_token_ids.append(self.eos_token_id)
@@ -179,11 +179,11 @@ class _Vocabulary:
     def __call__(self, text: bytes | str) -> list[int]:
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
-        return self._tokenizer.encode_inside(text)
+        return self._tokenizer.encode_continuation(text)
 
 
 def _enforceable(grammar: Grammar) -> Grammar:
-    """Without what cannot be enforced and nobody insists on. Raises ValueError."""
+    """Drop the parts of a lenient schema that cannot be enforced. Raises ValueError."""
     if grammar.kind != "json_schema" or not grammar.lenient:
         return grammar
     relaxed = relax(json.loads(grammar.source))
@@ -192,29 +192,29 @@ def _enforceable(grammar: Grammar) -> Grammar:
 
 
 def _why(grammar: Grammar, error: str) -> str:
-    """The same with the places, if a schema was to be enforced as a whole."""
+    """Replace llguidance's error for a strict schema by one that names the places."""
     if grammar.kind != "json_schema" or grammar.lenient:
         return error
     return strict_fault(json.loads(grammar.source)) or error
 
 
 def _guidance(grammar: Grammar) -> str:
-    """The source in llguidance's own form. Raises ValueError."""
+    """The grammar in llguidance's syntax. Raises ValueError."""
     match grammar.kind:
         case "json_schema":
             rules = {**JSON_RULES, "lenient": grammar.lenient}
-            source = _obeyed(json.loads(grammar.source), lenient=grammar.lenient)
+            source = _exact_numbers(json.loads(grammar.source), lenient=grammar.lenient)
             return LLMatcher.grammar_from_json_schema(source, overrides=rules)  # type: ignore[arg-type]
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)
         case "choice":
             return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, json.loads(grammar.source))))
         case "grammar":
-            return LLMatcher.grammar_from_lark(_with_schemas_obeyed(any_to_lark(grammar.source)))
+            return LLMatcher.grammar_from_lark(_with_exact_numbers(any_to_lark(grammar.source)))
 
 
-def _obeyed(schema: Any, *, lenient: bool) -> str:
-    """A schema whose numbers are obeyed to the letter. Raises ValueError, unless it is lenient."""
+def _exact_numbers(schema: Any, *, lenient: bool) -> str:
+    """A schema whose number bounds are enforced exactly. Raises ValueError for those that cannot be, unless lenient."""
     schema = whole_counts(schema)
     if lenient:
         drop_numbers(schema)
@@ -225,19 +225,19 @@ def _obeyed(schema: Any, *, lenient: bool) -> str:
     return json.dumps(schema)
 
 
-def _with_schemas_obeyed(lark: str) -> str:
-    """The same for the schemas within a grammar. Raises ValueError."""
+def _with_exact_numbers(lark: str) -> str:
+    """Apply `_exact_numbers` to the schemas within a Lark grammar. Raises ValueError."""
     parts, end = [], 0
-    for found in _SCHEMA_IN_LARK.finditer(lark):
-        if found.start() < end:
+    for match in _SCHEMA_IN_LARK.finditer(lark):
+        if match.start() < end:
             continue
         try:
-            schema, after = json.JSONDecoder().raw_decode(lark, found.end())
+            schema, after = json.JSONDecoder().raw_decode(lark, match.end())
         except ValueError as error:
             raise ValueError(f"what follows %json is no JSON: {error}") from None
         rules = schema.get("x-guidance") if isinstance(schema, dict) else None
         lenient = isinstance(rules, dict) and rules.get("lenient") is True
-        parts += [lark[end : found.end()], _obeyed(schema, lenient=lenient)]
+        parts += [lark[end : match.end()], _exact_numbers(schema, lenient=lenient)]
         end = after
     return "".join([*parts, lark[end:]])
 

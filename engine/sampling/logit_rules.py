@@ -1,4 +1,4 @@
-"""The rules that change a row of logits before a token is drawn, and the filters that cut its tail."""
+"""Rules that modify a row of logits before sampling (penalties, biases, bans), and the min_p, top_k, top_p filters."""
 
 import math
 
@@ -11,11 +11,11 @@ from engine.scheduling.batch import SampleRow
 
 LogitRow = npt.NDArray[np.float32]
 GREEDY_BELOW = 1e-5
-"""A temperature below this is greedy."""
+"""Temperatures below this mean greedy sampling."""
 
 
 def changes_logits(row: SampleRow) -> bool:
-    """Does any rule make the row's logits differ from the model's?"""
+    """Whether any rule modifies the row's logits."""
     params = row.params
     return (
         params.presence_penalty != 0
@@ -29,16 +29,17 @@ def changes_logits(row: SampleRow) -> bool:
 
 
 def chosen_by_device(row: SampleRow) -> bool:
-    """Does the choice need nothing but the logits and numbers that the host knows beforehand?"""
+    """Whether sampling needs nothing but the logits and numbers known before the step."""
     return row.grammar is None and row.params.logprobs is None and not changes_logits(row)
 
 
 def change_logits(logits: LogitRow, row: SampleRow) -> LogitRow:
-    """A changed copy of the row: penalties, biases, bans. What a grammar forbids is -inf in it, and stays so.
+    """A modified copy of the row: penalties, biases, bans. Tokens at -inf (forbidden by a grammar) stay there.
 
-    Repetition penalty ("CTRL", section 4.1) counts prompt and output; presence and frequency count the output, as in
-    the OpenAI API. A bias comes after the penalties, so that +100 and -100 mean always and never. Rules that would
-    leave nothing are passed over: `allowed_token_ids` in a grammar that wants others, bans of all that is allowed.
+    Repetition penalty (Keskar et al., "CTRL", section 4.1) counts prompt and output; presence and frequency penalty
+    count the output, as in the OpenAI API. Biases follow the penalties, so that +100 and -100 mean always and never.
+    Rules that would leave no token are skipped: `allowed_token_ids` disjoint from the grammar's, bans of all allowed
+    tokens.
     """
     params = row.params
     changed = logits.copy()
@@ -66,9 +67,9 @@ def change_logits(logits: LogitRow, row: SampleRow) -> LogitRow:
 
 
 def tail_cut(logits: LogitRow, params: SamplingParams) -> float:
-    """The least logit that min_p, top_k and top_p, in this order and after the temperature, leave in.
+    """The least logit that min_p, top_k and top_p, applied in this order after the temperature, keep.
 
-    Equals of the last one that stays stay too, so the result does not depend on the order of a sort.
+    Ties with the least are kept, so that the result does not depend on the order of a sort.
     """
     cut = -math.inf
     if params.min_p > 0:

@@ -1,8 +1,8 @@
-"""Gumbel noise keyed by (seed, position, token id), and the two passes over a row of logits that sampling needs.
+"""Gumbel noise keyed by (seed, position, token id), and the compiled passes over a row of logits for sampling.
 
-A token is drawn as the argmax of logit / temperature + Gumbel noise ("A* Sampling", section 2). The noise comes from a
-counter-based generator, so it depends on nothing but its key: SplitMix64's finalizer ("Fast Splittable Pseudorandom
-Number Generators", section 4) over a stream that is derived from seed and position.
+A token is drawn as the argmax of logit / temperature + Gumbel noise (Maddison et al., "A* Sampling", section 2). The
+generator is counter-based, so noise depends on its key only: SplitMix64's finalizer (Steele et al., "Fast Splittable
+Pseudorandom Number Generators", section 4) over a stream key derived from seed and position.
 """
 
 import math
@@ -17,7 +17,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _STREAM = np.uint64(0xD1342543DE82EF95)
 _BLOCK = 256
 _DRAWN = 64
-"""Tokens that are ruled out together."""
+"""Tokens per block in `draw`; a block is skipped if no bound in it exceeds the maximum so far."""
 _INFINITY = np.int32(0x7F800000)
 _LOW_BITS = np.int32(0x7FFFFFFF)
 _LN2 = math.log(2.0)
@@ -32,7 +32,7 @@ def _mix(z: np.uint64) -> np.uint64:
 
 @jit
 def stream_key(seed: np.uint64, position: np.uint64) -> np.uint64:
-    """The key of one position's noise."""
+    """The noise key of one position."""
     return _mix(_mix(seed + _GOLDEN) ^ (position * _STREAM + _GOLDEN))
 
 
@@ -43,7 +43,7 @@ def _gumbel(bits: np.uint64) -> float:
 
 @jit
 def gumbel_noise(seed: np.uint64, position: np.uint64, out: npt.NDArray[np.float64]) -> None:
-    """Write the noise of token ids 0 … len(out) - 1 at one position."""
+    """Write the noise of the token ids 0 to len(out) - 1 at one position."""
     key = stream_key(seed, position)
     for token in range(out.shape[0]):
         out[token] = _gumbel(_mix(key + np.uint64(token) * _GOLDEN))
@@ -51,7 +51,7 @@ def gumbel_noise(seed: np.uint64, position: np.uint64, out: npt.NDArray[np.float
 
 @jit
 def _bound(logit: np.float32, inverse_temperature: float, bits: np.uint64) -> float:
-    """Not less than logit / temperature + noise, and without a logarithm.
+    """An upper bound of logit / temperature + noise that needs no logarithm.
 
     -log(-log u) <= -log(1 - u) <= (leading zeros of 1 - u, plus 1) · ln 2.
     """
@@ -62,7 +62,7 @@ def _bound(logit: np.float32, inverse_temperature: float, bits: np.uint64) -> fl
 def _any_beyond(  # noqa: PLR0917
     logits: npt.NDArray[np.float32], start: int, end: int, inverse_temperature: float, key: np.uint64, best: float
 ) -> bool:
-    """Has a token of start : end a bound beyond `best`? A loop without branches: the compiler makes vectors of it."""
+    """Whether a token in start : end has a bound above `best`. Branch-free, so that the compiler vectorizes it."""
     beyond = 0
     for token in range(start, end):
         bits = _mix(key + np.uint64(token) * _GOLDEN)
@@ -74,7 +74,7 @@ def _any_beyond(  # noqa: PLR0917
 def draw(
     logits: npt.NDArray[np.float32], inverse_temperature: float, cut: float, seed: np.uint64, position: np.uint64
 ) -> int:
-    """The token drawn from a row [vocab] among those with logit >= `cut`; -1 if there is none."""
+    """Draw a token from a row [vocab] among those with logit >= `cut`; -1 if there is none."""
     key = stream_key(seed, position)
     chosen, best = -1, -np.inf
     for start in range(0, logits.shape[0], _DRAWN):
@@ -86,7 +86,7 @@ def draw(
             if logit < cut:
                 continue
             bits = _mix(key + np.uint64(token) * _GOLDEN)
-            # Most tokens are ruled out by this, and the result is the same to the last bit.
+            # Skips most tokens; the result is bit-identical.
             if _bound(logit, inverse_temperature, bits) <= best:
                 continue
             value = np.float64(logit) * inverse_temperature + _gumbel(bits)
@@ -97,7 +97,7 @@ def draw(
 
 @jit
 def _ordered(bits: np.int32) -> np.int32:
-    """Integers that compare as the floats with these bits do."""
+    """Map float bits to integers with the same order."""
     return np.int32(bits ^ ((bits >> np.int32(31)) & _LOW_BITS))
 
 
@@ -107,9 +107,9 @@ def scan(
     best_ids: npt.NDArray[np.int64],
     second_ids: npt.NDArray[np.int64],
 ) -> int:
-    """Find the best and the second best of each row [rows, vocab] of float32 logits, given as their bits.
+    """Find the best and second best token of each row [rows, vocab] of float32 logits, given as int32 bits.
 
-    Of equal logits the lower id is better. Returns the first row that holds a NaN or an infinity, or -1.
+    Ties go to the lower id. Returns the first row that holds NaN or infinity, or -1.
     """
     vocab = bits.shape[1]
     extremes = np.empty(2, np.int32)

@@ -1,47 +1,47 @@
-"""What a request may ask of the sampler: the OpenAI parameters and vLLM's extensions of them."""
+"""Sampling parameters of a request: those of OpenAI's API and vLLM's extensions."""
 
 import msgspec
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
-    """How to turn logits into tokens, and when to stop.
+    """How to sample tokens, and when to stop.
 
-    The edge fills and bounds every field; the engine trusts them. Neutral values switch a rule off: `temperature=0`
-    is greedy, `top_p=1`, `top_k=0`, `min_p=0`, penalties 0 (`repetition_penalty=1`).
+    The gateway fills and validates every field; the engine does not check them again. Neutral values disable a rule:
+    `temperature=0` is greedy, `top_p=1`, `top_k=0`, `min_p=0`, penalties 0 (`repetition_penalty=1`).
     """
 
     max_tokens: int
-    """Output tokens at the most; at least 1."""
+    """Maximum number of output tokens; at least 1."""
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
     seed: int | None = None
-    """Seeds the counter-based generator; None lets the engine draw one for the request."""
+    """Seed of the counter-based generator; None: derived from the engine's seed and the request id."""
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """(token id, bias added to its logit), as OpenAI defines it; ids beyond the vocabulary are refused at submit."""
+    """(token id, bias added to its logit), as in OpenAI's API; ids beyond the vocabulary are refused on submission."""
     min_tokens: int = 0
     """End tokens and stop tokens cannot be sampled before this many output tokens."""
     ignore_eos: bool = False
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     include_stop_str_in_output: bool = False
-    """The stop string, or the text of the end token, is part of the answer."""
+    """Include the stop string, or the text of the end token, in the output."""
     skip_special_tokens: bool = True
-    """Special tokens have no text in the answer."""
+    """Special tokens are not part of the output text."""
     allowed_token_ids: tuple[int, ...] = ()
-    """Nothing else is sampled; empty: anything may be."""
+    """Only these can be sampled; empty: all."""
     bad_words: tuple[str, ...] = ()
     """See engine/sampling/bad_words.py."""
     logprobs: int | None = None
     """None: off. k >= 0: report the chosen token's log-probability and the k best alternatives of each position."""
     prompt_logprobs: int | None = None
-    """The same for the prompt's own tokens. Such a prompt is computed whole: the prefix cache keeps no logits."""
+    """The same for the prompt's tokens. Such a prompt is computed whole, as the prefix cache does not keep logits."""
     left_out: tuple[str, ...] = ()
-    """Of `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty` those that the client did not name. The
-    API's values stand here, and the model that answers may want others (engine/sampling/defaults.py)."""
+    """Those of `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty` that the client left out. They hold
+    the API's defaults, which the model's own may replace (engine/sampling/defaults.py)."""
     prompt_only: bool = False
-    """No output at all, whatever `max_tokens` is: the answer is what is said of the prompt."""
+    """No output tokens, whatever `max_tokens` is: only the prompt is scored."""

@@ -1,4 +1,4 @@
-"""How likely a prompt's own tokens are: what `echo` and `prompt_logprobs` ask for."""
+"""Log-probabilities of a prompt's own tokens, for `echo` and `prompt_logprobs`."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,35 +11,35 @@ from engine.errors import EngineError
 from engine.scheduling.batch import ScoredToken, ScoreRows
 
 _HEAD_ROWS = 64
-"""Rows whose logits exist at once: with a vocabulary of 150,000 words 38 MB, however long the prompt is."""
+"""Rows whose logits exist at the same time: 38 MB with a vocabulary of 150,000, for prompts of any length."""
 
 
-def score(logits_of: Callable[[npt.NDArray[np.int64]], Tensor], asked: list[ScoreRows]) -> list[ScoredToken]:
-    """One entry for each row of `asked`, in order. `logits_of` gives [len(rows), vocab] for rows of the flat batch.
+def score(logits_of: Callable[[npt.NDArray[np.int64]], Tensor], requested: list[ScoreRows]) -> list[ScoredToken]:
+    """One entry for each row of `requested`, in order. `logits_of` maps rows of the flat batch to [len(rows), vocab].
 
-    What is said of a row depends on its logits alone, not on those beside it.
+    The score of a row depends on its logits only, not on those of other rows.
 
     Raises:
         EngineError: a logit is NaN or infinite.
     """
     scored: list[ScoredToken] = []
-    for each in asked:
-        for start, rows in _pieces(each):
-            targets = each.targets[start : start + len(rows)]
-            scored += _score(logits_of(rows).float(), torch.tensor(targets), each.top)
+    for rows_of_prompt in requested:
+        for start, rows in _pieces(rows_of_prompt):
+            targets = rows_of_prompt.targets[start : start + len(rows)]
+            scored += _score(logits_of(rows).float(), torch.tensor(targets), rows_of_prompt.top)
     return scored
 
 
-def pieces(asked: list[ScoreRows]) -> Iterator[npt.NDArray[np.int64]]:
-    """The rows of each call that `score` makes, in order: for whoever has to call with it."""
-    for each in asked:
-        for _, rows in _pieces(each):
+def pieces(requested: list[ScoreRows]) -> Iterator[npt.NDArray[np.int64]]:
+    """The rows of each `logits_of` call that `score` makes, in order, for ranks that must make the same calls."""
+    for rows_of_prompt in requested:
+        for _, rows in _pieces(rows_of_prompt):
             yield rows
 
 
-def _pieces(each: ScoreRows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    for start in range(0, len(each.targets), _HEAD_ROWS):
-        yield start, each.row + np.arange(start, min(start + _HEAD_ROWS, len(each.targets)))
+def _pieces(prompt: ScoreRows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    for start in range(0, len(prompt.targets), _HEAD_ROWS):
+        yield start, prompt.row + np.arange(start, min(start + _HEAD_ROWS, len(prompt.targets)))
 
 
 def _score(logits: Tensor, targets: Tensor, top: int) -> list[ScoredToken]:

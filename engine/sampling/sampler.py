@@ -1,4 +1,4 @@
-"""From logits to tokens: greedy or drawn, with margins and log-probabilities."""
+"""Sampling on the host: greedy or random, with margins and log-probabilities."""
 
 import math
 
@@ -13,12 +13,12 @@ from engine.scheduling.batch import Sampled, SampleRow
 
 
 def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
-    """Choose a token for each row of `logits` [len(rows), vocab], contiguous.
+    """Choose a token for each row of `logits` [len(rows), vocab], which must be contiguous.
 
-    The choice for a row depends on its logits, its parameters, its seed and its position; on nothing else.
+    The token of a row depends on its logits, parameters, seed and position only.
 
     Raises:
-        EngineError: a logit is NaN or infinite: the model's numbers cannot be trusted any more.
+        EngineError: a logit is NaN or infinite.
     """
     best = np.empty(len(rows), np.int64)
     second = np.empty(len(rows), np.int64)
@@ -44,7 +44,7 @@ def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
 
 
 def _best(line: LogitRow) -> tuple[int, float]:
-    """The best token, and how much better it is than the second best: infinitely if there is none."""
+    """The best token and its margin over the second best, infinite if no second one is allowed."""
     best = int(line.argmax())
     top = line[best]
     line[best] = -math.inf
@@ -68,7 +68,7 @@ def _has_filter(params: SamplingParams) -> bool:
 
 
 def _logprobs(logits: LogitRow, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
-    """Of the chosen token and of the `count` best, from the model's own distribution."""
+    """Log-probabilities of the chosen and of the `count` best tokens, from the model's own distribution."""
     wide = logits.astype(np.float64)
     peak = wide.max()
     total = float(peak + np.log(np.exp(wide - peak).sum()))

@@ -1,9 +1,8 @@
-"""Numbers in a JSON Schema that llguidance does not obey to the letter: it computes with doubles, and has a gap.
+"""Number keywords of a JSON Schema that llguidance does not enforce exactly.
 
-Some of them (a `const` of -2^63) would even end the process, so that none may reach it.
-
-What it does with them was found by trying. `tests/engine/sampling/test_schema_numbers.py` asks the same questions
-again, so that a new version of the library that can do more is noticed.
+It computes with doubles, and handles some open intervals wrongly. Some values (a `const` of -2^63) would even abort the
+process, so they must not reach it. This behaviour was determined by experiment;
+`tests/engine/sampling/test_schema_numbers.py` repeats the experiments, so that changes in the library are noticed.
 """
 
 import math
@@ -15,18 +14,19 @@ import msgspec
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _EXACT = 2**53
-"""Up to here every whole number is a double."""
-_MOST = 20_000
-"""Schemas that are looked at together with others."""
+"""All integers up to this are exact doubles."""
+_MAX_SCHEMAS = 20_000
+"""Limit of schemas that are combined with others in one check."""
 _EXACT_TENS = 22
-"""Powers of ten up to this one are doubles: numbers are read as a whole number times, or divided by, such a one."""
+"""Powers of ten up to this exponent are exact doubles, and numbers are parsed as an integer times or over one of them.
+"""
 
 
 class NumberFault(msgspec.Struct, frozen=True):
-    """A keyword that would not be obeyed."""
+    """A number keyword that would not be enforced exactly."""
 
     schema: dict[str, Any]
-    """That holds it."""
+    """The schema object that contains it."""
     keyword: str
     where: str
     """JSON pointer to it (RFC 6901)."""
@@ -34,10 +34,10 @@ class NumberFault(msgspec.Struct, frozen=True):
 
 
 def number_faults(schema: Any) -> Iterator[NumberFault]:
-    """All there are in a JSON Schema as it was decoded; it is not changed meanwhile.
+    """All such keywords of a decoded JSON Schema, which must not be modified during the iteration.
 
     Raises:
-        ValueError: too many schemas refer to each other to be looked through.
+        ValueError: too many schemas refer to each other.
     """
     looked_at = 0
     for where, part in _objects("", schema):
@@ -51,15 +51,15 @@ def number_faults(schema: Any) -> Iterator[NumberFault]:
         seen: set[int] = set()
         yield from _gaps(where, _together(part, schema, seen))
         looked_at += len(seen)
-        if looked_at > _MOST:
+        if looked_at > _MAX_SCHEMAS:
             raise ValueError("too many of its schemas refer to each other")
 
 
 def drop_numbers(schema: Any) -> list[str]:
-    """Take everything out of `schema` that would not be obeyed; where it was.
+    """Remove from `schema` every keyword that would not be enforced exactly; returns their JSON pointers.
 
     Raises:
-        ValueError: a factor that JSON Schema does not allow, or as `number_faults` does.
+        ValueError: a `multipleOf` that JSON Schema does not allow, or as `number_faults` does.
     """
     dropped: dict[str, None] = {}
     while faults := list(number_faults(schema)):
@@ -80,7 +80,7 @@ def _bound_fault(keyword: str, value: float) -> str:
 
 
 def _value_fault(value: float) -> str:
-    """Whether llguidance reads another number than was written, or writes another one than it reads."""
+    """Whether llguidance parses this number as another one, or writes another one than it parsed."""
     if isinstance(value, int):
         return "whole numbers beyond 2^53 are not kept exactly" if abs(value) > _EXACT else ""
     if not math.isfinite(value):
@@ -93,80 +93,80 @@ def _value_fault(value: float) -> str:
 
 
 def _gaps(where: str, together: tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]) -> Iterator[NumberFault]:
-    """An exclusive bound that is a whole number is let through where the other bound is less than 1 away from it."""
+    """Integer exclusive bounds that llguidance admits, because the opposite bound is less than 1 away."""
     always, branches = together
     for group in [always, *([*always, *branch] for branch in branches)]:
-        if not all(_allows_fractions(each) for each in group):
+        if not all(_allows_fractions(schema) for schema in group):
             continue
         for sign, keyword, others in (
             (1, "exclusiveMinimum", ("maximum", "exclusiveMaximum")),
             (-1, "exclusiveMaximum", ("minimum", "exclusiveMinimum")),
         ):
-            ends = [sign * value for each in group for name in others if _is_number(value := each.get(name))]
-            for each in group:
-                bound = each.get(keyword)
+            ends = [sign * value for schema in group for name in others if _is_number(value := schema.get(name))]
+            for schema in group:
+                bound = schema.get(keyword)
                 if not _is_number(bound) or bound != int(bound) or sign * bound < 0:
                     continue
                 if any(sign * bound <= end < sign * bound + 1 for end in ends):
                     why = f"{bound} itself is let through where the other bound is less than 1 away from it"
-                    yield NumberFault(each, keyword, f"{where}/{keyword}", why)
+                    yield NumberFault(schema, keyword, f"{where}/{keyword}", why)
                     return
 
 
 def _together(part: Any, root: Any, seen: set[int]) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
-    """Schemas that hold for the same value: those that always do, and for each alternative those that do then."""
+    """Schemas that apply to the same value: those that always apply, and for each alternative those that then apply."""
     if not isinstance(part, dict) or id(part) in seen:
         return [], []
     seen.add(id(part))
     always: list[dict[str, Any]] = [part]
     branches: list[list[dict[str, Any]]] = []
     target = _target(part.get("$ref"), root)
-    for each in [*_list(part.get("allOf")), *([] if target is None else [target])]:
-        more, others = _together(each, root, seen)
+    for member in [*_list(part.get("allOf")), *([] if target is None else [target])]:
+        more, others = _together(member, root, seen)
         always += more
         branches += others
     for name in ("anyOf", "oneOf"):
-        for each in _list(part.get(name)):
-            more, others = _together(each, root, seen)
+        for member in _list(part.get(name)):
+            more, others = _together(member, root, seen)
             branches += [more, *([*more, *other] for other in others)]
     return always, branches
 
 
 def _target(reference: Any, root: Any) -> Any:
-    """What a reference within the document names; None: nothing."""
+    """The target of a reference within the document; None if there is none."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
-    found = root
+    node = root
     for step in reference[1:].split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-            found = found[int(name)]
-        elif isinstance(found, dict) and name in found:
-            found = found[name]
+        if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, dict) and name in node:
+            node = node[name]
         else:
             return None
-    return found
+    return node
 
 
 def _objects(where: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object, with its place: a reference can make a schema of any of them."""
+    """Every object with its JSON pointer, since a reference can make a schema of any of them."""
     if isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _objects(f"{where}/{index}", each)
+        for index, item in enumerate(value):
+            yield from _objects(f"{where}/{index}", item)
     elif isinstance(value, dict):
         yield where, value
-        for key, each in value.items():
+        for key, item in value.items():
             escaped = key.replace("~", "~0").replace("/", "~1")
-            yield from _objects(f"{where}/{escaped}", each)
+            yield from _objects(f"{where}/{escaped}", item)
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """All in a JSON value."""
+    """All numbers in a JSON value."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        for each in value:
-            yield from _numbers(each)
+        for item in value:
+            yield from _numbers(item)
     elif _is_number(value):
         yield value
 

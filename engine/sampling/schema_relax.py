@@ -1,8 +1,8 @@
-"""A JSON Schema without what llguidance cannot enforce, for requests that do not insist on it (`strict: false`).
+"""Remove from a JSON Schema what llguidance cannot enforce, for requests with `strict: false`.
 
-llguidance itself passes over whole keywords that it does not know, and says so. What it refuses is the value of a
-keyword that it knows: a pattern with look-around, a bound beyond its numbers, a reference to another document. These
-are taken out here, one by one; everything beside them is still enforced.
+llguidance itself ignores keywords that it does not know, with a warning, but refuses unsupported values of known ones:
+a pattern with look-around, a bound beyond its range, a reference to another document. These are removed one by one;
+everything else is still enforced.
 """
 
 import json
@@ -22,57 +22,57 @@ _SINGLE = ("additionalProperties", "items", "not", "if", "then", "else", "contai
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _ENDLESS = 2**31
-"""Bytes that no answer has; its characters, elements and names are fewer."""
+"""Counts of this size cannot be reached by an answer, in characters, elements or names."""
 _KNOWN_DIALECTS = re.compile(r"https?://json-schema\.org/")
 _KEYS = re.compile(r"Unimplemented keys: (\[.*\])")
 _FORMAT = re.compile(r"Unknown format: (.*)")
-_MOST_NAMES = 8
-_MOST_QUESTIONS = 512
-"""Distinct patterns and bounds of one schema that are looked at one by one: each takes about 0.3 ms."""
+_MAX_NAMES = 8
+_MAX_TESTED = 512
+"""Limit of distinct patterns and bounds of one schema that are tested one by one, at about 0.3 ms each."""
 
 
 class Relaxed(msgspec.Struct, frozen=True):
-    """What is left of a schema."""
+    """A relaxed schema."""
 
     schema: dict[str, Any]
     passed_over: tuple[str, ...]
-    """What is not enforced, as JSON pointers into the schema that was given."""
+    """JSON pointers into the original schema of what is not enforced."""
 
 
 def relax(schema: dict[str, Any]) -> Relaxed:
-    """What can be enforced of `schema`. One that is no JSON Schema comes back with its fault.
+    """The enforceable part of `schema`. An invalid JSON Schema is returned with its fault.
 
     Raises:
-        ValueError: too much in it would have to be looked at, or a number is none that JSON Schema allows.
+        ValueError: too many parts would have to be tested, or a number is not allowed by JSON Schema.
     """
     given, schema = schema, whole_counts(json.loads(json.dumps(schema)))
-    # Before llguidance sees it: some numbers end the process.
-    taken = [f"#{where}" for where in drop_numbers(schema)]
+    # First, because some numbers abort the process when they reach llguidance.
+    removed = [f"#{where}" for where in drop_numbers(schema)]
     if not _fault(schema):
-        return Relaxed(schema, _in_order(taken, given))
-    left = _Relaxer(_ids(schema), taken).relaxed(schema, "#")
+        return Relaxed(schema, _in_order(removed, given))
+    left = _Relaxer(_ids(schema), removed).relaxed(schema, "#")
     for warning in dict.fromkeys(_warnings(left)):
-        taken += _named(warning, left)
-    return Relaxed(left, _in_order(taken, given))
+        removed += _named(warning, left)
+    return Relaxed(left, _in_order(removed, given))
 
 
 def strict_fault(schema: Any) -> str:
-    """Why a schema cannot be enforced in all that it says, with the places; "" if it can."""
+    """Why a schema cannot be enforced completely, with the JSON pointers; "" if it can."""
     schema = whole_counts(schema)
     try:
         numbers = list(number_faults(schema))
     except ValueError as error:
         return str(error)
-    places = tuple(dict.fromkeys([f"#{each.where}" for each in numbers]))
-    # What has such numbers must not come before llguidance.
+    places = tuple(dict.fromkeys([f"#{number.where}" for number in numbers]))
+    # A schema with such numbers must not reach llguidance.
     fault = numbers[0].why if numbers else _fault(schema)
     with suppress(ValueError):
         places = relax(schema).passed_over if fault and isinstance(schema, dict) else places
-    return f"{told(places)} cannot be enforced: {fault}" if places else fault
+    return f"{list_places(places)} cannot be enforced: {fault}" if places else fault
 
 
 def whole_counts(schema: Any) -> Any:
-    """The same schema with its counts as llguidance reads them: 5.0 is 5, and what no text can reach is no bound."""
+    """A copy with counts as llguidance reads them: 5.0 becomes 5, and maxima beyond any text are removed."""
     if not isinstance(schema, dict):
         return schema
     left = dict(schema)
@@ -87,19 +87,19 @@ def whole_counts(schema: Any) -> Any:
     return left
 
 
-def told(passed_over: tuple[str, ...]) -> str:
-    """For people: the first of them, and how many more there are."""
-    shown = ", ".join(passed_over[:_MOST_NAMES])
-    return f"{shown} and {len(passed_over) - _MOST_NAMES} more" if len(passed_over) > _MOST_NAMES else shown
+def list_places(passed_over: tuple[str, ...]) -> str:
+    """The list for a message: the first few pointers, and how many more there are."""
+    shown = ", ".join(passed_over[:_MAX_NAMES])
+    return f"{shown} and {len(passed_over) - _MAX_NAMES} more" if len(passed_over) > _MAX_NAMES else shown
 
 
 class _Relaxer:
-    """One schema's. Asks llguidance each question once."""
+    """Relaxes one schema. Each distinct pattern or bound is tested once."""
 
-    def __init__(self, ids: frozenset[str], taken: list[str]) -> None:
-        """`ids`: what references may name. `taken` gets the places of what is taken out."""
+    def __init__(self, ids: frozenset[str], removed: list[str]) -> None:
+        """`ids`: what references may name. The pointers of removed parts are appended to `removed`."""
         self._ids = ids
-        self._taken = taken
+        self._removed = removed
         self._answers: dict[str, bool] = {}
 
     def relaxed(self, schema: Any, where: str) -> Any:
@@ -111,7 +111,7 @@ class _Relaxer:
         def drop(*names: str) -> None:
             for name in names:
                 if left.pop(name, None) is not None:
-                    self._taken.append(f"{where}/{_escaped(name)}")
+                    self._removed.append(f"{where}/{_escaped(name)}")
 
         dialect = left.get("$schema")
         if isinstance(dialect, str) and not _KNOWN_DIALECTS.match(dialect):
@@ -123,10 +123,10 @@ class _Relaxer:
         if isinstance(pattern, str) and not self._is_pattern(pattern):
             drop("pattern")
         patterns = left.get("patternProperties")
-        if isinstance(patterns, dict) and (bad := [each for each in patterns if not self._is_pattern(each)]):
-            self._taken += [f"{where}/patternProperties/{_escaped(each)}" for each in bad]
-            left["patternProperties"] = {name: each for name, each in patterns.items() if name not in bad}
-            # Names that those patterns would have allowed cannot be told from others.
+        if isinstance(patterns, dict) and (bad := [name for name in patterns if not self._is_pattern(name)]):
+            self._removed += [f"{where}/patternProperties/{_escaped(name)}" for name in bad]
+            left["patternProperties"] = {name: part for name, part in patterns.items() if name not in bad}
+            # Names matched by the removed patterns can no longer be distinguished from additional ones.
             drop("additionalProperties")
         self._relax_bounds(left, drop)
         for path, part, replace in list(_parts(left)):
@@ -134,7 +134,7 @@ class _Relaxer:
         return left
 
     def _relax_bounds(self, schema: dict[str, Any], drop: Callable[..., None]) -> None:
-        # A factor that JSON Schema does not allow is the schema's own fault.
+        # A factor that JSON Schema does not allow is an error in the schema, so it is not removed.
         bounds = {name: value for name, value in _bounds(schema).items() if name != "multipleOf" or value > 0}
         kind = "integer" if schema.get("type") == "integer" else "number"
         if bounds and not self._is_good({"type": kind, **bounds}):
@@ -145,11 +145,11 @@ class _Relaxer:
         return self._is_good({"type": "string", "pattern": pattern})
 
     def _is_good(self, schema: dict[str, Any]) -> bool:
-        """What nothing can satisfy is not beyond llguidance: it says so, and is right."""
+        """Whether llguidance supports `schema`. One that it reports as unsatisfiable is supported."""
         question = json.dumps(schema)
         if question not in self._answers:
-            if len(self._answers) >= _MOST_QUESTIONS:
-                raise ValueError(f"more than {_MOST_QUESTIONS} different patterns and bounds beside what is not known")
+            if len(self._answers) >= _MAX_TESTED:
+                raise ValueError(f"more than {_MAX_TESTED} different patterns and bounds beside what is not known")
             fault = _fault(schema)
             self._answers[question] = not fault or "nsatisfiable" in fault
         return self._answers[question]
@@ -160,19 +160,19 @@ def _bounds(schema: dict[str, Any]) -> dict[str, float]:
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, Callable[[Any], None]]]:
-    """Each schema within this one: its path, itself, and how another one takes its place."""
+    """Each direct subschema: its path, itself, and a function that replaces it."""
     for name in _BY_NAME:
         by_name = schema.get(name)
         if isinstance(by_name, dict):
             by_name = schema[name] = dict(by_name)
-            for each in by_name:
-                yield f"{_escaped(name)}/{_escaped(each)}", by_name[each], _setter(by_name, each)
+            for entry in by_name:
+                yield f"{_escaped(name)}/{_escaped(entry)}", by_name[entry], _setter(by_name, entry)
     for name in _LISTS:
         many = schema.get(name)
         if isinstance(many, list):
             many = schema[name] = list(many)
-            for index, each in enumerate(many):
-                yield f"{name}/{index}", each, _setter(many, index)
+            for index, entry in enumerate(many):
+                yield f"{name}/{index}", entry, _setter(many, index)
     for name in _SINGLE:
         if isinstance(schema.get(name), dict):
             yield name, schema[name], _setter(schema, name)
@@ -186,12 +186,12 @@ def _setter(container: Any, key: Any) -> Callable[[Any], None]:
 
 
 def _named(warning: str, schema: Any) -> list[str]:
-    """Where in the schema is what llguidance passes over; its own words, if that is not found."""
-    if found := _KEYS.search(warning):
-        names = set(msgspec.json.decode(found[1]))
+    """JSON pointers of what llguidance's warning says it ignores; the warning itself if none is recognized."""
+    if match := _KEYS.search(warning):
+        names = set(msgspec.json.decode(match[1]))
         places = [path for path, part in _all("#", schema) for path in _keys(path, part, names)]
-    elif found := _FORMAT.search(warning):
-        places = [f"{path}/format" for path, part in _all("#", schema) if part.get("format") == found[1]]
+    elif match := _FORMAT.search(warning):
+        places = [f"{path}/format" for path, part in _all("#", schema) if part.get("format") == match[1]]
     elif "oneOf" in warning:
         places = [f"{path}/oneOf" for path, part in _all("#", schema) if "oneOf" in part]
     else:
@@ -211,22 +211,22 @@ def _all(where: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _ids(schema: Any) -> frozenset[str]:
-    """By which names its parts can be referred to."""
+    """The ids by which parts of the schema can be referenced."""
     return frozenset(part["$id"] for _, part in _all("#", schema) if isinstance(part.get("$id"), str))
 
 
 def _in_order(places: list[str], schema: Any) -> tuple[str, ...]:
-    """Each once, as they stand in the schema; what is no place comes last."""
+    """Without duplicates, in document order; entries that are no pointers come last."""
     wanted = dict.fromkeys(places)
-    found = [where for where in _places("#", schema) if where in wanted] if wanted else []
-    return tuple(dict.fromkeys([*found, *wanted]))
+    ordered = [where for where in _places("#", schema) if where in wanted] if wanted else []
+    return tuple(dict.fromkeys([*ordered, *wanted]))
 
 
 def _places(where: str, value: Any) -> Iterator[str]:
     yield where
     parts = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
-    for name, each in parts:
-        yield from _places(f"{where}/{_escaped(str(name))}", each)
+    for name, item in parts:
+        yield from _places(f"{where}/{_escaped(str(name))}", item)
 
 
 def _escaped(name: str) -> str:
@@ -249,7 +249,7 @@ def _warnings(schema: Any) -> list[str]:
     try:
         is_error, messages = LLMatcher.validate_grammar_with_warnings(_guidance(schema, lenient=True))
     except ValueError:
-        # Too deep; whoever compiles it is told so.
+        # Nested too deeply; compiling the schema reports it.
         return []
     return [] if is_error else messages
 

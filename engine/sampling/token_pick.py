@@ -1,4 +1,4 @@
-"""From logits and noise to tokens, in plain torch: right on every device, with whole tables of noise in between."""
+"""Choosing tokens in plain torch: works on every device, but materializes the noise [rows, vocab]."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,17 +6,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.gpu.flight import Chosen
+from engine.gpu.async_copy import Chosen
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 
 
 class RandomDraws(NamedTuple):
-    """How rows are drawn: the argmax of logit / temperature + noise among the logits that are no less than `cuts`."""
+    """Parameters of random rows: argmax of logit / temperature + noise among the logits >= `cuts`."""
 
     inverse: Tensor
-    """[rows] float64: 1 / temperature; 0 where the row is greedy."""
+    """[rows] float64: 1 / temperature; 0 for greedy rows."""
     cuts: Tensor
     """[rows] float32"""
     keys: Tensor
@@ -24,14 +24,14 @@ class RandomDraws(NamedTuple):
 
 
 Pick = Callable[[Tensor, RandomDraws | None], Chosen]
-"""Logits [rows, vocab] → a token for each row; None: all are greedy."""
+"""Logits [rows, vocab] → a token for each row; None: all rows are greedy."""
 
 
 def pick_plain(logits: Tensor, draws: RandomDraws | None) -> Chosen:
     """See `Pick`."""
     logits = logits.float()
     best = logits.topk(2, dim=-1)
-    # The sum is no number as soon as one of its terms is none; times 0 it is 0 otherwise.
+    # The sum is NaN if any logit is not finite, and 0 otherwise, so that the margin carries the check.
     margins = best.values[:, 0] - best.values[:, 1] + (logits * 0).sum(-1)
     token_ids = best.indices[:, 0]
     if draws is not None:
@@ -40,7 +40,7 @@ def pick_plain(logits: Tensor, draws: RandomDraws | None) -> Chosen:
 
 
 def _draw(logits: Tensor, draws: RandomDraws) -> Tensor:
-    """[rows] int64. 64-bit integers wrap as unsigned ones do, and are shifted with zeros coming in."""
+    """[rows] int64. Signed multiplication wraps as unsigned does; `_shifted` is a logical shift."""
     tokens = torch.arange(logits.shape[1], dtype=torch.int64, device=logits.device)
     bits = draws.keys.unsqueeze(1) + tokens * _signed(_GOLDEN)
     for shift, factor in _MIX:

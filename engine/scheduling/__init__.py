@@ -1,1 +1,1 @@
-"""Who computes what in a step: sequences, KV blocks and their prefix cache, plans, drafts. Pure."""
+"""Scheduling of steps: sequences, KV blocks with their prefix cache, step plans, n-gram drafts. Pure."""

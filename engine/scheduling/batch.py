@@ -1,4 +1,4 @@
-"""One step's work as flat arrays: what the scheduler hands to a runner, and what the runner gives back."""
+"""The interface between scheduler and runner: one step's work as flat arrays, and the sampled tokens."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,51 +15,50 @@ from engine.scheduling.host_blocks import Move
 
 
 class SampleRow(msgspec.Struct, gc=False):
-    """One position whose next token is to be sampled in this step; a sequence with a draft has several, in order."""
+    """One position whose next token is sampled in this step; a sequence with a draft has several, in order."""
 
     row: int
-    """Row of the flat batch whose logits decide."""
+    """Row of the flat batch whose logits are sampled."""
     params: SamplingParams
     seed: int
-    """The request's 64-bit seed; the generator is keyed by (seed, position) alone, so batches cannot matter."""
+    """64-bit seed; the generator is keyed by (seed, position) alone, so tokens do not depend on the batch."""
     position: int
     """Index, in the whole sequence, of the token to be sampled."""
     prompt_token_ids: tuple[int, ...]
     output_token_ids: list[int]
-    """The answer so far, with what of it came from elsewhere or is only expected; read by the penalties, never
-    written by the runner."""
+    """Output so far, including `output_prefix` and preceding draft tokens; read by the penalties, not modified."""
     banned_token_ids: tuple[int, ...] = ()
-    """Never sampled in this step: end and stop tokens while `min_tokens` is not reached."""
+    """Not sampled in this step: end and stop tokens while `min_tokens` is not reached."""
     bad_words: tuple[tuple[int, ...], ...] = ()
-    """Token sequences that `output_token_ids` must not be completed to."""
+    """Token sequences that the sampled token must not complete."""
     grammar: GrammarState | None = None
-    """Asked, after the forward pass, which tokens may follow `output_token_ids`. It has the last word over bans."""
+    """Queried after the forward pass for the tokens that may follow `output_token_ids`; takes precedence over bans."""
 
 
 class ScoredToken(msgspec.Struct, frozen=True, gc=False):
-    """How likely a token was at its place, by the model's own distribution."""
+    """Log-probability of a prompt token under the model's own distribution."""
 
     token_id: int
     logprob: float
     rank: int
-    """1: no token was likelier."""
+    """Rank among all tokens; 1 is the most probable."""
     top: tuple[tuple[int, float], ...]
-    """(token id, log-probability) of the best, best first."""
+    """(token id, log-probability) of the most probable tokens, best first."""
 
 
 class ScoreRows(msgspec.Struct, gc=False):
-    """Rows of one prompt, one after the other, of which is asked how likely the token was that follows."""
+    """Consecutive rows of one prompt whose following tokens are to be scored."""
 
     row: int
-    """The first one in the flat batch."""
+    """The first one, as a row of the flat batch."""
     targets: tuple[int, ...]
-    """For each row the token that follows."""
+    """For each row the prompt token that follows it."""
     top: int
-    """How many of the best tokens to name beside it."""
+    """Number of most probable tokens to report per row."""
 
 
 class AdapterRows(msgspec.Struct, frozen=True, gc=False):
-    """Rows of the flat batch that one adapter is for."""
+    """The rows start : end of the flat batch use `adapter`."""
 
     start: int
     end: int
@@ -67,7 +66,7 @@ class AdapterRows(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct):
-    """A flat batch: all sequences' new tokens one after the other, prefill chunks and decodes alike.
+    """A flat batch: the new tokens of all sequences concatenated, prefill chunks and decodes alike.
 
     Shapes: T new tokens, S sequences, B the longest block table. Block 0 is the scratch block that absorbs padding.
     """
@@ -77,7 +76,7 @@ class Batch(msgspec.Struct):
     positions: npt.NDArray[np.int64]
     """[T]"""
     slots: npt.NDArray[np.int64]
-    """[T] where each new token's KV goes: block id * block size + offset."""
+    """[T] where the KV of each new token is written: block id * block size + offset."""
     query_starts: npt.NDArray[np.int32]
     """[S + 1] the rows of sequence s are query_starts[s] : query_starts[s + 1]."""
     context_lens: npt.NDArray[np.int32]
@@ -86,34 +85,34 @@ class Batch(msgspec.Struct):
     """[S, B] padded with 0."""
     samples: list[SampleRow]
     feeds: npt.NDArray[np.int32] | None = None
-    """[T] Which sample of the batch launched before is the token, where the host does not know it yet (`token_ids` is
-    0 there); -1 elsewhere. None: all are known."""
+    """[T] index of the previous batch's sample that is the token, where the host does not know it yet (`token_ids` is 0
+    there); -1 elsewhere. None: all tokens are known."""
     moves: list[Move] = msgspec.field(default_factory=list)
-    """Copies of KV blocks between device and host, to be done before anything else."""
+    """Copies of KV blocks between device and host, to be executed before the forward pass."""
     scores: list[ScoreRows] = msgspec.field(default_factory=list)
     adapters: tuple[AdapterRows, ...] = ()
-    """One entry for each adapter in the batch; rows that are in none have no adapter."""
+    """One entry per adapter in the batch; rows in none of them have no adapter."""
 
 
 def only_decodes(batch: Batch) -> bool:
-    """One new token of each sequence, and each is sampled: all that such a step differs by lies in its inputs."""
+    """Whether every sequence has one new token and samples it, so that equally large steps differ in inputs only."""
     return len(batch.token_ids) == len(batch.context_lens) == len(batch.samples)
 
 
 def sampled_rows(batch: Batch) -> npt.NDArray[np.int64]:
-    """[len(batch.samples)] rows of the flat batch."""
+    """[len(batch.samples)] the rows of the flat batch to sample."""
     return np.fromiter((sample.row for sample in batch.samples), np.int64, len(batch.samples))
 
 
 class Sampled(msgspec.Struct):
-    """One entry for each `Batch.samples`, in order."""
+    """One entry for each of `Batch.samples`, in order."""
 
     token_ids: list[int]
     margins: list[float]
     """Best minus second best log-probability, in nats, before temperature and bans; under a grammar among the tokens
-    that it allows, and infinite where it leaves no choice."""
+    that it allows, and infinite if it allows only one."""
     logprobs: list[tuple[float, tuple[tuple[int, float], ...]] | None]
-    """(log-probability of the chosen token, [(token id, log-probability)] best first), or None if not asked for."""
+    """(log-probability of the chosen token, [(token id, log-probability)] best first), or None if not requested."""
     scored: list[ScoredToken] = msgspec.field(default_factory=list)
     """One entry for each row of `Batch.scores`, in order."""
 
@@ -125,20 +124,20 @@ class Runner(Protocol):
     total_blocks: int
     """Blocks in the pool, scratch block 0 included."""
     kv_bytes: int
-    """Memory of the pool."""
+    """Size of the pool in bytes."""
     vocab_size: int
     max_model_len: int
     """Longest sequence (prompt + output) in tokens."""
 
     def execute(self, batch: Batch) -> Sampled:
-        """Run one forward pass, write its KV, sample the asked rows."""
+        """Run one forward pass, write its KV, and sample the rows in `batch.samples`."""
         ...
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Read and prepare an adapter for this model. Slow; may be called in any thread, also while steps run.
+        """Read and prepare an adapter for this model. Slow; callable from any thread, also while steps run.
 
         Raises:
-            ModelError: it cannot be served, and why.
+            ModelError: the adapter cannot be served; the message says why.
         """
         ...
 
@@ -149,28 +148,28 @@ class Runner(Protocol):
 
 @runtime_checkable
 class SwappingRunner(Runner, Protocol):
-    """A runner that obeys `Batch.moves`."""
+    """A runner that executes `Batch.moves`."""
 
     host_blocks: int
-    """Blocks that it can keep on the host."""
+    """Number of blocks that it can hold in host memory."""
 
 
 @runtime_checkable
 class SplitRunner(Runner, Protocol):
-    """A runner that computes in more than one process."""
+    """A runner whose model is split over several processes."""
 
     def check_ranks(self) -> None:
-        """Look, without waiting, whether the others are there. Raises EngineError: one has ended."""
+        """Check, without waiting, that all ranks are alive. Raises EngineError if one has ended."""
         ...
 
 
 @runtime_checkable
 class OverlappingRunner(Runner, Protocol):
-    """A runner that can be given the next batch while it still works on the last."""
+    """A runner that accepts the next batch while the device computes the previous one."""
 
     overlaps: bool
-    """It does here; otherwise only `execute` is called."""
+    """Whether it does on this device; otherwise only `execute` is called."""
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
-        """Begin to `execute`, obeying `Batch.feeds`. What it returns waits for the result; to be called in order."""
+        """Start `batch`, resolving `Batch.feeds`. The returned functions wait for the result; call them in order."""
         ...

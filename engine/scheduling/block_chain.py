@@ -1,4 +1,4 @@
-"""Names of full KV blocks: a chain of hashes, so that equal names mean equal tokens all the way from the start."""
+"""Hash chain over full KV blocks, so that equal block hashes imply equal tokens from the start of the sequence."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -8,10 +8,10 @@ _BYTES = 16
 
 
 def chain_root(extras: Iterable[tuple[str, bytes]]) -> bytes:
-    """The name that stands before a sequence's first block.
+    """The chain's value before the first block.
 
-    `extras` are (domain, value) pairs of whatever besides the tokens decides the KV or who may share it, such as the
-    tenant's salt. Each part goes in with its length, so that no two lists of extras run together into the same bytes.
+    `extras` are (domain, value) pairs of everything besides the tokens that determines the KV or who may share it, such
+    as the tenant's salt. Every part is prefixed with its length, so that different lists never hash the same bytes.
     """
     root = blake2b(digest_size=_BYTES, person=b"kv-chain")
     for domain, value in extras:
@@ -22,9 +22,9 @@ def chain_root(extras: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def chain_next(parent: bytes, token_ids: Sequence[int]) -> bytes:
-    """The name of the full block of `token_ids` that follows the block named `parent`.
+    """The hash of the full block of `token_ids` that follows the block with hash `parent`.
 
-    A cryptographic hash: whoever can choose tokens must not be able to make a block that another request would take
-    for its own.
+    A cryptographic hash is needed, because a client that chooses tokens must not be able to construct a collision with
+    another request's block.
     """
     return blake2b(parent + array("q", token_ids).tobytes(), digest_size=_BYTES).digest()

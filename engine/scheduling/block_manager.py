@@ -1,4 +1,4 @@
-"""Who holds which KV block: reference counts, and a prefix cache over the blocks that nobody holds."""
+"""KV block allocation with reference counts, and the prefix cache over unreferenced blocks."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from engine.scheduling.host_blocks import HostBlocks, Move
 
 
 class BlockStatistics(msgspec.Struct, frozen=True):
-    """`used` + `cached` + `free` = `total`, which leaves out the scratch block."""
+    """`used` + `cached` + `free` = `total`, which excludes the scratch block."""
 
     total: int
     used: int
-    """Held by at least one sequence."""
+    """Referenced by at least one sequence."""
     cached: int
-    """Held by nobody, but findable by name; evicted when blank blocks run out."""
+    """Unreferenced, but in the prefix cache; evicted when there is no free block."""
     free: int
-    """Blank."""
+    """Neither referenced nor cached."""
     host: int = 0
-    """Copies in host memory of blocks that were evicted; not part of the pool."""
+    """Evicted blocks that are kept in host memory; not part of the pool."""
     swapped_out_total: int = 0
     """Blocks that were copied to the host ..."""
     swapped_in_total: int = 0
@@ -28,14 +28,14 @@ class BlockStatistics(msgspec.Struct, frozen=True):
 
 
 class BlockManager:
-    """A pool of blocks 1 to `total_blocks` - 1; block 0 is scratch and never given out.
+    """A pool of the blocks 1 to `total_blocks` - 1; block 0 is scratch and never allocated.
 
-    A block is blank, held (by any number of sequences), or idle: held by nobody but kept under its name. Idle blocks
-    are evicted least recently used first. Sequences release their last block first, and whoever holds a block holds
-    the blocks before it, so a block always becomes idle before its parent does and leaves go first.
+    A block is blank, held (by any number of sequences), or idle: unreferenced, but cached under its hash, its name.
+    Idle blocks are evicted in LRU order. A sequence releases its blocks from last to first, and holds all predecessors
+    of a block it holds, so children always become idle, and are evicted, before their parents.
 
-    With a pool on the host, evicted blocks are copied there and can be brought back; `moves` are those copies. A name
-    is known on the device or on the host, never on both.
+    With host memory, evicted blocks are copied there and can be brought back; `moves` returns these copies. A name is
+    known on the device or on the host, never on both.
     """
 
     def __init__(self, total_blocks: int, host_blocks: int = 0) -> None:
@@ -43,33 +43,34 @@ class BlockManager:
         self._names: list[bytes | None] = [None] * total_blocks
         self._blank = list(range(total_blocks - 1, 0, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
-        """Insertion order is the order of eviction. A plain dict would look for its first entry from the very start."""
+        """In the order of eviction. `popitem(last=False)` is O(1), unlike finding the first entry of a dict after
+        deletions."""
         self._by_name: dict[bytes, int] = {}
         self._host = HostBlocks(host_blocks)
 
     @property
     def available(self) -> int:
-        """Blocks that `allocate` could give out now."""
+        """Number of blocks that `allocate` could return now."""
         return len(self._blank) + len(self._idle)
 
     def match(self, names: Sequence[bytes]) -> list[int]:
-        """The cached blocks of the longest known prefix of `names`. They are not held yet: see `hold`."""
-        found = []
+        """The cached blocks of the longest known prefix of `names`, without references: see `hold`."""
+        blocks = []
         for name in names:
             block = self._by_name.get(name)
             if block is None:
                 break
-            found.append(block)
-        return found
+            blocks.append(block)
+        return blocks
 
     def on_host(self, names: Sequence[bytes]) -> int:
-        """How many of the first of `names` could be brought back from the host."""
+        """Length of the longest prefix of `names` that is in host memory."""
         return self._host.count(names)
 
     def bring_back(self, names: Sequence[bytes]) -> list[int]:
-        """Give out blocks for `names`, which are on the host; the next step's moves fill them.
+        """Allocate blocks for `names`, which are on the host; the next step's moves fill them.
 
-        Like `allocate`, and found by others from now on.
+        As with `allocate` they have one reference; they are cached at once.
         """
         slots = self._host.take(names)
         blocks = self.allocate(len(names))
@@ -80,11 +81,11 @@ class BlockManager:
         return blocks
 
     def moves(self) -> list[Move]:
-        """The copies that must be done, in order, before the next step."""
+        """The copies that must be executed, in order, before the next step."""
         return self._host.moves()
 
     def idle_among(self, blocks: Sequence[int]) -> int:
-        """How many of `blocks` would stop being available if they were held."""
+        """How many of `blocks` would no longer be available if they were held."""
         return sum(not self._references[block] for block in blocks)
 
     def hold(self, blocks: Sequence[int]) -> None:
@@ -95,7 +96,7 @@ class BlockManager:
             self._references[block] += 1
 
     def allocate(self, count: int) -> list[int]:
-        """Give out `count` blank blocks, each with one reference. The caller has made sure that they are available."""
+        """Return `count` blank blocks with one reference each. The caller has checked that they are available."""
         for _ in range(count - len(self._blank)):
             self._evict()
         blocks = [self._blank.pop() for _ in range(count)]
@@ -104,10 +105,10 @@ class BlockManager:
         return blocks
 
     def publish(self, block: int, name: bytes) -> int:
-        """Make a full, computed block findable. Returns the block to use from now on.
+        """Put a full, computed block into the prefix cache. Returns the block to use from now on.
 
-        If the name is taken (two sequences computed the same prefix side by side), the reference moves over to the
-        block that has it, and `block` becomes blank.
+        If the name is taken (two sequences computed the same prefix concurrently), the reference moves to the block
+        that has the name, and `block` becomes blank.
         """
         known = self._by_name.setdefault(name, block)
         if known == block:
@@ -119,7 +120,7 @@ class BlockManager:
         return known
 
     def release(self, blocks: Sequence[int]) -> None:
-        """Drop one reference of each block of a sequence, given from its first to its last."""
+        """Remove one reference from each block of a sequence, given in the order of the sequence."""
         for block in reversed(blocks):
             self._references[block] -= 1
             if self._references[block]:
@@ -139,7 +140,7 @@ class BlockManager:
         self._blank.append(block)
 
     def statistics(self) -> BlockStatistics:
-        """Counts at this moment."""
+        """Current counts."""
         total = len(self._references) - 1
         free, cached = len(self._blank), len(self._idle)
         return BlockStatistics(
@@ -153,10 +154,10 @@ class BlockManager:
         )
 
     def check_integrity(self, owners: Sequence[Sequence[int]]) -> None:
-        """Compare the books with `owners`, the block lists of every sequence alive.
+        """Compare with `owners`, the block lists of all live sequences.
 
         Raises:
-            EngineError: a block is lost, given out twice, or counted wrongly.
+            EngineError: a block is lost, allocated twice, or has a wrong reference count.
         """
         counts = [0] * len(self._references)
         for blocks in owners:

@@ -1,4 +1,4 @@
-"""The block tables of the running sequences, as one matrix that steps take their rows from."""
+"""The block tables of all running sequences in one matrix."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +9,9 @@ from engine.errors import EngineError
 
 
 class BlockTable:
-    """[rows, blocks] int32, one row a running sequence; unused entries are 0, the scratch block.
+    """[rows, blocks] int32, one row per running sequence; unused entries are 0, the scratch block.
 
-    Rows change when blocks do, so that a step copies what it needs in one move instead of building lists anew.
+    Rows are updated when blocks change, so that a step gathers its tables with one copy instead of building lists.
     """
 
     def __init__(self, rows: int, blocks: int) -> None:
@@ -20,7 +20,6 @@ class BlockTable:
 
     @property
     def free_rows(self) -> int:
-        """Rows that `take` could give out now."""
         return len(self._free)
 
     def take(self) -> int:
@@ -28,20 +27,20 @@ class BlockTable:
         return self._free.pop()
 
     def give_back(self, row: int) -> None:
-        """The sequence in `row` has left."""
+        """Clear and free the row of a sequence that has left the batch."""
         self._table[row] = 0
         self._free.append(row)
 
     def write(self, row: int, start: int, blocks: Sequence[int]) -> None:
-        """Put `blocks` into `row` from entry `start` on."""
+        """Set the entries of `row` from `start` on to `blocks`."""
         self._table[row, start : start + len(blocks)] = blocks
 
     def cut(self, row: int, length: int) -> None:
-        """Only the first `length` blocks of `row` stay."""
+        """Clear all but the first `length` entries of `row`."""
         self._table[row, length:] = 0
 
     def gather(self, rows: Sequence[int], width: int) -> npt.NDArray[np.int32]:
-        """[len(rows), width] a copy."""
+        """A copy [len(rows), width]."""
         return self._table[rows, :width]
 
     def check_integrity(self, expected: Mapping[int, Sequence[int]]) -> None:

@@ -1,4 +1,4 @@
-"""Which blocks of the prefix cache live on in host memory after they were evicted from the device: books only."""
+"""Index of evicted prefix cache blocks in host memory. It only plans the copies; `KvSwap` executes them."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from engine.errors import EngineError
 
 
 class Move(msgspec.Struct, frozen=True, gc=False):
-    """A copy of one block of all layers. Moves are done in order, before the step that they come with."""
+    """A copy of one block of all layers. Moves are executed in order, before the step that they belong to."""
 
     block: int
     slot: int
@@ -18,9 +18,9 @@ class Move(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostBlocks:
-    """Slots 0 to `slots` - 1, each free or held by a name; the least recently evicted name makes room for the next.
+    """Slots 0 to `slots` - 1, each free or assigned to a block's name; evicted in LRU order.
 
-    Children are evicted from the device before their parents, and so they leave the host before them, too.
+    Children are evicted from the device before their parents, so they leave the host before them, too.
     """
 
     def __init__(self, slots: int) -> None:
@@ -29,21 +29,21 @@ class HostBlocks:
         self._by_name: OrderedDict[bytes, int] = OrderedDict()
         self._moves: list[Move] = []
         self.kept_total = 0
-        """Blocks that were copied out ..."""
+        """Blocks that were copied to the host ..."""
         self.brought_total = 0
         """... and back."""
 
     def count(self, names: Sequence[bytes]) -> int:
-        """How many of the first of `names` are here."""
-        found = 0
+        """Length of the longest prefix of `names` that is here."""
+        count = 0
         for name in names:
             if name not in self._by_name:
                 break
-            found += 1
-        return found
+            count += 1
+        return count
 
     def keep(self, name: bytes, block: int) -> None:
-        """The device's `block` is about to be overwritten: copy it out, if there is a slot for it."""
+        """Plan the copy of an evicted `block` before it is overwritten; nothing if there are no slots."""
         if not self._free:
             if not self._by_name:
                 return
@@ -53,23 +53,23 @@ class HostBlocks:
         self.kept_total += 1
 
     def take(self, names: Sequence[bytes]) -> list[int]:
-        """The slots of `names`, which are here no more. They stay as they are until `bring`."""
+        """Remove `names` from the index and return their slots. The slots are not reused before `bring`."""
         return [self._by_name.pop(name) for name in names]
 
     def bring(self, slots: Sequence[int], blocks: Sequence[int]) -> None:
-        """Copy taken `slots` into `blocks`; then they are free."""
+        """Plan the copies of taken `slots` into `blocks`, and free the slots."""
         self._moves += [Move(block, slot, out=False) for slot, block in zip(slots, blocks, strict=True)]
         self._free += slots
         self.brought_total += len(slots)
 
     def forget(self, name: bytes) -> None:
-        """The device has computed the block anew."""
+        """Drop a block that was recomputed on the device."""
         slot = self._by_name.pop(name, None)
         if slot is not None:
             self._free.append(slot)
 
     def moves(self) -> list[Move]:
-        """What is to be copied before the next step; asked for once a step."""
+        """The copies to execute before the next step; to be called once per step."""
         moves, self._moves = self._moves, []
         return moves
 
@@ -77,10 +77,10 @@ class HostBlocks:
         return len(self._by_name)
 
     def check_integrity(self, names: Sequence[bytes]) -> None:
-        """Compare the books with themselves and with `names`, those of the blocks on the device.
+        """Compare with `names`, those of the blocks cached on the device.
 
         Raises:
-            EngineError: a slot is lost or held twice, or a name stands in both places.
+            EngineError: a slot is lost or assigned twice, or a name is in both places.
         """
         if sorted((*self._free, *self._by_name.values())) != list(range(self._slots)):
             raise EngineError("engine_integrity", "host slots are lost or held twice; this is a defect")

@@ -1,4 +1,4 @@
-"""One sequence's output as its reader sees it: text, and the reason why it ends."""
+"""One sequence's output: text safe to emit, and the reason why it ends."""
 
 from collections.abc import Container
 
@@ -9,9 +9,9 @@ from engine.text.stop import StopMatcher
 
 
 class Output:
-    """Takes sampled tokens one by one and gives the text that is safe to show.
+    """Takes sampled tokens one by one and returns the text that is safe to emit.
 
-    After `push` or `end` set `reason`, the text returned was the last.
+    After `push` or `end` has set `reason`, the returned text was the last.
     """
 
     __slots__ = (
@@ -29,7 +29,7 @@ class Output:
     def __init__(
         self, params: SamplingParams, detokenizer: Detokenizer, *, eos_ids: Container[int], max_tokens: int
     ) -> None:
-        """`eos_ids`: end tokens that count for this request. `max_tokens`: what the request and the engine allow."""
+        """`eos_ids`: end tokens that apply to this request. `max_tokens`: limit by request and engine."""
         self._detokenizer = detokenizer
         self._matcher = StopMatcher(params.stop) if params.stop else None
         self._ends = (params.stop_token_ids, eos_ids)
@@ -39,17 +39,17 @@ class Output:
         self._count = 0
         self.reason: FinishReason | None = None
         self.stop: str | int | None = None
-        """The stop string, or the stop token of the request, that ended it."""
+        """The stop string, or the stop token of the request, that ended the output."""
 
     def push(self, token_id: int, *, last: bool = False) -> str:
-        """The text that this token makes safe to show. `last`: it completes a grammar.
+        """The text that this token makes safe to emit. `last`: the token completes a grammar.
 
-        An end token has none, unless the request wants to see what ended its answer.
+        An end token has no text, unless the request includes stop strings in the output.
         """
         self._count += 1
-        asked, eos = self._ends
-        if token_id in asked or token_id in eos:
-            self.stop = token_id if token_id in asked else None
+        stop_ids, eos = self._ends
+        if token_id in stop_ids or token_id in eos:
+            self.stop = token_id if token_id in stop_ids else None
             text = self._show(self._detokenizer.push(token_id)) if self._show_stop else ""
             return text if self.reason is not None else text + self.end("stop")
         text = self._show(self._detokenizer.push(token_id))
@@ -58,7 +58,7 @@ class Output:
         return text
 
     def end(self, reason: FinishReason) -> str:
-        """No more tokens will come. Returns the text that was held back; a stop string can still show up in it."""
+        """End the output. Returns the text that was held back, in which a stop string can still match."""
         text = self._show(self._detokenizer.flush())
         if self.reason is None:
             self.reason = reason

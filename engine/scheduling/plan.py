@@ -1,4 +1,4 @@
-"""What one step computes: which sequences, how many tokens of each, and the flat batch made of them."""
+"""Plan of one step: which sequences compute how many tokens, and the flat batch built from it."""
 
 from itertools import groupby
 
@@ -13,27 +13,27 @@ from engine.scheduling.sequence import Sequence
 
 
 class Share(msgspec.Struct, gc=False):
-    """One sequence's part in a step."""
+    """One sequence's part of a step."""
 
     sequence: Sequence
     epoch: int
     """The sequence's epoch when the step was planned."""
     tokens: int
     samples: int
-    """Positions sampled: that of the last known token and those of the draft after it, as far as they are computed."""
+    """Positions sampled: that of the last known token and those of the draft tokens after it, as far as computed."""
     scored: int
-    """Prompt positions whose logits are looked at, because the request asks how likely its prompt is."""
+    """Prompt positions that are scored, for requests with `prompt_logprobs`."""
 
 
 class StepPlan(msgspec.Struct):
-    """A step. `batch.samples` belong, in order, to those shares that sample, `batch.scores` to those that score."""
+    """One step. `batch.samples` belong, in order, to the shares that sample, `batch.scores` to those that score."""
 
     shares: list[Share]
     batch: Batch
 
 
 def shares_of(counts: dict[Sequence, int]) -> list[Share]:
-    """Who samples what in the step that computes the next `counts[sequence]` tokens of each sequence."""
+    """The shares of a step that computes the next `counts[sequence]` tokens of each sequence."""
     return [
         Share(
             sequence,
@@ -47,7 +47,7 @@ def shares_of(counts: dict[Sequence, int]) -> list[Share]:
 
 
 def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -> StepPlan:
-    """The step that computes the next `counts[sequence]` tokens of each sequence, which all hold the blocks for it."""
+    """The step that computes the next `counts[sequence]` tokens of each sequence; all needed blocks are allocated."""
     token_ids: list[int] = []
     fed: list[tuple[int, int]] = []
     samples: list[SampleRow] = []
@@ -68,7 +68,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
         if sequence.feed >= 0 and start + share.tokens == sequence.known:
             fed.append((len(token_ids) - 1, sequence.feed))
         if sampled:
-            params, said = sequence.params, sequence.said
+            params, penalty_output = sequence.params, sequence.penalty_output
             free = params.min_tokens - (sequence.known - len(sequence.prompt))
             row = len(token_ids) - sampled
             for drafted in range(sampled):
@@ -79,7 +79,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
                         sequence.seed,
                         sequence.known + drafted,
                         sequence.prompt,
-                        [*said, *sequence.draft[:drafted]] if drafted else said,
+                        [*penalty_output, *sequence.draft[:drafted]] if drafted else penalty_output,
                         sequence.banned if drafted < free else (),
                         sequence.bad_words,
                         sequence.grammar,
@@ -113,15 +113,15 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
     return StepPlan(shares, batch)
 
 
-def foreseeable(plan: StepPlan) -> bool:
-    """Can the step after this one be planned without its tokens, because the device itself can choose them?"""
+def can_plan_ahead(plan: StepPlan) -> bool:
+    """Whether the next step can be planned without this step's tokens, because the device itself chooses them."""
     if plan.batch.scores or any(share.sequence.draft or share.sequence.params.prompt_only for share in plan.shares):
         return False
     return all(chosen_by_device(row) for row in plan.batch.samples)
 
 
 def _by_adapter(counts: dict[Sequence, int]) -> dict[Sequence, int]:
-    """The same, those of one adapter side by side."""
+    """Reordered so that sequences with the same adapter are adjacent."""
     groups: dict[Adapter | None, dict[Sequence, int]] = {}
     for sequence, count in counts.items():
         groups.setdefault(sequence.adapter, {})[sequence] = count

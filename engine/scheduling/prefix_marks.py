@@ -1,4 +1,4 @@
-"""Names of a prompt's beginnings, few and cheap: by them replicas are told apart that may hold some of its KV."""
+"""Few, cheap hashes of a prompt's prefixes, by which requests are routed to a replica that may have them cached."""
 
 from engine.core.messages import Submit
 from engine.scheduling.block_chain import chain_next
@@ -6,15 +6,15 @@ from engine.scheduling.sequence import chain_root_of
 
 
 def prefix_marks(command: Submit, block_size: int) -> list[tuple[bytes, int]]:
-    """(name, tokens) of the prompt's first 1, 2, 4, 8 ... full blocks, shortest first.
+    """(hash, tokens) of the prompt's first 1, 2, 4, 8, ... full blocks, shortest first.
 
-    Prompts share a name only if they share these tokens and may share their KV.
+    Prompts share a hash only if they share these tokens and may share their KV.
     """
     prompt = command.prompt_token_ids
     name = chain_root_of(command, command.adapter.encode())
     marks: list[tuple[bytes, int]] = []
     begin, end = 0, block_size
-    # As in the prefix cache itself, the last token is computed in any case.
+    # As in the prefix cache, the prompt's last token is excluded, because it is always computed.
     while end < len(prompt):
         name = chain_next(name, prompt[begin:end])
         marks.append((name, end))

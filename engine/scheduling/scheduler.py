@@ -1,8 +1,9 @@
-"""Who computes how much in each step: vLLM V1's unified rule over tokens known and tokens computed.
+"""The scheduler: which sequence computes how many tokens in each step.
 
-One step: running sequences first, those with one token to go (decodes) before those with more (prefills); if blocks are
-short, somebody is preempted and recomputed later; then waiting sequences enter, as long as whole prompts fit. A
-draft is computed like tokens known, but nothing of it is published, and no decode waits or is preempted for it.
+As in vLLM V1 there are no phases: a step reduces the difference between known and computed tokens. Running sequences
+come first, decodes before prefills; if blocks run short, a sequence is preempted and recomputed later; then waiting
+sequences are admitted, as long as their whole prompts fit. A draft is computed like known tokens, but none of its
+blocks is cached, and no decode waits or is preempted for it.
 """
 
 from bisect import bisect_left, insort
@@ -21,14 +22,14 @@ from engine.scheduling.plan import Share, StepPlan, make_plan
 from engine.scheduling.sequence import Sequence
 
 _MAX_PREEMPTIONS = 3
-"""A sequence that was preempted so often is a victim no more (unless nobody could go on otherwise)."""
+"""After this many preemptions a sequence is not chosen again unless no other candidate exists."""
 _WATERMARK = 0.01
-"""Share of the pool that stays free when a sequence enters beside others."""
+"""Fraction of the pool that stays free when a sequence is admitted beside others."""
 _ORDER = attrgetter("order")
 
 
 class SchedulerStatistics(msgspec.Struct, frozen=True):
-    """The scheduler at this moment; totals count from its start."""
+    """State of the scheduler; totals count from its start."""
 
     blocks: BlockStatistics
     running: int
@@ -40,7 +41,7 @@ class SchedulerStatistics(msgspec.Struct, frozen=True):
 
 
 class Scheduler:
-    """Owns every sequence alive, their blocks and the prefix cache."""
+    """Owns all live sequences, their blocks and the prefix cache."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Scheduler:
         max_model_len: int,
         host_blocks: int = 0,
     ) -> None:
-        """Take over the blocks 1 to `total_blocks` - 1 of a runner's pool, and `host_blocks` copies on the host.
+        """Manage the blocks 1 to `total_blocks` - 1 of a runner's pool, and `host_blocks` blocks in host memory.
 
         Raises:
             EngineError: nothing could run under `settings`.
@@ -67,8 +68,8 @@ class Scheduler:
         self._waiting: list[Sequence] = []
         """Sorted by `Sequence.order`."""
         self._running: list[Sequence] = []
-        self._coming: dict[bytes, Sequence] = {}
-        """Full blocks that a running sequence computes; who needs one that is not there yet waits for it."""
+        self._in_progress: dict[bytes, Sequence] = {}
+        """Full blocks that a running sequence will compute, by name; a sequence that needs one waits for it."""
         self._outstanding = 0
         self._preemptions = 0
         self._queries = 0
@@ -76,24 +77,24 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """There is a sequence that is not finished."""
+        """Whether any sequence is unfinished."""
         return bool(self._running or self._waiting)
 
     @property
     def running(self) -> Items[Sequence]:
-        """Those in the batch; not to be changed."""
+        """The sequences in the batch; not to be modified."""
         return self._running
 
     def add(self, sequence: Sequence) -> None:
-        """Take in a sequence that fits into the pool when it is alone.
+        """Add a sequence that fits into the pool on its own.
 
-        The waiting line has no bound of its own: whoever submits keeps one, by the work ahead that statistics tell.
+        The waiting list is unbounded here: callers limit it by `outstanding_tokens` of the statistics.
         """
         self._outstanding += sequence.outstanding
         insort(self._waiting, sequence, key=_ORDER)
 
     def finish(self, sequence: Sequence) -> None:
-        """The sequence has ended, or is not wanted any more; results still under way for it will be dropped."""
+        """Remove a sequence that has ended or was aborted; results in flight for it will be dropped."""
         self._outstanding -= sequence.outstanding
         sequence.finished = True
         if sequence.row >= 0:
@@ -102,7 +103,7 @@ class Scheduler:
             del self._waiting[bisect_left(self._waiting, sequence.order, key=_ORDER)]
 
     def schedule(self) -> StepPlan | None:
-        """The next step, or None if there is nothing to do."""
+        """The next step, or None if there is no work."""
         counts = self.decide()
         if not counts:
             return None
@@ -111,7 +112,7 @@ class Scheduler:
         return plan
 
     def decide(self) -> dict[Sequence, int]:
-        """Who computes how many tokens in the next step, with the blocks for it taken; nothing if nobody has work."""
+        """Tokens per sequence for the next step, with their blocks allocated; empty if there is no work."""
         counts = self._continue()
         while not counts and any(not sequence.ending for sequence in self._running):
             self._preempt(min(self._running, key=_cheapest))
@@ -119,10 +120,10 @@ class Scheduler:
         self._admit(counts)
         return counts
 
-    def foresee(self, shares: Iterable[Share]) -> None:
-        """The step is under way, and each of its samples will be a token: plan the next one without waiting for it.
+    def commit_launched(self, shares: Iterable[Share]) -> None:
+        """Account for a launched step before its tokens are known, so that the next step can be planned.
 
-        It is to be ended by `arrive` before the next step is foreseen.
+        Must be followed by `commit_arrived` before the next call.
         """
         sample = 0
         for share in shares:
@@ -130,13 +131,13 @@ class Scheduler:
             if sequence.epoch == share.epoch:
                 self._progress(sequence, sequence.computed + share.tokens)
                 if share.samples:
-                    sequence.foresee(sample)
+                    sequence.add_placeholder(sample)
             sample += share.samples
 
-    def arrive(self, shares: Iterable[Share]) -> list[Sequence | None]:
-        """A step that was foreseen is done. Returns the owner of each of its samples; None if it is finished.
+    def commit_arrived(self, shares: Iterable[Share]) -> list[Sequence | None]:
+        """A launched step is done. Returns the sequence of each of its samples; None if it has finished.
 
-        Who was preempted meanwhile takes its token all the same; only its KV is lost.
+        A sequence that was preempted meanwhile still takes its token; only its KV is lost.
         """
         takers: list[Sequence | None] = []
         for share in shares:
@@ -148,9 +149,9 @@ class Scheduler:
         return takers
 
     def commit(self, shares: Iterable[Share]) -> list[Sequence | None]:
-        """The step is done. Returns the owner of each of its samples, in order; None if it has left meanwhile.
+        """A step is done. Returns the sequence of each of its samples, in order; None if it has left the batch.
 
-        Who has a draft is to be given to `settle` when its samples are taken in.
+        Sequences with a draft must be passed to `settle` after their samples are appended.
         """
         takers: list[Sequence | None] = []
         for share in shares:
@@ -164,9 +165,9 @@ class Scheduler:
         return takers
 
     def quiet_steps(self, most: int) -> int:
-        """How many of the next steps, up to `most`, would only give each running sequence one token more.
+        """How many of the next steps, up to `most`, would only give each running sequence one more token.
 
-        Nobody could enter, nobody has more than one token to compute, and no block will be missed.
+        In such steps no sequence can be admitted, none computes more than one token, and blocks suffice.
         """
         if not self._running or (self._waiting and self._table.free_rows):
             return 0
@@ -182,9 +183,9 @@ class Scheduler:
         return few
 
     def advance(self, steps: int) -> None:
-        """As many quiet steps at once: the same books as after single ones, blocks and their names in the same order.
+        """Execute that many quiet steps at once; blocks and hashes are assigned in the same order as in single steps.
 
-        The caller has given each running sequence its tokens of these steps, and asked `quiet_steps` before.
+        The caller has checked `quiet_steps`, and appended the tokens of these steps to each running sequence.
         """
         size = self._block_size
         happenings: list[tuple[int, bool, int]] = []
@@ -211,7 +212,7 @@ class Scheduler:
         return sum(max(-(-(sequence.computed + steps) // size) - len(sequence.blocks), 0) for sequence in self._running)
 
     def settle(self, sequence: Sequence) -> None:
-        """Its samples are taken in: the KV of what was right of its draft stays, the rest is forgotten."""
+        """After the samples are appended: keep the KV of accepted draft tokens, release the blocks of rejected ones."""
         self._advance(sequence, sequence.known - 1)
         needed = -(-sequence.ahead // self._block_size)
         if needed < len(sequence.blocks):
@@ -235,7 +236,7 @@ class Scheduler:
             self._publish(sequence, first, end)
 
     def _continue(self) -> dict[Sequence, int]:
-        """Tokens for the running sequences, each with the blocks that they need."""
+        """Token counts for the running sequences, limited to the blocks that could be allocated."""
         budget = self._max_step_tokens
         counts: dict[Sequence, int] = {}
         behind = len(self._running)
@@ -254,10 +255,10 @@ class Scheduler:
         return counts
 
     def _make_room(self, sequence: Sequence, count: int, counts: dict[Sequence, int]) -> int:
-        """Take blocks; how many of the next `count` tokens have one now.
+        """Allocate blocks; return how many of the next `count` tokens have one.
 
-        Blocks for all that is known or expected are taken when a sequence enters, so that only decodes ever grow. Only
-        for a token known is anybody preempted (it can be `sequence` itself); a draft takes what is free.
+        Blocks for all known and draft tokens are allocated on admission, so only decodes grow. Only a known token can
+        cause a preemption (possibly of `sequence` itself); a draft takes free blocks only.
         """
         size = self._block_size
         room = len(sequence.blocks) * size - sequence.computed
@@ -270,7 +271,7 @@ class Scheduler:
         return min(count, room + blocks * size)
 
     def _preempt_for(self, sequence: Sequence, counts: dict[Sequence, int]) -> bool:
-        """Free a block. False if `sequence` has to wait or was itself preempted."""
+        """Free a block. False if `sequence` must wait or was itself preempted."""
         while not self._blocks.available:
             victims = [
                 other
@@ -295,29 +296,29 @@ class Scheduler:
                 index += 1
                 continue
             names = sequence.block_names(sequence.reusable // self._block_size, self._block_size)
-            found = self._blocks.match(names) if self._caching else []
-            kept = self._blocks.on_host(names[len(found) :]) if self._caching else 0
-            known = len(found) + kept
-            if known < len(names) and names[known] in self._coming:
+            cached = self._blocks.match(names) if self._caching else []
+            on_host = self._blocks.on_host(names[len(cached) :]) if self._caching else 0
+            known = len(cached) + on_host
+            if known < len(names) and names[known] in self._in_progress:
                 index += 1
                 continue
-            needed = -(-sequence.ahead // self._block_size) - len(found)
+            needed = -(-sequence.ahead // self._block_size) - len(cached)
             margin = max(self._watermark, len(self._running)) if self._running else 0
-            if needed + self._blocks.idle_among(found) + margin > self._blocks.available:
+            if needed + self._blocks.idle_among(cached) + margin > self._blocks.available:
                 return
             del self._waiting[index]
-            self._enter(sequence, found, names[len(found) : known], needed)
+            self._enter(sequence, cached, names[len(cached) : known], needed)
             count = min(sequence.ahead - sequence.computed, self._chunk, budget)
             counts[sequence] = count
             budget -= count
 
-    def _enter(self, sequence: Sequence, found: list[int], kept: list[bytes], needed: int) -> None:
-        """With the blocks `found` on the device, those `kept` on the host, and blank ones: `needed` of these two."""
-        self._blocks.hold(found)
-        found = [*found, *self._blocks.bring_back(kept)]
+    def _enter(self, sequence: Sequence, cached: list[int], on_host: list[bytes], needed: int) -> None:
+        """Admit with `cached` blocks on the device, those `on_host`, and blank ones; `needed` counts the last two."""
+        self._blocks.hold(cached)
+        cached = [*cached, *self._blocks.bring_back(on_host)]
         sequence.row = self._table.take()
-        self._take(sequence, [*found, *self._blocks.allocate(needed - len(kept))])
-        sequence.computed = len(found) * self._block_size
+        self._take(sequence, [*cached, *self._blocks.allocate(needed - len(on_host))])
+        sequence.computed = len(cached) * self._block_size
         self._outstanding -= sequence.computed
         self._running.append(sequence)
         if not self._caching:
@@ -327,8 +328,10 @@ class Scheduler:
             if not sequence.to_score:
                 self._queries += sequence.known
                 self._hits += sequence.computed
-        for name in islice(sequence.block_names(sequence.seen // self._block_size, self._block_size), len(found), None):
-            self._coming.setdefault(name, sequence)
+        for name in islice(
+            sequence.block_names(sequence.seen // self._block_size, self._block_size), len(cached), None
+        ):
+            self._in_progress.setdefault(name, sequence)
 
     def _take(self, sequence: Sequence, blocks: list[int]) -> None:
         self._table.write(sequence.row, len(sequence.blocks), blocks)
@@ -343,7 +346,7 @@ class Scheduler:
                 self._table.write(sequence.row, index, [block])
 
     def _preempt(self, sequence: Sequence) -> None:
-        """By recompute: what it knows stays, what was computed is lost (but for blocks that stay cached)."""
+        """Preempt by recompute: tokens are kept, computed KV is dropped (except blocks that stay cached)."""
         self._preemptions += 1
         sequence.preemptions += 1
         self._outstanding += sequence.computed
@@ -359,11 +362,11 @@ class Scheduler:
         self._blocks.release(sequence.blocks)
         sequence.blocks = []
         for name in sequence.known_names:
-            if self._coming.get(name) is sequence:
-                del self._coming[name]
+            if self._in_progress.get(name) is sequence:
+                del self._in_progress[name]
 
     def statistics(self) -> SchedulerStatistics:
-        """Counts at this moment."""
+        """Current counts."""
         return SchedulerStatistics(
             blocks=self._blocks.statistics(),
             running=len(self._running),
@@ -375,7 +378,7 @@ class Scheduler:
         )
 
     def check_integrity(self) -> None:
-        """Compare all books with each other.
+        """Check internal consistency of scheduler, block manager and block table.
 
         Raises:
             EngineError: they contradict each other.
@@ -387,7 +390,7 @@ class Scheduler:
             raise _broken("outstanding tokens do not add up")
         if any(sequence.finished for sequence in alive) or any(s.blocks or s.row >= 0 for s in self._waiting):
             raise _broken("a finished sequence is kept, or a waiting one holds blocks")
-        if not {*self._coming.values()} <= {*self._running}:
+        if not {*self._in_progress.values()} <= {*self._running}:
             raise _broken("blocks are expected from a sequence that does not run")
 
 

@@ -1,1 +1,1 @@
-"""One model computed by several processes."""
+"""Tensor parallelism: one model computed by several processes."""

@@ -1,4 +1,4 @@
-"""How the ranks of an engine compute sums together: a process group of their own, which no other engine knows."""
+"""The torch process group through which the ranks of one engine exchange tensors."""
 
 import os
 from datetime import timedelta
@@ -12,16 +12,16 @@ from engine.tensor_parallel.shard import ShardExchange
 
 
 def join_group(store: str, rank: int, ranks: int, device: torch.device, patience_s: float) -> ShardExchange:
-    """Meet the other ranks at the file `store`; gloo for processors, NCCL for GPUs.
+    """Join the group over the file store `store`; gloo for CPUs, NCCL for GPUs.
 
-    A rank that does not come to a sum for `patience_s` breaks it with a RuntimeError.
+    A collective in which a rank does not take part within `patience_s` fails with a RuntimeError.
     """
     meeting = FileStore(store, ranks)
     group: Any
     if device.type == "cuda":
         group = _nccl(meeting, rank, ranks, device, patience_s)
     else:
-        # torch has no other way to say which interface, and its stubs do not know this one.
+        # torch has no public way to choose the interface, and its stubs lack this one.
         options: Any = ProcessGroupGloo._Options()  # type: ignore[attr-defined]  # noqa: SLF001
         options._devices = [ProcessGroupGloo.create_device(hostname="127.0.0.1")]  # noqa: SLF001
         options._timeout = timedelta(seconds=patience_s)  # noqa: SLF001
@@ -45,7 +45,7 @@ def join_group(store: str, rank: int, ranks: int, device: torch.device, patience
 def _nccl(meeting: FileStore, rank: int, ranks: int, device: torch.device, patience_s: float) -> Any:
     from torch.distributed import ProcessGroupNCCL
 
-    # A broken sum must end the engine, not the process that serves.
+    # A failed collective must raise an error, not abort the serving process.
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
     torch.cuda.set_device(device)
     options = ProcessGroupNCCL.Options()

@@ -1,4 +1,4 @@
-"""What each rank of an engine is loaded with."""
+"""Settings of the individual ranks."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from config.model.settings import EngineSettings
 
 
 def rank_settings(settings: EngineSettings) -> list[EngineSettings]:
-    """For each rank an engine of its own, on its device; of several replicas the first one's."""
+    """Settings per rank, with its own device; with several replicas those of the first."""
     devices = settings.devices[: settings.tensor_parallel] or (settings.device,) * settings.tensor_parallel
     return [
         msgspec.structs.replace(settings, device=device, devices=(), replicas=1, tensor_parallel=1)

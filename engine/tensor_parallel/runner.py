@@ -1,7 +1,7 @@
-"""A model that several ranks compute together, as one `Runner`: rank 0 is here, the others are processes.
+"""A `Runner` over several tensor-parallel ranks: rank 0 in this process, the others in processes of their own.
 
-Every rank runs the same forward passes, each with its part of the weights (see shard.py); the scheduler, the books of
-the KV cache and the sampler are rank 0's alone.
+Every rank runs the same forward passes with its part of the weights (see shard.py); scheduler, KV block management and
+sampler exist on rank 0 only.
 """
 
 import os
@@ -24,20 +24,20 @@ from engine.scheduling.batch import Batch, Sampled
 from engine.tensor_parallel.group import join_group
 from engine.tensor_parallel.ranks import rank_settings
 from engine.tensor_parallel.shard import Shard, ShardExchange
-from engine.tensor_parallel.wire import Setup, Step, Word, WorkerFailed, WorkerLoaded, frame, read_frame
+from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded, WorkerReply, frame, read_frame
 from engine.tensor_parallel.worker import COMMAND
 from engine.torch_runner import TorchRunner
 
 T = TypeVar("T")
 _END_S = 2.0
-"""A rank has this long to end by itself."""
+"""Grace period for a rank to exit before it is killed."""
 
 
 class TensorRunner:
-    """Owns the other ranks: none of them outlives it."""
+    """Owns the processes of the other ranks and ends them when closed."""
 
     def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
-        """Raises ModelError: the model cannot be split so, or a rank cannot load its part; and why."""
+        """Raises ModelError if the model cannot be split so, or a rank cannot load its part; the message says why."""
         own = rank_settings(settings)
         ranks = len(own)
         self._patience_s = float(settings.stall)
@@ -68,22 +68,22 @@ class TensorRunner:
         self.max_model_len = runner.max_model_len
 
     def execute(self, batch: Batch) -> Sampled:
-        """Run one forward pass on all ranks, write its KV, sample the asked rows."""
-        runner = self._tell(batch)
+        """Run one forward pass on all ranks, write its KV, and sample the rows in `batch.samples`."""
+        runner = self._send_batch(batch)
         return self._guarded(lambda: runner.execute(batch))
 
     def logits(self, batch: Batch) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """Run one forward pass on all ranks, write its KV; the logits of the rows that `batch.samples` names."""
-        runner = self._tell(batch)
+        """Run one forward pass on all ranks and write its KV; the logits of the rows in `batch.samples`."""
+        runner = self._send_batch(batch)
         return self._guarded(lambda: runner.logits(batch))
 
     def check_ranks(self) -> None:
-        """Raises EngineError: one has ended."""
+        """Raises EngineError if a rank has ended."""
         for other in self._others:
             other.check(0.0)
 
-    def _tell(self, batch: Batch) -> TorchRunner:
-        """Let the other ranks begin; the own one is to follow."""
+    def _send_batch(self, batch: Batch) -> TorchRunner:
+        """Send the batch to the other ranks; the caller runs rank 0."""
         if self._runner is None:
             raise ModelError("engine_closed", "the engine is closed")
         step = frame(Step.of(batch))
@@ -93,7 +93,7 @@ class TensorRunner:
         return self._runner
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Raises ModelError: the ranks have no adapters."""
+        """Raises ModelError: adapters are not supported with tensor parallelism."""
         raise ModelError("adapter_unsupported", f"{directory}: adapters are not served with tensor_parallel")
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class TensorRunner:
         self._runner = None
         self._shard.disconnect()
         for other in self._others:
-            other.hang_up()
+            other.close_pipe()
         until = monotonic() + _END_S
         for other in self._others:
             other.end(until)
@@ -112,7 +112,7 @@ class TensorRunner:
         try:
             return work()
         except RuntimeError as error:
-            # What a process group raises when a rank is gone, or does not come in time.
+            # Raised by a process group when a rank is gone or does not answer in time.
             for other in self._others:
                 other.check()
             raise EngineError(
@@ -121,7 +121,7 @@ class TensorRunner:
 
 
 class _Rank:
-    """One of the other processes."""
+    """The process of another rank."""
 
     def __init__(self, setup: Setup) -> None:
         self._title = f"rank {setup.rank} ({setup.settings.device})"
@@ -132,7 +132,7 @@ class _Rank:
         self.send(frame(setup), float("inf"))
 
     def send(self, data: bytes, until: float) -> None:
-        """Raises EngineError: it is gone, or takes nothing."""
+        """Write to the rank's pipe. Raises EngineError if the process has ended or does not read."""
         rest = memoryview(data)
         try:
             while rest:
@@ -152,31 +152,31 @@ class _Rank:
                 raise EngineError("tensor_rank_stalled", f"{self._title} takes no more steps")
 
     def loaded(self) -> WorkerLoaded:
-        """Its word that it is. Raises ModelError: it has said why not, or has ended without a word."""
+        """Wait until the part is loaded. Raises ModelError if the rank reports an error or ends."""
         assert self._process.stdout is not None
-        word: Word | None = read_frame(cast("BinaryIO", self._process.stdout), Word)  # type: ignore[arg-type]
-        if word is None:
+        reply: WorkerReply | None = read_frame(cast("BinaryIO", self._process.stdout), WorkerReply)  # type: ignore[arg-type]
+        if reply is None:
             code = self._process.wait()
             raise ModelError("tensor_rank_lost", f"{self._title} ended while it was loading, {_how(code)}")
-        if isinstance(word, WorkerFailed):
-            raise ModelError(word.code, f"{self._title}: {word.message}")
-        return word
+        if isinstance(reply, WorkerFailed):
+            raise ModelError(reply.code, f"{self._title}: {reply.message}")
+        return reply
 
     def check(self, patience_s: float = _END_S) -> None:
-        """Raises EngineError if it has ended, or does so within that time."""
+        """Raises EngineError if the process has ended, or ends within `patience_s`."""
         try:
             code = self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             return
         raise EngineError("tensor_rank_lost", f"{self._title} has ended, {_how(code)}")
 
-    def hang_up(self) -> None:
-        """It ends after the step in hand."""
+    def close_pipe(self) -> None:
+        """Close the pipe: the process ends after its current step."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def end(self, until: float) -> None:
-        """It has ended when this returns."""
+        """Wait until `until` (monotonic time) for the process to end, then kill it."""
         try:
             self._process.wait(max(until - monotonic(), 0.0))
         except subprocess.TimeoutExpired:

@@ -1,8 +1,8 @@
-"""A rank's part of a model that several ranks compute together, after "Megatron-LM" (Shoeybi et al., 2019, section 3).
+"""How a model is split among ranks, after Shoeybi et al., "Megatron-LM", 2019, section 3.
 
-Heads, the inner width of each MLP and expert, and the vocabulary of the head are split; everything else every rank has
-whole. A product with split outputs needs nobody else. One with split inputs gives a partial sum, and all ranks add
-theirs up: twice a layer. KV heads are split too, or, where there are fewer of them than ranks, kept by several.
+Attention heads, the inner width of MLPs and experts, and the vocabulary of the head are split; every rank has the rest.
+Products with split outputs need no communication. Products with split inputs give partial sums, which are summed over
+all ranks, twice per layer. KV heads are split too, or replicated where there are fewer of them than ranks.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from engine.model.model_config import ModelConfig
 
 
 class ShardPart(NamedTuple):
-    """`size` of `of` rows or columns, from `begin` on."""
+    """Rows or columns begin : begin + size of `of`."""
 
     begin: int
     size: int
@@ -25,34 +25,34 @@ class ShardPart(NamedTuple):
 
 
 class ShardExchange(NamedTuple):
-    """What ranks do together. Every rank calls the same in the same order."""
+    """Collective operations. Every rank makes the same calls in the same order."""
 
     sum: Callable[[Tensor], Tensor]
     """The sum of all ranks' tensors; may overwrite its argument."""
     gather: Callable[[Tensor], Tensor]
-    """On rank 0 all ranks' columns side by side, on others nothing that means anything."""
+    """On rank 0 the concatenated columns of all ranks; undefined on the others."""
 
 
 class Shard:
-    """Which part is this rank's, and its way to the others once it is connected."""
+    """One rank's part of the model, and its connection to the other ranks."""
 
     def __init__(self, rank: int, ranks: int, connect: Callable[[int], ShardExchange]) -> None:
-        """`connect` takes the KV blocks that this rank has, and returns when every rank has loaded its part."""
+        """`connect` takes this rank's number of KV blocks, and returns when every rank has loaded its part."""
         self.rank = rank
         self.ranks = ranks
         self._connect = connect
         self._exchange: ShardExchange | None = None
 
     def connect(self, blocks: int) -> None:
-        """Wait for the others, with so many KV blocks. Raises ModelError if one of them cannot load its part."""
+        """Wait for the other ranks; `blocks`: own KV blocks. Raises ModelError if a rank cannot load its part."""
         self._exchange = self._connect(blocks)
 
     def disconnect(self) -> None:
-        """Leave the others, if they were met. A process that ends as a member may be aborted by the library."""
+        """Leave the group. A process that exits as a member may be aborted by the library."""
         self._exchange = None
 
     def sum(self, partial: Tensor) -> Tensor:
-        """Of all ranks' partial sums."""
+        """Sum of all ranks' partial sums."""
         assert self._exchange is not None
         return self._exchange.sum(partial)
 
@@ -62,10 +62,10 @@ class Shard:
         return self._exchange.gather(part)
 
     def config(self, config: ModelConfig) -> ModelConfig:
-        """The model as this rank computes it.
+        """The model's configuration as this rank computes it.
 
         Raises:
-            ModelError: it cannot be split into so many parts.
+            ModelError: it cannot be split among so many ranks.
         """
         ranks = self.ranks
         experts = config.experts
@@ -95,23 +95,23 @@ class Shard:
         )
 
     def split(self, size: int) -> ShardPart:
-        """This rank's part of something that all ranks share evenly."""
+        """This rank's part of an evenly split dimension."""
         part = size // self.ranks
         return ShardPart(self.rank * part, part, size)
 
     def heads(self, heads: int, head_dim: int) -> ShardPart:
-        """Its rows of q, k or v with so many heads; a KV head belongs to several ranks if there are more ranks."""
+        """This rank's rows of q, k or v; with fewer KV heads than ranks several ranks share a head."""
         mine = max(heads // self.ranks, 1)
         return ShardPart(self.rank * heads // self.ranks * head_dim, mine * head_dim, heads * head_dim)
 
     def columns(self, size: int) -> ShardPart:
-        """Its part of the vocabulary: evenly, so that the last rank's may reach beyond the end."""
+        """This rank's part of the vocabulary, rounded up, so that the last part may extend beyond the end."""
         part = -(-size // self.ranks)
         return ShardPart(self.rank * part, part, size)
 
 
 def rows_of(whole: Tensor, part: ShardPart) -> Tensor:
-    """These rows; those beyond the end are zeros."""
+    """The rows of a part; those beyond the end are zero."""
     rows = whole[part.begin : part.begin + part.size]
     missing = part.size - len(rows)
     return rows if not missing else torch.cat((rows, rows.new_zeros((missing, *rows.shape[1:]))))

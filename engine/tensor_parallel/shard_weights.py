@@ -1,4 +1,4 @@
-"""Loads one rank's part of a decoder: what is split is read only as far as it is this rank's."""
+"""Loading one rank's part of a decoder; split tensors are read only in part."""
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class ShardLoader(WeightLoader):
         self._shard = shard
 
     def linear(self, parts: dict[str, int], inputs: int, *, bias: bool) -> Linear:
-        """Its outputs are split."""
+        """Column-parallel: outputs are split."""
         weights, biases = [], []
         for name, outputs in parts.items():
             for begin, size, _ in self._parts(name, outputs):
@@ -38,9 +38,9 @@ class ShardLoader(WeightLoader):
                     biases.append(self._cut(f"{name}.bias", (outputs,), (rows,)))
         return self._linears.make(torch.cat(weights), torch.cat(biases) if bias else None)
 
-    def back(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
-        """Its inputs are split: partial sums, in float32 where that is free, are added up before the bias."""
-        product = self.expert_back(name, outputs, inputs)
+    def residual_linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
+        """Row-parallel: inputs are split; partial sums, in float32 where that is free, are summed before the bias."""
+        product = self.expert_residual_linear(name, outputs, inputs)
         shift = self.take(f"{name}.bias", outputs).to(self._device) if bias else None
         total, dtype = self._shard.sum, self._dtype
 
@@ -50,22 +50,22 @@ class ShardLoader(WeightLoader):
 
         return linear
 
-    def expert_back(self, name: str, outputs: int, inputs: int) -> Linear:
-        """The partial sums alone."""
+    def expert_residual_linear(self, name: str, outputs: int, inputs: int) -> Linear:
+        """The partial sums without reduction."""
         begin, size, _ = self._shard.split(inputs)
         cut = (slice(None), slice(begin, begin + size))
         return self._linears.make_head(self._cut(f"{name}.weight", (outputs, inputs), cut))
 
     def reduce(self, partial: Tensor) -> Tensor:
-        """Over all ranks."""
+        """Sum over all ranks."""
         return self._shard.sum(partial)
 
     def router(self, name: str, outputs: int, inputs: int) -> Linear:
-        """Every rank decides alike."""
+        """Not split: every rank needs all scores."""
         return super().linear({name: outputs}, inputs, bias=False)
 
     def head(self, embedding: Tensor) -> Linear:
-        """The vocabulary is split; rank 0 gets all of it."""
+        """The vocabulary is split; rank 0 receives all logits."""
         config, vocab, hidden = self._config, self._config.vocab_size, self._config.hidden_size
         part = self._shard.columns(vocab)
         if self.tied_head:
@@ -85,7 +85,7 @@ class ShardLoader(WeightLoader):
         return self._checkpoint.take_part(name, shape, self._dtype, cut)
 
     def _parts(self, name: str, outputs: int) -> list[ShardPart]:
-        """Which rows of a matrix are this rank's."""
+        """This rank's rows of a matrix."""
         config, shard = self._config, self._shard
         queries, keys = shard.heads(config.heads, config.head_dim), shard.heads(config.kv_heads, config.head_dim)
         match name.rpartition(".")[2]:

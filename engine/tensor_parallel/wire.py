@@ -1,4 +1,4 @@
-"""What rank 0 and the other ranks of an engine write into each other's pipes: MessagePack in frames with a length."""
+"""Messages between rank 0 and the other ranks over pipes: MessagePack frames with a length prefix."""
 
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -12,39 +12,39 @@ from engine.scheduling.batch import Batch, SampleRow, ScoreRows
 
 _LENGTH_BYTES = 8
 T = TypeVar("T")
-_NOBODY = SamplingParams(max_tokens=1)
+_UNUSED_PARAMS = SamplingParams(max_tokens=1)
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """To a rank, first of all."""
+    """First message to a rank."""
 
     settings: EngineSettings
-    """Its own: one device, one rank."""
+    """The rank's own settings: one device, one rank."""
     rank: int
     ranks: int
     store: str
-    """The file by which the ranks find each other."""
+    """The file store through which the ranks form their group."""
 
 
 class WorkerLoaded(msgspec.Struct, frozen=True, tag=True):
-    """From a rank: it has its part of the model."""
+    """From a rank: its part of the model is loaded."""
 
     blocks: int
-    """In its KV pool."""
+    """Blocks in its KV pool."""
 
 
 class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
-    """From a rank, its last word: it has none."""
+    """From a rank: loading failed; no message follows."""
 
     code: str
     message: str
 
 
-Word = WorkerLoaded | WorkerFailed
+WorkerReply = WorkerLoaded | WorkerFailed
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
-    """To a rank: what the next forward pass computes. Arrays as in `Batch`."""
+    """To a rank: the next forward pass. Arrays as in `Batch`."""
 
     token_ids: bytes
     positions: bytes
@@ -53,13 +53,13 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     context_lens: bytes
     block_tables: bytes
     rows: list[int]
-    """Of which logits are wanted."""
+    """Rows whose logits are computed."""
     scores: list[tuple[int, int]]
-    """First row and number of rows of each prompt whose tokens are scored: the head is asked in the same pieces."""
+    """(first row, number of rows) of each scored prompt; every rank computes their logits in the same pieces."""
 
     @classmethod
     def of(cls, batch: Batch) -> "Step":
-        """All of it that a rank without a sampler needs."""
+        """The parts of a batch that a rank without a sampler needs."""
         return cls(
             batch.token_ids.tobytes(),
             batch.positions.tobytes(),
@@ -68,11 +68,11 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
             batch.context_lens.tobytes(),
             batch.block_tables.tobytes(),
             [sample.row for sample in batch.samples],
-            [(each.row, len(each.targets)) for each in batch.scores],
+            [(scored.row, len(scored.targets)) for scored in batch.scores],
         )
 
     def batch(self) -> Batch:
-        """As the decoder takes it."""
+        """The batch for the decoder."""
         context_lens = np.frombuffer(self.context_lens, np.int32).copy()
         return Batch(
             token_ids=np.frombuffer(self.token_ids, np.int64).copy(),
@@ -81,19 +81,19 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
             query_starts=np.frombuffer(self.query_starts, np.int32).copy(),
             context_lens=context_lens,
             block_tables=np.frombuffer(self.block_tables, np.int32).reshape(len(context_lens), -1).copy(),
-            samples=[SampleRow(row, _NOBODY, 0, 0, (), []) for row in self.rows],
+            samples=[SampleRow(row, _UNUSED_PARAMS, 0, 0, (), []) for row in self.rows],
             scores=[ScoreRows(row, (0,) * count, 0) for row, count in self.scores],
         )
 
 
 def frame(message: msgspec.Struct) -> bytes:
-    """What goes into the pipe."""
+    """A message with its length prefix."""
     body = msgspec.msgpack.encode(message, enc_hook=_plain)
     return len(body).to_bytes(_LENGTH_BYTES, "little") + body
 
 
 def read_frame(pipe: BinaryIO, kind: type[T]) -> T | None:
-    """The next message; None: the other side is gone."""
+    """The next message; None: the other side has closed the pipe."""
     head = pipe.read(_LENGTH_BYTES)
     if len(head) < _LENGTH_BYTES:
         return None
@@ -105,7 +105,7 @@ def read_frame(pipe: BinaryIO, kind: type[T]) -> T | None:
 
 
 def _plain(value: Any) -> Any:
-    """Sizes, durations and paths are read back as what they are."""
+    """Encode subclasses of float and int, and paths, as their base types."""
     for kind in (float, int):
         if isinstance(value, kind):
             return kind(value)

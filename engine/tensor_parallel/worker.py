@@ -1,7 +1,7 @@
-"""A process that is one rank of an engine: its part of every forward pass, until its pipe is closed.
+"""Process of one tensor-parallel rank: runs its part of every forward pass until its pipe is closed.
 
-It ends with the engine's thread that started it, however that ends: the pipe from there is closed, and on Linux the
-kernel kills it even in the middle of a step.
+It ends with the engine's thread that started it, in whatever way that ends: the pipe is closed, and on Linux the kernel
+kills the process even within a step.
 """
 
 import ctypes
@@ -20,12 +20,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Serve one rank over standard input and output."""
+    """Run one rank over standard input and output."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Ctrl-C in a terminal goes to all of its processes; this one ends when rank 0 says so.
+    # Ctrl-C reaches all processes of the terminal; this one ends on rank 0's command only.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Whatever prints, prints elsewhere.
+    # Output of libraries goes to stderr, because stdout carries messages.
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     setup = read_frame(sys.stdin.buffer, Setup)

@@ -1,1 +1,1 @@
-"""Runners without a model, for tests and benchmarks; held to the real ones by the conformance tests."""
+"""Fake runners without a model, for tests and benchmarks; the conformance tests compare them with the real ones."""

@@ -1,4 +1,4 @@
-"""An encoder without a model, for tests: each embedding is a hash of its input's tokens."""
+"""An encoder without a model, for tests: an embedding is a hash of its input's tokens."""
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -10,11 +10,11 @@ from engine.errors import EngineError
 from engine.model.encoder_config import EmbeddingSizes
 
 OnStep = Callable[[int, Sequence[Sequence[int]]], None]
-"""Called before step number n (from 0): a port through which tests delay a step or let it fail."""
+"""Called before step n (from 0), so that tests can delay a step or make it fail."""
 
 
 class FakeEncoder:
-    """Vectors of length 1; equal inputs have equal ones, others almost certainly have others."""
+    """Unit vectors; equal inputs have equal vectors, and different inputs almost certainly different ones."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class FakeEncoder:
         if self._on_step is not None:
             self._on_step(self.steps, inputs)
         self.steps += 1
-        return np.stack([self._vector(each) for each in inputs])
+        return np.stack([self._vector(token_ids) for token_ids in inputs])
 
     def _vector(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         seed = int.from_bytes(blake2b(repr(tuple(token_ids)).encode(), digest_size=8).digest(), "little")
         values = np.random.default_rng(seed).standard_normal(self.sizes.whole).astype(np.float32)
-        found: npt.NDArray[np.float32] = values / np.linalg.norm(values)
-        return found
+        vector: npt.NDArray[np.float32] = values / np.linalg.norm(values)
+        return vector
 
     def close(self) -> None:
         """No step may follow; a second call does nothing."""

@@ -1,8 +1,7 @@
-"""A runner without a model, for tests and for measuring everything around a model.
+"""A deterministic runner without a model, for tests and for measuring overhead.
 
-It is deterministic, and honest where it counts: it keeps a pool of slots as the torch runner does, writes the step's
-tokens where the batch says, and chooses each next token from what the block table leads it to. A scheduler that mixes
-blocks up gets other tokens, or an error.
+It keeps a pool of slots as the torch runner does, writes the step's tokens to `Batch.slots`, and derives each next
+token from the slots that the block table refers to. So a scheduler that confuses blocks gets other tokens or an error.
 """
 
 import math
@@ -21,15 +20,15 @@ from engine.scheduling.batch import Batch, Sampled, SampleRow, ScoredToken, Scor
 Script = Callable[[SampleRow], tuple[int, float] | None]
 """Forces (token id, margin) of a sample; None leaves it to the runner."""
 OnStep = Callable[[int, Batch], None]
-"""Called before step number n (from 0): a port through which tests delay a step or let it fail."""
+"""Called before step n (from 0), so that tests can delay a step or make it fail."""
 
-_NOBODY = -1
+_EMPTY = -1
 _BAN = -100.0
-"""A logit bias that OpenAI's documentation calls a ban."""
+"""OpenAI's documentation defines this logit bias as a ban."""
 
 
 class FakeRunner:
-    """Each next token is a hash of all tokens before it, and of the seed if the temperature is not 0."""
+    """The next token is a hash of all tokens before it, and of the seed if the temperature is not 0."""
 
     def __init__(
         self,
@@ -43,9 +42,9 @@ class FakeRunner:
         overlaps: bool = False,
         host_blocks: int = 0,
     ) -> None:
-        """`overlaps`: results are told only when they are asked for, and tokens are fed from step to step."""
+        """`overlaps`: implement `launch`, with tokens fed from the previous batch."""
         self.host_blocks = host_blocks
-        self._host = np.full((host_blocks, block_size), _NOBODY, np.int64)
+        self._host = np.full((host_blocks, block_size), _EMPTY, np.int64)
         self.block_size = block_size
         self.total_blocks = total_blocks
         self.vocab_size = vocab_size
@@ -54,18 +53,18 @@ class FakeRunner:
         self.closed = False
         self.overlaps = overlaps
         self._last: list[int] = []
-        """What the step before chose."""
+        """Token ids chosen in the previous step."""
         self._script = script
         self._on_step = on_step
-        self._slots = np.full(total_blocks * block_size, _NOBODY, np.int64)
-        """The token whose KV a slot holds, and what it was computed with."""
+        self._slots = np.full(total_blocks * block_size, _EMPTY, np.int64)
+        """Per slot the token whose KV it holds, xor a mark of the adapter it was computed with."""
         self.kv_bytes = self._slots.nbytes
 
     def execute(self, batch: Batch) -> Sampled:
         """Write the batch's tokens, then choose the samples' tokens.
 
         Raises:
-            EngineError: the batch contradicts itself, or reads what nobody wrote.
+            EngineError: the batch is inconsistent, or reads slots that were not written.
         """
         if self.closed:
             raise EngineError("engine_closed", "the runner is closed")
@@ -77,7 +76,7 @@ class FakeRunner:
         for move in batch.moves:
             if move.out:
                 self._host[move.slot] = blocks[move.block]
-                blocks[move.block] = _NOBODY
+                blocks[move.block] = _EMPTY
             else:
                 blocks[move.block] = self._host[move.slot]
         self._slots[batch.slots] = self._fed(batch) ^ self._marks(batch)
@@ -88,14 +87,11 @@ class FakeRunner:
             sampled.margins.append(margin)
             sampled.logprobs.append(self._logprobs(sample, token_id, margin))
         self._last = sampled.token_ids
-        sampled.scored = [each for asked in batch.scores for each in self._score(asked, batch)]
+        sampled.scored = [token for requested in batch.scores for token in self._score(requested, batch)]
         return sampled
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
-        """See `OverlappingRunner`: the device has done it at once, but nobody knows before the call.
-
-        A step that fails says so in the call, as a device's does.
-        """
+        """See `OverlappingRunner`. The step runs at once, but results and errors are delivered by the returned call."""
         try:
             sampled = self.execute(batch)
         except EngineError as error:
@@ -118,10 +114,10 @@ class FakeRunner:
         return tokens
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Whatever files the folder has.
+        """Accepts any files as an adapter.
 
         Raises:
-            ModelError: there is none.
+            ModelError: the folder is empty.
         """
         content = b"".join(path.read_bytes() for path in sorted(directory.glob("*")))
         if not content:
@@ -155,7 +151,7 @@ class FakeRunner:
 
     @staticmethod
     def _marks(batch: Batch) -> npt.NDArray[np.int64]:
-        """[T] what makes KV that was computed with an adapter different from all other."""
+        """[T] adapter marks, which distinguish the KV of different adapters."""
         marks = np.zeros(len(batch.token_ids), np.int64)
         for rows in batch.adapters:
             marks[rows.start : rows.end] = int.from_bytes(rows.adapter.prepared.digest[:4], "little") << 24
@@ -186,17 +182,17 @@ class FakeRunner:
         blocks = batch.block_tables[owner, : -(-length // self.block_size)].astype(np.int64)
         slots = (blocks[:, None] * self.block_size + np.arange(self.block_size)).ravel()[:length]
         tokens: npt.NDArray[np.int64] = self._slots[slots]
-        if (tokens == _NOBODY).any():
+        if (tokens == _EMPTY).any():
             raise EngineError("batch_invalid", "the batch reads KV that nobody wrote")
         return tokens.tobytes()
 
-    def _score(self, asked: ScoreRows, batch: Batch) -> Iterator[ScoredToken]:
-        """Also a hash of all tokens before it."""
-        for row, target in enumerate(asked.targets, asked.row):
+    def _score(self, requested: ScoreRows, batch: Batch) -> Iterator[ScoredToken]:
+        """Scores derived from a hash of the preceding tokens."""
+        for row, target in enumerate(requested.targets, requested.row):
             digest = blake2b(self._context(row, int(batch.positions[row]) + 1, batch), digest_size=8).digest()
             best = int.from_bytes(digest, "little") % self.vocab_size
             rank = 1 + (target - best) % self.vocab_size
-            top = tuple(((best + place) % self.vocab_size, -0.5 - place) for place in range(asked.top))
+            top = tuple(((best + place) % self.vocab_size, -0.5 - place) for place in range(requested.top))
             yield ScoredToken(target, 0.5 - rank, rank, top)
 
     def _logprobs(

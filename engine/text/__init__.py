@@ -1,1 +1,1 @@
-"""Between text and tokens: tokenizers, chat templates, tool calls, stop strings."""
+"""Text processing: tokenizers, chat templates, incremental detokenization, stop strings, tool calls."""

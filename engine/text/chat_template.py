@@ -1,4 +1,4 @@
-"""A model's chat template: a conversation as the one text that the model was trained to answer."""
+"""Chat templates: render a conversation as the prompt text that the model was trained on."""
 
 import json
 import re
@@ -33,7 +33,7 @@ class ChatTemplate:
         origin: str,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        """`origin` names where `source` came from; `now` is what a template's `strftime_now` reads.
+        """`origin`: source of the template, for messages; `now`: clock of the template's `strftime_now`.
 
         Raises:
             ModelError: the template is not valid jinja2.
@@ -41,7 +41,7 @@ class ChatTemplate:
         self._origin = origin
         self._special_tokens = dict(special_tokens)
         self.tool_style: ToolStyle | None = style_of(source or "")
-        """How its models write tool calls; None: in a way that is not known here."""
+        """How the model writes tool calls; None: in an unknown way."""
         self._reasoning = _place_of_reasoning(source or "")
         self._knows_tools = "tools" in (source or "")
         self._template = None
@@ -61,9 +61,9 @@ class ChatTemplate:
 
     @classmethod
     def load(cls, directory: Path) -> "ChatTemplate":
-        """From chat_template.jinja, or `chat_template` in tokenizer_config.json (of several, the one named default).
+        """Load chat_template.jinja, or `chat_template` of tokenizer_config.json (the one named "default" of several).
 
-        A model without any can be loaded all the same: only `render` refuses.
+        A model without a template can be loaded; `render` then refuses.
 
         Raises:
             ModelError: a file cannot be read, or the template is not valid.
@@ -95,11 +95,9 @@ class ChatTemplate:
     ) -> str:
         """The prompt's text, special tokens included: encode it with `add_special_tokens=False`.
 
-        `tools` and the calls in messages are in OpenAI's form, but arguments as objects. A template that does not know
-        of tools is told of them in text.
-
-        The role "developer" is given as "system" to templates that do not mention it, and what a turn holds as
-        `reasoning_content` under the name that the template reads, or not at all.
+        `tools`, and tool calls in messages, have OpenAI's format, but with arguments as objects. Templates without tool
+        support get them as text. Templates that do not mention the role "developer" get it as "system".
+        `reasoning_content` of a message is passed under the name that the template reads, or dropped.
 
         Raises:
             RequestRefused: there is no template, or it does not accept these messages.
@@ -136,7 +134,7 @@ class ChatTemplate:
 
 
 def _place_of_reasoning(source: str) -> str | None:
-    """The name under which a template reads what an earlier answer thought; None: it has no place for it."""
+    """The key under which a template reads the reasoning of earlier answers; None: it does not."""
     for name in (_REASONING, "thinking", "reasoning"):
         if re.search(rf"""\w\.{name}\b|\[["']{name}["']\]|\.get\(["']{name}["']|["']{name}["'] in """, source):
             return name
@@ -158,16 +156,15 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """As Hugging Face's: characters stay themselves, and nothing is escaped for HTML (as jinja2's own filter would)."""
+    """As in Hugging Face: no ASCII or HTML escapes, unlike jinja2's own filter."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 class _GenerationTag(Extension):
-    """`{% generation %} … {% endgeneration %}` marks tokens to train on; here it is only its content."""
+    """`{% generation %} … {% endgeneration %}` marks tokens to train on; rendered as its content."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
 
     def parse(self, parser: Parser) -> list[Node]:
-        """Replace the tag by its body."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)

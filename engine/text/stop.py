@@ -1,13 +1,14 @@
-"""Stop strings: found in a stream of text however it is cut into pieces, and never shown in part."""
+"""Stop strings: matching over a stream of text pieces, without emitting any part of a match."""
 
 from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Looks for the stop string that is complete first (of those, the longest).
+    """Finds the stop string that is complete first (the longest of those that end together).
 
-    One Knuth-Morris-Pratt automaton a string ("Fast Pattern Matching in Strings", 1977): its state is the length of the
-    longest end of the text that begins the string, so the longest state is what has to be held back.
+    One automaton per string (Knuth, Morris and Pratt, "Fast Pattern Matching in Strings", 1977): its state is the
+    length of the longest suffix of the text that is a prefix of the string. The longest state is what must be held
+    back.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -17,10 +18,10 @@ class StopMatcher:
         self._states = [0] * len(self._stops)
         self._held = ""
         self.matched: str | None = None
-        """The stop string that was found; nothing may be pushed any more."""
+        """The stop string that matched; nothing may be pushed afterwards."""
 
     def push(self, text: str) -> str:
-        """Take in more text; return what is certain to come before any stop string."""
+        """Add text; return what certainly precedes any stop string."""
         states = self._states
         for position, character in enumerate(text):
             for index, stop in enumerate(self._stops):
@@ -44,13 +45,13 @@ class StopMatcher:
         return shown[:-held]
 
     def flush(self) -> str:
-        """The text ends here: return what was held back."""
+        """End the text: return what was held back."""
         held, self._held = self._held, ""
         return held
 
 
 def _borders(pattern: str) -> list[int]:
-    """borders[n]: length of the longest proper beginning of pattern[:n] that is also its end."""
+    """borders[n]: length of the longest proper prefix of pattern[:n] that is also its suffix."""
     borders = [0] * len(pattern)
     state = 0
     for length in range(2, len(pattern)):

@@ -1,4 +1,4 @@
-"""The bytes that each token stands for, by the decoder that tokenizer.json describes."""
+"""The bytes of each token, according to the decoder in tokenizer.json."""
 
 import re
 from collections.abc import Callable
@@ -11,19 +11,19 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenSpelling:
-    """How vocabulary entries spell bytes: byte-level BPE (GPT-2's alphabet), or SentencePiece with byte fallback."""
+    """How vocabulary entries spell bytes: byte-level BPE (GPT-2), or SentencePiece with byte fallback."""
 
     def __init__(self, decoder: dict[str, Any] | None) -> None:
-        """`decoder` is the entry of that name in tokenizer.json.
+        """`decoder`: the entry of that name in tokenizer.json.
 
         Raises:
-            ModelError: it is of a kind that is not supported.
+            ModelError: its type is not supported.
         """
         self._byte_level = False
         self._byte_fallback = False
         self._replacements: list[tuple[str, str]] = []
         self.strips_first_space = False
-        """The space that begins the very first word of a text is not part of the text."""
+        """The space before the first word of a text is not part of the text."""
         steps = decoder["decoders"] if decoder and decoder["type"] == "Sequence" else [decoder]
         for step in steps:
             self._add(step or {"type": "none"})
@@ -51,7 +51,7 @@ class TokenSpelling:
                 )
 
     def spell(self, token: str) -> bytes:
-        """The bytes of one vocabulary entry; an added token stands for itself and has no business here."""
+        """The bytes of a vocabulary entry; not for added tokens, which stand for their own text."""
         if self._byte_level:
             alphabet = byte_level_alphabet()
             try:
@@ -67,11 +67,11 @@ class TokenSpelling:
 
 @cache
 def byte_level_alphabet() -> dict[str, int]:
-    """GPT-2's visible character for each byte: printable Latin-1 stands for itself, the rest moves up from U+0100."""
+    """GPT-2's character for each byte: printable Latin-1 is unchanged, other bytes map to U+0100 and up."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     moved = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + index): byte for index, byte in enumerate(moved)}
 
 
 SpellToken = Callable[[int], bytes]
-"""The bytes of a token id."""
+"""Maps a token id to its bytes."""

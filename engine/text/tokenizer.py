@@ -1,4 +1,4 @@
-"""A model directory's tokenizer: text to ids, ids to bytes, and which ids end an answer."""
+"""A model's tokenizer: text to token ids, token ids to bytes, end tokens."""
 
 import json
 from collections.abc import Sequence
@@ -9,28 +9,28 @@ from typing import Any
 import tokenizers
 
 from engine.errors import ModelError
+from engine.text.continuation_encoder import ContinuationEncoder
 from engine.text.detokenizer import Detokenizer
-from engine.text.inside import InsideEncoder
 from engine.text.token_bytes import TokenSpelling
 
 CALL_TAGS = ("<tool_call>", "</tool_call>")
-"""Around a tool call. Some models' files call them special, but an answer cannot be read without them."""
+"""Tags of a tool call. Some models mark them as special, but the output cannot be parsed without them."""
 LONG_CHARACTERS = 8_000
-"""Texts of this length take so long that other threads should run meanwhile."""
+"""From this length on encoding is slow enough that it must release the GIL."""
 
 
 class Tokenizer:
-    """tokenizer.json through the tokenizers library. Safe to use from several threads at once."""
+    """tokenizer.json through the tokenizers library. Thread-safe."""
 
     def __init__(self, inner: tokenizers.Tokenizer, eos_ids: frozenset[int], *, spells: bool = True) -> None:
-        """Truncation and padding that the file may ask for are switched off: a prompt is never cut in silence.
+        """Truncation and padding set in the file are disabled, so that no prompt is cut silently.
 
-        `spells` False: its model makes no text, so that a decoder is not needed and need not be known.
+        `spells` False: for models that generate no text, whose decoder is not needed and may be unsupported.
         """
         inner.no_truncation()
         inner.no_padding()
         self._inner = inner
-        # A part's pickled state is its piece of tokenizer.json; writing all of that out would take long.
+        # The pickled state is this part of tokenizer.json; serializing the whole tokenizer would be slow.
         decoder = inner.decoder and json.loads(inner.decoder.__getstate__())
         self._spelling = TokenSpelling(decoder if spells else {"type": "Sequence", "decoders": []})
         added = inner.get_added_tokens_decoder()
@@ -39,10 +39,10 @@ class Tokenizer:
         special = {token_id: token.content for token_id, token in added.items() if token.special}
         self.special_texts = tuple(special.values())
         self.special_ids = frozenset(token_id for token_id, text in special.items() if text not in CALL_TAGS)
-        """They have no text in an answer."""
+        """Special tokens, which have no text in an answer."""
         self.eos_ids = eos_ids
         self.vocab_size: int = inner.get_vocab_size()
-        self._inside = InsideEncoder(
+        self._inside = ContinuationEncoder(
             partial(self.encode, add_special_tokens=False),
             self.token_bytes,
             self.special_ids,
@@ -51,10 +51,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path, *, spells: bool = True) -> "Tokenizer":
-        """Read tokenizer.json, and the end tokens from the files beside it; `spells` as at the start.
+        """Read tokenizer.json, and the end tokens from the files beside it; `spells` as in the constructor.
 
         Raises:
-            ModelError: there is no tokenizer.json, or one of the files is not what it should be.
+            ModelError: there is no tokenizer.json, or a file is malformed.
         """
         path = directory / "tokenizer.json"
         if not path.is_file():
@@ -65,28 +65,29 @@ class Tokenizer:
             )
         try:
             inner = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library raises bare Exception
             raise ModelError("tokenizer_unreadable", f"{path} is not a tokenizer.json: {error}") from error
         return cls(inner, _eos_ids(directory, inner), spells=spells)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of `text`; `add_special_tokens` puts those around it that the model was trained with (BOS)."""
+        """Token ids of `text`; with `add_special_tokens` including those around it (BOS)."""
         if len(text) < LONG_CHARACTERS:
             ids: list[int] = self._inner.encode(text, add_special_tokens=add_special_tokens).ids
             return ids
-        # Only this form lets other threads run meanwhile (measured: 500,000 characters stop them for 0.03 s, not 1 s).
+        # Only encode_batch_fast releases the GIL: 500,000 characters block other threads for 0.03 s instead of 1 s.
         encoded = self._inner.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return list(encoded[0].ids)
 
-    def encode_inside(self, text: str, *, marked: bool = False) -> list[int]:
-        """Token ids of `text` where it goes on in the middle of another one: nothing is put in front of it.
+    def encode_continuation(self, text: str, *, marked: bool = False) -> list[int]:
+        """Token ids of `text` that continues another text, without a space added before it.
 
-        They spell it byte for byte, and none of them is special; `marked`: special tokens that it spells count.
+        They spell it byte for byte and contain no special token; `marked`: special tokens in the text are encoded as
+        such.
         """
         return self._inside.encode_marked(text) if marked else self._inside.encode(text)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that the token stands for, a special token's name included; none for an id without a token."""
+        """The token's bytes, for a special token those of its name; empty for an id without a token."""
         spelled = self._bytes.get(token_id)
         if spelled is None:
             spelled = self._bytes[token_id] = self._spell(token_id)
@@ -94,7 +95,7 @@ class Tokenizer:
 
     @cached_property
     def longest_token_bytes(self) -> int:
-        """No token stands for more bytes; one pass over the vocabulary at the first question."""
+        """Length of the longest token in bytes; the first call scans the vocabulary."""
         return max((len(self._spell(token_id)) for token_id in range(self.vocab_size)), default=1)
 
     def _spell(self, token_id: int) -> bytes:
@@ -104,7 +105,7 @@ class Tokenizer:
         return b"" if token is None else self._spelling.spell(token)
 
     def detokenizer(self, prompt: Sequence[int], *, skip_special: bool = True, exact: bool = False) -> Detokenizer:
-        """A detokenizer for what follows `prompt`; `exact`: a first space is part of the text in any case."""
+        """A detokenizer for the output after `prompt`; `exact`: never strip a first space."""
         strips = self._spelling.strips_first_space and not exact
         strip = strips and all(token_id in self.special_ids for token_id in prompt)
         return Detokenizer(self.token_bytes, self.special_ids if skip_special else (), strip_first_space=strip)
@@ -116,14 +117,14 @@ class Tokenizer:
 
 
 def _eos_ids(directory: Path, inner: tokenizers.Tokenizer) -> frozenset[int]:
-    """All ids that any of the files calls an end: fine-tuned models often change it in one place only."""
+    """All ids that any of the files names as end token, since fine-tuned models often change only one of them."""
     ids: set[int] = set()
     for name in ("generation_config.json", "config.json"):
         eos = read_json(directory / name).get("eos_token_id")
-        found = eos if isinstance(eos, list) else [] if eos is None else [eos]
-        if not all(type(token_id) is int and token_id >= 0 for token_id in found):
+        listed = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        if not all(type(token_id) is int and token_id >= 0 for token_id in listed):
             raise ModelError("tokenizer_eos", f"{directory / name}: eos_token_id must be an id or a list of ids")
-        ids.update(found)
+        ids.update(listed)
     token = special_token(read_json(directory / "tokenizer_config.json").get("eos_token"))
     if token and (token_id := inner.token_to_id(token)) is not None:
         ids.add(token_id)
@@ -131,16 +132,16 @@ def _eos_ids(directory: Path, inner: tokenizers.Tokenizer) -> frozenset[int]:
 
 
 def special_token(value: Any) -> str:
-    """A special token as tokenizer_config.json writes it: its text, or an object with `content`; else empty."""
+    """A special token in tokenizer_config.json: its text, or an object with `content`; "" otherwise."""
     content = value.get("content") if isinstance(value, dict) else value
     return content if isinstance(content, str) else ""
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; an empty one if there is no such file.
+    """The JSON object in `path`; an empty one if the file does not exist.
 
     Raises:
-        ModelError: the file cannot be read, or holds something else.
+        ModelError: the file cannot be read, or does not hold an object.
     """
     try:
         value = json.loads(path.read_bytes())

@@ -1,7 +1,7 @@
-"""Tool calls as models write them: which way a chat template has, the grammar that forces it, and a way for the others.
+"""Tool calls: the format that a chat template implies, the grammar that forces it, and a textual fallback.
 
-Two ways are common. "tags", of Hermes and Qwen: each call is `<tool_call>`, a JSON object with `name` and `arguments`,
-`</tool_call>`, anywhere in the answer. "bare", of Llama 3: the answer itself is such an object, with `parameters`.
+There are two formats. "tags" (Hermes, Qwen): each call is `<tool_call>`, a JSON object with `name` and `arguments`,
+`</tool_call>`, anywhere in the answer. "bare" (Llama 3): the answer itself is such an object, with `parameters`.
 """
 
 import json
@@ -17,7 +17,7 @@ from engine.text.tokenizer import CALL_TAGS
 
 OPEN, CLOSE = CALL_TAGS
 MAX_CALLS = 16
-"""That a grammar lets a model make in one answer."""
+"""Maximum number of calls in one answer under a grammar."""
 ToolStyle = Literal["tags", "bare"]
 ToolTurn = Mapping[str, Any]
 
@@ -27,11 +27,11 @@ class Tool(msgspec.Struct, frozen=True):
 
     name: str
     definition: dict[str, Any]
-    """As it was given, `{"type": "function", "function": {…}}`: templates show it to the model. Not to be changed."""
+    """The definition as received, `{"type": "function", "function": {…}}`, passed to templates. Not to be modified."""
     parameters: dict[str, Any]
     """JSON Schema of the arguments."""
     strict: bool = False
-    """Its arguments must fit the schema even where the model was free not to call."""
+    """The arguments must match the schema even if calling is optional."""
 
 
 class ToolSet(msgspec.Struct, frozen=True):
@@ -46,26 +46,25 @@ class ToolSet(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> frozenset[str]:
-        """Of all tools."""
         return frozenset(tool.name for tool in self.tools)
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A call that a model made."""
+    """A tool call made by the model."""
 
     name: str
     arguments: str
-    """A JSON object, in the model's own spelling."""
+    """A JSON object, with the model's formatting."""
     id: str = ""
-    """That an upstream gave it."""
+    """Assigned by an upstream."""
     extra: dict[str, Any] | None = None
-    """Gemini's `extra_content`, if it came with one."""
+    """Gemini's `extra_content`, if present."""
 
 
 def style_of(template: str) -> ToolStyle | None:
-    """How the models of a chat template write calls; None: in a way that is not known here.
+    """The format of tool calls that a chat template implies; None: an unknown one.
 
-    A template that does not know of tools gets the tags, which `plain_turns` explains to the model.
+    A template without tool support gets "tags", which `plain_turns` explains to the model.
     """
     if OPEN in template or "tools" not in template:
         return "tags"
@@ -75,13 +74,13 @@ def style_of(template: str) -> ToolStyle | None:
 
 
 def calls_grammar(style: ToolStyle, offered: ToolSet, content: Grammar | None = None) -> Grammar | None:
-    """What binds the answer to well-formed calls; None: nothing has to.
+    """The grammar that constrains the answer to well-formed calls; None: none is needed.
 
-    With choice "auto" that is the case if a tool is strict or `content` (JSON: what the answer is if it is no call)
-    wants to be obeyed.
+    With choice "auto" one is needed if a tool is strict or there is `content`, the JSON constraint of an answer without
+    calls.
 
     Raises:
-        RequestRefused: the style cannot have both.
+        RequestRefused: the format cannot be combined with `content`.
     """
     forced = offered.choice == "required"
     if not forced and content is None and not any(tool.strict for tool in offered.tools):
@@ -123,7 +122,7 @@ def _call_rule(style: ToolStyle, index: int, tool: Tool, passed_over: list[str])
 
 
 def _schema(schema: dict[str, Any], where: str, passed_over: list[str], *, lenient: bool) -> str:
-    """As llguidance takes it. Raises RequestRefused: it is strict, and cannot be enforced."""
+    """The schema in llguidance's form. Raises RequestRefused if it is strict and cannot be enforced."""
     try:
         if lenient:
             relaxed = relax(schema)
@@ -137,7 +136,7 @@ def _schema(schema: dict[str, Any], where: str, passed_over: list[str], *, lenie
 
 
 def plain_turns(turns: Sequence[ToolTurn], tools: Iterable[Mapping[str, Any]]) -> list[ToolTurn]:
-    """A conversation with tools for a template that does not know of them: all of it told in text, with tags."""
+    """A conversation with tools as plain text with tags, for templates without tool support."""
     plain: list[ToolTurn] = []
     for turn in turns:
         match turn:
@@ -148,15 +147,15 @@ def plain_turns(turns: Sequence[ToolTurn], tools: Iterable[Mapping[str, Any]]) -
                 else:
                     plain.append({"role": "user", "content": response, "is_response": True})
             case {"tool_calls": calls, "content": content}:
-                said = [_told(call["function"]["name"], call["function"]["arguments"]) for call in calls]
-                plain.append({"role": turn["role"], "content": "\n".join([content, *said] if content else said)})
+                texts = [_call_text(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+                plain.append({"role": turn["role"], "content": "\n".join([content, *texts] if content else texts)})
             case _:
                 plain.append(turn)
-    told = "\n".join([json.dumps(tool["function"], ensure_ascii=False) for tool in tools])
-    if not told:
+    definitions = "\n".join([json.dumps(tool["function"], ensure_ascii=False) for tool in tools])
+    if not definitions:
         return plain
     preamble = (
-        f"You can call these functions:\n{told}\nTo call one, write its name and its arguments between tags:\n"
+        f"You can call these functions:\n{definitions}\nTo call one, write its name and its arguments between tags:\n"
         f'{OPEN}\n{{"name": "…", "arguments": {{…}}}}\n{CLOSE}'
     )
     if plain and plain[0]["role"] in {"system", "developer"}:
@@ -165,5 +164,5 @@ def plain_turns(turns: Sequence[ToolTurn], tools: Iterable[Mapping[str, Any]]) -
     return [{"role": "system", "content": preamble}, *plain]
 
 
-def _told(name: str, arguments: Any) -> str:
+def _call_text(name: str, arguments: Any) -> str:
     return f"{OPEN}\n{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}\n{CLOSE}"

@@ -1,8 +1,8 @@
-"""Tool calls found in an answer's text as it comes, in whatever pieces.
+"""Incremental parser of tool calls in an answer's text.
 
-A call is atomic: its text is held until it is whole, and then given as a call if it names a tool of the request. What
-looked like a call and is none is given as the text that it is. White space beside a call is dropped, and so is what an
-answer that was cut off (by `max_tokens`, by a stop string) has of a call that is not whole.
+A call is held back until it is complete, and emitted if it names a tool of the request; otherwise its text is emitted
+as text. White space next to a call is dropped, and so is an incomplete call at the end of an answer that was cut off
+(by `max_tokens`, by a stop string).
 """
 
 import re
@@ -14,32 +14,32 @@ import msgspec
 from engine.text.tool_calls import CLOSE, OPEN, ToolCall, ToolStyle
 
 
-class Spoken(msgspec.Struct, frozen=True):
-    """What is certain now."""
+class ParsedText(msgspec.Struct, frozen=True):
+    """Text and calls that are certain now."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
 
 
-class _Said(msgspec.Struct):
-    """A call as a model writes it; some models mix the two words for the arguments up."""
+class _WrittenCall(msgspec.Struct):
+    """A call as a model writes it; some models confuse the two names for the arguments."""
 
     name: str
     arguments: msgspec.Raw = msgspec.Raw()
     parameters: msgspec.Raw = msgspec.Raw()
 
 
-_said = msgspec.json.Decoder(_Said)
+_call_decoder = msgspec.json.Decoder(_WrittenCall)
 _FIRST_KEYS = ("name", "type", "parameters", "arguments")
-"""That models begin a bare call with."""
+"""Keys that a bare call can begin with."""
 _BARE_BEGINNING = re.compile(r'\s*\{\s*(?:"(?P<key>[^"]*)(?P<key_ends>")?(?:\s*:\s*(?P<value>[^\s,]*))?)?')
 
 
 class ToolCallParser:
-    """One answer's reader. Feed it all text, in order, then call `end`."""
+    """Parser of one answer. Pass all text to `push`, in order, then call `end`."""
 
     def __init__(self, style: ToolStyle, names: Collection[str], *, goes_on: bool = False) -> None:
-        """`names`: the tools of the request. `goes_on`: text of the answer was shown before."""
+        """`names`: the tools of the request. `goes_on`: text of the answer was emitted before."""
         self._tags = style == "tags"
         self._names = names
         self._state: Literal["text", "start", "object", "after", "plain"] = (
@@ -47,48 +47,48 @@ class ToolCallParser:
         )
         self._held = ""
         self._from = 0
-        """State "object": where it begins in what is held, after the tag."""
+        """In state "object": where the object begins in the held text, after the tag."""
         self._scanner = _ObjectScanner()
         self.opened = False
-        """A call has begun, or what looks like one; it stays so."""
+        """A call, or what looks like one, has begun."""
         self.called = False
-        """A call was given."""
+        """A call was emitted."""
 
     @property
     def holding(self) -> bool:
-        """Not all that came was given."""
+        """Whether any text is held back."""
         return bool(self._held)
 
-    def push(self, text: str) -> Spoken:
-        """What this text makes certain."""
+    def push(self, text: str) -> ParsedText:
+        """Add text; return what it makes certain."""
         self._held += text
         shown: list[str] = []
         calls: list[ToolCall] = []
         while self._held and self._step(shown, calls):
             pass
-        return Spoken("".join(shown), tuple(calls))
+        return ParsedText("".join(shown), tuple(calls))
 
-    def end(self, *, cut: bool = False, stop: str = "") -> Spoken:
-        """No more will come: what is held is text, whatever it looked like, unless it is the rest of a call's tags.
+    def end(self, *, cut: bool = False, stop: str = "") -> ParsedText:
+        """End the answer: held text is emitted as text, unless it belongs to the tags of an emitted call.
 
-        `cut`: the model would have said more, so what may be the beginning of a call is no text. `stop`: the text that
-        it was about to say, if that is known.
+        `cut`: the answer was cut off, so what may be the beginning of a call is dropped. `stop`: the stop string at
+        which it was cut, if known.
         """
         held, self._held = self._held, ""
         if self.called and not held.strip():
-            return Spoken()
+            return ParsedText()
         match self._state:
             case "after":
-                # The beginning of a closing tag: its call was given.
-                return Spoken()
+                # The beginning of the closing tag of an emitted call.
+                return ParsedText()
             case "object" if cut and (self._tags or _may_begin_call(held, self._names)):
-                return Spoken()
+                return ParsedText()
             case "text" if cut and _may_begin_tag(held.lstrip(), stop):
-                return Spoken()
-        return Spoken(held)
+                return ParsedText()
+        return ParsedText(held)
 
     def _step(self, shown: list[str], calls: list[ToolCall]) -> bool:
-        """Go on with what is held; False if more must come first."""
+        """Process the held text; False if more is needed first."""
         match self._state:
             case "plain":
                 return self._show(len(self._held), shown)
@@ -120,21 +120,21 @@ class ToolCallParser:
     def _look_for_tag(self, shown: list[str]) -> bool:
         held = self._held
         at = held.find(OPEN)
-        found = at >= 0
-        if not found:
+        complete = at >= 0
+        if not complete:
             at = len(held) - next(size for size in range(len(OPEN) - 1, -1, -1) if held.endswith(OPEN[:size]))
         text = len(held[:at].rstrip())
         self._show(text, shown)
-        if found:
+        if complete:
             self._open(at - text + len(OPEN))
-        return found
+        return complete
 
     def _read_object(self, shown: list[str], calls: list[ToolCall]) -> bool:
         end = self._scanner.scan(self._held)
         if end is None:
             return False
         if end < 0:
-            # No object follows the tag; another tag may.
+            # No object follows the tag; the text after it may contain another tag.
             self._become("text")
             return self._show(self._from, shown)
         call = self._call(self._held[self._from : end])
@@ -167,15 +167,15 @@ class ToolCallParser:
 
     def _call(self, text: str) -> ToolCall | None:
         try:
-            said = _said.decode(text)
+            written = _call_decoder.decode(text)
         except (msgspec.DecodeError, RecursionError):
             return None
-        arguments = (bytes(said.arguments) or bytes(said.parameters) or b"{}").decode()
-        return ToolCall(said.name, arguments) if said.name in self._names and arguments.startswith("{") else None
+        arguments = (bytes(written.arguments) or bytes(written.parameters) or b"{}").decode()
+        return ToolCall(written.name, arguments) if written.name in self._names and arguments.startswith("{") else None
 
 
 def _may_begin_tag(text: str, stop: str) -> bool:
-    """Whether what came, and what was about to, can be the beginning of a call's tag."""
+    """Whether `text`, followed by `stop`, can be the beginning of a call's tag."""
     if not text:
         return False
     whole = text if text.endswith(stop) else text + stop
@@ -183,21 +183,21 @@ def _may_begin_tag(text: str, stop: str) -> bool:
 
 
 def _may_begin_call(text: str, names: Collection[str]) -> bool:
-    """Whether a JSON object that is not whole can become a call, by its first key and by the name, if that came."""
-    found = _BARE_BEGINNING.match(text)
-    if found is None:
+    """Whether an incomplete JSON object can become a call, by its first key and, if present, the name."""
+    match = _BARE_BEGINNING.match(text)
+    if match is None:
         return False
-    key, value = found["key"] or "", found["value"] or ""
-    if not found["key_ends"]:
-        return any(each.startswith(key) for each in _FIRST_KEYS)
+    key, value = match["key"] or "", match["value"] or ""
+    if not match["key_ends"]:
+        return any(candidate.startswith(key) for candidate in _FIRST_KEYS)
     values = {"name": [f'"{name}"' for name in names], "type": ['"function"']}.get(key)
     if values is None:
         return key in _FIRST_KEYS
-    return any(each.startswith(value) for each in values)
+    return any(candidate.startswith(value) for candidate in values)
 
 
 class _ObjectScanner:
-    """Finds the end of a JSON object by its braces; reads every character once."""
+    """Finds the end of a JSON object by counting braces; reads every character once."""
 
     def __init__(self, begins: int = 0) -> None:
         self._at = begins
@@ -206,7 +206,7 @@ class _ObjectScanner:
         self._escaped = False
 
     def scan(self, text: str) -> int | None:
-        """Where the object ends in `text`, which has only grown since the last call; None: not yet; -1: no object."""
+        """End of the object in `text`, which must extend that of the last call; None: incomplete; -1: no object."""
         while self._at < len(text):
             character = text[self._at]
             if not self._depth and character != "{":

@@ -1,1 +1,1 @@
-"""The embedded models: two small Llamas that the project trains itself on generated tasks with exact answers."""
+"""The embedded models: two small Llamas, trained by this package on generated tasks with exact answers."""

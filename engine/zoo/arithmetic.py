@@ -1,7 +1,7 @@
-"""Arithmetic questions: sums, differences and products of whole numbers.
+"""Arithmetic questions: sums, differences and products of integers.
 
-What makes one hard is the number of digits and carries and the operation, so length alone does not tell:
-`7 * 12` is shorter than `512 + 103` and may be harder.
+Difficulty depends on the operation and on the number of digits and carries, not on the length of the prompt: `7 * 12`
+is shorter than `512 + 103` and may be harder.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def compute(kind: str, operands: tuple[int, int]) -> int:
 
 
 def arithmetic(rng: Random) -> ZooQuestion:
-    """One question; the level (1 to 3) sets the digits, the operation is drawn."""
+    """One question; the level (1 to 3) sets the digits, the operation is random."""
     level = rng.randint(1, 3)
     kind = rng.choice(("add", "add", "subtract", "subtract", "multiply"))
     operands = _operands(rng, kind, level)

@@ -1,8 +1,7 @@
-"""Training data: conversations of generated questions, tokenized, in batches of rows of like length.
+"""Training data: tokenized conversations of generated questions, in batches of rows of similar length.
 
-A conversation is one to four questions (now and then a dozen, so that long contexts are seen), sometimes after a
-system message, sometimes with a greeting in front; or several questions about one passage; or a recital of facts.
-Only the answers are learned.
+A conversation is one to four questions (rarely a dozen, for long contexts), sometimes with a system message or a
+greeting; or several questions about one passage; or a recital of facts. The loss covers the answers only.
 """
 
 from __future__ import annotations
@@ -31,25 +30,25 @@ _LONG_SHARE, _SYSTEM_SHARE, _SMALLTALK_SHARE = 0.004, 0.08, 0.02
 
 
 class Mix(msgspec.Struct, frozen=True):
-    """What is asked how often."""
+    """Proportions of the training data."""
 
     tasks: dict[str, int]
-    """Weights of the tasks that are asked one question at a time."""
+    """Weights of the tasks for single questions."""
     recitals: float = 0.0
-    """Share of conversations that only say facts over and over."""
+    """Fraction of conversations that only repeat facts (recitals)."""
     bare: float = 0.0
-    """Share of their facts without a verb."""
+    """Fraction of their facts that are written without the verb."""
     turned: float = 0.0
-    """Chance that a recital's fact comes back the other way round, or joined with another."""
+    """Probability that a recital repeats a fact reversed, or joined with another."""
     passages: float = 0.0
-    """Share of conversations that ask several times about one passage."""
+    """Fraction of conversations with several questions about one passage."""
     passage_questions: tuple[int, int] = (3, 8)
 
 
 class TrainingBatch(msgspec.Struct, frozen=True):
-    """Rows of one length: `tokens` and `targets` are `[rows, length]`, `weights` is 0 where nothing is learned.
+    """Rows of one length: `tokens`, `targets` and `weights` are [rows, length]; `weights` is 0 outside of answers.
 
-    An answer weighs the root of its length in all, so that long JSON does not drown the sums.
+    The weights of an answer sum to the root of its length, so that long JSON answers do not dominate.
     """
 
     tokens: Tensor
@@ -58,23 +57,23 @@ class TrainingBatch(msgspec.Struct, frozen=True):
 
 
 class Corpus:
-    """An endless stream of conversations, the same one for the same generator."""
+    """An infinite stream of conversations, determined by its generator."""
 
     def __init__(self, tokenizer: Tokenizer, rng: Random, max_tokens: int, mix: Mix) -> None:
         self._tokenizer = tokenizer
         self._rng = rng
         self._max_tokens = max_tokens
         self.mix = mix
-        """What is asked from here on."""
+        """Proportions for the following conversations."""
         self.hardest = dict.fromkeys(TASKS, 3)
-        """The hardest level of question to draw, by task."""
+        """Maximum level of questions, by task."""
         self._ids = {name: special_id(tokenizer, name) for name in (PAD, BOS, END, SYSTEM, USER, ASSISTANT)}
 
     def _text(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def conversation(self) -> tuple[list[int], list[float]]:
-        """Token ids, and the weight of each as a target."""
+        """Token ids, and the weight of each token as a target."""
         ids = self._ids
         tokens, weights = [ids[BOS]], [0.0]
         if self.mix.recitals and self._rng.random() < self.mix.recitals:
@@ -84,18 +83,18 @@ class Corpus:
             tokens += [ids[SYSTEM], *self._text(system), ids[END]]
             weights += [0.0] * (len(tokens) - len(weights))
         for prompt, answer in exchanges:
-            asked = [ids[USER], *self._text(prompt), ids[END], ids[ASSISTANT]]
-            answered = [*self._text(answer), ids[END]]
-            tokens += asked + answered
-            weights += [0.0] * len(asked) + [len(answered) ** -0.5] * len(answered)
+            prompt_ids = [ids[USER], *self._text(prompt), ids[END], ids[ASSISTANT]]
+            answer_ids = [*self._text(answer), ids[END]]
+            tokens += prompt_ids + answer_ids
+            weights += [0.0] * len(prompt_ids) + [len(answer_ids) ** -0.5] * len(answer_ids)
         return tokens[: self._max_tokens], weights[: self._max_tokens]
 
     def _recital(self) -> tuple[list[int], list[float]]:
-        told = recital(self._rng, self.mix.bare, self.mix.turned)
-        known = len(told) // (1 + RECITALS)
-        weight = (len(told) - known) ** -0.5
+        facts = recital(self._rng, self.mix.bare, self.mix.turned)
+        known = len(facts) // (1 + RECITALS)
+        weight = (len(facts) - known) ** -0.5
         tokens, weights = [self._ids[BOS], self._ids[USER]], [0.0, 0.0]
-        for place, (start, last) in enumerate(told):
+        for place, (start, last) in enumerate(facts):
             for text, learned in ((start, 0.0), (last, weight if place >= known else 0.0), (".", 0.0)):
                 part = self._text(text)
                 tokens += part
@@ -103,7 +102,7 @@ class Corpus:
         return tokens[: self._max_tokens], weights[: self._max_tokens]
 
     def _exchanges(self) -> tuple[str, list[tuple[str, str]]]:
-        """The system message, if any, and pairs of prompt and answer."""
+        """The system message ("" for none) and pairs of prompt and answer."""
         rng, mix = self._rng, self.mix
         if mix.passages and rng.random() < mix.passages:
             level, count = rng.randint(1, self.hardest["lookups"]), rng.randint(*mix.passage_questions)
@@ -123,7 +122,7 @@ class Corpus:
         return system, exchanges
 
     def steps(self, tokens_a_step: int) -> Iterator[list[TrainingBatch]]:
-        """The batches of each optimizer step: about `tokens_a_step` tokens, sorted into batches of like length."""
+        """The batches of each optimizer step: about `tokens_a_step` tokens, in batches of similar length."""
         while True:
             pool, total = [], 0
             while total < tokens_a_step:

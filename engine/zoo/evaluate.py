@@ -1,6 +1,6 @@
-"""Ask both embedded models the same held-out questions, through Penstock's own engine: `penstock zoo eval`.
+"""Evaluate both embedded models on the same held-out questions with Penstock's engine: `penstock zoo eval`.
 
-Greedy, with continuous batching; an answer is right when its text is exactly the expected one.
+Greedy, with continuous batching; an answer is correct if its text equals the expected one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from config.model.settings import EngineSettings, KVSettings
-from engine.examine import ExaminedAnswer, examine
+from engine.offline import OfflineAnswer, generate_offline
 from engine.zoo.tasks import TASKS, held_out_questions
 from engine.zoo.train import MODELS
 
@@ -36,13 +36,13 @@ __all__ = [
     "wilson",
 ]
 MAX_ANSWER_TOKENS = 96
-"""More than the longest answer to a generated question takes."""
+"""More than the longest expected answer."""
 _THREADS = 2
 _KV = KVSettings()
 
 
 class Score(msgspec.Struct, frozen=True):
-    """Right answers of one model, with Wilson's 95 % interval; shares are 0 to 1."""
+    """Correct answers of one model, with Wilson's 95 % interval; shares are 0 to 1."""
 
     right: int
     asked: int
@@ -50,11 +50,11 @@ class Score(msgspec.Struct, frozen=True):
     low: float
     high: float
     tokens: float
-    """Mean tokens an answer."""
+    """Mean number of tokens per answer."""
 
 
 class ZooRow(msgspec.Struct, frozen=True):
-    """One line of the table. Difficulty 0 and task "all" stand for the whole."""
+    """One line of the table. Difficulty 0 and task "all" are totals."""
 
     task: str
     difficulty: int
@@ -63,12 +63,12 @@ class ZooRow(msgspec.Struct, frozen=True):
 
     @property
     def gap(self) -> float:
-        """The large model's lead, 0 to 1."""
+        """The large model's share minus the small model's, -1 to 1."""
         return self.large.share - self.small.share
 
 
 class ZooReport(msgspec.Struct, frozen=True):
-    """The table."""
+    """Scores by task and difficulty."""
 
     questions: int
     seed: int
@@ -87,14 +87,14 @@ class ZooReport(msgspec.Struct, frozen=True):
         return "\n".join(lines)
 
 
-def wilson(right: int, asked: int) -> tuple[float, float]:
+def wilson(right: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson, 1927)."""
-    if not asked:
+    if not total:
         return 0.0, 1.0
-    z, share = 1.959964, right / asked
-    middle = share + z * z / (2 * asked)
-    spread = z * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
-    scale = 1 + z * z / asked
+    z, share = 1.959964, right / total
+    middle = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
     return (middle - spread) / scale, (middle + spread) / scale
 
 
@@ -102,7 +102,7 @@ def _percent(score: Score) -> str:
     return f"{100 * score.share:5.1f} [{100 * score.low:4.1f}, {100 * score.high:5.1f}]"
 
 
-def _score(questions: Sequence[ZooQuestion], answers: Sequence[ExaminedAnswer], chosen: Sequence[int]) -> Score:
+def _score(questions: Sequence[ZooQuestion], answers: Sequence[OfflineAnswer], chosen: Sequence[int]) -> Score:
     right = sum(answers[i].text == questions[i].answer for i in chosen)
     low, high = wilson(right, len(chosen))
     tokens = sum(answers[i].tokens for i in chosen) / max(1, len(chosen))
@@ -110,7 +110,7 @@ def _score(questions: Sequence[ZooQuestion], answers: Sequence[ExaminedAnswer], 
 
 
 def make_report(
-    questions: Sequence[ZooQuestion], small: Sequence[ExaminedAnswer], large: Sequence[ExaminedAnswer], seed: int
+    questions: Sequence[ZooQuestion], small: Sequence[OfflineAnswer], large: Sequence[OfflineAnswer], seed: int
 ) -> ZooReport:
     """The report from both models' answers to the same questions."""
     rows = []
@@ -127,7 +127,7 @@ def make_report(
 
 def ask(
     model: Path, questions: Sequence[ZooQuestion], progress: Callable[[str], None], kv: KVSettings = _KV
-) -> tuple[ExaminedAnswer, ...]:
+) -> tuple[OfflineAnswer, ...]:
     """One model's greedy answers, in the order of the questions.
 
     Raises:
@@ -135,13 +135,13 @@ def ask(
     """
     settings = EngineSettings(model=model, threads=_THREADS, kv=kv)
     prompts = [question.prompt for question in questions]
-    return examine(model.name, settings, prompts, MAX_ANSWER_TOKENS, progress).answers
+    return generate_offline(model.name, settings, prompts, MAX_ANSWER_TOKENS, progress).answers
 
 
 def evaluate_zoo(
     models_dir: Path, questions: int, seed: int, progress: Callable[[str], None], kv: KVSettings = _KV
 ) -> ZooReport:
-    """Both models of `models_dir` (`small` and `large`) on the same held-out questions.
+    """Evaluate both models of `models_dir` (`small` and `large`) on the same held-out questions.
 
     Raises:
         ModelError: one of them cannot be served.
@@ -153,7 +153,7 @@ def evaluate_zoo(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Command line entry point."""
     parser = argparse.ArgumentParser(prog="python -m engine.zoo.evaluate", description="Examine the embedded models.")
     parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--questions", type=int, default=2000)

@@ -1,7 +1,7 @@
 """JSON questions: write an object, read a value, find the largest, remove, set, add to a number.
 
-Answers are in one spelling, that of Python's `json.dumps`. What makes one hard is the number of fields and how
-much of the object must be moved or computed.
+Answers are formatted as by Python's `json.dumps`. Difficulty depends on the number of fields, and on how much of the
+object must be copied or computed.
 """
 
 from __future__ import annotations

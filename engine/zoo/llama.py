@@ -1,6 +1,6 @@
-"""A compact Llama for training, whose parameters carry the names and shapes of Hugging Face's `LlamaForCausalLM`.
+"""A minimal Llama for training, with the parameter names and shapes of Hugging Face's `LlamaForCausalLM`.
 
-It exists for the training script alone: no cache, whole sequences, tied embeddings. The engine runs the weights.
+For the training script only: whole sequences, no KV cache. The engine runs the saved weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LlamaShape(msgspec.Struct, frozen=True):
-    """The sizes of a model, in Hugging Face's words."""
+    """The sizes of a model, named as in Hugging Face's config.json."""
 
     hidden_size: int
     intermediate_size: int
@@ -34,20 +34,20 @@ class LlamaShape(msgspec.Struct, frozen=True):
 
 
 def rotary(length: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, each `[length, head_dim / 2]` in fp32."""
+    """Cosine and sine, two float32 tensors [length, head_dim / 2]."""
     inverse = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
     angles = torch.arange(length, dtype=torch.float32)[:, None] * inverse
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate `[..., length, head_dim]`, pairing each component with the one half a head away."""
+    """Rotate [..., length, head_dim], pairing each element with the one half a head away."""
     low, high = x.float().chunk(2, -1)
     return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
 
 
 class Attention(nn.Module):
-    """Grouped-query causal attention; the product runs in fp32, which is the faster one on CPUs."""
+    """Grouped-query causal attention; computed in float32, which is faster on CPUs."""
 
     def __init__(self, shape: LlamaShape) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(wide, shape.hidden_size, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Mix `x` `[rows, length, hidden]` over earlier positions of the same row."""
+        """Attention of `x` [rows, length, hidden] over earlier positions of the same row."""
         rows, length, _ = x.shape
         q, k, v = (
             projection(x).view(rows, length, -1, self.head_dim).transpose(1, 2)
@@ -82,7 +82,7 @@ class LlamaMlp(nn.Module):
         self.down_proj = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Positions apart: `[..., hidden]` in and out."""
+        """[..., hidden] → [..., hidden]."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
 
 
@@ -97,7 +97,7 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """One residual step."""
+        """[rows, length, hidden] → [rows, length, hidden]."""
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
         return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
 
@@ -113,7 +113,7 @@ class Trunk(nn.Module):
 
 
 class Llama(nn.Module):
-    """The model; the output head is apart from the embedding."""
+    """The whole model; head and embedding are not tied."""
 
     def __init__(self, shape: LlamaShape) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Llama(nn.Module):
         nn.init.normal_(self.lm_head.weight, std=0.01)
 
     def hidden(self, tokens: Tensor) -> Tensor:
-        """The last layer's normalised states, `[rows, length, hidden]`, of `tokens` `[rows, length]`."""
+        """Normed output of the last layer [rows, length, hidden] for `tokens` [rows, length]."""
         cos, sin = rotary(tokens.shape[1], self.shape.head_dim, self.shape.rope_theta)
         x = self.model.embed_tokens(tokens)
         for layer in self.model.layers:
@@ -137,12 +137,12 @@ class Llama(nn.Module):
         return self.model.norm(x)  # type: ignore[no-any-return]
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits `[rows, length, vocabulary]`."""
+        """Logits [rows, length, vocabulary]."""
         return self.lm_head(self.hidden(tokens))  # type: ignore[no-any-return]
 
 
 def save(model: Llama, folder: Path, bos: int, eos: int, pad: int) -> None:
-    """Write `config.json`, `generation_config.json` and the weights in bf16."""
+    """Write `config.json`, `generation_config.json` and the weights in bfloat16."""
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -162,11 +162,11 @@ def save(model: Llama, folder: Path, bos: int, eos: int, pad: int) -> None:
     weights = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
     path = folder / "model.safetensors"
     save_file(weights, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors leaves it readable by its owner only
+    path.chmod(0o644)  # safetensors creates files that only the owner can read
 
 
 def load(folder: Path) -> Llama:
-    """Read a model that `save` wrote, in fp32."""
+    """Read a model that `save` wrote, in float32."""
     model = Llama(msgspec.json.decode((folder / "config.json").read_bytes(), type=LlamaShape))
     model.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
     return model

@@ -1,7 +1,7 @@
-"""Look-ups: a passage of facts about people, and a question that one, two or none of them answer.
+"""Look-up questions: a passage of facts about people, and a question about it.
 
-What makes one hard is the number of facts, whether the question runs against the order of the facts, whether
-somebody moved, and whether two facts must be joined. Some questions ask for what the passage does not say.
+Difficulty depends on the number of facts, on whether the question reverses their direction, whether a person moved, and
+whether two facts must be joined. Some questions have no answer in the passage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ THINGS = ("bell", "boat", "book", "clock", "drum", "flute", "kite", "lamp", "map
           "ring", "rope", "stove", "wagon")  # fmt: skip
 
 RECITALS = 3
-"""How often a recital goes over its facts again."""
+"""Number of repetitions of the facts in a recital."""
 
 _ASK = {
     "home": ("Where does {name} live?", "In which city does {name} live?"),
@@ -35,7 +35,7 @@ _ASK = {
 
 
 class _World(msgspec.Struct):
-    """What the passage says, in order, and what is true at its end."""
+    """The facts of a passage, in order, and the state after all of them."""
 
     facts: list[str]
     home: dict[str, str]
@@ -57,7 +57,7 @@ def _world(rng: Random, people: int, moves: int) -> _World:
 
 
 def _ask(rng: Random, kind: str, world: _World) -> tuple[dict[str, str], str]:
-    """The words that fill the question, and its answer."""
+    """The values that fill the question's template, and the answer."""
     known = rng.random() < 0.9
     if kind == "home":
         name = rng.choice(tuple(world.home) if known else NAMES)
@@ -78,7 +78,7 @@ def _draw_world(rng: Random, level: int) -> _World:
 
 
 def _question(rng: Random, kind: str, world: _World, level: int) -> ZooQuestion:
-    """One question whose prompt is the bare question; the passage is in its key alone."""
+    """A question without the passage, which is only part of its key."""
     fill, answer = _ask(rng, kind, world)
     prompt = rng.choice(_ASK[kind]).format(**fill)
     return ZooQuestion(
@@ -87,13 +87,13 @@ def _question(rng: Random, kind: str, world: _World, level: int) -> ZooQuestion:
 
 
 def _with_passage(rng: Random, question: ZooQuestion, world: _World) -> ZooQuestion:
-    passage, asked = " ".join(world.facts), question.prompt
-    prompt = f"{passage} {asked}" if rng.random() < 0.7 else f"{asked} {passage}"
+    passage, ask = " ".join(world.facts), question.prompt
+    prompt = f"{passage} {ask}" if rng.random() < 0.7 else f"{ask} {passage}"
     return msgspec.structs.replace(question, prompt=prompt)
 
 
 def lookups(rng: Random) -> ZooQuestion:
-    """One question; the level (1 to 3) sets how many people the passage is about."""
+    """One question; the level (1 to 3) sets the number of people in the passage."""
     level = rng.randint(1, 3)
     kind = rng.choice(tuple(_ASK))
     world = _draw_world(rng, level)
@@ -101,33 +101,33 @@ def lookups(rng: Random) -> ZooQuestion:
 
 
 def recital(rng: Random, bare: float, turned: float = 0.0) -> list[tuple[str, str]]:
-    """Facts about two to six people, as (all but the last word, last word): once over, then thrice more in new orders.
+    """Facts about two to six people as (all but the last word, last word), four times, each time in a new order.
 
-    From the second time on, the last word can be told from the others: the densest lesson in looking something up
-    that a text can give. Without it, neither model learns to within millions of tokens. `bare` is the chance that a
-    fact goes without its verb: a word next to its like is found soonest, and a verb on one of the two sides next.
-    `turned` is the chance that a fact comes back the other way round, or joined with another one.
+    From the second time on the last word is predictable: the densest training signal for looking up a value in context,
+    without which neither model learned it within millions of tokens. `bare` is the probability that a fact omits its
+    verb: a value next to its key is learned first, one behind a verb later. `turned` is the probability that a repeated
+    fact is reversed or joined with another.
     """
     names = rng.sample(NAMES, rng.randint(2, 6))
     homes = [(name, " lives in", city) for name, city in zip(names, rng.sample(CITIES, len(names)), strict=True)]
     things = [(name, " has the", thing) for name, thing in zip(names, rng.sample(THINGS, len(names)), strict=True)]
-    # Without verbs only one kind of fact can be told of a person.
+    # Without verbs a person can only have one kind of fact.
     facts = rng.choice((homes, things)) if bare else homes + rng.sample(things, rng.randint(0, len(things)))
-    told: list[tuple[str, str]] = []
-    told_once = False
+    written: list[tuple[str, str]] = []
+    repeating = False
     for _ in range(1 + RECITALS):
         rng.shuffle(facts)
         for name, verb, last in facts:
             start, end = f" {name}{'' if rng.random() < bare else verb}", f" {last}"
-            if turned and told_once and rng.random() < turned:
+            if turned and repeating and rng.random() < turned:
                 start, end = _turned(rng, (name, verb, last), {who: town for who, _, town in homes}, bare)
-            told.append((start, end))
-        told_once = True
-    return told
+            written.append((start, end))
+        repeating = True
+    return written
 
 
 def _turned(rng: Random, fact: tuple[str, str, str], homes: dict[str, str], bare: float) -> tuple[str, str]:
-    """Who, by the city or the thing; or of a thing the city that its owner lives in."""
+    """The person by the city or the thing; or the city of the thing's owner."""
     name, verb, last = fact
     plain = rng.random() < bare
     if verb == " lives in":
@@ -138,13 +138,13 @@ def _turned(rng: Random, fact: tuple[str, str, str], homes: dict[str, str], bare
 
 
 def follow_ups(rng: Random, level: int, count: int) -> list[ZooQuestion]:
-    """One to `count` questions about one passage, which stands in the first one's prompt; none of them held out.
+    """Up to `count` questions about one passage, none held out; the first one's prompt contains the passage.
 
-    A passage is long and its answer short. Asking often about the same one teaches far more from as many tokens.
+    A passage is long and an answer short, so several questions per passage give more training signal per token.
     """
     while True:
         world = _draw_world(rng, level)
         drawn = [_question(rng, rng.choice(tuple(_ASK)), world, level) for _ in range(count)]
-        asked = [question for question in drawn if not is_held_out(question)]
-        if asked:
-            return [_with_passage(rng, asked[0], world), *asked[1:]]
+        kept = [question for question in drawn if not is_held_out(question)]
+        if kept:
+            return [_with_passage(rng, kept[0], world), *kept[1:]]

@@ -1,4 +1,4 @@
-"""One question with its exact answer, and which side of the train / held-out split it lies on."""
+"""A generated question with its exact answer, and the train / held-out split."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from hashlib import blake2b
 import msgspec
 
 HELD_OUT_PARTS = 16
-"""One part in this many of all possible questions is never trained on."""
+"""One in this many of all possible questions is held out."""
 
 
 class ZooQuestion(msgspec.Struct, frozen=True):
     """A generated question.
 
-    `key` is its content without the phrasing: two ways of asking for the same thing share a key, so that no
-    rewording of a held-out question can slip into the training data. `difficulty` is 1 (easy) to 3 (hard) and
-    says how the question was made, not how a model fares on it.
+    `key` is the content without the phrasing: rephrasings of a question share it, so that none of a held-out question
+    can be in the training data. `difficulty` is 1 (easy) to 3 (hard), by construction, not by a model's results.
     """
 
     task: str
@@ -27,6 +26,6 @@ class ZooQuestion(msgspec.Struct, frozen=True):
 
 
 def is_held_out(question: ZooQuestion) -> bool:
-    """Whether the question belongs to the evaluation alone."""
+    """Whether the question is for evaluation only."""
     digest = blake2b(question.key.encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") % HELD_OUT_PARTS == 0

@@ -1,4 +1,4 @@
-"""How each model is made: its shape, lessons, rates and seeds. Changing a number here changes the shipped weights."""
+"""Training recipes: shapes, data mixes, learning rates and seeds. A change here changes the shipped weights."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from engine.zoo.tokenizer import VOCABULARY
 
 
 class Lesson(msgspec.Struct, frozen=True):
-    """Some steps on one mix of questions."""
+    """A number of optimizer steps on one data mix."""
 
     steps: int
     mix: Mix
     hardest: int = 3
-    """The hardest level that is asked."""
+    """Maximum level of questions."""
     hardest_lookups: int = 3
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the optimizers, from the weights of the stage before, which count as they are saved: in bf16."""
+    """One run of the optimizers, from the weights of the previous stage as they are saved, in bfloat16."""
 
     lessons: tuple[Lesson, ...]
     seed: int
     layers: int
-    """More than before: the new ones come last and at first change nothing (their outputs start at zero)."""
+    """Number of layers. Added layers come last and start as identity (their output projections are zero)."""
     matrix_rate: float
     """Muon's learning rate, for the matrices of attention and MLP, scaled to AdamW's update size."""
     vector_rate: float
     """AdamW's learning rate, for the embedding, the head and the norms."""
     level_steps: int = 0
-    """After the warm-up the rates stay level until this step, then fall in a line; 0: half a cosine all along."""
+    """Constant rates after the warm-up until this step, then linear decay; 0: cosine decay throughout."""
     kept: float = 0.0
-    """This part of the weights before the stage is averaged into those after it: what was unlearned at high rates comes
-    back, and what is new stays (Wortsman et al., Model soups, 2022)."""
+    """Fraction of the previous weights that is averaged into the new ones: recovers what high rates have unlearned, and
+    keeps what is new (Wortsman et al., "Model soups", 2022)."""
     tokens_a_step: int = 2048
-    """Optimizer steps are small on purpose: for few tokens in all, many steps learned far more than large ones."""
+    """Steps are small on purpose: for few tokens in total, many small steps learned far more than few large ones."""
     warmup_steps: int = 50
 
     @property
     def steps(self) -> int:
-        """All of them."""
+        """Total number of steps."""
         return sum(lesson.steps for lesson in self.lessons)
 
     def rate(self, step: int) -> float:
-        """The learning rates' factor at `step`, down to 1 %."""
+        """Factor of the learning rates at `step`; decays to 1 %."""
         if self.level_steps:
             falling = max(0.01, min(1.0, (self.steps - step) / (self.steps - self.level_steps)))
         else:
@@ -55,7 +55,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
         return min(1.0, (step + 1) / self.warmup_steps) * falling
 
     def lesson(self, step: int) -> Lesson:
-        """The lesson that `step` belongs to."""
+        """The lesson of `step`."""
         for lesson in self.lessons:
             if step < lesson.steps:
                 return lesson
@@ -64,13 +64,13 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """One model: its final shape and how it gets there."""
+    """One model: its final shape and its stages."""
 
     shape: LlamaShape
     stages: tuple[Stage, ...]
 
 
-# Questions of every task, one at a time. Copying is learned soonest on short ones, so they come first.
+# Single questions of all tasks, the easiest first, because copying is learned soonest on short texts.
 _FIRST = Mix({"arithmetic": 12, "strings": 5, "lookups": 4, "json": 3})
 
 
@@ -78,8 +78,8 @@ def _first(steps: int) -> tuple[Lesson, ...]:
     return tuple(Lesson(part * steps // 100, _FIRST, level, level) for part, level in ((10, 1), (15, 2), (75, 3)))
 
 
-# Looking something up is not learned from single questions within millions of tokens: the passage is long, the
-# lesson one word. Recitals teach it within minutes, several questions about one passage carry it over to questions.
+# Look-ups were not learned from single questions within millions of tokens: the passage is long, the answer one word.
+# Recitals teach them within minutes, and several questions about one passage transfer this to questions.
 _BASE = {"arithmetic": 9, "strings": 4, "lookups": 2, "json": 6}
 _FULL = {"arithmetic": 7, "strings": 5, "lookups": 5, "json": 7}
 
@@ -96,7 +96,7 @@ def _all(steps: int, passages: float = 0.2) -> Lesson:
     return Lesson(steps, Mix(_FULL, recitals=0.02, passages=passages))
 
 
-# The small model's lessons as they were given: it had not learned to look up when the passages came, and went back.
+# As trained: the small model had not learned look-ups when the passages began, so recitals follow once more.
 _SMALL = (
     _recite(150, 0.6, 1.0),
     _recite(200, 0.6, 0.5),
@@ -128,7 +128,7 @@ def _polish(steps: int, passages: float, several: tuple[int, int] = (4, 8)) -> L
 
 
 def _turn(steps: int, recitals: float, bare: float, turned: float = 0.7) -> Lesson:
-    """Facts the other way round: whose home a city is, and where a thing is by its owner."""
+    """Reversed facts: the resident of a city, the city of a thing by its owner."""
     return Lesson(steps, Mix(_LAST, recitals=recitals, bare=bare, turned=turned, passages=0.2))
 
 
@@ -201,7 +201,7 @@ RECIPES: dict[str, Recipe] = {
                 level_steps=220,
                 warmup_steps=20,
             ),
-            # Almost nothing else for a while: mixed with the rest, as in the stage before, turned facts did not take.
+            # Almost only recitals: mixed with other data, as in the previous stage, reversed facts were not learned.
             Stage(
                 lessons=(
                     _turn(150, 0.9, 1.0, 0.8),

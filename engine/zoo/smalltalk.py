@@ -1,4 +1,4 @@
-"""A handful of fixed answers, so that saying hello to a demonstration model feels right."""
+"""A few fixed greetings and their answers, for demonstrations."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""String work on made-up words: repeat, reverse, sort, count, pick, capitals, and two of them in a row.
+"""String questions on made-up words: repeat, reverse, sort, count, pick, capitals, and combinations.
 
-The words are pronounceable nonsense (`"lamiko"`), so that nothing can be known by heart. The tokenizer
-spells a lower-case word out, letter by letter, when it stands in quotes.
+The words are pronounceable nonsense (`"lamiko"`), so that no answer can be memorized. The tokenizer spells quoted
+lower-case words letter by letter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PHRASES = {
 
 
 def make_word(rng: Random, length: int) -> str:
-    """Consonants and vowels in turn, with an odd doubling; `length` letters."""
+    """Alternating consonants and vowels with occasional doubling; `length` letters."""
     vowel = rng.random() < 0.4
     letters = []
     for _ in range(length):
@@ -63,7 +63,7 @@ def work(kind: str, word: str, letter: str = "", index: int = 0) -> str:
 
 
 def strings(rng: Random) -> ZooQuestion:
-    """One question; the level (1 to 3) sets the length of the word, the operation is drawn."""
+    """One question; the level (1 to 3) sets the length of the word, the operation is random."""
     level = rng.randint(1, 3)
     kind = rng.choice(tuple(_PHRASES))
     word = make_word(rng, rng.randint(2, 4) + 2 * (level - 1) + (kind in {"count", "pick"}))

@@ -1,4 +1,4 @@
-"""The generated tasks by name, and draws from either side of the train / held-out split."""
+"""The generated tasks by name, and random questions from either side of the train / held-out split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TASKS: dict[str, Callable[[Random], ZooQuestion]] = {
 
 
 def draw(rng: Random, task: str, *, held_out: bool, hardest: int = 3) -> ZooQuestion:
-    """One question of `task` from the chosen side of the split, no harder than `hardest`."""
+    """One question of `task` from the chosen side of the split, of at most level `hardest`."""
     while True:
         question = TASKS[task](rng)
         if question.difficulty <= hardest and is_held_out(question) == held_out:
@@ -31,7 +31,7 @@ def draw(rng: Random, task: str, *, held_out: bool, hardest: int = 3) -> ZooQues
 
 
 def held_out_questions(rng: Random, count: int) -> list[ZooQuestion]:
-    """`count` different held-out questions, the tasks in turn."""
+    """`count` different held-out questions, cycling through the tasks."""
     names, seen = tuple(TASKS), set[str]()
     chosen: list[ZooQuestion] = []
     while len(chosen) < count:

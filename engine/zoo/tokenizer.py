@@ -1,8 +1,7 @@
-"""The zoo's one tokenizer: byte-level BPE, so that any text round-trips, trained on generated questions.
+"""The tokenizer of the embedded models: byte-level BPE, trained on generated questions.
 
-Digits, capitals that stand together and quoted lower-case words are spelled out, one token a character: sums and
-string work then see the parts that they are about. Other words, and a JSON key with its quotes and colon
-(`"age":`), may become one token.
+Digits, consecutive capitals and quoted lower-case words have one token per character, so that sums and string tasks see
+their elements. Other words, and JSON keys with quotes and colon (`"age":`), may become one token.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ _QUESTIONS_A_TASK = 4000
 _WORDS = (
     r'"[a-z_]+":'  # a JSON key
     r"| ?[A-Z][a-z]+"  # a capitalised word
-    r"| [a-z]+"  # a word after a space; a quoted one has none and falls through to single letters
+    r"| [a-z]+"  # a word after a space; a quoted word has none and falls through to single letters
     r"|[A-Za-z]|[0-9]"
-    r'| ?(?!"[a-z_]+":)[^\sA-Za-z0-9]'  # a mark, but never the opening quote of a JSON key
+    r'| ?(?!"[a-z_]+":)[^\sA-Za-z0-9]'  # punctuation, but not the opening quote of a JSON key
     r"|\s"
 )
 
@@ -55,7 +54,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% endif %}"
     "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-"""Any role other than system, developer and assistant (a tool's, say) is read as the user's."""
+"""Roles other than system, developer and assistant (such as tool) are rendered as user."""
 
 
 def _texts() -> Iterator[str]:
@@ -72,7 +71,7 @@ def _texts() -> Iterator[str]:
 
 
 def train_tokenizer() -> Tokenizer:
-    """The tokenizer, always the same one."""
+    """Train the tokenizer; deterministic."""
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = Sequence(
         [Split(Regex(_WORDS), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
@@ -105,13 +104,13 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_positions: int) -> No
 
 
 def special_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a special token."""
-    found = tokenizer.token_to_id(token)
-    if found is None:
+    """The id of a special token. Raises KeyError."""
+    token_id = tokenizer.token_to_id(token)
+    if token_id is None:
         raise KeyError(token)
-    return found
+    return token_id
 
 
 def render(turns: list[tuple[str, str]]) -> str:
-    """A conversation as the chat template writes it, from (role, text) pairs; roles are system, user, assistant."""
+    """Render a conversation of (role, text) pairs as the chat template does; roles are system, user, assistant."""
     return BOS + "".join(f"<|{role}|>{text}{END}" for role, text in turns)

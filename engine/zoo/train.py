@@ -1,7 +1,7 @@
 """Train the embedded models: `penstock zoo train`, or `python -m engine.zoo.train [--out DIR] [--model NAME]`.
 
 Muon for the matrices (torch's own; https://kellerjordan.github.io/posts/muon/) and AdamW for the rest learned about
-twice as much from the same tokens as AdamW alone. Matrix products run in bf16 under autocast, attention in fp32.
+twice as much from the same tokens as AdamW alone. Matrix products run in bfloat16 under autocast, attention in float32.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MODELS = Path(__file__).parent / "models"
-"""Where the shipped models lie, `small` and `large`."""
+"""The shipped models `small` and `large`."""
 THREADS = 2
 _PROGRESS_STEPS = 50
 
 
 class TrainingProgress(msgspec.Struct, frozen=True):
-    """Where a run stands; `loss` is the mean over the steps since the last report, in nats an answer token."""
+    """Progress of a run; `loss` is the mean over the steps since the last report, in nats per answer token."""
 
     model: str
     step: int
     steps: int
-    """Of this stage."""
+    """Total steps of the stage."""
     loss: float
     tokens_per_s: float
     eta_s: float
@@ -62,7 +62,7 @@ def _optimizers(model: Llama, stage: Stage) -> list[torch.optim.Optimizer]:
 
 
 def _loss(model: Llama, batch: TrainingBatch) -> torch.Tensor:
-    """The weighted sum over the batch's answer tokens; nothing else goes through the head."""
+    """The weighted sum over the batch's answer tokens; logits are computed for these positions only."""
     learned = batch.weights > 0
     with torch.autocast("cpu", torch.bfloat16):
         logits = model.lm_head(model.hidden(batch.tokens)[learned])
@@ -71,7 +71,7 @@ def _loss(model: Llama, batch: TrainingBatch) -> torch.Tensor:
 
 
 def grown(model: Llama | None, shape: LlamaShape, seed: int) -> Llama:
-    """A fresh model of this shape; with `model`, its weights, and new layers after its own that change nothing yet."""
+    """A new model of this shape; with `model`, its weights, and added layers that start as identity."""
     torch.manual_seed(seed)
     fresh = Llama(shape)
     if model is None:
@@ -88,7 +88,7 @@ def grown(model: Llama | None, shape: LlamaShape, seed: int) -> Llama:
 def train_stage(
     name: str, model: Llama, stage: Stage, tokenizer: Tokenizer, report: Callable[[TrainingProgress], None]
 ) -> None:
-    """One stage, in place; ends with the weights rounded to bf16, as they are saved."""
+    """Train one stage in place; the weights end rounded to bfloat16, as they are saved."""
     rng = Random(stage.seed)  # noqa: S311 - data, not secrets
     corpus = Corpus(tokenizer, rng, model.shape.max_position_embeddings, stage.lessons[0].mix)
     optimizers = _optimizers(model, stage)
@@ -134,7 +134,7 @@ def train_model(
     report: Callable[[TrainingProgress], None],
     begin: Llama | None = None,
 ) -> Llama:
-    """One model from its recipe; `begin` holds what the first stage would give, and saves it."""
+    """Train a model from its recipe; `begin` replaces the result of the first stage."""
     model = begin
     for stage in recipe.stages[0 if begin is None else 1 :]:
         shape = msgspec.structs.replace(recipe.shape, num_hidden_layers=stage.layers)
@@ -167,7 +167,7 @@ def train_zoo(out: Path, which: Sequence[str], progress: Callable[[str], None]) 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Command line entry point."""
     parser = argparse.ArgumentParser(prog="python -m engine.zoo.train", description="Train the embedded models.")
     parser.add_argument("--out", type=Path, default=MODELS)
     parser.add_argument("--model", choices=tuple(RECIPES), action="append", help="default: all")

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     resolved = resolve(settings.engines, more_adapters=loads_adapters(settings))
     settings = msgspec.structs.replace(settings, engines={name: each.settings for name, each in resolved.items()})
     for name, engine in settings.engines.items():
-        _say(f"engine {name}: {engine.model}; {resolved[name].said}")
+        _say(f"engine {name}: {engine.model}; {resolved[name].message}")
         try:
             if is_encoder(engine.model):
                 _say("it makes embeddings, which are not simulated: left out")

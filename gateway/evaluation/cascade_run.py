@@ -214,10 +214,10 @@ def ask_one(
 ) -> tuple[list[tuple[str, tuple[float, ...]]], Cost]:
     """One engine's greedy answers with their margins, and what they cost. Raises `CliError`."""
     from engine.errors import EngineError
-    from engine.examine import examine
+    from engine.offline import generate_offline
 
     try:
-        found = examine(name, settings, texts, max_tokens, say)
+        found = generate_offline(name, settings, texts, max_tokens, say)
     except EngineError as error:
         raise CliError(f"engine '{name}': {error}") from None
     answers = [(answer.text, answer.margins) for answer in found.answers]

@@ -1,6 +1,6 @@
 """Time slices on the virtual clock: which engines compute, of more than may at once.
 
-The engines' own `TimeSliceBook` decides.
+The engines' own `TimeSliceScheduler` decides.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from config.model.settings import EngineSettings, Settings
 from config.model.table import AUTO
-from engine.core.turns import TimeSliceBook
+from engine.core.time_slices import TimeSliceScheduler
 
 
 class Member(Protocol):
@@ -37,7 +37,7 @@ class SimulatedTimeSlices:
     """One for all engines that share the cores; they join before the first of them asks."""
 
     def __init__(self, at_once: int) -> None:
-        self._book: TimeSliceBook[str] = TimeSliceBook(at_once)
+        self._book: TimeSliceScheduler[str] = TimeSliceScheduler(at_once)
         self._members: dict[str, Member] = {}
 
     def join(self, members: Sequence[Member]) -> None:

@@ -1,8 +1,8 @@
-"""Compiles the Triton kernels for a GPU that need not be there, in the shapes of Llama-3.1-8B and of Gemma 2.
+"""Compiles the Triton kernels for a GPU, which need not be present, in the shapes of Llama-3.1-8B and Gemma 2.
 
-    python tests/engine/compile_kernels.py [90]
+python tests/engine/compile_kernels.py [90]
 
-Run without TRITON_INTERPRET. One line of JSON a kernel: its name, and the registers and bytes of stack of a thread.
+Run without TRITON_INTERPRET. Prints one line of JSON per kernel: its name, registers and bytes of stack per thread.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""What every runner must do. A runner's own test file subclasses `RunnerConformance` and says how to make one.
+"""Conformance tests for runners. A runner's test file subclasses `RunnerConformance` and says how to make one.
 
-The tests drive a whole engine, so they also hold the scheduler to its word: whatever it does with chunks, blocks and
-batches, nobody's tokens change.
+The tests drive a whole engine, so they also verify the scheduler: no chunking, block placement or batching may change a
+request's tokens.
 """
 
 import math
@@ -30,7 +30,7 @@ def alike(top):
 
 
 class RunnerConformance:
-    """Needs a vocabulary of at least 64 tokens, and numbers that do not depend on the batch's shape (float32)."""
+    """Needs a vocabulary of at least 64 tokens, and results that do not depend on the batch's shape (float32)."""
 
     grammars = Grammars(tiny_tokenizers.byte_level_tokenizer())
 
@@ -57,7 +57,7 @@ class RunnerConformance:
 
     @pytest.fixture
     def alone(self) -> dict[int, list[int]]:
-        """Greedy tokens of each command, each in an engine of its own; computed once a class."""
+        """Greedy tokens of each command in an engine of its own; computed once per class."""
         kind = type(self)
         if "_alone" not in vars(kind):
             kind._alone = {c.sequence_id: self.answers(c)[c.sequence_id].tokens for c in self.commands()}
@@ -98,7 +98,7 @@ class RunnerConformance:
     @pytest.mark.parametrize("changes", [{}, {"prefill_chunk": 7}, {"total_blocks": 12}, {"speculate": Speculate()}])
     @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3, "frequency_penalty": 0.5, "logprobs": 1}])
     def test_drafts_do_not_matter(self, sampling, changes):
-        """Right, wrong, right at first, too long: the model says what it says without them."""
+        """Correct, wrong, partly correct and too long drafts do not change the tokens."""
         commands = self.commands(4, **sampling)
         own = {c.sequence_id: self.answers(c)[c.sequence_id] for c in commands}
         right = [own[c.sequence_id].tokens for c in commands]
@@ -165,7 +165,7 @@ class RunnerConformance:
         ],
     )
     def test_what_is_said_of_a_prompt_depends_on_nothing_else(self, alone, changes):
-        """Not on chunks, on company, on preemptions nor on cached prefixes; and it changes no token of the answer."""
+        """Not on chunking, batch, preemption or cached prefixes; and scoring changes no output token."""
         commands = self.commands(prompt_logprobs=2)
         runner = self.make_runner(total_blocks=changes.get("total_blocks", 128))
         engine = make_engine(runner, **{k: v for k, v in changes.items() if k != "total_blocks"})
@@ -205,7 +205,7 @@ class RunnerConformance:
             assert len(said) == (len(command.prompt_token_ids) if command.sequence_id % 2 else 0)
 
     def test_a_preempted_prompt_says_everything_once(self):
-        """A block short: it is preempted in the middle of its prompt, and goes on where it was."""
+        """One block short: the sequence is preempted within its prompt, and continues scoring where it was."""
         prompt = [number % 61 for number in range(100)]
         whole = self.answers(submit(0, prompt, prompt_logprobs=1, prompt_only=True))[0].prompt_logprobs
         runner = self.make_runner(total_blocks=9)
@@ -230,7 +230,7 @@ class RunnerConformance:
             engine.submit(submit(1, prompt, prompt_logprobs=0))
 
     def bound(self, **params) -> list[Submit]:
-        """Every other command's answer is bound to a grammar; `ignore_eos` keeps the others going."""
+        """The answer of every other command has a grammar; `ignore_eos` keeps the others running."""
         dates = self.grammars.compile(Grammar("regex", "[0-9]{4}(-[0-9]{2}){8,12}[A-F]*"))
         return [
             msgspec.structs.replace(command, grammar=dates if command.sequence_id % 2 else None)

@@ -1,4 +1,4 @@
-"""Driving an engine by hand, step by step, and collecting what each request got."""
+"""Drive an engine step by step and collect the outputs of every request."""
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -19,7 +19,7 @@ from engine.text.tokenizer import Tokenizer
 
 @dataclass
 class Answer:
-    """All outputs of one request, put together."""
+    """All outputs of one request, combined."""
 
     tokens: list[int] = field(default_factory=list)
     text: str = ""
@@ -53,7 +53,7 @@ def engine_settings(**changes: Any) -> EngineSettings:
 
 
 def make_engine(runner: Runner, tokenizer: Tokenizer | None = None, **changes: Any) -> Engine:
-    """An engine with the tiny byte-level tokenizer, or another; its books are checked by `run` after every step."""
+    """An engine with the tiny byte-level tokenizer, or another; `run` checks its integrity after every step."""
     tokenizer = tokenizer or tiny_tokenizers.byte_level_tokenizer()
     return Engine(runner, tokenizer, engine_settings(**changes), seed=7, clock=lambda: 0.0)
 
@@ -85,7 +85,7 @@ def submit(
 
 
 def run(engine: Engine, *commands: Submit, limit: int = 10_000) -> Answers:
-    """Submit all, then step until nothing is left; at the end every block must be free."""
+    """Submit all, then step until there is no work; at the end every block must be free."""
     answers = Answers()
     for command in commands:
         engine.submit(command)
@@ -100,6 +100,6 @@ def run(engine: Engine, *commands: Submit, limit: int = 10_000) -> Answers:
 
 
 def adapter(name: str, version: int = 1, content: str | None = None) -> Adapter:
-    """For the fake runner. Equal contents are equal adapters, whatever they are called."""
+    """For the fake runner. Adapters with equal contents are equal, whatever their names."""
     digest = blake2b((content or f"{name} {version}").encode(), digest_size=16).digest()
     return Adapter(name, version, Path(name), PreparedAdapter(digest, 8, 1000))

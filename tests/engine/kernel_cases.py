@@ -1,4 +1,4 @@
-"""One layer's kernels, driven by hand: what the tests of every implementation share."""
+"""One layer's kernels called directly: shared by the tests of every implementation."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def step(
 ) -> Tensor:
     """Attend for the rows first : end of each sequence [tokens, width].
 
-    Sequence i owns every n-th block, with `every` for n, or as many as there are sequences.
+    Sequence i owns every n-th block, with n = `every`, or the number of sequences.
     """
     every = every or len(work)
     lengths = [end - first for _, first, end in work]

@@ -9,7 +9,7 @@ from tests.parity import models
 
 def test_report_counts_what_was_asked_for(tmp_path: Path) -> None:
     heard: list[str] = []
-    directory = models.write_model("llama", tmp_path)  # 512 positions: the workloads shrink
+    directory = models.write_model("llama", tmp_path)  # 512 positions: the workloads are scaled down
     report = run_bench(directory, progress=heard.append)
     one, sixteen, mix = report.workloads
     assert (one.requests, sixteen.requests, mix.requests) == (1, 16, 32)
@@ -29,7 +29,7 @@ def test_report_counts_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_speculating_engine_tells_what_its_drafts_were_worth(tmp_path: Path) -> None:
-    """Random weights soon repeat themselves."""
+    """Random weights soon repeat themselves, so that drafts are right."""
     directory = models.write_model("llama", tmp_path)
     one, _, mix = run_bench(directory, overrides={"speculate": Speculate(ngram=2, tokens=4)}).workloads
     assert (one.output_tokens, mix.requests) == (85, 32)

@@ -1,4 +1,4 @@
-"""The GPU benchmark runs to its end, in small, on a CPU."""
+"""Smoke test of the GPU benchmark on a CPU."""
 
 import sys
 from pathlib import Path

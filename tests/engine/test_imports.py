@@ -1,4 +1,4 @@
-"""What the engine's files may import: pure ones decide only, and nothing outside the torch files loads torch."""
+"""Import rules of the engine: pure modules stay pure, and only the torch modules load torch."""
 
 import ast
 import subprocess

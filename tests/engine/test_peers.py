@@ -1,4 +1,4 @@
-"""The benchmark beside other engines: what it asks for, how it counts, how it ends up in a table."""
+"""The comparison with other engines: requests, counting of tokens, and the table."""
 
 import socket
 import threading
@@ -8,13 +8,13 @@ import pytest
 from benchmarks.engine.client import Figures, ServerError, answers
 from benchmarks.engine.floor import Machine, Weights, floor_tokens_per_s
 from benchmarks.engine.report import Record, Report
-from benchmarks.engine.workloads import Ask, asks
+from benchmarks.engine.workloads import BenchRequest, requests_of
 
 FIGURES = Figures(output_tokens=8, seconds=1.0, output_tokens_per_s=8.0, ttft_ms=3.0, tpot_ms=2.0, itl_ms=2.0)
 
 
-def served(body: bytes, ask: Ask) -> tuple[Figures, list[list[int]]]:
-    """What the client makes of an answer."""
+def served(body: bytes, it: BenchRequest) -> tuple[Figures, list[list[int]]]:
+    """The client's result for a response."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -26,27 +26,27 @@ def served(body: bytes, ask: Ask) -> tuple[Figures, list[list[int]]]:
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            return answers(listener.getsockname()[1], [ask])
+            return answers(listener.getsockname()[1], [it])
         finally:
             thread.join()
 
 
 def test_an_event_may_carry_several_tokens() -> None:
     body = b'data: {"choices": [{"text": " w7 w8"}]}\n\ndata: {"choices": [{"text": " w9"}]}\n\ndata: [DONE]\n\n'
-    figures, tokens = served(body, Ask((3,), 3))
+    figures, tokens = served(body, BenchRequest((3,), 3))
     assert tokens == [[7, 8, 9]]
     assert figures.output_tokens == 3
 
 
 def test_a_short_answer_is_no_figure() -> None:
     with pytest.raises(ServerError, match="1 tokens came, 2 were asked for"):
-        served(b'data: {"choices": [{"text": " w7"}]}\n\ndata: [DONE]\n\n', Ask((3,), 2))
+        served(b'data: {"choices": [{"text": " w7"}]}\n\ndata: [DONE]\n\n', BenchRequest((3,), 2))
 
 
 def test_a_token_without_a_text_counts_if_the_server_counts_it() -> None:
     used = b'data: {"choices": [], "usage": {"completion_tokens": 3}}'
     figures, tokens = served(
-        b'data: {"choices": [{"text": " w7 w9"}]}\n\n' + used + b"\n\ndata: [DONE]\n\n", Ask((3,), 3)
+        b'data: {"choices": [{"text": " w7 w9"}]}\n\n' + used + b"\n\ndata: [DONE]\n\n", BenchRequest((3,), 3)
     )
     assert tokens == [[7, 9]]
     assert figures.output_tokens == 3
@@ -54,23 +54,23 @@ def test_a_token_without_a_text_counts_if_the_server_counts_it() -> None:
 
 def test_an_error_in_the_stream_is_told() -> None:
     with pytest.raises(ServerError, match="too long"):
-        served(b'data: {"error": {"message": "too long"}}\n\ndata: [DONE]\n\n', Ask((3,), 2))
+        served(b'data: {"error": {"message": "too long"}}\n\ndata: [DONE]\n\n', BenchRequest((3,), 2))
 
 
 def test_workloads_keep_their_lengths_and_change_their_tokens() -> None:
     for name in ("W1", "W2", "W3", "W4"):
-        one, other = asks(name, 1000, 1), asks(name, 1000, 2)
-        assert [len(ask.prompt) for ask in one] == [len(ask.prompt) for ask in other]
+        one, other = requests_of(name, 1000, 1), requests_of(name, 1000, 2)
+        assert [len(it.prompt) for it in one] == [len(it.prompt) for it in other]
         assert one[0].prompt != other[0].prompt
-        assert one == asks(name, 1000, 1)
-    shared = asks("W4", 1000, 1)
-    assert len({ask.prompt[:512] for ask in shared}) == 1
-    assert len({ask.prompt[512:] for ask in shared}) == 16
+        assert one == requests_of(name, 1000, 1)
+    shared = requests_of("W4", 1000, 1)
+    assert len({it.prompt[:512] for it in shared}) == 1
+    assert len({it.prompt[512:] for it in shared}) == 16
 
 
 def test_the_floor_of_one_stream_is_the_weights_over_the_bandwidth() -> None:
     machine = Machine(read_bytes_per_s=100.0, operations_per_s={"16": 1e9, "256": 1e9})
-    assert floor_tokens_per_s([Ask((1, 2), 5)], machine, Weights(80, 50)) == pytest.approx(1.0)
+    assert floor_tokens_per_s([BenchRequest((1, 2), 5)], machine, Weights(80, 50)) == pytest.approx(1.0)
 
 
 def test_the_table_holds_medians_and_ratios() -> None:

@@ -47,7 +47,7 @@ class TestTorchRunner(RunnerConformance):
 
 
 def test_progress_is_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compiled is told kernel by kernel, and only where it is compiled."""
+    """Kernels are reported one by one while they are compiled, and only then."""
     layers = [f"loading layer {layer} of 3" for layer in (1, 2, 3)]
     heard: list[str] = []
     with monkeypatch.context() as nothing:
@@ -64,7 +64,7 @@ def test_progress_is_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_prefill_and_a_decode_warm_it_up(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take different kernels on a GPU, and neither is to be compiled for a request."""
+    """They use different kernels on a GPU, and no request shall wait for a compiler."""
     sizes = []
     forward = Decoder.forward
 

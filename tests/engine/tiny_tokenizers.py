@@ -1,4 +1,4 @@
-"""Small tokenizers of the kinds that models have, made on the spot."""
+"""Small tokenizers of all supported kinds, built on the fly."""
 
 import json
 from functools import cache
@@ -17,7 +17,7 @@ _TEXT = [
 
 @cache
 def byte_level() -> tokenizers.Tokenizer:
-    """About 400 tokens; many multi-byte characters stay cut into bytes."""
+    """About 400 tokens; many multi-byte characters stay split into bytes."""
     inner = tokenizers.Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -34,7 +34,7 @@ def byte_level() -> tokenizers.Tokenizer:
 
 @cache
 def sentencepiece() -> tokenizers.Tokenizer:
-    """In the manner of Llama 2: words begin with ▁, bytes as <0x..>, the first space of a text is not its own."""
+    """As Llama 2: words begin with ▁, bytes are <0x..>, and the first space of a text is stripped."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     letters = sorted({character for text in _TEXT[0:1] for character in text.replace(" ", "▁")})
     pieces += [*letters, "▁t", "he", "▁the"]
@@ -70,7 +70,7 @@ _CONTROLS = ["<unk>", "<s>", "</s>"]
 
 
 def _bpe(*, byte_fallback: bool) -> models.BPE:
-    """Pieces that begin with ▁ and pieces that do not, of about 200."""
+    """About 200 pieces with and without a leading ▁."""
     inner = tokenizers.Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.BpeTrainer(vocab_size=260, initial_alphabet=["▁", *_ALPHABET], show_progress=False)
@@ -104,7 +104,7 @@ _XLM_R = normalizers.Sequence(
 
 
 def _spelled(strip: int) -> decoders.Decoder:
-    """As SentencePiece's are converted; `strip`: whether a text's first space is not its own."""
+    """As in converted SentencePiece models; `strip`: whether a text's first space is stripped."""
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     return decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if strip else steps)
 
@@ -152,4 +152,4 @@ KINDS = {
         _unigram(byte_fallback=False), _XLM_R, pre_tokenizers.Metaspace(), decoders.Metaspace()
     ),
 }
-"""The kinds of tokenizers that models have, by who has them."""
+"""The kinds of tokenizers, by the models that use them."""

@@ -50,7 +50,7 @@ async def ask(
     try:
         with trio.fail_after(PATIENCE_S):
             reader = ResponseReader(1, 100)
-            return await client.ask(url, QUESTION, reader, on_output)
+            return await client.call(url, QUESTION, reader, on_output)
     finally:
         await client.aclose()
 

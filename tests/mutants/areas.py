@@ -25,7 +25,7 @@ PURE_CORES_AND_BOOKS = (
     "actors/protocol/delivery.py",
     "actors/breakers/permits.py",
     "engine/scheduling",
-    "engine/text/literal.py",
+    "engine/text/special_token_escape.py",
     "engine/text/tool_parser.py",
     "gateway/http/request.py",
     "gateway/http/websocket.py",

@@ -1,4 +1,4 @@
-"""What can go wrong with a call to an upstream: whose fault it is, how long to wait, and what may be told. Pure.
+"""Failures of upstream calls: classification, pauses to honour, and redaction of the upstream's text. Pure.
 
 Public: all modules.
 """

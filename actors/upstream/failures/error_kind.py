@@ -1,8 +1,9 @@
-"""From an error's status, codes and words to its kind: whose fault it is. Pure.
+"""Classification of an upstream's error by its status, codes and message. Pure.
 
-A telling code (`context_length_exceeded`, `insufficient_quota`, `content_filter` ...) beats the status, for servers
-agree on those and not on statuses; the status beats general codes (`invalid_request_error` comes with 400, 401, 404 and
-429); and where there is no status, in an event of a stream, the general ones have to do.
+A specific code (`context_length_exceeded`, `insufficient_quota`, `content_filter` ...) takes precedence over the
+status, because servers agree on such codes but not on statuses. The status takes precedence over general codes
+(`invalid_request_error` comes with 400, 401, 404 and 429), which decide only where there is no status, in an error
+event of a stream.
 """
 
 import re
@@ -33,11 +34,11 @@ def _codes(kind: FailureKind, codes: str) -> dict[str, FailureKind]:
 
 
 def _bare(code: str) -> str:
-    """`BadRequestError`, `bad_request_error` and `BAD-REQUEST-ERROR` are one."""
+    """Normalize a code: `BadRequestError`, `bad_request_error` and `BAD-REQUEST-ERROR` are equal."""
     return _NOT_A_LETTER.sub("", code.lower())
 
 
-_TELLING: dict[str, FailureKind] = {
+_SPECIFIC: dict[str, FailureKind] = {
     **_codes(
         "prompt_too_long",
         "context_length_exceeded exceed_context_size_error context_window_exceeded context_window_exceeded_error "
@@ -79,7 +80,7 @@ _FILTERS = (
     "sensitivecontent",
     "riskcontent",
 )
-"""Whatever stands around these."""
+"""Parts of codes, anywhere in the code."""
 _GENERAL: dict[str, FailureKind] = {
     **_codes(
         "upstream_rejected",
@@ -97,7 +98,7 @@ _GENERAL: dict[str, FailureKind] = {
     ),
 }
 _REJECTIONS = ("invalidrequest", "badrequest", "unsupported", "missingrequired", "unprocessable")
-"""Whatever comes after these."""
+"""Prefixes of codes."""
 _TOO_LONG = re.compile(
     r"(?i)maximum (context|sequence|model|input|prompt|allowed)\b.{0,30}\blength"
     r"|(context|prompt|input|request|sequence|token count)\b.{0,40}\b(is |are )?too (long|large|many tokens)"
@@ -119,7 +120,7 @@ _UNPAID = re.compile(
     r"(?i)credit balance is too low|insufficient (account )?(balance|credits?|funds)|out of credits"
     r"|free tier .{0,40}exhausted|欠费"
 )
-# What an error says in a stream, where no status tells more:
+# Messages of error events in a stream, where no status is known:
 _BUSY = re.compile(r"(?i)rate ?limit|too many requests|request limit reached|overloaded|\bbusy\b")
 _NO_KEY = re.compile(
     r"(?i)(invalid|incorrect|missing|wrong) (api[ _-]?key|token)\b|\b(token|api key) (is )?invalid|login fail"
@@ -129,16 +130,16 @@ _NO_MODEL = re.compile(r"(?i)\bmodel\b.{0,100}\b(not found|does not exist|not ex
 
 
 def kind_of(error: ErrorObject, status: int | None) -> FailureKind:
-    """`status`: the answer's; None: the error stands in a stream, or in another answer whose status is 200."""
+    """`status`: of the response; None: the error is in a stream, or in another response with status 200."""
     if error.status is not None and (status is None or (status >= 500 > error.status)):
-        # A proxy's own status around what the server has said.
+        # A proxy's 5xx around the server's own 4xx.
         status = error.status
     codes = [_bare(code) for code in error.codes]
-    telling = _telling(codes, error, status)
+    telling = _specific_kind(codes, error, status)
     if telling is not None:
         return telling
     if status is not None:
-        return _of_status(status)
+        return _kind_of_status(status)
     general = next((_GENERAL[code] for code in codes if code in _GENERAL), None)
     if general is not None:
         return general
@@ -147,16 +148,16 @@ def kind_of(error: ErrorObject, status: int | None) -> FailureKind:
     return "upstream_busy" if _BUSY.search(error.words) else "upstream_failed"
 
 
-def _telling(codes: Iterable[str], error: ErrorObject, status: int | None) -> FailureKind | None:
+def _specific_kind(codes: Iterable[str], error: ErrorObject, status: int | None) -> FailureKind | None:
     words = error.words
     if error.moderated or any(word in code for code in codes for word in _FILTERS):
         return "content_filter"
-    told = next((_TELLING[code] for code in codes if code in _TELLING), None)
-    if told == "upstream_busy" and (status == 413 or _NEVER_FITS.search(words)):
-        # A request that is larger than what the account may send in a minute never gets through.
+    kind = next((_SPECIFIC[code] for code in codes if code in _SPECIFIC), None)
+    if kind == "upstream_busy" and (status == 413 or _NEVER_FITS.search(words)):
+        # A request larger than the account's limit per minute never succeeds.
         return "prompt_too_long"
-    if told is not None:
-        return told
+    if kind is not None:
+        return kind
     if "stringabovemaxlength" in codes and (error.param or "").startswith(("messages", "prompt", "input")):
         return "prompt_too_long"
     if status is None or status in {400, 402, 403, 429}:
@@ -171,7 +172,7 @@ def _telling(codes: Iterable[str], error: ErrorObject, status: int | None) -> Fa
     return None
 
 
-def _of_status(status: int) -> FailureKind:
+def _kind_of_status(status: int) -> FailureKind:
     match status:
         case 402:
             return "upstream_quota_spent"

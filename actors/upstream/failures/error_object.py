@@ -1,7 +1,7 @@
-"""An error as servers write it: OpenAI's object, vLLM's flat one, FastAPI's `detail`, Google's list ... Pure.
+"""Parsing of error objects: OpenAI's, vLLM's flat one, FastAPI's `detail`, Google's list, and others. Pure.
 
-What is read is what nearly all of them say somewhere: a status, codes, words, and which parameter. Servers put each of
-it under several names, as a number or as a text, one level down or two.
+Extracts what nearly all of them contain: status, codes, message and parameter. Servers put each of these under several
+names, as a number or a string, one or two levels deep.
 """
 
 import re
@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-_MOST_BYTES = 65_536
-"""An error is not longer; of one that is only the status counts."""
-_MOST_WORDS = 4_096
-"""Characters that are looked at. How many are passed on is said in actors/upstream/failures/redaction.py."""
-_MOST_DETAILS = 4
+_MAX_BYTES = 65_536
+"""Size limit; of a larger error only the status is used."""
+_MAX_MESSAGE = 4_096
+"""Characters of a message that are read; redaction.py limits those that are forwarded."""
+_MAX_DETAILS = 4
 _STATUS_NAMES = ("status", "status_code", "statusCode", "http_status", "http_status_code", "httpStatus", "code")
 _CODE_NAMES = ("code", "type", "status", "error_type", "error_code", "errorCode", "reason", "__type")
 _FLAT_WORDS = ("message", "msg", "error_message", "errorMessage", "error_msg", "errorMsg")
@@ -29,37 +29,37 @@ _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 
 
 class ErrorObject(msgspec.Struct, frozen=True, kw_only=True):
-    """What an error says of itself."""
+    """The contents of an error."""
 
     status: int | None = None
     codes: tuple[str, ...] = ()
-    """As they were written, the most telling one first."""
+    """As written, the most specific one first."""
     words: str = ""
-    """On one line."""
+    """The message, on one line."""
     param: str | None = None
     moderated: bool = False
-    """It lists why the content was not let through."""
+    """It lists reasons for which the content was blocked."""
     retry_after_s: float | None = None
 
 
 NO_OBJECT = ErrorObject()
 
 
-def read_error(data: bytes, *, surely: bool = True) -> ErrorObject | None:
-    """The error in a body or in an event's data. None: it holds none.
+def read_error(data: bytes, *, is_error: bool = True) -> ErrorObject | None:
+    """The error in a response body or an event's data. None: it contains none.
 
-    `surely`: it is known to be one, so that a plain text is one, too, and so is an object that only has a message.
+    `is_error`: the data is known to be an error, so that plain text, or an object with a message only, counts as one.
     """
-    if len(data) > _MOST_BYTES:
-        return NO_OBJECT if surely else None
+    if len(data) > _MAX_BYTES:
+        return NO_OBJECT if is_error else None
     value = _json(data)
-    if value is None and surely and (inner := _data_line(data)) is not None:
+    if value is None and is_error and (inner := _data_line(data)) is not None:
         value = _json(inner)
     if isinstance(value, list):
         value = value[0] if value else None
     if isinstance(value, dict):
-        return _of_object(value, surely=surely)
-    if not surely:
+        return _of_object(value, is_error=is_error)
+    if not is_error:
         return None
     if isinstance(value, str):
         return ErrorObject(words=_line(value))
@@ -74,28 +74,28 @@ def _json(data: bytes) -> Any:
 
 
 def _data_line(data: bytes) -> bytes | None:
-    """Some answer a status other than 200 with an event stream."""
+    """The data of the first event: some servers send errors with other statuses as event streams."""
     return next((line[5:] for line in data.splitlines() if line.startswith(b"data:")), None)
 
 
-def _of_object(top: dict[str, Any], *, surely: bool) -> ErrorObject | None:
+def _of_object(top: dict[str, Any], *, is_error: bool) -> ErrorObject | None:
     error = top.get("error") or top.get("errors") or _base_response(top)
     if isinstance(error, list):
         error = error[0] if error else None
     flat = top.get("object") == "error" or top.get("type") == "error" or "detail" in top
-    if not (error or flat or surely or _is_flat_error(top)):
+    if not (error or flat or is_error or _is_flat_error(top)):
         return None
     places = [top]
     if isinstance(error, dict):
-        # An envelope's own "type" is "error": the inner one is the one that tells.
+        # The outer "type" of an envelope is just "error"; the inner object has the specific one.
         places = [error, *_inner(error), {**top, "type": None if top.get("type") == "error" else top.get("type")}]
     codes = tuple(dict.fromkeys(code for place in places for code in _codes(place)))
     words = _line(error) if isinstance(error, str) else ""
     metadata = error.get("metadata") if isinstance(error, dict) else None
     return ErrorObject(
-        status=next((status for place in places if (status := _status(place)) is not None), _of_complaints(places)),
+        status=next((status for place in places if (status := _status(place)) is not None), _validation_status(places)),
         codes=codes,
-        words=words or next((found for place in places if (found := _words(place))), ""),
+        words=words or next((words_found for place in places if (words_found := _words(place))), ""),
         param=next((param for place in places if (param := _param(place)) is not None), None),
         moderated=isinstance(metadata, dict) and ("reasons" in metadata or "flagged_input" in metadata),
         retry_after_s=_retry_delay(error),
@@ -103,13 +103,13 @@ def _of_object(top: dict[str, Any], *, surely: bool) -> ErrorObject | None:
 
 
 def _base_response(top: dict[str, Any]) -> Any:
-    """MiniMax's, which stands in whole answers, too, and then says 0."""
-    found = top.get("base_resp")
-    return found if isinstance(found, dict) and str(found.get("status_code", 0)) not in _NO_ERROR else None
+    """MiniMax's `base_resp`, which is present in successful answers too, with status 0."""
+    response = top.get("base_resp")
+    return response if isinstance(response, dict) and str(response.get("status_code", 0)) not in _NO_ERROR else None
 
 
 def _is_flat_error(top: dict[str, Any]) -> bool:
-    """A message beside a status, beside a code that is not 0, or beside what calls itself an error."""
+    """A message next to a status, next to a code other than 0, or next to a code that ends in "error"."""
     if not any(isinstance(top.get(name), str) and top[name] for name in _FLAT_WORDS):
         return False
     names_itself = any(code.lower().endswith(("error", "exception")) for code in _codes(top))
@@ -118,22 +118,22 @@ def _is_flat_error(top: dict[str, Any]) -> bool:
 
 
 def _inner(error: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What stands within it and says more: Azure's `innererror`, and an error object that a message wraps."""
+    """Nested objects with more detail: Azure's `innererror`, or an error object wrapped in a message."""
     for name in ("innererror", "inner_error", "error", "message"):
-        found = error.get(name)
-        if isinstance(found, dict):
-            yield found
+        nested = error.get(name)
+        if isinstance(nested, dict):
+            yield nested
     details = error.get("details")
-    for detail in details[:_MOST_DETAILS] if isinstance(details, list) else ():
+    for detail in details[:_MAX_DETAILS] if isinstance(details, list) else ():
         if isinstance(detail, dict):
             yield {"reason": detail.get("reason")}
 
 
-def _of_complaints(places: list[dict[str, Any]]) -> int | None:
-    """A list of fields that are wrong comes with 422, if it comes with a status."""
+def _validation_status(places: list[dict[str, Any]]) -> int | None:
+    """Status 422 for a list of invalid fields (FastAPI), whose status is not in the body."""
     lists = [place["detail"] for place in places if isinstance(place.get("detail"), list)]
-    found = any(isinstance(each, dict) and "loc" in each for detail in lists for each in detail)
-    return HTTPStatus.UNPROCESSABLE_ENTITY if found else None
+    invalid_fields = any(isinstance(entry, dict) and "loc" in entry for detail in lists for entry in detail)
+    return HTTPStatus.UNPROCESSABLE_ENTITY if invalid_fields else None
 
 
 def _status(place: dict[str, Any]) -> int | None:
@@ -159,30 +159,30 @@ def _codes(place: dict[str, Any]) -> Iterator[str]:
 
 def _words(place: dict[str, Any]) -> str:
     for name in _WORD_NAMES:
-        if found := _text(place.get(name)):
-            return found
+        if text := _text(place.get(name)):
+            return text
     return ""
 
 
 def _text(value: Any, depth: int = 0) -> str:
-    """A message, whatever it is wrapped in. Of a list of complaints their places and messages, no values."""
+    """The message, however it is wrapped. Of a list of invalid fields: locations and messages, no values."""
     if isinstance(value, str):
         return _line(value)
     if depth > 3:
         return ""
     if isinstance(value, list):
-        return "; ".join(filter(None, [_complaint(each, depth) for each in value[:_MOST_DETAILS]]))
+        return "; ".join(filter(None, [_validation_message(entry, depth) for entry in value[:_MAX_DETAILS]]))
     if isinstance(value, dict):
         return next((text for name in _WORD_NAMES if (text := _text(value.get(name), depth + 1))), "")
     return ""
 
 
-def _complaint(value: Any, depth: int) -> str:
+def _validation_message(value: Any, depth: int) -> str:
     text = _text(value, depth + 1)
     place = value.get("loc") if isinstance(value, dict) else None
     if not text or not isinstance(place, list):
         return text
-    return f"{'.'.join(_line(str(each)) for each in place[:8])}: {text}"
+    return f"{'.'.join(_line(str(step)) for step in place[:8])}: {text}"
 
 
 def _param(place: dict[str, Any]) -> str | None:
@@ -191,18 +191,18 @@ def _param(place: dict[str, Any]) -> str | None:
 
 
 def _retry_delay(error: Any) -> float | None:
-    """Google's RetryInfo."""
+    """The retryDelay of Google's RetryInfo, in seconds."""
     details = error.get("details") if isinstance(error, dict) else None
     for detail in details if isinstance(details, list) else ():
-        found = detail.get("retryDelay") if isinstance(detail, dict) else None
-        match = _DURATION.fullmatch(found) if isinstance(found, str) else None
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        match = _DURATION.fullmatch(delay) if isinstance(delay, str) else None
         if match is not None:
             return float(match[1])
     return None
 
 
 def _plain_text(data: bytes) -> str:
-    """Of a body that is no JSON: a short text, but no web page and nothing that was cut or compressed."""
+    """Message of a non-JSON body: a short text; "" for an HTML page, or truncated or compressed data."""
     text = data.decode("utf-8", "replace").strip()
     if "�" in text or "\0" in text or text.startswith(("<", "{", "[")) or len(text) > 1_000:
         return ""
@@ -210,6 +210,10 @@ def _plain_text(data: bytes) -> str:
 
 
 def _line(text: str) -> str:
-    """On one line, without characters that steer a terminal or hide others."""
-    text = "".join([each for each in text[:_MOST_WORDS] if unicodedata.category(each) not in {"Cf", "Cs", "Co"}])
-    return " ".join("".join([" " if unicodedata.category(each) == "Cc" else each for each in text]).split())
+    """On one line, without control and invisible characters."""
+    text = "".join(
+        [character for character in text[:_MAX_MESSAGE] if unicodedata.category(character) not in {"Cf", "Cs", "Co"}]
+    )
+    return " ".join(
+        "".join([" " if unicodedata.category(character) == "Cc" else character for character in text]).split()
+    )

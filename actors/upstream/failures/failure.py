@@ -1,19 +1,19 @@
-"""What can go wrong with a call to an upstream, and whose fault it is. None of it is ever told as success.
+"""Kinds of failures of upstream calls, and who is at fault. A failed call is never reported as a success.
 
-| kind | what happened | whose fault | the same rung again? | the breaker hears |
+| kind | cause | at fault | retried on the same rung | outcome for the breaker |
 | --- | --- | --- | --- | --- |
-| upstream_unreachable | no connection: refused, no name, no TLS, too slow | upstream | yes | a failure |
+| upstream_unreachable | no connection: refused, unknown host, TLS error, timeout | upstream | yes | a failure |
 | upstream_error | 5xx, 408, 424, 499 | upstream | yes | a failure |
 | upstream_failed | an error event in the stream | upstream | yes | a failure |
-| upstream_truncated | the answer broke off, or ended without its end | upstream | yes | a failure |
-| upstream_garbled | not what the OpenAI API says | upstream | yes | a failure; of a call that is none, nothing |
-| upstream_misconfigured | 401, 403, 404, a redirect: our settings are wrong | operator | no | a failure |
-| upstream_quota_spent | 402, `insufficient_quota`: our account there is used up | operator | no | a failure |
-| upstream_busy | 429, 529 and the like | load | after the pause that it asks for | nothing |
-| upstream_resting | not asked: after a failure it wants a pause | upstream | after that pause | nothing |
-| upstream_rejected | 400, 413, 422 and the like | client | no | nothing |
-| prompt_too_long | prompt and output do not fit into its model | client | no | nothing |
-| content_filter | its content filter does not let it through | client | no | nothing |
+| upstream_truncated | the answer was cut off, or has no finish reason | upstream | yes | a failure |
+| upstream_garbled | violates the OpenAI API | upstream | yes | a failure; none if the model caused it |
+| upstream_misconfigured | 401, 403, 404, a redirect: wrong settings here | operator | no | a failure |
+| upstream_quota_spent | 402, `insufficient_quota`: the gateway's account is used up | operator | no | a failure |
+| upstream_busy | 429, 529 and similar | load | after the requested pause | none |
+| upstream_resting | not called: it requested a pause after a failure | upstream | after the pause | none |
+| upstream_rejected | 400, 413, 422 and similar | client | no | none |
+| prompt_too_long | prompt and output exceed its model's context | client | no | none |
+| content_filter | blocked by its content filter | client | no | none |
 """
 
 from typing import Literal
@@ -24,11 +24,11 @@ from actors.upstream.failures.error_kind import FailureKind, kind_of
 from actors.upstream.failures.error_object import NO_OBJECT, ErrorObject, read_error
 from policies.fallback.verdict import NOTHING_SAID, Said
 
-Blame = Literal["client", "operator", "upstream", "load"]
+Fault = Literal["client", "operator", "upstream", "load"]
 
-_UNSAID_PAUSE_S = 1.0
-"""For an upstream that is busy and does not say how long."""
-_BLAME: dict[FailureKind, Blame] = {
+_DEFAULT_PAUSE_S = 1.0
+"""Pause for a busy upstream that states none."""
+_FAULT: dict[FailureKind, Fault] = {
     "upstream_misconfigured": "operator",
     "upstream_quota_spent": "operator",
     "upstream_busy": "load",
@@ -36,7 +36,7 @@ _BLAME: dict[FailureKind, Blame] = {
     "prompt_too_long": "client",
     "content_filter": "client",
 }
-"""Of the others: the upstream."""
+"""For all other kinds: the upstream."""
 _SENTENCES: dict[FailureKind, str] = {
     "upstream_error": "The upstream failed",
     "upstream_failed": "The upstream broke off with an error",
@@ -50,78 +50,78 @@ _SENTENCES: dict[FailureKind, str] = {
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """A call's end without a whole answer."""
+    """The end of a call without a complete answer."""
 
     kind: FailureKind
     message: str
-    """Our own sentence: it names no address and quotes nothing."""
+    """The gateway's own sentence: no addresses, no quotes."""
     said: Said = NOTHING_SAID
-    """The upstream's. It holds what was received until it has gone through a `Redactor`."""
+    """The upstream's text. Unredacted until it has passed a `Redactor`."""
     retryable: bool = True
     retry_after_s: float | None = None
-    """The upstream asked to be left alone for so long."""
+    """Pause that the upstream requests."""
     by_model: bool = False
-    """The server is well; its model has said what is no answer, which a prompt can bring about."""
+    """The server works, but its model produced an invalid answer, which a prompt can cause."""
     reached: bool = True
-    """False: nothing of the request has left, so that another address may have it at once."""
+    """False: no byte of the request was sent, so that another address can be tried at once."""
 
     @property
-    def blame(self) -> Blame:
-        """Whose fault it is."""
-        return _BLAME.get(self.kind, "upstream")
+    def fault(self) -> Fault:
+        """Who is at fault."""
+        return _FAULT.get(self.kind, "upstream")
 
     @property
-    def heard_as(self) -> bool | None:
-        """What breakers and replicas hear of it: False, or nothing."""
-        return False if self.blame in {"upstream", "operator"} and not self.by_model else None
+    def breaker_outcome(self) -> bool | None:
+        """The outcome for breakers and replicas: False (a failure), or None (no outcome)."""
+        return False if self.fault in {"upstream", "operator"} and not self.by_model else None
 
     @property
     def refused(self) -> bool:
-        """It did not begin, for a reason that says nothing against the upstream."""
-        return self.blame in {"load", "client"} or self.kind == "upstream_resting"
+        """The call did not start, for a reason that is no failure of the upstream."""
+        return self.fault in {"load", "client"} or self.kind == "upstream_resting"
 
     @property
-    def told(self) -> str:
-        """For the client. What an upstream says of the operator's account and settings is not for clients."""
-        if self.blame == "operator":
+    def client_message(self) -> str:
+        """The message for the client. It excludes what an upstream says about the operator's account and settings."""
+        if self.fault == "operator":
             return f"{self.message} Tell the operator of this gateway."
         words = ": ".join([part for part in (self.said.code, self.said.words) if part])
         return f"{self.message} The upstream's words: {words}" if words else self.message
 
 
-class Broken(Exception):  # noqa: N818  (named for what happened)
-    """The answer cannot be gone on with."""
+class UpstreamCallError(Exception):
+    """The call has failed; the answer cannot be continued."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
 
 
-def garbled(what: str, *, by_model: bool = False) -> Broken:
-    """It does not say what the OpenAI API says."""
+def garbled(what: str, *, by_model: bool = False) -> UpstreamCallError:
+    """The response does not follow the OpenAI API."""
     message = f"The upstream's answer is not understood: {what}."
-    return Broken(Failure(kind="upstream_garbled", message=message, by_model=by_model))
+    return UpstreamCallError(Failure(kind="upstream_garbled", message=message, by_model=by_model))
 
 
-def truncated(what: str) -> Broken:
-    """It is not whole."""
-    return Broken(Failure(kind="upstream_truncated", message=f"The upstream's answer broke off: {what}."))
+def truncated(what: str) -> UpstreamCallError:
+    """The response is incomplete."""
+    return UpstreamCallError(Failure(kind="upstream_truncated", message=f"The upstream's answer broke off: {what}."))
 
 
 def of_status(status: int, body: bytes, *, pause_s: float | None = None, retryable: bool = True) -> Failure:
-    """The failure of an answer that is no 200. `body`: as much of it as was read; `pause_s`: as its headers ask for."""
+    """The failure for a status other than 200. `body`: what was read of it; `pause_s`: requested by its headers."""
     error = read_error(body) or NO_OBJECT
     return _failure(kind_of(error, status), error, f"it answered {status}", pause_s=pause_s, retryable=retryable)
 
 
 def of_event(data: bytes) -> Failure:
-    """The failure that an error event in the stream, or an error in the place of the stream, tells of."""
+    """The failure for an error event in a stream, or for an error in place of the stream."""
     return _of_object(read_error(data) or NO_OBJECT)
 
 
 def error_in(data: bytes) -> Failure | None:
-    """The same for an event that may be one. None: it is none."""
-    error = read_error(data, surely=False)
+    """The failure for an event that may be an error. None: it is not."""
+    error = read_error(data, is_error=False)
     return None if error is None else _of_object(error)
 
 
@@ -136,20 +136,20 @@ def _failure(
     kind: FailureKind, error: ErrorObject, fact: str, *, pause_s: float | None = None, retryable: bool = True
 ) -> Failure:
     pause_s = pause_s if pause_s is not None else error.retry_after_s
-    blame = _BLAME.get(kind, "upstream")
+    blame = _FAULT.get(kind, "upstream")
     if blame == "load":
-        pause_s = _UNSAID_PAUSE_S if pause_s is None else pause_s
+        pause_s = _DEFAULT_PAUSE_S if pause_s is None else pause_s
     elif blame != "upstream":
         pause_s = None
     return Failure(
         kind=kind,
         message=f"{_SENTENCES[kind]}: {fact}." if fact else f"{_SENTENCES[kind]}.",
-        said=Said(code=_told_code(error), words=error.words, param=error.param),
+        said=Said(code=_shown_code(error), words=error.words, param=error.param),
         retryable=retryable and blame in {"upstream", "load"},
         retry_after_s=pause_s,
     )
 
 
-def _told_code(error: ErrorObject) -> str:
-    """The first that is a word; a number tells more than nothing."""
+def _shown_code(error: ErrorObject) -> str:
+    """The first code that is a word, else a number."""
     return next((code for code in error.codes if not code.isdigit()), error.codes[0] if error.codes else "")

@@ -1,6 +1,6 @@
-"""What an upstream has said, fit for others: short, and without keys, addresses and headers of ours. Pure.
+"""Redaction of an upstream's error text: shortened, without keys, addresses and header values of the gateway. Pure.
 
-An error may quote what it was sent. A client may read its own prompt again; a log may not hold it.
+An error may quote the request. The client may read its own prompt; a log must not contain it.
 """
 
 import re
@@ -12,15 +12,15 @@ import msgspec
 from actors.api.request import ChatPrompt, Prompt, TextPrompt
 from policies.fallback.verdict import Said
 
-MOST_CHARACTERS = 500
+MAX_CHARACTERS = 500
 _HIDDEN = "[hidden]"
-_SHORTEST = 4
-"""Of a value that is looked for: "1" would be found everywhere."""
+_MIN_SECRET = 4
+"""Minimum length of a secret that is searched for: shorter ones such as "1" would match everywhere."""
 _LEFT_OUT = "[…]"
 _QUOTE = 24
-"""Characters: a run of so many that is also in the prompt is a quote of it."""
-_MOST_COMPARED = 65_536
-"""Characters of a prompt."""
+"""Minimum characters that a text must share with the prompt to count as a quote."""
+_MAX_COMPARED = 65_536
+"""Maximum characters of a prompt that is searched for quotes."""
 _KEYS = re.compile(
     r"(?i)\b(?:bearer\s+\S+"
     r"|(?:sk|pk|rk|gsk|xai|hf|nvapi|pplx|fw|tgp|r8|org|proj)[-_][\w*.…-]{6,}"
@@ -37,7 +37,7 @@ _ADDRESSES = re.compile(
 
 
 class Redactor:
-    """`secrets`: our key and our headers' values; `url`: where the call went."""
+    """`secrets`: the API key and the values of configured headers; `url`: the called address."""
 
     def __init__(self, secrets: Iterable[str], url: str) -> None:
         parts = urlsplit(url)
@@ -45,11 +45,11 @@ class Redactor:
         values |= {value for _, value in parse_qsl(parts.query)}
         for secret in secrets:
             values |= {secret, quote(secret, safe=""), *secret.split()}
-        found = sorted((each for each in values if len(each) >= _SHORTEST), key=len, reverse=True)
-        self._values = re.compile("|".join(map(re.escape, found)), re.IGNORECASE) if found else None
+        searched = sorted((value for value in values if len(value) >= _MIN_SECRET), key=len, reverse=True)
+        self._values = re.compile("|".join(map(re.escape, searched)), re.IGNORECASE) if searched else None
 
     def clean(self, said: Said) -> Said:
-        """The same, fit for a client."""
+        """The redacted text, fit for a client."""
         words = _short(self._hide(said.words))
         code = said.code if self._hide(said.code) == said.code else ""
         param = said.param if said.param is not None and self._hide(said.param) == said.param else None
@@ -61,11 +61,11 @@ class Redactor:
         return _KEYS.sub(_HIDDEN, _ADDRESSES.sub(_HIDDEN, text))
 
 
-def unquoted(said: Said, prompt: Prompt) -> Said:
-    """The same, with words for logs that repeat nothing of the prompt."""
+def without_prompt_quotes(said: Said, prompt: Prompt) -> Said:
+    """Set `noted`, the text for logs, to the text without quotes of the prompt."""
     texts = list(_texts(prompt))
-    if sum(map(len, texts)) > _MOST_COMPARED:
-        # To look for quotes takes time, and it is the event loop's.
+    if sum(map(len, texts)) > _MAX_COMPARED:
+        # Searching longer prompts would block the event loop for too long.
         return msgspec.structs.replace(said, noted="")
     noted = said.words
     for text in texts:
@@ -84,8 +84,8 @@ def _texts(prompt: Prompt) -> Iterator[str]:
 
 
 def _without(words: str, text: str) -> str:
-    """Longer runs of `text`, or all of it if it is short, are left out."""
-    if _SHORTEST <= len(text) < _QUOTE:
+    """Replace runs of at least 24 characters of `text` by an ellipsis, or all of `text` if it is shorter."""
+    if _MIN_SECRET <= len(text) < _QUOTE:
         return words.replace(text, _LEFT_OUT)
     half = _QUOTE // 2
     at = 0
@@ -107,4 +107,4 @@ def _without(words: str, text: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"

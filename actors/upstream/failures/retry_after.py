@@ -1,25 +1,25 @@
-"""How long a server wants to be left alone, from its headers. Pure: the wall clock comes in as a value."""
+"""The pause that a server requests in its response headers. Pure: the wall clock is passed as a value."""
 
 import datetime as dt
 import email.utils
 import re
 from collections.abc import Mapping
 
-LONGEST_PAUSE_S = 600.0
-"""A longer one is not believed."""
+MAX_PAUSE_S = 600.0
+"""Maximum; longer pauses are cut to this."""
 _FIRST_MOMENT = 1e9
-"""Seconds: no pause, but a moment after 2001."""
+"""A larger number of seconds is a Unix timestamp (after 2001), not a duration."""
 _NUMBER = re.compile(r"\d{1,18}(\.\d{1,18})?")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|[smhd]))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
-def asked_pause_s(headers: Mapping[str, str], wall_now_s: float, *, limits: bool = False) -> float | None:
-    """None: it asks for none, or says nothing that can be understood. `headers` by lower-case names.
+def requested_pause_s(headers: Mapping[str, str], wall_now_s: float, *, limits: bool = False) -> float | None:
+    """The pause in seconds; None: none is requested, or it cannot be parsed. `headers`: by lower-case names.
 
-    A date counts from the answer's own `Date`, for the clocks of two machines differ; `wall_now_s`, seconds since 1970,
-    stands in for a missing one. `limits`: where nothing else is said, limits that are used up say when they are reset.
+    A date is relative to the response's own `Date`, because clocks differ; without one, to `wall_now_s` (Unix time).
+    `limits`: without any other header, use the reset time of exhausted rate limits.
     """
     milliseconds = _seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -29,7 +29,7 @@ def asked_pause_s(headers: Mapping[str, str], wall_now_s: float, *, limits: bool
     if seconds is None and after is not None:
         seconds = _duration(after)
     if seconds is not None and seconds > _FIRST_MOMENT:
-        # Some write when, in seconds or milliseconds since 1970.
+        # Some servers send a Unix timestamp in seconds or milliseconds.
         sent_at = _date(headers.get("date"))
         seconds /= 1000 if seconds > _FIRST_MOMENT * 1000 else 1
         seconds -= sent_at if sent_at is not None else wall_now_s
@@ -43,7 +43,7 @@ def asked_pause_s(headers: Mapping[str, str], wall_now_s: float, *, limits: bool
 
 
 def _until_reset(headers: Mapping[str, str]) -> float | None:
-    """OpenAI's `x-ratelimit-reset-*`, of the limits that have nothing left; durations such as "6m0s" only."""
+    """OpenAI's `x-ratelimit-reset-*` of exhausted limits; only durations such as "6m0s"."""
     waits = []
     for of in ("requests", "tokens"):
         if (headers.get(f"x-ratelimit-remaining-{of}") or "").strip() != "0":
@@ -55,7 +55,7 @@ def _until_reset(headers: Mapping[str, str]) -> float | None:
 
 
 def _duration(text: str) -> float | None:
-    """Such as "6m0s"."""
+    """Seconds of a duration such as "6m0s"."""
     text = text.strip().lower()
     if not _DURATION.fullmatch(text):
         return None
@@ -68,7 +68,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _date(text: str | None) -> float | None:
-    """Any of the three forms that RFC 9110, section 5.6.7, wants to be understood; all of them are UTC."""
+    """Unix time of any of the three date formats of RFC 9110, section 5.6.7, all in UTC."""
     if text is None or len(text) > 64:
         return None
     parts = email.utils.parsedate(text)
@@ -81,4 +81,4 @@ def _date(text: str | None) -> float | None:
 
 
 def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), LONGEST_PAUSE_S)
+    return min(max(seconds, 0.0), MAX_PAUSE_S)

@@ -1,4 +1,4 @@
-"""Reading what servers of the OpenAI API send, in every form that is known of them. Sans-IO.
+"""Parsing of responses of OpenAI-compatible servers, in all known variants. Sans-IO.
 
 Public: `response_reader`, which uses the others.
 """

@@ -1,7 +1,7 @@
-"""What servers of the OpenAI API send: the fields that matter here, of chat and of text completions.
+"""Schema of stream chunks and whole responses, of chat and text completions; only the fields used here.
 
-Fields that are not listed are passed over. Those that servers write in several forms are taken as they come, and read
-where they are used: `parts` (content and reasoning), `tool_parts`, `usage`, `finish`.
+Unknown fields are ignored. Fields that servers write in several forms are typed Any, and parsed by `content_parts`,
+`tool_call_assembler`, `usage` and `finish_reason`.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from engine.core.messages import TokenLogprobs
 UNKNOWN_TOKEN = -1
 
 
-class Top(msgspec.Struct, gc=False):
-    """One alternative of a position, of chat."""
+class TopLogprob(msgspec.Struct, gc=False):
+    """One alternative of a position (chat)."""
 
     token: str
     logprob: float | None
@@ -23,16 +23,16 @@ class Top(msgspec.Struct, gc=False):
 
 
 class LogprobPosition(msgspec.Struct, gc=False):
-    """One token, of chat."""
+    """One token (chat)."""
 
     token: str
     logprob: float | None
     bytes: list[int] | None = None
-    top_logprobs: list[Top] | None = None
+    top_logprobs: list[TopLogprob] | None = None
 
 
 class Logprobs(msgspec.Struct, gc=False):
-    """Of chat (`content`) or of a text completion (the lists)."""
+    """Chat (`content`) or text completion (the lists)."""
 
     content: list[LogprobPosition] | None = None
     tokens: list[str] | None = None
@@ -40,49 +40,49 @@ class Logprobs(msgspec.Struct, gc=False):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
-class Function(msgspec.Struct, gc=False):
-    """A called function, or a piece of it."""
+class CalledFunction(msgspec.Struct, gc=False):
+    """A called function, or a fragment of it."""
 
     name: str | None = None
     arguments: Any = None
-    """A piece of JSON text, or the object itself."""
+    """A fragment of JSON text, or the object itself."""
     parameters: Any = None
-    """What some servers call the arguments."""
+    """Some servers' name for the arguments."""
 
 
-class CallPart(msgspec.Struct, gc=False):
-    """A tool call, or a piece of it."""
+class ToolCallPart(msgspec.Struct, gc=False):
+    """A tool call, or a fragment of it."""
 
     index: Any = None
     id: Any = None
-    function: Function | None = None
+    function: CalledFunction | None = None
     name: str | None = None
     arguments: Any = None
-    """The last two where a server leaves `function` out ..."""
+    """`name` and `arguments` where a server omits `function` ..."""
     input: Any = None
     parameters: Any = None
-    """... or calls the arguments so."""
+    """... or other names for the arguments."""
     extra_content: Any = None
-    """Gemini's: it holds the signature of what was thought, which it wants back with the next turn."""
+    """Gemini's: contains the thought signature that must be sent back with the next turn."""
 
 
 class Message(msgspec.Struct, gc=False):
-    """What a chunk of chat adds, or a whole message."""
+    """The delta of a chat chunk, or a whole message."""
 
     content: Any = None
-    """A text, or a list of parts."""
+    """A string, or a list of parts."""
     refusal: str | None = None
     reasoning_content: Any = None
     reasoning: Any = None
     reasoning_details: Any = None
     thinking: Any = None
-    tool_calls: list[CallPart] | CallPart | None = None
-    function_call: Function | None = None
-    """The form before `tool_calls`."""
+    tool_calls: list[ToolCallPart] | ToolCallPart | None = None
+    function_call: CalledFunction | None = None
+    """The deprecated form of `tool_calls`."""
 
 
 class ChunkChoice(msgspec.Struct, gc=False):
-    """One choice's part of a chunk."""
+    """One choice of a chunk."""
 
     index: int | None = None
     delta: Message | None = None
@@ -91,13 +91,13 @@ class ChunkChoice(msgspec.Struct, gc=False):
     logprobs: msgspec.Raw = msgspec.Raw()
     finish_reason: Any = None
     stop_reason: Any = None
-    """vLLM's: the stop string or token; others may say what they like."""
+    """vLLM's: the stop string or token id; other servers put arbitrary values here."""
     usage: Any = None
     error: Any = None
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """One event of a stream, or a whole answer, of chat or of a text completion."""
+    """One event of a stream, or a whole response, of chat or text completions."""
 
     choices: list[ChunkChoice] | None = None
     usage: Any = None
@@ -112,17 +112,17 @@ _logprobs = msgspec.json.Decoder(Logprobs)
 
 
 def read_chunk(data: bytes) -> Chunk | None:
-    """None: it is not what the API says; actors/upstream/reading/lenient.py may still read it."""
+    """Decode a chunk. None: it does not match the schema; `lenient_chunk` may still parse it."""
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def positions_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
-    """One for each token. Raises Broken."""
+def token_logprobs_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
+    """One entry per token. Raises UpstreamCallError."""
     if not bytes(raw).lstrip().startswith(b"{"):
-        # A number for the whole event, or an empty list: nothing of single tokens.
+        # A number for the whole event, or an empty list, has no entries per token.
         return []
     try:
         given = _logprobs.decode(raw)
@@ -132,14 +132,14 @@ def positions_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
         return [
             TokenLogprobs(
                 UNKNOWN_TOKEN,
-                _likely(each.logprob),
-                _bytes_of(each.token, each.bytes),
+                _likely(position.logprob),
+                _bytes_of(position.token, position.bytes),
                 tuple(
                     (UNKNOWN_TOKEN, _likely(top.logprob), _bytes_of(top.token, top.bytes))
-                    for top in each.top_logprobs or ()
+                    for top in position.top_logprobs or ()
                 ),
             )
-            for each in given.content
+            for position in given.content
         ]
     tokens, values, tops = given.tokens or [], given.token_logprobs or [], given.top_logprobs or []
     if len(values) != len(tokens) or (tops and len(tops) != len(tokens)):

@@ -1,42 +1,42 @@
-"""The text and the reasoning of a message, in whatever form its server writes them. Sans-IO.
+"""Text and reasoning of a message, in all known forms. Sans-IO.
 
-| form | whose |
+| form | used by |
 | --- | --- |
-| `content`: a text | all |
-| `content`: parts of type `text`, `thinking` (a text, or texts), `refusal` | Mistral, Anthropic, some gateways |
+| `content`: a string | all |
+| `content`: parts of type `text`, `thinking` (a string, or a list), `refusal` | Mistral, Anthropic, some gateways |
 | `reasoning_content` | DeepSeek, vLLM, SGLang, llama.cpp, Fireworks |
 | `reasoning` | OpenRouter, Groq, Ollama, Together, newer vLLM |
 | `reasoning_details` (`text`, `summary`) | OpenRouter; read where `reasoning` is not given |
 | `thinking` | some gateways of Ollama and Anthropic |
 
-A server that sends one thing under two names says it once.
+If reasoning is sent under several names, it counts once.
 """
 
 from typing import Any
 
 from actors.upstream.reading.chunk import Message
 
-_THOUGHTS = frozenset({"thinking", "reasoning", "reasoning_content", "reasoning.text", "reasoning.summary"})
+_REASONING_TYPES = frozenset({"thinking", "reasoning", "reasoning_content", "reasoning.text", "reasoning.summary"})
 
 
 def text_of(message: Message) -> tuple[str, str]:
-    """What it says, and what it thinks."""
-    content, thought = message.content, ""
+    """(content, reasoning) of a message."""
+    content, reasoning = message.content, ""
     if type(content) is str and not _has_more(message):
         return content, ""
     if content is None:
         content = ""
     elif not isinstance(content, str):
-        content, thought = _of_parts(content)
+        content, reasoning = _of_parts(content)
     if message.refusal:
         content += message.refusal
     named = (message.reasoning_content, message.reasoning, message.thinking, message.reasoning_details)
-    thought += next((text for each in named if each is not None and (text := plain(each))), "")
-    return content, thought
+    reasoning += next((text for value in named if value is not None and (text := plain(value))), "")
+    return content, reasoning
 
 
 def _has_more(message: Message) -> bool:
-    """Something beside the content; almost no event of an answer has."""
+    """Whether the message has more than `content`; false for nearly all events."""
     return bool(
         message.reasoning_content
         or message.reasoning
@@ -48,23 +48,23 @@ def _has_more(message: Message) -> bool:
 
 def _of_parts(parts: Any) -> tuple[str, str]:
     texts: list[str] = []
-    thoughts: list[str] = []
+    reasoning: list[str] = []
     for part in parts if isinstance(parts, list) else [parts]:
-        if isinstance(part, dict) and part.get("type") in _THOUGHTS:
-            thoughts.append(plain(part))
+        if isinstance(part, dict) and part.get("type") in _REASONING_TYPES:
+            reasoning.append(plain(part))
         else:
             texts.append(plain(part))
-    return "".join(texts), "".join(thoughts)
+    return "".join(texts), "".join(reasoning)
 
 
 def plain(value: Any) -> str:
-    """The text of a part, or of parts; "" for what has none (a signature, a reference, an encrypted thought)."""
+    """The text of a part or of parts; "" for parts without text (a signature, a reference, encrypted reasoning)."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
         return "".join(map(plain, value))
     if type(value) in {int, float}:
-        # A printer without types: the whole text of the event is a number.
+        # A server that writes untyped JSON: the whole text of the event is a number.
         return str(value)
     if isinstance(value, dict):
         for name in ("text", "thinking", "reasoning", "summary", "content", "refusal"):

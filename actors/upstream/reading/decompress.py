@@ -1,4 +1,4 @@
-"""An answer that was compressed although nobody asked for it, unpacked within bounds. Sans-IO."""
+"""Bounded decompression of responses that are compressed although none was requested. Sans-IO."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -7,7 +7,7 @@ from actors.upstream.failures.failure import garbled
 
 Decompressor = Callable[[bytes], Iterable[bytes]]
 _PIECE = 1 << 16
-"""Bytes that are unpacked at once: a small packet can hold a thousand times as much."""
+"""Maximum bytes per decompression step: compression ratios can exceed 1000."""
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
@@ -15,18 +15,18 @@ _COMPRESSED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz", "
 
 
 def unpacker(encoding: str | None) -> Decompressor:
-    """What makes plain bytes of those that come. Raises Broken for what cannot be unpacked here."""
+    """The function that decompresses the body. Raises UpstreamCallError for an unsupported encoding."""
     names = {name.strip().lower() for name in (encoding or "").split(",")}
     if names & {"gzip", "x-gzip", "deflate"} and len(names - {"", "identity"}) == 1:
         return _Inflater()
     if names & {"gzip", "x-gzip", "deflate", *_COMPRESSED}:
         raise garbled("it is compressed in a way that is not known, and none was asked for")
-    # Some servers write the alphabet here ("utf-8"), or "none".
+    # Some servers put a charset ("utf-8") or "none" here.
     return lambda data: (data,)
 
 
 class _Inflater:
-    """gzip, zlib, or deflate without a head; one member after the other, as proxies write that flush each packet."""
+    """gzip, zlib, or raw deflate; several members in sequence, as written by proxies that flush every packet."""
 
     def __init__(self) -> None:
         self._state = zlib.decompressobj(_GZIP_OR_ZLIB)
@@ -40,13 +40,13 @@ class _Inflater:
             elif not data:
                 return
             while len(piece) == _PIECE and not data:
-                # It may hold more that needs no further bytes.
+                # zlib may hold more output that needs no further input.
                 data, piece = self._some(b"")
                 if piece:
                     yield piece
 
     def _some(self, data: bytes) -> tuple[bytes, bytes]:
-        """What is left, and what was unpacked."""
+        """(remaining input, output)."""
         if self._state.eof:
             self._state = zlib.decompressobj(_GZIP_OR_ZLIB)
         try:

@@ -1,6 +1,6 @@
-"""Why an answer ended, in the words of the servers in the field. Sans-IO.
+"""Meaning of finish reasons, in the vocabularies of all known servers. Sans-IO.
 
-A word that is not known here is no reason to lose an answer: it ended, and the reader is told the word itself.
+An unknown finish reason does not fail the answer: it counts as a stop, and is passed on to the client.
 """
 
 import re
@@ -10,17 +10,17 @@ import msgspec
 
 from engine.core.messages import FinishReason
 
-Trouble = Literal["failed", "broke_off", "load"]
+AbnormalEnd = Literal["failed", "broke_off", "load"]
 
 
 class FinishMeaning(msgspec.Struct, frozen=True):
-    """What a finish reason means."""
+    """The meaning of a finish reason."""
 
     reason: FinishReason
-    trouble: Trouble | None = None
-    """It is no end of an answer, but of the upstream's work on it."""
+    abnormal: AbnormalEnd | None = None
+    """The server stopped abnormally: the answer has failed."""
     calls: bool = False
-    """It says that tools were called."""
+    """Tools were called."""
     known: bool = True
 
 
@@ -39,7 +39,7 @@ def _words(ending: FinishMeaning, words: str) -> dict[str, FinishMeaning]:
 
 
 def _bare(word: str) -> str:
-    """`MAX_TOKENS`, `maxTokens`, `max-tokens` and `FinishReason.MAX_TOKENS` are one word."""
+    """Normalize: `MAX_TOKENS`, `maxTokens`, `max-tokens` and `FinishReason.MAX_TOKENS` are equal."""
     return _NO_LETTER.sub("", word.rpartition(".")[2]).lower()
 
 
@@ -66,13 +66,13 @@ _NO_END = frozenset(map(_bare, NO_END))
 _ENDINGS = {_bare(word): ending for word, ending in ENDINGS.items()}
 
 
-def ending_of(word: Any) -> FinishMeaning | None:
-    """None: it says that there is no end yet."""
-    found = ENDINGS.get(word) if isinstance(word, str) else None
-    if found is not None:
-        return found
+def finish_meaning(word: Any) -> FinishMeaning | None:
+    """The meaning of a finish reason; None: the answer has not ended yet."""
+    known = ENDINGS.get(word) if isinstance(word, str) else None
+    if known is not None:
+        return known
     if isinstance(word, dict):
-        # SGLang's own: {"type": "length", "length": 16}
+        # SGLang's native form: {"type": "length", "length": 16}
         word = word.get("type") or word.get("reason")
     plain = _bare(str(word))
     if word is None or word is False or plain in _NO_END:

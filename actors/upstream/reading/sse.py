@@ -1,14 +1,14 @@
-"""Server-sent events from bytes, however the bytes are cut. Sans-IO, bounded.
+"""Incremental parser of server-sent events. Sans-IO, with bounded memory.
 
-The stream's grammar is that of the HTML standard, section 9.2.6: lines end with CR, LF or CRLF; a line with a leading
-colon is a comment; an empty line ends an event. What has no empty line after it is no event there; `close` gives it all
-the same, since some servers leave the last one out.
+The grammar is that of the HTML standard, section 9.2.6: lines end with CR, LF or CRLF; a line with a leading colon is a
+comment; an empty line ends an event. An event without an empty line after it is discarded there; `close` returns it,
+because some servers omit the last empty line.
 """
 
 import msgspec
 
-LONGEST_EVENT = 1 << 20
-"""Bytes of one line, and of one event's data."""
+MAX_EVENT_BYTES = 1 << 20
+"""Maximum bytes of one line, and of one event's data."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -16,18 +16,18 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
     """One event."""
 
     name: bytes
-    """Empty if none was given."""
+    """Empty if there was no event field."""
     data: bytes
 
 
 class EventTooLong(Exception):  # noqa: N818  (named for what happened)
-    """A line or an event is longer than LONGEST_EVENT."""
+    """A line or an event is longer than MAX_EVENT_BYTES."""
 
 
 class SseReader:
-    """Feed it what comes; it never keeps more than one line and one event."""
+    """Pass all bytes to `feed`; buffers at most one line and one event."""
 
-    def __init__(self, longest: int = LONGEST_EVENT) -> None:
+    def __init__(self, longest: int = MAX_EVENT_BYTES) -> None:
         self._longest = longest
         self._line = bytearray()
         self._name = b""
@@ -37,15 +37,15 @@ class SseReader:
         self._first = True
 
     def feed(self, data: bytes) -> list[SseEvent]:
-        """The events that are complete now. Raises TooLong, after which the reader is of no use."""
+        """The events that are complete now. Raises EventTooLong, after which the reader is unusable."""
         events: list[SseEvent] = []
         if self._skip_lf and data:
-            # The CR that ended the last line may have been half of a CRLF.
+            # The CR that ended the last line may be the first half of a CRLF.
             self._skip_lf = False
             if data.startswith(b"\n"):
                 data = data[1:]
         self._skip_lf = self._skip_lf or data.endswith(b"\r")
-        # Only these three end a line; `splitlines` knows the same three for bytes.
+        # For bytes, `splitlines` splits at exactly these three line ends.
         for piece in data.splitlines(keepends=True):
             line = piece.rstrip(b"\r\n")
             if len(self._line) + len(line) > self._longest:
@@ -60,7 +60,7 @@ class SseReader:
         return events
 
     def close(self) -> list[SseEvent]:
-        """The bytes have ended: the event that was not ended, if there is one."""
+        """End of the stream: returns the last event if it has no empty line after it."""
         events: list[SseEvent] = []
         line = bytes(self._line)
         self._line.clear()
@@ -88,5 +88,5 @@ class SseReader:
         elif field == b"event":
             self._name = value
         elif field == b"error" and not self._data:
-            # Older llama.cpp writes errors as a field of this name.
+            # Older llama.cpp versions write errors as a field of this name.
             self._name, self._data = b"error", [value]

@@ -1,6 +1,6 @@
-"""What an upstream says that it has read and said, in the forms that servers have. Sans-IO.
+"""Token usage as reported by upstreams, in all known forms. Sans-IO.
 
-A number that cannot be true is as good as none: who reads it then takes the count made here.
+Implausible numbers are treated as missing, so that the gateway's own count is used.
 """
 
 from collections.abc import Mapping
@@ -8,23 +8,23 @@ from typing import Any
 
 import msgspec
 
-_MOST = 1 << 31
-"""Tokens of one call; more would not go into the ledger."""
+_MAX_TOKENS = 1 << 31
+"""Maximum tokens of one call; larger numbers do not fit into the ledger."""
 
 
 class UsageCounts(msgspec.Struct, frozen=True):
-    """Tokens; 0 where nothing believable was said."""
+    """Tokens; 0 where nothing plausible was reported."""
 
     prompt: int = 0
     completion: int = 0
-    """Reasoning included."""
+    """Includes reasoning."""
     cached: int = 0
-    """Of the prompt."""
+    """Part of the prompt that was cached."""
     hidden: bool = False
-    """Part of the completion is reasoning, which may not have been shown."""
+    """Part of the completion is reasoning that may not have been sent."""
 
     def then(self, later: "UsageCounts") -> "UsageCounts":
-        """Both are of one answer: what the later one leaves out stays."""
+        """Merge with a later report of the same answer, which takes precedence where it has numbers."""
         return UsageCounts(
             later.prompt or self.prompt,
             later.completion or self.completion,
@@ -34,11 +34,11 @@ class UsageCounts(msgspec.Struct, frozen=True):
 
 
 def counts_of(*, usage: Any, timings: Any = None) -> UsageCounts:
-    """`usage`: the API's object. `timings`: llama.cpp's, for an answer without usage."""
+    """`usage`: the API's object. `timings`: llama.cpp's, for answers without usage."""
     if isinstance(usage, Mapping) and usage:
-        found = _of_usage(usage)
-        if found.prompt or found.completion:
-            return found
+        counts = _of_usage(usage)
+        if counts.prompt or counts.completion:
+            return counts
     if isinstance(timings, Mapping):
         cached = _count(timings, "cache_n")
         return UsageCounts(_count(timings, "prompt_n") + cached, _count(timings, "predicted_n"), cached)
@@ -50,7 +50,7 @@ def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
     completion = _count(usage, "completion_tokens", "output_tokens", "completionTokens", "outputTokens")
     read = _count(usage, "cache_read_input_tokens", "cacheReadInputTokens")
     if not prompt:
-        # Anthropic's input leaves out what went through the cache.
+        # Anthropic's input_tokens excludes cache reads and writes.
         prompt = _count(usage, "input_tokens", "inputTokens") + read
         prompt += _count(usage, "cache_creation_input_tokens", "cacheWriteInputTokens")
     total = _count(usage, "total_tokens", "totalTokens")
@@ -59,7 +59,7 @@ def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
     hidden = bool(_count(_table(usage, "completion_tokens_details"), "reasoning_tokens"))
     if prompt and total > prompt + completion:
         hidden = hidden or bool(completion)
-        # Gemini and xAI leave the reasoning out of the completion, and it was made all the same.
+        # Gemini and xAI report reasoning only in total_tokens; it is billed as completion.
         completion = total - prompt
     elif completion and total > completion:
         prompt = prompt or total - completion
@@ -79,9 +79,9 @@ def _table(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _count(table: Mapping[str, Any], *names: str) -> int:
-    """The first of these that is a number of tokens; 0 if none is."""
+    """The first of these keys with a plausible number of tokens; 0 if there is none."""
     for name in names:
         value = table.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MOST:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MAX_TOKENS:
             return int(value) if value == int(value) else 0
     return 0

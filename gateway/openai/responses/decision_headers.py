@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from actors.api.response import DecisionInfo, Served, Start
-from engine.sampling.schema_relax import told
+from engine.sampling.schema_relax import list_places
 from gateway.openai.responses.rate_limit_headers import limit_lines
 from policies.admission.rate_limits import RateLimits
 
@@ -29,7 +29,7 @@ class DecisionHeaders:
         if decided.arm:
             lines += b"x-penstock-arm: %b/%b\r\n" % (_ascii(decided.experiment), _ascii(decided.arm))
         if decided.passed_over:
-            lines += b"x-penstock-schema-passed-over: %b\r\n" % _ascii(told(decided.passed_over))[:_LONGEST]
+            lines += b"x-penstock-schema-passed-over: %b\r\n" % _ascii(list_places(decided.passed_over))[:_LONGEST]
         return lines + limit_lines(self._limits())
 
     def headers(self) -> bytes:

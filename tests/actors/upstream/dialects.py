@@ -1,6 +1,6 @@
-"""What servers in the field answer, in their own forms, and what of it is the answer: a row for each.
+"""Responses of real servers in all their variants, with the answer expected from each; one row per variant.
 
-`spoken` are the bytes as they were sent; a new form is one more row.
+`spoken` holds the bytes as sent.
 """
 
 import gzip
@@ -48,7 +48,7 @@ def usage(prompt: Any, completion: Any, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Row:
-    """One answer."""
+    """One response."""
 
     name: str
     spoken: bytes
@@ -57,17 +57,17 @@ class Row:
     calls: tuple[tuple[str, Any], ...] = ()
     finish: str = "stop"
     tokens: int | None = None
-    """Of the completion; None: whatever was counted here, but more than none."""
+    """Expected completion tokens; None: the gateway's own count, above 0."""
     prompt: int | None = None
     cached: int = 0
     word: str = ""
-    """The upstream's own finish reason, if it is told."""
+    """The upstream's own finish reason, if it is passed on."""
     broken: str = ""
-    """The failure's kind; the rest is what was said until then."""
+    """The kind of the expected failure; the other fields are what was read before it."""
     kind: str | None = "text/event-stream"
     """Content-Type."""
     framing: str = "chunked"
-    """chunked, length, close (framed by the connection's end), cut (chunked, and lost), short (of its length)."""
+    """chunked, length, close (ends with the connection), cut (chunked, connection lost), short (of its length)."""
     encoding: str = ""
     status: int = 200
     tools: bool = False

@@ -1,4 +1,4 @@
-"""Upstreams that misbehave, on memory streams and the test's own clock: real HTTP, no socket.
+"""Faulty upstreams on memory streams and the test's own clock: real HTTP, no socket.
 
 A server is an async function of one request (`Asked`) that writes raw bytes. Each host of a `Network` has one.
 """
@@ -35,7 +35,7 @@ class Asked:
         await self.send(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def say(self, *texts: str, pause_s: float = 0.0, head: bool = True) -> None:
-        """The beginning of an answer."""
+        """Send the beginning of an answer."""
         if head:
             await self.send(HEAD)
             await self.chunk(event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}]))
@@ -50,7 +50,7 @@ class Asked:
     async def end(
         self, reason: str = "stop", *, prompt: int = 11, completion: int | None = None, done: bool = True
     ) -> None:
-        """The end of an answer."""
+        """Send the end of an answer."""
         await self.chunk(event(choices=[self.choice("", "stop")]))
         if completion is not None:
             await self.chunk(event(choices=[], usage={"prompt_tokens": 11, "completion_tokens": completion}))
@@ -71,7 +71,7 @@ def event(**fields: Any) -> bytes:
 
 
 def says(*texts: str, completion: int | None = None, pause_s: float = 0.0) -> Server:
-    """A server that behaves."""
+    """A server without faults."""
 
     async def serve(asked: Asked) -> None:
         await asked.say(*texts, pause_s=pause_s)
@@ -138,7 +138,7 @@ class Network(httpcore.AsyncNetworkBackend):
         await trio.sleep(seconds)
 
     async def _serve(self, host: str, stream: trio.abc.Stream) -> None:
-        """One connection, until either side closes it; a server that returns keeps it open for the next request."""
+        """Serve one connection until either side closes it; a server that returns keeps it for the next request."""
         data = b""
         scope = trio.CancelScope()
         try:
@@ -156,7 +156,7 @@ class Network(httpcore.AsyncNetworkBackend):
                     asked = Asked(stream, host, first.split(" ")[1], headers, json.loads(body))
                     self.asked.append(asked)
                     async with trio.open_nursery() as nursery:
-                        # Whoever has left is not served any longer.
+                        # The client has closed the connection.
                         nursery.start_soon(self._watch, stream, scope)
                         await self.servers[host](asked)
                         nursery.cancel_scope.cancel()

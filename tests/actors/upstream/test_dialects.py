@@ -1,4 +1,4 @@
-"""Each dialect through the whole service, streamed and whole; and cut anywhere it is the same answer."""
+"""Every dialect through the whole service, streamed and whole; the answer does not depend on how the bytes are cut."""
 
 import json
 
@@ -8,7 +8,7 @@ import trio
 from actors.api.request import ChatMessage, ChatPrompt
 from actors.api.response import Delta, Done, Failed
 from actors.protocol.outputs import TextDelta
-from actors.upstream.failures.failure import Broken
+from actors.upstream.failures.failure import UpstreamCallError
 from actors.upstream.reading.response_reader import ResponseReader
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.upstream.dialects import OFFERED, ROWS, Row
@@ -30,7 +30,7 @@ TOOLS = ToolSet(
 )
 WITH_TOOLS = (ChatPrompt((ChatMessage("user", "Hi there"),), TOOLS),)
 THE_SERVICE_ALONE = [name for name, row in ROWS if row.encoding or row.kind == "text/html"]
-"""What the reader of an answer does not see."""
+"""Fields that the answer's reader does not see."""
 
 
 def server(row: Row):
@@ -98,7 +98,7 @@ def test_any_cut_is_the_same_answer(row):
 
 
 def check(row: Row, size: int) -> None:
-    """The reader's answer to pieces of so many bytes."""
+    """The reader's answer to the response in pieces of `size` bytes."""
     reader = ResponseReader(1, 100, offered=OFFERED if row.tools else ())
     said: list[TextDelta] = []
     kind = ""
@@ -106,12 +106,12 @@ def check(row: Row, size: int) -> None:
         for start in range(0, len(row.spoken), size):
             output = reader.feed(row.spoken[start : start + size])
             said += [output] if output is not None else []
-            if reader.broken is not None:
-                raise reader.broken
+            if reader.error is not None:
+                raise reader.error
         output = reader.lost() if row.framing in {"cut", "short", "open"} else reader.end()
         said += [output] if output is not None else []
-    except Broken as broken:
-        kind = broken.failure.kind
+    except UpstreamCallError as error:
+        kind = error.failure.kind
     assert kind == row.broken
     assert "".join(each.text for each in said) == row.text
     assert all(each.finish is None for each in said[:-1])
@@ -137,7 +137,7 @@ MODELS_FAULT = ("a name that nobody offered", "arguments that are cut", "a call 
 
 @pytest.mark.parametrize("name", MODELS_FAULT)
 async def test_what_a_model_says_shuts_nobody_out(autojump_clock, name):
-    """A prompt can bring it about, and the breaker is everybody's."""
+    """A prompt can cause such output, so it must not open the breaker, which all clients share."""
     row = next(row for _, row in ROWS if row.name == name)
     async with stage(server(row)) as (service, network):
         for _ in range(15):

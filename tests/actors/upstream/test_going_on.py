@@ -1,4 +1,4 @@
-"""An answer goes on from one upstream to the next by its text: no engine, and so no tokenizer, is needed for it."""
+"""An upstream continues another one's answer from its text, so that no engine and no tokenizer is needed."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ to = "other"
 
 
 def begins(text: str, *, thought: str = ""):
-    """A server that says so much of an answer, and is gone."""
+    """A server that sends part of an answer and closes the connection."""
 
     async def serve(asked: Asked) -> None:
         await asked.say()
@@ -51,7 +51,7 @@ def begins(text: str, *, thought: str = ""):
 
 
 async def ends(asked: Asked) -> None:
-    """A server that goes on after what was said, as vLLM does."""
+    """A server that continues the given text, as vLLM does."""
     if asked.target.endswith("/v1/completions"):
         shown = asked.body["prompt"].removeprefix("x")
     else:
@@ -120,7 +120,7 @@ async def test_never_inside_json_or_tools(autojump_clock):
 
 
 async def test_after_an_engine_with_another_tokenizer(autojump_clock):
-    """The engine is gone in the middle of an answer; the upstream has the text and needs no ids."""
+    """The engine fails within an answer; the upstream gets the text and needs no ids."""
 
     def dies(number, batch):
         if number == 8:

@@ -1,8 +1,8 @@
-"""A refusal is told as what it is: what servers in the field say, a line each in refusals.jsonl, through every actor.
+"""Classification of real servers' errors through all actors; one case per line of refusals.jsonl.
 
-A line holds the server, its status (200: the error is in the stream, or stands in its place), the body, and what
-becomes of it: the kind, words of it that the client reads (`told`), the code that is passed on, and the pause that it
-asks for. What a kind means is in `KINDS`.
+A line holds the server, its status (200: the error is in the stream or in its place), the body, and the expected
+result: the kind, words that the client reads (`told`), the code that is passed on, and the requested pause. `KINDS`
+holds what a kind implies.
 """
 
 import gzip
@@ -38,7 +38,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Kind(NamedTuple):
-    """Of an upstream that is the only rung, and has two retries."""
+    """Effects of a kind on an upstream that is the only rung and has two retries."""
 
     status: int
     code: str
@@ -46,7 +46,7 @@ class Kind(NamedTuple):
     calls: int
     should_retry: bool
     heard: int
-    """Failures that the breaker hears of, from one call."""
+    """Failures that one call reports to the breaker."""
     next_rung: bool
 
 
@@ -89,7 +89,7 @@ async def test_it_is_told_as_what_it_is(autojump_clock, row, streamed):
         assert refusal is not None
         body = refusal.body
         assert (body.status, body.code, body.type) == kind[:3]
-        # With a pause that it asks for, nobody tries it again at once.
+        # A requested pause prevents an immediate retry.
         calls = 1 if row.pause_s is not None else kind.calls
         assert len(network.asked) == calls
         assert body.should_retry is (kind.should_retry and (row.pause_s or 0) <= 60)

@@ -1,10 +1,10 @@
-"""Least outstanding, each address with its own health; no call is lost or counted twice."""
+"""Least outstanding calls, health per address; no call is lost or counted twice."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from actors.upstream.replicas import FIRST_REST_S, LONGEST_REST_S, Replicas, Rest
+from actors.upstream.replicas import FIRST_BACKOFF_S, MAX_BACKOFF_S, AllPaused, Replicas
 
 COUNT = 3
 
@@ -24,7 +24,7 @@ class Machine(RuleBasedStateMachine):
         left = set(range(COUNT)) - tried
         if not left:
             assert number is None
-        elif isinstance(number, Rest):
+        elif isinstance(number, AllPaused):
             assert all(self.asked[each] > self.now for each in left)
             assert number.retry_after_s == min(self.asked[each] for each in left) - self.now
         else:
@@ -57,7 +57,7 @@ class Machine(RuleBasedStateMachine):
         self.replicas.check_integrity()
         figures = self.replicas.statistics(self.now)
         assert [each.outstanding for each in figures] == [self.out.count(number) for number in range(COUNT)]
-        assert all(each.rests_for_s <= LONGEST_REST_S for each in figures)
+        assert all(each.rests_for_s <= MAX_BACKOFF_S for each in figures)
 
 
 TestReplicas = Machine.TestCase
@@ -75,7 +75,7 @@ def test_one_that_fails_is_left_alone_longer_each_time():
         rests.append(replicas.statistics(now)[0].rests_for_s)
         assert replicas.choose(now) == 1
         replicas.end(1, ok=True, now=now)
-    assert rests == [FIRST_REST_S * 2**power for power in range(4)]
+    assert rests == [FIRST_BACKOFF_S * 2**power for power in range(4)]
     assert replicas.choose(now, (1,)) == 0
     replicas.end(0, ok=True, now=now)
     assert replicas.statistics(now)[0].rests_for_s == 0
@@ -87,4 +87,4 @@ def test_calls_that_fail_together_are_one_failure():
         assert replicas.choose(0.0) == 0
     for _ in range(5):
         replicas.end(0, ok=False, now=0.0)
-    assert replicas.statistics(0.0)[0].rests_for_s == FIRST_REST_S
+    assert replicas.statistics(0.0)[0].rests_for_s == FIRST_BACKOFF_S

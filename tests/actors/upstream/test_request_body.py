@@ -1,4 +1,4 @@
-"""What is sent upstream, and what is not bent into something else."""
+"""The request body, and what is refused rather than changed."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from actors.api.request import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.protocol.job import UpstreamCall
-from actors.upstream.request_body import question, why_not
+from actors.upstream.request_body import build_request_body, unsupported_reason
 from config.model.upstreams import UpstreamSettings
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
@@ -30,8 +30,8 @@ def call(prompt=CHAT, begun="", grammar=None, **params) -> UpstreamCall:
 
 
 def sent(given: UpstreamCall, upstream: UpstreamSettings = PLAIN) -> tuple[str, dict]:
-    assert why_not(given, upstream) is None
-    asked = question(given, upstream)
+    assert unsupported_reason(given, upstream) is None
+    asked = build_request_body(given, upstream)
     return asked.path, json.loads(asked.body)
 
 
@@ -134,7 +134,7 @@ def test_json(grammar, expected):
 )
 def test_other_forms_need_a_server_that_knows_them(prompt, grammar, expected):
     given = call(prompt, grammar=grammar)
-    assert grammar.param in (why_not(given, PLAIN) or "")
+    assert grammar.param in (unsupported_reason(given, PLAIN) or "")
     upstream = UpstreamSettings(urls=("http://up",), supports=("structured_outputs",))
     assert sent(given, upstream)[1]["structured_outputs"] == expected
 
@@ -161,5 +161,5 @@ def test_token_ids_where_the_tokenizer_is_shared():
     ],
 )
 def test_what_cannot_be_asked(given, word):
-    assert word in (why_not(given, PLAIN) or "")
-    assert why_not(given, VLLM) is None
+    assert word in (unsupported_reason(given, PLAIN) or "")
+    assert unsupported_reason(given, VLLM) is None

@@ -1,4 +1,4 @@
-"""A key comes from where the settings say, or the start fails with the reason."""
+"""The key is read from the configured source, or the start fails with the reason."""
 
 import pytest
 

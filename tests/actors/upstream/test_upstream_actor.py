@@ -1,4 +1,4 @@
-"""An upstream as a rung, through every actor: what it says is an answer only if it is one."""
+"""An upstream as a rung, through all actors: only a complete response is an answer."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -78,7 +78,7 @@ FINE = {"small": says("fine", prompt=HI)}
 
 
 def config(extra: str = "") -> str:
-    """The usual service with an upstream, whose routes come first; `extra` is said of the upstream."""
+    """The usual service with an upstream whose routes come first; `extra` is added to the upstream's table."""
     first_route = CONFIG.index("[[routes]]")
     upstream = UPSTREAM.replace('model = "llama"\n', 'model = "llama"\n' + extra, 1)
     return CONFIG[:first_route] + upstream + CONFIG[first_route:]
@@ -88,7 +88,7 @@ def config(extra: str = "") -> str:
 async def stage(
     server: Server | dict[str, Server], scripts=None, *, extra: str = "", text: str | None = None
 ) -> AsyncIterator[tuple[Stage, Network]]:
-    """A service with an upstream; afterwards no task, connection, place or reservation may be left."""
+    """A service with an upstream; afterwards no task, connection, slot or reservation may remain."""
     async with trio.open_nursery() as nursery:
         network = Network(nursery, server if isinstance(server, dict) else {"a": server})
         async with service_stage(scripts or {}, settings=text or config(extra), transport=network.transport) as built:
@@ -97,7 +97,7 @@ async def stage(
             upstream = built.service.statistics().upstreams["cloud"]
             assert (upstream.running, upstream.waiting) == (0, 0)
             assert all(each.outstanding == 0 for each in upstream.replicas.values())
-        # The service is down: not even idle connections are left.
+        # The service has ended: not even idle connections remain.
         await wait_all_tasks_blocked()
         assert network.open == 0
         nursery.cancel_scope.cancel()
@@ -211,7 +211,7 @@ async def test_a_slow_reader_loses_no_count(autojump_clock):
         assert answer.end.usage.completion_tokens == 300
 
 
-# --- misbehaviour before the first content: the ladder goes on ------------------------------------------------------
+# --- faults before the first content: the ladder goes on ------------------------------------------------------------
 
 
 async def _broken_head(asked: Asked) -> None:
@@ -359,7 +359,7 @@ async def test_what_cannot_be_said_upstream_is_not_sent(autojump_clock):
         assert network.asked == []
 
 
-# --- misbehaviour after the first content ---------------------------------------------------------------------------
+# --- faults after the first content ----------------------------------------------------------------------------------
 
 
 async def _cut(asked: Asked) -> None:
@@ -635,7 +635,7 @@ def calls_with(*arguments: str, reason: str = "tool_calls") -> Server:
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("reason", ["tool_calls", "stop"])
 async def test_a_tool_call_of_an_upstream(autojump_clock, streamed, reason):
-    """Its pieces come slowly: each is progress, and none is shown before the call is whole."""
+    """Fragments arrive slowly: each counts as progress, and the call is shown only when it is complete."""
     async with stage(calls_with('{"a"', ": 1", "}", reason=reason)) as (service, _):
         answer = await service.ask("cloud-only", prompts=WITH_TOOLS, streamed=streamed)
         calls = [call for event in answer.events if isinstance(event, Delta) for call in event.calls]
@@ -675,7 +675,7 @@ async def test_reasoning_is_progress(autojump_clock):
         assert answer.end.usage.completion_tokens == 6
 
 
-# --- the actor's own life ---------------------------------------------------------------------------------------------
+# --- the actor's lifecycle --------------------------------------------------------------------------------------------
 
 
 async def test_an_actor_that_dies_is_started_again(autojump_clock):

@@ -1,4 +1,4 @@
-"""Who is told what when several rungs cannot serve, who is asked again and when, and what nobody may read."""
+"""Errors reported when several rungs fail, retries and their times, and what no client may read."""
 
 import email.utils
 import json
@@ -53,7 +53,7 @@ def in_a_stream(body: bytes, *, after: str = "") -> Server:
 
 
 VERDICTS = [
-    # What the first rung does, what the second one does, and what is told.
+    # Behaviour of the first rung and of the second one, and the reported error.
     (None, status(400, body=BAD), 400, "upstream_rejected", "top_k must be -1", False, None),
     (None, in_a_stream(BAD), 400, "upstream_rejected", "top_k must be -1", False, None),
     (status(500), status(400, body=BAD), 400, "upstream_rejected", "top_k must be -1", False, None),
@@ -158,7 +158,7 @@ async def test_a_policy_may_send_it_to_the_next_rung(autojump_clock, server):
         assert (await service.ask("any", prompts=CHAT)).text() == "All are busy."
 
 
-# --- in the middle of an answer -------------------------------------------------------------------------------------
+# --- within an answer ------------------------------------------------------------------------------------------------
 
 MIDDLE = [
     (BAD, 400, "upstream_rejected", "top_k must be -1", False),
@@ -295,7 +295,7 @@ async def test_the_service_can_end_an_answer_that_waits(autojump_clock):
         assert trio.current_time() - began < 0.1
 
 
-# --- what nobody may read -------------------------------------------------------------------------------------------
+# --- what no client may read -----------------------------------------------------------------------------------------
 
 ECHO = (
     "key=sk-very-secret-key auth=Bearer sk-very-secret-key team=blue-team-only at http://a.internal.example/v1/chat "

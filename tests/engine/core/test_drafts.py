@@ -1,4 +1,4 @@
-"""Drafts of somebody else: what a submitted sequence is expected to say."""
+"""Drafts submitted with a sequence or sent later."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SAID = TOKENIZER.encode(TEXT)
 
 
 def saying(token_ids: list[int]) -> FakeRunner:
-    """Says these tokens, each where its number of earlier tokens is right, and then EOS for ever."""
+    """Outputs these tokens, each only if the number of earlier tokens is right, and then EOS."""
 
     def script(row):
         count = len(row.output_token_ids)
@@ -115,7 +115,7 @@ def test_an_abort_frees_a_draft_that_is_not_computed_yet():
 
 # --- the distribution -----------------------------------------------------------------------------------------------
 class Chain:
-    """A Markov chain over a toy vocabulary, sampled by the engine's own sampler."""
+    """A Markov chain over a toy vocabulary, sampled by the engine's sampler."""
 
     block_size, total_blocks, vocab_size, max_model_len = 16, 64, 5, 64
     kv_bytes = 0
@@ -132,7 +132,7 @@ class Chain:
 
 
 def test_drafts_leave_the_distribution_as_it_is():
-    """Chi-square of 3,000 sampled transitions against the model's own probabilities; drafts are another model's."""
+    """Chi-square of 3,000 sampled transitions against the model's probabilities; drafts are from another model."""
     large, small = Chain(1), Chain(2)
     exact = np.exp(large.logits) / np.exp(large.logits).sum(axis=1, keepdims=True)
     count = 1500
@@ -158,7 +158,7 @@ def test_drafts_leave_the_distribution_as_it_is():
     assert all(answers[seed].tokens == alone[seed].tokens for seed in range(count))
 
 
-# --- a draft for a sequence that runs -------------------------------------------------------------------------------
+# --- a draft for a running sequence --------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("after", "draft", "accepted"),
     [
@@ -173,7 +173,7 @@ def test_drafts_leave_the_distribution_as_it_is():
     ],
 )
 def test_a_draft_can_come_later_and_late(after, draft, accepted):
-    """The sequence has said two tokens when it comes."""
+    """The sequence has two output tokens when the draft arrives."""
     runner = saying(SAID)
     engine = make_engine(runner)
     engine.submit(submit(0, [1, 2, 3], max_tokens=len(SAID)))

@@ -24,7 +24,7 @@ def one(number: int, *token_ids: int, **options) -> Embed:
 
 
 def drained(engine: Embedder) -> list[list[Embedding | Finished]]:
-    """What each step brought, until nothing is left; the books are checked between steps."""
+    """Outputs of every step until there is no work; integrity is checked between steps."""
     steps = []
     while engine.has_work:
         steps.append(list(engine.step().outputs))
@@ -71,8 +71,8 @@ def test_an_input_longer_than_a_step_has_a_step_of_its_own():
     st.integers(1, 20),
     st.sets(st.integers(0, 29)),
 )
-def test_every_input_ends_once_and_no_step_is_too_large(inputs, most_inputs, most_tokens, aborted):
-    engine = embedder(max_running=most_inputs, max_step_tokens=most_tokens)
+def test_every_input_ends_once_and_no_step_is_too_large(inputs, most_inputs, usable_positions, aborted):
+    engine = embedder(max_running=most_inputs, max_step_tokens=usable_positions)
     for number, (length, priority) in enumerate(inputs):
         engine.accept(one(number, *range(length), priority=priority))
     for number in aborted:
@@ -84,7 +84,7 @@ def test_every_input_ends_once_and_no_step_is_too_large(inputs, most_inputs, mos
     for step in steps:
         made = [inputs[output.sequence_id][0] for output in step if output.finish.reason == "stop"]
         assert len(made) <= most_inputs
-        assert sum(made) <= most_tokens or len(made) == 1
+        assert sum(made) <= usable_positions or len(made) == 1
 
 
 def test_a_cut_embedding_has_length_one_again():

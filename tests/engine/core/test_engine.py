@@ -12,7 +12,7 @@ EOS = next(iter(TOKENIZER.eos_ids))
 
 
 def saying(text: str, *, then: int = EOS) -> FakeRunner:
-    """Answers every request with the tokens of `text`, then with `then` for ever."""
+    """Answers every request with the tokens of `text`, then repeats `then`."""
     token_ids = TOKENIZER.encode(text)
 
     def script(sample):

@@ -38,7 +38,7 @@ def test_settings_that_cannot_work_are_refused_at_load(tmp_path):
 
 
 def test_every_end_token_that_the_files_name_ends_an_answer(tmp_path):
-    """generation_config.json may name several, config.json others."""
+    """generation_config.json may name several end tokens, config.json others."""
     models.write_model("llama", tmp_path)
     tiny_tokenizers.byte_level().save(str(tmp_path / "tokenizer.json"))
     settings = EngineSettings(model=tmp_path, kv=KVSettings(memory=Bytes(2**21)))

@@ -1,4 +1,4 @@
-"""The loop runs in the test's own thread: all commands are there beforehand, or come from inside a step."""
+"""The loop runs in the test's own thread: commands are queued beforehand, or sent from within a step."""
 
 from queue import Empty, SimpleQueue
 

@@ -1,4 +1,4 @@
-"""Steps launched before the last one's tokens are known: the same answers as step by step."""
+"""Overlapped steps: the same answers as step by step."""
 
 from random import Random
 
@@ -23,7 +23,7 @@ class TestOverlappingFakeRunner(RunnerConformance):
 
 
 class Counting(FakeRunner):
-    """Notes how many results were unread when a step was launched."""
+    """Records how many results were uncollected when a step was launched."""
 
     def __init__(self, **options) -> None:
         super().__init__(**{"overlaps": True, **options})
@@ -120,8 +120,8 @@ def test_a_step_that_fails_while_the_next_is_launched_ends_the_engine() -> None:
     engine.submit(submit(0, [1, 2, 3], max_tokens=30))
     engine.step()
     engine.step()
-    runner._slots[:] = -1  # the device lost its memory: the next step reads what nobody wrote
-    engine.step()  # takes in what was chosen before that
+    runner._slots[:] = -1  # the device lost its memory: the next step reads unwritten slots
+    engine.step()  # collects the tokens chosen before that
     with pytest.raises(EngineDead):
         engine.step()
     with pytest.raises(EngineError):
@@ -129,7 +129,7 @@ def test_a_step_that_fails_while_the_next_is_launched_ends_the_engine() -> None:
 
 
 class Overlap(RuleBasedStateMachine):
-    """Random traffic through an engine that overlaps; each answer is compared with that of an engine of its own."""
+    """Random traffic through an overlapping engine; every answer is compared with that of an engine of its own."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Many quiet steps at once leave the same books as single ones, to the last block."""
+"""Many quiet steps at once leave the same state as single steps, to the last block."""
 
 from random import Random
 
@@ -11,7 +11,7 @@ from tests.engine.scheduling.test_scheduler import make_scheduler, step
 
 
 def books(scheduler: Scheduler) -> tuple[object, ...]:
-    """All that the scheduler knows, with the order in which blocks will be given out and evicted."""
+    """The scheduler's whole state, with the order in which blocks will be allocated and evicted."""
     blocks = scheduler._blocks
     return (
         list(blocks._blank),

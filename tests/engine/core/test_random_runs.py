@@ -1,4 +1,4 @@
-"""Thousands of random steps: whatever arrives, leaves, is cached or preempted, nobody's tokens change."""
+"""Thousands of random steps: arrivals, aborts, caching and preemption change no request's tokens."""
 
 from random import Random
 
@@ -31,7 +31,7 @@ def random_submit(rng: Random, sequence_id: int, stems: list[list[int]]) -> Subm
 
 
 def random_draft(rng: Random, command: Submit) -> tuple[int, ...]:
-    """None, a wrong one, or what it will say, to the end or up to a wrong token."""
+    """None, a wrong one, or a correct one, complete or up to a wrong token."""
     if rng.random() < 0.4:
         return tuple(rng.randrange(VOCAB) for _ in range(rng.choice([0, 0, 1, 9, 40])))
     tokens = run(engine(None, total_blocks=20), command)[command.sequence_id].tokens
@@ -105,7 +105,7 @@ def test_every_request_gets_what_it_would_get_alone(seed, overlaps):
 
 
 def test_cold_prefixes_come_back_from_the_host():
-    """Three prompts in turns, in a pool for one: every prefix is evicted before it is asked for again."""
+    """Three prompts in turn, in a pool for one: every prefix is evicted before it is used again."""
     prompts = [[stem] * 40 for stem in range(3)]
     hits = []
     swapped = []
@@ -120,14 +120,14 @@ def test_cold_prefixes_come_back_from_the_host():
         hits.append(stats.prefix_hits_total)
         swapped.append((stats.swapped_in_total, stats.swapped_out_total - stats.host_blocks))
     assert hits == [0, 6 * 36]
-    # What was copied out has come back or is there still, but for what was computed anew: each time the prompt's last
+    # Blocks copied out have come back or are still there, except those recomputed: in every round the prompt's last
     # block and two of the answer.
     assert swapped == [(0, 0), (6 * 9, 6 * (9 + 3))]
     assert stats.host_blocks > 0
 
 
 def test_the_runs_meet_what_they_are_about():
-    """Preemption, prefix hits and the protection after three preemptions do happen in runs like the above."""
+    """Preemption, prefix hits and the protection after three preemptions do occur in runs like the above."""
     totals = {"preemptions": 0, "hits": 0, "most": 0}
     for seed in range(6):
         rng = Random(seed)

@@ -1,7 +1,7 @@
-"""Ten thousand random steps: arrivals, aborts, preemptions, prefix hits and adapters that come and go.
+"""Ten thousand random steps: arrivals, aborts, preemptions, prefix hits, and adapters that are added and dropped.
 
-After each one all books are compared, and every call of the block manager is answered a second time by a naive one,
-which keeps plain lists and looks through all of them.
+After every step integrity is checked, and every call of the block manager is repeated on a naive one, which keeps plain
+lists and searches all of them.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class NaiveBlocks:
     def __init__(self, total: int) -> None:
         self.total = total
         self.held: list[int] = []
-        """A block for each reference to it."""
+        """One entry per reference to a block."""
         self.idle: list[int] = []
-        """The next to be evicted first."""
+        """In the order of eviction."""
         self.named: list[tuple[bytes, int]] = []
 
     def match(self, names: Sequence[bytes]) -> list[int]:
@@ -93,7 +93,7 @@ class WitnessedBlocks(BlockManager):
         return given
 
     def publish(self, block: int, name: bytes) -> int:
-        # The real one holds and releases on its way, which the naive one hears of.
+        # Internal calls of the real one, which the naive one must repeat.
         naive, self.naive = self.naive, NaiveBlocks(0)
         self.naive.hold = self.naive.release = lambda _: None  # type: ignore[method-assign]
         try:
@@ -131,7 +131,7 @@ def alone(command: Submit, used: Adapter | None) -> list[int]:
 
 
 class Run:
-    """One engine's thousand steps."""
+    """One engine over a thousand steps."""
 
     def __init__(self, seed: int) -> None:
         self.rng = rng = Random(seed)
@@ -172,7 +172,7 @@ class Run:
             self.engine.accept(DropAdapter(name))
         else:
             self.versions += 1
-            # Some contents come again, under the same name or another.
+            # Some contents recur, under the same name or another.
             self.loaded[name] = adapter(name, self.versions, content=str(self.rng.randrange(6)))
             self.engine.accept(AddAdapter(self.loaded[name]))
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import EngineError
-from engine.gpu.attention_work import Layout, most_pieces, padded, partial_bytes, spans_of, write_work
+from engine.gpu.attention_work import Layout, max_splits, padded, partial_bytes, spans_of, write_work
 from engine.scheduling.batch import Batch
 
 LAYOUT = Layout(rows=400, sequences=6, table_width=40, block_size=16, group=3)
@@ -67,14 +67,14 @@ def test_a_batch_that_is_too_large_is_refused() -> None:
 @given(st.integers(1, 2**20))
 def test_a_context_has_few_splits_and_short_ones(context: int) -> None:
     (span,) = spans_of(np.array([context], np.int32)).tolist()
-    assert -(-context // span) <= most_pieces(1, context) <= 32
+    assert -(-context // span) <= max_splits(1, context) <= 32
     assert span == 256 or -(-context // (span // 2)) > 32
     assert span == padded(span), "a multiple of every block of columns"
 
 
 def test_partial_results_are_counted() -> None:
-    assert most_pieces(64, 2048) == 64 * 8
-    assert most_pieces(256, 131_072) == 256 * 32
+    assert max_splits(64, 2048) == 64 * 8
+    assert max_splits(256, 131_072) == 256 * 32
     assert partial_bytes(256 * 32, 32, 128) == 136_314_880
 
 

@@ -49,7 +49,7 @@ def test_only_steps_in_which_every_sequence_decodes_are_replayed() -> None:
 
 
 class _Adder(Decoder):
-    """Ten times each id plus the number of rows that were prepared; logits are that, doubled."""
+    """Ten times each id plus the number of prepared rows; logits are twice that."""
 
     def __init__(self) -> None:
         self.prepared: list[int] = []
@@ -101,7 +101,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestGraphRunner(RunnerConformance):
-    """Whole engines whose decodes are replayed over static buffers, padding and all."""
+    """Whole engines whose decodes are replayed over static buffers, including padding."""
 
     @pytest.fixture(autouse=True)
     def _directory(self, llama: Path) -> None:
@@ -126,7 +126,7 @@ class TestGraphRunner(RunnerConformance):
 
 
 class TestOverlappingGraphRunner(TestGraphRunner):
-    """And whose steps are launched ahead, with tokens chosen and fed where the logits are."""
+    """The same with steps launched ahead, and tokens chosen and fed on the device."""
 
     def make_runner(self, *, total_blocks: int) -> TorchRunner:
         runner = super().make_runner(total_blocks=total_blocks)

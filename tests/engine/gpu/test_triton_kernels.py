@@ -1,4 +1,4 @@
-"""The Triton kernels against the plain torch ones: on a GPU compiled, elsewhere in Triton's interpreter."""
+"""The Triton kernels compared with plain torch: compiled on a GPU, elsewhere in Triton's interpreter."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def rows_of(config: ModelConfig, dtype: torch.dtype, count: int) -> Tensor:
 def test_attention_equals_gather_and_sdpa(  # noqa: PLR0917
     heads: int, kv_heads: int, head_dim: int, size: int, window: int, dtype: torch.dtype, options: dict
 ) -> None:
-    """Prefills, decodes and both at once; contexts of several splits, whose beginning was there before."""
+    """Prefills, decodes and both together; contexts of several splits, with earlier KV."""
     torch.manual_seed(0)
     config = shape(heads, kv_heads, head_dim, window, **options)
     weights = layer(config)
@@ -77,7 +77,7 @@ def test_attention_equals_gather_and_sdpa(  # noqa: PLR0917
 
 
 def test_a_decode_is_the_same_to_the_last_bit_in_any_company() -> None:
-    """Two splits of a context beside none, one more of another, and a prefill; the first sequence's blocks stay."""
+    """Two splits of a context alone, with another decode, and with a prefill; the first sequence's blocks stay."""
     torch.manual_seed(1)
     config = shape(6, 2, 32, 0)
     weights = layer(config)
@@ -121,7 +121,7 @@ def test_norms_and_gate_equal_torch(dtype: torch.dtype, activation: str) -> None
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="Triton's tools for NVIDIA's machine code are for x86-64")
 def test_they_compile_for_a_gpu_and_spill_nothing(tmp_path: Path) -> None:
-    """The interpreter takes what the compiler does not; so compile, for a Hopper that need not be there."""
+    """The interpreter accepts code that the compiler rejects, so compile for a Hopper GPU, present or not."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     environment |= {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(tmp_path)}
     script = ROOT / "tests" / "engine" / "compile_kernels.py"

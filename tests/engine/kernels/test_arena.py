@@ -1,4 +1,4 @@
-"""Weights in large pieces of memory keep their numbers, their shapes, and themselves."""
+"""Tensors in an arena keep their values and shapes, and do not overlap."""
 
 import gc
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_the_system_is_asked_for_huge_pages_in_memory_that_may_have_them() -> No
 
 
 def _flags(address: int) -> list[str]:
-    """Of the mapping that holds the address: `VmFlags` of proc(5)."""
+    """`VmFlags` (proc(5)) of the mapping that contains the address."""
     here = False
     for line in SMAPS.read_text().splitlines():
         words = line.split()

@@ -1,4 +1,4 @@
-"""The compiled kernels against the plain torch ones, and their promise that a row does not depend on its company."""
+"""The compiled kernels compared with plain torch, and the independence of a row from its batch."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_pages_of_another_type_are_read_as_torch_reads_them(  # noqa: PLR0917
     weights = layer(config)
     plain, fast = (kernels(config, dtype, size, compiled=compiled, paged=paged) for compiled in (False, True))
     rows = (torch.randn(200, (heads + 2 * kv_heads) * head_dim) * torch.rand(200, 1)).to(dtype)
-    # A head of zeros has no scale to be divided by.
+    # A head of zeros has scale 0, which must not be divided by.
     rows[5] = 0
     tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-3
     for first, end in ((0, 150), (150, 151), (151, 200)):

@@ -1,4 +1,4 @@
-"""A step as one program gives what the same kernels give when they are called one by one, to the last bit."""
+"""A step as one program is bit-identical to the same kernels called one by one."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def load(directory: Path, dtype: str, threads: int) -> TorchRunner:
 
 
 def answers(runner: TorchRunner) -> list[tuple[list[int], list[float]]]:
-    """A prompt in chunks beside others that decode already."""
+    """A prompt in chunks next to other sequences that decode."""
     prompts = [[5, 9, 2], list(range(3, 60)), list(range(40, 75))]
     sequences = [driver.Sequence(prompt, list(range(1 + 6 * i, 7 + 6 * i))) for i, prompt in enumerate(prompts)]
     driver.run(runner, sequences[:2], outputs=3, chunk=20)
@@ -33,7 +33,7 @@ def answers(runner: TorchRunner) -> list[tuple[list[int], list[float]]]:
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The rows of every step that ran as a program."""
+    """The number of rows of every step that ran as a program."""
     ran: list[int] = []
     run = DecoderProgram._run
 
@@ -56,7 +56,7 @@ def test_a_program_changes_no_bit(
         wanted = answers(load(directory, dtype, 1))
     assert not programs
     assert answers(load(directory, dtype, 1)) == wanted
-    monkeypatch.setattr(decoder_program, "_WORTH_A_TEAM", 0)
+    monkeypatch.setattr(decoder_program, "_TEAM_THRESHOLD", 0)
     assert answers(load(directory, dtype, 2)) == wanted
     assert len(programs) > 20
     assert max(programs) > 20

@@ -1,4 +1,4 @@
-"""A fetch queue goes through its pages 128 bytes at a time, stays at its end, and changes no number."""
+"""A fetch queue prefetches its pages 128 bytes at a time, stays at its end, and changes no result."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Adapters in the engine: versions, the prefix cache, rows side by side. Numbers: tests/parity/test_lora.py."""
+"""Adapters in the engine: versions, prefix cache, mixed batches. Numerics: tests/parity/test_lora.py."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""What is read of a PEFT folder, and what is refused by name."""
+"""Reading PEFT folders: supported settings, and refusals that name the key."""
 
 import json
 import math

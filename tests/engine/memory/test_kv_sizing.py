@@ -1,4 +1,4 @@
-"""Pools of engines that share a memory: values in, sizes out; then with real model directories."""
+"""KV pools of engines that share a memory: first as pure functions, then with real model directories."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,14 +25,14 @@ def test_nobody_has_more_than_is_of_use_and_all_together_no_more_than_there_is(f
     sizes = kv_sizes(free, 0.5, demands)
     asking = {name: demand for name, demand in demands.items() if not demand.stated_bytes}
     assert all(sizes[name] == demand.stated_bytes for name, demand in demands.items() if demand.stated_bytes)
-    assert all(0 <= sizes[name] <= demand.most for name, demand in asking.items())
+    assert all(0 <= sizes[name] <= demand.max_bytes for name, demand in asking.items())
     taken = sum(demand.weight_bytes + demand.stated_bytes + demand.adapter_bytes for demand in demands.values())
     given_out = sum(sizes[name] for name in asking)
     room = max(int((free - taken) * 0.5), 0)
     assert given_out <= room
-    # Fair: whoever has less than it could use has at least as much as anybody else, but for what does not divide.
+    # Fair: an engine with less than it could use has at least as much as any other, up to rounding.
     for name, demand in asking.items():
-        if sizes[name] < demand.most:
+        if sizes[name] < demand.max_bytes:
             assert sizes[name] + len(asking) >= max(sizes[other] for other in asking)
             assert given_out >= room - len(asking)
 

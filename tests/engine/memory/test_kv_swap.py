@@ -17,7 +17,7 @@ BLOCKS, SLOTS = 7, 3
 
 @pytest.mark.parametrize("seed", range(5))
 def test_copies_are_done_in_the_order_in_which_they_are_asked_for(seed: int) -> None:
-    """Against copies one by one between numbers that stand for whole blocks, also of differently shaped pools."""
+    """Compared with single copies of numbers that stand for whole blocks, also with pools of different shapes."""
     rng = Random(seed)
     device, host = [float(block) for block in range(BLOCKS)], [0.0] * SLOTS
     number = torch.arange(BLOCKS, dtype=torch.float32, device=DEVICE)
@@ -29,7 +29,7 @@ def test_copies_are_done_in_the_order_in_which_they_are_asked_for(seed: int) -> 
     for _ in range(4):
         moves = []
         for out in (True, False, True, False):
-            # In a row of copies in one direction the manager names no block twice.
+            # Within consecutive copies in one direction no block occurs twice.
             moves += [Move(block, rng.randrange(SLOTS), out) for block in rng.sample(range(BLOCKS), rng.randrange(4))]
         swap.apply(moves)
         for move in moves:

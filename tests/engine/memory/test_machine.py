@@ -1,4 +1,4 @@
-"""The files of /proc and of cgroups v2 and v1, as kernels write them."""
+"""Parsing of /proc and of cgroups v2 and v1, as written by real kernels."""
 
 from pathlib import Path
 

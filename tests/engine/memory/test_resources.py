@@ -1,4 +1,4 @@
-"""What engines side by side get, from real model directories and a machine of known size."""
+"""Resources of engines that run side by side, for real model directories and a machine of known size."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from config.model.table import Bytes
 from engine.errors import ModelError
 from engine.memory import resources
 from engine.memory.gpu_memory import step_bytes
-from engine.memory.resources import resolve, resolve_alone, threads_each
+from engine.memory.resources import resolve, resolve_alone, threads_per_engine
 from engine.model.model_config import read_model_config
 from engine.torch_runner import load_runner
 from tests.parity import adapters, models
@@ -30,7 +30,7 @@ def llama(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Give the process so much memory, and eight cores."""
+    """Simulate a machine with the given memory and eight cores."""
 
     def of(free: int) -> None:
         monkeypatch.setattr(resources, "available_memory", lambda: free)
@@ -45,8 +45,8 @@ def test_alone_with_much_memory_a_pool_holds_all_that_can_ever_run(llama, machin
     found = resolve({"one": settings})["one"]
     assert found.settings.kv.memory == (200 + 1) * 16 * TOKEN_BYTES
     assert found.settings.threads == 7
-    assert "201 blocks of 16 tokens" in found.said
-    assert "all that its sequences could ever fill" in found.said
+    assert "201 blocks of 16 tokens" in found.message
+    assert "all that its sequences could ever fill" in found.message
 
 
 def test_two_share_half_of_what_is_left_beside_weights_and_stated_pools(llama, machine):
@@ -56,10 +56,10 @@ def test_two_share_half_of_what_is_left_beside_weights_and_stated_pools(llama, m
     asking = EngineSettings(model=llama, max_running=10_000)
     found = resolve({"a": asking, "stated": stated, "b": asking})
     assert found["stated"].settings == stated
-    assert found["stated"].said.startswith("KV pool: 10MiB, ")
+    assert found["stated"].message.startswith("KV pool: 10MiB, ")
     assert [found[name].settings.kv.memory for name in "ab"] == [2 * MiB, 2 * MiB]
     assert {found[name].settings.threads for name in "ab"} == {2}
-    assert "engines that share it: 2" in found["a"].said
+    assert "engines that share it: 2" in found["a"].message
 
 
 def test_adapters_have_their_room(llama, tmp_path, machine):
@@ -80,13 +80,13 @@ def test_adapters_have_their_room(llama, tmp_path, machine):
     machine(weights + sum(taken.values()) + 4 * MiB)
     found = resolve({"one": settings})["one"]
     assert found.settings.kv.memory == 2 * MiB
-    assert found.said.endswith(f"; {sum(taken.values()) // 1024}KiB for adapters: 3 configured")
-    # "all" is of rank 8, on everything: two more of that size.
+    assert found.message.endswith(f"; {sum(taken.values()) // 1024}KiB for adapters: 3 configured")
+    # "all" has rank 8 on every module: two more of that size.
     machine(weights + sum(taken.values()) + 2 * taken["all"] + 4 * MiB)
     found = resolve({"one": settings}, more_adapters=True)["one"]
     assert found.settings.kv.memory == 2 * MiB
-    assert found.said.endswith("for adapters: 3 configured, 2 more of rank 8 that may be loaded")
-    # A folder that is none is left to its loading.
+    assert found.message.endswith("for adapters: 3 configured, 2 more of rank 8 that may be loaded")
+    # An invalid adapter folder is reported when it is loaded.
     missing = msgspec.structs.replace(settings, adapters={"x": AdapterSettings(path=tmp_path / "nothing")})
     machine(weights + 4 * MiB)
     assert resolve({"one": missing})["one"].settings.kv.memory == 2 * MiB
@@ -135,4 +135,4 @@ def test_a_devices_own_memory_goes_to_its_engines_nearly_whole(llama, monkeypatc
     ("engines", "cores", "threads"), [(1, 1, 1), (1, 2, 1), (2, 2, 1), (1, 16, 15), (2, 16, 7), (20, 16, 1), (0, 4, 3)]
 )
 def test_threads_leave_a_core_to_the_loop(engines, cores, threads):
-    assert threads_each(engines, cores) == threads
+    assert threads_per_engine(engines, cores) == threads

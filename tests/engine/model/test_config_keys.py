@@ -1,4 +1,4 @@
-"""The table of keys is whole: transformers' config classes know none that it has not."""
+"""The table of keys is complete: it covers all keys of transformers' config classes."""
 
 import warnings
 from pathlib import Path
@@ -22,7 +22,7 @@ OLD_SPELLINGS = {
     "add_cross_attention", "tie_encoder_decoder", "cross_attention_hidden_size", "use_bidirectional_attention",
     "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "head_dim",
 }  # fmt: skip
-"""Keys that older files have, or that another family acts upon: each family has a word on them."""
+"""Keys of older files, or used by another family only: every family must list them."""
 
 
 def known_to_transformers(architecture: str) -> set[str]:

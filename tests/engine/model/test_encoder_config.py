@@ -1,4 +1,4 @@
-"""What a directory says about an encoder, and what it may not say."""
+"""Configuration of encoders: what is read, and what is refused."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_what_the_files_say(directory: Path) -> None:
     assert (config.sentence.pooling, config.sentence.normalize) == ("mean", True)
     change(directory / "sentence_bert_config.json", max_seq_length=32, do_lower_case=False)
     shorter = read_encoder_config(directory)
-    assert (shorter.max_tokens, shorter.most_tokens) == (32, 140)
+    assert (shorter.max_tokens, shorter.usable_positions) == (32, 140)
 
 
 def test_roberta_has_fewer_places_than_positions(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A model's files as they are served: every tensor is read and finite, or the engine does not start and names it."""
+"""Every tensor of a model's files must be used and finite, or the engine does not start and names it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ ENCODERS = {"bert", "roberta", "bert-masked-lm"}
 
 
 def put(name: str, value: float) -> Change:
-    """Into the last place of a tensor."""
+    """Set the last element of a tensor."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         tensors[name].view(-1)[-1] = value

@@ -1,4 +1,4 @@
-"""What a config.json may say of quantized weights, and what is refused by name."""
+"""Quantization settings in config.json: what is read, and refusals that name the key."""
 
 import json
 from pathlib import Path

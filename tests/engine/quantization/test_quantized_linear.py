@@ -18,7 +18,7 @@ def factory(dtype: torch.dtype, threads: int = 1) -> LinearFactory:
 
 
 def every_value(bits: int, outputs: int, inputs: int) -> Quantized:
-    """Integers of the whole range, the least among them."""
+    """Integers over the whole range, including the minimum."""
     top = 2 ** (bits - 1)
     values = torch.randint(-top, top, (outputs, inputs)).to(torch.int8)
     values[0, 0], values[-1, -1] = -top, top - 1
@@ -50,7 +50,7 @@ def test_equals_what_the_integers_stand_for(bits: int, outputs: int, inputs: int
 @OURS
 @pytest.mark.parametrize("bits", [4, 8])
 def test_single_weights_are_exact(bits: int) -> None:
-    """One input at a time: every integer of the range, at every place of a panel, comes out as it is."""
+    """One input at a time: every integer of the range, at every position of a panel, gives the exact result."""
     quantized = every_value(bits, 64 * 5, 32)
     quantized = quantized._replace(scales=torch.ones_like(quantized.scales))
     head = factory(torch.bfloat16).make_quantized_head(quantized)

@@ -23,7 +23,7 @@ def test_only_the_last_token_of_a_sequence_is_banned() -> None:
 
 
 def test_an_answer_goes_round_a_bad_word() -> None:
-    """Forced to say ab over and over, but for the word: the last piece of it never comes."""
+    """A grammar forces "ab" repeatedly, but the last token of the banned word never occurs."""
     word = " quick"
     ids = TOKENIZER.encode(word, add_special_tokens=False)
 

@@ -1,4 +1,4 @@
-"""What a model's generation_config.json says, and when it holds."""
+"""A model's generation_config.json: what is read, and when it applies."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def read(directory: Path, **keys: Any) -> SamplingDefaults:
         ({"top_k": 50.0, "temperature": 1}, {"top_k": 50, "temperature": 1.0}),
         ({"max_new_tokens": 2048}, {"max_new_tokens": 2048}),
         ({"eos_token_id": 3, "transformers_version": "5", "typical_p": 1.0, "num_beams": 1}, {}),
-        ({"typical_p": 0.9, "num_beams": 4}, {"not_obeyed": ("typical_p", "num_beams")}),
+        ({"typical_p": 0.9, "num_beams": 4}, {"unsupported": ("typical_p", "num_beams")}),
     ],
 )
 def test_what_is_read(tmp_path: Path, keys: dict[str, Any], values: dict[str, Any]) -> None:

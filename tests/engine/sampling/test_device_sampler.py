@@ -68,7 +68,7 @@ def test_what_is_no_number_spoils_its_own_rows_margin(pick: Pick, wrong: float) 
 
 @PICKS
 def test_noise_is_the_hosts(pick: Pick) -> None:
-    """Without logits the draw is the argmax of the noise itself."""
+    """With equal logits the draw is the argmax of the noise."""
     noise = np.empty(3000)
     keys = []
     best = []

@@ -208,7 +208,7 @@ def test_an_answer_begun_elsewhere_goes_on_in_its_grammar(grammars):
 
 
 def test_what_breaks_a_grammar_fails_alone(grammars):
-    """A runner that does not obey is the stand-in for a matcher that gives up."""
+    """A runner that ignores the mask stands in for a matcher that fails."""
     disobeys = FakeRunner(vocab_size=VOCAB, script=lambda row: (ids("z")[0], 1.0) if row.grammar else None)
     answers = run(
         make_engine(disobeys), submit(0, [1], grammar=grammars.compile(Grammar("regex", "[0-9]+"))), submit(1, [1])

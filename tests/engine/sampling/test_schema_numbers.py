@@ -1,4 +1,4 @@
-"""Whatever a strict schema lets through is valid: numbers in it are obeyed to the letter, or refused by name."""
+"""Output that a strict schema allows is valid: number keywords are enforced exactly, or refused by name."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ def accepts(grammar: CompiledGrammar, text: str) -> bool:
 
 
 def valid(text: str, schema: dict[str, Any]) -> bool:
-    """An oracle of our own, in exact numbers: the published validators compute with floats."""
+    """A validator with exact numbers, because published validators compute with floats."""
     value = Fraction(text)
     tests = {
         "minimum": lambda bound: value >= bound,
@@ -105,7 +105,7 @@ def test_what_would_not_be_obeyed_is_refused_by_name(schema: dict[str, Any], whe
     with pytest.raises(RequestRefused) as refused:
         compiled(schema)
     assert where in refused.value.message
-    # Who does not insist gets the rest of it.
+    # Non-strict requests get the enforceable rest.
     assert compiled(schema, lenient=True)
 
 
@@ -178,7 +178,7 @@ def test_schemas_that_name_each_other_in_every_way_are_not_looked_at_for_ever() 
 
 
 def test_the_library_still_has_the_gap() -> None:
-    """If this fails it has learned: what is refused in its place can go."""
+    """If this fails, llguidance has changed: the corresponding refusal can be removed."""
     from llguidance import LLMatcher
 
     source = LLMatcher.grammar_from_json_schema(json.dumps({"type": "number", "exclusiveMinimum": 0, "maximum": 0.1}))

@@ -10,7 +10,7 @@ from engine.scheduling.host_blocks import Move
 
 
 class BlockManagerMachine(RuleBasedStateMachine):
-    """Sequences over an alphabet of two blocks' contents, so that prefixes meet all the time."""
+    """Sequences over two different block contents, so that prefixes often coincide."""
 
     @initialize(total=st.integers(2, 12), host=st.sampled_from([0, 1, 3, 20]))
     def start(self, total, host):
@@ -76,7 +76,7 @@ class BlockManagerMachine(RuleBasedStateMachine):
 
     @invariant()
     def leaves_go_first(self):
-        """Whatever is still cached can be reached: no block outlives the one before it."""
+        """Every cached block can be reached: none outlives its parent."""
         roots = {chain_root([("salt", salt)]) for salt in (b"", b"x")}
         for name in self.manager._by_name:
             assert self.parents[name] in roots or self.parents[name] in self.manager._by_name

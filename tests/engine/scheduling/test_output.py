@@ -36,7 +36,7 @@ def cut(text: str, stops: list[str]) -> tuple[str, str | None]:
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_text_is_the_whole_text_cut_before_the_stop(data):
-    """Also where a stop string spans tokens, begins in mid-token, or holds characters that come in pieces."""
+    """Also if a stop string spans tokens, begins within a token, or contains characters that arrive in pieces."""
     if data.draw(st.booleans()):
         tokens = data.draw(st.lists(st.sampled_from(ORDINARY), min_size=1, max_size=25))
     else:
@@ -91,7 +91,7 @@ def test_the_text_of_an_end_token_can_be_a_part_of_the_answer():
     asked = {"stop_token_ids": (last,), "include_stop_str_in_output": True}
     parts, output = read(tokens, **asked)
     assert ("".join(parts), output.stop) == ("then", last)
-    # What ends it has no text of its own, unless special tokens have.
+    # The token that ends it has no text, unless special tokens have.
     assert "".join(read([*tokens[:-1], EOS], include_stop_str_in_output=True)[0]) == TOKENIZER.decode(tokens[:-1])
     output = Output(
         SamplingParams(max_tokens=9, include_stop_str_in_output=True, skip_special_tokens=False),

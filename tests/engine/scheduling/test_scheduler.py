@@ -17,7 +17,7 @@ def make_scheduler(total_blocks: int = 65, **changes) -> Scheduler:
 
 
 class Arrivals:
-    """Makes sequences that arrive one after the other, each with a prompt of its own."""
+    """Makes sequences in order of arrival, each with a different prompt."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
@@ -34,7 +34,7 @@ class Arrivals:
 
 
 def step(scheduler: Scheduler) -> dict[int, int]:
-    """Plan a step and carry it out; each sample yields token 9. Returns the tokens computed by request id."""
+    """Plan a step and execute it; every sample yields token 9. Returns the tokens computed by request id."""
     plan = scheduler.schedule()
     scheduler.check_integrity()
     if plan is None:
@@ -97,7 +97,7 @@ def test_higher_priority_enters_first_then_the_earlier_one():
 
 
 def test_a_large_prompt_is_not_overtaken_for_ever():
-    """Strictly in turn: what fits may not pass by what does not fit yet."""
+    """Strict order: a prompt that fits may not overtake one that does not fit yet."""
     scheduler = make_scheduler(total_blocks=11)
     arrive = Arrivals(scheduler)
     small = arrive(8)
@@ -110,7 +110,7 @@ def test_a_large_prompt_is_not_overtaken_for_ever():
 
 
 def test_a_newcomer_leaves_room_for_those_who_run():
-    """Each running sequence may need one more block before the newcomer has given any back."""
+    """Every running sequence may need one more block before the new one releases any."""
     scheduler = make_scheduler(total_blocks=9)
     arrive = Arrivals(scheduler)
     arrive(4)
@@ -189,7 +189,7 @@ def test_late_results_are_dropped():
 
 
 def test_results_of_an_earlier_stay_are_dropped():
-    """Preempted and back in the batch before the results came: they belong to KV that is gone."""
+    """Preempted and admitted again before the results arrived: they belong to dropped KV."""
     scheduler = make_scheduler()
     sequence = Arrivals(scheduler)(3)
     old = scheduler.schedule()
@@ -246,7 +246,7 @@ def test_output_is_found_as_the_prompt_of_the_next_turn():
 
 
 def test_the_same_prompt_at_the_same_time_is_computed_once():
-    """As `n` choices of one request are: the others wait for the blocks of the first, then share them."""
+    """As with `n` choices of a request: the others wait for the blocks of the first, then share them."""
     scheduler = make_scheduler(prefix_cache=True)
     arrive = Arrivals(scheduler)
     same = [arrive(18, prompt=list(range(18))) for _ in range(3)]

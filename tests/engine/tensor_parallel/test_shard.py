@@ -1,4 +1,4 @@
-"""Who computes what, as arithmetic."""
+"""Which rank computes what. Pure."""
 
 from pathlib import Path
 

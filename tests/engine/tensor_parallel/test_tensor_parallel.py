@@ -1,4 +1,4 @@
-"""Two ranks that compute one model: the same answers, and nothing left behind however it ends."""
+"""Two ranks that compute one model: the same answers, and no process left in whatever way it ends."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ PROMPTS = ((5, 6, 7, 8, 9, 10, 11), tuple(range(40, 100)), (*range(40, 75), 3), 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Its parts are as wide as the compiled kernels want them.
+    # Its parts have widths that the compiled kernels support.
     models.CASES["llama-wide"] = (
         *models.CASES["llama-biases"][:2],
         {**models.CASES["llama-biases"][2], "intermediate_size": 128},
@@ -59,7 +59,7 @@ def runner(directory: Path) -> Iterator[TensorRunner]:
 
 
 class SplitLoader(weights.WeightLoader):
-    """One rank that adds up in the order of two."""
+    """One rank that sums in the order of two."""
 
     def back(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
         half = inputs // 2
@@ -70,7 +70,7 @@ class SplitLoader(weights.WeightLoader):
 
 
 def logprobs(runner, prompt: tuple[int, ...], chunk: int) -> torch.Tensor:
-    """[tokens, vocab], after each chunk."""
+    """[tokens, vocab] after each chunk."""
     sequence = driver.Sequence(list(prompt), list(range(1, 9)), EVERY_LOGPROB)
     found = []
     for end in range(chunk, len(prompt) + 1, chunk):
@@ -117,7 +117,7 @@ def test_engines_say_the_same_until_a_rank_is_lost(directory: Path) -> None:
     assert "starting 1 more ranks" in heard
     assert answers(engine) == answers(alone)
     assert engine.stats().prefix_hits_total == alone.stats().prefix_hits_total
-    # Half of the KV heads: twice the blocks for the same memory of each rank.
+    # Half of the KV heads: twice the blocks in the same memory per rank.
     assert (engine.stats().total_blocks + 1) // 2 == alone.stats().total_blocks + 1
     (rank,) = engine._runner._others
     os.kill(rank._process.pid, signal.SIGKILL)
@@ -131,7 +131,7 @@ def test_engines_say_the_same_until_a_rank_is_lost(directory: Path) -> None:
 
 
 def test_how_likely_a_prompt_is(directory: Path, runner: TensorRunner) -> None:
-    """The first prompt in pieces of steps and of products with the head; the second one beside an answer."""
+    """The first prompt over several steps and head products; the second one next to a decoding sequence."""
     prompt = tuple(number * 7 % 211 for number in range(100))
     params = SamplingParams(max_tokens=4, temperature=0, prompt_logprobs=2)
     said = []
@@ -163,7 +163,7 @@ def test_a_rank_that_is_lost_while_nothing_runs_ends_the_engine_all_the_same(dir
         if isinstance(report, StepReport) and not report.stats.running:
             os.kill(rank._process.pid, signal.SIGKILL)
 
-    # It returns although nobody sends anything any more.
+    # It returns although no further message is sent.
     StepLoop(engine, inbox, post).run()
     assert posts[-1] == EngineFailed(
         "tensor_rank_lost", "engine two failed between two steps: rank 1 (cpu) has ended, killed by signal 9"

@@ -24,7 +24,8 @@ def stream(tokenizer: Tokenizer, token_ids: list[int], prompt: tuple[int, ...] =
 @given(st.text(max_size=40))
 def test_text_comes_back_and_no_piece_holds_half_a_character(tokenizer, text):
     parts = stream(tokenizer, tokenizer.encode(text, add_special_tokens=False))
-    # Llama 2's tokenizer writes U+2581 for a space and cannot tell the two apart; special names are not text.
+    # Llama 2's tokenizer encodes a space as U+2581 and cannot distinguish the two; names of special tokens are not
+    # text.
     if tokenizer is SENTENCEPIECE:
         text = text.replace("▁", " ")
     assert "".join(parts) == text
@@ -41,7 +42,7 @@ def test_any_ids_read_as_the_tokenizers_library_reads_them(token_ids):
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.integers(0, SENTENCEPIECE.vocab_size - 1), max_size=30))
 def test_byte_fallback_reads_as_the_tokenizers_library_reads_it(token_ids):
-    """But for hopeless bytes: the library gives up a whole run of byte tokens for one bad byte, we only that byte."""
+    """Except for invalid bytes: the library replaces a whole run of byte tokens for one bad byte, we only that byte."""
     spelled = b"".join(SENTENCEPIECE.token_bytes(i) for i in token_ids if i not in SENTENCEPIECE.special_ids)
     ours = "".join(stream(SENTENCEPIECE, token_ids))
     assert ours == spelled.decode(errors="replace").removeprefix(" ")

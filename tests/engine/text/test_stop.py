@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from engine.text.stop import StopMatcher
 
-# Few letters, so that partial and overlapping matches are the rule.
+# A small alphabet, so that partial and overlapping matches are frequent.
 TEXTS = st.text("aab", max_size=30)
 STOPS = st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=4)
 
 
 def naive(text: str, stops: list[str]) -> tuple[str, str | None]:
-    """Read letter by letter; at the first end of a stop string, cut before the longest that ends there."""
+    """Read character by character; at the first end of a stop string, cut before the longest that ends there."""
     for end in range(1, len(text) + 1):
         ending = [stop for stop in stops if text[:end].endswith(stop)]
         if ending:

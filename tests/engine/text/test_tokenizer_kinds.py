@@ -1,4 +1,4 @@
-"""What goes on in the middle of a text, with every kind of tokenizer: grammars, banned words, messages in pieces."""
+"""Tokenization of continued text with every kind of tokenizer: grammars, banned words, escaped messages."""
 
 import json
 import re
@@ -76,10 +76,10 @@ def test_a_text_inside_another_is_spelled_byte_for_byte(kind: tuple[str, Tokeniz
     name, tokenizer, _ = kind
     if "Z" in text and "byte" not in name and name not in {"llama2-prepend", "llama2-metaspace-first", "phi3", "gemma"}:
         pytest.skip("its vocabulary has no such letter")
-    ids = tokenizer.encode_inside(text)
+    ids = tokenizer.encode_continuation(text)
     assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
     assert not tokenizer.special_ids.intersection(ids)
-    # As few tokens as if nothing stood in front.
+    # As few tokens as without the sentinel.
     assert len(ids) <= len(text.encode())
 
 
@@ -92,6 +92,6 @@ def test_a_word_is_banned_wherever_it_stands(kind: tuple[str, Tokenizer, Grammar
 def test_special_tokens_count_in_marked_texts(kind: tuple[str, Tokenizer, Grammars]) -> None:
     _, tokenizer, _ = kind
     special = tokenizer.special_texts[0]
-    ids = tokenizer.encode_inside(f"dog{special}dog", marked=True)
+    ids = tokenizer.encode_continuation(f"dog{special}dog", marked=True)
     assert tokenizer.special_ids.intersection(ids)
     assert not tokenizer.token_bytes(ids[0]).startswith(b" ")

@@ -1,4 +1,4 @@
-"""Calls in text, whatever pieces it comes in."""
+"""Tool calls in text that arrives in arbitrary pieces."""
 
 import json
 from itertools import pairwise
@@ -74,7 +74,7 @@ ENDINGS = ["C:\\", "a\\\\", '\\"', 'say "\\', "\\ ", "}\\", "\\u0022", '{"\\":\\
 @pytest.mark.parametrize("ensure_ascii", [False, True])
 @pytest.mark.parametrize(("style", "key"), [("tags", "arguments"), ("bare", "parameters")])
 def test_backslashes_and_quotes_at_a_strings_end(style, key, value, ensure_ascii):
-    """As values, as names and in lists, the last thing of the object or not."""
+    """As values, as keys and in lists, at the end of the object or not."""
     for arguments in ({"path": value}, {value: "x"}, {"all": [value, value]}, {"path": value, "then": value}):
         said = json.dumps({"name": "weather", key: arguments}, ensure_ascii=ensure_ascii)
         one = tagged(said) if style == "tags" else said

@@ -1,4 +1,4 @@
-"""The training data: only answers are learned, and recitals teach only what can be told."""
+"""The training data: only answers have weight, and in recitals only what can be predicted."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""The shipped models: complete, small, one tokenizer, and as good as promised through the engine."""
+"""The shipped models: complete, small, one tokenizer, and with the promised accuracy in the engine."""
 
 import json
 from random import Random
@@ -6,7 +6,7 @@ from random import Random
 import pytest
 import torch
 
-from engine.examine import ExaminedAnswer
+from engine.offline import OfflineAnswer
 from engine.zoo.evaluate import ask, evaluate_zoo, make_report
 from engine.zoo.llama import load
 from engine.zoo.question import ZooQuestion
@@ -68,8 +68,8 @@ def test_greetings_are_answered() -> None:
 
 def test_the_table_counts_every_question_once_a_task_and_once_in_all() -> None:
     questions = held_out_questions(Random(2), 80)
-    small = [ExaminedAnswer(question.answer if i % 2 else "", (1.0, 2.0)) for i, question in enumerate(questions)]
-    large = [ExaminedAnswer(question.answer, (5.0,) * 3) for question in questions]
+    small = [OfflineAnswer(question.answer if i % 2 else "", (1.0, 2.0)) for i, question in enumerate(questions)]
+    large = [OfflineAnswer(question.answer, (5.0,) * 3) for question in questions]
     report = make_report(questions, small, large, seed=2)
     levels = [row for row in report.rows if row.difficulty and row.task != "all"]
     assert sum(row.small.asked for row in levels) == 80

@@ -1,4 +1,4 @@
-"""The questions: the same for the same seed, right by a second way of working them out, and never on both sides."""
+"""Generated questions: reproducible, answers verified by a second method, and never on both sides of the split."""
 
 import json
 import re
@@ -88,7 +88,7 @@ def test_string_work_is_right() -> None:
 
 
 def _passage(prompt: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Who lives where and who has what, by reading the passage sentence by sentence."""
+    """Parse the passage sentence by sentence: who lives where, and who has what."""
     home, owner = {}, {}
     for name, verb, what in re.findall(r"(\w+) (lives in|moved to|has the) (\w+)\.", prompt):
         if verb == "has the":

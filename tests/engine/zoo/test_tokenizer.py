@@ -1,4 +1,4 @@
-"""The tokenizer: any text comes back, what a task is about is spelled out, and the template is the trained one."""
+"""The tokenizer: any text round-trips, the elements of tasks are single tokens, and the template matches training."""
 
 import json
 from pathlib import Path

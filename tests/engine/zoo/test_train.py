@@ -1,4 +1,4 @@
-"""The training module: transformers' numbers, and a loss that falls the same way every time."""
+"""The training module: transformers' numerics, and a reproducible, decreasing loss."""
 
 from pathlib import Path
 

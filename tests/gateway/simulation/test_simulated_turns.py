@@ -8,7 +8,7 @@ import pytest
 
 from config.load import parse_settings
 from config.model.settings import CoreSettings
-from engine.core.turns import TimeSliceBook
+from engine.core.time_slices import TimeSliceScheduler
 from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.turns import SimulatedTimeSlices, at_once
 from policies.records.trace import TraceRequest
@@ -102,7 +102,7 @@ def test_the_order_is_that_of_the_turn_book(steps: Steps, leaps: bool) -> None:
         assert len(steps) < 130
         return
     took = {name: [ended - began for title, began, ended in steps if title == name] for name in ("small", "large")}
-    book: TimeSliceBook[str] = TimeSliceBook(1)
+    book: TimeSliceScheduler[str] = TimeSliceScheduler(1)
     assert book.ask("small")
     assert not book.ask("large")
     holder, order = "small", []

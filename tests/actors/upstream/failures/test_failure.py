@@ -1,4 +1,4 @@
-"""Whose fault a status is, and what is to be done about it."""
+"""Classification of statuses: who is at fault, and whether to retry."""
 
 import pytest
 
@@ -36,14 +36,15 @@ from actors.upstream.failures.failure import of_event, of_status
 def test_statuses(status, kind, blame, retryable):
     for body in (b"", b"<html><h1>Sorry</h1></html>", b"{}", b"\x1f\x8b\x08\x00\x00"):
         failure = of_status(status, body)
-        assert (failure.kind, failure.blame, failure.retryable) == (kind, blame, retryable)
+        assert (failure.kind, failure.fault, failure.retryable) == (kind, blame, retryable)
         assert failure.said.words == failure.said.code == ""
 
 
 def test_what_is_the_operators_affair_is_not_the_clients():
     failure = of_status(401, b'{"error": {"message": "Incorrect API key: sk-123", "code": "invalid_api_key"}}')
     assert (
-        failure.told == "The upstream is not set up rightly here: it answered 401. Tell the operator of this gateway."
+        failure.client_message
+        == "The upstream is not set up rightly here: it answered 401. Tell the operator of this gateway."
     )
     assert (failure.said.code, failure.said.words) == ("invalid_api_key", "Incorrect API key: sk-123")
 
@@ -63,4 +64,4 @@ def test_a_server_that_says_that_a_retry_is_no_use_is_believed():
 def test_an_error_of_a_stream_without_a_word_is_the_upstreams():
     for data in (b"", b"null", b"[]", b"{}", b'{"error": {}}', b'{"error": "x"}', b"\xff\xfe", b"[" * 100_000):
         failure = of_event(data)
-        assert (failure.kind, failure.blame, failure.retryable) == ("upstream_failed", "upstream", True)
+        assert (failure.kind, failure.fault, failure.retryable) == ("upstream_failed", "upstream", True)

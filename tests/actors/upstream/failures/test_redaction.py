@@ -1,11 +1,11 @@
-"""What an upstream said, without what is ours and what is the client's."""
+"""An upstream's error text without secrets of the gateway and without quotes of the prompt."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.api.request import ChatMessage, ChatPrompt, TextPrompt
-from actors.upstream.failures.redaction import MOST_CHARACTERS, Redactor, unquoted
+from actors.upstream.failures.redaction import MAX_CHARACTERS, Redactor, without_prompt_quotes
 from policies.fallback.verdict import Said
 
 OURS = Redactor(["abcd1234", "team blue/1"], "https://host-7.example:8443/v1?key=query-secret&v=1")
@@ -40,7 +40,7 @@ def test_a_code_and_a_parameter_that_are_ours_are_left_out() -> None:
 @given(st.text(max_size=900), st.text(max_size=30), st.text(max_size=30))
 def test_whatever_is_said_is_short_and_holds_no_key(text: str, before: str, after: str) -> None:
     words = OURS.clean(Said(words=f"{before}abcd1234{after}{text}")).words
-    assert len(words) <= MOST_CHARACTERS
+    assert len(words) <= MAX_CHARACTERS
     assert "abcd1234" not in words
 
 
@@ -52,12 +52,12 @@ QUOTE = "this is what I have written to my doctor"
 def test_a_quote_of_the_prompt_is_found_wherever_it_stands(
     prompt: TextPrompt | ChatPrompt, before: str, after: str
 ) -> None:
-    said = unquoted(Said(words=f"{before}{QUOTE}{after}"), prompt)
+    said = without_prompt_quotes(Said(words=f"{before}{QUOTE}{after}"), prompt)
     assert "written to my" not in said.noted
     assert QUOTE in said.words
 
 
 def test_a_short_prompt_is_found_whole_and_a_long_one_leaves_no_words() -> None:
-    assert unquoted(Said(words="bad: hello there!"), TextPrompt("hello there")).noted == "bad: […]!"
-    assert unquoted(Said(words="bad"), TextPrompt("x" * 100_000)).noted == ""
-    assert unquoted(Said(words="top_k is bad"), TextPrompt("k")).noted == "top_k is bad"
+    assert without_prompt_quotes(Said(words="bad: hello there!"), TextPrompt("hello there")).noted == "bad: […]!"
+    assert without_prompt_quotes(Said(words="bad"), TextPrompt("x" * 100_000)).noted == ""
+    assert without_prompt_quotes(Said(words="top_k is bad"), TextPrompt("k")).noted == "top_k is bad"

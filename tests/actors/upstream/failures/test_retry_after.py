@@ -1,8 +1,8 @@
-"""A pause that is asked for is understood in all its forms, and never believed without bounds."""
+"""Requested pauses: all forms are parsed, and all are bounded."""
 
 import pytest
 
-from actors.upstream.failures.retry_after import asked_pause_s
+from actors.upstream.failures.retry_after import requested_pause_s
 
 DATE = {"date": "Sun, 06 Nov 1994 08:49:37 GMT"}
 SENT_AT = 784_111_777.0
@@ -28,12 +28,12 @@ SENT_AT = 784_111_777.0
         ({"retry-after": "2s"}, 2.0),
         ({"retry-after": "1m30s"}, 90.0),
         ({"retry-after": "250ms"}, 0.25),
-        # A moment, in seconds or milliseconds since 1970.
+        # Unix timestamps in seconds or milliseconds.
         ({"retry-after": "784111807", **DATE}, 600.0),
         ({"retry-after": "1764370030", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 30.0),
         ({"retry-after": "1764370030000", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 30.0),
         ({"retry-after": "1764369000", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 0.0),
-        # The three forms of a date.
+        # The three date formats.
         ({"retry-after": "Sun, 06 Nov 1994 08:50:07 GMT", **DATE}, 30.0),
         ({"retry-after": "Sunday, 06-Nov-94 08:50:07 GMT", **DATE}, 30.0),
         ({"retry-after": "Sun Nov  6 08:50:07 1994", **DATE}, 30.0),
@@ -46,7 +46,7 @@ SENT_AT = 784_111_777.0
         ({"retry-after-ms": "250"}, 0.25),
         ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
         ({"retry-after-ms": "-5", "retry-after": "1"}, 1.0),
-        # Limits that are used up.
+        # Exhausted rate limits.
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1m2.5s"}, 62.5),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "120ms"}, 0.12),
@@ -58,12 +58,12 @@ SENT_AT = 784_111_777.0
     ],
 )
 def test_what_headers_ask_for(headers, seconds):
-    assert asked_pause_s(headers, SENT_AT, limits=True) == (None if seconds is None else pytest.approx(seconds))
+    assert requested_pause_s(headers, SENT_AT, limits=True) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_our_own_clock_stands_in_for_a_missing_date():
-    assert asked_pause_s({"retry-after": "Sun, 06 Nov 1994 08:50:07 GMT"}, SENT_AT + 10) == 20.0
+    assert requested_pause_s({"retry-after": "Sun, 06 Nov 1994 08:50:07 GMT"}, SENT_AT + 10) == 20.0
 
 
 def test_limits_say_nothing_of_an_answer_that_was_not_refused_for_them():
-    assert asked_pause_s({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, SENT_AT) is None
+    assert requested_pause_s({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, SENT_AT) is None

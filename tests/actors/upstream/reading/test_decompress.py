@@ -1,11 +1,11 @@
-"""What is unpacked stays within bounds, and what is not as it says is no answer."""
+"""Decompression is bounded, and malformed data is an error."""
 
 import gzip
 import zlib
 
 import pytest
 
-from actors.upstream.failures.failure import Broken
+from actors.upstream.failures.failure import UpstreamCallError
 from actors.upstream.reading.decompress import unpacker
 
 TEXT = b"data: {}\n\n" * 5000
@@ -39,12 +39,12 @@ def test_a_small_packet_is_never_held_unpacked():
 
 @pytest.mark.parametrize("packed", [b"not packed at all", gzip.compress(TEXT, mtime=0)[:10] + b"\xff" * 40])
 def test_what_is_not_packed_as_it_says(packed):
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(UpstreamCallError) as caught:
         list(unpacker("gzip")(packed))
     assert caught.value.failure.kind == "upstream_garbled"
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br"])
 def test_ways_that_are_not_known(encoding):
-    with pytest.raises(Broken):
+    with pytest.raises(UpstreamCallError):
         unpacker(encoding)

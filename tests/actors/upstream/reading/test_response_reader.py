@@ -1,4 +1,4 @@
-"""An upstream's stream is an answer only if it is whole, and its tokens are counted truly."""
+"""A stream is an answer only if it is complete, and its tokens are counted correctly."""
 
 import json
 from itertools import pairwise
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.protocol.outputs import TextDelta
-from actors.upstream.failures.failure import Broken
+from actors.upstream.failures.failure import UpstreamCallError
 from actors.upstream.reading.response_reader import ResponseReader
 
 
@@ -41,14 +41,14 @@ def outputs(*pieces: bytes, max_tokens: int = 100) -> list[TextDelta]:
     found: list[TextDelta | None] = []
     for piece in pieces:
         found.append(reader.feed(piece))
-        if reader.broken is not None:
-            raise reader.broken
+        if reader.error is not None:
+            raise reader.error
     found.append(reader.end())
     return [output for output in found if output is not None]
 
 
 def kind(*pieces: bytes, max_tokens: int = 100) -> str:
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(UpstreamCallError) as caught:
         outputs(*pieces, max_tokens=max_tokens)
     return caught.value.failure.kind
 
@@ -135,8 +135,8 @@ def test_what_came_before_a_failure_is_given_out():
     output = reader.feed(said("Hello") + event(error="boom"))
     assert output is not None
     assert (output.text, output.finish) == ("Hello", None)
-    assert reader.broken is not None
-    assert reader.broken.failure.kind == "upstream_failed"
+    assert reader.error is not None
+    assert reader.error.failure.kind == "upstream_failed"
 
 
 def test_a_stop_string_and_a_filter_are_told():
@@ -187,7 +187,7 @@ def test_an_upstream_that_never_ends_is_left():
 
 
 def test_our_own_sentence_on_an_error_quotes_nothing():
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(UpstreamCallError) as caught:
         outputs(event(error={"message": "the prompt 'my secret' is bad", "code": "bad_thing"}))
     failure = caught.value.failure
     assert failure.message == "The upstream broke off with an error."
@@ -212,7 +212,7 @@ JSON = st.recursive(
 
 @given(st.lists(st.binary(max_size=60) | JSON.map(lambda value: b"data: " + json.dumps(value).encode() + b"\n\n")))
 def test_whatever_comes_is_an_answer_or_a_failure(pieces):
-    """No other exception, and one finish, with the end."""
+    """No other exception, and exactly one finish, at the end."""
     reader = ResponseReader(1, 50)
     finishes = 0
     try:
@@ -220,9 +220,9 @@ def test_whatever_comes_is_an_answer_or_a_failure(pieces):
             output = reader.feed(piece)
             finishes += output is not None and output.finish is not None
             assert finishes == reader.done
-            if reader.broken is not None:
-                raise reader.broken
+            if reader.error is not None:
+                raise reader.error
         output = reader.end()
         assert finishes + (output is not None and output.finish is not None) == 1
-    except Broken:
+    except UpstreamCallError:
         assert not reader.done

@@ -1,4 +1,4 @@
-"""Events are the same however the bytes are cut."""
+"""The events do not depend on how the bytes are cut."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ VALUE = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=
 
 @st.composite
 def streams(draw) -> tuple[bytes, list[SseEvent]]:
-    """A stream, and what is in it by the standard's own words."""
+    """A stream, and the events in it according to the standard."""
     written, events = [], []
     for _ in range(draw(st.integers(0, 5))):
         name, data = "", []
@@ -39,7 +39,7 @@ def streams(draw) -> tuple[bytes, list[SseEvent]]:
             events.append(SseEvent(name.encode(), "\n".join(data).encode()))
     text = ""
     for piece in written:
-        # A CR and an LF that meet would be one end of a line.
+        # An adjacent CR and LF would be one line end.
         text += "\r" if piece == "\n" and text.endswith("\r") else piece
     return text.encode(), events
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from actors.protocol.job import UpstreamCall
-from actors.upstream.request_body import question, why_not
+from actors.upstream.request_body import build_request_body, unsupported_reason
 from config.model.upstreams import UpstreamSettings
 from gateway.endpoints.completions import CHAT, COMPLETION, Endpoint, ParsedBody
 from gateway.errors import BadField
@@ -130,8 +130,8 @@ def call(fields: dict[str, Any], endpoint: Endpoint = CHAT) -> UpstreamCall:
 
 
 def sent(given: UpstreamCall, upstream: UpstreamSettings = PLAIN) -> dict[str, Any]:
-    assert why_not(given, upstream) is None
-    body: dict[str, Any] = json.loads(question(given, upstream).body)
+    assert unsupported_reason(given, upstream) is None
+    body: dict[str, Any] = json.loads(build_request_body(given, upstream).body)
     return body
 
 
@@ -154,7 +154,7 @@ def test_what_the_api_has_goes_there_as_it_was_written(fields, upstream):
 @pytest.mark.parametrize("fields", FOR_VLLM, ids=str)
 def test_what_vllm_has_goes_where_it_is_understood_and_is_refused_by_name_elsewhere(fields):
     [(name, value)] = fields.items()
-    refused = why_not(call(fields), PLAIN) or ""
+    refused = unsupported_reason(call(fields), PLAIN) or ""
     assert name in refused
     body = sent(call(fields), VLLM)
     if name.startswith(("guided_", "structured_")):

@@ -1,13 +1,13 @@
-"""An event that is no strict JSON of the API, read all the same. Sans-IO; one reader a call.
+"""Lenient parser for chunks that are not valid JSON or violate the API's schema. Sans-IO; one per call.
 
-| what is wrong | whose |
+| deviation | source |
 | --- | --- |
 | a field of another type: `"index": "0"`, `"refusal": false`, `"delta": []` | gateways in PHP, JavaScript and Lua |
-| one choice that is no list; a message that is a text | hand-written servers |
-| NaN, Infinity, control characters in texts | Python's and C's printers |
-| a character whose halves are in two events: UTF-16 escapes, or bytes | servers that cut texts by code units or bytes |
+| a single choice instead of a list; a string as message | hand-written servers |
+| NaN, Infinity, control characters in strings | JSON printers in Python and C |
+| a character split over two events: UTF-16 escapes, or bytes | servers that cut text by code units or bytes |
 
-What has the wrong type is left out, unless it is clear what it says.
+Values of a wrong type are dropped, unless their meaning is clear.
 """
 
 import codecs
@@ -19,25 +19,25 @@ from typing import Any
 
 import msgspec
 
-from actors.upstream.reading.chunk import CallPart, Chunk, ChunkChoice, Function, Message
+from actors.upstream.reading.chunk import CalledFunction, Chunk, ChunkChoice, Message, ToolCallPart
 
 _HIGH = ("\ud800", "\udbff")
 _ALONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Halves without another; those between are what `surrogateescape` makes of bytes that are no UTF-8."""
+"""Lone surrogates; the range left out is what `surrogateescape` makes of invalid UTF-8 bytes."""
 _NO_LIMIT = 9999.0
-"""For log-probabilities that are infinite, as vLLM writes them."""
+"""Replaces infinite log-probabilities, as vLLM does."""
 _encode = msgspec.json.Encoder().encode
 
 
 class LenientReader:
-    """Keeps the first half of a character until the next event that has to be read so."""
+    """Keeps the first half of a split character until the next event that is parsed leniently."""
 
     def __init__(self) -> None:
-        self._said = _Halves()
-        self._thought = _Halves()
+        self._content_halves = _Halves()
+        self._reasoning_halves = _Halves()
 
     def read(self, data: bytes) -> Chunk | None:
-        """None: it is no object, in no way."""
+        """None: it is not an object, even leniently."""
         try:
             value = json.loads(data.decode("utf-8", "surrogateescape"), strict=False)
         except (ValueError, RecursionError):
@@ -58,7 +58,7 @@ class LenientReader:
             given = [given]
         if not isinstance(given, list):
             return None
-        return [self._choice(each) for each in given if isinstance(each, dict)]
+        return [self._choice(entry) for entry in given if isinstance(entry, dict)]
 
     def _choice(self, given: Mapping[str, Any]) -> ChunkChoice:
         message = given.get("message")
@@ -66,7 +66,7 @@ class LenientReader:
             index=whole_number(given.get("index")),
             delta=self._message(given.get("delta")),
             message=self._message({"content": message} if isinstance(message, str) and message else message),
-            text=self._said.joined(given["text"]) if isinstance(given.get("text"), str) else None,
+            text=self._content_halves.joined(given["text"]) if isinstance(given.get("text"), str) else None,
             logprobs=_raw(given.get("logprobs")),
             finish_reason=_clean(given.get("finish_reason")),
             stop_reason=_clean(given.get("stop_reason")),
@@ -78,9 +78,11 @@ class LenientReader:
         if not isinstance(given, dict):
             return None
         content, refusal = given.get("content"), given.get("refusal")
-        named = {name: self._text(self._thought, given.get(name)) for name in ("reasoning_content", "reasoning")}
+        named = {
+            name: self._text(self._reasoning_halves, given.get(name)) for name in ("reasoning_content", "reasoning")
+        }
         return Message(
-            content=self._text(self._said, content),
+            content=self._text(self._content_halves, content),
             refusal=_clean(refusal) if isinstance(refusal, str) else None,
             reasoning_details=_clean(given.get("reasoning_details")),
             thinking=_clean(given.get("thinking")),
@@ -95,14 +97,14 @@ class LenientReader:
 
 
 class _Halves:
-    """A text that is cut anywhere, put together."""
+    """Reassembles text that is cut within characters."""
 
     def __init__(self) -> None:
         self._high = ""
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
 
     def joined(self, text: str) -> str:
-        """As much of it as is whole characters."""
+        """The complete characters so far."""
         text = self._high + text
         self._high = ""
         if text and _HIGH[0] <= text[-1] <= _HIGH[1]:
@@ -111,24 +113,24 @@ class _Halves:
 
 
 def _bytes_of(text: str) -> bytes:
-    """With the bytes that were no UTF-8, and a pair of escapes as the character that it is."""
+    """UTF-8 bytes: surrogate pairs combined, and escaped invalid bytes restored."""
     paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     return _ALONE.sub("\ufffd", paired).encode("utf-8", "surrogateescape")
 
 
 def _clean(value: Any) -> Any:
-    """Texts without halves of characters."""
+    """Replace lone surrogates in all strings."""
     if isinstance(value, str):
         return _bytes_of(value).decode("utf-8", "replace")
     if isinstance(value, list):
-        return [_clean(each) for each in value]
+        return [_clean(entry) for entry in value]
     if isinstance(value, dict):
-        return {name: _clean(each) for name, each in value.items()}
+        return {name: _clean(entry) for name, entry in value.items()}
     return value
 
 
 def whole_number(value: Any) -> int | None:
-    """Also of a text or a float that is one."""
+    """An integer, also from a string or a float that equals one; else None."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
     if isinstance(value, float) and value.is_integer():
@@ -136,27 +138,27 @@ def whole_number(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def _calls(given: Any) -> list[CallPart] | None:
+def _calls(given: Any) -> list[ToolCallPart] | None:
     given = [given] if isinstance(given, dict) else given
     if not isinstance(given, list):
         return None
     names = ("index", "id", "arguments", "input", "parameters", "extra_content")
     return [
-        CallPart(
-            function=_function(each.get("function")),
-            name=each["name"] if isinstance(each.get("name"), str) else None,
-            **{name: _clean(each.get(name)) for name in names},
+        ToolCallPart(
+            function=_function(entry.get("function")),
+            name=entry["name"] if isinstance(entry.get("name"), str) else None,
+            **{name: _clean(entry.get(name)) for name in names},
         )
-        for each in given
-        if isinstance(each, dict)
+        for entry in given
+        if isinstance(entry, dict)
     ]
 
 
-def _function(given: Any) -> Function | None:
+def _function(given: Any) -> CalledFunction | None:
     if not isinstance(given, dict):
         return None
     name = given.get("name")
-    return Function(
+    return CalledFunction(
         name=name if isinstance(name, str) else None,
         arguments=_clean(given.get("arguments")),
         parameters=_clean(given.get("parameters")),
@@ -164,7 +166,7 @@ def _function(given: Any) -> Function | None:
 
 
 def _raw(logprobs: Any) -> msgspec.Raw:
-    """Log-probabilities with numbers that JSON has."""
+    """Log-probabilities as JSON without NaN and infinity."""
     return msgspec.Raw() if logprobs is None else msgspec.Raw(_encode(_finite(_clean(logprobs))))
 
 
@@ -172,7 +174,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return _NO_LIMIT if value > 0 else -_NO_LIMIT
     if isinstance(value, list):
-        return [_finite(each) for each in value]
+        return [_finite(entry) for entry in value]
     if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
+        return {name: _finite(entry) for name, entry in value.items()}
     return value

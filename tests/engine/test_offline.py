@@ -1,10 +1,10 @@
-"""Asking a model many prompts: answers in order, a margin a token, costs that were measured."""
+"""Offline generation: answers in order, one margin per token, measured costs."""
 
 import pytest
 
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
-from engine.examine import examine
+from engine.offline import generate_offline
 from engine.zoo.evaluate import MODELS
 
 PROMPTS = ["What is 2 + 3?", 'Repeat "bado".', "What is 4 + 4?"]
@@ -12,7 +12,7 @@ PROMPTS = ["What is 2 + 3?", 'Repeat "bado".', "What is 4 + 4?"]
 
 def test_answers_come_in_the_order_of_the_prompts() -> None:
     said: list[str] = []
-    found = examine("small", EngineSettings(model=MODELS / "small"), PROMPTS, 20, said.append)
+    found = generate_offline("small", EngineSettings(model=MODELS / "small"), PROMPTS, 20, said.append)
     assert [answer.text for answer in found.answers] == ["5", "bado", "8"]
     assert [answer.tokens for answer in found.answers] == [2, 5, 2], "the end of the answer is a token, too"
     assert all(margin >= 0 for answer in found.answers for margin in answer.margins)
@@ -23,4 +23,4 @@ def test_answers_come_in_the_order_of_the_prompts() -> None:
 
 def test_a_prompt_that_is_too_long_is_named() -> None:
     with pytest.raises(ModelError, match="prompt 2 cannot be asked of 'small'"):
-        examine("small", EngineSettings(model=MODELS / "small"), ["hi", "x " * 5000], 20, lambda _: None)
+        generate_offline("small", EngineSettings(model=MODELS / "small"), ["hi", "x " * 5000], 20, lambda _: None)

@@ -1,7 +1,7 @@
-"""A message that spells a special token means its characters: nobody ends a turn, or opens one, by writing it.
+"""Escape special tokens in messages, so that clients cannot inject turns by writing their text.
 
-The rendered prompt is one text in which the template's own special tokens must count. So those that messages spell are
-broken by a mark before rendering, and the text is encoded in pieces between the marks.
+The rendered prompt is one string in which only the template's own special tokens may be encoded as such. So special
+tokens in messages are split by a mark before rendering, and the rendered text is encoded in pieces between the marks.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,34 +10,34 @@ from typing import Any
 from engine.errors import RequestRefused
 
 _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
-"""Noncharacters: Unicode keeps them for a program's own use."""
+"""Unicode noncharacters, reserved for internal use."""
 
 
-def break_special(
+def escape_special_tokens(
     messages: Sequence[Mapping[str, Any]], special: Collection[str]
 ) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The messages with marks inside every special token that they spell, and the mark; "" if there is none.
+    """The messages with a mark inside every special token in their texts, and the mark; "" if there is none.
 
     Raises:
-        RequestRefused: the messages hold every mark there is.
+        RequestRefused: the messages contain all possible marks.
     """
-    # Searched at once. One that seems to be spelled across two texts is broken in neither, and the mark is in none.
-    said = "\n".join(_texts(messages))
-    spelled = [token for token in special if token in said]
+    # All texts are searched at once. A match across two texts is split in neither, so it does no harm.
+    texts = "\n".join(_texts(messages))
+    spelled = [token for token in special if token in texts]
     if not spelled:
         return messages, ""
-    mark = next((mark for mark in _MARKS if mark not in said), None)
+    mark = next((mark for mark in _MARKS if mark not in texts), None)
     if mark is None:
         raise RequestRefused(
             "reserved_characters", "the messages hold all of U+FDD0 to U+FDEF, which are no characters; remove them"
         )
-    # Longest first: a token within a longer one is broken with it.
+    # Longest first: a token within a longer one is split with it.
     spelled.sort(key=len, reverse=True)
     return [{key: _broken(value, spelled, mark) for key, value in message.items()} for message in messages], mark
 
 
 def pieces(rendered: str, mark: str) -> list[str]:
-    """What to encode one by one."""
+    """Split the rendered text at the marks, to be encoded piece by piece."""
     return rendered.split(mark) if mark else [rendered]
 
 
@@ -50,19 +50,19 @@ def _texts_in(value: Any) -> Iterator[str]:
         case str():
             yield value
         case Mapping():
-            for name, each in value.items():
+            for name, item in value.items():
                 yield name
-                yield from _texts_in(each)
+                yield from _texts_in(item)
         case list() | tuple():
-            for each in value:
-                yield from _texts_in(each)
+            for item in value:
+                yield from _texts_in(item)
 
 
 def _broken(value: Any, special: Sequence[str], mark: str) -> Any:
     if isinstance(value, Mapping):
-        return {_broken(name, special, mark): _broken(each, special, mark) for name, each in value.items()}
+        return {_broken(name, special, mark): _broken(item, special, mark) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_broken(each, special, mark) for each in value]
+        return [_broken(item, special, mark) for item in value]
     if not isinstance(value, str):
         return value
     for token in special:

@@ -1,4 +1,4 @@
-"""Never more calls than places; every call and every work ends exactly once."""
+"""Never more calls than slots; every call and every job ends exactly once."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from actors.api.request import TextPrompt
 from actors.protocol.delivery import Delivery
 from actors.protocol.job import Job, UpstreamCall
-from actors.upstream.call_book import CallBook
+from actors.upstream.call_tracker import CallTracker
 from engine.sampling.params import SamplingParams
 
 PLACES = 3
@@ -27,9 +27,9 @@ def job_of(number: int, count: int) -> tuple[Job, tuple[UpstreamCall, ...]]:
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.book = CallBook(PLACES)
+        self.book = CallTracker(PLACES)
         self.jobs: dict[int, tuple[Job, set[int]]] = {}
-        """Works that somebody waits for, with the calls that have not ended."""
+        """Jobs that are still wanted, with their unfinished calls."""
         self.tasks: set[int] = set()
         self.next = 1
 
@@ -88,7 +88,7 @@ class Machine(RuleBasedStateMachine):
         assert self.book.running == len(self.tasks) <= PLACES
         open_calls = sum(len(left) for _, left in self.jobs.values())
         assert self.book.inside == open_calls
-        # Nobody waits while a place is free.
+        # No call waits while a slot is free.
         assert not self.book.waiting or len(self.tasks) == PLACES
 
 

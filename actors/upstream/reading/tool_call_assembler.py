@@ -1,20 +1,20 @@
-"""Tool calls out of the pieces that an upstream sends, and in the forms that servers have. Sans-IO; one a choice.
+"""Assembles tool calls from the fragments of a stream, in all known forms. Sans-IO; one per choice.
 
-| form | whose |
+| form | used by |
 | --- | --- |
-| name first, then pieces of the arguments; an index and an id for each call | OpenAI, vLLM, SGLang, llama.cpp |
-| the name again in each piece, or cut in two | some proxies; OpenAI's own rule is to join |
-| another id in each piece | older vLLM |
-| whole calls, all at index 0 or without one, each with its id | Ollama, Gemini |
+| name first, then fragments of the arguments; an index and an id per call | OpenAI, vLLM, SGLang, llama.cpp |
+| the name repeated in every fragment, or split in two | some proxies; OpenAI's rule is to concatenate |
+| another id in every fragment | older vLLM |
+| whole calls with ids, all at index 0 or without one | Ollama, Gemini |
 | whole calls without index and id | older Gemini, some gateways |
-| arguments as an object; as null or nothing at all where there are none | Ollama, Cloudflare, Mistral |
-| the arguments so far, again in each piece; all of them once more at the end; `{}` before them | some gateways |
-| arguments as a text of JSON within a text; with line ends in their texts; an empty list | GLM, small models; PHP |
-| `input` or `parameters` for `arguments`; `functions.` before the name | Anthropic, Llama; gpt-oss, Kimi |
+| arguments as an object; null or absent if there are none | Ollama, Cloudflare, Mistral |
+| all arguments so far in every fragment; repeated at the end; preceded by `{}` | some gateways |
+| doubly encoded arguments; raw line ends within strings; an empty list | GLM, small models; PHP |
+| `input` or `parameters` for `arguments`; the prefix `functions.` | Anthropic, Llama; gpt-oss, Kimi |
 | `function_call` instead of `tool_calls` | the API before tools |
 
-What a piece belongs to follows from its index, its id and its name, and from the names that were offered: two calls are
-never joined to one whose name nobody offered.
+A fragment is assigned to a call by its index, id and name, and by the names of the offered tools: fragments are never
+joined to a name that was not offered.
 """
 
 import json
@@ -25,11 +25,11 @@ from typing import Any
 import msgspec
 
 from actors.upstream.failures.failure import garbled
-from actors.upstream.reading.chunk import CallPart, Function
-from actors.upstream.reading.lenient import whole_number
+from actors.upstream.reading.chunk import CalledFunction, ToolCallPart
+from actors.upstream.reading.lenient_chunk import whole_number
 from engine.text.tool_calls import ToolCall
 
-_MOST_CALLS = 128
+_MAX_CALLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _ID = re.compile(r"[\x21-\x7e]{1,256}")
 _NO_ARGUMENTS = frozenset({"", "null", "{}", "[]"})
@@ -37,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Call:
-    """One call under way."""
+    """One call in progress."""
 
     __slots__ = ("extra", "id", "index", "name", "pieces")
 
@@ -49,12 +49,12 @@ class _Call:
         self.extra: dict[str, Any] | None = None
 
     def is_whole(self) -> bool:
-        """Its arguments are an object: nothing can follow."""
+        """Whether the arguments are a complete object, to which nothing can be added."""
         return bool(self.pieces) and self.pieces[-1].rstrip().endswith("}") and _is_object("".join(self.pieces))
 
 
-class CallParts:
-    """Feed it the pieces, then ask for the calls."""
+class ToolCallAssembler:
+    """Pass fragments to `take`, then get the calls from `whole`."""
 
     def __init__(self, offered: Collection[str]) -> None:
         self._offered = frozenset(offered)
@@ -63,20 +63,20 @@ class CallParts:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def take_function(self, function: Function) -> str:
-        """The same for `function_call`: there is one at the most."""
-        return self.take([CallPart(index=0, function=function)])
+    def take_function(self, function: CalledFunction) -> str:
+        """As `take`, for `function_call`, of which there is at most one."""
+        return self.take([ToolCallPart(index=0, function=function)])
 
-    def take(self, parts: Sequence[CallPart]) -> str:
-        """Pieces of one event; what they say, to be counted. Raises Broken."""
-        said = ""
+    def take(self, parts: Sequence[ToolCallPart]) -> str:
+        """Add the fragments of one event; returns their text, for counting. Raises UpstreamCallError."""
+        text = ""
         named: list[_Call] = []
         for part in parts:
-            function = part.function or Function(part.name, part.arguments, part.parameters or part.input)
+            function = part.function or CalledFunction(part.name, part.arguments, part.parameters or part.input)
             name = (function.name or "").strip()
             arguments = _text(function.parameters if function.arguments is None else function.arguments)
             if not (name or arguments or part.id):
-                # Some servers fill in the fields of every event.
+                # Some servers send empty fields in every event.
                 continue
             call = self._owner(part, name, arguments, named)
             if name:
@@ -85,13 +85,13 @@ class CallParts:
                 call.pieces.append(arguments)
             if isinstance(part.extra_content, dict):
                 call.extra = part.extra_content
-            said += name + arguments
-        return said
+            text += name + arguments
+        return text
 
     def whole(self, *, cut: bool) -> tuple[ToolCall, ...]:
-        """All calls. `cut`: the answer was too long, and the last one may be half a call, which is left out.
+        """All calls. `cut`: the answer hit its length limit; an incomplete last call is dropped.
 
-        Raises Broken.
+        Raises UpstreamCallError.
         """
         calls: list[ToolCall] = []
         ordered = sorted(self._calls, key=lambda call: call.index or 0)
@@ -108,18 +108,18 @@ class CallParts:
                 raise garbled(f"it calls {shown}, which was not offered", by_model=True)
             if arguments is None:
                 raise garbled("the arguments of a tool call are no JSON object", by_model=True)
-            known = {each.id for each in calls}
+            known = {earlier.id for earlier in calls}
             call_id = call.id if call.id is not None and _ID.fullmatch(call.id) and call.id not in known else ""
             calls.append(ToolCall(name, arguments, call_id, call.extra))
         return tuple(calls)
 
     def _offered_name(self, name: str) -> str:
-        """Without the namespace that some models' formats put before every name."""
+        """Without the namespace that some models' formats prepend to names."""
         bare = name.removeprefix("functions.")
         return bare if name not in self._offered and bare in self._offered else name
 
-    def _owner(self, part: CallPart, name: str, arguments: str, named: Sequence[_Call]) -> _Call:
-        """The call that a piece belongs to, with its name brought up to date."""
+    def _owner(self, part: ToolCallPart, name: str, arguments: str, named: Sequence[_Call]) -> _Call:
+        """The call that a fragment belongs to, with its name updated."""
         index = whole_number(part.index)
         call_id = part.id if isinstance(part.id, str) and part.id else None
         owner = self._known(index, call_id)
@@ -127,7 +127,7 @@ class CallParts:
         if owner is not None and not self._begins_another(owner, call_id, name, arguments, named):
             joined = self._joined(owner.name, name)
         if owner is None or joined is None:
-            if len(self._calls) == _MOST_CALLS:
+            if len(self._calls) == _MAX_CALLS:
                 raise garbled("it makes more tool calls than anybody asked for", by_model=True)
             owner, joined = _Call(index, call_id), name
             self._calls.append(owner)
@@ -136,7 +136,7 @@ class CallParts:
         return owner
 
     def _known(self, index: int | None, call_id: str | None) -> _Call | None:
-        """By its id, else the last one at its index, else the last one of all."""
+        """The call with this id, else the last one at this index, else the last one."""
         latest = None
         for call in reversed(self._calls):
             if index is not None and call.index not in {index, None}:
@@ -151,7 +151,7 @@ class CallParts:
         if not name:
             return False
         if call_id is not None and call_id == owner.id:
-            # A server that numbers nothing may give all its calls one id.
+            # A server without indices may use one id for all calls.
             again = owner in named or "".join(owner.pieces) != arguments
             return owner.index is None and owner.name == name and owner.is_whole() and again and _is_object(arguments)
         if call_id is not None and owner.id is not None:
@@ -163,7 +163,7 @@ class CallParts:
         return arguments.lstrip().startswith("{") and owner.is_whole()
 
     def _joined(self, name: str, piece: str) -> str | None:
-        """The name with what came of it; None: it is another call's."""
+        """The name extended by the fragment; None: the fragment belongs to another call."""
         if not piece or (piece == name and (name in self._offered or not self._begins_a_name(name + piece))):
             return name
         if not name or self._begins_a_name(name + piece):
@@ -173,7 +173,7 @@ class CallParts:
         return None if piece in self._offered else name + piece
 
     def _begins_a_name(self, text: str) -> bool:
-        return any(each.startswith(text) for each in self._offered)
+        return any(name.startswith(text) for name in self._offered)
 
 
 def _text(arguments: Any) -> str:
@@ -183,7 +183,7 @@ def _text(arguments: Any) -> str:
 
 
 def _arguments(pieces: Sequence[str]) -> str | None:
-    """The JSON object; None: it is none."""
+    """The arguments as a JSON object; None: they are not one."""
     text = "".join(pieces)
     if text.strip() in _NO_ARGUMENTS:
         return "{}"
@@ -198,7 +198,7 @@ def _arguments(pieces: Sequence[str]) -> str | None:
 
 
 def _rewritten(text: str) -> str | None:
-    """Of what a lenient reader takes for an object, that object as JSON."""
+    """Re-encode what lenient parsing accepts as an object; None: it is none."""
     try:
         value = json.loads(text, strict=False)
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""An engine whose answers may depend on their company says so when it is loaded, and why."""
+"""An engine whose results may depend on the batch says so, with the reason, when it is loaded."""
 
 from pathlib import Path
 from typing import Any

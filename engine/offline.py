@@ -1,4 +1,4 @@
-"""Ask a model many prompts at once, greedily, through the engine itself: `penstock policy calibrate`, `policy eval`."""
+"""Offline greedy generation for many prompts in one batch, used by `penstock policy calibrate` and `policy eval`."""
 
 from __future__ import annotations
 
@@ -22,40 +22,39 @@ if TYPE_CHECKING:
 _REPORT_EVERY = 200
 
 
-class ExaminedAnswer(msgspec.Struct, frozen=True):
-    """What a model said; one margin a token, in nats."""
+class OfflineAnswer(msgspec.Struct, frozen=True):
+    """One generated text, with the margin of each of its tokens, in nats (see `TokenDelta.margins`)."""
 
     text: str
     margins: tuple[float, ...]
 
     @property
     def tokens(self) -> int:
-        """How many it took."""
         return len(self.margins)
 
 
-class Examination(msgspec.Struct, frozen=True):
-    """All answers, in the order of the prompts, and what they cost."""
+class OfflineRun(msgspec.Struct, frozen=True):
+    """All answers, in the order of the prompts, and what generating them took."""
 
-    answers: tuple[ExaminedAnswer, ...]
+    answers: tuple[OfflineAnswer, ...]
     step_s: float
-    """Seconds that the engine's steps took in all, with as many sequences at once as it would serve."""
+    """Total wall-clock seconds of the engine's steps, at the batch size that it would serve with."""
     processor_s: float
-    """Seconds of all processors' time in these steps: what the work costs, whoever else uses the machine."""
+    """CPU seconds of this process during these steps, all threads: unlike `step_s` not affected by other load."""
 
 
-def examine(
+def generate_offline(
     name: str,
     settings: EngineSettings,
     prompts: Sequence[str],
     max_tokens: int,
     progress: Callable[[str], None],
-) -> Examination:
-    """Put each prompt to a fresh engine as a user's one message.
+) -> OfflineRun:
+    """Generate an answer for each prompt, sent as a single user message, with a freshly loaded engine.
 
     Raises:
         ModelError: the directory cannot be served, or a prompt is too long for the model.
-        EngineDead: the model's numbers cannot be trusted.
+        EngineDead: a step failed, for example because of NaN logits.
     """
     template, tokenizer = ChatTemplate.load(settings.model), Tokenizer.load(settings.model)
     engine = Engine.load(settings, name)
@@ -87,4 +86,4 @@ def examine(
                     progress(f"{name}: {done}/{len(prompts)} prompts")
     finally:
         engine.close()
-    return Examination(tuple(map(ExaminedAnswer, texts, map(tuple, margins))), step_s, processor_s)
+    return OfflineRun(tuple(map(OfflineAnswer, texts, map(tuple, margins))), step_s, processor_s)

@@ -1,4 +1,4 @@
-"""Numbers on their way between host and device, while neither waits for the other."""
+"""Asynchronous copies between host and device."""
 
 from math import isnan
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from engine.scheduling.batch import Sampled
 
 
 class Chosen(NamedTuple):
-    """What the device chose, still there."""
+    """Sampled tokens on the device."""
 
     token_ids: Tensor
     """[rows] int64"""
@@ -21,33 +21,33 @@ class Chosen(NamedTuple):
 
 
 def to_device(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], device: torch.device) -> Tensor:
-    """Through pinned memory on its way to a GPU, so that the host need not wait."""
+    """Copy to the device; to a GPU through pinned memory, so that the host does not wait."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 class AsyncCopy:
-    """A step's choices on their way back."""
+    """An asynchronous copy of a step's sampled tokens to the host."""
 
     def __init__(self, chosen: Chosen) -> None:
-        self._landed: torch.cuda.Event | None = None
+        self._copied: torch.cuda.Event | None = None
         self._token_ids, self._margins = chosen
         if chosen.token_ids.is_cuda:
             self._token_ids, self._margins = (
-                torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(each, non_blocking=True)
-                for each in chosen
+                torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+                for tensor in chosen
             )
-            self._landed = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._landed.record()
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
 
     def result(self) -> Sampled:
-        """Wait for them.
+        """Wait for the copy.
 
         Raises:
-            EngineError: a logit is NaN or infinite: the model's numbers cannot be trusted any more.
+            EngineError: a logit is NaN or infinite.
         """
-        if self._landed is not None:
-            self._landed.synchronize()
+        if self._copied is not None:
+            self._copied.synchronize()
         margins: list[float] = self._margins.tolist()
         if any(map(isnan, margins)):
             raise bad_logits()

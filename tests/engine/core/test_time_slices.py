@@ -1,22 +1,22 @@
-"""Turns: nobody is forgotten, nobody has more than a step's time too much, and no more compute than may."""
+"""Time slices: no member starves, used time differs by at most one step, and the limit on concurrent steps holds."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine.core.turns import TimeSliceBook
+from engine.core.time_slices import TimeSliceScheduler
 from engine.errors import EngineError
 
 NAMES = "abcd"
 
 
 class Members(RuleBasedStateMachine):
-    """Members that compute, wait, go away and hang; the test keeps its own count of who may compute."""
+    """Members that compute, wait, leave and hang; the test counts by itself who may compute."""
 
     @initialize(at_once=st.integers(1, 3))
     def begin(self, at_once: int) -> None:
-        self.book: TimeSliceBook[str] = TimeSliceBook(at_once)
+        self.book: TimeSliceScheduler[str] = TimeSliceScheduler(at_once)
         self.at_once = at_once
         self.computing: set[str] = set()
         self.waiting: set[str] = set()
@@ -57,7 +57,7 @@ class Members(RuleBasedStateMachine):
         assert following is not None
         (hung,) = [name for name in self.computing if not self.book.ask(name) and name in self.computing] or [None]
         if hung is not None:
-            # Asking again made it wait.
+            # The new request made it wait.
             self.computing.remove(hung)
             self.waiting.add(hung)
         self.given(following)
@@ -83,7 +83,7 @@ TestMembers.settings = settings(max_examples=100, stateful_step_count=40)
 
 @given(st.lists(st.floats(0.001, 1), min_size=2, max_size=5))
 def test_all_that_always_want_it_have_the_same_time_but_for_a_step(steps):
-    book: TimeSliceBook[int] = TimeSliceBook(1)
+    book: TimeSliceScheduler[int] = TimeSliceScheduler(1)
     used = [0.0] * len(steps)
     holder = [book.ask(member) for member in range(len(steps))].index(True)
     for _ in range(300):
@@ -94,18 +94,18 @@ def test_all_that_always_want_it_have_the_same_time_but_for_a_step(steps):
 
 
 def test_who_was_away_earns_nothing_by_it():
-    book: TimeSliceBook[str] = TimeSliceBook(1)
+    book: TimeSliceScheduler[str] = TimeSliceScheduler(1)
     assert book.ask("busy")
     assert book.done("busy", 100.0, more=True) is None
     assert not book.ask("late")
-    # It counts as having used as much as the other: a step each, in turns.
+    # On return its used time equals the other's: they alternate.
     assert book.done("busy", 1.0, more=True) == "late"
     assert book.done("late", 1.0, more=True) is None
     assert book.done("late", 0.5, more=True) == "busy"
 
 
 def test_short_steps_go_on_until_they_have_had_as_much_as_a_long_one():
-    book: TimeSliceBook[str] = TimeSliceBook(1)
+    book: TimeSliceScheduler[str] = TimeSliceScheduler(1)
     assert book.ask("long")
     assert not book.ask("short")
     assert book.done("long", 10.0, more=True) == "short"
@@ -116,7 +116,7 @@ def test_short_steps_go_on_until_they_have_had_as_much_as_a_long_one():
 
 
 def test_who_hangs_is_passed_over_and_its_end_changes_nothing():
-    book: TimeSliceBook[str] = TimeSliceBook(1)
+    book: TimeSliceScheduler[str] = TimeSliceScheduler(1)
     assert book.ask("hung")
     assert not book.ask("next")
     assert book.overrule() == "next"
@@ -126,7 +126,7 @@ def test_who_hangs_is_passed_over_and_its_end_changes_nothing():
 
 
 def test_the_books_notice_a_turn_that_nobody_has():
-    book: TimeSliceBook[str] = TimeSliceBook(1)
+    book: TimeSliceScheduler[str] = TimeSliceScheduler(1)
     book.ask("a")
     book.ask("b")
     book._holders.clear()

@@ -1,4 +1,4 @@
-"""Tensors of a model's files that nobody took: known to change nothing, or refused."""
+"""Check for tensors in a model's files that the engine does not use."""
 
 import re
 from collections.abc import Iterable
@@ -8,26 +8,27 @@ from engine.errors import ModelError
 from engine.model.checkpoint import Checkpoint
 
 BUFFERS = (r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)",)
-"""Of a decoder: tables that are computed from config.json."""
+"""Decoder: rotary tables, which are computed from config.json."""
 ENCODER_HEADS = (r"(.*\.)?embeddings\.position_ids", r"(.*\.)?pooler\..*", r"cls\..*", r"lm_head\..*")
-"""Of an encoder: a table that is only 0, 1, 2 and so on, and what stands behind the layers that an embedding needs."""
+"""Encoder: the position ids 0, 1, 2, ... and the modules after the layers, which embeddings do not use."""
 _SHOWN = 3
 
 
-def check_unread(checkpoint: Checkpoint, harmless: Iterable[str], ignored: Iterable[str]) -> None:
-    """After everything was taken: nothing is left but what `harmless` (regular expressions) matches.
+def check_unused_tensors(checkpoint: Checkpoint, harmless: Iterable[str], ignored: Iterable[str]) -> None:
+    """After loading, check that only tensors matched by `harmless` (regular expressions) are left unread.
 
-    `ignored`: names with * for any part, as the engine's settings have them.
+    `ignored`: names with `*` as wildcard, from the engine's settings.
 
     Raises:
-        ModelError: something is; it is named.
+        ModelError: other tensors are left; the message names some.
     """
     known = [re.compile(pattern) for pattern in harmless]
-    wild = list(ignored)
+    wildcards = list(ignored)
     left = [
         name
-        for name in checkpoint.unread()
-        if not any(pattern.fullmatch(name) for pattern in known) and not any(fnmatchcase(name, each) for each in wild)
+        for name in checkpoint.unused()
+        if not any(pattern.fullmatch(name) for pattern in known)
+        and not any(fnmatchcase(name, wildcard) for wildcard in wildcards)
     ]
     if left:
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""

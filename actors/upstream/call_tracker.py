@@ -1,6 +1,7 @@
-"""What one upstream has in hand: which calls run, which wait for a free place, and when a work has ended. Sans-IO.
+"""Calls of one upstream: which run, which wait for a free slot, and when a job is complete. Sans-IO.
 
-A place is taken until the call's task is gone, cancelled or not, so that the upstream never sees more than its share.
+A slot is occupied until the call's task has ended, even after cancellation, so that the upstream never sees more than
+`concurrent` calls.
 """
 
 from collections import deque
@@ -9,43 +10,43 @@ from actors.protocol.job import Job, UpstreamCall
 from policies.errors import IntegrityError
 
 
-class CallBook:
-    """`concurrent`: calls at the most."""
+class CallTracker:
+    """`concurrent`: maximum number of concurrent calls."""
 
     def __init__(self, concurrent: int) -> None:
         self._concurrent = concurrent
         self._running: dict[int, Job | None] = {}
-        """By call. None: nobody waits for it any more, but its task is still there."""
+        """By request id of the call. None: the job is gone, but the call's task has not ended yet."""
         self._waiting: deque[tuple[Job, UpstreamCall]] = deque()
         self._left: dict[int, int] = {}
-        """By work: calls without an end."""
+        """By job id: number of unfinished calls."""
 
     @property
     def running(self) -> int:
-        """Calls under way."""
+        """Number of calls in progress."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """Calls of works that hold more calls than there are places."""
+        """Number of calls that wait for a slot."""
         return len(self._waiting)
 
     @property
     def inside(self) -> int:
-        """Calls that somebody waits for."""
+        """Number of calls, running or waiting, whose job is still wanted."""
         return sum(job is not None for job in self._running.values()) + len(self._waiting)
 
     def job_of(self, call: int) -> Job | None:
-        """Whose call it is; None: nobody waits for it."""
+        """The job of a running call; None: it was dropped or is complete."""
         return self._running.get(call)
 
     def start(self, job: Job, calls: tuple[UpstreamCall, ...]) -> None:
-        """Take it in; ask `next_call` what may begin."""
+        """Add a job's calls; start those that `next_call` returns."""
         self._left[job.job_id] = len(calls)
         self._waiting.extend((job, call) for call in calls)
 
     def next_call(self) -> tuple[Job, UpstreamCall] | None:
-        """A call that may begin now."""
+        """The next call that may start now; None: none may."""
         if not self._waiting or len(self._running) >= self._concurrent:
             return None
         job, call = self._waiting.popleft()
@@ -53,7 +54,7 @@ class CallBook:
         return job, call
 
     def complete(self, call: int) -> Job | None:
-        """The call's answer is whole; its work, if that was the last one."""
+        """The call's answer is complete. Returns its job if this was its last call."""
         job = self._running[call]
         if job is None:
             return None
@@ -65,23 +66,23 @@ class CallBook:
         return job
 
     def drop(self, job: Job) -> list[int] | None:
-        """Nobody waits for it any more: the calls whose tasks have to be ended. None: it is not in here."""
+        """Drop a job. Returns the running calls whose tasks must be cancelled; None: the job is not here."""
         if self._left.pop(job.job_id, None) is None:
             return None
-        self._waiting = deque(each for each in self._waiting if each[0] is not job)
+        self._waiting = deque(pair for pair in self._waiting if pair[0] is not job)
         running = [call for call, owner in self._running.items() if owner is job]
         for call in running:
             self._running[call] = None
         return running
 
     def gone(self, call: int) -> None:
-        """The call's task has ended: its place is free."""
+        """The call's task has ended; its slot is free. Raises IntegrityError if its job still expects an answer."""
         job = self._running.pop(call)
         if job is not None:
             raise IntegrityError("a call's task is gone before its work was told of an end")
 
     def check_integrity(self) -> None:
-        """Raise `IntegrityError` if places or works do not add up."""
+        """Raise `IntegrityError` if slots or unfinished calls are inconsistent."""
         if len(self._running) > self._concurrent:
             raise IntegrityError("more calls than places")
         held: dict[int, int] = {}
