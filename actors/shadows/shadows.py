@@ -124,7 +124,10 @@ class Shadows:
         began_at = trio.current_time()
         lengths = await of.prompts.lengths(shadow.to, lenient=True)
         request = msgspec.structs.replace(
-            of.request, request_id=f"{of.request.request_id}~{shadow.name}", api_key=None, streamed=False
+            of.request,
+            request_id=f"{of.request.request_id}~{shadow.name}",
+            credentials=msgspec.structs.replace(of.request.credentials, api_key=None),
+            body=msgspec.structs.replace(of.request.body, streamed=False),
         )
         plan = msgspec.structs.replace(
             of.plan,

@@ -79,4 +79,4 @@ class ScriptedService:
 
     async def open(self, request: InferenceRequest) -> ScriptedExchange:
         await trio.lowlevel.checkpoint()
-        return ScriptedExchange(request.params.max_tokens, self._step_s, self._silent_tokens)
+        return ScriptedExchange(request.body.params.max_tokens, self._step_s, self._silent_tokens)
