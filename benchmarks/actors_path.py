@@ -36,7 +36,7 @@ async def _ask(service: Service, number: int, max_tokens: int, *, streamed: bool
     response = await service.open(request)
     tokens = 0
     try:
-        async for batch in response:
+        while batch := await response.next_events():
             tokens += sum(len(event.token_ids) for event in batch if type(event) is Delta)
     finally:
         response.close()

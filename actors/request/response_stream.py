@@ -37,7 +37,7 @@ _STATIC = "static_answer"
 
 
 class ResponseStream:
-    """An async iterator over lists of events, until `Done` or `Failed`; `close` must be called however it ends."""
+    """Ask for `next_events` until `Done` or `Failed`; `close` must be called however it ends."""
 
     def __init__(
         self,
@@ -98,13 +98,10 @@ class ResponseStream:
         plan = self._plan
         return DecisionInfo(plan.policy, plan.experiment, plan.arm, self._shapes.passed_over)
 
-    def __aiter__(self) -> "ResponseStream":
-        return self
-
-    async def __anext__(self) -> list[ResponseEvent]:
-        """At least one event. Raises Refusal before the first content, and StopAsyncIteration after the last event."""
+    async def next_events(self) -> list[ResponseEvent]:
+        """At least one event; none after the last one. Raises Refusal before the first content."""
         if self._ended:
-            raise StopAsyncIteration
+            return []
         if not self._started:
             self._started = True
             await self._obey(self._climb.start(trio.current_time()))

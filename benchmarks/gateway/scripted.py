@@ -26,7 +26,7 @@ class ScriptedExchange:
         self._next_at = trio.current_time()
         self._begun = False
 
-    async def __anext__(self) -> list[ResponseEvent]:
+    async def next_events(self) -> list[ResponseEvent]:
         events: list[ResponseEvent] = []
         if not self._begun:
             self._begun = True

@@ -107,7 +107,7 @@ async def ask(service: Service, model: str, prompt: str, *, grammar: Grammar | N
     texts: list[str] = []
     first, began_on = 0.0, ""
     try:
-        async for events in response:
+        while events := await response.next_events():
             for event in events:
                 if isinstance(event, Delta):
                     first = first or trio.current_time() - began

@@ -98,23 +98,22 @@ class CompletionHandler:
             told.decided = response.decided
             stream.add_headers(told.decision_lines())
             try:
-                events = await response.__anext__()
+                events = await response.next_events()
                 stream.add_headers(_first_headers(events))
                 identity = self._identity(inference, _model_of(events), told)
                 chunks = self._endpoint.chunks(identity, view, include_usage=view.usage)
                 renderer = SseRenderer(chunks, include_usage=view.usage, continuous=view.continuous_usage)
-                while True:
+                while events and not renderer.ended:
                     if data := renderer.render(events):
                         await stream.send(data, trio.current_time(), last=renderer.ended)
-                    if renderer.ended:
-                        break
-                    events = await response.__anext__()
+                    if not renderer.ended:
+                        events = await response.next_events()
+                if not renderer.ended:
+                    raise Refusal(INTERNAL_ERROR)
             finally:
                 response.close()
         except Refusal as refusal:
             await _break_off(stream, refusal.body)
-        except StopAsyncIteration:
-            await _break_off(stream, INTERNAL_ERROR)
         except ClientGone:
             raise
         except Exception:

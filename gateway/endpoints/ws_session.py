@@ -204,11 +204,12 @@ class _Session:
         try:
             response = await self._api.service.open(inference)
             try:
-                ended = False
-                while not ended:
-                    events = await response.__anext__()
-                    ended = isinstance(events[-1], Done | Failed)
+                while events := await response.next_events():
                     await self._socket.send(*_render(events, renderer, inference.request_id, response.decided))
+                    if isinstance(events[-1], Done | Failed):
+                        break
+                else:
+                    raise Refusal(INTERNAL_ERROR)
             finally:
                 response.close()
         except Refusal as refusal:

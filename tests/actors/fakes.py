@@ -433,7 +433,7 @@ class Stage:
     async def read(self, response: ResponseStream, answer: Answer | None = None) -> Answer:
         answer = answer or Answer()
         try:
-            async for events in response:
+            while events := await response.next_events():
                 assert events
                 answer.events += events
         except Refusal as refusal:

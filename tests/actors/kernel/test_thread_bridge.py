@@ -229,7 +229,7 @@ async def ask(service: Service, number: int) -> Answer:
     answer = Answer()
     response = await service.open(request)
     try:
-        async for events in response:
+        while events := await response.next_events():
             answer.events += events
     finally:
         response.close()

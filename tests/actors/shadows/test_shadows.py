@@ -97,7 +97,7 @@ async def test_who_waits_goes_first(autojump_clock):
         assert view(service).running == 2
         began_at = trio.current_time()
         real = await service.open("large")
-        first = await real.__anext__()
+        first = await real.next_events()
         assert first
         assert trio.current_time() - began_at < 1.0
         real.close()
@@ -130,7 +130,7 @@ async def test_the_drain_ends_copies_at_once_and_closes_their_lines(autojump_clo
 async def test_a_client_that_leaves_leaves_no_pair(autojump_clock):
     async with stage({"small": says("slow " * 20), "large": says("fast")}, settings=SHADOWED) as service:
         running = await service.open("small")
-        await running.__anext__()
+        await running.next_events()
         await until_idle(service)
         running.close()
         assert service.service._shadow_book.open_pairs == 0
