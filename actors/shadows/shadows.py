@@ -209,7 +209,7 @@ class _NullAdmission(Mailbox[AdmissionMessage]):
 
 
 def _unheard(ports: RequestPorts) -> RequestPorts:
-    """The same rungs, ledger and clock; counters, breakers and admission that hear nothing of copies."""
+    """The same rungs, ledger and clock; counters, breakers, admission and recording hear nothing of copies."""
     return RequestPorts(
         admission=_NullAdmission("nobody", 1),
         dispatch=ports.dispatch,
@@ -223,6 +223,6 @@ def _unheard(ports: RequestPorts) -> RequestPorts:
         rollout=ports.rollout,
         decisions=ports.decisions,
         request_log=RequestLog(lambda: False, str),
-        recording=ports.recording,
+        recording=None,
         numbers=ports.numbers,
     )

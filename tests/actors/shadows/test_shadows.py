@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from config.source import ConfigSource
 from engine.errors import EngineError
 from policies.lifecycle.reload import Swapped
+from policies.records.trace import read_trace
 from policies.rollout.shadow import TENANT, ShadowView
 from tests.actors.fakes import CONFIG, Stage, says, stage
 
@@ -50,6 +51,15 @@ async def test_a_copy_is_answered_compared_and_paid_by_nobody(autojump_clock):
         quota = service.service._quota.statistics(trio.current_time())
         assert TENANT not in quota.tenants
         assert quota.tenants["anonymous"].requests_total == 1
+
+
+async def test_a_copy_is_no_arrival_in_a_recording(autojump_clock, tmp_path: Path):
+    path = tmp_path / "recording.jsonl"
+    async with stage({"small": says("a"), "large": says("a")}, settings=SHADOWED, record=path) as service:
+        await service.ask("small")
+        await until_idle(service)
+        assert view(service).compared == 1
+    assert [request.rung for request in read_trace(path)] == ["small"]
 
 
 async def test_other_words_are_another_answer(autojump_clock):
