@@ -6,7 +6,7 @@ from config.check.conditions.each_condition import check_address, check_header_n
 from config.check.names import check_distinct, known, known_rung, may_be_route
 from config.model.expectations import ExpectedDecision, GivenRequest
 from config.model.settings import Settings
-from config.model.words import STATIC_ANSWER, WHYS
+from config.model.words import REASON_CODES, STATIC_ANSWER
 from config.problems.problems import Problems
 from config.problems.source_map import Path
 from config.tenants import known_tenants
@@ -81,8 +81,8 @@ def _check_expect(settings: Settings, path: Path, expect: ExpectedDecision, prob
     for place, rung in places:
         if not (rung == STATIC_ANSWER and has_answers):
             known_rung(settings, place, rung, problems)
-    if expect.why is not None and expect.why not in WHYS:
-        problems.unknown_name((*path, "why"), "word of a cascade", expect.why, WHYS)
+    if expect.why is not None and expect.why not in REASON_CODES:
+        problems.unknown_name((*path, "why"), "word of a cascade", expect.why, REASON_CODES)
     if expect.arm is not None:
         arms = {arm for experiment in settings.experiments for arm in experiment.arms}
         if expect.arm not in arms and not problems.is_broken(("experiments",)):
