@@ -15,5 +15,5 @@ class MetricsSettings(Table, frozen=True):
     """Access to `/metrics`. It shows usage and spending of all tenants, so tenants' keys give no access."""
 
     keys: tuple[MetricsKey, ...] = ()
-    """Keys for scrapers. Keys of the admin API give access as well; if the settings have no keys at all, none is
-    needed."""
+    """Keys for scrapers. Keys of the admin API give access as well. If there are neither these keys nor tenants' keys,
+    no key is needed."""

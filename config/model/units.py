@@ -29,7 +29,7 @@ def parse_duration(text: str) -> Seconds:
 
 
 def parse_size(text: str) -> Bytes:
-    """Parse "64MiB" to 67108864. Raises ValueError for anything but a number and a unit, and for fractions of a byte."""
+    """Parse "64MiB" to 67108864. Raises ValueError for anything but a number and a unit, and for parts of a byte."""
     if len(text) > _MAX_CHARS or not _SIZE.fullmatch(text):
         raise ValueError(f"{text!r} is not {SIZE_EXAMPLE}")
     number, unit = _split(text)
