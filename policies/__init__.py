@@ -1,1 +1,1 @@
-"""Pure decisions: match, complexity, cascade, ladder, breaker, quota, fair queue, shedding. No clock, no I/O."""
+"""Pure decision logic: routing, cascades, fallback, admission, queueing, rollout. No clock, no I/O, no randomness."""

@@ -1,18 +1,18 @@
-"""What can go wrong in a decision.
+"""Errors of the decision logic.
 
 PolicyError
-├── NoRoute             no route takes this request
-├── UnknownTenant       a book was asked about a tenant that the settings do not name
-└── IntegrityError      a book contradicts itself: a defect, never the caller's input
+├── NoRoute             no route's condition holds for the request
+├── UnknownTenant       the settings do not name this tenant
+└── IntegrityError      internal counters contradict each other: a defect, never caused by input
 """
 
 
 class PolicyError(Exception):
-    """A decision could not be taken."""
+    """Base class of the errors of `policies`."""
 
 
-class NoRoute(PolicyError):  # noqa: N818  (it is an answer, not a fault)
-    """No route's condition holds; the request can be refused with this message."""
+class NoRoute(PolicyError):  # noqa: N818  (a regular outcome, not a fault)
+    """No route's condition holds. The text can be sent to the client as it is."""
 
     def __init__(self, model: str) -> None:
         super().__init__(f"No route takes this request for the model '{model}': check its tags, tenant and size.")
@@ -20,7 +20,7 @@ class NoRoute(PolicyError):  # noqa: N818  (it is an answer, not a fault)
 
 
 class UnknownTenant(PolicyError):  # noqa: N818  (named as the rest of the tree)
-    """A name that is not among the tenants that the book was made with."""
+    """The tenant is not among those that the quota was created with."""
 
     def __init__(self, tenant: str) -> None:
         super().__init__(f"There is no tenant '{tenant}' in the settings.")
@@ -28,4 +28,4 @@ class UnknownTenant(PolicyError):  # noqa: N818  (named as the rest of the tree)
 
 
 class IntegrityError(PolicyError):
-    """A book's figures do not add up."""
+    """Counters or sums that must agree do not. Raised by `check_integrity()` methods."""

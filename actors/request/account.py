@@ -23,7 +23,7 @@ from policies.fallback.fallback_machine import Prefix
 from policies.model.attempt_record import AttemptRecord
 from policies.model.features import Features
 from policies.model.plan import Plan
-from policies.records.decision_log import DecisionEnd, LoggedDecision, with_fewer_words
+from policies.records.decision_log import DecisionEnd, LoggedDecision, with_bounded_messages
 from policies.records.decision_record import Timings, TokenCounts
 from policies.rollout.experiment import unit_of
 from policies.rollout.rollout_state import AnswerResult
@@ -194,7 +194,7 @@ class Account:
             code=why if outcome != "ok" else "",
             rung=rung if outcome == "ok" else "",
             adapter=self.adapter if outcome == "ok" else "",
-            attempts=with_fewer_words(history),
+            attempts=with_bounded_messages(history),
             statistic=self.margin,
             degraded=self.degraded,
             cost=cost,

@@ -21,7 +21,7 @@ from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarte
 from actors.protocol.queue import DraftTokens, Enqueue, Withdraw
 from actors.request.ports import RequestPorts
 from engine.core.messages import ExpectTokens, Finish, Finished, Submit, TokenDelta
-from policies.cascade.verified import Draft, VerifiedMachine, patience_until
+from policies.cascade.verified import Draft, VerifiedMachine, draft_deadline
 from policies.model.breaker_view import Permit
 from policies.model.plan import PlannedCascade
 
@@ -74,7 +74,7 @@ class Drafter:
         draft = self.machine.begin(self._published.batch)
         if draft is not None:
             now = trio.current_time()
-            until = patience_until(now, deadline)
+            until = draft_deadline(now, deadline)
             self._ask(draft, until)
             self._waiting = self.machine.drafting
             if self._waiting:
@@ -114,9 +114,9 @@ class Drafter:
         if self.machine.alone:
             return
         self._said += token_ids
-        draft = self.machine.on_said(token_ids, self._published.batch)
+        draft = self.machine.on_output(token_ids, self._published.batch)
         if draft is not None:
-            self._ask(draft, patience_until(trio.current_time(), deadline))
+            self._ask(draft, draft_deadline(trio.current_time(), deadline))
 
     def close(self) -> None:
         """The large engine's attempt is over."""

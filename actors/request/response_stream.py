@@ -30,7 +30,7 @@ from actors.request.ports import RequestPorts
 from actors.request.request_log import GONE_STATUS
 from engine.core.messages import TokenDelta
 from policies.fallback import fallback_machine
-from policies.model.degraded import BY_BUDGET, with_the_way
+from policies.model.degraded import BY_BUDGET, degraded_codes
 from policies.model.plan import Plan
 
 _STATIC = "static_answer"
@@ -521,7 +521,7 @@ class ResponseStream:
         return self._cut_on or (history[-1].rung if history else "")
 
     def _degraded(self, rung: str) -> tuple[str, ...]:
-        return with_the_way(self._plan.degraded, self._climb.history, rung)
+        return degraded_codes(self._plan.degraded, self._climb.history, rung)
 
     def _served(self, rung: str, why: str, mark: str | None) -> Served:
         notes = tuple([AttemptNote(note.rung, note.outcome, note.why) for note in self._climb.history])

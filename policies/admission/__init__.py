@@ -1,1 +1,1 @@
-"""Keys, quotas, budgets and prices: what a tenant may use, reserved before and settled after."""
+"""API keys, quotas, budgets and prices. Usage is reserved before a request runs and settled after it."""

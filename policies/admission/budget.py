@@ -1,10 +1,10 @@
-"""Money that tenants may spend: reserve the worst case, settle the true cost, by the periods of the calendar (UTC).
+"""Budgets of tenants: reserve the worst-case cost, settle the actual cost, by calendar periods (UTC).
 
-Unlike token quotas, whose windows slide, a budget begins anew with its hour, day or month: that is what "50 a day"
-says. What a request costs counts in the period in which it was let in.
+Unlike token quotas, which use sliding windows, a budget is reset at the start of its hour, day or month. The cost of a
+request counts in the period in which the request was admitted.
 
-Each tenant's money is counted for all three periods, whatever its budget says and without one, too: a budget that a new
-policy brings, or moves to another period, begins with what was spent in that period so far.
+Spending is counted for all three periods of every tenant, even without a budget, so that a budget that a new policy
+adds, or moves to another period, takes into account what was already spent in that period.
 """
 
 import datetime as dt
@@ -21,24 +21,24 @@ from policies.model.features import Features
 WhenSpent = Literal["refuse", "downgrade", "small_only"]
 Period = Literal["hour", "day", "month"]
 PERIODS: tuple[Period, ...] = ("hour", "day", "month")
-_TINY = 1e-9
-"""Sums of floats are compared with this patience, in money."""
+_TOLERANCE = 1e-9
+"""For comparing sums of floats, in money."""
 
 
 class BudgetHold(msgspec.Struct, frozen=True, gc=False):
-    """Money set aside for one request; give it back with `settle`, exactly once."""
+    """Money reserved for one request. Pass it to `settle` exactly once."""
 
     number: int
     tenant: str
     amount: float
     period: float
-    """Begin of its budget's period, in seconds since 1970."""
+    """Start of the budget's period, seconds since 1970; -inf without a budget."""
     begins: Mapping[Period, float] = MappingProxyType({})
-    """Of all periods that it counts in."""
+    """Start of every period that the hold counts in."""
 
 
 class BudgetRefusal(msgspec.Struct, frozen=True, gc=False):
-    """What is left does not cover the most that the request can cost."""
+    """The remaining budget does not cover the worst-case cost of the request."""
 
     tenant: str
     view: "BudgetView"
@@ -55,7 +55,7 @@ class BudgetRefusal(msgspec.Struct, frozen=True, gc=False):
 
 
 class BudgetView(msgspec.Struct, frozen=True, gc=False):
-    """One tenant's budget now."""
+    """One tenant's budget at one moment."""
 
     amount: float
     per: Period
@@ -65,12 +65,12 @@ class BudgetView(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def used(self) -> float:
-        """Share that is spent or reserved."""
+        """Share of the budget that is spent or reserved."""
         return (self.spent + self.reserved) / self.amount
 
 
-class _Sum:
-    """Of one tenant in one period."""
+class _PeriodSum:
+    """Money of one tenant in the current hour, day or month."""
 
     __slots__ = ("begin", "end", "per", "reserved", "spent")
 
@@ -80,133 +80,133 @@ class _Sum:
         self.spent = 0.0
         self.reserved = 0.0
 
-    def turn(self, at: float) -> None:
+    def advance(self, at: float) -> None:
         if at >= self.end:
             self.begin, self.end = period_begin(self.per, at), period_end(self.per, at)
             self.spent = self.reserved = 0.0
 
 
-class _Purse:
-    __slots__ = ("budget", "first_end", "sums")
+class _TenantSpending:
+    __slots__ = ("budget", "next_end", "sums")
 
     def __init__(self) -> None:
         self.budget: Budget | None = None
-        self.sums = tuple(_Sum(per) for per in PERIODS)
-        self.first_end = float("-inf")
-        """Before it no period ends."""
+        self.sums = tuple(_PeriodSum(per) for per in PERIODS)
+        self.next_end = float("-inf")
+        """The earliest end of a current period."""
 
-    def turn(self, at: float) -> None:
-        if at >= self.first_end:
-            for each in self.sums:
-                each.turn(at)
-            self.first_end = min(each.end for each in self.sums)
+    def advance(self, at: float) -> None:
+        if at >= self.next_end:
+            for period_sum in self.sums:
+                period_sum.advance(at)
+            self.next_end = min(period_sum.end for period_sum in self.sums)
 
-    def of(self, budget: Budget) -> _Sum:
+    def of(self, budget: Budget) -> _PeriodSum:
         return self.sums[PERIODS.index(budget.per)]
 
 
 class BudgetBook:
-    """All tenants' budgets. `at` is wall-clock time in seconds since 1970; should it run backwards, a period stays."""
+    """All tenants' budgets. `at` is wall-clock time in seconds since 1970; if it runs backwards, periods are kept."""
 
     def __init__(self, tenants: Mapping[str, TenantSettings]) -> None:
-        self._purses: dict[str, _Purse] = {}
+        self._tenants: dict[str, _TenantSpending] = {}
         self._holds: dict[int, BudgetHold] = {}
-        self._numbers = 0
+        self._last_number = 0
         self._latest = float("-inf")
-        """The last time that anybody has named."""
+        """The highest `at` so far."""
         self.apply_settings(tenants)
 
     def apply_settings(self, tenants: Mapping[str, TenantSettings]) -> None:
-        """Other budgets from now on; what was spent in a period stays spent, also for a tenant that comes back."""
+        """Replace the budgets. Spending is kept, also of a removed tenant until all of its current periods end."""
         for name in tenants:
-            self._purses.setdefault(name, _Purse())
-        for name, purse in list(self._purses.items()):
-            purse.budget = tenants[name].budget if name in tenants else None
-            if name not in tenants and all(each.end <= self._latest for each in purse.sums):
-                del self._purses[name]
+            self._tenants.setdefault(name, _TenantSpending())
+        for name, spending in list(self._tenants.items()):
+            spending.budget = tenants[name].budget if name in tenants else None
+            if name not in tenants and all(period_sum.end <= self._latest for period_sum in spending.sums):
+                del self._tenants[name]
 
     def view(self, tenant: str, at: float) -> BudgetView | None:
-        """None: the tenant has no budget."""
-        purse = self._turned(tenant, at)
-        if purse is None or purse.budget is None:
+        """None if the tenant has no budget."""
+        spending = self._advanced(tenant, at)
+        if spending is None or spending.budget is None:
             return None
-        budget = purse.budget
-        money = purse.of(budget)
-        return BudgetView(budget.amount, budget.per, money.spent, money.reserved, money.end - at)
+        budget = spending.budget
+        current = spending.of(budget)
+        return BudgetView(budget.amount, budget.per, current.spent, current.reserved, current.end - at)
 
     def views(self, at: float) -> dict[str, BudgetView]:
-        """All budgets."""
-        found = {tenant: self.view(tenant, at) for tenant in self._purses}
-        return {tenant: view for tenant, view in found.items() if view is not None}
+        """By tenant, for tenants with a budget."""
+        views = {tenant: self.view(tenant, at) for tenant in self._tenants}
+        return {tenant: view for tenant, view in views.items() if view is not None}
 
     def fits(self, tenant: str, cost: float, at: float) -> bool:
-        """Whether so much is left; always without a budget, and always if it costs nothing."""
-        purse = self._turned(tenant, at)
-        if purse is None or purse.budget is None or cost <= 0:
+        """Whether the remaining budget covers `cost`. True without a budget, and if `cost` is 0."""
+        spending = self._advanced(tenant, at)
+        if spending is None or spending.budget is None or cost <= 0:
             return True
-        money = purse.of(purse.budget)
-        return money.spent + money.reserved + cost <= purse.budget.amount + _TINY
+        current = spending.of(spending.budget)
+        return current.spent + current.reserved + cost <= spending.budget.amount + _TOLERANCE
 
     def reserve(self, tenant: str, cost: float, at: float) -> BudgetHold:
-        """Set the worst case aside, whether it fits or not: ask `fits` first where that matters."""
-        purse = self._turned(tenant, at)
+        """Reserve the worst-case cost without checking that it fits: see `fits`."""
+        spending = self._advanced(tenant, at)
         begins: dict[Period, float] = {}
         period = float("-inf")
-        if purse is not None:
-            for each in purse.sums:
-                each.reserved += cost
-                begins[each.per] = each.begin
-            if purse.budget is not None:
-                period = begins[purse.budget.per]
-        self._numbers += 1
-        hold = BudgetHold(self._numbers, tenant, cost, period, begins)
+        if spending is not None:
+            for period_sum in spending.sums:
+                period_sum.reserved += cost
+                begins[period_sum.per] = period_sum.begin
+            if spending.budget is not None:
+                period = begins[spending.budget.per]
+        self._last_number += 1
+        hold = BudgetHold(self._last_number, tenant, cost, period, begins)
         self._holds[hold.number] = hold
         return hold
 
     def settle(self, hold: BudgetHold, cost: float) -> bool:
-        """Charge the true cost and give back what was set aside. False: that was done before.
+        """Charge the actual cost and release the hold. False, without effect, if it was settled before.
 
-        An upstream may have used more than it was asked for: that money is gone, and counts.
+        `cost` may exceed the hold, when an upstream used more tokens than requested: it is charged in full.
         """
         if self._holds.pop(hold.number, None) is None:
             return False
-        purse = self._purses.get(hold.tenant)
-        if purse is not None:
-            for each in purse.sums:
-                if hold.begins.get(each.per) == each.begin:
-                    each.reserved = max(each.reserved - hold.amount, 0.0)
-                    each.spent += max(cost, 0.0)
+        spending = self._tenants.get(hold.tenant)
+        if spending is not None:
+            for period_sum in spending.sums:
+                if hold.begins.get(period_sum.per) == period_sum.begin:
+                    period_sum.reserved = max(period_sum.reserved - hold.amount, 0.0)
+                    period_sum.spent += max(cost, 0.0)
         return True
 
     def restore(self, tenant: str, spent: Mapping[Period, float], at: float) -> None:
-        """What the tenant had spent in the present periods before this process began."""
-        purse = self._turned(tenant, at)
-        if purse is not None:
-            for each in purse.sums:
-                each.spent += spent.get(each.per, 0.0)
+        """Add what the tenant spent in the current periods before this process started."""
+        spending = self._advanced(tenant, at)
+        if spending is not None:
+            for period_sum in spending.sums:
+                period_sum.spent += spent.get(period_sum.per, 0.0)
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if holds and sums contradict each other."""
-        for name, purse in self._purses.items():
-            for each in purse.sums:
+        for name, spending in self._tenants.items():
+            for period_sum in spending.sums:
                 held = sum(
                     hold.amount
                     for hold in self._holds.values()
-                    if hold.tenant == name and hold.begins.get(each.per) == each.begin
+                    if hold.tenant == name and hold.begins.get(period_sum.per) == period_sum.begin
                 )
-                if abs(held - each.reserved) > 1e-6 * max(1.0, held):
+                if abs(held - period_sum.reserved) > 1e-6 * max(1.0, held):
                     raise IntegrityError(f"the money set aside for tenant '{name}' does not add up")
 
-    def _turned(self, tenant: str, at: float) -> _Purse | None:
+    def _advanced(self, tenant: str, at: float) -> _TenantSpending | None:
         self._latest = max(self._latest, at)
-        purse = self._purses.get(tenant)
-        if purse is not None:
-            purse.turn(at)
-        return purse
+        spending = self._tenants.get(tenant)
+        if spending is not None:
+            spending.advance(at)
+        return spending
 
 
 def period_begin(per: Period, at: float) -> float:
-    """The begin of the hour, day or month in which `at` lies, UTC."""
+    """Start of the hour, day or month that contains `at`, UTC. Times are seconds since 1970."""
     now = dt.datetime.fromtimestamp(at, dt.UTC)
     begin = now.replace(minute=0, second=0, microsecond=0)
     if per != "hour":
@@ -217,7 +217,7 @@ def period_begin(per: Period, at: float) -> float:
 
 
 def period_end(per: Period, at: float) -> float:
-    """The begin of the next one."""
+    """Start of the next hour, day or month after `at`, UTC."""
     begin = dt.datetime.fromtimestamp(period_begin(per, at), dt.UTC)
     match per:
         case "hour":
@@ -229,7 +229,7 @@ def period_end(per: Period, at: float) -> float:
 
 
 def spent_action(features: Features, budget: Budget) -> Features | None:
-    """The request as it goes on when it does not fit into its tenant's budget; None: it is refused."""
+    """The request as `when_spent` changes it when it does not fit into its tenant's budget; None if it is refused."""
     match budget.when_spent:
         case "refuse":
             return None
@@ -241,6 +241,6 @@ def spent_action(features: Features, budget: Budget) -> Features | None:
 
 
 def spending_options(features: Features, budget: Budget | None) -> tuple[Features, ...]:
-    """The request as it is asked, and what `when_spent` makes of it: the first that fits into the budget is served."""
-    left = None if budget is None else spent_action(features, budget)
-    return (features,) if left is None else (features, left)
+    """The request unchanged, then as `when_spent` changes it: the first that fits into the budget is served."""
+    changed = None if budget is None else spent_action(features, budget)
+    return (features,) if changed is None else (features, changed)

@@ -1,6 +1,6 @@
-"""API keys: `penstock_<id>_<secret>`, of which the settings keep a SHA-256 only.
+"""API keys: `penstock_<id>_<secret>`. The settings contain only their SHA-256.
 
-The secret has 256 random bits, so that a fast hash is enough: there is nothing to guess.
+The secret has 256 random bits, so that a fast hash is sufficient: it cannot be found by guessing.
 """
 
 import base64
@@ -16,37 +16,37 @@ from config.model.tenancy import KeySettings
 PREFIX = "penstock"
 ADMIN_PREFIX = "penstock-admin"
 METRICS_PREFIX = "penstock-metrics"
-"""So that people and secret scanners tell the classes apart; what a key opens depends on which list holds its hash."""
+"""The prefixes only help people and secret scanners. What a key permits depends on which list contains its hash."""
 RANDOM_BYTES = 38
-"""`new_key` wants this many: six make the id, thirty-two the secret."""
+"""Bytes that `new_key` needs: 6 for the id, 32 for the secret."""
 
 _ID_BYTES = 6
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_LONGEST_KEY = 256
-_NOBODY = ("", hashlib.sha256(b"").digest())
+_MAX_KEY_CHARS = 256
+_UNKNOWN_KEY = ("", hashlib.sha256(b"").digest())
 
 
 class NewKey(msgspec.Struct, frozen=True):
-    """A key at the only moment at which its secret is known."""
+    """A new key with its secret, which is not stored."""
 
     raw: str
-    """Goes to its owner, and nowhere else."""
+    """The key itself, for its owner only."""
     settings: KeySettings
-    """Goes into the TOML file."""
+    """The entry for the TOML file."""
 
     def __repr__(self) -> str:
         return f"NewKey(raw=<secret>, settings={self.settings!r})"
 
 
 def hash_key(raw: str) -> str:
-    """What the settings keep of a key: SHA-256 of all of it, in hex."""
+    """SHA-256 of the whole key, in hex, as in the settings."""
     return hashlib.sha256(raw.encode()).hexdigest()
 
 
 def new_key(tenant: str, random_bytes: bytes, key_id: str | None = None, *, prefix: str = PREFIX) -> NewKey:
-    """A key for a tenant out of `RANDOM_BYTES` bytes of `secrets.token_bytes`; ValueError if there are fewer.
+    """A key for a tenant, made from `RANDOM_BYTES` bytes of `secrets.token_bytes`.
 
-    `key_id` names it (letters, digits, hyphens); without one it is random.
+    `key_id` is 1 to 64 letters, digits and hyphens; None: random. ValueError for another `key_id` or too few bytes.
     """
     if len(random_bytes) < RANDOM_BYTES:
         raise ValueError(f"a key needs {RANDOM_BYTES} random bytes, got {len(random_bytes)}")
@@ -60,7 +60,7 @@ def new_key(tenant: str, random_bytes: bytes, key_id: str | None = None, *, pref
 
 
 class KeyRing:
-    """All keys. Immutable, so it may be shared."""
+    """All keys of the settings. Immutable."""
 
     def __init__(self, keys: Iterable[KeySettings]) -> None:
         self._by_id = {key.id: (key.tenant, bytes.fromhex(key.hash)) for key in keys}
@@ -71,12 +71,12 @@ class KeyRing:
     def authenticate(self, raw: str) -> str | None:
         """The tenant whose key this is, or None.
 
-        The id is no secret and picks the entry; the whole key's hash is compared in constant time, on a miss against
-        an entry of nobody's, so that time does not tell whether an id exists.
+        The id is not secret and selects the entry. The hash of the whole key is compared in constant time, for an
+        unknown id against a dummy entry, so that response times do not reveal which ids exist.
         """
-        parts = raw[:_LONGEST_KEY].split("_", 2)
+        parts = raw[:_MAX_KEY_CHARS].split("_", 2)
         key_id = parts[1] if len(parts) == 3 else ""
-        tenant, expected = self._by_id.get(key_id, _NOBODY)
-        given = hashlib.sha256(raw[:_LONGEST_KEY].encode("utf-8", "surrogatepass")).digest()
+        tenant, expected = self._by_id.get(key_id, _UNKNOWN_KEY)
+        given = hashlib.sha256(raw[:_MAX_KEY_CHARS].encode("utf-8", "surrogatepass")).digest()
         same = hmac.compare_digest(given, expected)
-        return tenant if same and tenant and len(raw) <= _LONGEST_KEY else None
+        return tenant if same and tenant and len(raw) <= _MAX_KEY_CHARS else None

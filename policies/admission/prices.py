@@ -1,25 +1,26 @@
-"""What tokens cost."""
+"""The cost of requests by the prices of `[prices]`, per million tokens."""
 
 from collections.abc import Iterable, Mapping
 
 from config.model.tenancy import Price
-from policies.cascade.verified import most_drafted
+from policies.cascade.verified import max_drafted_tokens
 from policies.model.plan import Plan, PlannedRung
 
 _MILLION = 1_000_000
 
 
 def cost_of(price: Price | None, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-    """Money for one attempt; `cached_tokens` are those of the prompt that the prefix cache supplied. No price: 0."""
+    """Cost of one attempt, 0 without a price. `cached_tokens`: prompt tokens supplied by the prefix cache."""
     if price is None:
         return 0.0
-    cached = price.input if price.cached_input is None else price.cached_input
-    fresh = prompt_tokens - cached_tokens
-    return (fresh * price.input + cached_tokens * cached + completion_tokens * price.output) / _MILLION
+    cached_price = price.input if price.cached_input is None else price.cached_input
+    uncached_tokens = prompt_tokens - cached_tokens
+    cost = uncached_tokens * price.input + cached_tokens * cached_price + completion_tokens * price.output
+    return cost / _MILLION
 
 
 def cheapest(prices: Mapping[str, Price], rungs: Iterable[str]) -> str | None:
-    """The rung with the lowest output price, then input price; the first of equals. None of none."""
+    """The rung with the lowest output price, then the lowest input price, then the first. None if there are none."""
 
     def key(rung: str) -> tuple[float, float]:
         price = prices.get(rung)
@@ -29,30 +30,33 @@ def cheapest(prices: Mapping[str, Price], rungs: Iterable[str]) -> str | None:
 
 
 def worst_cost(prices: Mapping[str, Price], plan: Plan, prompt_tokens: int, output_tokens: int) -> float:
-    """The most that a request can cost under its plan: the stages that its cascade may ask, and the dearest rung.
+    """The highest possible cost of a request under its plan: the cascade's stages and the most expensive rung.
 
-    Attempts that fail are on the service, so that retries and fallbacks add nothing.
+    Failed attempts are not billed, so retries and fallbacks add nothing.
     """
 
-    def most(rung: PlannedRung, made_tokens: int = output_tokens) -> float:
-        return _worst(prices.get(rung.to or ""), prompt_tokens, made_tokens)
+    def rung_cost(rung: PlannedRung, tokens: int = output_tokens) -> float:
+        return _max_attempt_cost(prices.get(rung.to or ""), prompt_tokens, tokens)
 
     cascade = plan.cascade
-    last = max(map(most, plan.rungs), default=0.0)
+    ladder_cost = max(map(rung_cost, plan.rungs), default=0.0)
     if cascade is None:
-        return last
+        return ladder_cost
     if cascade.drafts:
-        drafted = most_drafted(output_tokens, cascade.draft_tokens)
-        return most(cascade.small, drafted) + max(most(cascade.large), last)
+        drafted = max_drafted_tokens(output_tokens, cascade.draft_tokens)
+        return rung_cost(cascade.small, drafted) + max(rung_cost(cascade.large), ladder_cost)
     first = cascade.small if cascade.start_on == "small" else cascade.large
     if first is cascade.large or not cascade.may_escalate:
-        return max(most(first), last)
-    return most(cascade.small) + max(most(cascade.large), last)
+        return max(rung_cost(first), ladder_cost)
+    return rung_cost(cascade.small) + max(rung_cost(cascade.large), ladder_cost)
 
 
-def _worst(price: Price | None, prompt_tokens: int, output_tokens: int) -> float:
-    """Whatever the prefix cache supplies, and wherever the rung takes up what another one has begun."""
+def _max_attempt_cost(price: Price | None, prompt_tokens: int, output_tokens: int) -> float:
+    """An upper bound: the dearer of cached and uncached input, and tokens continued from another rung at either price.
+
+    A rung that continues an answer reads the tokens so far as input, instead of writing them as output.
+    """
     if price is None:
         return 0.0
-    read = max(price.input, price.input if price.cached_input is None else price.cached_input)
-    return (prompt_tokens * read + output_tokens * max(price.output, price.input)) / _MILLION
+    input_price = max(price.input, price.input if price.cached_input is None else price.cached_input)
+    return (prompt_tokens * input_price + output_tokens * max(price.output, price.input)) / _MILLION

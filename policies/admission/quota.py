@@ -1,8 +1,8 @@
-"""What tenants may use: reserve the worst case before the work, settle the true figure after it.
+"""Token and request quotas of tenants: reserve the worst case before a request runs, settle actual usage after it.
 
-Minute and day are sliding windows that end now (in slices of one second and of five minutes), so there is no midnight
-at which everybody returns at once. Tokens are dated at their reservation: what a long answer uses counts in the minute
-in which it was let in. Refusals cost nothing and change nothing.
+Minute and day are sliding windows (in slices of one second and of five minutes), so that no window boundary invites all
+clients at once. Tokens count from the time of their reservation, even if the answer takes longer than the window.
+A refusal is not counted against any limit.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ _DAY_S, _DAY_SLICE_S = 86_400.0, 300.0
 
 
 class Reservation(msgspec.Struct, frozen=True, gc=False):
-    """Room for one request. Give it back with `settle` (or `cancel`), exactly once."""
+    """Tokens reserved for one request. Pass it to `settle` or `cancel`, exactly once."""
 
     number: int
     tenant: str
@@ -30,17 +30,17 @@ class Reservation(msgspec.Struct, frozen=True, gc=False):
 
 
 class Used(msgspec.Struct, frozen=True, gc=False):
-    """What a tenant used before this process began."""
+    """Usage of a tenant before this process started."""
 
     window: Literal["minute", "day"]
     age_s: float
     tokens: int
     requests: int = 0
-    """Counted by the minute only."""
+    """Ignored for the day, which has no limit on requests."""
 
 
 class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
-    """Why there is no room, and when there will be."""
+    """The limit that a request exceeds, and when the request would fit."""
 
     limit: Limit
     scope: str
@@ -48,10 +48,11 @@ class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
     limit_value: int
     used: int
     """Spent and reserved within the limit's window, or requests in flight."""
-    asked: int
+    requested: int
+    """Tokens, or 1 for limits on requests."""
     resets_in_s: float | None
-    """When this request would fit if nothing else came. None: it never will (asked > limit), or, for `concurrent`, as
-    soon as a running request ends."""
+    """When this request would fit if no other is admitted. None: never (`requested` exceeds the limit) or, for
+    `concurrent`, when a running request ends."""
 
     def __str__(self) -> str:
         what = {
@@ -61,7 +62,7 @@ class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
             "concurrent": "requests at once",
         }[self.limit]
         text = f"The limit of {self.limit_value} {what} of {self.scope} is reached: {self.used} in use"
-        text += f", and this request may need up to {self.asked}" if self.limit.startswith("tokens") else ""
+        text += f", and this request may need up to {self.requested}" if self.limit.startswith("tokens") else ""
         if self.resets_in_s is not None:
             return f"{text}. There is room in {self.resets_in_s:.1f} s."
         if self.limit == "concurrent":
@@ -70,11 +71,11 @@ class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
 
 
 class TenantUse(msgspec.Struct, frozen=True):
-    """One tenant's figures."""
+    """Usage of one tenant."""
 
     in_flight: int
     reserved_tokens: int
-    """Of open reservations."""
+    """Sum of the open reservations."""
     minute_tokens: int
     day_tokens: int
     minute_requests: int
@@ -85,12 +86,13 @@ class TenantUse(msgspec.Struct, frozen=True):
 
 
 class QuotaStatistics(msgspec.Struct, frozen=True):
-    """The book's figures."""
+    """Usage of all tenants."""
 
     tenants: Mapping[str, TenantUse]
     open: int
+    """Number of open reservations."""
     overruns: int
-    """Settlements that claimed more than was reserved; they are charged what was reserved."""
+    """Settlements above the reservation; they are charged the reserved amount."""
 
 
 class _Account:
@@ -115,7 +117,7 @@ class _Open(msgspec.Struct, frozen=True, gc=False):
 
 
 class QuotaBook:
-    """All tenants' accounts. `now` never runs backwards."""
+    """All tenants' quotas. `now` is a monotonic time in seconds."""
 
     def __init__(self, tenants: Mapping[str, TenantSettings]) -> None:
         self._accounts = {name: _Account(settings) for name, settings in tenants.items()}
@@ -124,10 +126,10 @@ class QuotaBook:
         self._overruns = 0
 
     def apply_settings(self, tenants: Mapping[str, TenantSettings], now: float) -> dict[str, TenantSettings]:
-        """Other limits from now on; what was used within the windows stays used.
+        """Replace the limits; usage within the windows is kept. Returns the settings of all tenants with an account.
 
-        Returns everybody who has an account. A tenant that is gone keeps its own, with its last limits, while it has
-        requests under way and until its windows are empty: they can end, and coming back does not begin anew.
+        A removed tenant keeps its account, with its last limits, while it has requests in flight and until its windows
+        are empty: its requests can be settled, and adding it again does not reset its usage.
         """
         for name, settings in tenants.items():
             account = self._accounts.get(name)
@@ -143,7 +145,7 @@ class QuotaBook:
         return {name: account.settings for name, account in self._accounts.items()}
 
     def reserve(self, tenant: str, tokens: int, now: float) -> Reservation | QuotaRefusal:
-        """Room for `tokens` (prompt plus all that the choices may output). Raises UnknownTenant."""
+        """Reserve `tokens`: the prompt plus the maximum output of all choices. Raises UnknownTenant."""
         account = self._accounts.get(tenant)
         if account is None:
             raise UnknownTenant(tenant)
@@ -164,7 +166,7 @@ class QuotaBook:
         return reservation
 
     def settle(self, reservation: Reservation, used_tokens: int, now: float) -> bool:
-        """Charge what was used, give back the rest. False, without effect, if that was done before."""
+        """Charge the used tokens and release the others. False, without effect, if it was settled before."""
         opened = self._close(reservation)
         if opened is None:
             return False
@@ -177,7 +179,7 @@ class QuotaBook:
         return True
 
     def cancel(self, reservation: Reservation, now: float) -> bool:
-        """Undo a reservation whose request was refused before any work: it was not even a request."""
+        """Undo the reservation of a request that was refused before it ran; it does not count as a request either."""
         opened = self._close(reservation)
         if opened is None:
             return False
@@ -188,20 +190,19 @@ class QuotaBook:
         return True
 
     def restore(self, tenant: str, used: Iterable[Used], now: float) -> None:
-        """What was used before this process began counts on, for as long as it would have counted."""
+        """Count usage from before this process started, until it leaves its windows."""
         account = self._accounts.get(tenant)
         if account is None:
             return
-        for each in used:
-            at = now - each.age_s
-            if each.window == "day":
-                account.day.restore(each.tokens, at)
+        for entry in used:
+            at = now - entry.age_s
+            if entry.window == "day":
+                account.day.restore(entry.tokens, at)
             else:
-                account.minute.restore(each.tokens, at)
-                account.requests.restore(each.requests, at)
+                account.minute.restore(entry.tokens, at)
+                account.requests.restore(entry.requests, at)
 
     def statistics(self, now: float) -> QuotaStatistics:
-        """Figures at `now`."""
         return QuotaStatistics(
             tenants={
                 name: TenantUse(
@@ -222,7 +223,7 @@ class QuotaBook:
         )
 
     def limits(self, tenant: str, now: float) -> RateLimits | None:
-        """What is left of the tenant's limits; None: it has none, or no account."""
+        """What remains of the tenant's limits; None if it has no limits or no account."""
         account = self._accounts.get(tenant)
         if account is None:
             return None
@@ -232,11 +233,11 @@ class QuotaBook:
             _left(account.minute, settings.tokens.per_minute, now),
             _left(account.day, settings.tokens.per_day, now),
         )
-        tokens = min([each for each in windows if each is not None], key=lambda each: each.remaining, default=None)
+        tokens = min([left for left in windows if left is not None], key=lambda left: left.remaining, default=None)
         return RateLimits(requests, tokens) if requests is not None or tokens is not None else None
 
     def check_integrity(self) -> None:
-        """Raise `IntegrityError` if a reservation leaked, or more was spent than reserved."""
+        """Raise `IntegrityError` if a reservation leaked, or if more was spent than reserved."""
         open_tokens = dict.fromkeys(self._accounts, 0)
         open_requests = dict.fromkeys(self._accounts, 0)
         for reservation, _ in self._open.values():
@@ -262,23 +263,23 @@ class QuotaBook:
             ("tokens_per_day", account.day, settings.tokens.per_day, tokens),
         )
         worst: QuotaRefusal | None = None
-        for limit, window, value, asked in windows:
+        for limit, window, value, requested in windows:
             used = window.sum(now)
-            if value is None or used + asked <= value:
+            if value is None or used + requested <= value:
                 continue
-            refusal = QuotaRefusal(limit, scope, value, used, asked, window.fits_in_s(asked, value, now))
+            refusal = QuotaRefusal(limit, scope, value, used, requested, window.fits_in_s(requested, value, now))
             if refusal.resets_in_s is None:
                 return refusal
-            # The one that lasts longest is the one to tell: waiting for another would end in the next refusal.
+            # Report the limit that lasts longest: a client that waits for another one would be refused again.
             if worst is None or worst.resets_in_s is None or refusal.resets_in_s > worst.resets_in_s:
                 worst = refusal
         return worst
 
     def _close(self, reservation: Reservation) -> _Open | None:
-        found = self._open.pop(reservation.number, None)
-        if found is None:
+        entry = self._open.pop(reservation.number, None)
+        if entry is None:
             return None
-        opened = found[1]
+        opened = entry[1]
         opened.account.in_flight -= 1
         opened.account.reserved -= reservation.tokens
         return opened

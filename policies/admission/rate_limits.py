@@ -1,20 +1,20 @@
-"""What a tenant has left of its limits, as clients are told."""
+"""The remaining requests and tokens of a tenant, for the `x-ratelimit-*` headers."""
 
 import msgspec
 
 
 class WindowLimit(msgspec.Struct, frozen=True, gc=False):
-    """One sliding window."""
+    """Limit and usage of one sliding window."""
 
     limit: int
     remaining: int
     resets_in_s: float
-    """When all of it is free again if nothing else comes."""
+    """Time until the whole limit is available if nothing else is admitted."""
 
 
 class RateLimits(msgspec.Struct, frozen=True, gc=False):
-    """None: not limited."""
+    """The windows of one tenant; None where it has no limit."""
 
     requests: WindowLimit | None
     tokens: WindowLimit | None
-    """Of several windows the one with the least left."""
+    """Of the minute and the day, the window with less remaining."""

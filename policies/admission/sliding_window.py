@@ -1,4 +1,4 @@
-"""A sum over the last so many seconds, in slices."""
+"""A sum over a sliding window of time, kept in slices."""
 
 from bisect import bisect_left
 from collections import deque
@@ -9,7 +9,7 @@ from policies.errors import IntegrityError
 
 
 class Slice(msgspec.Struct, gc=False):
-    """What was added in one slice of time. A handle: amounts may be corrected while the slice counts."""
+    """The amount added in one slice of time. It can be corrected as long as the slice is in the window."""
 
     start: float
     amount: int = 0
@@ -17,10 +17,10 @@ class Slice(msgspec.Struct, gc=False):
 
 
 class SlidingWindow:
-    """Amounts count from when they are added until their slice is wholly older than the window.
+    """An amount counts from when it is added until its whole slice is older than the window.
 
-    So an amount counts for at least `over_s` and at most `over_s + slice_s`: the limit is never exceeded within any
-    window. O(1) amortised, at most `over_s / slice_s + 1` slices of memory.
+    So it counts for at least `over_s` and at most `over_s + slice_s`: no window of `over_s` ever exceeds the limit.
+    O(1) amortised, with at most `over_s / slice_s + 1` slices in memory.
     """
 
     def __init__(self, over_s: float, slice_s: float) -> None:
@@ -30,7 +30,7 @@ class SlidingWindow:
         self._sum = 0
 
     def sum(self, now: float) -> int:
-        """What counts at `now`."""
+        """The sum at `now`."""
         slices = self._slices
         while slices and slices[0].start + self._slice_s + self._over_s <= now:
             old = slices.popleft()
@@ -39,10 +39,10 @@ class SlidingWindow:
         return self._sum
 
     def add(self, amount: int, now: float) -> Slice:
-        """Count an amount from now on."""
+        """Add an amount at `now`."""
         slices = self._slices
         if not slices or now >= slices[-1].start + self._slice_s:
-            # Aligned to multiples of the slice, or steady traffic would make one slice for each addition.
+            # Aligned to multiples of the slice: otherwise steady traffic would create one slice per call.
             slices.append(Slice(now // self._slice_s * self._slice_s))
         last = slices[-1]
         last.amount += amount
@@ -50,25 +50,25 @@ class SlidingWindow:
         return last
 
     def restore(self, amount: int, at: float) -> None:
-        """Count an amount that was added then; in any order."""
+        """Add an amount at an earlier time. Calls may come in any order."""
         start = at // self._slice_s * self._slice_s
-        place = bisect_left(self._slices, start, key=lambda each: each.start)
-        if place == len(self._slices) or self._slices[place].start != start:
-            self._slices.insert(place, Slice(start))
-        self._slices[place].amount += amount
+        index = bisect_left(self._slices, start, key=lambda old: old.start)
+        if index == len(self._slices) or self._slices[index].start != start:
+            self._slices.insert(index, Slice(start))
+        self._slices[index].amount += amount
         self._sum += amount
 
     def correct(self, handle: Slice, by: int) -> None:
-        """Change an amount added before; without effect once it does not count any more."""
+        """Change an amount added before; without effect if its slice has left the window."""
         if handle.live:
             handle.amount += by
             self._sum += by
 
-    def fits_in_s(self, room_for: int, limit: int, now: float) -> float | None:
-        """How long until `room_for` more stay within `limit` if nothing is added meanwhile; None: never."""
-        if room_for > limit:
+    def fits_in_s(self, amount: int, limit: int, now: float) -> float | None:
+        """Seconds until the sum plus `amount` is within `limit` if nothing else is added; None: never."""
+        if amount > limit:
             return None
-        excess = self.sum(now) + room_for - limit
+        excess = self.sum(now) + amount - limit
         if excess <= 0:
             return 0.0
         for old in self._slices:
@@ -78,13 +78,13 @@ class SlidingWindow:
         raise IntegrityError("the window's sum exceeds its slices")
 
     def empties_in_s(self, now: float) -> float:
-        """How long until nothing counts any more if nothing is added meanwhile."""
+        """Seconds until the sum is 0 if nothing else is added."""
         if self.sum(now) == 0:
             return 0.0
-        last = next(each for each in reversed(self._slices) if each.amount)
+        last = next(old for old in reversed(self._slices) if old.amount)
         return last.start + self._slice_s + self._over_s - now
 
     def check_integrity(self) -> None:
-        """Raise `IntegrityError` if the sum is not that of the slices, or one of them is negative."""
+        """Raise `IntegrityError` if the sum differs from that of the slices, or a slice is negative."""
         if self._sum != sum(s.amount for s in self._slices) or any(s.amount < 0 for s in self._slices):
             raise IntegrityError("the window's sum differs from its slices")

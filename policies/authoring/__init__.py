@@ -1,4 +1,4 @@
-"""What only the commands for authors of policies use: explanations, tests, comparisons, fits.
+"""Tools for policy authors: explanations, policy tests, comparisons of policies, calibration fits.
 
-Serving imports none of it.
+Only commands and the admin API use this package; the request path does not.
 """

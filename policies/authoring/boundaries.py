@@ -1,4 +1,4 @@
-"""Where a policy's decisions can change: all values that its conditions compare with."""
+"""Collects the values that a policy's conditions compare with: its decisions can change only there."""
 
 from collections import defaultdict
 
@@ -10,18 +10,18 @@ from config.model.table import Range
 from policies.routing.policy import conditions_in
 
 NUMBERS = ("prompt_tokens", "max_tokens", "turn", "complexity", "code", "budget_used")
-"""Fields that conditions compare with bounds; each is a feature of the same name."""
+"""Numeric fields of conditions. The features have the same names."""
 WORDS = ("model", "tenant", "tier", "path", "language", "tag", "has")
-"""Fields that conditions compare with words."""
+"""Fields of conditions that are compared with names."""
 
 
 class Boundaries(msgspec.Struct, frozen=True):
-    """Between two neighbouring numbers, and among words that are not here, nothing changes."""
+    """The policy decides alike for all numbers between two adjacent bounds, and for all names that are not listed."""
 
     numbers: dict[str, tuple[float, ...]]
     """By field."""
     words: dict[str, tuple[str, ...]]
-    """By field, in the order of the file."""
+    """By field, in file order."""
     headers: dict[str, tuple[str, ...]]
     """By name in lower case."""
     waits_over_slo: dict[str, tuple[float, ...]]
@@ -29,30 +29,30 @@ class Boundaries(msgspec.Struct, frozen=True):
     kv_usages: dict[str, tuple[float, ...]]
     """By rung."""
     breakers: tuple[str, ...]
-    """Rungs whose breaker a condition or a cascade's start looks at."""
+    """Rungs whose breaker state a condition or a cascade depends on."""
     stages: tuple[str, ...]
-    """Rungs of cascades: whether they can serve decides where an answer starts."""
+    """Stages of cascades: the stage on which an answer starts depends on whether they can serve."""
     times: tuple[TimeCondition, ...]
 
     @classmethod
     def of(cls, settings: Settings) -> "Boundaries":
-        """Of checked settings, with those that experiments put in."""
-        found = _Collector()
+        """The boundaries of checked settings, with the conditions that experiments set."""
+        collector = _Collector()
         for when in conditions_in(settings):
-            found.add(when)
+            collector.add(when)
         for cascade in settings.cascades.values():
             if cascade.when_busy is not None:
-                found.add_load(settings.signals[cascade.when_busy.signal].load, cascade.when_busy.release_at)
+                collector.add_load(settings.signals[cascade.when_busy.signal].load, cascade.when_busy.release_at)
         stages = tuple(dict.fromkeys(stage for cascade in settings.cascades.values() for stage in cascade.stages))
         return cls(
-            numbers={field: tuple(sorted(found.numbers[field])) for field in NUMBERS},
-            words={field: tuple(found.words[field]) for field in WORDS},
-            headers={name: tuple(values) for name, values in found.headers.items()},
-            waits_over_slo={rung: tuple(sorted(bounds)) for rung, bounds in found.waits.items()},
-            kv_usages={rung: tuple(sorted(bounds)) for rung, bounds in found.kv.items()},
-            breakers=tuple(dict.fromkeys((*found.breakers, *stages))),
+            numbers={field: tuple(sorted(collector.numbers[field])) for field in NUMBERS},
+            words={field: tuple(collector.words[field]) for field in WORDS},
+            headers={name: tuple(values) for name, values in collector.headers.items()},
+            waits_over_slo={rung: tuple(sorted(bounds)) for rung, bounds in collector.waits.items()},
+            kv_usages={rung: tuple(sorted(bounds)) for rung, bounds in collector.kv.items()},
+            breakers=tuple(dict.fromkeys((*collector.breakers, *stages))),
             stages=stages,
-            times=tuple(found.times),
+            times=tuple(collector.times),
         )
 
 
@@ -80,9 +80,9 @@ class _Collector:
     def add_load(self, load: LoadCondition | None, *more: float) -> None:
         if load is None:
             return
-        for bounds, into in ((load.queue_wait_over_slo, self.waits), (load.kv_usage, self.kv)):
+        for bounds, target in ((load.queue_wait_over_slo, self.waits), (load.kv_usage, self.kv)):
             if bounds is not None:
-                into[load.of] |= {*_bounds(bounds), *more}
+                target[load.of] |= {*_bounds(bounds), *more}
         if load.breaker:
             self.breakers[load.of] = None
 

@@ -1,4 +1,4 @@
-"""From prompts that both models were asked to thresholds and probabilities: the sums of `penstock policy calibrate`."""
+"""Fits a calibration to prompts that both models answered, for `penstock policy calibrate`."""
 
 import math
 import re
@@ -13,22 +13,22 @@ _ROWS = 200
 _FOLDS = 5
 _BINS = 10
 _INNERMOST = re.compile(r"(?<=\n  )[\[{][^\[\]{}]*[\]}]")
-"""An object or an array, two levels down, that holds no other."""
+"""An object or array at the second level that contains no other."""
 
 
 class Scored(msgspec.Struct, frozen=True, gc=False):
-    """One prompt that both models were asked."""
+    """One prompt that both models answered."""
 
     score: float
     """The deferral statistic of the small model's answer; finite."""
     small_right: bool
     large_right: bool
     words: tuple[int, ...] = ()
-    """Of the prompt, see `policies.cascade.prompt_model`."""
+    """Buckets of the prompt's words: see `policies.cascade.prompt_model.words_of`."""
 
 
 class Fit(msgspec.Struct, frozen=True):
-    """What `fit` finds; the fields of `Calibration` with the same names."""
+    """The result of `fit`; the fields are those of `Calibration` with the same names."""
 
     rows: tuple[CalibrationRow, ...]
     small_accuracy: float
@@ -38,44 +38,45 @@ class Fit(msgspec.Struct, frozen=True):
 
 
 def fit(scored: Sequence[Scored]) -> Fit:
-    """Fit thresholds and probabilities.
+    """Fit thresholds (by sorting) and probabilities (by isotonic regression; its error by cross-validation).
 
     Raises:
-        ValueError: fewer than ten prompts, or a score that is no finite number.
+        ValueError: fewer than ten prompts, or a score that is not finite.
     """
     if len(scored) < 2 * _FOLDS:
         raise ValueError(f"{len(scored)} prompts are too few to calibrate on: at least {2 * _FOLDS} are needed")
-    if not all(math.isfinite(each.score) for each in scored):
+    if not all(math.isfinite(prompt.score) for prompt in scored):
         raise ValueError("every score must be a finite number")
-    ordered = sorted(scored, key=lambda each: each.score)
+    ordered = sorted(scored, key=lambda prompt: prompt.score)
     count = len(ordered)
-    gains = [each.large_right - each.small_right for each in ordered]
-    small, large = sum(each.small_right for each in ordered), sum(each.large_right for each in ordered)
+    gains = [prompt.large_right - prompt.small_right for prompt in ordered]
+    small, large = sum(prompt.small_right for prompt in ordered), sum(prompt.large_right for prompt in ordered)
     rows: list[CalibrationRow] = []
     deferred, right = 0, small
-    apart = sum(map(abs, gains))  # prompts on which the cascade and the large model are not alike
+    differing = sum(map(abs, gains))  # prompts on which only one of cascade and large model is right
     for part in range(_ROWS + 1):
         cut = round(part * count / _ROWS)
         threshold = _threshold_before(ordered, cut)
         while deferred < count and ordered[deferred].score < threshold:
             right += gains[deferred]
-            apart -= abs(gains[deferred])
+            differing -= abs(gains[deferred])
             deferred += 1
         lag = (large - right) / count
-        row = CalibrationRow(threshold, deferred / count, right / count, math.sqrt((apart / count - lag**2) / count))
+        lag_error = math.sqrt((differing / count - lag**2) / count)
+        row = CalibrationRow(threshold, deferred / count, right / count, lag_error)
         if not rows or row.large_share > rows[-1].large_share:
             rows.append(row)
     return Fit(
         rows=tuple(rows),
         small_accuracy=small / count,
         large_accuracy=large / count,
-        isotonic=fit_isotonic([each.score for each in scored], [each.small_right for each in scored]),
+        isotonic=_fit_probabilities(scored),
         error=_error(scored),
     )
 
 
 def _threshold_before(ordered: Sequence[Scored], cut: int) -> float:
-    """A threshold with the first `cut` scores below it, halfway to the next; where equal scores forbid it, fewer."""
+    """A threshold halfway between the first `cut` scores and the next one; equal scores are never separated."""
     if cut == 0:
         return ordered[0].score
     if cut == len(ordered):
@@ -85,22 +86,26 @@ def _threshold_before(ordered: Sequence[Scored], cut: int) -> float:
     return middle if middle > below else above
 
 
+def _fit_probabilities(scored: Sequence[Scored]) -> Knots:
+    return fit_isotonic([prompt.score for prompt in scored], [prompt.small_right for prompt in scored])
+
+
 def _error(scored: Sequence[Scored]) -> CalibrationError:
-    told: list[tuple[float, bool]] = []
+    """The expected calibration error and the Brier score, cross-validated."""
+    predictions: list[tuple[float, bool]] = []
     for fold in range(_FOLDS):
-        seen = [each for place, each in enumerate(scored) if place % _FOLDS != fold]
-        knots = fit_isotonic([each.score for each in seen], [each.small_right for each in seen])
-        told += [(probability_at(knots, each.score), each.small_right) for each in scored[fold::_FOLDS]]
+        knots = _fit_probabilities([prompt for index, prompt in enumerate(scored) if index % _FOLDS != fold])
+        predictions += [(probability_at(knots, prompt.score), prompt.small_right) for prompt in scored[fold::_FOLDS]]
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
-    for probability, right in told:
+    for probability, right in predictions:
         bins[min(int(probability * _BINS), _BINS - 1)].append((probability, right))
-    # Of one bin: how far the mean of what was told is from the share that is right, times the bin's part of all.
-    ece = math.fsum(abs(math.fsum(p - right for p, right in each)) for each in bins) / len(told)
-    brier = math.fsum((p - right) ** 2 for p, right in told) / len(told)
-    return CalibrationError(ece, brier, math.sqrt(0.25 / len(told)))
+    # A bin adds the distance of its mean prediction from its share of right answers, times its share of all prompts.
+    ece = math.fsum(abs(math.fsum(p - right for p, right in one_bin)) for one_bin in bins) / len(predictions)
+    brier = math.fsum((p - right) ** 2 for p, right in predictions) / len(predictions)
+    return CalibrationError(ece, brier, math.sqrt(0.25 / len(predictions)))
 
 
 def encode_calibration(calibration: Calibration) -> bytes:
-    """JSON with a row or a knot a line, so that a diff can be read."""
+    """JSON with one row or knot per line, so that diffs are readable."""
     text = msgspec.json.format(msgspec.json.encode(calibration), indent=1).decode()
-    return (_INNERMOST.sub(lambda found: " ".join(found[0].split()), text) + "\n").encode()
+    return (_INNERMOST.sub(lambda match: " ".join(match[0].split()), text) + "\n").encode()

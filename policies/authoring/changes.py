@@ -1,7 +1,7 @@
-"""All single changes of a situation that can matter to a policy: one feature or one value of the load at a time.
+"""Enumerates the single changes of a situation that can change a policy's decision: one feature or load value each.
 
-Numbers are cut into spans at the values that conditions compare with; within a span nothing changes, so that one
-decision speaks for all of it.
+Ranges of numbers are divided into spans at the values that conditions compare with. The decision is the same within a
+span, so that one value of it is sufficient.
 """
 
 import datetime as dt
@@ -22,60 +22,58 @@ from policies.model.breaker_view import BreakerState, BreakerView
 from policies.model.load import EngineLoad, Load
 from policies.routing.conditions import measure_of
 
-_WHOLE = frozenset({"prompt_tokens", "max_tokens", "turn"})
-_LEAST = {"turn": 1.0}
-_MOST = {"complexity": 1.0, "code": 1.0}
+_INTEGERS = frozenset({"prompt_tokens", "max_tokens", "turn"})
+_MINIMUM = {"turn": 1.0}
+_MAXIMUM = {"complexity": 1.0, "code": 1.0}
 _PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/stream")
 _STATES: tuple[BreakerState, ...] = ("closed", "open", "half_open")
 _Measured = Literal["expected_wait_s", "kv_usage"]
 _LOOK_AHEAD_DAYS = 8
-"""A week and the rest of today: after that the times of day come again."""
+"""The rest of today and a week, after which times of day repeat."""
 
 
 class Span(msgspec.Struct, frozen=True):
-    """Numbers from `low` up to, and not including, `high`; None: as far as the number goes."""
+    """Numbers from `low` up to, but not including, `high`; None: unbounded."""
 
     low: float | None
     high: float | None
 
     def holds(self, value: float) -> bool:
-        """Whether the value lies in it."""
         return (self.low is None or value >= self.low) and (self.high is None or value < self.high)
 
 
 class SituationChange(msgspec.Struct, frozen=True):
-    """One way in which the situation could be different."""
+    """One change of the situation."""
 
     word: str
     """What is changed: "prompt_tokens", "tags", "queue_wait_over_slo of large" ..."""
     wanted: str
-    """How: ">= 4000", "is acme", "include vip"; in full, `text`."""
+    """The change: ">= 4000", "is acme", "include vip"."""
     now: str
     distance: float
-    """How far away it is, roughly 0..1; compares changes of different things only roughly."""
+    """Size of the change, roughly 0..1; a rough measure for changes of different things."""
     situation: Situation
     span: Span | None = None
-    """Of a number, all of whose values between the bounds mean the same change."""
+    """For a number: all values in it are the same change."""
     value: Any = None
-    """With which `situation` was made."""
+    """The value in `situation`."""
 
     @property
     def text(self) -> str:
-        """Word and way."""
         return f"{self.word} {self.wanted}"
 
 
 class Axis(msgspec.Struct, frozen=True):
-    """Changes of one thing. Those of a number follow each other, but for the span that its value lies in."""
+    """The changes of one feature or load value. Those of a number are its spans in order, without its current one."""
 
     changes: tuple[SituationChange, ...]
     here: int | None = None
-    """Of a number: how many of them lie below its value."""
+    """For a number: how many of the changes are below its current value."""
     wanted: Callable[[Span], str] | None = None
-    """Of a number: a span in words."""
+    """For a number: formats a span."""
 
     def joined(self, lower: SituationChange, upper: SituationChange) -> SituationChange:
-        """Two neighbouring spans of a number as one change, with the value that is nearer."""
+        """Two adjacent spans of a number as one change, with the closer of their values."""
         assert lower.span is not None
         assert upper.span is not None
         assert self.wanted is not None
@@ -85,7 +83,7 @@ class Axis(msgspec.Struct, frozen=True):
 
 
 def axes(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
-    """Every single change that can matter."""
+    """All single changes of `base` that can change a decision."""
     features = base.features
     yield from _feature_numbers(decider, boundaries, base)
     yield from _names(decider, boundaries, base)
@@ -122,9 +120,9 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
                 getattr(base.features, field),
                 bounds,
                 _setter(field, base),
-                least=_LEAST.get(field, 0.0),
-                most=_MOST.get(field),
-                whole=field in _WHOLE,
+                minimum=_MINIMUM.get(field, 0.0),
+                maximum=_MAXIMUM.get(field),
+                integer=field in _INTEGERS,
             )
     if base.features.budget_spent and base.features.budget_used < 1:
         fits = _with(base, budget_spent=False)
@@ -135,7 +133,7 @@ def _setter(field: str, base: Situation) -> Callable[[float, Span], Situation]:
     def situation(value: float, span: Span) -> Situation:
         if field == "budget_used":
             return _with(base, budget_used=value, budget_spent=value >= 1)
-        return _with(base, **{field: int(value) if field in _WHOLE else value})
+        return _with(base, **{field: int(value) if field in _INTEGERS else value})
 
     return situation
 
@@ -146,13 +144,13 @@ def _number(
     bounds: Iterable[float],
     situation: Callable[[float, Span], Situation],
     *,
-    least: float = 0.0,
-    most: float | None = None,
-    whole: bool = False,
+    minimum: float = 0.0,
+    maximum: float | None = None,
+    integer: bool = False,
 ) -> Axis:
-    """One change for each span that `now` does not lie in, with the value nearest to it."""
-    cuts = sorted({float(math.ceil(bound)) if whole else bound for bound in bounds})
-    cuts = [cut for cut in cuts if cut > least and (most is None or cut <= most)]
+    """A change for every span that does not contain `now`, with the span's value closest to it."""
+    cuts = sorted({float(math.ceil(bound)) if integer else bound for bound in bounds})
+    cuts = [cut for cut in cuts if cut > minimum and (maximum is None or cut <= maximum)]
     edges: list[float | None] = [None, *cuts, None]
     changes: list[SituationChange] = []
     here = None
@@ -162,13 +160,18 @@ def _number(
             here = len(changes)
             continue
         if high is not None and now >= high:
-            value = high - 1 if whole else math.nextafter(high, -math.inf)
+            value = high - 1 if integer else math.nextafter(high, -math.inf)
         else:
-            value = least if low is None else low
-        told = int(value) if whole else value
+            value = minimum if low is None else low
         changes.append(
             SituationChange(
-                word, _bounds(span), f"{now:.6g}", _distance(now, value), situation(value, span), span, told
+                word=word,
+                wanted=_bounds(span),
+                now=f"{now:.6g}",
+                distance=_distance(now, value),
+                situation=situation(value, span),
+                span=span,
+                value=int(value) if integer else value,
             )
         )
     return Axis(tuple(changes), here, _bounds)
@@ -185,11 +188,11 @@ def _distance(now: float, value: float) -> float:
     return abs(value - now) / max(abs(value), abs(now))
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
+# --- names -----------------------------------------------------------------------------------------------------------
 
 
 def _names(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
-    """Fields of which a request has exactly one value: those that conditions name, and one that none names."""
+    """Changes of single-valued fields: to the names in conditions, and to one name that is in none."""
     features = base.features
     settings = decider.settings
     known: tuple[tuple[str, str, Iterable[str]], ...] = (
@@ -222,7 +225,7 @@ def _names(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterato
 def _members(
     field: str, verbs: tuple[str, str], present: frozenset[str], named: Iterable[str], base: Situation
 ) -> Axis:
-    """`verbs`: how it is said that a member is there, and that it is not."""
+    """Changes of a set by one member. `verbs`: the words for adding and for removing it."""
     now = ", ".join(sorted(present)) or "none"
     changes = []
     for name in named:
@@ -243,8 +246,8 @@ def _header(name: str, values: Iterable[str], base: Situation) -> Axis:
         if value != now
     ]
     if now is not None:
-        rest = {other: value for other, value in headers.items() if other != name}
-        changes.append(SituationChange(word, "is missing", shown, 0.5, _with(base, headers=rest)))
+        others = {other: value for other, value in headers.items() if other != name}
+        changes.append(SituationChange(word, "is missing", shown, 0.5, _with(base, headers=others)))
     return Axis(tuple(changes))
 
 
@@ -252,7 +255,7 @@ def _header(name: str, values: Iterable[str], base: Situation) -> Axis:
 
 
 def _time(conditions: Iterable[TimeCondition], base: Situation) -> Axis:
-    """From now on, for a week."""
+    """Changes to later times, up to `_LOOK_AHEAD_DAYS` ahead."""
     now = base.features.at
     end = now + _LOOK_AHEAD_DAYS * 86_400
     cuts = {instant for condition in conditions for instant in _instants(condition, now) if now < instant < end}
@@ -274,7 +277,7 @@ def _instant_span(span: Span) -> str:
 
 
 def _instants(condition: TimeCondition, now: float) -> Iterator[float]:
-    """When the clock of the condition's zone passes one of its times, or is put forward or back."""
+    """When local time in the condition's zone passes one of its times of day, or its UTC offset changes."""
     zone = zoneinfo.ZoneInfo(condition.zone)
     first = dt.datetime.fromtimestamp(now, zone).date() - dt.timedelta(days=1)
     for day in (first + dt.timedelta(days=number) for number in range(_LOOK_AHEAD_DAYS + 3)):
@@ -289,7 +292,7 @@ def _instants(condition: TimeCondition, now: float) -> Iterator[float]:
 
 
 def _clock_change(low: int, high: int, zone: zoneinfo.ZoneInfo) -> float:
-    """The first second with the later offset."""
+    """The first second after `low` that has the UTC offset of `high`."""
     later = _offset(high, zone)
     while low < high:
         middle = (low + high) // 2
@@ -312,18 +315,18 @@ def _utc(at: float) -> str:
 
 
 def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
-    """Of rungs whose load is known: of the others no one value can be set without the rest."""
+    """Changes of load values, for engines whose load is known: otherwise all of their values would change at once."""
     tier = decider.settings.tiers.get(_tier(decider, base), TierSettings())
-    promise = float(tier.slo.ttft)
+    slo_s = float(tier.slo.ttft)
     for rung, bounds in boundaries.waits_over_slo.items():
         engine = base.load.engines.get(rung)
-        if engine is None or promise <= 0:
+        if engine is None or slo_s <= 0:
             continue
 
         def waiting(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
-            return _measured(decider, base, engine, "expected_wait_s", _wait(value, promise, span))
+            return _measured(decider, base, engine, "expected_wait_s", _wait(value, slo_s, span))
 
-        yield _number(f"queue_wait_over_slo of {rung}", engine.expected_wait_s / promise, bounds, waiting)
+        yield _number(f"queue_wait_over_slo of {rung}", engine.expected_wait_s / slo_s, bounds, waiting)
     for rung, bounds in boundaries.kv_usages.items():
         engine = base.load.engines.get(rung)
         if engine is None:
@@ -332,27 +335,27 @@ def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> 
         def filled(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
             return _measured(decider, base, engine, "kv_usage", value)
 
-        yield _number(f"kv_usage of {rung}", engine.kv_usage, bounds, filled, most=1.0)
+        yield _number(f"kv_usage of {rung}", engine.kv_usage, bounds, filled, maximum=1.0)
 
 
 def _tier(decider: Decider, base: Situation) -> str:
-    """In which it is served, should a spent budget have changed it."""
+    """The tier in which the request is served, which a spent budget may change."""
     settled = decider.settle_budget(base.features)
     return base.features.tier if isinstance(settled, DecisionRefusal) else settled.tier
 
 
-def _wait(ratio: float, promise: float, span: Span) -> float:
-    """The wait of which, divided by the promise again, comes a number in the span, however that is rounded."""
-    wait = ratio * promise
-    while span.low is not None and wait / promise < span.low:
+def _wait(ratio: float, slo_s: float, span: Span) -> float:
+    """The wait `ratio * slo_s`, adjusted for rounding: divided by `slo_s` it must be in the span again."""
+    wait = ratio * slo_s
+    while span.low is not None and wait / slo_s < span.low:
         wait = math.nextafter(wait, math.inf)
-    while span.high is not None and wait / promise >= span.high:
+    while span.high is not None and wait / slo_s >= span.high:
         wait = math.nextafter(wait, 0.0)
     return wait
 
 
 def _measured(decider: Decider, base: Situation, engine: EngineLoad, field: _Measured, value: float) -> Situation:
-    """With another measure of one engine, and what it means for the cascades that are busy by it."""
+    """The situation with another load value of one engine, and with the cascades that are then busy."""
     load = base.load
     engines = {**load.engines, engine.name: msgspec.structs.replace(engine, **{field: value})}
     load = msgspec.structs.replace(load, engines=engines)
@@ -363,12 +366,12 @@ def _measured(decider: Decider, base: Situation, engine: EngineLoad, field: _Mea
 def _busy_after(
     decider: Decider, base: Situation, rung: str, field: _Measured, load: Load
 ) -> frozenset[tuple[str, str]]:
-    """Cascades by this measure become busy at their signal's bound, and cease to be below `release_at`."""
+    """Cascades that depend on this value become busy at their signal's bound, and stop below `release_at`."""
     busy = set(base.load.busy)
     settings = decider.settings
     tier = _tier(decider, base)
     features = msgspec.structs.replace(base.features, tier=tier)
-    slo_ttft_s = {name: float(each.slo.ttft) for name, each in settings.tiers.items()}
+    slo_ttft_s = {name: float(tier_settings.slo.ttft) for name, tier_settings in settings.tiers.items()}
     for name, cascade in settings.cascades.items():
         condition = None if cascade.when_busy is None else settings.signals[cascade.when_busy.signal].load
         if cascade.when_busy is None or condition is None or condition.of != rung:

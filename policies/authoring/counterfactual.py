@@ -1,4 +1,7 @@
-"""What would have to be different for another decision: each a single change, and each decided again."""
+"""Counterfactual explanations: single changes of a situation that lead to another decision, verified by deciding again.
+
+The closest change is reported for every combination of a changed feature and another outcome.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,35 +15,35 @@ from policies.authoring.situation import Situation
 
 
 class Counterfactual(msgspec.Struct, frozen=True):
-    """A true sentence: were this so and all else as it is, then that would be decided."""
+    """If only this were different, that would be decided."""
 
     change: str
     """ "prompt_tokens >= 4000"."""
     now: str
-    """How it is: "120"."""
+    """The current value: "120"."""
     then: str
-    """What is decided then, beside what is decided now."""
+    """The decision after the change, as far as it differs from the current one."""
     outcome: DecisionOutcome
     word: str
     value: Any = None
-    """The nearest value that does it."""
+    """The closest value that leads to the outcome."""
     at_least: float | None = None
     below: float | None = None
-    """Of a number: all values within the bounds do."""
+    """For a number: all values within these bounds lead to the outcome."""
     distance: float = 0.0
 
 
 def counterfactuals(
     decider: Decider, base: Situation, boundaries: Boundaries | None = None
 ) -> tuple[Counterfactual, ...]:
-    """For each other outcome, the nearest change of each thing that leads there; nearest first."""
+    """The closest change of every feature or load value to every other outcome; closest first."""
     return tuple(found for found, _ in changed_decisions(decider, base, boundaries))
 
 
 def changed_decisions(
     decider: Decider, base: Situation, boundaries: Boundaries | None = None
 ) -> tuple[tuple[Counterfactual, Situation], ...]:
-    """The same, each with the situation in which it was decided again."""
+    """The counterfactuals with their changed situations."""
     decided = DecisionOutcome.of(decider.decide(base))
     best: dict[tuple[str, DecisionOutcome], tuple[Counterfactual, Situation]] = {}
     for axis in axes(decider, boundaries or Boundaries.of(decider.settings), base):
@@ -66,7 +69,7 @@ def changed_decisions(
 
 
 def _runs(axis: Axis, decider: Decider) -> Iterator[tuple[SituationChange, DecisionOutcome]]:
-    """The changes with their outcomes; of a number, neighbouring spans that mean the same are put together."""
+    """The changes with their outcomes. Adjacent spans of a number with the same outcome are joined."""
     run: tuple[SituationChange, DecisionOutcome] | None = None
     for number, change in enumerate(axis.changes):
         outcome = DecisionOutcome.of(decider.decide(change.situation))

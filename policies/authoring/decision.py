@@ -1,4 +1,4 @@
-"""What a policy decides about a situation, from the tenant's budget to the plan, and how two decisions differ."""
+"""Decides a described situation, from the tenant's budget to the plan, and compares two decisions."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,13 +16,13 @@ from policies.model.plan import EmitMode, Plan, PlannedRung
 from policies.routing.policy import Policy, make_plan
 
 BUDGET_SPENT = "budget_spent"
-"""The code of the refusal."""
+"""Refusal code for a spent budget."""
 STATIC_ANSWER = "static_answer"
-"""The name, among rungs, of a ladder's static text."""
+"""Stands for a ladder's static text in lists of rungs."""
 
 
 class DecisionRefusal(msgspec.Struct, frozen=True):
-    """The request is not served."""
+    """The request is refused before any attempt."""
 
     code: str
     message: str
@@ -32,7 +32,7 @@ Decision = Plan | DecisionRefusal
 
 
 class Decider:
-    """A whole file's decisions. Immutable; no quotas and no queue, which refuse by what others have used."""
+    """All decisions of a policy file. Immutable. Without quotas and queues, which depend on other requests."""
 
     def __init__(self, settings: Settings, tokenizers: Mapping[str, str] = MappingProxyType({})) -> None:
         """`tokenizers`: see `Policy.compile`."""
@@ -41,7 +41,7 @@ class Decider:
         self.tenants = known_tenants(settings)
 
     def decide(self, situation: Situation, now: float = 0.0) -> Decision:
-        """The plan, whose deadlines count from `now`, or why there is none."""
+        """The plan, with deadlines relative to `now`, or the reason why there is none."""
         features, load = situation.features, situation.load
         settled = self.settle_budget(features)
         try:
@@ -55,7 +55,7 @@ class Decider:
             return DecisionRefusal("no_route", str(error))
 
     def settle_budget(self, features: Features) -> Features | DecisionRefusal:
-        """The features with which the plan is made: what a spent budget does is done. Refused, if nobody is asking."""
+        """The features after `when_spent`, for the plan. Refused for an unknown model or tenant, or a spent budget."""
         if features.model not in self.settings.models:
             return DecisionRefusal("model_not_found", f"The model '{features.model}' does not exist.")
         if features.tenant not in self.tenants:
@@ -75,7 +75,7 @@ class Decider:
 
 
 class DecisionOutcome(msgspec.Struct, frozen=True):
-    """What two decisions are compared by."""
+    """The parts of a decision that are compared."""
 
     refused: str = ""
     """The refusal's code."""
@@ -83,16 +83,16 @@ class DecisionOutcome(msgspec.Struct, frozen=True):
     arm: str = ""
     cascade: str = ""
     starts_on: str = ""
-    """The rung that is asked first."""
+    """The rung of the first attempt."""
     may_escalate: bool | None = None
     """None: there is no cascade."""
     mode: EmitMode | None = None
     rungs: tuple[str, ...] = ()
-    """In the order in which they are tried."""
+    """In the order in which they are tried first."""
 
     @classmethod
     def of(cls, decision: Decision) -> Self:
-        """Of a plan, or of a refusal."""
+        """The outcome of a plan or a refusal."""
         if isinstance(decision, DecisionRefusal):
             return cls(refused=decision.code)
         cascade = decision.cascade
@@ -114,7 +114,7 @@ class DecisionOutcome(msgspec.Struct, frozen=True):
         return f"route {self.route}{arm}: {self._start()}"
 
     def beside(self, base: "DecisionOutcome") -> str:
-        """In words, as far as it differs from `base`."""
+        """A readable text of what differs from `base`."""
         if self.refused or base.refused or self.route != base.route:
             return str(self)
         parts = []

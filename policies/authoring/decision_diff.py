@@ -1,4 +1,4 @@
-"""Which decisions two policies take differently, over many requests: from what to what, how many, and one of each."""
+"""Compares the decisions of two policies over many requests: what changes to what, how often, with an example."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -10,24 +10,24 @@ from policies.cascade.statistic import falls, statistic_of
 from policies.model.features import Features
 from policies.model.plan import Plan
 
-_NOBODY = "refused"
+_REFUSED = "refused"
 
 
 class Compared(msgspec.Struct, frozen=True):
     """One request under both policies."""
 
     label: str
-    """What it is, for whoever reads the example."""
+    """A short description of the request, for examples."""
     before: Decision
     after: Decision
     margins: tuple[float, ...] = ()
-    """Of the small model's answer as it was recorded; none: unknown."""
+    """Recorded margins of the small model's answer; empty: unknown."""
     whole: bool = False
-    """They are those of the whole answer; else it was given up, and nobody knows how it would have gone on."""
+    """The margins cover the complete answer. False: it escalated before its end."""
 
 
 class Shift(msgspec.Struct, frozen=True):
-    """Requests that go from the one to the other."""
+    """The requests whose value of an aspect changes from `before` to `after`."""
 
     before: str
     after: str
@@ -37,53 +37,53 @@ class Shift(msgspec.Struct, frozen=True):
 
 
 class Aspect(msgspec.Struct, frozen=True):
-    """One way to look at a decision."""
+    """One property of decisions and its changes."""
 
     name: str
-    """"route", "first rung", "cascade", "arm", "escalates"."""
+    """"route", "first rung", "cascade", "arm", "all rungs", "escalates"."""
     changed: int
     share: float
-    """Of all requests."""
+    """`changed` as a share of all requests."""
     shifts: tuple[Shift, ...]
-    """The most frequent first."""
+    """Most frequent first."""
 
 
 class DecisionDiff(msgspec.Struct, frozen=True):
-    """All of it."""
+    """The result of a comparison."""
 
     requests: int
     changed: int
-    """Decided otherwise: another route, arm, rung, order of rungs or way of emitting, or refused."""
+    """Requests with another route, arm, rung, order of rungs, emit mode or refusal."""
     share: float
     terms_only: int
-    """The same decision under other terms: threshold, deadlines, caps, retries, what a broken stream does."""
+    """Requests with the same outcome but other terms: threshold, deadlines, caps, retries or `midstream`."""
     aspects: tuple[Aspect, ...]
-    """Those in which something changed."""
+    """The aspects with changes."""
 
 
 def decision_diff(requests: Iterable[Compared]) -> DecisionDiff:
-    """Count."""
+    """Count the changes over all requests."""
     total = changed = terms_only = 0
-    found: dict[str, dict[tuple[str, str], tuple[int, str]]] = {}
-    for each in requests:
+    by_aspect: dict[str, dict[tuple[str, str], tuple[int, str]]] = {}
+    for request in requests:
         total += 1
-        before, after = DecisionOutcome.of(each.before), DecisionOutcome.of(each.after)
+        before, after = DecisionOutcome.of(request.before), DecisionOutcome.of(request.after)
         if before != after:
             changed += 1
-        elif _terms(each.before) != _terms(each.after):
+        elif _terms(request.before) != _terms(request.after):
             terms_only += 1
-        for name, was, now in _aspects(each, before, after):
+        for name, was, now in _aspects(request, before, after):
             if was != now:
-                shifts = found.setdefault(name, {})
-                count, example = shifts.get((was, now), (0, each.label))
-                # The shortest label is the least remarkable request, which shows best what it hangs on.
-                shifts[was, now] = (count + 1, min(example, each.label, key=len))
+                shifts = by_aspect.setdefault(name, {})
+                count, example = shifts.get((was, now), (0, request.label))
+                # The request with the shortest label has the fewest special features: it shows the cause best.
+                shifts[was, now] = (count + 1, min(example, request.label, key=len))
     return DecisionDiff(
         requests=total,
         changed=changed,
         share=_share(changed, total),
         terms_only=terms_only,
-        aspects=tuple(_aspect(name, shifts, total) for name, shifts in found.items()),
+        aspects=tuple(_aspect(name, shifts, total) for name, shifts in by_aspect.items()),
     )
 
 
@@ -98,15 +98,15 @@ def _share(count: int, total: int) -> float:
     return round(count / total, 6) if total else 0.0
 
 
-def _aspects(each: Compared, before: DecisionOutcome, after: DecisionOutcome) -> Iterator[tuple[str, str, str]]:
+def _aspects(request: Compared, before: DecisionOutcome, after: DecisionOutcome) -> Iterator[tuple[str, str, str]]:
     yield "route", _route(before), _route(after)
-    yield "first rung", before.starts_on or _NOBODY, after.starts_on or _NOBODY
+    yield "first rung", before.starts_on or _REFUSED, after.starts_on or _REFUSED
     if not before.refused and not after.refused:
         yield "cascade", _cascade(before), _cascade(after)
         yield "arm", before.arm or "none", after.arm or "none"
         yield "all rungs", ", ".join(before.rungs), ", ".join(after.rungs)
-    if each.margins:
-        yield "escalates", _escalates(each, each.before), _escalates(each, each.after)
+    if request.margins:
+        yield "escalates", _escalates(request, request.before), _escalates(request, request.after)
 
 
 def _route(outcome: DecisionOutcome) -> str:
@@ -120,29 +120,29 @@ def _cascade(outcome: DecisionOutcome) -> str:
     return f"{outcome.cascade} on {outcome.starts_on}, {rule}, {outcome.mode}"
 
 
-def _escalates(each: Compared, decision: Decision) -> str:
-    """With the recorded answer of the small model under this decision's threshold."""
+def _escalates(request: Compared, decision: Decision) -> str:
+    """Whether the recorded answer of the small model escalates under this decision's threshold."""
     if isinstance(decision, DecisionRefusal) or decision.cascade is None:
         return "no cascade"
     cascade = decision.cascade
     if cascade.start_on != "small" or not cascade.may_escalate or cascade.mode == "verified":
         return "not asked"
-    # As the cascade's machine reads them: what is no number is no reason for trust, and no answer reaches infinity.
-    unsure = not statistic_of(cascade.statistic, each.margins) >= cascade.threshold or cascade.threshold == math.inf
-    if not each.whole and not (unsure and falls(cascade.statistic)):
+    # As in `policies.cascade.cascade`: NaN is unsure, and with an infinite threshold every answer escalates.
+    unsure = not statistic_of(cascade.statistic, request.margins) >= cascade.threshold or cascade.threshold == math.inf
+    if not request.whole and not (unsure and falls(cascade.statistic)):
         return "unknown"
     return "yes" if unsure else "no"
 
 
 def _terms(decision: Decision) -> Decision:
-    """The plan but for what tells where it comes from."""
+    """The plan without the fields that only describe its origin."""
     if not isinstance(decision, Plan):
         return decision
     return msgspec.structs.replace(decision, policy="", reasons=(), ladder="", experiment="")
 
 
 def label_of(features: Features) -> str:
-    """A request in a few words: what is remarkable about it."""
+    """A short description of a request: the features that are not at their defaults."""
     parts = [features.model, features.tenant]
     parts += sorted(features.tags)
     parts += [f"has {name}" for name in sorted(features.has)]

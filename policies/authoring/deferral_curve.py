@@ -1,14 +1,15 @@
-"""How well a statistic tells which questions to send to the large model: curves, yardsticks and their intervals.
+"""Evaluates how well a statistic selects the questions to send to the large model: curves and metrics with intervals.
 
-A curve gives the cascade's accuracy when a share of the questions, those with the lowest scores, goes to the large
-model; where scores tie, the expectation over their orders. The yardsticks (Ong et al., RouteLLM, 2024, section 3.2):
+A curve is the cascade's accuracy as a function of the share of questions, those with the lowest scores, that goes to
+the large model; for equal scores, the expectation over their orders. Metrics (Ong et al., RouteLLM, 2024, section 3.2):
 
-- PGR, the part of the large model's lead that a share recovers; APGR, its mean over all shares. Chance gives 0.5;
+- PGR, the part of the large model's lead in accuracy that a share recovers; APGR, its mean over all shares (by chance
+  0.5);
 - CPT(x), the smallest share that recovers x % of the lead;
-- the oracle sends first what only the large model knows and last what only the small one knows. Normalised,
-  (APGR - 0.5) / (the oracle's - 0.5), chance is 0 and the oracle 1.
+- the oracle first sends the questions that only the large model answers correctly, and last those that only the small
+  one does. Normalised APGR, (APGR - 0.5) / (oracle's APGR - 0.5), is 0 for chance and 1 for the oracle.
 
-Intervals are the middle 95 % over bootstrap resamples of the questions (Efron, 1979), the same ones for all curves.
+Intervals are the middle 95 % of bootstrap resamples of the questions (Efron, 1979); all curves use the same resamples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ _GRID = np.linspace(0.0, 1.0, 101)
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A figure and the middle 95 % of its resamples."""
+    """A value and the middle 95 % of its resamples."""
 
     value: float
     low: float
@@ -35,14 +36,14 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class QuestionOutcome(msgspec.Struct, frozen=True):
-    """Who was right about one question."""
+    """Whether either model answered one question correctly."""
 
     small_right: bool
     large_right: bool
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """One way of choosing what goes to the large model."""
+    """The curve and the metrics of one score."""
 
     name: str
     accuracy: tuple[float, ...]
@@ -51,26 +52,26 @@ class Curve(msgspec.Struct, frozen=True):
     """Mean accuracy over all shares."""
     apgr: Interval
     oracle_part: Interval
-    """APGR, over the oracle's."""
+    """APGR divided by the oracle's APGR."""
     normalised: Interval
-    """See the module."""
+    """Normalised APGR, see the module docstring."""
     cpt50: Interval
     """A share, 0 to 1."""
     cpt80: Interval
 
 
 class Curves(msgspec.Struct, frozen=True):
-    """All of them, on the same questions."""
+    """The curves of several scores on the same questions."""
 
     questions: int
     small_accuracy: Interval
     large_accuracy: Interval
     auroc: Interval
-    """The chance that an answer of the small model that is right has a higher statistic than one that is wrong."""
+    """Probability that a right answer of the small model has a higher statistic than a wrong one."""
     curves: tuple[Curve, ...]
 
     def table(self) -> str:
-        """Plain text."""
+        """All figures as plain text."""
         lines = [
             f"{self.questions} questions; [the middle 95 % of the bootstrap]",
             f"always small: right {self.small_accuracy}",
@@ -86,14 +87,14 @@ class Curves(msgspec.Struct, frozen=True):
 
 
 class _Order:
-    """Questions by one score, and what a weighting of them makes of it."""
+    """The order of the questions by one score, from which a curve is computed for any weights of the questions."""
 
     def __init__(self, scores: Sequence[float], gains: Floats) -> None:
         levels, self._level = np.unique(np.asarray(scores, np.float64), return_inverse=True)
         self._levels, self._gains = len(levels), gains
 
-    def line(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Corners of the curve: shares, and accuracy gained over the small model's."""
+    def points(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Points of the piecewise linear curve: shares, and the gain in accuracy over the small model."""
         total = weights.sum()
         shares = np.bincount(self._level, weights, self._levels).cumsum() / total
         gained = np.bincount(self._level, weights * self._gains, self._levels).cumsum() / total
@@ -105,7 +106,7 @@ def _area(shares: Floats, gained: Floats) -> float:
 
 
 def _first(shares: Floats, gained: Floats, goal: float) -> float:
-    """The smallest share at which the line reaches the goal; 1 if it never does."""
+    """The smallest share at which the gain reaches the goal; 1 if it never does."""
     reached = np.flatnonzero(gained >= goal - 1e-12)
     if not len(reached):
         return 1.0
@@ -136,52 +137,52 @@ def deferral_curves(
     rng: np.random.Generator,
     resamples: int = 1000,
 ) -> Curves:
-    """Curves by each of the named scores (the statistic first; lowest goes first), by chance and by the oracle.
+    """Curves of the named scores, of chance and of the oracle. The first score is the statistic; low scores go first.
 
     Raises:
-        ValueError: there are no questions or no scores, or a score is no number.
+        ValueError: there are no questions or no scores, or a score is NaN.
     """
     if not outcomes or not scores:
         raise ValueError("a curve takes questions and at least one score")
     small = np.array([outcome.small_right for outcome in outcomes], np.float64)
     large = np.array([outcome.large_right for outcome in outcomes], np.float64)
     gains, count = large - small, len(outcomes)
-    if any(np.isnan(each).any() for each in scores.values()):
+    if any(np.isnan(values).any() for values in scores.values()):
         raise ValueError("a score is not a number")
-    orders = {name: _Order(each, gains) for name, each in scores.items()}
+    orders = {name: _Order(values, gains) for name, values in scores.items()}
     orders |= {"chance": _Order([0.0] * count, gains), "oracle": _Order((-gains).tolist(), gains)}
-    whole = np.ones(count)
-    draws = [whole, *(rng.multinomial(count, whole / count).astype(np.float64) for _ in range(resamples))]
-    lines = {name: [order.line(weights) for weights in draws] for name, order in orders.items()}
+    ones = np.ones(count)
+    draws = [ones, *(rng.multinomial(count, ones / count).astype(np.float64) for _ in range(resamples))]
+    points = {name: [order.points(weights) for weights in draws] for name, order in orders.items()}
     base = [float(weights @ small) / count for weights in draws]
     lead = [float(weights @ gains) / count for weights in draws]
     first = np.asarray(next(iter(scores.values())), np.float64)
 
     def spread(figure: Callable[[int], float]) -> Interval:
-        found = [figure(draw) for draw in range(len(draws))]
-        return _interval(found[0], found[1:] or found)
+        values = [figure(draw) for draw in range(len(draws))]
+        return _interval(values[0], values[1:] or values)
 
     def curve(name: str) -> Curve:
-        mine, oracle = lines[name], lines["oracle"]
+        own, oracle = points[name], points["oracle"]
 
-        def apgr(line: tuple[Floats, Floats], draw: int) -> float:
-            # Without a lead nothing can be recovered, and every order is as good as chance.
-            return _area(*line) / lead[draw] if lead[draw] > 0 else 0.5
+        def apgr(shares_and_gains: tuple[Floats, Floats], draw: int) -> float:
+            # Without a lead nothing can be recovered: every order counts as chance.
+            return _area(*shares_and_gains) / lead[draw] if lead[draw] > 0 else 0.5
 
         def normalised(draw: int) -> float:
-            room = apgr(oracle[draw], draw) - 0.5
-            return (apgr(mine[draw], draw) - 0.5) / room if room > 0 else 0.0
+            oracle_margin = apgr(oracle[draw], draw) - 0.5
+            return (apgr(own[draw], draw) - 0.5) / oracle_margin if oracle_margin > 0 else 0.0
 
-        shares, gained = mine[0]
+        shares, gained = own[0]
         return Curve(
             name,
             tuple((base[0] + np.interp(_GRID, shares, gained)).tolist()),
-            auc=spread(lambda draw: base[draw] + _area(*mine[draw])),
-            apgr=spread(lambda draw: apgr(mine[draw], draw)),
-            oracle_part=spread(lambda draw: apgr(mine[draw], draw) / apgr(oracle[draw], draw)),
+            auc=spread(lambda draw: base[draw] + _area(*own[draw])),
+            apgr=spread(lambda draw: apgr(own[draw], draw)),
+            oracle_part=spread(lambda draw: apgr(own[draw], draw) / apgr(oracle[draw], draw)),
             normalised=spread(normalised),
-            cpt50=spread(lambda draw: _first(*mine[draw], 0.5 * lead[draw])),
-            cpt80=spread(lambda draw: _first(*mine[draw], 0.8 * lead[draw])),
+            cpt50=spread(lambda draw: _first(*own[draw], 0.5 * lead[draw])),
+            cpt80=spread(lambda draw: _first(*own[draw], 0.8 * lead[draw])),
         )
 
     return Curves(

@@ -1,4 +1,4 @@
-"""Tests that a policy brings along: what is expected of a described request, beside what is decided."""
+"""Runs the tests in a policy file: compares the decision for a described request with the expected one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,28 +13,28 @@ from policies.model.plan import Plan
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One thing that is not as expected."""
+    """One key of `expect` whose value differs from the decision."""
 
     what: str
-    """The key in `expect`."""
+    """The key of `expect`."""
     expected: Any
     got: Any
 
 
 class ExpectationVerdict(msgspec.Struct, frozen=True):
-    """How one test went."""
+    """The result of one test."""
 
     name: str
     passed: bool
     differences: tuple[Difference, ...]
     decided: str
-    """What was decided, in one line."""
+    """The decision, in one line."""
     why: tuple[str, ...]
-    """The facts that led there; of a refusal, its message and why each route was passed over."""
+    """The reasons of the decision, see `facts`."""
 
 
 def judge(decider: Decider, test: TestSettings) -> ExpectationVerdict:
-    """Run one test. A `given` that cannot be meant fails it, with the reason."""
+    """Run one test. A `given` that is invalid fails it, with the reason."""
     try:
         situation = situation_of(test.given, decider.settings)
     except ValueError as error:
@@ -46,7 +46,10 @@ def judge(decider: Decider, test: TestSettings) -> ExpectationVerdict:
 
 
 def facts(decider: Decider, situation: Situation, decision: Decision) -> Iterator[str]:
-    """Why it was decided so: for each route that was passed over what did not hold, then the plan's own reasons."""
+    """Why it was decided so: the conditions that did not hold for earlier routes, then the plan's own reasons.
+
+    For a refusal, its message first.
+    """
     taken = None if isinstance(decision, DecisionRefusal) else decision.route
     settled = decider.settle_budget(situation.features)
     if isinstance(decision, DecisionRefusal):
@@ -65,7 +68,7 @@ def facts(decider: Decider, situation: Situation, decision: Decision) -> Iterato
 
 
 def _why(plan: Plan) -> str | None:
-    """Of a cascade, and of a ladder of which a spent budget has left less."""
+    """The reason code of a cascade, or of a ladder that a spent budget has reduced."""
     if plan.cascade is not None:
         return plan.cascade.why
     return None if BY_BUDGET.isdisjoint(plan.degraded) else "budget"

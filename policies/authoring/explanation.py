@@ -1,4 +1,4 @@
-"""Why a request goes where it goes: everything that the decision looked at, as data."""
+"""Explains a decision: everything that it depended on, as data."""
 
 import datetime as dt
 import math
@@ -28,7 +28,7 @@ _DAY_S = 86_400
 
 
 class RouteSeen(msgspec.Struct, frozen=True):
-    """One route that was looked at; the last one took the request, unless it was refused."""
+    """One route that was examined. The last one is the one taken, unless the request was refused."""
 
     route: str
     owner: str
@@ -37,7 +37,7 @@ class RouteSeen(msgspec.Struct, frozen=True):
 
 
 class CalibrationTerms(msgspec.Struct, frozen=True):
-    """What the calibration says of the threshold."""
+    """The calibration behind the threshold."""
 
     name: str
     created: dt.date
@@ -46,29 +46,29 @@ class CalibrationTerms(msgspec.Struct, frozen=True):
     prompts: int
     expected_large_share: float
     probability_right: float
-    """That the small model's answer is right, where its statistic is just the threshold."""
+    """Probability that a small answer whose statistic equals the threshold is right."""
 
 
 class BusyTerms(msgspec.Struct, frozen=True):
-    """`when_busy`."""
+    """The cascade's `when_busy` and whether it holds."""
 
     signal: str
     stay_on: str
     holds: bool
-    """After hysteresis; `finding` is the signal without it."""
+    """With hysteresis; `finding` is the signal without it."""
     release_at: float
     dwell_s: float
     finding: Finding
 
 
 class CascadeTerms(msgspec.Struct, frozen=True):
-    """All that a cascade's start and escalation depend on."""
+    """What a cascade's first stage and its escalation depend on."""
 
     planned: PlannedCascade
     threshold_from: Literal["file", "calibration", "steering", "mode"]
-    """steering: it has been moved while serving. mode: nothing is compared with it."""
+    """steering: a controller has moved it while serving. mode: the mode does not use a threshold."""
     target: dict[str, float]
-    """The promise that the calibration keeps: "large_share", "budget_per_day" or "accuracy_of_large"."""
+    """The cascade's target: "large_share", "budget_per_day" or "accuracy_of_large"."""
     small_can_serve: bool
     large_can_serve: bool
     calibration: CalibrationTerms | None
@@ -77,7 +77,7 @@ class CascadeTerms(msgspec.Struct, frozen=True):
 
 
 class Arm(msgspec.Struct, frozen=True):
-    """One arm's part of [0, 1)."""
+    """One arm's interval of [0, 1)."""
 
     name: str
     begin: float
@@ -85,20 +85,20 @@ class Arm(msgspec.Struct, frozen=True):
 
 
 class ExperimentTerms(msgspec.Struct, frozen=True):
-    """How the request came into its arm."""
+    """How the request was assigned to its arm."""
 
     name: str
     arm: str
     """"": it takes no part."""
     unit: str
     place: float | None
-    """The hash of the request's unit; None: the unit is unknown."""
+    """Hash of the request's unit in [0, 1); None: the unit is unknown."""
     rolled_back: bool
     arms: tuple[Arm, ...]
 
 
 class DeadlineTerms(msgspec.Struct, frozen=True):
-    """Seconds from the arrival; but `queue_s` in the line of one rung, and `stall_s` between two tokens."""
+    """Seconds since the arrival, except `queue_s` (in the queue of one backend) and `stall_s` (between two tokens)."""
 
     queue_s: float
     ttft_s: float
@@ -107,7 +107,7 @@ class DeadlineTerms(msgspec.Struct, frozen=True):
 
 
 class BudgetTerms(msgspec.Struct, frozen=True):
-    """The tenant's money."""
+    """The tenant's budget."""
 
     amount: float
     per: str
@@ -117,15 +117,15 @@ class BudgetTerms(msgspec.Struct, frozen=True):
 
 
 class Happened(msgspec.Struct, frozen=True):
-    """Of a request that was served: how it went."""
+    """What happened to a request that was served."""
 
     request_id: str
     at: float
     policy: str
     differs: str
-    """What was decided then, beside the explanation's `outcome`; "" if it is the same.
+    """How the recorded decision differs from the explanation's `outcome`; "" if it does not.
 
-    By another policy; or the server knew more of the request than its features, such as that its answer is atomic.
+    Another policy may have decided, or the server knew more than the features, such as that the answer is atomic.
     """
     outcome: str
     code: str
@@ -138,28 +138,28 @@ class Happened(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer. Its keys are stable: new ones may come."""
+    """A complete explanation. Its keys are stable; new ones may be added."""
 
     schema: Literal[1] = 1
     policy: str
     features: Features
-    """As the request came; a tier that a spent budget changes is not changed here."""
+    """Features of the request as received, before a spent budget changes its tier."""
     load: Load
     refused: DecisionRefusal | None
     outcome: DecisionOutcome
     routes: tuple[RouteSeen, ...]
-    """Up to the one that took it."""
+    """Up to the one that was taken."""
     routes_left: int
-    """Further routes, which nobody looked at."""
+    """Number of later routes, which were not examined."""
     complexity: tuple[Term, ...] | None
-    """The score's summands; None: the text is not known."""
+    """Summands of the score; None: the text is unknown."""
     budget: BudgetTerms | None
     experiment: ExperimentTerms | None
     cascade: CascadeTerms | None
     rungs: tuple[PlannedRung, ...]
     """The ladder."""
     way: tuple[str, ...]
-    """All rungs in the order in which they are first tried."""
+    """All rungs in the order in which they are tried first."""
     shadows: tuple[PlannedShadow, ...]
     deadlines: DeadlineTerms | None
     output_cap: int | None
@@ -178,12 +178,12 @@ def explain(
     record: DecisionRecord | None = None,
     notes: tuple[str, ...] = (),
 ) -> Explanation:
-    """Decide and say why. `terms` are those of the request's own text; `record` is of the request, if it was served."""
+    """Decide, and explain the decision. `terms`: of the request's text; `record`: of the request, if it was served."""
     decision = decider.decide(situation)
     settled = decider.settle_budget(situation.features)
     features = situation.features if isinstance(settled, DecisionRefusal) else settled
     plan = None if isinstance(decision, DecisionRefusal) else decision
-    # A record holds no infinity and no mapping that JSON does not know.
+    # Through a record, whose numbers and mappings can be encoded as JSON.
     plain = decision_record(
         request_id="",
         arrived_at=0.0,
@@ -235,7 +235,7 @@ def _routes(decider: Decider, features: Features, load: Load, plan: Plan | None)
 
 
 def _compiled(decider: Decider, plan: Plan) -> CompiledRoute:
-    """As it is outside of every arm."""
+    """The plan's route without the overrides of an arm."""
     return next(route for route in decider.policy.routes if route.settings.name == plan.route)
 
 

@@ -1,4 +1,4 @@
-"""Two policies side by side: their settings, and their decisions on made-up requests or on recorded ones."""
+"""Compares two policies: their settings, and their decisions on synthetic or recorded requests."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,15 +15,15 @@ from policies.records.trace import TraceRequest, trace_features
 
 
 class PolicySide(msgspec.Struct, frozen=True):
-    """One of the two."""
+    """One of the two policies."""
 
     policy: str
-    """The digest."""
+    """Its digest."""
     routes: int
 
 
 class PolicyDiff(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything. Its keys are stable: new ones may come."""
+    """The result of a comparison. Its keys are stable; new ones may be added."""
 
     schema: int = 1
     before: PolicySide
@@ -32,9 +32,9 @@ class PolicyDiff(msgspec.Struct, frozen=True, kw_only=True):
     """The digests are equal."""
     settings: tuple[SettingChange, ...]
     words: tuple[str, ...]
-    """`settings`, in words."""
+    """`settings` as readable sentences."""
     synthetic: DecisionDiff
-    """Over requests on both sides of the boundaries of both policies: their shares say nothing about real traffic."""
+    """Over synthetic requests near the boundaries of both policies; shares are not representative of real traffic."""
     trace: DecisionDiff | None
     notes: tuple[str, ...] = ()
 
@@ -48,7 +48,10 @@ def policy_diff(
     trace: Iterable[TraceRequest] | None = None,
     notes: tuple[str, ...] = (),
 ) -> PolicyDiff:
-    """Raises BadTrace if the trace names what `before` does not have."""
+    """Compare two policies on `samples` synthetic requests, and on a trace if there is one.
+
+    Raises BadTrace if the trace has tenants, tiers or models that `before` does not have.
+    """
     changes = settings_diff(before.settings, after.settings)
     return PolicyDiff(
         before=PolicySide(before.policy.digest, len(before.policy.routes)),
@@ -70,7 +73,7 @@ def _synthetic(before: Decider, after: Decider, samples: int, seed: int) -> Iter
 
 
 def _label(situation: Situation) -> str:
-    """With what is remarkable about the load."""
+    """The label of the request, with the load values that are not at their defaults."""
     load = situation.load
     parts = [label_of(situation.features)]
     for name, engine in load.engines.items():
@@ -82,7 +85,7 @@ def _label(situation: Situation) -> str:
 
 
 def _recorded(before: Decider, after: Decider, trace: Iterable[TraceRequest]) -> Iterator[Compared]:
-    """A trace holds no load: engines are idle."""
+    """A trace contains no load, so the engines are taken to be idle."""
     idle_before = situation_of(GivenRequest(), before.settings).load
     idle_after = situation_of(GivenRequest(), after.settings).load
     for number, request in enumerate(trace):
@@ -100,7 +103,7 @@ def _recorded(before: Decider, after: Decider, trace: Iterable[TraceRequest]) ->
 
 
 def _under(decider: Decider, features: Features, request: TraceRequest) -> Features:
-    """The same request there: its tenant may be in another tier."""
+    """The request under the other policy, where its tenant may have another tier."""
     tenant = decider.tenants.get(features.tenant)
     if request.tier or tenant is None:
         return features
@@ -108,5 +111,5 @@ def _under(decider: Decider, features: Features, request: TraceRequest) -> Featu
 
 
 def _accepted(decider: Decider, request: TraceRequest) -> bool:
-    """The small stage of some cascade answered, so that its margins are those of the whole answer."""
+    """Whether the small stage of a cascade answered: the margins then cover the complete answer."""
     return any(cascade.stages[0] == request.rung for cascade in decider.settings.cascades.values())

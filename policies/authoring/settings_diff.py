@@ -1,4 +1,4 @@
-"""What changes between two files, setting by setting, as data and in words."""
+"""Lists the differences between two policy files, setting by setting, as data and as readable text."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,32 +33,31 @@ _SUBJECTS = {
     "tests": "test",
 }
 _NAMES = {"keys": "id"}
-"""By what the members of a list are called, where it is not `name`."""
+"""The field that identifies the members of a list, where it is not `name`."""
 _SECRET = {("keys", "hash"), ("upstreams", "headers")}
 _INERT = {"keys", "tests", "server", "ledger", "cores", "admin", "metrics", "log"}
 _INERT_INSIDE = {"engines", "upstreams", "models"}
-"""Of these only the names decide."""
-_SHORT = 120
-"""Characters."""
+"""Decisions depend only on the names in these tables."""
+_MAX_SUMMARY_CHARS = 120
 _INERT_KEYS = {"owner", "comment"}
 
 
 class SettingChange(msgspec.Struct, frozen=True):
-    """One difference. `str()` says it in words."""
+    """One difference. `str()` gives a readable text."""
 
     kind: ChangeKind
-    """follows: nobody wrote it, but it is so because of another change."""
+    """follows: not in the file, but a consequence of another change."""
     subject: str
     """"route", "cascade", "tenant" ..., or a table such as "retry_budget"."""
     name: str
-    """Of the subject; "" where there is only one."""
+    """Name of the subject; "" where there is only one."""
     key: str
-    """Dotted, below the subject; "" for the subject as a whole."""
+    """Dotted key within the subject; "" for the whole subject."""
     before: str
-    """As the file writes it; "" if it was not there."""
+    """The value in TOML notation; "" if it was not set. `after` likewise."""
     after: str
     decides: bool = True
-    """False: no request is decided otherwise by it."""
+    """False if the change does not affect decisions."""
 
     def __str__(self) -> str:
         subject = f"{self.subject} {self.name}".strip()
@@ -76,8 +75,8 @@ class SettingChange(msgspec.Struct, frozen=True):
 
 
 def settings_diff(before: Settings, after: Settings) -> tuple[SettingChange, ...]:
-    """Everything that differs, in the order of the file."""
-    found: list[SettingChange] = []
+    """All differences, in the order of the file's tables. Secrets are masked."""
+    changes: list[SettingChange] = []
     for field in msgspec.structs.fields(Settings):
         old, new = getattr(before, field.name), getattr(after, field.name)
         if old == new:
@@ -86,12 +85,12 @@ def settings_diff(before: Settings, after: Settings) -> tuple[SettingChange, ...
         if table not in _SUBJECTS:
             for kind, key, *values in _values(old, new, ()):
                 was, now = ("***", "***") if "keys" in key else values
-                found.append(SettingChange(kind, table, "", ".".join(key), was, now, _decides(table, key)))
+                changes.append(SettingChange(kind, table, "", ".".join(key), was, now, _decides(table, key)))
             continue
-        found.extend(_members(table, old, new))
+        changes.extend(_members(table, old, new))
         if table == "cascades":
-            found.extend(_thresholds(before, after))
-    return tuple(found)
+            changes.extend(_thresholds(before, after))
+    return tuple(changes)
 
 
 _Value = tuple[ChangeKind, tuple[str, ...], str, str]
@@ -102,17 +101,17 @@ def _members(table: str, old: Any, new: Any) -> Iterator[SettingChange]:
     if isinstance(old, Mapping):
         was, now = dict(old), dict(new)
     else:
-        called = _NAMES.get(table, "name")
-        was = {getattr(each, called): each for each in old}
-        now = {getattr(each, called): each for each in new}
+        name_field = _NAMES.get(table, "name")
+        was = {getattr(member, name_field): member for member in old}
+        now = {getattr(member, name_field): member for member in new}
     inert = table in _INERT
     for name in was:
         if name not in now:
             yield SettingChange("removed", subject, name, "", "", "", not inert)
-    for place, name in enumerate(now, 1):
+    for number, name in enumerate(now, 1):
         if name not in was:
-            told = f"as number {place} of {len(now)}" if table == "routes" else _summary(table, now[name])
-            yield SettingChange("added", subject, name, "", "", told, not inert)
+            summary = f"as number {number} of {len(now)}" if table == "routes" else _summary(table, now[name])
+            yield SettingChange("added", subject, name, "", "", summary, not inert)
     if table == "routes":
         yield from _moved(subject, list(was), list(now))
     for name, value in now.items():
@@ -123,13 +122,13 @@ def _members(table: str, old: Any, new: Any) -> Iterator[SettingChange]:
 
 
 def _summary(table: str, value: Any) -> str:
-    """What is new, where that is short and no secret."""
+    """The value of a new member, if it is short and not secret."""
     if table in {"keys", "upstreams", "tests"}:
         return ""
     if _is_ladder(value):
         return ", ".join(map(_rung, value))
     text = written(value)
-    return text if text != "{  }" and len(text) <= _SHORT else ""
+    return text if text != "{  }" and len(text) <= _MAX_SUMMARY_CHARS else ""
 
 
 def _decides(table: str, key: tuple[str, ...]) -> bool:
@@ -137,7 +136,7 @@ def _decides(table: str, key: tuple[str, ...]) -> bool:
 
 
 def _moved(subject: str, old: list[str], new: list[str]) -> Iterator[SettingChange]:
-    """Of what both have, the fewest that must move to turn one order into the other."""
+    """Of the names in both lists, a small set of moves that turns one order into the other."""
     was = [name for name in old if name in set(new)]
     now = [name for name in new if name in set(old)]
     stay = {
@@ -152,7 +151,7 @@ def _moved(subject: str, old: list[str], new: list[str]) -> Iterator[SettingChan
 
 
 def _values(old: Any, new: Any, key: tuple[str, ...]) -> Iterator[_Value]:
-    """What differs between two values of one type."""
+    """The differences between two values of one type."""
     if old == new:
         return
     if type(old) is type(new) and isinstance(old, Calibration):
@@ -176,12 +175,12 @@ def _values(old: Any, new: Any, key: tuple[str, ...]) -> Iterator[_Value]:
 
 
 def _is_ladder(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(isinstance(each, RungSettings) for each in value)
+    return isinstance(value, tuple) and bool(value) and all(isinstance(rung, RungSettings) for rung in value)
 
 
 def _rungs(old: Sequence[RungSettings], new: Sequence[RungSettings], key: tuple[str, ...]) -> Iterator[_Value]:
-    """The order as a whole, then what differs in rungs that both have."""
-    was, now = ([_rung(each) for each in ladder] for ladder in (old, new))
+    """The list of rungs if it differs, then the differences in rungs that both have."""
+    was, now = ([_rung(rung) for rung in ladder] for ladder in (old, new))
     if was != now:
         yield "changed", (*key, "rungs"), ", ".join(was), ", ".join(now)
     for number, name in enumerate(now):
@@ -198,7 +197,7 @@ def _rung(rung: RungSettings) -> str:
 
 
 def _thresholds(before: Settings, after: Settings) -> Iterator[SettingChange]:
-    """Of calibrated cascades the target says it, and the threshold follows."""
+    """Thresholds of calibrated cascades, which follow from the target and the calibration."""
     for name, cascade in after.cascades.items():
         other = before.cascades.get(name)
         if other is None or other.defer.threshold is not None or cascade.defer.threshold is not None:
@@ -211,7 +210,7 @@ def _thresholds(before: Settings, after: Settings) -> Iterator[SettingChange]:
 
 
 def written(value: Any) -> str:
-    """A value as the file writes it; of a table only what is not the default."""
+    """A value in TOML notation; of a table only the keys that are not at their defaults."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -230,22 +229,21 @@ def written(value: Any) -> str:
         case Calibration():
             return f"{value.name} of {value.created} ({value.data.prompts} prompts)"
         case tuple() | list():
-            return f"[{', '.join(written(each) for each in value)}]"
+            return f"[{', '.join(written(member) for member in value)}]"
         case Mapping():
-            return f"{{ {', '.join(f'{name} = {written(each)}' for name, each in value.items())} }}"
+            return f"{{ {', '.join(f'{name} = {written(member)}' for name, member in value.items())} }}"
         case msgspec.Struct():
-            return written(_given(value))
+            return written(_non_defaults(value))
     return str(value)
 
 
-def _given(struct: msgspec.Struct) -> dict[str, Any]:
-    """Its fields that are not the default's."""
-    given = {}
+def _non_defaults(struct: msgspec.Struct) -> dict[str, Any]:
+    values = {}
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
         default = field.default
         if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
         if default is msgspec.NODEFAULT or value != default:
-            given[field.encode_name] = value
-    return given
+            values[field.encode_name] = value
+    return values

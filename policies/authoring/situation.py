@@ -1,4 +1,4 @@
-"""A request and the load at its moment, described rather than met: for tests inside a policy, and for questions."""
+"""Builds the features and the load of a described request, for the tests in a policy file and for `policy explain`."""
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
@@ -17,21 +17,21 @@ from policies.routing.complexity import complexity
 from policies.routing.language import language
 
 SOME_NOON = dt.datetime(2026, 1, 7, 12, tzinfo=dt.UTC).timestamp()
-"""A Wednesday: what a description without a time means."""
+"""The time of a description without one: a Wednesday."""
 
 
 class Situation(msgspec.Struct, frozen=True):
-    """All that a decision looks at."""
+    """The inputs of a decision."""
 
     features: Features
     load: Load
 
 
 def situation_of(given: GivenRequest, settings: Settings, at: float = SOME_NOON) -> Situation:
-    """What is not given is as unremarkable as can be: the first model and tenant, and engines without load.
+    """The situation that `given` describes. Defaults: the first model and tenant, and engines without load.
 
-    A load that would make a cascade busy does so at once. Raises ValueError for a time that is none; names that the
-    settings do not have are the decision's business.
+    A load above a cascade's `when_busy` bound makes it busy at once. Raises ValueError for an invalid time. Unknown
+    names are not checked here: the decision refuses them.
     """
     tenants = known_tenants(settings)
     tenant = given.tenant if given.tenant is not None else next(iter(settings.tenants), next(iter(tenants)))
@@ -63,7 +63,7 @@ def situation_of(given: GivenRequest, settings: Settings, at: float = SOME_NOON)
 
 
 def time_of(text: str) -> float:
-    """Seconds since 1970 of an ISO 8601 time with a zone; ValueError for anything else."""
+    """Seconds since 1970 of an ISO 8601 time with a zone. Raises ValueError for anything else."""
     try:
         found = dt.datetime.fromisoformat(text)
     except ValueError:
@@ -74,10 +74,10 @@ def time_of(text: str) -> float:
 
 
 def _load(given: GivenRequest, settings: Settings, tier: str) -> Load:
-    # As on a server: of engines the load is known, of upstreams only what is said of them.
+    # As on a server: the load of engines is always known, that of upstreams only if it is given.
     rungs = {name: GivenLoad() for name in settings.engines} | given.load
     load = Load(engines=_engines(rungs), breakers=_breakers(rungs.items()), rolled_back=frozenset(given.rolled_back))
-    # A book that has seen nothing before: what is above the signal's bound is busy, the rest is not.
+    # A new BusyBook has no history: exactly the cascades above their bound are busy.
     busy = BusyBook(settings).update(load, 0.0) | {(cascade, tier) for cascade in given.busy}
     return msgspec.structs.replace(load, busy=busy)
 

@@ -1,1 +1,1 @@
-"""The small-to-large cascade: how sure the small model is, when its answer is trusted, what of it may be shown."""
+"""The cascade from a small to a large model: deferral statistics, calibration, and what may be released when."""

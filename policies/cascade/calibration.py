@@ -1,4 +1,4 @@
-"""Reading a calibration: which threshold keeps which promise."""
+"""Reads thresholds from a calibration: for a target share of the large model, or a target accuracy."""
 
 import math
 
@@ -8,9 +8,9 @@ from policies.cascade.isotonic import interpolate, probability_at
 
 
 def threshold_for_share(calibration: Calibration, share: float) -> float:
-    """The threshold at which this share of the requests goes to the large model; linear between the rows.
+    """The threshold at which this share of the requests goes to the large model, interpolated linearly between rows.
 
-    No share is -inf and all is inf, because a fresh request's statistic may lie beyond every one that was seen.
+    A share of 0 is -inf and a share of 1 is inf: a new statistic may lie outside the range of the calibration.
     """
     if share <= 0:
         return -math.inf
@@ -21,7 +21,7 @@ def threshold_for_share(calibration: Calibration, share: float) -> float:
 
 
 def share_for_threshold(calibration: Calibration, threshold: float) -> float:
-    """The other way round."""
+    """The share of requests that goes to the large model at this threshold: the inverse of `threshold_for_share`."""
     rows = calibration.rows
     return interpolate([row.threshold for row in rows], [row.large_share for row in rows], threshold)
 
@@ -29,24 +29,27 @@ def share_for_threshold(calibration: Calibration, threshold: float) -> float:
 def threshold_for_accuracy(calibration: Calibration, fraction_of_large: float) -> float:
     """The smallest threshold from which on the cascade has this fraction of the large model's accuracy.
 
-    It is chosen by what the prompts showed, and of what is chosen so the luck does not come back. So it counts with one
-    standard error less than was shown.
+    Choosing the best row of a sample overestimates its accuracy (selection bias), so each row counts with its measured
+    accuracy minus one standard error.
     """
-    wanted = fraction_of_large * calibration.large_accuracy
+    goal = fraction_of_large * calibration.large_accuracy
     rows = calibration.rows
-    enough = len(rows) - 1
-    while enough > 0 and rows[enough - 1].accuracy - rows[enough - 1].lag_error >= wanted:
-        enough -= 1
-    return rows[enough].threshold
+    index = len(rows) - 1
+    while index > 0 and rows[index - 1].accuracy - rows[index - 1].lag_error >= goal:
+        index -= 1
+    return rows[index].threshold
 
 
 def probability_right(calibration: Calibration, statistic: float) -> float:
-    """That the small model's answer with this statistic is right."""
+    """The probability that a small model's answer with this statistic is right."""
     return probability_at(calibration.isotonic, statistic)
 
 
 def threshold_of(defer: Defer, target: Target | None) -> float:
-    """Where a cascade starts. A budget starts at a half; `policies.rollout.budget_controller` moves it from there."""
+    """The initial threshold of a cascade; with a budget as the target, the one for a share of 0.5.
+
+    Raises ValueError without a threshold and without a target.
+    """
     if defer.threshold is not None:
         return defer.threshold
     calibration = defer.artefact

@@ -1,16 +1,16 @@
-"""Whether the small model's answer is trusted, token by token; and how much of it may be shown meanwhile.
+"""Decides token by token whether the small model's answer is accepted, and how much of it is released before that.
 
-gate: nothing is released before the decision. window: while the statistic is not below the threshold, what is older
-than the last `window` tokens is released; as soon as it is, the answer escalates, and the large model goes on after
-the released tokens. Released text is never taken back. With several choices it is always gate, over all of them, and
-so it is with a statistic that may rise again, for it decides at the end only.
+Mode gate: nothing is released before the decision. Mode window: while the statistic is at or above the threshold, all
+but the last `window` tokens are released; when it falls below, the answer escalates and the large model continues after
+the released tokens. Released text is never withdrawn. With several choices, or a statistic that can rise again and
+therefore decides only at the end of the answer, the mode is always gate.
 
-What is released ends where it may be parted (`policies.cascade.text_spans`): not within a word, a number, JSON, code
-or a table.
-Tool calls are atomic: from the output that opens one on it is gate, unless the policy's `atomic` leaves them out.
+Released text ends only where it may be split (`policies.cascade.text_spans`): not within a word, a number, JSON, code
+or a table. Tool calls are atomic: from the output that opens one the mode is gate, unless the policy's `atomic` does
+not list them.
 
-Text may lag behind tokens (half a character, a possible stop string): an output without text is released only together
-with the next one that has some, so that a boundary between the two models does not fall into a character.
+The detokenizer may withhold text (an incomplete character, a possible stop string). An output without text is released
+only together with the next one that has text, so that the large model never starts within a character.
 """
 
 import math
@@ -25,7 +25,7 @@ from policies.model.plan import PlannedCascade
 
 
 class Release(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Show what came for a choice, up to and including its first `outputs` outputs, which hold `upto` tokens."""
+    """Release the first `outputs` outputs of a choice, which contain `upto` tokens; both count from its start."""
 
     index: int
     upto: int
@@ -33,14 +33,14 @@ class Release(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Escalate(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Drop what is held and let the large model go on after these many tokens of each choice."""
+    """Discard what is held back; the large model continues after these many tokens, by choice."""
 
     from_token_counts: tuple[int, ...]
     why: str
 
 
 class Accept(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The small model's answer stands, whole; comes after the last `Release`."""
+    """The small model's answer is final. Follows the last `Release`."""
 
     why: str
 
@@ -49,12 +49,11 @@ CascadeEffect = Release | Escalate | Accept
 
 
 class _Choice:
-    """Outputs that are not released yet, as (tokens, outputs) counts at their ends that may be cut at."""
+    """State of one choice. `held`: positions not yet released where the text may be split, as (tokens, outputs)."""
 
     __slots__ = ("finished", "held", "last", "outputs", "released", "released_outputs", "spans", "statistic", "tokens")
 
-    def __init__(self, statistic: Deferral, *, whole: bool) -> None:
-        """`whole`: JSON and the like are not shown in part."""
+    def __init__(self, statistic: Deferral, *, structures_whole: bool) -> None:
         self.statistic = statistic
         self.tokens = 0
         self.outputs = 0
@@ -62,47 +61,47 @@ class _Choice:
         self.released_outputs = 0
         self.held: list[tuple[int, int]] = []
         self.last: tuple[int, int] | None = None
-        """Behind the last output with text: what follows decides whether it may be cut at."""
-        self.spans = TextSpans(whole=whole)
+        """The position after the last output with text: the next text decides whether it can be split there."""
+        self.spans = TextSpans(structures_whole=structures_whole)
         self.finished = False
 
 
 class CascadeMachine:
-    """One small attempt. Feed it every output, in order; do what it says, in order. No effects: hold."""
+    """One attempt of the small model. Pass it every output in order and apply the effects that it returns in order."""
 
     def __init__(self, cascade: PlannedCascade, choices: int) -> None:
         if choices < 1:
             raise ValueError(f"an answer has at least one choice, not {choices}")
         self._threshold = cascade.threshold
         self._calls_are_atomic = "tool_calls" in cascade.atomic
-        self._early = falls(cascade.statistic)
-        self._window = cascade.window if cascade.mode == "window" and choices == 1 and self._early else None
+        self._decides_early = falls(cascade.statistic)
+        self._window = cascade.window if cascade.mode == "window" and choices == 1 and self._decides_early else None
         self._mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
         self._choices = [
-            _Choice(new_statistic(cascade.statistic), whole="json" in cascade.atomic) for _ in range(choices)
+            _Choice(new_statistic(cascade.statistic), structures_whole="json" in cascade.atomic) for _ in range(choices)
         ]
         self._unfinished = choices
         self._decided = False
 
     @property
     def mode(self) -> Literal["gate", "window"]:
-        """As it is obeyed: gate if there are several choices, or the statistic may rise."""
+        """The effective mode: gate with several choices or a statistic that can rise."""
         return self._mode
 
     @property
     def statistic(self) -> float:
-        """The least sure choice's statistic so far, in nats; NaN if a margin was no number."""
+        """The lowest statistic of all choices so far, in nats; NaN if a margin was NaN."""
         return self._choices[self.least_sure].statistic.value
 
     @property
     def least_sure(self) -> int:
-        """Which choice decides: the first of those whose statistic is the lowest, or no number."""
+        """Index of the choice with the lowest statistic; NaN counts as lowest, and the first of equals is taken."""
         values = [choice.statistic.value for choice in self._choices]
         return min(range(len(values)), key=lambda index: -math.inf if math.isnan(values[index]) else values[index])
 
     @property
     def decided(self) -> bool:
-        """Whether it escalated or accepted; outputs after that have no effect."""
+        """Whether it escalated or accepted. Later outputs have no effect."""
         return self._decided
 
     def on_output(
@@ -115,16 +114,17 @@ class CascadeMachine:
         *,
         opens_call: bool = False,
     ) -> tuple[CascadeEffect, ...]:
-        """What one output brings. `finish` means a true end (stop, length): an attempt that broke off has none.
+        """Effects of one output; none means that it is held back.
 
-        `opens_call`: with it, or before it, a tool call has begun.
+        `finish`: the choice ended by stop or length, not by an error. `opens_call`: a tool call has begun in this
+        output or before it.
         """
         choice = self._choices[index]
         if self._decided or choice.finished:
             return ()
         for margin in margins:
             choice.statistic.add(margin)
-            if self._early and self._unsure(choice):
+            if self._decides_early and self._unsure(choice):
                 return self._escalate("low_margin")
         if finish and self._unsure(choice):
             return self._escalate("low_margin")
@@ -139,14 +139,14 @@ class CascadeMachine:
         if self._window is None:
             return ()
         if text:
-            if choice.last is not None and choice.spans.may_part_before(text):
+            if choice.last is not None and choice.spans.may_split_before(text):
                 choice.held.append(choice.last)
             choice.spans.feed(text)
             choice.last = choice.tokens, choice.outputs
         return self._slide(index, choice)
 
     def check_integrity(self) -> None:
-        """Raise `IntegrityError` if more was released than came, or a count is off."""
+        """Raise `IntegrityError` if more was released than received, or if a count is wrong."""
         for choice in self._choices:
             if not choice.released <= choice.tokens or not choice.released_outputs <= choice.outputs:
                 raise IntegrityError("more was released than came")
@@ -154,8 +154,8 @@ class CascadeMachine:
             raise IntegrityError("the number of unfinished choices is off")
 
     def _unsure(self, choice: _Choice) -> bool:
-        # `not >=` rather than `<`: a statistic that is not a number is no reason for trust. An infinite threshold
-        # (all to the large model) takes the tokens along of which a grammar left no second best.
+        # `not >=` rather than `<`: NaN counts as unsure. With an infinite threshold every answer escalates, even one
+        # whose margins are infinite because a grammar allowed only one token at each step.
         return not choice.statistic.value >= self._threshold or self._threshold == math.inf
 
     def _slide(self, index: int, choice: _Choice) -> tuple[CascadeEffect, ...]:

@@ -1,7 +1,7 @@
-"""Isotonic regression by pool-adjacent-violators: from scores to probabilities that never fall as the score grows.
+"""Isotonic regression by pool-adjacent-violators: maps scores to probabilities that do not decrease with the score.
 
-Neighbouring scores whose averages stand in the wrong order are pooled until none do, which is the least-squares fit
-among all non-decreasing ones (Ayer et al., 1955; for calibration: Zadrozny and Elkan, 2002).
+Adjacent scores whose means are in the wrong order are pooled until none are, which gives the least-squares fit among
+all non-decreasing functions (Ayer et al., 1955; for calibration: Zadrozny and Elkan, 2002).
 """
 
 from bisect import bisect_left
@@ -9,37 +9,37 @@ from collections.abc import Sequence
 from itertools import groupby
 
 Knots = tuple[tuple[float, float], ...]
-"""(score, probability), both non-decreasing; a pool that spans several scores has a knot at either end."""
+"""(score, probability), both non-decreasing. A pool of several scores has one knot at its lowest and highest score."""
 
 
 def fit_isotonic(scores: Sequence[float], right: Sequence[bool]) -> Knots:
-    """The knots of the fit. Equal scores share one probability; scores are finite.
+    """The knots of the fit. Equal scores get one probability; scores must be finite.
 
     Raises:
-        ValueError: there is nothing to fit, or not one verdict a score.
+        ValueError: the sequences are empty or differ in length.
     """
     if not scores or len(scores) != len(right):
         raise ValueError(f"a fit takes as many verdicts as scores, and at least one: {len(right)} for {len(scores)}")
     ordered = sorted(zip(scores, right, strict=True))
-    pools: list[tuple[float, float, int, int]] = []  # lowest score, highest score, right, asked
+    pools: list[tuple[float, float, int, int]] = []  # lowest score, highest score, right answers, all answers
     for score, group in groupby(ordered, key=lambda pair: pair[0]):
         verdicts = [verdict for _, verdict in group]
-        low, high, hits, asked = score, score, sum(verdicts), len(verdicts)
-        # Equal neighbours are pooled, too: the same fit in fewer knots.
-        while pools and pools[-1][2] * asked >= hits * pools[-1][3]:
-            low, _, earlier_hits, earlier_asked = pools.pop()
-            hits, asked = hits + earlier_hits, asked + earlier_asked
-        pools.append((low, high, hits, asked))
+        low, high, hits, count = score, score, sum(verdicts), len(verdicts)
+        # Neighbours with equal means are pooled as well: the same fit with fewer knots.
+        while pools and pools[-1][2] * count >= hits * pools[-1][3]:
+            low, _, earlier_hits, earlier_count = pools.pop()
+            hits, count = hits + earlier_hits, count + earlier_count
+        pools.append((low, high, hits, count))
     knots: list[tuple[float, float]] = []
-    for low, high, hits, asked in pools:
-        knots.append((low, hits / asked))
+    for low, high, hits, count in pools:
+        knots.append((low, hits / count))
         if high > low:
-            knots.append((high, hits / asked))
+            knots.append((high, hits / count))
     return tuple(knots)
 
 
 def interpolate(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
-    """Piecewise linear, constant outside; `xs` rises, perhaps with equal neighbours."""
+    """Piecewise linear interpolation, constant outside; `xs` is non-decreasing."""
     if x <= xs[0]:
         return ys[0]
     if x >= xs[-1]:
@@ -52,5 +52,5 @@ def interpolate(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
 
 
 def probability_at(knots: Knots, score: float) -> float:
-    """Between two knots a line, beyond the outer ones level."""
+    """The probability for a score: linear between knots, constant outside."""
     return interpolate([knot[0] for knot in knots], [knot[1] for knot in knots], score)

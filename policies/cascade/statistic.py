@@ -1,13 +1,13 @@
-"""Deferral statistics: one number for how sure the small model was of an answer, built up token by token.
+"""Deferral statistics: one number for the small model's confidence in an answer, updated token by token.
 
-All are made of margins: the difference in nats between the best token's log-probability and the second best's. Small
-means unsure. An answer whose statistic ends below the cascade's threshold goes to the large model.
+All are computed from margins: the log-probability of the best token minus that of the second best, in nats. A small
+margin means low confidence. An answer whose statistic is below the cascade's threshold goes to the large model.
 
-- `min_margin`: the smallest margin. It only falls, so an answer can be given up at the first low one.
-- `joint_margin`: the log-odds that the best token wins at every step, each drawn from the best two; of one token its
-  margin. It only falls, too; many slight doubts add up to a great one, and then it is below 0.
-- `low_quantile`: the margin that a tenth of the answer's tokens stay below, between two of them if need be. Forgives
-  one stumble in a long answer; moves both ways, so that it decides at the end only.
+- `min_margin`: the smallest margin. It never rises, so an answer can escalate at its first low margin.
+- `joint_margin`: the log-odds that the best token is drawn at every step, if every step draws from its best two tokens;
+  for one token this is its margin. It never rises; over many uncertain tokens it falls below 0.
+- `low_quantile`: the 10 % quantile of the margins, interpolated. One low margin in a long answer changes it little.
+  It can rise again, so that it decides only at the end of the answer.
 """
 
 import math
@@ -19,21 +19,21 @@ _QUANTILE = 0.1
 
 
 class Deferral(Protocol):
-    """One answer's statistic, in the making."""
+    """The statistic of one answer."""
 
     falls: bool
-    """It never rises, so that it decides as soon as it is below the threshold."""
+    """The value never rises, so that an answer can escalate as soon as it is below the threshold."""
 
     @property
     def value(self) -> float:
-        """In nats, over the tokens so far; the highest that it can be before the first. NaN once a margin was NaN."""
+        """In nats, over the tokens so far; inf before the first token. NaN once a margin was NaN."""
 
     def add(self, margin: float) -> None:
-        """One more token."""
+        """Add the margin of the next token."""
 
 
 class MinMargin:
-    """See the module."""
+    """`min_margin`: the smallest margin."""
 
     __slots__ = ("value",)
     falls = True
@@ -42,37 +42,34 @@ class MinMargin:
         self.value = math.inf
 
     def add(self, margin: float) -> None:
-        """One more token."""
-        # `not >=` rather than `<`: a margin that is not a number stays, for it is no reason for trust.
+        # `not >=` rather than `<`: once a margin is NaN the value stays NaN, which counts as unsure.
         if not margin >= self.value and not math.isnan(self.value):
             self.value = margin
 
 
 class JointMargin:
-    """See the module."""
+    """`joint_margin`: the log-odds that the best token is drawn at every step."""
 
-    __slots__ = ("_doubt",)
+    __slots__ = ("_loss",)
     falls = True
 
     def __init__(self) -> None:
-        self._doubt = 0.0
-        """Minus the log-probability that all win."""
+        self._loss = 0.0
+        """Minus the log-probability that the best token is drawn at every step."""
 
     def add(self, margin: float) -> None:
-        """One more token."""
-        self._doubt += math.log1p(math.exp(-margin))
+        self._loss += math.log1p(math.exp(-margin))
 
     @property
     def value(self) -> float:
-        """In nats, over the tokens so far."""
-        if self._doubt == 0:
+        if self._loss == 0:
             return math.inf
-        # log(p / (1 - p)) with p = exp(-doubt); beyond 50 the 1 does not count, and exp would overflow.
-        return -self._doubt if self._doubt > 50 else -math.log(math.expm1(self._doubt))
+        # log(p / (1 - p)) with p = exp(-loss); above 50 the 1 is negligible, and exp could overflow.
+        return -self._loss if self._loss > 50 else -math.log(math.expm1(self._loss))
 
 
 class LowQuantile:
-    """See the module."""
+    """`low_quantile`: the 10 % quantile of the margins."""
 
     __slots__ = ("_margins",)
     falls = False
@@ -81,21 +78,19 @@ class LowQuantile:
         self._margins: list[float] = []
 
     def add(self, margin: float) -> None:
-        """One more token."""
         self._margins.append(margin)
 
     @property
     def value(self) -> float:
-        """In nats, over the tokens so far."""
         if not self._margins:
             return math.inf
         if any(math.isnan(margin) for margin in self._margins):
             return math.nan
         ordered = sorted(self._margins)
-        place = _QUANTILE * (len(ordered) - 1)
-        below = int(place)
+        rank = _QUANTILE * (len(ordered) - 1)
+        below = int(rank)
         low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
-        return low if low == high else low + (place - below) * (high - low)
+        return low if low == high else low + (rank - below) * (high - low)
 
 
 _STATISTICS: dict[Statistic, type[MinMargin] | type[JointMargin] | type[LowQuantile]] = {
@@ -106,17 +101,17 @@ _STATISTICS: dict[Statistic, type[MinMargin] | type[JointMargin] | type[LowQuant
 
 
 def new_statistic(name: Statistic) -> Deferral:
-    """One for a fresh answer."""
+    """The statistic of this name for a new answer."""
     return _STATISTICS[name]()
 
 
 def falls(name: Statistic) -> bool:
-    """Whether the statistic can decide before the answer's end, as mode `window` needs."""
+    """Whether the statistic never rises, so that it can decide before the answer's end. Mode `window` requires it."""
     return _STATISTICS[name].falls
 
 
 def statistic_of(name: Statistic, margins: tuple[float, ...]) -> float:
-    """The statistic of a whole answer."""
+    """The statistic of a complete answer with these margins."""
     statistic = new_statistic(name)
     for margin in margins:
         statistic.add(margin)

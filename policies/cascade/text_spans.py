@@ -1,17 +1,16 @@
-r"""Where an answer may be parted, so that another model goes on with it.
+r"""Finds positions where an answer may be split, so that another model continues it there.
 
-Only at white space, or between characters of scripts that put none between words; not between a number and its unit.
-And not inside what is worth something only as a whole:
+A split is allowed only at white space, or between characters of scripts that use none between words, and not between a
+number and its unit. It is not allowed inside structures that are useful only as a whole:
 
-- JSON and other brackets, from `{` or `[` to its end, strings in it included;
-- code: a fence of three or more backticks or tildes to the next one like it; between single backticks;
+- JSON and other brackets, from `{` or `[` to the closing one, with the strings inside;
+- code: from a fence of three or more backticks or tildes to the next equal one, and between single backticks;
 - markup, from `<report>` to `</report>`; `\begin{x}` to `\end{x}`, `$$` to `$$`, `\(` to `\)`, and `$x$`;
-- lines that belong together: of a table (`|`), of YAML (`key: value`) and of settings (`key = value`);
-- what stands in double quotes.
+- consecutive lines of a table (`|`), of YAML (`key: value`) or of settings (`key = value`);
+- text in double quotes.
 
-Quotes, single backticks and single `$` that are never closed end with their line. Other things that never close, such
-as a lone bracket in prose, keep the rest together: parted too late costs a wait, parted too early is an answer of two
-halves.
+Quotes, single backticks and single `$` that are not closed end with their line. Other structures that are not closed,
+such as a single bracket in prose, prevent any later split: a late split delays text, a wrong one breaks the structure.
 """
 
 import re
@@ -24,29 +23,29 @@ _PLAIN = re.compile(r"[^{}\[\]`~$<|\\\n\"\u201c\u201e\u00ab\u300c\u300e]*")
 _FENCE = 3
 _TAG = re.compile(r"<(/?)([A-Za-z][\w.:-]*)(?:\s[^<>]*?)?(/?)>")
 _TAG_BEGIN = re.compile(r"<(?:[A-Za-z/!?][^<]*)?")
-_LONGEST_TAG = 1024
-_MOST_TAGS = 256
+_MAX_TAG_CHARS = 1024
+_MAX_OPEN_TAGS = 256
 _VOID = frozenset({"area", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
-"""HTML's elements without an end."""
+"""HTML elements without an end tag."""
 _FIELD = re.compile(r"[\"']?[\w.-]+[\"']?(?::\s|\s+=\s)")
 _MAYBE_FIELD = re.compile(r"[\"']?[\w.-]*[\"']?(?::|\s+=?)?")
 _NO_FIELD = re.compile(r"\s*\w+\s+(?!=)")
-_LONGEST_KEY = 80
+_MAX_FIELD_CHARS = 80
 _TAIL = len("\\begin")
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 )
-"""Scripts that put no blank between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
+"""Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
 _KATAKANA = re.compile("[\u30a1-\u30fa\u30fc-\u30ff]")
-"""Mostly words from abroad, spelt out."""
+"""Consecutive katakana are mostly one loanword."""
 _LEADING_VOWEL = re.compile("[\u0e40-\u0e44\u0ec0-\u0ec4]")
-"""Of Thai and Lao: written before the consonant that it is spoken after."""
+"""Thai and Lao vowels that are written before their consonant."""
 
 
 class TextSpans:
-    """Feed it a text piece by piece; ask before a piece is fed whether the text may be parted in front of it.
+    """Tracks the open structures of a text that arrives in pieces: call `may_split_before` and then `feed` for a piece.
 
-    Not `whole`: JSON, code, markup and the like may be parted, too; words and numbers are not.
+    With `structures_whole=False` JSON, code, markup and the like may be split; words and numbers still may not.
     """
 
     __slots__ = (
@@ -56,53 +55,53 @@ class TextSpans:
         "_fence",
         "_in_string",
         "_inline",
+        "_last_visible",
         "_line",
         "_open",
         "_run",
-        "_solid",
         "_structured",
+        "_structures_whole",
         "_tag",
         "_tags",
         "_tail",
-        "_whole",
     )
 
-    def __init__(self, *, whole: bool = True) -> None:
-        self._whole = whole
+    def __init__(self, *, structures_whole: bool = True) -> None:
+        self._structures_whole = structures_whole
         self._closers: list[str] = []
-        """Of the brackets that are open, the innermost last."""
+        """Closing brackets of the open ones, innermost last."""
         self._in_string = False
         self._escaped = False
         self._run = ""
-        """Equal characters of `_RUNS` at the end."""
+        """Equal characters of `_RUNS` at the end of the text so far."""
         self._fence = ""
-        """That closes it: what was opened by a run, over lines."""
+        """What closes the open structure that may span lines; "" if none is open."""
         self._inline = ""
-        """That closes it, on the same line."""
+        """What closes the open structure that ends with its line at the latest; "" if none is open."""
         self._tag: str | None = None
-        """The text from `<` on, as long as it may become a tag."""
+        """The text since `<` while it may still become a tag."""
         self._tags: list[str] = []
-        """Of elements that are open."""
+        """Names of open elements, innermost last."""
         self._environments = 0
-        """Environments of LaTeX that are open."""
-        self._line: str | None = "" if whole else None
-        """The line, as long as it is not clear whether it is one of those that belong together."""
+        """Number of open LaTeX environments."""
+        self._line: str | None = "" if structures_whole else None
+        """The current line while it is undecided whether it belongs to a table or a list of fields."""
         self._structured = False
-        """The last lines belong together, and the next one may do so, too."""
+        """The last lines belong to a table or a list of fields, which the next line may continue."""
         self._tail = ""
         """The last characters."""
-        self._solid = ""
-        """The last one that is not blank."""
+        self._last_visible = ""
+        """The last character that is not white space."""
         self._open = False
 
-    def may_part_before(self, text: str) -> bool:
-        """Whether the text so far may end where `text` goes on."""
+    def may_split_before(self, text: str) -> bool:
+        """Whether the text fed so far may end where `text` continues it."""
         if self._open or not text or not self._tail:
             return False
         if self._line is not None and _NO_FIELD.match(self._line + text) is None:
             return False
         last, first = self._tail[-1], text[0]
-        if self._solid.isdigit() and first != "\n" and last != "\n":
+        if self._last_visible.isdigit() and first != "\n" and last != "\n":
             return False
         if last.isspace() or first.isspace():
             return True
@@ -113,10 +112,9 @@ class TextSpans:
         return _KATAKANA.match(last) is None or _KATAKANA.match(first) is None
 
     def feed(self, text: str) -> None:
-        """Take `text` in."""
         if not text:
             return
-        if self._whole and (self._open or self._line is not None or _PLAIN.fullmatch(text) is None):
+        if self._structures_whole and (self._open or self._line is not None or _PLAIN.fullmatch(text) is None):
             for character in text:
                 self._read(character)
                 self._tail = (self._tail + character)[-_TAIL:]
@@ -128,9 +126,9 @@ class TextSpans:
             )
         else:
             self._tail = (self._tail + text)[-_TAIL:]
-        solid = text.rstrip()
-        if solid:
-            self._solid = solid[-1]
+        visible = text.rstrip()
+        if visible:
+            self._last_visible = visible[-1]
 
     def _read(self, character: str) -> None:
         if self._run and character != self._run[0]:
@@ -186,7 +184,7 @@ class TextSpans:
             self._closers.pop()
 
     def _read_run(self, character: str) -> None:
-        """What a run opened is closed by the next one as long, at once. How long the opening one is, its end tells."""
+        """A run closes at once what an equal run opened; the length of an opening run is known only at its end."""
         self._run += character
         if self._fence and self._run == self._fence:
             self._run = self._fence = ""
@@ -207,31 +205,31 @@ class TextSpans:
         self._tag += character
         if character == "<":
             self._tag = "<"
-        elif len(self._tag) > _LONGEST_TAG or _TAG_BEGIN.fullmatch(self._tag[:2]) is None:
+        elif len(self._tag) > _MAX_TAG_CHARS or _TAG_BEGIN.fullmatch(self._tag[:2]) is None:
             self._tag = None
         elif character == ">" and (not self._tag.startswith("<!--") or self._tag.endswith("-->")):
-            found, self._tag = _TAG.fullmatch(self._tag), None
-            if found is not None:
-                self._take_tag(found[2], is_end=bool(found[1]), is_empty=bool(found[3]))
+            tag, self._tag = _TAG.fullmatch(self._tag), None
+            if tag is not None:
+                self._end_tag(tag[2], is_end=bool(tag[1]), is_empty=bool(tag[3]))
 
-    def _take_tag(self, name: str, *, is_end: bool, is_empty: bool) -> None:
+    def _end_tag(self, name: str, *, is_end: bool, is_empty: bool) -> None:
         if is_end:
             if name in self._tags:
                 while self._tags.pop() != name:
                     pass
-        elif not is_empty and name.lower() not in _VOID and len(self._tags) < _MOST_TAGS:
+        elif not is_empty and name.lower() not in _VOID and len(self._tags) < _MAX_OPEN_TAGS:
             self._tags.append(name)
 
     def _read_line(self, character: str) -> None:
-        """Until it is clear what kind of line it is."""
+        """Decide what kind of line it is as soon as its first characters allow."""
         assert self._line is not None
         self._line += character
-        begun = self._line.lstrip()
-        if not begun:
+        start = self._line.lstrip()
+        if not start:
             return
-        if begun[0] == "|" or _FIELD.fullmatch(begun) is not None:
+        if start[0] == "|" or _FIELD.fullmatch(start) is not None:
             self._structured, self._line = True, None
-        elif self._structured and (begun != self._line.lstrip("\n") or begun[0] in "-#"):
+        elif self._structured and (start != self._line.lstrip("\n") or start[0] in "-#"):
             self._line = None
-        elif len(begun) > _LONGEST_KEY or _MAYBE_FIELD.fullmatch(begun) is None or _UNSPACED.match(character):
+        elif len(start) > _MAX_FIELD_CHARS or _MAYBE_FIELD.fullmatch(start) is None or _UNSPACED.match(character):
             self._structured, self._line = False, None

@@ -1,11 +1,11 @@
-"""When the small model drafts for the large one, how much, and when the large one had better go on alone.
+"""Speculative decoding across backends (mode "verified"): when the small model drafts for the large one, and how much.
 
-The reader gets what the large model says and nothing else: a draft only lets it say several tokens in one step. So no
-decision here can change an answer, and none can hold the large model up once it has begun: it goes on saying tokens of
-its own while the next draft is made, and a draft that comes too late is worth less or nothing.
+The client receives only tokens of the large model; a draft lets it produce several of them in one step. So no decision
+here changes an answer, and none delays the large model once it runs: it generates tokens itself while the next draft is
+made, and a draft that arrives late is of less or no use.
 
-A round is a draft and what became of it. Its length follows what was accepted: doubled if everything was, else twice
-what was right. Two rounds in a row that were not worth it, and the large model goes on alone, for good.
+A round is one draft and its verification. The length of the next draft doubles if all tokens were accepted, else it is
+twice the number of accepted ones. After two unprofitable rounds in a row drafting ends for the rest of the answer.
 """
 
 from collections import deque
@@ -15,117 +15,124 @@ import msgspec
 
 from policies.errors import IntegrityError
 
-_SHORTEST = 4
-"""A draft of fewer tokens is not worth asking for."""
-_WORTH = 2
-"""Accepted tokens that pay for a round."""
-_POOR_ROUNDS = 2
-"""So many in a row end the drafting."""
-_PATIENCE = 0.25
+_MIN_DRAFT_TOKENS = 4
+"""Shorter drafts are not requested."""
+_MIN_ACCEPTED = 2
+"""A round that accepts fewer tokens is unprofitable."""
+_MAX_POOR_ROUNDS = 2
+"""Drafting ends after this many unprofitable rounds in a row."""
+_DRAFT_TIME_SHARE = 0.25
+"""Share of the time until the answer's deadline that one draft may take."""
 
 
 class Draft(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Let the small model go on after all that was said so far, by so many tokens at the most."""
+    """Let the small model draft up to `tokens` tokens after the answer so far."""
 
     tokens: int
 
 
 class ExpectDraft(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Give the large model a draft of what follows its first `after` tokens; the first one is what it begins with."""
+    """Pass a draft to the large model that continues its first `after` tokens. The first draft also starts it."""
 
     after: int
     token_ids: tuple[int, ...]
 
 
-def patience_until(now: float, deadline: float) -> float:
-    """How long to wait for the first draft before the large model begins with what there is of it."""
-    return now + max(deadline - now, 0.0) * _PATIENCE
+def draft_deadline(now: float, deadline: float) -> float:
+    """Deadline of a draft that begins now; the large model then starts without waiting for the rest of it."""
+    return now + max(deadline - now, 0.0) * _DRAFT_TIME_SHARE
 
 
-def most_drafted(output_tokens: int, draft_tokens: int) -> int:
-    """Tokens that the small model may draft for an answer of so many, however badly it goes.
+def max_drafted_tokens(output_tokens: int, draft_tokens: int) -> int:
+    """An upper bound on the tokens that the small model drafts for an answer of `output_tokens`.
 
-    After the first draft, each one is at most twice what was accepted or said since the one before, or a shortest one
-    after a poor round; of those there are at most as many as of good ones (which accept `_WORTH`), and `_POOR_ROUNDS`.
+    After the first draft, a draft has at most twice the tokens that were accepted or generated since the previous one,
+    or `_MIN_DRAFT_TOKENS` after a poor round. There are at most as many poor rounds as profitable ones (which accept
+    `_MIN_ACCEPTED` each) plus `_MAX_POOR_ROUNDS`.
     """
-    return draft_tokens + 2 * output_tokens + _SHORTEST * (output_tokens // _WORTH + _POOR_ROUNDS)
+    poor_rounds = output_tokens // _MIN_ACCEPTED + _MAX_POOR_ROUNDS
+    return draft_tokens + 2 * output_tokens + _MIN_DRAFT_TOKENS * poor_rounds
 
 
 class VerifiedMachine:
-    """One answer. `said` is what the large model says; `batch` is how many sequences it runs."""
+    """The drafting for one answer. `batch` is the number of sequences that the large model's engine runs."""
 
     def __init__(self, *, draft_tokens: int, off_above_batch: int, max_tokens: int) -> None:
-        """`max_tokens`: of the whole answer."""
-        self._length = self._most = draft_tokens
+        """`max_tokens`: limit of the whole answer."""
+        self._length = self._max_length = draft_tokens
         self._off_above = off_above_batch
         self._max_tokens = max_tokens
-        self._said = 0
+        self._output_tokens = 0
+        """Tokens of the large model so far."""
         self._drafting = False
         self._draft: list[int] = []
         self._since: list[int] = []
-        """Said since the draft under way was begun."""
+        """Tokens of the large model since the current draft began."""
         self._expected: deque[int] = deque()
+        """The part of the last draft that is not verified yet."""
         self._round = 0
-        """Tokens given in this round."""
+        """Tokens passed to the large model in this round."""
         self._round_accepted = 0
-        self._poor = 0
-        self._why_alone = ""
+        self._poor_rounds = 0
+        """Unprofitable rounds in a row."""
+        self._end_reason = ""
+        """Why drafting has ended; "" while it goes on."""
         self.rounds = 0
-        """Drafts that the large model was given."""
+        """Drafts passed to the large model."""
         self.drafted = 0
-        """Tokens in them."""
+        """Tokens in these drafts."""
         self.accepted = 0
 
     @property
     def alone(self) -> bool:
-        """The large model goes on by itself, to the end."""
-        return bool(self._why_alone)
+        """Drafting has ended: the large model finishes the answer alone."""
+        return bool(self._end_reason)
 
     @property
     def drafting(self) -> bool:
-        """The small model is at it."""
+        """The small model is making a draft."""
         return self._drafting
 
     @property
     def why(self) -> str:
-        """Of the answer: "verified" if anything was drafted; else why nothing was."""
-        return "verified" if self.drafted else self._why_alone or "nothing_drafted"
+        """Reason code of the answer: "verified" if a draft was used, else why none was."""
+        return "verified" if self.drafted else self._end_reason or "nothing_drafted"
 
     def begin(self, batch: int) -> Draft | None:
-        """None: the large model begins alone."""
+        """The first draft, or None if the large model starts without one."""
         return self._next(batch)
 
     def on_draft(self, token_ids: Sequence[int]) -> None:
-        """The small model has drafted these, too."""
+        """Further tokens of the current draft."""
         if self._drafting:
             self._draft += token_ids
 
     def on_draft_end(self, trouble: str = "") -> ExpectDraft | None:
-        """The draft is there, or as much as there will be of it; `trouble`: why the small model drafts no more."""
-        if trouble and not self._why_alone:
-            self._why_alone = trouble
+        """The current draft is complete, or ended early. `trouble`: a reason code if drafting must end altogether."""
+        if trouble and not self._end_reason:
+            self._end_reason = trouble
         if not self._drafting:
             return None
         self._drafting = False
         draft, since = self._draft, self._since
         self._draft, self._since = [], []
         overlap = len(since)
-        rest = tuple(draft[overlap:]) if draft[:overlap] == since else ()
-        rest = rest[: max(self._max_tokens - self._said - 1, 0)]
-        if not rest:
+        new_tokens = tuple(draft[overlap:]) if draft[:overlap] == since else ()
+        new_tokens = new_tokens[: max(self._max_tokens - self._output_tokens - 1, 0)]
+        if not new_tokens:
             self._judge(0, 0)
             return None
-        self._expected = deque(rest)
-        self._round, self._round_accepted = len(rest), 0
+        self._expected = deque(new_tokens)
+        self._round, self._round_accepted = len(new_tokens), 0
         self.rounds += 1
-        self.drafted += len(rest)
-        return ExpectDraft(self._said, rest)
+        self.drafted += len(new_tokens)
+        return ExpectDraft(self._output_tokens, new_tokens)
 
-    def on_said(self, token_ids: Sequence[int], batch: int) -> Draft | None:
-        """The large model has said these, too."""
-        had = bool(self._expected)
+    def on_output(self, token_ids: Sequence[int], batch: int) -> Draft | None:
+        """Further tokens of the large model. Returns the next draft to make, if it is time for one."""
+        had_expected = bool(self._expected)
         for token_id in token_ids:
-            self._said += 1
+            self._output_tokens += 1
             if self._expected:
                 if self._expected[0] == token_id:
                     self._expected.popleft()
@@ -135,25 +142,25 @@ class VerifiedMachine:
                     self._expected.clear()
         if self._drafting:
             self._since += token_ids
-        if had and not self._expected:
+        if had_expected and not self._expected:
             self._judge(self._round_accepted, self._round)
         return None if self._drafting or self._expected else self._next(batch)
 
     def _judge(self, accepted: int, given: int) -> None:
-        self._poor = 0 if accepted >= _WORTH else self._poor + 1
+        self._poor_rounds = 0 if accepted >= _MIN_ACCEPTED else self._poor_rounds + 1
         best = self._length if given and accepted == given else accepted
-        self._length = min(max(2 * best, _SHORTEST), self._most)
+        self._length = min(max(2 * best, _MIN_DRAFT_TOKENS), self._max_length)
 
     def _next(self, batch: int) -> Draft | None:
         if self.alone:
             return None
-        count = min(self._length, self._max_tokens - self._said - 1)
+        count = min(self._length, self._max_tokens - self._output_tokens - 1)
         if batch > self._off_above:
-            self._why_alone = "large_busy"
-        elif self._poor >= _POOR_ROUNDS:
-            self._why_alone = "poor_drafts"
-        elif count < min(_SHORTEST, self._most):
-            self._why_alone = "too_short"
+            self._end_reason = "large_busy"
+        elif self._poor_rounds >= _MAX_POOR_ROUNDS:
+            self._end_reason = "poor_drafts"
+        elif count < min(_MIN_DRAFT_TOKENS, self._max_length):
+            self._end_reason = "too_short"
         else:
             self._drafting = True
             return Draft(count)
@@ -161,9 +168,9 @@ class VerifiedMachine:
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if the counts contradict each other."""
-        if not self.accepted + len(self._expected) <= self.drafted or self.accepted > self._said:
-            raise IntegrityError("more of the drafts was accepted than was given or said")
+        if not self.accepted + len(self._expected) <= self.drafted or self.accepted > self._output_tokens:
+            raise IntegrityError("more draft tokens were accepted than were drafted or output")
         if self._drafting and self._expected:
             raise IntegrityError("two drafts at once")
-        if len(self._since) > self._said or (not self._drafting and (self._draft or self._since)):
-            raise IntegrityError("a draft is kept that nobody makes")
+        if len(self._since) > self._output_tokens or (not self._drafting and (self._draft or self._since)):
+            raise IntegrityError("tokens of a draft are kept, but no draft is being made")

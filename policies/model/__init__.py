@@ -1,1 +1,1 @@
-"""What decisions are made of: a request's features, the live load, the plan."""
+"""Inputs and outputs of decisions: a request's features, the live load, the plan."""

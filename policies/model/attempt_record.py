@@ -1,4 +1,4 @@
-"""One attempt of a request, as it is remembered."""
+"""The record of one attempt of a request."""
 
 from typing import Literal
 
@@ -8,12 +8,12 @@ AttemptOutcome = Literal["answered", "escalated", "failed", "refused"]
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
-    """One try, for the response's account of itself."""
+    """One attempt on one rung, for the response's `penstock` field, the decision record and the ledger."""
 
     rung: str
     outcome: AttemptOutcome
     why: str
     adapter: str = ""
-    """That it was asked with."""
+    """The adapter that the rung was asked to use; "" is none."""
     said: str = ""
-    """Why, in an upstream's own code and words."""
+    """An upstream's own error code and message; "" if it sent none."""

@@ -1,4 +1,4 @@
-"""What is published of one circuit breaker."""
+"""The published state of one circuit breaker."""
 
 from typing import Literal
 
@@ -8,20 +8,20 @@ BreakerState = Literal["closed", "open", "half_open"]
 
 
 class Permit(msgspec.Struct, frozen=True, gc=False):
-    """Leave to try the rung once. `probe` is 0 in the closed state; a probe's number is never given twice."""
+    """Permission for one attempt on the rung. `probe` is 0 in the closed state; probe numbers are never reused."""
 
     epoch: int
     probe: int = 0
 
 
 class BreakerView(msgspec.Struct, frozen=True, gc=False):
-    """A published snapshot: enough to go ahead while the breaker is closed, without asking its owner."""
+    """A snapshot of a breaker. While it shows "closed", an attempt may start without a message to its owner."""
 
     state: BreakerState
     epoch: int
     opens_for_s: float = 0.0
-    """While open: until the first probe may go, at the time of the snapshot."""
+    """While open: seconds until the first probe is allowed, counted from the snapshot."""
 
     def closed_permit(self) -> Permit | None:
-        """A permit if the breaker is closed; None: ask the breaker itself."""
+        """A permit if the breaker is closed; None if one must be requested from the breaker's owner."""
         return Permit(self.epoch) if self.state == "closed" else None

@@ -1,4 +1,4 @@
-"""What a request is like, as far as decisions look at it."""
+"""The properties of a request that decisions look at."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,25 +9,25 @@ from config.model.conditions import Has
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Facts of one request, known before anything is decided.
+    """Properties of one request, known before the decision.
 
-    What costs microseconds to find out (`code`, `language`, `headers`) is filled in only if the policy asks for it:
+    Those that take microseconds to compute (`code`, `language`, `headers`) are filled in only if the policy uses them:
     see `Policy.needs`.
     """
 
     model: str
-    """The name that the client asked for."""
+    """The model name in the client's request."""
     tenant: str
     tier: str
     tags: frozenset[str] = frozenset()
     headers: Mapping[str, str] = MappingProxyType({})
-    """By name in lower case."""
+    """Keys are header names in lower case."""
     path: str = "/v1/chat/completions"
     has: frozenset[Has] = frozenset()
     prompt_tokens: int
-    """Of all prompts of the request together."""
+    """Sum over all prompts of the request."""
     max_tokens: int
-    """Output tokens that the client allows for each choice; 0 if it did not say."""
+    """Output tokens that the client allows for one choice; 0 if the request has no limit."""
     choices: int = 1
     """Number of prompts times `n`."""
     turn: int = 1
@@ -41,14 +41,14 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     at: float = 0.0
     """Seconds since 1970, UTC."""
     priors: Mapping[str, tuple[float, float]] = MappingProxyType({})
-    """By cascade whose calibration looks at prompts (`policies.cascade.prompt_model.priors_of`). No words are kept."""
+    """By cascade, where the calibration has a prompt model: see `policies.cascade.prompt_model.priors_of`."""
     budget_used: float = 0.0
     """Share of the tenant's budget that is spent or reserved; 0 without a budget."""
     budget_spent: bool = False
-    """This request does not fit into what is left of the budget: only the cheapest may answer it."""
+    """The request does not fit into the remaining budget: only the cheapest rung may answer it."""
     downgraded_from: str = ""
-    """The tenant's tier, if a spent budget has moved the request from there into `tier`."""
+    """The tenant's own tier, if a spent budget has moved the request into `tier`; else ""."""
     request: str = ""
     conversation: str = ""
     user: str = ""
-    """The units by which experiments split the traffic; "" if unknown."""
+    """`request`, `conversation`, `user`: the units by which experiments split traffic; "" if unknown."""

@@ -1,4 +1,4 @@
-"""Live load, as a published snapshot: what routes and plans may look at."""
+"""The live load that routes and plans look at, as a snapshot."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,14 +9,14 @@ from policies.model.breaker_view import BreakerView
 
 
 class EngineLoad(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One engine and the queue in front of it."""
+    """Load of one engine and its backend queue."""
 
     name: str
     healthy: bool = True
-    """Loaded, and its steps make progress."""
+    """The model is loaded and engine steps make progress."""
     running: int = 0
     waiting: int = 0
-    """Requests in the engine's own waiting line and in the queue in front of it."""
+    """Requests in the engine's own waiting queue and in its backend queue."""
     outstanding_tokens: int = 0
     kv_usage: float = 0.0
     """Share of the KV blocks in use, 0..1."""
@@ -26,20 +26,20 @@ class EngineLoad(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything at one instant. An engine without an entry is unknown: conditions on its load do not hold."""
+    """Load of all backends at one moment. An engine without an entry is unknown: conditions on its load do not hold."""
 
     engines: Mapping[str, EngineLoad] = MappingProxyType({})
     breakers: Mapping[str, BreakerView] = MappingProxyType({})
-    """By rung, which is the engine's or the upstream's name."""
+    """By rung: the name of an engine or upstream."""
     busy: frozenset[tuple[str, str]] = frozenset()
-    """(cascade, tier) whose `when_busy` holds now: see `policies.routing.busy.BusyBook`, which keeps the hysteresis."""
+    """(cascade, tier) pairs whose `when_busy` holds now, with hysteresis: see `policies.routing.busy.BusyBook`."""
     thresholds: Mapping[str, float] = MappingProxyType({})
-    """By cascade: the threshold as `policies.rollout.budget_controller` has set it; others keep the policy's own."""
+    """By cascade, where a controller of `policies.rollout` has moved the threshold; others use the policy's own."""
     rolled_back: frozenset[str] = frozenset()
-    """Experiments whose guard has ended them: all of their traffic is `control`."""
+    """Experiments that were rolled back: all of their traffic is in the arm `control`."""
 
     def can_serve(self, engine: str) -> bool:
-        """False if the engine is known to be down or its breaker is open; unknown engines are given the chance."""
+        """False if the engine is known to be down or its breaker is open. True for an unknown engine."""
         load = self.engines.get(engine)
         if load is not None and not load.healthy:
             return False

@@ -1,6 +1,6 @@
-"""The plan of one request: what will be tried, in which order, until when, and why.
+"""The plan of one request: which rungs are tried, in which order, with which deadlines, and the reasons.
 
-`policies.routing.policy` makes it.
+`policies.routing.policy.make_plan` creates it.
 """
 
 from typing import Literal
@@ -17,53 +17,53 @@ Atomic = Literal["tool_calls", "json"]
 
 
 class PlannedRung(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One rung: an engine or upstream (`to`), or a static answer, exactly one of them."""
+    """One rung: exactly one of `to` (an engine or upstream) and `answer` (a static text)."""
 
     to: str | None = None
     answer: str | None = None
     ttft_s: float | None = None
-    """For an attempt on this rung; None: whatever the plan still allows."""
+    """Limit on the time to first token of an attempt on this rung; None: only the plan's `ttft_at` applies."""
     retries: int = 0
     is_upstream: bool = False
-    """Retries wait for a server elsewhere; an engine of ours is started again by its supervisor, at its own pace."""
+    """Retries pause only for upstreams: an engine in this process is restarted by its supervisor."""
     wait_out_s: float = 0.0
-    """The longest pause asked for by the rung that is waited out."""
+    """The longest `Retry-After` of the rung that is waited for."""
     mark: str | None = None
     tokenizer: str = ""
-    """Two rungs with equal, non-empty values have the same tokenizer."""
+    """Digest of the rung's tokenizer: equal, non-empty values mean the same tokenizer."""
     goes_on: bool = True
-    """It can take up an answer that another rung has begun ..."""
+    """The rung can continue an answer that another rung began."""
     from_text: bool = False
-    """... from its text, whatever tokenizer made it: an upstream."""
+    """The rung continues from text instead of token ids, so that tokenizers may differ. True for upstreams only."""
     adapter: str = ""
-    """Which of the engine's adapters answers; "" is none."""
+    """The adapter that the backend uses; "" is none."""
 
 
 class PlannedCascade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Small first, large if the small one is probably wrong; each stage without retries of its own."""
+    """Try the small model first and the large one if the small answer is probably wrong. Stages are not retried."""
 
     name: str = ""
     small: PlannedRung
     large: PlannedRung
     statistic: Statistic = "min_margin"
     threshold: float
-    """Of the statistic; for margins, nats."""
+    """The answer escalates if its statistic is below; nats."""
     level: float | None = None
-    """What `threshold` was made from, if the calibration looks at prompts: see `policies.cascade.prompt_model`."""
+    """With a prompt model, the level that `threshold` was computed from: see `policies.cascade.prompt_model`."""
     mode: EmitMode
     window: int
     """Tokens held back in mode "window"."""
     draft_tokens: int = 64
-    """Of one round in mode "verified", at the most."""
+    """Maximum of one draft in mode "verified"."""
     off_above_batch: int = 2
-    """In mode "verified" the large stage goes on alone while it runs more sequences than this."""
+    """In mode "verified" the large stage stops using drafts when it runs more sequences than this."""
     atomic: tuple[Atomic, ...] = ("tool_calls", "json")
-    """Held until it is decided, in every mode."""
+    """Never released in part, in any mode."""
     start_on: Literal["small", "large"]
     may_escalate: bool
-    """False: what the small model says is taken unseen (`when_busy`, a spent budget), and nothing is held back."""
+    """False (`when_busy`, a spent budget): the small answer is final and not held back, whatever its statistic."""
     why: str
-    """Of `start_on` and `may_escalate`, a short stable word.
+    """Reason code for `start_on` and `may_escalate`, a stable word.
 
     "default", "asked_large", "busy", "budget", "small_unavailable", "tokenizers_differ", "several_choices".
     """
@@ -75,7 +75,7 @@ class PlannedCascade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PlannedShadow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A copy of the request goes there, too; nobody sees its answer."""
+    """A copy of the request is sent to this rung, and its answer is only compared."""
 
     name: str
     to: str
@@ -83,33 +83,33 @@ class PlannedShadow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was decided before the first token. `str(plan)` prints it."""
+    """The decision for one request, made before its first token. `str(plan)` is a readable form."""
 
     route: str
     experiment: str = ""
     arm: str = ""
-    """Of the experiment; "" if the request takes part in none."""
+    """The arm of `experiment`; "" if the request is in no experiment."""
     ladder: str = ""
     rungs: tuple[PlannedRung, ...]
-    """The ladder; with a cascade, the ladder that takes over when a stage cannot serve."""
+    """The ladder; with a cascade, the ladder that is used when a stage cannot serve."""
     cascade: PlannedCascade | None
     shadows: tuple[PlannedShadow, ...] = ()
     queue_s: float | None = None
-    """The longest wait for an engine; None: the tier's."""
+    """The longest wait in a backend queue; None: the tier's limit applies."""
     ttft_at: float
-    """First content is due; for the climb as a whole."""
+    """Deadline for the first content, over all attempts together. `ttft_at` and `total_at` are absolute times."""
     total_at: float
     stall_s: float
-    """Between two tokens."""
+    """The longest time between two tokens."""
     output_cap: int | None
-    """Output tokens of a choice at the most, by the route."""
+    """The route's limit on output tokens of one choice."""
     midstream: Midstream
     on_content_filter: OnContentFilter = "stop"
     reasons: tuple[str, ...]
     policy: str = ""
-    """Digest of the policy that made it."""
+    """Digest of the policy that made the plan."""
     degraded: tuple[Degraded, ...] = ()
-    """In which ways less will be done than was asked for."""
+    """Codes of `policies.model.degraded` that are known before the first attempt."""
 
     def __str__(self) -> str:
         arm = f", arm {self.arm} of {self.experiment}" if self.arm else ""
@@ -140,21 +140,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gated(plan: Plan, reason: str) -> Plan:
-    """The same, but nothing is released before the cascade has decided: tokens that are out bind the large model."""
+    """The plan of a cascade with mode "gate": no token is released before the cascade decides."""
     assert plan.cascade is not None
     cascade = msgspec.structs.replace(plan.cascade, mode="gate")
     return msgspec.structs.replace(plan, cascade=cascade, reasons=(*plan.reasons, f"gate instead of window: {reason}"))
 
 
 def capped(plan: Plan, max_tokens: int) -> Plan:
-    """Told, if the client asked for more output tokens than the route allows."""
+    """The plan, with the code "output_capped" if `max_tokens` of the request exceeds the route's limit."""
     if plan.output_cap is None or max_tokens <= plan.output_cap:
         return plan
     return msgspec.structs.replace(plan, degraded=(*plan.degraded, "output_capped"))
 
 
 def with_adapter(plan: Plan, adapter: str) -> Plan:
-    """The same, but whatever answers does it with the adapter that the client asked for."""
+    """The plan, with the adapter that the client requested on every rung and stage."""
     cascade = plan.cascade
     if cascade is not None:
         small, large = (msgspec.structs.replace(stage, adapter=adapter) for stage in (cascade.small, cascade.large))

@@ -1,1 +1,1 @@
-"""What is kept of decisions and of traffic, to explain and to replay them."""
+"""Records of decisions and of traffic, for explanations and replay."""

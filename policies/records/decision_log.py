@@ -1,4 +1,4 @@
-"""The last decisions, kept by request id: bounded by their number and by the memory that they take up."""
+"""The most recent decisions by request id, bounded in number and in memory."""
 
 import sys
 from collections import OrderedDict
@@ -11,14 +11,14 @@ from policies.model.load import Load
 from policies.model.plan import Plan
 from policies.records.decision_record import DecisionRecord, Timings, TokenCounts, decision_record
 
-_WORDS_BYTES = 1024
-"""Of upstreams' words on errors, in one entry at the most."""
-_ENTRY_BYTES = 2048 + _WORDS_BYTES
-"""What an entry takes up without its texts: features, plan, rungs, and its part of a load that others share."""
+_MAX_MESSAGE_BYTES = 1024
+"""Limit on the upstreams' error messages in one entry."""
+_ENTRY_BYTES = 2048 + _MAX_MESSAGE_BYTES
+"""Estimated memory of an entry without texts of the client: features, plan, rungs, a part of the shared load."""
 
 
 class DecisionEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How it ended; see `DecisionRecord`."""
+    """How a request ended. The fields are those of `DecisionRecord` with the same names."""
 
     outcome: str
     code: str
@@ -32,28 +32,28 @@ class DecisionEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timings: Timings = Timings()
 
 
-def with_fewer_words(attempts: tuple[AttemptRecord, ...]) -> tuple[AttemptRecord, ...]:
-    """The same, with what upstreams said as far as there is room for it in an entry."""
-    left = _WORDS_BYTES
-    kept = []
+def with_bounded_messages(attempts: tuple[AttemptRecord, ...]) -> tuple[AttemptRecord, ...]:
+    """The attempts, without the upstream messages that exceed `_MAX_MESSAGE_BYTES` in total."""
+    left = _MAX_MESSAGE_BYTES
+    bounded = []
     for attempt in attempts:
         left -= sys.getsizeof(attempt.said) if attempt.said else 0
-        kept.append(attempt if left >= 0 else msgspec.structs.replace(attempt, said=""))
-    return tuple(kept)
+        bounded.append(attempt if left >= 0 else msgspec.structs.replace(attempt, said=""))
+    return tuple(bounded)
 
 
 class LoggedDecision:
-    """One request's. It becomes a record when somebody asks for it: most are never asked for."""
+    """The decision for one request. The `DecisionRecord` is made only on request, since most are never read."""
 
     __slots__ = ("_arrived_at", "_features", "_load", "_plan", "_policy", "bytes", "end", "request_id")
 
     def __init__(
         self, request_id: str, *, arrived_at: float, policy: str, features: Features, load: Load, plan: Plan | None
     ) -> None:
-        """`policy`: the digest of the one that decided."""
+        """`policy`: the digest of the policy that decided."""
         self.request_id = request_id
         self.end: DecisionEnd | None = None
-        """None while it runs."""
+        """None while the request runs."""
         self._arrived_at = arrived_at
         self._policy = policy
         self._features = features
@@ -62,7 +62,7 @@ class LoggedDecision:
         self.bytes = _ENTRY_BYTES + _text_bytes(features, plan)
 
     def record(self) -> DecisionRecord:
-        """As it stands."""
+        """The record with what is known now."""
         record = decision_record(
             request_id=self.request_id,
             arrived_at=self._arrived_at,
@@ -78,49 +78,48 @@ class LoggedDecision:
 
 
 class DecisionLog:
-    """The oldest go first. Mutable; written by whichever task decides, without a wait in between."""
+    """Drops the oldest decisions first. Mutable; all methods are synchronous, so any task may call them."""
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._kept: OrderedDict[str, LoggedDecision] = OrderedDict()
+    def __init__(self, max_decisions: int, max_bytes: int) -> None:
+        self._decisions: OrderedDict[str, LoggedDecision] = OrderedDict()
         self._bytes = 0
-        self._most = most
-        self._most_bytes = most_bytes
+        self._max_decisions = max_decisions
+        self._max_bytes = max_bytes
 
-    def apply_settings(self, most: int, most_bytes: int) -> None:
-        """Other bounds from now on."""
-        self._most, self._most_bytes = most, most_bytes
-        self._make_room()
+    def apply_settings(self, max_decisions: int, max_bytes: int) -> None:
+        self._max_decisions, self._max_bytes = max_decisions, max_bytes
+        self._evict()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._decisions)
 
     @property
     def bytes(self) -> int:
-        """An upper estimate of what they take up."""
+        """An upper estimate of the memory in use."""
         return self._bytes
 
     def add(self, decision: LoggedDecision) -> None:
-        """The newest one."""
-        before = self._kept.pop(decision.request_id, None)
+        """Add the newest decision; it replaces an older one with the same request id."""
+        before = self._decisions.pop(decision.request_id, None)
         if before is not None:
             self._bytes -= before.bytes
-        self._kept[decision.request_id] = decision
+        self._decisions[decision.request_id] = decision
         self._bytes += decision.bytes
-        if len(self._kept) > self._most or self._bytes > self._most_bytes:
-            self._make_room()
+        if len(self._decisions) > self._max_decisions or self._bytes > self._max_bytes:
+            self._evict()
 
     def find(self, request_id: str) -> DecisionRecord | None:
-        """None: unknown, or too long ago."""
-        found = self._kept.get(request_id)
-        return None if found is None else found.record()
+        """None if the id is unknown or its decision was dropped."""
+        decision = self._decisions.get(request_id)
+        return None if decision is None else decision.record()
 
-    def _make_room(self) -> None:
-        while self._kept and (len(self._kept) > self._most or self._bytes > self._most_bytes):
-            self._bytes -= self._kept.popitem(last=False)[1].bytes
+    def _evict(self) -> None:
+        while self._decisions and (len(self._decisions) > self._max_decisions or self._bytes > self._max_bytes):
+            self._bytes -= self._decisions.popitem(last=False)[1].bytes
 
 
 def _text_bytes(features: Features, plan: Plan | None) -> int:
-    """Clients choose how long some of these are."""
+    """Size of the texts whose length the client controls."""
     size = len(features.model) + len(features.user) + len(features.conversation)
     size += sum([len(tag) for tag in features.tags])
     size += sum([len(name) + len(value) for name, value in features.headers.items()])

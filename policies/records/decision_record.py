@@ -1,6 +1,6 @@
-"""What is kept of one request's decision: enough to explain it, and to decide it again under another policy.
+"""The record of one request's decision: enough to explain it, and to repeat it under another policy.
 
-It holds no prompt, no answer and no key. A server keeps the last ones in memory and shows them to its administrators.
+It contains no prompt, no answer and no key. The server keeps the most recent records in memory for the admin API.
 """
 
 import sys
@@ -19,57 +19,57 @@ _Value = TypeVar("_Value")
 
 
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """As they are charged."""
+    """Billed tokens of a request."""
 
     prompt: int = 0
     cached: int = 0
-    """Of the prompt, those that the prefix cache supplied."""
+    """Prompt tokens that the prefix cache supplied."""
     completion: int = 0
     discarded: int = 0
-    """Made, but never part of the answer: a small model's answer that was not trusted."""
+    """Generated, but not part of the answer: those of a small model whose answer escalated."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Seconds since the request's arrival; None: it did not come to that."""
+    """Seconds since the request's arrival; None if it did not happen."""
 
     started: float | None = None
-    """The first engine or upstream took it."""
+    """The first backend started a job of the request."""
     ttft: float | None = None
-    """The client received its first content."""
+    """The client received the first content."""
     total: float | None = None
-    """It ended, however."""
+    """The request ended, in any way."""
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, from its features to its end. Make it with `decision_record`."""
+    """One request from its features to its end. Created by `decision_record`."""
 
     schema: Literal[1] = 1
     request_id: str
     at: float
-    """Its arrival, seconds since 1970."""
+    """Arrival, seconds since 1970."""
     policy: str
     """The digest of the policy that decided."""
     features: Features
     load: Load
-    """At that moment; of all rungs that the policy knows, or of those that the plan names."""
+    """Load at the decision, of all rungs of the policy or of those in the plan."""
     plan: Plan | None
-    """Its deadlines count from the arrival. None: no plan was made, and `code` says why."""
+    """Its deadlines are relative to the arrival. None: no plan was made, for the reason in `code`."""
     attempts: tuple[AttemptRecord, ...] = ()
     """Rungs that were tried, in order."""
     outcome: str = ""
-    """How it ended: "ok", "refused", "failed", "gone" ...; "" while it runs."""
+    """How the request ended: "ok", "refused", "failed", "gone" ...; "" while it runs."""
     code: str = ""
-    """Of the refusal or the error, such as "no_route"."""
+    """Code of the refusal or error, such as "no_route"."""
     rung: str = ""
-    """Which rung answered; "static_answer" for a text of the ladder; "" if none did."""
+    """The rung that answered; "static_answer" for a text of the ladder; "" if none did."""
     adapter: str = ""
-    """Which adapter answered, as NAME@VERSION; "" if none did."""
+    """The adapter that answered, as NAME@VERSION; "" if none."""
     statistic: float | None = None
-    """What the cascade's statistic was when it decided; None: it did not come to that."""
+    """The cascade's statistic at its decision; None without one."""
     degraded: tuple[str, ...] = ()
-    """In which ways less was done than was asked for: see `policies.model.degraded`."""
+    """Codes of `policies.model.degraded`."""
     cost: float | None = None
-    """Money, by [prices]; None: unknown."""
+    """Money by [prices]; None: unknown."""
     tokens: TokenCounts = TokenCounts()
     timings: Timings = Timings()
 
@@ -77,9 +77,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
 def decision_record(
     *, request_id: str, arrived_at: float, policy: str, features: Features, load: Load, plan: Plan | None
 ) -> DecisionRecord:
-    """A record of what was just decided; `arrived_at` is on the clock of the plan's deadlines.
+    """The record of a new decision; `arrived_at` is on the clock of the plan's deadlines.
 
-    What comes later (`attempts`, `outcome` ...) goes in with `msgspec.structs.replace`.
+    `attempts`, `outcome` and the like are set later with `msgspec.structs.replace`.
     """
     return DecisionRecord(
         request_id=request_id,
@@ -97,12 +97,12 @@ def encode_record(record: DecisionRecord) -> bytes:
 
 
 def decode_record(line: bytes | str) -> DecisionRecord:
-    """Raises msgspec.DecodeError, which says what is wrong and where."""
+    """The inverse of `encode_record`. Raises msgspec.DecodeError."""
     return msgspec.json.decode(line, type=DecisionRecord)
 
 
 def _plain_features(features: Features) -> Features:
-    """With mappings that can be encoded."""
+    """The features with plain dicts, which can be encoded."""
     return msgspec.structs.replace(features, headers=_dict(features.headers), priors=_dict(features.priors))
 
 
@@ -123,7 +123,7 @@ def _since_arrival(plan: Plan, arrived_at: float) -> Plan:
 
 
 def _finite(numbers: Mapping[str, float]) -> dict[str, float]:
-    """JSON knows no infinity; the largest number decides the same."""
+    """Replace infinities, which JSON does not have, by the largest float, with which decisions are the same."""
     largest = sys.float_info.max
     return {name: min(max(number, -largest), largest) for name, number in numbers.items()}
 

@@ -1,8 +1,8 @@
-"""Recorded traffic, read for replay: arrivals, lengths and features, never a text.
+"""Reads recorded traffic for replay: arrivals, lengths and features, but no texts.
 
-Three formats, told apart by their first line: Azure's CSV (TIMESTAMP, ContextTokens, GeneratedTokens), Mooncake's JSONL
+Three formats, recognised by their first line: Azure's CSV (TIMESTAMP, ContextTokens, GeneratedTokens), Mooncake's JSONL
 (timestamp in ms, input_length, output_length, hash_ids), and Penstock's own recording: a `TraceHead` on the first line,
-then one `TraceRequest` a line, in any order (a line is written when its request has ended).
+then one `TraceRequest` per line, in any order, since a line is written when its request ends.
 """
 
 import csv
@@ -28,64 +28,63 @@ _FORMATS = (
 )
 
 
-class BadTrace(Exception):  # noqa: N818  (a fact about a file)
-    """The file cannot be read as a trace; the text says where and why."""
+class BadTrace(Exception):  # noqa: N818  (describes the file)
+    """The file cannot be read as a trace; the text names the line and the reason."""
 
 
 class TraceHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The first line of Penstock's own recording."""
+    """The first line of a Penstock recording."""
 
     penstock_trace: Literal[1]
     started: float
-    """Seconds since 1970, UTC, to which the arrivals are added."""
+    """Seconds since 1970, UTC; arrivals are relative to it."""
     prefix_block: int = 16
-    """Prompt tokens that one entry of `TraceRequest.prefix` stands for."""
+    """Prompt tokens per entry of `TraceRequest.prefix`."""
 
 
 class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One request as it came. What a trace does not tell keeps its default."""
+    """One request. What the trace does not contain keeps its default."""
 
     at: float
-    """Seconds since the trace's first moment."""
+    """Arrival, seconds since the start of the trace."""
     prompt_tokens: int
     output_tokens: int
-    """Of each choice, as they were made; at least 1."""
+    """Generated tokens of one choice; at least 1."""
     wall_at: float = 0.0
-    """Seconds since 1970, UTC; 0: unknown. Conditions on the time of day look at it."""
+    """Arrival, seconds since 1970, UTC, for conditions on the time of day; 0: unknown."""
     model: str = ""
-    """The name that was asked for; "": the policy's first."""
+    """The model name in the request; "": the policy's first."""
     tenant: str = ""
     """"": the policy's first, or the anonymous one."""
     tier: str = ""
     """"": the tenant's."""
     tags: tuple[str, ...] = ()
     headers: dict[str, str] = msgspec.field(default_factory=dict)
-    """Those that the recording policy looked at, by name in lower case."""
+    """Those that the policy of the recording used, by name in lower case."""
     path: str = "/v1/chat/completions"
     has: tuple[Has, ...] = ()
     max_tokens: int = 0
-    """0: the client did not say."""
+    """0: the request had no limit."""
     choices: int = 1
     turn: int = 1
     complexity: float | None = None
     code: float | None = None
     language: str | None = None
     priors: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)
-    """By cascade whose calibration looks at prompts, as the recording server computed them: two numbers, no words."""
+    """By cascade whose calibration has a prompt model, as the recording server computed them."""
     conversation: str = ""
     user: str = ""
     prefix: tuple[int, ...] = ()
-    """One id for each full block of `prefix_block` prompt tokens: as far as two requests' ids agree, so do their
-    prompts."""
+    """One id per full block of `prefix_block` prompt tokens: prompts share as many blocks as leading ids are equal."""
     prefix_block: int = 0
-    """0: nothing is known of the prompt's tokens; it shares them with no other."""
+    """0: the prompt's tokens are unknown; it shares none with another request."""
     margins: tuple[float, ...] = ()
-    """Of the small model's answer, the first choice's: nats, one for each token, as far as it came (an answer that was
-    given up ends with the margin that decided it)."""
+    """Margins in nats of the tokens of the small model's first choice. Those of an answer that escalated end with the
+    margin that decided it."""
     rung: str = ""
-    """Who answered; "": unknown, or nobody."""
+    """The rung that answered; "": unknown or none."""
     ttft_s: float | None = None
-    """From the arrival to the first content, as the server counted it; None: unknown, or none came."""
+    """From the arrival to the first content, measured by the server; None: unknown, or there was no content."""
 
 
 def read_trace(path: Path) -> tuple[TraceRequest, ...]:
@@ -99,22 +98,22 @@ def read_trace(path: Path) -> tuple[TraceRequest, ...]:
     lines = text.split("\n")  # other line breaks may stand inside JSON strings
     match trace_format(lines[0] if lines else ""):
         case "azure":
-            found = list(_azure(path, lines))
+            requests = list(_azure(path, lines))
         case "mooncake":
-            found = list(_mooncake(path, lines))
+            requests = list(_mooncake(path, lines))
         case "penstock":
-            found = list(_penstock(path, lines))
+            requests = list(_penstock(path, lines))
         case None:
             raise BadTrace(f"{path}:1: this is no trace; {_FORMATS}")
-    if not found:
+    if not requests:
         raise BadTrace(f"{path} holds no request")
-    found.sort(key=lambda request: request.at)
-    begin = found[0].at
-    return tuple([msgspec.structs.replace(request, at=request.at - begin) for request in found])
+    requests.sort(key=lambda request: request.at)
+    begin = requests[0].at
+    return tuple([msgspec.structs.replace(request, at=request.at - begin) for request in requests])
 
 
 def trace_format(first_line: str) -> TraceFormat | None:
-    """What the first line says; None: it is none of the three."""
+    """The format of a file with this first line; None if it is not a trace."""
     if first_line.startswith("{"):
         try:
             keys = msgspec.json.decode(first_line, type=dict[str, msgspec.Raw]).keys()
@@ -127,10 +126,10 @@ def trace_format(first_line: str) -> TraceFormat | None:
 
 
 def trace_features(request: TraceRequest, settings: Settings, number: int = 0) -> Features:
-    """The request under a policy's settings. What the trace does not tell is as unremarkable as can be.
+    """The request's features under these settings; what the trace does not contain gets a neutral value.
 
-    `number` names it for experiments by request. Raises BadTrace for a tenant, tier or model that the settings do not
-    have: the decision would be about somebody else.
+    `number` serves as the request id for experiments. Raises BadTrace for a tenant, tier or model that the settings do
+    not have.
     """
     tenants = known_tenants(settings)
     tenant = request.tenant or next(iter(settings.tenants), next(iter(tenants)))
@@ -179,7 +178,7 @@ def _azure(path: Path, lines: list[str]) -> Iterator[TraceRequest]:
                 f"{path}:{number}: {','.join(row)[:80]!r} is no row of Azure's trace; expected a time stamp and two "
                 "whole numbers"
             ) from None
-        # Azure's files say no zone and mean UTC.
+        # Azure's time stamps have no zone and are UTC.
         wall = (stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=dt.UTC)).timestamp()
         yield _checked(path, number, TraceRequest(at=wall, wall_at=wall, prompt_tokens=prompt, output_tokens=output))
 
@@ -197,15 +196,15 @@ def _mooncake(path: Path, lines: list[str]) -> Iterator[TraceRequest]:
         if not line.strip():
             continue
         try:
-            found = decode(line)
+            row = decode(line)
         except msgspec.DecodeError as error:
             raise BadTrace(f"{path}:{number}: {error}") from None
         request = TraceRequest(
-            at=found.timestamp / 1000,
-            prompt_tokens=found.input_length,
-            output_tokens=found.output_length,
-            prefix=found.hash_ids,
-            prefix_block=_MOONCAKE_BLOCK if found.hash_ids else 0,
+            at=row.timestamp / 1000,
+            prompt_tokens=row.input_length,
+            output_tokens=row.output_length,
+            prefix=row.hash_ids,
+            prefix_block=_MOONCAKE_BLOCK if row.hash_ids else 0,
         )
         yield _checked(path, number, request)
 
@@ -220,27 +219,27 @@ def _penstock(path: Path, lines: list[str]) -> Iterator[TraceRequest]:
         if not line.strip():
             continue
         try:
-            found = decode(line)
+            recorded = decode(line)
         except msgspec.DecodeError as error:
             if number == len(lines) and not isinstance(error, msgspec.ValidationError):
-                return  # without a line break at its end: what a server that was killed had just begun to write
+                return  # the last line has no line break: the server was killed while it wrote it
             raise BadTrace(f"{path}:{number}: {error}") from None
         request = msgspec.structs.replace(
-            found, wall_at=head.started + found.at, prefix_block=head.prefix_block if found.prefix else 0
+            recorded, wall_at=head.started + recorded.at, prefix_block=head.prefix_block if recorded.prefix else 0
         )
         yield _checked(path, number, request)
 
 
 def _checked(path: Path, number: int, request: TraceRequest) -> TraceRequest:
-    """Raises BadTrace for what no request can be."""
-    for name, value, least in (
+    """The request, with at least one output token. Raises BadTrace for impossible numbers."""
+    for name, value, minimum in (
         ("arrives", request.at, 0),
         ("prompt tokens", request.prompt_tokens, 1),
         ("choices", request.choices, 1),
         ("output tokens", request.output_tokens, 0),
         ("max_tokens", request.max_tokens, 0),
     ):
-        if not least <= value < float("inf"):
-            raise BadTrace(f"{path}:{number}: {name} {value:g}: expected at least {least}")
-    # Of a request that was refused, or whose answer was empty, the least is taken that an engine can do.
+        if not minimum <= value < float("inf"):
+            raise BadTrace(f"{path}:{number}: {name} {value:g}: expected at least {minimum}")
+    # A refused request or an empty answer is replayed with one token, the minimum that an engine generates.
     return request if request.output_tokens else msgspec.structs.replace(request, output_tokens=1)

@@ -1,1 +1,1 @@
-"""What a policy learns from answers: experiments and their guards, shadows, and controllers of money and shares."""
+"""Feedback from finished answers: experiments with guards, shadows, and controllers of budgets and target shares."""

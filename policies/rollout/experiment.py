@@ -1,4 +1,4 @@
-"""Which arm of an experiment a unit of traffic belongs to: sticky, and independent between experiments."""
+"""Assigns units of traffic to the arms of experiments by hash: stable, and independent between experiments."""
 
 import hashlib
 from typing import Literal
@@ -13,39 +13,40 @@ Unit = Literal["request", "conversation", "user", "tenant"]
 
 
 class RollBack(msgspec.Struct, frozen=True, gc=False):
-    """An experiment is over: all of its traffic is control's."""
+    """An experiment was ended: all of its traffic goes to the arm `control`."""
 
     experiment: str
     text: str
-    """Which text of it: see `text_of`. With another text it is another experiment."""
+    """Digest of its settings, see `settings_digest`. An experiment with changed settings is another experiment."""
     why: str
 
 
-def text_of(experiment: ExperimentSettings) -> str:
-    """A digest of all that the configuration says of it."""
+def settings_digest(experiment: ExperimentSettings) -> str:
+    """A digest of all settings of the experiment."""
     encoded = msgspec.json.encode(experiment, enc_hook=str, order="deterministic")
     return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
 
 class Split(msgspec.Struct, frozen=True):
-    """An experiment's arms as upper ends of shares of [0, 1)."""
+    """How an experiment divides [0, 1) among its arms."""
 
     name: str
     unit: Unit
     bounds: tuple[tuple[str, float], ...]
+    """(arm, upper end of its interval), in order."""
 
     @classmethod
     def of(cls, experiment: ExperimentSettings) -> "Split":
-        """Control first, then by name, wherever the file has them: moving a boundary moves only the units beside it."""
+        """Control first, then by name: independent of the file's order, and a moved boundary moves few units."""
         total = sum(experiment.arms.values())
         upper, bounds = 0.0, []
-        for arm, percent in sorted(experiment.arms.items(), key=lambda each: (each[0] != CONTROL, each[0])):
+        for arm, percent in sorted(experiment.arms.items(), key=lambda item: (item[0] != CONTROL, item[0])):
             upper += percent / total
             bounds.append((arm, upper))
         return cls(experiment.name, experiment.unit, tuple(bounds))
 
     def arm(self, features: Features) -> str | None:
-        """None: the request does not say which unit it belongs to, and takes no part."""
+        """The arm of the request; None if its unit is unknown and it takes no part."""
         place = self.place(features)
         if place is None:
             return None
@@ -55,7 +56,7 @@ class Split(msgspec.Struct, frozen=True):
         return self.bounds[-1][0]
 
     def place(self, features: Features) -> float | None:
-        """Where in [0, 1) the unit's hash lies; None: see `arm`."""
+        """The hash of the request's unit in [0, 1); None if the unit is unknown."""
         unit = unit_of(features, self.unit)
         return _place(self.name, unit) if unit else None
 
@@ -74,6 +75,6 @@ def unit_of(features: Features, unit: Unit) -> str:
 
 
 def _place(experiment: str, unit: str) -> float:
-    """0 <= place < 1, uniform over units."""
+    """Uniform in [0, 1) over units."""
     digest = hashlib.blake2b(f"{len(experiment)}:{experiment}{unit}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

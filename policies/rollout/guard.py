@@ -1,45 +1,46 @@
-"""Sequential tests for experiments: one may look after every answer, and a false alarm stays as rare as promised.
+"""Sequential tests for experiments. The result may be checked after every answer without more false alarms.
 
-Both are e-processes: a bet against the null hypothesis whose stake has, under it, an expectation of at most 1 at every
-time, so that by Ville's inequality it reaches 1 / alpha with a probability of at most alpha, however long one looks.
+Both are e-processes: bets against the null hypothesis whose expected value under it is at most 1 at every time, so that
+by Ville's inequality the probability of ever reaching 1 / alpha is at most alpha.
 
-`WorseTest`: is the arm's rate of bad answers higher than control's? In blocks, of one answer of the arm and several of
-control each: the block's likelihood under the rates estimated from earlier blocks is compared with that under the
-common rate nearest to them (Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample tests that
-allow for optional stopping", section 2). Where the arm looks no worse nothing is bet.
+`WorseTest`: is the arm's rate of bad answers higher than control's? Answers are tested in blocks of one of the arm and
+several of control. The likelihood of a block under the rates estimated from earlier blocks is divided by that under the
+closest common rate (Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample tests that allow for
+optional stopping", section 2). While the arm is estimated to be no worse, nothing is bet.
 
-`SampleRatioTest`: did the arms get the shares that they should have? A Dirichlet mixture against the promised
-multinomial (Lindon and Malek, "Anytime-valid inference for multinomial count data", section 3).
+`SampleRatioTest`: did the arms get their configured shares of units? A Dirichlet mixture against the multinomial of
+these shares (Lindon and Malek, "Anytime-valid inference for multinomial count data", section 3).
 """
 
 import math
 from collections import deque
 from collections.abc import Mapping
 
-_MOST_CONTROL = 20
-"""Answers of control in one block at the most."""
-_WAITING = 10_000
+_MAX_BLOCK = 20
+"""Limit on the answers of control in one block."""
+_MAX_WAITING = 10_000
+"""Limit on the answers of an arm that wait for the rest of their block."""
 
 
 class WorseTest:
     """One metric of one arm against control."""
 
     def __init__(self, control_per_arm: float) -> None:
-        """`control_per_arm`: how many answers of control come for one of the arm."""
-        self._block = min(max(round(control_per_arm), 1), _MOST_CONTROL)
-        self._control: deque[bool] = deque(maxlen=_WAITING)
-        self._arm: deque[bool] = deque(maxlen=_WAITING)
-        # Beta(1/2, 1/2) priors: no rate is ever estimated as 0 or 1.
+        """`control_per_arm`: the expected number of control's answers for one answer of the arm."""
+        self._block = min(max(round(control_per_arm), 1), _MAX_BLOCK)
+        self._control: deque[bool] = deque(maxlen=_MAX_WAITING)
+        self._arm: deque[bool] = deque(maxlen=_MAX_WAITING)
+        # Beta(1/2, 1/2) priors, so that no rate is estimated as 0 or 1.
         self._bad = [0.5, 0.5]
         self._seen = [1.0, 1.0]
         self.log_e = 0.0
         self.highest_log_e = 0.0
         self.answers = [0, 0]
-        """Of control and of the arm."""
+        """Counts of control and of the arm; `bad` likewise."""
         self.bad = [0, 0]
 
     def add(self, *, arm: bool, bad: bool) -> None:
-        """One answer."""
+        """Add an answer of the arm, or else of control."""
         self.answers[arm] += 1
         self.bad[arm] += bad
         (self._arm if arm else self._control).append(bad)
@@ -47,7 +48,7 @@ class WorseTest:
             self._bet([self._control.popleft() for _ in range(self._block)], self._arm.popleft())
 
     def rejects(self, alpha: float) -> bool:
-        """Whether the arm was shown to be worse at any time so far."""
+        """Whether the arm was significantly worse at any time so far."""
         return self.highest_log_e >= -math.log(alpha)
 
     def _bet(self, control: list[bool], arm: bool) -> None:
@@ -66,10 +67,10 @@ class WorseTest:
 
 
 class SampleRatioTest:
-    """The arms' counts of units against their promised shares."""
+    """Compares the arms' counts of units with their configured shares."""
 
     def __init__(self, arms: Mapping[str, float], strength: float = 100.0) -> None:
-        """`strength`: how many units the mixture's prior is worth; it lies at the promise."""
+        """`strength`: weight of the mixture's prior, in units; its mean is the configured shares."""
         total = sum(arms.values())
         self._shares = {arm: percent / total for arm, percent in arms.items() if percent > 0}
         self._prior = {arm: share * strength for arm, share in self._shares.items()}
@@ -78,10 +79,10 @@ class SampleRatioTest:
         self._highest = 0.0
 
     def add(self, arm: str) -> None:
-        """One unit more."""
+        """Count a unit in this arm."""
         if arm not in self._shares:
             return
-        # The mixture's chance of this arm next, given the counts so far, over the promised one.
+        # The mixture's predictive probability of this arm, divided by the configured share.
         seen = sum(self.counts.values())
         chance = (self._prior[arm] + self.counts[arm]) / (sum(self._prior.values()) + seen)
         self._log_e += math.log(chance / self._shares[arm])
@@ -89,5 +90,5 @@ class SampleRatioTest:
         self.counts[arm] += 1
 
     def rejects(self, alpha: float) -> bool:
-        """Whether chance explains the split less often than `alpha`."""
+        """Whether the counts differ significantly from the configured shares."""
         return self._highest >= -math.log(alpha)

@@ -1,7 +1,6 @@
-"""What a policy learns from the answers that it has led to: the state behind experiments, targets and budgets.
+"""The state of experiments, targets and budgets, updated with the result of every answer.
 
-One book for all of it, fed with every answer's end. It says which thresholds hold now, which experiments are over, and
-what somebody should hear of.
+It provides the current thresholds of cascades, the experiments that were rolled back, and notices for operators.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,13 +13,13 @@ from policies.admission.prices import cost_of
 from policies.cascade.calibration import share_for_threshold, threshold_of
 from policies.model.plan import Plan
 from policies.rollout.budget_controller import BudgetController
-from policies.rollout.experiment import CONTROL, RollBack, text_of
+from policies.rollout.experiment import CONTROL, RollBack, settings_digest
 from policies.rollout.guard import SampleRatioTest, WorseTest
 from policies.rollout.share_controller import ShareController
 from policies.rollout.share_tracker import ShareTracker, ShareView
 
-_MOST_UNITS = 100_000
-"""Units of an experiment that are told apart; later ones are not counted for the sample ratio."""
+_MAX_UNITS = 100_000
+"""Distinct units remembered per experiment; later ones are not counted for the sample ratio."""
 
 
 class AnswerResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -34,42 +33,42 @@ class AnswerResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     escalated: bool
     fell_back: bool
     truncated: bool
-    """It ended by length, not because it was complete."""
+    """It ended because of a token limit."""
     ttft_s: float | None
-    """When there was content, streamed or held back for a whole answer. None: there was none."""
+    """Time to the first content, whether streamed or not. None: there was none."""
     slo_ttft_s: float
     unit: str = ""
-    """Of the experiment."""
+    """The request's unit in the experiment."""
     cost: float = 0.0
     held: float = 0.0
-    """What `RolloutState.on_start` gave for it."""
+    """What `RolloutState.on_start` returned for it."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
 class RolloutNotice(msgspec.Struct, frozen=True):
-    """Something that somebody should hear of."""
+    """An event for the log and the metrics."""
 
     event: str
-    """For the log: "cascade_drifted", "cascade_back_on_target", "experiment_rolled_back", ..."""
+    """Its name: "cascade_drifted", "cascade_back_on_target", "experiment_rolled_back", ..."""
     subject: str
     """The cascade or experiment."""
     details: Mapping[str, object]
 
 
 class ArmView(msgspec.Struct, frozen=True):
-    """One arm's figures."""
+    """Figures of one arm."""
 
     requests: int
     units: int
     metrics: Mapping[str, tuple[int, int]]
     """(bad answers, answers), by metric."""
     evidence: Mapping[str, float]
-    """By metric: log of the e-value against control, the highest so far."""
+    """By metric: the logarithm of the highest e-value against control so far."""
 
 
 class ExperimentView(msgspec.Struct, frozen=True):
-    """One experiment's state."""
+    """The state of one experiment."""
 
     rolled_back: bool
     why: str
@@ -78,13 +77,13 @@ class ExperimentView(msgspec.Struct, frozen=True):
 
 
 class CascadeView(msgspec.Struct, frozen=True):
-    """One cascade's course."""
+    """The state of one cascade with a target."""
 
     threshold: float
     share: ShareView | None
-    """None: it has no target for its share."""
+    """None: the target is not a share."""
     spent_today: float | None
-    """None: it has no budget."""
+    """None: the target is not a budget."""
 
 
 class _Arm:
@@ -95,11 +94,9 @@ class _Arm:
 
 
 class _Experiment:
-    """One experiment under way."""
-
     def __init__(self, settings: ExperimentSettings) -> None:
         self.settings = settings
-        self.text = text_of(settings)
+        self.text = settings_digest(settings)
         self.why = ""
         self.rolled_back = False
         self.arms = {arm: _Arm() for arm in settings.arms}
@@ -116,21 +113,21 @@ class _Experiment:
             for metric in metrics
         }
 
-    def on_end(self, arm: str, ending: AnswerResult) -> list[RolloutNotice]:
-        mine = self.arms.get(arm)
-        if mine is None or self.rolled_back:
+    def on_end(self, arm: str, result: AnswerResult) -> list[RolloutNotice]:
+        counters = self.arms.get(arm)
+        if counters is None or self.rolled_back:
             return []
-        mine.requests += 1
-        notices = self._count_unit(arm, mine, ending)
+        counters.requests += 1
+        notices = self._count_unit(arm, counters, result)
         guard = self.settings.guard
         if guard is None:
             return notices
         alpha = guard.alpha / max(len(self.tests), 1)
         for metric in guard.metrics:
-            bad = is_bad(metric, ending)
+            bad = is_bad(metric, result)
             if bad is None:
                 continue
-            counts = mine.counts.setdefault(metric, [0, 0])
+            counts = counters.counts.setdefault(metric, [0, 0])
             counts[0] += bad
             counts[1] += 1
             for (other, tested), test in self.tests.items():
@@ -143,12 +140,12 @@ class _Experiment:
                     notices.append(self._alarm(other, metric, test, guard.then == "roll_back"))
         return notices
 
-    def _count_unit(self, arm: str, mine: _Arm, ending: AnswerResult) -> list[RolloutNotice]:
-        if ending.unit in self._units or len(self._units) >= _MOST_UNITS:
+    def _count_unit(self, arm: str, counters: _Arm, result: AnswerResult) -> list[RolloutNotice]:
+        if result.unit in self._units or len(self._units) >= _MAX_UNITS:
             return []
-        if ending.unit:
-            self._units.add(ending.unit)
-        mine.units += 1
+        if result.unit:
+            self._units.add(result.unit)
+        counters.units += 1
         self.ratio.add(arm)
         if self.ratio_off or not self.ratio.rejects(self.settings.sample_ratio_alpha):
             return []
@@ -183,44 +180,43 @@ class _Experiment:
 
 
 class RolloutState:
-    """Mutable; fed by whoever ends a request, read by the router whenever it publishes a load."""
+    """State of all experiments and cascades. Mutable; requests update it at their end, the router reads it."""
 
     def __init__(self, settings: Settings, at: float) -> None:
         self._settings = settings
         self._experiments: dict[str, _Experiment] = {}
         self._roll_backs: dict[tuple[str, str], RollBack] = {}
-        """By name and text, of all that were ever rolled back: what comes back as it was stays rolled back."""
-        self._news: list[RollBack] = []
-        self._steerings: dict[str, BudgetController] = {}
+        """By name and digest, all roll-backs so far: an experiment that is removed and added again stays ended."""
+        self._new_roll_backs: list[RollBack] = []
+        self._budget_controllers: dict[str, BudgetController] = {}
         self._trackers: dict[str, ShareTracker] = {}
-        self._holders: dict[str, ShareController] = {}
+        self._share_controllers: dict[str, ShareController] = {}
         self.apply_settings(settings, at)
 
     def apply_settings(self, settings: Settings, at: float) -> None:
-        """Another policy from now on. Experiments and targets that it leaves as they were go on from where they are."""
+        """Replace the settings. Unchanged experiments and targets keep their state."""
         before = self._settings
         self._settings = settings
         self._experiments = {
-            each.name: kept
-            if (kept := self._experiments.get(each.name)) is not None and kept.settings == each
-            else _Experiment(each)
-            for each in settings.experiments
+            experiment.name: kept
+            if (kept := self._experiments.get(experiment.name)) is not None and kept.settings == experiment
+            else _Experiment(experiment)
+            for experiment in settings.experiments
         }
-        self._end_those_rolled_back()
-        steerings, trackers, holders = {}, {}, {}
+        self._apply_roll_backs()
+        budget_controllers, trackers, share_controllers = {}, {}, {}
         for name, cascade in settings.cascades.items():
             target, artefact = cascade.target, cascade.defer.artefact
             if target is None or artefact is None or cascade.emit.mode == "verified":
                 continue
             same = before.cascades.get(name) == cascade
             if target.budget_per_day is not None:
-                kept_budget_controller = self._steerings.get(name)
-                if kept_budget_controller is not None and same:
-                    steerings[name] = kept_budget_controller
-                else:
-                    steerings[name] = BudgetController(target.budget_per_day, artefact, at, 0.5, target.burst)
-                    if kept_budget_controller is not None:
-                        steerings[name].restore(kept_budget_controller.spent)
+                controller = self._budget_controllers.get(name)
+                if controller is None or not same:
+                    spent = 0.0 if controller is None else controller.spent
+                    controller = BudgetController(target.budget_per_day, artefact, at, 0.5, target.burst)
+                    controller.restore(spent)
+                budget_controllers[name] = controller
                 continue
             share = target.large_share
             if share is None:
@@ -228,22 +224,25 @@ class RolloutState:
             kept_tracker = self._trackers.get(name)
             trackers[name] = kept_tracker if kept_tracker is not None and same else ShareTracker(share)
             if target.hold and target.large_share is not None:
-                kept_holder = self._holders.get(name)
-                holders[name] = kept_holder if kept_holder is not None and same else ShareController(share, artefact)
-        self._steerings, self._trackers, self._holders = steerings, trackers, holders
+                kept_controller = self._share_controllers.get(name)
+                share_controllers[name] = (
+                    kept_controller if kept_controller is not None and same else ShareController(share, artefact)
+                )
+        self._budget_controllers, self._trackers = budget_controllers, trackers
+        self._share_controllers = share_controllers
 
     def restore(self, cascade: str, spent: float) -> None:
-        """What a cascade had spent today before this process began."""
-        if cascade in self._steerings:
-            self._steerings[cascade].restore(spent)
+        """Add what a cascade spent today before this process started."""
+        if cascade in self._budget_controllers:
+            self._budget_controllers[cascade].restore(spent)
 
     def restore_roll_backs(self, roll_backs: Iterable[RollBack]) -> tuple[str, ...]:
-        """What was rolled back before this process began stays so; which of the present experiments these are."""
-        for each in roll_backs:
-            self._roll_backs[each.experiment, each.text] = each
-        return self._end_those_rolled_back()
+        """Apply roll-backs from before this process started. Returns the current experiments that they end."""
+        for roll_back in roll_backs:
+            self._roll_backs[roll_back.experiment, roll_back.text] = roll_back
+        return self._apply_roll_backs()
 
-    def _end_those_rolled_back(self) -> tuple[str, ...]:
+    def _apply_roll_backs(self) -> tuple[str, ...]:
         ended = []
         for name, experiment in self._experiments.items():
             known = self._roll_backs.get((name, experiment.text))
@@ -252,116 +251,116 @@ class RolloutState:
                 ended.append(name)
         return tuple(ended)
 
-    def roll_back(self, experiment: str, why: str) -> RollBack | None:
-        """End it by hand; what is to be written down. None: there is none of that name."""
-        found = self._experiments.get(experiment)
-        if found is None:
+    def roll_back(self, name: str, why: str) -> RollBack | None:
+        """End an experiment by hand. Returns the roll-back to persist; None if there is no experiment of this name."""
+        experiment = self._experiments.get(name)
+        if experiment is None:
             return None
-        found.rolled_back, found.why = True, why
-        return self._note(found)
+        experiment.rolled_back, experiment.why = True, why
+        return self._record_roll_back(experiment)
 
-    def _note(self, experiment: _Experiment) -> RollBack:
+    def _record_roll_back(self, experiment: _Experiment) -> RollBack:
         roll_back = RollBack(experiment.settings.name, experiment.text, experiment.why)
         self._roll_backs[roll_back.experiment, roll_back.text] = roll_back
         return roll_back
 
-    def on_start(self, plan: Plan, at: float, most: float) -> float:
-        """An answer begins that costs `most` at the worst; what its ending is to give back as `held`."""
-        budget_controller = self._steerings.get(plan.cascade.name) if plan.cascade is not None else None
-        return 0.0 if budget_controller is None else budget_controller.hold(at, most)
+    def on_start(self, plan: Plan, at: float, max_cost: float) -> float:
+        """Count a starting answer of at most this cost. Returns the value for `AnswerResult.held` at its end."""
+        controller = self._budget_controllers.get(plan.cascade.name) if plan.cascade is not None else None
+        return 0.0 if controller is None else controller.hold(at, max_cost)
 
-    def on_end(self, plan: Plan, ending: AnswerResult) -> list[RolloutNotice]:
-        """One answer's end."""
+    def on_end(self, plan: Plan, result: AnswerResult) -> list[RolloutNotice]:
+        """Take in the result of an answer."""
         notices: list[RolloutNotice] = []
         if plan.experiment and (experiment := self._experiments.get(plan.experiment)) is not None:
-            over = experiment.rolled_back
-            notices += experiment.on_end(plan.arm, ending)
-            if experiment.rolled_back and not over:
-                self._news.append(self._note(experiment))
+            was_rolled_back = experiment.rolled_back
+            notices += experiment.on_end(plan.arm, result)
+            if experiment.rolled_back and not was_rolled_back:
+                self._new_roll_backs.append(self._record_roll_back(experiment))
         cascade = plan.cascade
-        budget_controller = self._steerings.get(cascade.name) if cascade is not None else None
-        if budget_controller is not None:
-            budget_controller.pay(ending.at, ending.cost, ending.held)
-        if cascade is None or cascade.mode == "verified" or ending.outcome in {"refused", "gone"}:
+        controller = self._budget_controllers.get(cascade.name) if cascade is not None else None
+        if controller is not None:
+            controller.pay(result.at, result.cost, result.held)
+        if cascade is None or cascade.mode == "verified" or result.outcome in {"refused", "gone"}:
             return notices
-        if budget_controller is not None:
+        if controller is not None:
             small, large = (
-                cost_of(self._settings.prices.get(stage.to or ""), ending.prompt_tokens, ending.completion_tokens)
+                cost_of(self._settings.prices.get(stage.to or ""), result.prompt_tokens, result.completion_tokens)
                 for stage in (cascade.small, cascade.large)
             )
-            budget_controller.learn(ending.at, small, large)
-        # Arms may have targets of their own: the cascade's is control's.
+            controller.learn(result.at, small, large)
+        # Other arms may override the target, so only control counts towards the cascade's own.
         if cascade.why == "default" and plan.arm in {"", CONTROL} and cascade.name in self._trackers:
             tracker = self._trackers[cascade.name]
-            if tracker.add(ending.escalated):
+            if tracker.add(result.escalated):
                 view = tracker.view
                 event = "cascade_drifted" if view.drifted else "cascade_back_on_target"
                 notices.append(RolloutNotice(event, cascade.name, {"target": view.target, "realised": view.realised}))
-            if cascade.name in self._holders:
+            if cascade.name in self._share_controllers:
                 planned = cascade.threshold if cascade.level is None else cascade.level
-                self._holders[cascade.name].add(planned, ending.escalated)
+                self._share_controllers[cascade.name].add(planned, result.escalated)
         return notices
 
     def take_roll_backs(self) -> tuple[RollBack, ...]:
-        """Those that guards have brought about since the last time: to be written down."""
-        news, self._news = tuple(self._news), []
-        return news
+        """Roll-backs by guards since the last call, to be persisted."""
+        new, self._new_roll_backs = tuple(self._new_roll_backs), []
+        return new
 
     def thresholds(self, at: float) -> dict[str, float]:
-        """By cascade, where something else holds than the policy's own."""
-        steered = {name: budget_controller.update(at) for name, budget_controller in self._steerings.items()}
-        return steered | {name: holder.threshold for name, holder in self._holders.items()}
+        """By cascade, for those whose threshold a controller moves."""
+        by_budget = {name: controller.update(at) for name, controller in self._budget_controllers.items()}
+        return by_budget | {name: controller.threshold for name, controller in self._share_controllers.items()}
 
     @property
     def steers(self) -> bool:
-        """Whether the next decision's thresholds may differ from the last one's."""
-        return bool(self._steerings or self._holders)
+        """Whether a controller may change thresholds between two decisions."""
+        return bool(self._budget_controllers or self._share_controllers)
 
     @property
     def rolled_back(self) -> frozenset[str]:
-        """Experiments that are over."""
-        return frozenset(name for name, each in self._experiments.items() if each.rolled_back)
+        """Names of the experiments that were rolled back."""
+        return frozenset(name for name, experiment in self._experiments.items() if experiment.rolled_back)
 
     def experiments(self) -> dict[str, ExperimentView]:
-        """Their state."""
-        return {name: each.view() for name, each in self._experiments.items()}
+        """By name."""
+        return {name: experiment.view() for name, experiment in self._experiments.items()}
 
     def cascades(self, at: float) -> dict[str, CascadeView]:
-        """Their course at this time: those with a target."""
+        """By name, for cascades with a target, at this time."""
         self.thresholds(at)
         views = {}
-        for name in {*self._steerings, *self._trackers}:
-            budget_controller, tracker = self._steerings.get(name), self._trackers.get(name)
+        for name in {*self._budget_controllers, *self._trackers}:
+            controller, tracker = self._budget_controllers.get(name), self._trackers.get(name)
             views[name] = CascadeView(
                 self._threshold(name),
                 tracker.view if tracker is not None else None,
-                budget_controller.spent if budget_controller is not None else None,
+                controller.spent if controller is not None else None,
             )
         return views
 
     def _threshold(self, cascade: str) -> float:
-        mover = self._steerings.get(cascade) or self._holders.get(cascade)
-        if mover is not None:
-            return mover.threshold
+        controller = self._budget_controllers.get(cascade) or self._share_controllers.get(cascade)
+        if controller is not None:
+            return controller.threshold
         settings = self._settings.cascades[cascade]
         return threshold_of(settings.defer, settings.target)
 
 
-def is_bad(metric: Metric, ending: AnswerResult) -> bool | None:
-    """Whether this answer counts against its arm; None: it says nothing of the metric."""
-    if ending.outcome == "gone":
+def is_bad(metric: Metric, result: AnswerResult) -> bool | None:
+    """Whether this answer counts against its arm; None if the metric does not apply to it."""
+    if result.outcome == "gone":
         return None
     match metric:
         case "error_rate":
-            return ending.outcome in {"failed", "refused"}
+            return result.outcome in {"failed", "refused"}
         case "ttft_miss":
-            if ending.ttft_s is None:
-                # Nobody ever saw a first token: that is the worst way to miss it.
-                return None if ending.outcome == "ok" else True
-            return ending.ttft_s > ending.slo_ttft_s
+            if result.ttft_s is None:
+                # A request that ended without any content missed its objective, unless that was a regular end.
+                return None if result.outcome == "ok" else True
+            return result.ttft_s > result.slo_ttft_s
         case "fallback_rate":
-            return ending.fell_back
+            return result.fell_back
         case "escalation_rate":
-            return ending.escalated
+            return result.escalated
         case "truncation_rate":
-            return ending.truncated
+            return result.truncated

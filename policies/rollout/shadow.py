@@ -1,7 +1,7 @@
-"""Copies of requests that no client sees: whether one is made, and how its answer compares with the original's.
+"""Shadow traffic: decides whether a request is copied to another rung, and compares the answers.
 
-A copy is dropped sooner than anything else: none is made for a rung where somebody waits, and one under way is cut when
-somebody has to wait behind it. It waits in a tier of its own below all others, in the name of a tenant of its own.
+Copies have the lowest priority: none is made for a rung with waiting requests, and a running one is aborted if a
+request must wait behind it. They queue in their own tier below all others, for their own tenant.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from config.model.tenancy import QueueLimits, TenantSettings, TierSettings
 from policies.model.load import Load
 
 TENANT = TIER = "(shadows)"
-"""In the ledger and in /metrics, too: no real tenant pays for a copy."""
+"""Also in the ledger and in /metrics: copies are not billed to a real tenant."""
 Dropped = Literal["concurrent", "rung_busy", "rung_down", "shutting_down", "gone"]
 
 _BUSY_KV_USAGE = 0.85
@@ -23,31 +23,31 @@ _LIMITS = QueueLimits(wait=Seconds(5), requests=16, tokens=200_000, bytes=Bytes(
 
 
 class ShadowAnswer(msgspec.Struct, frozen=True, gc=False):
-    """A finished answer, as far as it is compared."""
+    """What is compared of a finished answer."""
 
     digest: bytes
-    """Of the text of all choices."""
+    """Hash of the text of all choices."""
     tokens: int
     took_s: float
 
 
 class ShadowView(msgspec.Struct, frozen=True):
-    """One shadow's figures since it was configured."""
+    """Figures of one shadow since it was configured."""
 
     running: int
     begun: int
     answered: int
     failed: int
     cut: int
-    """For somebody who would have had to wait."""
+    """Copies aborted because a request had to wait."""
     dropped: Mapping[str, int]
-    """By reason: copies that were not made."""
+    """Copies that were not made, by reason."""
     compared: int
-    """Pairs of which both were answered."""
+    """Pairs in which the copy and the original were answered."""
     same_text: int
     same_length: int
     tokens: int
-    """Of the compared copies."""
+    """Tokens of the compared copies; the following figures are over compared pairs as well."""
     original_tokens: int
     seconds: float
     original_seconds: float
@@ -76,40 +76,40 @@ class _Pair:
 
 
 class ShadowBook:
-    """All shadows. Every `begin` that makes a copy is followed by one `copy_ended` and one `original_ended`."""
+    """All shadows. A `begin` that returns None must be followed by one `copy_ended` and one `original_ended`."""
 
     def __init__(self, settings: Iterable[ShadowSettings]) -> None:
         self._settings: dict[str, ShadowSettings] = {}
         self._counts: dict[str, _Counts] = {}
         self._pairs: dict[tuple[str, str], _Pair] = {}
         self.closed = False
-        """The service drains: no more copies."""
+        """True while the service drains: no more copies are made."""
         self.apply_settings(settings)
 
     def apply_settings(self, settings: Iterable[ShadowSettings]) -> None:
-        """Other shadows from now on; those that keep their name, or have a pair open, keep their figures."""
-        self._settings = {each.name: each for each in settings}
+        """Replace the settings. Shadows of the same name, and those with open pairs, keep their figures."""
+        self._settings = {shadow.name: shadow for shadow in settings}
         counted = {*self._settings, *[shadow for shadow, _ in self._pairs]}
         self._counts = {
             **{name: counts for name, counts in self._counts.items() if name in counted},
             **{name: self._counts.get(name) or _Counts() for name in self._settings},
         }
 
-    def beside(
+    def with_copies(
         self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]
     ) -> tuple[Mapping[str, TierSettings], Mapping[str, TenantSettings]]:
-        """A queue's tiers and tenants, with those of the copies if any are, or may be, under way."""
+        """A queue's tiers and tenants, plus those of the copies if there are, or may be, any."""
         if not self._settings and not any(counts.running for counts in self._counts.values()):
             return tiers, tenants
         return {**tiers, TIER: shadow_tier(tiers)}, {**tenants, TENANT: TenantSettings(tier=TIER)}
 
     def begin(self, shadow: str, request_id: str, to: str, load: Load) -> Dropped | None:
-        """May a copy of this request go to the rung now? None: it is under way from here on."""
+        """None if a copy of this request may be sent to the rung; it then counts as running. Else why not."""
         settings = self._settings.get(shadow)
         if settings is None:
             return "gone"
         counts = self._counts[shadow]
-        dropped = self._why_not(settings, counts, to, load)
+        dropped = self._drop_reason(settings, counts, to, load)
         if dropped is not None:
             counts.dropped[dropped] = counts.dropped.get(dropped, 0) + 1
             return dropped
@@ -119,7 +119,7 @@ class ShadowBook:
         return None
 
     def copy_ended(self, shadow: str, request_id: str, answer: ShadowAnswer | None, *, cut: bool = False) -> None:
-        """`answer` None: there is none to compare."""
+        """The copy has ended. `answer` None: there is none to compare; `cut`: because it was aborted."""
         counts = self._counts[shadow]
         counts.running -= 1
         if answer is not None:
@@ -133,14 +133,14 @@ class ShadowBook:
         self._compare(shadow, request_id, pair)
 
     def original_ended(self, shadow: str, request_id: str, answer: ShadowAnswer | None) -> None:
-        """The client's answer; None: it had none, or not a whole one."""
+        """The client's request has ended. `answer` None: there was none, or not a complete one."""
         pair = self._pairs.get((shadow, request_id))
         if pair is not None:
             pair.original, pair.original_over = answer, True
             self._compare(shadow, request_id, pair)
 
     def views(self) -> dict[str, ShadowView]:
-        """Figures of all."""
+        """By name."""
         return {
             name: ShadowView(**{field: getattr(counts, field) for field in ShadowView.__struct_fields__})
             for name, counts in self._counts.items()
@@ -148,10 +148,10 @@ class ShadowBook:
 
     @property
     def open_pairs(self) -> int:
-        """Of which one half has not ended."""
+        """Pairs of which the copy or the original has not ended."""
         return len(self._pairs)
 
-    def _why_not(self, settings: ShadowSettings, counts: _Counts, to: str, load: Load) -> Dropped | None:
+    def _drop_reason(self, settings: ShadowSettings, counts: _Counts, to: str, load: Load) -> Dropped | None:
         if self.closed:
             return "shutting_down"
         if counts.running >= settings.concurrent:
@@ -180,5 +180,5 @@ class ShadowBook:
 
 
 def shadow_tier(tiers: Mapping[str, TierSettings]) -> TierSettings:
-    """Below all of these."""
+    """The tier of the copies, below all of these."""
     return TierSettings(priority=min(tier.priority for tier in tiers.values()) - 1, queue=_LIMITS)

@@ -1,13 +1,13 @@
-"""Keeps the share of answers that go to the large model at its target, whatever the calibration says.
+"""Keeps the share of answers that go to the large model at its target, if the calibration is off.
 
-A calibration tells the threshold for a share on the prompts that it was made from. On others the share that comes of it
-differs. How far is learnt from the last decisions: with `planned`, the mean of the shares that their thresholds stood
-for, and `came`, the share that went to the large model, the next threshold is the one for the share
+A calibration gives the threshold for a share on its own prompts; on other traffic the realised share differs. The
+difference is learnt from recent decisions: with `planned`, the mean share that their thresholds stand for by the
+calibration, and `realised`, the share that went to the large model, the next threshold is the one for the share
 
-    expit(logit(goal) - (logit(came) - logit(planned)))
+    expit(logit(goal) - (logit(realised) - logit(planned)))
 
-where `goal` is the target, corrected by what the last decisions missed it by. Decisions whose answers are still under
-way are not needed for that: each ending says what its own decision was planned with, so many at once do no harm.
+where `goal` is the target minus the recent error. Every finished answer is added with the threshold of its own
+decision, so the estimate is not biased by many answers that are still running.
 """
 
 import math
@@ -16,15 +16,15 @@ from config.model.calibration import Calibration
 from policies.cascade.calibration import share_for_threshold, threshold_for_share
 
 _MEMORY = 200
-"""Decisions: an exponential mean forgets with it."""
+"""Decisions: the constant of the exponential averages."""
 _PRIOR = 30
-"""Decisions that the calibration's own word counts for."""
-_LEAST = 0.005
-"""Shares are kept so far from 0 and 1, so that what happens can still be seen."""
+"""Weight of the calibration itself, in decisions."""
+_MIN_SHARE = 0.005
+"""Shares are kept at least this far from 0 and 1, so that some decisions of either kind remain to learn from."""
 
 
 class ShareController:
-    """One cascade's. Mutable."""
+    """The controller of one cascade. Mutable."""
 
     def __init__(self, target: float, calibration: Calibration) -> None:
         self._target = target
@@ -35,17 +35,17 @@ class ShareController:
 
     @property
     def threshold(self) -> float:
-        """For the next decision."""
+        """The threshold for the next decision."""
         if not 0 < self._target < 1:
             return threshold_for_share(self._calibration, self._target)
-        came, planned = self._large / self._decisions, self._planned / self._decisions
-        trusted = min(self._decisions / _MEMORY, 1.0)
-        goal = self._target - (came - self._target) * trusted
-        share = _expit(_logit(goal) - (_logit(came) - _logit(planned)))
+        realised, planned = self._large / self._decisions, self._planned / self._decisions
+        confidence = min(self._decisions / _MEMORY, 1.0)
+        goal = self._target - (realised - self._target) * confidence
+        share = _expit(_logit(goal) - (_logit(realised) - _logit(planned)))
         return threshold_for_share(self._calibration, share)
 
     def add(self, threshold: float, large: bool) -> None:
-        """One decision: the threshold that it was taken with, and whether the answer went to the large model."""
+        """Add a decision: its threshold, and whether the answer went to the large model."""
         planned = 0.0 if threshold == -math.inf else 1.0 if threshold == math.inf else None
         if planned is None:
             planned = share_for_threshold(self._calibration, threshold)
@@ -56,8 +56,8 @@ class ShareController:
 
 
 def _logit(share: float) -> float:
-    kept = min(max(share, _LEAST), 1 - _LEAST)
-    return math.log(kept / (1 - kept))
+    clipped = min(max(share, _MIN_SHARE), 1 - _MIN_SHARE)
+    return math.log(clipped / (1 - clipped))
 
 
 def _expit(log_odds: float) -> float:

@@ -1,4 +1,4 @@
-"""From features and load to a plan: conditions, routes, and the measures that conditions look at.
+"""Makes a plan from a request's features and the live load: conditions, route matching, feature extraction.
 
-Public: `policy.Policy`, which uses the others; `decision`.
+The entry points are `policy.Policy` and `policy.make_plan`.
 """

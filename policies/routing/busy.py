@@ -1,4 +1,4 @@
-"""Which cascades stay on one stage because an engine is busy, with hysteresis, by tier."""
+"""Tracks which cascades stay on one stage because an engine is busy (`when_busy`), with hysteresis."""
 
 from config.model.conditions import LoadCondition
 from config.model.settings import Settings
@@ -9,9 +9,9 @@ from policies.routing.hysteresis import Hysteresis
 
 
 class BusyBook:
-    """Mutable; owned by the router, which updates it whenever it publishes a load.
+    """One switch for each cascade and tier: the wait is measured relative to the tier's TTFT objective.
 
-    It is kept by (cascade, tier) because the wait is measured against the tier's own promise.
+    Mutable; the router owns it and updates it whenever it publishes a load.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -19,16 +19,17 @@ class BusyBook:
         self.apply_settings(settings)
 
     def apply_settings(self, settings: Settings) -> None:
-        """Other settings from now on; what is busy stays so until the new ones release it."""
+        """Replace the settings. A cascade that is busy stays so until the new bounds release it."""
         slo_ttft_s = {name: float(tier.slo.ttft) for name, tier in settings.tiers.items()}
         old, self._switches = self._switches, {}
-        for cascade, given in settings.cascades.items():
-            if given.when_busy is None:
+        for cascade, cascade_settings in settings.cascades.items():
+            when_busy = cascade_settings.when_busy
+            if when_busy is None:
                 continue
-            condition = settings.signals[given.when_busy.signal].load
+            condition = settings.signals[when_busy.signal].load
             if condition is None:
                 raise ValueError(f"cascades.{cascade}.when_busy: the signal must be a condition on the load")
-            bounds = (_enter_at(condition), given.when_busy.release_at, float(given.when_busy.dwell))
+            bounds = (_enter_at(condition), when_busy.release_at, float(when_busy.dwell))
             for tier in settings.tiers:
                 switch = old[cascade, tier][2] if (cascade, tier) in old else Hysteresis(*bounds)
                 switch.apply_settings(*bounds)
@@ -39,7 +40,7 @@ class BusyBook:
                 )
 
     def update(self, load: Load, now: float) -> frozenset[tuple[str, str]]:
-        """The (cascade, tier) pairs that are busy, for `Load.busy`. An engine of which nothing is known counts 0."""
+        """The (cascade, tier) pairs that are busy, for `Load.busy`. An engine without known load counts as 0."""
         return frozenset(
             key
             for key, (features, measure, switch) in self._switches.items()

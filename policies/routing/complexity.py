@@ -1,15 +1,14 @@
-"""How hard a prompt looks, in microseconds, before any model has seen it.
+"""Estimates how difficult a prompt is, in microseconds and without a model.
 
-A logistic over a handful of counts. The weights are set by hand, not fitted: they order plainly different prompts
-("hi" < "What is 17 + 25?" < a page of requirements with code) and promise no more than that. A trained score can take
-the place of this one when there is traffic to fit it to.
+A logistic function of a few counts. The weights are set by hand, not fitted: they only order clearly different prompts
+("hi" < "What is 17 + 25?" < a page of requirements with code). With enough traffic a trained score could replace it.
 
-    z = -2.6 + 1.3 · log10(1 + chars / 80)   longer prompts ask for more
+    z = -2.6 + 1.3 · log10(1 + chars / 80)   longer prompts tend to be harder
              + 4.0 · digits / chars          arithmetic, tables
              + 1.2 · [code]                  a code fence, or braces, brackets and semicolons above 3 %
              + 0.5 · min(constraints, 4)     "must", "exactly", "without" ...: conditions to satisfy
              + 0.6 · min(reasoning, 2)       "prove", "explain", "step by step" ...
-             + 0.15 · min(turns - 1, 6)      later turns lean on more context
+             + 0.15 · min(turns - 1, 6)      later turns depend on more context
 """
 
 import math
@@ -17,9 +16,9 @@ import math
 import msgspec
 
 LOOKED_AT_CHARS = 2000
-"""Only the text's last part is looked at (the question mostly ends a prompt); its length counts in full."""
+"""Only the last part of a text is examined, where the question mostly is; but the full length counts."""
 
-# Plain substrings, and bytes: ten times as fast as a regular expression or a loop over characters.
+# Substring and byte counts are ten times as fast as a regular expression or a loop over characters.
 _CONSTRAINTS = (" must ", "exactly", " only ", "without", " at least ", " at most ", " each ", " not ")
 _REASONING = ("prove", "derive", "explain", "compare", "step by step", "algorithm")
 _DIGITS = b"0123456789"
@@ -42,7 +41,7 @@ def complexity(text: str, turns: int = 1) -> float:
 
 
 def complexity_terms(text: str, turns: int = 1) -> tuple[Term, ...]:
-    """What z is the sum of: for explanations."""
+    """The summands of z, for explanations."""
     return tuple(Term(word, adds) for word, adds in zip(_WORDS, _summands(text, turns), strict=True))
 
 

@@ -1,6 +1,7 @@
-"""Conditions, compiled: a fast `holds`, and a `find` that says of every part what it saw.
+"""Compiles the conditions of the settings into closures over a request's features and the live load.
 
-A condition becomes a `Test`: two closures over the request's features and the live load.
+A compiled condition is a `Test` of two closures: `holds` for the request path, and `find`, which also reports the
+result of every part, for explanations.
 """
 
 import datetime as dt
@@ -25,21 +26,21 @@ _DAY_MINUTES = 24 * 60
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What a condition saw."""
+    """The result of a condition, with the values that it compared."""
 
     kind: Literal["leaf", "all", "any", "not", "signal"]
     holds: bool
     text: str
-    """A true statement: "model is small", "prompt_tokens 9000 >= 4000"; for a signal, its name."""
+    """A true statement: "model is small", "prompt_tokens 9000 >= 4000". For a signal its name."""
     parts: tuple["Finding", ...] = ()
     word: str = ""
-    """Of a leaf: the field that it looks at."""
+    """For a leaf: the field that it compares."""
     value: Any = None
     wanted: str = ""
-    """Of a leaf: what the condition asks for, as people write it."""
+    """For a leaf: the required values, in readable form."""
 
     def facts(self) -> tuple[str, ...]:
-        """The statements that decided it, whichever way it went."""
+        """The statements that determined the result, true or false."""
         match self.kind:
             case "leaf":
                 return (self.text,)
@@ -48,7 +49,7 @@ class Finding(msgspec.Struct, frozen=True):
                 return (f"signal {self.text} {state}: {', '.join(self.parts[0].facts())}",)
             case "not":
                 return self.parts[0].facts()
-        # One part is enough to decide an "any" that holds, or an "all" that does not.
+        # One true part decides an "any", one false part an "all".
         if self.holds == (self.kind == "any"):
             for part in self.parts:
                 if part.holds == self.holds:
@@ -59,18 +60,17 @@ class Finding(msgspec.Struct, frozen=True):
 class Test(msgspec.Struct, frozen=True):
     """A compiled condition."""
 
-    __test__ = False  # pytest takes the name for its own
+    __test__ = False  # keeps pytest from collecting it as a test class
 
     holds: Holds
     find: Find
 
     def facts(self, features: Features, load: Load) -> tuple[str, ...]:
-        """See `Finding.facts`."""
         return self.find(features, load).facts()
 
 
 def condition_compiler(settings: Settings) -> Callable[[SignalSettings], Test]:
-    """Compiles conditions that may name the settings' signals; each signal is compiled once."""
+    """A function that compiles conditions, which may refer to the settings' signals. A signal is compiled only once."""
     slo_ttft_s = {name: float(tier.slo.ttft) for name, tier in settings.tiers.items()}
     signals: dict[str, Test] = {}
 
@@ -125,7 +125,7 @@ def condition_compiler(settings: Settings) -> Callable[[SignalSettings], Test]:
 
 
 def measure_of(condition: LoadCondition, slo_ttft_s: Mapping[str, float]) -> Measure:
-    """The one number that a condition on the load looks at; None while nothing is known of the engine."""
+    """A function that returns the number that a condition on the load compares; None for an engine of unknown load."""
     if condition.kv_usage is not None:
         return _kv_usage(condition.of)
     return _wait_over_slo(condition.of, slo_ttft_s)
@@ -133,23 +133,23 @@ def measure_of(condition: LoadCondition, slo_ttft_s: Mapping[str, float]) -> Mea
 
 def _kv_usage(rung: str) -> Measure:
     def measure(features: Features, load: Load) -> float | None:
-        found = load.engines.get(rung)
-        return None if found is None else found.kv_usage
+        engine = load.engines.get(rung)
+        return None if engine is None else engine.kv_usage
 
     return measure
 
 
 def _wait_over_slo(rung: str, slo_ttft_s: Mapping[str, float]) -> Measure:
     def measure(features: Features, load: Load) -> float | None:
-        found = load.engines.get(rung)
-        promise = slo_ttft_s.get(features.tier)
-        return None if found is None or not promise else found.expected_wait_s / promise
+        engine = load.engines.get(rung)
+        slo_s = slo_ttft_s.get(features.tier)
+        return None if engine is None or not slo_s else engine.expected_wait_s / slo_s
 
     return measure
 
 
 def _leaf(word: str, wanted: str, holds: Holds, see: Callable[[Features, Load, bool], tuple[str, Any]]) -> Test:
-    """`see` gives the true statement and the value."""
+    """`see` returns the true statement and the compared value."""
 
     def find(features: Features, load: Load) -> Finding:
         held = holds(features, load)
@@ -305,12 +305,12 @@ def _finder(kind: Literal["all", "any"], tests: list[Test]) -> Find:
 
 
 def _both(parts: list[Holds]) -> Holds:
-    """All of them. Pairs of closures cost a third of a generator, and this runs for every route of every request."""
+    """Whether all hold. Nested pairs of closures take a third of the time of `all()` on a generator."""
     first, *others = parts
     if not others:
         return first
-    rest = _both(others)
-    return lambda features, load: first(features, load) and rest(features, load)
+    second = _both(others)
+    return lambda features, load: first(features, load) and second(features, load)
 
 
 def _negated(test: Test) -> Test:

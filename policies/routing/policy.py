@@ -1,4 +1,4 @@
-"""The settings' decisions, compiled once; and from a request's features and the live load, its plan."""
+"""Compiles the settings into a `Policy`, and makes the plan of a request from its features and the live load."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ Need = Literal["code", "language", "conversation"]
 
 
 class CompiledCascade(msgspec.Struct, frozen=True):
-    """One cascade, ready to be planned with."""
+    """One cascade with everything that planning needs."""
 
     name: str
     settings: CascadeSettings
@@ -44,7 +44,7 @@ class CompiledCascade(msgspec.Struct, frozen=True):
 
 
 class CompiledRoute(msgspec.Struct, frozen=True):
-    """One route, in one arm of its experiment if it has one."""
+    """One route, or its variant in one arm of an experiment."""
 
     settings: RouteSettings
     ladder: str
@@ -53,33 +53,33 @@ class CompiledRoute(msgspec.Struct, frozen=True):
     shadows: tuple[tuple[Split, PlannedShadow], ...] = ()
     split: Split | None = None
     arms: Mapping[str, "CompiledRoute"] = MappingProxyType({})
-    """Of the experiment's arms, those that override something."""
+    """By arm of the experiment, for those that override settings."""
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """Immutable, so that whoever decides publishes it as it is."""
+    """The compiled policy. Immutable, so that it can be shared without copying."""
 
     matcher: Matcher
     routes: tuple[CompiledRoute, ...]
     breakers: Mapping[str, BreakerSettings]
-    """One breaker for each engine and upstream."""
+    """By engine and upstream."""
     prices: Mapping[str, Price]
     digest: str
-    """Twelve hex digits of what the file decides; two files that decide the same have the same digest."""
+    """Twelve hex digits, equal for files that decide alike: a hash of the settings that decisions depend on."""
     needs: frozenset[Need]
-    """Features that cost something to find out, and that some condition or experiment looks at."""
+    """Features that take time to compute and that a condition or an experiment uses."""
     headers: frozenset[str]
-    """Request headers that some condition looks at, in lower case."""
+    """Request headers that a condition uses, in lower case."""
     prompts: Mapping[str, PromptModel]
-    """By cascade, of those whose calibration looks at prompts."""
+    """By cascade, where the calibration has a prompt model."""
 
     @classmethod
     def compile(cls, settings: Settings, tokenizers: Mapping[str, str] = MappingProxyType({})) -> "Policy":
-        """The policy of checked settings.
+        """Compile settings that `config.check` has accepted.
 
-        `tokenizers` gives for each rung a digest of its tokenizer. Token ids pass from one rung to another (modes
-        "window" and "verified", `midstream = "continue"`) only between rungs whose digests are known and equal: compile
-        again when the engines have been loaded.
+        `tokenizers`: digest of the tokenizer by rung. Token ids pass from one rung to another (modes "window" and
+        "verified", `midstream = "continue"`) only if both digests are known and equal, so compile again when the
+        engines are loaded.
         """
         conditions = list(conditions_in(settings))
         needs: set[Need] = set()
@@ -105,7 +105,7 @@ class Policy(msgspec.Struct, frozen=True):
         )
 
     def rungs_of(self, model: str) -> tuple[str, ...]:
-        """All rungs that may answer to this name, whatever else is said of the request."""
+        """All rungs that may answer a request for this model, whatever its other features."""
         names: dict[str, None] = {}
         for route in self.routes:
             when = route.settings.when
@@ -115,13 +115,13 @@ class Policy(msgspec.Struct, frozen=True):
                 stages = (each.cascade.small, each.cascade.large) if each.cascade is not None else ()
                 names |= dict.fromkeys(rung.to for rung in (*stages, *each.rungs) if rung.to is not None)
             if msgspec.structs.replace(when, model=()) == SignalSettings():
-                # It takes all that ask for this name.
+                # This route takes every request for the model, so later ones are not reached.
                 break
         return tuple(names)
 
 
 def conditions_in(settings: Settings) -> Iterator[SignalSettings]:
-    """Every condition that a decision may look at: those inside others, and those that experiments put in, included."""
+    """All conditions, with those nested in others and those that experiments set."""
     yield from (when for top in _conditions(settings) for when in _nested(top))
     for experiment in settings.experiments:
         for overrides in experiment.override.values():
@@ -130,7 +130,7 @@ def conditions_in(settings: Settings) -> Iterator[SignalSettings]:
 
 
 def priors_for(policy: Policy, text: str) -> dict[str, Priors]:
-    """What the last user text says to each cascade whose calibration looks at prompts."""
+    """The priors of the last user text, by cascade whose calibration has a prompt model."""
     if not policy.prompts:
         return {}
     words = words_of(text)
@@ -138,7 +138,7 @@ def priors_for(policy: Policy, text: str) -> dict[str, Priors]:
 
 
 def rung_breakers(settings: Settings) -> dict[str, BreakerSettings]:
-    """The breaker of each rung: what the ladders say, or the default (config.check saw to it that they agree)."""
+    """Breaker settings by rung: those in a ladder, or the default. `config.check` ensures that ladders agree."""
     breakers = dict.fromkeys([*settings.engines, *settings.upstreams], BreakerSettings())
     for ladder in settings.ladders.values():
         for rung in ladder:
@@ -148,7 +148,7 @@ def rung_breakers(settings: Settings) -> dict[str, BreakerSettings]:
 
 
 def digest_of(settings: Settings) -> str:
-    """See `Policy.digest`. Comments, owners, tests, addresses and keys do not count."""
+    """See `Policy.digest`. Comments, owners, tests, addresses and keys are not included."""
     decides = (
         sorted(settings.engines),
         sorted(settings.upstreams),
@@ -169,7 +169,7 @@ def digest_of(settings: Settings) -> str:
 
 
 def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Plan:
-    """The plan of a request that arrived at `now`, from which its deadlines count. Raises NoRoute."""
+    """The plan of a request that arrived at `now`; its deadlines are relative to it. Raises NoRoute."""
     matched = policy.matcher.match(features, load)
     route = policy.routes[matched.index]
     reasons = matched.reasons
@@ -256,7 +256,7 @@ def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> 
         why = "several_choices"
         reasons = (f"nothing is drafted for {features.choices} choices at once: {compiled.large.to} alone",)
     if mode == "window" and start_on == "small" and may_escalate:
-        # Released tokens bind: without a large model that can go on after them nothing may be released early.
+        # Tokens may be released before the decision only if the large model can continue after them.
         if not falls(settings.defer.statistic):
             mode = "gate"
             reasons += (f"gate instead of window: {settings.defer.statistic} decides at an answer's end only",)
@@ -298,7 +298,7 @@ def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> 
 def _cheapest_only(
     policy: Policy, rungs: tuple[PlannedRung, ...], cascade: PlannedCascade | None
 ) -> tuple[tuple[PlannedRung, ...], tuple[str, ...]]:
-    """`small_only`: the cheapest rung and static answers are left; beside a cascade, its small stage."""
+    """Apply `small_only`: keep static answers and the cheapest rung, or with a cascade its small stage."""
     kept = cascade.small.to if cascade is not None else None
     if kept is None:
         kept = cheapest(policy.prices, [rung.to for rung in rungs if rung.to is not None])
@@ -307,7 +307,7 @@ def _cheapest_only(
 
 
 def _with_experiment(settings: Settings, tokenizers: Mapping[str, str]) -> Iterator[CompiledRoute]:
-    """All routes, with the arms of their experiments and their shadows."""
+    """All routes with the arms of their experiments."""
     variants = {
         (experiment.name, arm): _compile(_overridden(settings, overrides), tokenizers)
         for experiment in settings.experiments
@@ -374,7 +374,7 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
 
 
 def first_threshold(cascade: CascadeSettings) -> float:
-    """Before any steering; 0 where nothing is deferred: in mode "verified" nobody needs to say when."""
+    """The threshold before any controller moves it; 0 in mode "verified", which needs none."""
     defer = cascade.defer
     if defer.threshold is None and (defer.artefact is None or cascade.target is None):
         return 0.0
@@ -382,7 +382,7 @@ def first_threshold(cascade: CascadeSettings) -> float:
 
 
 def flat_ladder(settings: Settings, name: str) -> Iterator[RungSettings]:
-    """A ladder's rungs, those of the ladders that it goes on with included."""
+    """A ladder's rungs, with those of the ladders that it refers to."""
     for rung in settings.ladders[name]:
         if rung.ladder is not None:
             yield from flat_ladder(settings, rung.ladder)

@@ -1,4 +1,4 @@
-"""The first route whose condition holds, with reasons that print."""
+"""Finds the first route whose condition holds, with readable reasons."""
 
 from collections.abc import Callable
 
@@ -12,15 +12,15 @@ from policies.model.features import Features
 from policies.model.load import Load
 from policies.routing.conditions import Finding, Test, condition_compiler
 
-_REMEMBERED = 2048
+_MAX_CACHED = 2048
 _Names = tuple[str, str, str, frozenset[str], str]
 
 
 class Matched(msgspec.Struct, frozen=True, gc=False):
-    """The route that takes the request."""
+    """The route of a request."""
 
     index: int
-    """Of the route in the settings."""
+    """Position of the route in the settings."""
     route: str
     reasons: tuple[str, ...]
 
@@ -28,41 +28,43 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
 class Matcher:
     """All routes, compiled.
 
-    Which routes a request's names leave (model, tenant, tier, tags, address) is looked up rather than decided: the
-    answers are remembered, up to a bound. Nothing else about it ever changes.
+    The routes that are possible for a request's model, tenant, tier, tags and path are cached, up to `_MAX_CACHED`
+    combinations. Apart from this cache it is immutable.
     """
 
     def __init__(self, routes: tuple[RouteSettings, ...], compile_condition: Callable[[SignalSettings], Test]) -> None:
-        self._all = tuple((index, route, compile_condition(route.when)) for index, route in enumerate(routes))
+        self._routes = tuple((index, route, compile_condition(route.when)) for index, route in enumerate(routes))
         self._models = frozenset(model for route in routes for model in route.when.model)
-        self._left: dict[_Names, tuple[tuple[int, str, Test], ...]] = {}
+        self._candidates: dict[_Names, tuple[tuple[int, str, Test], ...]] = {}
 
     def match(self, features: Features, load: Load) -> Matched:
-        """The first route that takes the request; NoRoute if none does."""
+        """The first route whose condition holds. Raises NoRoute."""
         model = features.model if features.model in self._models else ""
         names = (model, features.tenant, features.tier, features.tags, features.path)
-        left = self._left.get(names)
-        if left is None:
-            left = self._remember(names)
-        for index, name, test in left:
+        candidates = self._candidates.get(names)
+        if candidates is None:
+            candidates = self._find_candidates(names)
+        for index, name, test in candidates:
             if test.holds(features, load):
                 return Matched(index, name, test.facts(features, load))
         raise NoRoute(features.model)
 
     def findings(self, features: Features, load: Load) -> tuple[tuple[str, Finding], ...]:
-        """Every route in order, with what its condition saw: for explanations, not for the hot path."""
-        return tuple((route.name, test.find(features, load)) for _, route, test in self._all)
+        """All routes in order with the results of their conditions. For explanations, not for the request path."""
+        return tuple((route.name, test.find(features, load)) for _, route, test in self._routes)
 
-    def _remember(self, names: "_Names") -> tuple[tuple[int, str, Test], ...]:
-        if len(self._left) >= _REMEMBERED:
-            self._left.clear()
-        left = tuple((index, route.name, test) for index, route, test in self._all if _may_hold(route.when, names))
-        self._left[names] = left
-        return left
+    def _find_candidates(self, names: "_Names") -> tuple[tuple[int, str, Test], ...]:
+        if len(self._candidates) >= _MAX_CACHED:
+            self._candidates.clear()
+        candidates = tuple(
+            (index, route.name, test) for index, route, test in self._routes if _may_hold(route.when, names)
+        )
+        self._candidates[names] = candidates
+        return candidates
 
 
 def _may_hold(when: SignalSettings, names: "_Names") -> bool:
-    """False if the names alone rule it out."""
+    """False if these names alone exclude the route."""
     model, tenant, tier, tags, path = names
     return (
         (not when.model or model in when.model)
@@ -74,5 +76,5 @@ def _may_hold(when: SignalSettings, names: "_Names") -> bool:
 
 
 def compile_routes(settings: Settings) -> Matcher:
-    """The settings' routes; the settings must have passed `config.check`."""
+    """Compile the routes of settings that `config.check` has accepted."""
     return Matcher(settings.routes, condition_compiler(settings))

@@ -258,7 +258,7 @@ class QuotaMachine(RuleBasedStateMachine):
         assert after.tenants["acme"].refused_total == before.tenants["acme"].refused_total + 1
         assert after.tenants["acme"].day_tokens == before.tenants["acme"].day_tokens
         assert after.tenants["acme"].minute_requests == before.tenants["acme"].minute_requests
-        assert given.used + given.asked > given.limit_value
+        assert given.used + given.requested > given.limit_value
         if given.resets_in_s is not None:
             assert given.resets_in_s > 0
 

@@ -118,7 +118,7 @@ def may_end_at(texts: list[str]) -> list[int]:
     spans, found, last = TextSpans(), [], 0
     for number, text in enumerate(texts, 1):
         if text:
-            if spans.may_part_before(text):
+            if spans.may_split_before(text):
                 found.append(last)
             spans.feed(text)
             last = number

@@ -79,7 +79,7 @@ def test_where_a_text_may_be_parted(marked: str) -> None:
     """Character by character, the finest parting there is."""
     spans, found = TextSpans(), ""
     for character in marked.replace("¦", ""):
-        found += ("¦" if spans.may_part_before(character) else "") + character
+        found += ("¦" if spans.may_split_before(character) else "") + character
         spans.feed(character)
     assert found == marked
 
@@ -100,14 +100,14 @@ def test_json_is_never_parted_however_it_comes(value: object, sizes: list[int], 
     while at < len(text):
         piece = text[at : at + sizes[turn % len(sizes)]]
         if begin < at < end:
-            assert not spans.may_part_before(piece), (text[:at], piece)
+            assert not spans.may_split_before(piece), (text[:at], piece)
         spans.feed(piece)
         at, turn = at + len(piece), turn + 1
-    assert spans.may_part_before(" more")
+    assert spans.may_split_before(" more")
 
 
 def test_a_text_of_nothing_is_not_parted() -> None:
     spans = TextSpans()
-    assert not spans.may_part_before("x")
+    assert not spans.may_split_before("x")
     spans.feed("")
-    assert not spans.may_part_before("x")
+    assert not spans.may_split_before("x")

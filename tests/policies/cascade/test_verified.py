@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from policies.cascade.verified import Draft, ExpectDraft, VerifiedMachine, most_drafted, patience_until
+from policies.cascade.verified import Draft, ExpectDraft, VerifiedMachine, draft_deadline, max_drafted_tokens
 
 MOST, OFF_ABOVE = 16, 4
 
@@ -62,7 +62,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.given = self.given[1:] if right else []
             self.agreed += right
         drafting, alone = self.machine.drafting, self.machine.alone
-        effect = self.machine.on_said(spoken, batch)
+        effect = self.machine.on_output(spoken, batch)
         self.said += len(spoken)
         if effect is not None:
             assert not drafting
@@ -94,7 +94,7 @@ def answer(text: list[int], wrong: set[int], *, tokens_meanwhile: int = 0) -> tu
             it.on_draft([9 if place in wrong else text[place] for place in range(base, min(base + draft.tokens, 200))])
             for _ in range(tokens_meanwhile if base else 0):
                 if said < len(text):
-                    assert it.on_said([text[said]], 1) is None
+                    assert it.on_output([text[said]], 1) is None
                     said, steps = said + 1, steps + 1
         effect = it.on_draft_end() if draft is not None else None
         if said == len(text):
@@ -104,7 +104,7 @@ def answer(text: list[int], wrong: set[int], *, tokens_meanwhile: int = 0) -> tu
             while taken <= len(effect.token_ids) and effect.token_ids[taken - 1] == text[said + taken - 1]:
                 taken += 1
         taken = min(taken, len(text) - said)
-        draft = it.on_said(text[said : said + taken], 1)
+        draft = it.on_output(text[said : said + taken], 1)
         said, steps = said + taken, steps + 1
         it.check_integrity()
     return it, steps
@@ -131,13 +131,13 @@ def test_the_length_follows_what_is_accepted():
     assert it.begin(1) == Draft(16)
     it.on_draft([1, 2, 3, 4, 5, 6])
     assert it.on_draft_end() == ExpectDraft(0, (1, 2, 3, 4, 5, 6))
-    assert it.on_said([1, 2, 3, 0], 1) == Draft(6)
+    assert it.on_output([1, 2, 3, 0], 1) == Draft(6)
     it.on_draft([5] * 6)
     assert it.on_draft_end() == ExpectDraft(4, (5,) * 6)
-    assert it.on_said([5] * 6 + [1], 1) == Draft(12)
+    assert it.on_output([5] * 6 + [1], 1) == Draft(12)
     it.on_draft([4] * 12)
     it.on_draft_end()
-    assert it.on_said([0], 1) == Draft(4)
+    assert it.on_output([0], 1) == Draft(4)
 
 
 def test_drafts_that_come_too_late_end():
@@ -151,9 +151,9 @@ def test_what_was_said_meanwhile_shortens_the_draft():
     it = machine()
     it.begin(1)
     it.on_draft_end()
-    assert it.on_said([1], 1) == Draft(4)
+    assert it.on_output([1], 1) == Draft(4)
     it.on_draft([2, 3, 4, 5])
-    assert it.on_said([2, 3], 1) is None
+    assert it.on_output([2, 3], 1) is None
     assert it.on_draft_end() == ExpectDraft(3, (4, 5))
 
 
@@ -172,7 +172,7 @@ def test_short_drafts_can_be_asked_for():
 
 @given(st.floats(0, 1e6), st.floats(-1e6, 1e6))
 def test_patience_never_passes_the_deadline(now, ahead):
-    assert now <= patience_until(now, now + ahead) <= max(now, now + ahead)
+    assert now <= draft_deadline(now, now + ahead) <= max(now, now + ahead)
 
 
 @given(st.integers(1, 120), st.integers(1, 64), st.data())
@@ -187,10 +187,10 @@ def test_however_badly_it_goes_no_more_is_drafted_than_was_reserved_for(max_toke
             it.on_draft([1] * right + [0] * (draft.tokens - right))
             meanwhile = min(data.draw(st.integers(0, 3)), max_tokens - said)
             said += meanwhile
-            draft = it.on_said([1] * meanwhile, 1) if meanwhile else None
+            draft = it.on_output([1] * meanwhile, 1) if meanwhile else None
             assert draft is None, "one draft at a time"
             it.on_draft_end()
         count = min(data.draw(st.integers(1, 70)), max_tokens - said)
         said += count
-        draft = it.on_said([1] * count, 1)
-    assert made <= most_drafted(max_tokens, draft_tokens)
+        draft = it.on_output([1] * count, 1)
+    assert made <= max_drafted_tokens(max_tokens, draft_tokens)

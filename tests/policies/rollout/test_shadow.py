@@ -64,14 +64,14 @@ def test_no_copy_is_made_where_it_could_be_in_the_way() -> None:
 def test_copies_have_a_tier_below_all_others_only_while_there_may_be_some() -> None:
     tiers, tenants = {"high": TierSettings(priority=-3), "low": TierSettings(priority=-7)}, {"a": TenantSettings()}
     book = ShadowBook([TRY])
-    with_copies, who = book.beside(tiers, tenants)
+    with_copies, who = book.with_copies(tiers, tenants)
     assert with_copies[TIER].priority == -8
     assert who[TENANT].tier == TIER
     assert book.begin("try", "a", "large", IDLE) is None
     book.apply_settings([])
-    assert TIER in book.beside(tiers, tenants)[0]
+    assert TIER in book.with_copies(tiers, tenants)[0]
     book.copy_ended("try", "a", None)
-    assert book.beside(tiers, tenants) == (tiers, tenants)
+    assert book.with_copies(tiers, tenants) == (tiers, tenants)
 
 
 def test_a_shadow_that_goes_and_comes_back_keeps_the_figures_of_its_open_pairs() -> None:
