@@ -12,7 +12,7 @@ from gateway.errors import CliError
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     engine = commands.add_parser("engine", help="work with an engine alone")
     inner = engine.add_subparsers(title="commands", metavar="COMMAND", required=True)
     bench = inner.add_parser("bench", help="tokens a second, TTFT and ITL for 1 and 16 streams and a mix of 32")
@@ -26,7 +26,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table."""
+    """Run the benchmark and print a table, or JSON."""
     if arguments.threads < 1:
         raise CliError("--threads must be at least 1", 2)
     if not (arguments.model / "config.json").is_file():

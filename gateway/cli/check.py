@@ -1,4 +1,4 @@
-"""`penstock check` and `penstock policy check`: read a configuration and say everything that is wrong with it."""
+"""`penstock check` and `penstock policy check`: read a configuration and print all errors and warnings."""
 
 import argparse
 import datetime as dt
@@ -26,7 +26,7 @@ expected, suggestion}, empty if nothing is wrong.
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser("check", help="read a configuration and print every problem in it", epilog=_EPILOG)
     parser.add_argument("config", type=Path, metavar="FILE", help="a TOML file, or a folder of them")
     parser.add_argument("--strict", action="store_true", help="warnings, too, exit with 2")
@@ -41,7 +41,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is wrong, or what the file holds."""
+    """Print the problems; if there are no errors, a summary of the file. Exit code 2 for errors."""
     loaded: LoadedConfig | None = None
     try:
         loaded = load(arguments.config, today=dt.datetime.now(dt.UTC).date(), with_models=True)

@@ -1,4 +1,4 @@
-"""`penstock init`: write a first configuration, with comments."""
+"""`penstock init`: write a first configuration with comments."""
 
 import argparse
 import secrets
@@ -25,7 +25,7 @@ in-front-of-vllm   no model here; any server that speaks the OpenAI API behind i
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "init",
         help="write a first configuration, with comments",
@@ -47,7 +47,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the file, and tell what comes next."""
+    """Write the file and print the next commands."""
     file: Path = arguments.file
     keys, raw = _keys(arguments.tenant)
     text = starter(arguments.kind).format(
@@ -110,7 +110,7 @@ hash = {hash}
 
 
 def _keys(tenant: str | None) -> tuple[str, str | None]:
-    """The part of the file about who may ask, and the key that was made."""
+    """The file's section about API keys, and the new key if one was made."""
     if tenant is None:
         return _NO_KEYS, None
     made = new_key(tenant, secrets.token_bytes(RANDOM_BYTES))
@@ -119,5 +119,5 @@ def _keys(tenant: str | None) -> tuple[str, str | None]:
 
 
 def _quoted(text: str) -> str:
-    """As a TOML string: JSON's are."""
+    """A TOML string; every JSON string is one."""
     return msgspec.json.encode(text).decode()

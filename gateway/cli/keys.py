@@ -13,7 +13,7 @@ _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     keys = commands.add_parser("keys", help="work with API keys")
     new = keys.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
         "new", help="make a key: printed once, only its hash is kept"
@@ -27,7 +27,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the key, and the lines for the configuration."""
+    """Print the key and the lines for the configuration."""
     from policies.admission.keys import ADMIN_PREFIX, METRICS_PREFIX, PREFIX, RANDOM_BYTES, new_key
 
     if arguments.id is not None and not _ID.fullmatch(arguments.id):

@@ -1,4 +1,4 @@
-"""`penstock engine profile`: what steps cost on this machine, for `penstock policy simulate`."""
+"""`penstock engine profile`: measure step times on this machine, for `penstock policy simulate`."""
 
 import argparse
 import datetime as dt
@@ -15,11 +15,11 @@ from gateway.errors import CliError
 from gateway.telemetry.logs import configure_logs
 
 _PROBES = 3
-"""How often the service is measured at the most, until the outcome is plausible."""
+"""The service is measured at most this often, until the result is plausible."""
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser("profile", help="measure what steps cost here, for `penstock policy simulate`")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; without it, the embedded models")
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="where the profile goes, as JSON")
@@ -28,7 +28,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure every engine, one after the other, then the service around them."""
+    """Measure each engine alone, then the service with all of them."""
     from engine.threads import prepare_environment
 
     prepare_environment()

@@ -1,4 +1,4 @@
-"""`penstock engine quantize`: a model directory with quantized weights."""
+"""`penstock engine quantize`: write a model directory with quantized weights."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from gateway.errors import CliError
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser("quantize", help="write a model anew with weights of 8 or 4 bits, for the CPU")
     parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a folder with config.json and weights")
     parser.add_argument("--to", choices=("int8", "int4"), required=True, help="bits of a weight")
@@ -19,7 +19,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write it, and say what it saved."""
+    """Write the model and print its size before and after."""
     if arguments.group is not None and (arguments.to != "int4" or arguments.group < 2 or arguments.group % 2):
         raise CliError("--group is for int4, an even number of inputs", 2)
     from engine.errors import ModelError

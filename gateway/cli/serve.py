@@ -21,7 +21,7 @@ from gateway.errors import CliError, leaves
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser("serve", help="serve a configuration; without one, the embedded models")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file: docs/configuration.md")
     parser.add_argument("--host", help="listen here instead of where the configuration says")
@@ -40,8 +40,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal comes."""
-    # OpenMP reads its environment when torch is loaded, so this comes before anything that could do it.
+    """Serve until SIGTERM or SIGINT."""
+    # OpenMP reads its environment when torch is loaded, so this comes before any import that could load torch.
     from engine.threads import prepare_environment
 
     prepare_environment()
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     source = ConfigSource(arguments.config or embedded_profile(), with_arguments)
     settings = source.read().settings
-    # Before anything is loaded: what is missing is said at once, whatever the order of loading.
+    # Before anything is loaded, so that a missing file is reported at once.
     if problems := model_file_problems(settings):
         raise CliError("; ".join(problems))
 
@@ -110,7 +110,7 @@ async def _serve(
 
 
 def _create(path: Path) -> None:
-    """A recording never overwrites anything."""
+    """Create the recording's file. Raises CliError if it exists: a recording never overwrites one."""
     try:
         path.open("xb").close()
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""`penstock zoo`: train the embedded models, or measure them."""
+"""`penstock zoo`: train or evaluate the embedded models."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ _NAMES = ("small", "large")
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the commands."""
+    """Add the commands to the parser."""
     zoo = commands.add_parser("zoo", help="the embedded models").add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
@@ -34,7 +34,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Train; one line of progress every few seconds."""
+    """Train, with a line of progress every few seconds."""
     _prepare(alone=True)
     from engine.zoo.evaluate import MODELS
     from engine.zoo.train import train_zoo
@@ -47,7 +47,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_eval(arguments: argparse.Namespace) -> int:
-    """Print the table."""
+    """Evaluate and print a table, or JSON."""
     if arguments.questions < 1:
         raise CliError("--questions must be at least 1", 2)
     _prepare()

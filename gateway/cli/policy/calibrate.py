@@ -1,4 +1,4 @@
-"""`penstock policy calibrate`: ask both models of a cascade, and write the thresholds that keep its promises."""
+"""`penstock policy calibrate`: run both models of a cascade on prompts, and write thresholds for its targets."""
 
 import argparse
 import datetime as dt
@@ -19,11 +19,11 @@ from policies.cascade.statistic import statistic_of
 
 _SHARES = (0.1, 0.25, 0.5)
 _HIGHEST = 1e6
-"""Stands for the statistic of an answer that a grammar forced, token by token; nats."""
+"""Used as the statistic, in nats, of an answer whose every token was forced by a grammar."""
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser("calibrate", help="make the artefact that a cascade reads its threshold from")
     add_arguments(parser)
     parser.add_argument(
@@ -40,7 +40,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask, fit, write, and say what was found."""
+    """Run the models, fit, write the file, print a summary."""
     pair = load_pair(arguments, calibrated=False)
     material = load_material(arguments)
     from engine.threads import prepare_environment
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def calibrate(outcomes: PairOutcomes, statistic: Statistic, *, by_prompt: bool) -> Calibration:
-    """The artefact; `by_prompt`: with a threshold for each prompt by what it says.
+    """Fit the calibration; `by_prompt`: with models of the prompt's words, for a threshold of each prompt.
 
     Raises ValueError if there is too little to fit.
     """

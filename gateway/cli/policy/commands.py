@@ -1,4 +1,4 @@
-"""`penstock policy ...`: check a policy, and what else can be done with one before it serves."""
+"""`penstock policy ...`: the commands that check, explain, test and simulate a policy before it serves."""
 
 import argparse
 from typing import Any
@@ -19,7 +19,7 @@ _COMMANDS = (
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the commands."""
+    """Add the commands to the parser."""
     policy = commands.add_parser("policy", help="check policies, and see what they decide")
     inner = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:

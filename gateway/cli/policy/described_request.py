@@ -1,6 +1,6 @@
-"""A request described on the command line: by a body as clients send it, by flags, or by both.
+"""A request described on the command line: by a JSON body as clients send it, by flags, or by both.
 
-Where both say something, the flags have the last word.
+Flags override the body.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from policies.routing.complexity import Term, complexity_terms
 _COMPLETIONS = "/v1/completions"
 _EMBEDDINGS = "/v1/embeddings"
 _CHARACTERS_PER_TOKEN = 4
-# By flag: the features that it sets.
+# The features that each flag sets.
 _SETS: dict[str, tuple[str, ...]] = {
     "model": ("model",),
     "tenant": ("tenant", "tier"),
@@ -55,16 +55,16 @@ _SETS: dict[str, tuple[str, ...]] = {
 
 
 class Described(msgspec.Struct, frozen=True):
-    """What the command line says."""
+    """The described request and load."""
 
     situation: Situation
     terms: tuple[Term, ...] | None
-    """Of the complexity; None: it was given as a number, or there is no text."""
+    """The terms of the complexity; None if it was given as a number, or there is no text."""
     notes: tuple[str, ...]
 
 
 def described(arguments: argparse.Namespace, decider: Decider) -> Described:
-    """The situation. Raises CliError."""
+    """Build the request and the load from the arguments. Raises CliError."""
     given = _given(arguments, decider)
     try:
         situation = situation_of(given, decider.settings, at=time.time())
@@ -146,7 +146,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situation) -> tuple[_Asked, tuple[str, ...]]:
-    """Read by the server's own reader, so that what it refuses is refused here in the same words."""
+    """Read with the server's own code, so that a body that it would refuse is refused here with the same message."""
     settings = decider.settings
     path = arguments.path or _path_of(arguments.request)
     features = situation.features
@@ -176,7 +176,7 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
 
 
 def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, ParsedBody, bool]:
-    """The body, what it asks for, and whether it wants a stream."""
+    """The decoded body, its checked content, and whether it asks for a stream."""
     if path == _EMBEDDINGS:
         body, _ = EMBEDDING.decode(raw)
         return body, read_embedding(body, settings.max_inputs), False
@@ -186,7 +186,7 @@ def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, Parsed
 
 
 def _path_of(file: Path) -> str:
-    """A body with a `prompt` is one for completions, one with an `input` for embeddings."""
+    """The endpoint: a body with `prompt` is for completions, one with `input` for embeddings, any other for chat."""
     try:
         keys = msgspec.json.decode(_bytes(file), type=dict[str, msgspec.Raw]).keys()
     except msgspec.DecodeError as error:
@@ -204,7 +204,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _count(arguments: argparse.Namespace, request: InferenceRequest, decider: Decider) -> tuple[int, tuple[str, ...]]:
-    """Tokens of all prompts, by the tokenizer that the server counts with, or an estimate."""
+    """Tokens of all prompts by the tokenizer that the server would use, or an estimate with a note."""
     if arguments.prompt_tokens is not None:
         return arguments.prompt_tokens, ()
     folders = {

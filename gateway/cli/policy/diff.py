@@ -1,4 +1,4 @@
-"""`penstock policy diff`: what changes from one policy to another, and for which requests."""
+"""`penstock policy diff`: which settings and which decisions differ between two policies."""
 
 import argparse
 from pathlib import Path
@@ -23,7 +23,7 @@ synthetic and trace (requests, changed, share, terms_only, aspects), notes.
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "diff",
         help="what changes from one policy to another, and for which requests",

@@ -1,4 +1,4 @@
-"""`penstock policy eval`: what a cascade gains, against chance, length and an oracle, and what it costs, measured."""
+"""`penstock policy eval`: a cascade's accuracy against chance, prompt length and an oracle, and its measured cost."""
 
 import argparse
 import math
@@ -25,28 +25,27 @@ _OF_LARGE = 0.99
 
 
 class OperatingPoint(msgspec.Struct, frozen=True):
-    """A promise of the calibration, and what became of it on these prompts."""
+    """One target of the calibration, and the result on these prompts."""
 
     target: str
     threshold: float | None
-    """In nats; None: all to the large model, or none."""
+    """In nats; None: all prompts go to the large model, or none."""
     large_share: float
     accuracy: float
     of_large: float
-    """The accuracy, over the large model's."""
+    """The cascade's accuracy divided by the large model's."""
     saved: float | None
-    """Part of always-large's compute that is saved (`gateway.evaluation.compute_saved`); None: not measured."""
+    """Share of compute saved against the large model on every prompt (`compute_saved.py`); None: not measured."""
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """Everything that the command prints."""
+    """The command's result."""
 
     outcomes: PairOutcomes
     curves: Curves
     points: tuple[OperatingPoint, ...]
 
     def table(self) -> str:
-        """Plain text."""
         asked = self.outcomes
         lines = [f"cascade {asked.cascade}, {asked.data.source}, {asked.labels}", self.curves.table(), ""]
         small, large = asked.small_cost, asked.large_cost
@@ -68,7 +67,7 @@ class Evaluation(msgspec.Struct, frozen=True):
         return "\n".join(lines)
 
     def plot(self) -> str:
-        """An SVG: accuracy over the share that goes to the large model."""
+        """An SVG: accuracy over the share of prompts that go to the large model."""
         lines = {
             curve.name: [(share / 100, right) for share, right in enumerate(curve.accuracy)]
             for curve in self.curves.curves
@@ -83,7 +82,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser("eval", help="a cascade's deferral curve, yardsticks and measured compute")
     add_arguments(parser)
     parser.add_argument(
@@ -106,7 +105,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask or read, judge, print."""
+    """Run both models or read saved outcomes, evaluate, print."""
     if arguments.resamples < 1 or arguments.rounds < 1:
         raise CliError("--resamples and --rounds must be at least 1", 2)
     shares = arguments.share or _SHARES
@@ -144,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def scores_of(outcomes: PairOutcomes, calibration: Calibration) -> list[float]:
-    """What the calibration's thresholds are compared with."""
+    """The value of each prompt that the calibration's thresholds are compared with."""
     values = [statistic_of(calibration.statistic, each.margins) for each in outcomes.judged]
     model = calibration.prompt
     if model is None:
@@ -158,7 +157,7 @@ def scores_of(outcomes: PairOutcomes, calibration: Calibration) -> list[float]:
 def curves_of(
     outcomes: PairOutcomes, statistic: Statistic, seed: int, resamples: int, calibration: Calibration | None = None
 ) -> Curves:
-    """By the calibration if it looks at prompts, by the statistic, by the others, and by lengths, longest first."""
+    """Curves by the calibration's prompt models (if it has them), by each statistic, and by prompt length."""
     names = (statistic, *(name for name in get_args(Statistic) if name != statistic))
     scores: dict[str, list[float]] = {}
     if calibration is not None and calibration.prompt is not None:
@@ -170,7 +169,7 @@ def curves_of(
 
 
 def _json(evaluation: Evaluation) -> str:
-    """Without the single answers, which `--save` keeps."""
+    """JSON without the single answers; `--save` writes those."""
     found = msgspec.to_builtins(evaluation)
     del found["outcomes"]["judged"]
     return msgspec.json.encode(found).decode()
@@ -182,7 +181,7 @@ def _targets(calibration: Calibration, shares: Sequence[float]) -> list[tuple[st
 
 
 def _sent(scores: list[float], threshold: float) -> list[int]:
-    """Places of what goes to the large model: whatever is not at least the threshold."""
+    """Indices of the prompts that go to the large model: those with a score below the threshold."""
     return [place for place, score in enumerate(scores) if not score >= threshold or threshold == math.inf]
 
 

@@ -1,4 +1,4 @@
-"""`penstock policy test`: run the tests that a policy file brings along."""
+"""`penstock policy test`: run the tests in a policy file."""
 
 import argparse
 from pathlib import Path
@@ -18,7 +18,7 @@ is printed with the facts that led there, and the command ends with 1.
 
 
 class ExpectationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All verdicts. Its keys are stable."""
+    """The result as `--json` prints it; its keys are stable."""
 
     schema: int = 1
     policy: str
@@ -29,7 +29,7 @@ class ExpectationReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "test",
         help="run the tests in a policy file",
@@ -42,7 +42,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0: all went as expected; 1: some did not."""
+    """Exit code 0: all tests passed; 1: some failed."""
     from gateway.cli.policy.policy_file import read_policy
 
     decider, notes = read_policy(arguments.config)
@@ -90,7 +90,7 @@ def _row(difference: Difference) -> tuple[str, str, str]:
 
 
 def _shown(value: object) -> str:
-    """As the TOML file would say it; what there is none of is "none"."""
+    """As the TOML file would write it; "none" for no value."""
     if value is None:
         return "none"
     return msgspec.json.encode(value).decode()

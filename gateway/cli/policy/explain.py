@@ -1,4 +1,4 @@
-"""`penstock policy explain`: why a request goes where it goes, and what would change it."""
+"""`penstock policy explain`: which decision a request gets and why, and what would change it."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ cascade, rungs, way, shadows, deadlines, output_cap, midstream, reasons, would_c
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",
         help="why a request goes where it goes, and what would change it",
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def fetch_record(admin: str, request_id: str, key: str | None) -> DecisionRecord:
-    """The record of a request, from a server's admin API. Raises CliError."""
+    """Read the decision record of a request from a server's admin API. Raises CliError."""
     if urllib.parse.urlsplit(admin).scheme not in {"http", "https"}:
         raise CliError(f"--admin {admin}: expected an address such as http://127.0.0.1:8081", 2)
     url = f"{admin.rstrip('/')}/admin/decisions/{urllib.parse.quote(request_id, safe='')}"

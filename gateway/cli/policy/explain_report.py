@@ -1,4 +1,4 @@
-"""An explanation for people."""
+"""`penstock policy explain` as text."""
 
 import math
 
@@ -16,7 +16,7 @@ _YES, _NO = "✓", "✗"
 
 
 def explanation_page(found: Explanation, *, everything: bool = False) -> Page:
-    """`everything`: all changes that would lead elsewhere, not only the nearest."""
+    """`everything`: list all single changes that would change the decision, not only the nearest."""
     page = Page()
     page.line(f"policy {found.policy}", style="dim")
     _decision(page, found)

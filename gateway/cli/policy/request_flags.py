@@ -1,4 +1,4 @@
-"""Flags by which a request and the load at its moment are described.
+"""Flags that describe a request and the load at its arrival.
 
 `gateway.cli.policy.described_request` reads them.
 """
@@ -10,11 +10,11 @@ from typing import get_args
 from config.model.conditions import Has
 
 LOAD_KEYS = ("queue_wait", "kv_usage", "running", "healthy", "breaker")
-"""What `--load` knows of a rung."""
+"""Keys of `--load RUNG.KEY=VALUE`."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Declare them. What is not given is as unremarkable as can be; the load is none."""
+    """Without flags the request has neutral values and the service is idle."""
     flags = parser.add_argument_group("the request")
     flags.add_argument("--request", type=Path, metavar="FILE", help="its body as JSON, as clients send it")
     flags.add_argument("--model", metavar="NAME", help="the model that the client asks for, NAME or NAME:ADAPTER")

@@ -1,4 +1,4 @@
-"""`penstock policy schema`: what editors need to complete and check a configuration while one types."""
+"""`penstock policy schema`: the JSON Schema with which editors complete and check a configuration."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ For editors with taplo (Even Better TOML): write it to a file, and begin the con
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "schema",
         help="print the JSON Schema of a configuration, for editors",
@@ -26,6 +26,6 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the schema."""
     print(json.dumps(settings_schema(part=arguments.part), indent=2, ensure_ascii=False))
     return 0

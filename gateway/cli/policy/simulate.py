@@ -1,4 +1,4 @@
-"""`penstock policy simulate`: a recorded trace through one or two policies, on a virtual clock."""
+"""`penstock policy simulate`: replay a recorded trace through one or two policies on a virtual clock."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ from policies.records.trace import BadTrace, TraceRequest, read_trace
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser("simulate", help="replay recorded traffic through a policy, or through two")
     parser.add_argument("trace", type=Path, metavar="TRACE", help="Azure CSV, Mooncake JSONL, or our own recording")
     parser.add_argument("--config", type=Path, metavar="A", help="the policy; without it, the embedded models'")
@@ -52,7 +52,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table, or JSON."""
+    """Run the simulation and print a table, or JSON."""
     if arguments.speed <= 0:
         raise CliError("--speed must be above 0", 2)
     policies: dict[str, Settings] = {}
