@@ -1,4 +1,4 @@
-"""Which handler answers a request to the admin API: quart's, behind the guard that loopback needs."""
+"""Chooses the handler of a request to the admin API, after the checks that come before its body is read."""
 
 from collections.abc import Callable
 
@@ -12,20 +12,20 @@ from gateway.http.route import RefusedHandler, Route
 
 
 class AdminRoutes:
-    """Finds handlers."""
+    """The routing function of the admin API's server."""
 
     def __init__(self, admin: AdminService, exposition: Callable[[], bytes]) -> None:
-        """`exposition`: what a scrape of `/metrics` reads."""
+        """`exposition`: makes the text of `/metrics`."""
         self._admin = admin
         self._site = AsgiRoute(create_admin_site(admin, exposition))
 
     def __call__(self, request: Request) -> Route:
-        """Where a request goes whose head is whole."""
+        """The route of a request whose head is complete. Never raises: a refusal is a route, too."""
         try:
             if self._admin.keyless:
                 check_local(request, frozenset())
             if reads := request.method == b"POST":
-                # The site looks at keys itself, but a body would be there by then.
+                # The quart app checks keys, too, but only when the body has been read.
                 self._admin.check_key(bearer_of(request.header(b"authorization")))
         except Refusal as refusal:
             return Route(RefusedHandler(refusal.body))

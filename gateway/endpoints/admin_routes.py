@@ -1,4 +1,4 @@
-"""The admin API's addresses, in quart. docs/operations.md tells them to people."""
+"""The addresses of the admin API, in quart; documented in docs/operations.md."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +18,13 @@ from policies.records.decision_record import encode_record
 
 
 class _Folder(msgspec.Struct, forbid_unknown_fields=True):
-    """What a request to load an adapter may say."""
+    """The body of a request to load an adapter."""
 
     path: str | None = None
 
 
 def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
-    """Every address needs a key if there are any. `exposition`: what a scrape reads."""
+    """The quart app. Every address needs a key if any is configured. `exposition`: makes the text of `/metrics`."""
     app = QuartTrio("penstock-admin", static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None

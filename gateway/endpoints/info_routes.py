@@ -1,4 +1,4 @@
-"""The routes that need no hurry, in quart: models, health, metrics, a page for people."""
+"""The routes that are not time-critical, in quart: models, health, metrics, a start page."""
 
 import html
 import importlib.metadata
@@ -23,11 +23,11 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
-    """Health needs no key, everything else does if there are keys; `/metrics` needs one of another class."""
+    """The quart app. If keys are configured, all but the health probes need one; `/metrics` needs a metrics key."""
     app = QuartTrio("penstock", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    # Quart would cut what takes longer; deadlines are the service's.
+    # Quart's own timeouts are off: the service has deadlines.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
 
@@ -54,12 +54,12 @@ def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
 
     @app.get("/health")
     async def health() -> Response:
-        """As vLLM's: no body; tools that measure servers ask it first."""
+        """As in vLLM, without a body: benchmark tools call it first."""
         return Response(b"", 200 if api.service.readiness().ready else 503, content_type="text/plain")
 
     @app.route("/ping", methods=["GET", "POST"])
     async def ping() -> Response:
-        """As SageMaker asks."""
+        """SageMaker's health check."""
         return await health()
 
     @app.get("/version")
@@ -95,7 +95,7 @@ def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
         except BadKey as refusal:
             if "text/html" not in request.headers.get("accept", ""):
                 raise
-            # A browser has no way to send a key: its reader is told what has.
+            # A browser cannot send a key, so the page says how to.
             refused(refusal.body)
             page, status = _keyed_page(host, refusal), refusal.body.status
         else:

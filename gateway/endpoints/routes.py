@@ -1,4 +1,4 @@
-"""Where each request goes, decided by its head alone: the hot paths by table, everything else by quart."""
+"""Chooses the handler of each request from its head: time-critical paths by table, all others in quart."""
 
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
@@ -21,19 +21,19 @@ from gateway.openai.requests.json_body import check_content_encoding, check_cont
 
 
 class Routes:
-    """Finds handlers. In this order a head is looked at: origin, address, method, key, kind of body."""
+    """The routing function of the server. It checks origin, address, method, key and kind of body, in this order."""
 
     def __init__(self, api: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
-        """`origins`: pages of these may use the server."""
+        """`origins`: web pages of these origins may use the server."""
         self._origins = origins
         self._cors = Cors(origins)
         self._api = api
         self._service = api.service
         self.connections: Callable[[], int] = lambda: 0
-        """Tells how many there are; the server, which comes after the routes, is put in here."""
-        site = create_site(api, lambda: self.connections())  # noqa: PLW0108  (it is put in later)
+        """Number of open connections, for `/metrics`; set when the server exists."""
+        site = create_site(api, lambda: self.connections())  # noqa: PLW0108  (set later)
         self._site = AsgiRoute(site)
-        # Quart's own way to find a route takes some fifty times as long, which somebody who asks for nothing would use.
+        # Quart's own routing takes some fifty times as long, so unknown addresses are refused without it.
         rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in site.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
@@ -45,7 +45,7 @@ class Routes:
         }
 
     def __call__(self, request: Request) -> Route:
-        """Where a request goes whose head is whole."""
+        """The route of a request whose head is complete. Never raises: a refusal is a route, too."""
         origin = request.header(b"origin")
         lines = self._cors.lines(origin)
         try:
@@ -64,9 +64,9 @@ class Routes:
             return self._refused(request, refusal, lines)
 
     def refused(self, error: ErrorBody, request: Request | None) -> bytes:
-        """The log's line of what is refused before a handler has it; header lines for the answer.
+        """Log what is refused before it has a handler; returns header lines for the answer.
 
-        Without a request: what came was none.
+        `request` is None if the bytes were no HTTP request.
         """
         if request is None:
             return self._api.refused(error, "", None, None)
