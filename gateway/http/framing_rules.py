@@ -1,7 +1,7 @@
-"""What a head may say of its body, where servers and proxies that understand it differently would be deceived.
+"""Refuses heads whose body length other servers or proxies could understand differently (request smuggling).
 
-RFC 9112, 6.1 and 6.3 (request smuggling), RFC 9110, 8.4, and RFC 6455, 4.1. What llhttp refuses by itself (two or odd
-lengths, a length beside an encoding, folded lines, bare line feeds, spaces before a colon) is not looked at again.
+RFC 9112, 6.1 and 6.3, RFC 9110, 8.4, and RFC 6455, 4.1. What llhttp itself refuses (two or malformed
+lengths, a length beside an encoding, folded lines, bare line feeds, spaces before a colon) is not checked again.
 """
 
 from gateway.errors import HttpError
@@ -9,7 +9,7 @@ from gateway.http.request import Request
 
 
 def check_head(request: Request, *, is_upgrade: bool) -> int | None:
-    """The length that the head states, None if it states none. Raises `HttpError` for what must not be read on."""
+    """The body length that the head states, if any. Raises `HttpError` if the body must not be read."""
     if request.version not in {"1.0", "1.1"}:
         raise HttpError(505, "http_version_not_supported", "This server speaks HTTP/1.1 and HTTP/1.0.")
     if request.repeats(b"host") or (request.version == "1.1" and request.header(b"host") is None):
@@ -19,7 +19,7 @@ def check_head(request: Request, *, is_upgrade: bool) -> int | None:
     coded = request.header(b"transfer-encoding") is not None
     if coded:
         _check_codings(request)
-    # llhttp has checked that these are digits, and that there is only one.
+    # llhttp has checked that there is only one, of digits.
     stated = request.header(b"content-length")
     length = None if stated is None else int(stated)
     if is_upgrade and request.method == b"GET" and (coded or length):
