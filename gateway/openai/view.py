@@ -1,4 +1,4 @@
-"""What of an answer's tokens, and of its prompt's, a client wants to see beside the text."""
+"""What a client wants beside the answer's text: log-probabilities and the prompt."""
 
 import msgspec
 
@@ -8,25 +8,25 @@ from gateway.openai.logprobs import prompt_logprobs
 
 
 class View(msgspec.Struct, frozen=True):
-    """By one request."""
+    """The choices of one request."""
 
     logprobs: int | None = None
-    """How many alternatives to name for each token of the answer, and of its prompt if it is echoed; None: nothing."""
+    """Alternatives for each token of the answer, and of the prompt if echoed; None: no log-probabilities."""
     prompt_logprobs: int | None = None
-    """The same for each token of the prompt, in vLLM's field of this name."""
+    """Alternatives for each token of the prompt, in vLLM's field of this name."""
     echo: bool = False
     """Each choice begins with its prompt."""
     may_call: bool = False
-    """Tools were offered: a message that has no text has the content null."""
+    """Tools were offered: a message without text has the content null."""
 
     @property
     def prompt_tops(self) -> int | None:
-        """What the engine has to name for each token of the prompt; None: nothing is asked of it."""
+        """Alternatives that the engine must compute for each token of the prompt; None: none."""
         asked = [count for count in (self.prompt_logprobs, self.logprobs if self.echo else None) if count is not None]
         return max(asked, default=None)
 
     def prompt_field(self, positions: tuple[TokenLogprobs, ...]) -> bytes:
-        """`,"prompt_logprobs":…`, or nothing if nobody wants it, or it is not known."""
+        """`,"prompt_logprobs":…`; b"" if not requested, or not available."""
         if self.prompt_logprobs is None or not positions:
             return b""
         return b',"prompt_logprobs":%b' % encode(prompt_logprobs(positions, self.prompt_logprobs))

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: the body, checked, as an `InferenceRequest`."""
+"""The body of `POST /v1/chat/completions`: fields, checks, conversion."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -22,7 +22,7 @@ _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
 
 
 class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One part of a message's content: text, or what an assistant thought before it."""
+    """One part of a message's content: text, or an assistant's reasoning."""
 
     type: str
     text: str | None = None
@@ -37,7 +37,7 @@ class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     signature: Any = None
     data: Any = None
     closed: Any = None
-    """The last six of a thought, as Mistral's and Anthropic's servers write it."""
+    """The last six fields hold reasoning, as Mistral's and Anthropic's servers write it."""
 
 
 class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,11 +52,11 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusal: Any = None
     audio: Any = None
     annotations: Any = None
-    """The last four come back to us when a client appends an answer as it received it; empty, they say nothing."""
+    """The last four come back when a client appends an answer as it received it; empty values are ignored."""
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[dict[str, Any]] | None = None
-    """What an answer of a reasoning model thought, in the forms that servers have; of an assistant's message alone."""
+    """Reasoning of an earlier answer, in the forms that servers use; allowed in an assistant's message only."""
 
 
 class ChatBody(SamplingBody, kw_only=True):
@@ -88,7 +88,7 @@ class ChatBody(SamplingBody, kw_only=True):
 
 
 def chat_prompt(body: ChatBody) -> ChatPrompt:
-    """The conversation. Raises `BadField`."""
+    """The conversation with its tools. Raises `BadField`."""
     if not body.messages:
         raise BadField("messages", "'messages' must hold at least one message.")
     if len(body.messages) > _MAX_MESSAGES:
@@ -105,7 +105,7 @@ def chat_prompt(body: ChatBody) -> ChatPrompt:
 
 
 def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View]:
-    """How to sample, how many choices, and what is shown beside the text. Raises `BadField`."""
+    """Sampling parameters, number of choices, and what to return beside the text. Raises `BadField`."""
     n = check_choices(body.n, 1, max_choices)
     limit = body.max_completion_tokens
     if limit is None:
@@ -154,7 +154,7 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
 
 
 def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]]:
-    """What an earlier answer thought, as text, and the fields that hold it as they were written. Raises `BadField`."""
+    """The reasoning of an earlier answer as text, and its fields as the client wrote them. Raises `BadField`."""
     written = {name: value for name in _REASONING if (value := getattr(message, name))}
     thoughts = [part for part in message.content if part.type in _THOUGHTS] if isinstance(message.content, list) else []
     if not written and not thoughts:
@@ -170,7 +170,7 @@ def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]
 
 
 def _check_answers(messages: Sequence[ChatMessage]) -> None:
-    """A tool's message answers a call that was made before it."""
+    """Check that each tool's message answers an earlier call. Raises `BadField`."""
     made: set[str] = set()
     for index, message in enumerate(messages):
         made.update([call.id for call in message.tool_calls])

@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: the body, checked, as an `InferenceRequest`."""
+"""The body of `POST /v1/completions`: fields, checks, conversion."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gateway.openai.requests.sampling import SamplingBody, check_choices, check_
 from gateway.openai.view import View
 
 _DEFAULT_MAX_TOKENS = 16
-"""What the OpenAI API says for this endpoint."""
+"""The OpenAI API's default for this endpoint."""
 
 
 class CompletionBody(SamplingBody, kw_only=True):
@@ -22,7 +22,7 @@ class CompletionBody(SamplingBody, kw_only=True):
 
 
 def completion_params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[SamplingParams, int, View]:
-    """How to sample, how many choices a prompt, and what is shown beside the text. Raises `BadField`."""
+    """Sampling parameters, choices for each prompt, and what to return beside the text. Raises `BadField`."""
     n = check_choices(body.n, prompts, max_choices)
     if body.best_of is not None and body.best_of != n:
         raise BadField(

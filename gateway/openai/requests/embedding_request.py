@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: the body, checked, and the answer."""
+"""`POST /v1/embeddings`: the request body with its checks, and the response body."""
 
 import binascii
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Encoding = Literal["float", "base64"]
 
 
 class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body of a request for embeddings; `null` is as good as absent everywhere."""
+    """The body of a request for embeddings; `null` counts as absent in every field."""
 
     model: str
     input: str | list[str | int | list[int]]
@@ -40,7 +40,7 @@ def embedding_inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]
 
 
 def embedding_params(body: EmbeddingBody) -> EmbeddingParams:
-    """What is asked of each embedding. Raises `BadField`."""
+    """The parameters of each embedding. Raises `BadField`."""
     if body.dimensions is not None and body.dimensions < 1:
         raise BadField("dimensions", f"'dimensions' must be at least 1, not {body.dimensions}.")
     return EmbeddingParams(body.dimensions)
@@ -49,7 +49,7 @@ def embedding_params(body: EmbeddingBody) -> EmbeddingParams:
 def embedding_answer(
     model: str, embeddings: Sequence[bytes], encoding: Encoding, usage: Usage, served: Served
 ) -> bytes:
-    """The whole body. Each embedding is float32, little-endian."""
+    """The response body. `embeddings` are float32, little-endian."""
     render = _base64 if encoding == "base64" else _floats
     data = b",".join(
         [
