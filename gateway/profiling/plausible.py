@@ -1,14 +1,14 @@
-"""Is a profile one that a quiet machine can have given? Something else that ran beside the probe shows in it."""
+"""Checks whether a profile is plausible for an idle machine: other load during the measurement shows in it."""
 
 from gateway.profiling.profile import EngineProfile, Profile, ServiceTimes, StepShape
 
 _NOISE = 1.1
 _LONGEST = 50.0
-"""Times its own time: no service makes a step as long as this."""
+"""Factor over a step's own time that no service reaches."""
 
 
 def doubts(profile: Profile) -> tuple[str, ...]:
-    """What cannot be so, a sentence an engine; empty: nothing stands out."""
+    """What is implausible, one sentence an engine; empty if nothing is."""
     return tuple([f"engine {name}: {said}" for name, each in profile.engines.items() if (said := _doubt(each))])
 
 
@@ -28,5 +28,5 @@ def _doubt(engine: EngineProfile) -> str:
 
 
 def _seconds(service: ServiceTimes, own: float) -> float:
-    """Of a decode of one sequence, in the mean."""
+    """Mean time in service of a step that decodes one sequence."""
     return service.factor * own + service.per_sample + sum(service.pauses) / len(service.pauses)

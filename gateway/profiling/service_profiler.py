@@ -1,7 +1,7 @@
-"""What the service makes of its engines' time: for `penstock engine profile`.
+"""Measures the time of steps in service, for `penstock engine profile`.
 
-A server in this process is asked by clients of another one, as in service: each engine alone, then all together, with
-arrivals, prefills, decodes and readers mixed. The engines keep the time of every step.
+Clients in another process send requests to a server in this one: to each engine alone, then to all together, with
+arrivals, prefills, decodes and readers mixed. The engines record the time of every step.
 """
 
 import sys
@@ -38,43 +38,42 @@ from policies.records.trace import TraceRequest, read_trace
 from policies.routing.policy import Policy, make_plan
 
 _WORKERS = 8
-"""At most, for each engine."""
+"""Most workers for each engine."""
 _WARM_S = 2.0
 _PHASE_S = 4.0
 _PAUSE_S = 0.1
 _FEWEST = 50
-"""Steps that say something."""
+"""Fewest steps for a fit."""
 
 
 class Visited(Service):
-    """A service that keeps the time of its visitors."""
+    """A service that records when requests arrive."""
 
     def __init__(self, settings: Settings, engines: Mapping[str, Sequence[EngineFactory]], record: Path) -> None:
         super().__init__(settings, engines, record=record)
         self.arrivals: dict[str, list[float]] = {}
-        """By the model's name: in trio's time."""
+        """By model name, in trio's time."""
 
     async def open(self, request: InferenceRequest) -> ResponseStream:
-        """See `Service`."""
         self.arrivals.setdefault(request.model, []).append(request.arrived_at)
         return await super().open(request)
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What one load showed."""
+    """The measurements of one load."""
 
     engines: dict[str, list[TimedEngine]]
-    """Each one's replicas."""
+    """By engine: its replicas."""
     arrivals: dict[str, list[float]]
     """By engine, in `perf_counter`'s time."""
     requests: dict[str, list[TraceRequest]]
-    """By engine, in order of arrival."""
+    """By engine, ordered by arrival."""
 
 
 def probe(
     settings: Settings, engines: Mapping[str, EngineProfile], say: Callable[[str], None]
 ) -> tuple[dict[str, EngineProfile], ServiceCost]:
-    """The engines with what becomes of their steps in service, and what a request takes around them."""
+    """The engines' profiles with their times in service, and a request's time outside the engines."""
     names = {name: model for name, model in _names(settings).items() if name in engines}
     if settings.keys or not names:
         say("the service is not measured: no model name without a key leads to one engine alone")
@@ -105,7 +104,7 @@ def probe(
 
 
 async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phase], record: Path) -> Seen:
-    """Play a warm-up, forget it, and play the phases."""
+    """Run a warm-up, discard it, and run the phases."""
     engines: dict[str, list[TimedEngine]] = {name: [] for name in settings.engines}
 
     def load(name: str, title: str, replica: EngineSettings, progress: Callable[[str], None]) -> Stepping:
@@ -170,12 +169,12 @@ def _served(
         where = "beside others" if among else "by itself"
         say(f"engine {name} {where}: {len(chosen)} steps took {times:.2f} times their time without a service")
     alone, among_others = services
-    # The pauses hold all that varies.
+    # All variation is in the pauses.
     return msgspec.structs.replace(profile, spread=(1.0,), served=alone or ServiceTimes(), beside=among_others)
 
 
 def _around(seen: Seen) -> ServiceCost:
-    """Before the engine has it, and after a step has ended: in the middle of all requests."""
+    """Medians over all requests of the time before the engine gets a request and after a step has ended."""
     before: list[float] = []
     after: list[float] = []
     for name, replicas in seen.engines.items():
@@ -196,7 +195,7 @@ def _around(seen: Seen) -> ServiceCost:
 
 
 def _names(settings: Settings) -> dict[str, str]:
-    """By engine: a model name that leads there and nowhere else."""
+    """By engine: a model name whose route leads only to it."""
     policy = Policy.compile(settings)
     found: dict[str, str] = {}
     for model in settings.models:
