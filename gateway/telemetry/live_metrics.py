@@ -1,4 +1,4 @@
-"""`/metrics`, the live part: which policy decides, the attempts to change it, and the shadows."""
+"""Metrics of the policy in force, its reloads, shadows and adapters."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,7 +9,7 @@ from policies.rollout.shadow import ShadowView
 
 
 def adapter_families(statistics: ServiceStatistics) -> Iterator[Metric]:
-    """What adapters do and take up, by version."""
+    """Use and memory of adapters, by version."""
     labels = ("engine", "adapter", "version")
     running = GaugeMetricFamily("penstock:adapter_running", "Sequences that run with it.", labels=labels)
     size = GaugeMetricFamily("penstock:adapter_memory_bytes", "What its weights take up.", labels=labels)
@@ -23,7 +23,7 @@ def adapter_families(statistics: ServiceStatistics) -> Iterator[Metric]:
 
 
 def live_families(statistics: ServiceStatistics) -> Iterator[Metric]:
-    """All families."""
+    """Policy, reloads and shadows."""
     policy = statistics.policy
     info = GaugeMetricFamily("penstock:policy_info", "1 for the policy that decides.", labels=("hash",))
     info.add_metric((policy.policy,), 1.0)

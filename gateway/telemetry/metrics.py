@@ -1,8 +1,7 @@
-"""`/metrics`: the service's figures as Prometheus text.
+"""`/metrics`: the service's statistics as Prometheus text.
 
-Names mirror vLLM's under `penstock:`; those that the Kubernetes inference gateway and common dashboards read are there
-a second time under `vllm:`, with the labels that vLLM gives them (`model_name`, `engine`). `replica` tells an engine's
-replicas apart.
+Names are vLLM's with the prefix `penstock:`; those that the Kubernetes inference gateway and common dashboards read are
+repeated with the prefix `vllm:` and vLLM's labels (`model_name`, `engine`). `replica` numbers an engine's replicas.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,14 +25,13 @@ _BREAKER_STATES = ("closed", "half_open", "open")
 
 
 class ServiceCollector(Collector):
-    """Reads one snapshot a scrape."""
+    """Reads one snapshot for each scrape."""
 
     def __init__(self, service: Service, connections: Callable[[], int]) -> None:
         self._service = service
         self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
-        """All families."""
         statistics = self._service.statistics()
         for prefix in ("penstock:", "vllm:"):
             yield from _engine_families(prefix, statistics.replicas)
@@ -48,7 +46,7 @@ class ServiceCollector(Collector):
 
 
 def exposition(service: Service, connections: Callable[[], int]) -> bytes:
-    """The text of one scrape."""
+    """The text of `/metrics`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ServiceCollector(service, connections))
     return generate_latest(registry)

@@ -1,4 +1,4 @@
-"""`/metrics`, the policy's part: money, targets, experiments."""
+"""Metrics of budgets, cascades' targets and experiments."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from actors.api.statistics import ServiceStatistics
 
 
 def policy_families(statistics: ServiceStatistics) -> Iterator[Metric]:
-    """All families."""
+    """Budgets, targets, experiments and notices."""
     costs = CounterMetricFamily("penstock:cost", "Money spent, by [prices].", labels=("tenant", "rung"))
     for labels, money in statistics.costs.items():
         costs.add_metric(labels, money)
