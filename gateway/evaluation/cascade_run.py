@@ -1,4 +1,4 @@
-"""Both models of a cascade on the same prompts: what `penstock policy calibrate` and `policy eval` begin with."""
+"""Runs both models of a cascade on the same prompts and compares their answers with the right ones."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ class LabelledPrompt(msgspec.Struct, frozen=True):
 
     prompt: str
     answer: str | None = None
-    """The only right one; needed for `labelled`."""
+    """The right answer; required for `--labels labelled`."""
 
 
 class Material(msgspec.Struct, frozen=True):
-    """What is asked, where it comes from, and what counts as right."""
+    """The prompts, their source, and what counts as right."""
 
     prompts: tuple[LabelledPrompt, ...]
     source: str
@@ -39,28 +39,28 @@ class Material(msgspec.Struct, frozen=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """One prompt after both models were asked."""
+    """The outcome of one prompt with both models."""
 
     characters: int
-    """Of the prompt: all that is known of it before anything is computed, for a cascade by length alone."""
+    """Length of the prompt, for a baseline that decides by length alone."""
     margins: tuple[float, ...]
-    """Of the small model's answer, one a token, in nats."""
+    """Margins of the small model's answer, one a token, in nats."""
     small_right: bool
     large_right: bool
     words: tuple[int, ...] = ()
-    """Of the prompt, hashed: see `policies.cascade.prompt_model`."""
+    """Hashed words of the prompt: see `policies.cascade.prompt_model`."""
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What one model's answers cost, in seconds of its engine's steps."""
+    """Cost of one model's answers, in seconds of its engine's steps."""
 
     processor_s: float
-    """Of all processors' time, whoever else uses the machine."""
+    """Processor time of this process, independent of other load on the machine."""
     wall_s: float
 
 
 class PairOutcomes(msgspec.Struct, frozen=True):
-    """Everything that calibrating and judging a cascade take."""
+    """The input for calibrating and evaluating a cascade."""
 
     cascade: str
     small: str
@@ -75,7 +75,7 @@ class PairOutcomes(msgspec.Struct, frozen=True):
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """A cascade of a configuration whose stages are engines of this process."""
+    """A cascade whose stages are both engines (no upstreams)."""
 
     name: str
     cascade: CascadeSettings
@@ -84,7 +84,7 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to ask, and whom."""
+    """Flags for the cascade and the prompts."""
     parser.add_argument(
         "--config", type=Path, default=embedded_profile(), metavar="FILE", help="default: the embedded profile"
     )
@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> Pair:
-    """The cascade that is meant; `calibrated`: see `config.load`. Raises `CliError` and `ConfigError`."""
+    """The cascade that the flags name; `calibrated`: see `config.load`. Raises `CliError` and `ConfigError`."""
     settings = load(arguments.config, calibrated=calibrated).settings
     name = arguments.cascade or _only(settings)
     if name not in settings.cascades:
@@ -129,7 +129,7 @@ def _only(settings: Settings) -> str:
 
 
 def load_material(arguments: argparse.Namespace) -> Material:
-    """The prompts. Raises `CliError`."""
+    """The prompts that the flags name. Raises `CliError`."""
     if (arguments.prompts is None) == (arguments.embedded is None):
         raise CliError("say what to ask with either --prompts FILE or --embedded N", 2)
     if arguments.max_tokens < 1:
@@ -146,7 +146,7 @@ def _generated(count: int, seed: int) -> tuple[list[LabelledPrompt], str]:
         raise CliError("--embedded must be at least 1", 2)
     from engine.zoo.tasks import held_out_questions
 
-    rng = Random(seed)  # noqa: S311 - a draw of questions, not of secrets
+    rng = Random(seed)  # noqa: S311 - for questions, not for secrets
     questions = held_out_questions(rng, count)
     return [
         LabelledPrompt(each.prompt, each.answer) for each in questions
@@ -179,7 +179,7 @@ def _labels(wanted: Labels | None, prompts: Sequence[LabelledPrompt]) -> Labels:
 
 
 def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
-    """Ask both; one line of progress now and then. Raises `CliError`."""
+    """Run both models, with a line of progress now and then. Raises `CliError`."""
     from config.model_digest import served_digest
 
     prompts, labels = material.prompts, material.labels
@@ -212,7 +212,7 @@ def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
 def ask_one(
     name: str, settings: EngineSettings, texts: Sequence[str], max_tokens: int, say: Say
 ) -> tuple[list[tuple[str, tuple[float, ...]]], Cost]:
-    """One engine's greedy answers with their margins, and what they cost. Raises `CliError`."""
+    """One engine's greedy answers with their margins, and their cost. Raises `CliError`."""
     from engine.errors import EngineError
     from engine.examine import examine
 

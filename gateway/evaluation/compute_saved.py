@@ -1,4 +1,4 @@
-"""What a cascade saves, measured: processor time of the engines' steps, against the large model on every prompt."""
+"""Measures how much processor time a cascade saves against the large model on every prompt."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -9,10 +9,10 @@ from gateway.evaluation.cascade_run import Material, Pair, PairOutcomes, Say, as
 def savings(
     pair: Pair, material: Material, outcomes: PairOutcomes, sent: Sequence[Sequence[int]], *, rounds: int, say: Say
 ) -> list[float]:
-    """Parts of always-large's compute that are saved, for each choice `sent` of prompts (places) for the large model.
+    """Shares of compute saved, for each set `sent` of prompts (indices) that go to the large model.
 
-    A cascade spends the small model on every prompt, and the large one on those alone that it sends. Both are set
-    against the large model on every prompt in the same round; the first round has what `outcomes` cost. The median over
+    A cascade runs the small model on every prompt, and the large one only on those that it sends. Both are compared
+    with the large model on every prompt in the same round; the first round uses the cost in `outcomes`. The median over
     the rounds. Raises `CliError`.
     """
     small, large = pair.cascade.stages
