@@ -17,11 +17,11 @@ _COUNTED = (
     *("experiments", "shadows", "tests"),
 )
 _EPILOG = """\
-Errors keep a configuration from being served; warnings tell of what is probably not meant. 0: good, perhaps with
-warnings; 2: errors, or warnings with --strict. On a terminal each is shown with its line, elsewhere on one line.
-Nothing under a name such as key, hash, headers, token or password is ever shown.
+A configuration with errors is not served; warnings point out what is probably not intended. Exit code 0: no errors;
+2: errors, or warnings with --strict. On a terminal each problem is shown with its source line, elsewhere on one line.
+Values under names such as key, hash, headers, token or password are never shown.
 --json prints a list of {file, line, column, where, severity, message,
-expected, suggestion}, empty if nothing is wrong.
+expected, suggestion}, empty without problems.
 """
 
 
@@ -29,13 +29,13 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("check", help="read a configuration and print every problem in it", epilog=_EPILOG)
     parser.add_argument("config", type=Path, metavar="FILE", help="a TOML file, or a folder of them")
-    parser.add_argument("--strict", action="store_true", help="warnings, too, exit with 2")
+    parser.add_argument("--strict", action="store_true", help="exit with 2 for warnings, too")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")
     parser.add_argument(
         "--color",
         choices=("auto", "always", "never"),
         default="auto",
-        help="colours and source lines; auto: on a terminal, and colours not where NO_COLOR is set (%(default)s)",
+        help="colours and source lines; auto: on a terminal only, and no colours if NO_COLOR is set (%(default)s)",
     )
     parser.set_defaults(run=run)
 
@@ -62,4 +62,4 @@ def _print(path: Path, loaded: LoadedConfig | None, found: tuple[Problem, ...], 
         print(f"{path}: errors {len(found) - warnings}, warnings {warnings}", file=sys.stderr)
         return
     counts = {name: len(getattr(loaded.settings, name)) for name in _COUNTED} | {"warnings": warnings}
-    print(f"{path}: good: " + ", ".join([f"{name} {count}" for name, count in counts.items() if count]))
+    print(f"{path}: valid: " + ", ".join([f"{name} {count}" for name, count in counts.items() if count]))

@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and how to get help; exit with code 2."""
-        self.exit(2, f"penstock: {message}\n{self.prog} --help lists what there is\n")
+        self.exit(2, f"penstock: {message}\nsee {self.prog} --help\n")
 
     def _check_options(self, given: Sequence[str]) -> None:
         """Report an unknown option before a missing one: it may be the missing option, mistyped."""
@@ -39,12 +39,12 @@ class Parser(argparse.ArgumentParser):
                 self._refuse(name)
 
     def _refuse(self, word: str) -> NoReturn:
-        self.error(f"{self.prog} takes no {word!r}{_hint(word, list(self._option_string_actions))}")
+        self.error(f"{self.prog} has no option or argument {word!r}{_hint(word, list(self._option_string_actions))}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
-            hint = _hint(str(value), known) or f"; there are: {', '.join(known)}"
+            hint = _hint(str(value), known) or f"; choose from: {', '.join(known)}"
             raise argparse.ArgumentError(action, f"there is no {value!r}{hint}")
 
 

@@ -20,10 +20,14 @@ _PROBES = 3
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("profile", help="measure what steps cost here, for `penstock policy simulate`")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; without it, the embedded models")
-    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="where the profile goes, as JSON")
-    parser.add_argument("--no-service", action="store_true", help="only the engines, not what the service adds")
+    parser = commands.add_parser("profile", help="measure step times on this machine, for `penstock policy simulate`")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file or a folder of them (default: the embedded models)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="output file (JSON)")
+    parser.add_argument(
+        "--no-service", action="store_true", help="measure the engines only, not the service around them"
+    )
     parser.set_defaults(run=run)
 
 
@@ -57,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         _say(f"engine {name}: {engine.model}; {resolved[name].said}")
         try:
             if is_encoder(engine.model):
-                _say("it makes embeddings, which are not simulated: left out")
+                _say("skipped: it makes embeddings, which are not simulated")
                 encoders.append(name)
                 continue
             runner, tokenizer, config = load_for_measure(engine, _say)
@@ -82,8 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             doubtful = doubts(profile)
             if not doubtful:
                 break
-            then = "once more" if turn + 1 < _PROBES else "make it again when nothing else runs"
-            _say(f"doubtful: {'; '.join(doubtful)}: {then}")
+            then = "measuring again" if turn + 1 < _PROBES else "repeat this when nothing else runs on the machine"
+            _say(f"implausible: {'; '.join(doubtful)}: {then}")
     arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=1))
     _say(f"wrote {arguments.out}")
     return 0

@@ -23,18 +23,23 @@ from gateway.errors import CliError, leaves
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("serve", help="serve a configuration; without one, the embedded models")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file: docs/configuration.md")
-    parser.add_argument("--host", help="listen here instead of where the configuration says")
-    parser.add_argument("--port", type=int, help="0 takes a free one")
-    parser.add_argument("--admin-port", type=int, help="serve the admin API there; 0 takes a free one")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file or a folder of them (default: the embedded models)"
+    )
+    parser.add_argument("--host", help="address to listen on, instead of the configured one")
+    parser.add_argument("--port", type=int, help="port to listen on, instead of the configured one; 0 takes a free one")
+    parser.add_argument("--admin-port", type=int, help="enable the admin API on this port; 0 takes a free one")
     parser.add_argument(
         "--log-level",
         choices=["debug", "info", "warning", "error"],
         default="info",
-        help="what is logged, and all above it (%(default)s)",
+        help="lowest level that is logged (%(default)s)",
     )
     parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="record the traffic there (no texts), to simulate it"
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="record the traffic without texts in a new file, for penstock policy simulate",
     )
     parser.set_defaults(run=run)
 
@@ -102,7 +107,7 @@ async def _serve(
             print(f"admin API on {_url(settings.admin.host, admin)}/admin", flush=True)
         print(f"serving {_names(settings)} on {url}", flush=True)
         if settings.keys:
-            print(f"with a key of yours in {KEY_VARIABLE} (penstock keys new makes one),", flush=True)
+            print(f"set {KEY_VARIABLE} to an API key (penstock keys new creates one), then", flush=True)
         print(f"try: {example}", flush=True)
 
     service = Service(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
@@ -129,7 +134,7 @@ def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
             case errno.EADDRINUSE:
                 message = f"port {port} on {host} is in use: choose another with {option}, or stop what listens there"
             case errno.EACCES:
-                message = f"port {port} needs more rights than this user has: choose one above 1023 with {option}"
+                message = f"port {port} needs more privileges than this user has: choose one above 1023 with {option}"
             case _:
                 message = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise CliError(message) from None

@@ -65,8 +65,8 @@ def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> Q
             raise HttpError(
                 404,
                 "decision_not_found",
-                "No decision of that request is kept: the id is unknown, its key was refused, or newer ones took its "
-                "place (see `decisions` in [admin]).",
+                "No decision of that request is kept: the id is unknown, its key was refused, or newer decisions "
+                "have replaced it (see `decisions` in [admin]).",
             )
         return Response(encode_record(record), content_type="application/json")
 
@@ -81,7 +81,7 @@ def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> Q
     @app.post("/admin/experiments/<path:name>/roll_back")
     async def roll_back(name: str) -> Response:
         if not await admin.roll_back(name):
-            raise HttpError(404, "experiment_not_found", "The policy has no experiment of that name.")
+            raise HttpError(404, "experiment_not_found", "The policy has no experiment with that name.")
         return _json({"experiment": name, "rolled_back": True})
 
     @app.get("/admin/engines/<engine>/adapters")
@@ -104,7 +104,10 @@ def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> Q
         await admin.adapters.unload(engine, name)
         return _json({"adapters": admin.adapters.views(engine)})
 
-    words = {404: ("not_found", "There is nothing at this address."), 405: ("method_not_allowed", "Not this way.")}
+    words = {
+        404: ("not_found", "There is nothing at this address."),
+        405: ("method_not_allowed", "This address does not support that method."),
+    }
     answer_errors(app, words, {})
     return app
 

@@ -104,7 +104,7 @@ def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
 
     words = {
         404: NOT_FOUND,
-        405: ("method_not_allowed", "This address does not take that method."),
+        405: ("method_not_allowed", "This address does not support that method."),
     }
     answer_errors(app, words, _TYPES, refused)
     return app
@@ -167,12 +167,12 @@ _KEYED = """<!doctype html>
 <title>Penstock</title>
 {style}
 <h1>Penstock</h1>
-<p class="small">This server answers those who have a key.
+<p class="small">This server needs an API key.
 <p>{message}
-<p>Its operator makes one with <code>penstock keys new</code>. With it in <code>{variable}</code>, this lists the
-models:
+<p>The operator creates one with <code>penstock keys new</code>. With the key in <code>{variable}</code>, this command
+lists the models:
 <pre>{command}</pre>
-<p>Whether the server is up can be asked without a key: <a href="/livez"><code>/livez</code></a>,
+<p>The health checks need no key: <a href="/livez"><code>/livez</code></a>,
 <a href="/readyz"><code>/readyz</code></a>.
 """
 

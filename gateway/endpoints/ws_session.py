@@ -179,7 +179,7 @@ class _Session:
         body.stream = True
         asked = read(body, given, self._api.max_choices)
         if asked.view.echo:
-            raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
+            raise BadField("echo", "'echo' is supported by POST /v1/completions only.")
         inference = self._credentials.asks(
             request_id=request_id,
             model=body.model,

@@ -86,20 +86,29 @@ class Pair(msgspec.Struct, frozen=True):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags for the cascade and the prompts."""
     parser.add_argument(
-        "--config", type=Path, default=embedded_profile(), metavar="FILE", help="default: the embedded profile"
+        "--config",
+        type=Path,
+        default=embedded_profile(),
+        metavar="FILE",
+        help="a TOML file or a folder of them (default: the embedded models)",
     )
-    parser.add_argument("--cascade", metavar="NAME", help="default: the only one in the configuration")
+    parser.add_argument("--cascade", metavar="NAME", help="name of the cascade (default: the only one)")
     parser.add_argument(
-        "--prompts", type=Path, metavar="FILE", help='JSON lines: {"prompt": …, "answer": … (optional)}'
+        "--prompts", type=Path, metavar="FILE", help='prompts as JSON lines: {"prompt": …, "answer": … (optional)}'
     )
     parser.add_argument(
-        "--embedded", type=int, metavar="N", help="N generated questions that the zoo was not trained on"
+        "--embedded",
+        type=int,
+        metavar="N",
+        help="use N generated questions that the embedded models were not trained on",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of --embedded; default 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of --embedded (%(default)s)")
     parser.add_argument(
-        "--labels", choices=("labelled", "agreement"), help="default: labelled if every prompt has an answer"
+        "--labels",
+        choices=("labelled", "agreement"),
+        help="right is the given answer, or the large model's (default: labelled if every prompt has an answer)",
     )
-    parser.add_argument("--max-tokens", type=int, default=96, help="of an answer; default 96")
+    parser.add_argument("--max-tokens", type=int, default=96, help="most tokens of an answer (%(default)s)")
 
 
 def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> Pair:
@@ -108,13 +117,13 @@ def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> Pair:
     name = arguments.cascade or _only(settings)
     if name not in settings.cascades:
         known = ", ".join(settings.cascades) or "none at all"
-        raise CliError(f"{arguments.config} has no cascade '{name}'; it has {known}", 2)
+        raise CliError(f"{arguments.config} has no cascade '{name}'; it has: {known}", 2)
     cascade = settings.cascades[name]
     for stage in cascade.stages:
         if stage not in settings.engines:
             raise CliError(
-                f"cascade '{name}' has the stage '{stage}', which is no engine of this process: "
-                "only engines can be asked here",
+                f"cascade '{name}' has the stage '{stage}', which is not an engine: "
+                "upstreams cannot be calibrated or evaluated",
                 2,
             )
     small, large = cascade.stages
@@ -124,14 +133,14 @@ def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> Pair:
 def _only(settings: Settings) -> str:
     if len(settings.cascades) != 1:
         known = ", ".join(settings.cascades) or "none"
-        raise CliError(f"say which cascade is meant with --cascade; the configuration has {known}", 2)
+        raise CliError(f"choose a cascade with --cascade; the configuration has: {known}", 2)
     return next(iter(settings.cascades))
 
 
 def load_material(arguments: argparse.Namespace) -> Material:
     """The prompts that the flags name. Raises `CliError`."""
     if (arguments.prompts is None) == (arguments.embedded is None):
-        raise CliError("say what to ask with either --prompts FILE or --embedded N", 2)
+        raise CliError("give either --prompts FILE or --embedded N", 2)
     if arguments.max_tokens < 1:
         raise CliError("--max-tokens must be at least 1", 2)
     if arguments.prompts is not None:
@@ -167,14 +176,14 @@ def _read(path: Path) -> list[LabelledPrompt]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CliError(f'{path}:{number}: expected {{"prompt": "…", "answer": "…"}}: {error}', 2) from None
     if not prompts:
-        raise CliError(f"{path} holds no prompts", 2)
+        raise CliError(f"{path} contains no prompts", 2)
     return prompts
 
 
 def _labels(wanted: Labels | None, prompts: Sequence[LabelledPrompt]) -> Labels:
     missing = next((place for place, prompt in enumerate(prompts, 1) if prompt.answer is None), 0)
     if wanted == "labelled" and missing:
-        raise CliError(f"prompt {missing} has no answer: give every one its answer, or take --labels agreement", 2)
+        raise CliError(f"prompt {missing} has no answer: add the answer, or use --labels agreement", 2)
     return wanted or ("agreement" if missing else "labelled")
 
 

@@ -11,11 +11,11 @@ from gateway.http.request import Request
 def check_head(request: Request, *, is_upgrade: bool) -> int | None:
     """The body length that the head states, if any. Raises `HttpError` if the body must not be read."""
     if request.version not in {"1.0", "1.1"}:
-        raise HttpError(505, "http_version_not_supported", "This server speaks HTTP/1.1 and HTTP/1.0.")
+        raise HttpError(505, "http_version_not_supported", "This server supports HTTP/1.1 and HTTP/1.0.")
     if request.repeats(b"host") or (request.version == "1.1" and request.header(b"host") is None):
         raise HttpError(400, "bad_request", "An HTTP/1.1 request needs exactly one Host header.")
     if request.repeats(b"authorization"):
-        raise HttpError(400, "bad_request", "A request may have one Authorization header only.")
+        raise HttpError(400, "bad_request", "A request may have only one Authorization header.")
     coded = request.header(b"transfer-encoding") is not None
     if coded:
         _check_codings(request)
@@ -35,7 +35,7 @@ def _check_codings(request: Request) -> None:
     values = [value for name, value in request.headers if name == b"transfer-encoding"]
     codings = [each.strip().lower() for each in b",".join(values).split(b",")]
     if request.version == "1.0":
-        raise HttpError(400, "bad_request", "Transfer-Encoding is not for HTTP/1.0: send Content-Length.")
+        raise HttpError(400, "bad_request", "HTTP/1.0 has no Transfer-Encoding: send Content-Length.")
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
         raise HttpError(
             400, "bad_request", "The last coding in Transfer-Encoding must be 'chunked', and only the last."
@@ -44,5 +44,5 @@ def _check_codings(request: Request) -> None:
         raise HttpError(
             501,
             "transfer_encoding_not_supported",
-            "Of transfer codings only 'chunked' is understood: send the body without compression.",
+            "The only supported transfer coding is 'chunked': send the body without compression.",
         )

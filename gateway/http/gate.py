@@ -60,7 +60,7 @@ def place_refusal(refused: PlaceRefusal) -> HttpError:
         return HttpError(
             503,
             "too_many_connections",
-            "The server has no room for another connection.",
+            "The server has reached its limit of connections. Try again in a moment.",
             kind="server_error",
             should_retry=True,
         )
@@ -68,7 +68,7 @@ def place_refusal(refused: PlaceRefusal) -> HttpError:
     return HttpError(
         429,
         "too_many_connections",
-        f"This {whose} has as many connections as it may. Use those, or wait for one to end.",
+        f"This {whose} has reached its limit of connections. Reuse them, or wait until one is free.",
         kind="rate_limit_error",
         should_retry=True,
     )

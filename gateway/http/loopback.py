@@ -26,7 +26,7 @@ def check_local(request: Request, origins: frozenset[str]) -> None:
         raise HttpError(
             403,
             "origin_not_allowed",
-            "This browser origin may not ask without a key: add it to `ws_origins` in the [server] table of the "
+            "Pages of this browser origin may not use the server: add it to `ws_origins` in the [server] table of the "
             "configuration, or make a key with `penstock keys new`.",
             kind="permission_error",
         )

@@ -308,5 +308,5 @@ def _origin_form(target: bytes) -> bytes:
 
 def _refusal_of(error: httptools.HttpParserError) -> ErrorBody:
     if "PRI/Upgrade" in str(error):
-        return HttpError(505, "http_version_not_supported", "This server speaks HTTP/1.1, not HTTP/2.").body
+        return HttpError(505, "http_version_not_supported", "This server supports HTTP/1.1, not HTTP/2.").body
     return HttpError(400, "bad_request", f"The request is not valid HTTP/1.1: {error}.").body

@@ -196,11 +196,13 @@ async def accept(connection: Connection, request: Request, origins: frozenset[st
     """Answer the handshake; returns the bytes that followed it. Raises `HttpError` if it is refused."""
     key = request.header(b"sec-websocket-key")
     if not request.upgrade or key is None:
-        raise HttpError(426, "upgrade_required", "This address speaks WebSocket only: see docs/websocket.md.")
+        raise HttpError(
+            426, "upgrade_required", "This address is for WebSocket connections only: see docs/websocket.md."
+        )
     if request.header(b"sec-websocket-version") != b"13":
-        raise HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is spoken.")
+        raise HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is supported.")
     if request.version != "1.1":
-        raise HttpError(400, "bad_request", "A WebSocket begins with HTTP/1.1.")
+        raise HttpError(400, "bad_request", "A WebSocket handshake must use HTTP/1.1.")
     if not _is_nonce(key):
         raise HttpError(400, "bad_websocket_key", "Sec-WebSocket-Key must be 16 random bytes in base64.")
     origin = request.header(b"origin")

@@ -19,11 +19,11 @@ def _doubt(engine: EngineProfile) -> str:
     beside = _seconds(engine.beside or engine.served, own)
     if alone > _NOISE * beside:
         return (
-            f"a decode takes {1000 * alone:.2f} ms by itself and {1000 * beside:.2f} ms beside another engine that "
-            "computes; the machine was not quiet"
+            f"a decode takes {1000 * alone:.2f} ms alone and {1000 * beside:.2f} ms beside another busy "
+            "engine; the machine was not idle"
         )
     if beside > _LONGEST * own:
-        return f"a decode takes {1000 * own:.2f} ms, and {1000 * beside:.2f} ms in service; the machine was not quiet"
+        return f"a decode takes {1000 * own:.2f} ms, and {1000 * beside:.2f} ms in service; the machine was not idle"
     return ""
 
 

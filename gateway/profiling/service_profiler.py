@@ -145,7 +145,9 @@ async def _play(port: int, phases: list[Phase]) -> None:
     command = [sys.executable, "-m", "gateway.profiling.load_client", str(port)]
     done = await trio.run_process(command, stdin=msgspec.json.encode(phases), capture_stdout=True, check=False)
     if done.returncode or not int(done.stdout):
-        raise CliError("the server gave the probe's clients no answer; try `penstock serve` with this configuration")
+        raise CliError(
+            "the test clients got no answer from the server; check that `penstock serve` works with this configuration"
+        )
 
 
 def _served(

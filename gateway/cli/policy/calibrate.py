@@ -24,18 +24,20 @@ _HIGHEST = 1e6
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("calibrate", help="make the artefact that a cascade reads its threshold from")
+    parser = commands.add_parser("calibrate", help="make the calibration file from which a cascade gets its threshold")
     add_arguments(parser)
     parser.add_argument(
-        "--statistic", choices=("min_margin", "joint_margin", "low_quantile"), help="default: the cascade's"
+        "--statistic",
+        choices=("min_margin", "joint_margin", "low_quantile"),
+        help="deferral statistic (default: the cascade's)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the artefact, JSON")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="calibration file to write (JSON)")
     parser.add_argument(
         "--by-prompt",
         action="store_true",
-        help="a threshold for each prompt, by what its words say of both models; wants a thousand prompts or more",
+        help="fit a threshold for each prompt from its words; needs a thousand prompts or more",
     )
-    parser.add_argument("--json", action="store_true", help="print the artefact, too")
+    parser.add_argument("--json", action="store_true", help="also print the calibration as JSON")
     parser.set_defaults(run=run)
 
 
@@ -50,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         found = calibrate(outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt)
     except ValueError as error:
-        raise CliError(f"nothing to calibrate on: {error}") from None
+        raise CliError(f"the calibration failed: {error}") from None
     try:
         arguments.out.write_bytes(encode_calibration(found))
     except OSError as error:

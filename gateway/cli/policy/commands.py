@@ -20,7 +20,7 @@ _COMMANDS = (
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the commands to the parser."""
-    policy = commands.add_parser("policy", help="check policies, and see what they decide")
+    policy = commands.add_parser("policy", help="check, explain, test, compare and simulate policies")
     inner = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_to(inner)

@@ -166,7 +166,9 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
         )
         tokens, notes = _count(arguments, request, decider)
         if request.bound_to is not None:
-            notes += (f"the answer is bound to {request.bound_to}: a cascade for which that is atomic works as a gate",)
+            notes += (
+                f"the answer is restricted to {request.bound_to}: a cascade that shows it only complete works as gate",
+            )
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
     tenant = decider.tenants[features.tenant]
@@ -190,7 +192,7 @@ def _path_of(file: Path) -> str:
     try:
         keys = msgspec.json.decode(_bytes(file), type=dict[str, msgspec.Raw]).keys()
     except msgspec.DecodeError as error:
-        raise CliError(f"{file}: this is no JSON object: {error}", 2) from None
+        raise CliError(f"{file}: not a JSON object: {error}", 2) from None
     if "messages" in keys:
         return "/v1/chat/completions"
     return _COMPLETIONS if "prompt" in keys else _EMBEDDINGS if "input" in keys else "/v1/chat/completions"
@@ -231,5 +233,5 @@ def _known(flag: str, name: str | None, known: Any) -> None:
     if name is None or name in known:
         return
     near = nearest(name, known)
-    hint = f"; did you mean '{near}'?" if near else f"; there are: {', '.join(known)}"
+    hint = f"; did you mean '{near}'?" if near else f"; choose from: {', '.join(known)}"
     raise CliError(f"--{flag}: the policy has no '{name}'{hint}", 2)

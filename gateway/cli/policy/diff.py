@@ -35,7 +35,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--trace", type=Path, metavar="FILE", help="Azure CSV, Mooncake JSONL or our own recording")
     parser.add_argument("--samples", type=int, default=4000, metavar="N", help="made-up requests (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the made-up requests (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print data")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -74,10 +74,10 @@ def _page(found: PolicyDiff, arguments: argparse.Namespace) -> Page:
     page.heading("Settings")
     for change, words in zip(found.settings, found.words, strict=True):
         style = {"added": "green", "removed": "red"}.get(change.kind, "")
-        page.line(words + ("" if change.decides else "  (decides nothing)"), indent=2, style=style)
+        page.line(words + ("" if change.decides else "  (no effect on decisions)"), indent=2, style=style)
     if not found.settings:
         page.line("the same", indent=2)
-    _decisions(page, f"Decisions over {found.synthetic.requests} made-up requests", found.synthetic)
+    _decisions(page, f"Decisions over {found.synthetic.requests} generated requests", found.synthetic)
     if found.trace is not None:
         _decisions(page, f"Decisions over the {found.trace.requests} requests of {arguments.trace}", found.trace)
     return page
@@ -87,10 +87,10 @@ def _decisions(page: Page, title: str, found: DecisionDiff) -> None:
     if not found.requests:
         return
     page.heading(title)
-    page.line(f"{percent(found.share)} decided otherwise ({found.changed})", indent=2)
+    page.line(f"{percent(found.share)} decided differently ({found.changed})", indent=2)
     if found.terms_only:
         share = percent(found.terms_only / found.requests)
-        page.line(f"{share} decided the same under other terms: threshold, deadlines, caps ...", indent=2)
+        page.line(f"{share} same decision with a different threshold, deadline, cap or the like", indent=2)
     for aspect in found.aspects:
         page.line(f"{aspect.name}: {percent(aspect.share)} change", indent=2, style="cyan")
         shifts = aspect.shifts[:_MOST_SHIFTS]

@@ -83,24 +83,31 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("eval", help="a cascade's deferral curve, yardsticks and measured compute")
+    parser = commands.add_parser("eval", help="measure a cascade's accuracy and compute, beside baselines")
     add_arguments(parser)
     parser.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="judge its promises; default: the cascade's own"
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="calibration whose targets are checked (default: the cascade's)",
     )
-    parser.add_argument("--save", type=Path, metavar="FILE", help="keep what was asked and answered, for --outcomes")
-    parser.add_argument("--outcomes", type=Path, metavar="FILE", help="what --save kept, instead of asking")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="save the outcomes, for --outcomes")
+    parser.add_argument(
+        "--outcomes", type=Path, metavar="FILE", help="use saved outcomes instead of running the models"
+    )
     parser.add_argument(
         "--share",
         type=float,
         action="append",
         metavar="S",
-        help="a share of the large model to judge; default 0.1, 0.25 and 0.5",
+        help="share of the large model to evaluate, repeatable (default: 0.1, 0.25, 0.5)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="in which compute is measured; the median; default 3")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; default 1000")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of measuring compute, of which the median counts (%(default)s)"
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (%(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")
-    parser.add_argument("--json", action="store_true", help="print data")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -110,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CliError("--resamples and --rounds must be at least 1", 2)
     shares = arguments.share or _SHARES
     if not all(0 <= share <= 1 for share in shares):
-        raise CliError("a --share is a number from 0 to 1", 2)
+        raise CliError("--share must be a number from 0 to 1", 2)
     pair = load_pair(arguments, calibrated=arguments.calibration is None)
     calibration = _calibration(arguments, pair)
     material = None
@@ -215,7 +222,7 @@ def _read(path: Path) -> PairOutcomes:
     except OSError as error:
         raise CliError(f"{path} cannot be read: {error.strerror or error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CliError(f"{path} holds no outcomes; make them with --save: {error}", 2) from None
+        raise CliError(f"{path} contains no outcomes as --save writes them: {error}", 2) from None
 
 
 def _write(path: Path, content: bytes) -> None:

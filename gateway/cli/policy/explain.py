@@ -41,7 +41,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="without it, the embedded models' policy")
-    parser.add_argument("--json", action="store_true", help="print data")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--all", action="store_true", help="print every change that would decide otherwise")
     real = parser.add_argument_group("a request that was served")
     real.add_argument("--id", metavar="REQUEST_ID", help="from the response's x-request-id")
@@ -85,7 +85,7 @@ def fetch_record(admin: str, request_id: str, key: str | None) -> DecisionRecord
     except urllib.error.HTTPError as error:
         match error.code:
             case 401 | 403:
-                raise CliError(f"{admin} wants another key: put an admin key into {ADMIN_KEY}") from None
+                raise CliError(f"{admin} refused the key: set {ADMIN_KEY} to an admin key") from None
             case 404:
                 raise CliError(f"{admin} has no record of {request_id}: it keeps the last requests only") from None
         raise CliError(f"{url} answered with status {error.code}") from None

@@ -55,7 +55,7 @@ def _decision(page: Page, found: Explanation) -> None:
 def _happened(page: Page, happened: Happened) -> None:
     page.heading(f"What happened to {happened.request_id}")
     if happened.differs:
-        page.line(f"decided then: {happened.differs}", indent=2, style="yellow")
+        page.line(f"the decision at that time: {happened.differs}", indent=2, style="yellow")
     word = " ".join([part for part in (happened.outcome or "still running", happened.code) if part])
     page.line(word + (f", answered by {happened.rung}" if happened.rung else ""), indent=2)
     for count, attempt in enumerate(happened.attempts, 1):
@@ -91,7 +91,7 @@ def _routes(page: Page, found: Explanation) -> None:
         _route(page, seen)
     if found.routes_left:
         rest = "1 further route was" if found.routes_left == 1 else f"{found.routes_left} further routes were"
-        page.line(f"{rest} not looked at", indent=2, style="dim")
+        page.line(f"{rest} not evaluated", indent=2, style="dim")
 
 
 def _route(page: Page, seen: RouteSeen) -> None:
@@ -138,10 +138,10 @@ def _complexity(page: Page, found: Explanation) -> None:
 
 
 def _experiment(page: Page, terms: ExperimentTerms) -> None:
-    page.heading(f"Experiment {terms.name}: {f'arm {terms.arm}' if terms.arm else 'takes no part'}")
+    page.heading(f"Experiment {terms.name}: {f'arm {terms.arm}' if terms.arm else 'not part of it'}")
     arms = ", ".join([f"{arm.name} [{number(arm.begin)}, {number(arm.end)})" for arm in terms.arms])
     if terms.rolled_back:
-        page.line("it was rolled back: all traffic is control", indent=2)
+        page.line("rolled back: all requests are in arm control", indent=2)
     elif terms.place is None:
         page.line(f"the request's {terms.unit} is not known", indent=2)
     else:
@@ -162,12 +162,12 @@ def _cascade(page: Page, terms: CascadeTerms) -> None:
     if planned.start_on == "small":
         page.line("may escalate" if planned.may_escalate else f"stays there ({planned.why})", indent=2)
     if terms.threshold_from == "mode":
-        page.line("the large model checks the drafts: no threshold", indent=2)
+        page.line("the large model verifies the drafts: no threshold", indent=2)
     else:
         source = {
             "file": "from the file",
             "calibration": "from the calibration",
-            "steering": "moved while serving, to keep the target",
+            "steering": "adjusted while serving, to keep the target",
         }[terms.threshold_from]
         target = ", ".join([f"{name} {number(value)}" for name, value in terms.target.items()])
         page.line(
@@ -211,12 +211,12 @@ def _rungs(page: Page, found: Explanation) -> None:
         limits = found.deadlines
         queue, ttft, total, stall = map(write_duration, (limits.queue_s, limits.ttft_s, limits.total_s, limits.stall_s))
         page.line(
-            f"deadlines: first token {ttft}, total {total} after the arrival; at most {queue} in a line, "
+            f"deadlines: first token {ttft}, total {total} after the arrival; at most {queue} in a queue, "
             f"{stall} between two tokens",
             indent=2,
         )
-    cap = f"output of {found.output_cap} tokens at the most; " if found.output_cap is not None else ""
-    page.line(f"{cap}if it breaks off in the middle: {found.midstream}", indent=2)
+    cap = f"at most {found.output_cap} output tokens; " if found.output_cap is not None else ""
+    page.line(f"{cap}if it fails after content was sent: {found.midstream}", indent=2)
 
 
 def _rung(rung: PlannedRung) -> str:
@@ -228,9 +228,9 @@ def _rung(rung: PlannedRung) -> str:
 
 
 def _would_change(page: Page, changes: tuple[Counterfactual, ...], *, everything: bool) -> None:
-    page.heading("One change that would decide otherwise")
+    page.heading("Single changes that would change the decision")
     if not changes:
-        page.line("none: every request is decided like this one", indent=2)
+        page.line("none: every request gets this decision", indent=2)
         return
     by_outcome: dict[str, list[Counterfactual]] = {}
     for change in changes:

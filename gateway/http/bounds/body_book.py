@@ -87,8 +87,8 @@ def _too_many_of(whose: str) -> HttpError:
     return HttpError(
         429,
         "too_many_body_bytes",
-        f"Bodies of other requests of this {whose} are being read, and there is no room for one more. Send fewer or "
-        "smaller requests at the same time.",
+        f"The request bodies of this {whose} that are being read reach its limit. Send fewer or smaller requests at "
+        "the same time.",
         kind="rate_limit_error",
         should_retry=True,
     )
@@ -100,7 +100,7 @@ _REFUSALS = {
     "total": lambda: HttpError(
         503,
         "body_memory_full",
-        "The server has no room for the request's body: it is reading many others.",
+        "The server's memory for request bodies is full. Try again in a moment.",
         kind="server_error",
         should_retry=True,
     ),

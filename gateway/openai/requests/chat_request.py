@@ -111,9 +111,7 @@ def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, 
     if limit is None:
         limit = body.max_tokens
     elif body.max_tokens is not None and body.max_tokens != limit:
-        raise BadField(
-            "max_tokens", "'max_tokens' and 'max_completion_tokens' contradict each other: give one of them."
-        )
+        raise BadField("max_tokens", "'max_tokens' and 'max_completion_tokens' differ: give one of them.")
     logprobs = None
     if body.logprobs:
         logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
@@ -139,7 +137,8 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
         raise BadField(f"{where}.tool_calls", f"A {message.role} message cannot hold 'tool_calls'.")
     if (message.tool_call_id is not None) != (message.role == "tool"):
         raise BadField(
-            f"{where}.tool_call_id", "'tool_call_id' belongs into each message of the role tool, and into no other."
+            f"{where}.tool_call_id",
+            "'tool_call_id' is required in messages of the role tool, and not allowed in others.",
         )
     reasoning, written = _reasoning(where, message)
     content = message.content
@@ -161,7 +160,7 @@ def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]
         return "", _NOTHING
     if message.role != "assistant":
         name = f"{where}.{next(iter(written), 'content')}"
-        raise BadField(name, f"'{name}': only an assistant's message holds reasoning, not one of a {message.role}.")
+        raise BadField(name, f"'{name}' is allowed in assistant messages only, not in {message.role} messages.")
     said = plain(next(iter(written.values()), ""))
     if thoughts:
         written["content"] = msgspec.to_builtins(message.content)
@@ -176,13 +175,13 @@ def _check_answers(messages: Sequence[ChatMessage]) -> None:
         made.update([call.id for call in message.tool_calls])
         if message.tool_call_id is not None and message.tool_call_id not in made:
             where = f"messages[{index}].tool_call_id"
-            raise BadField(where, f"'{where}' names no call of an assistant's message before it.")
+            raise BadField(where, f"'{where}' does not name a call of an earlier assistant message.")
 
 
 def _text(where: str, part: TextPart) -> str:
     if part.type != "text":
         raise BadField(
-            f"{where}.type", f"Content of type '{part.type[:64]}' is not supported: the models here read text.",
+            f"{where}.type", f"Content of type '{part.type[:64]}' is not supported: the models read text only.",
             "unsupported_parameter",
         )  # fmt: skip
     if part.text is None:

@@ -30,7 +30,7 @@ def embedding_inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]
     inputs = prompts_of("input", body.input)
     if len(inputs) > max_inputs:
         raise BadField(
-            "input", f"'input' holds {len(inputs)} inputs; at most {max_inputs} are taken in one request. Split it."
+            "input", f"'input' holds {len(inputs)} inputs; at most {max_inputs} are allowed in one request. Split it."
         )
     for index, each in enumerate(inputs):
         if isinstance(each, TextPrompt) and not each.text:
