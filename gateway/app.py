@@ -60,8 +60,8 @@ async def serve(
         async with trio.open_nursery() as root:
             root.start_soon(_reload_when_told, service, hangups)
             await root.start(service.run)
-            for each in servers:
-                await root.start(each.run)
+            for server in servers:
+                await root.start(server.run)
             root.start_soon(_when_ready, service, on_ready)
             number = await anext(signals)
             log.info("draining", signal=signal.Signals(number).name, deadline_s=settings.server.drain)

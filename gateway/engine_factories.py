@@ -24,8 +24,8 @@ def engine_factories(settings: Settings) -> dict[str, list[Callable[[Progress], 
 
     Settings that are "auto" are decided here, once, for all engines together, so that a restarted engine gets the same.
     """
-    replicas = {name: replica_settings(name, each) for name, each in settings.engines.items()}
-    titled = {title: each for titles in replicas.values() for title, each in titles.items()}
+    replicas = {name: replica_settings(name, engine) for name, engine in settings.engines.items()}
+    titled = {title: engine for titles in replicas.values() for title, engine in titles.items()}
     resolved = resolve(titled, more_adapters=loads_adapters(settings))
     return {name: [partial(_load, resolved[title], title) for title in titles] for name, titles in replicas.items()}
 

@@ -50,7 +50,7 @@ class CliError(Exception):
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The exceptions in nested groups; an exception that is no group yields itself."""
     if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from leaves(each)
+        for inner in error.exceptions:
+            yield from leaves(inner)
     else:
         yield error

@@ -45,21 +45,21 @@ def run(arguments: argparse.Namespace) -> int:
     loaded: LoadedConfig | None = None
     try:
         loaded = load(arguments.config, today=dt.datetime.now(dt.UTC).date(), with_models=True)
-        found = loaded.warnings
+        problems = loaded.warnings
     except ConfigError as error:
-        found = in_order([*error.problems, *error.warnings])
+        problems = in_order([*error.problems, *error.warnings])
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(found, enc_hook=str)).decode())
+        print(msgspec.json.format(msgspec.json.encode(problems, enc_hook=str)).decode())
     else:
-        _print(arguments.config, loaded, found, arguments.color)
-    return 2 if loaded is None or (arguments.strict and found) else 0
+        _print(arguments.config, loaded, problems, arguments.color)
+    return 2 if loaded is None or (arguments.strict and problems) else 0
 
 
-def _print(path: Path, loaded: LoadedConfig | None, found: tuple[Problem, ...], colour: Colour) -> None:
-    print_problems(found, colour)
-    warnings = sum(problem.severity == "warning" for problem in found)
+def _print(path: Path, loaded: LoadedConfig | None, problems: tuple[Problem, ...], colour: Colour) -> None:
+    print_problems(problems, colour)
+    warnings = sum(problem.severity == "warning" for problem in problems)
     if loaded is None:
-        print(f"{path}: errors {len(found) - warnings}, warnings {warnings}", file=sys.stderr)
+        print(f"{path}: errors {len(problems) - warnings}, warnings {warnings}", file=sys.stderr)
         return
     counts = {name: len(getattr(loaded.settings, name)) for name in _COUNTED} | {"warnings": warnings}
     print(f"{path}: valid: " + ", ".join([f"{name} {count}" for name, count in counts.items() if count]))

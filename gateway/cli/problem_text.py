@@ -64,8 +64,8 @@ def _add(shown: Text, problem: Problem, lines: list[str]) -> None:
     if 1 <= problem.line <= len(lines):
         line = masked_line(lines, problem.line)
         begin = problem.column - 1
-        found = _SPAN.match(line, begin)
-        width = max(len(found.group().rstrip()) if found else 1, 1)
+        match = _SPAN.match(line, begin)
+        width = max(len(match.group().rstrip()) if match else 1, 1)
         if len(line) > _WIDEST:
             cut = max(min(begin - _WIDEST // 3, len(line) - _WIDEST), 0)
             line, begin = line[cut : cut + _WIDEST], begin - cut

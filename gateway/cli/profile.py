@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     engines, encoders = {}, []
     resolved = resolve(settings.engines, more_adapters=loads_adapters(settings))
-    settings = msgspec.structs.replace(settings, engines={name: each.settings for name, each in resolved.items()})
+    settings = msgspec.structs.replace(settings, engines={name: choice.settings for name, choice in resolved.items()})
     for name, engine in settings.engines.items():
         _say(f"engine {name}: {engine.model}; {resolved[name].said}")
         try:

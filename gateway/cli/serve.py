@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         failures, rest = group.split(ServiceFailed)
         if failures is None or rest is not None:
             raise
-        raise CliError("; ".join([str(each) for each in leaves(failures)])) from None
+        raise CliError("; ".join([str(failure) for failure in leaves(failures)])) from None
     except ServiceFailed as error:
         raise CliError(str(error)) from None
     return 0

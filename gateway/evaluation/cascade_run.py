@@ -158,7 +158,7 @@ def _generated(count: int, seed: int) -> tuple[list[LabelledPrompt], str]:
     rng = Random(seed)  # noqa: S311 - for questions, not for secrets
     questions = held_out_questions(rng, count)
     return [
-        LabelledPrompt(each.prompt, each.answer) for each in questions
+        LabelledPrompt(question.prompt, question.answer) for question in questions
     ], f"{count} held-out zoo questions, seed {seed}"
 
 
@@ -226,8 +226,8 @@ def ask_one(
     from engine.examine import examine
 
     try:
-        found = examine(name, settings, texts, max_tokens, say)
+        examined = examine(name, settings, texts, max_tokens, say)
     except EngineError as error:
         raise CliError(f"engine '{name}': {error}") from None
-    answers = [(answer.text, answer.margins) for answer in found.answers]
-    return answers, Cost(found.processor_s, found.step_s)
+    answers = [(answer.text, answer.margins) for answer in examined.answers]
+    return answers, Cost(examined.processor_s, examined.step_s)

@@ -17,7 +17,7 @@ def savings(
     """
     small, large = pair.cascade.stages
     everything = range(len(material.prompts))
-    found: list[list[float]] = [[] for _ in sent]
+    saved_by_set: list[list[float]] = [[] for _ in sent]
     small_s, large_s = outcomes.small_cost.processor_s, outcomes.large_cost.processor_s
 
     def spent(name: str, places: Sequence[int]) -> float:
@@ -31,6 +31,6 @@ def savings(
         say(f"compute: round {turn + 1} of {rounds}")
         if turn:
             small_s, large_s = spent(small, everything), spent(large, everything)
-        for savings_found, places in zip(found, sent, strict=True):
-            savings_found.append(1 - (small_s + spent(large, places)) / large_s)
-    return [median(each) for each in found]
+        for shares, places in zip(saved_by_set, sent, strict=True):
+            shares.append(1 - (small_s + spent(large, places)) / large_s)
+    return [median(shares) for shares in saved_by_set]

@@ -52,8 +52,8 @@ class Cors:
 
     async def answer_preflight(self, connection: Connection, request: Request) -> None:
         """Allow it with any headers: the official clients send many of their own."""
-        asked = request.header(b"access-control-request-headers") or b""
-        names = [name for each in asked.split(b",") if _NAME.fullmatch(name := each.strip())]
+        requested = request.header(b"access-control-request-headers") or b""
+        names = [name for part in requested.split(b",") if _NAME.fullmatch(name := part.strip())]
         lines = b"access-control-allow-methods: GET, POST\r\naccess-control-allow-headers: %b\r\n" % (
             b", ".join(names) or _USUAL_HEADERS
         )

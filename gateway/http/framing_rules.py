@@ -33,7 +33,7 @@ def check_head(request: Request, *, is_upgrade: bool) -> int | None:
 
 def _check_codings(request: Request) -> None:
     values = [value for name, value in request.headers if name == b"transfer-encoding"]
-    codings = [each.strip().lower() for each in b",".join(values).split(b",")]
+    codings = [coding.strip().lower() for coding in b",".join(values).split(b",")]
     if request.version == "1.0":
         raise HttpError(400, "bad_request", "HTTP/1.0 has no Transfer-Encoding: send Content-Length.")
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:

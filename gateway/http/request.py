@@ -57,7 +57,7 @@ class Request:
 
     def repeats(self, name: bytes) -> bool:
         """Whether a header occurs more than once."""
-        return len(self._first) != len(self.headers) and [each for each, _ in self.headers].count(name) > 1
+        return len(self._first) != len(self.headers) and [header for header, _ in self.headers].count(name) > 1
 
 
 SOCKET_PROTOCOL = b"penstock"
@@ -70,7 +70,7 @@ KEY_HEADERS = frozenset({b"authorization", b"sec-websocket-protocol"})
 def offered_protocols(request: Request) -> list[bytes]:
     """The subprotocols that a WebSocket handshake offers."""
     values = [value for name, value in request.headers if name == b"sec-websocket-protocol"]
-    return [name for each in b",".join(values).split(b",") if (name := each.strip())]
+    return [name for part in b",".join(values).split(b",") if (name := part.strip())]
 
 
 def _key_of(request: Request) -> str | None:
@@ -78,7 +78,7 @@ def _key_of(request: Request) -> str | None:
     key = bearer_of(request.header(b"authorization"))
     if key is not None or not request.upgrade:
         return key
-    keys = [each for each in offered_protocols(request) if each.startswith(_KEY_PROTOCOL)]
+    keys = [protocol for protocol in offered_protocols(request) if protocol.startswith(_KEY_PROTOCOL)]
     return keys[0].removeprefix(_KEY_PROTOCOL).decode("latin1") or None if keys else None
 
 

@@ -290,7 +290,9 @@ def _head_without_upgrade(request: Request, target: bytes) -> bytes:
     lines = [b"%b %b HTTP/%b\r\n" % (request.method, target, request.version.encode())]
     for name, value in request.headers:
         if name == b"connection":
-            kept = [each for each in value.split(b",") if each.strip().lower() not in {b"upgrade", b"http2-settings"}]
+            kept = [
+                token for token in value.split(b",") if token.strip().lower() not in {b"upgrade", b"http2-settings"}
+            ]
             lines.append(b"connection: %b\r\n" % b",".join(kept))
         elif name not in {b"upgrade", b"http2-settings"}:
             lines.append(b"%b: %b\r\n" % (name, value))

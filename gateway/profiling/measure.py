@@ -131,17 +131,17 @@ def load_for_measure(settings: EngineSettings, say: Callable[[str], None]) -> tu
 
 
 def _workloads(settings: EngineSettings, longest: int, pool: int) -> Iterator[Workload]:
-    most = longest - _DECODES - 2
+    longest_prompt = longest - _DECODES - 2
     for rows in _ROWS:
         for share in _LENGTHS:
-            context = max(int(share * most), 1)
+            context = max(int(share * longest_prompt), 1)
             if rows <= settings.max_running and rows * (context + _DECODES + 2 * 16) < pool:
                 yield Workload(rows, context)
     for rows in (1, 4, 12):
         for chunk in _CHUNKS:
-            late = min(chunk, most)
+            late = min(chunk, longest_prompt)
             if rows < settings.max_running and rows * 64 + late + 64 < pool:
-                yield Workload(rows, min(40, most), late)
+                yield Workload(rows, min(40, longest_prompt), late)
 
 
 def _play(engine: Engine, spy: Spy, workload: Workload, rng: Random) -> list[tuple[StepShape, float]]:

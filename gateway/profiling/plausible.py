@@ -9,7 +9,7 @@ _LONGEST = 50.0
 
 def doubts(profile: Profile) -> tuple[str, ...]:
     """What is implausible, one sentence an engine; empty if nothing is."""
-    return tuple([f"engine {name}: {said}" for name, each in profile.engines.items() if (said := _doubt(each))])
+    return tuple([f"engine {name}: {doubt}" for name, engine in profile.engines.items() if (doubt := _doubt(engine))])
 
 
 def _doubt(engine: EngineProfile) -> str:

@@ -156,16 +156,16 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def read_profile(path: Path) -> Profile:
     """Read and check a profile. Raises BadProfile."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Profile)
+        profile = msgspec.json.decode(path.read_bytes(), type=Profile)
     except OSError as error:
         what = error.strerror or str(error)
         raise BadProfile(f"{path} cannot be read ({what}): make it with `penstock engine profile`") from None
     except msgspec.DecodeError as error:
         raise BadProfile(f"{path} is no profile: {error}") from None
-    for name, upstream in found.upstreams.items():
+    for name, upstream in profile.upstreams.items():
         if not (upstream.ttft_s > 0 and upstream.itl_s > 0):
             raise BadProfile(f"{path}: upstream '{name}': ttft_s and itl_s must be above 0")
-    for name, engine in found.engines.items():
+    for name, engine in profile.engines.items():
         cost = engine.cost
         if len(cost.knots) != len(cost.slopes) or list(cost.knots) != sorted({0, *cost.knots}):
             raise BadProfile(f"{path}: engine '{name}': knots must rise from 0, with one slope each")
@@ -174,7 +174,7 @@ def read_profile(path: Path) -> Profile:
         for service in (engine.served, engine.beside or engine.served):
             if service.factor <= 0 or service.per_sample < 0 or not service.pauses or min(service.pauses) < 0:
                 raise BadProfile(f"{path}: engine '{name}': the service makes no step shorter; see served and beside")
-    return found
+    return profile
 
 
 def shape_of(shares: list[Share]) -> StepShape:
@@ -201,7 +201,7 @@ class EngineTimes:
         self._pieces = [profile.cost.pieces(tokens) for tokens in range(most_tokens + 1)]
         self._spread = np.array([profile.spread[place] for place in order])
         services = (profile.served, profile.beside or profile.served)
-        self._services = [(each.factor, each.per_sample, _mixed(each.pauses)) for each in services]
+        self._services = [(service.factor, service.per_sample, _mixed(service.pauses)) for service in services]
 
     def step(self, shape: StepShape, number: int, *, beside: bool) -> float:
         cost = self._cost

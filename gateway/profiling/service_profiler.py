@@ -81,26 +81,30 @@ def probe(
     workers = {model: min(_WORKERS, settings.engines[name].max_running) for name, model in names.items()}
     for name, model in names.items():
         workers[model] *= settings.engines[name].replicas
-    alone = [Phase({model: count}, _PHASE_S, _PAUSE_S) for model, most in workers.items() for count in {1, most}]
+    alone = [
+        Phase({model: count}, _PHASE_S, _PAUSE_S)
+        for model, most_workers in workers.items()
+        for count in {1, most_workers}
+    ]
     together = [Phase(dict.fromkeys(workers, 1), _PHASE_S, _PAUSE_S), Phase(workers, 2 * _PHASE_S, _PAUSE_S)]
     phases = [*alone, *(together if len(workers) > 1 else [])]
-    say(f"behind the service, with clients: {', '.join(names)}, {sum(each.seconds for each in phases):.0f} s")
+    say(f"behind the service, with clients: {', '.join(names)}, {sum(phase.seconds for phase in phases):.0f} s")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            seen = trio.run(_serve, settings, names, phases, Path(folder) / "recording.jsonl")
+            measured = trio.run(_serve, settings, names, phases, Path(folder) / "recording.jsonl")
     except BaseExceptionGroup as group:
         failures, rest = group.split((CliError, ServiceFailed))
         if failures is None or rest is not None:
             raise
-        raise CliError("; ".join(sorted({str(each) for each in leaves(failures)}))) from None
-    steps = {name: [each.steps for each in seen.engines[name]] for name in names}
-    found = dict(engines)
+        raise CliError("; ".join(sorted({str(failure) for failure in leaves(failures)}))) from None
+    steps = {name: [replica.steps for replica in measured.engines[name]] for name in names}
+    profiles = dict(engines)
     for name in names:
-        found[name] = _served(name, found[name], steps, say)
-    service = _around(seen)
+        profiles[name] = _served(name, profiles[name], steps, say)
+    service = _around(measured)
     there, back = 1000 * service.arrival_s, 1000 * service.delivery_s
     say(f"a request takes {there:.1f} ms to its engine, and what it makes {back:.1f} ms back")
-    return found, service
+    return profiles, service
 
 
 async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phase], record: Path) -> Seen:
@@ -117,8 +121,8 @@ async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phas
     books = msgspec.structs.replace(settings.ledger, path=":memory:")
     settings = msgspec.structs.replace(settings, ledger=books)
     factories = {
-        name: [partial(load, name, title, replica) for title, replica in replica_settings(name, each).items()]
-        for name, each in settings.engines.items()
+        name: [partial(load, name, title, replica) for title, replica in replica_settings(name, engine).items()]
+        for name, engine in settings.engines.items()
     }
     service = Visited(settings, factories, record)
     listener = listen("127.0.0.1", 0)
@@ -137,7 +141,9 @@ async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phas
     offset = perf_counter() - trio.current_time()
     arrivals = {name: [at + offset for at in service.arrivals[model][warm[name] :]] for name, model in names.items()}
     trace = read_trace(record)
-    requests = {name: [each for each in trace if each.model == model][warm[name] :] for name, model in names.items()}
+    requests = {
+        name: [request for request in trace if request.model == model][warm[name] :] for name, model in names.items()
+    }
     return Seen(engines, arrivals, requests)
 
 
@@ -157,7 +163,9 @@ def _served(
     disturbed: list[bool] = []
     for mine in steps[name]:
         own += mine
-        disturbed += beside(mine, [each for replicas in steps.values() for each in replicas if each is not mine])
+        disturbed += beside(
+            mine, [replica for replicas in steps.values() for replica in replicas if replica is not mine]
+        )
     services: list[ServiceTimes | None] = []
     for among in (False, True):
         chosen = [step for step, is_beside in zip(own, disturbed, strict=True) if is_beside is among]
@@ -175,16 +183,16 @@ def _served(
     return msgspec.structs.replace(profile, spread=(1.0,), served=alone or ServiceTimes(), beside=among_others)
 
 
-def _around(seen: Seen) -> ServiceCost:
+def _around(measured: Seen) -> ServiceCost:
     """Medians over all requests of the time before the engine gets a request and after a step has ended."""
     before: list[float] = []
     after: list[float] = []
-    for name, replicas in seen.engines.items():
-        requests = seen.requests.get(name, [])
+    for name, replicas in measured.engines.items():
+        requests = measured.requests.get(name, [])
         submitted_to = [(at, number, engine) for engine in replicas for number, at in engine.submitted.items()]
         submitted_to.sort(key=itemgetter(0))
         for arrived, request, (submitted, number, engine) in zip(
-            seen.arrivals.get(name, []), requests, submitted_to, strict=False
+            measured.arrivals.get(name, []), requests, submitted_to, strict=False
         ):
             out = engine.first_out.get(number)
             if out is not None and request.ttft_s is not None:
@@ -199,10 +207,10 @@ def _around(seen: Seen) -> ServiceCost:
 def _names(settings: Settings) -> dict[str, str]:
     """By engine: a model name whose route leads only to it."""
     policy = Policy.compile(settings)
-    found: dict[str, str] = {}
+    models: dict[str, str] = {}
     for model in settings.models:
         features = Features(model=model, tenant="anonymous", tier="default", prompt_tokens=20, max_tokens=200)
         plan = make_plan(policy, features, Load(), 0.0)
         if plan.cascade is None and plan.rungs and plan.rungs[0].to in settings.engines:
-            found.setdefault(plan.rungs[0].to, model)
-    return found
+            models.setdefault(plan.rungs[0].to, model)
+    return models

@@ -22,16 +22,16 @@ Floats = npt.NDArray[np.float64]
 
 def fit(shapes: list[StepShape], seconds: list[float]) -> StepCost:
     """The costs with the least squared error relative to each step."""
-    most = max(shape.tokens for shape in shapes)
-    knots = tuple(knot for knot in _KNOTS if knot < most)
+    max_tokens = max(shape.tokens for shape in shapes)
+    knots = tuple(knot for knot in _KNOTS if knot < max_tokens)
     times = np.array(seconds)
     rows = np.array([_parts(shape, knots) for shape in shapes]) / times[:, None]
-    found = non_negative(rows, np.ones(len(times)))
+    costs = non_negative(rows, np.ones(len(times)))
     for _ in range(_TRIMS):
         # Disturbances make steps longer: outliers are left to the spread.
-        kept = rows @ found > 1 / _DISTURBED
-        found = non_negative(rows[kept], np.ones(int(kept.sum())))
-    fixed, sequence, sample, context, attention, *slopes = map(float, found)
+        kept = rows @ costs > 1 / _DISTURBED
+        costs = non_negative(rows[kept], np.ones(int(kept.sum())))
+    fixed, sequence, sample, context, attention, *slopes = map(float, costs)
     return StepCost(
         fixed=fixed,
         per_sequence=sequence,
@@ -57,18 +57,18 @@ def service_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) ->
     parts = np.stack([own, samples, np.ones(len(own))], axis=1)
     factor, per_sample, _ = non_negative(parts * weight[:, None], took * weight)
     left = np.sort(np.maximum(took - factor * own - per_sample * samples, 0.0))
-    pauses = [float(each.mean()) for each in np.array_split(left, min(_PAUSES, len(left)))]
+    pauses = [float(part.mean()) for part in np.array_split(left, min(_PAUSES, len(left)))]
     return ServiceTimes(
-        factor=_shown(factor), per_sample=_shown(per_sample), pauses=tuple([float(f"{each:.3g}") for each in pauses])
+        factor=_shown(factor), per_sample=_shown(per_sample), pauses=tuple([float(f"{pause:.3g}") for pause in pauses])
     )
 
 
-def non_negative(rows: Floats, wanted: Floats) -> Floats:
+def non_negative(rows: Floats, target_values: Floats) -> Floats:
     """The x >= 0 that minimises |rows x - wanted|², by coordinate descent on the normal equations."""
     scale = np.sqrt((rows**2).sum(axis=0))
     scale[scale == 0] = 1.0
     scaled = rows / scale
-    gram, target = scaled.T @ scaled, scaled.T @ wanted
+    gram, target = scaled.T @ scaled, scaled.T @ target_values
     x = np.zeros(rows.shape[1])
     for _ in range(_ROUNDS):
         before = x.copy()
@@ -77,8 +77,8 @@ def non_negative(rows: Floats, wanted: Floats) -> Floats:
                 x[column] = max(0.0, x[column] - (gram[column] @ x - target[column]) / gram[column, column])
         if np.abs(x - before).max() < 1e-12:
             break
-    found: Floats = x / scale
-    return found
+    solution: Floats = x / scale
+    return solution
 
 
 def error_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) -> FitError:

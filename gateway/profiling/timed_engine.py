@@ -66,12 +66,12 @@ class TimedEngine(Engine):
         super().accept(command)
 
     def step(self) -> StepReport:
-        began, asked = perf_counter(), self._asked
+        began, asked_at = perf_counter(), self._asked
         report = super().step()
         ended = perf_counter()
         shape = self._spy.take()
         if shape is not None:
-            between = 0.0 if self._goes_on_from is None else asked - self._goes_on_from
+            between = 0.0 if self._goes_on_from is None else asked_at - self._goes_on_from
             self.steps.append(TimedStep(shape, began, ended, ended - began + between))
         for output in report.outputs:
             if output.request_id not in self.first_out:
@@ -82,7 +82,7 @@ class TimedEngine(Engine):
 
 def beside(steps: Sequence[TimedStep], others: Sequence[Sequence[TimedStep]]) -> list[bool]:
     """For each step, whether another engine computed at its midpoint."""
-    found = [False] * len(steps)
+    disturbed = [False] * len(steps)
     for other in others:
         place = 0
         for number, step in enumerate(steps):
@@ -90,5 +90,5 @@ def beside(steps: Sequence[TimedStep], others: Sequence[Sequence[TimedStep]]) ->
             while place < len(other) and other[place].ended < middle:
                 place += 1
             if place < len(other) and other[place].ended - other[place].period <= middle:
-                found[number] = True
-    return found
+                disturbed[number] = True
+    return disturbed

@@ -13,8 +13,8 @@ from actors.request.request_log import REQUEST_FINISHED
 
 def _without_told_tracebacks(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """`ServiceFailed` explains itself: drop its traceback."""
-    told = event.get("exc_info")
-    error = sys.exception() if told is True else told[1] if isinstance(told, tuple) else told
+    info = event.get("exc_info")
+    error = sys.exception() if info is True else info[1] if isinstance(info, tuple) else info
     if isinstance(error, ServiceFailed):
         del event["exc_info"]
     return event

@@ -59,17 +59,17 @@ def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]
         for number, view in enumerate(views)
     ]
     gauges: tuple[EngineRow, ...] = (
-        ("num_requests_running", "Sequences in the batch.", lambda each: each.running),
-        ("num_requests_waiting", "Sequences waiting in the engine.", lambda each: each.waiting),
+        ("num_requests_running", "Sequences in the batch.", lambda stats: stats.running),
+        ("num_requests_waiting", "Sequences waiting in the engine.", lambda stats: stats.waiting),
         ("kv_cache_usage_perc", "Share of the KV blocks that sequences hold; 1 is all.", _kv_usage),
-        ("kv_pool_bytes", "Bytes of the KV pool.", lambda each: each.kv_bytes),
-        ("kv_blocks_total", "KV blocks.", lambda each: each.total_blocks),
-        ("kv_blocks_free", "KV blocks that a new sequence could take.", lambda each: each.free_blocks),
-        ("kv_blocks_host", "Evicted KV blocks kept in host memory.", lambda each: each.host_blocks),
+        ("kv_pool_bytes", "Bytes of the KV pool.", lambda stats: stats.kv_bytes),
+        ("kv_blocks_total", "KV blocks.", lambda stats: stats.total_blocks),
+        ("kv_blocks_free", "KV blocks that a new sequence could take.", lambda stats: stats.free_blocks),
+        ("kv_blocks_host", "Evicted KV blocks kept in host memory.", lambda stats: stats.host_blocks),
         (
             "outstanding_tokens",
             "Prompt tokens to compute and output tokens allowed.",
-            lambda each: each.outstanding_tokens,
+            lambda stats: stats.outstanding_tokens,
         ),
     )
     for name, text, value in gauges:
@@ -78,20 +78,20 @@ def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]
             gauge.add_metric(labels, value(stats))
         yield gauge
     counters: tuple[EngineRow, ...] = (
-        ("num_preemptions", "Preemptions of sequences.", lambda each: each.preemptions_total),
+        ("num_preemptions", "Preemptions of sequences.", lambda stats: stats.preemptions_total),
         (
             "prefix_cache_queries",
             "Prompt tokens looked up in the prefix cache.",
-            lambda each: each.prefix_queries_total,
+            lambda stats: stats.prefix_queries_total,
         ),
-        ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", lambda each: each.prefix_hits_total),
-        ("kv_blocks_swapped_out", "KV blocks copied to host memory.", lambda each: each.swapped_out_total),
-        ("kv_blocks_swapped_in", "KV blocks copied back from host memory.", lambda each: each.swapped_in_total),
-        ("prompt_tokens", "Prompt tokens received.", lambda each: each.prompt_tokens_total),
-        ("generation_tokens", "Tokens generated.", lambda each: each.generation_tokens_total),
-        ("spec_decode_num_draft_tokens", "Tokens proposed by drafts.", lambda each: each.drafted_tokens_total),
-        ("spec_decode_num_accepted_tokens", "Draft tokens accepted.", lambda each: each.accepted_tokens_total),
-        ("engine_steps", "Steps of the engine.", lambda each: each.steps_total),
+        ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", lambda stats: stats.prefix_hits_total),
+        ("kv_blocks_swapped_out", "KV blocks copied to host memory.", lambda stats: stats.swapped_out_total),
+        ("kv_blocks_swapped_in", "KV blocks copied back from host memory.", lambda stats: stats.swapped_in_total),
+        ("prompt_tokens", "Prompt tokens received.", lambda stats: stats.prompt_tokens_total),
+        ("generation_tokens", "Tokens generated.", lambda stats: stats.generation_tokens_total),
+        ("spec_decode_num_draft_tokens", "Tokens proposed by drafts.", lambda stats: stats.drafted_tokens_total),
+        ("spec_decode_num_accepted_tokens", "Draft tokens accepted.", lambda stats: stats.accepted_tokens_total),
+        ("engine_steps", "Steps of the engine.", lambda stats: stats.steps_total),
     )
     for name, text, value in counters:
         counter = CounterMetricFamily(prefix + name, text, labels=_ENGINE)
@@ -178,8 +178,8 @@ def _service_families(statistics: ServiceStatistics) -> Iterable[Metric]:
     yield from _queue_families(statistics)
     breakers = GaugeMetricFamily("penstock:breaker_state", "1 for the current state.", labels=("rung", "state"))
     for rung, state in statistics.breakers.items():
-        for each in _BREAKER_STATES:
-            breakers.add_metric((rung, each), float(state == each))
+        for possible in _BREAKER_STATES:
+            breakers.add_metric((rung, possible), float(state == possible))
     yield breakers
     restarts = CounterMetricFamily("penstock:engine_restarts", "Restarts of engines.", labels=("engine",))
     for engine, count in statistics.engine_restarts_total.items():
@@ -212,29 +212,29 @@ def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterable[
         "Seconds until an address is used again after a failure.",
         labels=("upstream", "url"),
     )
-    for name, each in upstreams.items():
-        requests.add_metric((name,), each.requests_total)
-        tokens.add_metric((name,), each.generation_tokens_total)
-        running.add_metric((name,), each.running)
-        for kind, count in each.failures_total.items():
+    for name, upstream in upstreams.items():
+        requests.add_metric((name,), upstream.requests_total)
+        tokens.add_metric((name,), upstream.generation_tokens_total)
+        running.add_metric((name,), upstream.running)
+        for kind, count in upstream.failures_total.items():
             failures.add_metric((name, kind), count)
-        for url, replica in each.replicas.items():
+        for url, replica in upstream.replicas.items():
             resting.add_metric((name, url), replica.rests_for_s)
     yield from (requests, failures, tokens, running, resting)
     yield _histograms(
         "penstock:upstream_time_to_first_token_seconds",
         "From a call's start to its first content.",
         "upstream",
-        {name: each.ttft for name, each in upstreams.items()},
+        {name: upstream.ttft for name, upstream in upstreams.items()},
     )
 
 
 def _queue_families(statistics: ServiceStatistics) -> Iterable[Metric]:
     gauges: tuple[QueueRow, ...] = (
-        ("queue_requests", "Requests in the fair queue.", lambda each: each.requests),
-        ("queue_tokens", "Tokens of the requests in the fair queue.", lambda each: each.tokens),
-        ("queue_inside", "Sequences inside the engine.", lambda each: each.inside),
-        ("queue_expected_wait_seconds", "Expected wait of a new request.", lambda each: each.expected_wait_s),
+        ("queue_requests", "Requests in the fair queue.", lambda queue: queue.requests),
+        ("queue_tokens", "Tokens of the requests in the fair queue.", lambda queue: queue.tokens),
+        ("queue_inside", "Sequences inside the engine.", lambda queue: queue.inside),
+        ("queue_expected_wait_seconds", "Expected wait of a new request.", lambda queue: queue.expected_wait_s),
     )
     for name, text, value in gauges:
         gauge = GaugeMetricFamily("penstock:" + name, text, labels=("engine",))
@@ -242,8 +242,8 @@ def _queue_families(statistics: ServiceStatistics) -> Iterable[Metric]:
             gauge.add_metric((engine,), value(queue))
         yield gauge
     counters: tuple[QueueRow, ...] = (
-        ("queue_refused", "Refused because the queue was full.", lambda each: each.refused_total),
-        ("queue_expired", "Removed because they waited too long.", lambda each: each.expired_total),
+        ("queue_refused", "Refused because the queue was full.", lambda queue: queue.refused_total),
+        ("queue_expired", "Removed because they waited too long.", lambda queue: queue.expired_total),
     )
     for name, text, value in counters:
         counter = CounterMetricFamily("penstock:" + name, text, labels=("engine",))

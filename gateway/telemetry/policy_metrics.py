@@ -22,8 +22,8 @@ def policy_families(statistics: ServiceStatistics) -> Iterator[Metric]:
     notices = CounterMetricFamily(
         "penstock:policy_notices", "Notices logged by the policy.", labels=("event", "subject")
     )
-    for each, count in statistics.notices_total.items():
-        notices.add_metric(each, count)
+    for labels, count in statistics.notices_total.items():
+        notices.add_metric(labels, count)
     yield notices
 
 

@@ -50,14 +50,16 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_environment()
     outcomes = ask_pair(pair, material, _say)
     try:
-        found = calibrate(outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt)
+        calibration = calibrate(
+            outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt
+        )
     except ValueError as error:
         raise CliError(f"the calibration failed: {error}") from None
     try:
-        arguments.out.write_bytes(encode_calibration(found))
+        arguments.out.write_bytes(encode_calibration(calibration))
     except OSError as error:
         raise CliError(f"{arguments.out} cannot be written: {error.strerror or error}") from None
-    print(msgspec.json.encode(found).decode() if arguments.json else _summary(found, arguments.out))
+    print(msgspec.json.encode(calibration).decode() if arguments.json else _summary(calibration, arguments.out))
     return 0
 
 
@@ -67,15 +69,20 @@ def calibrate(outcomes: PairOutcomes, statistic: Statistic, *, by_prompt: bool) 
     Raises ValueError if there is too little to fit.
     """
     scored = [
-        Scored(min(statistic_of(statistic, each.margins), _HIGHEST), each.small_right, each.large_right, each.words)
-        for each in outcomes.judged
+        Scored(
+            min(statistic_of(statistic, outcome.margins), _HIGHEST),
+            outcome.small_right,
+            outcome.large_right,
+            outcome.words,
+        )
+        for outcome in outcomes.judged
     ]
     prompt = None
     if by_prompt:
         prompt = fit_prompt_model(scored)
         levels = scores_unseen(scored)
-        scored = [msgspec.structs.replace(each, score=level) for each, level in zip(scored, levels, strict=True)]
-    found = fit(scored)
+        scored = [msgspec.structs.replace(item, score=level) for item, level in zip(scored, levels, strict=True)]
+    fitted = fit(scored)
     return Calibration(
         name=outcomes.cascade,
         created=dt.datetime.now(dt.UTC).date(),
@@ -86,29 +93,32 @@ def calibrate(outcomes: PairOutcomes, statistic: Statistic, *, by_prompt: bool) 
         large_digest=outcomes.large_digest,
         labels=outcomes.labels,
         data=outcomes.data,
-        rows=found.rows,
-        small_accuracy=found.small_accuracy,
-        large_accuracy=found.large_accuracy,
-        isotonic=found.isotonic,
-        error=found.error,
+        rows=fitted.rows,
+        small_accuracy=fitted.small_accuracy,
+        large_accuracy=fitted.large_accuracy,
+        isotonic=fitted.isotonic,
+        error=fitted.error,
         prompt=prompt,
     )
 
 
-def _summary(found: Calibration, path: Path) -> str:
-    error = found.error
+def _summary(calibration: Calibration, path: Path) -> str:
+    data, error = calibration.data, calibration.error
+    column = "threshold (nats)" if calibration.prompt is None else "level (P small right - P large right)"
     lines = [
-        f"{path}: {found.statistic} on {found.data.prompts} prompts ({found.data.source}), {found.labels}",
-        f"right: {found.small} {100 * found.small_accuracy:.1f} %, {found.large} {100 * found.large_accuracy:.1f} %",
+        f"{path}: {calibration.statistic} on {data.prompts} prompts ({data.source}), {calibration.labels}",
+        (
+            f"right: {calibration.small} {100 * calibration.small_accuracy:.1f} %, "
+            f"{calibration.large} {100 * calibration.large_accuracy:.1f} %"
+        ),
         f"on unseen prompts: calibration error {error.expected_calibration_error:.3f}, Brier score {error.brier:.3f}",
-        f"{'target':<28}{'threshold (nats)' if found.prompt is None else 'level (P small right - P large right)'}",
+        f"{'target':<28}{column}",
     ]
     for share in _SHARES:
-        lines.append(f"{f'large_share = {share}':<28}{threshold_for_share(found, share):.4f}")
-    threshold = threshold_for_accuracy(found, 0.99)
-    lines.append(
-        f"{'accuracy_of_large = 0.99':<28}{'all to the large model' if threshold == math.inf else f'{threshold:.4f}'}"
-    )
+        lines.append(f"{f'large_share = {share}':<28}{threshold_for_share(calibration, share):.4f}")
+    value = threshold_for_accuracy(calibration, 0.99)
+    words = "all to the large model" if value == math.inf else f"{value:.4f}"
+    lines.append(f"{'accuracy_of_large = 0.99':<28}{words}")
     return "\n".join(lines)
 
 

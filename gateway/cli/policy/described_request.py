@@ -74,14 +74,16 @@ def described(arguments: argparse.Namespace, decider: Decider) -> Described:
     terms = None if text is None or given.complexity is not None else complexity_terms(text, given.turn)
     if arguments.request is None:
         return Described(situation, terms, ())
-    asked, notes = _read_body(arguments, decider, situation)
+    body, notes = _read_body(arguments, decider, situation)
     features = situation.features
-    told = {feature for flag, sets in _SETS.items() if getattr(arguments, flag) is not None for feature in sets}
+    overridden = {feature for flag, sets in _SETS.items() if getattr(arguments, flag) is not None for feature in sets}
     if arguments.path is None:
-        told.discard("path")
-    merged = msgspec.structs.replace(asked.features, at=features.at, **{name: getattr(features, name) for name in told})
+        overridden.discard("path")
+    merged = msgspec.structs.replace(
+        body.features, at=features.at, **{name: getattr(features, name) for name in overridden}
+    )
     if given.text is None and given.complexity is None:
-        terms = asked.terms
+        terms = body.terms
     return Described(Situation(merged, situation.load), terms, notes)
 
 
@@ -101,21 +103,21 @@ def _given(arguments: argparse.Namespace, decider: Decider) -> GivenRequest:
         if (value := getattr(arguments, name)) is not None
     }
     values |= {name: tuple(getattr(arguments, name) or ()) for name in ("tag", "has", "busy", "rolled_back")}
-    values["header"] = dict([_pair("header", each) for each in arguments.header or ()])
+    values["header"] = dict([_pair("header", header) for header in arguments.header or ()])
     return GivenRequest(**values, load=_load(arguments.load or (), decider))
 
 
 def _load(given: list[str] | tuple[()], decider: Decider) -> dict[str, GivenLoad]:
     rungs: dict[str, GivenLoad] = {}
     known = (*decider.settings.engines, *decider.settings.upstreams)
-    for each in given:
-        place, value = _pair("load", each)
+    for flag in given:
+        place, value = _pair("load", flag)
         rung, dot, key = place.rpartition(".")
         if not dot:
-            raise CliError(f"--load {each}: expected RUNG.KEY=VALUE, such as {known[0]}.queue_wait=3s", 2)
+            raise CliError(f"--load {flag}: expected RUNG.KEY=VALUE, such as {known[0]}.queue_wait=3s", 2)
         _known("load", rung, known)
         _known("load", key, LOAD_KEYS)
-        changed = {key: _load_value(each, key, value)}
+        changed = {key: _load_value(flag, key, value)}
         rungs[rung] = msgspec.structs.replace(rungs.get(rung, GivenLoad()), **changed)
     return rungs
 
@@ -140,21 +142,23 @@ def _load_value(flag: str, key: str, value: str) -> object:
     raise CliError(f"--load {flag}: {value!r} is not {expected}", 2)
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _BodyFeatures(msgspec.Struct, frozen=True):
     features: Features
     terms: tuple[Term, ...]
 
 
-def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situation) -> tuple[_Asked, tuple[str, ...]]:
+def _read_body(
+    arguments: argparse.Namespace, decider: Decider, situation: Situation
+) -> tuple[_BodyFeatures, tuple[str, ...]]:
     """Read with the server's own code, so that a body that it would refuse is refused here with the same message."""
     settings = decider.settings
     path = arguments.path or _path_of(arguments.request)
     features = situation.features
     try:
-        body, asked, streamed = _asked(path, _bytes(arguments.request), settings.server)
+        body, parsed, streamed = _parsed(path, _bytes(arguments.request), settings.server)
         request = InferenceRequest(
-            **{name: getattr(asked, name) for name in asked.__struct_fields__ if name != "view"},
-            echo=asked.view.echo,
+            **{name: getattr(parsed, name) for name in parsed.__struct_fields__ if name != "view"},
+            echo=parsed.view.echo,
             request_id=features.request,
             model=body.model,
             path=path,
@@ -172,12 +176,12 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
     tenant = decider.tenants[features.tenant]
-    found = features_of(request, decider.policy, features.tenant, tenant, tokens)
+    features = features_of(request, decider.policy, features.tenant, tenant, tokens)
     text, turns = last_user_text(request.prompts)
-    return _Asked(found, complexity_terms(text, turns)), notes
+    return _BodyFeatures(features, complexity_terms(text, turns)), notes
 
 
-def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, ParsedBody, bool]:
+def _parsed(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, ParsedBody, bool]:
     """The decoded body, its checked content, and whether it asks for a stream."""
     if path == _EMBEDDINGS:
         body, _ = EMBEDDING.decode(raw)

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     after, more = read_policy(arguments.after)
     try:
         trace = None if arguments.trace is None else read_trace(arguments.trace)
-        found = policy_diff(
+        diff = policy_diff(
             before,
             after,
             samples=arguments.samples,
@@ -60,38 +60,38 @@ def run(arguments: argparse.Namespace) -> int:
     except BadTrace as error:
         raise CliError(str(error), 2) from None
     if arguments.json:
-        print_data(found)
+        print_data(diff)
     else:
-        _page(found, arguments).print()
+        _page(diff, arguments).print()
     return 0
 
 
-def _page(found: PolicyDiff, arguments: argparse.Namespace) -> Page:
+def _page(diff: PolicyDiff, arguments: argparse.Namespace) -> Page:
     page = Page()
-    page.line(f"{arguments.before} ({found.before.policy}) → {arguments.after} ({found.after.policy})", style="dim")
-    for note in found.notes:
+    page.line(f"{arguments.before} ({diff.before.policy}) → {arguments.after} ({diff.after.policy})", style="dim")
+    for note in diff.notes:
         page.line(f"note: {note}", style="yellow")
     page.heading("Settings")
-    for change, words in zip(found.settings, found.words, strict=True):
+    for change, words in zip(diff.settings, diff.words, strict=True):
         style = {"added": "green", "removed": "red"}.get(change.kind, "")
         page.line(words + ("" if change.decides else "  (no effect on decisions)"), indent=2, style=style)
-    if not found.settings:
+    if not diff.settings:
         page.line("the same", indent=2)
-    _decisions(page, f"Decisions over {found.synthetic.requests} generated requests", found.synthetic)
-    if found.trace is not None:
-        _decisions(page, f"Decisions over the {found.trace.requests} requests of {arguments.trace}", found.trace)
+    _decisions(page, f"Decisions over {diff.synthetic.requests} generated requests", diff.synthetic)
+    if diff.trace is not None:
+        _decisions(page, f"Decisions over the {diff.trace.requests} requests of {arguments.trace}", diff.trace)
     return page
 
 
-def _decisions(page: Page, title: str, found: DecisionDiff) -> None:
-    if not found.requests:
+def _decisions(page: Page, title: str, diff: DecisionDiff) -> None:
+    if not diff.requests:
         return
     page.heading(title)
-    page.line(f"{percent(found.share)} decided differently ({found.changed})", indent=2)
-    if found.terms_only:
-        share = percent(found.terms_only / found.requests)
+    page.line(f"{percent(diff.share)} decided differently ({diff.changed})", indent=2)
+    if diff.terms_only:
+        share = percent(diff.terms_only / diff.requests)
         page.line(f"{share} same decision with a different threshold, deadline, cap or the like", indent=2)
-    for aspect in found.aspects:
+    for aspect in diff.aspects:
         page.line(f"{aspect.name}: {percent(aspect.share)} change", indent=2, style="cyan")
         shifts = aspect.shifts[:_MOST_SHIFTS]
         for shift in shifts:

@@ -46,12 +46,12 @@ class Evaluation(msgspec.Struct, frozen=True):
     points: tuple[OperatingPoint, ...]
 
     def table(self) -> str:
-        asked = self.outcomes
-        lines = [f"cascade {asked.cascade}, {asked.data.source}, {asked.labels}", self.curves.table(), ""]
-        small, large = asked.small_cost, asked.large_cost
+        outcomes = self.outcomes
+        lines = [f"cascade {outcomes.cascade}, {outcomes.data.source}, {outcomes.labels}", self.curves.table(), ""]
+        small, large = outcomes.small_cost, outcomes.large_cost
         lines.append(
-            f"compute in engine steps: {asked.small} {small.processor_s:.3f} s of processors ({small.wall_s:.3f} s), "
-            f"{asked.large} {large.processor_s:.3f} s ({large.wall_s:.3f} s), "
+            f"compute in engine steps: {outcomes.small} {small.processor_s:.3f} processor s ({small.wall_s:.3f} s), "
+            f"{outcomes.large} {large.processor_s:.3f} s ({large.wall_s:.3f} s), "
             f"ratio {small.processor_s / large.processor_s:.3f}"
         )
         if self.points:
@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
         saved: list[float] | list[None] = [None] * len(targets)
         if material is not None:
             saved = savings(pair, material, outcomes, sent, rounds=arguments.rounds, say=_say)
-        points = [_point(outcomes, *each) for each in zip(targets, sent, saved, strict=True)]
+        points = [_point(outcomes, *point) for point in zip(targets, sent, saved, strict=True)]
     curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
     evaluation = Evaluation(outcomes, curves, tuple(points))
     if arguments.plot is not None:
@@ -151,13 +151,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def scores_of(outcomes: PairOutcomes, calibration: Calibration) -> list[float]:
     """The value of each prompt that the calibration's thresholds are compared with."""
-    values = [statistic_of(calibration.statistic, each.margins) for each in outcomes.judged]
+    values = [statistic_of(calibration.statistic, outcome.margins) for outcome in outcomes.judged]
     model = calibration.prompt
     if model is None:
         return values
     return [
-        score_of(model, priors_of(model, each.words), value)
-        for each, value in zip(outcomes.judged, values, strict=True)
+        score_of(model, priors_of(model, outcome.words), value)
+        for outcome, value in zip(outcomes.judged, values, strict=True)
     ]
 
 
@@ -169,22 +169,22 @@ def curves_of(
     scores: dict[str, list[float]] = {}
     if calibration is not None and calibration.prompt is not None:
         scores[f"{statistic} by prompt"] = scores_of(outcomes, calibration)
-    scores |= {name: [statistic_of(name, each.margins) for each in outcomes.judged] for name in names}
-    scores["length"] = [-float(each.characters) for each in outcomes.judged]
-    verdicts = [QuestionOutcome(each.small_right, each.large_right) for each in outcomes.judged]
+    scores |= {name: [statistic_of(name, outcome.margins) for outcome in outcomes.judged] for name in names}
+    scores["length"] = [-float(outcome.characters) for outcome in outcomes.judged]
+    verdicts = [QuestionOutcome(outcome.small_right, outcome.large_right) for outcome in outcomes.judged]
     return deferral_curves(verdicts, scores, np.random.default_rng(seed), resamples)
 
 
 def _json(evaluation: Evaluation) -> str:
     """JSON without the single answers; `--save` writes those."""
-    found = msgspec.to_builtins(evaluation)
-    del found["outcomes"]["judged"]
-    return msgspec.json.encode(found).decode()
+    data = msgspec.to_builtins(evaluation)
+    del data["outcomes"]["judged"]
+    return msgspec.json.encode(data).decode()
 
 
 def _targets(calibration: Calibration, shares: Sequence[float]) -> list[tuple[str, float]]:
-    found = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
-    return [*found, (f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE))]
+    targets = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
+    return [*targets, (f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE))]
 
 
 def _sent(scores: list[float], threshold: float) -> list[int]:
@@ -195,8 +195,10 @@ def _sent(scores: list[float], threshold: float) -> list[int]:
 def _point(outcomes: PairOutcomes, target: tuple[str, float], sent: list[int], saved: float | None) -> OperatingPoint:
     name, threshold = target
     chosen, count = set(sent), len(outcomes.judged)
-    right = sum(each.large_right if place in chosen else each.small_right for place, each in enumerate(outcomes.judged))
-    large = sum(each.large_right for each in outcomes.judged)
+    right = sum(
+        outcome.large_right if place in chosen else outcome.small_right for place, outcome in enumerate(outcomes.judged)
+    )
+    large = sum(outcome.large_right for outcome in outcomes.judged)
     return OperatingPoint(
         target=name,
         threshold=threshold if math.isfinite(threshold) else None,

@@ -61,14 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
         record = fetch_record(arguments.admin, arguments.id, os.environ.get(ADMIN_KEY))
         if record.policy != decider.policy.digest:
             notes += (f"it was decided by policy {record.policy}; what follows is what this file would decide",)
-        found = explain(decider, Situation(record.features, record.load), record=record, notes=notes)
+        explanation = explain(decider, Situation(record.features, record.load), record=record, notes=notes)
     else:
         what = described(arguments, decider)
-        found = explain(decider, what.situation, terms=what.terms, notes=(*notes, *what.notes))
+        explanation = explain(decider, what.situation, terms=what.terms, notes=(*notes, *what.notes))
     if arguments.json:
-        print_data(found)
+        print_data(explanation)
     else:
-        explanation_page(found, everything=arguments.all).print()
+        explanation_page(explanation, everything=arguments.all).print()
     return 0
 
 

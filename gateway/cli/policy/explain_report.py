@@ -15,41 +15,41 @@ _MOST_CHANGES = 3
 _YES, _NO = "✓", "✗"
 
 
-def explanation_page(found: Explanation, *, everything: bool = False) -> Page:
+def explanation_page(explanation: Explanation, *, everything: bool = False) -> Page:
     """`everything`: list all single changes that would change the decision, not only the nearest."""
     page = Page()
-    page.line(f"policy {found.policy}", style="dim")
-    _decision(page, found)
-    for note in found.notes:
+    page.line(f"policy {explanation.policy}", style="dim")
+    _decision(page, explanation)
+    for note in explanation.notes:
         page.line(f"note: {note}", style="yellow")
-    if found.happened is not None:
-        _happened(page, found.happened)
-    _request(page, found.features)
-    _routes(page, found)
-    if found.budget is not None:
-        budget = found.budget
+    if explanation.happened is not None:
+        _happened(page, explanation.happened)
+    _request(page, explanation.features)
+    _routes(page, explanation)
+    if explanation.budget is not None:
+        budget = explanation.budget
         state = f"spent: {budget.when_spent}" if budget.spent else f"when spent: {budget.when_spent}"
         page.heading("Budget")
         page.line(f"{percent(budget.used)} of {number(budget.amount)} a {budget.per} used; {state}", indent=2)
-    if found.complexity is not None:
-        _complexity(page, found)
-    if found.experiment is not None:
-        _experiment(page, found.experiment)
-    if found.cascade is not None:
-        _cascade(page, found.cascade)
-    if found.refused is None:
-        _rungs(page, found)
-    _would_change(page, found.would_change, everything=everything)
+    if explanation.complexity is not None:
+        _complexity(page, explanation)
+    if explanation.experiment is not None:
+        _experiment(page, explanation.experiment)
+    if explanation.cascade is not None:
+        _cascade(page, explanation.cascade)
+    if explanation.refused is None:
+        _rungs(page, explanation)
+    _would_change(page, explanation.would_change, everything=everything)
     return page
 
 
-def _decision(page: Page, found: Explanation) -> None:
-    if found.refused is not None:
-        page.line(f"refused: {found.refused.code}", style="bold red")
-        page.line(found.refused.message, indent=2)
+def _decision(page: Page, explanation: Explanation) -> None:
+    if explanation.refused is not None:
+        page.line(f"refused: {explanation.refused.code}", style="bold red")
+        page.line(explanation.refused.message, indent=2)
         return
-    page.line(str(found.outcome), style="bold green")
-    page.line("because " + "; ".join(found.reasons), indent=2)
+    page.line(str(explanation.outcome), style="bold green")
+    page.line("because " + "; ".join(explanation.reasons), indent=2)
 
 
 def _happened(page: Page, happened: Happened) -> None:
@@ -83,25 +83,27 @@ def _request(page: Page, features: Features) -> None:
     page.line(", ".join(parts), indent=2, hang=0)
 
 
-def _routes(page: Page, found: Explanation) -> None:
-    if not found.routes:
+def _routes(page: Page, explanation: Explanation) -> None:
+    if not explanation.routes:
         return
     page.heading("Routes, in order")
-    for seen in found.routes:
-        _route(page, seen)
-    if found.routes_left:
-        rest = "1 further route was" if found.routes_left == 1 else f"{found.routes_left} further routes were"
+    for route in explanation.routes:
+        _route(page, route)
+    if explanation.routes_left:
+        rest = (
+            "1 further route was" if explanation.routes_left == 1 else f"{explanation.routes_left} further routes were"
+        )
         page.line(f"{rest} not evaluated", indent=2, style="dim")
 
 
-def _route(page: Page, seen: RouteSeen) -> None:
-    owner = f" ({seen.owner})" if seen.owner else ""
-    mark = _YES if seen.taken else _NO
-    if seen.finding.kind == "leaf":
-        page.line(f"{mark} {seen.route}{owner}: {seen.finding.text}", indent=2, style=_style(seen.taken))
+def _route(page: Page, route: RouteSeen) -> None:
+    owner = f" ({route.owner})" if route.owner else ""
+    mark = _YES if route.taken else _NO
+    if route.finding.kind == "leaf":
+        page.line(f"{mark} {route.route}{owner}: {route.finding.text}", indent=2, style=_style(route.taken))
         return
-    page.line(f"{mark} {seen.route}{owner}", indent=2, style=_style(seen.taken))
-    for part in seen.finding.parts if seen.finding.kind == "all" else (seen.finding,):
+    page.line(f"{mark} {route.route}{owner}", indent=2, style=_style(route.taken))
+    for part in route.finding.parts if route.finding.kind == "all" else (route.finding,):
         _finding(page, part, 6)
 
 
@@ -129,11 +131,11 @@ def _style(holds: bool) -> str:
     return "green" if holds else "dim"
 
 
-def _complexity(page: Page, found: Explanation) -> None:
-    assert found.complexity is not None
-    page.heading(f"Complexity {found.features.complexity:.3g}")
-    terms = ", ".join([f"{term.word} {term.adds:+.3g}" for term in found.complexity if term.adds])
-    z = sum(term.adds for term in found.complexity)
+def _complexity(page: Page, explanation: Explanation) -> None:
+    assert explanation.complexity is not None
+    page.heading(f"Complexity {explanation.features.complexity:.3g}")
+    terms = ", ".join([f"{term.word} {term.adds:+.3g}" for term in explanation.complexity if term.adds])
+    z = sum(term.adds for term in explanation.complexity)
     page.line(f"{terms}: z = {z:.3g}, of which the logistic is {1 / (1 + math.exp(-z)):.3g}", indent=2)
 
 
@@ -201,22 +203,22 @@ def _cascade(page: Page, terms: CascadeTerms) -> None:
         _finding(page, terms.skip_to_large, 6)
 
 
-def _rungs(page: Page, found: Explanation) -> None:
-    page.heading(f"Tried in this order: {', '.join(found.way)}")
-    for count, rung in enumerate(found.rungs, 1):
+def _rungs(page: Page, explanation: Explanation) -> None:
+    page.heading(f"Tried in this order: {', '.join(explanation.way)}")
+    for count, rung in enumerate(explanation.rungs, 1):
         page.line(f"ladder {count}. {_rung(rung)}", indent=2)
-    for shadow in found.shadows:
+    for shadow in explanation.shadows:
         page.line(f"shadow {shadow.name}: a copy goes to {shadow.to}", indent=2)
-    if found.deadlines is not None:
-        limits = found.deadlines
+    if explanation.deadlines is not None:
+        limits = explanation.deadlines
         queue, ttft, total, stall = map(write_duration, (limits.queue_s, limits.ttft_s, limits.total_s, limits.stall_s))
         page.line(
             f"deadlines: first token {ttft}, total {total} after the arrival; at most {queue} in a queue, "
             f"{stall} between two tokens",
             indent=2,
         )
-    cap = f"at most {found.output_cap} output tokens; " if found.output_cap is not None else ""
-    page.line(f"{cap}if it fails after content was sent: {found.midstream}", indent=2)
+    cap = f"at most {explanation.output_cap} output tokens; " if explanation.output_cap is not None else ""
+    page.line(f"{cap}if it fails after content was sent: {explanation.midstream}", indent=2)
 
 
 def _rung(rung: PlannedRung) -> str:
@@ -238,8 +240,8 @@ def _would_change(page: Page, changes: tuple[Counterfactual, ...], *, everything
     outcomes = list(by_outcome.items())
     for then, ways in outcomes if everything else outcomes[:_MOST_OUTCOMES]:
         page.line(then, indent=2, style="cyan")
-        for each in ways if everything else ways[:_MOST_CHANGES]:
-            page.line(f"if {each.change}  (now {each.now})", indent=6)
+        for change in ways if everything else ways[:_MOST_CHANGES]:
+            page.line(f"if {change.change}  (now {change.now})", indent=6)
         if not everything and len(ways) > _MOST_CHANGES:
             page.line(f"and {len(ways) - _MOST_CHANGES} more of this kind: --all", indent=6, style="dim")
     if not everything and len(outcomes) > _MOST_OUTCOMES:

@@ -23,11 +23,11 @@ def read_policy(path: Path | None) -> tuple[Decider, tuple[str, ...]]:
 
 def tokenizers(settings: Settings) -> tuple[dict[str, str], tuple[str, ...]]:
     """A digest of each engine's tokenizer. Engines without model files on this machine are assumed to share one."""
-    found = {name: tokenizer_digest(engine.model) for name, engine in settings.engines.items()}
-    missing = [name for name, digest in found.items() if not digest]
-    known = {digest for digest in found.values() if digest}
+    by_engine = {name: tokenizer_digest(engine.model) for name, engine in settings.engines.items()}
+    missing = [name for name, digest in by_engine.items() if not digest]
+    known = {digest for digest in by_engine.values() if digest}
     assumed = known.pop() if len(known) == 1 else _ASSUMED
-    digests = {name: digest or assumed for name, digest in found.items()}
+    digests = {name: digest or assumed for name, digest in by_engine.items()}
     for name, upstream in settings.upstreams.items():
         if upstream.tokenizer is not None:
             digests[name] = digests.get(upstream.tokenizer, "")

@@ -116,7 +116,9 @@ def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tup
         raise CliError("no requests are left after --limit and --seconds", 2)
     if arguments.max_tokens:
         replace = msgspec.structs.replace
-        trace = tuple([each if each.max_tokens else replace(each, max_tokens=arguments.max_tokens) for each in trace])
+        trace = tuple(
+            [request if request.max_tokens else replace(request, max_tokens=arguments.max_tokens) for request in trace]
+        )
     return trace
 
 
@@ -134,7 +136,7 @@ def _shares(given: list[str]) -> dict[str, float]:
 
 
 def _upstreams(given: list[str], known: set[str]) -> dict[str, UpstreamProfile]:
-    found = {}
+    profiles = {}
     for word in given:
         name, _, times = word.partition("=")
         try:
@@ -146,8 +148,8 @@ def _upstreams(given: list[str], known: set[str]) -> dict[str, UpstreamProfile]:
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise CliError(f"--upstream {word}: there is no upstream '{name}'; the policies have: {names}", 2)
-        found[name] = UpstreamProfile(ttft_s=float(ttft), itl_s=float(itl))
-    return found
+        profiles[name] = UpstreamProfile(ttft_s=float(ttft), itl_s=float(itl))
+    return profiles
 
 
 def _say(line: str) -> None:

@@ -46,17 +46,17 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Self:
-        most = settings.max_connections
+        max_connections = settings.max_connections
         return cls(
             max_body_bytes=settings.max_body,
             body_memory_bytes=settings.body_memory,
             body_memory_per_key_bytes=settings.body_memory_per_key,
             body_memory_per_peer_bytes=settings.body_memory_per_peer,
-            max_connections=most,
-            max_connections_per_key=settings.connections_per_key or math.ceil(most * _KEY_SHARE),
-            max_connections_per_peer=settings.connections_per_peer or most + settings.probe_connections,
+            max_connections=max_connections,
+            max_connections_per_key=settings.connections_per_key or math.ceil(max_connections * _KEY_SHARE),
+            max_connections_per_peer=settings.connections_per_peer or max_connections + settings.probe_connections,
             probe_connections=settings.probe_connections,
-            tier_connections=int(most * _TIER_SHARE)
+            tier_connections=int(max_connections * _TIER_SHARE)
             if settings.tier_connections is None
             else settings.tier_connections,
             max_headers=settings.max_headers,

@@ -11,7 +11,7 @@ class PeerNames:
     """Names peers; loopback and trusted proxies, which stand for many clients, have no name."""
 
     def __init__(self, trusted: Sequence[str]) -> None:
-        self._trusted = [ipaddress.ip_network(each, strict=False) for each in trusted]
+        self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted]
 
     def name(self, host: str) -> str:
         """The peer's name for a numeric address; "" for loopback and trusted proxies."""
