@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from actors.api.errors import Refusal
 from actors.control.admin_service import AdminService
-from gateway.endpoints.admin_routes import create_admin_site
+from gateway.endpoints.admin_routes import create_admin_app
 from gateway.http.asgi import AsgiRoute
 from gateway.http.loopback import check_local
 from gateway.http.request import Request, bearer_of
@@ -17,7 +17,7 @@ class AdminRoutes:
     def __init__(self, admin: AdminService, exposition: Callable[[], bytes]) -> None:
         """`exposition`: makes the text of `/metrics`."""
         self._admin = admin
-        self._site = AsgiRoute(create_admin_site(admin, exposition))
+        self._app = AsgiRoute(create_admin_app(admin, exposition))
 
     def __call__(self, request: Request) -> Route:
         """The route of a request whose head is complete. Never raises: a refusal is a route, too."""
@@ -29,4 +29,4 @@ class AdminRoutes:
                 self._admin.check_key(bearer_of(request.header(b"authorization")))
         except Refusal as refusal:
             return Route(RefusedHandler(refusal.body))
-        return Route(self._site, body=reads, works=reads)
+        return Route(self._app, body=reads, works=reads)

@@ -23,7 +23,7 @@ class _Folder(msgspec.Struct, forbid_unknown_fields=True):
     path: str | None = None
 
 
-def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
+def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
     """The quart app. Every address needs a key if any is configured. `exposition`: makes the text of `/metrics`."""
     app = QuartTrio("penstock-admin", static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None

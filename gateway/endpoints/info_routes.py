@@ -22,7 +22,7 @@ NOT_FOUND = ("not_found", "There is nothing at this address. The OpenAI API is u
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
+def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
     """The quart app. If keys are configured, all but the health probes need one; `/metrics` needs a metrics key."""
     app = QuartTrio("penstock", static_folder=None)
     app.url_map.strict_slashes = False

@@ -8,7 +8,7 @@ from actors.api.messages import ErrorBody
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
-from gateway.endpoints.info_routes import NOT_FOUND, create_site
+from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -31,10 +31,10 @@ class Routes:
         self._service = api.service
         self.connections: Callable[[], int] = lambda: 0
         """Number of open connections, for `/metrics`; set when the server exists."""
-        site = create_site(api, lambda: self.connections())  # noqa: PLW0108  (set later)
-        self._site = AsgiRoute(site)
+        app = create_info_app(api, lambda: self.connections())  # noqa: PLW0108  (set later)
+        self._info_app = AsgiRoute(app)
         # Quart's own routing takes some fifty times as long, so unknown addresses are refused without it.
-        rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in site.url_map.iter_rules()]
+        rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in app.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
@@ -55,7 +55,7 @@ class Routes:
                 return Route(self._cors.answer_preflight, lines=lines)
             found = self._hot.get(request.path.removesuffix(b"/"))
             if found is None:
-                return self._to_site(request, lines)
+                return self._to_info_app(request, lines)
             method, handler = found
             if request.method != method:
                 return self._refused(request, _wrong_method(method.decode()), lines, allow=method)
@@ -82,7 +82,7 @@ class Routes:
         name = "" if self._service.keyless else key or ""
         return Route(handler, reads, works=True, key=name, tiers_above=tiers_above, lines=lines)
 
-    def _to_site(self, request: Request, lines: bytes) -> Route:
+    def _to_info_app(self, request: Request, lines: bytes) -> Route:
         path = unquote_to_bytes(request.path).removesuffix(b"/") or b"/"
         methods = self._cold.get(path)
         if methods is None:
@@ -94,7 +94,7 @@ class Routes:
         if request.method.decode("latin1") not in methods:
             allowed_here = ", ".join(sorted(methods))
             return self._refused(request, _wrong_method(allowed_here), lines, allow=allowed_here.encode())
-        return Route(self._site, lines=lines)
+        return Route(self._info_app, lines=lines)
 
     def _refused(self, request: Request, refusal: Refusal, lines: bytes, *, allow: bytes = b"") -> Route:
         headers = self.refused(refusal.body, request)

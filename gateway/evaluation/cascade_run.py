@@ -29,7 +29,7 @@ class LabelledPrompt(msgspec.Struct, frozen=True):
     """The right answer; required for `--labels labelled`."""
 
 
-class Material(msgspec.Struct, frozen=True):
+class PromptSet(msgspec.Struct, frozen=True):
     """The prompts, their source, and what counts as right."""
 
     prompts: tuple[LabelledPrompt, ...]
@@ -38,7 +38,7 @@ class Material(msgspec.Struct, frozen=True):
     max_tokens: int
 
 
-class Judged(msgspec.Struct, frozen=True):
+class PromptOutcome(msgspec.Struct, frozen=True):
     """The outcome of one prompt with both models."""
 
     characters: int
@@ -59,7 +59,7 @@ class Cost(msgspec.Struct, frozen=True):
     wall_s: float
 
 
-class PairOutcomes(msgspec.Struct, frozen=True):
+class CascadeOutcomes(msgspec.Struct, frozen=True):
     """The input for calibrating and evaluating a cascade."""
 
     cascade: str
@@ -69,12 +69,12 @@ class PairOutcomes(msgspec.Struct, frozen=True):
     large_digest: str
     labels: Labels
     data: CalibrationData
-    judged: tuple[Judged, ...]
+    judged: tuple[PromptOutcome, ...]
     small_cost: Cost
     large_cost: Cost
 
 
-class Pair(msgspec.Struct, frozen=True):
+class CascadePair(msgspec.Struct, frozen=True):
     """A cascade whose stages are both engines (no upstreams)."""
 
     name: str
@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=96, help="most tokens of an answer (%(default)s)")
 
 
-def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> Pair:
+def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> CascadePair:
     """The cascade that the flags name; `calibrated`: see `config.load`. Raises `CliError` and `ConfigError`."""
     settings = load(arguments.config, calibrated=calibrated).settings
     name = arguments.cascade or _only(settings)
@@ -127,7 +127,7 @@ def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> Pair:
                 2,
             )
     small, large = cascade.stages
-    return Pair(name, cascade, settings.engines[small], settings.engines[large])
+    return CascadePair(name, cascade, settings.engines[small], settings.engines[large])
 
 
 def _only(settings: Settings) -> str:
@@ -137,7 +137,7 @@ def _only(settings: Settings) -> str:
     return next(iter(settings.cascades))
 
 
-def load_material(arguments: argparse.Namespace) -> Material:
+def load_prompts(arguments: argparse.Namespace) -> PromptSet:
     """The prompts that the flags name. Raises `CliError`."""
     if (arguments.prompts is None) == (arguments.embedded is None):
         raise CliError("give either --prompts FILE or --embedded N", 2)
@@ -147,7 +147,7 @@ def load_material(arguments: argparse.Namespace) -> Material:
         prompts, source = _read(arguments.prompts), arguments.prompts.name
     else:
         prompts, source = _generated(arguments.embedded, arguments.seed)
-    return Material(tuple(prompts), source, _labels(arguments.labels, prompts), arguments.max_tokens)
+    return PromptSet(tuple(prompts), source, _labels(arguments.labels, prompts), arguments.max_tokens)
 
 
 def _generated(count: int, seed: int) -> tuple[list[LabelledPrompt], str]:
@@ -187,24 +187,24 @@ def _labels(wanted: Labels | None, prompts: Sequence[LabelledPrompt]) -> Labels:
     return wanted or ("agreement" if missing else "labelled")
 
 
-def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
+def run_pair(pair: CascadePair, prompt_set: PromptSet, say: Say) -> CascadeOutcomes:
     """Run both models, with a line of progress now and then. Raises `CliError`."""
     from config.model_digest import served_digest
 
-    prompts, labels = material.prompts, material.labels
+    prompts, labels = prompt_set.prompts, prompt_set.labels
     texts = [prompt.prompt for prompt in prompts]
     small_name, large_name = pair.cascade.stages
-    small, small_cost = ask_one(small_name, pair.small, texts, material.max_tokens, say)
-    large, large_cost = ask_one(large_name, pair.large, texts, material.max_tokens, say)
+    small, small_cost = run_model(small_name, pair.small, texts, prompt_set.max_tokens, say)
+    large, large_cost = run_model(large_name, pair.large, texts, prompt_set.max_tokens, say)
     judged = []
     for prompt, weak, strong in zip(prompts, small, large, strict=True):
         right = strong[0] if labels == "agreement" else prompt.answer
         judged.append(
-            Judged(len(prompt.prompt), weak[1], weak[0] == right, strong[0] == right, words_of(prompt.prompt))
+            PromptOutcome(len(prompt.prompt), weak[1], weak[0] == right, strong[0] == right, words_of(prompt.prompt))
         )
     digest = sha256(b"\n".join(map(msgspec.json.encode, prompts))).hexdigest()
-    data = CalibrationData(sha256=digest, prompts=len(prompts), source=material.source)
-    return PairOutcomes(
+    data = CalibrationData(sha256=digest, prompts=len(prompts), source=prompt_set.source)
+    return CascadeOutcomes(
         cascade=pair.name,
         small=small_name,
         large=large_name,
@@ -218,7 +218,7 @@ def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
     )
 
 
-def ask_one(
+def run_model(
     name: str, settings: EngineSettings, texts: Sequence[str], max_tokens: int, say: Say
 ) -> tuple[list[tuple[str, tuple[float, ...]]], Cost]:
     """One engine's greedy answers with their margins, and their cost. Raises `CliError`."""

@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 from statistics import median
 
-from gateway.evaluation.cascade_run import Material, Pair, PairOutcomes, Say, ask_one
+from gateway.evaluation.cascade_run import CascadeOutcomes, CascadePair, PromptSet, Say, run_model
 
 
 def savings(
-    pair: Pair, material: Material, outcomes: PairOutcomes, sent: Sequence[Sequence[int]], *, rounds: int, say: Say
+    pair: CascadePair,
+    prompt_set: PromptSet,
+    outcomes: CascadeOutcomes,
+    sent: Sequence[Sequence[int]],
+    *,
+    rounds: int,
+    say: Say,
 ) -> list[float]:
     """Shares of compute saved, for each set `sent` of prompts (indices) that go to the large model.
 
@@ -16,16 +22,16 @@ def savings(
     the rounds. Raises `CliError`.
     """
     small, large = pair.cascade.stages
-    everything = range(len(material.prompts))
+    everything = range(len(prompt_set.prompts))
     saved_by_set: list[list[float]] = [[] for _ in sent]
     small_s, large_s = outcomes.small_cost.processor_s, outcomes.large_cost.processor_s
 
     def spent(name: str, places: Sequence[int]) -> float:
         if not places:
             return 0.0
-        texts = [material.prompts[place].prompt for place in places]
+        texts = [prompt_set.prompts[place].prompt for place in places]
         settings = pair.small if name == small else pair.large
-        return ask_one(name, settings, texts, material.max_tokens, lambda _: None)[1].processor_s
+        return run_model(name, settings, texts, prompt_set.max_tokens, lambda _: None)[1].processor_s
 
     for turn in range(rounds):
         say(f"compute: round {turn + 1} of {rounds}")

@@ -28,7 +28,7 @@ class AsgiRoute:
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self._config = Config()
-        self._config.accesslog = self._config.errorlog = logging.getLogger("penstock.site")
+        self._config.accesslog = self._config.errorlog = logging.getLogger("penstock.asgi")
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._context = WorkerContext(None)
 

@@ -42,7 +42,7 @@ class Workload(msgspec.Struct, frozen=True):
     """0: no such prompt."""
 
 
-class Spy:
+class RecordingRunner:
     """A runner that records the batches it is given."""
 
     def __init__(self, runner: Runner) -> None:
@@ -88,17 +88,17 @@ def measure_engine(
     runner: Runner, tokenizer: Tokenizer, settings: EngineSettings, config: ModelConfig, say: Callable[[str], None]
 ) -> EngineProfile:
     """Run the workloads, fit the costs, close the runner."""
-    spy = Spy(runner)
-    engine = Engine(spy, tokenizer, msgspec.structs.replace(settings, prefix_cache=False), name="profile", seed=0)
+    recorder = RecordingRunner(runner)
+    engine = Engine(recorder, tokenizer, msgspec.structs.replace(settings, prefix_cache=False), name="profile", seed=0)
     workloads = list(_workloads(settings, engine.limits.max_model_len, engine.limits.pool_tokens))
-    _play(engine, spy, Workload(2, 8), Random(0))  # noqa: S311  (any prompts will do)
+    _play(engine, recorder, Workload(2, 8), Random(0))  # noqa: S311  (any prompts will do)
     shapes: list[StepShape] = []
     fastest: list[float] = []
     every: list[tuple[StepShape, float]] = []
     for number, workload in enumerate(workloads, 1):
         if number % 10 == 1:
             say(f"workload {number} of {len(workloads)}: {workload.rows} rows at {workload.context} tokens")
-        runs = [_play(engine, spy, workload, Random(number)) for _ in range(_REPEATS)]  # noqa: S311
+        runs = [_play(engine, recorder, workload, Random(number)) for _ in range(_REPEATS)]  # noqa: S311
         for steps in zip(*runs, strict=True):
             shapes.append(steps[0][0])
             fastest.append(min([took for _, took in steps]))
@@ -144,14 +144,14 @@ def _workloads(settings: EngineSettings, longest: int, pool: int) -> Iterator[Wo
                 yield Workload(rows, min(40, longest_prompt), late)
 
 
-def _play(engine: Engine, spy: Spy, workload: Workload, rng: Random) -> list[tuple[StepShape, float]]:
+def _play(engine: Engine, recorder: RecordingRunner, workload: Workload, rng: Random) -> list[tuple[StepShape, float]]:
     steps: list[tuple[StepShape, float]] = []
     begun = engine.stats().prompt_tokens_total
     submitted = 0
 
     def submit(prompt: int) -> None:
         nonlocal submitted
-        ids = tuple(rng.randrange(spy.vocab_size) for _ in range(prompt))
+        ids = tuple(rng.randrange(recorder.vocab_size) for _ in range(prompt))
         params = SamplingParams(max_tokens=_DECODES + 1, temperature=0.0, ignore_eos=True)
         # Unique during the engine's life: prompt tokens only grow.
         engine.submit(Submit(request_id=begun * 1000 + submitted, prompt_token_ids=ids, params=params))
@@ -163,8 +163,8 @@ def _play(engine: Engine, spy: Spy, workload: Workload, rng: Random) -> list[tup
         began = perf_counter()
         engine.step()
         took = perf_counter() - began
-        assert spy.shape is not None
-        steps.append((spy.shape, took))
+        assert recorder.shape is not None
+        steps.append((recorder.shape, took))
         if workload.late and len(steps) == _DECODES // 2:
             submit(workload.late)
     return steps

@@ -46,7 +46,7 @@ _FEWEST = 50
 """Fewest steps for a fit."""
 
 
-class Visited(Service):
+class ArrivalRecordingService(Service):
     """A service that records when requests arrive."""
 
     def __init__(self, settings: Settings, engines: Mapping[str, Sequence[EngineFactory]], record: Path) -> None:
@@ -59,7 +59,7 @@ class Visited(Service):
         return await super().open(request)
 
 
-class Seen(msgspec.Struct, frozen=True):
+class LoadMeasurement(msgspec.Struct, frozen=True):
     """The measurements of one load."""
 
     engines: dict[str, list[TimedEngine]]
@@ -107,7 +107,7 @@ def probe(
     return profiles, service
 
 
-async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phase], record: Path) -> Seen:
+async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phase], record: Path) -> LoadMeasurement:
     """Run a warm-up, discard it, and run the phases."""
     engines: dict[str, list[TimedEngine]] = {name: [] for name in settings.engines}
 
@@ -124,7 +124,7 @@ async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phas
         name: [partial(load, name, title, replica) for title, replica in replica_settings(name, engine).items()]
         for name, engine in settings.engines.items()
     }
-    service = Visited(settings, factories, record)
+    service = ArrivalRecordingService(settings, factories, record)
     listener = listen("127.0.0.1", 0)
     ready = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -144,7 +144,7 @@ async def _serve(settings: Settings, names: Mapping[str, str], phases: list[Phas
     requests = {
         name: [request for request in trace if request.model == model][warm[name] :] for name, model in names.items()
     }
-    return Seen(engines, arrivals, requests)
+    return LoadMeasurement(engines, arrivals, requests)
 
 
 async def _play(port: int, phases: list[Phase]) -> None:
@@ -183,7 +183,7 @@ def _served(
     return msgspec.structs.replace(profile, spread=(1.0,), served=alone or ServiceTimes(), beside=among_others)
 
 
-def _around(measured: Seen) -> ServiceCost:
+def _around(measured: LoadMeasurement) -> ServiceCost:
     """Medians over all requests of the time before the engine gets a request and after a step has ended."""
     before: list[float] = []
     after: list[float] = []

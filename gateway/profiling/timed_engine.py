@@ -11,7 +11,7 @@ from engine.core.messages import Command, StepReport, Submit
 from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults
 from engine.scheduling.batch import Runner
 from engine.text.tokenizer import Tokenizer
-from gateway.profiling.measure import Spy
+from gateway.profiling.measure import RecordingRunner
 from gateway.profiling.profile import StepShape
 
 
@@ -38,8 +38,8 @@ class TimedEngine(Engine):
         name: str = "engine",
         defaults: SamplingDefaults = API_DEFAULTS,
     ) -> None:
-        self._spy = Spy(runner)
-        super().__init__(self._spy, tokenizer, settings, name=name, defaults=defaults)
+        self._recorder = RecordingRunner(runner)
+        super().__init__(self._recorder, tokenizer, settings, name=name, defaults=defaults)
         self.steps: list[TimedStep] = []
         self.submitted: dict[int, float] = {}
         """By sequence id, in order: when the sequence was submitted."""
@@ -69,7 +69,7 @@ class TimedEngine(Engine):
         began, asked_at = perf_counter(), self._asked
         report = super().step()
         ended = perf_counter()
-        shape = self._spy.take()
+        shape = self._recorder.take()
         if shape is not None:
             between = 0.0 if self._goes_on_from is None else asked_at - self._goes_on_from
             self.steps.append(TimedStep(shape, began, ended, ended - began + between))

@@ -11,7 +11,7 @@ import msgspec
 
 from config.model.calibration import Calibration, Statistic
 from gateway.errors import CliError
-from gateway.evaluation.cascade_run import PairOutcomes, add_arguments, ask_pair, load_material, load_pair
+from gateway.evaluation.cascade_run import CascadeOutcomes, add_arguments, load_pair, load_prompts, run_pair
 from policies.authoring.calibration_fit import Scored, encode_calibration, fit
 from policies.authoring.prompt_fit import fit_prompt_model, scores_unseen
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
@@ -44,11 +44,11 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the models, fit, write the file, print a summary."""
     pair = load_pair(arguments, calibrated=False)
-    material = load_material(arguments)
+    prompt_set = load_prompts(arguments)
     from engine.threads import prepare_environment
 
     prepare_environment()
-    outcomes = ask_pair(pair, material, _say)
+    outcomes = run_pair(pair, prompt_set, _say)
     try:
         calibration = calibrate(
             outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def calibrate(outcomes: PairOutcomes, statistic: Statistic, *, by_prompt: bool) -> Calibration:
+def calibrate(outcomes: CascadeOutcomes, statistic: Statistic, *, by_prompt: bool) -> Calibration:
     """Fit the calibration; `by_prompt`: with models of the prompt's words, for a threshold of each prompt.
 
     Raises ValueError if there is too little to fit.

@@ -12,7 +12,14 @@ import numpy as np
 
 from config.model.calibration import BadCalibration, Calibration, Statistic, read_calibration
 from gateway.errors import CliError
-from gateway.evaluation.cascade_run import Pair, PairOutcomes, add_arguments, ask_pair, load_material, load_pair
+from gateway.evaluation.cascade_run import (
+    CascadeOutcomes,
+    CascadePair,
+    add_arguments,
+    load_pair,
+    load_prompts,
+    run_pair,
+)
 from gateway.evaluation.compute_saved import savings
 from gateway.evaluation.plots import PlotMark, line_plot
 from policies.authoring.deferral_curve import Curves, QuestionOutcome, deferral_curves
@@ -41,7 +48,7 @@ class OperatingPoint(msgspec.Struct, frozen=True):
 class Evaluation(msgspec.Struct, frozen=True):
     """The command's result."""
 
-    outcomes: PairOutcomes
+    outcomes: CascadeOutcomes
     curves: Curves
     points: tuple[OperatingPoint, ...]
 
@@ -120,13 +127,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise CliError("--share must be a number from 0 to 1", 2)
     pair = load_pair(arguments, calibrated=arguments.calibration is None)
     calibration = _calibration(arguments, pair)
-    material = None
+    prompt_set = None
     if arguments.outcomes is None:
-        material = load_material(arguments)
+        prompt_set = load_prompts(arguments)
         from engine.threads import prepare_environment
 
         prepare_environment()
-        outcomes = ask_pair(pair, material, _say)
+        outcomes = run_pair(pair, prompt_set, _say)
     else:
         outcomes = _read(arguments.outcomes)
     if arguments.save is not None:
@@ -138,8 +145,8 @@ def run(arguments: argparse.Namespace) -> int:
         targets = _targets(calibration, shares)
         sent = [_sent(scores, threshold) for _, threshold in targets]
         saved: list[float] | list[None] = [None] * len(targets)
-        if material is not None:
-            saved = savings(pair, material, outcomes, sent, rounds=arguments.rounds, say=_say)
+        if prompt_set is not None:
+            saved = savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=_say)
         points = [_point(outcomes, *point) for point in zip(targets, sent, saved, strict=True)]
     curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
     evaluation = Evaluation(outcomes, curves, tuple(points))
@@ -149,7 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def scores_of(outcomes: PairOutcomes, calibration: Calibration) -> list[float]:
+def scores_of(outcomes: CascadeOutcomes, calibration: Calibration) -> list[float]:
     """The value of each prompt that the calibration's thresholds are compared with."""
     values = [statistic_of(calibration.statistic, outcome.margins) for outcome in outcomes.judged]
     model = calibration.prompt
@@ -162,7 +169,7 @@ def scores_of(outcomes: PairOutcomes, calibration: Calibration) -> list[float]:
 
 
 def curves_of(
-    outcomes: PairOutcomes, statistic: Statistic, seed: int, resamples: int, calibration: Calibration | None = None
+    outcomes: CascadeOutcomes, statistic: Statistic, seed: int, resamples: int, calibration: Calibration | None = None
 ) -> Curves:
     """Curves by the calibration's prompt models (if it has them), by each statistic, and by prompt length."""
     names = (statistic, *(name for name in get_args(Statistic) if name != statistic))
@@ -192,7 +199,9 @@ def _sent(scores: list[float], threshold: float) -> list[int]:
     return [place for place, score in enumerate(scores) if not score >= threshold or threshold == math.inf]
 
 
-def _point(outcomes: PairOutcomes, target: tuple[str, float], sent: list[int], saved: float | None) -> OperatingPoint:
+def _point(
+    outcomes: CascadeOutcomes, target: tuple[str, float], sent: list[int], saved: float | None
+) -> OperatingPoint:
     name, threshold = target
     chosen, count = set(sent), len(outcomes.judged)
     right = sum(
@@ -209,7 +218,7 @@ def _point(outcomes: PairOutcomes, target: tuple[str, float], sent: list[int], s
     )
 
 
-def _calibration(arguments: argparse.Namespace, pair: Pair) -> Calibration | None:
+def _calibration(arguments: argparse.Namespace, pair: CascadePair) -> Calibration | None:
     if arguments.calibration is None:
         return pair.cascade.defer.artefact
     try:
@@ -218,9 +227,9 @@ def _calibration(arguments: argparse.Namespace, pair: Pair) -> Calibration | Non
         raise CliError(str(error)) from None
 
 
-def _read(path: Path) -> PairOutcomes:
+def _read(path: Path) -> CascadeOutcomes:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=PairOutcomes)
+        return msgspec.json.decode(path.read_bytes(), type=CascadeOutcomes)
     except OSError as error:
         raise CliError(f"{path} cannot be read: {error.strerror or error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ import pytest
 from config.model.calibration import read_calibration
 from config.profiles import embedded_profile
 from gateway.cli.main import main
-from gateway.evaluation.cascade_run import PairOutcomes
+from gateway.evaluation.cascade_run import CascadeOutcomes
 from policies.cascade.calibration import threshold_for_share
 from policies.cascade.statistic import statistic_of
 
@@ -87,7 +87,7 @@ def test_the_evaluation_tells_what_became_of_the_promises(
     asked = ["--outcomes", str(evaluated / "outcomes.json"), "--calibration", str(artefact), "--resamples", "50"]
     assert main([*EVAL, *asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    outcomes = msgspec.json.decode((evaluated / "outcomes.json").read_bytes(), type=PairOutcomes)
+    outcomes = msgspec.json.decode((evaluated / "outcomes.json").read_bytes(), type=CascadeOutcomes)
     threshold = threshold_for_share(read_calibration(artefact), 0.25)
     sent = [statistic_of("joint_margin", each.margins) < threshold for each in outcomes.judged]
     right = [each.large_right if s else each.small_right for each, s in zip(outcomes.judged, sent, strict=True)]
