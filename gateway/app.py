@@ -86,7 +86,7 @@ async def _drain(service: Service, servers: list[Server], drain_s: float, signal
 
     async def hurry() -> None:
         await anext(signals)
-        log.warning("hurrying")
+        log.warning("draining_now")
         await service.drain(trio.current_time())
 
     async with trio.open_nursery() as nursery:

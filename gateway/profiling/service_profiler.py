@@ -88,7 +88,7 @@ def probe(
     ]
     together = [Phase(dict.fromkeys(workers, 1), _PHASE_S, _PAUSE_S), Phase(workers, 2 * _PHASE_S, _PAUSE_S)]
     phases = [*alone, *(together if len(workers) > 1 else [])]
-    say(f"behind the service, with clients: {', '.join(names)}, {sum(phase.seconds for phase in phases):.0f} s")
+    say(f"measuring in service, with clients: {', '.join(names)}, {sum(phase.seconds for phase in phases):.0f} s")
     try:
         with tempfile.TemporaryDirectory() as folder:
             measured = trio.run(_serve, settings, names, phases, Path(folder) / "recording.jsonl")
@@ -103,7 +103,7 @@ def probe(
         profiles[name] = _served(name, profiles[name], steps, say)
     service = _around(measured)
     there, back = 1000 * service.arrival_s, 1000 * service.delivery_s
-    say(f"a request takes {there:.1f} ms to its engine, and what it makes {back:.1f} ms back")
+    say(f"a request takes {there:.1f} ms to reach its engine, and a token {back:.1f} ms to reach the reader")
     return profiles, service
 
 
@@ -177,7 +177,7 @@ def _served(
         services.append(service_of(cost, [step.shape for step in chosen], took))
         times = mean(took) / mean([cost.seconds(step.shape) for step in chosen])
         where = "beside others" if among else "by itself"
-        say(f"engine {name} {where}: {len(chosen)} steps took {times:.2f} times their time without a service")
+        say(f"engine {name} {where}: {len(chosen)} steps took {times:.2f} times their time outside the service")
     alone, among_others = services
     # All variation is in the pauses.
     return msgspec.structs.replace(profile, spread=(1.0,), served=alone or ServiceTimes(), beside=among_others)

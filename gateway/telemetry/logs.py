@@ -26,12 +26,12 @@ def _unless_it_would_wait(stream: TextIO) -> structlog.typing.Processor:
         descriptor = stream.fileno()
     except OSError:
         descriptor = None
-    room = select.poll()
+    writable = select.poll()
     if descriptor is not None:
-        room.register(descriptor, select.POLLOUT)
+        writable.register(descriptor, select.POLLOUT)
 
     def process(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        if descriptor is not None and event["event"] == REQUEST_FINISHED and not room.poll(0):
+        if descriptor is not None and event["event"] == REQUEST_FINISHED and not writable.poll(0):
             raise structlog.DropEvent
         return event
 

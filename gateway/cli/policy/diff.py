@@ -12,10 +12,10 @@ from policies.records.trace import BadTrace, read_trace
 
 _MOST_SHIFTS = 8
 _ABOUT = """\
-Say in words what differs between the settings of two files, and which decisions differ: over requests made up on both
-sides of every boundary that either policy draws, and, with --trace, over recorded traffic. The made-up ones show what
-can differ; how much of real traffic does, only a trace can say. A trace without features (Azure, Mooncake) tells
-lengths and times only; one made with `penstock serve --record` tells what the policy looked at. Engines are idle.
+Print which settings of two files differ, and which decisions: over requests generated on both sides of every boundary
+of either policy, and, with --trace, over recorded traffic. Generated requests show what can differ; only a trace can
+show how much of real traffic does. A trace without features (Azure, Mooncake) has lengths and times only; one made
+with `penstock serve --record` has all features that policies use. Engines are assumed to be idle.
 
 --json prints: before, after, decides_the_same, settings (kind, subject, name, key, before, after, decides), words,
 synthetic and trace (requests, changed, share, terms_only, aspects), notes.
@@ -26,15 +26,22 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "diff",
-        help="what changes from one policy to another, and for which requests",
+        help="compare the settings and decisions of two policies",
         description=_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("before", type=Path, metavar="A", help="a TOML file, or a folder of them: the policy as it is")
-    parser.add_argument("after", type=Path, metavar="B", help="the policy as it would be")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="Azure CSV, Mooncake JSONL or our own recording")
-    parser.add_argument("--samples", type=int, default=4000, metavar="N", help="made-up requests (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the made-up requests (%(default)s)")
+    parser.add_argument("before", type=Path, metavar="A", help="the old policy: a TOML file or a folder of them")
+    parser.add_argument("after", type=Path, metavar="B", help="the new policy")
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="Azure CSV, Mooncake JSONL or a recording of `penstock serve --record`",
+    )
+    parser.add_argument(
+        "--samples", type=int, default=4000, metavar="N", help="number of generated requests (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the generated requests (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -90,7 +97,7 @@ def _decisions(page: Page, title: str, diff: DecisionDiff) -> None:
     page.line(f"{percent(diff.share)} decided differently ({diff.changed})", indent=2)
     if diff.terms_only:
         share = percent(diff.terms_only / diff.requests)
-        page.line(f"{share} same decision with a different threshold, deadline, cap or the like", indent=2)
+        page.line(f"{share} get the same decision with a different threshold, deadline, cap or the like", indent=2)
     for aspect in diff.aspects:
         page.line(f"{aspect.name}: {percent(aspect.share)} change", indent=2, style="cyan")
         shifts = aspect.shifts[:_MOST_SHIFTS]

@@ -10,8 +10,8 @@ from gateway.cli.terminal import Page, print_data
 from policies.authoring.expectation import Difference, ExpectationVerdict, judge
 
 _ABOUT = """\
-Each [[tests]] of the file gives a request and a load, and says what it expects of the decision. What is not as expected
-is printed with the facts that led there, and the command ends with 1.
+Each [[tests]] table has a request, a load and the expected decision. A failed test is printed with the facts of its
+decision, and the exit code is then 1.
 
 --json prints: policy, passed, failed, tests (name, passed, differences (what, expected, got), decided, why), notes.
 """
@@ -36,7 +36,9 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         description=_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", nargs="?", type=Path, metavar="FILE", help="without it, the embedded models' policy")
+    parser.add_argument(
+        "config", nargs="?", type=Path, metavar="FILE", help="the policy (default: the embedded models')"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

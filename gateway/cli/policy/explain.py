@@ -24,9 +24,9 @@ examples:
   penstock policy explain --config policy.toml --request body.json --tag support --load large.queue_wait=3s
   penstock policy explain --config policy.toml --id 0f6c… --admin http://127.0.0.1:8081
 
-With --id the request is one that a server has answered; the key for its admin API is read from the environment
-variable PENSTOCK_ADMIN_KEY. The policy is that of the file, and a note says if it is not the one that decided.
---json prints the same as data: policy, features, load, refused, outcome, routes, complexity, budget, experiment,
+--id explains a request that a server has answered; the key for its admin API is read from the environment variable
+PENSTOCK_ADMIN_KEY. The policy is that of the file; a note says so if it is not the one that made the decision.
+--json prints: policy, features, load, refused, outcome, routes, complexity, budget, experiment,
 cascade, rungs, way, shadows, deadlines, output_cap, midstream, reasons, would_change, happened, notes.
 """
 
@@ -35,17 +35,19 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",
-        help="why a request goes where it goes, and what would change it",
-        description="Decide one request and print everything that the decision looked at.",
+        help="explain the decision on one request, and what would change it",
+        description="Decide one request and print everything that the decision used.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="without it, the embedded models' policy")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the policy (default: the embedded models')")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--all", action="store_true", help="print every change that would decide otherwise")
+    parser.add_argument("--all", action="store_true", help="print all single changes that would change the decision")
     real = parser.add_argument_group("a request that was served")
-    real.add_argument("--id", metavar="REQUEST_ID", help="from the response's x-request-id")
-    real.add_argument("--admin", metavar="URL", default="http://127.0.0.1:8081", help="the server's admin API")
+    real.add_argument("--id", metavar="REQUEST_ID", help="its id, from the response header x-request-id")
+    real.add_argument(
+        "--admin", metavar="URL", default="http://127.0.0.1:8081", help="the server's admin API (%(default)s)"
+    )
     add_flags(parser)
     parser.set_defaults(run=run)
 

@@ -147,7 +147,7 @@ def _experiment(page: Page, terms: ExperimentTerms) -> None:
     elif terms.place is None:
         page.line(f"the request's {terms.unit} is not known", indent=2)
     else:
-        page.line(f"the {terms.unit} hashes to {terms.place:.4f}", indent=2)
+        page.line(f"the {terms.unit} is hashed to {terms.place:.4f}", indent=2)
     page.line(f"arms: {arms}", indent=2)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from config.json_schema.schema import settings_schema
 
 _EPILOG = """\
-For editors with taplo (Even Better TOML): write it to a file, and begin the configuration with
+For editors with taplo (Even Better TOML): write the schema to a file, and begin the configuration with
   #:schema ./penstock.schema.json
 """
 
@@ -20,8 +20,10 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--part", action="store_true", help="of one file in a folder, which need not hold every table")
-    parser.add_argument("--json", action="store_true", help="it is JSON in any case")
+    parser.add_argument(
+        "--part", action="store_true", help="the schema for one file of a folder, which need not have all tables"
+    )
+    parser.add_argument("--json", action="store_true", help="without effect: the output is always JSON")
     parser.set_defaults(run=run)
 
 

@@ -23,7 +23,12 @@ from policies.records.trace import BadTrace, TraceRequest, read_trace
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("simulate", help="replay recorded traffic through one or two policies")
-    parser.add_argument("trace", type=Path, metavar="TRACE", help="Azure CSV, Mooncake JSONL, or our own recording")
+    parser.add_argument(
+        "trace",
+        type=Path,
+        metavar="TRACE",
+        help="Azure CSV, Mooncake JSONL or a recording of `penstock serve --record`",
+    )
     parser.add_argument("--config", type=Path, metavar="A", help="the policy (default: the embedded one)")
     parser.add_argument(
         "--against", type=Path, metavar="B", help="a second policy, with the same trace and random numbers"
