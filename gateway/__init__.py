@@ -1,1 +1,1 @@
-"""The edge: command line, HTTP, SSE, WebSocket, wire formats, telemetry export."""
+"""Everything that faces users: HTTP server, endpoints, wire formats, telemetry, command line."""

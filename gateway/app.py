@@ -1,4 +1,4 @@
-"""Wires the service and the server together, and takes both down again."""
+"""Starts the service with its HTTP servers, waits for signals, and shuts both down."""
 
 import signal
 import socket
@@ -20,7 +20,7 @@ from gateway.http.server import Server
 from gateway.telemetry.metrics import exposition
 
 _GRACE_S = 2.0
-"""After the service has drained, the last bytes may take so long to get out."""
+"""How long connections may take to send their last bytes after the service has drained."""
 _POLL_S = 0.05
 _ADMIN_CONNECTIONS = 32
 log = structlog.get_logger()
@@ -34,9 +34,9 @@ async def serve(
     *,
     admin: socket.socket | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises what the service raises when it cannot be kept alive.
+    """Serve until SIGTERM or SIGINT, then drain. Raises `ServiceFailed` when an actor cannot be kept running.
 
-    `admin`: where the admin API listens, if it does.
+    `admin`: the listening socket of the admin API, if it is enabled.
     """
     limits = ServerLimits.of(settings.server)
     api = ApiContext(
@@ -60,8 +60,8 @@ async def serve(
         async with trio.open_nursery() as root:
             root.start_soon(_reload_when_told, service, hangups)
             await root.start(service.run)
-            for each in servers:
-                await root.start(each.run)
+            for server in servers:
+                await root.start(server.run)
             root.start_soon(_when_ready, service, on_ready)
             number = await anext(signals)
             log.info("draining", signal=signal.Signals(number).name, deadline_s=settings.server.drain)
@@ -76,17 +76,17 @@ async def _reload_when_told(service: Service, hangups: AsyncIterator[int]) -> No
 
 
 async def _when_ready(service: Service, on_ready: Callable[[], None]) -> None:
-    while not service.readiness().ready:  # noqa: ASYNC110  (asked as any health probe asks)
+    while not service.readiness().ready:  # noqa: ASYNC110  (polled, as health probes do)
         await trio.sleep(_POLL_S)
     on_ready()
 
 
 async def _drain(service: Service, servers: list[Server], drain_s: float, signals: AsyncIterator[int]) -> None:
-    """While the service drains, connections are still answered: with 503. A second signal ends the patience."""
+    """Drain the service; new requests meanwhile get 503. A second signal moves the drain deadline to now."""
 
     async def hurry() -> None:
         await anext(signals)
-        log.warning("hurrying")
+        log.warning("draining_now")
         await service.drain(trio.current_time())
 
     async with trio.open_nursery() as nursery:

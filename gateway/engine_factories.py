@@ -1,4 +1,4 @@
-"""How the service gets its engines: factories that it calls inside the engines' threads, one for each replica."""
+"""Makes the engines' factories, one for each replica; the service calls them inside the engines' threads."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,23 +15,23 @@ Progress = Callable[[str], None]
 
 
 def loads_adapters(settings: Settings) -> bool:
-    """Clients may ask for adapters that the configuration does not name, and somebody may load them."""
+    """Adapters that the configuration does not name can be loaded by the admin API and requested by clients."""
     return settings.admin.enabled and any(model.adapters for model in settings.models.values())
 
 
 def engine_factories(settings: Settings) -> dict[str, list[Callable[[Progress], Stepping]]]:
-    """A factory for each replica of each engine of the configuration. Nothing is loaded yet.
+    """A factory for each replica of each engine. Nothing is loaded yet.
 
-    What is "auto" is decided here, once, for all of them together: an engine that is started again gets what it had.
+    Settings that are "auto" are decided here, once, for all engines together, so that a restarted engine gets the same.
     """
-    replicas = {name: replica_settings(name, each) for name, each in settings.engines.items()}
-    titled = {title: each for titles in replicas.values() for title, each in titles.items()}
+    replicas = {name: replica_settings(name, engine) for name, engine in settings.engines.items()}
+    titled = {title: engine for titles in replicas.values() for title, engine in titles.items()}
     resolved = resolve(titled, more_adapters=loads_adapters(settings))
     return {name: [partial(_load, resolved[title], title) for title in titles] for name, titles in replicas.items()}
 
 
 def replica_settings(name: str, settings: EngineSettings) -> dict[str, EngineSettings]:
-    """What each replica of an engine is called, and what it is loaded with."""
+    """The settings of each replica of an engine, by the replica's title."""
     ranks = settings.tensor_parallel
     return {
         title: msgspec.structs.replace(

@@ -1,9 +1,9 @@
-"""The errors of the edge, beside those of actors/api/errors.py.
+"""The errors of the gateway, in addition to those of actors/api/errors.py.
 
 Refusal (actors)
-└── HttpError       the edge itself refuses: no valid HTTP, no such route, too large
-    └── BadField    400 that names a field of the request's body
-ClientGone          the client hung up, or stopped reading: nobody is left to answer
+└── HttpError       refused before the service has it: invalid HTTP, unknown address, too large
+    └── BadField    400 for a field of the request's body
+ClientGone          the client hung up, or stopped reading
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from actors.api.errors import ErrorBody, Refusal
 
 
 class HttpError(Refusal):
-    """What a client is told; `body` is what it reads. Not worth a retry unless it says so."""
+    """A refusal; `body` is what the client reads. Not retryable unless `should_retry`."""
 
     def __init__(
         self,
@@ -27,19 +27,19 @@ class HttpError(Refusal):
         super().__init__(ErrorBody(status, kind, code, message, param, should_retry=should_retry))
 
 
-class BadField(HttpError):  # noqa: N818  (an answer, as its parents are)
-    """A field of the body is unknown, mistyped, out of range or not supported."""
+class BadField(HttpError):  # noqa: N818  (a refusal, as its base classes are)
+    """A field of the body is unknown, of the wrong type, out of range or not supported."""
 
     def __init__(self, param: str | None, message: str, code: str = "invalid_value") -> None:
         super().__init__(400, code, message, param=param)
 
 
-class ClientGone(Exception):  # noqa: N818  (it is an event of the world, not a fault)
-    """There is nobody left to answer."""
+class ClientGone(Exception):  # noqa: N818  (an event, not a fault)
+    """The client hung up, or stopped reading."""
 
 
 class CliError(Exception):
-    """A command cannot do what it was asked. The message says why, and what to do."""
+    """A command failed. The message says why and what to do; `status` is the exit code."""
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
@@ -47,9 +47,9 @@ class CliError(Exception):
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group, however deep; of another exception, itself."""
+    """The exceptions in nested groups; an exception that is no group yields itself."""
     if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from leaves(each)
+        for inner in error.exceptions:
+            yield from leaves(inner)
     else:
         yield error

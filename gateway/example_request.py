@@ -1,4 +1,4 @@
-"""The request that a person may try first, as a shell command."""
+"""A first request to try, as a shell command."""
 
 import shlex
 from typing import Any
@@ -12,9 +12,9 @@ _QUESTION = "What is 17 + 25?"
 
 
 def example_request(url: str, model: str, *, key: bool, embeds: bool = False) -> str:
-    """A curl command that works as it stands; with `key`, once the environment variable PENSTOCK_KEY holds one.
+    """A complete curl command; with `key` it reads the API key from the environment variable PENSTOCK_KEY.
 
-    `embeds`: the model makes embeddings, and does not answer.
+    `embeds`: the model makes embeddings.
     """
     body: dict[str, Any] = {"model": model}
     if embeds:
@@ -28,5 +28,5 @@ def example_request(url: str, model: str, *, key: bool, embeds: bool = False) ->
 
 
 def embeds_only(settings: Settings) -> bool:
-    """Whether all that is served are encoders; their files have been looked at before."""
+    """Whether every engine is an encoder. The model files must have been checked before."""
     return not settings.upstreams and all(is_encoder(engine.model) for engine in settings.engines.values())

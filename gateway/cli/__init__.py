@@ -1,4 +1,4 @@
-"""The command `penstock`: one module for each command.
+"""The command `penstock`, one module for each subcommand.
 
 Public: `main.main`.
 """

@@ -12,21 +12,21 @@ from gateway.errors import CliError
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
-    engine = commands.add_parser("engine", help="work with an engine alone")
+    """Add the command to the parser."""
+    engine = commands.add_parser("engine", help="benchmark, profile or quantize a model")
     inner = engine.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    bench = inner.add_parser("bench", help="tokens a second, TTFT and ITL for 1 and 16 streams and a mix of 32")
+    bench = inner.add_parser("bench", help="measure tokens a second, TTFT and ITL for 1 and 16 streams and a mix of 32")
     bench.add_argument("model", type=Path, metavar="MODEL_DIR", help="a folder with config.json and weights")
-    bench.add_argument("--threads", type=int, default=1, help="of the engine (%(default)s)")
-    bench.add_argument("--quantization", choices=("int8", "int4"), help="weights in so few bits, made on load")
-    bench.add_argument("--json", action="store_true", help="print data")
+    bench.add_argument("--threads", type=int, default=1, help="threads of the engine (%(default)s)")
+    bench.add_argument("--quantization", choices=("int8", "int4"), help="quantize the weights on load")
+    bench.add_argument("--json", action="store_true", help="print JSON")
     bench.set_defaults(run=run)
     profile.add_to(inner)
     quantize.add_to(inner)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table."""
+    """Run the benchmark and print a table, or JSON."""
     if arguments.threads < 1:
         raise CliError("--threads must be at least 1", 2)
     if not (arguments.model / "config.json").is_file():

@@ -1,4 +1,4 @@
-"""`penstock check` and `penstock policy check`: read a configuration and say everything that is wrong with it."""
+"""`penstock check` and `penstock policy check`: read a configuration and print all errors and warnings."""
 
 import argparse
 import datetime as dt
@@ -17,49 +17,49 @@ _COUNTED = (
     *("experiments", "shadows", "tests"),
 )
 _EPILOG = """\
-Errors keep a configuration from being served; warnings tell of what is probably not meant. 0: good, perhaps with
-warnings; 2: errors, or warnings with --strict. On a terminal each is shown with its line, elsewhere on one line.
-Nothing under a name such as key, hash, headers, token or password is ever shown.
+A configuration with errors is not served; warnings point out what is probably not intended. Exit code 0: no errors;
+2: errors, or warnings with --strict. On a terminal each problem is shown with its source line, elsewhere on one line.
+Values under names such as key, hash, headers, token or password are never shown.
 --json prints a list of {file, line, column, where, severity, message,
-expected, suggestion}, empty if nothing is wrong.
+expected, suggestion}, empty without problems.
 """
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser("check", help="read a configuration and print every problem in it", epilog=_EPILOG)
     parser.add_argument("config", type=Path, metavar="FILE", help="a TOML file, or a folder of them")
-    parser.add_argument("--strict", action="store_true", help="warnings, too, exit with 2")
+    parser.add_argument("--strict", action="store_true", help="exit with 2 for warnings, too")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")
     parser.add_argument(
         "--color",
         choices=("auto", "always", "never"),
         default="auto",
-        help="colours and source lines; auto: on a terminal, and colours not where NO_COLOR is set (%(default)s)",
+        help="colours and source lines; auto: on a terminal only, and no colours if NO_COLOR is set (%(default)s)",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is wrong, or what the file holds."""
+    """Print the problems; if there are no errors, a summary of the file. Exit code 2 for errors."""
     loaded: LoadedConfig | None = None
     try:
         loaded = load(arguments.config, today=dt.datetime.now(dt.UTC).date(), with_models=True)
-        found = loaded.warnings
+        problems = loaded.warnings
     except ConfigError as error:
-        found = in_order([*error.problems, *error.warnings])
+        problems = in_order([*error.problems, *error.warnings])
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(found, enc_hook=str)).decode())
+        print(msgspec.json.format(msgspec.json.encode(problems, enc_hook=str)).decode())
     else:
-        _print(arguments.config, loaded, found, arguments.color)
-    return 2 if loaded is None or (arguments.strict and found) else 0
+        _print(arguments.config, loaded, problems, arguments.color)
+    return 2 if loaded is None or (arguments.strict and problems) else 0
 
 
-def _print(path: Path, loaded: LoadedConfig | None, found: tuple[Problem, ...], colour: Colour) -> None:
-    print_problems(found, colour)
-    warnings = sum(problem.severity == "warning" for problem in found)
+def _print(path: Path, loaded: LoadedConfig | None, problems: tuple[Problem, ...], colour: Colour) -> None:
+    print_problems(problems, colour)
+    warnings = sum(problem.severity == "warning" for problem in problems)
     if loaded is None:
-        print(f"{path}: errors {len(found) - warnings}, warnings {warnings}", file=sys.stderr)
+        print(f"{path}: errors {len(problems) - warnings}, warnings {warnings}", file=sys.stderr)
         return
     counts = {name: len(getattr(loaded.settings, name)) for name in _COUNTED} | {"warnings": warnings}
-    print(f"{path}: good: " + ", ".join([f"{name} {count}" for name, count in counts.items() if count]))
+    print(f"{path}: valid: " + ", ".join([f"{name} {count}" for name, count in counts.items() if count]))

@@ -1,4 +1,4 @@
-"""`penstock init`: write a first configuration, with comments."""
+"""`penstock init`: write a first configuration with comments."""
 
 import argparse
 import secrets
@@ -18,36 +18,46 @@ examples:
   penstock init in-front-of-vllm --url http://127.0.0.1:8000/v1 --tenant acme
 """
 _WHAT = """\
-one-model          one model of yours, served by this process
-small-and-large    a cascade: the small model answers what it is sure of, the large one the rest
-in-front-of-vllm   no model here; any server that speaks the OpenAI API behind it
+one-model          one local model
+small-and-large    a cascade: the small model answers first, the large one takes over when it is unsure
+in-front-of-vllm   no local model: requests go to vLLM, or any other server with the OpenAI API
 """
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "init",
-        help="write a first configuration, with comments",
-        description=f"Write a first configuration, with comments. It is one of:\n\n{_WHAT}",
+        help="write a first configuration with comments",
+        description=f"Write a first configuration with comments. KIND is one of:\n\n{_WHAT}",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("kind", choices=STARTERS, help="what is served")
-    parser.add_argument("file", type=Path, nargs="?", default=Path("penstock.toml"), help="where (%(default)s)")
-    parser.add_argument("--model", default=None, help="one-model: its folder; in-front-of-vllm: its name there")
-    parser.add_argument("--small", metavar="DIR", default="models/small", help="small-and-large: a folder")
-    parser.add_argument("--large", metavar="DIR", default="models/large", help="small-and-large: a folder")
-    parser.add_argument("--url", default="http://127.0.0.1:8000/v1", help="in-front-of-vllm: its address (%(default)s)")
+    parser.add_argument("kind", choices=STARTERS, metavar="KIND", help="see above")
+    parser.add_argument("file", type=Path, nargs="?", default=Path("penstock.toml"), help="file to write (%(default)s)")
     parser.add_argument(
-        "--key-env", metavar="VARIABLE", help="in-front-of-vllm: the environment variable that holds the key for it"
+        "--model", default=None, help="one-model: the model's folder; in-front-of-vllm: the model's name there"
     )
-    parser.add_argument("--tenant", metavar="NAME", help="make a key for this tenant; without keys everybody may ask")
+    parser.add_argument(
+        "--small", metavar="DIR", default="models/small", help="small-and-large: the small model (%(default)s)"
+    )
+    parser.add_argument(
+        "--large", metavar="DIR", default="models/large", help="small-and-large: the large model (%(default)s)"
+    )
+    parser.add_argument("--url", default="http://127.0.0.1:8000/v1", help="in-front-of-vllm: the address (%(default)s)")
+    parser.add_argument(
+        "--key-env", metavar="VARIABLE", help="in-front-of-vllm: the environment variable that holds its API key"
+    )
+    parser.add_argument(
+        "--tenant",
+        metavar="NAME",
+        help="create an API key for this tenant; without keys, all local clients may use the server",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the file, and tell what comes next."""
+    """Write the file and print the next commands."""
     file: Path = arguments.file
     keys, raw = _keys(arguments.tenant)
     text = starter(arguments.kind).format(
@@ -68,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CliError(f"{file} cannot be written: {error.strerror or error}") from None
     print(f"wrote {file}")
     if raw is not None:
-        print(f"the key of tenant {arguments.tenant}, shown this once: {raw}")
+        print(f"API key of tenant {arguments.tenant}, shown only once: {raw}")
     print(f"next: penstock check {file}\nthen: penstock serve --config {file}")
     return 0
 
@@ -77,8 +87,10 @@ def _model(kind: str, given: str | None) -> str:
     if kind != "in-front-of-vllm":
         return _quoted(given or "models/mine")
     if given is None:
-        return '# model = "NAME"                 # the name to ask for; without it, the one that the client asked for'
-    return f"model = {_quoted(given)} # the name to ask for"
+        return (
+            '# model = "NAME"                 # the name of the model there; without it, the name that the client sent'
+        )
+    return f"model = {_quoted(given)} # the name of the model there"
 
 
 def _upstream_key(variable: str | None) -> str:
@@ -89,14 +101,14 @@ def _upstream_key(variable: str | None) -> str:
 
 
 _NO_KEYS = """
-# Who may ask: `penstock keys new --tenant NAME` prints such lines. Without any, everybody on this machine may.
+# API keys: `penstock keys new --tenant NAME` prints such lines. Without keys, all local clients may ask.
 # [[keys]]
 # id = "app1"
 # tenant = "NAME"
 # hash = "…"
 """
 _ONE_KEY = """
-# Who may ask. The key itself is stored nowhere; `penstock keys new` makes more.
+# API keys. Only the hash is stored; `penstock keys new` creates more.
 [tenants.{tenant}]
 tier = "default"
 # tokens = {{ per_minute = 200_000, per_day = 20_000_000 }}
@@ -110,7 +122,7 @@ hash = {hash}
 
 
 def _keys(tenant: str | None) -> tuple[str, str | None]:
-    """The part of the file about who may ask, and the key that was made."""
+    """The file's section about API keys, and the new key if one was made."""
     if tenant is None:
         return _NO_KEYS, None
     made = new_key(tenant, secrets.token_bytes(RANDOM_BYTES))
@@ -119,5 +131,5 @@ def _keys(tenant: str | None) -> tuple[str, str | None]:
 
 
 def _quoted(text: str) -> str:
-    """As a TOML string: JSON's are."""
+    """A TOML string; every JSON string is one."""
     return msgspec.json.encode(text).decode()

@@ -13,21 +13,21 @@ _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
-    keys = commands.add_parser("keys", help="work with API keys")
+    """Add the command to the parser."""
+    keys = commands.add_parser("keys", help="create API keys")
     new = keys.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
-        "new", help="make a key: printed once, only its hash is kept"
+        "new", help="create a key: it is printed once, only its hash is stored"
     )
     whose = new.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--tenant", help="to whom it belongs")
-    whose.add_argument("--admin", action="store_true", help="it opens the admin API, and nothing else")
-    whose.add_argument("--metrics", action="store_true", help="it opens /metrics, and nothing else")
-    new.add_argument("--id", help="a name for the key; without it, a random one")
+    whose.add_argument("--tenant", help="the tenant that the key belongs to")
+    whose.add_argument("--admin", action="store_true", help="a key for the admin API only")
+    whose.add_argument("--metrics", action="store_true", help="a key for /metrics only")
+    new.add_argument("--id", help="name of the key (default: random)")
     new.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the key, and the lines for the configuration."""
+    """Print the key and the lines for the configuration."""
     from policies.admission.keys import ADMIN_PREFIX, METRICS_PREFIX, PREFIX, RANDOM_BYTES, new_key
 
     if arguments.id is not None and not _ID.fullmatch(arguments.id):
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         prefix, table = METRICS_PREFIX, "metrics.keys"
     made = new_key(arguments.tenant or "", secrets.token_bytes(RANDOM_BYTES), arguments.id, prefix=prefix)
     raw, settings = made.raw, made.settings
-    print(f"The key, which is shown this once: {raw}\n")
+    print(f"The key, shown only once: {raw}\n")
     print("For the configuration:\n")
     print(f"[[{table}]]")
     for name, value in (("id", settings.id), ("tenant", settings.tenant), ("hash", settings.hash)):

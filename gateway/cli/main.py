@@ -12,7 +12,7 @@ from gateway.errors import CliError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. 0: done; 1: it could not be done; 2: what was asked cannot be meant."""
+    """Run one command. Exit code 0: success; 1: it failed; 2: wrong usage or configuration."""
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)

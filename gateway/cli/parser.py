@@ -1,4 +1,4 @@
-"""The parser of the command line. It tells what was probably meant, and lists the commands if none is given."""
+"""The command line's parser. It suggests the nearest valid word, and lists the commands if none is given."""
 
 import argparse
 import sys
@@ -9,10 +9,10 @@ from config.problems.problems import nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """Like its base class; argparse makes the parsers of commands of the same class."""
+    """Like its base class, with suggestions; argparse uses the same class for the parsers of subcommands."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See the base class; what is unknown ends the program here, where the options are known."""
+        """As the base class does, but unknown arguments end the program here, where the valid options are known."""
         given = sys.argv[1:] if args is None else list(args)
         commands = self._subparsers is not None
         if commands and not given:
@@ -26,11 +26,11 @@ class Parser(argparse.ArgumentParser):
         return parsed, rest
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and where to read on; exit code 2."""
-        self.exit(2, f"penstock: {message}\n{self.prog} --help lists what there is\n")
+        """Print the error and how to get help; exit with code 2."""
+        self.exit(2, f"penstock: {message}\nsee {self.prog} --help\n")
 
     def _check_options(self, given: Sequence[str]) -> None:
-        """An unknown option is told before one that is missing: it may be the same one, mistyped."""
+        """Report an unknown option before a missing one: it may be the missing option, mistyped."""
         for word in given:
             name = word.partition("=")[0]
             if name == "--":
@@ -39,12 +39,12 @@ class Parser(argparse.ArgumentParser):
                 self._refuse(name)
 
     def _refuse(self, word: str) -> NoReturn:
-        self.error(f"{self.prog} takes no {word!r}{_hint(word, list(self._option_string_actions))}")
+        self.error(f"{self.prog} has no option or argument {word!r}{_hint(word, list(self._option_string_actions))}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
-            hint = _hint(str(value), known) or f"; there are: {', '.join(known)}"
+            hint = _hint(str(value), known) or f"; choose from: {', '.join(known)}"
             raise argparse.ArgumentError(action, f"there is no {value!r}{hint}")
 
 

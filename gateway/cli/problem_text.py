@@ -1,4 +1,4 @@
-"""Problems of a configuration as compilers print them: what, where, the line itself with a mark under it, and help."""
+"""Configuration problems in the style of compilers: message, place, the source line with a marker, and a hint."""
 
 import re
 import sys
@@ -15,12 +15,12 @@ from config.problems.secrets import masked_line
 Colour = Literal["auto", "always", "never"]
 _SPAN = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'|\[\[?[^\]#]*\]?\]?|\{[^}#]*\}?|[^\s,\]}=#.]+(?:\.[0-9]+)?')
 _WIDEST = 120
-"""Columns of a source line that are shown; of a longer one, the part around the mark."""
+"""Columns of a source line that are shown; of a longer one, the part around the marker."""
 _TAB = "    "
 
 
 def print_problems(problems: Iterable[Problem], colour: Colour = "auto") -> None:
-    """To standard error: with source lines on a terminal, one line each elsewhere."""
+    """Print to standard error: with source lines on a terminal, one line a problem elsewhere."""
     if colour != "always" and not sys.stderr.isatty():
         sys.stderr.writelines(f"{problem}\n" for problem in problems)
         return
@@ -37,7 +37,7 @@ def print_problems(problems: Iterable[Problem], colour: Colour = "auto") -> None
 
 
 def show_problems(problems: Iterable[Problem]) -> Text:
-    """All of them, with an empty line after each. Whoever prints it decides about colours."""
+    """All problems with their source lines, an empty line after each; styled, so the printer decides about colours."""
     files: dict[Path, list[str]] = {}
     shown = Text()
     for problem in problems:
@@ -64,8 +64,8 @@ def _add(shown: Text, problem: Problem, lines: list[str]) -> None:
     if 1 <= problem.line <= len(lines):
         line = masked_line(lines, problem.line)
         begin = problem.column - 1
-        found = _SPAN.match(line, begin)
-        width = max(len(found.group().rstrip()) if found else 1, 1)
+        match = _SPAN.match(line, begin)
+        width = max(len(match.group().rstrip()) if match else 1, 1)
         if len(line) > _WIDEST:
             cut = max(min(begin - _WIDEST // 3, len(line) - _WIDEST), 0)
             line, begin = line[cut : cut + _WIDEST], begin - cut

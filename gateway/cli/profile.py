@@ -1,4 +1,4 @@
-"""`penstock engine profile`: what steps cost on this machine, for `penstock policy simulate`."""
+"""`penstock engine profile`: measure step times on this machine, for `penstock policy simulate`."""
 
 import argparse
 import datetime as dt
@@ -15,20 +15,24 @@ from gateway.errors import CliError
 from gateway.telemetry.logs import configure_logs
 
 _PROBES = 3
-"""How often the service is measured at the most, until the outcome is plausible."""
+"""The service is measured at most this often, until the result is plausible."""
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
-    parser = commands.add_parser("profile", help="measure what steps cost here, for `penstock policy simulate`")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; without it, the embedded models")
-    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="where the profile goes, as JSON")
-    parser.add_argument("--no-service", action="store_true", help="only the engines, not what the service adds")
+    """Add the command to the parser."""
+    parser = commands.add_parser("profile", help="measure step times on this machine, for `penstock policy simulate`")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file or a folder of them (default: the embedded models)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="output file (JSON)")
+    parser.add_argument(
+        "--no-service", action="store_true", help="measure the engines only, not the service around them"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure every engine, one after the other, then the service around them."""
+    """Measure each engine alone, then the service with all of them."""
     from engine.threads import prepare_environment
 
     prepare_environment()
@@ -52,12 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     engines, encoders = {}, []
     resolved = resolve(settings.engines, more_adapters=loads_adapters(settings))
-    settings = msgspec.structs.replace(settings, engines={name: each.settings for name, each in resolved.items()})
+    settings = msgspec.structs.replace(settings, engines={name: choice.settings for name, choice in resolved.items()})
     for name, engine in settings.engines.items():
         _say(f"engine {name}: {engine.model}; {resolved[name].message}")
         try:
             if is_encoder(engine.model):
-                _say("it makes embeddings, which are not simulated: left out")
+                _say("skipped: it makes embeddings, which are not simulated")
                 encoders.append(name)
                 continue
             runner, tokenizer, config = load_for_measure(engine, _say)
@@ -82,8 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             doubtful = doubts(profile)
             if not doubtful:
                 break
-            then = "once more" if turn + 1 < _PROBES else "make it again when nothing else runs"
-            _say(f"doubtful: {'; '.join(doubtful)}: {then}")
+            then = "measuring again" if turn + 1 < _PROBES else "repeat this when nothing else runs on the machine"
+            _say(f"implausible: {'; '.join(doubtful)}: {then}")
     arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=1))
     _say(f"wrote {arguments.out}")
     return 0

@@ -1,4 +1,4 @@
-"""`penstock engine quantize`: a model directory with quantized weights."""
+"""`penstock engine quantize`: write a model directory with quantized weights."""
 
 import argparse
 import sys
@@ -9,19 +9,19 @@ from gateway.errors import CliError
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
-    parser = commands.add_parser("quantize", help="write a model anew with weights of 8 or 4 bits, for the CPU")
+    """Add the command to the parser."""
+    parser = commands.add_parser("quantize", help="write a copy of a model with weights of 8 or 4 bits, for the CPU")
     parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a folder with config.json and weights")
-    parser.add_argument("--to", choices=("int8", "int4"), required=True, help="bits of a weight")
-    parser.add_argument("--group", type=int, metavar="INPUTS", help="inputs that share a scale of int4 weights; 64")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that is new or empty")
+    parser.add_argument("--to", choices=("int8", "int4"), required=True, help="type of the weights")
+    parser.add_argument("--group", type=int, metavar="INPUTS", help="int4: number of inputs that share a scale (64)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder, new or empty")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write it, and say what it saved."""
+    """Write the model and print its size before and after."""
     if arguments.group is not None and (arguments.to != "int4" or arguments.group < 2 or arguments.group % 2):
-        raise CliError("--group is for int4, an even number of inputs", 2)
+        raise CliError("--group must be an even number, and is for int4 only", 2)
     from engine.errors import ModelError
     from engine.quantization.convert import quantize_model
     from engine.quantization.scheme import scheme_of

@@ -21,27 +21,32 @@ from gateway.errors import CliError, leaves
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser("serve", help="serve a configuration; without one, the embedded models")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file: docs/configuration.md")
-    parser.add_argument("--host", help="listen here instead of where the configuration says")
-    parser.add_argument("--port", type=int, help="0 takes a free one")
-    parser.add_argument("--admin-port", type=int, help="serve the admin API there; 0 takes a free one")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file or a folder of them (default: the embedded models)"
+    )
+    parser.add_argument("--host", help="address to listen on, instead of the configured one")
+    parser.add_argument("--port", type=int, help="port to listen on, instead of the configured one; 0 takes a free one")
+    parser.add_argument("--admin-port", type=int, help="enable the admin API on this port; 0 takes a free one")
     parser.add_argument(
         "--log-level",
         choices=["debug", "info", "warning", "error"],
         default="info",
-        help="what is logged, and all above it (%(default)s)",
+        help="lowest level that is logged (%(default)s)",
     )
     parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="record the traffic there (no texts), to simulate it"
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="record the traffic without texts in a new file, for penstock policy simulate",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal comes."""
-    # OpenMP reads its environment when torch is loaded, so this comes before anything that could do it.
+    """Serve until SIGTERM or SIGINT."""
+    # OpenMP reads its environment when torch is loaded, so this comes before any import that could load torch.
     from engine.threads import prepare_environment
 
     prepare_environment()
@@ -61,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     source = ConfigSource(arguments.config or embedded_profile(), with_arguments)
     settings = source.read().settings
-    # Before anything is loaded: what is missing is said at once, whatever the order of loading.
+    # Before anything is loaded, so that a missing file is reported at once.
     if problems := model_file_problems(settings):
         raise CliError("; ".join(problems))
 
@@ -79,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         failures, rest = group.split(ServiceFailed)
         if failures is None or rest is not None:
             raise
-        raise CliError("; ".join([str(each) for each in leaves(failures)])) from None
+        raise CliError("; ".join([str(failure) for failure in leaves(failures)])) from None
     except ServiceFailed as error:
         raise CliError(str(error)) from None
     return 0
@@ -102,7 +107,7 @@ async def _serve(
             print(f"admin API on {_url(settings.admin.host, admin)}/admin", flush=True)
         print(f"serving {_names(settings)} on {url}", flush=True)
         if settings.keys:
-            print(f"with a key of yours in {KEY_VARIABLE} (penstock keys new makes one),", flush=True)
+            print(f"set {KEY_VARIABLE} to an API key (penstock keys new creates one), then", flush=True)
         print(f"try: {example}", flush=True)
 
     service = Service(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
@@ -110,7 +115,7 @@ async def _serve(
 
 
 def _create(path: Path) -> None:
-    """A recording never overwrites anything."""
+    """Create the recording's file. Raises CliError if it exists: a recording never overwrites one."""
     try:
         path.open("xb").close()
     except FileExistsError:
@@ -129,7 +134,7 @@ def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
             case errno.EADDRINUSE:
                 message = f"port {port} on {host} is in use: choose another with {option}, or stop what listens there"
             case errno.EACCES:
-                message = f"port {port} needs more rights than this user has: choose one above 1023 with {option}"
+                message = f"port {port} needs more privileges than this user has: choose one above 1023 with {option}"
             case _:
                 message = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise CliError(message) from None

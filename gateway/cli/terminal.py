@@ -1,4 +1,4 @@
-"""What commands print: pages for people (100 columns, colours on a terminal only), and data for programs."""
+"""Output of the commands: text (100 columns, colours on a terminal only) or JSON."""
 
 import sys
 import textwrap
@@ -12,25 +12,25 @@ WIDTH = 100
 
 
 class Page:
-    """Lines to print. Styles are rich's words: "bold", "green", "red", "dim"."""
+    """Lines to print. Styles are rich's: "bold", "green", "red", "dim"."""
 
     def __init__(self) -> None:
         self._lines: list[Text] = []
 
     def heading(self, text: str) -> None:
-        """With an empty line above, but at the top."""
+        """A heading, with an empty line above except on the first line."""
         if self._lines:
             self._lines.append(Text())
         self.line(text, style="bold")
 
     def line(self, text: str, *, indent: int = 0, hang: int = 2, style: str = "") -> None:
-        """One line, or more: those that follow are indented by `hang` more."""
+        """A paragraph; lines after the first are indented by `hang` more."""
         begin, rest = " " * indent, " " * (indent + hang)
         for part in textwrap.wrap(text, WIDTH, initial_indent=begin, subsequent_indent=rest) or [""]:
             self._lines.append(Text(part, style=style))
 
     def table(self, rows: Sequence[Sequence[str]], *, indent: int = 2) -> None:
-        """A head and rows, in columns as wide as they need to be; the last one is cut where the page ends."""
+        """A header and rows in columns; the last column is cut at the page's width."""
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for number, row in enumerate(rows):
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
@@ -40,9 +40,8 @@ class Page:
             self._lines.append(Text(text, style="dim" if number == 0 else ""))
 
     def print(self) -> None:
-        """To standard output."""
         if hasattr(sys.stdout, "reconfigure"):
-            # What the terminal's encoding does not have shall not end the command.
+            # A character that the terminal's encoding lacks must not end the command.
             sys.stdout.reconfigure(errors="replace")
         console = Console(width=WIDTH, highlight=False, emoji=False)
         for line in self._lines:
@@ -50,16 +49,16 @@ class Page:
 
 
 def print_data(value: object) -> None:
-    """As JSON, for programs; the same value gives the same bytes."""
+    """Print as JSON; the same value gives the same bytes."""
     text = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2).decode()
     sys.stdout.write(f"{text}\n")
 
 
 def number(value: float) -> str:
-    """Six digits at the most."""
+    """At most six digits."""
     return f"{value:.6g}"
 
 
 def percent(share: float) -> str:
-    """One digit after the point."""
+    """With one digit after the point."""
     return f"{share * 100:.1f} %"

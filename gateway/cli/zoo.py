@@ -1,4 +1,4 @@
-"""`penstock zoo`: train the embedded models, or measure them."""
+"""`penstock zoo`: train or evaluate the embedded models."""
 
 import argparse
 import sys
@@ -14,27 +14,29 @@ _NAMES = ("small", "large")
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the commands."""
-    zoo = commands.add_parser("zoo", help="the embedded models").add_subparsers(
+    """Add the commands to the parser."""
+    zoo = commands.add_parser("zoo", help="train or evaluate the embedded models").add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
-    train = zoo.add_parser("train", help="train them anew, with fixed seeds and steps; tens of minutes on two cores")
-    train.add_argument("which", nargs="*", metavar="NAME", help="small or large; without a name, both")
-    train.add_argument("--out", type=Path, help="a folder; without one, into the source tree")
+    train = zoo.add_parser("train", help="train them with fixed seeds; takes tens of minutes on two cores")
+    train.add_argument("which", nargs="*", metavar="NAME", help="small or large (default: both)")
+    train.add_argument("--out", type=Path, help="output folder (default: the source tree)")
     train.set_defaults(run=run_train)
-    evaluate = zoo.add_parser("eval", help="the share of right answers on held-out questions")
-    evaluate.add_argument("--models", type=Path, metavar="DIR", help="a folder with `small` and `large`")
-    evaluate.add_argument("--questions", type=int, default=2000, help="how many held-out questions (%(default)s)")
-    evaluate.add_argument("--seed", type=int, default=0, help="of the questions (%(default)s)")
+    evaluate = zoo.add_parser("eval", help="measure the share of right answers on held-out questions")
     evaluate.add_argument(
-        "--kv-dtype", choices=["auto", "float32", "bfloat16", "int8"], default="auto", help="of the KV pages"
+        "--models", type=Path, metavar="DIR", help="a folder with `small` and `large` (default: the embedded models)"
     )
-    evaluate.add_argument("--json", action="store_true", help="print data")
+    evaluate.add_argument("--questions", type=int, default=2000, help="number of questions (%(default)s)")
+    evaluate.add_argument("--seed", type=int, default=0, help="seed of the questions (%(default)s)")
+    evaluate.add_argument(
+        "--kv-dtype", choices=["auto", "float32", "bfloat16", "int8"], default="auto", help="data type of the KV cache"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(run=run_eval)
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Train; one line of progress every few seconds."""
+    """Train, with a line of progress every few seconds."""
     _prepare(alone=True)
     from engine.zoo.evaluate import MODELS
     from engine.zoo.train import train_zoo
@@ -47,7 +49,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def run_eval(arguments: argparse.Namespace) -> int:
-    """Print the table."""
+    """Evaluate and print a table, or JSON."""
     if arguments.questions < 1:
         raise CliError("--questions must be at least 1", 2)
     _prepare()

@@ -1,4 +1,4 @@
-"""What answers at each address.
+"""The handlers of the HTTP and WebSocket addresses.
 
-Public: `routes.Routes`, which uses the others.
+Public: `routes.Routes` and `admin_guard.AdminRoutes`, which choose the handler.
 """

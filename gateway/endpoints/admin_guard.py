@@ -1,10 +1,10 @@
-"""Which handler answers a request to the admin API: quart's, behind the guard that loopback needs."""
+"""Chooses the handler of a request to the admin API, after the checks that come before its body is read."""
 
 from collections.abc import Callable
 
 from actors.api.errors import Refusal
 from actors.control.admin_service import AdminService
-from gateway.endpoints.admin_routes import create_admin_site
+from gateway.endpoints.admin_routes import create_admin_app
 from gateway.http.asgi import AsgiRoute
 from gateway.http.loopback import check_local
 from gateway.http.request import Request, bearer_of
@@ -12,21 +12,21 @@ from gateway.http.route import RefusedHandler, Route
 
 
 class AdminRoutes:
-    """Finds handlers."""
+    """The routing function of the admin API's server."""
 
     def __init__(self, admin: AdminService, exposition: Callable[[], bytes]) -> None:
-        """`exposition`: what a scrape of `/metrics` reads."""
+        """`exposition`: makes the text of `/metrics`."""
         self._admin = admin
-        self._site = AsgiRoute(create_admin_site(admin, exposition))
+        self._app = AsgiRoute(create_admin_app(admin, exposition))
 
     def __call__(self, request: Request) -> Route:
-        """Where a request goes whose head is whole."""
+        """The route of a request whose head is complete. Never raises: a refusal is a route, too."""
         try:
             if self._admin.keyless:
                 check_local(request, frozenset())
             if reads := request.method == b"POST":
-                # The site looks at keys itself, but a body would be there by then.
+                # The quart app checks keys, too, but only when the body has been read.
                 self._admin.check_key(bearer_of(request.header(b"authorization")))
         except Refusal as refusal:
             return Route(RefusedHandler(refusal.body))
-        return Route(self._site, body=reads, works=reads)
+        return Route(self._app, body=reads, works=reads)

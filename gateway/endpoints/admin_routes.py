@@ -1,4 +1,4 @@
-"""The admin API's addresses, in quart. docs/operations.md tells them to people."""
+"""The addresses of the admin API, in quart; documented in docs/operations.md."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +18,13 @@ from policies.records.decision_record import encode_record
 
 
 class _Folder(msgspec.Struct, forbid_unknown_fields=True):
-    """What a request to load an adapter may say."""
+    """The body of a request to load an adapter."""
 
     path: str | None = None
 
 
-def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
-    """Every address needs a key if there are any. `exposition`: what a scrape reads."""
+def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
+    """The quart app. Every address needs a key if any is configured. `exposition`: makes the text of `/metrics`."""
     app = QuartTrio("penstock-admin", static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
@@ -65,8 +65,8 @@ def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> Q
             raise HttpError(
                 404,
                 "decision_not_found",
-                "No decision of that request is kept: the id is unknown, its key was refused, or newer ones took its "
-                "place (see `decisions` in [admin]).",
+                "No decision of that request is kept: the id is unknown, its key was refused, or newer decisions "
+                "have replaced it (see `decisions` in [admin]).",
             )
         return Response(encode_record(record), content_type="application/json")
 
@@ -81,7 +81,7 @@ def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> Q
     @app.post("/admin/experiments/<path:name>/roll_back")
     async def roll_back(name: str) -> Response:
         if not await admin.roll_back(name):
-            raise HttpError(404, "experiment_not_found", "The policy has no experiment of that name.")
+            raise HttpError(404, "experiment_not_found", "The policy has no experiment with that name.")
         return _json({"experiment": name, "rolled_back": True})
 
     @app.get("/admin/engines/<engine>/adapters")
@@ -104,7 +104,10 @@ def create_admin_site(admin: AdminService, exposition: Callable[[], bytes]) -> Q
         await admin.adapters.unload(engine, name)
         return _json({"adapters": admin.adapters.views(engine)})
 
-    words = {404: ("not_found", "There is nothing at this address."), 405: ("method_not_allowed", "Not this way.")}
+    words = {
+        404: ("not_found", "There is nothing at this address."),
+        405: ("method_not_allowed", "This address does not support that method."),
+    }
     answer_errors(app, words, {})
     return app
 

@@ -1,4 +1,4 @@
-"""What all ways to ask have in common: who asks, and the request's identity."""
+"""What all endpoints share: the service, the client's credentials, the fields that identify an answer."""
 
 import secrets
 import time
@@ -26,22 +26,22 @@ log = structlog.get_logger()
 
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
-    """The service and what the edge must know of the configuration."""
+    """The service, and the settings that endpoints need."""
 
     service: Service
     max_choices: int
     max_inputs: int
     embeds_only: bool = False
-    """No engine answers: all of them make embeddings."""
+    """Every engine is an encoder, so only embeddings are served."""
     shows_served: bool = False
-    """The field `model` of an answer is the name of the model that served, not the one that was asked for."""
+    """The field `model` of an answer names the model that answered, not the one that was requested."""
 
     def edge_line(self, request_id: str, path: str, arrived_at: float, key: str | None) -> RefusalLog:
-        """Around the reading of a request."""
+        """A context manager around the reading of a request: it logs the request if that fails."""
         return RefusalLog(self.service, request_id, path, arrived_at, key)
 
     def told(self, request_id: str, key: str | None) -> DecisionHeaders:
-        """What the head of a request's answer will say."""
+        """The headers of the request's answer."""
         return DecisionHeaders(request_id, DecisionInfo(self.service.policy), partial(self.service.rate_limits, key))
 
     async def read(
@@ -63,7 +63,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         return inference
 
     def refused(self, error: ErrorBody, path: str, arrived_at: float | None, key: str | None) -> bytes:
-        """Write the log's line of what the edge refuses by itself; header lines for the answer."""
+        """Log a request that was refused before the service had it; returns header lines for the answer."""
         request_id = new_request_id()
         log.debug("request_refused", request_id=request_id, code=error.code, status=error.status)
         tenant = self.service.known_tenant(key)
@@ -71,14 +71,14 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         return self.told(request_id, key).headers()
 
     def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
-        """The fields that all parts of an answer share.
+        """The fields that are the same in all parts of an answer.
 
-        `asked` and `served`: the model's names, and `policy`: the digest of the one that decided.
+        `asked`, `served`: names of the model requested and of the one that answered. `policy`: digest of the policy.
         """
         return Identity(request_id, self.model_field(asked, served), int(time.time()), f"fp_{policy}")
 
     def model_field(self, asked: str, served: str) -> str:
-        """What an answer holds as `model`."""
+        """The value of an answer's field `model`."""
         return served if self.shows_served and served else asked
 
 

@@ -1,4 +1,4 @@
-"""An answer that is handed out whole."""
+"""Collects an answer that is not streamed."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from gateway.http.connection import INTERNAL_ERROR
 
 
 async def whole_answer(response: ResponseStream, take: Callable[[Start | Delta], None]) -> Done:
-    """Its end; `take` has got all that comes before.
+    """Read the answer to its end; `take` gets every event before `Done`.
 
-    Raises Refusal: nothing was sent yet, so that a failure can have its true status.
+    Raises Refusal for a failed answer: nothing was sent yet, so the failure can have its own HTTP status.
     """
     while events := await response.next_events():
         for event in events:

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions` and `POST /v1/completions`, whole and streamed."""
+"""`POST /v1/chat/completions` and `POST /v1/completions`, with and without streaming."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where the two endpoints differ."""
+    """The differences between the two endpoints."""
 
     decoder: BodyDecoder
     read: Callable[[Any, GivenFields, int], ParsedBody]
@@ -55,14 +55,14 @@ COMPLETION = Endpoint(BodyDecoder(CompletionBody), read_completion, CompletionCh
 
 
 class CompletionHandler:
-    """Answers the requests of one endpoint."""
+    """Handles the requests of one endpoint."""
 
     def __init__(self, api: ApiContext, endpoint: Endpoint) -> None:
         self._api = api
         self._endpoint = endpoint
 
     async def __call__(self, connection: Connection, request: Request) -> None:
-        """Answer one request; the connection's scope ends it when the client hangs up."""
+        """Answer one request. When the client hangs up, the connection's cancel scope cancels this."""
         request_id = new_request_id()
         told = self._api.told(request_id, request.key)
         try:
@@ -134,14 +134,14 @@ def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
 
 
 async def _break_off(stream: EventStream, error: ErrorBody) -> None:
-    """A true status if the head is still ours, else the terminal error event."""
+    """An HTTP error if the response's head was not sent yet, else the terminal error event."""
     if not stream.started:
         raise Refusal(error)
     await stream.send(error_event(error), trio.current_time(), last=True)
 
 
 def _first_headers(events: Sequence[ResponseEvent]) -> bytes:
-    """What is known when the head goes out. A short answer may already be whole."""
+    """Headers from the first events. A short answer may already be complete with them."""
     for event in reversed(events):
         match event:
             case Done():
@@ -152,5 +152,5 @@ def _first_headers(events: Sequence[ResponseEvent]) -> bytes:
 
 
 def _model_of(events: Sequence[ResponseEvent]) -> str:
-    """Who answers, as far as it is known with the first events."""
+    """The model that answers; "" if the first events do not contain it."""
     return next((event.model_served for event in events if isinstance(event, Start)), "")

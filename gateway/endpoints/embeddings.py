@@ -19,7 +19,7 @@ from gateway.openai.responses.decision_headers import DecisionHeaders, served_he
 
 EMBEDDING = BodyDecoder(EmbeddingBody)
 _NUMBER_BYTES = 5
-"""A number of four bytes takes up to so many times its bytes in JSON."""
+"""JSON bytes for each byte of a float32 number, at most."""
 log = structlog.get_logger()
 
 
@@ -30,13 +30,13 @@ def parse_embedding(raw: Body, max_inputs: int) -> ParsedBody:
 
 
 class EmbeddingHandler:
-    """Answers whole: an embedding has no parts that could be shown before."""
+    """Handles requests for embeddings, which are never streamed."""
 
     def __init__(self, api: ApiContext) -> None:
         self._api = api
 
     async def __call__(self, connection: Connection, request: Request) -> None:
-        """Answer one request; the connection's scope ends it when the client hangs up."""
+        """Answer one request. When the client hangs up, the connection's cancel scope cancels this."""
         request_id = new_request_id()
         told = self._api.told(request_id, request.key)
         try:

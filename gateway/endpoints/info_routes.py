@@ -1,4 +1,4 @@
-"""The routes that need no hurry, in quart: models, health, metrics, a page for people."""
+"""The routes that are not time-critical, in quart: models, health, metrics, a start page."""
 
 import html
 import importlib.metadata
@@ -21,12 +21,12 @@ NOT_FOUND = ("not_found", "There is nothing at this address. The OpenAI API is u
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
-    """Health needs no key, everything else does if there are keys; `/metrics` needs one of another class."""
+def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
+    """The quart app. If keys are configured, all but the health probes need one; `/metrics` needs a metrics key."""
     app = QuartTrio("penstock", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    # Quart would cut what takes longer; deadlines are the service's.
+    # Quart's own timeouts are off: the service has deadlines.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
 
@@ -53,12 +53,12 @@ def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
 
     @app.get("/health")
     async def health() -> Response:
-        """As vLLM's: no body; tools that measure servers ask it first."""
+        """As in vLLM, without a body: benchmark tools call it first."""
         return Response(b"", 200 if api.service.readiness().ready else 503, content_type="text/plain")
 
     @app.route("/ping", methods=["GET", "POST"])
     async def ping() -> Response:
-        """As SageMaker asks."""
+        """SageMaker's health check."""
         return await health()
 
     @app.get("/version")
@@ -94,7 +94,7 @@ def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
         except BadKey as refusal:
             if "text/html" not in request.headers.get("accept", ""):
                 raise
-            # A browser has no way to send a key: its reader is told what has.
+            # A browser cannot send a key, so the page says how to.
             refused(refusal.body)
             page, status = _keyed_page(host, refusal), refusal.body.status
         else:
@@ -103,7 +103,7 @@ def create_site(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
 
     words = {
         404: NOT_FOUND,
-        405: ("method_not_allowed", "This address does not take that method."),
+        405: ("method_not_allowed", "This address does not support that method."),
     }
     answer_errors(app, words, _TYPES, refused)
     return app
@@ -166,12 +166,12 @@ _KEYED = """<!doctype html>
 <title>Penstock</title>
 {style}
 <h1>Penstock</h1>
-<p class="small">This server answers those who have a key.
+<p class="small">This server needs an API key.
 <p>{message}
-<p>Its operator makes one with <code>penstock keys new</code>. With it in <code>{variable}</code>, this lists the
-models:
+<p>The operator creates one with <code>penstock keys new</code>. With the key in <code>{variable}</code>, this command
+lists the models:
 <pre>{command}</pre>
-<p>Whether the server is up can be asked without a key: <a href="/livez"><code>/livez</code></a>,
+<p>The health checks need no key: <a href="/livez"><code>/livez</code></a>,
 <a href="/readyz"><code>/readyz</code></a>.
 """
 

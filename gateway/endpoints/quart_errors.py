@@ -1,4 +1,4 @@
-"""Errors of the sites in quart, in the API's own words."""
+"""Errors of the quart apps in the format of the OpenAI API."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,9 +16,9 @@ def answer_errors(
     kinds: Mapping[int, str],
     refused: Callable[[ErrorBody], bytes] = lambda _: b"",
 ) -> None:
-    """Refusals as they are; other statuses by `words` (code and message) and `kinds` (the error's type).
+    """Add error handlers: for refusals, and for other statuses by `words` (code, message) and `kinds` (error type).
 
-    `refused` is told of each, and gives header lines for the answer.
+    `refused` is called with each error; it returns header lines for the answer.
     """
 
     @app.errorhandler(Refusal)

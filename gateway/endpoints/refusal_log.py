@@ -1,4 +1,4 @@
-"""What the edge itself refuses is logged as what the service refuses is: one line for each request."""
+"""Logs requests that fail before they reach the service, so that every request has one log line."""
 
 from types import TracebackType
 from typing import Self
@@ -8,7 +8,7 @@ from gateway.errors import ClientGone
 
 
 class RefusalLog:
-    """Around the reading of a request: if that raises, its line is written. Behind it the service writes the line."""
+    """A context manager around the reading of a request: logs it if that raises. Later failures the service logs."""
 
     __slots__ = ("_arrived_at", "_key", "_path", "_request_id", "_service")
 

@@ -1,4 +1,4 @@
-"""Where each request goes, decided by its head alone: the hot paths by table, everything else by quart."""
+"""Chooses the handler of each request from its head: time-critical paths by table, all others in quart."""
 
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
@@ -7,7 +7,7 @@ from actors.api.errors import ErrorBody, Refusal
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
-from gateway.endpoints.info_routes import NOT_FOUND, create_site
+from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -20,20 +20,20 @@ from gateway.openai.requests.json_body import check_content_encoding, check_cont
 
 
 class Routes:
-    """Finds handlers. In this order a head is looked at: origin, address, method, key, kind of body."""
+    """The routing function of the server. It checks origin, address, method, key and kind of body, in this order."""
 
     def __init__(self, api: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
-        """`origins`: pages of these may use the server."""
+        """`origins`: web pages of these origins may use the server."""
         self._origins = origins
         self._cors = Cors(origins)
         self._api = api
         self._service = api.service
         self.connections: Callable[[], int] = lambda: 0
-        """Tells how many there are; the server, which comes after the routes, is put in here."""
-        site = create_site(api, lambda: self.connections())  # noqa: PLW0108  (it is put in later)
-        self._site = AsgiRoute(site)
-        # Quart's own way to find a route takes some fifty times as long, which somebody who asks for nothing would use.
-        rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in site.url_map.iter_rules()]
+        """Number of open connections, for `/metrics`; set when the server exists."""
+        app = create_info_app(api, lambda: self.connections())  # noqa: PLW0108  (set later)
+        self._info_app = AsgiRoute(app)
+        # Quart's own routing takes some fifty times as long, so unknown addresses are refused without it.
+        rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in app.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
@@ -44,7 +44,7 @@ class Routes:
         }
 
     def __call__(self, request: Request) -> Route:
-        """Where a request goes whose head is whole."""
+        """The route of a request whose head is complete. Never raises: a refusal is a route, too."""
         origin = request.header(b"origin")
         lines = self._cors.lines(origin)
         try:
@@ -54,7 +54,7 @@ class Routes:
                 return Route(self._cors.answer_preflight, lines=lines)
             found = self._hot.get(request.path.removesuffix(b"/"))
             if found is None:
-                return self._to_site(request, lines)
+                return self._to_info_app(request, lines)
             method, handler = found
             if request.method != method:
                 return self._refused(request, _wrong_method(method.decode()), lines, allow=method)
@@ -63,9 +63,9 @@ class Routes:
             return self._refused(request, refusal, lines)
 
     def refused(self, error: ErrorBody, request: Request | None) -> bytes:
-        """The log's line of what is refused before a handler has it; header lines for the answer.
+        """Log what is refused before it has a handler; returns header lines for the answer.
 
-        Without a request: what came was none.
+        `request` is None if the bytes were no HTTP request.
         """
         if request is None:
             return self._api.refused(error, "", None, None)
@@ -81,7 +81,7 @@ class Routes:
         name = "" if self._service.keyless else key or ""
         return Route(handler, reads, works=True, key=name, tiers_above=tiers_above, lines=lines)
 
-    def _to_site(self, request: Request, lines: bytes) -> Route:
+    def _to_info_app(self, request: Request, lines: bytes) -> Route:
         path = unquote_to_bytes(request.path).removesuffix(b"/") or b"/"
         methods = self._cold.get(path)
         if methods is None:
@@ -93,7 +93,7 @@ class Routes:
         if request.method.decode("latin1") not in methods:
             allowed_here = ", ".join(sorted(methods))
             return self._refused(request, _wrong_method(allowed_here), lines, allow=allowed_here.encode())
-        return Route(self._site, lines=lines)
+        return Route(self._info_app, lines=lines)
 
     def _refused(self, request: Request, refusal: Refusal, lines: bytes, *, allow: bytes = b"") -> Route:
         headers = self.refused(refusal.body, request)

@@ -1,4 +1,4 @@
-"""`/v1/stream`: many requests at once on one WebSocket. The protocol is told in docs/websocket.md."""
+"""`/v1/stream`: many requests at once on one WebSocket; the protocol is documented in docs/websocket.md."""
 
 import http
 from collections.abc import Callable
@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 
 class SocketHandler:
-    """Answers the handshakes on `/v1/stream`."""
+    """Handles the handshakes on `/v1/stream`."""
 
     def __init__(self, api: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
         self._api = api
@@ -69,7 +69,7 @@ class SocketHandler:
 
 
 class _Session:
-    """The requests of one WebSocket. Its receive loop never waits for a request, so closes are always heard."""
+    """The requests of one WebSocket. Its receive loop never waits for a request, so that it always sees a close."""
 
     def __init__(self, api: ApiContext, credentials: Credentials, socket: WebSocket, max_streams: int) -> None:
         self._api = api
@@ -94,7 +94,7 @@ class _Session:
                     code, reason = closed.code, ""
                 nursery.cancel_scope.cancel()
         except* ClientGone:
-            # Raised in here it would be wrapped into a group.
+            # Raised here it would be wrapped in an exception group.
             gone = True
         except* Exception:
             log.exception("socket_failed")
@@ -112,7 +112,7 @@ class _Session:
             self._receiving.cancel()
 
     async def _take(self, text: str | None, nursery: trio.Nursery) -> None:
-        """Obey one message; whatever is wrong with it is said, and costs nobody else anything."""
+        """Handle one message. An error in it is answered, and other requests continue."""
         peek: Peek | None = None
         arrived_at = trio.current_time()
         try:
@@ -131,7 +131,7 @@ class _Session:
                     cancel, _ = _cancel.decode(raw)
                     scope = self._running.get(cancel.id)
                     if scope is not None:
-                        # One that has just ended is no mistake of the client's.
+                        # None is no error: the request may just have ended.
                         scope.cancel()
                 case _:
                     meant = nearest(peek.type, ("start", "cancel"))
@@ -141,7 +141,7 @@ class _Session:
             await self._socket.send(self._rejection(peek, refusal.body))
 
     def _rejection(self, peek: Peek | None, error: ErrorBody) -> bytes:
-        """An error with an id ends the request of that name: one that goes on must not look so."""
+        """The error message. An `id` in it ends that request, so one that continues is named in `rejected` only."""
         limits = self._api.service.rate_limits(self._credentials.api_key)
         if peek is not None and peek.id in self._running:
             return error_message(None, error, limits, rejected=peek)

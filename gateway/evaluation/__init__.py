@@ -1,1 +1,1 @@
-"""Both models of a cascade on the same prompts: for `penstock policy calibrate` and `policy eval`."""
+"""Runs both models of a cascade on the same prompts, for `penstock policy calibrate` and `policy eval`."""

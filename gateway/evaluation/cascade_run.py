@@ -1,4 +1,4 @@
-"""Both models of a cascade on the same prompts: what `penstock policy calibrate` and `policy eval` begin with."""
+"""Runs both models of a cascade on the same prompts and compares their answers with the right ones."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ class LabelledPrompt(msgspec.Struct, frozen=True):
 
     prompt: str
     answer: str | None = None
-    """The only right one; needed for `labelled`."""
+    """The right answer; required for `--labels labelled`."""
 
 
-class Material(msgspec.Struct, frozen=True):
-    """What is asked, where it comes from, and what counts as right."""
+class PromptSet(msgspec.Struct, frozen=True):
+    """The prompts, their source, and what counts as right."""
 
     prompts: tuple[LabelledPrompt, ...]
     source: str
@@ -38,29 +38,29 @@ class Material(msgspec.Struct, frozen=True):
     max_tokens: int
 
 
-class Judged(msgspec.Struct, frozen=True):
-    """One prompt after both models were asked."""
+class PromptOutcome(msgspec.Struct, frozen=True):
+    """The outcome of one prompt with both models."""
 
     characters: int
-    """Of the prompt: all that is known of it before anything is computed, for a cascade by length alone."""
+    """Length of the prompt, for a baseline that decides by length alone."""
     margins: tuple[float, ...]
-    """Of the small model's answer, one a token, in nats."""
+    """Margins of the small model's answer, one a token, in nats."""
     small_right: bool
     large_right: bool
     words: tuple[int, ...] = ()
-    """Of the prompt, hashed: see `policies.cascade.prompt_model`."""
+    """Hashed words of the prompt: see `policies.cascade.prompt_model`."""
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What one model's answers cost, in seconds of its engine's steps."""
+    """Cost of one model's answers, in seconds of its engine's steps."""
 
     processor_s: float
-    """Of all processors' time, whoever else uses the machine."""
+    """Processor time of this process, independent of other load on the machine."""
     wall_s: float
 
 
-class PairOutcomes(msgspec.Struct, frozen=True):
-    """Everything that calibrating and judging a cascade take."""
+class CascadeOutcomes(msgspec.Struct, frozen=True):
+    """The input for calibrating and evaluating a cascade."""
 
     cascade: str
     small: str
@@ -69,13 +69,13 @@ class PairOutcomes(msgspec.Struct, frozen=True):
     large_digest: str
     labels: Labels
     data: CalibrationData
-    judged: tuple[Judged, ...]
+    judged: tuple[PromptOutcome, ...]
     small_cost: Cost
     large_cost: Cost
 
 
-class Pair(msgspec.Struct, frozen=True):
-    """A cascade of a configuration whose stages are engines of this process."""
+class CascadePair(msgspec.Struct, frozen=True):
+    """A cascade whose stages are both engines (no upstreams)."""
 
     name: str
     cascade: CascadeSettings
@@ -84,61 +84,70 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to ask, and whom."""
+    """Flags for the cascade and the prompts."""
     parser.add_argument(
-        "--config", type=Path, default=embedded_profile(), metavar="FILE", help="default: the embedded profile"
+        "--config",
+        type=Path,
+        default=embedded_profile(),
+        metavar="FILE",
+        help="a TOML file or a folder of them (default: the embedded models)",
     )
-    parser.add_argument("--cascade", metavar="NAME", help="default: the only one in the configuration")
+    parser.add_argument("--cascade", metavar="NAME", help="name of the cascade (default: the only one)")
     parser.add_argument(
-        "--prompts", type=Path, metavar="FILE", help='JSON lines: {"prompt": …, "answer": … (optional)}'
+        "--prompts", type=Path, metavar="FILE", help='prompts as JSON lines: {"prompt": …, "answer": … (optional)}'
     )
     parser.add_argument(
-        "--embedded", type=int, metavar="N", help="N generated questions that the zoo was not trained on"
+        "--embedded",
+        type=int,
+        metavar="N",
+        help="use N generated questions that the embedded models were not trained on",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of --embedded; default 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of --embedded (%(default)s)")
     parser.add_argument(
-        "--labels", choices=("labelled", "agreement"), help="default: labelled if every prompt has an answer"
+        "--labels",
+        choices=("labelled", "agreement"),
+        help="right is the given answer, or the large model's (default: labelled if every prompt has an answer)",
     )
-    parser.add_argument("--max-tokens", type=int, default=96, help="of an answer; default 96")
+    parser.add_argument("--max-tokens", type=int, default=96, help="most tokens of an answer (%(default)s)")
 
 
-def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> Pair:
-    """The cascade that is meant; `calibrated`: see `config.load`. Raises `CliError` and `ConfigError`."""
+def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> CascadePair:
+    """The cascade that the flags name; `calibrated`: see `config.load`. Raises `CliError` and `ConfigError`."""
     settings = load(arguments.config, calibrated=calibrated).settings
     name = arguments.cascade or _only(settings)
     if name not in settings.cascades:
         known = ", ".join(settings.cascades) or "none at all"
-        raise CliError(f"{arguments.config} has no cascade '{name}'; it has {known}", 2)
+        raise CliError(f"{arguments.config} has no cascade '{name}'; it has: {known}", 2)
     cascade = settings.cascades[name]
     for stage in cascade.stages:
         if stage not in settings.engines:
             raise CliError(
-                f"cascade '{name}' has the stage '{stage}', which is no engine of this process: "
-                "only engines can be asked here",
+                f"cascade '{name}' has the stage '{stage}', which is not an engine: "
+                "upstreams cannot be calibrated or evaluated",
                 2,
             )
     small, large = cascade.stages
-    return Pair(name, cascade, settings.engines[small], settings.engines[large])
+    return CascadePair(name, cascade, settings.engines[small], settings.engines[large])
 
 
 def _only(settings: Settings) -> str:
     if len(settings.cascades) != 1:
         known = ", ".join(settings.cascades) or "none"
-        raise CliError(f"say which cascade is meant with --cascade; the configuration has {known}", 2)
+        raise CliError(f"choose a cascade with --cascade; the configuration has: {known}", 2)
     return next(iter(settings.cascades))
 
 
-def load_material(arguments: argparse.Namespace) -> Material:
-    """The prompts. Raises `CliError`."""
+def load_prompts(arguments: argparse.Namespace) -> PromptSet:
+    """The prompts that the flags name. Raises `CliError`."""
     if (arguments.prompts is None) == (arguments.embedded is None):
-        raise CliError("say what to ask with either --prompts FILE or --embedded N", 2)
+        raise CliError("give either --prompts FILE or --embedded N", 2)
     if arguments.max_tokens < 1:
         raise CliError("--max-tokens must be at least 1", 2)
     if arguments.prompts is not None:
         prompts, source = _read(arguments.prompts), arguments.prompts.name
     else:
         prompts, source = _generated(arguments.embedded, arguments.seed)
-    return Material(tuple(prompts), source, _labels(arguments.labels, prompts), arguments.max_tokens)
+    return PromptSet(tuple(prompts), source, _labels(arguments.labels, prompts), arguments.max_tokens)
 
 
 def _generated(count: int, seed: int) -> tuple[list[LabelledPrompt], str]:
@@ -146,10 +155,10 @@ def _generated(count: int, seed: int) -> tuple[list[LabelledPrompt], str]:
         raise CliError("--embedded must be at least 1", 2)
     from engine.zoo.tasks import held_out_questions
 
-    rng = Random(seed)  # noqa: S311 - a draw of questions, not of secrets
+    rng = Random(seed)  # noqa: S311 - for questions, not for secrets
     questions = held_out_questions(rng, count)
     return [
-        LabelledPrompt(each.prompt, each.answer) for each in questions
+        LabelledPrompt(question.prompt, question.answer) for question in questions
     ], f"{count} held-out zoo questions, seed {seed}"
 
 
@@ -167,35 +176,35 @@ def _read(path: Path) -> list[LabelledPrompt]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CliError(f'{path}:{number}: expected {{"prompt": "…", "answer": "…"}}: {error}', 2) from None
     if not prompts:
-        raise CliError(f"{path} holds no prompts", 2)
+        raise CliError(f"{path} contains no prompts", 2)
     return prompts
 
 
 def _labels(wanted: Labels | None, prompts: Sequence[LabelledPrompt]) -> Labels:
     missing = next((place for place, prompt in enumerate(prompts, 1) if prompt.answer is None), 0)
     if wanted == "labelled" and missing:
-        raise CliError(f"prompt {missing} has no answer: give every one its answer, or take --labels agreement", 2)
+        raise CliError(f"prompt {missing} has no answer: add the answer, or use --labels agreement", 2)
     return wanted or ("agreement" if missing else "labelled")
 
 
-def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
-    """Ask both; one line of progress now and then. Raises `CliError`."""
+def run_pair(pair: CascadePair, prompt_set: PromptSet, say: Say) -> CascadeOutcomes:
+    """Run both models, with a line of progress now and then. Raises `CliError`."""
     from config.model_digest import served_digest
 
-    prompts, labels = material.prompts, material.labels
+    prompts, labels = prompt_set.prompts, prompt_set.labels
     texts = [prompt.prompt for prompt in prompts]
     small_name, large_name = pair.cascade.stages
-    small, small_cost = ask_one(small_name, pair.small, texts, material.max_tokens, say)
-    large, large_cost = ask_one(large_name, pair.large, texts, material.max_tokens, say)
+    small, small_cost = run_model(small_name, pair.small, texts, prompt_set.max_tokens, say)
+    large, large_cost = run_model(large_name, pair.large, texts, prompt_set.max_tokens, say)
     judged = []
     for prompt, weak, strong in zip(prompts, small, large, strict=True):
         right = strong[0] if labels == "agreement" else prompt.answer
         judged.append(
-            Judged(len(prompt.prompt), weak[1], weak[0] == right, strong[0] == right, words_of(prompt.prompt))
+            PromptOutcome(len(prompt.prompt), weak[1], weak[0] == right, strong[0] == right, words_of(prompt.prompt))
         )
     digest = sha256(b"\n".join(map(msgspec.json.encode, prompts))).hexdigest()
-    data = CalibrationData(sha256=digest, prompts=len(prompts), source=material.source)
-    return PairOutcomes(
+    data = CalibrationData(sha256=digest, prompts=len(prompts), source=prompt_set.source)
+    return CascadeOutcomes(
         cascade=pair.name,
         small=small_name,
         large=large_name,
@@ -209,16 +218,16 @@ def ask_pair(pair: Pair, material: Material, say: Say) -> PairOutcomes:
     )
 
 
-def ask_one(
+def run_model(
     name: str, settings: EngineSettings, texts: Sequence[str], max_tokens: int, say: Say
 ) -> tuple[list[tuple[str, tuple[float, ...]]], Cost]:
-    """One engine's greedy answers with their margins, and what they cost. Raises `CliError`."""
+    """One engine's greedy answers with their margins, and their cost. Raises `CliError`."""
     from engine.errors import EngineError
     from engine.offline import generate_offline
 
     try:
-        found = generate_offline(name, settings, texts, max_tokens, say)
+        examined = generate_offline(name, settings, texts, max_tokens, say)
     except EngineError as error:
         raise CliError(f"engine '{name}': {error}") from None
-    answers = [(answer.text, answer.margins) for answer in found.answers]
-    return answers, Cost(found.processor_s, found.step_s)
+    answers = [(answer.text, answer.margins) for answer in examined.answers]
+    return answers, Cost(examined.processor_s, examined.step_s)

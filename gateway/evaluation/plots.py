@@ -1,4 +1,4 @@
-"""A small line plot as an SVG that needs nothing else."""
+"""A small line plot as a self-contained SVG."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -8,12 +8,12 @@ import msgspec
 _WIDTH, _HEIGHT = 760, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 200, 40, 56
 _FAR = 0.75
-# Paul Tol's "bright" scheme: told apart by readers who do not see all colours.
+# Paul Tol's "bright" scheme: distinguishable with colour blindness.
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 
 
 class PlotMark(msgspec.Struct, frozen=True):
-    """A point with a name beside it."""
+    """A labelled point."""
 
     name: str
     x: float
@@ -27,7 +27,7 @@ def line_plot(
     lines: Mapping[str, Sequence[tuple[float, float]]],
     marks: Sequence[PlotMark] = (),
 ) -> str:
-    """Both axes in percent. Shares are 0 to 1 in and percent out."""
+    """The plot as SVG. Values are shares from 0 to 1; both axes show percent."""
     points = [point for line in lines.values() for point in line] + [(mark.x, mark.y) for mark in marks]
     if not points:
         raise ValueError("there is nothing to plot")
@@ -70,7 +70,7 @@ def line_plot(
         ]
     for mark in marks:
         x, y = place(mark.x, mark.y)
-        # On the far side the name goes to the left, or it would run into the key; a white edge parts it from the lines.
+        # Near the right side the label goes to the left, away from the legend; a white outline lifts it off the lines.
         beside = f'x="{x - 7}" text-anchor="end"' if mark.x > _FAR else f'x="{x + 7}"'
         edge = 'stroke="#fff" stroke-width="4" paint-order="stroke"'
         parts += [

@@ -1,1 +1,1 @@
-"""The HTTP/1.1 and WebSocket server: connections, parsing, routes, writing. See ADR 3."""
+"""The HTTP/1.1 and WebSocket server: connections, parsing, limits, writing. See ADR 3."""

@@ -1,7 +1,7 @@
-"""The cold routes: a whole request goes to an ASGI app, a whole response comes back.
+"""Serves routes that are not time-critical by an ASGI app: one complete request, one complete response.
 
-hypercorn's `HTTPStream` speaks ASGI. The response is collected and sent when the app's tasks have ended, so nothing
-that an app or its framework cancels can touch the connection.
+hypercorn's `HTTPStream` implements ASGI. The response is collected and sent when the app's tasks have ended, so nothing
+that the app or its framework cancels can affect the connection.
 """
 
 import logging
@@ -24,16 +24,15 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"
 
 
 class AsgiRoute:
-    """A handler of connections that lets an ASGI app answer. The app has no lifespan: the service has one."""
+    """A handler that lets an ASGI app answer. Without ASGI's lifespan events: the service manages that."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self._config = Config()
-        self._config.accesslog = self._config.errorlog = logging.getLogger("penstock.site")
+        self._config.accesslog = self._config.errorlog = logging.getLogger("penstock.asgi")
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._context = WorkerContext(None)
 
     async def __call__(self, connection: Connection, request: Request) -> None:
-        """Answer one request."""
         response = _Response()
         address = connection.socket.getsockname()[:2]
         async with TaskGroup() as tasks:
@@ -47,7 +46,7 @@ class AsgiRoute:
                     stream_id=_STREAM_ID,
                     headers=request.headers,
                     http_version=request.version,
-                    # The connection leaves the body of an answer to HEAD out; its length is that of GET's.
+                    # The app answers HEAD as GET, for the right content-length; the connection omits the body.
                     method="GET" if request.method == b"HEAD" else request.method.decode("ascii"),
                     raw_path=target,
                     state=ConnectionState({}),

@@ -1,4 +1,4 @@
-"""One connection, one task: read a request, let it be answered, and again, until somebody closes."""
+"""One connection, served by one task: read a request, call its handler, repeat until one side closes."""
 
 import socket
 import struct
@@ -25,9 +25,9 @@ from gateway.http.writer import SocketWriter
 
 _READ_BYTES = 64 * 1024
 _PIECE_BYTES = 4096
-"""Parsed before others have a turn: a hundred requests, or a thousand chunks, which takes about two milliseconds."""
+"""Bytes parsed before other tasks run: a hundred requests, or a thousand chunks, about two milliseconds."""
 _TINY_BYTES = 512
-"""A read that brings less, and no request, costs as much as one."""
+"""A smaller read without a complete request counts as one message for the rate limit."""
 _LINGER_S = 1.0
 _LINGER_BYTES = 1024 * 1024
 INTERNAL_ERROR = ErrorBody(
@@ -37,17 +37,17 @@ log = structlog.get_logger()
 
 
 class Ticking(Protocol):
-    """What of a connection wants to be looked at while its handler waits."""
+    """The part of a response that needs the clock while its handler waits."""
 
     def tick(self, now: float, heartbeat_s: float) -> None:
         """Called every `ServerLimits.tick_s`."""
 
     def finish(self) -> None:
-        """The server closes: come to an end when what runs has ended."""
+        """The server is closing: end when running requests have ended."""
 
 
 class Shared:
-    """What all connections of a server share."""
+    """State that all connections of a server share."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Shared:
         route: Callable[[Request], Route],
         refused: Callable[[ErrorBody, Request | None], bytes],
     ) -> None:
-        """`refused` is told what the server refuses by itself, and gives header lines for that answer."""
+        """`refused` is called for each error that the server itself answers; it returns header lines for the answer."""
         self.limits = limits
         self.route = route
         self.refused = refused
@@ -63,18 +63,18 @@ class Shared:
         self.bodies = BodyBook(limits)
         self.date = DateLine()
         self.closing = False
-        """No further request is read on any connection."""
+        """No connection reads further requests."""
 
 
 class Connection:
-    """Reads requests, finds their handlers, writes what these answer.
+    """Reads requests, calls their handlers, writes the responses.
 
-    Its single cancel scope is the request's, too: a client that hangs up while `watching` takes the handler with it.
-    Deadlines are plain numbers that the ticker looks at: setting one costs nothing.
+    Its only cancel scope is also the request's: if the client hangs up while `watching`, the handler is cancelled.
+    Deadlines are plain numbers that the ticker checks: setting one costs nothing.
     """
 
     def __init__(self, shared: Shared, sock: socket.socket, number: int, peer: str) -> None:
-        """`number` has a place already. An empty `peer` has no bounds of its own."""
+        """`number`: as counted in `ConnectionPlaces`. An empty `peer` has no limits of its own."""
         now = trio.current_time()
         self._shared = shared
         self._scope = trio.CancelScope()
@@ -94,12 +94,12 @@ class Connection:
         self.gone = False
         """The peer has hung up."""
         self.watching = False
-        """The handler wants to be cancelled when the peer hangs up."""
+        """The handler is to be cancelled when the peer hangs up."""
         self.idle = True
         """No request is being read or answered."""
 
     async def run(self) -> None:
-        """Serve the connection to its end. Whatever happens in here stays in here."""
+        """Serve the connection to its end. Failures are logged, never raised."""
         try:
             with self._scope:
                 await self._serve()
@@ -107,7 +107,7 @@ class Connection:
                 error = HttpError(408, "request_timeout", "The request did not arrive in time.", should_retry=True)
                 self.writer.send_nowait(self._error(error.body, close=True))
         except ClientGone:
-            # Whatever the kernel still holds for it is thrown away with the connection.
+            # Close with a reset: the kernel drops unsent data.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
             pass
@@ -124,24 +124,23 @@ class Connection:
             self._gate.close()
 
     def close_when_idle(self) -> None:
-        """End the connection as soon as it answers nothing; `Shared.closing` keeps it from reading on."""
+        """End the connection now if it is idle, else after its answer; `Shared.closing` stops further reads."""
         if self.idle:
             self._scope.cancel()
         elif self._ticking is not None:
             self._ticking.finish()
 
     def cancel(self) -> None:
-        """End the connection now."""
         self._scope.cancel()
 
     def hung_up(self) -> None:
-        """The peer sends nothing more: a handler that watches is cancelled, whatever lies unread."""
+        """The peer has closed its side: cancel a handler that watches, even if there is unread data."""
         self.gone = True
         if self.watching:
             self._scope.cancel()
 
     def tick(self, now: float) -> None:
-        """Look at the deadline and the heartbeat."""
+        """Check the deadline and the heartbeat."""
         if self._deadline is not None and now >= self._deadline:
             self._timed_out = True
             self._scope.cancel()
@@ -149,13 +148,13 @@ class Connection:
             self._ticking.tick(now, self._shared.limits.heartbeat_s)
 
     def watch(self) -> None:
-        """From now on a hang-up cancels the handler. Raises `ClientGone` if it has happened already."""
+        """Cancel the handler on a hang-up from now on. Raises `ClientGone` if the client has hung up already."""
         if self.gone:
             raise ClientGone
         self.watching = True
 
     def begin_upgrade(self) -> bytes:
-        """For another protocol on this socket: what was read beyond the request. No request is read after that."""
+        """Switch to another protocol: no further request is read. Returns the bytes read after the request."""
         self._keep_alive = False
         self._answered = True
         trailing, self._unparsed = self._parser.trailing + self._unparsed, b""
@@ -163,24 +162,24 @@ class Connection:
 
     @property
     def account(self) -> BodyAccount:
-        """Pays for what a peer lets us keep before it is whole."""
+        """Counts the bytes of incomplete messages."""
         return self._gate.account
 
     def drop_body(self, request: Request) -> None:
-        """The body was read: it need not be kept, too, while it is answered."""
+        """Free the memory of a body that has been decoded."""
         self._gate.account.give(len(request.body))
         request.body = b""
 
     def slow_down(self) -> float:
-        """A message has come: for how many seconds nothing more is to be read, so that others have their turn."""
+        """Count one message. Returns for how many seconds not to read, so that other connections get their turn."""
         return self._bucket.take(trio.current_time())
 
     def tick_for(self, ticking: Ticking) -> None:
-        """Let `ticking` see the clock while this request lasts."""
+        """Call `ticking.tick` periodically until this request ends."""
         self._ticking = ticking
 
     async def respond(self, status: int, headers: bytes, body: bytes, *, close: bool = False) -> None:
-        """Send a whole response; `headers` are lines that end in CRLF."""
+        """Send a complete response; `headers` are lines that end in CRLF."""
         self._answered = True
         if close or self._shared.closing:
             self._keep_alive = False
@@ -188,11 +187,11 @@ class Connection:
         await self.writer.send(data)
 
     async def respond_error(self, error: ErrorBody, headers: bytes = b"", *, close: bool = False) -> None:
-        """Send an error as the OpenAI API shapes it."""
+        """Send an error in the format of the OpenAI API."""
         await self.respond(error.status, headers + error_headers(error), error_object(error), close=close)
 
     def event_stream(self, request: Request, headers: bytes, *, close: bool = False) -> EventStream:
-        """Begin a response of server-sent events. It may still become an error as long as it has not `started`."""
+        """Begin a response of server-sent events. Until it has `started`, an HTTP error can be sent instead."""
         chunked = request.version == "1.1"
         if close or not chunked or self._shared.closing:
             self._keep_alive = False
@@ -223,7 +222,7 @@ class Connection:
                 self._rest(trio.current_time())
 
     def _rest(self, now: float) -> None:
-        """Nothing is to be answered. Part of the next request, or the end of a body that nobody wants, may be here."""
+        """Wait for the next request. Part of it, or the rest of a dropped body, may have arrived already."""
         limits = self._shared.limits
         self._gate.rest()
         self._body_deadline = None
@@ -238,12 +237,12 @@ class Connection:
         except Refusal as refusal:
             await self._answer_error(refusal.body)
         except Exception:
-            # The path is ours or unknown; nothing that a client wrote into a body gets into the log.
+            # Only the path is logged, nothing of the body.
             log.exception("handler_failed", path=request.path.decode("latin1")[:200])
             await self._answer_error(INTERNAL_ERROR)
 
     async def _answer_error(self, error: ErrorBody) -> None:
-        """A handler gave up. If a response has begun, there is only the cut: its framing tells that it is not whole."""
+        """Answer a handler's error. If a response has begun, close instead: its framing shows that it is incomplete."""
         stream = self._ticking
         if self._answered or (isinstance(stream, EventStream) and stream.started):
             raise ClientGone
@@ -269,7 +268,7 @@ class Connection:
             except Refusal as error:
                 refusal = error.body
             if refusal is not None:
-                # Whole requests before the bad bytes are not answered: after a framing error nothing is certain.
+                # Complete requests before the bad bytes are not answered: after a framing error nothing is certain.
                 await self.writer.send(self._error(refusal, close=True))
                 await self._linger()
                 return None
@@ -285,7 +284,7 @@ class Connection:
         return parser.requests.popleft()
 
     def _piece(self) -> bytes:
-        """What is parsed at once: little, unless it is the inside of a body, which costs nothing."""
+        """The next bytes to parse: few, except inside a body of known length, which is cheap."""
         data, self._unparsed = self._unparsed, b""
         if len(data) <= _PIECE_BYTES:
             return data
@@ -294,7 +293,7 @@ class Connection:
         return data[:size]
 
     def _await_rest(self, now: float, received: int) -> None:
-        """A part of a request has come: the sender has until the deadline for the rest of it."""
+        """Set the deadline for the rest of a request."""
         parser = self._parser
         if parser.takes_continue():
             self.writer.send_nowait(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -306,7 +305,7 @@ class Connection:
                 self._body_deadline.received(received, now)
             self._deadline = self._body_deadline.at
         elif self._body_deadline is not None:
-            # The end of a body that nobody wanted.
+            # The end of a dropped body.
             self._rest(now)
         elif self.idle and parser.mid_request:
             self.idle = False
@@ -318,7 +317,7 @@ class Connection:
         return whole(error.status, always, lines, error_object(error), close=close)
 
     async def _linger(self) -> None:
-        """Let the peer read the error: closing on unread bytes would reset the connection under it."""
+        """Let the peer read the error: closing with unread bytes would reset the connection first."""
         self._deadline = None
         self._gate.rest()
         self.socket.shutdown(socket.SHUT_WR)

@@ -1,6 +1,6 @@
-"""Pages of listed origins may use the server: what the Fetch standard wants to read for that (cross-origin requests).
+"""CORS headers (Fetch standard), so that web pages of listed origins may use the server.
 
-No cookies are known here, so that a page can do nothing with its reader's rights: it needs a key like everybody.
+There are no cookies, so a page cannot use its visitor's rights: it needs a key like any client.
 """
 
 import re
@@ -17,12 +17,12 @@ _EXPOSED = (
     b"access-control-expose-headers: *, x-request-id, retry-after, retry-after-ms, x-should-retry, x-penstock-policy, "
     b"x-penstock-route, x-penstock-rung, x-penstock-why, x-penstock-arm, x-penstock-adapter\r\n"
 )
-"""The star has all others, too; old browsers do not know it."""
+"""The `*` covers all others, too, but old browsers do not know it."""
 _PREFLIGHT_S = 600
 
 
 class Cors:
-    """Which origins may, and how they are told."""
+    """The allowed origins and their headers."""
 
     def __init__(self, origins: AbstractSet[str]) -> None:
         self._lines = {
@@ -33,11 +33,11 @@ class Cors:
         self._others = _VARY if origins else b""
 
     def lines(self, origin: bytes | None) -> bytes:
-        """Header lines of each response to a request from there, errors too."""
+        """Header lines for each response to a request from `origin`, errors included."""
         return self._others if origin is None else self._lines.get(origin, self._others)
 
     def is_preflight(self, request: Request, origin: bytes | None) -> bool:
-        """A browser asks, before the request itself, whether a page may make it. Raises `HttpError` if it may not."""
+        """Whether this is a browser's preflight request. Raises `HttpError` if it is and the origin is not allowed."""
         if request.method != b"OPTIONS" or origin is None or request.header(b"access-control-request-method") is None:
             return False
         if origin not in self._lines:
@@ -51,9 +51,9 @@ class Cors:
         return True
 
     async def answer_preflight(self, connection: Connection, request: Request) -> None:
-        """Yes, with whatever headers the page wants to send: the official clients have many of their own."""
-        asked = request.header(b"access-control-request-headers") or b""
-        names = [name for each in asked.split(b",") if _NAME.fullmatch(name := each.strip())]
+        """Allow it with any headers: the official clients send many of their own."""
+        requested = request.header(b"access-control-request-headers") or b""
+        names = [name for part in requested.split(b",") if _NAME.fullmatch(name := part.strip())]
         lines = b"access-control-allow-methods: GET, POST\r\naccess-control-allow-headers: %b\r\n" % (
             b", ".join(names) or _USUAL_HEADERS
         )

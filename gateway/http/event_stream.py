@@ -1,4 +1,4 @@
-"""A server-sent event stream as the body of one response."""
+"""A response whose body is a stream of server-sent events."""
 
 from gateway.http.response_head import stream_head
 from gateway.http.writer import SocketWriter
@@ -9,9 +9,9 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class EventStream:
-    """Head, events and end of one stream, each in as few sends as possible.
+    """Head, events and end of one stream, in as few sends as possible.
 
-    Until the first event comes, the head is held back, so that an early failure can still have a true status; a
+    The head is held back until the first event, so that an early failure can have its own HTTP status; a
     heartbeat sends it if the first event takes long.
     """
 
@@ -27,15 +27,15 @@ class EventStream:
         self._chunked = chunked
         self._close = close
         self.started = False
-        """The head is out."""
+        """The head was sent."""
         self.ended = False
 
     def add_headers(self, headers: bytes) -> None:
-        """More header lines, as long as the head is not out; after that they are lost."""
+        """Add header lines; without effect once the head was sent."""
         self._headers += headers
 
     async def send(self, events: bytes, now: float, *, last: bool = False) -> None:
-        """Send whole events, with the head if it is not out yet, and the end of the body if these are the last."""
+        """Send complete events, with the head before the first ones and the end of the body after the last ones."""
         if self._chunked:
             if last:
                 events = b"%x\r\n%b\r\n0\r\n\r\n" % (len(events), events) if events else _LAST_CHUNK
@@ -48,7 +48,7 @@ class EventStream:
         await self._writer.send(events)
 
     def tick(self, now: float, heartbeat_s: float) -> None:
-        """Ping if nothing was sent for so long: proxies and clients know that we live, and we learn if they left."""
+        """Send a comment if nothing was sent for `heartbeat_s`: it keeps proxies open and detects clients that left."""
         if self.ended or now - self._sent_at < heartbeat_s:
             return
         ping = _CHUNKED_PING if self._chunked else _PING
@@ -58,7 +58,7 @@ class EventStream:
             self._sent_at = now
 
     def finish(self) -> None:
-        """A stream ends by itself: whoever feeds it knows that the service drains."""
+        """Nothing to do: the service ends the answer when it drains."""
 
     def _head(self) -> bytes:
         self.started = True

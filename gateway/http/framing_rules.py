@@ -1,7 +1,7 @@
-"""What a head may say of its body, where servers and proxies that understand it differently would be deceived.
+"""Refuses heads whose body length other servers or proxies could understand differently (request smuggling).
 
-RFC 9112, 6.1 and 6.3 (request smuggling), RFC 9110, 8.4, and RFC 6455, 4.1. What llhttp refuses by itself (two or odd
-lengths, a length beside an encoding, folded lines, bare line feeds, spaces before a colon) is not looked at again.
+RFC 9112, 6.1 and 6.3, RFC 9110, 8.4, and RFC 6455, 4.1. What llhttp itself refuses (two or malformed
+lengths, a length beside an encoding, folded lines, bare line feeds, spaces before a colon) is not checked again.
 """
 
 from gateway.errors import HttpError
@@ -9,17 +9,17 @@ from gateway.http.request import Request
 
 
 def check_head(request: Request, *, is_upgrade: bool) -> int | None:
-    """The length that the head states, None if it states none. Raises `HttpError` for what must not be read on."""
+    """The body length that the head states, if any. Raises `HttpError` if the body must not be read."""
     if request.version not in {"1.0", "1.1"}:
-        raise HttpError(505, "http_version_not_supported", "This server speaks HTTP/1.1 and HTTP/1.0.")
+        raise HttpError(505, "http_version_not_supported", "This server supports HTTP/1.1 and HTTP/1.0.")
     if request.repeats(b"host") or (request.version == "1.1" and request.header(b"host") is None):
         raise HttpError(400, "bad_request", "An HTTP/1.1 request needs exactly one Host header.")
     if request.repeats(b"authorization"):
-        raise HttpError(400, "bad_request", "A request may have one Authorization header only.")
+        raise HttpError(400, "bad_request", "A request may have only one Authorization header.")
     coded = request.header(b"transfer-encoding") is not None
     if coded:
         _check_codings(request)
-    # llhttp has checked that these are digits, and that there is only one.
+    # llhttp has checked that there is only one, of digits.
     stated = request.header(b"content-length")
     length = None if stated is None else int(stated)
     if is_upgrade and request.method == b"GET" and (coded or length):
@@ -33,9 +33,9 @@ def check_head(request: Request, *, is_upgrade: bool) -> int | None:
 
 def _check_codings(request: Request) -> None:
     values = [value for name, value in request.headers if name == b"transfer-encoding"]
-    codings = [each.strip().lower() for each in b",".join(values).split(b",")]
+    codings = [coding.strip().lower() for coding in b",".join(values).split(b",")]
     if request.version == "1.0":
-        raise HttpError(400, "bad_request", "Transfer-Encoding is not for HTTP/1.0: send Content-Length.")
+        raise HttpError(400, "bad_request", "HTTP/1.0 has no Transfer-Encoding: send Content-Length.")
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
         raise HttpError(
             400, "bad_request", "The last coding in Transfer-Encoding must be 'chunked', and only the last."
@@ -44,5 +44,5 @@ def _check_codings(request: Request) -> None:
         raise HttpError(
             501,
             "transfer_encoding_not_supported",
-            "Of transfer codings only 'chunked' is understood: send the body without compression.",
+            "The only supported transfer coding is 'chunked': send the body without compression.",
         )

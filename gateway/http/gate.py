@@ -1,4 +1,4 @@
-"""What a head must pass before its body is read: the router, and a place among the connections that work."""
+"""Decides on a request's head before its body is read: routing, and a place among the working connections."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from gateway.http.route import RefusedHandler, Route
 
 
 class Gate:
-    """One connection's. It knows no socket and no parser, so that nothing holds these in a cycle."""
+    """One connection's gate. It refers to no socket and no parser, so that these are in no reference cycle."""
 
     __slots__ = ("_number", "_places", "_refused", "_route", "account")
 
@@ -25,7 +25,7 @@ class Gate:
         number: int,
         account: BodyAccount,
     ) -> None:
-        """`refused` is told who gets no place, and gives header lines for that answer."""
+        """`refused` is called when there is no place; it returns header lines for the answer."""
         self._route = route
         self._refused = refused
         self._places = places
@@ -33,7 +33,7 @@ class Gate:
         self.account = account
 
     def admit(self, request: Request) -> Route:
-        """Where the request goes."""
+        """The route of a request; one that refuses if there is no place for its connection."""
         route = self._route(request)
         if route.works:
             refused = self._places.work(self._number, route.key, route.tiers_above)
@@ -46,22 +46,21 @@ class Gate:
         return route
 
     def rest(self) -> None:
-        """The connection has answered, and waits for another request."""
+        """The connection has answered and waits for another request."""
         self._places.wait(self._number)
 
     def close(self) -> None:
-        """The connection ends."""
         self._places.close(self._number)
         self.account.give(self.account.held)
 
 
 def place_refusal(refused: PlaceRefusal) -> HttpError:
-    """What the client reads."""
+    """The error for the client."""
     if refused == "full":
         return HttpError(
             503,
             "too_many_connections",
-            "The server has no room for another connection.",
+            "The server has reached its limit of connections. Try again in a moment.",
             kind="server_error",
             should_retry=True,
         )
@@ -69,7 +68,7 @@ def place_refusal(refused: PlaceRefusal) -> HttpError:
     return HttpError(
         429,
         "too_many_connections",
-        f"This {whose} has as many connections as it may. Use those, or wait for one to end.",
+        f"This {whose} has reached its limit of connections. Reuse them, or wait until one is free.",
         kind="rate_limit_error",
         should_retry=True,
     )

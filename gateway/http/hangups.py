@@ -1,7 +1,7 @@
-"""Notices clients that hang up while nothing is read from or sent to them: one task for all connections.
+"""Notices clients that hang up while nothing is read from or sent to them, with one task for all connections.
 
-A reader task a connection would cost memory and a switch for each request, and is blind as long as unread bytes lie in
-front of the end (a pipelined request, then gone). The kernel's edge-triggered EPOLLRDHUP is neither.
+A reader task for each connection would cost memory and a switch for each request, and would not see the end behind
+unread bytes (a pipelined request). The kernel's edge-triggered EPOLLRDHUP has neither disadvantage.
 """
 
 import select
@@ -12,10 +12,10 @@ import trio
 
 
 class Watched(Protocol):
-    """What wants to know."""
+    """The receiver of a hang-up."""
 
     def hung_up(self) -> None:
-        """The peer sends nothing more, or the connection broke."""
+        """The peer closed its side, or the connection broke."""
 
 
 class HangupWatcher:
@@ -26,7 +26,7 @@ class HangupWatcher:
         self._watched: dict[int, Watched] = {}
 
     def watch(self, sock: socket.socket, watched: Watched) -> None:
-        """Tell `watched` once when the peer is gone."""
+        """Call `watched.hung_up` once when the peer is gone."""
         self._watched[sock.fileno()] = watched
         self._epoll.register(sock.fileno(), select.EPOLLRDHUP | select.EPOLLET)
 
@@ -36,12 +36,11 @@ class HangupWatcher:
         del self._watched[sock.fileno()]
 
     async def run(self) -> None:
-        """Serve until cancelled."""
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             for descriptor, _ in self._epoll.poll(0):
                 self._watched[descriptor].hung_up()
 
     def close(self) -> None:
-        """When nothing is watched any more."""
+        """Close the epoll object; nothing may be watched any more."""
         self._epoll.close()

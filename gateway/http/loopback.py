@@ -1,7 +1,7 @@
-"""Without keys, being on this machine is the permission: so a web page must not be able to borrow it.
+"""Protects a server without keys on loopback from web pages.
 
-A browser sends requests to loopback addresses for any page (cross-site request forgery), and takes any name for them
-that its page's owner points there (DNS rebinding). The one shows in `Origin`, the other in `Host`.
+Every process on the machine may use it, and a browser sends requests there for any page: cross-site request forgery,
+visible in `Origin`, and DNS rebinding, visible in `Host`.
 """
 
 import ipaddress
@@ -11,7 +11,7 @@ from gateway.http.request import Request
 
 
 def check_local(request: Request, origins: frozenset[str]) -> None:
-    """Raise HttpError for a request that a page of another site may have made. `origins` may."""
+    """Raise HttpError for a request that a page of an origin outside `origins` may have made."""
     host = (request.header(b"host") or b"").decode("latin1")
     if host and not _is_loopback(host):
         raise HttpError(
@@ -26,7 +26,7 @@ def check_local(request: Request, origins: frozenset[str]) -> None:
         raise HttpError(
             403,
             "origin_not_allowed",
-            "This browser origin may not ask without a key: add it to `ws_origins` in the [server] table of the "
+            "Pages of this browser origin may not use the server: add it to `ws_origins` in the [server] table of the "
             "configuration, or make a key with `penstock keys new`.",
             kind="permission_error",
         )

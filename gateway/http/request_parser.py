@@ -1,4 +1,4 @@
-"""HTTP/1.1 requests from bytes, bounded, without IO: httptools (llhttp) parses, this file counts and refuses."""
+"""Parses HTTP/1.1 requests with httptools (llhttp), enforces limits, does no IO."""
 
 from collections import deque
 from collections.abc import Callable
@@ -14,28 +14,28 @@ from gateway.http.request import Body, Request
 from gateway.http.route import Route
 
 _DROPPED_BYTES = 64 * 1024
-"""A body that nobody wants is read to its end if it is no longer, so that the connection can be kept."""
+"""A body that the route does not read is dropped up to this length, so that the connection can be kept."""
 _WIRE_SLACK_BYTES = 128 * 1024
-"""Chunk sizes, extensions and trailers may take so much, beside as many bytes as the body has."""
+"""Bytes that chunk sizes, extensions and trailers may take, in addition to as many bytes as the body has."""
 
 
 class RequestParser:
-    """Feed it bytes as they come; requests appear in `requests`, in order.
+    """Feed it bytes; parsed requests appear in `requests`, in order.
 
-    They are whole; only those whose body is not wanted are there as soon as their head is. `feed` raises `Refusal` for
-    what cannot be or must not be read; the parser is then of no more use.
+    They are complete, except that a request whose route reads no body appears with its head. `feed` raises `Refusal`
+    for what is malformed or over a limit; the parser must not be used after that.
     """
 
     def __init__(self, limits: ServerLimits, admit: Callable[[Request], Route], account: BodyAccount) -> None:
-        """`admit` finds where a request goes, when its head is whole. `account` pays for bodies that are wanted."""
-        # llhttp's object holds its listener: a listener that held it, too, would be a cycle, and what a client had sent
-        # would stay in memory until the garbage collector finds it.
+        """`admit` routes a request when its head is complete. `account` counts the bytes of bodies that are read."""
+        # llhttp's object refers to its listener. If the listener referred back, they would be a reference cycle, and a
+        # client's data would stay in memory until the next garbage collection.
         self._listener = _Listener(limits, admit, account)
         self._llhttp = httptools.HttpRequestParser(self._listener)
         self.requests = self._listener.requests
-        """What can be answered."""
+        """Requests that can be answered."""
         self.trailing = b""
-        """What followed an upgrade request: the first bytes of the other protocol."""
+        """Bytes that followed an upgrade request: the beginning of the other protocol."""
 
     @property
     def mid_request(self) -> bool:
@@ -44,17 +44,17 @@ class RequestParser:
 
     @property
     def mid_body(self) -> bool:
-        """A head is whole, and its body is not."""
+        """A head is complete, and its body is not."""
         return self._listener.mid_body
 
     @property
     def unanswered(self) -> bool:
-        """Part of a request has arrived, and it was not handed out yet."""
+        """Part of a request has arrived, and it is not in `requests` yet."""
         return self._listener.mid_head or (self._listener.mid_body and not self._listener.dropping)
 
     @property
     def body_left(self) -> int:
-        """How much of a body with a stated length is to come."""
+        """Bytes to come of a body with a stated length."""
         return self._listener.body_left
 
     @property
@@ -64,19 +64,19 @@ class RequestParser:
 
     @property
     def lines(self) -> bytes:
-        """Header lines for a response to the request that is being read."""
+        """Header lines for a response to the request being read."""
         return self._listener.lines
 
     def takes_continue(self) -> bool:
-        """The client waits for "100 Continue" before it sends the body. Said once."""
+        """Whether the client waits for "100 Continue" before it sends the body; true once."""
         wants, self._listener.wants_continue = self._listener.wants_continue, False
         return wants
 
     def feed(self, data: bytes, now: float) -> None:
-        """Take what the socket gave; `now` becomes the time at which a request that begins here arrived."""
+        """Parse bytes; `now` becomes the arrival time of a request that begins in them."""
         listener = self._listener
         listener.now = now
-        # The bound is looked at between packets, and again for each whole head: a packet is never larger than one read.
+        # The limit is checked between packets and for each complete head: a packet is never larger than one read.
         listener.wire_bytes += len(data)
         refusal: ErrorBody | None = None
         listener.llhttp = self._llhttp
@@ -92,7 +92,7 @@ class RequestParser:
             listener.check_wire()
         refusal = listener.refusal or refusal
         if refusal is not None:
-            # A new one each time: an error that is kept holds the frames through which it was raised.
+            # A new exception each time: one that is kept refers to the frames through which it was raised.
             raise Refusal(refusal)
 
     def _read_on(self, rest: bytes) -> None:
@@ -101,28 +101,28 @@ class RequestParser:
         if head is None:
             self.trailing = rest
             return
-        # httptools leaves out the body of whatever wants an upgrade, as Java's client does with each request:
-        # read on as if that wish had not been there.
+        # httptools skips the body of a request with an upgrade, which Java's client sends with each request:
+        # parse it again without the upgrade.
         self._llhttp = httptools.HttpRequestParser(listener)
         self.feed(head, listener.now)
         self.feed(rest, listener.now)
 
 
 class _Listener:
-    """What httptools calls. An exception here would be wrapped and lose its meaning, so refusals are remembered."""
+    """Callbacks of httptools. It would wrap an exception raised here, so refusals are stored instead."""
 
     def __init__(self, limits: ServerLimits, admit: Callable[[Request], Route], account: BodyAccount) -> None:
         self._limits = limits
         self._admit = admit
         self._account = account
         self.llhttp: httptools.HttpRequestParser | None = None
-        """While it is fed only."""
+        """Set only while bytes are fed."""
         self.requests: deque[Request] = deque()
         self.refusal: ErrorBody | None = None
         self.mid_head = False
         self.mid_body = False
         self.dropping = False
-        """The body is thrown away: the request was handed out when its head was whole."""
+        """The body is dropped: the request was added to `requests` when its head was complete."""
         self.wants_continue = False
         self.body_left = 0
         self.lines = b""
@@ -143,14 +143,14 @@ class _Listener:
         return self._request if self.mid_body or (self.refusal is not None and not self.mid_head) else None
 
     def check_wire(self) -> None:
-        """What was read is not whole: it must not be too long already."""
+        """Refuse an incomplete request that is too long already."""
         if self.mid_head and self.wire_bytes > self._limits.max_head_bytes:
             self._refuse_head(f"are longer than {self._limits.max_head_bytes} bytes")
         if self.mid_body and self.wire_bytes > 2 * self._body_bytes + _WIRE_SLACK_BYTES:
             self._refuse_body()
 
     def take_ignored_upgrade(self) -> bytes | None:
-        """The head to read instead of one whose wish for another protocol is ignored, once."""
+        """The head without its upgrade, to be parsed instead; once."""
         if not self._ignored_upgrade:
             return None
         self._ignored_upgrade = False
@@ -158,7 +158,6 @@ class _Listener:
         return _head_without_upgrade(self._request, self._target)
 
     def on_message_begin(self) -> None:
-        """A request line begins."""
         self._request = Request()
         self._request.arrived_at = self.now if self._again_at is None else self._again_at
         self._again_at = None
@@ -172,12 +171,11 @@ class _Listener:
         self.lines = b""
 
     def on_url(self, part: bytes) -> None:
-        """A part of the request target."""
         self._target += part
         self._head_bytes += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer after a chunked body, which nobody here reads."""
+        """A header, or a trailer after a chunked body, which is ignored."""
         if not self.mid_head:
             return
         headers = self._request.headers
@@ -187,7 +185,6 @@ class _Listener:
             self._refuse_head(f"are more than {self._limits.max_headers}")
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
         request, llhttp = self._request, self.llhttp
         assert llhttp is not None, "heads are read while llhttp is fed"
         self.mid_head = False
@@ -197,7 +194,7 @@ class _Listener:
         request.end_head()
         request.method = llhttp.get_method()
         request.version = llhttp.get_http_version()
-        # A client of HTTP/1.0 would have to be told that its connection is kept, and few are left.
+        # Keeping the connection of an HTTP/1.0 client would need a header of its own, and few such clients are left.
         request.keep_alive = llhttp.should_keep_alive() and request.version != "1.0"
         request.path, _, request.query = _origin_form(self._target).partition(b"?")
         if self._head_bytes > self._limits.max_head_bytes:
@@ -208,7 +205,7 @@ class _Listener:
         if upgrades:
             upgrade = request.header(b"upgrade") or b""
             self._upgrade = upgrade.lower() == b"websocket" and request.method == b"GET"
-            # Only WebSocket is spoken besides HTTP/1.1; any other wish is ignored.
+            # WebSocket is the only other protocol; any other upgrade is ignored.
             self._ignored_upgrade = not self._upgrade and request.method != b"CONNECT"
             if self._ignored_upgrade:
                 return
@@ -234,12 +231,11 @@ class _Listener:
                 self._refuse_body()
             return
         if chunked or self.body_left > _DROPPED_BYTES or (expects and self.body_left):
-            # Where the next request would begin is far away, or up to the client.
+            # The next request would begin only after a long or unbounded rest of the body.
             request.keep_alive = False
         self.requests.append(request)
 
     def on_body(self, part: bytes) -> None:
-        """A part of the body."""
         size = len(part)
         self._body_bytes += size
         self.body_left -= min(size, self.body_left)
@@ -261,7 +257,6 @@ class _Listener:
             self._body += part
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
         self.mid_body = False
         self.wants_continue = False
         self.body_left = 0
@@ -294,7 +289,9 @@ def _head_without_upgrade(request: Request, target: bytes) -> bytes:
     lines = [b"%b %b HTTP/%b\r\n" % (request.method, target, request.version.encode())]
     for name, value in request.headers:
         if name == b"connection":
-            kept = [each for each in value.split(b",") if each.strip().lower() not in {b"upgrade", b"http2-settings"}]
+            kept = [
+                token for token in value.split(b",") if token.strip().lower() not in {b"upgrade", b"http2-settings"}
+            ]
             lines.append(b"connection: %b\r\n" % b",".join(kept))
         elif name not in {b"upgrade", b"http2-settings"}:
             lines.append(b"%b: %b\r\n" % (name, value))
@@ -302,7 +299,7 @@ def _head_without_upgrade(request: Request, target: bytes) -> bytes:
 
 
 def _origin_form(target: bytes) -> bytes:
-    """What a client writes to a proxy names the host, too; every server must understand it (RFC 9112, 3.2.2)."""
+    """The target's path: clients of a proxy send the host, too, which servers must accept (RFC 9112, 3.2.2)."""
     scheme, mark, rest = target.partition(b"://")
     if target.startswith(b"/") or not mark or scheme.lower() not in {b"http", b"https"}:
         return target
@@ -312,5 +309,5 @@ def _origin_form(target: bytes) -> bytes:
 
 def _refusal_of(error: httptools.HttpParserError) -> ErrorBody:
     if "PRI/Upgrade" in str(error):
-        return HttpError(505, "http_version_not_supported", "This server speaks HTTP/1.1, not HTTP/2.").body
+        return HttpError(505, "http_version_not_supported", "This server supports HTTP/1.1, not HTTP/2.").body
     return HttpError(400, "bad_request", f"The request is not valid HTTP/1.1: {error}.").body

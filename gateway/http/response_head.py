@@ -1,4 +1,4 @@
-"""The head of a response as bytes. What does not change is made once; the date once a second."""
+"""Response heads as bytes. Constant parts are made once; the date once a second."""
 
 import email.utils
 import http
@@ -21,14 +21,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class DateLine:
-    """The `date:` header, formatted anew when a second has passed."""
+    """The `date:` header, formatted at most once a second."""
 
     def __init__(self) -> None:
         self._line = b""
         self._until = -math.inf
 
     def at(self, now: float) -> bytes:
-        """The line at a monotonic time in seconds."""
+        """The header line at a monotonic time in seconds."""
         if now >= self._until:
             self._line = f"date: {email.utils.formatdate(usegmt=True)}\r\n".encode()
             self._until = now + 1
@@ -36,7 +36,7 @@ class DateLine:
 
 
 def whole(status: int, date: bytes, headers: bytes, body: bytes, *, close: bool, without_body: bool = False) -> bytes:
-    """A complete response with its length; `headers` are lines that end in CRLF. HEAD gets no body."""
+    """A complete response with its length; `headers` are lines that end in CRLF. `without_body`: for HEAD."""
     return b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % (
         _STATUS_LINES[status],
         date,
@@ -48,7 +48,7 @@ def whole(status: int, date: bytes, headers: bytes, body: bytes, *, close: bool,
 
 
 def stream_head(date: bytes, headers: bytes, *, chunked: bool, close: bool) -> bytes:
-    """The head of an event stream. Without chunks the end of the connection is the end of the body."""
+    """The head of an event stream. Without chunks, the body ends with the connection."""
     return b"%b%b%b%b%b%b\r\n" % (
         _STATUS_LINES[200],
         date,
@@ -60,7 +60,7 @@ def stream_head(date: bytes, headers: bytes, *, chunked: bool, close: bool) -> b
 
 
 def error_object(error: ErrorBody) -> bytes:
-    """The body of OpenAI's API for an error; beside it, what an upstream called it."""
+    """The error body of the OpenAI API, with an upstream's own code if there is one."""
     fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
     if error.upstream_code is not None:
         fields["upstream_code"] = error.upstream_code
@@ -68,7 +68,7 @@ def error_object(error: ErrorBody) -> bytes:
 
 
 def error_headers(error: ErrorBody) -> bytes:
-    """What the official clients go by when they decide on a retry, beside the content type."""
+    """The content type, and the headers by which the official clients decide on a retry."""
     lines = [JSON_TYPE, b"x-should-retry: true\r\n" if error.should_retry else b"x-should-retry: false\r\n"]
     wait_s = error.retry_after_s
     if wait_s is None and error.should_retry:

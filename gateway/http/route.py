@@ -1,4 +1,4 @@
-"""Where a request goes: decided when its head is whole, before anything of its body is kept."""
+"""The routing decision for a request, made when its head is complete and before its body is read."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from gateway.http.request import Request
 
 Handler = Callable[["Connection", "Request"], Awaitable[None]]
-"""Answers one request with `respond`, `event_stream` or `begin_upgrade`; raises `Refusal` for what it refuses."""
+"""Answers one request with `respond`, `event_stream` or `begin_upgrade`; raises `Refusal` to refuse it."""
 
 
 class Route(msgspec.Struct, frozen=True, gc=False):
-    """What a router makes of a head. It never raises: who is refused has a handler that says so."""
+    """The routing decision. A refusal is a route, too, whose handler answers with the error."""
 
     handler: Handler
     body: bool = False
-    """The handler reads the body. Otherwise it is called at once, and the body is thrown away as it comes."""
+    """The handler reads the body. Otherwise it is called at once, and the body is dropped."""
     works: bool = False
-    """It takes a place among the connections that work, as one with this `key`."""
+    """The connection needs a place among the working ones, counted for `key`."""
     key: str = ""
-    """Empty for those who need none."""
+    """Empty where no key is needed."""
     tiers_above: int = 0
-    """Tiers that come before the key's."""
+    """Number of tiers above the key's."""
     lines: bytes = b""
-    """Header lines of every response to the request, whoever writes it."""
+    """Header lines of every response to the request, errors included."""
 
 
 class RefusedHandler:
@@ -40,6 +40,5 @@ class RefusedHandler:
         self._close = close
 
     async def __call__(self, connection: "Connection", request: "Request") -> None:
-        """Answer one request."""
         del request
         await connection.respond_error(self._error, self._lines, close=self._close)

@@ -1,4 +1,4 @@
-"""Accepts connections, bounds them, ticks them, and ends them when the service drains."""
+"""Accepts connections, limits and ticks them, and ends them when the service drains."""
 
 import contextlib
 import errno
@@ -22,36 +22,36 @@ from gateway.http.route import Route
 
 _BACKLOG = 1024
 _SEND_BUFFER_BYTES = 256 * 1024
-"""Left to itself the kernel takes megabytes for each slow reader, and then needs long to tell that it still reads."""
+"""The kernel's default grows to megabytes for a slow reader, and then it takes long to see that it still reads."""
 _ACCEPTS_AT_ONCE = 64
-"""Before others have a turn."""
+"""Connections accepted before other tasks run."""
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_ACCEPT_S = 0.1
 log = structlog.get_logger()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind, to IPv6 if the address is one; port 0 takes a free one. Raises OSError."""
+    """Bind and listen, on IPv6 if the address is one; port 0 takes a free port. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
     listener.setblocking(False)
-    # What is accepted inherits it.
+    # Accepted sockets inherit it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     return listener
 
 
 class ServerStatistics(msgspec.Struct, frozen=True):
-    """What peers hold."""
+    """Connections and body memory in use."""
 
     connections: int
     working: int
-    """Those of them that are answered, or whose body is read."""
+    """Connections that are answered, or whose body is read."""
     body_bytes: int
-    """Of bodies that are not read to their end yet."""
+    """Bytes of bodies that are not complete yet."""
 
 
 class Server:
-    """Serves what connects to `listener`; `route` says where a request goes, when its head is whole."""
+    """Serves the connections of `listener`; `route` routes a request when its head is complete."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class Server:
         route: Callable[[Request], Route],
         refused: Callable[[ErrorBody, Request | None], bytes] = lambda *_: b"",
     ) -> None:
-        """`refused` is told what the server refuses by itself, and gives header lines for that answer.
+        """`refused` is called for each error that the server itself answers; it returns header lines for the answer.
 
-        It gets the request if its head was read.
+        Its second argument is the request, if its head was read.
         """
         self._listener = listener
         self._limits = limits
@@ -76,17 +76,15 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The one that it listens on."""
         port: int = self._listener.getsockname()[1]
         return port
 
     @property
     def connections(self) -> int:
-        """Open ones."""
+        """Number of open connections."""
         return len(self._connections)
 
     def statistics(self) -> ServerStatistics:
-        """Now."""
         places = self._shared.places
         return ServerStatistics(len(self._connections), places.working, self._shared.bodies.total)
 
@@ -111,7 +109,7 @@ class Server:
             self._hangups.close()
 
     async def finish(self, grace_s: float) -> None:
-        """Accept nothing more, close idle connections, let the others end for so long, then cut them."""
+        """Stop accepting, close idle connections, give the others `grace_s` seconds to end, then close them."""
         self._accepting.cancel()
         with trio.move_on_after(grace_s):
             if self._connections:
@@ -132,16 +130,16 @@ class Server:
                 if error.errno in _OUT_OF_DESCRIPTORS:
                     log.warning("accept_failed", error=str(error))
                     await trio.sleep(_RETRY_ACCEPT_S)
-                # Anything else was the peer's: it left before it was taken.
+                # All other errors come from the peer: it left before it was accepted.
 
     def _admit(self, sock: socket.socket, peer: str, nursery: trio.Nursery) -> None:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # The kernel's own watch over unacknowledged bytes: it also sees peers that vanished without a word.
+            # The kernel's timeout for unacknowledged bytes also detects peers that vanished without closing.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._limits.write_stall_s * 1000))
         except OSError:
-            # The peer was gone before it was taken.
+            # The peer left before it was accepted.
             sock.close()
             return
         number = next(self._numbers)
@@ -176,6 +174,6 @@ class Server:
             self._look(trio.current_time())
 
     def _look(self, now: float) -> None:
-        # In a function of its own, or the last connection would live on in a variable of the ticker's.
+        # In a function of its own, or a local variable of the ticker would keep the last connection alive.
         for connection in self._connections.values():
             connection.tick(now)

@@ -1,6 +1,6 @@
-"""One WebSocket: handshake by hand, frames by wsproto, all sends through one task that merges what is ready.
+"""One WebSocket: own handshake, frames by wsproto, all sends through one task that merges what is ready.
 
-No compression is offered: it would cost each token more than it saves, and memory for every connection.
+No compression is offered: it would cost more time per token than it saves, and memory for every connection.
 """
 
 import base64
@@ -26,11 +26,11 @@ _TINY_BYTES = 512
 _TEXT = 0x81
 _NONCE_BYTES = 16
 UPGRADE = b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
-"""Each 426 must say to what (RFC 9110, 15.5.22; RFC 6455, 4.4)."""
+"""Required in every 426 response (RFC 9110, 15.5.22; RFC 6455, 4.4)."""
 
 
 class PeerClosed(Exception):  # noqa: N818  (it is an event, not a fault)
-    """The peer has closed, with this code, or said what the protocol does not allow."""
+    """The peer has closed with this code, or violated the protocol."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -40,11 +40,11 @@ class PeerClosed(Exception):  # noqa: N818  (it is an event, not a fault)
 class WebSocket:
     """An accepted WebSocket.
 
-    `receive` in one task only; it must always be called again, or closes and pings go unseen. `send` from any task:
-    it waits while `_OUTBOX_MESSAGES` are on their way, so a slow reader slows those who send to it.
+    Call `receive` in one task only, and always again, or closes and pings go unseen. `send` from any task:
+    it waits while `_OUTBOX_MESSAGES` are unsent, so a slow reader slows its senders.
 
-    Whatever the peer sends costs it: each frame and each tiny packet is one of its connection's messages, of which only
-    so many are handled in a second, and a message that is not whole counts as a body.
+    Each frame and each tiny packet of the peer counts as a message for the connection's rate limit, and an incomplete
+    message counts as a body.
     """
 
     def __init__(self, connection: Connection, trailing: bytes, limits: ServerLimits) -> None:
@@ -65,7 +65,7 @@ class WebSocket:
         self._reply_to_close: Event | None = None
 
     async def receive(self) -> str | None:
-        """The next text message; None for a binary one, which this server does not speak. Raises `PeerClosed`."""
+        """The next text message; None for a binary one, which is not supported. Raises `PeerClosed`."""
         while True:
             frames = self._frames
             for event in self._events:
@@ -76,27 +76,27 @@ class WebSocket:
                         if event.message_finished:
                             return self._whole(event)
                     case Ping():
-                        # Lost if the outbox is full: the peer then hears by the messages in there that we live.
+                        # Lost if the outbox is full: the messages in it then show the peer that the server is alive.
                         self._post(event.response())
                     case CloseConnection():
                         self._reply_to_close = event.response()
                         raise PeerClosed(int(event.code))
             if self._frames == frames and 0 < self._read_bytes < _TINY_BYTES:
-                # Frames that come byte by byte cost as much as whole ones.
+                # Frames that arrive byte by byte count like complete ones.
                 await self._pace()
             await self._read()
 
     async def send(self, *texts: bytes) -> None:
-        """Send each as one text message, UTF-8."""
+        """Send each argument as one text message in UTF-8."""
         await self._outbox.send(b"".join([_text_frame(text) for text in texts]))
 
     async def run_sends(self) -> None:
-        """Send what `send` was given, merged, until cancelled. One task must run this. Raises `ClientGone`."""
+        """Send the queued messages, merged, until cancelled. One task must run this. Raises `ClientGone`."""
         async for frame in self._outgoing:
             await self._connection.writer.send(frame + self._ready_frames())
 
     async def close(self, code: int, reason: str) -> None:
-        """Send what is left and the close frame, and wait a little for the peer's. `run_sends` must have ended."""
+        """Send the remaining messages and the close frame; wait briefly for the peer's. `run_sends` must have ended."""
         if self._connection.writer.torn:
             raise ClientGone
         if self._reply_to_close is not None:
@@ -112,14 +112,14 @@ class WebSocket:
                 return
 
     def tick(self, now: float, heartbeat_s: float) -> None:
-        """Ping a silent peer; give up one that did not answer the ping before, unless it is still busy reading."""
+        """Ping a silent peer; close one that did not answer the last ping, unless it is still reading."""
         writer = self._connection.writer
         if self._message_began_at is not None and now - self._message_began_at > self._limits.body_timeout_s:
-            # Its beginning would be kept for as long as the peer likes.
+            # An incomplete message would stay in memory as long as the peer likes.
             self._connection.cancel()
             return
         before, self._unsent = self._unsent, writer.unsent()
-        # A ping behind much else is read late, or was never sent; of a send that waits, the writer judges itself.
+        # A ping behind unsent data is read late, or was not sent; a blocked send has the writer's own timeout.
         reads = writer.waiting or self._unsent < before
         if reads and self._unsent and self._pinged_at > self._heard_at:
             self._reads_at = now
@@ -193,14 +193,16 @@ class WebSocket:
 
 
 async def accept(connection: Connection, request: Request, origins: frozenset[str]) -> bytes:
-    """Answer the handshake; returns the bytes that came right behind it. Raises `HttpError` if it is refused."""
+    """Answer the handshake; returns the bytes that followed it. Raises `HttpError` if it is refused."""
     key = request.header(b"sec-websocket-key")
     if not request.upgrade or key is None:
-        raise HttpError(426, "upgrade_required", "This address speaks WebSocket only: see docs/websocket.md.")
+        raise HttpError(
+            426, "upgrade_required", "This address is for WebSocket connections only: see docs/websocket.md."
+        )
     if request.header(b"sec-websocket-version") != b"13":
-        raise HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is spoken.")
+        raise HttpError(426, "websocket_version", "Only version 13 of the WebSocket protocol is supported.")
     if request.version != "1.1":
-        raise HttpError(400, "bad_request", "A WebSocket begins with HTTP/1.1.")
+        raise HttpError(400, "bad_request", "A WebSocket handshake must use HTTP/1.1.")
     if not _is_nonce(key):
         raise HttpError(400, "bad_websocket_key", "Sec-WebSocket-Key must be 16 random bytes in base64.")
     origin = request.header(b"origin")
@@ -221,7 +223,7 @@ async def accept(connection: Connection, request: Request, origins: frozenset[st
 
 
 def _protocol_line(request: Request) -> bytes:
-    """A browser that offered some gives up unless one is named; the one with the key is not repeated."""
+    """The selected subprotocol: a browser that offered some requires one. Never the one with the key."""
     return b"sec-websocket-protocol: %b\r\n" % SOCKET_PROTOCOL if SOCKET_PROTOCOL in offered_protocols(request) else b""
 
 
@@ -233,7 +235,7 @@ def _is_nonce(key: bytes) -> bool:
 
 
 def _text_frame(text: bytes) -> bytes:
-    """An unmasked, final text frame (RFC 6455, 5.2); wsproto's own way is many times slower."""
+    """An unmasked, final text frame (RFC 6455, 5.2); wsproto's own function is many times slower."""
     size = len(text)
     if size < 126:
         return b"%c%c%b" % (_TEXT, size, text)

@@ -1,4 +1,4 @@
-"""Sending on one socket: at once if the kernel takes it, else waiting, but never for a reader that takes nothing."""
+"""Sends on one socket: at once if the kernel accepts the data, else waiting, with a timeout for a stalled reader."""
 
 import fcntl
 import socket
@@ -10,14 +10,15 @@ import trio
 from gateway.errors import ClientGone
 
 _SENDS_BEFORE_CHECKPOINT = 16
-"""A send that never blocks never lets others run: by measurement, 16 keep the speed and give all a turn."""
+"""Sends that do not block never let other tasks run. Measured: a checkpoint every 16 sends costs no speed."""
 
 _LOOKS_PER_STALL = 8
-"""The kernel calls a socket writable when a third of its buffer is free: one who reads slowly is seen earlier so."""
+"""Checks within the timeout: a socket is writable only when a third of its buffer is free, so a slow reader's
+progress is measured by the unsent bytes instead."""
 
 
 class SocketWriter:
-    """The one way out of a connection. One task sends; a ticker may slip whole pings in between, never into a send."""
+    """All data to a connection goes through this. One task sends; a ticker may add complete pings between sends."""
 
     __slots__ = ("_left", "_sends", "_socket", "_stall_s", "torn", "waiting")
 
@@ -27,12 +28,12 @@ class SocketWriter:
         self._sends = 0
         self._left = b""
         self.waiting = False
-        """A send waits for the reader."""
+        """A send is blocked."""
         self.torn = False
-        """A send was given up half-way: nothing that follows would make sense to the reader."""
+        """A send was abandoned in the middle, so nothing more may be sent."""
 
     async def send(self, data: bytes) -> None:
-        """Send all of it. Raises `ClientGone` if the peer is away or takes nothing for `stall_s`."""
+        """Send all of `data`. Raises `ClientGone` if the peer is gone or reads nothing for `stall_s`."""
         if self._left:
             data = self._left + data
             self._left = b""
@@ -51,19 +52,19 @@ class SocketWriter:
             await trio.lowlevel.checkpoint()
 
     def send_nowait(self, data: bytes) -> bool:
-        """Send now or not at all; False if a send is waiting or the peer takes nothing. Never raises."""
+        """Send without waiting; False if that is not possible now. Never raises."""
         if self.waiting or self.torn or self._left:
             return False
         try:
             sent = self._socket.send(data)
         except OSError:
             return False
-        # The next send begins with the rest, so nobody sees half a ping.
+        # The next send begins with the rest, so that no partial ping is followed by other data.
         self._left = data[sent:]
         return True
 
     def unsent(self) -> int:
-        """Bytes that the kernel holds because the peer has not taken them yet; 0 if it cannot tell."""
+        """Bytes in the kernel that the peer has not acknowledged; 0 if unknown."""
         try:
             held: int = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]
         except OSError:

@@ -1,1 +1,1 @@
-"""The wire formats of the OpenAI API and of `/v1/stream`."""
+"""The wire formats of the OpenAI API and of the WebSocket `/v1/stream`."""

@@ -1,4 +1,4 @@
-"""Pieces of JSON as bytes, for templates."""
+"""JSON fragments as bytes."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ import msgspec
 from actors.api.response import Served, Usage
 
 encode = msgspec.json.Encoder().encode
-"""Any value; a `str` in 0.1 to 0.3 µs, quotes and escapes included."""
+"""Encodes any value; a `str` takes 0.1 to 0.3 µs."""
 
 
 def penstock_object(served: Served) -> bytes:
-    """The extension field: who answered, and how it came to that."""
+    """The extension field `penstock`: route, rung, attempts and reasons."""
     return encode(served)
 
 

@@ -1,4 +1,4 @@
-"""Log-probabilities as the two endpoints write them, of answers and of prompts."""
+"""Log-probabilities of answers and prompts, in the formats of the two endpoints."""
 
 import math
 from codecs import getincrementaldecoder
@@ -10,7 +10,7 @@ from engine.core.messages import TokenLogprobs
 from gateway.openai.json_text import encode
 
 _FLOOR = -9999.0
-"""What the OpenAI API says for a token that is practically impossible; JSON has no infinity."""
+"""The OpenAI API's value for a practically impossible token; JSON has no infinity."""
 _Utf8Decoder = getincrementaldecoder("utf-8")
 
 
@@ -19,12 +19,12 @@ def _token(token_bytes: bytes) -> str:
 
 
 def _value(logprob: float) -> float | None:
-    """None for a token that stands before any other."""
+    """None for the first token of a prompt, which has none."""
     return None if math.isnan(logprob) else max(logprob, _FLOOR)
 
 
 def chat_logprobs(positions: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
-    """The `content` list of a chat choice; together its tokens are the content, so special ones are left out."""
+    """The `content` list of a chat choice. Special tokens are left out, so that its tokens together are the content."""
     return [
         {
             "token": _token(each.token_bytes),
@@ -40,7 +40,7 @@ def chat_logprobs(positions: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
 
 
 def prompt_logprobs(positions: Sequence[TokenLogprobs], count: int) -> list[dict[str, Any] | None]:
-    """VLLM's `prompt_logprobs`: for each token of the prompt, by token id, itself and the `count` best; first null."""
+    """VLLM's `prompt_logprobs`: for each token, by token id, itself and the `count` best; null for the first."""
     return [_ranked(each, count) for each in positions]
 
 
@@ -63,16 +63,16 @@ def _ranked(position: TokenLogprobs, count: int) -> dict[str, Any] | None:
 
 
 class CompletionLogprobs:
-    """The `logprobs` objects of one text choice, whose offsets go on from piece to piece."""
+    """The `logprobs` objects of one text choice; offsets continue from chunk to chunk."""
 
     def __init__(self, text: str = "") -> None:
-        """`text`: how the choice begins, if that is known: the first token may have a space that the text has not."""
+        """`text`: the beginning of the choice, if known: the first token may have a space that the text lacks."""
         self._offset = 0
         self._decoder = _Utf8Decoder("replace")
         self._spaceless = bool(text) and not text.startswith(" ")
 
     def fields(self, positions: Sequence[TokenLogprobs], count: int) -> dict[str, Any]:
-        """Of the next tokens of the choice; beside each the `count` best and, as in the OpenAI API, itself."""
+        """The object for the choice's next tokens, each with the `count` best and, as in the OpenAI API, itself."""
         return {
             "text_offset": [self._take(each) for each in positions],
             "token_logprobs": [_value(each.logprob) for each in positions],
@@ -81,7 +81,7 @@ class CompletionLogprobs:
         }
 
     def _take(self, position: TokenLogprobs) -> int:
-        """Where in the text the token begins: where its first whole character does."""
+        """The offset of the token's first complete character in the text."""
         at = self._offset
         if not position.special:
             raw = position.token_bytes
@@ -92,7 +92,7 @@ class CompletionLogprobs:
 
 
 def _best(position: TokenLogprobs, count: int) -> dict[str, float | None] | None:
-    """Several tokens can look alike (parts of characters do): the likeliest of them counts."""
+    """The best by text. Several tokens can have the same text (partial characters): the likeliest counts."""
     if math.isnan(position.logprob):
         return None
     best: dict[str, float | None] = {}

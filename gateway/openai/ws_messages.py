@@ -1,4 +1,4 @@
-"""The messages of `/v1/stream`: docs/websocket.md tells them to people."""
+"""The messages of the WebSocket `/v1/stream`, documented in docs/websocket.md."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ MAX_ID_CHARACTERS = 128
 
 
 class Peek(msgspec.Struct):
-    """What must be known of a client's message before it can be read whole; other fields are not looked at."""
+    """The fields by which a client's message is dispatched; all others are ignored at first."""
 
     type: str
     id: str | None = None
@@ -28,7 +28,7 @@ class Peek(msgspec.Struct):
 
 
 class StartChat(ChatBody, kw_only=True):
-    """A chat request on the socket."""
+    """A chat request on the WebSocket."""
 
     type: str
     id: str
@@ -36,7 +36,7 @@ class StartChat(ChatBody, kw_only=True):
 
 
 class StartCompletion(CompletionBody, kw_only=True):
-    """A text completion on the socket."""
+    """A text completion on the WebSocket."""
 
     type: str
     id: str
@@ -44,17 +44,17 @@ class StartCompletion(CompletionBody, kw_only=True):
 
 
 class Cancel(msgspec.Struct, forbid_unknown_fields=True):
-    """The client wants no more of a request."""
+    """Ends a request."""
 
     type: str
     id: str
 
 
 class Renderer:
-    """Renders the server's messages about one request."""
+    """Makes the server's messages about one request."""
 
     def __init__(self, message_id: str, view: View, limits: Callable[[], RateLimits | None]) -> None:
-        """`limits`: what is left of the client's."""
+        """`limits`: the client's remaining rate limits."""
         self._view = view
         self._limits = limits
         self._name = message_id
@@ -62,7 +62,7 @@ class Renderer:
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
     def started(self, request_id: str, start: Start, decided: DecisionInfo) -> bytes:
-        """The request was taken; a rung works on it."""
+        """`started`: a rung works on the request."""
         more = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
         for name, value in (
             ("degraded", start.degraded),
@@ -89,7 +89,7 @@ class Renderer:
         )
 
     def token(self, delta: Delta) -> bytes:
-        """New text of one choice, and its end."""
+        """`token`: new text of one choice, or its end."""
         reason = None if delta.finish_reason is None else finish_word(delta.finish_reason)
         return b'%b%d,"text":%b,%b%b"logprobs":%b,"finish_reason":%b%b}' % (
             self._tokens,
@@ -103,23 +103,23 @@ class Renderer:
         )
 
     def usage(self, usage: Usage) -> bytes:
-        """Exact tokens."""
+        """`usage`: exact token counts."""
         fields: dict[str, Any] = usage_fields(usage)
         return b'{"type":"usage","id":%b,%b' % (self._id, encode(fields)[1:])
 
     def done(self, done: Done) -> bytes:
-        """The truthful end."""
+        """`done`: the successful end."""
         return b'{"type":"done","id":%b,"penstock":%b}' % (self._id, penstock_object(done.served))
 
     def error(self, error: ErrorBody) -> bytes:
-        """The request is over, without success."""
+        """`error`: the request failed."""
         return error_message(self._name, error, self._limits())
 
 
 def error_message(
     message_id: str | None, error: ErrorBody, limits: RateLimits | None, *, rejected: Peek | None = None
 ) -> bytes:
-    """`message_id` names the request that has ended so, None if none has; then `rejected` is the message at fault."""
+    """`message_id`: the request that failed; None if none did, then `rejected` is the invalid message."""
     fields = {
         "message": error.message,
         "type": error.type,

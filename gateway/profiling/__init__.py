@@ -1,1 +1,1 @@
-"""What an engine's steps cost on this machine: for `penstock engine profile`, and read by the simulation."""
+"""Measures the time of engines' steps for `penstock engine profile`; the simulation reads the result."""

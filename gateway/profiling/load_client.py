@@ -1,8 +1,8 @@
 """The clients of `penstock engine profile`, in a process of their own: `python -m gateway.profiling.load_client PORT`.
 
-Reads `Phase`s as a JSON list on its standard input, plays one after the other, and prints how many answers came. Each
-worker asks one thing after the other and reads the answer as a stream, so that prefills, decodes, arrivals and ends
-mix as they do in service.
+Reads `Phase`s as a JSON list on standard input, runs one after the other, and prints the number of answers. Each
+worker sends one request after the other and reads the answer as a stream, so that prefills, decodes, arrivals and
+ends mix as they do in service.
 """
 
 import sys
@@ -13,27 +13,27 @@ import trio
 
 _WORDS = ("seven", "plus", "nine", "the", "sum", "of", "list", "sort", "name", "what", "is", "count", "letters", "city")
 _LENGTHS = (2, 8, 30, 110)
-"""Words of a prompt."""
+"""Lengths of prompts, in words."""
 _TOKENS = (8, 40, 100, 200)
-"""Of an answer."""
+"""Lengths of answers."""
 
 
 class Phase(msgspec.Struct, frozen=True):
-    """So many workers for each of these models, for so long."""
+    """A number of workers for each model, for a duration."""
 
     workers: dict[str, int]
     seconds: float
     pause_s: float = 0.0
-    """Between two requests of a worker, at most."""
+    """Longest pause between two requests of a worker."""
 
 
 async def play(port: int, phases: list[Phase]) -> int:
-    """How many answers were read to their end."""
+    """Run the phases; returns how many answers were read to their end."""
     read = 0
 
     async def work(model: str, phase: Phase, seed: str) -> None:
         nonlocal read
-        rng = Random(seed)  # noqa: S311  (any prompts will do)
+        rng = Random(seed)  # noqa: S311  (not for secrets)
         until = trio.current_time() + phase.seconds
         while trio.current_time() < until:
             text = " ".join(rng.choice(_WORDS) for _ in range(rng.choice(_LENGTHS)))
@@ -49,7 +49,7 @@ async def play(port: int, phases: list[Phase]) -> int:
 
 
 async def ask(port: int, model: str, text: str, tokens: int) -> bool:
-    """Whether it was answered."""
+    """Send one request and read its stream; whether it was answered."""
     body = msgspec.json.encode(
         {
             "model": model,
@@ -73,7 +73,7 @@ async def ask(port: int, model: str, text: str, tokens: int) -> bool:
 
 
 def main() -> int:
-    """Play what standard input says."""
+    """Run the phases of standard input."""
     phases = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Phase])
     sys.stdout.write(f"{trio.run(play, int(sys.argv[1]), phases)}\n")
     return 0

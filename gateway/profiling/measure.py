@@ -1,7 +1,7 @@
-"""What a step costs here: workloads of many shapes through the real engine, each step timed.
+"""Measures the time of an engine's steps: workloads of many shapes, each step timed.
 
-The time is that of `Engine.step`, all in: scheduling, the forward pass, sampling, text. The machine should be quiet;
-what disturbs it all the same makes steps longer, never shorter. So the costs are fitted to the fastest of several
+The time is that of all of `Engine.step`: scheduling, the forward pass, sampling, text. The machine should be idle;
+disturbances make steps longer, never shorter. So the costs are fitted to the fastest of several
 repeats, and how much longer steps took is kept as their spread.
 """
 
@@ -28,22 +28,22 @@ _REPEATS = 5
 _DECODES = 12
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _LENGTHS = (0.02, 0.3, 0.9)
-"""Of the context, as shares of the longest one."""
+"""Context lengths, as shares of the longest one."""
 _CHUNKS = (1, 4, 16, 64, 200, 500)
 _POINTS = 200
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """So many sequences decode from a context of so many tokens; meanwhile a prompt of `late` tokens may come."""
+    """A number of sequences decode from a context of a given length; a prompt of `late` tokens may arrive meanwhile."""
 
     rows: int
     context: int
     late: int = 0
-    """0: none does."""
+    """0: no such prompt."""
 
 
-class Spy:
-    """A runner that tells what it was given."""
+class RecordingRunner:
+    """A runner that records the batches it is given."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -55,26 +55,23 @@ class Spy:
         self.max_model_len = runner.max_model_len
 
     def execute(self, batch: Batch) -> Sampled:
-        """See `Runner`."""
         self.shape = shape_of_batch(batch)
         return self._runner.execute(batch)
 
     def take(self) -> StepShape | None:
-        """What it was given since the last time."""
+        """The last batch since the previous call."""
         shape, self.shape = self.shape, None
         return shape
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """See `Runner`."""
         return self._runner.read_adapter(directory)
 
     def close(self) -> None:
-        """See `Runner`."""
         self._runner.close()
 
 
 def shape_of_batch(batch: Batch) -> StepShape:
-    """The same as `profile.shape_of`, from what the runner sees."""
+    """The same as `profile.shape_of`, from the runner's batch."""
     counts = np.diff(batch.query_starts)
     ends = batch.context_lens
     more = counts > 1
@@ -90,18 +87,18 @@ def shape_of_batch(batch: Batch) -> StepShape:
 def measure_engine(
     runner: Runner, tokenizer: Tokenizer, settings: EngineSettings, config: ModelConfig, say: Callable[[str], None]
 ) -> EngineProfile:
-    """Run the workloads and fit the costs. The runner is closed in the end."""
-    spy = Spy(runner)
-    engine = Engine(spy, tokenizer, msgspec.structs.replace(settings, prefix_cache=False), name="profile", seed=0)
+    """Run the workloads, fit the costs, close the runner."""
+    recorder = RecordingRunner(runner)
+    engine = Engine(recorder, tokenizer, msgspec.structs.replace(settings, prefix_cache=False), name="profile", seed=0)
     workloads = list(_workloads(settings, engine.limits.max_model_len, engine.limits.pool_tokens))
-    _play(engine, spy, Workload(2, 8), Random(0))  # noqa: S311  (any prompts will do)
+    _play(engine, recorder, Workload(2, 8), Random(0))  # noqa: S311  (any prompts will do)
     shapes: list[StepShape] = []
     fastest: list[float] = []
     every: list[tuple[StepShape, float]] = []
     for number, workload in enumerate(workloads, 1):
         if number % 10 == 1:
             say(f"workload {number} of {len(workloads)}: {workload.rows} rows at {workload.context} tokens")
-        runs = [_play(engine, spy, workload, Random(number)) for _ in range(_REPEATS)]  # noqa: S311
+        runs = [_play(engine, recorder, workload, Random(number)) for _ in range(_REPEATS)]  # noqa: S311
         for steps in zip(*runs, strict=True):
             shapes.append(steps[0][0])
             fastest.append(min([took for _, took in steps]))
@@ -126,7 +123,7 @@ def measure_engine(
 
 
 def load_for_measure(settings: EngineSettings, say: Callable[[str], None]) -> tuple[Runner, Tokenizer, ModelConfig]:
-    """Raises ModelError. Imports torch."""
+    """Load an engine's parts. Raises ModelError. Imports torch."""
     config = read_model_config(settings.model, settings.ignore_config_keys)
     from engine.torch_runner import load_runner
 
@@ -134,29 +131,29 @@ def load_for_measure(settings: EngineSettings, say: Callable[[str], None]) -> tu
 
 
 def _workloads(settings: EngineSettings, longest: int, pool: int) -> Iterator[Workload]:
-    most = longest - _DECODES - 2
+    longest_prompt = longest - _DECODES - 2
     for rows in _ROWS:
         for share in _LENGTHS:
-            context = max(int(share * most), 1)
+            context = max(int(share * longest_prompt), 1)
             if rows <= settings.max_running and rows * (context + _DECODES + 2 * 16) < pool:
                 yield Workload(rows, context)
     for rows in (1, 4, 12):
         for chunk in _CHUNKS:
-            late = min(chunk, most)
+            late = min(chunk, longest_prompt)
             if rows < settings.max_running and rows * 64 + late + 64 < pool:
-                yield Workload(rows, min(40, most), late)
+                yield Workload(rows, min(40, longest_prompt), late)
 
 
-def _play(engine: Engine, spy: Spy, workload: Workload, rng: Random) -> list[tuple[StepShape, float]]:
+def _play(engine: Engine, recorder: RecordingRunner, workload: Workload, rng: Random) -> list[tuple[StepShape, float]]:
     steps: list[tuple[StepShape, float]] = []
     begun = engine.stats().prompt_tokens_total
     submitted = 0
 
     def submit(prompt: int) -> None:
         nonlocal submitted
-        ids = tuple(rng.randrange(spy.vocab_size) for _ in range(prompt))
+        ids = tuple(rng.randrange(recorder.vocab_size) for _ in range(prompt))
         params = SamplingParams(max_tokens=_DECODES + 1, temperature=0.0, ignore_eos=True)
-        # Unique over the engine's life: prompt tokens only grow.
+        # Unique during the engine's life: prompt tokens only grow.
         engine.submit(Submit(sequence_id=begun * 1000 + submitted, prompt_token_ids=ids, params=params))
         submitted += 1
 
@@ -166,8 +163,8 @@ def _play(engine: Engine, spy: Spy, workload: Workload, rng: Random) -> list[tup
         began = perf_counter()
         engine.step()
         took = perf_counter() - began
-        assert spy.shape is not None
-        steps.append((spy.shape, took))
+        assert recorder.shape is not None
+        steps.append((recorder.shape, took))
         if workload.late and len(steps) == _DECODES // 2:
             submit(workload.late)
     return steps

@@ -1,4 +1,4 @@
-"""What a step costs here: measured by `penstock engine profile`, read by the simulation. JSON.
+"""The profile of a machine: step costs, measured by `penstock engine profile`, read by the simulation. JSON.
 
 A step's time is a sum of non-negative parts, so that it can be read and written by hand:
 
@@ -20,11 +20,11 @@ from engine.scheduling.plan import Share
 
 
 class BadProfile(Exception):  # noqa: N818  (a fact about a file)
-    """The file cannot be used; the text says why and what to do."""
+    """The profile cannot be used; the message says why and what to do."""
 
 
 class StepShape(msgspec.Struct, frozen=True, gc=False):
-    """What one step computes, as far as it decides its time."""
+    """The quantities of one step that determine its time."""
 
     tokens: int
     sequences: int
@@ -34,7 +34,7 @@ class StepShape(msgspec.Struct, frozen=True, gc=False):
 
 
 class StepCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """See the module. All in seconds."""
+    """The coefficients of the formula in the module's docstring, in seconds."""
 
     fixed: float
     per_sequence: float = 0.0
@@ -42,12 +42,12 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     per_context_token: float = 0.0
     per_attention: float = 0.0
     knots: tuple[int, ...] = (0,)
-    """Tokens from which on the slope of the same place holds; the first is 0."""
+    """Token counts from which the slope at the same index holds; the first is 0."""
     slopes: tuple[float, ...]
-    """Seconds a token, one for each knot."""
+    """Seconds per token, one for each knot."""
 
     def pieces(self, tokens: int) -> float:
-        """The part that depends on all the tokens."""
+        """The part that depends on the number of tokens."""
         total = 0.0
         for index, (begin, slope) in enumerate(zip(self.knots, self.slopes, strict=True)):
             end = self.knots[index + 1] if index + 1 < len(self.knots) else tokens
@@ -55,7 +55,7 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return total
 
     def seconds(self, shape: StepShape) -> float:
-        """Of one step."""
+        """The time of one step."""
         base = (
             self.fixed
             + self.per_sequence * shape.sequences
@@ -66,7 +66,7 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ProfilePoint(msgspec.Struct, frozen=True):
-    """One shape as it was measured: the fastest of `count` steps."""
+    """One measured shape: the fastest of `count` steps."""
 
     shape: StepShape
     seconds: float
@@ -75,7 +75,7 @@ class ProfilePoint(msgspec.Struct, frozen=True):
 
 
 class FitError(msgspec.Struct, frozen=True):
-    """How far the fit is from the points, relative to the measured time."""
+    """The fit's error relative to the measured times."""
 
     median: float
     p90: float
@@ -83,90 +83,89 @@ class FitError(msgspec.Struct, frozen=True):
 
 
 class ServiceTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long a step takes in the service, where the loop, readers and other engines want core and interpreter.
+    """The time of a step in service, where the event loop, readers and other engines share cores and interpreter.
 
-    A step takes `factor` times its own time, `per_sample` for each token that it brings, and a pause.
+    A step takes `factor` times its own time, `per_sample` for each token that it generates, and a pause.
     """
 
     factor: float = 1.0
     per_sample: float = 0.0
     pauses: tuple[float, ...] = (0.0,)
-    """Seconds, evenly spaced by rank; steps take one after the other in a mixed order. Their mean is that of what was
-    measured."""
+    """Seconds, at evenly spaced quantiles; steps use them in turn, in a mixed order. Their mean is the measured one."""
 
 
 class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One engine's."""
+    """The profile of one engine."""
 
     cost: StepCost
     max_model_len: int
-    """By the model alone."""
+    """The model's own limit."""
     kv_token_bytes: int
-    """Of keys and values of one token."""
+    """KV bytes of one token."""
     kv_bytes: int = 0
-    """Of the pool that it was measured with: what `kv.memory = "auto"` came to there."""
+    """Size of the KV pool during the measurement, which is the value of `kv.memory = "auto"`."""
     tokenizer: str = ""
-    """Engines with equal, non-empty words have the same tokenizer."""
+    """Engines with equal, non-empty values share a tokenizer."""
     model: str = ""
-    """In words."""
+    """Description of the model."""
     spread: tuple[float, ...] = (1.0,)
-    """Measured over fitted time, as quantiles: steps take these in a seeded order."""
+    """Measured over fitted time, as quantiles; steps use them in a seeded order."""
     served: ServiceTimes = ServiceTimes()
-    """While no other engine of the process computes ..."""
+    """Times in service while no other engine of the process computes."""
     beside: ServiceTimes | None = None
-    """... and while another one does; None: as without it."""
+    """Times while another engine computes; None: the same as `served`."""
     error: FitError | None = None
     points: tuple[ProfilePoint, ...] = ()
 
 
 class UpstreamProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a request to an upstream takes, stated or measured, the same at every load up to its `concurrent`."""
+    """Times of an upstream, constant at every load up to its `concurrent`."""
 
     ttft_s: float
-    """From the request's going out to its first token."""
+    """Seconds from sending the request to its first token."""
     itl_s: float
-    """Between two tokens."""
+    """Seconds between two tokens."""
 
 
 class ServiceCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a request takes around the engine."""
+    """Time that a request takes outside the engine."""
 
     arrival_s: float = 0.0
-    """From the request's arrival to its offer to a queue: template, tokens, decision, quota, the ledger's line."""
+    """Seconds from the request's arrival to its queue: template, tokens, decision, quota, ledger entry."""
     delivery_s: float = 0.0
-    """From a step's end to its reader."""
+    """Seconds from a step's end to the reader."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A machine with a configuration's engines."""
+    """A machine with the engines of a configuration."""
 
     penstock_profile: Literal[1]
     machine: str
     made: str = ""
-    """When and with what, in words."""
+    """When and with which versions it was measured."""
     cores: int = 0
-    """That the process could use: `[cores] at_once = "auto"`. 0: not known."""
+    """Cores that the process could use, the value of `[cores] at_once = "auto"`. 0: unknown."""
     engines: dict[str, EngineProfile]
     upstreams: dict[str, UpstreamProfile] = msgspec.field(default_factory=dict)
-    """Times of upstreams, written by hand; without them an upstream is not simulated, and refuses."""
+    """Times of upstreams, written by hand. An upstream without them is not simulated: it refuses."""
     encoders: tuple[str, ...] = ()
     """Engines that make embeddings: they are not simulated, and refuse."""
     service: ServiceCost = msgspec.field(default=ServiceCost(), name="house")
 
 
 def read_profile(path: Path) -> Profile:
-    """Raises BadProfile."""
+    """Read and check a profile. Raises BadProfile."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Profile)
+        profile = msgspec.json.decode(path.read_bytes(), type=Profile)
     except OSError as error:
         what = error.strerror or str(error)
         raise BadProfile(f"{path} cannot be read ({what}): make it with `penstock engine profile`") from None
     except msgspec.DecodeError as error:
         raise BadProfile(f"{path} is no profile: {error}") from None
-    for name, upstream in found.upstreams.items():
+    for name, upstream in profile.upstreams.items():
         if not (upstream.ttft_s > 0 and upstream.itl_s > 0):
             raise BadProfile(f"{path}: upstream '{name}': ttft_s and itl_s must be above 0")
-    for name, engine in found.engines.items():
+    for name, engine in profile.engines.items():
         cost = engine.cost
         if len(cost.knots) != len(cost.slopes) or list(cost.knots) != sorted({0, *cost.knots}):
             raise BadProfile(f"{path}: engine '{name}': knots must rise from 0, with one slope each")
@@ -175,11 +174,11 @@ def read_profile(path: Path) -> Profile:
         for service in (engine.served, engine.beside or engine.served):
             if service.factor <= 0 or service.per_sample < 0 or not service.pauses or min(service.pauses) < 0:
                 raise BadProfile(f"{path}: engine '{name}': the service makes no step shorter; see served and beside")
-    return found
+    return profile
 
 
 def shape_of(shares: list[Share]) -> StepShape:
-    """Of a planned step."""
+    """The shape of a planned step."""
     tokens = samples = context = 0
     attention = 0.0
     for share in shares:
@@ -194,18 +193,17 @@ def shape_of(shares: list[Share]) -> StepShape:
 
 
 class EngineTimes:
-    """One engine's costs, made ready for millions of steps."""
+    """One engine's costs, precomputed for millions of steps."""
 
     def __init__(self, profile: EngineProfile, most_tokens: int, order: tuple[int, ...]) -> None:
-        """`order`: a permutation of the spread's places."""
+        """`order`: a permutation of the indices of the spread."""
         self._cost = profile.cost
         self._pieces = [profile.cost.pieces(tokens) for tokens in range(most_tokens + 1)]
         self._spread = np.array([profile.spread[place] for place in order])
         services = (profile.served, profile.beside or profile.served)
-        self._services = [(each.factor, each.per_sample, _mixed(each.pauses)) for each in services]
+        self._services = [(service.factor, service.per_sample, _mixed(service.pauses)) for service in services]
 
     def step(self, shape: StepShape, number: int, *, beside: bool) -> float:
-        """Seconds of step `number`."""
         cost = self._cost
         base = (
             cost.fixed
@@ -221,7 +219,7 @@ class EngineTimes:
     def decodes(
         self, began: float, rows: int, context: int, number: int, steps: int, *, beside: bool
     ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-        """Ends of `steps` steps of `rows` decodes: to the last bit those that `step` would lead to one by one."""
+        """End times of `steps` steps of `rows` decodes, equal to the last bit to summing `step` one by one."""
         cost = self._cost
         places = np.arange(steps)
         base = cost.fixed + cost.per_sequence * rows + cost.per_sample * rows + self._pieces[rows]
@@ -236,7 +234,7 @@ class EngineTimes:
 
 
 def _mixed(values: tuple[float, ...]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """In an order in which short and long ones alternate."""
+    """The values in an order in which short and long ones alternate."""
     count = len(values)
     stride = round(count * 0.382)
     while gcd(stride, count) != 1:

@@ -1,7 +1,7 @@
-"""From measured steps to the cost of a step: non-negative least squares on relative errors.
+"""Fits step costs to measured steps: non-negative least squares on relative errors.
 
-The parts of `StepCost` are all times of something, so none may be negative; a plain least-squares fit of parts that
-rise together gives some of them below zero, and then nonsense beyond what was measured.
+The parts of `StepCost` are times, so none may be negative; a plain least-squares fit of correlated
+parts makes some of them negative, and extrapolates badly.
 """
 
 import numpy as np
@@ -15,23 +15,23 @@ _SPREAD = 41
 _PAUSES = 97
 _TRIMS = 3
 _DISTURBED = 1.5
-"""Times the fitted time."""
+"""Factor over the fitted time."""
 
 Floats = npt.NDArray[np.float64]
 
 
 def fit(shapes: list[StepShape], seconds: list[float]) -> StepCost:
-    """The costs that come nearest to these steps, each error counted relative to its step."""
-    most = max(shape.tokens for shape in shapes)
-    knots = tuple(knot for knot in _KNOTS if knot < most)
+    """The costs with the least squared error relative to each step."""
+    max_tokens = max(shape.tokens for shape in shapes)
+    knots = tuple(knot for knot in _KNOTS if knot < max_tokens)
     times = np.array(seconds)
     rows = np.array([_parts(shape, knots) for shape in shapes]) / times[:, None]
-    found = non_negative(rows, np.ones(len(times)))
+    costs = non_negative(rows, np.ones(len(times)))
     for _ in range(_TRIMS):
-        # What disturbs a step makes it longer: those that stand out so are left to the spread.
-        kept = rows @ found > 1 / _DISTURBED
-        found = non_negative(rows[kept], np.ones(int(kept.sum())))
-    fixed, sequence, sample, context, attention, *slopes = map(float, found)
+        # Disturbances make steps longer: outliers are left to the spread.
+        kept = rows @ costs > 1 / _DISTURBED
+        costs = non_negative(rows[kept], np.ones(int(kept.sum())))
+    fixed, sequence, sample, context, attention, *slopes = map(float, costs)
     return StepCost(
         fixed=fixed,
         per_sequence=sequence,
@@ -44,31 +44,31 @@ def fit(shapes: list[StepShape], seconds: list[float]) -> StepCost:
 
 
 def service_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) -> ServiceTimes:
-    """What the service made of steps that take `cost` alone: as long in the mean, short and long ones alike.
+    """Fit the times in service of steps whose own time is `cost`, so that the means agree for short and long steps.
 
-    Nothing is left out here: what holds a step up in service is what is asked for.
+    No outliers are left out here: delays in service are what is measured.
     """
     own = np.array([cost.seconds(shape) for shape in shapes])
     samples = np.array([shape.samples for shape in shapes], dtype=float)
     took = np.array(seconds)
     prefills = np.array([shape.tokens > shape.sequences for shape in shapes])
-    # Prefills are few among decodes, and alone tell what becomes of long steps.
+    # Prefills are few among decodes, and the only information on long steps.
     weight = np.where(prefills, 1 / max(prefills.sum(), 1), 1 / max((~prefills).sum(), 1)) ** 0.5 / own
     parts = np.stack([own, samples, np.ones(len(own))], axis=1)
     factor, per_sample, _ = non_negative(parts * weight[:, None], took * weight)
     left = np.sort(np.maximum(took - factor * own - per_sample * samples, 0.0))
-    pauses = [float(each.mean()) for each in np.array_split(left, min(_PAUSES, len(left)))]
+    pauses = [float(part.mean()) for part in np.array_split(left, min(_PAUSES, len(left)))]
     return ServiceTimes(
-        factor=_shown(factor), per_sample=_shown(per_sample), pauses=tuple([float(f"{each:.3g}") for each in pauses])
+        factor=_shown(factor), per_sample=_shown(per_sample), pauses=tuple([float(f"{pause:.3g}") for pause in pauses])
     )
 
 
-def non_negative(rows: Floats, wanted: Floats) -> Floats:
-    """The x >= 0 with the least |rows x - wanted|², by coordinate descent on the normal equations."""
+def non_negative(rows: Floats, target_values: Floats) -> Floats:
+    """The x >= 0 that minimises |rows x - wanted|², by coordinate descent on the normal equations."""
     scale = np.sqrt((rows**2).sum(axis=0))
     scale[scale == 0] = 1.0
     scaled = rows / scale
-    gram, target = scaled.T @ scaled, scaled.T @ wanted
+    gram, target = scaled.T @ scaled, scaled.T @ target_values
     x = np.zeros(rows.shape[1])
     for _ in range(_ROUNDS):
         before = x.copy()
@@ -77,12 +77,12 @@ def non_negative(rows: Floats, wanted: Floats) -> Floats:
                 x[column] = max(0.0, x[column] - (gram[column] @ x - target[column]) / gram[column, column])
         if np.abs(x - before).max() < 1e-12:
             break
-    found: Floats = x / scale
-    return found
+    solution: Floats = x / scale
+    return solution
 
 
 def error_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) -> FitError:
-    """Of a fit, on these steps."""
+    """The error of a fit on these steps."""
     off = np.array([abs(cost.seconds(shape) / took - 1) for shape, took in zip(shapes, seconds, strict=True)])
     return FitError(median=_shown(np.quantile(off, 0.5)), p90=_shown(np.quantile(off, 0.9)), worst=_shown(off.max()))
 

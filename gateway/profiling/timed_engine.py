@@ -1,4 +1,4 @@
-"""An engine that records the time of its steps while it serves, for `penstock engine profile`."""
+"""An engine that records the times of its steps while it serves, for `penstock engine profile`."""
 
 from collections.abc import Sequence
 from time import perf_counter
@@ -11,23 +11,23 @@ from engine.core.messages import Command, StepReport, Submit
 from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults
 from engine.scheduling.batch import Runner
 from engine.text.tokenizer import Tokenizer
-from gateway.profiling.measure import Spy
+from gateway.profiling.measure import RecordingRunner
 from gateway.profiling.profile import StepShape
 
 
 class TimedStep(msgspec.Struct, frozen=True, gc=False):
-    """One step as it was served. Times are those of `perf_counter`."""
+    """One step in service. Times are those of `perf_counter`."""
 
     shape: StepShape
     began: float
     ended: float
     period: float
-    """From the end of the step before, if work was left then: what a token takes, with all that happens between two
-    steps, but for the wait for a turn."""
+    """Seconds from the end of the previous step, if work was left then: a token's time with all that happens between
+    two steps, except the wait for a time slice."""
 
 
 class TimedEngine(Engine):
-    """Does what `Engine` does, in the engine's own thread. Its books may be read while that idles, or has ended."""
+    """An `Engine` with records, which may be read while its thread idles or has ended."""
 
     def __init__(
         self,
@@ -38,43 +38,40 @@ class TimedEngine(Engine):
         name: str = "engine",
         defaults: SamplingDefaults = API_DEFAULTS,
     ) -> None:
-        self._spy = Spy(runner)
-        super().__init__(self._spy, tokenizer, settings, name=name, defaults=defaults)
+        self._recorder = RecordingRunner(runner)
+        super().__init__(self._recorder, tokenizer, settings, name=name, defaults=defaults)
         self.steps: list[TimedStep] = []
         self.submitted: dict[int, float] = {}
-        """When a request's sequence came in, by its id, in order."""
+        """By sequence id, in order: when the sequence was submitted."""
         self.first_out: dict[int, float] = {}
-        """When the step that brought its first token ended."""
+        """By sequence id: when the step that generated its first token ended."""
         self._goes_on_from: float | None = None
         self._asked = 0.0
-        """When it said last whether there is work: right before the loop waits for its turn."""
+        """When `has_work` was last read: right before the loop waits for its time slice."""
 
     def forget(self) -> None:
-        """Begin anew, between two steps."""
+        """Clear the records; between two steps only."""
         self.steps.clear()
         self.submitted.clear()
         self.first_out.clear()
 
     @property
     def has_work(self) -> bool:
-        """See `Engine`."""
         self._asked = perf_counter()
         return super().has_work
 
     def accept(self, command: Command) -> None:
-        """See `Engine`."""
         if isinstance(command, Submit):
             self.submitted[command.sequence_id] = perf_counter()
         super().accept(command)
 
     def step(self) -> StepReport:
-        """See `Engine`."""
-        began, asked = perf_counter(), self._asked
+        began, asked_at = perf_counter(), self._asked
         report = super().step()
         ended = perf_counter()
-        shape = self._spy.take()
+        shape = self._recorder.take()
         if shape is not None:
-            between = 0.0 if self._goes_on_from is None else asked - self._goes_on_from
+            between = 0.0 if self._goes_on_from is None else asked_at - self._goes_on_from
             self.steps.append(TimedStep(shape, began, ended, ended - began + between))
         for output in report.outputs:
             if output.sequence_id not in self.first_out:
@@ -84,8 +81,8 @@ class TimedEngine(Engine):
 
 
 def beside(steps: Sequence[TimedStep], others: Sequence[Sequence[TimedStep]]) -> list[bool]:
-    """For each step whether another engine computed in the middle of it."""
-    found = [False] * len(steps)
+    """For each step, whether another engine computed at its midpoint."""
+    disturbed = [False] * len(steps)
     for other in others:
         place = 0
         for number, step in enumerate(steps):
@@ -93,5 +90,5 @@ def beside(steps: Sequence[TimedStep], others: Sequence[Sequence[TimedStep]]) ->
             while place < len(other) and other[place].ended < middle:
                 place += 1
             if place < len(other) and other[place].ended - other[place].period <= middle:
-                found[number] = True
-    return found
+                disturbed[number] = True
+    return disturbed

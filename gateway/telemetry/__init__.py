@@ -1,1 +1,1 @@
-"""Metrics as Prometheus text, and logs."""
+"""Prometheus metrics and logs."""

@@ -1,4 +1,4 @@
-"""`/metrics`, the live part: which policy decides, the attempts to change it, and the shadows."""
+"""Metrics of the policy in force, its reloads, shadows and adapters."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,10 +9,10 @@ from policies.rollout.shadow import ShadowView
 
 
 def adapter_families(statistics: ServiceStatistics) -> Iterator[Metric]:
-    """What adapters do and take up, by version."""
+    """Use and memory of adapters, by version."""
     labels = ("engine", "adapter", "version")
-    running = GaugeMetricFamily("penstock:adapter_running", "Sequences that run with it.", labels=labels)
-    size = GaugeMetricFamily("penstock:adapter_memory_bytes", "What its weights take up.", labels=labels)
+    running = GaugeMetricFamily("penstock:adapter_running", "Running sequences with the adapter.", labels=labels)
+    size = GaugeMetricFamily("penstock:adapter_memory_bytes", "Bytes of the adapter's weights.", labels=labels)
     for view in statistics.adapters:
         names = (view.engine, view.name, str(view.version))
         running.add_metric(names, view.running)
@@ -23,13 +23,15 @@ def adapter_families(statistics: ServiceStatistics) -> Iterator[Metric]:
 
 
 def live_families(statistics: ServiceStatistics) -> Iterator[Metric]:
-    """All families."""
+    """Policy, reloads and shadows."""
     policy = statistics.policy
-    info = GaugeMetricFamily("penstock:policy_info", "1 for the policy that decides.", labels=("hash",))
+    info = GaugeMetricFamily("penstock:policy_info", "1 for the policy in force.", labels=("hash",))
     info.add_metric((policy.policy,), 1.0)
     yield info
-    yield GaugeMetricFamily("penstock:policy_since_seconds", "When it began to, Unix time.", value=policy.since)
-    reloads = CounterMetricFamily("penstock:policy_reloads", "Attempts to change it.", labels=("outcome",))
+    yield GaugeMetricFamily(
+        "penstock:policy_since_seconds", "Unix time since when the policy is in force.", value=policy.since
+    )
+    reloads = CounterMetricFamily("penstock:policy_reloads", "Attempts to reload the policy.", labels=("outcome",))
     for outcome, count in policy.reloads_total.items():
         reloads.add_metric((outcome,), count)
     yield reloads
@@ -37,12 +39,12 @@ def live_families(statistics: ServiceStatistics) -> Iterator[Metric]:
 
 
 def _shadow_families(shadows: Mapping[str, ShadowView]) -> Iterator[Metric]:
-    running = GaugeMetricFamily("penstock:shadow_running", "Copies under way.", labels=("shadow",))
-    copies = CounterMetricFamily("penstock:shadow_copies", "Copies that have ended.", labels=("shadow", "outcome"))
-    dropped = CounterMetricFamily("penstock:shadow_dropped", "Copies not made.", labels=("shadow", "why"))
-    compared = CounterMetricFamily("penstock:shadow_compared", "Pairs of answers.", labels=("shadow", "same"))
+    running = GaugeMetricFamily("penstock:shadow_running", "Shadow copies in progress.", labels=("shadow",))
+    copies = CounterMetricFamily("penstock:shadow_copies", "Shadow copies that ended.", labels=("shadow", "outcome"))
+    dropped = CounterMetricFamily("penstock:shadow_dropped", "Shadow copies not made.", labels=("shadow", "why"))
+    compared = CounterMetricFamily("penstock:shadow_compared", "Pairs of answers compared.", labels=("shadow", "same"))
     tokens = CounterMetricFamily("penstock:shadow_tokens", "Output tokens of compared pairs.", labels=("shadow", "of"))
-    seconds = CounterMetricFamily("penstock:shadow_seconds", "Time that compared pairs took.", labels=("shadow", "of"))
+    seconds = CounterMetricFamily("penstock:shadow_seconds", "Seconds of compared pairs.", labels=("shadow", "of"))
     for name, view in shadows.items():
         running.add_metric((name,), view.running)
         for outcome, count in (("answered", view.answered), ("failed", view.failed), ("cut", view.cut)):

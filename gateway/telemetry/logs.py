@@ -1,4 +1,4 @@
-"""Logging: JSON lines to standard error, or readable ones if that is a terminal. No prompts, no answers, no keys."""
+"""Logging: JSON lines to standard error, or readable lines on a terminal. No prompts, answers or keys."""
 
 import logging
 import select
@@ -12,26 +12,26 @@ from actors.request.request_log import REQUEST_FINISHED
 
 
 def _without_told_tracebacks(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """A service that cannot be kept alive says why in words; where in our code that was noticed helps nobody."""
-    told = event.get("exc_info")
-    error = sys.exception() if told is True else told[1] if isinstance(told, tuple) else told
+    """`ServiceFailed` explains itself: drop its traceback."""
+    info = event.get("exc_info")
+    error = sys.exception() if info is True else info[1] if isinstance(info, tuple) else info
     if isinstance(error, ServiceFailed):
         del event["exc_info"]
     return event
 
 
 def _unless_it_would_wait(stream: TextIO) -> structlog.typing.Processor:
-    """Lines of requests are many: whoever has stopped to read them loses them, and stops nobody's answer."""
+    """Drop lines of requests if standard error is not read, so that writing them never blocks an answer."""
     try:
         descriptor = stream.fileno()
     except OSError:
         descriptor = None
-    room = select.poll()
+    writable = select.poll()
     if descriptor is not None:
-        room.register(descriptor, select.POLLOUT)
+        writable.register(descriptor, select.POLLOUT)
 
     def process(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        if descriptor is not None and event["event"] == REQUEST_FINISHED and not room.poll(0):
+        if descriptor is not None and event["event"] == REQUEST_FINISHED and not writable.poll(0):
             raise structlog.DropEvent
         return event
 
@@ -39,7 +39,7 @@ def _unless_it_would_wait(stream: TextIO) -> structlog.typing.Processor:
 
 
 def configure_logs(level: str, stream: TextIO | None = None) -> None:
-    """Once, before anything logs. Libraries that use `logging` come out in the same form, from warnings up."""
+    """Call once, before anything logs. Libraries that use `logging` get the same format, from warnings up."""
     stream = stream or sys.stderr
     for_people = stream.isatty()
     shared: list[structlog.typing.Processor] = [
@@ -51,7 +51,7 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
     ]
     render: list[structlog.typing.Processor]
     if for_people:
-        # Local variables hold prompts, answers and keys.
+        # Without local variables: they hold prompts, answers and keys.
         without_locals = structlog.dev.RichTracebackFormatter(show_locals=False)
         render = [structlog.dev.ConsoleRenderer(exception_formatter=without_locals)]
     else:

@@ -1,8 +1,7 @@
-"""`/metrics`: the service's figures as Prometheus text.
+"""`/metrics`: the service's statistics as Prometheus text.
 
-Names mirror vLLM's under `penstock:`; those that the Kubernetes inference gateway and common dashboards read are there
-a second time under `vllm:`, with the labels that vLLM gives them (`model_name`, `engine`). `replica` tells an engine's
-replicas apart.
+Names are vLLM's with the prefix `penstock:`; those that the Kubernetes inference gateway and common dashboards read are
+repeated with the prefix `vllm:` and vLLM's labels (`model_name`, `engine`). `replica` numbers an engine's replicas.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,14 +25,13 @@ _BREAKER_STATES = ("closed", "half_open", "open")
 
 
 class ServiceCollector(Collector):
-    """Reads one snapshot a scrape."""
+    """Reads one snapshot for each scrape."""
 
     def __init__(self, service: Service, connections: Callable[[], int]) -> None:
         self._service = service
         self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
-        """All families."""
         statistics = self._service.statistics()
         for prefix in ("penstock:", "vllm:"):
             yield from _engine_families(prefix, statistics.replicas)
@@ -44,11 +42,11 @@ class ServiceCollector(Collector):
         yield from adapter_families(statistics)
         yield GaugeMetricFamily("penstock:connections", "Open client connections.", value=self._connections())
         ready = self._service.readiness()
-        yield GaugeMetricFamily("penstock:ready", "1 if new work is welcome.", value=float(ready.ready))
+        yield GaugeMetricFamily("penstock:ready", "1 if new requests are accepted.", value=float(ready.ready))
 
 
 def exposition(service: Service, connections: Callable[[], int]) -> bytes:
-    """The text of one scrape."""
+    """The text of `/metrics`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ServiceCollector(service, connections))
     return generate_latest(registry)
@@ -61,17 +59,17 @@ def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]
         for number, view in enumerate(views)
     ]
     gauges: tuple[EngineRow, ...] = (
-        ("num_requests_running", "Sequences in the batch.", lambda each: each.running),
-        ("num_requests_waiting", "Sequences that the engine has not started.", lambda each: each.waiting),
+        ("num_requests_running", "Sequences in the batch.", lambda stats: stats.running),
+        ("num_requests_waiting", "Sequences waiting in the engine.", lambda stats: stats.waiting),
         ("kv_cache_usage_perc", "Share of the KV blocks that sequences hold; 1 is all.", _kv_usage),
-        ("kv_pool_bytes", "Memory of the KV pool.", lambda each: each.kv_bytes),
-        ("kv_blocks_total", "KV blocks.", lambda each: each.total_blocks),
-        ("kv_blocks_free", "KV blocks that a new sequence could take.", lambda each: each.free_blocks),
-        ("kv_blocks_host", "Evicted KV blocks that host memory keeps.", lambda each: each.host_blocks),
+        ("kv_pool_bytes", "Bytes of the KV pool.", lambda stats: stats.kv_bytes),
+        ("kv_blocks_total", "KV blocks.", lambda stats: stats.total_blocks),
+        ("kv_blocks_free", "KV blocks that a new sequence could take.", lambda stats: stats.free_blocks),
+        ("kv_blocks_host", "Evicted KV blocks kept in host memory.", lambda stats: stats.host_blocks),
         (
             "outstanding_tokens",
             "Prompt tokens to compute and output tokens allowed.",
-            lambda each: each.outstanding_tokens,
+            lambda stats: stats.outstanding_tokens,
         ),
     )
     for name, text, value in gauges:
@@ -80,16 +78,20 @@ def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]
             gauge.add_metric(labels, value(stats))
         yield gauge
     counters: tuple[EngineRow, ...] = (
-        ("num_preemptions", "Sequences that lost their blocks.", lambda each: each.preemptions_total),
-        ("prefix_cache_queries", "Prompt tokens looked up.", lambda each: each.prefix_queries_total),
-        ("prefix_cache_hits", "Prompt tokens found.", lambda each: each.prefix_hits_total),
-        ("kv_blocks_swapped_out", "KV blocks copied to host memory.", lambda each: each.swapped_out_total),
-        ("kv_blocks_swapped_in", "KV blocks copied back.", lambda each: each.swapped_in_total),
-        ("prompt_tokens", "Prompt tokens taken in.", lambda each: each.prompt_tokens_total),
-        ("generation_tokens", "Tokens made.", lambda each: each.generation_tokens_total),
-        ("spec_decode_num_draft_tokens", "Tokens proposed by drafts.", lambda each: each.drafted_tokens_total),
-        ("spec_decode_num_accepted_tokens", "Draft tokens taken.", lambda each: each.accepted_tokens_total),
-        ("engine_steps", "Steps of the engine.", lambda each: each.steps_total),
+        ("num_preemptions", "Preemptions of sequences.", lambda stats: stats.preemptions_total),
+        (
+            "prefix_cache_queries",
+            "Prompt tokens looked up in the prefix cache.",
+            lambda stats: stats.prefix_queries_total,
+        ),
+        ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", lambda stats: stats.prefix_hits_total),
+        ("kv_blocks_swapped_out", "KV blocks copied to host memory.", lambda stats: stats.swapped_out_total),
+        ("kv_blocks_swapped_in", "KV blocks copied back from host memory.", lambda stats: stats.swapped_in_total),
+        ("prompt_tokens", "Prompt tokens received.", lambda stats: stats.prompt_tokens_total),
+        ("generation_tokens", "Tokens generated.", lambda stats: stats.generation_tokens_total),
+        ("spec_decode_num_draft_tokens", "Tokens proposed by drafts.", lambda stats: stats.drafted_tokens_total),
+        ("spec_decode_num_accepted_tokens", "Draft tokens accepted.", lambda stats: stats.accepted_tokens_total),
+        ("engine_steps", "Steps of the engine.", lambda stats: stats.steps_total),
     )
     for name, text, value in counters:
         counter = CounterMetricFamily(prefix + name, text, labels=_ENGINE)
@@ -138,7 +140,7 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 
 def _service_families(statistics: ServiceStatistics) -> Iterable[Metric]:
     requests = CounterMetricFamily(
-        "penstock:requests", "Requests that have ended.", labels=("route", "rung", "outcome", "why")
+        "penstock:requests", "Requests that ended.", labels=("route", "rung", "outcome", "why")
     )
     for key, count in statistics.requests_total.items():
         requests.add_metric((key.route, key.rung, key.outcome, key.why), count)
@@ -147,41 +149,43 @@ def _service_families(statistics: ServiceStatistics) -> Iterable[Metric]:
     for code, count in statistics.refusals_total.items():
         refusals.add_metric((code,), count)
     yield refusals
-    escalations = CounterMetricFamily("penstock:escalations", "Small to large.", labels=("route", "why"))
+    escalations = CounterMetricFamily("penstock:escalations", "Escalations of cascades.", labels=("route", "why"))
     for (route, why), count in statistics.escalations_total.items():
         escalations.add_metric((route, why), count)
     yield escalations
-    fallbacks = CounterMetricFamily("penstock:fallbacks", "Steps down a ladder.", labels=("route", "from_rung", "why"))
+    fallbacks = CounterMetricFamily(
+        "penstock:fallbacks", "Fallbacks to the next rung.", labels=("route", "from_rung", "why")
+    )
     for (route, rung, why), count in statistics.fallbacks_total.items():
         fallbacks.add_metric((route, rung, why), count)
     yield fallbacks
     for name, text, value in (
         ("delivered_prompt_tokens", "Prompt tokens of answered requests.", statistics.prompt_tokens_total),
         ("delivered_completion_tokens", "Output tokens that clients received.", statistics.completion_tokens_total),
-        ("discarded_tokens", "Output tokens that nobody received.", statistics.discarded_tokens_total),
-        ("overruns", "Readers cut because they were too slow.", statistics.overrun_total),
+        ("discarded_tokens", "Output tokens that no client received.", statistics.discarded_tokens_total),
+        ("overruns", "Answers ended because they were read too slowly.", statistics.overrun_total),
         ("ledger_settled", "Reservations settled.", statistics.ledger.settled_total),
         ("ledger_commits", "Commits of the ledger.", statistics.ledger.commits_total),
-        ("ledger_recovered", "Reservations that a crash had left open.", statistics.ledger.recovered_total),
+        ("ledger_recovered", "Ledger entries that a crash left open.", statistics.ledger.recovered_total),
     ):
         yield CounterMetricFamily("penstock:" + name, text, value=value)
     for name, text, level in (
-        ("requests_in_flight", "Requests under way.", statistics.in_flight),
-        ("ledger_open", "Reservations not settled yet.", statistics.ledger.open),
-        ("ledger_pending", "Lines not committed yet.", statistics.ledger.pending),
+        ("requests_in_flight", "Requests in progress.", statistics.in_flight),
+        ("ledger_open", "Ledger entries not closed yet.", statistics.ledger.open),
+        ("ledger_pending", "Ledger writes not committed yet.", statistics.ledger.pending),
     ):
         yield GaugeMetricFamily("penstock:" + name, text, value=level)
     yield from _queue_families(statistics)
-    breakers = GaugeMetricFamily("penstock:breaker_state", "1 for the state that holds.", labels=("rung", "state"))
+    breakers = GaugeMetricFamily("penstock:breaker_state", "1 for the current state.", labels=("rung", "state"))
     for rung, state in statistics.breakers.items():
-        for each in _BREAKER_STATES:
-            breakers.add_metric((rung, each), float(state == each))
+        for possible in _BREAKER_STATES:
+            breakers.add_metric((rung, possible), float(state == possible))
     yield breakers
-    restarts = CounterMetricFamily("penstock:engine_restarts", "Engines started again.", labels=("engine",))
+    restarts = CounterMetricFamily("penstock:engine_restarts", "Restarts of engines.", labels=("engine",))
     for engine, count in statistics.engine_restarts_total.items():
         restarts.add_metric((engine,), count)
     yield restarts
-    ready = GaugeMetricFamily("penstock:engine_ready", "1 if the replica takes work.", labels=("engine", "replica"))
+    ready = GaugeMetricFamily("penstock:engine_ready", "1 if the replica is ready.", labels=("engine", "replica"))
     for engine, views in statistics.replicas.items():
         for number, view in enumerate(views):
             ready.add_metric((engine, str(number)), float(view.state == "ready"))
@@ -199,36 +203,38 @@ def _service_families(statistics: ServiceStatistics) -> Iterable[Metric]:
 def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterable[Metric]:
     requests = CounterMetricFamily("penstock:upstream_requests", "Calls sent upstream.", labels=("upstream",))
     failures = CounterMetricFamily(
-        "penstock:upstream_failures", "Calls without a whole answer.", labels=("upstream", "kind")
+        "penstock:upstream_failures", "Calls without a complete answer.", labels=("upstream", "kind")
     )
-    tokens = CounterMetricFamily("penstock:upstream_tokens", "Output tokens, as far as told.", labels=("upstream",))
-    running = GaugeMetricFamily("penstock:upstream_running", "Calls under way.", labels=("upstream",))
+    tokens = CounterMetricFamily("penstock:upstream_tokens", "Output tokens, as reported.", labels=("upstream",))
+    running = GaugeMetricFamily("penstock:upstream_running", "Calls in progress.", labels=("upstream",))
     resting = GaugeMetricFamily(
-        "penstock:upstream_rests_seconds", "How long an address is still left alone.", labels=("upstream", "url")
+        "penstock:upstream_rests_seconds",
+        "Seconds until an address is used again after a failure.",
+        labels=("upstream", "url"),
     )
-    for name, each in upstreams.items():
-        requests.add_metric((name,), each.requests_total)
-        tokens.add_metric((name,), each.generation_tokens_total)
-        running.add_metric((name,), each.running)
-        for kind, count in each.failures_total.items():
+    for name, upstream in upstreams.items():
+        requests.add_metric((name,), upstream.requests_total)
+        tokens.add_metric((name,), upstream.generation_tokens_total)
+        running.add_metric((name,), upstream.running)
+        for kind, count in upstream.failures_total.items():
             failures.add_metric((name, kind), count)
-        for url, replica in each.replicas.items():
+        for url, replica in upstream.replicas.items():
             resting.add_metric((name, url), replica.rests_for_s)
     yield from (requests, failures, tokens, running, resting)
     yield _histograms(
         "penstock:upstream_time_to_first_token_seconds",
         "From a call's start to its first content.",
         "upstream",
-        {name: each.ttft for name, each in upstreams.items()},
+        {name: upstream.ttft for name, upstream in upstreams.items()},
     )
 
 
 def _queue_families(statistics: ServiceStatistics) -> Iterable[Metric]:
     gauges: tuple[QueueRow, ...] = (
-        ("queue_requests", "Requests in the fair queue.", lambda each: each.requests),
-        ("queue_tokens", "Their tokens.", lambda each: each.tokens),
-        ("queue_inside", "Sequences handed to the engine and not finished.", lambda each: each.inside),
-        ("queue_expected_wait_seconds", "What a new request would wait.", lambda each: each.expected_wait_s),
+        ("queue_requests", "Requests in the fair queue.", lambda queue: queue.requests),
+        ("queue_tokens", "Tokens of the requests in the fair queue.", lambda queue: queue.tokens),
+        ("queue_inside", "Sequences inside the engine.", lambda queue: queue.inside),
+        ("queue_expected_wait_seconds", "Expected wait of a new request.", lambda queue: queue.expected_wait_s),
     )
     for name, text, value in gauges:
         gauge = GaugeMetricFamily("penstock:" + name, text, labels=("engine",))
@@ -236,8 +242,8 @@ def _queue_families(statistics: ServiceStatistics) -> Iterable[Metric]:
             gauge.add_metric((engine,), value(queue))
         yield gauge
     counters: tuple[QueueRow, ...] = (
-        ("queue_refused", "Refused because the queue was full.", lambda each: each.refused_total),
-        ("queue_expired", "Waited too long.", lambda each: each.expired_total),
+        ("queue_refused", "Refused because the queue was full.", lambda queue: queue.refused_total),
+        ("queue_expired", "Removed because they waited too long.", lambda queue: queue.expired_total),
     )
     for name, text, value in counters:
         counter = CounterMetricFamily("penstock:" + name, text, labels=("engine",))

@@ -1,4 +1,4 @@
-"""`/metrics`, the policy's part: money, targets, experiments."""
+"""Metrics of budgets, cascades' targets and experiments."""
 
 from collections.abc import Iterator
 
@@ -8,29 +8,35 @@ from actors.api.statistics import ServiceStatistics
 
 
 def policy_families(statistics: ServiceStatistics) -> Iterator[Metric]:
-    """All families."""
+    """Budgets, targets, experiments and notices."""
     costs = CounterMetricFamily("penstock:cost", "Money spent, by [prices].", labels=("tenant", "rung"))
     for labels, money in statistics.costs.items():
         costs.add_metric(labels, money)
     yield costs
-    used = GaugeMetricFamily("penstock:budget_used_ratio", "Of the budget, spent or set aside.", labels=("tenant",))
+    used = GaugeMetricFamily("penstock:budget_used_ratio", "Share of the budget spent or reserved.", labels=("tenant",))
     for tenant, view in statistics.budgets.items():
         used.add_metric((tenant,), view.used)
     yield used
     yield from _cascade_families(statistics)
     yield from _experiment_families(statistics)
-    notices = CounterMetricFamily("penstock:policy_notices", "Logged by the policy.", labels=("event", "subject"))
-    for each, count in statistics.notices_total.items():
-        notices.add_metric(each, count)
+    notices = CounterMetricFamily(
+        "penstock:policy_notices", "Notices logged by the policy.", labels=("event", "subject")
+    )
+    for labels, count in statistics.notices_total.items():
+        notices.add_metric(labels, count)
     yield notices
 
 
 def _cascade_families(statistics: ServiceStatistics) -> Iterator[Metric]:
-    threshold = GaugeMetricFamily("penstock:cascade_threshold", "Of the statistic, now.", labels=("cascade",))
-    target = GaugeMetricFamily("penstock:cascade_large_share_target", "Share promised to large.", labels=("cascade",))
-    share = GaugeMetricFamily("penstock:cascade_large_share", "Share that large answered.", labels=("cascade",))
+    threshold = GaugeMetricFamily(
+        "penstock:cascade_threshold", "Current threshold of the statistic.", labels=("cascade",)
+    )
+    target = GaugeMetricFamily(
+        "penstock:cascade_large_share_target", "Target share of the large stage.", labels=("cascade",)
+    )
+    share = GaugeMetricFamily("penstock:cascade_large_share", "Share answered by the large stage.", labels=("cascade",))
     drifted = GaugeMetricFamily("penstock:cascade_drifted", "1 if the share is off its target.", labels=("cascade",))
-    spent = GaugeMetricFamily("penstock:cascade_spent_today", "Money, by [prices].", labels=("cascade",))
+    spent = GaugeMetricFamily("penstock:cascade_spent_today", "Money spent today, by [prices].", labels=("cascade",))
     for name, view in statistics.cascades.items():
         threshold.add_metric((name,), view.threshold)
         if view.share is not None:
@@ -47,9 +53,11 @@ def _experiment_families(statistics: ServiceStatistics) -> Iterator[Metric]:
     bad = CounterMetricFamily(
         "penstock:experiment_bad", "Answers that count against their arm.", labels=("experiment", "arm", "metric")
     )
-    over = GaugeMetricFamily("penstock:experiment_rolled_back", "1 if it is over.", labels=("experiment",))
+    over = GaugeMetricFamily("penstock:experiment_rolled_back", "1 if it was rolled back.", labels=("experiment",))
     ratio = GaugeMetricFamily(
-        "penstock:experiment_sample_ratio_off", "1 if the split is not as promised.", labels=("experiment",)
+        "penstock:experiment_sample_ratio_off",
+        "1 if the split differs from the configured one.",
+        labels=("experiment",),
     )
     for name, view in statistics.experiments.items():
         over.add_metric((name,), float(view.rolled_back))

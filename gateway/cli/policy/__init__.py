@@ -1,1 +1,1 @@
-"""The commands `penstock policy ...`, and the command line's description of a request."""
+"""The commands `penstock policy ...`, and the flags that describe a request."""

@@ -1,4 +1,4 @@
-"""`penstock policy calibrate`: ask both models of a cascade, and write the thresholds that keep its promises."""
+"""`penstock policy calibrate`: run both models of a cascade on prompts, and write thresholds for its targets."""
 
 import argparse
 import datetime as dt
@@ -11,7 +11,7 @@ import msgspec
 
 from config.model.calibration import Calibration, Statistic
 from gateway.errors import CliError
-from gateway.evaluation.cascade_run import PairOutcomes, add_arguments, ask_pair, load_material, load_pair
+from gateway.evaluation.cascade_run import CascadeOutcomes, add_arguments, load_pair, load_prompts, run_pair
 from policies.authoring.calibration_fit import Scored, encode_calibration, fit
 from policies.authoring.prompt_fit import fit_prompt_model, scores_unseen
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
@@ -19,61 +19,70 @@ from policies.cascade.statistic import statistic_of
 
 _SHARES = (0.1, 0.25, 0.5)
 _HIGHEST = 1e6
-"""Stands for the statistic of an answer that a grammar forced, token by token; nats."""
+"""Used as the statistic, in nats, of an answer whose every token was forced by a grammar."""
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
-    parser = commands.add_parser("calibrate", help="make the artefact that a cascade reads its threshold from")
+    """Add the command to the parser."""
+    parser = commands.add_parser("calibrate", help="make the calibration file from which a cascade gets its threshold")
     add_arguments(parser)
     parser.add_argument(
-        "--statistic", choices=("min_margin", "joint_margin", "low_quantile"), help="default: the cascade's"
+        "--statistic",
+        choices=("min_margin", "joint_margin", "low_quantile"),
+        help="deferral statistic (default: the cascade's)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the artefact, JSON")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="calibration file to write (JSON)")
     parser.add_argument(
         "--by-prompt",
         action="store_true",
-        help="a threshold for each prompt, by what its words say of both models; wants a thousand prompts or more",
+        help="fit a threshold for each prompt from its words; needs a thousand prompts or more",
     )
-    parser.add_argument("--json", action="store_true", help="print the artefact, too")
+    parser.add_argument("--json", action="store_true", help="also print the calibration as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask, fit, write, and say what was found."""
+    """Run the models, fit, write the file, print a summary."""
     pair = load_pair(arguments, calibrated=False)
-    material = load_material(arguments)
+    prompt_set = load_prompts(arguments)
     from engine.threads import prepare_environment
 
     prepare_environment()
-    outcomes = ask_pair(pair, material, _say)
+    outcomes = run_pair(pair, prompt_set, _say)
     try:
-        found = calibrate(outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt)
+        calibration = calibrate(
+            outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt
+        )
     except ValueError as error:
-        raise CliError(f"nothing to calibrate on: {error}") from None
+        raise CliError(f"the calibration failed: {error}") from None
     try:
-        arguments.out.write_bytes(encode_calibration(found))
+        arguments.out.write_bytes(encode_calibration(calibration))
     except OSError as error:
         raise CliError(f"{arguments.out} cannot be written: {error.strerror or error}") from None
-    print(msgspec.json.encode(found).decode() if arguments.json else _summary(found, arguments.out))
+    print(msgspec.json.encode(calibration).decode() if arguments.json else _summary(calibration, arguments.out))
     return 0
 
 
-def calibrate(outcomes: PairOutcomes, statistic: Statistic, *, by_prompt: bool) -> Calibration:
-    """The artefact; `by_prompt`: with a threshold for each prompt by what it says.
+def calibrate(outcomes: CascadeOutcomes, statistic: Statistic, *, by_prompt: bool) -> Calibration:
+    """Fit the calibration; `by_prompt`: with models of the prompt's words, for a threshold of each prompt.
 
     Raises ValueError if there is too little to fit.
     """
     scored = [
-        Scored(min(statistic_of(statistic, each.margins), _HIGHEST), each.small_right, each.large_right, each.words)
-        for each in outcomes.judged
+        Scored(
+            min(statistic_of(statistic, outcome.margins), _HIGHEST),
+            outcome.small_right,
+            outcome.large_right,
+            outcome.words,
+        )
+        for outcome in outcomes.judged
     ]
     prompt = None
     if by_prompt:
         prompt = fit_prompt_model(scored)
         levels = scores_unseen(scored)
-        scored = [msgspec.structs.replace(each, score=level) for each, level in zip(scored, levels, strict=True)]
-    found = fit(scored)
+        scored = [msgspec.structs.replace(item, score=level) for item, level in zip(scored, levels, strict=True)]
+    fitted = fit(scored)
     return Calibration(
         name=outcomes.cascade,
         created=dt.datetime.now(dt.UTC).date(),
@@ -84,29 +93,32 @@ def calibrate(outcomes: PairOutcomes, statistic: Statistic, *, by_prompt: bool) 
         large_digest=outcomes.large_digest,
         labels=outcomes.labels,
         data=outcomes.data,
-        rows=found.rows,
-        small_accuracy=found.small_accuracy,
-        large_accuracy=found.large_accuracy,
-        isotonic=found.isotonic,
-        error=found.error,
+        rows=fitted.rows,
+        small_accuracy=fitted.small_accuracy,
+        large_accuracy=fitted.large_accuracy,
+        isotonic=fitted.isotonic,
+        error=fitted.error,
         prompt=prompt,
     )
 
 
-def _summary(found: Calibration, path: Path) -> str:
-    error = found.error
+def _summary(calibration: Calibration, path: Path) -> str:
+    data, error = calibration.data, calibration.error
+    column = "threshold (nats)" if calibration.prompt is None else "level (P small right - P large right)"
     lines = [
-        f"{path}: {found.statistic} on {found.data.prompts} prompts ({found.data.source}), {found.labels}",
-        f"right: {found.small} {100 * found.small_accuracy:.1f} %, {found.large} {100 * found.large_accuracy:.1f} %",
+        f"{path}: {calibration.statistic} on {data.prompts} prompts ({data.source}), {calibration.labels}",
+        (
+            f"right: {calibration.small} {100 * calibration.small_accuracy:.1f} %, "
+            f"{calibration.large} {100 * calibration.large_accuracy:.1f} %"
+        ),
         f"on unseen prompts: calibration error {error.expected_calibration_error:.3f}, Brier score {error.brier:.3f}",
-        f"{'target':<28}{'threshold (nats)' if found.prompt is None else 'level (P small right - P large right)'}",
+        f"{'target':<28}{column}",
     ]
     for share in _SHARES:
-        lines.append(f"{f'large_share = {share}':<28}{threshold_for_share(found, share):.4f}")
-    threshold = threshold_for_accuracy(found, 0.99)
-    lines.append(
-        f"{'accuracy_of_large = 0.99':<28}{'all to the large model' if threshold == math.inf else f'{threshold:.4f}'}"
-    )
+        lines.append(f"{f'large_share = {share}':<28}{threshold_for_share(calibration, share):.4f}")
+    value = threshold_for_accuracy(calibration, 0.99)
+    words = "all to the large model" if value == math.inf else f"{value:.4f}"
+    lines.append(f"{'accuracy_of_large = 0.99':<28}{words}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""`penstock policy ...`: check a policy, and what else can be done with one before it serves."""
+"""`penstock policy ...`: the commands that check, explain, test and simulate a policy before it serves."""
 
 import argparse
 from typing import Any
@@ -19,8 +19,8 @@ _COMMANDS = (
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the commands."""
-    policy = commands.add_parser("policy", help="check policies, and see what they decide")
+    """Add the commands to the parser."""
+    policy = commands.add_parser("policy", help="check, explain, test, compare and simulate policies")
     inner = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_to(inner)

@@ -1,6 +1,6 @@
-"""A request described on the command line: by a body as clients send it, by flags, or by both.
+"""A request described on the command line: by a JSON body as clients send it, by flags, or by both.
 
-Where both say something, the flags have the last word.
+Flags override the body.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from policies.routing.complexity import Term, complexity_terms
 _COMPLETIONS = "/v1/completions"
 _EMBEDDINGS = "/v1/embeddings"
 _CHARACTERS_PER_TOKEN = 4
-# By flag: the features that it sets.
+# The features that each flag sets.
 _SETS: dict[str, tuple[str, ...]] = {
     "model": ("model",),
     "tenant": ("tenant", "tier"),
@@ -55,16 +55,16 @@ _SETS: dict[str, tuple[str, ...]] = {
 
 
 class Described(msgspec.Struct, frozen=True):
-    """What the command line says."""
+    """The described request and load."""
 
     situation: Situation
     terms: tuple[Term, ...] | None
-    """Of the complexity; None: it was given as a number, or there is no text."""
+    """The terms of the complexity; None if it was given as a number, or there is no text."""
     notes: tuple[str, ...]
 
 
 def described(arguments: argparse.Namespace, decider: Decider) -> Described:
-    """The situation. Raises CliError."""
+    """Build the request and the load from the arguments. Raises CliError."""
     given = _given(arguments, decider)
     try:
         situation = situation_of(given, decider.settings, at=time.time())
@@ -74,14 +74,16 @@ def described(arguments: argparse.Namespace, decider: Decider) -> Described:
     terms = None if text is None or given.complexity is not None else complexity_terms(text, given.turn)
     if arguments.request is None:
         return Described(situation, terms, ())
-    asked, notes = _read_body(arguments, decider, situation)
+    body, notes = _read_body(arguments, decider, situation)
     features = situation.features
-    told = {feature for flag, sets in _SETS.items() if getattr(arguments, flag) is not None for feature in sets}
+    overridden = {feature for flag, sets in _SETS.items() if getattr(arguments, flag) is not None for feature in sets}
     if arguments.path is None:
-        told.discard("path")
-    merged = msgspec.structs.replace(asked.features, at=features.at, **{name: getattr(features, name) for name in told})
+        overridden.discard("path")
+    merged = msgspec.structs.replace(
+        body.features, at=features.at, **{name: getattr(features, name) for name in overridden}
+    )
     if given.text is None and given.complexity is None:
-        terms = asked.terms
+        terms = body.terms
     return Described(Situation(merged, situation.load), terms, notes)
 
 
@@ -101,21 +103,21 @@ def _given(arguments: argparse.Namespace, decider: Decider) -> GivenRequest:
         if (value := getattr(arguments, name)) is not None
     }
     values |= {name: tuple(getattr(arguments, name) or ()) for name in ("tag", "has", "busy", "rolled_back")}
-    values["header"] = dict([_pair("header", each) for each in arguments.header or ()])
+    values["header"] = dict([_pair("header", header) for header in arguments.header or ()])
     return GivenRequest(**values, load=_load(arguments.load or (), decider))
 
 
 def _load(given: list[str] | tuple[()], decider: Decider) -> dict[str, GivenLoad]:
     rungs: dict[str, GivenLoad] = {}
     known = (*decider.settings.engines, *decider.settings.upstreams)
-    for each in given:
-        place, value = _pair("load", each)
+    for flag in given:
+        place, value = _pair("load", flag)
         rung, dot, key = place.rpartition(".")
         if not dot:
-            raise CliError(f"--load {each}: expected RUNG.KEY=VALUE, such as {known[0]}.queue_wait=3s", 2)
+            raise CliError(f"--load {flag}: expected RUNG.KEY=VALUE, such as {known[0]}.queue_wait=3s", 2)
         _known("load", rung, known)
         _known("load", key, LOAD_KEYS)
-        changed = {key: _load_value(each, key, value)}
+        changed = {key: _load_value(flag, key, value)}
         rungs[rung] = msgspec.structs.replace(rungs.get(rung, GivenLoad()), **changed)
     return rungs
 
@@ -140,13 +142,15 @@ def _load_value(flag: str, key: str, value: str) -> object:
     raise CliError(f"--load {flag}: {value!r} is not {expected}", 2)
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _BodyFeatures(msgspec.Struct, frozen=True):
     features: Features
     terms: tuple[Term, ...]
 
 
-def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situation) -> tuple[_Asked, tuple[str, ...]]:
-    """Read by the server's own reader, so that what it refuses is refused here in the same words."""
+def _read_body(
+    arguments: argparse.Namespace, decider: Decider, situation: Situation
+) -> tuple[_BodyFeatures, tuple[str, ...]]:
+    """Read with the server's own code, so that a body that it would refuse is refused here with the same message."""
     settings = decider.settings
     path = arguments.path or _path_of(arguments.request)
     features = situation.features
@@ -168,7 +172,7 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     tenant = decider.tenants[features.tenant]
     found = features_of(request, decider.policy, features.tenant, tenant, tokens)
     text, turns = last_user_text(body.prompts)
-    return _Asked(found, complexity_terms(text, turns)), notes
+    return _BodyFeatures(found, complexity_terms(text, turns)), notes
 
 
 def _parsed(path: str, raw: bytes, settings: ServerSettings) -> ParsedBody:
@@ -179,11 +183,11 @@ def _parsed(path: str, raw: bytes, settings: ServerSettings) -> ParsedBody:
 
 
 def _path_of(file: Path) -> str:
-    """A body with a `prompt` is one for completions, one with an `input` for embeddings."""
+    """The endpoint: a body with `prompt` is for completions, one with `input` for embeddings, any other for chat."""
     try:
         keys = msgspec.json.decode(_bytes(file), type=dict[str, msgspec.Raw]).keys()
     except msgspec.DecodeError as error:
-        raise CliError(f"{file}: this is no JSON object: {error}", 2) from None
+        raise CliError(f"{file}: not a JSON object: {error}", 2) from None
     if "messages" in keys:
         return "/v1/chat/completions"
     return _COMPLETIONS if "prompt" in keys else _EMBEDDINGS if "input" in keys else "/v1/chat/completions"
@@ -197,7 +201,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _count(arguments: argparse.Namespace, request: InferenceRequest, decider: Decider) -> tuple[int, tuple[str, ...]]:
-    """Tokens of all prompts, by the tokenizer that the server counts with, or an estimate."""
+    """Tokens of all prompts by the tokenizer that the server would use, or an estimate with a note."""
     if arguments.prompt_tokens is not None:
         return arguments.prompt_tokens, ()
     folders = {
@@ -225,5 +229,5 @@ def _known(flag: str, name: str | None, known: Any) -> None:
     if name is None or name in known:
         return
     near = nearest(name, known)
-    hint = f"; did you mean '{near}'?" if near else f"; there are: {', '.join(known)}"
+    hint = f"; did you mean '{near}'?" if near else f"; choose from: {', '.join(known)}"
     raise CliError(f"--{flag}: the policy has no '{name}'{hint}", 2)

@@ -1,4 +1,4 @@
-"""`penstock policy diff`: what changes from one policy to another, and for which requests."""
+"""`penstock policy diff`: which settings and which decisions differ between two policies."""
 
 import argparse
 from pathlib import Path
@@ -12,10 +12,10 @@ from policies.records.trace import BadTrace, read_trace
 
 _MOST_SHIFTS = 8
 _ABOUT = """\
-Say in words what differs between the settings of two files, and which decisions differ: over requests made up on both
-sides of every boundary that either policy draws, and, with --trace, over recorded traffic. The made-up ones show what
-can differ; how much of real traffic does, only a trace can say. A trace without features (Azure, Mooncake) tells
-lengths and times only; one made with `penstock serve --record` tells what the policy looked at. Engines are idle.
+Print which settings of two files differ, and which decisions: over requests generated on both sides of every boundary
+of either policy, and, with --trace, over recorded traffic. Generated requests show what can differ; only a trace can
+show how much of real traffic does. A trace without features (Azure, Mooncake) has lengths and times only; one made
+with `penstock serve --record` has all features that policies use. Engines are assumed to be idle.
 
 --json prints: before, after, decides_the_same, settings (kind, subject, name, key, before, after, decides), words,
 synthetic and trace (requests, changed, share, terms_only, aspects), notes.
@@ -23,19 +23,26 @@ synthetic and trace (requests, changed, share, terms_only, aspects), notes.
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "diff",
-        help="what changes from one policy to another, and for which requests",
+        help="compare the settings and decisions of two policies",
         description=_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("before", type=Path, metavar="A", help="a TOML file, or a folder of them: the policy as it is")
-    parser.add_argument("after", type=Path, metavar="B", help="the policy as it would be")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="Azure CSV, Mooncake JSONL or our own recording")
-    parser.add_argument("--samples", type=int, default=4000, metavar="N", help="made-up requests (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the made-up requests (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print data")
+    parser.add_argument("before", type=Path, metavar="A", help="the old policy: a TOML file or a folder of them")
+    parser.add_argument("after", type=Path, metavar="B", help="the new policy")
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="Azure CSV, Mooncake JSONL or a recording of `penstock serve --record`",
+    )
+    parser.add_argument(
+        "--samples", type=int, default=4000, metavar="N", help="number of generated requests (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the generated requests (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -49,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     after, more = read_policy(arguments.after)
     try:
         trace = None if arguments.trace is None else read_trace(arguments.trace)
-        found = policy_diff(
+        diff = policy_diff(
             before,
             after,
             samples=arguments.samples,
@@ -60,38 +67,38 @@ def run(arguments: argparse.Namespace) -> int:
     except BadTrace as error:
         raise CliError(str(error), 2) from None
     if arguments.json:
-        print_data(found)
+        print_data(diff)
     else:
-        _page(found, arguments).print()
+        _page(diff, arguments).print()
     return 0
 
 
-def _page(found: PolicyDiff, arguments: argparse.Namespace) -> Page:
+def _page(diff: PolicyDiff, arguments: argparse.Namespace) -> Page:
     page = Page()
-    page.line(f"{arguments.before} ({found.before.policy}) → {arguments.after} ({found.after.policy})", style="dim")
-    for note in found.notes:
+    page.line(f"{arguments.before} ({diff.before.policy}) → {arguments.after} ({diff.after.policy})", style="dim")
+    for note in diff.notes:
         page.line(f"note: {note}", style="yellow")
     page.heading("Settings")
-    for change, words in zip(found.settings, found.words, strict=True):
+    for change, words in zip(diff.settings, diff.words, strict=True):
         style = {"added": "green", "removed": "red"}.get(change.kind, "")
-        page.line(words + ("" if change.decides else "  (decides nothing)"), indent=2, style=style)
-    if not found.settings:
+        page.line(words + ("" if change.decides else "  (no effect on decisions)"), indent=2, style=style)
+    if not diff.settings:
         page.line("the same", indent=2)
-    _decisions(page, f"Decisions over {found.synthetic.requests} made-up requests", found.synthetic)
-    if found.trace is not None:
-        _decisions(page, f"Decisions over the {found.trace.requests} requests of {arguments.trace}", found.trace)
+    _decisions(page, f"Decisions over {diff.synthetic.requests} generated requests", diff.synthetic)
+    if diff.trace is not None:
+        _decisions(page, f"Decisions over the {diff.trace.requests} requests of {arguments.trace}", diff.trace)
     return page
 
 
-def _decisions(page: Page, title: str, found: DecisionDiff) -> None:
-    if not found.requests:
+def _decisions(page: Page, title: str, diff: DecisionDiff) -> None:
+    if not diff.requests:
         return
     page.heading(title)
-    page.line(f"{percent(found.share)} decided otherwise ({found.changed})", indent=2)
-    if found.terms_only:
-        share = percent(found.terms_only / found.requests)
-        page.line(f"{share} decided the same under other terms: threshold, deadlines, caps ...", indent=2)
-    for aspect in found.aspects:
+    page.line(f"{percent(diff.share)} decided differently ({diff.changed})", indent=2)
+    if diff.terms_only:
+        share = percent(diff.terms_only / diff.requests)
+        page.line(f"{share} get the same decision with a different threshold, deadline, cap or the like", indent=2)
+    for aspect in diff.aspects:
         page.line(f"{aspect.name}: {percent(aspect.share)} change", indent=2, style="cyan")
         shifts = aspect.shifts[:_MOST_SHIFTS]
         for shift in shifts:

@@ -1,4 +1,4 @@
-"""`penstock policy eval`: what a cascade gains, against chance, length and an oracle, and what it costs, measured."""
+"""`penstock policy eval`: a cascade's accuracy against chance, prompt length and an oracle, and its measured cost."""
 
 import argparse
 import math
@@ -12,7 +12,14 @@ import numpy as np
 
 from config.model.calibration import BadCalibration, Calibration, Statistic, read_calibration
 from gateway.errors import CliError
-from gateway.evaluation.cascade_run import Pair, PairOutcomes, add_arguments, ask_pair, load_material, load_pair
+from gateway.evaluation.cascade_run import (
+    CascadeOutcomes,
+    CascadePair,
+    add_arguments,
+    load_pair,
+    load_prompts,
+    run_pair,
+)
 from gateway.evaluation.compute_saved import savings
 from gateway.evaluation.plots import PlotMark, line_plot
 from policies.authoring.deferral_curve import Curves, QuestionOutcome, deferral_curves
@@ -25,34 +32,33 @@ _OF_LARGE = 0.99
 
 
 class OperatingPoint(msgspec.Struct, frozen=True):
-    """A promise of the calibration, and what became of it on these prompts."""
+    """One target of the calibration, and the result on these prompts."""
 
     target: str
     threshold: float | None
-    """In nats; None: all to the large model, or none."""
+    """In nats; None: all prompts go to the large model, or none."""
     large_share: float
     accuracy: float
     of_large: float
-    """The accuracy, over the large model's."""
+    """The cascade's accuracy divided by the large model's."""
     saved: float | None
-    """Part of always-large's compute that is saved (`gateway.evaluation.compute_saved`); None: not measured."""
+    """Share of compute saved against the large model on every prompt (`compute_saved.py`); None: not measured."""
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """Everything that the command prints."""
+    """The command's result."""
 
-    outcomes: PairOutcomes
+    outcomes: CascadeOutcomes
     curves: Curves
     points: tuple[OperatingPoint, ...]
 
     def table(self) -> str:
-        """Plain text."""
-        asked = self.outcomes
-        lines = [f"cascade {asked.cascade}, {asked.data.source}, {asked.labels}", self.curves.table(), ""]
-        small, large = asked.small_cost, asked.large_cost
+        outcomes = self.outcomes
+        lines = [f"cascade {outcomes.cascade}, {outcomes.data.source}, {outcomes.labels}", self.curves.table(), ""]
+        small, large = outcomes.small_cost, outcomes.large_cost
         lines.append(
-            f"compute in engine steps: {asked.small} {small.processor_s:.3f} s of processors ({small.wall_s:.3f} s), "
-            f"{asked.large} {large.processor_s:.3f} s ({large.wall_s:.3f} s), "
+            f"compute in engine steps: {outcomes.small} {small.processor_s:.3f} processor s ({small.wall_s:.3f} s), "
+            f"{outcomes.large} {large.processor_s:.3f} s ({large.wall_s:.3f} s), "
             f"ratio {small.processor_s / large.processor_s:.3f}"
         )
         if self.points:
@@ -68,7 +74,7 @@ class Evaluation(msgspec.Struct, frozen=True):
         return "\n".join(lines)
 
     def plot(self) -> str:
-        """An SVG: accuracy over the share that goes to the large model."""
+        """An SVG: accuracy over the share of prompts that go to the large model."""
         lines = {
             curve.name: [(share / 100, right) for share, right in enumerate(curve.accuracy)]
             for curve in self.curves.curves
@@ -83,44 +89,51 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
-    parser = commands.add_parser("eval", help="a cascade's deferral curve, yardsticks and measured compute")
+    """Add the command to the parser."""
+    parser = commands.add_parser("eval", help="measure a cascade's accuracy and compute, beside baselines")
     add_arguments(parser)
     parser.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="judge its promises; default: the cascade's own"
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="calibration whose targets are checked (default: the cascade's)",
     )
-    parser.add_argument("--save", type=Path, metavar="FILE", help="keep what was asked and answered, for --outcomes")
-    parser.add_argument("--outcomes", type=Path, metavar="FILE", help="what --save kept, instead of asking")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="save the outcomes, for --outcomes")
+    parser.add_argument(
+        "--outcomes", type=Path, metavar="FILE", help="use saved outcomes instead of running the models"
+    )
     parser.add_argument(
         "--share",
         type=float,
         action="append",
         metavar="S",
-        help="a share of the large model to judge; default 0.1, 0.25 and 0.5",
+        help="share of the large model to evaluate, repeatable (default: 0.1, 0.25, 0.5)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="in which compute is measured; the median; default 3")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; default 1000")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of measuring compute, of which the median counts (%(default)s)"
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (%(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")
-    parser.add_argument("--json", action="store_true", help="print data")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask or read, judge, print."""
+    """Run both models or read saved outcomes, evaluate, print."""
     if arguments.resamples < 1 or arguments.rounds < 1:
         raise CliError("--resamples and --rounds must be at least 1", 2)
     shares = arguments.share or _SHARES
     if not all(0 <= share <= 1 for share in shares):
-        raise CliError("a --share is a number from 0 to 1", 2)
+        raise CliError("--share must be a number from 0 to 1", 2)
     pair = load_pair(arguments, calibrated=arguments.calibration is None)
     calibration = _calibration(arguments, pair)
-    material = None
+    prompt_set = None
     if arguments.outcomes is None:
-        material = load_material(arguments)
+        prompt_set = load_prompts(arguments)
         from engine.threads import prepare_environment
 
         prepare_environment()
-        outcomes = ask_pair(pair, material, _say)
+        outcomes = run_pair(pair, prompt_set, _say)
     else:
         outcomes = _read(arguments.outcomes)
     if arguments.save is not None:
@@ -132,9 +145,9 @@ def run(arguments: argparse.Namespace) -> int:
         targets = _targets(calibration, shares)
         sent = [_sent(scores, threshold) for _, threshold in targets]
         saved: list[float] | list[None] = [None] * len(targets)
-        if material is not None:
-            saved = savings(pair, material, outcomes, sent, rounds=arguments.rounds, say=_say)
-        points = [_point(outcomes, *each) for each in zip(targets, sent, saved, strict=True)]
+        if prompt_set is not None:
+            saved = savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=_say)
+        points = [_point(outcomes, *point) for point in zip(targets, sent, saved, strict=True)]
     curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
     evaluation = Evaluation(outcomes, curves, tuple(points))
     if arguments.plot is not None:
@@ -143,54 +156,58 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def scores_of(outcomes: PairOutcomes, calibration: Calibration) -> list[float]:
-    """What the calibration's thresholds are compared with."""
-    values = [statistic_of(calibration.statistic, each.margins) for each in outcomes.judged]
+def scores_of(outcomes: CascadeOutcomes, calibration: Calibration) -> list[float]:
+    """The value of each prompt that the calibration's thresholds are compared with."""
+    values = [statistic_of(calibration.statistic, outcome.margins) for outcome in outcomes.judged]
     model = calibration.prompt
     if model is None:
         return values
     return [
-        score_of(model, priors_of(model, each.words), value)
-        for each, value in zip(outcomes.judged, values, strict=True)
+        score_of(model, priors_of(model, outcome.words), value)
+        for outcome, value in zip(outcomes.judged, values, strict=True)
     ]
 
 
 def curves_of(
-    outcomes: PairOutcomes, statistic: Statistic, seed: int, resamples: int, calibration: Calibration | None = None
+    outcomes: CascadeOutcomes, statistic: Statistic, seed: int, resamples: int, calibration: Calibration | None = None
 ) -> Curves:
-    """By the calibration if it looks at prompts, by the statistic, by the others, and by lengths, longest first."""
+    """Curves by the calibration's prompt models (if it has them), by each statistic, and by prompt length."""
     names = (statistic, *(name for name in get_args(Statistic) if name != statistic))
     scores: dict[str, list[float]] = {}
     if calibration is not None and calibration.prompt is not None:
         scores[f"{statistic} by prompt"] = scores_of(outcomes, calibration)
-    scores |= {name: [statistic_of(name, each.margins) for each in outcomes.judged] for name in names}
-    scores["length"] = [-float(each.characters) for each in outcomes.judged]
-    verdicts = [QuestionOutcome(each.small_right, each.large_right) for each in outcomes.judged]
+    scores |= {name: [statistic_of(name, outcome.margins) for outcome in outcomes.judged] for name in names}
+    scores["length"] = [-float(outcome.characters) for outcome in outcomes.judged]
+    verdicts = [QuestionOutcome(outcome.small_right, outcome.large_right) for outcome in outcomes.judged]
     return deferral_curves(verdicts, scores, np.random.default_rng(seed), resamples)
 
 
 def _json(evaluation: Evaluation) -> str:
-    """Without the single answers, which `--save` keeps."""
-    found = msgspec.to_builtins(evaluation)
-    del found["outcomes"]["judged"]
-    return msgspec.json.encode(found).decode()
+    """JSON without the single answers; `--save` writes those."""
+    data = msgspec.to_builtins(evaluation)
+    del data["outcomes"]["judged"]
+    return msgspec.json.encode(data).decode()
 
 
 def _targets(calibration: Calibration, shares: Sequence[float]) -> list[tuple[str, float]]:
-    found = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
-    return [*found, (f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE))]
+    targets = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
+    return [*targets, (f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE))]
 
 
 def _sent(scores: list[float], threshold: float) -> list[int]:
-    """Places of what goes to the large model: whatever is not at least the threshold."""
+    """Indices of the prompts that go to the large model: those with a score below the threshold."""
     return [place for place, score in enumerate(scores) if not score >= threshold or threshold == math.inf]
 
 
-def _point(outcomes: PairOutcomes, target: tuple[str, float], sent: list[int], saved: float | None) -> OperatingPoint:
+def _point(
+    outcomes: CascadeOutcomes, target: tuple[str, float], sent: list[int], saved: float | None
+) -> OperatingPoint:
     name, threshold = target
     chosen, count = set(sent), len(outcomes.judged)
-    right = sum(each.large_right if place in chosen else each.small_right for place, each in enumerate(outcomes.judged))
-    large = sum(each.large_right for each in outcomes.judged)
+    right = sum(
+        outcome.large_right if place in chosen else outcome.small_right for place, outcome in enumerate(outcomes.judged)
+    )
+    large = sum(outcome.large_right for outcome in outcomes.judged)
     return OperatingPoint(
         target=name,
         threshold=threshold if math.isfinite(threshold) else None,
@@ -201,7 +218,7 @@ def _point(outcomes: PairOutcomes, target: tuple[str, float], sent: list[int], s
     )
 
 
-def _calibration(arguments: argparse.Namespace, pair: Pair) -> Calibration | None:
+def _calibration(arguments: argparse.Namespace, pair: CascadePair) -> Calibration | None:
     if arguments.calibration is None:
         return pair.cascade.defer.artefact
     try:
@@ -210,13 +227,13 @@ def _calibration(arguments: argparse.Namespace, pair: Pair) -> Calibration | Non
         raise CliError(str(error)) from None
 
 
-def _read(path: Path) -> PairOutcomes:
+def _read(path: Path) -> CascadeOutcomes:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=PairOutcomes)
+        return msgspec.json.decode(path.read_bytes(), type=CascadeOutcomes)
     except OSError as error:
         raise CliError(f"{path} cannot be read: {error.strerror or error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CliError(f"{path} holds no outcomes; make them with --save: {error}", 2) from None
+        raise CliError(f"{path} contains no outcomes as --save writes them: {error}", 2) from None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""`penstock policy test`: run the tests that a policy file brings along."""
+"""`penstock policy test`: run the tests in a policy file."""
 
 import argparse
 from pathlib import Path
@@ -10,15 +10,15 @@ from gateway.cli.terminal import Page, print_data
 from policies.authoring.expectation import Difference, ExpectationVerdict, judge
 
 _ABOUT = """\
-Each [[tests]] of the file gives a request and a load, and says what it expects of the decision. What is not as expected
-is printed with the facts that led there, and the command ends with 1.
+Each [[tests]] table has a request, a load and the expected decision. A failed test is printed with the facts of its
+decision, and the exit code is then 1.
 
 --json prints: policy, passed, failed, tests (name, passed, differences (what, expected, got), decided, why), notes.
 """
 
 
 class ExpectationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All verdicts. Its keys are stable."""
+    """The result as `--json` prints it; its keys are stable."""
 
     schema: int = 1
     policy: str
@@ -29,20 +29,22 @@ class ExpectationReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "test",
         help="run the tests in a policy file",
         description=_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", nargs="?", type=Path, metavar="FILE", help="without it, the embedded models' policy")
-    parser.add_argument("--json", action="store_true", help="print data")
+    parser.add_argument(
+        "config", nargs="?", type=Path, metavar="FILE", help="the policy (default: the embedded models')"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0: all went as expected; 1: some did not."""
+    """Exit code 0: all tests passed; 1: some failed."""
     from gateway.cli.policy.policy_file import read_policy
 
     decider, notes = read_policy(arguments.config)
@@ -90,7 +92,7 @@ def _row(difference: Difference) -> tuple[str, str, str]:
 
 
 def _shown(value: object) -> str:
-    """As the TOML file would say it; what there is none of is "none"."""
+    """As the TOML file would write it; "none" for no value."""
     if value is None:
         return "none"
     return msgspec.json.encode(value).decode()

@@ -1,4 +1,4 @@
-"""`penstock policy explain`: why a request goes where it goes, and what would change it."""
+"""`penstock policy explain`: which decision a request gets and why, and what would change it."""
 
 import argparse
 import os
@@ -24,28 +24,30 @@ examples:
   penstock policy explain --config policy.toml --request body.json --tag support --load large.queue_wait=3s
   penstock policy explain --config policy.toml --id 0f6c… --admin http://127.0.0.1:8081
 
-With --id the request is one that a server has answered; the key for its admin API is read from the environment
-variable PENSTOCK_ADMIN_KEY. The policy is that of the file, and a note says if it is not the one that decided.
---json prints the same as data: policy, features, load, refused, outcome, routes, complexity, budget, experiment,
+--id explains a request that a server has answered; the key for its admin API is read from the environment variable
+PENSTOCK_ADMIN_KEY. The policy is that of the file; a note says so if it is not the one that made the decision.
+--json prints: policy, features, load, refused, outcome, routes, complexity, budget, experiment,
 cascade, rungs, way, shadows, deadlines, output_cap, midstream, reasons, would_change, happened, notes.
 """
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",
-        help="why a request goes where it goes, and what would change it",
-        description="Decide one request and print everything that the decision looked at.",
+        help="explain the decision on one request, and what would change it",
+        description="Decide one request and print everything that the decision used.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="without it, the embedded models' policy")
-    parser.add_argument("--json", action="store_true", help="print data")
-    parser.add_argument("--all", action="store_true", help="print every change that would decide otherwise")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the policy (default: the embedded models')")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--all", action="store_true", help="print all single changes that would change the decision")
     real = parser.add_argument_group("a request that was served")
-    real.add_argument("--id", metavar="REQUEST_ID", help="from the response's x-request-id")
-    real.add_argument("--admin", metavar="URL", default="http://127.0.0.1:8081", help="the server's admin API")
+    real.add_argument("--id", metavar="REQUEST_ID", help="its id, from the response header x-request-id")
+    real.add_argument(
+        "--admin", metavar="URL", default="http://127.0.0.1:8081", help="the server's admin API (%(default)s)"
+    )
     add_flags(parser)
     parser.set_defaults(run=run)
 
@@ -61,19 +63,19 @@ def run(arguments: argparse.Namespace) -> int:
         record = fetch_record(arguments.admin, arguments.id, os.environ.get(ADMIN_KEY))
         if record.policy != decider.policy.digest:
             notes += (f"it was decided by policy {record.policy}; what follows is what this file would decide",)
-        found = explain(decider, Situation(record.features, record.load), record=record, notes=notes)
+        explanation = explain(decider, Situation(record.features, record.load), record=record, notes=notes)
     else:
         what = described(arguments, decider)
-        found = explain(decider, what.situation, terms=what.terms, notes=(*notes, *what.notes))
+        explanation = explain(decider, what.situation, terms=what.terms, notes=(*notes, *what.notes))
     if arguments.json:
-        print_data(found)
+        print_data(explanation)
     else:
-        explanation_page(found, everything=arguments.all).print()
+        explanation_page(explanation, everything=arguments.all).print()
     return 0
 
 
 def fetch_record(admin: str, request_id: str, key: str | None) -> DecisionRecord:
-    """The record of a request, from a server's admin API. Raises CliError."""
+    """Read the decision record of a request from a server's admin API. Raises CliError."""
     if urllib.parse.urlsplit(admin).scheme not in {"http", "https"}:
         raise CliError(f"--admin {admin}: expected an address such as http://127.0.0.1:8081", 2)
     url = f"{admin.rstrip('/')}/admin/decisions/{urllib.parse.quote(request_id, safe='')}"
@@ -85,7 +87,7 @@ def fetch_record(admin: str, request_id: str, key: str | None) -> DecisionRecord
     except urllib.error.HTTPError as error:
         match error.code:
             case 401 | 403:
-                raise CliError(f"{admin} wants another key: put an admin key into {ADMIN_KEY}") from None
+                raise CliError(f"{admin} refused the key: set {ADMIN_KEY} to an admin key") from None
             case 404:
                 raise CliError(f"{admin} has no record of {request_id}: it keeps the last requests only") from None
         raise CliError(f"{url} answered with status {error.code}") from None

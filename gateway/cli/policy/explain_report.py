@@ -1,4 +1,4 @@
-"""An explanation for people."""
+"""`penstock policy explain` as text."""
 
 import math
 
@@ -15,47 +15,47 @@ _MOST_CHANGES = 3
 _YES, _NO = "✓", "✗"
 
 
-def explanation_page(found: Explanation, *, everything: bool = False) -> Page:
-    """`everything`: all changes that would lead elsewhere, not only the nearest."""
+def explanation_page(explanation: Explanation, *, everything: bool = False) -> Page:
+    """`everything`: list all single changes that would change the decision, not only the nearest."""
     page = Page()
-    page.line(f"policy {found.policy}", style="dim")
-    _decision(page, found)
-    for note in found.notes:
+    page.line(f"policy {explanation.policy}", style="dim")
+    _decision(page, explanation)
+    for note in explanation.notes:
         page.line(f"note: {note}", style="yellow")
-    if found.happened is not None:
-        _happened(page, found.happened)
-    _request(page, found.features)
-    _routes(page, found)
-    if found.budget is not None:
-        budget = found.budget
+    if explanation.happened is not None:
+        _happened(page, explanation.happened)
+    _request(page, explanation.features)
+    _routes(page, explanation)
+    if explanation.budget is not None:
+        budget = explanation.budget
         state = f"spent: {budget.when_spent}" if budget.spent else f"when spent: {budget.when_spent}"
         page.heading("Budget")
         page.line(f"{percent(budget.used)} of {number(budget.amount)} a {budget.per} used; {state}", indent=2)
-    if found.complexity is not None:
-        _complexity(page, found)
-    if found.experiment is not None:
-        _experiment(page, found.experiment)
-    if found.cascade is not None:
-        _cascade(page, found.cascade)
-    if found.refused is None:
-        _rungs(page, found)
-    _would_change(page, found.would_change, everything=everything)
+    if explanation.complexity is not None:
+        _complexity(page, explanation)
+    if explanation.experiment is not None:
+        _experiment(page, explanation.experiment)
+    if explanation.cascade is not None:
+        _cascade(page, explanation.cascade)
+    if explanation.refused is None:
+        _rungs(page, explanation)
+    _would_change(page, explanation.would_change, everything=everything)
     return page
 
 
-def _decision(page: Page, found: Explanation) -> None:
-    if found.refused is not None:
-        page.line(f"refused: {found.refused.code}", style="bold red")
-        page.line(found.refused.message, indent=2)
+def _decision(page: Page, explanation: Explanation) -> None:
+    if explanation.refused is not None:
+        page.line(f"refused: {explanation.refused.code}", style="bold red")
+        page.line(explanation.refused.message, indent=2)
         return
-    page.line(str(found.outcome), style="bold green")
-    page.line("because " + "; ".join(found.reasons), indent=2)
+    page.line(str(explanation.outcome), style="bold green")
+    page.line("because " + "; ".join(explanation.reasons), indent=2)
 
 
 def _happened(page: Page, happened: Happened) -> None:
     page.heading(f"What happened to {happened.request_id}")
     if happened.differs:
-        page.line(f"decided then: {happened.differs}", indent=2, style="yellow")
+        page.line(f"the decision at that time: {happened.differs}", indent=2, style="yellow")
     word = " ".join([part for part in (happened.outcome or "still running", happened.code) if part])
     page.line(word + (f", answered by {happened.rung}" if happened.rung else ""), indent=2)
     for count, attempt in enumerate(happened.attempts, 1):
@@ -83,25 +83,27 @@ def _request(page: Page, features: Features) -> None:
     page.line(", ".join(parts), indent=2, hang=0)
 
 
-def _routes(page: Page, found: Explanation) -> None:
-    if not found.routes:
+def _routes(page: Page, explanation: Explanation) -> None:
+    if not explanation.routes:
         return
     page.heading("Routes, in order")
-    for seen in found.routes:
-        _route(page, seen)
-    if found.routes_left:
-        rest = "1 further route was" if found.routes_left == 1 else f"{found.routes_left} further routes were"
-        page.line(f"{rest} not looked at", indent=2, style="dim")
+    for route in explanation.routes:
+        _route(page, route)
+    if explanation.routes_left:
+        rest = (
+            "1 further route was" if explanation.routes_left == 1 else f"{explanation.routes_left} further routes were"
+        )
+        page.line(f"{rest} not evaluated", indent=2, style="dim")
 
 
-def _route(page: Page, seen: RouteSeen) -> None:
-    owner = f" ({seen.owner})" if seen.owner else ""
-    mark = _YES if seen.taken else _NO
-    if seen.finding.kind == "leaf":
-        page.line(f"{mark} {seen.route}{owner}: {seen.finding.text}", indent=2, style=_style(seen.taken))
+def _route(page: Page, route: RouteSeen) -> None:
+    owner = f" ({route.owner})" if route.owner else ""
+    mark = _YES if route.taken else _NO
+    if route.finding.kind == "leaf":
+        page.line(f"{mark} {route.route}{owner}: {route.finding.text}", indent=2, style=_style(route.taken))
         return
-    page.line(f"{mark} {seen.route}{owner}", indent=2, style=_style(seen.taken))
-    for part in seen.finding.parts if seen.finding.kind == "all" else (seen.finding,):
+    page.line(f"{mark} {route.route}{owner}", indent=2, style=_style(route.taken))
+    for part in route.finding.parts if route.finding.kind == "all" else (route.finding,):
         _finding(page, part, 6)
 
 
@@ -129,23 +131,23 @@ def _style(holds: bool) -> str:
     return "green" if holds else "dim"
 
 
-def _complexity(page: Page, found: Explanation) -> None:
-    assert found.complexity is not None
-    page.heading(f"Complexity {found.features.complexity:.3g}")
-    terms = ", ".join([f"{term.word} {term.adds:+.3g}" for term in found.complexity if term.adds])
-    z = sum(term.adds for term in found.complexity)
+def _complexity(page: Page, explanation: Explanation) -> None:
+    assert explanation.complexity is not None
+    page.heading(f"Complexity {explanation.features.complexity:.3g}")
+    terms = ", ".join([f"{term.word} {term.adds:+.3g}" for term in explanation.complexity if term.adds])
+    z = sum(term.adds for term in explanation.complexity)
     page.line(f"{terms}: z = {z:.3g}, of which the logistic is {1 / (1 + math.exp(-z)):.3g}", indent=2)
 
 
 def _experiment(page: Page, terms: ExperimentTerms) -> None:
-    page.heading(f"Experiment {terms.name}: {f'arm {terms.arm}' if terms.arm else 'takes no part'}")
+    page.heading(f"Experiment {terms.name}: {f'arm {terms.arm}' if terms.arm else 'not part of it'}")
     arms = ", ".join([f"{arm.name} [{number(arm.begin)}, {number(arm.end)})" for arm in terms.arms])
     if terms.rolled_back:
-        page.line("it was rolled back: all traffic is control", indent=2)
+        page.line("rolled back: all requests are in arm control", indent=2)
     elif terms.place is None:
         page.line(f"the request's {terms.unit} is not known", indent=2)
     else:
-        page.line(f"the {terms.unit} hashes to {terms.place:.4f}", indent=2)
+        page.line(f"the {terms.unit} is hashed to {terms.place:.4f}", indent=2)
     page.line(f"arms: {arms}", indent=2)
 
 
@@ -162,12 +164,12 @@ def _cascade(page: Page, terms: CascadeTerms) -> None:
     if planned.start_on == "small":
         page.line("may escalate" if planned.may_escalate else f"stays there ({planned.why})", indent=2)
     if terms.threshold_from == "mode":
-        page.line("the large model checks the drafts: no threshold", indent=2)
+        page.line("the large model verifies the drafts: no threshold", indent=2)
     else:
         source = {
             "file": "from the file",
             "calibration": "from the calibration",
-            "steering": "moved while serving, to keep the target",
+            "steering": "adjusted while serving, to keep the target",
         }[terms.threshold_from]
         target = ", ".join([f"{name} {number(value)}" for name, value in terms.target.items()])
         page.line(
@@ -201,22 +203,22 @@ def _cascade(page: Page, terms: CascadeTerms) -> None:
         _finding(page, terms.skip_to_large, 6)
 
 
-def _rungs(page: Page, found: Explanation) -> None:
-    page.heading(f"Tried in this order: {', '.join(found.way)}")
-    for count, rung in enumerate(found.rungs, 1):
+def _rungs(page: Page, explanation: Explanation) -> None:
+    page.heading(f"Tried in this order: {', '.join(explanation.way)}")
+    for count, rung in enumerate(explanation.rungs, 1):
         page.line(f"ladder {count}. {_rung(rung)}", indent=2)
-    for shadow in found.shadows:
+    for shadow in explanation.shadows:
         page.line(f"shadow {shadow.name}: a copy goes to {shadow.to}", indent=2)
-    if found.deadlines is not None:
-        limits = found.deadlines
+    if explanation.deadlines is not None:
+        limits = explanation.deadlines
         queue, ttft, total, stall = map(write_duration, (limits.queue_s, limits.ttft_s, limits.total_s, limits.stall_s))
         page.line(
-            f"deadlines: first token {ttft}, total {total} after the arrival; at most {queue} in a line, "
+            f"deadlines: first token {ttft}, total {total} after the arrival; at most {queue} in a queue, "
             f"{stall} between two tokens",
             indent=2,
         )
-    cap = f"output of {found.output_cap} tokens at the most; " if found.output_cap is not None else ""
-    page.line(f"{cap}if it breaks off in the middle: {found.midstream}", indent=2)
+    cap = f"at most {explanation.output_cap} output tokens; " if explanation.output_cap is not None else ""
+    page.line(f"{cap}if it fails after content was sent: {explanation.midstream}", indent=2)
 
 
 def _rung(rung: PlannedRung) -> str:
@@ -228,9 +230,9 @@ def _rung(rung: PlannedRung) -> str:
 
 
 def _would_change(page: Page, changes: tuple[Counterfactual, ...], *, everything: bool) -> None:
-    page.heading("One change that would decide otherwise")
+    page.heading("Single changes that would change the decision")
     if not changes:
-        page.line("none: every request is decided like this one", indent=2)
+        page.line("none: every request gets this decision", indent=2)
         return
     by_outcome: dict[str, list[Counterfactual]] = {}
     for change in changes:
@@ -238,8 +240,8 @@ def _would_change(page: Page, changes: tuple[Counterfactual, ...], *, everything
     outcomes = list(by_outcome.items())
     for then, ways in outcomes if everything else outcomes[:_MOST_OUTCOMES]:
         page.line(then, indent=2, style="cyan")
-        for each in ways if everything else ways[:_MOST_CHANGES]:
-            page.line(f"if {each.change}  (now {each.now})", indent=6)
+        for change in ways if everything else ways[:_MOST_CHANGES]:
+            page.line(f"if {change.change}  (now {change.now})", indent=6)
         if not everything and len(ways) > _MOST_CHANGES:
             page.line(f"and {len(ways) - _MOST_CHANGES} more of this kind: --all", indent=6, style="dim")
     if not everything and len(outcomes) > _MOST_OUTCOMES:

@@ -1,4 +1,4 @@
-"""A policy file as the commands of `penstock policy` use it: read, compiled, with what it says of tokenizers."""
+"""Reads and compiles a policy file for the commands of `penstock policy`."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _ASSUMED = "assumed"
 
 
 def read_policy(path: Path | None) -> tuple[Decider, tuple[str, ...]]:
-    """The file's decisions, or those of the embedded models; and notes on what had to be assumed.
+    """The compiled policy of the file, or of the embedded configuration; and notes on what was assumed.
 
     Raises ConfigError.
     """
@@ -22,12 +22,12 @@ def read_policy(path: Path | None) -> tuple[Decider, tuple[str, ...]]:
 
 
 def tokenizers(settings: Settings) -> tuple[dict[str, str], tuple[str, ...]]:
-    """A digest of each rung's tokenizer. Where the models are not on this machine they are taken to share one."""
-    found = {name: tokenizer_digest(engine.model) for name, engine in settings.engines.items()}
-    missing = [name for name, digest in found.items() if not digest]
-    known = {digest for digest in found.values() if digest}
+    """A digest of each engine's tokenizer. Engines without model files on this machine are assumed to share one."""
+    by_engine = {name: tokenizer_digest(engine.model) for name, engine in settings.engines.items()}
+    missing = [name for name, digest in by_engine.items() if not digest]
+    known = {digest for digest in by_engine.values() if digest}
     assumed = known.pop() if len(known) == 1 else _ASSUMED
-    digests = {name: digest or assumed for name, digest in found.items()}
+    digests = {name: digest or assumed for name, digest in by_engine.items()}
     for name, upstream in settings.upstreams.items():
         if upstream.tokenizer is not None:
             digests[name] = digests.get(upstream.tokenizer, "")

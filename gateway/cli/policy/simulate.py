@@ -1,4 +1,4 @@
-"""`penstock policy simulate`: a recorded trace through one or two policies, on a virtual clock."""
+"""`penstock policy simulate`: replay a recorded trace through one or two policies on a virtual clock."""
 
 import argparse
 import sys
@@ -21,38 +21,47 @@ from policies.records.trace import BadTrace, TraceRequest, read_trace
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Declare the command."""
-    parser = commands.add_parser("simulate", help="replay recorded traffic through a policy, or through two")
-    parser.add_argument("trace", type=Path, metavar="TRACE", help="Azure CSV, Mooncake JSONL, or our own recording")
-    parser.add_argument("--config", type=Path, metavar="A", help="the policy; without it, the embedded models'")
-    parser.add_argument("--against", type=Path, metavar="B", help="another policy, on the same trace and luck")
-    parser.add_argument("--profile", type=Path, metavar="P", required=True, help="from `penstock engine profile`")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
-    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="arrivals X times as fast")
+    """Add the command to the parser."""
+    parser = commands.add_parser("simulate", help="replay recorded traffic through one or two policies")
+    parser.add_argument(
+        "trace",
+        type=Path,
+        metavar="TRACE",
+        help="Azure CSV, Mooncake JSONL or a recording of `penstock serve --record`",
+    )
+    parser.add_argument("--config", type=Path, metavar="A", help="the policy (default: the embedded one)")
+    parser.add_argument(
+        "--against", type=Path, metavar="B", help="a second policy, with the same trace and random numbers"
+    )
+    parser.add_argument("--profile", type=Path, metavar="P", required=True, help="file from `penstock engine profile`")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="speed arrivals up by a factor")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N requests")
-    parser.add_argument("--seconds", type=float, metavar="S", help="only what arrives in the first S seconds")
-    parser.add_argument("--max-tokens", type=int, default=0, metavar="N", help="what clients ask for, if unrecorded")
+    parser.add_argument("--seconds", type=float, metavar="S", help="only requests of the first S seconds")
+    parser.add_argument(
+        "--max-tokens", type=int, default=0, metavar="N", help="max_tokens of requests without a recorded one"
+    )
     parser.add_argument(
         "--escalate",
         action="append",
         default=[],
         metavar="CASCADE=SHARE",
-        help="share of the answers that are not sure enough, where the trace does not say it; else a calibration does",
+        help="share of answers that escalate, if neither trace nor calibration says",
     )
     parser.add_argument(
         "--upstream",
         action="append",
         default=[],
         metavar="NAME=TTFT,ITL",
-        help="how fast an upstream is, such as cloud=600ms,25ms; without it, it refuses",
+        help="speed of an upstream, such as cloud=600ms,25ms; one without it refuses all requests",
     )
     parser.add_argument("--html", type=Path, metavar="OUT", help="also write a page with plots")
-    parser.add_argument("--json", action="store_true", help="print data")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table, or JSON."""
+    """Run the simulation and print a table, or JSON."""
     if arguments.speed <= 0:
         raise CliError("--speed must be above 0", 2)
     policies: dict[str, Settings] = {}
@@ -109,10 +118,12 @@ def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tup
     if arguments.seconds is not None:
         trace = tuple([request for request in trace if request.at <= arguments.seconds])
     if not trace:
-        raise CliError("--limit or --seconds leaves no request", 2)
+        raise CliError("no requests are left after --limit and --seconds", 2)
     if arguments.max_tokens:
         replace = msgspec.structs.replace
-        trace = tuple([each if each.max_tokens else replace(each, max_tokens=arguments.max_tokens) for each in trace])
+        trace = tuple(
+            [request if request.max_tokens else replace(request, max_tokens=arguments.max_tokens) for request in trace]
+        )
     return trace
 
 
@@ -130,7 +141,7 @@ def _shares(given: list[str]) -> dict[str, float]:
 
 
 def _upstreams(given: list[str], known: set[str]) -> dict[str, UpstreamProfile]:
-    found = {}
+    profiles = {}
     for word in given:
         name, _, times = word.partition("=")
         try:
@@ -142,8 +153,8 @@ def _upstreams(given: list[str], known: set[str]) -> dict[str, UpstreamProfile]:
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise CliError(f"--upstream {word}: there is no upstream '{name}'; the policies have: {names}", 2)
-        found[name] = UpstreamProfile(ttft_s=float(ttft), itl_s=float(itl))
-    return found
+        profiles[name] = UpstreamProfile(ttft_s=float(ttft), itl_s=float(itl))
+    return profiles
 
 
 def _say(line: str) -> None:

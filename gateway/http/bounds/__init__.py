@@ -1,1 +1,1 @@
-"""What one peer and one key may hold of the server: connections, bytes, seconds. Pure."""
+"""Limits for each peer and each key: connections, bytes, seconds. Pure."""

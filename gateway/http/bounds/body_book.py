@@ -1,4 +1,4 @@
-"""Who has how many bytes of request bodies in memory. Pure: numbers in, a refusal out."""
+"""Counts the bytes of request bodies in memory, by key and by peer. Pure."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ Scope = Literal["key", "peer", "total"]
 
 
 class BodyBook:
-    """Counts for each key, for each peer, and for all together."""
+    """Counters for each key, for each peer, and in total."""
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
@@ -18,9 +18,9 @@ class BodyBook:
         self.total = 0
 
     def take(self, key: str, peer: str, size: int) -> Scope | None:
-        """Count `size` more bytes, or say whose bound they would break and count nothing.
+        """Count `size` more bytes; or count nothing and return which limit they would exceed.
 
-        An empty name has no bound of its own.
+        An empty key or peer has no limit of its own.
         """
         limits = self._limits
         if key and self._keys.get(key, 0) + size > limits.body_memory_per_key_bytes:
@@ -33,11 +33,10 @@ class BodyBook:
         return None
 
     def give(self, key: str, peer: str, size: int) -> None:
-        """`size` bytes that were taken are freed."""
         self._add(key, peer, -size)
 
     def check_integrity(self) -> None:
-        """Nothing negative, nothing kept at zero, no more in the parts than in the whole."""
+        """Assert that no counter is negative or kept at zero, and that none exceeds the total."""
         for part in (self._keys, self._peers):
             assert all(size > 0 for size in part.values())
             assert sum(part.values()) <= self.total
@@ -52,7 +51,7 @@ class BodyBook:
 
 
 class BodyAccount:
-    """One connection's part of the book."""
+    """One connection's share of the counters."""
 
     __slots__ = ("_book", "_key", "_peer", "held")
 
@@ -61,18 +60,18 @@ class BodyAccount:
         self._peer = peer
         self._key = ""
         self.held = 0
-        """Bytes of bodies that came on this connection and are still in memory."""
+        """Bytes of this connection's bodies that are in memory."""
 
     def charge_to(self, key: str) -> None:
-        """From now on bytes count as this key's. Those that are held go over to it."""
+        """Count this connection's bytes for `key` from now on, those already held included."""
         if key != self._key:
             self._book.give(self._key, self._peer, self.held)
             self._key = key
-            # What was let in stays in, even if it stands above the other key's bound for a moment.
+            # Bytes already accepted stay, even if they exceed the new key's limit for a moment.
             self._book.give(key, self._peer, -self.held)
 
     def take(self, size: int) -> None:
-        """Raises `HttpError` if there is no room for so many bytes more."""
+        """Count `size` more bytes. Raises `HttpError` if they would exceed a limit."""
         scope = self._book.take(self._key, self._peer, size)
         if scope is not None:
             refusal = _REFUSALS[scope]()
@@ -80,7 +79,6 @@ class BodyAccount:
         self.held += size
 
     def give(self, size: int) -> None:
-        """So many bytes are freed."""
         self._book.give(self._key, self._peer, size)
         self.held -= size
 
@@ -89,8 +87,8 @@ def _too_many_of(whose: str) -> HttpError:
     return HttpError(
         429,
         "too_many_body_bytes",
-        f"Bodies of other requests of this {whose} are being read, and there is no room for one more. Send fewer or "
-        "smaller requests at the same time.",
+        f"The request bodies of this {whose} that are being read reach its limit. Send fewer or smaller requests at "
+        "the same time.",
         kind="rate_limit_error",
         should_retry=True,
     )
@@ -102,7 +100,7 @@ _REFUSALS = {
     "total": lambda: HttpError(
         503,
         "body_memory_full",
-        "The server has no room for the request's body: it is reading many others.",
+        "The server's memory for request bodies is full. Try again in a moment.",
         kind="server_error",
         should_retry=True,
     ),

@@ -1,9 +1,9 @@
-"""Who may hold how many connections. Pure: connections are numbers, and what is refused or closed is said.
+"""How many connections each peer and key may have. Pure: connections are numbers, and decisions are returned.
 
-A connection is *waiting* (nothing whole was asked on it, or its last answer has ended) or *working* (it is answered, or
-a body is read). When places run short the one that waits the longest gives way to a newcomer. So peers without a key
-hold places only as long as nobody else wants them; what works is bounded for each key, and every tier leaves
-some places to those above it.
+A connection is *waiting* (no complete request yet, or its last answer has ended) or *working* (being answered, or
+its body is being read). When places run out, the one that has waited longest is closed for a new one. So peers without
+a key keep connections only while there is room. Working connections are limited for each key, and each tier leaves
+some places to the tiers above it.
 """
 
 from typing import Literal
@@ -16,24 +16,24 @@ PlaceRefusal = Literal["peer", "key", "full"]
 
 
 class Opening(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of a newcomer."""
+    """The decision on a new connection."""
 
     refused: PlaceRefusal | None = None
     gives_way: int | None = None
-    """Close this one for it."""
+    """The connection to close for it."""
 
 
 class ConnectionPlaces:
-    """Counts connections by peer, and those that work by key."""
+    """Counts connections by peer, and working ones by key."""
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
         self._peers: dict[int, str] = {}
         self._of_peer: dict[str, int] = {}
         self._waiting: dict[int, None] = {}
-        """In the order in which they began to wait."""
+        """Ordered by when they began to wait."""
         self._working: dict[int, str] = {}
-        """With the key of each."""
+        """By number: the connection's key."""
         self._of_key: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -41,17 +41,16 @@ class ConnectionPlaces:
 
     @property
     def working(self) -> int:
-        """How many work."""
         return len(self._working)
 
     def open(self, number: int, peer: str) -> Opening:
-        """A connection has come. An empty `peer` has no bound of its own."""
+        """Count a new connection. An empty `peer` has no limit of its own."""
         limits = self._limits
         if peer and self._of_peer.get(peer, 0) >= limits.max_connections_per_peer:
             return Opening("peer")
         gives_way = None
-        # Those that work are no more than `max_connections`: so many more wait at least before one gives way, or else,
-        # while all work, each newcomer would end the one before it, and no probe would live long enough to be answered.
+        # At most `max_connections` work, so at least `probe_connections` wait before one is closed for another. If all
+        # places could work, each new connection would close the one before it, and no health probe would be answered.
         if len(self._peers) >= limits.max_connections + limits.probe_connections:
             gives_way = next(iter(self._waiting), None)
             if gives_way is None:
@@ -64,9 +63,9 @@ class ConnectionPlaces:
         return Opening(None, gives_way)
 
     def work(self, number: int, key: str, tiers_above: int) -> PlaceRefusal | None:
-        """A request has come whose key is good. What is refused goes on waiting.
+        """Let a connection work: its request has a valid key. A refused connection stays waiting.
 
-        An empty `key` has no bound of its own.
+        An empty `key` has no limit of its own.
         """
         limits = self._limits
         held = self._working.get(number)
@@ -85,14 +84,14 @@ class ConnectionPlaces:
         return None
 
     def wait(self, number: int) -> None:
-        """The answer has ended, and no other is asked for yet."""
+        """The connection's answer has ended, and no further request has arrived."""
         self._leave(number)
         if number in self._peers:
             self._waiting.pop(number, None)
             self._waiting[number] = None
 
     def close(self, number: int) -> None:
-        """It has gone, or is being closed."""
+        """Forget a connection that is closed."""
         self._leave(number)
         self._waiting.pop(number, None)
         peer = self._peers.pop(number, "")
@@ -100,7 +99,7 @@ class ConnectionPlaces:
             _drop(self._of_peer, peer)
 
     def check_integrity(self) -> None:
-        """Each connection waits or works, and the counts are theirs."""
+        """Assert that each connection either waits or works, and that the counters agree."""
         assert self._waiting.keys().isdisjoint(self._working)
         assert self._waiting.keys() | self._working.keys() == self._peers.keys()
         assert sum(self._of_peer.values()) == sum(map(bool, self._peers.values()))

@@ -1,4 +1,4 @@
-"""What one connection may cost, and how long it may take."""
+"""The server's limits, from the table `[server]`."""
 
 import math
 from typing import Self
@@ -12,52 +12,51 @@ _TIER_SHARE = 0.05
 
 
 class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the server; every one of them has an answer for the client that meets it."""
+    """Limits of the server. A client that exceeds one gets an answer that says so (docs/configuration.md)."""
 
     max_body_bytes: int = 4 * 2**20
     body_memory_bytes: int = 256 * 2**20
-    """Bodies of requests that are being read, all together."""
+    """Bodies that are being read, in total."""
     body_memory_per_key_bytes: int = 128 * 2**20
     body_memory_per_peer_bytes: int = 128 * 2**20
     max_connections: int = 1000
     max_connections_per_key: int = 900
-    """Connections of a key that work at the same time."""
+    """Working connections of one key."""
     max_connections_per_peer: int = 1000
     probe_connections: int = 16
-    """Beside `max_connections`, for those that do not work."""
+    """Additional connections that may wait, for health probes."""
     tier_connections: int = 50
-    """Places that each tier leaves to those above it."""
+    """Places that each tier leaves to the tiers above it."""
     max_headers: int = 100
     max_head_bytes: int = 32 * 1024
     """Request line and headers together."""
     header_timeout_s: float = 10.0
-    """A request's head must be complete this long after its first byte."""
+    """Time for a request's head, from its first byte."""
     body_timeout_s: float = 60.0
-    """A request's body must be complete this long after its head, and so must one message of a WebSocket."""
+    """Time for a request's body, from the end of its head, and for one WebSocket message."""
     min_body_bytes_per_s: int = 4096
     keep_alive_s: float = 75.0
     heartbeat_s: float = 10.0
     write_stall_s: float = 20.0
     max_streams: int = 64
-    """Requests at once on one WebSocket."""
+    """Concurrent requests on one WebSocket."""
     messages_per_s: int = 1000
-    """Requests, WebSocket frames and tiny packets of one connection; what is above waits in the kernel."""
+    """Requests, WebSocket frames and tiny packets of one connection; above that it is read more slowly."""
     trusted_proxies: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Self:
-        """Take what the configuration says about the server."""
-        most = settings.max_connections
+        max_connections = settings.max_connections
         return cls(
             max_body_bytes=settings.max_body,
             body_memory_bytes=settings.body_memory,
             body_memory_per_key_bytes=settings.body_memory_per_key,
             body_memory_per_peer_bytes=settings.body_memory_per_peer,
-            max_connections=most,
-            max_connections_per_key=settings.connections_per_key or math.ceil(most * _KEY_SHARE),
-            max_connections_per_peer=settings.connections_per_peer or most + settings.probe_connections,
+            max_connections=max_connections,
+            max_connections_per_key=settings.connections_per_key or math.ceil(max_connections * _KEY_SHARE),
+            max_connections_per_peer=settings.connections_per_peer or max_connections + settings.probe_connections,
             probe_connections=settings.probe_connections,
-            tier_connections=int(most * _TIER_SHARE)
+            tier_connections=int(max_connections * _TIER_SHARE)
             if settings.tier_connections is None
             else settings.tier_connections,
             max_headers=settings.max_headers,
@@ -75,6 +74,6 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tick_s(self) -> float:
-        """How often the ticker looks at each connection: fine enough for the shortest of the durations."""
+        """Interval of the ticker, short enough for the shortest timeout."""
         shortest = min(self.header_timeout_s, self.body_timeout_s, self.keep_alive_s, self.heartbeat_s)
         return min(max(shortest / 8, 0.01), 1.0)

@@ -1,21 +1,20 @@
-"""Who is at the other end, as far as its address tells."""
+"""Names peers by their addresses."""
 
 import ipaddress
 from collections.abc import Sequence
 
 _HOST_BITS_V6 = 64
-"""What one subscriber usually has of IPv6 is a network of so many bits: its addresses count as one peer."""
+"""One subscriber usually has an IPv6 network of this many bits: its addresses count as one peer."""
 
 
 class PeerNames:
-    """Names peers by their addresses; those that stand for many others, such as proxies, have no name."""
+    """Names peers; loopback and trusted proxies, which stand for many clients, have no name."""
 
     def __init__(self, trusted: Sequence[str]) -> None:
-        """`trusted`: addresses and networks of proxies."""
-        self._trusted = [ipaddress.ip_network(each, strict=False) for each in trusted]
+        self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted]
 
     def name(self, host: str) -> str:
-        """The name of the peer with this numeric address; "" for loopback and for trusted proxies."""
+        """The peer's name for a numeric address; "" for loopback and trusted proxies."""
         try:
             address = ipaddress.ip_address(host.partition("%")[0])
         except ValueError:

@@ -1,10 +1,10 @@
-"""How often something may happen: a token bucket, without a clock of its own."""
+"""A token bucket without a clock of its own."""
 
 
 class TokenBucket:
-    """`rate` tokens a second, at most one second's worth of them kept.
+    """`rate` tokens a second; holds at most one second's worth.
 
-    A bucket that is overdrawn says how long to wait; what waits is not lost, only later.
+    It can be overdrawn: then it returns how long to wait.
     """
 
     __slots__ = ("_at", "_rate", "_tokens")
@@ -15,7 +15,7 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float) -> float:
-        """Take one token, on credit if need be; seconds until the bucket is out of debt, 0 if it has none."""
+        """Take one token, on credit if there is none. Returns seconds until the debt is paid, 0 without debt."""
         tokens = self._tokens + (now - self._at) * self._rate
         self._at = now
         self._tokens = min(tokens, self._rate) - 1

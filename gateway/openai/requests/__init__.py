@@ -1,1 +1,1 @@
-"""Bodies of requests, checked, as an `InferenceRequest`."""
+"""Request bodies: decoded, checked, converted to the parts of an `InferenceRequest`."""

@@ -34,7 +34,7 @@ _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
 
 
 class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One part of a message's content: text, or what an assistant thought before it."""
+    """One part of a message's content: text, or an assistant's reasoning."""
 
     type: str
     text: str | None = None
@@ -49,7 +49,7 @@ class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     signature: Any = None
     data: Any = None
     closed: Any = None
-    """The last six of a thought, as Mistral's and Anthropic's servers write it."""
+    """The last six fields hold reasoning, as Mistral's and Anthropic's servers write it."""
 
 
 class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,11 +64,11 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusal: Any = None
     audio: Any = None
     annotations: Any = None
-    """The last four come back to us when a client appends an answer as it received it; empty, they say nothing."""
+    """The last four come back when a client appends an answer as it received it; empty values are ignored."""
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[dict[str, Any]] | None = None
-    """What an answer of a reasoning model thought, in the forms that servers have; of an assistant's message alone."""
+    """Reasoning of an earlier answer, in the forms that servers use; allowed in an assistant's message only."""
 
 
 class ChatBody(SamplingBody, kw_only=True):
@@ -147,9 +147,7 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
     if limit is None:
         limit = body.max_tokens
     elif body.max_tokens is not None and body.max_tokens != limit:
-        raise BadField(
-            "max_tokens", "'max_tokens' and 'max_completion_tokens' contradict each other: give one of them."
-        )
+        raise BadField("max_tokens", "'max_tokens' and 'max_completion_tokens' differ: give one of them.")
     logprobs = None
     if body.logprobs:
         logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
@@ -178,7 +176,8 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
         raise BadField(f"{where}.tool_calls", f"A {message.role} message cannot hold 'tool_calls'.")
     if (message.tool_call_id is not None) != (message.role == "tool"):
         raise BadField(
-            f"{where}.tool_call_id", "'tool_call_id' belongs into each message of the role tool, and into no other."
+            f"{where}.tool_call_id",
+            "'tool_call_id' is required in messages of the role tool, and not allowed in others.",
         )
     reasoning, written = _reasoning(where, message)
     content = message.content
@@ -193,14 +192,14 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
 
 
 def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]]:
-    """What an earlier answer thought, as text, and the fields that hold it as they were written. Raises `BadField`."""
+    """The reasoning of an earlier answer as text, and its fields as the client wrote them. Raises `BadField`."""
     written = {name: value for name in _REASONING if (value := getattr(message, name))}
     thoughts = [part for part in message.content if part.type in _THOUGHTS] if isinstance(message.content, list) else []
     if not written and not thoughts:
         return "", _NOTHING
     if message.role != "assistant":
         name = f"{where}.{next(iter(written), 'content')}"
-        raise BadField(name, f"'{name}': only an assistant's message holds reasoning, not one of a {message.role}.")
+        raise BadField(name, f"'{name}' is allowed in assistant messages only, not in {message.role} messages.")
     said = plain(next(iter(written.values()), ""))
     if thoughts:
         written["content"] = msgspec.to_builtins(message.content)
@@ -209,19 +208,19 @@ def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]
 
 
 def _check_answers(messages: Sequence[ChatMessage]) -> None:
-    """A tool's message answers a call that was made before it."""
+    """Check that each tool's message answers an earlier call. Raises `BadField`."""
     made: set[str] = set()
     for index, message in enumerate(messages):
         made.update([call.id for call in message.tool_calls])
         if message.tool_call_id is not None and message.tool_call_id not in made:
             where = f"messages[{index}].tool_call_id"
-            raise BadField(where, f"'{where}' names no call of an assistant's message before it.")
+            raise BadField(where, f"'{where}' does not name a call of an earlier assistant message.")
 
 
 def _text(where: str, part: TextPart) -> str:
     if part.type != "text":
         raise BadField(
-            f"{where}.type", f"Content of type '{part.type[:64]}' is not supported: the models here read text.",
+            f"{where}.type", f"Content of type '{part.type[:64]}' is not supported: the models read text only.",
             "unsupported_parameter",
         )  # fmt: skip
     if part.text is None:

@@ -22,7 +22,7 @@ from gateway.openai.requests.unused_fields import needs_upstream
 from gateway.openai.requests.user_and_conversation import conversation_of, user_of
 
 _DEFAULT_MAX_TOKENS = 16
-"""What the OpenAI API says for this endpoint."""
+"""The OpenAI API's default for this endpoint."""
 
 
 class CompletionBody(SamplingBody, kw_only=True):

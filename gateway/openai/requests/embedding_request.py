@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: the body, checked, and the answer."""
+"""`POST /v1/embeddings`: the request body with its checks, and the response body."""
 
 import binascii
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _NO_TOKENS = SamplingParams(max_tokens=0)
 
 
 class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body of a request for embeddings; `null` is as good as absent everywhere."""
+    """The body of a request for embeddings; `null` counts as absent in every field."""
 
     model: str
     input: str | list[str | int | list[int]]
@@ -44,7 +44,7 @@ def _inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
     inputs = prompts_of("input", body.input)
     if len(inputs) > max_inputs:
         raise BadField(
-            "input", f"'input' holds {len(inputs)} inputs; at most {max_inputs} are taken in one request. Split it."
+            "input", f"'input' holds {len(inputs)} inputs; at most {max_inputs} are allowed in one request. Split it."
         )
     for index, each in enumerate(inputs):
         if isinstance(each, TextPrompt) and not each.text:
@@ -63,7 +63,7 @@ def _params(body: EmbeddingBody) -> EmbeddingParams:
 def embedding_answer(
     model: str, embeddings: Sequence[bytes], encoding: Literal["float", "base64"], usage: Usage, served: Served
 ) -> bytes:
-    """The whole body. Each embedding is float32, little-endian."""
+    """The response body. `embeddings` are float32, little-endian."""
     render = _base64 if encoding == "base64" else _floats
     data = b",".join(
         [

@@ -1,4 +1,4 @@
-"""What of a body an upstream is asked for in the client's own words."""
+"""The fields of a body that are sent to upstreams as the client wrote them."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ _READ_HERE = frozenset({
     "stream",
     "type",
 })  # fmt: skip
-"""What the gateway itself answers or replaces."""
+"""Fields that the gateway itself handles or replaces."""
 
 
 def written(given: GivenFields) -> dict[str, Any]:
-    """The fields that an upstream may get as they are. `null` is as good as absent."""
+    """The fields that an upstream may get unchanged. `null` counts as absent."""
     return {name: value for name, value in given.items() if value is not None and name not in _READ_HERE}

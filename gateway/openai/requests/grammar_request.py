@@ -1,4 +1,4 @@
-"""What the answer must be like: OpenAI's `response_format`, and vLLM's `structured_outputs` and `guided_…` fields."""
+"""Grammars for the answer: OpenAI's `response_format`, vLLM's `structured_outputs` and `guided_…` fields."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from gateway.openai.json_text import encode
 
 _MAX_CHOICES = 1024
 _NOT_SERVED = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern", "structural_tag")
-"""Of `structured_outputs`: vLLM has them."""
+"""Fields of `structured_outputs` that vLLM has and this server has not."""
 
 
 class JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -38,7 +38,7 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     choice: list[str] | None = None
     grammar: str | None = None
     disable_fallback: Any = None
-    """Changes nothing: there is one way to obey a grammar."""
+    """Without effect: there is only one implementation of grammars."""
     disable_any_whitespace: Any = None
     disable_additional_properties: Any = None
     whitespace_pattern: Any = None
@@ -46,7 +46,7 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class GrammarBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The fields; at most one of them may say something."""
+    """The fields; at most one of them may be set."""
 
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -57,7 +57,7 @@ class GrammarBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def answer_grammar(body: GrammarBody) -> Grammar | None:
-    """The grammar that is asked for. Raises `BadField`."""
+    """The grammar for the answer, if one is requested. Raises `BadField`."""
     found: list[Grammar] = []
     if body.response_format is not None:
         found += _of_format(body.response_format)
@@ -119,7 +119,7 @@ def _of_fields(
 
 
 def _of_json(schema: dict[str, Any] | str, where: str, *, lenient: bool = False) -> Grammar:
-    """An empty schema allows any object: that is what is meant by it."""
+    """A grammar for a JSON Schema; an empty schema means any object."""
     if isinstance(schema, str):
         try:
             schema = msgspec.json.decode(schema, type=dict[str, Any])

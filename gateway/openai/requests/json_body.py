@@ -1,4 +1,4 @@
-"""A request's JSON, typed, with errors that name the field and say what to do."""
+"""Decodes a request's JSON into a typed body, with errors that name the field and say what to do."""
 
 import difflib
 import json
@@ -12,10 +12,10 @@ from gateway.errors import BadField, HttpError
 
 T = TypeVar("T", bound=msgspec.Struct)
 GivenFields = Mapping[str, Any]
-"""The fields of a body that the client wrote, by name, as JSON values."""
+"""The fields that the client wrote, by name, as JSON values."""
 
 _MAX_VALUES = 100_000
-"""Both readers hold the interpreter while they read: so many values take about 50 ms at worst."""
+"""Both decoders hold the interpreter while they read: this many values take about 50 ms at worst."""
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>.*?)`(?: - at `(?P<path>.*)`)?$", re.DOTALL)
@@ -43,13 +43,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# msgspec keeps the last of two equal keys in silence. This second reading costs 3 µs for a usual body, and tells
+# msgspec silently keeps the last of two equal keys. This second decoding costs 3 µs for a usual body, and also shows
 # which fields were given.
 _given = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def check_content_type(value: bytes | None) -> None:
-    """Raises `HttpError` 415 if the body says to be something else than JSON. Saying nothing is accepted."""
+    """Raise `HttpError` 415 if the content type is not JSON. A missing one is accepted."""
     if value is None:
         return
     kind, _, options = value.partition(b";")
@@ -60,7 +60,7 @@ def check_content_type(value: bytes | None) -> None:
 
 
 def check_content_encoding(value: bytes | None) -> None:
-    """Raises `HttpError` 415 for a compressed body: what it would become has no bound that its length tells."""
+    """Raise `HttpError` 415 for a compressed body: its length does not limit its size when decompressed."""
     if value is not None and value.strip().lower() not in {b"", b"identity"}:
         raise HttpError(
             415,
@@ -70,18 +70,18 @@ def check_content_encoding(value: bytes | None) -> None:
 
 
 class BodyDecoder:
-    """Decodes one kind of body. `known` are the words that a wrong field name is compared with."""
+    """Decodes one kind of body. A wrong field name is compared with the names in `known`."""
 
     def __init__(self, kind: type[T]) -> None:
         self._decoder = msgspec.json.Decoder(kind)
         self.known = kind.__struct_encode_fields__
 
     def decode(self, body: bytes | bytearray) -> tuple[Any, GivenFields]:
-        """The typed body, of the type given at the start, and its fields as the client wrote them.
+        """The typed body, and its fields as the client wrote them.
 
         Raises `HttpError` 400, or 413 for too many values.
         """
-        # Each value but the first follows one of these. They count in a text, too: such a text is long for any context.
+        # Each value but the first follows one of these. They are counted in strings, too, which overestimates.
         if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_VALUES:
             raise HttpError(
                 413, "body_too_complex", f"The body may hold at most {_MAX_VALUES} commas and opening brackets."
@@ -101,7 +101,7 @@ class BodyDecoder:
 
 
 def nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str | None:
-    """The known word that was probably meant."""
+    """The known word most similar to `word`, if one is similar."""
     found = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.7)
     return found[0] if found else None
 
@@ -150,7 +150,7 @@ def _bad_field(said: str, known: tuple[str, ...], body: bytes) -> BadField:
 
 
 def _param(path: str | None) -> str:
-    """Msgspec's `$.messages[...].content` as `messages[].content`; the index is not known to it."""
+    """Msgspec's `$.messages[...].content` as `messages[].content`; it does not report the index."""
     return (path or "$").removeprefix("$").removeprefix(".").replace("[...]", "[]")
 
 

@@ -1,4 +1,4 @@
-"""Texts and token ids, one or several: what text completions and embeddings are made of."""
+"""Prompts of text completions and inputs of embeddings: texts or token ids, one or several."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What chat and text completions share: the sampling fields, their ranges, and the way to `SamplingParams`."""
+"""The sampling fields that chat and text completions share, their ranges, and the conversion to `SamplingParams`."""
 
 import math
 from typing import Any
@@ -21,21 +21,21 @@ _TOKEN_ID_DIGITS = 7
 
 
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Options of a stream."""
+    """`stream_options`."""
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
-    """vLLM's: every chunk tells the usage as of then."""
+    """vLLM's: every chunk contains the usage so far."""
     include_obfuscation: bool | None = None
-    """Accepted: padding against traffic analysis is not made here, and no client depends on it."""
+    """Accepted without effect: no padding against traffic analysis is made, and no client depends on it."""
 
 
 _MODEL_CHOOSES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-"""Where the client does not, if the model's files say anything of them."""
+"""Fields for which the model's files may have a default."""
 
 
 class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
-    """Fields of both kinds of request; `null` is as good as absent everywhere."""
+    """Fields of both kinds of request; `null` counts as absent in every field."""
 
     model: str
     add_special_tokens: Any = None
@@ -69,7 +69,7 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     seed: int | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
-    """Accepted: the tokenizers that are read here write none."""
+    """Accepted without effect: the supported tokenizers add none."""
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
     stream: bool | None = None
@@ -91,9 +91,9 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
 def sampling_params(
     body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, view: View
 ) -> SamplingParams:
-    """Check every range and fill every default. `max_tokens` in the result is 0 if the service is to choose.
+    """Check all ranges and fill in defaults. `max_tokens` in the result is 0 if the service is to choose it.
 
-    Asked for none, the service counts one token; that it is not sampled says `prompt_only`.
+    If the client sets it to 0, the service counts one token, and `prompt_only` says that it is not sampled.
     """
     prompt_only = max_tokens == 0 and (view.echo or view.prompt_logprobs is not None)
     _within("temperature", body.temperature, 0, 2)
@@ -146,7 +146,7 @@ def sampling_params(
 
 
 def check_truncation(body: SamplingBody) -> int | None:
-    """`truncate_prompt_tokens`, in range."""
+    """`truncate_prompt_tokens`. Raises `BadField` if out of range."""
     most = body.truncate_prompt_tokens
     if most is not None and not 1 <= most < 2**31:
         raise BadField("truncate_prompt_tokens", f"'truncate_prompt_tokens' must be at least 1, not {most}.")
@@ -154,14 +154,14 @@ def check_truncation(body: SamplingBody) -> int | None:
 
 
 def check_logprobs(name: str, value: int | None) -> int | None:
-    """A number of alternatives, in range."""
+    """A number of alternatives. Raises `BadField` if out of range."""
     if value is not None and not 0 <= value <= _MAX_LOGPROBS:
         raise BadField(name, f"'{name}' must be between 0 and {_MAX_LOGPROBS}, not {value}.")
     return value
 
 
 def check_choices(n: int | None, prompts: int, max_choices: int) -> int:
-    """`n`, if it and the number of prompts stay in bounds."""
+    """`n`, or 1. Raises `BadField` if `n` times the number of prompts is out of range."""
     n = 1 if n is None else n
     if n < 1:
         raise BadField("n", f"'n' must be at least 1, not {n}.")

@@ -1,4 +1,4 @@
-"""Tools in a chat request: what is offered, whether it must be called, and the calls of earlier answers."""
+"""Tools in a chat request: the tools offered, `tool_choice`, and the calls of earlier answers."""
 
 import re
 from collections.abc import Sequence
@@ -52,20 +52,20 @@ class SaidFunction(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SaidCall(msgspec.Struct, forbid_unknown_fields=True):
-    """`tool_calls[]` in a message; `index` is what remains of a stream's chunks."""
+    """`tool_calls[]` in a message; clients that collect a stream's chunks leave `index` in it."""
 
     id: str
     type: str = "function"
     function: SaidFunction | None = None
     index: int | None = None
     extra_content: dict[str, Any] | None = None
-    """Gemini's; it goes back to an upstream as it came."""
+    """Gemini's; returned to an upstream unchanged."""
 
 
 def tool_set(
     tools: Sequence[ToolBody] | None, choice: str | NamedChoice | None, parallel: bool | None
 ) -> ToolSet | None:
-    """What the model may call; None: nothing. Raises `BadField`."""
+    """The tools that the model may call, None without any. Raises `BadField`."""
     if not tools:
         if choice not in {None, "none", "auto"} if not isinstance(choice, NamedChoice) else True:
             raise BadField("tool_choice", "'tool_choice' asks for a call, but 'tools' offers nothing to call.")
@@ -96,7 +96,7 @@ def tool_set(
 
 
 def earlier_calls(where: str, calls: Sequence[SaidCall]) -> tuple[CallTurn, ...]:
-    """The calls that an assistant's message holds. Raises `BadField`."""
+    """The calls in an assistant's message. Raises `BadField`."""
     if len(calls) > _MAX_CALLS:
         raise BadField(where, f"'{where}' must hold at most {_MAX_CALLS} calls.")
     return tuple([_earlier(f"{where}[{index}]", call) for index, call in enumerate(calls)])

@@ -1,7 +1,7 @@
-"""Fields that OpenAI or vLLM define and the engines here do not act upon.
+"""Fields that OpenAI or vLLM define and the engines do not implement.
 
-A value that changes nothing is accepted, so that clients which always send the field work. Another one is refused where
-an engine would have to obey it, never ignored; what an upstream can be asked for goes there as it was written.
+A value without effect is accepted, so that clients which always send the field work. Any other value is refused where
+an engine would answer, never ignored; an upstream that may support the field gets it unchanged.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ def _object(value: object) -> bool:
 
 
 def _labels(value: object) -> bool:
-    """Within the bounds that the OpenAI API sets."""
+    """Whether `metadata` is within the OpenAI API's limits."""
     return (
         isinstance(value, dict)
         and len(value) <= _MAX_LABELS
@@ -108,13 +108,13 @@ FOR_UPSTREAMS: Mapping[str, Neutral] = {
     "vllm_xargs": _object,
     "web_search_options": _object,
 }
-"""Fields whose other values mean something to an upstream, and what such a value looks like."""
+"""Fields that an upstream may support, with a check of the value's form."""
 
 
 def needs_upstream(given: GivenFields, neutral: Mapping[str, Neutral]) -> tuple[str, ...]:
-    """Fields whose values ask for something that only an upstream can give. `null` asks for nothing.
+    """Fields with values that only an upstream can support. `null` counts as absent.
 
-    Raises `BadField` for a value that nobody can obey here.
+    Raises `BadField` for a value that is supported nowhere.
     """
     needs: list[str] = []
     for name, value in given.items():

@@ -1,9 +1,9 @@
-"""Who asks and in which conversation, as far as a checked body says so; experiments keep these together."""
+"""The user and the conversation that a body names; experiments assign arms by them."""
 
 from gateway.openai.requests.sampling import SamplingBody
 
 _CONVERSATION = ("conversation_id", "conversation", "thread_id", "session_id", "chat_id")
-"""Keys of `metadata` that clients use for it; the first that is there counts."""
+"""Keys of `metadata` that clients use for the conversation; the first one present counts."""
 
 
 def user_of(body: SamplingBody) -> str | None:
@@ -12,6 +12,6 @@ def user_of(body: SamplingBody) -> str | None:
 
 
 def conversation_of(body: SamplingBody) -> str:
-    """The conversation's name in `metadata`; "" if there is none."""
+    """The conversation's name in `metadata`; "" without one."""
     metadata = body.metadata or {}
     return next((metadata[key] for key in _CONVERSATION if metadata.get(key)), "")

@@ -1,1 +1,1 @@
-"""Answers as bodies, server-sent events and headers."""
+"""Answers as response bodies, server-sent events and headers."""

@@ -1,4 +1,4 @@
-"""What every answer says of itself, and what differs between chat and text completions: whole bodies and chunks."""
+"""Response bodies and stream chunks of chat and text completions."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -18,7 +18,7 @@ _FINISH: dict[EndReason, str] = {
     "content_filter": "content_filter",
     "tool_calls": "tool_calls",
 }
-"""The others end in an error, never in a finish reason."""
+"""Finish reasons of the API. All other ends are errors."""
 
 
 _CHAT_END = b'},"logprobs":null,"finish_reason":null}]'
@@ -26,7 +26,7 @@ _TEXT_END = b',"logprobs":null,"finish_reason":null}]'
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """The fields that are the same in all chunks of an answer."""
+    """The fields that are the same in all parts of an answer."""
 
     request_id: str
     model: str
@@ -36,7 +36,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct):
-    """One choice, collected."""
+    """One choice of an answer that is not streamed."""
 
     texts: list[str] = msgspec.field(default_factory=list)
     reasoning: list[str] = msgspec.field(default_factory=list)
@@ -47,7 +47,6 @@ class Choice(msgspec.Struct):
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
 
     def take(self, delta: Delta) -> None:
-        """Add what came."""
         self.texts.append(delta.text)
         self.reasoning.append(delta.reasoning)
         self.calls.extend(delta.calls)
@@ -61,28 +60,28 @@ class Chunks(Protocol):
     """Renders the server-sent events of one answer."""
 
     def opening(self, delta: Delta, echo: str) -> bytes:
-        """Before a choice's first content, which is `delta`; `echo` is the text of its prompt, if that is wanted."""
+        """What precedes a choice's first content `delta`; `echo` is the text of its prompt, if requested."""
         ...
 
     def content(self, delta: Delta) -> bytes:
-        """New text of a choice; b"" if it holds nothing that is told."""
+        """New text of a choice; b"" if there is nothing to show."""
         ...
 
     def finish(self, index: int, reason: str, served: Served | None) -> bytes:
-        """A choice's end; with `served` it is the last chunk of the answer."""
+        """A choice's end; with `served` it is the answer's last chunk."""
         ...
 
     def count(self, usage: Usage) -> None:
-        """Say this usage in the chunks from now on."""
+        """Include this usage in the chunks from now on."""
         ...
 
     def usage(self, usage: Usage, served: Served) -> bytes:
-        """The chunk that `include_usage` asks for."""
+        """The usage chunk, for `include_usage`."""
         ...
 
 
 class ChatChunks:
-    """`chat.completion.chunk`. A content event is a prepared template around the text."""
+    """`chat.completion.chunk`. A content event is the text in a prepared template."""
 
     def __init__(self, identity: Identity, view: View, *, include_usage: bool) -> None:
         self._view = view
@@ -92,7 +91,7 @@ class ChatChunks:
         self._starts: dict[int, bytes] = {}
 
     def opening(self, delta: Delta, echo: str) -> bytes:
-        """The role; from here on the choice has its template."""
+        """The chunk with the role; prepares the choice's template."""
         start = self._head + b'"choices":[{"index":%d,"delta":{' % delta.index
         self._starts[delta.index] = start + b'"content":'
         field = prompt_logprobs_field(self._view, delta.prompt_logprobs) if delta.index == 0 else b""
@@ -103,7 +102,6 @@ class ChatChunks:
         )
 
     def content(self, delta: Delta) -> bytes:
-        """Reasoning, text, tool calls and log-probabilities."""
         if delta.reasoning:
             return self._with_reasoning(delta)
         if delta.calls:
@@ -121,7 +119,7 @@ class ChatChunks:
         )
 
     def _with_reasoning(self, delta: Delta) -> bytes:
-        """A chunk for it, under both names that clients know, then one for the rest."""
+        """A chunk with the reasoning, under both names that clients read, then one with the rest."""
         said = encode(delta.reasoning)
         chunk = (
             b'%b"choices":[{"index":%d,"delta":{"reasoning_content":%b,"reasoning":%b},'
@@ -132,7 +130,7 @@ class ChatChunks:
         return chunk + self.content(msgspec.structs.replace(delta, reasoning=""))
 
     def _with_calls(self, delta: Delta) -> bytes:
-        """A chunk for the text, if there is some, then one for the calls."""
+        """A chunk with the text, if there is any, then one with the calls."""
         before = self.content(msgspec.structs.replace(delta, calls=(), logprobs=())) if delta.text else b""
         logprobs = chat_logprobs(delta.logprobs)
         return b'%b%b"choices":[{"index":%d,"delta":{"tool_calls":%b},"logprobs":%b,"finish_reason":null}]%b' % (
@@ -145,7 +143,6 @@ class ChatChunks:
         )
 
     def finish(self, index: int, reason: str, served: Served | None) -> bytes:
-        """An empty delta with the reason."""
         return b'%b"choices":[{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]%b%b' % (
             self._head,
             index,
@@ -155,12 +152,11 @@ class ChatChunks:
         )
 
     def count(self, usage: Usage) -> None:
-        """Every chunk has a usage of its own: no template is prepared for all of them."""
+        """With usage in every chunk, no template is prepared."""
         self._tail = _usage_tail(usage)
         self._content_end = _CHAT_END + self._tail
 
     def usage(self, usage: Usage, served: Served) -> bytes:
-        """No choices, the true usage."""
         return _usage_chunk(self._head, usage, served)
 
 
@@ -176,7 +172,7 @@ class CompletionChunks:
         self._logprobs: dict[int, CompletionLogprobs] = {}
 
     def opening(self, delta: Delta, echo: str) -> bytes:
-        """The prompt, as far as it is to be shown: text completions have no role."""
+        """The echoed prompt, if requested: text completions have no role."""
         start = self._starts[delta.index] = self._head + b'"choices":[{"index":%d,"text":' % delta.index
         logprobs = self._logprobs[delta.index] = CompletionLogprobs(echo or delta.text)
         said = delta.prompt_logprobs
@@ -193,7 +189,7 @@ class CompletionChunks:
         )
 
     def content(self, delta: Delta) -> bytes:
-        """Text and log-probabilities; a text completion has no place for reasoning."""
+        """Text and log-probabilities; text completions have no field for reasoning."""
         if not delta.logprobs:
             if not delta.text:
                 return b""
@@ -207,7 +203,6 @@ class CompletionChunks:
         )
 
     def finish(self, index: int, reason: str, served: Served | None) -> bytes:
-        """Empty text with the reason."""
         return b'%b"choices":[{"index":%d,"text":"","logprobs":null,"finish_reason":%b}]%b%b' % (
             self._head,
             index,
@@ -217,22 +212,21 @@ class CompletionChunks:
         )
 
     def count(self, usage: Usage) -> None:
-        """Every chunk has a usage of its own: no template is prepared for all of them."""
+        """With usage in every chunk, no template is prepared."""
         self._tail = _usage_tail(usage)
         self._content_end = _TEXT_END + self._tail
 
     def usage(self, usage: Usage, served: Served) -> bytes:
-        """No choices, the true usage."""
         return _usage_chunk(self._head, usage, served)
 
 
 def finish_word(reason: EndReason) -> str | None:
-    """OpenAI's word for it, if it is a true end."""
+    """OpenAI's finish reason; None if the answer ended in an error."""
     return _FINISH.get(reason)
 
 
 def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
-    """A whole chat completion."""
+    """The body of a chat completion."""
     return _body(
         "chatcmpl-",
         "chat.completion",
@@ -259,7 +253,7 @@ def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:
 
 
 def _message(choice: Choice, view: View) -> dict[str, Any]:
-    """A field for tool calls only where some were made."""
+    """The message; it has `tool_calls` only if there are some."""
     text = "".join(choice.texts)
     content = text or (None if choice.calls or view.may_call else "")
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
@@ -271,7 +265,7 @@ def _message(choice: Choice, view: View) -> dict[str, Any]:
 
 
 def call_list(calls: Sequence[MadeCall]) -> list[dict[str, Any]]:
-    """Tool calls in a part of an answer."""
+    """Tool calls in the API's format."""
     return [{"index": call.index, **_call(call)} for call in calls]
 
 
@@ -281,7 +275,7 @@ def _call(call: MadeCall) -> dict[str, Any]:
 
 
 def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
-    """A whole text completion."""
+    """The body of a text completion."""
     return _body(
         "cmpl-",
         "text_completion",

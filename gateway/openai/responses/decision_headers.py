@@ -1,4 +1,4 @@
-"""What an answer's head says of the decision and of who answered."""
+"""Response headers about the decision and the rung that answered."""
 
 from collections.abc import Callable
 
@@ -8,22 +8,22 @@ from gateway.openai.responses.rate_limit_headers import limit_lines
 from policies.admission.rate_limits import RateLimits
 
 _LONGEST = 1024
-"""Bytes of a header's value that a client's own names have a part in."""
+"""Bytes of a header value that contains names from the client, at most."""
 
 
 class DecisionHeaders:
-    """What the head says of the decision. Until there is one, the policy is that which would decide."""
+    """Headers about the decision. Before there is one, they name the policy in force."""
 
     __slots__ = ("_limits", "decided", "request_line")
 
     def __init__(self, request_id: str, decided: DecisionInfo, limits: Callable[[], RateLimits | None]) -> None:
-        """`limits`: what is left of the client's, asked when the head is written."""
+        """`limits`: the client's remaining rate limits; called when the headers are written."""
         self._limits = limits
         self.request_line = b"x-request-id: %b\r\n" % request_id.encode()
         self.decided = decided
 
     def decision_lines(self) -> bytes:
-        """The policy, the arm, what of a schema is not enforced, and what is left of the client's limits."""
+        """Policy, experiment arm, unenforced schema keywords, and remaining rate limits."""
         decided = self.decided
         lines = b"x-penstock-policy: %b\r\n" % _ascii(decided.policy)
         if decided.arm:
@@ -33,31 +33,30 @@ class DecisionHeaders:
         return lines + limit_lines(self._limits())
 
     def headers(self) -> bytes:
-        """Both."""
         return self.request_line + self.decision_lines()
 
 
 def served_headers(served: Served) -> bytes:
-    """Who answered, and why it was this one."""
+    """Headers of a complete answer: route, rung, reason, models, degradation."""
     adapter, _, _ = (served.adapter or "").partition("@")
     lines = _place_lines(served.route, served.rung, adapter) + _model_lines(served.model_asked, served.model_served)
     return lines + b"x-penstock-why: %b\r\n" % _ascii(served.why) + _degraded_lines(served)
 
 
 def start_headers(start: Start) -> bytes:
-    """Who answers, as far as it is known before the end."""
+    """The same headers, as far as they are known at the first content."""
     lines = _place_lines(start.route, start.rung, start.adapter) + _model_lines(start.model_asked, start.model_served)
     return lines + _degraded_lines(start)
 
 
 def _place_lines(route: str, rung: str, adapter: str) -> bytes:
-    """Where it was answered, and with which adapter if there was one."""
+    """Route, rung and adapter."""
     lines = b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
     return lines + b"x-penstock-adapter: %b\r\n" % _ascii(adapter) if adapter else lines
 
 
 def _degraded_lines(served: Served | Start) -> bytes:
-    """What was done less than asked for, by so much as is known."""
+    """In which ways the answer is degraded, the downgraded tier and the rung's mark."""
     lines = b""
     if served.degraded:
         lines += b"x-penstock-degraded: %b\r\n" % _ascii(", ".join(served.degraded))
@@ -69,13 +68,13 @@ def _degraded_lines(served: Served | Start) -> bytes:
 
 
 def _model_lines(asked: str, served: str) -> bytes:
-    """The model's name that was asked for, and the one that answered."""
+    """The model that was requested and the one that answered."""
     lines = b"x-penstock-model-asked: %b\r\n" % _ascii(asked) if asked else b""
     return lines + b"x-penstock-model-served: %b\r\n" % _ascii(served) if served else lines
 
 
 def _ascii(word: str) -> bytes:
-    """Names come from the configuration: whatever they hold, they must not break the head."""
+    """A name as a header value: any character from the configuration must be safe in a header."""
     if word.isascii() and word.isprintable():
         return word.encode()
     return "".join([each if each.isprintable() else "?" for each in word]).encode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""What a tenant has left of its limits, in OpenAI's headers and over WebSocket."""
+"""A tenant's remaining rate limits, as OpenAI's headers and for the WebSocket."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ _MINUTE_S, _HOUR_S = 60, 3600
 
 
 def limit_lines(limits: RateLimits | None) -> bytes:
-    """`x-ratelimit-…`; nothing for whoever has no limits."""
+    """The `x-ratelimit-…` header lines; b"" without limits."""
     if limits is None:
         return b""
     fields = limit_fields(limits)
@@ -18,7 +18,7 @@ def limit_lines(limits: RateLimits | None) -> bytes:
 
 
 def limit_fields(limits: RateLimits) -> dict[str, Any]:
-    """The same as an object: the headers' names behind `x-ratelimit-`, with underscores."""
+    """The same as an object, with the header names without `x-ratelimit-` and with underscores."""
     windows = {
         name: window
         for name, window in (("requests", limits.requests), ("tokens", limits.tokens))
@@ -32,7 +32,7 @@ def limit_fields(limits: RateLimits) -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """As OpenAI writes it, in Go's way: "0s", "12ms", "8.64s", "6m0s", "23h59m1s"; never less than it is."""
+    """A duration in OpenAI's (Go's) format, rounded up: "0s", "12ms", "8.64s", "6m0s", "23h59m1s"."""
     if seconds <= 0:
         return "0s"
     milliseconds = -int(-seconds * 1000 // 1)

@@ -1,4 +1,4 @@
-"""From the service's events to server-sent events: what is ready becomes one piece of bytes."""
+"""Renders response events as server-sent events: all that is ready becomes one write."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,10 @@ _DONE = b"data: [DONE]\n\n"
 
 
 class SseRenderer:
-    """Renders one answer. `ended`: the last event of the stream was rendered; `failed`: it was an error."""
+    """Renders one answer. `ended`: the stream's last event was rendered; `failed`: it was an error."""
 
     def __init__(self, chunks: Chunks, *, include_usage: bool, continuous: bool = False) -> None:
-        """`continuous`: every chunk tells the usage as of then."""
+        """`continuous`: every chunk contains the usage so far."""
         self._chunks = chunks
         self._continuous = continuous
         self._prompt_tokens = 0
@@ -27,7 +27,7 @@ class SseRenderer:
         self.failed = False
 
     def render(self, events: Iterable[ResponseEvent]) -> bytes:
-        """The bytes of these events; possibly none."""
+        """The bytes of these events; b"" if there is nothing to send yet."""
         parts: list[bytes] = []
         for event in events:
             match event:
@@ -39,8 +39,8 @@ class SseRenderer:
                 case Done():
                     if self._continuous:
                         self._chunks.count(event.usage)
-                    # The finish reason of the last choice waited for this: who answered belongs into the last chunk,
-                    # and clients expect that only the usage chunk has no choices.
+                    # The last choice's finish reason was held for this: the extension field belongs into the last
+                    # chunk, and clients expect that only the usage chunk has no choices.
                     if self._held is not None:
                         parts.append(self._chunks.finish(*self._held, None if self._include_usage else event.served))
                     if self._include_usage:
@@ -69,5 +69,5 @@ class SseRenderer:
 
 
 def error_event(error: ErrorBody) -> bytes:
-    """The terminal event of a stream that broke off; no [DONE] follows."""
+    """The terminal event of a failed stream; no [DONE] follows."""
     return b"data: %b\n\n" % error_object(error)

@@ -31,7 +31,7 @@ def test_what_is_written_is_good(
     if tenant is None:
         assert not settings.keys
     else:
-        raw = next(line for line in told.splitlines() if "shown this once" in line).split()[-1]
+        raw = next(line for line in told.splitlines() if "shown only once" in line).split()[-1]
         assert KeyRing(settings.keys).authenticate(raw) == tenant
 
 

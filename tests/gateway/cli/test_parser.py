@@ -9,16 +9,16 @@ from gateway.cli.main import _parser, main
 
 MISTYPED = [
     (["servee"], "did you mean serve?"),
-    (["zzz"], "there are: serve, init, check"),
+    (["zzz"], "choose from: serve, init, check"),
     (["policy", "chek", "x.toml"], "did you mean check?"),
     (["serve", "--prot", "9000"], "did you mean --port?"),
     (["serve", "--prot=9000"], "did you mean --port?"),
     (["serve", "--log-level", "inof"], "did you mean info?"),
-    (["serve", "extra"], "penstock serve takes no 'extra'"),
+    (["serve", "extra"], "penstock serve has no option or argument 'extra'"),
     (["keys", "new", "--tenat", "acme"], "did you mean --tenant?"),
     (["keys", "new"], "one of the arguments --tenant --admin"),
     (["policy", "explain", "--model", "penstok"], "did you mean 'penstock'?"),
-    (["policy", "explain", "--tenant", "nobody"], "there are: anonymous"),
+    (["policy", "explain", "--tenant", "nobody"], "choose from: anonymous"),
 ]
 
 

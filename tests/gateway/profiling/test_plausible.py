@@ -24,7 +24,7 @@ def test_a_plausible_profile_raises_no_doubt() -> None:
 def test_no_engine_is_faster_beside_another_one() -> None:
     (said,) = doubts(served(0.004, 0.001))
     assert said.startswith("engine small: a decode takes 8.")
-    assert "not quiet" in said
+    assert "not idle" in said
 
 
 def test_a_step_in_service_has_some_relation_to_its_own_time() -> None:
@@ -44,4 +44,4 @@ def test_a_simulation_tells_the_doubts_of_its_profile() -> None:
         shares={},
         progress=lambda _: None,
     )
-    assert any("not quiet" in note for note in comparison.notes)
+    assert any("not idle" in note for note in comparison.notes)

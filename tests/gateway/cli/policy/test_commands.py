@@ -66,9 +66,9 @@ def test_explain_prints_the_whole_way(capsys: pytest.CaptureFixture[str], policy
         "reasoning +0.6",
         "✗ queue_wait_over_slo of large 0.6 < 0.8",
         "if queue_wait_over_slo of large >= 0.8  (now 0.6)",
-        "deadlines: first token 2s, total 1m after the arrival; at most 1s in a line, 5s between",
+        "deadlines: first token 2s, total 1m after the arrival; at most 1s in a queue, 5s between",
         "no tokenizer on this machine: prompt tokens are estimated",
-        "2 further routes were not looked at",
+        "2 further routes were not evaluated",
     ):
         assert part in out, out
 
@@ -120,7 +120,7 @@ def test_explain_refuses_in_words(capsys: pytest.CaptureFixture[str], policy: Pa
     bad.write_text('{"model": "chat", "mesages": []}')
     assert "mesages" in complaint("--request", bad)
     bad.write_text("[1]")
-    assert "no JSON object" in complaint("--request", bad)
+    assert "not a JSON object" in complaint("--request", bad)
 
 
 @contextlib.contextmanager
@@ -267,7 +267,7 @@ def test_diff_in_words_and_shares(
     for part in (
         "signal long: prompt_tokens.at_least 4000 → 2000",
         "cascade thrifty: defer.threshold 0.46 → 0.3",
-        "Decisions over 500 made-up requests",
+        "Decisions over 500 generated requests",
         "support-chat → everything-else",
         "such as: chat, acme, support",
         "Decisions over the 4 requests of",
@@ -309,4 +309,4 @@ def test_a_folder_is_as_good_as_a_file_to_the_other_commands(
     test = '[[tests]]\nname = "chat"\ngiven = { model = "chat" }\nexpect = { route = "nights" }\n'
     (folder / "30-tests.toml").write_text(f"schema = 1\n{test}")
     assert "1 test, 0 passed, 1 failed" in said(capsys, "test", folder, status=1)
-    assert "0.0 % decided otherwise" in said(capsys, "diff", folder, policy)
+    assert "0.0 % decided differently" in said(capsys, "diff", folder, policy)

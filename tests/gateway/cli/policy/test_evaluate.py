@@ -10,7 +10,7 @@ import pytest
 from config.model.calibration import read_calibration
 from config.profiles import embedded_profile
 from gateway.cli.main import main
-from gateway.evaluation.cascade_run import PairOutcomes
+from gateway.evaluation.cascade_run import CascadeOutcomes
 from policies.cascade.calibration import threshold_for_share
 from policies.cascade.statistic import statistic_of
 
@@ -87,7 +87,7 @@ def test_the_evaluation_tells_what_became_of_the_promises(
     asked = ["--outcomes", str(evaluated / "outcomes.json"), "--calibration", str(artefact), "--resamples", "50"]
     assert main([*EVAL, *asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    outcomes = msgspec.json.decode((evaluated / "outcomes.json").read_bytes(), type=PairOutcomes)
+    outcomes = msgspec.json.decode((evaluated / "outcomes.json").read_bytes(), type=CascadeOutcomes)
     threshold = threshold_for_share(read_calibration(artefact), 0.25)
     sent = [statistic_of("joint_margin", each.margins) < threshold for each in outcomes.judged]
     right = [each.large_right if s else each.small_right for each, s in zip(outcomes.judged, sent, strict=True)]
@@ -129,7 +129,7 @@ def test_the_plot_is_an_svg(evaluated: Path) -> None:
         (("--prompts", "a", "--embedded", "5"), "either --prompts FILE or --embedded N"),
         (("--embedded", "0"), "--embedded must be at least 1"),
         (("--embedded", "5", "--max-tokens", "0"), "--max-tokens must be at least 1"),
-        (("--embedded", "5", "--cascade", "none"), "has no cascade 'none'; it has thrifty"),
+        (("--embedded", "5", "--cascade", "none"), "has no cascade 'none'; it has: thrifty"),
     ],
 )
 def test_what_cannot_be_meant(
@@ -142,7 +142,7 @@ def test_what_cannot_be_meant(
     ("text", "status", "said"),
     [
         (None, 1, "cannot be read: No such file"),
-        ("", 2, "holds no prompts"),
+        ("", 2, "contains no prompts"),
         ('{"prompt": "a"}\n{"promt": "b"}', 2, ':2: expected {"prompt"'),
         ("[1", 2, ":1: expected"),
     ],
@@ -176,7 +176,7 @@ def test_files_that_are_not_there_or_wrong(capsys: pytest.CaptureFixture[str], t
     wrong.write_text("{}")
     assert "cannot be read" in complaint(capsys, 1, *EVAL, "--embedded", "5", "--calibration", gone)
     assert "cannot be read" in complaint(capsys, 1, *EVAL, "--outcomes", gone)
-    assert "holds no outcomes" in complaint(capsys, 2, *EVAL, "--outcomes", str(wrong))
+    assert "contains no outcomes" in complaint(capsys, 2, *EVAL, "--outcomes", str(wrong))
     out = str(tmp_path / "no" / "c.json")
     assert "cannot be written" in complaint(capsys, 1, *CALIBRATE, "--embedded", "10", "--out", out)
 
@@ -192,4 +192,4 @@ def test_a_stage_that_is_no_engine(capsys: pytest.CaptureFixture[str], tmp_path:
         text.replace('stages = ["small", "large"]', 'stages = ["small", "far"]').replace("[cascades.thrifty]", upstream)
     )
     said = complaint(capsys, 2, *EVAL, "--config", str(path), "--embedded", "5")
-    assert "stage 'far', which is no engine of this process" in said
+    assert "stage 'far', which is not an engine" in said
