@@ -52,7 +52,7 @@ def test_the_process_reads_the_same() -> None:
     assert any(problem.where == "schema" for problem in decode_report(broken.stdout).problems)
 
 
-def test_whoever_asked_and_is_gone_is_told_nothing() -> None:
+def test_whoever_asked_and_is_gone_gets_no_answer() -> None:
     gone, out = os.pipe()
     os.close(gone)
     try:

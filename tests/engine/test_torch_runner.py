@@ -46,7 +46,7 @@ class TestTorchRunner(RunnerConformance):
         return runner
 
 
-def test_progress_is_told(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compiled is told kernel by kernel, and only where it is compiled."""
     layers = [f"loading layer {layer} of 3" for layer in (1, 2, 3)]
     heard: list[str] = []

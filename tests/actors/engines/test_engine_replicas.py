@@ -189,7 +189,7 @@ async def test_drafts_find_their_answer_among_replicas(autojump_clock, draft_tok
             assert answer.end.served.accepted_tokens > 5
 
 
-def test_boards_read_as_one() -> None:
+def test_statuses_of_replicas_read_as_one() -> None:
     first, second = all_published = [EngineStatus("small", number, f"small/{number}") for number in range(2)]
     both = ReplicatedEngineStatus("small", all_published)
     assert (both.state, both.limits, both.stats, both.batch) == ("loading", None, None, 0)

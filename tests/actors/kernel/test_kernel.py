@@ -1,4 +1,4 @@
-"""Mailbox, reply, supervisor and the wheel of deadlines."""
+"""Mailbox, reply, supervisor and timers."""
 
 from itertools import count
 
@@ -34,7 +34,7 @@ class Echo(Actor[Ask]):
         message.reply.set(f"{message.what} by {self.life}")
 
 
-def test_a_mailbox_is_bounded_but_takes_what_it_owes():
+def test_a_mailbox_is_bounded_but_takes_what_must_not_be_lost():
     mailbox: Mailbox[int] = Mailbox("small", 2)
     mailbox.put_nowait(1)
     mailbox.put_nowait(2)

@@ -59,7 +59,7 @@ class File:
         return [[each.number for each in batch.lines] for batch in self.sent if isinstance(batch, LedgerBatch)]
 
 
-class Desk:
+class LedgerUnderTest:
     """The ledger's actor under supervision, and all lives of its file."""
 
     def __init__(self) -> None:
@@ -98,9 +98,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def admin(*, opened: bool = True) -> AsyncIterator[Desk]:
+async def ledger(*, opened: bool = True) -> AsyncIterator[LedgerUnderTest]:
     async with trio.open_nursery() as nursery:
-        made = Desk()
+        made = LedgerUnderTest()
         await nursery.start(made.supervisor.run)
         await wait_all_tasks_blocked()
         if opened:
@@ -110,7 +110,7 @@ async def admin(*, opened: bool = True) -> AsyncIterator[Desk]:
 
 
 async def test_nothing_is_sent_before_the_file_is_open(autojump_clock):
-    async with admin(opened=False) as made:
+    async with ledger(opened=False) as made:
         replies = await made.book(1, 2)
         await trio.sleep(1)
         assert made.file.sent == []
@@ -128,15 +128,15 @@ async def test_nothing_is_sent_before_the_file_is_open(autojump_clock):
 
 
 @pytest.mark.parametrize(("recovered", "told"), [(0, []), (3, [3])])
-async def test_rows_that_a_crash_left_are_told_of(autojump_clock, recovered, told):
+async def test_rows_that_a_crash_left_are_logged(autojump_clock, recovered, told):
     with capture_logs() as logs:
-        async with admin(opened=False) as made:
+        async with ledger(opened=False) as made:
             await made.file.says(Opened(recovered, NOTHING_SPENT))
     assert [entry["rows"] for entry in logs if entry["event"] == "ledger_recovered"] == told
 
 
 async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         first = await made.book(1)
         assert made.file.numbers() == [[1]]
         later = await made.book(2, 3)
@@ -153,7 +153,7 @@ async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock)
 
 
 async def test_closings_alone_wait_for_company_but_not_for_long(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(1, 2)
         await made.file.says(Committed())
         # Until the watch that the open lines keep has come and gone.
@@ -169,7 +169,7 @@ async def test_closings_alone_wait_for_company_but_not_for_long(autojump_clock):
 
 
 async def test_nobody_looks_for_closings_when_no_line_is_open(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(1)
         await made.file.says(Committed())
         await made.close(1)
@@ -181,7 +181,7 @@ async def test_nobody_looks_for_closings_when_no_line_is_open(autojump_clock):
 
 
 async def test_whoever_flushes_hears_of_all_that_came_before(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(1)
         await made.file.says(Committed())
         await made.close(1)
@@ -195,7 +195,7 @@ async def test_whoever_flushes_hears_of_all_that_came_before(autojump_clock):
 
 
 async def test_a_group_has_its_most(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(*range(1000))
         await made.file.says(Committed())
         assert [len(numbers) for numbers in made.file.numbers()] == [512, 488]
@@ -208,7 +208,7 @@ async def test_a_group_has_its_most(autojump_clock):
 
 
 async def test_a_writer_that_failed_is_replaced_and_asked_for_the_same_again(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         first = await made.book(1, 2)
         second = await made.book(3)
         await made.file.says(StoreFailed("disk I/O error"))
@@ -228,7 +228,7 @@ async def test_a_writer_that_failed_is_replaced_and_asked_for_the_same_again(aut
 
 
 async def test_a_file_that_cannot_be_opened_ends_the_service(autojump_clock):
-    made = Desk()
+    made = LedgerUnderTest()
 
     async def refuses() -> None:
         await wait_all_tasks_blocked()
@@ -242,7 +242,7 @@ async def test_a_file_that_cannot_be_opened_ends_the_service(autojump_clock):
 
 
 async def test_a_file_that_takes_nothing_is_seen(autojump_clock):
-    async with admin(opened=False) as made:
+    async with ledger(opened=False) as made:
         now = trio.current_time()
         assert not made.books.is_blocked(now + 2)
         assert made.books.is_blocked(now + 2.01)
@@ -259,7 +259,7 @@ async def test_a_file_that_takes_nothing_is_seen(autojump_clock):
 
 
 async def test_the_totals(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(1, 2, 3)
         for each in (closing(1), closing(2, cost=0.0), closing(3)):
             made.mailbox.put_unbounded(CloseEntry(each))
@@ -271,7 +271,7 @@ async def test_the_totals(autojump_clock):
 
 
 async def test_all_is_written_before_the_file_is_closed(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(*range(600))
         await made.close(1, 2)
     assert [len(numbers) for numbers in made.file.numbers()] == [512, 90]

@@ -202,7 +202,7 @@ async def test_a_guard_s_roll_back_is_written_before_any_answer_decided_by_it(au
         assert [each.experiment for each in service.workers.store_file.spent(time.time()).roll_backs] == ["try"]
 
 
-async def test_a_roll_back_by_hand_is_told_when_it_is_written(autojump_clock):
+async def test_a_roll_back_by_hand_is_reported_when_it_is_written(autojump_clock):
     async with stage({"small": says("ok")}, settings=GUARDED) as service:
         service.workers.lock()
         with pytest.raises(Unavailable, match="may forget it"):

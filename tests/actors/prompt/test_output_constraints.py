@@ -220,7 +220,7 @@ def test_a_template_gets_tools_calls_and_results_as_it_expects_them() -> None:
     assert not set(text.encode(ChatPrompt(messages, TOOLS))) & text.tokenizer.eos_ids, "spelled, not meant"
 
 
-def test_a_template_without_tools_is_told_in_text() -> None:
+def test_a_template_without_tools_is_reported_in_text() -> None:
     text = text_of("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}")
     messages = (
         ChatMessage("system", "Be kind."),

@@ -58,7 +58,7 @@ async def test_window_goes_on_after_what_was_shown(autojump_clock, low):
 
 @pytest.mark.parametrize("low", range(10))
 @pytest.mark.parametrize("stop", ["fox jumps", "brown", "k b", "e quick brown fox ju"])
-async def test_a_stop_string_across_the_seam_is_found(autojump_clock, low, stop):
+async def test_a_stop_string_across_two_engines_is_found(autojump_clock, low, stop):
     async with stage({"small": says(TEXT, {low: 0.4}), "large": says(TEXT)}) as service:
         answer = await service.ask("both", stop=(stop,))
         assert answer.text() == StopMatcher((stop,)).push(TEXT)
@@ -321,7 +321,7 @@ async def test_an_answer_under_way_outwaits_its_tiers_queue(autojump_clock):
         assert trio.current_time() - before > 5
 
 
-async def test_the_engine_is_told_what_of_its_prompt_was_said_already(autojump_clock):
+async def test_the_engine_knows_what_of_its_prompt_was_said_already(autojump_clock):
     async with stage({"small": says(TEXT, {8: 0.1}), "large": says(TEXT)}) as service:
         taken = []
         accept = service.worker("large").engine.accept

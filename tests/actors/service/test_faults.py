@@ -31,7 +31,7 @@ async def test_an_actor_that_dies_answers_its_message_in_hand_and_comes_back(aut
         assert service.service._supervisor.restarts["admission"] == 1
 
 
-async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock):
+async def test_an_offer_lost_with_dispatch_is_reported_to_its_reader(autojump_clock):
     async with stage({"small": says("ok")}) as service:
         running = await service.open("small", ignore_eos=True)
         await running.__anext__()

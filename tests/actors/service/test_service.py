@@ -96,7 +96,7 @@ async def test_what_the_engine_refuses_is_the_clients_error(autojump_clock):
         assert not refusal.body.should_retry
 
 
-async def test_an_unknown_model_is_told_the_nearest(autojump_clock):
+async def test_an_unknown_model_is_answered_with_the_nearest_name(autojump_clock):
     async with stage() as service:
         refusal = (await service.ask("smal")).refusal
         assert (refusal.body.status, refusal.body.code) == (404, "model_not_found")

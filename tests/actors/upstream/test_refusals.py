@@ -82,7 +82,7 @@ def serving(row: Row, *, whole: bool = False) -> Server:
 
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("row", ROWS, ids=str)
-async def test_it_is_told_as_what_it_is(autojump_clock, row, streamed):
+async def test_it_is_reported_as_what_it_is(autojump_clock, row, streamed):
     kind = KINDS[row.kind]
     async with stage(serving(row, whole=not streamed), text=TEXT) as (service, network):
         refusal = (await service.ask("cloud-only", prompts=CHAT, streamed=streamed)).refusal

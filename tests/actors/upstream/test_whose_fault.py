@@ -78,7 +78,7 @@ VERDICTS = [
 
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("case", VERDICTS)
-async def test_one_verdict_over_the_whole_climb(autojump_clock, case, streamed):
+async def test_one_verdict_over_the_whole_ladder(autojump_clock, case, streamed):
     first, second, code, name, words, again, wait_s = case
     servers = {host: server for host, server in (("a", first), ("b", second)) if server is not None}
     async with stage(servers, text=TWO) as (service, _):
@@ -169,7 +169,7 @@ MIDDLE = [
 
 
 @pytest.mark.parametrize("case", MIDDLE)
-async def test_after_content_it_is_told_in_the_stream(autojump_clock, case):
+async def test_after_content_it_is_reported_in_the_stream(autojump_clock, case):
     body, code, name, words, again = case
     replicas = config().replace('urls = ["http://a/v1"]', 'urls = ["http://a/v1", "http://b/v1"]')
     server = in_a_stream(body, after="Hello")

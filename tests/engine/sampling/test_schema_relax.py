@@ -276,7 +276,7 @@ def test_a_schema_beside_tools_is_relaxed_too() -> None:
     GRAMMARS.compile(grammar)
 
 
-def test_many_places_are_told_in_few_words() -> None:
+def test_many_places_are_reported_in_few_words() -> None:
     assert told(tuple(f"#/{number}" for number in range(20))) == ("#/0, #/1, #/2, #/3, #/4, #/5, #/6, #/7 and 12 more")
     assert told(("#/a",)) == "#/a"
 

@@ -185,7 +185,7 @@ def test_a_rank_that_hangs_breaks_the_step_and_is_ended(directory: Path) -> None
         driver.step(runner, [(driver.Sequence([1, 2], [1], GREEDY), 2)])
 
 
-def test_what_a_rank_cannot_load_is_told_with_its_name(directory: Path) -> None:
+def test_what_a_rank_cannot_load_is_reported_with_its_name(directory: Path) -> None:
     settings = settings_of(directory, devices=("cpu", "cuda:63"))
     with pytest.raises(ModelError, match=r'rank 1 \(cuda:63\): device = "cuda:63" cannot be used'):
         Engine.load(settings, "two")

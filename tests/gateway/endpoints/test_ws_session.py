@@ -33,7 +33,7 @@ async def test_one_request() -> None:
         assert (await socket.until("done"))[-1]["id"] == "a"
 
 
-async def test_who_decided_is_told_with_the_arm() -> None:
+async def test_who_decided_is_reported_with_the_arm() -> None:
     service = FakeService()
     service.decided = DecisionInfo("abc123", "try it", "b")
     async with gateway(service) as running, connected(running) as socket:
@@ -200,7 +200,7 @@ async def test_a_handshake_without_a_key_where_keys_are_needed() -> None:
             await socket.until("done")
 
 
-async def test_plain_http_is_told_to_upgrade() -> None:
+async def test_plain_http_is_reported_to_upgrade() -> None:
     async with gateway(FakeService()) as running:
         response = await (await running.connect()).get("/v1/stream")
         assert (response.status, response.error["code"]) == (426, "upgrade_required")

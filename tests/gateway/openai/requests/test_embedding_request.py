@@ -121,7 +121,7 @@ async def test_a_refusal_of_the_service_keeps_its_words() -> None:
         assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
 
 
-async def test_a_client_that_leaves_closes_its_exchange() -> None:
+async def test_a_client_that_leaves_closes_its_response() -> None:
     service = FakeService(lambda _: [[Start("tests", "mini", 5)], trio.sleep_forever])
     async with gateway(service) as running:
         client = await running.connect()
