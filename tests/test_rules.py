@@ -53,7 +53,7 @@ def test_what_nobody_uses(name: str) -> None:
 
 
 PATIENT = {
-    "tests/actors/fakes.py": "an engine's clock is the autojump clock",
+    "tests/actors/clock_workers.py": "an engine's clock is the autojump clock",
     "tests/actors/books/ways_out.py": "under the autojump clock",
     "tests/actors/upstream/network.py": "under the autojump clock",
     "tests/gateway/http/bounds/test_bounds.py": "`wait` is a place's, without a clock",

@@ -9,7 +9,7 @@ import pytest
 from config.load import load
 from config.profiles import embedded_profile
 from config.reader import COMMAND, ReaderReport, decode_report, encode_report, report
-from tests.actors.fakes import CONFIG
+from tests.actors.configuration import CONFIG
 from tests.patience import PATIENCE_S
 
 MORE = """

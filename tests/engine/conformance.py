@@ -10,7 +10,6 @@ from random import Random
 
 import msgspec
 import pytest
-import tiny_tokenizers
 from msgspec import structs
 
 from config.model.settings import Speculate
@@ -20,6 +19,7 @@ from engine.sampling.grammar import Grammar, Grammars
 from engine.scheduling.batch import Runner
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
+from tests.engine import tiny_tokenizers
 from tests.engine.driving import Answers, engine_settings, make_engine, run, submit
 
 BLOCK = 16

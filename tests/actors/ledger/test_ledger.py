@@ -15,7 +15,8 @@ from actors.kernel.timers import TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import _CLOSE, Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, keep_books
 from actors.protocol.messages import CloseEntry, EntryClosing, Flush, LedgerEntry, OpenEntry
-from tests.actors.fakes import CONFIG, ClockLinks, says, stage
+from tests.actors.clock_workers import ClockWorkerThreads
+from tests.actors.fakes import CONFIG, says, stage
 
 
 def line(number: int, reserved: int = 100) -> LedgerEntry:
@@ -98,7 +99,7 @@ def test_a_file_of_another_version_is_left_alone(tmp_path):
 
 async def test_lines_gather_while_one_group_is_written(autojump_clock):
     async with trio.open_nursery() as nursery:
-        workers, timers = ClockLinks(nursery), TimerWheel()
+        workers, timers = ClockWorkerThreads(nursery), TimerWheel()
         mailbox = Mailbox("ledger", 100)
         books = LedgerState()
         supervisor = Supervisor(
@@ -150,7 +151,7 @@ async def test_no_content_is_handed_out_before_its_line_is_committed(autojump_cl
 
 async def test_what_came_while_stopping_is_still_written(autojump_clock):
     async with trio.open_nursery() as nursery:
-        workers, timers = ClockLinks(nursery), TimerWheel()
+        workers, timers = ClockWorkerThreads(nursery), TimerWheel()
         mailbox = Mailbox("ledger", 100)
         supervisor = Supervisor(
             [
