@@ -1,5 +1,6 @@
 """Engines and the ledger's file on the test's own clock: what stands in for `RealWorkerThreads`."""
 
+import sqlite3
 import time
 import weakref
 from collections import deque
@@ -94,6 +95,11 @@ class ClockEngineWorker:
         return engine.has_work
 
 
+def connection(store: Store) -> sqlite3.Connection:
+    """To what the ledger has written, as only tests read it."""
+    return store._connection
+
+
 class InlineStore:
     """The ledger's file in memory, written at once, unless the workers say otherwise."""
 
@@ -101,7 +107,7 @@ class InlineStore:
         self._on_posts = on_posts
         self._workers = workers
         self._closed = False
-        trio.lowlevel.current_trio_token().run_sync_soon(self._post, Opened(0, workers.store_file.spent(time.time())))
+        trio.lowlevel.current_trio_token().run_sync_soon(self.post, Opened(0, workers.store_file.spent(time.time())))
 
     def send(self, command: Any) -> None:
         if isinstance(command, StoreClosed):
@@ -110,14 +116,14 @@ class InlineStore:
         assert isinstance(command, LedgerBatch)
         if self._workers.locked is not None:
             if not self._workers.locked:
-                self._post(StoreBusy())
+                self.post(StoreBusy())
             self._workers.locked.append(partial(self.send, command))
             return
         if self._workers.ledger_errors:
-            self._post(StoreFailed(self._workers.ledger_errors.pop()))
+            self.post(StoreFailed(self._workers.ledger_errors.pop()))
             return
         self._workers.store_file.commit(command)
-        self._post(Committed())
+        self.post(Committed())
 
     def abandon(self) -> None:
         self._on_posts = None
@@ -126,7 +132,7 @@ class InlineStore:
         await trio.lowlevel.checkpoint()
         return self._closed
 
-    def _post(self, post: Any) -> None:
+    def post(self, post: Any) -> None:
         if self._on_posts is not None:
             self._on_posts([post])
 
@@ -143,7 +149,7 @@ class ClockWorkerThreads:
         self.lives: dict[str, list[ClockEngineWorker]] = {}
         self.store_file = store or Store(":memory:", "test")
         # Tests read it for as long as they like; from Python 3.13 on nobody but us closes it.
-        weakref.finalize(self.store_file, self.store_file._connection.close)
+        weakref.finalize(self.store_file, connection(self.store_file).close)
         self.ledger_errors: list[str] = []
         self.locked: list[Callable[[], None]] | None = None
         """What waits while another process holds the file; None: nobody does."""

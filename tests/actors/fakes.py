@@ -43,7 +43,8 @@ from engine.testing.fake_runner import FakeRunner
 from engine.text.chat_template import ChatTemplate
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation, TenantUse
-from tests.actors.clock_workers import ClockEngineWorker, ClockWorkerThreads
+from policies.fallback.breaker import BreakerStatistics
+from tests.actors.clock_workers import ClockEngineWorker, ClockWorkerThreads, connection
 from tests.actors.configuration import CONFIG, settings_of
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
@@ -248,10 +249,18 @@ class Stage:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The ledger's, by request."""
-        cursor = self.workers.store_file._connection.execute("SELECT * FROM requests")
+        cursor = connection(self.workers.store_file).execute("SELECT * FROM requests")
         names = [column[0] for column in cursor.description]
         rows = [dict(zip(names, values, strict=True)) for values in cursor]
         return {row["request_id"]: row for row in rows}
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """By actor."""
+        return self.service._supervisor.restarts
+
+    def breaker(self, backend: str) -> BreakerStatistics:
+        return self.service._breakers.breakers[backend].statistics()
 
     def quota_use(self, tenant: str = "anonymous") -> TenantUse:
         return self.service._quota.statistics(trio.current_time()).tenants[tenant]
@@ -288,7 +297,7 @@ class Stage:
                 engine.check_integrity()
                 stats = engine.stats()
                 assert (stats.free_blocks, stats.running, stats.waiting) == (stats.total_blocks, 0, 0)
-        open_rows = self.workers.store_file._connection.execute("SELECT count(*) FROM requests WHERE closed_at IS NULL")
+        open_rows = connection(self.workers.store_file).execute("SELECT count(*) FROM requests WHERE closed_at IS NULL")
         assert open_rows.fetchone() == (0,)
         assert (
             len(service._timers)

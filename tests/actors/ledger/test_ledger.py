@@ -15,7 +15,7 @@ from actors.kernel.timers import TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import _CLOSE, Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, keep_books
 from actors.protocol.messages import CloseEntry, EntryClosing, Flush, LedgerEntry, OpenEntry
-from tests.actors.clock_workers import ClockWorkerThreads
+from tests.actors.clock_workers import ClockWorkerThreads, connection
 from tests.actors.fakes import CONFIG, says, stage
 
 
@@ -28,9 +28,11 @@ def closing(number: int, completion: int = 5) -> EntryClosing:
 
 
 def rows(store: Store):
-    return store._connection.execute(
-        "SELECT number, outcome, prompt_tokens, completion_tokens FROM requests ORDER BY number"
-    ).fetchall()
+    return (
+        connection(store)
+        .execute("SELECT number, outcome, prompt_tokens, completion_tokens FROM requests ORDER BY number")
+        .fetchall()
+    )
 
 
 def test_rows_that_a_crash_left_open_are_charged_their_reservation(tmp_path):
@@ -135,7 +137,7 @@ async def test_a_writer_that_fails_loses_nothing(autojump_clock):
         assert answer.text() == "ok"
         await service.assert_clean()
         assert service.row("r1")["outcome"] == "ok"
-        assert service.service._supervisor.restarts["ledger"] == 1
+        assert service.restarts["ledger"] == 1
 
 
 async def test_no_content_is_handed_out_before_its_line_is_committed(autojump_clock):
@@ -143,7 +145,7 @@ async def test_no_content_is_handed_out_before_its_line_is_committed(autojump_cl
         response = await service.open("small")
         commit, committed = service.workers.store_file.commit, []
         service.workers.store_file.commit = lambda batch: committed.append(commit(batch))
-        assert service.service._books.statistics().commits_total <= 1
+        assert service.service.statistics().ledger.commits_total <= 1
         await response.__anext__()
         assert service.row("r1")["closed_at"] is None
         response.close()
@@ -173,7 +175,7 @@ async def test_what_came_while_stopping_is_still_written(autojump_clock):
 def test_closing_a_row_does_not_search_all_of_them():
     """A day's rows must not make the next commit slower."""
     store = Store(":memory:", "life")
-    plan = store._connection.execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("[]", "life")).fetchall()
+    plan = connection(store).execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("[]", "life")).fetchall()
     assert any("number=? AND life=?" in step[3] for step in plan)
     store.close()
 
@@ -230,8 +232,8 @@ async def test_while_the_file_is_locked_nothing_is_handed_out_and_nothing_restar
         assert isinstance((await service.ask("small")).end, Done)
         await service.assert_clean()
         assert service.row("r1")["outcome"] == "refused"
-        assert service.service._quota.statistics(0).tenants["anonymous"].spent_total == 4 + 3
-        assert service.service._supervisor.restarts["ledger"] == 0
+        assert service.quota_use().spent_total == 4 + 3
+        assert service.restarts["ledger"] == 0
 
 
 async def test_a_file_that_is_locked_for_a_moment_costs_a_moment(autojump_clock):

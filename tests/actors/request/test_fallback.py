@@ -281,7 +281,7 @@ async def test_a_static_answer_bills_nothing_that_nobody_got(autojump_clock):
         row = service.row("r1")
         assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"]) == ("ok", 0, 0)
         assert row["discarded_tokens"] == 6
-        assert service.service._quota.statistics(0).tenants["anonymous"].spent_total == 0
+        assert service.quota_use().spent_total == 0
 
 
 @pytest.mark.parametrize("max_tokens", [0, 60])
@@ -289,16 +289,16 @@ async def test_nothing_is_released_that_the_large_model_cannot_go_on_from(autoju
     scripts = {"small": says(TEXT, {8: 0.1}), "large": says(TEXT)}
     async with stage(scripts, lengths={"large": 50}) as service:
         response = await service.open("both", max_tokens=max_tokens)
-        assert response._plan.cascade.mode == "gate"
         answer = await service.read(response)
+        assert service.service.admin.decision("r1").plan.cascade.mode == "gate"
         if max_tokens:
             # It can never be escalated; nothing was said, so a true status is possible.
             assert (answer.refusal.body.status, answer.refusal.body.code) == (400, "context_length_exceeded")
         else:
             assert answer.text() == TEXT
         response = await service.open("both", max_tokens=46)
-        assert response._plan.cascade.mode == "window"
         assert (await service.read(response)).text() == TEXT
+        assert service.service.admin.decision("r2").plan.cascade.mode == "window"
 
 
 async def test_an_answer_under_way_outwaits_its_tiers_queue(autojump_clock):

@@ -84,7 +84,7 @@ async def test_a_copy_whose_engine_dies_is_felt_by_nobody(autojump_clock):
         assert view(service).failed == 1
         # Nobody was refused by a breaker, and no retry was spent, when the engine came back.
         await trio.sleep(5)
-        assert service.service._breakers.breakers["large"].statistics().failed == 0
+        assert service.breaker("large").failed == 0
         assert (await service.ask("large")).text() == "well"
 
 
