@@ -262,8 +262,12 @@ class Stage:
     def breaker(self, backend: str) -> BreakerStatistics:
         return self.service._breakers.breakers[backend].statistics()
 
+    def quota_uses(self) -> Mapping[str, TenantUse]:
+        """By tenant."""
+        return self.service._quota.statistics(trio.current_time()).tenants
+
     def quota_use(self, tenant: str = "anonymous") -> TenantUse:
-        return self.service._quota.statistics(trio.current_time()).tenants[tenant]
+        return self.quota_uses()[tenant]
 
     async def settled(self) -> None:
         """Some messages come quietly, for the next one that wakes: now they have been read."""

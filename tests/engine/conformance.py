@@ -59,9 +59,9 @@ class RunnerConformance:
     def alone(self) -> dict[int, list[int]]:
         """Greedy tokens of each command, each in an engine of its own; computed once a class."""
         kind = type(self)
-        if "_alone" not in vars(kind):
-            kind._alone = {c.request_id: self.answers(c)[c.request_id].tokens for c in self.commands()}
-        return kind._alone
+        if "computed_alone" not in vars(kind):
+            kind.computed_alone = {c.request_id: self.answers(c)[c.request_id].tokens for c in self.commands()}
+        return kind.computed_alone
 
     def check(self, answers: Answers, alone: dict[int, list[int]]) -> None:
         assert {request_id: answer.tokens for request_id, answer in answers.items()} == alone

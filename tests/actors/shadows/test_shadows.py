@@ -47,9 +47,8 @@ async def test_a_copy_is_answered_compared_and_paid_by_nobody(autojump_clock):
         statistics = service.service.statistics()
         assert sum(statistics.requests_total.values()) == 1
         assert statistics.completion_tokens_total == answer.end.usage.completion_tokens
-        quota = service.service._quota.statistics(trio.current_time())
-        assert TENANT not in quota.tenants
-        assert quota.tenants["anonymous"].requests_total == 1
+        assert TENANT not in service.quota_uses()
+        assert service.quota_use().requests_total == 1
 
 
 async def test_other_words_are_another_answer(autojump_clock):
@@ -66,8 +65,8 @@ async def test_a_copy_that_fails_is_felt_by_nobody(autojump_clock):
             await until_idle(service)
         assert (view(service).failed, view(service).compared) == (30, 0)
         assert service.row("r1~try")["outcome"] == "refused"
-        breaker = service.service._breakers.breakers["large"]
-        assert (breaker.state, breaker.statistics().failed) == ("closed", 0)
+        breaker = service.breaker("large")
+        assert (breaker.state, breaker.failed) == ("closed", 0)
         assert service.service.statistics().refusals_total == {}
 
 
