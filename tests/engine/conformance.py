@@ -33,6 +33,7 @@ class RunnerConformance:
     """Needs a vocabulary of at least 64 tokens, and numbers that do not depend on the batch's shape (float32)."""
 
     grammars = Grammars(tiny_tokenizers.byte_level_tokenizer())
+    computed_alone: dict[int, list[int]]
 
     def make_runner(self, *, total_blocks: int) -> Runner:
         """A new runner with blocks of 16 tokens and sequences of at least 160; always the same model."""

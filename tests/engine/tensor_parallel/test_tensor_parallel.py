@@ -119,7 +119,7 @@ def test_engines_say_the_same_until_a_rank_is_lost(directory: Path) -> None:
     assert engine.stats().prefix_hits_total == alone.stats().prefix_hits_total
     # Half of the KV heads: twice the blocks for the same memory of each rank.
     assert (engine.stats().total_blocks + 1) // 2 == alone.stats().total_blocks + 1
-    (rank,) = engine._runner._others
+    (rank,) = engine._runner._others  # type: ignore[attr-defined]
     os.kill(rank._process.pid, signal.SIGKILL)
     engine.submit(Submit(request_id=9, prompt_token_ids=(5, 6), params=GREEDY))
     with pytest.raises(EngineDead, match=r"rank 1 \(cpu\) has ended, killed by signal 9") as caught:
@@ -152,7 +152,7 @@ def test_how_likely_a_prompt_is(directory: Path, runner: TensorRunner) -> None:
 
 def test_a_rank_that_is_lost_while_nothing_runs_ends_the_engine_all_the_same(directory: Path) -> None:
     engine = Engine.load(settings_of(directory), "two")
-    (rank,) = engine._runner._others
+    (rank,) = engine._runner._others  # type: ignore[attr-defined]
     engine.check_runner()
     posts: list[StepReport | EngineFailed] = []
     inbox: SimpleQueue[Command | Stop] = SimpleQueue()

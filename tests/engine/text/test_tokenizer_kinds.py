@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from engine.text.tokenizer import Tokenizer
 from tests.engine import tiny_tokenizers
 from tests.engine.driving import make_engine, run, submit
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "first name": {"type": "string", "maxLength": 6},

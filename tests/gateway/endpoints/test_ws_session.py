@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 import trio
-import trio_websocket
 from trio_websocket import ConnectionClosed
+from wsproto.events import TextMessage
 
 from actors.api.errors import BadKey, Busy
 from actors.api.messages import DecisionInfo, Delta, Done, ErrorBody, Failed, InferenceRequest, Start
@@ -221,7 +221,7 @@ async def test_messages_in_fragments() -> None:
         text = msgspec.json.encode({**START, "id": "a"}).decode()
         connection = socket.raw._wsproto
         for part, last in ((text[:9], False), (text[9:], True)):
-            data = connection.send(trio_websocket._impl.TextMessage(data=part, message_finished=last))
+            data = connection.send(TextMessage(data=part, message_finished=last))
             await socket.raw._stream.send_all(data)
         assert (await socket.until("done"))[-1]["id"] == "a"
 
