@@ -48,7 +48,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.verified breakeven": ("--batch 1 --length 8 --accepted 0.8 --rounds 1", "|"),
 }
 ELSEWHERE = {
-    "benchmarks.engine.gpu": "tests/engine/test_gpu_benchmark.py",
+    "benchmarks.engine.gpu": "tests/benchmarks/test_gpu_benchmark.py",
     "benchmarks.engine.peers": "below",
     "benchmarks.engine.install_peers": "installs other servers from the package index",
     "benchmarks.engine.to_gguf": "runs in a peer's environment",

@@ -11,7 +11,7 @@ from engine.core.messages import EngineStats
 from engine.errors import EngineError
 from tests.actors.fakes import CONFIG, Answer, says, stage
 from tests.actors.request.test_draft_verification import config as verified_config
-from tests.actors.request.test_fallback import TEXT, fails_at, outcomes
+from tests.actors.request.test_response_stream import TEXT, fails_at, outcomes
 
 TWO = CONFIG.replace('model = "small"\n', 'model = "small"\nreplicas = 2\n')
 ONLY_SMALL = TWO.replace('[[ladders.small-first]]\nto = "large"\nmark = "fallback"\n', "")

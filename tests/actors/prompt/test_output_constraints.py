@@ -13,7 +13,7 @@ from engine.sampling.grammar import Grammar
 from engine.text.chat_template import ChatTemplate
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, model_text, says, stage
-from tests.actors.request.test_fallback import fails_at, outcomes
+from tests.actors.request.test_response_stream import fails_at, outcomes
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
