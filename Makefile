@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.lock)
 TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
-.PHONY: help setup develop serve test lint types layers unit slow parity mutants bench-gateway peers bench-peers verified bench-simulate bench-gpu lock clean
+.PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants bench-gateway peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -62,6 +62,32 @@ layers: develop  ## who may import whom
 unit: develop $(VENV)/.triton  ## pytest in two processes, without the slow suites
 	$(BIN)/pytest -q -n 2 --dist loadfile
 
+# Decisions and configuration stand on no engine: whoever works on them alone needs neither torch nor any other of the
+# large packages. These are enough, at the versions of the locks; `make develop` has them, too.
+PURE := .venv-pure
+PURE_STAMP := $(PURE)/.set-up
+PURE_PACKAGES := editables hatchling hypothesis jsonschema msgspec numpy py3langid pytest pytest-timeout pytest-trio pyyaml tomlkit trio tzdata
+PURE_PYTHON := $(if $(wildcard $(DEVELOP)),$(BIN)/python,$(PURE)/bin/python)
+PURE_READY := $(if $(wildcard $(DEVELOP)),$(DEVELOP),$(PURE_STAMP))
+
+$(PURE_STAMP): requirements.lock requirements-dev.lock pyproject.toml
+	@$(PYTHON) -m venv $(PURE)
+	@$(PURE)/bin/python -m pip --disable-pip-version-check install -c requirements.lock -c requirements-dev.lock $(PURE_PACKAGES)
+	@$(PURE)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+test-policies test-config: $(PURE_READY)
+	$(PURE_PYTHON) -m pytest -q tests/$(@:test-%=%)
+
+test-actors test-gateway test-engine: develop
+	$(BIN)/pytest -q tests/$(@:test-%=%)
+
+test-policies:  ## the tests of policies/; without .venv in a small one of its own, without torch
+test-config:  ## the tests of config/; the same
+test-actors:  ## the tests of actors/
+test-gateway:  ## the tests of gateway/
+test-engine:  ## the tests of engine/, without the parity grid
+
 slow: develop  ## the rest of the tables of which `make unit` takes a sample
 	$(BIN)/pytest -q -m 'slow and not parity_full'
 
@@ -101,4 +127,4 @@ lock:  ## resolve the dependencies anew into requirements.lock and requirements-
 	rm -rf .lock-venv
 
 clean:  ## remove the environment and all caches
-	rm -rf $(VENV) .lock-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PURE) .lock-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -53,10 +53,10 @@ def test_what_nobody_uses(name: str) -> None:
 
 
 PATIENT = {
-    "tests/actors/fakes.py": "an engine's clock is the autojump clock",
+    "tests/actors/clock_workers.py": "an engine's clock is the autojump clock",
     "tests/actors/books/ways_out.py": "under the autojump clock",
     "tests/actors/upstream/network.py": "under the autojump clock",
-    "tests/gateway/http/bounds/test_bounds.py": "`wait` is a place's, without a clock",
+    "tests/gateway/http/bounds/test_connection_places.py": "`wait` is a place's, without a clock",
     "tests/mutants/trial.py": "a mutant that hangs is ended",
 }
 """Files without an autojump clock of their own that may say how long something is waited for, and why."""

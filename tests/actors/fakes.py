@@ -1,16 +1,12 @@
 """A service on the test's own clock: real actors and real engines, without a thread, a model or a file.
 
 Engines are `engine.Engine` on `FakeRunner`, moved by a task instead of a thread. Faults come in through ports: a
-runner's script and `on_step`, and the link's `hang`, `load_error` and `step_s`.
+runner's script and `on_step`, `Stage.load_error`, and the workers' `hang` and `step_s`.
 """
 
-import time
-import weakref
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +17,14 @@ from actors.api.engine_status import replica_titles
 from actors.api.errors import Refusal
 from actors.api.request import ChatMessage, ChatPrompt, Credentials, InferenceRequest, ParsedBody, TokenPrompt, View
 from actors.api.response import Delta, Done, Failed, ResponseEvent, Start
-from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
-from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import Grant, Settle
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
-from config.load import parse_settings
 from config.model.settings import Settings
-from config.problems.errors import ConfigError
-from config.reader import decode_report, encode_report, report
 from config.source import ConfigSource
 from engine.core.embedder import Embedder
 from engine.core.engine import Engine
-from engine.core.loop import Stop
-from engine.core.messages import EngineFailed
 from engine.errors import EngineError
 from engine.model.encoder_config import EmbeddingSizes
 from engine.sampling.params import SamplingParams
@@ -45,66 +34,13 @@ from engine.testing.fake_runner import FakeRunner
 from engine.text.chat_template import ChatTemplate
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation, TenantUse
+from policies.fallback.breaker import BreakerStatistics
+from tests.actors.clock_workers import ClockEngineWorker, ClockWorkerThreads, connection
+from tests.actors.configuration import CONFIG, settings_of
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 PROMPT = (5, 6, 7, 8)
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-CONFIG = """
-schema = 1
-[ledger]
-path = ":memory:"
-[engines.small]
-model = "small"
-max_running = 4
-stall = "30s"
-[engines.large]
-model = "large"
-max_running = 4
-stall = "30s"
-[models.small]
-[models.large]
-[models.both]
-[models.whole]
-[tiers.default]
-queue = { wait = "20s", requests = 8, tokens = 400_000 }
-[[routes]]
-name = "small"
-when = { model = ["small"] }
-use = { ladder = "small-first" }
-[[routes]]
-name = "large"
-when = { model = ["large"] }
-use = { ladder = "large-only" }
-[[routes]]
-name = "both"
-when = { model = ["both"] }
-use = { cascade = "window" }
-[[routes]]
-name = "gate"
-use = { cascade = "gate" }
-[cascades.window]
-stages = ["small", "large"]
-defer = { statistic = "min_margin", threshold = 1.0 }
-emit = { mode = "window", window = 3 }
-on_failure = "large-only"
-[cascades.gate]
-stages = ["small", "large"]
-defer = { statistic = "min_margin", threshold = 1.0 }
-emit = { mode = "gate" }
-on_failure = "large-only"
-[[ladders.small-first]]
-to = "small"
-retries = 1
-[[ladders.small-first]]
-to = "large"
-mark = "fallback"
-[[ladders.large-only]]
-to = "large"
-"""
-
-
-def settings_of(text: str = CONFIG) -> Settings:
-    return parse_settings(text, Path("/nowhere/service.toml"))
 
 
 def model_text(digest: str = "tiny", sizes: EmbeddingSizes | None = None) -> ModelText:
@@ -125,154 +61,6 @@ def says(
         return ids[min(place, len(ids) - 1)], low.get(place, 9.0)
 
     return script
-
-
-class ClockLink:
-    """The step loop as a task."""
-
-    def __init__(self, nursery: trio.Nursery, factory, on_posts, step_s: float, load_s: float) -> None:
-        self.step_s = step_s
-        self.load_s = load_s
-        self.hang = False
-        self.engine: Engine | Embedder | None = None
-        self.ended = trio.Event()
-        self._inbox: deque[Any] = deque()
-        self._sent = trio.Event()
-        self._on_posts = on_posts
-        nursery.start_soon(self._run, factory)
-
-    def send(self, command: Any) -> None:
-        self._inbox.append(command)
-        self._sent.set()
-
-    def abandon(self) -> None:
-        self._on_posts = None
-
-    async def join(self, timeout_s: float) -> bool:
-        with trio.move_on_after(timeout_s):
-            await self.ended.wait()
-        return self.ended.is_set()
-
-    def _post(self, value: Any) -> None:
-        if self._on_posts is not None:
-            self._on_posts([value])
-
-    async def _run(self, factory) -> None:
-        try:
-            await trio.sleep(self.load_s)
-            try:
-                self.engine = engine = factory(lambda what: self._post(EngineLoading(what)))
-            except EngineError as error:
-                self._post(LoadFailed(error.message))
-                return
-            self._post(EngineLoaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
-            try:
-                while await self._drain(engine):
-                    await trio.sleep(self.step_s)
-                    if not self.hang and self._drain_now(engine):
-                        self._post(engine.step())
-                engine.abort_all()
-                self._post(engine.step())
-            except EngineError as error:
-                self._post(EngineFailed(error.code, error.message))
-            finally:
-                engine.close()
-        finally:
-            self.ended.set()
-
-    async def _drain(self, engine: Engine | Embedder) -> bool:
-        while not self._inbox and (self.hang or not engine.has_work):
-            self._sent = trio.Event()
-            await self._sent.wait()
-        if any(isinstance(command, Stop) for command in self._inbox):
-            return False
-        self._drain_now(engine)
-        return True
-
-    def _drain_now(self, engine: Engine | Embedder) -> bool:
-        while self._inbox and not isinstance(self._inbox[0], Stop):
-            engine.accept(self._inbox.popleft())
-        return engine.has_work
-
-
-class InlineStore:
-    """The ledger's file in memory, written at once, unless the links say otherwise."""
-
-    def __init__(self, path, on_posts, workers: "ClockLinks") -> None:
-        self._on_posts = on_posts
-        self._workers = workers
-        self._closed = False
-        trio.lowlevel.current_trio_token().run_sync_soon(self._post, Opened(0, workers.store_file.spent(time.time())))
-
-    def send(self, command: Any) -> None:
-        if isinstance(command, StoreClosed):
-            self._closed = True
-            return
-        assert isinstance(command, LedgerBatch)
-        if self._workers.locked is not None:
-            if not self._workers.locked:
-                self._post(StoreBusy())
-            self._workers.locked.append(partial(self.send, command))
-            return
-        if self._workers.ledger_errors:
-            self._post(StoreFailed(self._workers.ledger_errors.pop()))
-            return
-        self._workers.store_file.commit(command)
-        self._post(Committed())
-
-    def abandon(self) -> None:
-        self._on_posts = None
-
-    async def join(self, timeout_s: float) -> bool:
-        await trio.lowlevel.checkpoint()
-        return self._closed
-
-    def _post(self, post: Any) -> None:
-        if self._on_posts is not None:
-            self._on_posts([post])
-
-
-class ClockLinks:
-    def __init__(
-        self, nursery: trio.Nursery, *, step_s: float = 0.1, load_s: float = 0.0, store: Store | None = None
-    ) -> None:
-        self._nursery = nursery
-        self.step_s = step_s
-        self.load_s = load_s
-        self.lives: dict[str, list[ClockLink]] = {}
-        self.store_file = store or Store(":memory:", "test")
-        # Tests read it for as long as they like; from Python 3.13 on nobody but us closes it.
-        weakref.finalize(self.store_file, self.store_file._connection.close)
-        self.ledger_errors: list[str] = []
-        self.locked: list[Callable[[], None]] | None = None
-        """What waits while another process holds the file; None: nobody does."""
-
-    def lock(self) -> None:
-        self.locked = []
-
-    def unlock(self) -> None:
-        waiting, self.locked = self.locked or [], None
-        for send in waiting:
-            send()
-
-    def engine(self, name, factory, on_posts) -> ClockLink:
-        worker = ClockLink(self._nursery, factory, on_posts, self.step_s, self.load_s)
-        self.lives.setdefault(name, []).append(worker)
-        return worker
-
-    def store(self, path, on_posts) -> InlineStore:
-        return InlineStore(path, on_posts, self)
-
-    async def run_in_thread(self, job):
-        await trio.lowlevel.checkpoint()
-        return job()
-
-    async def read_config(self, path, text=None):
-        await trio.lowlevel.checkpoint()
-        found = decode_report(encode_report(report(path, text)))
-        if found.loaded is None:
-            raise ConfigError(found.problems)
-        return found.loaded
 
 
 @dataclass
@@ -333,7 +121,7 @@ class Stage:
         """`encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine."""
         self.settings = settings
         self.encoders = dict(encoders or {})
-        self.workers = ClockLinks(nursery, **workers)
+        self.workers = ClockWorkerThreads(nursery, **workers)
         self.scripts = dict(scripts)
         self.titles = [
             title for name, each in settings.engines.items() for title in replica_titles(name, each.replicas)
@@ -389,7 +177,7 @@ class Stage:
 
         return make
 
-    def worker(self, name: str) -> ClockLink:
+    def worker(self, name: str) -> ClockEngineWorker:
         return self.workers.lives[name][-1]
 
     def request(
@@ -451,13 +239,25 @@ class Stage:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The ledger's, by request."""
-        cursor = self.workers.store_file._connection.execute("SELECT * FROM requests")
+        cursor = connection(self.workers.store_file).execute("SELECT * FROM requests")
         names = [column[0] for column in cursor.description]
         rows = [dict(zip(names, values, strict=True)) for values in cursor]
         return {row["request_id"]: row for row in rows}
 
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """By actor."""
+        return self.service._supervisor.restarts
+
+    def breaker(self, backend: str) -> BreakerStatistics:
+        return self.service._breakers.breakers[backend].statistics()
+
+    def quota_uses(self) -> Mapping[str, TenantUse]:
+        """By tenant."""
+        return self.service._quota.statistics(trio.current_time()).tenants
+
     def quota_use(self, tenant: str = "anonymous") -> TenantUse:
-        return self.service._quota.statistics(trio.current_time()).tenants[tenant]
+        return self.quota_uses()[tenant]
 
     async def settled(self) -> None:
         """Some messages come quietly, for the next one that wakes: now they have been read."""
@@ -491,7 +291,7 @@ class Stage:
                 engine.check_integrity()
                 stats = engine.stats()
                 assert (stats.free_blocks, stats.running, stats.waiting) == (stats.total_blocks, 0, 0)
-        open_rows = self.workers.store_file._connection.execute("SELECT count(*) FROM requests WHERE closed_at IS NULL")
+        open_rows = connection(self.workers.store_file).execute("SELECT count(*) FROM requests WHERE closed_at IS NULL")
         assert open_rows.fetchone() == (0,)
         assert (
             len(service._timers)
@@ -517,7 +317,7 @@ async def stage(
 ):
     """A running service; at the end nothing may be left. `source`: it looks there for another policy, too.
 
-    `links`: how fast engines are, and the `store` that is its ledger's file.
+    `workers`: how fast engines are, and the `store` that is its ledger's file.
     """
     if source is not None:
         settings = source.read().settings

@@ -14,8 +14,10 @@ import pytest
 import structlog
 
 from benchmarks.engine import floor, peers
+from benchmarks.engine.client import answers
 from benchmarks.engine.make_model import write
 from benchmarks.engine.servers import SERVERS, Command, Place, Server
+from benchmarks.engine.workloads import BenchRequest
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
@@ -46,7 +48,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.verified breakeven": ("--batch 1 --length 8 --accepted 0.8 --rounds 1", "|"),
 }
 ELSEWHERE = {
-    "benchmarks.engine.gpu": "tests/engine/test_gpu_benchmark.py",
+    "benchmarks.engine.gpu": "tests/benchmarks/test_gpu_benchmark.py",
     "benchmarks.engine.peers": "below",
     "benchmarks.engine.install_peers": "installs other servers from the package index",
     "benchmarks.engine.to_gguf": "runs in a peer's environment",
@@ -148,14 +150,13 @@ def test_a_peer_that_dies_while_it_is_measured_costs_nobody_his_figures(
     real = Server
 
     def server(name: str, *arguments: Path, threads: int = 1) -> Server:
-        return Failing(name) if name == "vllm" else real(name, *arguments[:3], 1)
+        return Failing(name) if name == "vllm" else real(name, arguments[0], arguments[1], arguments[2], 1)
 
     monkeypatch.setattr(floor, "_READ_FLOATS", 1 << 16)
     monkeypatch.setattr(peers, "Server", lambda name, *rest: server(name, *rest[:3]))
     calls = iter([True, True])  # of the peer: it answers its first two prompts, and then no more
-    answers = peers.answers
 
-    def answered(port: int, asks: list[peers.Ask]) -> object:
+    def answered(port: int, asks: list[BenchRequest]) -> object:
         if port == 1:
             if next(calls, False):
                 return None, [[1]] * len(asks)

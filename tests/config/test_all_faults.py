@@ -60,7 +60,7 @@ def wanted() -> list[tuple[int, Severity, str]]:
     return [mark for mark in marks if mark[0] > 3]
 
 
-def test_every_fault_is_told_at_its_line_and_nothing_else(told: Told) -> None:
+def test_every_fault_is_reported_at_its_line_and_nothing_else(told: Told) -> None:
     marks = wanted()
     assert len({text for _, _, text in marks}) >= 50
     silent = []

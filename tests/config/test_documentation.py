@@ -45,22 +45,6 @@ def test_the_example_of_the_upstreams_is_a_good_file() -> None:
     assert parse_settings(text, Path("/etc/penstock.toml")).server.answer_model == "served"
 
 
-def test_the_tables_of_the_upstreams_have_every_word_and_field() -> None:
-    from actors.upstream import request_body
-    from actors.upstream.reading import finish_reason
-
-    page = (DOCS / "upstreams.md").read_text()
-    words = {word.lower() for word in re.findall(r"`(\w+)`", page)}
-    known = {
-        *finish_reason.ENDINGS,
-        *finish_reason.NO_END,
-        *request_body.AS_WRITTEN,
-        *request_body.SAMPLING_FIELDS,
-        *request_body.EXTRAS,
-    }
-    assert known - words == {""}
-
-
 @pytest.mark.parametrize("text", whole_files("policies.md"), ids=["least", "company"])
 def test_the_policies_are_good_and_pass_their_tests(text: str, tmp_path: Path) -> None:
     (tmp_path / "calibrations").mkdir()

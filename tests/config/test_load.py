@@ -129,7 +129,7 @@ def test_the_embedded_profile_is_good() -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_once_with_its_place(old: str, new: str, fragments: list[str]) -> None:
+def test_a_mistake_is_reported_once_with_its_place(old: str, new: str, fragments: list[str]) -> None:
     """`¦` marks the place that must be told."""
     marked, _ = with_line(old, new)
     found = problems(marked.replace("¦", ""))
@@ -149,7 +149,7 @@ def test_all_problems_at_once_in_the_files_order() -> None:
     assert "did you mean 'retries'" in found[2][1]
 
 
-def test_missing_tables_are_told_without_their_consequences() -> None:
+def test_missing_tables_are_reported_without_their_consequences() -> None:
     found = problems(GOOD.replace("[engines.", "[engine."))
     assert ["unknown key 'engine'" in shown for _, shown in found] == [True]
     assert "did you mean 'engines'" in "".join(shown for _, shown in found)

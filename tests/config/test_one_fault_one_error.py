@@ -117,7 +117,7 @@ def test_a_table_that_is_renamed_or_taken_away(number: int) -> None:
     assert len(told) == 1 or "adapters" in LINES[number + 3], told
 
 
-def test_a_name_that_is_unknown_in_several_places_is_told_once() -> None:
+def test_a_name_that_is_unknown_in_several_places_is_reported_once() -> None:
     (problem,) = found(TEXT.replace('on_failure = "safe"', 'on_failure = "saef"'))
     assert "there is no ladder 'saef' (also on line " in problem.message
     assert problem.suggestion == "safe"

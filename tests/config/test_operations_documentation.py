@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from config.load import parse_settings
-from tests.actors.fakes import CONFIG
+from tests.actors.configuration import CONFIG
 from tests.config.examples import with_hashes
 from tests.paths import DOCS
 

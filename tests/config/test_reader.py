@@ -9,7 +9,7 @@ import pytest
 from config.load import load
 from config.profiles import embedded_profile
 from config.reader import COMMAND, ReaderReport, decode_report, encode_report, report
-from tests.actors.fakes import CONFIG
+from tests.actors.configuration import CONFIG
 from tests.patience import PATIENCE_S
 
 MORE = """
@@ -52,7 +52,7 @@ def test_the_process_reads_the_same() -> None:
     assert any(problem.where == "schema" for problem in decode_report(broken.stdout).problems)
 
 
-def test_whoever_asked_and_is_gone_is_told_nothing() -> None:
+def test_whoever_asked_and_is_gone_gets_no_answer() -> None:
     gone, out = os.pipe()
     os.close(gone)
     try:

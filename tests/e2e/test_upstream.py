@@ -159,7 +159,7 @@ def test_a_death_in_mid_stream_is_an_error_and_then_a_step_down(
             front.end()
 
 
-def test_a_missing_key_is_told_before_anything_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_reported_before_anything_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "front.toml").write_text(CONFIG.format(url="http://127.0.0.1:9"))
     monkeypatch.delenv("BEHIND_KEY", raising=False)
     with pytest.raises(AssertionError, match="environment variable BEHIND_KEY is not set"):

@@ -10,7 +10,6 @@ from random import Random
 
 import msgspec
 import pytest
-import tiny_tokenizers
 from msgspec import structs
 
 from config.model.settings import Speculate
@@ -20,6 +19,7 @@ from engine.sampling.grammar import Grammar, Grammars
 from engine.scheduling.batch import Runner
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
+from tests.engine import tiny_tokenizers
 from tests.engine.driving import Answers, engine_settings, make_engine, run, submit
 
 BLOCK = 16
@@ -33,6 +33,7 @@ class RunnerConformance:
     """Needs a vocabulary of at least 64 tokens, and results that do not depend on the batch's shape (float32)."""
 
     grammars = Grammars(tiny_tokenizers.byte_level_tokenizer())
+    computed_alone: dict[int, list[int]]
 
     def make_runner(self, *, total_blocks: int) -> Runner:
         """A new runner with blocks of 16 tokens and sequences of at least 160; always the same model."""
@@ -59,9 +60,9 @@ class RunnerConformance:
     def alone(self) -> dict[int, list[int]]:
         """Greedy tokens of each command in an engine of its own; computed once per class."""
         kind = type(self)
-        if "_alone" not in vars(kind):
-            kind._alone = {c.sequence_id: self.answers(c)[c.sequence_id].tokens for c in self.commands()}
-        return kind._alone
+        if "computed_alone" not in vars(kind):
+            kind.computed_alone = {c.sequence_id: self.answers(c)[c.sequence_id].tokens for c in self.commands()}
+        return kind.computed_alone
 
     def check(self, answers: Answers, alone: dict[int, list[int]]) -> None:
         assert {sequence_id: answer.tokens for sequence_id, answer in answers.items()} == alone

@@ -1,7 +1,7 @@
 import pytest
-import tiny_tokenizers
 
 from engine.text.tokenizer import Tokenizer
+from tests.engine import tiny_tokenizers
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import tiny_tokenizers
-
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
 from engine.core.messages import Finish, Finished, SequenceOutput, StepReport, Submit, TokenDelta, TokenLogprobs
@@ -15,6 +13,7 @@ from engine.sampling.grammar import CompiledGrammar
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Runner
 from engine.text.tokenizer import Tokenizer
+from tests.engine import tiny_tokenizers
 
 
 @dataclass

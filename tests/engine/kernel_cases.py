@@ -8,7 +8,8 @@ from torch import Tensor
 
 from engine.kernels.interface import Kernels
 from engine.model.mlp import Dense
-from engine.model.model_config import ModelConfig, Rope
+from engine.model.model_config import ModelConfig
+from engine.model.rope_config import Rope
 from engine.model.weights import LayerWeights
 from engine.scheduling.batch import Batch
 

@@ -128,7 +128,7 @@ async def test_a_server_without_tls_where_tls_is_asked_for() -> None:
 
 async def test_certificates_are_checked() -> None:
     client = UpstreamClient(key=None, headers={}, connect_s=PATIENCE_S, keep=4)
-    context = client._http._transport._pool._ssl_context
+    context = client._http._transport._pool._ssl_context  # type: ignore[attr-defined]
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     await client.aclose()

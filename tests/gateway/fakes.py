@@ -54,7 +54,7 @@ def answer(*texts: str, **options: object) -> list[Step]:
     return [[Start("tests", "small", 5)], *[[each] for each in deltas], [Done(USAGE, SERVED)]]
 
 
-class FakeExchange:
+class FakeResponseStream:
     def __init__(self, service: "FakeService", steps: Sequence[Step]) -> None:
         self._service = service
         self._steps = list(steps)
@@ -118,7 +118,7 @@ class FakeService:
         """`keyless`: other sites are kept out."""
         self.script = script or (lambda _: answer("Hel", "lo"))
         self.requests: list[InferenceRequest] = []
-        self.responses: list[FakeExchange] = []
+        self.responses: list[FakeResponseStream] = []
         self.open_responses = 0
         self.opened = trio.Event()
         self.ready = FakeReadiness()
@@ -141,10 +141,10 @@ class FakeService:
         self.check_key(key)
         return 0
 
-    async def open(self, request: InferenceRequest) -> FakeExchange:
+    async def open(self, request: InferenceRequest) -> FakeResponseStream:
         await trio.lowlevel.checkpoint()
         self.requests.append(request)
-        response = FakeExchange(self, self.script(request))
+        response = FakeResponseStream(self, self.script(request))
         self.responses.append(response)
         self.open_responses += 1
         self.opened.set()

@@ -76,9 +76,7 @@ def main(arguments: list[str], root: Path) -> int:
     return int(noticed.total() < total.total())
 
 
-def sample(
-    root: Path, paths: list[str], count: int, seed: int, since: str | None = None
-) -> list[tuple[Path, Mutation]]:
+def sample(root: Path, paths: list[str], count: int, seed: int, since: str | None = None) -> list[Mutant]:
     """The same ones for the same seed and the same sources. `since`: of the lines that differ from this revision."""
     every = []
     for path in sources(root, paths):

@@ -34,14 +34,14 @@ _SEARCHED = ("policies", "config", "actors", "engine", "gateway")
 """Folders of tests; end to end and the parity with transformers are too slow to be run for each mutant."""
 _SERVICE = (
     "actors/books",
-    "actors/service/test_service.py",
-    "actors/request/test_fallback.py",
+    "actors/test_service.py",
+    "actors/request/test_response_stream.py",
     "actors/service/test_admission_and_queue.py",
 )
 _BESIDE = {
-    "policies/fallback/breaker.py": ("actors/request/test_fallback.py",),
-    "policies/fallback/fallback_machine.py": ("actors/request/test_fallback.py",),
-    "policies/cascade/cascade.py": ("actors/request/test_fallback.py",),
+    "policies/fallback/breaker.py": ("actors/request/test_response_stream.py",),
+    "policies/fallback/fallback_machine.py": ("actors/request/test_response_stream.py",),
+    "policies/cascade/cascade.py": ("actors/request/test_response_stream.py",),
     "policies/admission/quota.py": ("actors/books",),
     "policies/admission/budget.py": ("actors/books",),
     "policies/admission/prices.py": ("actors/books",),
@@ -55,10 +55,10 @@ _BESIDE = {
         "actors/books",
         "actors/service/test_records.py",
         "actors/recording/test_recorder.py",
-        "actors/request/test_fallback.py",
+        "actors/request/test_response_stream.py",
         "actors/upstream/test_upstream_actor.py",
     ),
-    "actors/breakers/permits.py": ("actors/request/test_fallback.py", "actors/upstream/test_upstream_actor.py"),
+    "actors/breakers/permits.py": ("actors/request/test_response_stream.py", "actors/upstream/test_upstream_actor.py"),
     "actors/protocol/delivery.py": _SERVICE,
     "actors/request/response_stream.py": (
         *_SERVICE,

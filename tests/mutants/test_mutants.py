@@ -45,7 +45,7 @@ def toy(tmp_path: Path) -> Path:
     return root
 
 
-def test_survivors_are_told_and_the_tree_is_left_alone(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_survivors_are_reported_and_the_tree_is_left_alone(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # This seed names the comparison, which the tests look at, and the sum, which they do not.
     assert main(["--paths", "policies", "--count", "2", "--seed", "3"], toy) == 1
     told = capsys.readouterr().out

@@ -22,7 +22,7 @@ TENANTS = {
 }
 
 
-class Desk:
+class AdmissionUnderTest:
     def __init__(self) -> None:
         self.quota, self.budgets = QuotaBook(TENANTS), BudgetBook(TENANTS)
         self.mailbox: Mailbox[Any] = Mailbox("admission", 100)
@@ -42,59 +42,59 @@ class Desk:
 
 
 @pytest.fixture
-async def admin(nursery, autojump_clock) -> Desk:
-    made = Desk()
+async def admission(nursery, autojump_clock) -> AdmissionUnderTest:
+    made = AdmissionUnderTest()
     nursery.start_soon(made.actor.run)
     return made
 
 
-async def test_a_grant_is_held_until_it_is_settled(admin):
-    grant = await admin.ask().wait()
+async def test_a_grant_is_held_until_it_is_settled(admission):
+    grant = await admission.ask().wait()
     assert isinstance(grant, Grant)
-    assert admin.held() == (1, 10, 1.0, 0.0)
-    admin.mailbox.put_unbounded(Settle(grant, 4, 0.25))
+    assert admission.held() == (1, 10, 1.0, 0.0)
+    admission.mailbox.put_unbounded(Settle(grant, 4, 0.25))
     await wait_all_tasks_blocked()
-    assert admin.held() == (0, 0, 0.0, 0.25)
+    assert admission.held() == (0, 0, 0.0, 0.25)
     # Once is enough.
-    admin.mailbox.put_unbounded(Settle(grant, 4, 0.25))
-    admin.mailbox.put_unbounded(Settle(grant, None))
+    admission.mailbox.put_unbounded(Settle(grant, 4, 0.25))
+    admission.mailbox.put_unbounded(Settle(grant, None))
     await wait_all_tasks_blocked()
-    assert admin.held() == (0, 0, 0.0, 0.25)
+    assert admission.held() == (0, 0, 0.0, 0.25)
 
 
-async def test_a_grant_that_was_not_used_costs_nothing(admin):
-    grant = await admin.ask().wait()
-    admin.mailbox.put_unbounded(Settle(grant, None, 0.25))
+async def test_a_grant_that_was_not_used_costs_nothing(admission):
+    grant = await admission.ask().wait()
+    admission.mailbox.put_unbounded(Settle(grant, None, 0.25))
     await wait_all_tasks_blocked()
-    assert admin.held() == (0, 0, 0.0, 0.0)
+    assert admission.held() == (0, 0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("tokens", "cost", "kind"), [(101, 1.0, QuotaRefusal), (10, 10.5, BudgetRefusal)])
-async def test_a_refusal_holds_nothing(admin, tokens, cost, kind):
-    assert isinstance(await admin.ask(tokens=tokens, cost=cost).wait(), kind)
-    assert admin.held() == (0, 0, 0.0, 0.0)
-    assert isinstance(await admin.ask(tokens=100, cost=10.0).wait(), Grant)
+async def test_a_refusal_holds_nothing(admission, tokens, cost, kind):
+    assert isinstance(await admission.ask(tokens=tokens, cost=cost).wait(), kind)
+    assert admission.held() == (0, 0, 0.0, 0.0)
+    assert isinstance(await admission.ask(tokens=100, cost=10.0).wait(), Grant)
 
 
-async def test_whoever_gave_up_waiting_holds_nothing(admin):
+async def test_whoever_gave_up_waiting_holds_nothing(admission):
     with trio.CancelScope() as scope:
-        reply = admin.ask()
+        reply = admission.ask()
         scope.cancel()
         await reply.wait()
     assert scope.cancelled_caught
     await wait_all_tasks_blocked()
-    assert admin.held() == (0, 0, 0.0, 0.0)
-    assert len(admin.mailbox) == 0
+    assert admission.held() == (0, 0, 0.0, 0.0)
+    assert len(admission.mailbox) == 0
 
 
-async def test_a_tenant_that_is_gone_meanwhile_has_no_good_key(admin):
-    reply = admin.ask(tenant="nobody")
+async def test_a_tenant_that_is_gone_meanwhile_has_no_good_key(admission):
+    reply = admission.ask(tenant="nobody")
     with trio.fail_after(1), pytest.raises(BadKey) as caught:
         await reply.wait()
     assert caught.value.body.status == 401
     assert "Incorrect API key" in caught.value.body.message
-    assert admin.held() == (0, 0, 0.0, 0.0)
-    assert isinstance(await admin.ask(tenant="free", cost=1e9).wait(), Grant)
+    assert admission.held() == (0, 0, 0.0, 0.0)
+    assert isinstance(await admission.ask(tenant="free", cost=1e9).wait(), Grant)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ async def admission_is_down(world: World) -> Told:
     """It has died of another message and is not back yet: what is asked meanwhile waits for it."""
     world.service.service._admission.put_unbounded(Settle(None, None))  # type: ignore[arg-type]
     said = await world.told()
-    assert world.service.service._supervisor.restarts["admission"] == 1
+    assert world.service.restarts["admission"] == 1
     return said
 
 
@@ -320,7 +320,7 @@ async def writer_restarted(world: World) -> Told:
     world.service.workers.ledger_errors.append("disk I/O error")
     said = await world.told()
     await trio.sleep(1)
-    assert world.service.service._supervisor.restarts["ledger"] == 1
+    assert world.service.restarts["ledger"] == 1
     return said
 
 
@@ -331,5 +331,5 @@ async def writer_restarted_later(world: World) -> Told:
     world.service.workers.ledger_errors.append("disk I/O error")
     world.service.service._ledger.put_nowait(Flush(Reply()))
     await trio.sleep(1)
-    assert world.service.service._supervisor.restarts["ledger"] == 1
+    assert world.service.restarts["ledger"] == 1
     return said

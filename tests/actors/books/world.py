@@ -122,7 +122,7 @@ class Books:
 
 
 class World:
-    """The service, seen from its clients and its bookkeepers."""
+    """The service, seen from its clients and its ledger."""
 
     def __init__(self, service: Stage, network: Network) -> None:
         self.service = service

@@ -77,11 +77,11 @@ async def test_a_bad_file_is_refused_with_all_its_problems_and_the_last_good_one
         result = await service.service.admin.reload()
         assert isinstance(result, ReloadRefused)
         assert {problem.suggestion for problem in result.problems} == {"retries", "large-only"}
-        assert service.service._policy.problems == result.problems
+        assert service.service.admin.policy().last_refusal == result.problems
         assert (await service.ask("small")).end.served.policy == before == service.service.policy
         write(file, OTHER)
         assert isinstance(await service.service.admin.reload(), Swapped)
-        assert service.service._policy.problems == ()
+        assert service.service.admin.policy().last_refusal == ()
 
 
 async def test_what_needs_a_restart_refuses_the_whole_file(autojump_clock, file: Path):
@@ -110,7 +110,7 @@ async def test_a_hole_in_the_checks_does_not_take_the_service_down(autojump_cloc
             assert isinstance(result, ReloadRefused)
             assert "nobody thought of this" in result.problems[0].message
         assert (await service.ask("small")).text() == "ok"
-        assert service.service._supervisor.restarts["policy keeper"] == 0
+        assert service.restarts["policy keeper"] == 0
 
 
 async def test_a_changed_file_is_noticed_when_it_is_written(autojump_clock, file: Path):
@@ -126,10 +126,10 @@ async def test_a_changed_file_is_noticed_when_it_is_written(autojump_clock, file
         remove(file)
         await trio.sleep(10)
         assert service.service.statistics().policy.reloads_total["refused"] == 1
-        assert "cannot be read" in service.service._policy.problems[0].message
+        assert "cannot be read" in service.service.admin.policy().last_refusal[0].message
         write(file, OTHER)
         await trio.sleep(3)
-        assert service.service._policy.problems == ()
+        assert service.service.admin.policy().last_refusal == ()
 
 
 async def test_a_tenant_and_a_tier_that_go_end_what_they_began(autojump_clock, file: Path):
@@ -147,15 +147,15 @@ async def test_a_tenant_and_a_tier_that_go_end_what_they_began(autojump_clock, f
                 nursery.start_soon(finish)
             await trio.sleep(0.5)
             assert (
-                len(service.service._backend_queues["small"].queue) > 0
-                or service.service._backend_queues["small"].inside == 5
+                service.service.statistics().queues["small"].requests > 0
+                or service.service.statistics().queues["small"].inside == 5
             )
             write(file, CONFIG.replace('name = "small"\nwhen', 'name = "tiny"\nwhen'))
             assert isinstance(await service.service.admin.reload(), Swapped)
             # Keyless now: the key is not looked at any more.
             assert (await service.ask("small")).start.route == "tiny"
         assert [answer.text() for answer in answers] == ["a long answer that takes its time"] * 5
-        assert service.service._supervisor.restarts == dict.fromkeys(service.service._supervisor.restarts, 0)
+        assert service.restarts == dict.fromkeys(service.restarts, 0)
 
 
 async def test_a_key_that_is_taken_away_is_refused_at_once(autojump_clock, file: Path):
@@ -182,7 +182,7 @@ async def test_a_tenant_that_goes_while_its_request_is_being_let_in_is_refused(a
         service.service._router.snapshot = snapshot
         refused = await service.ask("small", api_key=KEY.raw)
         assert refused.refusal.body.code == "invalid_api_key"
-        assert service.service._supervisor.restarts["admission"] == 0
+        assert service.restarts["admission"] == 0
 
 
 async def test_many_who_ask_at_once_are_bounded_and_swap_once(autojump_clock, file: Path):

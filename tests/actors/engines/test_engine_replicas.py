@@ -12,7 +12,7 @@ from engine.core.messages import EngineStats
 from engine.errors import EngineError
 from tests.actors.fakes import CONFIG, Answer, says, stage
 from tests.actors.request.test_draft_verification import config as verified_config
-from tests.actors.request.test_fallback import TEXT, fails_at, outcomes
+from tests.actors.request.test_response_stream import TEXT, fails_at, outcomes
 
 TWO = CONFIG.replace('model = "small"\n', 'model = "small"\nreplicas = 2\n')
 ONLY_SMALL = TWO.replace('[[ladders.small-first]]\nto = "large"\nmark = "fallback"\n', "")
@@ -160,7 +160,7 @@ async def test_readers_that_leave_free_their_own_replica(autojump_clock):
         responses = [await service.open("small", ignore_eos=True) for _ in range(4)]
         for response in responses:
             await response.next_events()
-        assert service.service._backend_queues["small"].inside == 4
+        assert service.service.statistics().queues["small"].inside == 4
         for response in responses:
             response.close()
         await service.assert_clean()
@@ -190,7 +190,7 @@ async def test_drafts_find_their_answer_among_replicas(autojump_clock, draft_tok
             assert answer.end.served.accepted_tokens > 5
 
 
-def test_boards_read_as_one() -> None:
+def test_statuses_of_replicas_read_as_one() -> None:
     first, second = all_published = [EngineStatus("small", number, f"small/{number}") for number in range(2)]
     both = ReplicatedEngineStatus("small", all_published)
     assert (both.state, both.limits, both.stats, both.batch) == ("loading", None, None, 0)

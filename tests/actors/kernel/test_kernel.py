@@ -1,6 +1,4 @@
-"""Mailbox, reply, supervisor and the wheel of deadlines."""
-
-from itertools import count
+"""Actors, their replies and their restarts, together."""
 
 import msgspec
 import pytest
@@ -8,11 +6,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from actors.kernel.actor import Actor
-from actors.kernel.errors import ActorDied, MailboxFull, ServiceFailed
+from actors.kernel.errors import ActorDied, ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor
-from actors.kernel.timers import TICK_S, TimerWheel
 
 
 class Ask(msgspec.Struct):
@@ -32,65 +29,6 @@ class Echo(Actor[Ask]):
         if message.what == "crash":
             raise ValueError("as asked")
         message.reply.set(f"{message.what} by {self.life}")
-
-
-def test_a_mailbox_is_bounded_but_takes_what_it_owes():
-    mailbox: Mailbox[int] = Mailbox("small", 2)
-    mailbox.put_nowait(1)
-    mailbox.put_nowait(2)
-    with pytest.raises(MailboxFull):
-        mailbox.put_nowait(3)
-    mailbox.put_unbounded(4)
-    assert [mailbox.take() for _ in range(len(mailbox))] == [1, 2, 4]
-    assert mailbox.in_hand == 4
-    assert mailbox.refused_total == 1
-
-
-async def test_a_batch_is_there_in_one_wake(autojump_clock):
-    mailbox: Mailbox[int] = Mailbox("batch", 10)
-    wakes: list[int] = []
-
-    async def reader() -> None:
-        while True:
-            await mailbox.ready()
-            wakes.append(len(mailbox))
-            for _ in range(len(mailbox)):
-                mailbox.take()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(reader)
-        await wait_all_tasks_blocked()
-        for number in range(5):
-            mailbox.put_nowait(number)
-        await wait_all_tasks_blocked()
-        assert wakes == [5]
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_quiet_message_waits_for_company(autojump_clock):
-    mailbox: Mailbox[int] = Mailbox("quiet", 40)
-    taken: list[int] = []
-
-    async def reader() -> None:
-        while True:
-            await mailbox.ready()
-            while len(mailbox):
-                taken.append(mailbox.take())
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(reader)
-        await wait_all_tasks_blocked()
-        mailbox.put_deferred(0)
-        await wait_all_tasks_blocked()
-        assert taken == []
-        mailbox.put_nowait(1)
-        await wait_all_tasks_blocked()
-        assert taken == [0, 1]
-        for number in range(10):
-            mailbox.put_deferred(number)
-        await wait_all_tasks_blocked()
-        assert len(taken) == 12
-        nursery.cancel_scope.cancel()
 
 
 async def test_an_abandoned_reply_says_so(autojump_clock):
@@ -188,48 +126,4 @@ async def test_rest_for_one_restarts_those_that_came_later(autojump_clock):
         await nursery.start(Supervisor(children, strategy="rest_for_one").run)
         await trio.sleep(10)
         assert sorted(log) == ["+a", "+b", "+b", "+c", "+c", "-b", "-c"]
-        nursery.cancel_scope.cancel()
-
-
-async def test_deadlines_fire_once_late_by_a_tick_at_most_and_never_early(autojump_clock):
-    timers = TimerWheel()
-    fired: list[tuple[float, float]] = []
-    numbers = count()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(timers.run)
-        start = trio.current_time()
-        watches = []
-        for number in range(50):
-            due = start + (number * 37 % 50) * 0.013
-
-            def fire(due=due) -> None:
-                next(numbers)
-                fired.append((due, trio.current_time()))
-
-            watches.append(timers.watch(due, fire))
-        timers.cancel(watches[3])
-        timers.cancel(watches[3])
-        await trio.sleep(2)
-        assert len(fired) == 49
-        assert all(due <= at <= due + TICK_S + 1e-9 for due, at in fired)
-        assert len(timers) == 0
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_deadline_moves_both_ways(autojump_clock):
-    timers = TimerWheel()
-    fired: list[float] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(timers.run)
-        start = trio.current_time()
-        watch = timers.watch(start + 5, lambda: fired.append(trio.current_time() - start))
-        watch.due = start + 8
-        await trio.sleep(6)
-        assert fired == []
-        timers.move(watch, start + 7)
-        await trio.sleep(5)
-        assert fired == [pytest.approx(7, abs=TICK_S)]
-        timers.move(watch, start + 15)
-        await trio.sleep(10)
-        assert len(fired) == 2
         nursery.cancel_scope.cancel()

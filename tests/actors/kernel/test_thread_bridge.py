@@ -24,6 +24,7 @@ from engine.core.messages import EngineFailed, Submit
 from engine.errors import ModelError
 from engine.sampling.params import SamplingParams
 from engine.testing.fake_runner import FakeRunner
+from tests.actors.clock_workers import connection
 from tests.actors.fakes import CONFIG, Answer, model_text, says, settings_of
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 from tests.patience import PATIENCE_S
@@ -260,19 +261,18 @@ async def test_a_service_with_threads_and_a_file(tmp_path):
             await service.drain(trio.current_time() + PATIENCE_S)
             nursery.cancel_scope.cancel()
     assert [answer.text() for answer in answers] == ["the quick brown fox"] * 60
-    statistics = service._books.statistics()
+    statistics = service.statistics().ledger
     assert (statistics.open, statistics.pending, statistics.settled_total) == (0, 0, 60)
     assert statistics.commits_total < 120
     store = Store(tmp_path / "ledger.sqlite3", "afterwards")
     assert store.recovered == 0
-    rows = store._connection.execute("SELECT outcome, completion_tokens FROM requests").fetchall()
+    rows = connection(store).execute("SELECT outcome, completion_tokens FROM requests").fetchall()
     assert rows == [("ok", len(answers[0].tokens()))] * 60
     store.close()
 
 
 async def test_a_model_that_cannot_be_loaded_ends_the_service_with_its_reason(tmp_path):
     settings = file_settings(tmp_path)
-    good = service_of(settings)
 
     def broken(_):
         raise ModelError("model_not_found", "/nowhere/large does not exist")
@@ -281,7 +281,7 @@ async def test_a_model_that_cannot_be_loaded_ends_the_service_with_its_reason(tm
         "small": [lambda _: Engine(FakeRunner(), byte_level_tokenizer(), settings.engines["small"])],
         "large": [broken],
     }
-    service = Service(settings, factories, texts=good._texts)
+    service = Service(settings, factories, texts={name: model_text() for name in settings.engines})
     with (
         trio.fail_after(PATIENCE_S),
         pytest.raises(EngineLoadFailed, match="engine 'large' cannot be loaded: /nowhere/large"),

@@ -1,7 +1,8 @@
 """What the ledger's actor asks of its file, and when, move by move: the test is the file."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreClosed, StoreFailed
 from actors.protocol.ledger import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry
 
-with closing(Store(":memory:", "nobody")) as empty:
+with contextlib.closing(Store(":memory:", "nobody")) as empty:
     NOTHING_SPENT = empty.spent(0.0)
 LINGER_S = 0.05
 
@@ -60,7 +61,7 @@ class File:
         return [[each.entry_id for each in batch.lines] for batch in self.sent if isinstance(batch, LedgerBatch)]
 
 
-class Desk:
+class LedgerUnderTest:
     """The ledger's actor under supervision, and all lives of its file."""
 
     def __init__(self) -> None:
@@ -99,9 +100,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def admin(*, opened: bool = True) -> AsyncIterator[Desk]:
+async def ledger(*, opened: bool = True) -> AsyncIterator[LedgerUnderTest]:
     async with trio.open_nursery() as nursery:
-        made = Desk()
+        made = LedgerUnderTest()
         await nursery.start(made.supervisor.run)
         await wait_all_tasks_blocked()
         if opened:
@@ -111,7 +112,7 @@ async def admin(*, opened: bool = True) -> AsyncIterator[Desk]:
 
 
 async def test_nothing_is_sent_before_the_file_is_open(autojump_clock):
-    async with admin(opened=False) as made:
+    async with ledger(opened=False) as made:
         replies = await made.book(1, 2)
         await trio.sleep(1)
         assert made.file.sent == []
@@ -129,15 +130,15 @@ async def test_nothing_is_sent_before_the_file_is_open(autojump_clock):
 
 
 @pytest.mark.parametrize(("recovered", "told"), [(0, []), (3, [3])])
-async def test_rows_that_a_crash_left_are_told_of(autojump_clock, recovered, told):
+async def test_rows_that_a_crash_left_are_logged(autojump_clock, recovered, told):
     with capture_logs() as logs:
-        async with admin(opened=False) as made:
+        async with ledger(opened=False) as made:
             await made.file.says(Opened(recovered, NOTHING_SPENT))
     assert [entry["rows"] for entry in logs if entry["event"] == "ledger_recovered"] == told
 
 
 async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         first = await made.book(1)
         assert made.file.numbers() == [[1]]
         later = await made.book(2, 3)
@@ -154,7 +155,7 @@ async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock)
 
 
 async def test_an_entry_that_somebody_waits_for_is_written_at_once(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(1)
         await made.file.says(Committed())
         before = trio.current_time()
@@ -164,7 +165,7 @@ async def test_an_entry_that_somebody_waits_for_is_written_at_once(autojump_cloc
 
 async def test_what_one_group_has_no_place_for_follows_at_once_if_somebody_waits(autojump_clock, monkeypatch):
     monkeypatch.setattr("actors.ledger.ledger._GROUP", 3)
-    async with admin(opened=False) as made:
+    async with ledger(opened=False) as made:
         await made.book(1, 2, 3, 4)
         await made.close(1)
         await made.file.says(Opened(0, NOTHING_SPENT))
@@ -174,7 +175,7 @@ async def test_what_one_group_has_no_place_for_follows_at_once_if_somebody_waits
 
 
 async def test_closings_alone_wait_for_company_but_not_for_long(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(1, 2)
         await made.file.says(Committed())
         # Until the watch that the open lines keep has come and gone.
@@ -190,7 +191,7 @@ async def test_closings_alone_wait_for_company_but_not_for_long(autojump_clock):
 
 
 async def test_nobody_looks_for_closings_when_no_line_is_open(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(1)
         await made.file.says(Committed())
         await made.close(1)
@@ -202,7 +203,7 @@ async def test_nobody_looks_for_closings_when_no_line_is_open(autojump_clock):
 
 
 async def test_whoever_flushes_hears_of_all_that_came_before(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(1)
         await made.file.says(Committed())
         await made.close(1)
@@ -216,7 +217,7 @@ async def test_whoever_flushes_hears_of_all_that_came_before(autojump_clock):
 
 
 async def test_a_group_has_its_most(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(*range(1000))
         await made.file.says(Committed())
         assert [len(numbers) for numbers in made.file.numbers()] == [512, 488]
@@ -229,7 +230,7 @@ async def test_a_group_has_its_most(autojump_clock):
 
 
 async def test_a_writer_that_failed_is_replaced_and_asked_for_the_same_again(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         first = await made.book(1, 2)
         second = await made.book(3)
         await made.file.says(StoreFailed("disk I/O error"))
@@ -249,7 +250,7 @@ async def test_a_writer_that_failed_is_replaced_and_asked_for_the_same_again(aut
 
 
 async def test_a_file_that_cannot_be_opened_ends_the_service(autojump_clock):
-    made = Desk()
+    made = LedgerUnderTest()
 
     async def refuses() -> None:
         await wait_all_tasks_blocked()
@@ -263,7 +264,7 @@ async def test_a_file_that_cannot_be_opened_ends_the_service(autojump_clock):
 
 
 async def test_a_file_that_takes_nothing_is_seen(autojump_clock):
-    async with admin(opened=False) as made:
+    async with ledger(opened=False) as made:
         now = trio.current_time()
         assert not made.books.is_blocked(now + 2)
         assert made.books.is_blocked(now + 2.01)
@@ -280,7 +281,7 @@ async def test_a_file_that_takes_nothing_is_seen(autojump_clock):
 
 
 async def test_the_totals(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(1, 2, 3)
         for each in (closing(1), closing(2, cost=0.0), closing(3)):
             made.mailbox.put_unbounded(CloseEntry(each))
@@ -292,7 +293,7 @@ async def test_the_totals(autojump_clock):
 
 
 async def test_all_is_written_before_the_file_is_closed(autojump_clock):
-    async with admin() as made:
+    async with ledger() as made:
         await made.book(*range(600))
         await made.close(1, 2)
     assert [len(numbers) for numbers in made.file.numbers()] == [512, 90]

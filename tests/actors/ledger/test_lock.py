@@ -1,4 +1,4 @@
-"""A ledger has one keeper."""
+"""A ledger file has one process that writes it."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from actors.kernel.errors import ServiceFailed
 from actors.ledger.lock import ledger_lock
 
 
-def test_a_second_keeper_is_refused_until_the_first_one_ends(tmp_path):
+def test_a_second_process_is_refused_until_the_first_one_ends(tmp_path):
     path = tmp_path / "usage.sqlite3"
     second = ledger_lock(path)
     with ledger_lock(path), pytest.raises(ServiceFailed, match=r"usage\.sqlite3 is kept by another process"):

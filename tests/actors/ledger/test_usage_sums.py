@@ -18,7 +18,8 @@ from config.model.settings import Settings
 from config.model.tenancy import Budget, Price, TenantSettings, TokenQuota
 from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.rollout.experiment import RollBack
-from tests.actors.fakes import CONFIG, InlineStore, says, settings_of, stage
+from tests.actors.clock_workers import InlineStore, connection
+from tests.actors.fakes import CONFIG, says, settings_of, stage
 from tests.policies.cascade.test_calibration import CALIBRATION
 
 AT = 1_800_000_030.0
@@ -35,7 +36,7 @@ Row = tuple[float, str, tuple[int, int, int], int]
 def write(store: Store, number: int, row: Row) -> None:
     age_s, outcome, tokens, reserved = row
     store.commit(LedgerBatch((LedgerEntry(number, f"r{number}", "acme", "m", "route", tokens[0], reserved, 0.5),)))
-    store._connection.execute(
+    connection(store).execute(
         "UPDATE requests SET opened_at = strftime('%Y-%m-%dT%H:%M:%fZ', ?, 'unixepoch') WHERE number = ?",
         (AT - age_s, number),
     )
@@ -144,10 +145,10 @@ def test_a_start_reads_sums_and_not_rows(tmp_path) -> None:
     store = Store(tmp_path / "ledger", "first")
     write(store, 1, (40, "ok", (10, 5, 0), 100))
     asked: list[str] = []
-    store._connection.set_trace_callback(asked.append)
+    connection(store).set_trace_callback(asked.append)
     store.spent(AT)
-    store._connection.set_trace_callback(None)
-    plans = [row[3] for statement in asked for row in store._connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    connection(store).set_trace_callback(None)
+    plans = [row[3] for statement in asked for row in connection(store).execute(f"EXPLAIN QUERY PLAN {statement}")]
     assert any("by_tenant" in plan for plan in plans)
     assert not [plan for plan in plans if plan.startswith("SCAN") and "rolled_back" not in plan]
     store.close()
@@ -188,10 +189,10 @@ async def test_a_guard_s_roll_back_is_written_before_any_answer_decided_by_it(au
 
         service.workers.store_file.commit = look
         for _ in range(80):
-            if service.service._rollout.rolled_back:
+            if service.service.statistics().experiments["try"].rolled_back:
                 break
             await service.ask("small", max_tokens=2)
-        assert service.service._rollout.rolled_back == {"try"}
+        assert service.service.statistics().experiments["try"].rolled_back
         await trio.sleep(1)
         answer = await service.ask("small", max_tokens=2)
         assert answer.end.served.arm == "control"
@@ -202,12 +203,12 @@ async def test_a_guard_s_roll_back_is_written_before_any_answer_decided_by_it(au
         assert [each.experiment for each in service.workers.store_file.spent(time.time()).roll_backs] == ["try"]
 
 
-async def test_a_roll_back_by_hand_is_told_when_it_is_written(autojump_clock):
+async def test_a_roll_back_by_hand_is_reported_when_it_is_written(autojump_clock):
     async with stage({"small": says("ok")}, settings=GUARDED) as service:
         service.workers.lock()
         with pytest.raises(Unavailable, match="may forget it"):
             await service.service.admin.roll_back("try")
-        assert service.service._rollout.rolled_back == {"try"}
+        assert service.service.statistics().experiments["try"].rolled_back
         service.workers.unlock()
         assert await service.service.admin.roll_back("try")
         assert not await service.service.admin.roll_back("unknown")
@@ -232,22 +233,22 @@ def with_target(more: str = "") -> Settings:
 
 async def test_the_next_process_goes_on_with_quotas_budgets_and_targets(autojump_clock, tmp_path, monkeypatch):
     lives = iter(("first", "second"))
-    monkeypatch.setattr("tests.actors.fakes.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
+    monkeypatch.setattr("tests.actors.clock_workers.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
     async with stage({"small": says("okay")}, settings=with_target(), clean=False) as service:
         assert (await service.ask("whole", max_tokens=20)).refusal is None
         await service.assert_clean()
-        spent = service.service._rollout.cascades(time.time())["gate"].spent_today
+        spent = service.service.statistics().cascades["gate"].spent_today
         assert spent
         # It is killed before the answer begins.
         await service.open("whole", max_tokens=20)
         await trio.sleep(1)
         reserved = service.row("r2")["reserved_tokens"]
     async with stage({"small": says("okay")}, settings=with_target()) as service:
-        view = service.service._budgets.view("anonymous", time.time())
+        view = service.service.statistics().budgets["anonymous"]
         row = service.row("r2")
         assert (row["outcome"], view.reserved) == ("crashed", 0.0)
         assert view.spent == pytest.approx(spent + row["cost"])
-        assert service.service._rollout.cascades(time.time())["gate"].spent_today == pytest.approx(view.spent)
+        assert service.service.statistics().cascades["gate"].spent_today == pytest.approx(view.spent)
         first = service.row("r1")
         used = first["prompt_tokens"] + first["completion_tokens"] + reserved
         refusal = (await service.ask("small", max_tokens=500 - used)).refusal
@@ -274,16 +275,16 @@ override.b = { "routes.gate.use" = { cascade = "arm" } }
 
 async def test_an_arm_s_money_is_its_own_cascade_s_in_the_next_process(autojump_clock, tmp_path, monkeypatch):
     lives = iter(("first", "second"))
-    monkeypatch.setattr("tests.actors.fakes.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
+    monkeypatch.setattr("tests.actors.clock_workers.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
     async with stage({"small": says("okay")}, settings=with_target(TWO_CASCADES)) as service:
         for _ in range(12):
             await service.ask("whole", max_tokens=5)
         await service.assert_clean()
-        before = service.service._rollout.cascades(time.time())
+        before = service.service.statistics().cascades
         assert before["gate"].spent_today
         assert before["arm"].spent_today
     async with stage({"small": says("okay")}, settings=with_target(TWO_CASCADES)) as service:
-        after = service.service._rollout.cascades(time.time())
+        after = service.service.statistics().cascades
         for name in ("gate", "arm"):
             assert after[name].spent_today == pytest.approx(before[name].spent_today)
 
@@ -291,7 +292,7 @@ async def test_an_arm_s_money_is_its_own_cascade_s_in_the_next_process(autojump_
 async def test_nobody_is_let_in_before_the_ledger_is_read(autojump_clock, monkeypatch):
     """An engine, or an upstream, may be there sooner than the disk."""
     held: list[Callable[[], None]] = []
-    post = InlineStore._post
+    post = InlineStore.post
 
     def hold(store: InlineStore, what: object) -> None:
         if isinstance(what, Opened):
@@ -299,7 +300,7 @@ async def test_nobody_is_let_in_before_the_ledger_is_read(autojump_clock, monkey
         else:
             post(store, what)
 
-    monkeypatch.setattr(InlineStore, "_post", hold)
+    monkeypatch.setattr(InlineStore, "post", hold)
     async with stage({"small": says("ok")}, ready=False) as service:
         await trio.sleep(1)
         assert not service.service.readiness().ready

@@ -1,4 +1,4 @@
-"""Text across the seam between two engines equals the text of one uninterrupted answer."""
+"""Text that one engine begins and another continues equals the text of one uninterrupted answer."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +24,9 @@ PIECES = st.lists(
     from_the_start=st.booleans(),
     exact=st.booleans(),
 )
-def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pieces, from_the_start, exact):
+def test_where_another_engine_continues_is_invisible(
+    *, words, cut, group, stop, max_tokens, pieces, from_the_start, exact
+):
     tokenizer = sentencepiece_tokenizer() if pieces else byte_level_tokenizer()
     # With nothing but special tokens before it, SentencePiece's first space is not part of the answer.
     prompt = () if from_the_start else tuple(tokenizer.encode("dog", add_special_tokens=False))

@@ -14,7 +14,7 @@ from engine.sampling.grammar import Grammar
 from engine.text.chat_template import ChatTemplate
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, model_text, says, stage
-from tests.actors.request.test_fallback import fails_at, outcomes
+from tests.actors.request.test_response_stream import fails_at, outcomes
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -221,7 +221,7 @@ def test_a_template_gets_tools_calls_and_results_as_it_expects_them() -> None:
     assert not set(text.encode(ChatPrompt(messages, TOOLS))) & text.tokenizer.eos_ids, "spelled, not meant"
 
 
-def test_a_template_without_tools_is_told_in_text() -> None:
+def test_a_template_without_tools_is_reported_in_text() -> None:
     text = text_of("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}")
     messages = (
         ChatMessage("system", "Be kind."),

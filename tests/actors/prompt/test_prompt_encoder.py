@@ -18,7 +18,7 @@ def prompt_logprobs(answer, index: int = 0) -> list[int]:
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_every_choice_is_told_of_its_prompt(autojump_clock, streamed):
+async def test_every_choice_knows_its_prompt(autojump_clock, streamed):
     async with stage() as service:
         prompts = (TokenPrompt(PROMPT), TokenPrompt((9, 10)))
         asked = {"n": 2, "max_tokens": 5, "ignore_eos": True, "prompt_logprobs": 1, "streamed": streamed}

@@ -8,7 +8,7 @@ from actors.api.errors import BadKey
 from actors.routing.policy_snapshot import PolicySnapshot
 from config.load import parse_settings
 from policies.admission.keys import new_key
-from tests.actors.fakes import CONFIG
+from tests.actors.configuration import CONFIG
 
 KEYS = {name: new_key(name, bytes([number]) * 38, name) for number, name in enumerate(("low", "same", "mid", "top"))}
 TENANTS = """

@@ -139,7 +139,7 @@ async def test_every_word_leaves_its_trace(autojump_clock, name: str, streamed: 
         await service.assert_clean()
         row = service.row("r1")
         assert (row["why"], row["degraded"]) == (served.why, ",".join(case.degraded))
-        record = service.service._decisions.find("r1")
+        record = service.service.admin.decision("r1")
         assert record is not None
         assert record.degraded == case.degraded
 

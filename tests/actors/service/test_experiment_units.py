@@ -75,7 +75,7 @@ async def test_a_late_first_token_counts_however_the_answer_goes_out(autojump_cl
         await service.ask(**{"model": "small", **limit, **options})
         service.on_step.clear()
         await trio.sleep(1)
-        arms = service.service._rollout.experiments()["try"].arms.values()
+        arms = service.service.statistics().experiments["try"].arms.values()
         assert [arm.metrics["ttft_miss"] for arm in arms if arm.requests] == [counted]
 
 

@@ -28,10 +28,10 @@ async def test_an_actor_that_dies_answers_its_message_in_hand_and_comes_back(aut
         with pytest.raises(ActorDied):
             await reply.wait()
         assert (await service.ask("small")).text() == "ok"
-        assert service.service._supervisor.restarts["admission"] == 1
+        assert service.restarts["admission"] == 1
 
 
-async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock):
+async def test_an_offer_lost_with_dispatch_is_reported_to_its_reader(autojump_clock):
     async with stage({"small": says("ok")}) as service:
         running = await service.open("small", ignore_eos=True)
         await running.next_events()
@@ -44,7 +44,7 @@ async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock)
         assert "actor_died" in refusal.body.message
         await running.next_events()
         running.close()
-        assert service.service._supervisor.restarts["dispatch"] == 2
+        assert service.restarts["dispatch"] == 2
 
 
 async def test_an_offer_without_a_line_is_refused_and_costs_nobody_else_anything(autojump_clock):
@@ -55,7 +55,7 @@ async def test_an_offer_without_a_line_is_refused_and_costs_nobody_else_anything
         )
         refusal = (await service.read(lost)).refusal
         assert "line_gone" in refusal.body.message
-        assert service.service._supervisor.restarts["dispatch"] == 0
+        assert service.restarts["dispatch"] == 0
 
 
 async def test_offers_wait_for_a_dispatch_that_is_being_restarted(autojump_clock):

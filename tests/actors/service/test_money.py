@@ -35,7 +35,7 @@ async def test_a_request_costs_what_its_rungs_cost(autojump_clock):
         row = service.row("r1")
         assert row["cost"] == done.usage.prompt_tokens + done.usage.completion_tokens
         assert row["reserved_cost"] > row["cost"]
-        view = service.service._budgets.view("anonymous", time.time())
+        view = service.service.statistics().budgets["anonymous"]
         assert (view.spent, view.reserved) == (row["cost"], 0.0)
 
 
@@ -127,12 +127,11 @@ guard = { metrics = ["error_rate"], alpha = 0.05, min_requests = 5 }
     async with stage({"small": says("ok"), "large": says("ok")}, settings=text) as service:
         arms = set()
         for _ in range(30):
-            response = await service.open("small", max_tokens=5)
-            arms.add((response._plan.arm, response._plan.rungs[0].to))
-            await service.read(response)
+            served = (await service.ask("small", max_tokens=5)).end.served
+            arms.add((served.arm, served.rung))
         assert arms == {("control", "small"), ("b", "large")}
-        view = service.service._rollout.experiments()["try"]
+        view = service.service.statistics().experiments["try"]
         assert sum(arm.requests for arm in view.arms.values()) == 30
-        service.service._rollout.roll_back("try", "by hand")
+        assert await service.service.admin.roll_back("try")
         await trio.sleep(1)
         assert (await service.ask("small", max_tokens=5)).events[-1].served.rung == "small"

@@ -11,6 +11,7 @@ from actors.api.request import EmbeddingParams, TokenPrompt
 from config.source import ConfigSource
 from engine.model.encoder_config import EmbeddingSizes
 from engine.sampling.grammar import Grammar
+from tests.actors.clock_workers import connection
 from tests.actors.fakes import CONFIG, PROMPT, Answer, Stage, says, stage
 
 WIDE = CONFIG.replace("requests = 8", "requests = 500").replace('wait = "20s"', 'wait = "1h"')
@@ -115,7 +116,7 @@ queue = {{ wait = "1h", requests = 500, tokens = 400_000 }}
 
 def spent(service: Stage) -> float:
     """As the ledger has it: what was truly paid for."""
-    return service.workers.store_file._connection.execute("SELECT total(cost) FROM requests").fetchone()[0]
+    return connection(service.workers.store_file).execute("SELECT total(cost) FROM requests").fetchone()[0]
 
 
 @pytest.mark.parametrize("word", WORDS)

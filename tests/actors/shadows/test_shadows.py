@@ -48,9 +48,8 @@ async def test_a_copy_is_answered_compared_and_paid_by_nobody(autojump_clock):
         statistics = service.service.statistics()
         assert sum(statistics.requests_total.values()) == 1
         assert statistics.completion_tokens_total == answer.end.usage.completion_tokens
-        quota = service.service._quota.statistics(trio.current_time())
-        assert TENANT not in quota.tenants
-        assert quota.tenants["anonymous"].requests_total == 1
+        assert TENANT not in service.quota_uses()
+        assert service.quota_use().requests_total == 1
 
 
 async def test_a_copy_is_no_arrival_in_a_recording(autojump_clock, tmp_path: Path):
@@ -76,8 +75,8 @@ async def test_a_copy_that_fails_is_felt_by_nobody(autojump_clock):
             await until_idle(service)
         assert (view(service).failed, view(service).compared) == (30, 0)
         assert service.row("r1~try")["outcome"] == "refused"
-        breaker = service.service._breakers.breakers["large"]
-        assert (breaker.state, breaker.statistics().failed) == ("closed", 0)
+        breaker = service.breaker("large")
+        assert (breaker.state, breaker.failed) == ("closed", 0)
         assert service.service.statistics().refusals_total == {}
 
 
@@ -94,7 +93,7 @@ async def test_a_copy_whose_engine_dies_is_felt_by_nobody(autojump_clock):
         assert view(service).failed == 1
         # Nobody was refused by a breaker, and no retry was spent, when the engine came back.
         await trio.sleep(5)
-        assert service.service._breakers.breakers["large"].statistics().failed == 0
+        assert service.breaker("large").failed == 0
         assert (await service.ask("large")).text() == "well"
 
 

@@ -143,4 +143,4 @@ async def test_what_a_model_says_shuts_nobody_out(autojump_clock, name):
         for _ in range(15):
             assert (await service.ask("cloud-only", prompts=WITH_TOOLS)).refusal is not None
         assert len(network.asked) == 15
-        assert service.service._breakers.breakers["cloud"].statistics().failed == 0
+        assert service.breaker("cloud").failed == 0

@@ -157,7 +157,7 @@ def test_check_asks_for_no_tokenizer(supports):
     assert parse_settings(text, Path("/nowhere/service.toml")).upstreams["other"].tokenizer is None
 
 
-def test_the_houses_own_configuration_is_still_good():
+def test_the_shared_configuration_is_still_good():
     assert (
         parse_settings(config('supports = ["continue"]\n'), Path("/nowhere/service.toml")).upstreams["cloud"].supports
     )

@@ -82,7 +82,7 @@ def serving(row: Row, *, whole: bool = False) -> Server:
 
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("row", ROWS, ids=str)
-async def test_it_is_told_as_what_it_is(autojump_clock, row, streamed):
+async def test_it_is_reported_as_what_it_is(autojump_clock, row, streamed):
     kind = KINDS[row.kind]
     async with stage(serving(row, whole=not streamed), text=TEXT) as (service, network):
         refusal = (await service.ask("cloud-only", prompts=CHAT, streamed=streamed)).refusal
@@ -98,8 +98,8 @@ async def test_it_is_told_as_what_it_is(autojump_clock, row, streamed):
         assert body.upstream_code == (row.code or None)
         assert failures(service) == {row.kind: calls}
         await wait_all_tasks_blocked()
-        assert service.service._breakers.breakers["cloud"].statistics().failed == calls * kind.heard
-        record = service.service._decisions.find("r1")
+        assert service.breaker("cloud").failed == calls * kind.heard
+        record = service.service.admin.decision("r1")
         assert {attempt.why for attempt in record.attempts} == {row.kind}
         if row.told:
             assert row.told in record.attempts[0].said

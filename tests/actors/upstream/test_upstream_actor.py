@@ -399,7 +399,7 @@ LATE = [
 
 
 @pytest.mark.parametrize(("server", "kind"), LATE)
-async def test_a_broken_stream_is_never_told_as_an_end(autojump_clock, server, kind):
+async def test_a_broken_stream_is_never_reported_as_an_end(autojump_clock, server, kind):
     async with stage(server) as (service, _):
         answer = await service.ask("cloud", prompts=CHAT)
         assert answer.text() == "Hello"
@@ -482,7 +482,7 @@ async def test_the_least_busy_address_is_next(autojump_clock):
         assert (hosts.count("a"), hosts.count("b")) == (2, 2)
 
 
-async def test_a_pause_that_was_asked_for_is_told(autojump_clock):
+async def test_a_pause_that_was_asked_for_is_reported(autojump_clock):
     async with stage(status(429, "retry-after: 20")) as (service, network):
         for waited in (0, 5):
             await trio.sleep(waited)
@@ -492,7 +492,7 @@ async def test_a_pause_that_was_asked_for_is_told(autojump_clock):
         assert len(network.asked) == 1
 
 
-async def test_a_pause_that_a_failing_upstream_asks_for_is_told(autojump_clock):
+async def test_a_pause_that_a_failing_upstream_asks_for_is_reported(autojump_clock):
     async with stage(status(503, "retry-after: 20")) as (service, _):
         refusal = (await service.ask("cloud-only", prompts=CHAT)).refusal
         assert refusal is not None

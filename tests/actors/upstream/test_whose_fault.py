@@ -79,7 +79,7 @@ VERDICTS = [
 
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("case", VERDICTS)
-async def test_one_verdict_over_the_whole_climb(autojump_clock, case, streamed):
+async def test_one_verdict_over_the_whole_ladder(autojump_clock, case, streamed):
     first, second, code, name, words, again, wait_s = case
     servers = {host: server for host, server in (("a", first), ("b", second)) if server is not None}
     async with stage(servers, text=TWO) as (service, _):
@@ -95,7 +95,7 @@ async def test_the_servers_own_code_words_and_parameter_reach_the_client(autojum
     async with stage({"b": status(400, body=BAD)}, text=TWO) as (service, _):
         body = (await service.ask("any", prompts=CHAT)).refusal.body
         assert (body.upstream_code, body.param) == ("BadRequestError", "top_k")
-        record = service.service._decisions.find("r1")
+        record = service.service.admin.decision("r1")
         assert [attempt.said for attempt in record.attempts][-1] == "BadRequestError: top_k must be -1"
         assert record.code == "upstream_rejected"
 
@@ -170,7 +170,7 @@ MIDDLE = [
 
 
 @pytest.mark.parametrize("case", MIDDLE)
-async def test_after_content_it_is_told_in_the_stream(autojump_clock, case):
+async def test_after_content_it_is_reported_in_the_stream(autojump_clock, case):
     body, code, name, words, again = case
     replicas = config().replace('urls = ["http://a/v1"]', 'urls = ["http://a/v1", "http://b/v1"]')
     server = in_a_stream(body, after="Hello")
@@ -212,7 +212,7 @@ async def test_a_date_counts_from_the_answers_own_clock(autojump_clock, code):
             assert body.status == code
         assert len(network.asked) == 1
         await wait_all_tasks_blocked()
-        assert service.service._breakers.breakers["cloud"].statistics().failed == (1 if code == 503 else 0)
+        assert service.breaker("cloud").failed == (1 if code == 503 else 0)
         network.servers["a"] = upstream_says("well again")
         await trio.sleep(11)
         assert (await service.ask("cloud-only", prompts=CHAT)).text() == "well again"
@@ -339,7 +339,7 @@ async def test_nothing_of_ours_is_passed_on(autojump_clock, monkeypatch, capsys,
     server = in_a_stream(data) if code == 200 else status(code, body=data)
     async with stage({"a.internal.example": server}, text=HIDDEN) as (service, _):
         refusal = (await service.ask("any", prompts=CHAT)).refusal
-        record = service.service._decisions.find("r1")
+        record = service.service.admin.decision("r1")
         told = refusal.body.message + str(refusal.body.param) + str(refusal.body.upstream_code)
         noted = "".join(attempt.said for attempt in record.attempts)
         assert not [secret for secret in SECRETS if secret in told + noted]
@@ -359,7 +359,7 @@ async def test_a_log_and_a_record_repeat_nothing_of_a_prompt(autojump_clock, cap
     async with stage(status(400, body=body)) as (service, _):
         refusal = (await service.ask("cloud-only", prompts=(prompt,))).refusal
         assert QUOTED in refusal.body.message
-        record = service.service._decisions.find("r1")
+        record = service.service.admin.decision("r1")
         noted = record.attempts[0].said
         assert "diary" not in noted
         assert "nobody" not in noted

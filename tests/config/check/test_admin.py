@@ -6,7 +6,7 @@ import pytest
 
 from config.load import parse_settings
 from config.problems.errors import ConfigError
-from tests.actors.fakes import CONFIG
+from tests.actors.configuration import CONFIG
 
 HASH = "0" * 64
 SAME = f'[[keys]]\nid = "b"\ntenant = "t"\nhash = "{HASH}"\n[tenants.t]'

@@ -67,7 +67,7 @@ def test_a_good_file_and_its_paths() -> None:
     }
 
 
-def test_unknown_adapters_are_told_with_the_nearest_word() -> None:
+def test_unknown_adapters_are_reported_with_the_nearest_word() -> None:
     assert problems('adapter = "legal"', 'adapter = "leagl"') == [
         "ladders.safe[0].adapter: there is no adapter 'leagl' (legal)"
     ]
@@ -103,7 +103,7 @@ def test_the_same_rung_with_and_without_its_adapter_is_asked_twice_for_a_reason(
     assert "asked already" in str(load(tmp_path / "x.toml").warnings)
 
 
-def test_a_folder_that_is_none_is_told_with_the_models(tmp_path: Path) -> None:
+def test_a_folder_that_is_none_is_reported_with_the_models(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(TEXT)
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "x.toml", with_models=True)

@@ -7,7 +7,7 @@ import pytest
 from config.load import parse_settings
 from config.problems.errors import ConfigError
 from gateway.http.bounds.limits import ServerLimits
-from tests.actors.fakes import CONFIG
+from tests.actors.configuration import CONFIG
 
 
 def of(lines: str) -> ServerLimits:

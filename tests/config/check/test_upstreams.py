@@ -75,7 +75,7 @@ def test_a_good_one() -> None:
         ("[engines.small]", '[engines.cloud]\nmodel = "x"\n[engines.small]', "an engine has the name 'cloud', too"),
     ],
 )
-def test_a_mistake_is_told_once(old: str, new: str, fragment: str) -> None:
+def test_a_mistake_is_reported_once(old: str, new: str, fragment: str) -> None:
     assert old in GOOD
     found = problems(GOOD.replace(old, new, 1))
     assert len([each for each in found if fragment in each]) == 1, found

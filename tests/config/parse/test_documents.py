@@ -75,7 +75,7 @@ def test_each_problem_names_its_own_file(folder: Path) -> None:
     ]
 
 
-def test_what_two_files_say_is_told_with_both_places(folder: Path) -> None:
+def test_what_two_files_say_is_reported_with_both_places(folder: Path) -> None:
     (folder / "30-more.toml").write_text('schema = 1\n[engines.small]\nmodel = "x"\n[server]\nport = 1\n')
     expected = "too; expected it in one file as a whole"
     assert told(folder) == [
@@ -93,7 +93,7 @@ def test_every_file_says_its_schema(folder: Path) -> None:
     ]
 
 
-def test_the_syntax_of_all_files_is_told_at_once(folder: Path) -> None:
+def test_the_syntax_of_all_files_is_reported_at_once(folder: Path) -> None:
     (folder / "20-shop.toml").write_text("schema = = 1\n")
     (folder / "90-rest.toml").write_text("schema = 1\n[open\n")
     assert [each.split(": ")[0] for each in told(folder)] == ["20-shop.toml:1:10", "90-rest.toml:2:6"]

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-import tiny_tokenizers
 
 from engine.core.messages import ExpectTokens
 from engine.errors import RequestRefused
 from engine.sampling.sampler import sample
 from engine.scheduling.batch import Sampled
 from engine.testing.fake_runner import FakeRunner
+from tests.engine import tiny_tokenizers
 from tests.engine.driving import Answers, make_engine, run, submit
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()

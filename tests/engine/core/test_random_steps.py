@@ -192,7 +192,7 @@ class Run:
 
     def check(self) -> None:
         self.engine.check_integrity()
-        self.engine._scheduler._blocks.compare()
+        self.engine._scheduler._blocks.compare()  # type: ignore[attr-defined]
         uses = self.engine._adapters.uses()
         assert {use.name: use.version for use in uses if use.current} == {
             name: each.version for name, each in self.loaded.items()

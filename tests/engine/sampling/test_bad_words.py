@@ -1,7 +1,6 @@
-import tiny_tokenizers
-
 from engine.sampling.bad_words import completing, spellings
 from engine.testing.fake_runner import FakeRunner
+from tests.engine import tiny_tokenizers
 from tests.engine.driving import make_engine, run, submit
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()

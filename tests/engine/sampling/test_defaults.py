@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_tokenizers
 
 from engine.core.engine import Engine
 from engine.errors import ModelError
@@ -13,6 +12,7 @@ from engine.sampling.defaults import SamplingDefaults, read_defaults
 from engine.sampling.params import SamplingParams
 from engine.testing.fake_runner import FakeRunner
 from engine.zoo.train import MODELS
+from tests.engine import tiny_tokenizers
 from tests.engine.driving import engine_settings, submit
 
 NAMES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")

@@ -4,12 +4,12 @@ import re
 import msgspec
 import numpy as np
 import pytest
-import tiny_tokenizers
 
 from engine.errors import RequestRefused
 from engine.sampling.grammar import MAX_CHARACTERS, Grammar, Grammars
 from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer
+from tests.engine import tiny_tokenizers
 from tests.engine.driving import make_engine, run, submit
 
 PERSON = json.dumps(

@@ -6,11 +6,11 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-import tiny_tokenizers
 
 from engine.errors import RequestRefused
 from engine.sampling.grammar import CompiledGrammar, Grammar, Grammars
 from engine.sampling.schema_numbers import number_faults
+from tests.engine import tiny_tokenizers
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()
 GRAMMARS = Grammars(TOKENIZER)

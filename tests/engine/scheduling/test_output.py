@@ -1,9 +1,9 @@
-import tiny_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.sampling.params import SamplingParams
 from engine.scheduling.output import Output
+from tests.engine import tiny_tokenizers
 
 TOKENIZER = tiny_tokenizers.byte_level_tokenizer()
 EOS = next(iter(TOKENIZER.eos_ids))

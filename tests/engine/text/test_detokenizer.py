@@ -1,13 +1,13 @@
 import codecs
 
 import pytest
-import tiny_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ModelError
 from engine.text.token_bytes import TokenSpelling, byte_level_alphabet
 from engine.text.tokenizer import Tokenizer
+from tests.engine import tiny_tokenizers
 
 BYTE_LEVEL = tiny_tokenizers.byte_level_tokenizer()
 SENTENCEPIECE = tiny_tokenizers.sentencepiece_tokenizer()

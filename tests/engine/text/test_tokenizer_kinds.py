@@ -2,17 +2,18 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
-import tiny_tokenizers
 
 from engine.sampling.bad_words import spellings
 from engine.sampling.grammar import Grammar, Grammars
 from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer
+from tests.engine import tiny_tokenizers
 from tests.engine.driving import make_engine, run, submit
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "first name": {"type": "string", "maxLength": 6},

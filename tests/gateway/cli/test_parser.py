@@ -25,7 +25,7 @@ MISTYPED = [
 @pytest.mark.parametrize(
     ("words", "hint"), MISTYPED, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
-def test_what_was_meant_is_told(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_meant_is_reported(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         status = main(words)
     except SystemExit as end:

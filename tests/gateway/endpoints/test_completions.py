@@ -56,7 +56,7 @@ async def test_a_whole_chat_completion() -> None:
         assert (await client.request("/v1/chat/completions", CHAT)).status == 200
 
 
-async def test_who_decided_is_told_with_the_arm() -> None:
+async def test_who_decided_is_reported_with_the_arm() -> None:
     service = FakeService()
     service.decided = DecisionInfo("abc123", "try it", "b")
     async with gateway(service) as running:

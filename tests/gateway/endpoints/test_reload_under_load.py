@@ -86,7 +86,7 @@ async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> 
                         write(file, GOOD[(wave + 1) % 3])
                         results.append(await service.service.admin.reload())
                 await server.finish(PATIENCE_S)
-        assert service.service._supervisor.restarts == dict.fromkeys(service.service._supervisor.restarts, 0)
+        assert service.restarts == dict.fromkeys(service.restarts, 0)
     assert [type(each) for each in results] == [ReloadRefused, Swapped] * WAVES
     assert len(answers) + len(refused) == STREAMS
     # Only whoever came with a key that was gone was turned away.

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 import trio
-import trio_websocket
 from trio_websocket import ConnectionClosed
+from wsproto.events import TextMessage
 
 from actors.api.errors import BadKey, Busy, ErrorBody
 from actors.api.request import InferenceRequest
@@ -34,7 +34,7 @@ async def test_one_request() -> None:
         assert (await socket.until("done"))[-1]["id"] == "a"
 
 
-async def test_who_decided_is_told_with_the_arm() -> None:
+async def test_who_decided_is_reported_with_the_arm() -> None:
     service = FakeService()
     service.decided = DecisionInfo("abc123", "try it", "b")
     async with gateway(service) as running, connected(running) as socket:
@@ -201,7 +201,7 @@ async def test_a_handshake_without_a_key_where_keys_are_needed() -> None:
             await socket.until("done")
 
 
-async def test_plain_http_is_told_to_upgrade() -> None:
+async def test_plain_http_is_reported_to_upgrade() -> None:
     async with gateway(FakeService()) as running:
         response = await (await running.connect()).get("/v1/stream")
         assert (response.status, response.error["code"]) == (426, "upgrade_required")
@@ -222,7 +222,7 @@ async def test_messages_in_fragments() -> None:
         text = msgspec.json.encode({**START, "id": "a"}).decode()
         connection = socket.raw._wsproto
         for part, last in ((text[:9], False), (text[9:], True)):
-            data = connection.send(trio_websocket._impl.TextMessage(data=part, message_finished=last))
+            data = connection.send(TextMessage(data=part, message_finished=last))
             await socket.raw._stream.send_all(data)
         assert (await socket.until("done"))[-1]["id"] == "a"
 

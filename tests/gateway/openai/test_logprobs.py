@@ -119,7 +119,7 @@ async def test_prompt_logprobs_stand_at_the_top_of_a_chat() -> None:
     assert not any("prompt_logprobs" in each for each in streamed[1:-1])
 
 
-async def test_nobody_who_did_not_ask_is_told() -> None:
+async def test_nobody_who_did_not_ask_gets_them() -> None:
     body = await ask(service(), {"model": "m", "prompt": "a"})
     assert "prompt_logprobs" not in body["choices"][0]
     assert body["choices"][0]["text"] == "!"

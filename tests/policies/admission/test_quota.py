@@ -61,7 +61,7 @@ def test_what_never_fits_is_said_so() -> None:
     assert "never fits" in str(refusal)
 
 
-def test_the_longest_wait_is_told() -> None:
+def test_the_longest_wait_is_reported() -> None:
     quota = book(per_minute=1000, per_day=1000)
     quota.settle(reserve(quota, 1000, 0.0), 1000, 0.0)
     refusal = refuse(quota, 1, 1.0)
@@ -165,7 +165,7 @@ def test_a_refusal_in_words(limits: dict[str, int], tokens: int, said: str) -> N
     assert str(refuse(quota, tokens, 0.0)) == f"The limit of {said}"
 
 
-def test_what_never_fits_is_told_before_what_fits_later() -> None:
+def test_what_never_fits_is_reported_before_what_fits_later() -> None:
     quota = book(per_minute=200, per_day=150)
     quota.settle(reserve(quota, 100, 0.0), 100, 0.0)
     assert (refuse(quota, 151, 0.0).limit, refuse(quota, 151, 0.0).resets_in_s) == ("tokens_per_day", None)

@@ -81,7 +81,7 @@ def test_secrets_are_not_shown() -> None:
     assert [change.decides for change in settings_diff(read(old), read(new))] == [False]
 
 
-def test_a_threshold_that_follows_is_told() -> None:
+def test_a_threshold_that_follows_is_reported() -> None:
     base = read(POLICY)
 
     def with_share(share: float) -> Settings:

@@ -120,7 +120,7 @@ def test_a_request_at_fault_gives_up_at_once() -> None:
     assert climb.on(fault, 0.0) == GiveUp(status=400, code="bad_grammar", message="The grammar has no start.")
 
 
-def test_full_queues_are_told_as_such() -> None:
+def test_full_queues_are_reported_as_such() -> None:
     climb = FallbackMachine(planned(rung("large"), rung("small")))
     climb.start(0.0)
     climb.on(RungRefused(why="queue_full", retry_after_s=4.0), 0.0)
@@ -138,7 +138,7 @@ def test_no_rung_left() -> None:
     assert "large: breaker_open, small: engine_failed" in end.message
 
 
-def test_the_deadline_bounds_the_whole_climb() -> None:
+def test_the_deadline_bounds_the_whole_ladder() -> None:
     climb = FallbackMachine(planned(rung("large", retries=3, ttft_s=6), rung("small")))
     assert tries(climb.start(0.0)).deadline == 6.0
     late = AttemptFailed(kind="ttft_timeout", retryable=True)
@@ -285,7 +285,7 @@ def test_starting_large_and_staying_small() -> None:
     assert not tries(busy.start(0.0)).watched
 
 
-def test_a_climb_starts_once() -> None:
+def test_a_machine_starts_once() -> None:
     climb = FallbackMachine(planned(rung("large")))
     climb.start(0.0)
     with pytest.raises(RuntimeError):

@@ -34,21 +34,21 @@ OPEN = Reason(why="breaker_open")
         ((), None, 503, "no_rung_available", False),
     ],
 )
-def test_one_of_the_reasons_is_told(
+def test_one_of_the_reasons_is_reported(
     reasons: tuple[Reason, ...], late: str | None, status: int, code: str, lasting: bool
 ) -> None:
     end = verdict(reasons, "a: b", late=late)
     assert (end.status, end.code, end.lasting) == (status, code, lasting)
 
 
-def test_what_an_upstream_said_is_told_with_it() -> None:
+def test_what_an_upstream_said_is_reported_with_it() -> None:
     assert verdict((DEAD, BAD), "", late=None).said == BAD.said
     assert "boom" in verdict((DEAD, KEY), "", late=None).message
     assert "sk-1" not in verdict((DEAD, KEY), "", late=None).message
 
 
 @given(st.lists(st.sampled_from([FULL, BUSY, DEAD, KEY, OPEN, LONG]), min_size=1))
-def test_no_longer_wait_is_told_than_the_shortest(reasons: list[Reason]) -> None:
+def test_no_longer_wait_is_reported_than_the_shortest(reasons: list[Reason]) -> None:
     end = verdict(reasons, "", late=None)
     if end.retry_after_s is not None:
         told = [FULL, BUSY] if end.status == 429 else reasons

@@ -7,7 +7,7 @@ import pytest
 from config.load import parse_settings
 from config.model.settings import Settings
 from policies.lifecycle.reload import compare, restart_problems
-from tests.actors.fakes import CONFIG
+from tests.actors.configuration import CONFIG
 
 
 def read(text: str = CONFIG) -> Settings:

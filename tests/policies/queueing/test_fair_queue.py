@@ -124,7 +124,7 @@ def test_a_request_may_be_less_patient_than_its_tier() -> None:
     assert [gone.job_id for gone in line.expire(2.0)] == [1]
 
 
-def test_expired_items_are_told_once_and_never_served() -> None:
+def test_expired_items_are_reported_once_and_never_served() -> None:
     line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
     assert line.offer(item(1), 0.0) == Accepted(5.0, None)
     line.offer(item(2, deadline=3.0), 0.0)

@@ -101,7 +101,7 @@ def test_a_new_policy_keeps_what_it_leaves_as_it_was() -> None:
     assert not rollout.roll_back("nobody", "")
 
 
-def test_a_share_that_drifts_is_told_once() -> None:
+def test_a_share_that_drifts_is_reported_once() -> None:
     settings = calibrated(large_share=0.2)
     rollout, plan = RolloutState(settings, NOON), plan_of(settings, "r")
     assert plan.cascade is not None

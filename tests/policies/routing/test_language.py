@@ -23,14 +23,14 @@ def test_the_messages_are_balanced() -> None:
     assert {code: sum(each == code for each, _ in MESSAGES) for code in LANGUAGES} == dict.fromkeys(LANGUAGES, 10)
 
 
-def test_nearly_all_short_messages_are_told_and_hardly_any_wrongly() -> None:
+def test_nearly_all_short_messages_are_detected_and_hardly_any_wrongly() -> None:
     told = [(code, language(text)) for code, text in MESSAGES]
     assert sum(code == found for code, found in told) / len(told) >= RIGHT
     assert sum(found not in {code, "und"} for code, found in told) <= 1
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_no_language_is_told_badly(code: str) -> None:
+def test_no_language_is_detected_badly(code: str) -> None:
     assert sum(language(text) == code for each, text in MESSAGES if each == code) >= 7
 
 

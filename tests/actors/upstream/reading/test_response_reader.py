@@ -120,7 +120,7 @@ def test_half_a_call_at_the_length_is_left_out():
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_reasoning_is_counted_and_told_beside_the_text(field):
+def test_reasoning_is_counted_and_reported_beside_the_text(field):
     thought = event(choices=[{"index": 0, "delta": {field: "hm"}}])
     found = outputs(thought, said("a"), ended(), DONE)
     assert [(each.reasoning, each.text, each.token_count) for each in found] == [
@@ -139,7 +139,7 @@ def test_what_came_before_a_failure_is_given_out():
     assert reader.error.failure.kind == "upstream_failed"
 
 
-def test_a_stop_string_and_a_filter_are_told():
+def test_a_stop_string_and_a_filter_are_reported():
     assert outputs(said("a"), ended("stop", stop_reason="END"), DONE)[-1].finish.stop == "END"
     assert outputs(said("a"), ended("content_filter"), DONE)[-1].finish.reason == "content_filter"
 

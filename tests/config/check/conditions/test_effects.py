@@ -48,7 +48,7 @@ def warnings(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("old", "new", "told"), TABLE)
-def test_each_is_told_once(old: str, new: str, told: str | None) -> None:
+def test_each_is_reported_once(old: str, new: str, told: str | None) -> None:
     assert VALID.count(old) == 1
     found = warnings(VALID.replace(old, new))
     if told is None:
@@ -115,7 +115,7 @@ override = { a = { "routes.rest.caps.output_tokens" = 5 }, b = { "routes.rest.ca
         ],
     ],
 )
-def test_each_of_a_small_policy_is_told(more: str, told: str) -> None:
+def test_each_of_a_small_policy_is_reported(more: str, told: str) -> None:
     found = warnings(LADDERS + REST + more)
     assert len(found) == 1, found
     assert told in found[0]
@@ -137,7 +137,7 @@ HOLES = [
 
 
 @pytest.mark.parametrize("whens", HOLES)
-def test_a_hole_is_told_with_a_request_that_falls_through(whens: tuple[str, ...]) -> None:
+def test_a_hole_is_reported_with_a_request_that_falls_through(whens: tuple[str, ...]) -> None:
     routes = "".join(f'[[routes]]\nname = "r{at}"\nuse.ladder = "l"\n{when}\n' for at, when in enumerate(whens))
     loaded = parse(LADDERS + routes, Path("/x.toml"))
     (warning,) = [each for each in loaded.warnings if "no route takes some requests" in each.message]

@@ -90,7 +90,7 @@ def test_the_page_is_whole_and_needs_nothing_else(trace: str, tmp_path: Path) ->
         (["--escalate", "thrifty=0", "--html", "/none/page.html"], "cannot be written"),
     ],
 )
-def test_bad_input_is_told(trace: str, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+def test_bad_input_is_reported(trace: str, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     assert simulate(trace, *ARGUMENTS, *arguments) in {1, 2}
     assert said in capsys.readouterr().err
 

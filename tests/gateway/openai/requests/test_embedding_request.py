@@ -78,8 +78,8 @@ async def test_inputs_of_every_kind(given: Any, prompts: Any) -> None:
     assert len(answer.json["data"]) == len(prompts)
     (request,) = service.requests
     assert request.body.prompts == prompts
-    assert request.embedding is not None
-    assert request.embedding.size == 12
+    assert request.body.embedding is not None
+    assert request.body.embedding.size == 12
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ async def test_a_refusal_of_the_service_keeps_its_words() -> None:
         assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
 
 
-async def test_a_client_that_leaves_closes_its_exchange() -> None:
+async def test_a_client_that_leaves_closes_its_response() -> None:
     service = FakeService(lambda _: [[Start("tests", "mini", 5)], trio.sleep_forever])
     async with gateway(service) as running:
         client = await running.connect()

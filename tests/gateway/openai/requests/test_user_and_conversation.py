@@ -38,4 +38,4 @@ async def test_it_is_taken_from_where_clients_put_it(
         await socket.until("done")
     assert len(service.requests) == 3
     for each in service.requests:
-        assert (each.user, each.conversation, each.cache_key) == (user, conversation, cache_key)
+        assert (each.body.user, each.body.conversation, each.body.cache_key) == (user, conversation, cache_key)

@@ -166,7 +166,7 @@ async def test_what_comes_with_a_call_goes_back_with_it():
 
 
 @pytest.mark.parametrize("body", [ASK, STREAM], ids=["whole", "streamed"])
-async def test_a_reason_that_nobody_knows_is_told(body):
+async def test_a_reason_that_nobody_knows_is_reported(body):
     async with served(speaks(sse(delta("42"), end("took_a_walk")))) as (client, _, _):
         _, chunks = await ask(client, body)
         assert [choice["finish_reason"] for each in chunks for choice in each["choices"]][-1] == "stop"
@@ -201,7 +201,7 @@ NAMELESS = speaks(sse(delta("42"), end()))
 @pytest.mark.parametrize("body", [ASK, STREAM], ids=["whole", "streamed"])
 @pytest.mark.parametrize("shown", ["asked", "served"])
 @pytest.mark.parametrize(("server", "name"), [(NAMED, "llama-3.1-405b"), (NAMELESS, "llama"), ({}, "small")])
-async def test_the_model_that_served_is_told(server, name, shown, body):
+async def test_the_model_that_served_is_reported(server, name, shown, body):
     async with served(server, scripts={"small": engine_says("42", prompt=HI)}, answer_model=shown) as (client, _, _):
         headers, chunks = await ask(client, body)
         assert {each["model"] for each in chunks} == {"cloud" if shown == "asked" else name}
@@ -209,7 +209,7 @@ async def test_the_model_that_served_is_told(server, name, shown, body):
         assert (chunks[-1]["penstock"]["model_asked"], chunks[-1]["penstock"]["model_served"]) == ("cloud", name)
 
 
-async def test_the_model_that_served_is_told_on_a_socket():
+async def test_the_model_that_served_is_reported_on_a_socket():
     async with served(NAMED) as (_, _, running), connected(running) as socket:
         await socket.send({"type": "start", "id": "a", **ASK})
         messages = await socket.until("done")

@@ -121,7 +121,7 @@ async def test_what_was_not_used_comes_back_to_the_next_answer() -> None:
         assert refused.headers["x-ratelimit-remaining-tokens"] == str(5000 - used)
 
 
-async def test_who_is_not_limited_and_who_is_nobody_are_told_nothing() -> None:
+async def test_who_is_not_limited_and_who_is_nobody_get_no_headers() -> None:
     async with stage(SCRIPTS, settings=SETTINGS + OTHERS, step_s=0.001) as service, gateway(service.service) as running:
         client = await running.connect()
         for key, status in ((FREE.raw, 200), ("penstock_app_wrong", 401), ("", 401)):

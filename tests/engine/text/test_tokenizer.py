@@ -1,12 +1,12 @@
 import json
 
 import pytest
-import tiny_tokenizers
 import tokenizers
 
 from engine.errors import ModelError
 from engine.sampling.grammar import Grammar, Grammars
 from engine.text.tokenizer import Tokenizer
+from tests.engine import tiny_tokenizers
 
 
 @pytest.fixture

@@ -1,46 +1,8 @@
-"""A device for each rank of each replica."""
+"""What each replica of an engine, and each of its ranks, is loaded with."""
 
-from pathlib import Path
-
-import pytest
-
-from config.load import parse_settings
-from config.model.settings import EngineSettings
-from config.problems.errors import ConfigError
 from engine.tensor_parallel.ranks import rank_settings
 from gateway.engine_factories import replica_settings
-
-TEXT = """
-schema = 1
-[engines.mine]
-model = "m"
-{lines}
-[models.chat]
-[[routes]]
-name = "all"
-use = {{ ladder = "mine" }}
-[[ladders.mine]]
-to = "mine"
-"""
-
-
-def engine_of(*lines: str) -> EngineSettings:
-    return parse_settings(TEXT.format(lines="\n".join(lines)), Path("/etc/p.toml")).engines["mine"]
-
-
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        (['devices = ["cuda:0", "cuda:1"]'], "2 devices for 1 replicas of 1 ranks"),
-        (["replicas = 2", "tensor_parallel = 2", 'devices = ["cuda:0", "cuda:1"]'], "replicas · tensor_parallel, 4"),
-        (["tensor_parallel = 2", 'device = "cuda"'], "2 ranks cannot share the device cuda"),
-        (["replicas = 0"], "1 to 64"),
-    ],
-)
-def test_what_does_not_add_up(lines: list[str], said: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        engine_of(*lines)
-    assert said in str(caught.value)
+from tests.config.check.test_engines import engine_of
 
 
 def test_devices_are_dealt_replica_by_replica() -> None:

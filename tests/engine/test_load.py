@@ -1,13 +1,13 @@
 import json
 
 import pytest
-import tiny_tokenizers
 
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.core.engine import Engine
 from engine.errors import EngineError, ModelError
 from engine.text.tokenizer import Tokenizer
+from tests.engine import tiny_tokenizers
 from tests.engine.driving import run, submit
 from tests.parity import models
 

@@ -119,7 +119,7 @@ def test_engines_say_the_same_until_a_rank_is_lost(directory: Path) -> None:
     assert engine.stats().prefix_hits_total == alone.stats().prefix_hits_total
     # Half of the KV heads: twice the blocks in the same memory per rank.
     assert (engine.stats().total_blocks + 1) // 2 == alone.stats().total_blocks + 1
-    (rank,) = engine._runner._others
+    (rank,) = engine._runner._others  # type: ignore[attr-defined]
     os.kill(rank._process.pid, signal.SIGKILL)
     engine.submit(Submit(sequence_id=9, prompt_token_ids=(5, 6), params=GREEDY))
     with pytest.raises(EngineDead, match=r"rank 1 \(cpu\) has ended, killed by signal 9") as caught:
@@ -152,7 +152,7 @@ def test_how_likely_a_prompt_is(directory: Path, runner: TensorRunner) -> None:
 
 def test_a_rank_that_is_lost_while_nothing_runs_ends_the_engine_all_the_same(directory: Path) -> None:
     engine = Engine.load(settings_of(directory), "two")
-    (rank,) = engine._runner._others
+    (rank,) = engine._runner._others  # type: ignore[attr-defined]
     engine.check_runner()
     posts: list[StepReport | EngineFailed] = []
     inbox: SimpleQueue[Command | Stop] = SimpleQueue()
@@ -185,7 +185,7 @@ def test_a_rank_that_hangs_breaks_the_step_and_is_ended(directory: Path) -> None
         driver.step(runner, [(driver.Sequence([1, 2], [1], GREEDY), 2)])
 
 
-def test_what_a_rank_cannot_load_is_told_with_its_name(directory: Path) -> None:
+def test_what_a_rank_cannot_load_is_reported_with_its_name(directory: Path) -> None:
     settings = settings_of(directory, devices=("cpu", "cuda:63"))
     with pytest.raises(ModelError, match=r'rank 1 \(cuda:63\): device = "cuda:63" cannot be used'):
         Engine.load(settings, "two")
@@ -236,12 +236,12 @@ def _lives(pid: int) -> bool:
 def test_what_is_sent_is_what_arrives() -> None:
     import io
 
-    from engine.tensor_parallel.wire import Setup, Word, WorkerFailed, frame, read_frame
+    from engine.tensor_parallel.wire import Setup, WorkerFailed, WorkerReply, frame, read_frame
 
     setup = Setup(settings_of(Path("/m"), stall=Seconds(2.5)), 1, 2, "/tmp/store")
     pipe = io.BytesIO(frame(setup) + frame(WorkerFailed("a", "b")) + frame(setup)[:-1])
     assert read_frame(pipe, Setup) == setup
-    assert read_frame(pipe, Word) == WorkerFailed("a", "b")
+    assert read_frame(pipe, WorkerReply) == WorkerFailed("a", "b")
     assert read_frame(pipe, Setup) is None
     assert read_frame(pipe, Setup) is None
     assert msgspec.structs.replace(setup, rank=2) != setup

@@ -58,7 +58,7 @@ async def test_window_goes_on_after_what_was_shown(autojump_clock, low):
 
 @pytest.mark.parametrize("low", range(10))
 @pytest.mark.parametrize("stop", ["fox jumps", "brown", "k b", "e quick brown fox ju"])
-async def test_a_stop_string_across_the_seam_is_found(autojump_clock, low, stop):
+async def test_a_stop_string_across_two_engines_is_found(autojump_clock, low, stop):
     async with stage({"small": says(TEXT, {low: 0.4}), "large": says(TEXT)}) as service:
         answer = await service.ask("both", stop=(stop,))
         assert answer.text() == StopMatcher((stop,)).push(TEXT)
@@ -281,7 +281,7 @@ async def test_a_static_answer_bills_nothing_that_nobody_got(autojump_clock):
         row = service.row("r1")
         assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"]) == ("ok", 0, 0)
         assert row["discarded_tokens"] == 6
-        assert service.service._quota.statistics(0).tenants["anonymous"].spent_total == 0
+        assert service.quota_use().spent_total == 0
 
 
 @pytest.mark.parametrize("max_tokens", [0, 60])
@@ -289,16 +289,16 @@ async def test_nothing_is_released_that_the_large_model_cannot_go_on_from(autoju
     scripts = {"small": says(TEXT, {8: 0.1}), "large": says(TEXT)}
     async with stage(scripts, lengths={"large": 50}) as service:
         response = await service.open("both", max_tokens=max_tokens)
-        assert response._plan.cascade.mode == "gate"
         answer = await service.read(response)
+        assert service.service.admin.decision("r1").plan.cascade.mode == "gate"
         if max_tokens:
             # It can never be escalated; nothing was said, so a true status is possible.
             assert (answer.refusal.body.status, answer.refusal.body.code) == (400, "context_length_exceeded")
         else:
             assert answer.text() == TEXT
         response = await service.open("both", max_tokens=46)
-        assert response._plan.cascade.mode == "window"
         assert (await service.read(response)).text() == TEXT
+        assert service.service.admin.decision("r2").plan.cascade.mode == "window"
 
 
 async def test_an_answer_under_way_outwaits_its_tiers_queue(autojump_clock):
@@ -321,7 +321,7 @@ async def test_an_answer_under_way_outwaits_its_tiers_queue(autojump_clock):
         assert trio.current_time() - before > 5
 
 
-async def test_the_engine_is_told_what_of_its_prompt_was_said_already(autojump_clock):
+async def test_the_engine_knows_what_of_its_prompt_was_said_already(autojump_clock):
     async with stage({"small": says(TEXT, {8: 0.1}), "large": says(TEXT)}) as service:
         taken = []
         accept = service.worker("large").engine.accept

@@ -52,7 +52,7 @@ def test_a_token_without_a_text_counts_if_the_server_counts_it() -> None:
     assert figures.output_tokens == 3
 
 
-def test_an_error_in_the_stream_is_told() -> None:
+def test_an_error_in_the_stream_is_reported() -> None:
     with pytest.raises(ServerError, match="too long"):
         served(b'data: {"error": {"message": "too long"}}\n\ndata: [DONE]\n\n', BenchRequest((3,), 2))
 

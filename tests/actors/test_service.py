@@ -32,7 +32,7 @@ async def test_an_answer_streams_and_is_accounted_for(autojump_clock):
         statistics = service.service.statistics()
         assert statistics.completion_tokens_total == tokens
         assert statistics.usage["anonymous", "small", "ok"] == (1, 4, tokens)
-        assert service.service._quota.statistics(0).tenants["anonymous"].spent_total == 4 + tokens
+        assert service.quota_use().spent_total == 4 + tokens
 
 
 async def test_a_whole_answer_comes_in_one_piece(autojump_clock):
@@ -97,7 +97,7 @@ async def test_what_the_engine_refuses_is_the_clients_error(autojump_clock):
         assert not refusal.body.should_retry
 
 
-async def test_an_unknown_model_is_told_the_nearest(autojump_clock):
+async def test_an_unknown_model_is_answered_with_the_nearest_name(autojump_clock):
     async with stage() as service:
         refusal = (await service.ask("smal")).refusal
         assert (refusal.body.status, refusal.body.code) == (404, "model_not_found")
@@ -220,7 +220,7 @@ async def test_leaving_a_whole_answer_is_not_free(autojump_clock, model):
         row = service.row("r1")
         assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"]) == ("gone", 4, 0)
         assert 10 < row["discarded_tokens"] < 25
-        spent = service.service._quota.statistics(0).tenants["anonymous"].spent_total
+        spent = service.quota_use().spent_total
         assert spent == 4 + row["discarded_tokens"]
         assert service.service.statistics().discarded_tokens_total == row["discarded_tokens"]
 

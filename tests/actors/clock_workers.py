@@ -1,0 +1,182 @@
+"""Engines and the ledger's file on the test's own clock: what stands in for `RealWorkerThreads`."""
+
+import sqlite3
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import trio
+
+from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
+from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed
+from config.problems.errors import ConfigError
+from config.reader import decode_report, encode_report, report
+from engine.core.embedder import Embedder
+from engine.core.engine import Engine
+from engine.core.loop import Stop
+from engine.core.messages import EngineFailed
+from engine.errors import EngineError
+
+
+class ClockEngineWorker:
+    """The step loop as a task; `test_clock_workers.py` holds it to the thread that serves."""
+
+    def __init__(self, nursery: trio.Nursery, factory, on_posts, step_s: float, load_s: float) -> None:
+        self.step_s = step_s
+        self.load_s = load_s
+        self.hang = False
+        self.engine: Engine | Embedder | None = None
+        self.ended = trio.Event()
+        self._inbox: deque[Any] = deque()
+        self._sent = trio.Event()
+        self._on_posts = on_posts
+        nursery.start_soon(self._run, factory)
+
+    def send(self, command: Any) -> None:
+        self._inbox.append(command)
+        self._sent.set()
+
+    def abandon(self) -> None:
+        self._on_posts = None
+
+    async def join(self, timeout_s: float) -> bool:
+        with trio.move_on_after(timeout_s):
+            await self.ended.wait()
+        return self.ended.is_set()
+
+    def _post(self, value: Any) -> None:
+        if self._on_posts is not None:
+            self._on_posts([value])
+
+    async def _run(self, factory) -> None:
+        try:
+            await trio.sleep(self.load_s)
+            try:
+                self.engine = engine = factory(lambda what: self._post(EngineLoading(what)))
+            except EngineError as error:
+                self._post(LoadFailed(error.message))
+                return
+            except Exception as error:  # noqa: BLE001 - as the thread does
+                self._post(LoadFailed(f"{type(error).__name__}: {error}"))
+                return
+            self._post(EngineLoaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
+            try:
+                while await self._drain(engine):
+                    await trio.sleep(self.step_s)
+                    if not self.hang and self._drain_now(engine):
+                        self._post(engine.step())
+                engine.abort_all()
+                self._post(engine.step())
+            except EngineError as error:
+                self._post(EngineFailed(error.code, error.message))
+            except Exception as error:  # noqa: BLE001 - as the thread does
+                message = f"engine {engine.name} failed: {type(error).__name__}: {error}"
+                self._post(EngineFailed("engine_failed", message))
+            finally:
+                engine.close()
+        finally:
+            self.ended.set()
+
+    async def _drain(self, engine: Engine | Embedder) -> bool:
+        while not self._inbox and (self.hang or not engine.has_work):
+            self._sent = trio.Event()
+            await self._sent.wait()
+        if any(isinstance(command, Stop) for command in self._inbox):
+            return False
+        self._drain_now(engine)
+        return True
+
+    def _drain_now(self, engine: Engine | Embedder) -> bool:
+        while self._inbox and not isinstance(self._inbox[0], Stop):
+            engine.accept(self._inbox.popleft())
+        return engine.has_work
+
+
+def connection(store: Store) -> sqlite3.Connection:
+    """To what the ledger has written, as only tests read it."""
+    return store._connection
+
+
+class InlineStore:
+    """The ledger's file in memory, written at once, unless the workers say otherwise."""
+
+    def __init__(self, path, on_posts, workers: "ClockWorkerThreads") -> None:
+        self._on_posts = on_posts
+        self._workers = workers
+        self._closed = False
+        trio.lowlevel.current_trio_token().run_sync_soon(self.post, Opened(0, workers.store_file.spent(time.time())))
+
+    def send(self, command: Any) -> None:
+        if isinstance(command, StoreClosed):
+            self._closed = True
+            return
+        assert isinstance(command, LedgerBatch)
+        if self._workers.locked is not None:
+            if not self._workers.locked:
+                self.post(StoreBusy())
+            self._workers.locked.append(partial(self.send, command))
+            return
+        if self._workers.ledger_errors:
+            self.post(StoreFailed(self._workers.ledger_errors.pop()))
+            return
+        self._workers.store_file.commit(command)
+        self.post(Committed())
+
+    def abandon(self) -> None:
+        self._on_posts = None
+
+    async def join(self, timeout_s: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._closed
+
+    def post(self, post: Any) -> None:
+        if self._on_posts is not None:
+            self._on_posts([post])
+
+
+class ClockWorkerThreads:
+    """What `RealWorkerThreads` does, as tasks on the test's clock."""
+
+    def __init__(
+        self, nursery: trio.Nursery, *, step_s: float = 0.1, load_s: float = 0.0, store: Store | None = None
+    ) -> None:
+        self._nursery = nursery
+        self.step_s = step_s
+        self.load_s = load_s
+        self.lives: dict[str, list[ClockEngineWorker]] = {}
+        self.store_file = store or Store(":memory:", "test")
+        # Tests read it for as long as they like; from Python 3.13 on nobody but us closes it.
+        weakref.finalize(self.store_file, connection(self.store_file).close)
+        self.ledger_errors: list[str] = []
+        self.locked: list[Callable[[], None]] | None = None
+        """What waits while another process holds the file; None: nobody does."""
+
+    def lock(self) -> None:
+        self.locked = []
+
+    def unlock(self) -> None:
+        waiting, self.locked = self.locked or [], None
+        for send in waiting:
+            send()
+
+    def engine(self, name, factory, on_posts) -> ClockEngineWorker:
+        worker = ClockEngineWorker(self._nursery, factory, on_posts, self.step_s, self.load_s)
+        self.lives.setdefault(name, []).append(worker)
+        return worker
+
+    def store(self, path, on_posts) -> InlineStore:
+        return InlineStore(path, on_posts, self)
+
+    async def run_in_thread(self, job):
+        await trio.lowlevel.checkpoint()
+        return job()
+
+    async def read_config(self, path, text=None):
+        await trio.lowlevel.checkpoint()
+        found = decode_report(encode_report(report(path, text)))
+        if found.loaded is None:
+            raise ConfigError(found.problems)
+        return found.loaded

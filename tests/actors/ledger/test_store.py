@@ -1,0 +1,128 @@
+"""The ledger's file: what a crash leaves, files of other versions, files that somebody else holds."""
+
+import sqlite3
+import time
+
+import pytest
+
+from actors.api.errors import LedgerFileError
+from actors.ledger.store import _CLOSE, Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, keep_books
+from actors.protocol.ledger import EntryClosing, LedgerEntry
+from tests.actors.clock_workers import connection
+
+
+def line(number: int, reserved: int = 100) -> LedgerEntry:
+    return LedgerEntry(number, f"r{number}", "alice", "small", "route", 10, reserved, 0.5, "thrifty")
+
+
+def closing(number: int, completion: int = 5) -> EntryClosing:
+    return EntryClosing(number, "alice", "small", "ok", "asked_for", 10, completion, 1, 0.25)
+
+
+def rows(store: Store):
+    return (
+        connection(store)
+        .execute("SELECT number, outcome, prompt_tokens, completion_tokens FROM requests ORDER BY number")
+        .fetchall()
+    )
+
+
+def test_rows_that_a_crash_left_open_are_charged_their_reservation(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    first = Store(path, "first")
+    first.commit(LedgerBatch((line(1), line(2), closing(1))))
+    # No close: the process is gone.
+    second = Store(path, "second")
+    assert second.recovered == 1
+    assert rows(second) == [(1, "ok", 10, 5), (2, "crashed", 10, 90)]
+    second.close()
+    third = Store(path, "third")
+    assert third.recovered == 0
+    third.close()
+    first.close()
+
+
+def test_a_writer_that_is_replaced_in_the_same_life_leaves_open_rows_open(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    first = Store(path, "life")
+    first.commit(LedgerBatch((line(1),)))
+    second = Store(path, "life")
+    assert second.recovered == 0
+    second.commit(LedgerBatch((line(1), closing(1))))
+    second.commit(LedgerBatch((closing(1, completion=77),)))
+    assert rows(second) == [(1, "ok", 10, 5)]
+    second.close()
+    first.close()
+
+
+def test_money_is_remembered_and_a_crash_costs_what_was_set_aside(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    first = Store(path, "first")
+    first.commit(LedgerBatch((line(1), line(2), closing(1))))
+    first.close()
+    second = Store(path, "second")
+    spent = second.spent(time.time())
+    assert spent.by_tenant == {"alice": {"hour": 0.75, "day": 0.75, "month": 0.75}}
+    assert spent.by_cascade == {"thrifty": 0.75}
+    assert second.spent(time.time() + 40 * 86_400).by_tenant == {}
+    second.close()
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    Store(path, "before").close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(
+        "ALTER TABLE requests DROP COLUMN cost; ALTER TABLE requests DROP COLUMN reserved_cost; PRAGMA user_version = 1"
+    )
+    connection.close()
+    store = Store(path, "now")
+    store.commit(LedgerBatch((line(1), closing(1))))
+    assert store.spent(time.time()).by_cascade == {"thrifty": 0.25}
+    store.close()
+
+
+def test_a_file_of_another_version_is_left_alone(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    with pytest.raises(LedgerFileError, match="version 7"):
+        Store(path, "life")
+
+
+def test_closing_a_row_does_not_search_all_of_them():
+    """A day's rows must not make the next commit slower."""
+    store = Store(":memory:", "life")
+    plan = connection(store).execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("[]", "life")).fetchall()
+    assert any("number=? AND life=?" in step[3] for step in plan)
+    store.close()
+
+
+@pytest.mark.parametrize("held_at", ["opening", "writing"])
+def test_a_locked_file_is_waited_for(tmp_path, monkeypatch, held_at):
+    monkeypatch.setattr("actors.ledger.store._PATIENCE_MS", 0)
+    path = tmp_path / "ledger.sqlite3"
+    Store(path, "before").close()
+    other = sqlite3.connect(path, isolation_level=None)
+    posts = []
+    commands = iter([LedgerBatch((line(1),)), StoreClosed()])
+
+    def receive():
+        command = next(commands)
+        if held_at == "writing" and isinstance(command, LedgerBatch):
+            other.execute("BEGIN IMMEDIATE")
+        return command
+
+    def post(what):
+        posts.append(type(what))
+        if isinstance(what, StoreBusy):
+            other.execute("ROLLBACK")
+
+    if held_at == "opening":
+        other.execute("BEGIN IMMEDIATE")
+    keep_books(lambda: Store(path, "life"), receive, post)
+    at_opening = [StoreBusy, Opened, Committed, StoreClosed]
+    assert posts == (at_opening if held_at == "opening" else [Opened, StoreBusy, Committed, StoreClosed])
+    assert other.execute("SELECT number FROM requests").fetchall() == [(1,)]
+    other.close()
