@@ -11,8 +11,7 @@ from typing import NoReturn
 import trio
 
 from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
-from actors.api.principal import Principal
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, Principal
 from actors.api.response import AttemptSummary as AttemptNote
 from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Served, Start, Usage
 from actors.kernel.errors import ActorDied, MailboxFull
