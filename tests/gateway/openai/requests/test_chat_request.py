@@ -271,7 +271,7 @@ def test_neutral_values_are_accepted(fields: dict[str, Any]) -> None:
         ({"stop": [""]}, "invalid_value", "stop", "empty"),
         ({"stop": ["a"] * 17}, "invalid_value", "stop", "at most 16"),
         ({"max_tokens": 0}, "invalid_value", "max_tokens", "at least 1"),
-        ({"max_tokens": 1, "max_completion_tokens": 2}, "invalid_value", "max_tokens", "contradict"),
+        ({"max_tokens": 1, "max_completion_tokens": 2}, "invalid_value", "max_tokens", "differ: give one"),
         ({"logprobs": True, "top_logprobs": 21}, "invalid_value", "top_logprobs", "between 0 and 20"),
         ({"top_logprobs": 1}, "invalid_value", "top_logprobs", "needs 'logprobs'"),
         ({"logit_bias": {"a": 1}}, "invalid_value", "logit_bias", "digits"),

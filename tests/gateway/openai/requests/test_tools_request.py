@@ -132,9 +132,17 @@ ASSISTANT = {"role": "assistant", "content": ""}
             "messages[0].tool_calls[0].function.arguments",
             "JSON object",
         ),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "each message"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "c"}]}, "messages[0].tool_call_id", "no call"),
-        ({"messages": [{"role": "user", "content": "x", "tool_call_id": "c"}]}, "messages[0].tool_call_id", "no other"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "required in messages"),
+        (
+            {"messages": [{"role": "tool", "content": "x", "tool_call_id": "c"}]},
+            "messages[0].tool_call_id",
+            "does not name a call",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x", "tool_call_id": "c"}]},
+            "messages[0].tool_call_id",
+            "not allowed in others",
+        ),
         (
             {
                 "messages": [
