@@ -1,6 +1,8 @@
 """A sum over the last so many seconds: by example, at the edges of slices."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from policies.admission.sliding_window import SlidingWindow
 from policies.errors import IntegrityError
@@ -109,3 +111,39 @@ def test_it_is_empty_when_its_last_slice_ends() -> None:
     assert window().empties_in_s(7.0) == 0.0
     assert window((1, 0.0)).empties_in_s(7.0) == 58.0
     assert window((3, 0.0), (2, 12.0)).empties_in_s(12.0) == 63.0
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 20), st.integers(0, 9), st.integers(0, 9)), max_size=40), st.integers(1, 30))
+def test_a_window_never_forgets_too_early_nor_keeps_too_long(steps: list[tuple[float, int, int]], limit: int) -> None:
+    window = SlidingWindow(10.0, 1.0)
+    added: list[tuple[float, int]] = []
+    now = 0.0
+    for passed, amount, less in steps:
+        now += passed
+        handle = window.add(amount, now)
+        window.correct(handle, -min(less, amount))
+        added.append((now, amount - min(less, amount)))
+        window.check_integrity()
+        counted = window.sum(now)
+        assert counted >= sum(amount for at, amount in added if at > now - 10)
+        assert counted <= sum(amount for at, amount in added if at > now - 11)
+        wait_s = window.fits_in_s(1, limit, now)
+        assert wait_s is not None
+        assert (wait_s == 0) == (counted + 1 <= limit)
+    if added:
+        wait_s = window.fits_in_s(limit, limit, now)
+        assert wait_s is not None
+        assert window.sum(now + wait_s) + limit <= limit
+    assert window.fits_in_s(limit + 1, limit, now) is None
+
+
+def test_a_late_correction_changes_nothing() -> None:
+    window = SlidingWindow(10.0, 1.0)
+    old = window.add(5, 0.0)
+    assert window.sum(20.0) == 0
+    window.correct(old, -5)
+    assert window.sum(20.0) == 0
+    window._sum = 3
+    with pytest.raises(IntegrityError):
+        window.check_integrity()

@@ -1,16 +1,13 @@
 """Thresholds by what a prompt says: right at both ends, and worth it where tasks differ."""
 
 import math
-import random
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model.calibration import PromptModel
-from policies.authoring.calibration_fit import Scored
-from policies.authoring.prompt_fit import fit_prompt_model, scores_unseen
+from policies.authoring.prompt_fit import fit_prompt_model
 from policies.cascade.prompt_model import (
     BUCKETS,
     LIMIT,
@@ -20,6 +17,7 @@ from policies.cascade.prompt_model import (
     threshold_at,
     words_of,
 )
+from tests.policies.authoring.test_prompt_fit import WORLD, world
 
 MODEL = PromptModel(
     slope=0.5,
@@ -30,20 +28,6 @@ MODEL = PromptModel(
     small_mean=0.7,
     large_mean=0.8,
 )
-WORLD = [("sum the numbers", 0.9, 0.6), ("who lives there", 0.5, 0.5), ("reverse the word", 0.95, 0.9)]
-"""What is asked, how often large is right, and how often small is."""
-
-
-def world(seed: int, count: int) -> list[Scored]:
-    """Where small is wrong its statistic is lower; of the second task large knows no more."""
-    rng = random.Random(seed)
-    found = []
-    for _ in range(count):
-        text, large, small = rng.choice(WORLD)
-        right = rng.random() < small
-        score = rng.gauss(3.0 if right else 0.5, 1.5)
-        found.append(Scored(score, right, rng.random() < large, words_of(f"{text} {rng.randrange(1000)}")))
-    return found
 
 
 @given(st.floats(-0.99, 0.99), st.floats(-30, 30), st.floats(-5, 5), st.floats(0.01, 0.99))
@@ -79,20 +63,3 @@ def test_doubt_is_no_reason_where_large_knows_no_more() -> None:
     thresholds = [threshold_at(model, priors_of(model, words_of(f"{text} 500")), -0.2) for text, _, _ in WORLD]
     assert max(thresholds[1:]) < thresholds[0]
     assert neutral_priors(model)[1] == pytest.approx(0.78, abs=0.05)
-
-
-def test_unseen_prompts_are_ordered_better_than_by_the_statistic_alone() -> None:
-    seen = world(2, 3000)
-    levels = scores_unseen(seen)
-
-    def recovered(scores: list[float]) -> float:
-        order = sorted(range(len(seen)), key=lambda place: scores[place])
-        return sum(seen[place].large_right - seen[place].small_right for place in order[: len(seen) // 4])
-
-    assert recovered(levels) > 1.05 * recovered([each.score for each in seen])
-
-
-def test_a_statistic_that_says_the_wrong_thing_is_refused() -> None:
-    upside_down = [msgspec.structs.replace(each, score=-each.score) for each in world(3, 500)]
-    with pytest.raises(ValueError, match="not righter"):
-        fit_prompt_model(upside_down)

@@ -1,12 +1,10 @@
 """A day's money lasts for the day; a share that drifts is noticed."""
 
-import math
 import random
 
 import pytest
 
 from policies.rollout.budget_controller import BudgetController
-from policies.rollout.share_tracker import ShareTracker
 from tests.policies.cascade.test_calibration import CALIBRATION
 
 MIDNIGHT = 1_780_012_800.0 // 86_400 * 86_400
@@ -57,17 +55,6 @@ def test_a_new_day_starts_anew() -> None:
     assert budget_controller.share == 0.0
     assert budget_controller.update(MIDNIGHT + 86_400 + 1) > 0
     assert budget_controller.spent == 0.0
-
-
-def test_a_share_that_keeps_its_target_is_quiet_and_another_is_not() -> None:
-    rng = random.Random(5)
-    quiet, loud = ShareTracker(0.25), ShareTracker(0.25)
-    changes = [quiet.add(rng.random() < 0.25) for _ in range(3000)]
-    assert sum(changes) <= 2
-    assert not quiet.view.drifted
-    assert any(loud.add(rng.random() < 0.4) for _ in range(3000))
-    assert loud.view.drifted
-    assert math.isclose(loud.view.realised, 0.4, abs_tol=0.08)
 
 
 def burst(

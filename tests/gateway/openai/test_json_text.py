@@ -1,0 +1,26 @@
+"""The objects that several wire formats share."""
+
+import msgspec
+
+from actors.api.messages import Usage
+from gateway.openai.json_text import encode, penstock_object, usage_fields
+from tests.gateway.fakes import SERVED
+
+
+def test_the_total_is_the_sum() -> None:
+    fields = usage_fields(Usage(prompt_tokens=7, completion_tokens=5, cached_tokens=3))
+    assert fields == {
+        "prompt_tokens": 7,
+        "completion_tokens": 5,
+        "total_tokens": 12,
+        "prompt_tokens_details": {"cached_tokens": 3},
+    }
+
+
+def test_who_served_is_an_object_with_route_rung_and_reason() -> None:
+    found = msgspec.json.decode(penstock_object(SERVED))
+    assert (found["route"], found["rung"], found["why"]) == (SERVED.route, SERVED.rung, SERVED.why)
+
+
+def test_text_is_escaped() -> None:
+    assert encode('a "quoted"\nline') == b'"a \\"quoted\\"\\nline"'
