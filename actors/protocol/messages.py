@@ -157,6 +157,8 @@ class WorkerEvents(msgspec.Struct, frozen=True, tag=True, gc=False):
     """What a thread has posted to its actor since the last time."""
 
     posts: Sequence[Any]
+    life: object = None
+    """The actor that has started the thread: a later life ignores what an earlier one's thread has posted."""
 
 
 class FlushDue(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -289,7 +291,7 @@ class Uninstall(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 EngineMessage = StartJob | CancelJob | DraftTokens | WorkerEvents | StallAlarm | Install | Uninstall
 
-# --- to the policy's keeper --------------------------------------------------------------------------------------
+# --- to the policy reloader ---------------------------------------------------------------------------------------
 
 ReloadTrigger = Literal["signal", "file", "admin"]
 

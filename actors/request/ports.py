@@ -7,6 +7,7 @@ from actors.api.counters import ServiceCounters
 from actors.api.engine_status import BackendStatus
 from actors.breakers.breakers import BreakerRegistry
 from actors.breakers.permits import Permits
+from actors.kernel.clock import WallClock
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
 from actors.prompt.model_text import ModelText
@@ -37,6 +38,7 @@ class RequestPorts:
         rollout: RolloutState,
         decisions: DecisionLog,
         request_log: RequestLog,
+        wall: WallClock,
         recording: Recording | None = None,
     ) -> None:
         self.admission = admission
@@ -56,5 +58,6 @@ class RequestPorts:
         self.decisions = decisions
         self.request_log = request_log
         self.recording = recording
+        self.wall = wall
         self.numbers = count(1)
         """For lines, works and sequences: unique in this process."""

@@ -1,11 +1,14 @@
 """Runs the copies of requests that no client sees: the shell of `policies.rollout.shadow`.
 
-Whatever a copy does, the original must not feel it: its account has no reservation and no budget, it asks no breaker
-that is not closed and tells none of its failures, and nobody learns from its end but its own figures.
+Whatever a copy does, the original is not affected: the copy's account has no reservation and no budget, it asks no
+breaker that is not closed and reports no failure to one, and its end changes no figures but the shadow's own.
+
+If the actor dies, the copies under way are cut with it, and so is the one in hand (`CopiesUnderWay.lost`).
 """
 
 from collections.abc import Callable
 from copy import copy as shallow_copy
+from typing import ClassVar
 
 import msgspec
 import structlog
@@ -34,7 +37,7 @@ from policies.records.decision_log import LoggedDecision
 from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook, shadow_tier
 
 _LOOK_EVERY_S = 0.02
-"""While copies run: does somebody wait behind one?"""
+"""While copies run: how often to look whether other requests wait behind one."""
 log = structlog.get_logger()
 
 
@@ -48,31 +51,51 @@ class _Running:
         self.cut = False
 
     def end(self) -> None:
-        """At once: what was made so far is written down now."""
+        """At once: what was made so far is settled now."""
         self.cut = True
         if self.response is not None:
             self.response.close()
         self.scope.cancel()
 
 
+class CopiesUnderWay:
+    """The copies that run now; outlives the actor's restarts."""
+
+    def __init__(self, book: ShadowBook) -> None:
+        self.book = book
+        self.running: dict[_Running, None] = {}
+
+    def lost(self, message: Copy) -> None:
+        """The actor will not make this copy, or not finish it."""
+        self.book.copy_ended(message.shadow.name, message.of.request.request_id, None, cut=True)
+
+    def stop(self) -> None:
+        """No more copies from now on; those under way are over when this returns."""
+        self.book.closed = True
+        for running in list(self.running):
+            running.end()
+
+
 class Shadows:
-    """A supervised child. The book outlives its restarts."""
+    """One life of the actor. The book and the copies under way outlive it."""
+
+    redelivered: ClassVar[tuple[type, ...]] = ()
 
     def __init__(
         self,
         mailbox: Mailbox[Copy],
-        book: ShadowBook,
+        copies: CopiesUnderWay,
         workers: WorkerPool,
         ports: RequestPorts,
         someone_waits: Callable[[str], bool],
     ) -> None:
-        """`someone_waits`: in front of this rung, other than copies."""
+        """`someone_waits`: whether jobs other than copies wait in front of this rung."""
         self.mailbox = mailbox
-        self._book = book
+        self._book = copies.book
         self._workers = workers
         self._ports = _apart(ports)
         self._someone_waits = someone_waits
-        self._running: dict[_Running, None] = {}
+        self._running = copies.running
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -81,21 +104,18 @@ class Shadows:
                 with trio.move_on_after(_LOOK_EVERY_S if self._running else float("inf")):
                     await self.mailbox.ready()
                 for _ in range(len(self.mailbox)):
-                    message = self.mailbox.take()
-                    self.mailbox.done()
-                    running = _Running(message.shadow.to)
-                    self._running[running] = None
-                    nursery.start_soon(self._live, message, running)
+                    self.on(self.mailbox.take(), nursery)
+                self.mailbox.done()
                 self._make_way()
 
-    def stop(self) -> None:
-        """The service drains: no more copies, and those under way are over when this returns."""
-        self._book.closed = True
-        for running in list(self._running):
-            running.end()
+    def on(self, message: Copy, nursery: trio.Nursery) -> None:
+        """Start the copy."""
+        running = _Running(message.shadow.to)
+        self._running[running] = None
+        nursery.start_soon(self._live, message, running)
 
     def _make_way(self) -> None:
-        """Cut the copies on rungs where somebody waits, the youngest first."""
+        """Cut the copies on rungs where other jobs wait, the youngest first."""
         for running in reversed(list(self._running)):
             if not running.cut and self._someone_waits(running.to):
                 running.end()
@@ -179,7 +199,7 @@ class Shadows:
 
 
 class _SilentPermits(Permits):
-    """Only closed breakers let a copy through, and none hears of it: copies wait longest, and must not open one."""
+    """Only closed breakers let a copy through, and none gets its outcome: copies wait longest and must open none."""
 
     async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
         permit = None if is_retry else self.closed(rung)
@@ -189,7 +209,7 @@ class _SilentPermits(Permits):
         pass
 
 
-class _NobodyListens(Mailbox[AdmissionMessage]):
+class _NoAdmission(Mailbox[AdmissionMessage]):
     """Copies have reserved nothing, so there is nothing to settle."""
 
     def put_unbounded(self, message: AdmissionMessage) -> None:
@@ -200,10 +220,10 @@ class _NobodyListens(Mailbox[AdmissionMessage]):
 
 
 def _apart(ports: RequestPorts) -> RequestPorts:
-    """The same rungs, ledger and clock; counters, breakers and admission that hear nothing of copies."""
+    """The same rungs, ledger and clocks; counters, breakers and admission that are told nothing of copies."""
     apart = shallow_copy(ports)
     apart.counters = ServiceCounters()
     apart.request_log = RequestLog(lambda: False, str)
     apart.permits = _SilentPermits(ports.breakers, ports.breaker_registry)
-    apart.admission = _NobodyListens("nobody", 1)
+    apart.admission = _NoAdmission("nobody", 1)
     return apart

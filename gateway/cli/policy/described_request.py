@@ -170,7 +170,7 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
     tenant = decider.tenants[features.tenant]
-    found = features_of(request, decider.policy, features.tenant, tenant, tokens)
+    found = features_of(request, decider.policy, features.tenant, tenant, tokens, at=features.at)
     text, turns = last_user_text(request.prompts)
     return _Asked(found, complexity_terms(text, turns)), notes
 

@@ -172,7 +172,7 @@ async def test_what_came_while_stopping_is_still_written(autojump_clock):
 def test_closing_a_row_does_not_search_all_of_them():
     """A day's rows must not make the next commit slower."""
     store = Store(":memory:", "life")
-    plan = store._connection.execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("[]", "life")).fetchall()
+    plan = store._connection.execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("now", "[]", "life")).fetchall()
     assert any("number=? AND life=?" in step[3] for step in plan)
     store.close()
 
