@@ -81,8 +81,10 @@ class Recorder(Actor[RecordedRequest]):
         self._workers = workers
 
     def on(self, message: RecordedRequest) -> None:
-        """Keep it for the next write."""
-        self._recording.waiting.append(message)
+        """Keep it for the next write; handed over again after a crash, it may be there already."""
+        waiting = self._recording.waiting
+        if not waiting or waiting[-1] is not message:
+            waiting.append(message)
 
     async def run(self) -> None:
         """Until cancelled; then what is left is written before this returns."""

@@ -220,10 +220,11 @@ class _NoAdmission(Mailbox[AdmissionMessage]):
 
 
 def _apart(ports: RequestPorts) -> RequestPorts:
-    """The same rungs, ledger and clocks; counters, breakers and admission that are told nothing of copies."""
+    """The same rungs, ledger and clocks; counters, breakers, admission and recording are told nothing of copies."""
     apart = shallow_copy(ports)
     apart.counters = ServiceCounters()
     apart.request_log = RequestLog(lambda: False, str)
     apart.permits = _SilentPermits(ports.breakers, ports.breaker_registry)
     apart.admission = _NoAdmission("nobody", 1)
+    apart.recording = None
     return apart

@@ -4,7 +4,6 @@ Engines are `engine.Engine` on `FakeRunner`, moved by a task instead of a thread
 runner's script and `on_step`, and the link's `hang`, `load_error` and `step_s`.
 """
 
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +30,13 @@ from actors.api.messages import (
     TokenPrompt,
 )
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
+from actors.kernel.clock import WallClock, system_time
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed
 from actors.prompt.model_text import ModelText
 from actors.protocol.messages import Grant, Settle
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
+from actors.supervision_tree import ActorTypes
 from config.load import parse_settings
 from config.model.settings import Settings
 from config.problems.errors import ConfigError
@@ -211,7 +212,9 @@ class InlineStore:
         self._on_posts = on_posts
         self._workers = workers
         self._closed = False
-        trio.lowlevel.current_trio_token().run_sync_soon(self._post, Opened(0, workers.store_file.spent(time.time())))
+        trio.lowlevel.current_trio_token().run_sync_soon(
+            self._post, Opened(0, workers.store_file.spent(workers.store_file.wall()))
+        )
 
     def send(self, command: Any) -> None:
         if isinstance(command, StoreClosed):
@@ -337,11 +340,14 @@ class Stage:
         blocks: int = 256,
         pools: Mapping[str, int] | None = None,
         encoders: Mapping[str, EmbeddingSizes] | None = None,
+        actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
+        wall: WallClock = system_time,
         **workers: Any,
     ) -> None:
         """`encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine."""
         self.settings = settings
         self.encoders = dict(encoders or {})
+        workers.setdefault("store", Store(":memory:", "test", wall))
         self.workers = ClockLinks(nursery, **workers)
         self.scripts = dict(scripts)
         self.titles = [
@@ -365,6 +371,8 @@ class Stage:
             source=source,
             watches=source is not None,
             record=record,
+            actor_types=actor_types,
+            wall=wall,
         )
         self._asked = 0
 
@@ -523,6 +531,8 @@ async def stage(
     blocks: int = 256,
     pools: Mapping[str, int] | None = None,
     encoders: Mapping[str, EmbeddingSizes] | None = None,
+    actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
+    wall: WallClock = system_time,
     **workers: Any,
 ):
     """A running service; at the end nothing may be left. `source`: it looks there for another policy, too.
@@ -545,6 +555,8 @@ async def stage(
             blocks=blocks,
             pools=pools,
             encoders=encoders,
+            actor_types=actor_types,
+            wall=wall,
             **workers,
         )
         await nursery.start(built.service.run)
