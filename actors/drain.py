@@ -19,12 +19,12 @@ log = structlog.get_logger()
 
 
 class DrainController:
-    """Looks at the running answers, and ends them when their time is up."""
+    """Waits for the running answers, and ends them at the deadline."""
 
     def __init__(self, running: Collection[ResponseStream], ledger: Mailbox[LedgerMessage]) -> None:
         self._drain = Drain()
         self._actions: deque[DrainAction] = deque()
-        """To be done yet, in this order; whichever call they came of, one task obeys them."""
+        """To be done yet, in this order; whichever call they came from, one task executes them."""
         self._running = running
         self._ledger = ledger
         self._changed = trio.Event()
@@ -57,7 +57,7 @@ class DrainController:
                 else:
                     await self._next()
         finally:
-            # Another call goes on where a cancelled one stopped.
+            # Another call continues where a cancelled one stopped.
             self._obeying = False
 
     async def _next(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether new work is welcome, and which models there are: what probes and clients ask."""
+"""Whether new requests are welcome, and which models there are: what probes and clients ask."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -8,12 +8,13 @@ import msgspec
 from actors.api.engine_status import EngineState
 from policies.lifecycle.drain import DrainState
 
-ServiceState = DrainState | Literal["ledger_blocked"]
-"""Blocked: the ledger's file takes nothing, and nothing is handed out that is not written down."""
+ServiceState = DrainState | Literal["ledger_blocked", "backends_down"]
+"""ledger_blocked: the ledger's file takes nothing, and nothing is handed out that is not written down. backends_down:
+every engine and upstream is marked down."""
 
 
 class EngineReadiness(msgspec.Struct, frozen=True):
-    """One engine."""
+    """One engine or upstream."""
 
     state: EngineState
     why: str | None
@@ -39,3 +40,5 @@ class ModelCard(msgspec.Struct, frozen=True):
     """None until the engines are loaded."""
     parent: str | None = None
     """The model that it is an adapter of."""
+    available: bool = True
+    """False: every backend that may answer to it is marked down."""

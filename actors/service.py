@@ -1,6 +1,8 @@
-"""Wires the actors together. The edge sees this and `ResponseStream`, nothing else."""
+"""Wires the actors together. The gateway sees this and `ResponseStream`, nothing else.
 
-import time
+Actors own shared state; a request is a task of its connection, and takes no part in supervision.
+"""
+
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -9,7 +11,6 @@ from pathlib import Path
 import structlog
 import trio
 
-from actors.admission.admission import Admission
 from actors.api.counters import ServiceCounters
 from actors.api.engine_status import BackendStatus, EngineStatus, ReplicatedEngineStatus, replica_titles
 from actors.api.errors import (
@@ -21,32 +22,31 @@ from actors.api.errors import (
 )
 from actors.api.request import InferenceRequest
 from actors.api.statistics import ReplicaView, ServiceStatistics
-from actors.breakers.breakers import BreakerRegistry, Breakers
+from actors.breakers.breakers import BreakerRegistry
 from actors.breakers.permits import Permits
 from actors.control.admin_service import AdminService
-from actors.control.policy_reloader import PolicyReloader
 from actors.control.policy_status import PolicyStatus
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
-from actors.engines.engine_actor import EngineActor
 from actors.engines.engine_thread import EngineFactory
+from actors.kernel.clock import WallClock, system_time
+from actors.kernel.errors import RestartsExhausted, ServiceFailed
 from actors.kernel.mailbox import Mailbox
-from actors.kernel.supervisor import Child, Supervisor
+from actors.kernel.supervisor import Child
 from actors.kernel.timers import TimerWheel
-from actors.ledger.ledger import Ledger, LedgerState
+from actors.ledger.ledger import LedgerState
 from actors.ledger.lock import ledger_lock
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage, RestoreUsage
 from actors.protocol.breakers import BreakerMessage
 from actors.protocol.engine import EngineMessage
-from actors.protocol.ledger import LedgerMessage
-from actors.protocol.queue import QueueMessage
+from actors.protocol.ledger import CloseEntry, EntryClosing, LedgerMessage, OpenEntry
+from actors.protocol.queue import Enqueue, QueueMessage, Withdraw
 from actors.protocol.reloader import Reload
 from actors.queue.backend_queue import BackendQueue
-from actors.queue.dispatcher import Dispatcher
 from actors.queue.replica_slot import ReplicaSlot
 from actors.readiness import EngineReadiness, ModelCard, Readiness, ServiceState
-from actors.recording.recorder import Recorder, Recording
+from actors.recording.recorder import Recording
 from actors.request.ports import RequestPorts
 from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
@@ -54,10 +54,10 @@ from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
 from actors.routing.policy_snapshot import PolicySnapshot
 from actors.routing.router import Router
-from actors.shadows.shadows import Shadows
+from actors.shadows.shadows import CopiesUnderWay
+from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
 from actors.upstream.client import MakeTransport, UpstreamClient
 from actors.upstream.secret import read_secret
-from actors.upstream.upstream_actor import UpstreamActor
 from actors.upstream.upstream_status import UpstreamStatus
 from actors.worker_threads import RealWorkerThreads, WorkerThreads
 from config.model.settings import Settings
@@ -85,7 +85,7 @@ log = structlog.get_logger()
 
 
 class Service:
-    """Everything behind the edge."""
+    """Everything behind the HTTP server."""
 
     def __init__(
         self,
@@ -98,15 +98,20 @@ class Service:
         source: ConfigSource | None = None,
         watches: bool = False,
         record: Path | None = None,
+        wall: WallClock = system_time,
+        actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
     ) -> None:
         """`engines`: how each replica of each engine is made.
 
         `texts`: how each engine reads; None loads it from the engines' model directories.
         `transport`: how upstreams are reached, if not over the network. `source`: what the settings were read from, so
         that they can be read again; `watches`: whenever it changes. `record`: a file for a recording of the traffic.
+        `wall`: what budgets, experiments and the ledger are dated by.
         Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
+        self._wall = wall
+        self._types = actor_types
         elsewhere = [
             title
             for name, each in settings.engines.items()
@@ -114,9 +119,9 @@ class Service:
             for title in replica_titles(name, each.replicas)
         ]
         self._workers: WorkerThreads = (
-            workers if workers is not None else RealWorkerThreads(settings.cores.at_once, elsewhere)
+            workers if workers is not None else RealWorkerThreads(settings.cores.at_once, elsewhere, wall=wall)
         )
-        self._created = int(time.time())
+        self._created = int(wall())
         self._texts = dict(texts if texts is not None else _load_texts(settings))
         for name, upstream in settings.upstreams.items():
             if upstream.tokenizer is not None:
@@ -143,21 +148,24 @@ class Service:
         self._books = LedgerState()
         self._quota = QuotaBook(snapshot.tenants)
         self._budgets = BudgetBook(snapshot.tenants)
-        self._rollout = RolloutState(settings, time.time())
+        self._rollout = RolloutState(settings, wall())
         self._decisions = DecisionLog(settings.admin.decisions, settings.admin.decisions_memory)
         self._responses: dict[ResponseStream, None] = {}
         self._timers = TimerWheel()
-        self._breakers = BreakerRegistry(rung_breakers(settings), RetryBudget(settings.retry_budget))
-        self._router = Router(snapshot, self._backend_queues, self._breakers, self._rollout)
+        self._breakers = BreakerRegistry(
+            rung_breakers(settings), RetryBudget(settings.retry_budget), self._all_published
+        )
+        self._router = Router(snapshot, self._backend_queues, self._breakers, self._rollout, wall)
+        self._restored: set[str] = set()
         self._admission: Mailbox[AdmissionMessage] = Mailbox("admission", _MAILBOX)
-        self._dispatch: Mailbox[QueueMessage] = Mailbox("dispatch", _MAILBOX)
+        self._dispatch: Mailbox[QueueMessage] = Mailbox("dispatch", _MAILBOX, self._job_lost)
         self._breakers_mail: Mailbox[BreakerMessage] = Mailbox("breakers", _MAILBOX)
-        self._ledger: Mailbox[LedgerMessage] = Mailbox("ledger", _MAILBOX)
+        self._ledger: Mailbox[LedgerMessage] = Mailbox("ledger", _MAILBOX, self._entry_lost)
         self._registry = AdapterRegistry(
             settings.engines, {name: self._backend_queues[name].slots for name in settings.engines}, self._workers
         )
         self.request_log = RequestLog(lambda: self._router.snapshot.settings.log.requests, lambda: self.policy)
-        self._recording = Recording(record, Mailbox("recorder", _MAILBOX)) if record is not None else None
+        self._recording = Recording(record, Mailbox("recorder", _MAILBOX), wall()) if record is not None else None
         self._ports = RequestPorts(
             admission=self._admission,
             dispatch=self._dispatch,
@@ -171,13 +179,12 @@ class Service:
             rollout=self._rollout,
             decisions=self._decisions,
             request_log=self.request_log,
+            wall=wall,
             recording=self._recording,
             numbers=count(1),
         )
-        self._shadow_mail: Mailbox[Copy] = Mailbox("shadows", _COPIES)
-        self._shadows = Shadows(
-            self._shadow_mail, self._shadow_book, self._workers, self._ports, someone_waits=self._someone_waits
-        )
+        self._copies = CopiesUnderWay(self._shadow_book)
+        self._shadow_mail: Mailbox[Copy] = Mailbox("shadows", _COPIES, self._copies.lost)
         self._request_admission = RequestAdmission(
             self._router,
             self._budgets,
@@ -186,8 +193,8 @@ class Service:
             shadows=ShadowPorts(self._shadow_mail, self._shadow_book),
             on_end=self._ended,
         )
-        self._policy = PolicyStatus()
-        self._reloader: Mailbox[Reload] = Mailbox("policy keeper", _RELOADS)
+        self._policy = PolicyStatus(wall())
+        self._reloader: Mailbox[Reload] = Mailbox("policy reloader", _RELOADS)
         self.admin = AdminService(
             router=self._router,
             published=self._policy,
@@ -201,11 +208,11 @@ class Service:
             ledger=self._ledger,
         )
         """For operators."""
-        children = self._children(engines)
-        children.append(Child("shadows", lambda: self._shadows, self._shadow_mail))
+        self._tree = TreeStatus()
+        auxiliaries = self._auxiliaries()
         if source is not None:
             reloader = partial(
-                PolicyReloader,
+                self._types.policy_reloader,
                 self._reloader,
                 self._policy,
                 source=source,
@@ -215,29 +222,33 @@ class Service:
                 registry=self._registry,
                 workers=self._workers,
                 watches=watches,
+                wall=wall,
             )
-            children.append(Child("policy keeper", reloader, self._reloader))
-        self._supervisor = Supervisor(children)
+            auxiliaries.append(auxiliary(Child("policy reloader", reloader, self._reloader), self._tree))
+        self._supervisor = service_tree(self._tree, self._core(), self._backends(engines), auxiliaries)
         self._drain = DrainController(self._responses, self._ledger)
         self._was_ready = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Supervise all actors until cancelled. Raises HouseFailed when they cannot be kept alive."""
+        """Supervise all actors until cancelled. Raises ServiceFailed when the core cannot be kept alive."""
         with ledger_lock(self._settings.ledger.path):
-            await self._supervisor.run(task_status=task_status)
+            try:
+                await self._supervisor.run(task_status=task_status)
+            except RestartsExhausted as error:
+                raise ServiceFailed(str(error)) from error
 
     async def drain(self, deadline: float) -> None:
         """Refuse new work, let running answers end until the deadline, end the others, and settle the ledger.
 
         A second call may only bring the deadline forward.
         """
-        self._shadows.stop()
+        self._copies.stop()
         await self._drain.run(deadline)
 
     def readiness(self) -> Readiness:
-        """Ready: it serves, it can write down what it serves, and every engine was loaded.
+        """Ready: it serves, the ledger takes entries, every engine was loaded, and one backend is not marked down.
 
-        An engine that has failed since then is the ladder's business.
+        A backend that has failed since then is the ladders' concern, as long as another one may serve.
         """
         engines = {
             name: EngineReadiness(published.state, published.why) for name, published in self._all_published.items()
@@ -245,17 +256,24 @@ class Service:
         state: ServiceState = self._drain.state
         if state == "serving" and self._books.is_blocked(trio.current_time()):
             state = "ledger_blocked"
+        elif state == "serving" and all(each.down_until is not None for each in self._all_published.values()):
+            state = "backends_down"
         return Readiness(state == "serving" and self._is_loaded(), state, engines)
 
     def models(self) -> tuple[ModelCard, ...]:
         """The names that clients may ask for."""
         cards: list[ModelCard] = []
         for name, model in self._router.snapshot.settings.models.items():
-            length = self._length_of(name)
-            cards.append(ModelCard(name, model.description, self._created, length))
+            length, available = self._length_of(name), self._is_available(name)
+            cards.append(ModelCard(name, model.description, self._created, length, available=available))
             for adapter in self._router.adapters_of(name):
-                cards.append(ModelCard(f"{name}:{adapter}", model.description, self._created, length, name))
+                cards.append(ModelCard(f"{name}:{adapter}", model.description, self._created, length, name, available))
         return tuple(cards)
+
+    def _is_available(self, model: str) -> bool:
+        """Some backend that may answer to this name is not marked down."""
+        rungs = self._router.snapshot.policy.rungs_of(model)
+        return not rungs or any(self._all_published[rung].down_until is None for rung in rungs)
 
     def _length_of(self, model: str) -> int | None:
         """What every engine that may answer to this name can hold."""
@@ -299,13 +317,16 @@ class Service:
             ledger=self._books.statistics(),
             usage=dict(self._books.usage),
             costs=dict(self._books.costs),
-            budgets=self._budgets.views(time.time()),
-            cascades=self._rollout.cascades(time.time()),
+            budgets=self._budgets.views(self._wall()),
+            cascades=self._rollout.cascades(self._wall()),
             experiments=self._rollout.experiments(),
             notices_total=dict(counters.notices),
             policy=self._policy.statistics(self.policy),
             shadows=self._shadow_book.views(),
             adapters=tuple([view for name in self._settings.engines for view in self._registry.views(name)]),
+            actor_restarts_total=dict(self._tree.restarts),
+            backends_down={name: each.down_until is not None for name, each in self._all_published.items()},
+            auxiliaries_off=dict(self._tree.off),
         )
 
     def check_key(self, key: str | None) -> None:
@@ -317,7 +338,7 @@ class Service:
         self._router.snapshot.check_scraper(key)
 
     def rate_limits(self, key: str | None) -> RateLimits | None:
-        """What is left of the limits of whoever has this key; None: it has no limits, or the key is not known."""
+        """What is left of the limits of this key's tenant; None: it has none, or the key is not known."""
         try:
             tenant = self._router.snapshot.tenant_of(key)
         except BadKey:
@@ -346,21 +367,27 @@ class Service:
         return self._router.snapshot.policy.digest
 
     def _apply_settings(self, snapshot: PolicySnapshot) -> None:
-        """Swap the policy between two requests: nothing waits in here, so that nobody sees half of it."""
+        """Give every owner the settings of another policy, in the policy reloader's task.
+
+        This writes state that actors own. It may, for neither it nor anything that it calls awaits: no message is in
+        hand meanwhile, and no task sees some owners with the new policy and some with the old one. ADR 10 has the
+        reasons, and tests/test_rules.py checks it.
+        """
         settings = snapshot.settings
-        # Those who are gone but have work under way, too.
+        # Tenants that are gone but have jobs under way, too.
         tenants = self._quota.apply_settings(snapshot.tenants, trio.current_time())
         self._budgets.apply_settings(tenants)
         self._shadow_book.apply_settings(settings.shadows)
         for backend_queue in self._backend_queues.values():
             backend_queue.queue.apply_settings(*self._shadow_book.with_copies(settings.tiers, tenant_queues(tenants)))
         self._breakers.apply_settings(snapshot.policy.breakers, settings.retry_budget)
-        self._rollout.apply_settings(settings, time.time())
+        self._rollout.apply_settings(settings, self._wall())
         self._decisions.apply_settings(settings.admin.decisions, settings.admin.decisions_memory)
+        self._registry.apply_settings(settings.engines)
         self._router.apply_settings(snapshot)
 
     async def open(self, request: InferenceRequest) -> ResponseStream:
-        """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left."""
+        """Authenticate, plan and reserve. Raises Refusal; on any error nothing is left."""
         who = LogIdentity()
         try:
             return await self._open(request, who)
@@ -390,7 +417,7 @@ class Service:
         return len(queue) > queue.waiting(SHADOW_TIER)
 
     def _on_spent(self, spent: RestoreUsage) -> None:
-        """What the ledger knows of the time before this process began: nobody is let in before."""
+        """The ledger's usage of the time before this process: no request is let in before it is restored."""
         self._admission.put_unbounded(spent)
         for name, cost in spent.by_cascade.items():
             self._rollout.restore(name, cost)
@@ -430,84 +457,106 @@ class Service:
         prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
         return BackendQueue(self._all_published[name], queue, slots, prefixes)
 
-    def _recorder(self) -> list[Child]:
-        recording = self._recording
-        if recording is None:
-            return []
-        return [Child("recorder", partial(Recorder, recording, self._workers), recording.mailbox)]
+    def _job_lost(self, message: QueueMessage) -> None:
+        """The dispatcher died with this in hand: its reader is told, and the job must not run for nobody."""
+        if isinstance(message, Enqueue):
+            self._dispatch.put_unbounded(Withdraw(message.job))
 
-    def _children(self, factories: Mapping[str, Sequence[EngineFactory]]) -> list[Child]:
-        """In start order. The ledger is the first one up and the last one down."""
-        settings, workers, timers = self._settings, self._workers, self._timers
-
-        def engine(name: str) -> list[Child]:
-            backend_queue = self._backend_queues[name]
-            return [
-                Child(
-                    f"engine {slot.published.title}",
-                    partial(
-                        EngineActor,
-                        slot.mailbox,
-                        dispatch=self._dispatch,
-                        published=slot.published,
-                        factory=factories[name][slot.published.replica],
-                        workers=workers,
-                        timers=timers,
-                        stall_s=float(settings.engines[name].stall),
-                        waited_for=partial(bool, backend_queue.queue),
-                        adapters=partial(self._registry.wanted, name),
-                    ),
-                    slot.mailbox,
-                    spare=name,
+    def _entry_lost(self, message: LedgerMessage) -> None:
+        """The ledger died twice with this in hand: the request is refused, and its row closed, if there is one."""
+        if isinstance(message, OpenEntry):
+            line = message.entry
+            self._ledger.put_unbounded(
+                CloseEntry(
+                    EntryClosing(line.entry_id, line.tenant, "", "refused", "ledger_unavailable", 0, 0, 0, 0.0),
                 )
-                for slot in backend_queue.slots
-            ]
-
-        def client(name: str) -> UpstreamClient:
-            upstream = settings.upstreams[name]
-            return UpstreamClient(
-                key=self._upstream_keys[name],
-                key_header=upstream.key_header,
-                headers=upstream.headers,
-                connect_s=float(upstream.connect),
-                keep=upstream.concurrent,
-                transport=self._transport() if self._transport is not None else None,
             )
 
-        def upstream(name: str) -> Child:
-            (slot,) = self._backend_queues[name].slots
+    def _core(self) -> list[Child]:
+        """In start order. The ledger is the first one up and the last one down."""
+        types, timers = self._types, self._timers
+        ledger = partial(
+            types.ledger,
+            self._ledger,
+            self._books,
+            self._settings.ledger.path,
+            workers=self._workers,
+            timers=timers,
+            on_spent=self._on_spent,
+        )
+        admission = partial(
+            types.admission, self._admission, self._quota, self._budgets, restored=self._restored, wall=self._wall
+        )
+        return [
+            Child("ledger", ledger, self._ledger),
+            Child("timers", partial(types.timers, timers)),
+            Child("admission", admission, self._admission),
+            Child("breakers", partial(types.breakers, self._breakers_mail, self._breakers), self._breakers_mail),
+            Child("dispatch", partial(types.dispatcher, self._dispatch, self._backend_queues, timers), self._dispatch),
+        ]
+
+    def _backends(self, factories: Mapping[str, Sequence[EngineFactory]]) -> list[Child]:
+        settings = self._settings
+        return [
+            *(backend(name, self._replicas_of(name, factories[name]), self._tree) for name in settings.engines),
+            *(backend(name, [self._upstream(name)], self._tree) for name in settings.upstreams),
+        ]
+
+    def _replicas_of(self, name: str, factories: Sequence[EngineFactory]) -> list[BackendReplica]:
+        backend_queue = self._backend_queues[name]
+        found = []
+        for slot in backend_queue.slots:
             actor = partial(
-                UpstreamActor,
+                self._types.engine,
                 slot.mailbox,
                 dispatch=self._dispatch,
-                published=self._upstreams[name],
-                settings=settings.upstreams[name],
-                client=partial(client, name),
+                published=slot.published,
+                factory=factories[slot.published.replica],
+                workers=self._workers,
+                timers=self._timers,
+                stall_s=float(self._settings.engines[name].stall),
+                waited_for=partial(bool, backend_queue.queue),
+                adapters=partial(self._registry.wanted, name),
             )
-            return Child(f"upstream {name}", actor, slot.mailbox)
+            child = Child(f"engine {slot.published.title}", actor, slot.mailbox)
+            found.append(BackendReplica(child, slot.published, slot.mailbox))
+        return found
 
-        return [
-            Child(
-                "ledger",
-                partial(
-                    Ledger,
-                    self._ledger,
-                    self._books,
-                    settings.ledger.path,
-                    workers=workers,
-                    timers=timers,
-                    on_spent=self._on_spent,
-                ),
-                self._ledger,
-            ),
-            *self._recorder(),
-            Child("deadlines", lambda: timers),
-            Child("admission", partial(Admission, self._admission, self._quota, self._budgets), self._admission),
-            Child("breakers", partial(Breakers, self._breakers_mail, self._breakers), self._breakers_mail),
-            *(child for name in settings.engines for child in engine(name)),
-            *(upstream(name) for name in settings.upstreams),
-            Child("dispatch", partial(Dispatcher, self._dispatch, self._backend_queues, timers), self._dispatch),
-        ]
+    def _upstream(self, name: str) -> BackendReplica:
+        (slot,) = self._backend_queues[name].slots
+        published, settings = self._upstreams[name], self._settings.upstreams[name]
+
+        def client() -> UpstreamClient:
+            return UpstreamClient(
+                key=self._upstream_keys[name],
+                key_header=settings.key_header,
+                headers=settings.headers,
+                connect_s=float(settings.connect),
+                keep=settings.concurrent,
+                transport=self._transport() if self._transport is not None else None,
+                wall=self._wall,
+            )
+
+        actor = partial(
+            self._types.upstream,
+            slot.mailbox,
+            dispatch=self._dispatch,
+            published=published,
+            settings=settings,
+            client=client,
+        )
+        return BackendReplica(Child(f"upstream {name}", actor, slot.mailbox), published, slot.mailbox)
+
+    def _auxiliaries(self) -> list[Child]:
+        found = []
+        if self._recording is not None:
+            recorder = partial(self._types.recorder, self._recording, self._workers)
+            found.append(auxiliary(Child("recorder", recorder, self._recording.mailbox), self._tree))
+        shadows = partial(
+            self._types.shadows, self._shadow_mail, self._copies, self._workers, self._ports, self._someone_waits
+        )
+        found.append(auxiliary(Child("shadows", shadows, self._shadow_mail), self._tree, self._copies.stop))
+        return found
 
 
 def _replica_published(name: str, replicas: int) -> list[EngineStatus]:

@@ -19,6 +19,7 @@ from actors.engines.engine_thread import (
     EngineThreads,
     LoadFailed,
 )
+from actors.kernel.clock import WallClock, system_time
 from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices
 from actors.kernel.workers import WorkerHandle, WorkerPool
 from actors.ledger.ledger_thread import LedgerThreads
@@ -43,8 +44,9 @@ class WorkerThreads(EngineThreads, LedgerThreads, ConfigProcess, WorkerPool, Pro
 class RealWorkerThreads:
     """One thread for each engine, one for the ledger, a few for long texts. Made in the event loop."""
 
-    def __init__(self, at_once: int = AUTO, elsewhere: Collection[str] = ()) -> None:
-        """`at_once`: see `CoreSettings`. `elsewhere`: engines that compute on another device, and wait for nobody."""
+    def __init__(self, at_once: int = AUTO, elsewhere: Collection[str] = (), *, wall: WallClock = system_time) -> None:
+        """`at_once`: see `CoreSettings`. `elsewhere`: engines that compute on another device: they take no slices."""
+        self._wall = wall
         self._turns = TimeSlices(available_cores() if at_once == AUTO else at_once)
         self._elsewhere = frozenset(elsewhere)
         self._long_work = LongWork()
@@ -69,10 +71,10 @@ class RealWorkerThreads:
         return ThreadBridge(f"engine {name}", body, on_posts, nice=NICE)
 
     def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
-        """Keep the books in a thread of their own."""
+        """Write the ledger in a thread of its own."""
 
         def body(inbox: "SimpleQueue[LedgerBatch | StoreClosed]", post: Callable[[StoreEvent], None]) -> None:
-            keep_books(lambda: Store(path, self._life), inbox.get, post)
+            keep_books(lambda: Store(path, self._life, self._wall), inbox.get, post)
 
         return ThreadBridge("ledger", body, on_posts)
 

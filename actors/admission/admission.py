@@ -1,15 +1,17 @@
 """The admission actor: reserves and settles quotas and budgets, and words the refusals.
 
-Its books are `policies.admission.quota` and `policies.admission.budget`.
+Its books are `policies.admission.quota` and `policies.admission.budget`, which outlive its restarts. A `Settle` that is
+in hand when it dies is handed to the next life and takes effect once, so that no reservation stays open; a `Reserve`
+fails with ActorDied, and its request is refused.
 """
 
-import time
-from collections.abc import Callable
+from typing import ClassVar
 
 import trio
 
 from actors.api.errors import BadKey, BudgetSpent, OverQuota
 from actors.kernel.actor import Actor
+from actors.kernel.clock import WallClock
 from actors.kernel.mailbox import Mailbox
 from actors.protocol.admission import AdmissionMessage, Grant, Reserve, RestoreUsage, Settle
 from policies.admission.budget import BudgetBook, BudgetRefusal
@@ -19,34 +21,39 @@ from policies.errors import UnknownTenant
 
 
 class Admission(Actor[AdmissionMessage]):
-    """Answers `Reserve`; obeys `Settle`. The books outlive its restarts, so no reservation is forgotten."""
+    """Answers `Reserve`; obeys `Settle` and `RestoreUsage`."""
+
+    redelivered: ClassVar[tuple[type, ...]] = (Settle, RestoreUsage)
 
     def __init__(
         self,
         mailbox: Mailbox[AdmissionMessage],
         quota: QuotaBook,
         budgets: BudgetBook,
-        wall: Callable[[], float] = time.time,
+        *,
+        restored: set[str],
+        wall: WallClock,
     ) -> None:
-        """`wall`: seconds since 1970; budgets follow the calendar."""
+        """`restored`: the tenants whose earlier usage is in the books; it outlives restarts, as the books do."""
         super().__init__(mailbox)
         self._quota = quota
         self._budgets = budgets
+        self._restored = restored
         self._wall = wall
 
     def on(self, message: AdmissionMessage) -> None:
-        """One reservation or its end."""
+        """Reserve, or settle: both books keep their entries by number, so that one is settled at most once."""
         now = trio.current_time()
         match message:
             case Reserve():
                 try:
                     answer = self._reserve(message, now)
                 except UnknownTenant:
-                    # Its tenant was taken out of the configuration since its key was looked at.
+                    # Its tenant was taken out of the configuration after its key was checked.
                     message.reply.fail(BadKey(missing=False))
                     return
                 if not message.reply.set(answer) and isinstance(answer, Grant):
-                    # Its task was cancelled while it waited: nobody else would ever settle it.
+                    # Its task was cancelled while it waited: nobody else would settle it.
                     self._quota.cancel(answer.reservation, now)
                     self._budgets.settle(answer.hold, 0.0)
             case Settle(grant, None):
@@ -56,10 +63,13 @@ class Admission(Actor[AdmissionMessage]):
                 self._quota.settle(grant.reservation, used, now)
                 self._budgets.settle(grant.hold, cost)
             case RestoreUsage():
-                for tenant, spent in message.by_tenant.items():
-                    self._budgets.restore(tenant, spent, self._wall())
-                for tenant, before in message.used.items():
-                    self._quota.restore(tenant, before, now)
+                self._restore(message, now)
+
+    def _restore(self, usage: RestoreUsage, now: float) -> None:
+        for tenant in {*usage.by_tenant, *usage.used} - self._restored:
+            self._restored.add(tenant)
+            self._budgets.restore(tenant, usage.by_tenant.get(tenant, {}), self._wall())
+            self._quota.restore(tenant, usage.used.get(tenant, ()), now)
 
     def _reserve(self, asked: Reserve, now: float) -> Grant | QuotaRefusal | BudgetRefusal:
         aside = set_aside(self._quota, self._budgets, asked.tenant, asked.tokens, asked.cost, now, self._wall())

@@ -1,4 +1,4 @@
-"""What everybody may know of an engine: published by its actors, read without asking."""
+"""What everybody may know of a backend: published by its actors, read without asking."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ class BackendActivity(msgspec.Struct, frozen=True, gc=False):
 
 
 class BackendStatus(Protocol):
-    """A rung's notice board, whoever answers there: an engine, its replicas together, or an upstream."""
+    """A backend's published status: an engine's, that of its replicas together, or an upstream's."""
 
     @property
     def name(self) -> str: ...
@@ -34,7 +34,12 @@ class BackendStatus(Protocol):
     def state(self) -> EngineState: ...
     @property
     def why(self) -> str | None:
-        """The last word on the progress, or what went wrong."""
+        """While loading: the last step; when failed: what went wrong."""
+        ...
+
+    @property
+    def down_until(self) -> float | None:
+        """It is marked down: restarts did not help, and the next one is not before this time. None: it is not."""
         ...
 
     @property
@@ -66,11 +71,12 @@ class BackendStatus(Protocol):
 
 
 class EngineStatus:
-    """One engine's or one replica's notice board. Only its actor writes; outlives its restarts."""
+    """Of one engine or one replica; outlives restarts. Its actor writes it, and its supervisor while none runs."""
 
     __slots__ = (
         "adapter_uses",
         "adapters",
+        "down_until",
         "epoch",
         "inside",
         "limits",
@@ -91,6 +97,8 @@ class EngineStatus:
         self.title = title if title is not None else name
         self.state: EngineState = "loading"
         self.why: str | None = None
+        self.down_until: float | None = None
+        """See `BackendStatus`; over as soon as it is ready again."""
         self.epoch = 0
         """Counts the engine's lives."""
         self.restarts = 0
@@ -116,7 +124,7 @@ class EngineStatus:
 
 
 class ReplicatedEngineStatus:
-    """The boards of an engine's replicas, read as one."""
+    """The status of an engine's replicas, read as one."""
 
     __slots__ = ("all_published", "name")
 
@@ -139,6 +147,12 @@ class ReplicatedEngineStatus:
             if published.state != "ready"
         ]
         return "; ".join(said) or None
+
+    @property
+    def down_until(self) -> float | None:
+        """Down only if all are."""
+        times = [published.down_until for published in self.all_published]
+        return None if None in times else min([each for each in times if each is not None])
 
     @property
     def limits(self) -> EngineLimits | None:

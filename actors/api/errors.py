@@ -19,7 +19,8 @@ ActorError
 ├── ActorDied               the actor died with this message in hand
 ├── EngineLost              a life of an engine is over; its supervisor starts the next one
 ├── LedgerFileError         the ledger's file is not one of ours
-└── HouseFailed             an actor could not be kept alive: the process must end
+├── RestartsExhausted       a group of actors could not be kept alive; the supervisor above decides
+└── ServiceFailed           no restart can help: the process must end
     ├── EngineLoadFailed    a model could not be loaded at start-up
     └── UpstreamKeyMissing  an upstream's key is not where the settings say
 """

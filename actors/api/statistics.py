@@ -174,3 +174,9 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     shadows: Mapping[str, ShadowView] = msgspec.field(default_factory=dict)
     adapters: tuple[AdapterView, ...] = ()
     """Of all engines, every version in memory."""
+    actor_restarts_total: Mapping[str, int] = msgspec.field(default_factory=dict)
+    """By actor."""
+    backends_down: Mapping[str, bool] = msgspec.field(default_factory=dict)
+    """Those that are marked down: restarts did not help, and the next one comes after a long pause."""
+    auxiliaries_off: Mapping[str, bool] = msgspec.field(default_factory=dict)
+    """Those that have failed too often, and stay off until the process starts again."""

@@ -1,4 +1,4 @@
-"""The way to the breakers: may this rung be tried, and what became of it."""
+"""How a request's task asks for a permit to try a rung, and reports the attempt's outcome."""
 
 import trio
 
@@ -13,14 +13,14 @@ from policies.model.breaker_view import Permit
 
 
 class Permits:
-    """Closed breakers, which are the rule, are read from the board; others are asked."""
+    """A closed breaker, the usual case, is read from the published registry; for any other one the actor is asked."""
 
     def __init__(self, breakers: Mailbox[BreakerMessage], published: BreakerRegistry) -> None:
         self._breakers = breakers
         self._published = published
 
     def closed(self, rung: str) -> Permit | None:
-        """None: its breaker is not closed."""
+        """A permit of a closed breaker; None: it is not closed."""
         return self._published.view(rung, trio.current_time()).closed_permit()
 
     async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
@@ -42,10 +42,10 @@ class Permits:
             return fallback_machine.RungRefused(why="breakers_busy", retry_after_s=1.0, message=str(error))
 
     def record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
-        """What became of the attempt; None says nothing about the rung."""
+        """The attempt's outcome; None says nothing about the rung."""
         record = Record(rung, permit, ok, trio.current_time(), is_retry)
         if ok is False or permit.probe:
             self._breakers.put_unbounded(record)
         else:
-            # It changes no breaker's state, and can wait until somebody asks.
+            # It changes no breaker's state: it may wait until the actor wakes for another message.
             self._breakers.put_deferred(record)

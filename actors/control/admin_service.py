@@ -1,4 +1,4 @@
-"""What operators ask of the policy: the admin API's view of the service. It owns nothing."""
+"""What operators ask of the service by the admin API. It owns no state."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from actors.api.errors import BadKey, InvalidRequest, Unavailable
 from actors.control.config_process import ConfigProcess
 from actors.control.policy_status import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
-from actors.kernel.errors import ActorDied, MailboxFull
+from actors.kernel.errors import ActorDied, MailboxClosed, MailboxFull
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.protocol.ledger import Flush, LedgerMessage, WriteRollBack
@@ -45,7 +45,7 @@ class PolicyView(msgspec.Struct, frozen=True):
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """What would become of a configuration."""
+    """Whether a configuration could be swapped in."""
 
     good: bool
     """It could be swapped in now."""
@@ -133,26 +133,33 @@ class AdminService:
         )
 
     def reload_soon(self, asked_by: ReloadTrigger) -> None:
-        """Read the configuration again, and swap the policy if it is good; what becomes of it is logged."""
+        """Read the configuration again, and swap the policy if it is good; the outcome is logged."""
         try:
             self._reloader.put_nowait(Reload(asked_by))
+        except MailboxClosed:
+            log.error("policy_reloader_off", asked_by=asked_by)  # noqa: TRY400  (the reason was logged when it ended)
         except MailboxFull:
-            # Those that wait already will read what there is to read.
+            # Those that wait already will read the same files.
             log.info("policy_reload_waits", asked_by=asked_by)
 
     async def reload(self) -> ReloadResult:
-        """The same, for somebody who waits."""
+        """The same, and wait for the outcome. Raises Refusal."""
         if self._source is None:
             raise InvalidRequest("The configuration was not read from a file.", code="no_source")
         reply: Reply[ReloadResult] = Reply()
         try:
             self._reloader.put_nowait(Reload("admin", reply))
             return await reply.wait()
+        except MailboxClosed:
+            raise Unavailable(
+                "reloader_off",
+                "The policy cannot be changed any more: what reloads it has failed too often. Restart the server.",
+            ) from None
         except (MailboxFull, ActorDied) as error:
             raise Unavailable("reload_busy", f"{error}; try again.", 1.0) from None
 
     async def check(self, text: str) -> CheckResult:
-        """What a reload would say if the configuration were this TOML; nothing is applied."""
+        """What a reload would report if the configuration were this TOML; nothing is applied."""
         source = self._source
         if source is None:
             raise InvalidRequest("The configuration was not read from a file.", code="no_source")

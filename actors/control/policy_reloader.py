@@ -1,12 +1,15 @@
-"""Keeps the policy that decides: every way to change it ends here, one attempt after the other.
+"""Changes the policy while it serves: every way to do so ends here, one attempt after the other.
 
-A changed file is noticed by looking at its content once a second: that works on every file system, and needs no thread
-or library of its own. A file that is still being written is left alone until two looks agree.
+A changed file is noticed by comparing its content once a second: that works on every file system, and needs no thread
+or library of its own. A file that is still being written is left alone until two comparisons agree.
+
+If the actor dies in the middle of an attempt, the next life makes it once more. If it is off, the last good policy
+serves on, and only a restart of the server changes it.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import ClassVar
 
 import msgspec
 import structlog
@@ -16,6 +19,7 @@ from actors.api.errors import Refusal
 from actors.control.config_process import ConfigProcess
 from actors.control.policy_status import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
+from actors.kernel.clock import WallClock
 from actors.kernel.mailbox import Mailbox
 from actors.protocol.reloader import Reload, ReloadTrigger
 from actors.routing.policy_snapshot import PolicySnapshot
@@ -43,6 +47,9 @@ class _Read(msgspec.Struct, frozen=True):
 class PolicyReloader:
     """Obeys `Reload`. What it publishes outlives its restarts."""
 
+    redelivered: ClassVar[tuple[type, ...]] = (Reload,)
+    """Made twice, an attempt finds the second time that nothing has changed."""
+
     def __init__(
         self,
         mailbox: Mailbox[Reload],
@@ -55,8 +62,10 @@ class PolicyReloader:
         registry: AdapterRegistry,
         workers: ConfigProcess,
         watches: bool,
+        wall: WallClock,
     ) -> None:
         """`snapshot`: the policy in force; `apply_settings` gives another one to every owner, without an await."""
+        self._wall = wall
         self.mailbox = mailbox
         self._published = published
         self._source = source
@@ -82,10 +91,14 @@ class PolicyReloader:
                 await self._look()
             for _ in range(len(self.mailbox)):
                 message = self.mailbox.take()
-                result = await self.reload(message.asked_by)
-                if message.reply is not None:
-                    message.reply.set(result)
+                await self.on(message)
             self.mailbox.done()
+
+    async def on(self, message: Reload) -> None:
+        """One attempt."""
+        result = await self.reload(message.asked_by)
+        if message.reply is not None:
+            message.reply.set(result)
 
     async def reload(self, asked_by: ReloadTrigger) -> ReloadResult:
         """Read and check in another process, compile in another thread, swap in the loop."""
@@ -105,9 +118,8 @@ class PolicyReloader:
         except Refusal as refusal:
             return self._refuse(self._at_adapters(refusal), asked_by)
         self._apply_settings(read.snapshot)
-        self._registry.apply_settings(read.snapshot.settings.engines)
         await self._unload_adapters(before.settings, read.snapshot.settings)
-        published.since = time.time()
+        published.since = self._wall()
         result = Swapped(read.snapshot.policy.digest, before.policy.digest, read.change.live)
         published.reloads["swapped"] += 1
         log.info(
@@ -128,7 +140,7 @@ class PolicyReloader:
     async def _unload_adapters(self, before: Settings, after: Settings) -> None:
         for engine, settings in before.engines.items():
             for name in settings.adapters.keys() - after.engines[engine].adapters.keys():
-                # Whoever has unloaded it by hand was faster.
+                # An operator may have unloaded it before.
                 with suppress(Refusal):
                     await self._registry.unload(engine, name)
 
@@ -151,7 +163,7 @@ class PolicyReloader:
         except ConfigError as error:
             return _Read(stamp, problems=error.problems)
         except Exception as error:
-            # A hole in the checks must not take down what serves.
+            # What the checks have missed must not end the reloader.
             log.exception("policy_not_compiled")
             message = f"it cannot be compiled ({type(error).__name__}: {error})"
             return _Read(
@@ -171,7 +183,8 @@ class PolicyReloader:
         stamp = await self._stamp()
         settled, self._seen = stamp == self._seen, stamp
         if settled and stamp != self._tried:
-            await self.reload("file")
+            # As a message, so that it is not lost if this life ends with it.
+            self.mailbox.put_unbounded(Reload("file"))
 
     async def _stamp(self) -> str:
         settings = self._snapshot().settings

@@ -1,6 +1,5 @@
-"""What became of the attempts to change the policy, for everybody to look at; only its keeper writes."""
+"""What became of the attempts to change the policy, for everybody to read; only the policy reloader writes it."""
 
-import time
 from collections import Counter
 
 from actors.api.statistics import PolicyStatistics
@@ -8,12 +7,12 @@ from config.problems.errors import Problem
 
 
 class PolicyStatus:
-    """Outlives the keeper's restarts."""
+    """Outlives the reloader's restarts."""
 
     __slots__ = ("problems", "reloads", "since", "warnings")
 
-    def __init__(self) -> None:
-        self.since = time.time()
+    def __init__(self, since: float) -> None:
+        self.since = since
         """When the policy that decides began to, seconds since 1970."""
         self.reloads: Counter[str] = Counter(swapped=0, unchanged=0, refused=0)
         self.problems: tuple[Problem, ...] = ()

@@ -1,7 +1,7 @@
 """Which adapters each engine is to have: loaded and unloaded while it serves, each load under a new version.
 
-A folder is read and prepared beside the loop and beside the engine's steps; the engine only takes the result in,
-between two steps. What a request has begun with it keeps to its end. The shelf outlives the engines' lives.
+A folder is read and prepared in a worker thread, beside the event loop and the engine's steps; the engine only installs
+the result, between two steps. A request keeps the version that it began with. The registry outlives the engines' lives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,12 +40,12 @@ class WantedAdapter(msgspec.Struct, frozen=True):
 
 
 class AdapterRegistry:
-    """Synchronous but for the reading: what is wanted changes at once, and then the engines are told."""
+    """What is wanted changes at once, without an await; then the engines' actors are told."""
 
     def __init__(
         self, settings: Mapping[str, EngineSettings], slots: Mapping[str, Sequence[ReplicaSlot]], workers: WorkerPool
     ) -> None:
-        """`seats`: the replicas of each engine."""
+        """`slots`: the replicas of each engine."""
         self._settings = settings
         self._slots = slots
         self._workers = workers
@@ -177,7 +177,7 @@ class AdapterRegistry:
 
 
 async def _all(replies: Sequence[Reply[None]]) -> None:
-    """Until everybody can see it. A replica that dies meanwhile is loaded anew with what is wanted."""
+    """Wait until every replica has it. One that dies meanwhile, or is down, gets what is wanted when it is loaded."""
     for reply in replies:
         with suppress(ActorDied):
             await reply.wait()

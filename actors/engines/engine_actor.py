@@ -1,7 +1,9 @@
-"""Owns one engine or one replica: starts its thread, hands it work, hands its outputs out, and watches that it moves.
+"""Owns one engine or one replica: starts its thread, sends it jobs, delivers its outputs, and watches its progress.
 
 Health is forward progress: while there is work, a step has to be reported within `stall`. An engine that fails or
-stalls ends this actor's life; its supervisor starts the next one with a new thread and a new engine.
+stalls ends this actor's life; its supervisor starts the next one with a new thread and a new engine. No message is
+handed to the next life: `EngineDown` tells the dispatcher that all jobs of this one are lost, and it tells their
+readers; adapters are loaded from what the registry wants.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +49,7 @@ log = structlog.get_logger()
 
 
 class _Inside:
-    """A work in the engine."""
+    """A job in the engine."""
 
     __slots__ = ("job", "left")
 
@@ -72,7 +74,7 @@ class EngineActor(Actor[EngineMessage]):
         waited_for: Callable[[], bool],
         adapters: Callable[[], Sequence[WantedAdapter]],
     ) -> None:
-        """`waited_for`: something waits in the queue for room. `adapters`: what the engine is to be loaded with."""
+        """`waited_for`: a job waits in the queue for capacity. `adapters`: what the engine is to be loaded with."""
         super().__init__(mailbox)
         self._waited_for = waited_for
         self._dispatch = dispatch
@@ -89,7 +91,7 @@ class EngineActor(Actor[EngineMessage]):
         """By sequence."""
         self._freed: list[Job] = []
         self._made: dict[str, int] = {}
-        """Output tokens by tenant that dispatch has not heard of."""
+        """Output tokens by tenant that the dispatcher has not been told of."""
 
     async def run(self) -> None:
         """Load the engine and serve until it fails or this is cancelled."""
@@ -123,11 +125,12 @@ class EngineActor(Actor[EngineMessage]):
                         log.warning("engine_thread_left_behind", engine=published.title)
 
     def on(self, message: EngineMessage) -> None:
-        """Work goes in, outputs come out."""
+        """Jobs go in, outputs come out."""
         match message:
-            case WorkerEvents(posts):
-                for post in posts:
-                    self._on_post(post)
+            case WorkerEvents(posts, life):
+                if life is self:
+                    for post in posts:
+                        self._on_post(post)
             case StartJob(job, epoch):
                 if epoch == self._published.epoch:
                     self._start(job)
@@ -149,7 +152,7 @@ class EngineActor(Actor[EngineMessage]):
                 reply.set(None)
 
     def after_batch(self) -> None:
-        """Tell dispatch what room there is now, once for all that was there."""
+        """Tell the dispatcher which jobs have ended, once for all messages of this wake."""
         self._published.inside = len(self._inside)
         waited_for = self._waited_for()
         if self._freed or (waited_for and self._made):
@@ -159,11 +162,11 @@ class EngineActor(Actor[EngineMessage]):
             if waited_for:
                 self._dispatch.put_unbounded(freed)
             else:
-                # Dispatch reads it before it looks at the next offer.
+                # The dispatcher reads it before the next `Enqueue`.
                 self._dispatch.put_deferred(freed)
 
     def _with_adapters(self) -> EngineFactory:
-        """The engine, loaded with its adapters. A later life goes on without those that cannot be read any more."""
+        """The engine, loaded with its adapters. A later life does without those that cannot be read any more."""
         factory, wanted, is_first = self._factory, tuple(self._adapters()), self._published.limits is None
 
         def load(progress: Callable[[str], None]) -> Stepping:
@@ -198,7 +201,7 @@ class EngineActor(Actor[EngineMessage]):
         self._worker.send(command)
 
     def _drop(self, job: Job) -> None:
-        """The blocks are free at the next step boundary; what is still said of it is for nobody."""
+        """Abort the job's sequences. KV blocks are released at the next step boundary; later outputs are dropped."""
         assert self._worker is not None
         running = [each.sequence_id for each in job.sequences if self._inside.pop(each.sequence_id, None) is not None]
         for sequence_id in running:
@@ -207,17 +210,19 @@ class EngineActor(Actor[EngineMessage]):
             self._freed.append(job)
 
     def _on_posts(self, posts: list[EnginePost]) -> None:
-        """Called in the loop, between two tasks. Steps are handed out here and now: a hop less for every token."""
-        for position, post in enumerate(posts):
-            if not isinstance(post, StepReport):
-                self.mailbox.put_unbounded(WorkerEvents(posts[position:]))
-                break
-            try:
+        """Called by the event loop between two tasks' turns: outputs are delivered at once, a hop less for every token.
+
+        It never awaits, and no message of this actor is in hand meanwhile: so it may write the actor's state.
+        """
+        try:
+            for position, post in enumerate(posts):
+                if not isinstance(post, StepReport):
+                    self.mailbox.put_unbounded(WorkerEvents(posts[position:], self))
+                    break
                 self._on_step(post)
-            except Exception as error:  # noqa: BLE001  (the loop itself would die of it)
-                self.mailbox.put_unbounded(WorkerEvents([EngineFailed("engine_actor_failed", repr(error))]))
-                break
-        self.after_batch()
+            self.after_batch()
+        except Exception as error:  # noqa: BLE001  (the event loop itself would end with it)
+            self.mailbox.put_unbounded(WorkerEvents([EngineFailed("engine_actor_failed", repr(error))], self))
 
     def _on_step(self, report: StepReport) -> None:
         self._published.stats = report.stats
@@ -242,7 +247,7 @@ class EngineActor(Actor[EngineMessage]):
                 known = {adapter.name: adapter for adapter in adapters} | dict(published.adapters)
                 published.adapters = {name: adapter for name, adapter in known.items() if name in wanted}
                 published.read_adapter = read_adapter
-                published.state, published.why = "ready", None
+                published.state, published.why, published.down_until = "ready", None, None
                 log.info(
                     "engine_ready",
                     engine=published.title,

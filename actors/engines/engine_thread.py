@@ -17,7 +17,7 @@ EngineFactory = Callable[[Callable[[str], None]], Stepping]
 
 
 class EngineLoading(msgspec.Struct, frozen=True, tag=True):
-    """A word on the progress."""
+    """A step of loading has begun."""
 
     what: str
 
@@ -30,7 +30,7 @@ class EngineLoaded(msgspec.Struct, frozen=True, tag=True):
     """Before the first step."""
     adapters: tuple[Adapter, ...] = ()
     read_adapter: Callable[[Path], PreparedAdapter] | None = None
-    """See `EngineBoard`."""
+    """See `EngineStatus`."""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag=True):

@@ -1,7 +1,7 @@
 """What all actors have in common: one mailbox, one `run`, and no `await` while a message is in hand."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from actors.kernel.mailbox import Mailbox
 
@@ -9,7 +9,11 @@ M = TypeVar("M")
 
 
 class Actor(ABC, Generic[M]):
-    """Owns a piece of state that nobody else writes."""
+    """Owns a piece of shared state. One object is one life: a restart makes another one."""
+
+    redelivered: ClassVar[tuple[type, ...]] = ()
+    """Kinds of messages that must not be lost: one that is in hand when the actor dies is handed to the next life,
+    once. To handle one of them twice must have the same effect as to handle it once."""
 
     def __init__(self, mailbox: Mailbox[M]) -> None:
         self.mailbox = mailbox
@@ -27,7 +31,7 @@ class Actor(ABC, Generic[M]):
 
     @abstractmethod
     def on(self, message: M) -> None:
-        """Deal with one message."""
+        """Handle one message."""
 
     def after_batch(self) -> None:
-        """All that was there is dealt with."""
+        """Called when all messages of one wake are handled."""

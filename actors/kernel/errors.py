@@ -1,4 +1,12 @@
-"""What can go wrong with actors themselves."""
+"""What can go wrong with actors themselves.
+
+ActorError
+├── MailboxFull             a bounded mailbox took no more; the sender decides what that means
+│   └── MailboxClosed       its actor has ended for good, or is down for a while
+├── ActorDied               the actor died with the message in hand, or nobody will ever take it
+├── RestartsExhausted       a group's restarts did not help; the supervisor above decides what that means
+└── ServiceFailed           no restart can help: the process ends with a non-zero code
+"""
 
 
 class ActorError(Exception):
@@ -9,9 +17,17 @@ class MailboxFull(ActorError):  # noqa: N818  (named for what happened, as in OT
     """A bounded mailbox took no more."""
 
 
+class MailboxClosed(MailboxFull):
+    """No actor takes messages from this mailbox now."""
+
+
 class ActorDied(ActorError):  # noqa: N818  (named for what happened, as in OTP)
     """The actor died with the message in hand; whether it took effect is unknown."""
 
 
+class RestartsExhausted(ActorError):  # noqa: N818  (named for what happened, as in OTP)
+    """A group of actors was restarted as often as its intensity allows, and one of them ended again."""
+
+
 class ServiceFailed(ActorError):  # noqa: N818  (named for what happened, as in OTP)
-    """Restarts did not help: the process must end with a non-zero code."""
+    """No restart can help: the process must end with a non-zero code."""

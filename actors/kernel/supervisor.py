@@ -1,27 +1,33 @@
 """Keeps actors alive: the shell of `policies.lifecycle.supervision`, which decides.
 
-Children start in order and are stopped in reverse, each before the next. A child that ends is started again after a
-pause; what waits in its mailbox waits there, and the reply of the message in its hands fails with ActorDied. When
-restarts do not help, `run` raises HouseFailed.
+Children start in order and are stopped in reverse, each before the next. A child that ends is made anew after a pause:
+its specification holds a factory, and what outlives a life (mailbox, status, books) is given to each new one. What
+waits in the mailbox waits there; `mailbox` says what becomes of the message in hand.
+
+A supervisor may be another one's child. When its restarts do not help it raises RestartsExhausted, and the one above
+decides: that is how a failure stays in its group, or ends the process. ServiceFailed passes through all of them.
 """
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 import structlog
 import trio
 
-from actors.kernel.errors import ActorDied, ServiceFailed
+from actors.kernel.errors import ActorError, RestartsExhausted, ServiceFailed
 from actors.kernel.mailbox import Mailbox
-from policies.lifecycle.supervision import ChildSpec, Forget, GiveUpAll, Restart, RestartChildren, Strategy, Supervision
+from policies.lifecycle.supervision import Backoff, ChildSpec, Forget, GiveUp, Restart, RestartChild, Supervision
 
 log = structlog.get_logger()
 
 
 class Runs(Protocol):
-    """An actor, as far as its supervisor is concerned."""
+    """An actor, or a supervisor, as far as the supervisor above is concerned."""
+
+    redelivered: ClassVar[tuple[type, ...]]
+    """See `Actor`."""
 
     async def run(self) -> None:
         """Return or raise: either way it has ended."""
@@ -35,8 +41,8 @@ class Child(msgspec.Struct, frozen=True):
     make: Callable[[], Runs]
     mailbox: Mailbox[Any] | None = None
     restart: Restart = "permanent"
-    spare: str | None = None
-    """See `ChildSpec`."""
+    ended: Callable[[str, float | None], None] | None = None
+    """Called when it has ended by itself, with the reason and the pause until it starts again; None: it never does."""
 
 
 class _Life:
@@ -48,33 +54,50 @@ class _Life:
         self.ended = trio.Event()
 
 
+class _Exit(msgspec.Struct, frozen=True):
+    name: str
+    error: Exception | None
+    in_hand: str
+    """The kind of the message that it had in hand; empty: none."""
+    redelivered: bool
+    """The next life gets it."""
+
+
 class Supervisor:
     """One group of children."""
+
+    redelivered: ClassVar[tuple[type, ...]] = ()
 
     def __init__(
         self,
         children: Iterable[Child],
         *,
-        strategy: Strategy = "one_for_one",
-        intensity: int = 5,
+        intensity: int | None = 5,
         period_s: float = 60.0,
+        backoff: Backoff | None = None,
+        stand_in: bool = False,
+        restarts: dict[str, int] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        """`restarts`: counts them by child, for a whole tree and beyond this supervisor's own life."""
         self._children = {child.name: child for child in children}
         self._supervision = Supervision(
-            tuple(ChildSpec(child.name, child.restart, child.spare) for child in self._children.values()),
-            strategy=strategy,
+            tuple(ChildSpec(child.name, child.restart) for child in self._children.values()),
             intensity=intensity,
             period_s=period_s,
+            backoff=backoff,
+            stand_in=stand_in,
         )
         self._chance = chance
         self._lives: dict[str, _Life] = {}
-        self._exits: Mailbox[tuple[str, Exception | None]] = Mailbox("supervisor", len(self._children))
-        self.restarts: dict[str, int] = dict.fromkeys(self._children, 0)
+        self._exits: Mailbox[_Exit] = Mailbox("supervisor", len(self._children))
+        self.restarts = restarts if restarts is not None else {}
+        for name in self._children:
+            self.restarts.setdefault(name, 0)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the children until cancelled. Raises HouseFailed, or the HouseFailed that a child ended with."""
-        failure: ServiceFailed | None = None
+        """Run the children until cancelled. Raises RestartsExhausted, or the ServiceFailed that a child ended with."""
+        failure: ActorError | None = None
         async with trio.open_nursery() as nursery:
             try:
                 for name in self._children:
@@ -83,7 +106,7 @@ class Supervisor:
                 while failure is None:
                     await self._exits.ready()
                     for _ in range(len(self._exits)):
-                        failure = failure or await self._ended(nursery, *self._exits.take())
+                        failure = failure or await self._ended(nursery, self._exits.take())
             finally:
                 with trio.CancelScope(shield=True):
                     await self._stop(self._supervision.shutdown())
@@ -91,23 +114,33 @@ class Supervisor:
         if failure is not None:
             raise failure
 
-    async def _ended(self, nursery: trio.Nursery, name: str, error: Exception | None) -> ServiceFailed | None:
-        log.warning("actor_ended", actor=name, error=repr(error), exc_info=error)
+    async def _ended(self, nursery: trio.Nursery, end: _Exit) -> ActorError | None:
+        name, error = end.name, end.error
+        log.warning(
+            "actor_ended",
+            actor=name,
+            error=repr(error),
+            exc_info=error,
+            **({"in_hand": end.in_hand, "redelivered": end.redelivered} if end.in_hand else {}),
+        )
         if isinstance(error, ServiceFailed):
             return error
-        match self._supervision.exited(name, error is not None, trio.current_time(), self._chance()):
-            case RestartChildren(stop=stop, start=start, after_s=after_s):
+        child = self._children[name]
+        reason = str(error) if error is not None else f"{name} returned"
+        match self._supervision.exited(name, trio.current_time(), self._chance()):
+            case RestartChild(after_s):
+                self.restarts[name] += 1
+                if child.ended is not None:
+                    child.ended(reason, after_s)
+                self._start(nursery, name, after_s)
+            case GiveUp(stop, why):
                 await self._stop(stop)
-                for each in start:
-                    self.restarts[each] += 1
-                    self._start(nursery, each, after_s)
-            case GiveUpAll(stop=stop, why=why):
-                await self._stop(stop)
-                failure = ServiceFailed(f"{why}: {error}")
+                failure = RestartsExhausted(f"{why}: {reason}")
                 failure.__cause__ = error
                 return failure
             case Forget():
-                pass
+                if child.ended is not None:
+                    child.ended(reason, None)
         return None
 
     def _start(self, nursery: trio.Nursery, name: str, after_s: float) -> None:
@@ -116,30 +149,27 @@ class Supervisor:
 
     async def _live(self, child: Child, life: _Life, after_s: float) -> None:
         error: Exception | None = None
+        kinds: tuple[type, ...] = ()
+        in_hand, redelivered = "", False
         try:
             with life.scope:
                 await trio.sleep(after_s)
-                await child.make().run()
+                actor = child.make()
+                kinds = actor.redelivered
+                await actor.run()
         except Exception as caught:  # noqa: BLE001  (whatever it is, the decision is the supervisor's)
             error = caught
         finally:
+            if child.mailbox is not None:
+                message = child.mailbox.in_hand
+                in_hand = type(message).__name__ if message is not None else ""
+                redelivered = child.mailbox.actor_died(kinds)
             life.ended.set()
-        _lose_what_is_in_hand(child)
         if not life.scope.cancel_called:
-            self._exits.put_unbounded((child.name, error))
+            self._exits.put_unbounded(_Exit(child.name, error, in_hand, redelivered))
 
     async def _stop(self, names: Iterable[str]) -> None:
         for name in names:
             life = self._lives[name]
             life.scope.cancel()
             await life.ended.wait()
-
-
-def _lose_what_is_in_hand(child: Child) -> None:
-    if child.mailbox is None:
-        return
-    message = child.mailbox.in_hand
-    child.mailbox.done()
-    reply = getattr(message, "reply", None)
-    if reply is not None:
-        reply.fail(ActorDied(f"the actor {child.name} died with this message in hand"))

@@ -1,12 +1,19 @@
-"""All deadlines on one wheel: moving a deadline on, which every token does, is one assignment."""
+"""All deadlines on one timer wheel: moving a deadline on, which every token does, is one assignment.
+
+The wheel outlives the restarts of the loop that fires it. A callback that raises concerns nobody but its own timer: the
+error is logged, and the others fire.
+"""
 
 import heapq
 from collections.abc import Callable
+from typing import ClassVar
 
+import structlog
 import trio
 
 TICK_S = 0.02
 """Deadlines are kept in slices of this: they fire late by at most one, and never early."""
+log = structlog.get_logger()
 
 
 class Timer:
@@ -21,11 +28,12 @@ class Timer:
 
 
 class TimerWheel:
-    """Owned by one task in `run`; `fire` runs there and must neither block nor raise."""
+    """All timers. `fire` is called by the loop, between two tasks' turns, and must not block."""
 
     def __init__(self) -> None:
         self._slices: dict[int, dict[Timer, None]] = {}
         self._order: list[int] = []
+        """The numbers of the slices, as a heap. A slice that is being fired is not among them."""
         self._waiter: trio.lowlevel.Task | None = None
         self._sleeps_until = float("inf")
 
@@ -33,36 +41,55 @@ class TimerWheel:
         return sum(map(len, self._slices.values()))
 
     def watch(self, due: float, fire: Callable[[], None]) -> Timer:
-        """A new watch."""
-        watch = Timer(due, fire)
-        self._file(watch)
-        return watch
+        """A new timer."""
+        timer = Timer(due, fire)
+        self._file(timer)
+        return timer
 
-    def move(self, watch: Timer, due: float) -> None:
-        """Another time, earlier or later; a watch that has fired or was cancelled is set anew."""
-        watch.due = due
-        if watch._slice is None or due < watch._slice * TICK_S:  # noqa: SLF001  (the two are one thing)
-            self.cancel(watch)
-            self._file(watch)
+    def move(self, timer: Timer, due: float) -> None:
+        """Another time, earlier or later; a timer that has fired or was cancelled is set anew."""
+        timer.due = due
+        if timer._slice is None or due < timer._slice * TICK_S:  # noqa: SLF001  (the two are one thing)
+            self.cancel(timer)
+            self._file(timer)
 
-    def cancel(self, watch: Timer) -> None:
+    def cancel(self, timer: Timer) -> None:
         """It will not fire; a second call does nothing."""
-        if watch._slice is not None:  # noqa: SLF001
-            self._slices[watch._slice].pop(watch, None)  # noqa: SLF001
-            watch._slice = None  # noqa: SLF001
+        if timer._slice is not None:  # noqa: SLF001
+            self._slices[timer._slice].pop(timer, None)  # noqa: SLF001
+            timer._slice = None  # noqa: SLF001
 
-    async def run(self) -> None:
-        """Fire what is due until cancelled."""
-        while True:
-            self._fire(trio.current_time())
-            self._sleeps_until = self._order[0] * TICK_S if self._order else float("inf")
-            self._waiter = trio.lowlevel.current_task()
-            with trio.CancelScope(deadline=self._sleeps_until):
-                await trio.lowlevel.wait_task_rescheduled(self._abort)
+    def fire_due(self, now: float) -> None:
+        """Call the callbacks of all timers that are due. Those may watch, move and cancel any timer."""
+        while self._order and self._order[0] * TICK_S <= now:
+            number = heapq.heappop(self._order)
+            # The slice stays in its place until it is empty: a callback may cancel another timer of it.
+            timers = self._slices[number]
+            try:
+                while timers:
+                    timer = next(iter(timers))
+                    del timers[timer]
+                    timer._slice = None  # noqa: SLF001
+                    if timer.due > now:
+                        self._file(timer)
+                    else:
+                        _call(timer)
+            finally:
+                if timers:
+                    heapq.heappush(self._order, number)
+                else:
+                    del self._slices[number]
 
-    def _file(self, watch: Timer) -> None:
-        number = -int(-watch.due // TICK_S) if watch.due != float("inf") else None
-        watch._slice = number  # noqa: SLF001
+    async def until_due(self) -> None:
+        """Sleep until the first slice is due."""
+        self._sleeps_until = self._order[0] * TICK_S if self._order else float("inf")
+        self._waiter = trio.lowlevel.current_task()
+        with trio.CancelScope(deadline=self._sleeps_until):
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _file(self, timer: Timer) -> None:
+        number = -int(-timer.due // TICK_S) if timer.due != float("inf") else None
+        timer._slice = number  # noqa: SLF001
         if number is None:
             return
         found = self._slices.get(number)
@@ -72,17 +99,30 @@ class TimerWheel:
             if number * TICK_S < self._sleeps_until and self._waiter is not None:
                 waiter, self._waiter = self._waiter, None
                 trio.lowlevel.reschedule(waiter)
-        found[watch] = None
-
-    def _fire(self, now: float) -> None:
-        while self._order and self._order[0] * TICK_S <= now:
-            for watch in self._slices.pop(heapq.heappop(self._order)):
-                watch._slice = None  # noqa: SLF001
-                if watch.due > now:
-                    self._file(watch)
-                else:
-                    watch.fire()
+        found[timer] = None
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._waiter = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+class TimerLoop:
+    """The supervised child that fires what is due on the wheel."""
+
+    redelivered: ClassVar[tuple[type, ...]] = ()
+
+    def __init__(self, timers: TimerWheel) -> None:
+        self._timers = timers
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._timers.fire_due(trio.current_time())
+            await self._timers.until_due()
+
+
+def _call(timer: Timer) -> None:
+    try:
+        timer.fire()
+    except Exception:
+        log.exception("timer_callback_failed", callback=getattr(timer.fire, "__qualname__", repr(timer.fire)))

@@ -28,3 +28,5 @@ class WorkerEvents(msgspec.Struct, frozen=True, tag=True, gc=False):
     """What a thread has posted to its actor since the last time."""
 
     posts: Sequence[Any]
+    life: object = None
+    """The actor that started the thread: its successor ignores what an earlier thread posts."""

@@ -1,4 +1,4 @@
-"""Usage, written down: the ledger's actor and its SQLite file.
+"""The ledger: usage in a SQLite file, and the actor that writes it.
 
 Public: `ledger.Ledger`, `store`, `lock`.
 """

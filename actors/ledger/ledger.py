@@ -1,12 +1,14 @@
-"""The books' actor: takes lines, commits them in groups, and tells who waits for one that it is written.
+"""The ledger's actor: takes entries, commits them in groups, and replies to `OpenEntry` when its row is committed.
 
-While one group is being committed the next one gathers, so that the file is never asked twice at a time and a burst
-costs few commits. Lines that were not committed when a writer failed are kept for the next one.
+While one group is being committed the next one gathers, so that the writer's thread has one batch at a time and a burst
+costs few commits. Nothing is lost with the actor or with the thread: what was not committed is kept in `LedgerState`
+and committed by the next life, and a message that was in hand is handed to it. Rows and totals take each entry once.
 """
 
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import structlog
 import trio
@@ -43,25 +45,26 @@ _Entry = tuple[LedgerEntry | EntryClosing | RollBack | None, Reply[None] | None]
 
 
 class LedgerState:
-    """What is not committed yet, and the totals. Outlives the actor's restarts; only the actor writes it."""
+    """What is not committed yet, and the totals. Only the actor writes it, and it outlives the actor's restarts."""
 
     def __init__(self) -> None:
         self.waiting: deque[_Entry] = deque()
         self.in_commit: list[_Entry] = []
-        self.open = 0
+        self.open: set[int] = set()
+        """Numbers of the entries that are not closed."""
         self.settled_total = 0
         self.commits_total = 0
         self.recovered_total = 0
         self.opened = False
         self.asked_at: float | None = None
-        """Since when the file has been at what it was last asked for."""
+        """When the writer got the batch that it works on; None: it has none."""
         self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
         self.costs: dict[tuple[str, str], float] = {}
 
     def statistics(self) -> LedgerStatistics:
         """The figures now."""
         return LedgerStatistics(
-            open=self.open,
+            open=len(self.open),
             settled_total=self.settled_total,
             commits_total=self.commits_total,
             recovered_total=self.recovered_total,
@@ -69,23 +72,25 @@ class LedgerState:
         )
 
     def is_blocked(self, now: float) -> bool:
-        """The file has taken nothing for too long: somebody holds it, or the disk has stopped."""
+        """The file has taken nothing for too long: another process has locked it, or the disk has stopped."""
         return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
 
     def count(self, closing: EntryClosing) -> None:
-        """Into the totals."""
+        """Add it to the totals."""
         key = (closing.tenant, closing.rung, closing.outcome)
         requests, prompt, completion = self.usage.get(key, (0, 0, 0))
         self.usage[key] = (requests + 1, prompt + closing.prompt_tokens, completion + closing.completion_tokens)
         if closing.cost:
             payer = closing.tenant, closing.rung
             self.costs[payer] = self.costs.get(payer, 0.0) + closing.cost
-        self.open -= 1
         self.settled_total += 1
 
 
 class Ledger(Actor[LedgerMessage]):
-    """One writer's life."""
+    """One life of the actor, and of the thread that writes."""
+
+    redelivered: ClassVar[tuple[type, ...]] = (OpenEntry, CloseEntry, WriteRollBack, Flush)
+    """Opened twice, a row stays as it is; an entry that is closed already is not closed again."""
 
     def __init__(
         self,
@@ -97,13 +102,13 @@ class Ledger(Actor[LedgerMessage]):
         timers: TimerWheel,
         on_spent: Callable[[RestoreUsage], None],
     ) -> None:
-        """`on_spent` hears, when the file is first opened, what it knows of the time before."""
+        """`on_spent` is called when the file is first opened, with the usage of the time before this process."""
         super().__init__(mailbox)
         self._on_spent = on_spent
         self._timers = timers
         self._watch = timers.watch(float("inf"), self._alarm)
         self._hurry = False
-        """Somebody waits for a line in the next group; closings alone may wait for company."""
+        """A reply waits for the next group; closings alone may wait for more of them."""
         self._books = books
         self._path = path
         self._workers = workers
@@ -120,10 +125,13 @@ class Ledger(Actor[LedgerMessage]):
         self._worker = self._workers.store(self._path, self._on_posts)
         try:
             await super().run()
+        except trio.Cancelled:
+            self._gather()
+            raise
         finally:
+            # What the next life will commit, too, is sent already now: there may be none.
             self._timers.cancel(self._watch)
             self._worker.abandon()
-            self._gather()
             while books.waiting:
                 self._worker.send(self._next_batch())
             self._worker.send(StoreClosed())
@@ -133,16 +141,18 @@ class Ledger(Actor[LedgerMessage]):
                     log.error("ledger_not_closed", path=str(self._path))
 
     def on(self, message: LedgerMessage) -> None:
-        """Lines wait for the next group; posts end the one in hand."""
+        """Entries wait for the next group; the thread's posts end the one in hand."""
         books = self._books
         match message:
             case OpenEntry(entry, reply):
-                books.open += 1
+                books.open.add(entry.entry_id)
                 books.waiting.append((entry, reply))
                 self._hurry = True
             case CloseEntry(closing):
-                books.count(closing)
-                books.waiting.append((closing, None))
+                if closing.entry_id in books.open:
+                    books.open.discard(closing.entry_id)
+                    books.waiting.append((closing, None))
+                    books.count(closing)
             case WriteRollBack(roll_back):
                 books.waiting.append((roll_back, None))
                 self._hurry = True
@@ -151,15 +161,16 @@ class Ledger(Actor[LedgerMessage]):
                 self._hurry = True
             case FlushDue():
                 self._hurry = True
-            case WorkerEvents(posts):
-                for post in posts:
-                    self._on_post(post)
+            case WorkerEvents(posts, life):
+                if life is self:
+                    for post in posts:
+                        self._on_post(post)
 
     def after_batch(self) -> None:
         """Start the next group if the writer is free."""
         books = self._books
         if books.open or books.waiting:
-            # Closings come quietly: they are looked for as long as there are lines to close.
+            # Closings do not wake the actor: while entries are open, a timer does.
             now = trio.current_time()
             if not now < self._watch.due <= now + _LINGER_S:
                 self._timers.move(self._watch, now + _LINGER_S)
@@ -178,18 +189,20 @@ class Ledger(Actor[LedgerMessage]):
         return LedgerBatch(tuple(line for line, _ in group if line is not None))
 
     def _gather(self) -> None:
-        """What came while the actor was being stopped belongs into the file, too."""
+        """At a stop: what came meanwhile belongs into the file, too."""
         while len(self.mailbox):
             message = self.mailbox.take()
-            if not isinstance(message, WorkerEvents):
+            try:
                 self.on(message)
+            except Exception:
+                log.exception("ledger_entry_lost", kind=type(message).__name__)
         self.mailbox.done()
 
     def _alarm(self) -> None:
         self.mailbox.put_unbounded(FlushDue())
 
     def _on_posts(self, posts: list[StoreEvent]) -> None:
-        self.mailbox.put_unbounded(WorkerEvents(posts))
+        self.mailbox.put_unbounded(WorkerEvents(posts, self))
 
     def _on_post(self, post: StoreEvent) -> None:
         books = self._books

@@ -13,7 +13,7 @@ from actors.kernel.errors import ServiceFailed
 def ledger_lock(path: Path | str) -> Iterator[None]:
     """Hold `PATH.lock` as long as the ledger is kept; the system frees it with the process. ":memory:" needs none.
 
-    Raises HouseFailed: another process holds it, or the file cannot be made.
+    Raises ServiceFailed: another process holds it, or the file cannot be made.
     """
     if str(path) == ":memory:":
         yield

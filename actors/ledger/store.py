@@ -1,11 +1,11 @@
 """The ledger's SQLite file: one row a request, opened before its first content and closed at its end.
 
 A row that is still open when the file is opened was left by a crash: it is charged what was reserved, and marked.
-Everything here blocks and belongs to one thread.
+Everything here blocks and belongs to one thread. Rows are dated by the clock that the store is given.
 """
 
+import datetime as dt
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, wait_random_exponential
 
 from actors.api.errors import LedgerFileError
+from actors.kernel.clock import WallClock, system_time
 from actors.ledger.usage_sums import UsageSums, fill_sums
 from actors.protocol.admission import RestoreUsage
 from actors.protocol.ledger import EntryClosing, LedgerEntry
@@ -55,8 +56,8 @@ _ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded"
 # A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.
 _OPEN = """
 INSERT OR IGNORE INTO requests
-    (life, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade)
-SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    (life, opened_at, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade)
+SELECT ?, ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
     json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'),
     json_extract(value, '$[7]'), json_extract(value, '$[8]')
 FROM json_each(?)
@@ -64,7 +65,7 @@ FROM json_each(?)
 _CLOSE = """
 UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why, degraded = closing.degraded,
     prompt_tokens = closing.prompt, completion_tokens = closing.completion, discarded_tokens = closing.discarded,
-    cost = closing.cost, closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+    cost = closing.cost, closed_at = ?
 FROM (
     SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS rung,
         json_extract(value, '$[2]') AS outcome, json_extract(value, '$[3]') AS why,
@@ -79,7 +80,7 @@ _RECOVER = (
     "UPDATE requests SET rung = '', outcome = 'crashed', why = 'crashed', "
     "completion_tokens = max(reserved_tokens - prompt_tokens, 0), discarded_tokens = 0, "
     "cost = reserved_cost, "
-    "closed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE closed_at IS NULL AND life <> ?"
+    "closed_at = ? WHERE closed_at IS NULL AND life <> ?"
 )
 
 
@@ -105,7 +106,7 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class StoreBusy(msgspec.Struct, frozen=True):
-    """Somebody else holds the file; it is tried again for as long as that lasts."""
+    """Another process has locked the file; it is tried again for as long as that lasts."""
 
 
 class StoreFailed(msgspec.Struct, frozen=True):
@@ -118,7 +119,7 @@ StoreEvent = Opened | Committed | StoreClosed | StoreBusy | StoreFailed
 
 
 def _is_busy(error: BaseException) -> bool:
-    """Somebody else reads or writes the file just now."""
+    """Another process reads or writes the file just now."""
     # The low byte is the error, the others say which kind of it.
     return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in {
         sqlite3.SQLITE_BUSY,
@@ -129,12 +130,13 @@ def _is_busy(error: BaseException) -> bool:
 class Store:
     """An open file."""
 
-    def __init__(self, path: Path | str, life: str) -> None:
+    def __init__(self, path: Path | str, life: str, wall: WallClock = system_time) -> None:
         """`life` names this process: rows that another one left open are charged now.
 
         Raises sqlite3.Error or LedgerFileError.
         """
         self._life = life
+        self.wall = wall
         self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
         try:
             self.recovered = self._prepare(path)
@@ -156,7 +158,7 @@ class Store:
                 "move the file away or set [ledger] path to another one"
             )
         self._sums = UsageSums(self._connection)
-        return execute(_RECOVER, (self._life,)).rowcount
+        return execute(_RECOVER, (self._now(), self._life)).rowcount
 
     def _bring_up_to_date(self, *, is_new: bool) -> None:
         """Of an old file every row is read once, which may take seconds for each million."""
@@ -167,7 +169,7 @@ class Store:
             else "".join(
                 f"ALTER TABLE requests ADD COLUMN {name} {kind};" for name, kind in _ADDED.items() if name not in there
             ),
-            fill_sums(time.time()),
+            fill_sums(self.wall()),
             f"PRAGMA user_version = {SCHEMA};",
         ]
         try:
@@ -214,12 +216,12 @@ class Store:
         execute("BEGIN IMMEDIATE")
         try:
             if lines:
-                execute(_OPEN, (self._life, _json(lines)))
+                execute(_OPEN, (self._life, self._now(), _json(lines)))
             if closings:
-                execute(_CLOSE, (_json(closings), self._life))
+                execute(_CLOSE, (self._now(), _json(closings), self._life))
             for each in roll_backs:
                 self._sums.roll_back(each)
-            self._sums.prune(time.time())
+            self._sums.prune(self.wall())
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -233,6 +235,10 @@ class Store:
     def close(self) -> None:
         """The file is whole without its WAL."""
         self._connection.close()
+
+    def _now(self) -> str:
+        """As rows have it."""
+        return dt.datetime.fromtimestamp(self.wall(), dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def _json(rows: Sequence[tuple[int | float | str, ...]]) -> str:
@@ -262,7 +268,7 @@ def keep_books(
     except (sqlite3.Error, OSError, LedgerFileError) as error:
         post(StoreFailed(f"the ledger cannot be opened: {error}"))
         return
-    post(Opened(store.recovered, store.spent(time.time())))
+    post(Opened(store.recovered, store.spent(store.wall())))
     try:
         while isinstance(command := receive(), LedgerBatch):
             patiently(store.commit, command)

@@ -4,6 +4,7 @@ Whatever becomes of a work, its delivery is told exactly once: it was taken, or 
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import trio
 
@@ -34,7 +35,11 @@ ends come quietly while nothing waits."""
 
 
 class Dispatcher(Actor[QueueMessage]):
-    """The lanes outlive its restarts."""
+    """The backend queues outlive its restarts."""
+
+    redelivered: ClassVar[tuple[type, ...]] = (Withdraw, EngineUp, EngineDown, JobsFinished)
+    """A job leaves a queue or a replica once; a tenant may be charged its last tokens twice in the fair queue's order,
+    which no quota and no budget sees."""
 
     def __init__(
         self,

@@ -1,16 +1,16 @@
 """Writes a recording of the traffic, for `penstock policy simulate`: arrivals, features and lengths, never a text.
 
-A line is written when its request has ended. What comes faster than the disk takes it is dropped, and counted; nobody
-waits for this.
+A line is written when its request has ended. What comes faster than the disk takes it is dropped, and counted; no
+request waits for this.
 """
 
 import secrets
-import time
 from collections.abc import Iterable
 from functools import partial
 from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import structlog
@@ -37,7 +37,7 @@ class RecordedRequest(msgspec.Struct, frozen=True, gc=False):
     features: Features
     arrived_at: float
     rung: str = ""
-    """Who answered."""
+    """Which rung answered."""
     output_tokens: int = 0
     prompt: tuple[int, ...] = ()
     """Token ids of its first prompt as the first rung read it; empty if none did."""
@@ -46,20 +46,23 @@ class RecordedRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recording:
-    """Where notes go. Anybody may put, nobody waits."""
+    """The file and what is to go into it; outlives the recorder's restarts. Any task may `note`, without waiting."""
 
-    def __init__(self, path: Path, mailbox: Mailbox[RecordedRequest]) -> None:
+    def __init__(self, path: Path, mailbox: Mailbox[RecordedRequest], started: float) -> None:
+        """`started`: seconds since 1970."""
         self.path = path
         self.mailbox = mailbox
+        self.waiting: list[RecordedRequest] = []
+        """Taken out of the mailbox, for the next write."""
         self.salt = secrets.token_bytes(16)
         """Names in the recording cannot be traced back without it."""
         self.zero = trio.current_time()
-        self.started = time.time()
+        self.started = started
         self.lost = 0
-        """Lines that the disk has not taken since it last took one."""
+        """Lines that were not written since one last was."""
 
     def note(self, note: RecordedRequest) -> None:
-        """Write this down, if there is room."""
+        """Write this down, unless the mailbox is full or the recorder is off."""
         try:
             self.mailbox.put_nowait(note)
         except MailboxFull:
@@ -68,30 +71,36 @@ class Recording:
 
 
 class Recorder(Actor[RecordedRequest]):
-    """Hands what has come to a thread that writes it."""
+    """Hands what has come to a worker thread that writes it."""
+
+    redelivered: ClassVar[tuple[type, ...]] = (RecordedRequest,)
 
     def __init__(self, recording: Recording, workers: WorkerPool) -> None:
         super().__init__(recording.mailbox)
         self._recording = recording
         self._workers = workers
-        self._notes: list[RecordedRequest] = []
 
     def on(self, message: RecordedRequest) -> None:
-        """Keep it for the next write."""
-        self._notes.append(message)
+        """Keep it for the next write; handed over again after a crash, it may be there already."""
+        waiting = self._recording.waiting
+        if not waiting or waiting[-1] is not message:
+            waiting.append(message)
 
     async def run(self) -> None:
         """Until cancelled; then what is left is written before this returns."""
+        recording = self._recording
         try:
             while True:
-                await self.mailbox.ready()
+                if not recording.waiting:
+                    await self.mailbox.ready()
                 self._take_all()
-                notes, self._notes = self._notes, []
+                notes, recording.waiting = recording.waiting, []
                 with trio.CancelScope(shield=True):
-                    await self._workers.run_in_thread(partial(append, self._recording, notes))
-        finally:
+                    await self._workers.run_in_thread(partial(append, recording, notes))
+        except trio.Cancelled:
             self._take_all()
-            append(self._recording, self._notes)
+            append(recording, recording.waiting)
+            raise
 
     def _take_all(self) -> None:
         for _ in range(len(self.mailbox)):
@@ -101,7 +110,7 @@ class Recorder(Actor[RecordedRequest]):
 
 def append(recording: Recording, notes: Iterable[RecordedRequest]) -> None:
     """Add a line for each: all of them or none, for half a line would spoil the file. A full disk costs lines only."""
-    lines = [msgspec.json.encode(request_of(recording, note)) + b"\n" for note in notes]
+    lines = [line for note in notes if (line := _line(recording, note))]
     data = b"".join(lines)
     try:
         with recording.path.open("ab", buffering=0) as file:
@@ -124,6 +133,16 @@ def append(recording: Recording, notes: Iterable[RecordedRequest]) -> None:
         recording.lost = 0
 
 
+def _line(recording: Recording, note: RecordedRequest) -> bytes:
+    """Empty: a fault of ours in one line is no reason to lose the others."""
+    try:
+        return msgspec.json.encode(request_of(recording, note)) + b"\n"
+    except Exception:
+        log.exception("recording_line_failed")
+        recording.lost += 1
+        return b""
+
+
 def _write(file: FileIO, data: bytes) -> None:
     left = memoryview(data)
     while left:
@@ -131,7 +150,7 @@ def _write(file: FileIO, data: bytes) -> None:
 
 
 def request_of(recording: Recording, note: RecordedRequest) -> TraceRequest:
-    """What is kept of it."""
+    """What the recording keeps of it."""
     features = note.features
     return TraceRequest(
         at=max(note.arrived_at - recording.zero, 0.0),

@@ -8,6 +8,7 @@ import msgspec
 from actors.api.counters import ServiceCounters
 from actors.api.engine_status import BackendStatus
 from actors.breakers.permits import Permits
+from actors.kernel.clock import WallClock
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
 from actors.prompt.model_text import ModelText
@@ -38,6 +39,7 @@ class RequestPorts(msgspec.Struct, frozen=True, kw_only=True):
     rollout: RolloutState
     decisions: DecisionLog
     request_log: RequestLog
+    wall: WallClock
     recording: Recording | None
     numbers: "count[int]"
     """For ledger entries, jobs and sequences: unique in this process."""

@@ -1,6 +1,5 @@
 """How a request comes in: who asks, what will be tried, and what it may spend."""
 
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -91,9 +90,11 @@ class RequestAdmission:
         )
         shapes = ConstraintsByModel(request, self._texts, self._workers)
         lengths = await prompts.lengths(request.model, lenient=bool(self._ports.upstreams))
-        features = features_of(request, snapshot.policy, tenant, snapshot.tenants[tenant], sum(lengths))
+        features = features_of(
+            request, snapshot.policy, tenant, snapshot.tenants[tenant], sum(lengths), at=self._ports.wall()
+        )
         budget = snapshot.tenants[tenant].budget
-        if budget is not None and (view := self._budgets.view(tenant, time.time())) is not None:
+        if budget is not None and (view := self._budgets.view(tenant, self._ports.wall())) is not None:
             features = msgspec.structs.replace(features, budget_used=view.used)
         decided: _Decided | None = None
         grant: Grant | BudgetRefusal | None = None

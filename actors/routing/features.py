@@ -1,6 +1,5 @@
 """From a request to the features that the policy looks at."""
 
-import time
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -20,7 +19,13 @@ _TELLING_TURNS = 2
 
 
 def features_of(
-    request: InferenceRequest, policy: Policy, tenant: str, settings: TenantSettings, prompt_tokens: int
+    request: InferenceRequest,
+    policy: Policy,
+    tenant: str,
+    settings: TenantSettings,
+    prompt_tokens: int,
+    *,
+    at: float = 0.0,
 ) -> Features:
     """What costs something to find out is found out only if the policy needs it."""
     body = request.body
@@ -43,7 +48,7 @@ def features_of(
         code=code_density(text) if "code" in needs else 0.0,
         language=language(text) if "language" in needs else "und",
         priors=priors_for(policy, text),
-        at=time.time(),
+        at=at,
         request=request.request_id,
         conversation=_conversation(request, tenant) if "conversation" in needs else "",
         user=body.user or "",

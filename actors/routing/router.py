@@ -1,13 +1,13 @@
 """From a request's features to its plan: the compiled policy and the live load, published, asked without waiting."""
 
 import difflib
-import time
 from collections.abc import Mapping
 
 import msgspec
 
 from actors.api.errors import InvalidRequest, UnknownModel
 from actors.breakers.breakers import BreakerRegistry
+from actors.kernel.clock import WallClock
 from actors.queue.backend_queue import BackendQueue
 from actors.routing.policy_snapshot import PolicySnapshot
 from policies.errors import NoRoute
@@ -32,11 +32,13 @@ class Router:
         backend_queues: Mapping[str, BackendQueue],
         breakers: BreakerRegistry,
         rollout: RolloutState,
+        wall: WallClock,
     ) -> None:
         self.snapshot = snapshot
         self._backend_queues = backend_queues
         self._breakers = breakers
         self._rollout = rollout
+        self._wall = wall
         self._busy = BusyBook(snapshot.settings)
         self._load = Load()
         self._published_at = float("-inf")
@@ -80,7 +82,7 @@ class Router:
             self._publish(now)
         elif self._rollout.steers:
             # Each decision has its own: a burst's thousand may come before the next look at the engines.
-            self._load = msgspec.structs.replace(self._load, thresholds=self._rollout.thresholds(time.time()))
+            self._load = msgspec.structs.replace(self._load, thresholds=self._rollout.thresholds(self._wall()))
         return self._load
 
     def _publish(self, now: float) -> None:
@@ -94,7 +96,7 @@ class Router:
             engines=engines,
             breakers=load.breakers,
             busy=self._busy.update(load, now),
-            thresholds=self._rollout.thresholds(time.time()),
+            thresholds=self._rollout.thresholds(self._wall()),
             rolled_back=self._rollout.rolled_back,
         )
         self._published_at = now

@@ -1,10 +1,13 @@
 """Runs the copies of requests that no client sees: the shell of `policies.rollout.shadow`.
 
-Whatever a copy does, the original must not feel it: its account has no reservation and no budget, it asks no breaker
-that is not closed and tells none of its failures, and nobody learns from its end but its own figures.
+Whatever a copy does, the original is not affected: the copy's account has no reservation and no budget, it asks no
+breaker that is not closed and reports no failure to one, and its end changes no figures but the shadow's own.
+
+If the actor dies, the copies under way are cut with it, and so is the one in hand (`CopiesUnderWay.lost`).
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import msgspec
 import structlog
@@ -34,7 +37,7 @@ from policies.records.decision_log import LoggedDecision
 from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook, shadow_tier
 
 _LOOK_EVERY_S = 0.02
-"""While copies run: does somebody wait behind one?"""
+"""While copies run: how often to look whether other requests wait behind one."""
 log = structlog.get_logger()
 
 
@@ -48,31 +51,51 @@ class _Running:
         self.cut = False
 
     def end(self) -> None:
-        """At once: what was made so far is written down now."""
+        """At once: what was made so far is settled now."""
         self.cut = True
         if self.response is not None:
             self.response.close()
         self.scope.cancel()
 
 
+class CopiesUnderWay:
+    """The copies that run now; outlives the actor's restarts."""
+
+    def __init__(self, book: ShadowBook) -> None:
+        self.book = book
+        self.running: dict[_Running, None] = {}
+
+    def lost(self, message: Copy) -> None:
+        """The actor will not make this copy, or not finish it."""
+        self.book.copy_ended(message.shadow.name, message.of.request.request_id, None, cut=True)
+
+    def stop(self) -> None:
+        """No more copies from now on; those under way are over when this returns."""
+        self.book.closed = True
+        for running in list(self.running):
+            running.end()
+
+
 class Shadows:
-    """A supervised child. The book outlives its restarts."""
+    """One life of the actor. The book and the copies under way outlive it."""
+
+    redelivered: ClassVar[tuple[type, ...]] = ()
 
     def __init__(
         self,
         mailbox: Mailbox[Copy],
-        book: ShadowBook,
+        copies: CopiesUnderWay,
         workers: WorkerPool,
         ports: RequestPorts,
         someone_waits: Callable[[str], bool],
     ) -> None:
-        """`someone_waits`: in front of this rung, other than copies."""
+        """`someone_waits`: whether jobs other than copies wait in front of this rung."""
         self.mailbox = mailbox
-        self._book = book
+        self._book = copies.book
         self._workers = workers
         self._ports = _unheard(ports)
         self._someone_waits = someone_waits
-        self._running: dict[_Running, None] = {}
+        self._running = copies.running
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -81,21 +104,18 @@ class Shadows:
                 with trio.move_on_after(_LOOK_EVERY_S if self._running else float("inf")):
                     await self.mailbox.ready()
                 for _ in range(len(self.mailbox)):
-                    message = self.mailbox.take()
-                    self.mailbox.done()
-                    running = _Running(message.shadow.to)
-                    self._running[running] = None
-                    nursery.start_soon(self._live, message, running)
+                    self.on(self.mailbox.take(), nursery)
+                self.mailbox.done()
                 self._make_way()
 
-    def stop(self) -> None:
-        """The service drains: no more copies, and those under way are over when this returns."""
-        self._book.closed = True
-        for running in list(self._running):
-            running.end()
+    def on(self, message: Copy, nursery: trio.Nursery) -> None:
+        """Start the copy."""
+        running = _Running(message.shadow.to)
+        self._running[running] = None
+        nursery.start_soon(self._live, message, running)
 
     def _make_way(self) -> None:
-        """Cut the copies on rungs where somebody waits, the youngest first."""
+        """Cut the copies on rungs where other jobs wait, the youngest first."""
         for running in reversed(list(self._running)):
             if not running.cut and self._someone_waits(running.to):
                 running.end()
@@ -181,8 +201,8 @@ class Shadows:
             pass
 
 
-class _ClosedPermits(Permits):
-    """Only closed breakers let a copy through, and none hears of it: copies wait longest, and must not open one."""
+class _SilentPermits(Permits):
+    """Only closed breakers let a copy through, and none gets its outcome: copies wait longest and must open none."""
 
     def __init__(self, permits: Permits) -> None:
         self._permits = permits
@@ -198,7 +218,7 @@ class _ClosedPermits(Permits):
         pass
 
 
-class _NullAdmission(Mailbox[AdmissionMessage]):
+class _NoAdmission(Mailbox[AdmissionMessage]):
     """Copies have reserved nothing, so there is nothing to settle."""
 
     def put_unbounded(self, message: AdmissionMessage) -> None:
@@ -209,12 +229,12 @@ class _NullAdmission(Mailbox[AdmissionMessage]):
 
 
 def _unheard(ports: RequestPorts) -> RequestPorts:
-    """The same rungs, ledger and clock; counters, breakers, admission and recording hear nothing of copies."""
+    """The same rungs, ledger and clock; counters, breakers, admission and recording get nothing of copies."""
     return RequestPorts(
-        admission=_NullAdmission("nobody", 1),
+        admission=_NoAdmission("copies", 1),
         dispatch=ports.dispatch,
         ledger=ports.ledger,
-        permits=_ClosedPermits(ports.permits),
+        permits=_SilentPermits(ports.permits),
         all_published=ports.all_published,
         upstreams=ports.upstreams,
         texts=ports.texts,
@@ -223,6 +243,7 @@ def _unheard(ports: RequestPorts) -> RequestPorts:
         rollout=ports.rollout,
         decisions=ports.decisions,
         request_log=RequestLog(lambda: False, str),
+        wall=ports.wall,
         recording=None,
         numbers=ports.numbers,
     )

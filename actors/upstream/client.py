@@ -7,13 +7,13 @@ are verified against the system's trust store. Cancelling a call closes its conn
 import contextlib
 import http
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import httpx
 import msgspec
 import trio
 
+from actors.kernel.clock import WallClock, system_time
 from actors.protocol.outputs import TextDelta
 from actors.upstream.connections import transport_of
 from actors.upstream.failures.failure import Failure, UpstreamCallError, garbled, of_status
@@ -54,8 +54,10 @@ class UpstreamClient:
         connect_s: float,
         keep: int,
         transport: httpx.AsyncBaseTransport | None = None,
+        wall: WallClock = system_time,
     ) -> None:
         """`keep`: maximum number of idle connections. `transport`: replaces the network in tests."""
+        self._wall = wall
         given = {
             "accept": "text/event-stream",
             "accept-encoding": "identity",
@@ -98,7 +100,7 @@ class UpstreamClient:
             async with self._http.stream("POST", address(url, body.path), content=body.body) as response:
                 headed = True
                 if not response.is_success:
-                    return await _refusal(response)
+                    return await _refusal(response, self._wall())
                 unpack = unpacker(response.headers.get("content-encoding"))
                 _check_type(response.headers.get("content-type"))
                 stream = response.aiter_raw()
@@ -157,15 +159,13 @@ def address(url: str, path: str) -> httpx.URL:
     return base.copy_with(path=base.path.rstrip("/") + path)
 
 
-async def _refusal(response: httpx.Response) -> Failure:
+async def _refusal(response: httpx.Response, at: float) -> Failure:
     headers = response.headers
     body = await _error_body(response)
     return of_status(
         response.status_code,
         body,
-        pause_s=requested_pause_s(
-            headers, time.time(), limits=response.status_code == http.HTTPStatus.TOO_MANY_REQUESTS
-        ),
+        pause_s=requested_pause_s(headers, at, limits=response.status_code == http.HTTPStatus.TOO_MANY_REQUESTS),
         retryable=headers.get("x-should-retry", "").strip().lower() != "false",
     )
 

@@ -70,7 +70,7 @@ class UpstreamActor(Actor[EngineMessage]):
         self._client = self._make_client()
         try:
             async with trio.open_nursery() as self._nursery:
-                published.state, published.why = "ready", None
+                published.state, published.why, published.down_until = "ready", None, None
                 self._publish()
                 assert published.limits is not None
                 self._dispatch.put_unbounded(EngineUp(published.name, published.epoch, published.limits))

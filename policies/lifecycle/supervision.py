@@ -1,10 +1,11 @@
-"""OTP's supervision, as decisions: who is restarted when a child ends, how soon, and when to give up.
+"""OTP's supervision, as decisions: whether a child that ended is restarted, how soon, and when its group gives up.
 
-Children stand in start order and are stopped in reverse. one_for_one restarts the child that ended; rest_for_one also
-those that were started after it. More than `intensity` restarts within `period_s` escalate: the supervisor fails.
+Children start in order and are stopped in reverse. A child that ends is restarted alone (one_for_one). More than
+`intensity` restarts within `period_s` and the group gives up: what that means is the decision of the supervisor above.
 
-Beyond OTP: children with the same `spare` stand in for each other. While one of them has run for a whole period, the
-others' restarts do not escalate, however many.
+Beyond OTP: there is a pause before each restart, which grows with the child's restarts within the period; and the
+children of a group may stand in for each other: while one of them has run for a whole period, the others' restarts do
+not count, however many.
 """
 
 from collections import deque
@@ -12,25 +13,20 @@ from typing import Literal
 
 import msgspec
 
-Restart = Literal["permanent", "transient", "temporary"]
-Strategy = Literal["one_for_one", "rest_for_one"]
+Restart = Literal["permanent", "temporary"]
 
 
 class ChildSpec(msgspec.Struct, frozen=True, gc=False):
-    """permanent: always restarted; transient: only after an error; temporary: never.
-
-    `spare`: the name of a group whose members stand in for each other.
-    """
+    """permanent: always restarted; temporary: never."""
 
     name: str
     restart: Restart = "permanent"
-    spare: str | None = None
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The pause before the k-th restart within the period: `first_s` · `factor`^(k-1), at most `longest_s`.
+    """The pause before a child's k-th restart within the period: `first_s` · `factor`^(k-1), at most `longest_s`.
 
-    Chance shortens it by up to `jitter` of itself, so that children do not come back in step.
+    A random number shortens it by up to `jitter` of itself, so that children do not come back in step.
     """
 
     first_s: float = 0.1
@@ -49,26 +45,24 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return pause * (1 - self.jitter * random01)
 
 
-class RestartChildren(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Stop these in this order, wait, start these in this order."""
+class RestartChild(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Start the child that has ended again, after this pause."""
 
-    stop: tuple[str, ...]
-    start: tuple[str, ...]
     after_s: float
 
 
 class Forget(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The child has ended for good, and that is all right."""
+    """The child has ended for good; the others run on."""
 
 
-class GiveUpAll(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Stop these in this order and fail: restarts do not help."""
+class GiveUp(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Restarts do not help: stop these in this order, and fail."""
 
     stop: tuple[str, ...]
     why: str
 
 
-SupervisionDecision = RestartChildren | Forget | GiveUpAll
+SupervisionDecision = RestartChild | Forget | GiveUp
 
 
 class SupervisionStatistics(msgspec.Struct, frozen=True):
@@ -77,6 +71,7 @@ class SupervisionStatistics(msgspec.Struct, frozen=True):
     running: tuple[str, ...]
     restarts_total: int
     restarts_in_period: int
+    """Those that count towards the intensity."""
 
 
 class Supervision:
@@ -86,73 +81,57 @@ class Supervision:
         self,
         children: tuple[ChildSpec, ...],
         *,
-        strategy: Strategy = "one_for_one",
-        intensity: int = 3,
+        intensity: int | None = 3,
         period_s: float = 30.0,
         backoff: Backoff | None = None,
+        stand_in: bool = False,
     ) -> None:
+        """`intensity` None: it never gives up. `stand_in`: the children stand in for each other."""
         names = [child.name for child in children]
         if len(set(names)) != len(names):
             raise ValueError(f"children need different names: {names}")
         self._specs = {child.name: child for child in children}
         self._order = tuple(names)
-        self._strategy = strategy
         self._intensity = intensity
         self._period_s = period_s
         self._backoff = backoff or Backoff()
+        self._stand_in = stand_in
         self._running = set(names)
-        self._restarts: deque[float] = deque()
-        """Of those that have no spare."""
-        self._spared: dict[str, deque[float]] = {child.name: deque() for child in children if child.spare is not None}
-        """All restarts of those that may have one."""
+        self._restarts: dict[str, deque[float]] = {name: deque() for name in names}
+        """Within the period, by child."""
+        self._counted: deque[float] = deque()
+        """Those of them that count towards the intensity."""
         self._restarts_total = 0
         self._given_up = False
 
-    def exited(self, name: str, failed: bool, now: float, random01: float) -> SupervisionDecision:
-        """A child has ended, with an error or without. The shell tells each end once, and not those that it caused."""
-        spec = self._specs[name]
+    def exited(self, name: str, now: float, random01: float) -> SupervisionDecision:
+        """A child has ended, with an error or without. The shell reports each end once, but none that it caused."""
         self._running.discard(name)
-        if self._given_up:
+        if self._given_up or self._specs[name].restart == "temporary":
             return Forget()
-        if spec.restart == "temporary" or (spec.restart == "transient" and not failed):
-            return Forget()
-        counted = self._restarts
-        if spec.spare is not None:
-            for own in self._spared.values():
-                self._forgive(own, now)
-            if self._has_spare(spec):
-                counted = self._spared[name]
-            else:
-                self._spared[name].append(now)
-        self._forgive(self._restarts, now)
-        if counted is self._restarts and len(counted) >= self._intensity:
-            self._given_up = True
-            stop = tuple(other for other in reversed(self._order) if other in self._running)
-            self._running.clear()
-            why = f"{name} ended after {self._intensity} restarts within {self._period_s:g} s"
-            return GiveUpAll(stop, why)
-        counted.append(now)
+        for times in (*self._restarts.values(), self._counted):
+            while times and times[0] + self._period_s <= now:
+                times.popleft()
+        if not self._has_stand_in(name):
+            if self._intensity is not None and len(self._counted) >= self._intensity:
+                self._given_up = True
+                stop = tuple(other for other in reversed(self._order) if other in self._running)
+                self._running.clear()
+                return GiveUp(stop, self._why(name))
+            self._counted.append(now)
+        own = self._restarts[name]
+        own.append(now)
         self._restarts_total += 1
-        after_s = self._backoff.delay_s(len(counted), random01)
-        younger = self._order[self._order.index(name) + 1 :] if self._strategy == "rest_for_one" else ()
-        stop = tuple(other for other in reversed(younger) if other in self._running)
-        # A temporary child that is stopped with the rest does not come back, as in OTP.
-        back = [other for other in younger if other in self._running and self._specs[other].restart != "temporary"]
-        self._running.difference_update(stop)
-        start = (name, *back)
-        self._running.update(start)
-        return RestartChildren(stop, start, after_s)
+        self._running.add(name)
+        return RestartChild(self._backoff.delay_s(len(own), random01))
 
-    def _forgive(self, restarts: deque[float], now: float) -> None:
-        while restarts and restarts[0] + self._period_s <= now:
-            restarts.popleft()
+    def _why(self, name: str) -> str:
+        if not self._intensity:
+            return f"{name} ended"
+        return f"{name} ended after {self._intensity} restarts within {self._period_s:g} s"
 
-    def _has_spare(self, spec: ChildSpec) -> bool:
-        return any(
-            other.spare == spec.spare and not self._spared[other.name]
-            for other in self._specs.values()
-            if other.name in self._running and other.spare is not None and other.name != spec.name
-        )
+    def _has_stand_in(self, name: str) -> bool:
+        return self._stand_in and any(other != name and not self._restarts[other] for other in self._running)
 
     def shutdown(self) -> tuple[str, ...]:
         """The order in which to stop everything; no child is restarted after this."""
@@ -164,4 +143,4 @@ class Supervision:
     def statistics(self) -> SupervisionStatistics:
         """Figures as of the last call."""
         running = tuple(name for name in self._order if name in self._running)
-        return SupervisionStatistics(running, self._restarts_total, len(self._restarts))
+        return SupervisionStatistics(running, self._restarts_total, len(self._counted))

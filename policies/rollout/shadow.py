@@ -119,7 +119,13 @@ class ShadowBook:
         return None
 
     def copy_ended(self, shadow: str, request_id: str, answer: ShadowAnswer | None, *, cut: bool = False) -> None:
-        """The copy has ended. `answer` None: there is none to compare; `cut`: because it was aborted."""
+        """The copy has ended. `answer` None: there is none to compare; `cut`: because it was aborted.
+
+        Of several ends of one copy the first counts.
+        """
+        pair = self._pairs.get((shadow, request_id))
+        if pair is None or pair.copy_over:
+            return
         counts = self._counts[shadow]
         counts.running -= 1
         if answer is not None:
@@ -128,7 +134,6 @@ class ShadowBook:
             counts.cut += 1
         else:
             counts.failed += 1
-        pair = self._pairs[shadow, request_id]
         pair.copy, pair.copy_over = answer, True
         self._compare(shadow, request_id, pair)
 

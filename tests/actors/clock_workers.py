@@ -1,7 +1,6 @@
 """Engines and the ledger's file on the test's own clock: what stands in for `RealWorkerThreads`."""
 
 import sqlite3
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -107,7 +106,9 @@ class InlineStore:
         self._on_posts = on_posts
         self._workers = workers
         self._closed = False
-        trio.lowlevel.current_trio_token().run_sync_soon(self.post, Opened(0, workers.store_file.spent(time.time())))
+        trio.lowlevel.current_trio_token().run_sync_soon(
+            self.post, Opened(0, workers.store_file.spent(workers.store_file.wall()))
+        )
 
     def send(self, command: Any) -> None:
         if isinstance(command, StoreClosed):

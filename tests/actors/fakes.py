@@ -17,10 +17,13 @@ from actors.api.engine_status import replica_titles
 from actors.api.errors import Refusal
 from actors.api.request import ChatMessage, ChatPrompt, Credentials, InferenceRequest, ParsedBody, TokenPrompt, View
 from actors.api.response import Delta, Done, Failed, ResponseEvent, Start
+from actors.kernel.clock import WallClock, system_time
+from actors.ledger.store import Store
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import Grant, Settle
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
+from actors.supervision_tree import ActorTypes
 from config.model.settings import Settings
 from config.source import ConfigSource
 from engine.core.embedder import Embedder
@@ -116,11 +119,14 @@ class Stage:
         blocks: int = 256,
         pools: Mapping[str, int] | None = None,
         encoders: Mapping[str, EmbeddingSizes] | None = None,
+        actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
+        wall: WallClock = system_time,
         **workers: Any,
     ) -> None:
         """`encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine."""
         self.settings = settings
         self.encoders = dict(encoders or {})
+        workers.setdefault("store", Store(":memory:", "test", wall))
         self.workers = ClockWorkerThreads(nursery, **workers)
         self.scripts = dict(scripts)
         self.titles = [
@@ -144,6 +150,8 @@ class Stage:
             source=source,
             watches=source is not None,
             record=record,
+            actor_types=actor_types,
+            wall=wall,
         )
         self._asked = 0
 
@@ -313,6 +321,8 @@ async def stage(
     blocks: int = 256,
     pools: Mapping[str, int] | None = None,
     encoders: Mapping[str, EmbeddingSizes] | None = None,
+    actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
+    wall: WallClock = system_time,
     **workers: Any,
 ):
     """A running service; at the end nothing may be left. `source`: it looks there for another policy, too.
@@ -335,6 +345,8 @@ async def stage(
             blocks=blocks,
             pools=pools,
             encoders=encoders,
+            actor_types=actor_types,
+            wall=wall,
             **workers,
         )
         await nursery.start(built.service.run)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from config.load import parse_settings
 from config.model.tenancy import Budget, TenantSettings
-from config.tenants import ANONYMOUS, known_tenants, queue_line, queue_lines
+from config.tenants import ANONYMOUS, known_tenants, tenant_queue_name, tenant_queues
 from tests.actors.configuration import CONFIG
 
 KEYS = '[[keys]]\nid = "k"\ntenant = "acme"\nhash = "' + "0" * 64 + '"\n[tenants.acme]\n'
@@ -24,16 +24,16 @@ def test_with_keys_only_those_of_the_file_are_known() -> None:
 def test_who_may_be_downgraded_waits_under_a_name_of_its_own_there() -> None:
     budget = Budget(amount=1.0, per="day", when_spent="downgrade", downgrade_to="slow")
     tenants = {"acme": TenantSettings(tier="fast", budget=budget), "free": TenantSettings()}
-    lines = queue_lines(tenants)
+    lines = tenant_queues(tenants)
     assert {name: each.tier for name, each in lines.items()} == {
         "acme": "fast",
         "acme in slow": "slow",
         "free": "default",
     }
-    assert queue_line("acme", tenants["acme"], "slow") in lines
-    assert queue_line("acme", tenants["acme"], "fast") == "acme"
+    assert tenant_queue_name("acme", tenants["acme"], "slow") in lines
+    assert tenant_queue_name("acme", tenants["acme"], "fast") == "acme"
 
 
 def test_a_budget_that_refuses_moves_nobody() -> None:
     tenants = {"acme": TenantSettings(budget=Budget(amount=1.0, per="day"))}
-    assert queue_lines(tenants) == tenants
+    assert tenant_queues(tenants) == tenants

@@ -170,7 +170,7 @@ def _read_body(
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
     tenant = decider.tenants[features.tenant]
-    found = features_of(request, decider.policy, features.tenant, tenant, tokens)
+    found = features_of(request, decider.policy, features.tenant, tenant, tokens, at=features.at)
     text, turns = last_user_text(body.prompts)
     return _BodyFeatures(found, complexity_terms(text, turns)), notes
 

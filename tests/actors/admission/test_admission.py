@@ -26,7 +26,7 @@ class AdmissionUnderTest:
     def __init__(self) -> None:
         self.quota, self.budgets = QuotaBook(TENANTS), BudgetBook(TENANTS)
         self.mailbox: Mailbox[Any] = Mailbox("admission", 100)
-        self.actor = Admission(self.mailbox, self.quota, self.budgets, lambda: NOON)
+        self.actor = Admission(self.mailbox, self.quota, self.budgets, restored=set(), wall=lambda: NOON)
 
     def ask(self, tenant: str = "acme", tokens: int = 10, cost: float = 1.0) -> Reply[Any]:
         reply: Reply[Any] = Reply()

@@ -110,7 +110,7 @@ async def test_a_hole_in_the_checks_does_not_take_the_service_down(autojump_cloc
             assert isinstance(result, ReloadRefused)
             assert "nobody thought of this" in result.problems[0].message
         assert (await service.ask("small")).text() == "ok"
-        assert service.restarts["policy keeper"] == 0
+        assert service.restarts["policy reloader"] == 0
 
 
 async def test_a_changed_file_is_noticed_when_it_is_written(autojump_clock, file: Path):

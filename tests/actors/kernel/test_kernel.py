@@ -1,15 +1,20 @@
 """Actors, their replies and their restarts, together."""
 
+from itertools import count
+
 import msgspec
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from actors.kernel.actor import Actor
-from actors.kernel.errors import ActorDied, ServiceFailed
+from actors.kernel.errors import ActorDied, MailboxClosed, RestartsExhausted, ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor
+from actors.kernel.timers import TICK_S, Timer, TimerLoop, TimerWheel
+from policies.lifecycle.supervision import Backoff
 
 
 class Ask(msgspec.Struct):
@@ -60,19 +65,21 @@ async def test_a_restart_loses_the_message_in_hand_and_no_other(autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_too_many_restarts_fail_the_service_with_one_plain_error(autojump_clock):
+async def test_too_many_restarts_end_the_group_with_one_plain_error(autojump_clock):
     mailbox: Mailbox[Ask] = Mailbox("echo", 100)
     lives: list[int] = []
     for _ in range(4):
         mailbox.put_nowait(Ask("crash", Reply()))
     supervisor = Supervisor([Child("echo", lambda: Echo(mailbox, lives), mailbox)], intensity=3, period_s=60)
-    with pytest.raises(ServiceFailed, match="echo ended after 3 restarts") as caught:
+    with pytest.raises(RestartsExhausted, match="echo ended after 3 restarts within 60 s: as asked") as caught:
         await supervisor.run()
     assert isinstance(caught.value.__cause__, ValueError)
     assert len(lives) == 4
 
 
 class Sleeper:
+    redelivered = ()
+
     def __init__(self, name: str, log: list[str], error: Exception | None = None) -> None:
         self.name = name
         self.log = log
@@ -114,16 +121,218 @@ async def test_what_cannot_be_mended_is_not_tried_again(autojump_clock):
     assert log[-1] == "-steady"
 
 
-async def test_rest_for_one_restarts_those_that_came_later(autojump_clock):
-    log: list[str] = []
-    errors = iter([ValueError("once")])
-    children = [
-        Child("a", lambda: Sleeper("a", log)),
-        Child("b", lambda: Sleeper("b", log, next(errors, None))),
-        Child("c", lambda: Sleeper("c", log)),
-    ]
+async def test_deadlines_fire_once_late_by_a_tick_at_most_and_never_early(autojump_clock):
+    timers = TimerWheel()
+    fired: list[tuple[float, float]] = []
+    numbers = count()
     async with trio.open_nursery() as nursery:
-        await nursery.start(Supervisor(children, strategy="rest_for_one").run)
-        await trio.sleep(10)
-        assert sorted(log) == ["+a", "+b", "+b", "+c", "+c", "-b", "-c"]
+        nursery.start_soon(TimerLoop(timers).run)
+        start = trio.current_time()
+        watches = []
+        for number in range(50):
+            due = start + (number * 37 % 50) * 0.013
+
+            def fire(due=due) -> None:
+                next(numbers)
+                fired.append((due, trio.current_time()))
+
+            watches.append(timers.watch(due, fire))
+        timers.cancel(watches[3])
+        timers.cancel(watches[3])
+        await trio.sleep(2)
+        assert len(fired) == 49
+        assert all(due <= at <= due + TICK_S + 1e-9 for due, at in fired)
+        assert len(timers) == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_a_deadline_moves_both_ways(autojump_clock):
+    timers = TimerWheel()
+    fired: list[float] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(TimerLoop(timers).run)
+        start = trio.current_time()
+        watch = timers.watch(start + 5, lambda: fired.append(trio.current_time() - start))
+        watch.due = start + 8
+        await trio.sleep(6)
+        assert fired == []
+        timers.move(watch, start + 7)
+        await trio.sleep(5)
+        assert fired == [pytest.approx(7, abs=TICK_S)]
+        timers.move(watch, start + 15)
+        await trio.sleep(10)
+        assert len(fired) == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_callback_that_raises_costs_no_other_timer_anything(autojump_clock):
+    timers = TimerWheel()
+    fired: list[str] = []
+
+    def breaks() -> None:
+        raise ValueError("a fault of ours")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(TimerLoop(timers).run)
+        due = trio.current_time() + 1
+        # All of one slice.
+        timers.watch(due, lambda: fired.append("before"))
+        broken = timers.watch(due, breaks)
+        after = timers.watch(due, lambda: fired.append("after"))
+        with capture_logs() as logs:
+            await trio.sleep(2)
+        assert fired == ["before", "after"]
+        assert [each["event"] for each in logs] == ["timer_callback_failed"]
+        timers.cancel(after)
+        timers.cancel(broken)
+        timers.move(after, trio.current_time() + 1)
+        await trio.sleep(2)
+        assert fired == ["before", "after", "after"]
+        assert len(timers) == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_callback_may_cancel_and_move_timers_of_its_own_slice(autojump_clock):
+    timers = TimerWheel()
+    fired: list[str] = []
+    later: list[Timer] = []
+
+    def first() -> None:
+        fired.append("first")
+        timers.cancel(later[0])
+        timers.move(later[1], trio.current_time() + 5)
+        # Due at once, in the very slice that is being fired.
+        timers.watch(trio.current_time(), lambda: fired.append("at once"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(TimerLoop(timers).run)
+        due = trio.current_time() + 1
+        timers.watch(due, first)
+        later += [
+            timers.watch(due, lambda: fired.append("cancelled")),
+            timers.watch(due, lambda: fired.append("moved")),
+        ]
+        await trio.sleep(2)
+        assert fired == ["first", "at once"]
+        await trio.sleep(5)
+        assert fired == ["first", "at once", "moved"]
+        assert len(timers) == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_timers_outlive_the_loop_that_fires_them(autojump_clock):
+    timers, lives = TimerWheel(), count(1)
+
+    class Dies(TimerLoop):
+        async def run(self) -> None:
+            with trio.move_on_after(0.5 if next(lives) == 1 else float("inf")):
+                await super().run()
+
+    fired: list[float] = []
+    async with trio.open_nursery() as nursery:
+        timers.watch(trio.current_time() + 1, lambda: fired.append(trio.current_time()))
+        supervisor = Supervisor([Child("timers", lambda: Dies(timers))])
+        await nursery.start(supervisor.run)
+        await trio.sleep(2)
+        assert (len(fired), supervisor.restarts) == (1, {"timers": 1})
+        nursery.cancel_scope.cancel()
+
+
+class Count(msgspec.Struct):
+    number: int
+
+
+class Counter(Actor[Count]):
+    """Dies of each message as often as `deaths` says, before or after it has counted it."""
+
+    redelivered = (Count,)
+
+    def __init__(self, mailbox: Mailbox[Count], seen: list[int], deaths: dict[int, int]) -> None:
+        super().__init__(mailbox)
+        self.seen = seen
+        self.deaths = deaths
+
+    def on(self, message: Count) -> None:
+        if self.deaths.get(message.number, 0):
+            self.deaths[message.number] -= 1
+            raise ValueError("as asked")
+        self.seen.append(message.number)
+
+
+@pytest.mark.parametrize(("deaths", "seen", "lost"), [(1, [1, 2, 3], []), (2, [1, 3], [2]), (9, [1, 3], [2])])
+async def test_a_declared_message_is_handed_to_the_next_life_once(autojump_clock, deaths, seen, lost):
+    gone: list[Count] = []
+    mailbox: Mailbox[Count] = Mailbox("counter", 10, gone.append)
+    counted: list[int] = []
+    left = {2: deaths}
+    supervisor = Supervisor([Child("counter", lambda: Counter(mailbox, counted, left), mailbox)])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        with capture_logs() as logs:
+            for number in (1, 2, 3):
+                mailbox.put_nowait(Count(number))
+            await trio.sleep(10)
+        assert (counted, [message.number for message in gone]) == (seen, lost)
+        ends = [(each["in_hand"], each["redelivered"]) for each in logs if each["event"] == "actor_ended"]
+        assert ends == [("Count", True), ("Count", False)][: min(deaths, 2)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_closed_mailbox_keeps_nobody_waiting(autojump_clock):
+    mailbox: Mailbox[Ask] = Mailbox("echo", 10)
+    replies: list[Reply[str]] = [Reply() for _ in range(4)]
+    mailbox.put_nowait(Ask("waits", replies[0]))
+    mailbox.close()
+    with pytest.raises(MailboxClosed):
+        mailbox.put_nowait(Ask("asks", replies[1]))
+    mailbox.put_unbounded(Ask("owed", replies[2]))
+    mailbox.put_deferred(Ask("deferred", replies[3]))
+    for number in (0, 2, 3):
+        with pytest.raises(ActorDied):
+            await replies[number].wait()
+    assert (len(mailbox), mailbox.refused_total, replies[1].settled) == (0, 1, False)
+    mailbox.reopen()
+    mailbox.put_nowait(Ask("again", Reply()))
+    assert len(mailbox) == 1
+
+
+async def test_a_group_that_gives_up_is_its_supervisors_affair(autojump_clock):
+    """The others run on; the one above is told why, and makes the group anew after its own pause."""
+    begun: list[float] = []
+    told: list[tuple[str, float | None]] = []
+    log: list[str] = []
+    restarts: dict[str, int] = {}
+
+    class Fails(Sleeper):
+        def __init__(self) -> None:
+            super().__init__("broken", log, ValueError("no device"))
+            begun.append(trio.current_time())
+
+    def group() -> Supervisor:
+        return Supervisor([Child("broken", Fails)], intensity=1, restarts=restarts, chance=lambda: 0.0)
+
+    root = Supervisor(
+        [
+            Child("group", group, ended=lambda why, pause: told.append((why, pause))),
+            Child("once", Returns, restart="temporary", ended=lambda why, pause: told.append((why, pause))),
+            Child("steady", lambda: Sleeper("steady", log)),
+        ],
+        intensity=None,
+        backoff=Backoff(first_s=30, longest_s=60, jitter=0),
+        restarts=restarts,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(root.run)
+        await trio.sleep(40)
+        assert ("once returned", None) in told
+        assert ("broken ended after 1 restarts within 60 s: no device", 30.0) in told
+        assert [at - begun[0] for at in begun] == pytest.approx([0, 1.6, 33.1, 34.7])
+        assert (log.count("+steady"), restarts["group"], restarts["broken"]) == (1, 2, 2)
+        nursery.cancel_scope.cancel()
+
+
+class Returns:
+    redelivered = ()
+
+    async def run(self) -> None:
+        await trio.lowlevel.checkpoint()

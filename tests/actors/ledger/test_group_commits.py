@@ -14,7 +14,7 @@ from actors.kernel.errors import ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor
-from actors.kernel.timers import TICK_S, TimerWheel
+from actors.kernel.timers import TICK_S, TimerLoop, TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreClosed, StoreFailed
 from actors.protocol.ledger import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry
@@ -74,7 +74,7 @@ class LedgerUnderTest:
             self.mailbox, self.books, "file", workers=self, timers=self.timers, on_spent=self.spent.append
         )
         self.supervisor = Supervisor(
-            [Child("ledger", make, self.mailbox), Child("deadlines", lambda: self.timers)], chance=lambda: 0.0
+            [Child("ledger", make, self.mailbox), Child("timers", lambda: TimerLoop(self.timers))], chance=lambda: 0.0
         )
 
     def store(self, path: str, on_posts: Callable[[list[Any]], None]) -> File:

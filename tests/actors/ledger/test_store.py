@@ -94,7 +94,7 @@ def test_a_file_of_another_version_is_left_alone(tmp_path):
 def test_closing_a_row_does_not_search_all_of_them():
     """A day's rows must not make the next commit slower."""
     store = Store(":memory:", "life")
-    plan = connection(store).execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("[]", "life")).fetchall()
+    plan = connection(store).execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("now", "[]", "life")).fetchall()
     assert any("number=? AND life=?" in step[3] for step in plan)
     store.close()
 

@@ -60,7 +60,7 @@ async def test_a_refusal_is_an_arrival_too(autojump_clock, tmp_path: Path):
 
 
 async def test_names_are_hidden_and_the_head_comes_once(tmp_path: Path):
-    recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 4))
+    recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 4), 0.0)
     append(recording, [RecordedRequest(FEATURES, trio.current_time())])
     append(recording, [RecordedRequest(FEATURES, trio.current_time(), margins=(float("inf"), 1.0))])
     one, two = read_trace(recording.path)
@@ -70,7 +70,7 @@ async def test_names_are_hidden_and_the_head_comes_once(tmp_path: Path):
 
 
 async def test_what_comes_too_fast_is_dropped_and_counted(tmp_path: Path):
-    recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 2))
+    recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 2), 0.0)
     for _ in range(5):
         recording.note(RecordedRequest(FEATURES, 0.0))
     assert len(recording.mailbox) == 2
@@ -78,11 +78,11 @@ async def test_what_comes_too_fast_is_dropped_and_counted(tmp_path: Path):
 
 
 async def test_a_disk_that_does_not_take_it_ends_nothing(tmp_path: Path):
-    append(Recording(tmp_path / "no" / "r.jsonl", Mailbox("recorder", 2)), [RecordedRequest(FEATURES, 0.0)])
+    append(Recording(tmp_path / "no" / "r.jsonl", Mailbox("recorder", 2), 0.0), [RecordedRequest(FEATURES, 0.0)])
 
 
 async def test_a_full_disk_leaves_no_half_line(tmp_path: Path):
-    recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 2))
+    recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 2), 0.0)
     append(recording, [RecordedRequest(FEATURES, trio.current_time())])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with capture_logs() as told:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from actors.api.messages import Usage
+from actors.api.response import Usage
 from gateway.openai.json_text import encode, penstock_object, usage_fields
 from tests.gateway.fakes import SERVED
 

@@ -97,7 +97,7 @@ def served(settings: Settings, seed: int) -> tuple[list[RecordedRequest], float]
 async def test_the_large_share_is_that_of_the_recording(seed: int, tmp_path: Path) -> None:
     settings = by_prompts()
     notes, share = served(settings, seed)
-    recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 4))
+    recording = Recording(tmp_path / "r.jsonl", Mailbox("recorder", 4), 0.0)
     append(recording, notes)
     world = World(settings, profile(), read_trace(recording.path), seed=0, shares={})
     world.run(lambda _now, _arrived: None)

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.lifecycle.supervision import Backoff, ChildSpec, Forget, GiveUpAll, RestartChildren, Supervision
+from policies.lifecycle.supervision import Backoff, ChildSpec, Forget, GiveUp, RestartChild, Supervision
 
 CHILDREN = (
     ChildSpec("ledger"),
-    ChildSpec("queue", "transient"),
+    ChildSpec("queue"),
     ChildSpec("engine"),
     ChildSpec("console", "temporary"),
 )
@@ -16,36 +16,30 @@ CHILDREN = (
 
 def test_one_for_one_restarts_the_child_alone() -> None:
     supervision = Supervision(CHILDREN)
-    assert supervision.exited("queue", True, 0.0, 0.0) == RestartChildren((), ("queue",), 0.1)
-
-
-def test_rest_for_one_restarts_the_younger_ones_too() -> None:
-    supervision = Supervision(CHILDREN, strategy="rest_for_one")
-    decision = supervision.exited("queue", True, 0.0, 0.0)
-    assert decision == RestartChildren(("console", "engine"), ("queue", "engine"), 0.1)
-    assert supervision.statistics().running == ("ledger", "queue", "engine")
+    assert supervision.exited("queue", 0.0, 0.0) == RestartChild(0.1)
+    assert supervision.statistics().running == ("ledger", "queue", "engine", "console")
 
 
 def test_restart_types() -> None:
     supervision = Supervision(CHILDREN)
-    assert supervision.exited("queue", False, 0.0, 0.0) == Forget()
-    assert supervision.exited("console", True, 0.0, 0.0) == Forget()
-    assert isinstance(supervision.exited("ledger", False, 0.0, 0.0), RestartChildren)
+    assert supervision.exited("console", 0.0, 0.0) == Forget()
+    assert isinstance(supervision.exited("ledger", 0.0, 0.0), RestartChild)
+    assert supervision.statistics().running == ("ledger", "queue", "engine")
 
 
-def test_too_many_restarts_escalate() -> None:
+def test_past_its_intensity_the_group_gives_up() -> None:
     supervision = Supervision(CHILDREN, intensity=2, period_s=10)
     for now in (0.0, 1.0):
-        assert isinstance(supervision.exited("engine", True, now, 0.0), RestartChildren)
-    decision = supervision.exited("engine", True, 9.9, 0.0)
-    assert decision == GiveUpAll(("console", "queue", "ledger"), "engine ended after 2 restarts within 10 s")
-    assert supervision.exited("ledger", True, 9.9, 0.0) == Forget()
+        assert isinstance(supervision.exited("engine", now, 0.0), RestartChild)
+    decision = supervision.exited("engine", 9.9, 0.0)
+    assert decision == GiveUp(("console", "queue", "ledger"), "engine ended after 2 restarts within 10 s")
+    assert supervision.exited("ledger", 9.9, 0.0) == Forget()
 
 
 def test_restarts_outside_the_period_are_forgiven() -> None:
     supervision = Supervision(CHILDREN, intensity=1, period_s=10)
     for now in range(0, 1000, 10):
-        assert supervision.exited("engine", True, float(now), 0.0) == RestartChildren((), ("engine",), 0.1)
+        assert supervision.exited("engine", float(now), 0.0) == RestartChild(0.1)
 
 
 def test_backoff_grows_to_its_bound_and_jitter_shortens_it() -> None:
@@ -57,7 +51,7 @@ def test_backoff_grows_to_its_bound_and_jitter_shortens_it() -> None:
 def test_shutdown_stops_in_reverse_and_restarts_nobody() -> None:
     supervision = Supervision(CHILDREN)
     assert supervision.shutdown() == ("console", "engine", "queue", "ledger")
-    assert supervision.exited("engine", True, 0.0, 0.0) == Forget()
+    assert supervision.exited("engine", 0.0, 0.0) == Forget()
 
 
 def test_names_are_unique() -> None:
@@ -65,55 +59,71 @@ def test_names_are_unique() -> None:
         Supervision((ChildSpec("a"), ChildSpec("a")))
 
 
-def test_restarts_do_not_escalate_while_a_spare_runs() -> None:
-    spares = tuple(ChildSpec(name, spare="small") for name in ("small/0", "small/1"))
-    supervision = Supervision((*spares, ChildSpec("alone", spare="large")), intensity=2, period_s=10)
+def test_a_group_without_an_intensity_never_gives_up_and_pauses_ever_longer() -> None:
+    backoff = Backoff(first_s=30, factor=2, longest_s=600)
+    supervision = Supervision(CHILDREN, intensity=None, period_s=3600, backoff=backoff)
+    pauses = []
+    for now in range(0, 3000, 300):
+        decision = supervision.exited("engine", float(now), 0.0)
+        assert isinstance(decision, RestartChild)
+        pauses.append(decision.after_s)
+    assert pauses == [30, 60, 120, 240, 480, 600, 600, 600, 600, 600]
+    # Another child's pauses are its own, and a quiet hour is enough to begin anew.
+    assert supervision.exited("ledger", 3000.0, 0.0) == RestartChild(30)
+    assert supervision.exited("engine", 9000.0, 0.0) == RestartChild(30)
+
+
+def test_without_any_restart_the_first_end_is_told_as_it_is() -> None:
+    supervision = Supervision(CHILDREN, intensity=0)
+    assert supervision.exited("engine", 0.0, 0.0) == GiveUp(("console", "queue", "ledger"), "engine ended")
+
+
+def test_restarts_do_not_count_while_another_child_stands_in() -> None:
+    replicas = tuple(ChildSpec(name) for name in ("small/0", "small/1"))
+    supervision = Supervision(replicas, intensity=2, period_s=10, stand_in=True)
     pauses = []
     for now in range(20):
-        decision = supervision.exited("small/0", True, float(now), 0.0)
-        assert isinstance(decision, RestartChildren)
+        decision = supervision.exited("small/0", float(now), 0.0)
+        assert isinstance(decision, RestartChild)
         pauses.append(decision.after_s)
     assert pauses[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
-    # Now nobody has run for a whole period.
-    assert isinstance(supervision.exited("small/1", True, 20.0, 0.0), RestartChildren)
-    assert isinstance(supervision.exited("small/0", True, 20.5, 0.0), RestartChildren)
-    assert isinstance(supervision.exited("small/1", True, 21.0, 0.0), GiveUpAll)
+    # Now neither has run for a whole period.
+    assert isinstance(supervision.exited("small/1", 20.0, 0.0), RestartChild)
+    assert isinstance(supervision.exited("small/0", 20.5, 0.0), RestartChild)
+    assert isinstance(supervision.exited("small/1", 21.0, 0.0), GiveUp)
 
 
-def test_one_that_is_its_own_group_has_no_spare() -> None:
-    supervision = Supervision((ChildSpec("alone", spare="large"), ChildSpec("other")), intensity=1, period_s=10)
-    assert isinstance(supervision.exited("alone", True, 0.0, 0.0), RestartChildren)
-    assert isinstance(supervision.exited("alone", True, 1.0, 0.0), GiveUpAll)
+def test_one_child_alone_has_nobody_to_stand_in() -> None:
+    supervision = Supervision((ChildSpec("alone"),), intensity=1, period_s=10, stand_in=True)
+    assert isinstance(supervision.exited("alone", 0.0, 0.0), RestartChild)
+    assert isinstance(supervision.exited("alone", 1.0, 0.0), GiveUp)
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    strategy=st.sampled_from(["one_for_one", "rest_for_one"]),
-    ends=st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.sampled_from([0.0, 1.0, 20.0])), max_size=40),
-)
-def test_restarts_never_exceed_the_intensity(strategy: str, ends: list[tuple[int, bool, float]]) -> None:
-    supervision = Supervision(CHILDREN, strategy=strategy, intensity=3, period_s=10)  # type: ignore[arg-type]
+@given(ends=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 1.0, 20.0])), max_size=40))
+def test_restarts_never_exceed_the_intensity(ends: list[tuple[int, float]]) -> None:
+    supervision = Supervision(CHILDREN, intensity=3, period_s=10)
     order = [child.name for child in CHILDREN]
     running = set(order)
     restarts: list[float] = []
     now = 0.0
-    for index, failed, passed in ends:
+    for index, passed in ends:
         now += passed
-        if order[index] not in running:
+        name = order[index]
+        if name not in running:
             continue
-        running.discard(order[index])
-        decision = supervision.exited(order[index], failed, now, 0.5)
-        match decision:
-            case RestartChildren(stop, start, after_s):
+        match supervision.exited(name, now, 0.5):
+            case RestartChild(after_s):
                 restarts.append(now)
                 assert after_s > 0
-                assert list(stop) == sorted(stop, key=order.index, reverse=True)
-                assert list(start) == sorted(start, key=order.index)
-                assert set(stop) <= running
-                running = (running - set(stop)) | set(start)
-            case GiveUpAll(stop, _):
-                assert set(stop) == running
+            case Forget():
+                assert name == "console"
+                running.discard(name)
+            case GiveUp(stop, _):
+                running.discard(name)
+                assert list(stop) == sorted(running, key=order.index, reverse=True)
                 assert sum(at > now - 10 for at in restarts) == 3
                 running = set()
         assert set(supervision.statistics().running) == running
+        assert supervision.statistics().restarts_in_period <= 3
         assert sum(at > now - 10 for at in restarts) <= 3

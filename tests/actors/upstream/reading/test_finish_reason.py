@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.upstream.reading.finish_reason import ENDINGS, NO_END, ending_of
+from actors.upstream.reading.finish_reason import ENDINGS, NO_END, finish_meaning
 
 
 @pytest.mark.parametrize(
@@ -19,28 +19,28 @@ from actors.upstream.reading.finish_reason import ENDINGS, NO_END, ending_of
     ],
 )
 def test_spellings_are_one_word(word: Any, reason: str) -> None:
-    found = ending_of(word)
+    found = finish_meaning(word)
     assert found is not None
-    assert (found.reason, found.trouble, found.known) == (reason, None, True)
+    assert (found.reason, found.error, found.known) == (reason, None, True)
 
 
 @pytest.mark.parametrize("word", [None, False, *sorted(NO_END), "NULL", {"type": None}])
 def test_some_words_say_that_there_is_no_end_yet(word: Any) -> None:
-    assert ending_of(word) is None
+    assert finish_meaning(word) is None
 
 
 def test_a_word_that_nobody_knows_ends_the_answer_all_the_same() -> None:
-    found = ending_of("ran out of ideas")
+    found = finish_meaning("ran out of ideas")
     assert found is not None
     assert (found.reason, found.known) == ("stop", False)
 
 
 def test_a_failure_is_no_end_of_an_answer() -> None:
     for word in ("error", "abort", "insufficient_system_resource"):
-        found = ending_of(word)
+        found = finish_meaning(word)
         assert found is not None
-        assert found.trouble is not None
+        assert found.error is not None
 
 
 def test_each_word_of_the_table_means_the_same_in_capitals() -> None:
-    assert {word: ending_of(word.upper()) for word in ENDINGS} == ENDINGS
+    assert {word: finish_meaning(word.upper()) for word in ENDINGS} == ENDINGS

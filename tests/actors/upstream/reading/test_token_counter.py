@@ -2,12 +2,12 @@
 
 import pytest
 
-from actors.upstream.reading.token_count import TokenCounting
+from actors.upstream.reading.token_counter import TokenCounter
 from actors.upstream.reading.usage import UsageCounts
 
 
-def counting(*pieces: str, most: int = 100) -> TokenCounting:
-    made = TokenCounting(most)
+def counting(*pieces: str, most: int = 100) -> TokenCounter:
+    made = TokenCounter(most)
     for each in pieces:
         made.add(each, 0)
     return made
@@ -16,7 +16,7 @@ def counting(*pieces: str, most: int = 100) -> TokenCounting:
 def test_a_piece_is_a_token_or_one_for_every_eight_bytes() -> None:
     assert counting("a", "bc", "x" * 24).tokens == 5
     assert counting("東" * 8).tokens == 3
-    made = TokenCounting(100)
+    made = TokenCounter(100)
     made.add("three at once", 3)
     assert made.tokens == 3
 
