@@ -21,7 +21,7 @@ from actors.upstream.reading.finish_reason import ENDINGS, NO_END, finish_meanin
 def test_spellings_are_one_word(word: Any, reason: str) -> None:
     found = finish_meaning(word)
     assert found is not None
-    assert (found.reason, found.error, found.known) == (reason, None, True)
+    assert (found.reason, found.abnormal, found.known) == (reason, None, True)
 
 
 @pytest.mark.parametrize("word", [None, False, *sorted(NO_END), "NULL", {"type": None}])
@@ -39,7 +39,7 @@ def test_a_failure_is_no_end_of_an_answer() -> None:
     for word in ("error", "abort", "insufficient_system_resource"):
         found = finish_meaning(word)
         assert found is not None
-        assert found.error is not None
+        assert found.abnormal is not None
 
 
 def test_each_word_of_the_table_means_the_same_in_capitals() -> None:
