@@ -63,7 +63,7 @@ from actors.upstream.upstream_status import UpstreamStatus
 from actors.worker_threads import RealWorkerThreads, WorkerThreads
 from config.model.settings import Settings
 from config.source import ConfigSource
-from config.tenants import queue_lines
+from config.tenants import tenant_queues
 from engine.core.messages import EngineStats
 from engine.errors import ModelError
 from policies.admission.budget import BudgetBook
@@ -354,7 +354,7 @@ class Service:
         self._budgets.apply_settings(tenants)
         self._shadow_book.apply_settings(settings.shadows)
         for backend_queue in self._backend_queues.values():
-            backend_queue.queue.apply_settings(*self._shadow_book.with_copies(settings.tiers, queue_lines(tenants)))
+            backend_queue.queue.apply_settings(*self._shadow_book.with_copies(settings.tiers, tenant_queues(tenants)))
         self._breakers.apply_settings(snapshot.policy.breakers, settings.retry_budget)
         self._rollout.apply_settings(settings, time.time())
         self._decisions.apply_settings(settings.admin.decisions, settings.admin.decisions_memory)
@@ -408,7 +408,7 @@ class Service:
         return self._was_ready
 
     def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> BackendQueue:
-        lines = self._shadow_book.with_copies(self._settings.tiers, queue_lines(snapshot.tenants))
+        lines = self._shadow_book.with_copies(self._settings.tiers, tenant_queues(snapshot.tenants))
         queue = FairQueue(*lines)  # type: ignore[var-annotated]
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:

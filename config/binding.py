@@ -1,4 +1,4 @@
-"""Whether an address may be listened on: the open network never without keys."""
+"""Checks the address that the server listens on: without API keys only loopback addresses are allowed."""
 
 import ipaddress
 from pathlib import Path
@@ -8,7 +8,7 @@ from config.problems.errors import ConfigError, Problem
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect. Names other than localhost are not resolved, so they do not count."""
+    """Whether only this machine can connect. Host names are not resolved: any but localhost counts as reachable."""
     if host.rstrip(".").lower() == "localhost":
         return True
     try:
@@ -20,7 +20,7 @@ def is_loopback(host: str) -> bool:
 def check_binding(
     settings: Settings, host: str, *, file: Path = Path("--host"), line: int = 0, column: int = 0
 ) -> None:
-    """Raise `ConfigError` if `host` can be reached from other machines and the settings have no keys."""
+    """Raise `ConfigError` if other machines can connect to `host` and the settings have no keys."""
     if settings.keys or is_loopback(host):
         return
     raise ConfigError(

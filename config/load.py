@@ -1,4 +1,4 @@
-"""From a TOML file, or a folder of them, to checked settings, or to all of their problems at once."""
+"""Loads a TOML file, or a folder of them, into checked settings; reports all problems at once."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from config.binding import check_binding
+from config.check.all_checks import check_settings
 from config.check.model_files import check_model_files
-from config.check.whole import check_settings
 from config.model.settings import Settings
 from config.parse.decode import decode_settings
 from config.parse.documents import Document, files_of, read_text, syntax_error
@@ -22,21 +22,21 @@ __all__ = ["LoadedConfig", "check_binding", "files_of", "load", "load_settings",
 
 
 class LoadedConfig(msgspec.Struct, frozen=True):
-    """Settings that can be used, and what is probably not meant in them."""
+    """Valid settings, with warnings."""
 
     settings: Settings
     warnings: tuple[Problem, ...]
     files: tuple[Path, ...]
-    """That were read, without those that they name."""
+    """The TOML files that were read, without the calibrations and models that they name."""
 
 
 def load(
     path: Path, *, today: dt.date | None = None, with_models: bool = False, calibrated: bool = True
 ) -> LoadedConfig:
-    """The checked settings of a file or a folder; models' paths absolute. Raises `ConfigError`.
+    """The checked settings of a file or a folder, with absolute paths. Raises `ConfigError`.
 
-    Without `today` nobody says that a calibration is stale; `with_models` also looks for the files of the models, and
-    at their tokenizers. Not `calibrated`: the files of calibrations are left alone, since one is about to be made.
+    `today`: warn about stale calibrations. `with_models`: check the models' files and compare their tokenizers.
+    `calibrated=False`: do not read calibrations, because one is about to be made.
     """
     path = path.absolute()
     files = files_of(path)
@@ -57,17 +57,17 @@ def load(
 
 
 def load_settings(path: Path) -> Settings:
-    """The settings alone, see `load`."""
+    """The settings without the warnings: see `load`."""
     return load(path).settings
 
 
 def parse_settings(text: str, path: Path) -> Settings:
-    """The same for a text that was, or could be, in the file `path`: relative paths count from its folder."""
+    """The settings in a text, as if it were in the file `path`. Raises `ConfigError`."""
     return parse(text, path).settings
 
 
 def parse(text: str, path: Path) -> LoadedConfig:
-    """The same, with the warnings."""
+    """The settings in a text, with warnings, as if it were in the file `path`. Raises `ConfigError`."""
     return _loaded([(path, text)], path, None)
 
 

@@ -1,7 +1,7 @@
-"""Reads a configuration in a process of its own: `COMMAND PATH`; with `--stdin`, what could be there.
+"""Reads and checks a configuration in a separate process: `COMMAND PATH`, or with `--stdin` a text as if it were PATH.
 
-Checks of a large policy take the better part of a second of pure Python. In a thread they would take turns with the
-event loop at every system call that it makes, and streams would feel that; a process costs them nothing.
+Checking a large policy takes most of a second of pure Python. In a thread it would compete with the event loop for the
+interpreter lock and delay streams; a separate process does not.
 """
 
 import datetime as dt
@@ -16,18 +16,18 @@ from config.load import LoadedConfig, load, parse
 from config.problems.errors import ConfigError, Problem
 
 COMMAND = (sys.executable, "-P", "-c", "import os; os.nice(19); import config.reader; config.reader.main()")
-"""At the lowest priority, from its first import on: where there is but one core, streams go first."""
+"""Runs at the lowest priority from its first import on, so that it does not delay streams on a single core."""
 
 
 class ReaderReport(msgspec.Struct, frozen=True):
-    """What there is, or everything that is wrong with it."""
+    """The configuration, or all of its problems."""
 
     loaded: LoadedConfig | None = None
     problems: tuple[Problem, ...] = ()
 
 
 def report(path: Path, text: str | None) -> ReaderReport:
-    """Of what `path` holds, or of the text that it could hold."""
+    """The report on the file or folder `path`, or on `text` as if it were there."""
     try:
         if text is not None:
             return ReaderReport(parse(text, path))
@@ -36,13 +36,13 @@ def report(path: Path, text: str | None) -> ReaderReport:
         return ReaderReport(problems=error.problems)
 
 
-def encode_report(found: ReaderReport) -> bytes:
-    """For `decode_report`: MessagePack, which keeps infinities."""
-    return msgspec.msgpack.encode(found, enc_hook=_plain)
+def encode_report(result: ReaderReport) -> bytes:
+    """For `decode_report`, as MessagePack, which can represent infinities."""
+    return msgspec.msgpack.encode(result, enc_hook=_plain)
 
 
 def decode_report(raw: bytes) -> ReaderReport:
-    """Raises msgspec.DecodeError."""
+    """The inverse of `encode_report`. Raises msgspec.DecodeError."""
     return msgspec.msgpack.decode(raw, type=ReaderReport, dec_hook=lambda kind, value: kind(value))
 
 
@@ -57,12 +57,12 @@ def _plain(value: Any) -> Any:
 
 
 def main() -> None:
-    """Write the report to standard output."""
+    """Write the report on the path in `sys.argv` to standard output."""
     *options, path = sys.argv[1:]
     text = sys.stdin.buffer.read().decode() if "--stdin" in options else None
     try:
         sys.stdout.buffer.write(encode_report(report(Path(path), text)))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        # Who asked was killed, and its log is no place for this. What is still buffered must go somewhere at the exit.
+        # The parent process has died. Python flushes the buffer again at exit, which must not print another error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

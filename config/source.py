@@ -1,4 +1,4 @@
-"""Where the configuration comes from: read at the start, and again whenever somebody asks."""
+"""The source of the configuration: a path that is read at the start and again at every reload."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,31 +12,31 @@ from config.problems.errors import ConfigError
 
 
 class ConfigSource:
-    """A file or a folder, and what the command line says beside it."""
+    """A file or folder, with the options of the command line applied to it."""
 
     def __init__(self, path: Path, finish: Callable[[Settings], Settings] = lambda settings: settings) -> None:
-        """`finish` puts what the command line said over what was read; it may raise `ConfigError`, too."""
+        """`finish` applies the options of the command line; it may raise `ConfigError`."""
         self.path = path.absolute()
         self._finish = finish
 
     def read(self) -> LoadedConfig:
-        """What is there now, checked; see `config.load.load`. Raises `ConfigError`."""
+        """Load and check the configuration: see `config.load.load`. Raises `ConfigError`."""
         return self.finished(load(self.path))
 
     @property
     def text_path(self) -> Path:
-        """Where a text stands that is to be seen as if it were what is read."""
+        """The path to pass to `config.load.parse` for a text that would replace the configuration."""
         return self.path / "body.toml" if self.path.is_dir() else self.path
 
     def finished(self, loaded: LoadedConfig) -> LoadedConfig:
-        """With what the command line says. Raises `ConfigError`."""
+        """Apply the options of the command line. Raises `ConfigError`."""
         return msgspec.structs.replace(loaded, settings=self._finish(loaded.settings))
 
     def stamp(self, settings: Settings) -> str:
-        """A hash of all that `settings` were, or could now be, read from: it changes if and only if a content does.
+        """A hash of the contents of all files that `settings` are read from; it changes if and only if a file does.
 
-        Contents and not times are looked at: some file systems count seconds, and links that are swapped (as Kubernetes
-        does with its mounts) keep the times of what they point at.
+        Modification times are not reliable: some file systems store seconds only, and a symbolic link that is replaced
+        (as Kubernetes does with mounted configuration) may point to an older file.
         """
         state = hashlib.sha256()
         for file in self.files(settings):
@@ -49,11 +49,11 @@ class ConfigSource:
         return state.hexdigest()
 
     def files(self, settings: Settings) -> Iterator[Path]:
-        """All that `settings` were read from; for a folder, also what has come since."""
+        """The files of the configuration as they are now, and the calibrations that `settings` name."""
         try:
             yield from files_of(self.path)
         except ConfigError:
-            yield self.path  # a folder that is empty, or cannot be read
+            yield self.path  # an empty or unreadable folder
         for cascade in settings.cascades.values():
             if cascade.defer.calibration is not None:
                 yield cascade.defer.calibration

@@ -1,4 +1,4 @@
-"""Who the tenants are."""
+"""The tenants of the settings, and the names of their queues."""
 
 from collections.abc import Mapping
 
@@ -8,29 +8,28 @@ from config.model.settings import Settings
 from config.model.tenancy import TenantSettings
 
 ANONYMOUS = "anonymous"
-"""The tenant of everybody while there are no keys."""
+"""The tenant of all requests if the settings have no keys."""
 
 
 def known_tenants(settings: Settings) -> dict[str, TenantSettings]:
-    """The settings' tenants; without keys also the anonymous one, in the default tier unless the settings say more."""
+    """The settings' tenants; without keys also `ANONYMOUS`, with default settings unless it is defined."""
     tenants = dict(settings.tenants)
     if not settings.keys:
         tenants.setdefault(ANONYMOUS, TenantSettings())
     return tenants
 
 
-def queue_lines(tenants: Mapping[str, TenantSettings]) -> dict[str, TenantSettings]:
-    """Who waits in the fair queues: the tenants, and once more, in the other tier, those that may be downgraded."""
-    lines = dict(tenants)
+def tenant_queues(tenants: Mapping[str, TenantSettings]) -> dict[str, TenantSettings]:
+    """By name, the tenant queues of a fair queue: one for each tenant, and one more if its budget can downgrade it."""
+    queues = dict(tenants)
     for name, tenant in tenants.items():
         budget = tenant.budget
         if budget is not None and budget.when_spent == "downgrade" and budget.downgrade_to is not None:
-            lines[queue_line(name, tenant, budget.downgrade_to)] = msgspec.structs.replace(
-                tenant, tier=budget.downgrade_to
-            )
-    return lines
+            queue = tenant_queue_name(name, tenant, budget.downgrade_to)
+            queues[queue] = msgspec.structs.replace(tenant, tier=budget.downgrade_to)
+    return queues
 
 
-def queue_line(name: str, tenant: TenantSettings, tier: str) -> str:
-    """Under which name a tenant's requests of this tier wait."""
+def tenant_queue_name(name: str, tenant: TenantSettings, tier: str) -> str:
+    """The name of the queue for a tenant's requests of this tier."""
     return name if tier == tenant.tier else f"{name} in {tier}"

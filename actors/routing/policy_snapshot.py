@@ -10,7 +10,7 @@ from config.model.admin import AdminKey
 from config.model.metrics import MetricsKey
 from config.model.settings import Settings
 from config.model.tenancy import KeySettings, TenantSettings
-from config.tenants import ANONYMOUS, known_tenants, queue_line
+from config.tenants import ANONYMOUS, known_tenants, tenant_queue_name
 from policies.admission.keys import KeyRing
 from policies.routing.language import prepare
 from policies.routing.policy import Policy
@@ -35,7 +35,7 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
         """`tokenizers`: a digest for each rung; equal ones let token ids pass from one rung to the other."""
         tenants = known_tenants(settings)
         callers = {
-            (tenant, name): Principal.of(tenant, queue_line(tenant, given, name), name, tier.priority)
+            (tenant, name): Principal.of(tenant, tenant_queue_name(tenant, given, name), name, tier.priority)
             for tenant, given in tenants.items()
             for name, tier in settings.tiers.items()
         }

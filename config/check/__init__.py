@@ -1,1 +1,1 @@
-"""Whether the parts of a policy fit together: one concept a file, all of them asked by `config.check.whole`."""
+"""Checks the consistency of decoded settings. `config.check.all_checks` runs all checks."""

@@ -1,4 +1,4 @@
-"""Whether the admin API is safe where it listens, and the keys of operators and scrapers are in one list only."""
+"""Checks the address of the admin API, and the keys of operators and scrapers."""
 
 import re
 
@@ -12,7 +12,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def check_admin(settings: Settings, problems: Problems) -> None:
-    """Report everything that does not fit."""
+    """Check that the admin API is protected by keys or on loopback, and that its port is free."""
     admin, server = settings.admin, settings.server
     if admin.enabled and not admin.keys and not is_loopback(admin.host):
         problems.add(
@@ -25,7 +25,7 @@ def check_admin(settings: Settings, problems: Problems) -> None:
 
 
 def check_operators_keys(settings: Settings, problems: Problems) -> None:
-    """Ids and hashes look like such, and no key is in two lists: each class opens its own doors only."""
+    """Check ids and hashes, and that no key is in two lists: tenants', operators' and scrapers' rights are separate."""
     hashes = {key.hash for key in settings.keys}
     for table, option in (("admin", "--admin"), ("metrics", "--metrics")):
         ids: set[str] = set()

@@ -1,7 +1,7 @@
-"""Budgets that can be spent, and that are enough for at least one request."""
+"""Checks that budgets can be spent, and that they suffice for at least one request."""
 
 from config.check.conditions.formula import Formula, Within, can_hold
-from config.check.conditions.sieve import box_of
+from config.check.conditions.ordered_conditions import box_of
 from config.check.conditions.space import Space
 from config.check.names import reached_rungs, rungs_of
 from config.model.settings import Settings
@@ -12,7 +12,7 @@ _MILLION = 1_000_000
 
 
 def check_budgets(settings: Settings, problems: Problems) -> None:
-    """See the module."""
+    """Compare each budget with the prices of the rungs that its tenant can reach."""
     with_budget = {name: tenant.budget for name, tenant in settings.tenants.items() if tenant.budget is not None}
     if not with_budget or any(problems.is_broken((table,)) for table in ("routes", "ladders", "cascades", "prices")):
         return
@@ -21,8 +21,8 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
     known = set(rungs_of(settings))
     for name, budget in with_budget.items():
         rungs = reached.by(space.tenant(name))
-        good = [each for each in rungs if each in known and not problems.is_touched(("prices", each))]
-        costs = {rung: _least_cost(settings, rung) for rung in good}
+        valid = [rung for rung in rungs if rung in known and not problems.is_touched(("prices", rung))]
+        costs = {rung: _min_cost(settings, rung) for rung in valid}
         if not costs:
             continue
         path: Path = ("tenants", name, "budget")
@@ -44,50 +44,52 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
                 expected="a price for every rung that the tenant can reach",
                 at_key=True,
             )
-        least = min(costs.values())
-        if budget.amount < least:
+        min_cost = min(costs.values())
+        if budget.amount < min_cost:
             refuses = budget.when_spent == "refuse"
             problems.add(
                 (*path, "amount"),
-                f"{budget.amount:g} is less than the cheapest request costs ({least:g}): none is ever served",
+                f"{budget.amount:g} is less than the cheapest request costs ({min_cost:g}): none is ever served",
                 expected="a larger amount",
                 severity="error" if refuses else "warning",
             )
 
 
 class _Reached:
-    """Who reaches which rungs. Thousands of routes mostly lead to a few ladders."""
+    """Which tenants can reach which rungs. Routes are grouped by their rungs: thousands of routes form a few groups."""
 
     def __init__(self, settings: Settings, space: Space) -> None:
         self._domains = space.domains
-        self._who: dict[tuple[str, ...], int] = {}
-        """By what a route may use: whom its condition, if it is that simple, takes."""
+        self._principals: dict[tuple[str, ...], int] = {}
+        """By rungs: the principals of routes whose condition is a box."""
         self._others: dict[tuple[str, ...], list[Formula]] = {}
+        """By rungs: the conditions of the other routes."""
         for index, route in enumerate(settings.routes):
             rungs = tuple(reached_rungs(settings, route))
             formula = space.formula(("routes", index, "when"), route.when)
-            box, is_whole = box_of(formula, space.domains)
-            if not is_whole:
+            box, is_exact = box_of(formula, space.domains)
+            if not is_exact:
                 self._others.setdefault(rungs, []).append(formula)
             elif all(box.values()):
-                self._who[rungs] = self._who.get(rungs, 0) | box.get("who", space.domains["who"])
+                principals = box.get("principal", space.domains["principal"])
+                self._principals[rungs] = self._principals.get(rungs, 0) | principals
 
-    def by(self, who: Within) -> list[str]:
-        """In the order of the routes that lead there."""
-        found: dict[str, None] = {}
-        for rungs, takes in self._who.items():
-            if takes & who.values:
-                found |= dict.fromkeys(rungs)
+    def by(self, tenant: Within) -> list[str]:
+        """The rungs that the tenant can reach."""
+        reached: dict[str, None] = {}
+        for rungs, principals in self._principals.items():
+            if principals & tenant.values:
+                reached |= dict.fromkeys(rungs)
         for rungs, formulas in self._others.items():
-            if not found.keys() >= set(rungs) and any(
-                can_hold([who, formula], self._domains) is not False for formula in formulas
+            if not reached.keys() >= set(rungs) and any(
+                can_hold([tenant, formula], self._domains) is not False for formula in formulas
             ):
-                found |= dict.fromkeys(rungs)
-        return list(found)
+                reached |= dict.fromkeys(rungs)
+        return list(reached)
 
 
-def _least_cost(settings: Settings, rung: str) -> float:
-    """Of one token in and one token out."""
+def _min_cost(settings: Settings, rung: str) -> float:
+    """The cost of one input and one output token."""
     price = settings.prices.get(rung)
     if price is None:
         return 0.0

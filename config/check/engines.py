@@ -1,4 +1,4 @@
-"""What can answer, and at what price: that the file says something of each kind at all."""
+"""Checks engines, their adapters and the prices, and that required tables are not empty."""
 
 from config.model.settings import Settings
 from config.model.words import is_adapter_name
@@ -6,7 +6,7 @@ from config.problems.problems import Problems
 
 
 def check_engines(settings: Settings, problems: Problems) -> None:
-    """Something answers, and a step has room for every sequence."""
+    """Check that required tables have entries, and that the settings of every engine are consistent."""
     for table in ("models", "tiers", "routes"):
         if not getattr(settings, table):
             problems.add((table,), "nothing is defined", expected="at least one", at_key=True, breaks=True)
@@ -41,7 +41,7 @@ def check_engines(settings: Settings, problems: Problems) -> None:
 
 
 def check_adapters(settings: Settings, problems: Problems) -> None:
-    """Their names can stand in an address, a header and after a colon, and there is room for all."""
+    """Check the names of adapters, and that their number is within `max_adapters`."""
     for name, engine in settings.engines.items():
         for adapter in engine.adapters:
             if not is_adapter_name(adapter):
@@ -67,7 +67,7 @@ def check_adapters(settings: Settings, problems: Problems) -> None:
 
 
 def check_prices(settings: Settings, problems: Problems) -> None:
-    """Prices are of rungs; what is in the cache does not cost more than what is not."""
+    """Check that prices are of rungs, and that cached input does not cost more than uncached input."""
     rungs = settings.engines.keys() | settings.upstreams.keys()
     for name, price in settings.prices.items():
         if name not in rungs and not (problems.is_broken(("engines",)) or problems.is_broken(("upstreams",))):

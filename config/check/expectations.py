@@ -1,19 +1,19 @@
-"""The tests in the file: what they give and expect is there."""
+"""Checks the tests in the file: the names in `given` and `expect` must exist."""
 
 import datetime as dt
 
-from config.check.conditions.each_condition import check_address, check_header_name, check_language
+from config.check.conditions.single_conditions import check_address, check_header_name, check_language
 from config.check.names import check_distinct, known, known_rung, may_be_route
 from config.model.expectations import ExpectedDecision, GivenRequest
 from config.model.settings import Settings
-from config.model.words import STATIC_ANSWER, WHYS
+from config.model.words import REASON_CODES, STATIC_ANSWER
 from config.problems.problems import Problems
 from config.problems.source_map import Path
 from config.tenants import known_tenants
 
 
 def check_tests(settings: Settings, problems: Problems) -> None:
-    """See the module."""
+    """Check all tests."""
     check_distinct("tests", "test", [test.name for test in settings.tests], problems)
     for index, test in enumerate(settings.tests):
         path: Path = ("tests", index)
@@ -43,7 +43,7 @@ def _check_given(settings: Settings, path: Path, given: GivenRequest, problems: 
         is_known = known(settings, place, "cascade", cascade, problems)
         if is_known and settings.cascades[cascade].when_busy is None:
             problems.add(place, f"the cascade '{cascade}' has no when_busy")
-    experiments = [each.name for each in settings.experiments]
+    experiments = [experiment.name for experiment in settings.experiments]
     for index, name in enumerate(given.rolled_back):
         if name not in experiments and not problems.is_broken(("experiments",)):
             problems.unknown_name((*path, "rolled_back", index), "experiment", name, experiments)
@@ -81,8 +81,8 @@ def _check_expect(settings: Settings, path: Path, expect: ExpectedDecision, prob
     for place, rung in places:
         if not (rung == STATIC_ANSWER and has_answers):
             known_rung(settings, place, rung, problems)
-    if expect.why is not None and expect.why not in WHYS:
-        problems.unknown_name((*path, "why"), "word of a cascade", expect.why, WHYS)
+    if expect.why is not None and expect.why not in REASON_CODES:
+        problems.unknown_name((*path, "why"), "word of a cascade", expect.why, REASON_CODES)
     if expect.arm is not None:
         arms = {arm for experiment in settings.experiments for arm in experiment.arms}
         if expect.arm not in arms and not problems.is_broken(("experiments",)):

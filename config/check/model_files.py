@@ -1,4 +1,4 @@
-"""Whether the model directories hold what a model needs, and which read text alike; nothing is loaded for it."""
+"""Checks that the models' files exist, without loading them, and computes digests of the tokenizers."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,26 +9,27 @@ from config.problems.problems import Problems, nearest
 
 
 def check_model_files(settings: Settings, problems: Problems) -> dict[str, str]:
-    """Report what is missing; by engine, a digest of the tokenizer's file where there is one."""
+    """Report missing files. Returns, by engine, the digest of its tokenizer.json, where it can be read."""
     digests: dict[str, str] = {}
     for name, engine in settings.engines.items():
         if problems.is_broken(("engines", name)) or problems.is_broken(("engines", name, "model")):
             continue
         for fault in _faults(engine):
             problems.add(("engines", name, "model"), fault)
-        for adapter, given in engine.adapters.items():
-            if not (given.path / "adapter_config.json").is_file():
+        for adapter, adapter_settings in engine.adapters.items():
+            folder = adapter_settings.path
+            if not (folder / "adapter_config.json").is_file():
                 path = ("engines", name, "adapters", adapter, "path")
-                problems.add(path, f"{given.path} holds no adapter_config.json", expected="a folder that PEFT wrote")
+                problems.add(path, f"{folder} holds no adapter_config.json", expected="a folder that PEFT wrote")
         try:
             digests[name] = hashlib.sha256((engine.model / "tokenizer.json").read_bytes()).hexdigest()
         except OSError:
-            continue  # told above
+            continue  # reported above
     return digests
 
 
 def model_file_problems(settings: Settings) -> list[str]:
-    """One sentence for each file or folder that is missing or cannot be read."""
+    """One sentence for every file or folder that is missing or cannot be read."""
     return [f"engine '{name}': {fault}" for name, engine in settings.engines.items() for fault in _faults(engine)]
 
 
@@ -46,11 +47,11 @@ def _faults(engine: EngineSettings) -> Iterator[str]:
 
 
 def _near(missing: Path) -> str:
-    """The name that was probably meant, from the first folder of the path that is there."""
-    there = missing
-    while not there.is_dir() and there != there.parent:
-        there, wrong = there.parent, there.name
-        if there.is_dir():
-            near = nearest(wrong, [each.name for each in there.iterdir() if each.is_dir()])
-            return f"; did you mean {there / near}?" if near else f"; {there} has no folder {wrong}"
+    """A suggestion: a folder with a similar name, in the innermost folder of the path that exists."""
+    existing = missing
+    while not existing.is_dir() and existing != existing.parent:
+        existing, wrong = existing.parent, existing.name
+        if existing.is_dir():
+            near = nearest(wrong, [folder.name for folder in existing.iterdir() if folder.is_dir()])
+            return f"; did you mean {existing / near}?" if near else f"; {existing} has no folder {wrong}"
     return ""

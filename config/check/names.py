@@ -1,4 +1,4 @@
-"""What names stand for, and what is said of those that stand for nothing."""
+"""Resolves names in the settings, and reports those that are not defined."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,22 +14,22 @@ LocatedRung = tuple[Path, RungSettings]
 
 
 def emitting(settings: Settings) -> Iterator[tuple[Path, CascadeSettings]]:
-    """Every cascade, and every route's own way to emit one, by the place of its `emit`."""
+    """All cascades, and for routes with an `emit` their cascade with that `emit`; with the place of the `emit`."""
     for name, cascade in settings.cascades.items():
         yield ("cascades", name), cascade
     for index, route in enumerate(settings.routes):
-        found = settings.cascades.get(route.use.cascade or "")
-        if route.emit is not None and found is not None:
-            yield ("routes", index), msgspec.structs.replace(found, emit=route.emit)
+        used = settings.cascades.get(route.use.cascade or "")
+        if route.emit is not None and used is not None:
+            yield ("routes", index), msgspec.structs.replace(used, emit=route.emit)
 
 
 def rungs_of(settings: Settings) -> list[str]:
-    """Engines and upstreams: what can answer."""
+    """The names of all engines and upstreams."""
     return [*settings.engines, *settings.upstreams]
 
 
 def known(settings: Settings, path: Path, kind: str, name: str, problems: Problems) -> bool:
-    """Whether the table `kind`s has such an entry; if not, that is reported."""
+    """Whether the table `kind`s has this entry. If not, it is reported."""
     table = getattr(settings, f"{kind}s")
     if name in table:
         return True
@@ -39,7 +39,7 @@ def known(settings: Settings, path: Path, kind: str, name: str, problems: Proble
 
 
 def known_rung(settings: Settings, path: Path, name: str, problems: Problems) -> bool:
-    """The same for an engine or an upstream."""
+    """Whether there is an engine or upstream of this name. If not, it is reported."""
     if name in settings.engines or name in settings.upstreams:
         return True
     if not (problems.is_broken(("engines",)) or problems.is_broken(("upstreams",))):
@@ -48,7 +48,7 @@ def known_rung(settings: Settings, path: Path, name: str, problems: Problems) ->
 
 
 def known_adapter(settings: Settings, path: Path, rung: str, name: str, problems: Problems) -> None:
-    """The same for an adapter of the engine `rung`."""
+    """Report an adapter that the engine `rung` does not have."""
     engine = settings.engines.get(rung)
     if engine is None:
         if rung in settings.upstreams:
@@ -69,26 +69,26 @@ def known_adapter(settings: Settings, path: Path, rung: str, name: str, problems
 
 
 def known_routes(settings: Settings, path: Path, names: Sequence[str], problems: Problems) -> None:
-    """Routes by name, at least one."""
+    """Report an empty list of routes, and names that are unknown or repeated."""
     if not names:
         problems.add(path, "no route is named", expected="at least one")
         return
-    every = {route.name for route in settings.routes}
+    all_routes = {route.name for route in settings.routes}
     for index, name in enumerate(names):
-        if name not in every and not may_be_route(settings, name, problems):
-            problems.unknown_name((*path, index), "route", name, every)
+        if name not in all_routes and not may_be_route(settings, name, problems):
+            problems.unknown_name((*path, index), "route", name, all_routes)
         elif name in names[:index]:
             problems.add((*path, index), f"the route '{name}' is named twice")
 
 
 def may_be_route(settings: Settings, name: str, problems: Problems) -> bool:
-    """Whether it may be the name of a route whose name could not be read."""
+    """Whether it may be the name of a route whose name could not be decoded."""
     unread = any(problems.is_broken(("routes", index, "name")) for index in range(len(settings.routes)))
     return unread and not problems.nearest(name, [route.name for route in settings.routes])
 
 
 def check_distinct(table: str, kind: str, names: Iterable[str], problems: Problems) -> None:
-    """Names of a list of tables: each is something, and none is there twice."""
+    """Report empty and repeated names in a list of tables."""
     seen: Counter[str] = Counter()
     for index, name in enumerate(names):
         path: Path = (table, index, "name")
@@ -100,7 +100,7 @@ def check_distinct(table: str, kind: str, names: Iterable[str], problems: Proble
 
 
 def flat(settings: Settings, name: str, seen: set[str] | None = None) -> Iterator[LocatedRung]:
-    """A ladder's rungs with those of the ladders that it goes on with, each ladder once: a second time is a fault."""
+    """A ladder's rungs, with those of the ladders that it refers to; a ladder that occurs again is skipped."""
     seen = set() if seen is None else seen
     if name in seen or name not in settings.ladders:
         return
@@ -113,7 +113,7 @@ def flat(settings: Settings, name: str, seen: set[str] | None = None) -> Iterato
 
 
 def ladder_of(settings: Settings, route: RouteSettings) -> str | None:
-    """The ladder that a route ends on; None: none, or one that was reported."""
+    """The ladder that a route uses, for a cascade its `on_failure`; None if the cascade is unknown."""
     if route.use.cascade is None:
         return route.use.ladder
     cascade = settings.cascades.get(route.use.cascade)
@@ -121,7 +121,7 @@ def ladder_of(settings: Settings, route: RouteSettings) -> str | None:
 
 
 def reached_rungs(settings: Settings, route: RouteSettings) -> list[str]:
-    """Engines and upstreams that may answer on a route, in the order in which they would be asked."""
+    """Engines and upstreams that may answer on a route, in the order in which they are tried."""
     cascade = settings.cascades.get(route.use.cascade or "")
     names = list(cascade.stages) if cascade is not None else []
     ladder = ladder_of(settings, route)
@@ -129,16 +129,16 @@ def reached_rungs(settings: Settings, route: RouteSettings) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def circles(uses: dict[str, list[str]]) -> list[tuple[str, ...]]:
-    """Each round trip that following the uses makes, told from the name that comes first in the alphabet."""
+def cycles(uses: dict[str, list[str]]) -> list[tuple[str, ...]]:
+    """The cycles of references, starting and ending with the name that is first in the alphabet."""
     done: set[str] = set()
     found: dict[tuple[str, ...], None] = {}
 
     def walk(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
-            circle = trail[trail.index(name) :]
-            start = circle.index(min(circle))
-            found.setdefault((*circle[start:], *circle[:start], circle[start]))
+            cycle = trail[trail.index(name) :]
+            start = cycle.index(min(cycle))
+            found.setdefault((*cycle[start:], *cycle[:start], cycle[start]))
             return
         if name in done or name not in uses:
             return

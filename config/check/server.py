@@ -1,4 +1,4 @@
-"""Whether the bounds of the server fit each other, and its lists of addresses and origins are such."""
+"""Checks the limits of the server, and its lists of proxies and origins."""
 
 import ipaddress
 import re
@@ -11,7 +11,7 @@ _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
 def check_server(settings: Settings, problems: Problems) -> None:
-    """Report everything that does not fit."""
+    """Check that memory limits allow a body of `max_body`, and that proxies and origins are well-formed."""
     server = settings.server
     for name in ("body_memory", "body_memory_per_key", "body_memory_per_peer"):
         if getattr(server, name) < server.max_body:
@@ -21,13 +21,13 @@ def check_server(settings: Settings, problems: Problems) -> None:
                 "size could ever be read",
                 expected="at least max_body",
             )
-    for index, each in enumerate(server.trusted_proxies):
+    for index, proxy in enumerate(server.trusted_proxies):
         try:
-            ipaddress.ip_network(each, strict=False)
+            ipaddress.ip_network(proxy, strict=False)
         except ValueError:
             problems.add(
                 ("server", "trusted_proxies", index),
-                f"'{each}' is neither an address nor a network",
+                f"'{proxy}' is neither an address nor a network",
                 expected='such as "10.0.0.7" or "10.0.0.0/8"',
             )
     for index, origin in enumerate(server.ws_origins):
@@ -35,18 +35,18 @@ def check_server(settings: Settings, problems: Problems) -> None:
 
 
 def _check_origin(index: int, origin: str, problems: Problems) -> None:
-    """Browsers say an origin in one way only; one that is written otherwise would never be met."""
+    """Browsers send an origin in one form only; one that is written in another way would never match."""
     ports = [port for scheme, port in _DEFAULT_PORTS if origin.startswith(scheme) and origin.endswith(port)]
     if origin == "*":
-        what = "'*' is no origin: each one that may use the server must be named"
+        message = "'*' is no origin: each one that may use the server must be named"
     elif not _ORIGIN.fullmatch(origin):
-        what = f"'{origin}' is no origin as browsers send it"
+        message = f"'{origin}' is no origin as browsers send it"
     elif ports:
-        what = f"browsers leave the default port out: '{origin}' would never be met"
+        message = f"browsers leave the default port out: '{origin}' would never match"
     else:
         return
     problems.add(
         ("server", "ws_origins", index),
-        what,
+        message,
         expected='scheme and host in lower case, and a port if it is not the default: "https://app.example"',
     )

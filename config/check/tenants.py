@@ -1,4 +1,4 @@
-"""Who asks: tiers, tenants, their quotas and keys."""
+"""Checks tenants, their tiers, quotas and budgets, and the API keys."""
 
 import re
 
@@ -13,7 +13,7 @@ _HASH_DIGITS = 64
 
 
 def check_tenants(settings: Settings, problems: Problems) -> None:
-    """Tiers exist, and quotas can be met."""
+    """Check that tiers exist, and that quotas and budgets are consistent."""
     for name, tenant in known_tenants(settings).items():
         if name in settings.tenants:
             known(settings, ("tenants", name, "tier"), "tier", tenant.tier, problems)
@@ -67,7 +67,7 @@ def check_tenants(settings: Settings, problems: Problems) -> None:
 
 
 def check_keys(settings: Settings, problems: Problems) -> None:
-    """Ids and hashes look like such, belong to somebody, and are there once."""
+    """Check that ids and hashes are well-formed and unique, and that their tenants exist."""
     ids: set[str] = set()
     hashes: set[str] = set()
     for index, key in enumerate(settings.keys):

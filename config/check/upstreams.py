@@ -1,4 +1,4 @@
-"""Whether upstreams can be what the file says of them: addresses, keys, headers, and what they share with engines."""
+"""Checks upstreams: their URLs, keys, headers and tokenizers, and their use in cascades."""
 
 import re
 from urllib.parse import parse_qsl, urlsplit
@@ -11,7 +11,7 @@ from config.problems.secrets import is_secret_name
 from config.problems.source_map import Path
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = frozenset(
+_RESERVED = frozenset(
     {"content-length", "content-type", "host", "transfer-encoding", "accept", "accept-encoding", "connection"}
 )
 _SIGNATURES = frozenset({"sig", "signature", "code"})
@@ -19,7 +19,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_upstreams(settings: Settings, problems: Problems) -> None:
-    """See the module; where a cascade may have them is said by `check_upstream_stages`."""
+    """Check the entries of [upstreams]. Their use in cascades is checked by `check_upstream_stages`."""
     for name, upstream in settings.upstreams.items():
         path: Path = ("upstreams", name)
         if name in settings.engines:
@@ -33,7 +33,7 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
 
 
 def check_upstream_stages(settings: Settings, problems: Problems) -> None:
-    """An upstream gives text and no margins, and verifies no drafts."""
+    """An upstream cannot be a small stage, for it returns no margins, and cannot verify drafts."""
     for name, cascade in settings.cascades.items():
         for index, stage in enumerate(cascade.stages):
             if stage not in settings.upstreams or stage in settings.engines:
@@ -41,7 +41,7 @@ def check_upstream_stages(settings: Settings, problems: Problems) -> None:
             if index == 0:
                 problems.add(
                     ("cascades", name, "stages", index),
-                    f"the small stage is the upstream '{stage}', whose margins nobody sees",
+                    f"the small stage is the upstream '{stage}', which returns no margins",
                     expected="an engine",
                 )
     for path, cascade in emitting(settings):
@@ -92,18 +92,18 @@ def _check_key(path: Path, upstream: UpstreamSettings, problems: Problems) -> No
         got = "neither is given" if key.env is None else "both are given"
         problems.add((*path, "key"), f"a key is in exactly one of 'env' and 'file'; {got}")
     elif key.env is not None and not _VARIABLE.fullmatch(key.env):
-        # It may be the key itself, so it is not repeated here.
+        # It may be the key itself, so the message does not quote it.
         problems.add((*path, "key", "env"), "this is no name of an environment variable", expected="the name, no key")
 
 
 def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:
-    if not _HEADER.fullmatch(upstream.key_header) or upstream.key_header.lower() in _OURS:
+    if not _HEADER.fullmatch(upstream.key_header) or upstream.key_header.lower() in _RESERVED:
         problems.add((*path, "key_header"), f"'{upstream.key_header}' cannot carry a key", expected="a header's name")
     for name, value in upstream.headers.items():
         here: Path = (*path, "headers", name)
         if not _HEADER.fullmatch(name):
             problems.add(here, "this is no name of a header", at_key=True)
-        elif name.lower() in _OURS:
+        elif name.lower() in _RESERVED:
             problems.add(here, f"the header '{name}' is the gateway's own", at_key=True)
         elif name.lower() in {"authorization", upstream.key_header.lower()}:
             problems.add(here, "a key does not belong into the file", expected="key = { env = ... }", at_key=True)

@@ -1,4 +1,4 @@
-"""What is defined and then used by nothing: probably a name that was meant elsewhere."""
+"""Warns about definitions that are not used, which may be due to a wrong name elsewhere."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from config.problems.problems import Problems
 
 
 def check_usage(settings: Settings, problems: Problems) -> None:
-    """Only warnings, and only of what is in good order otherwise."""
+    """Report unused engines, upstreams, ladders, cascades and signals, if these tables have no errors."""
     rungs: set[str] = {shadow.to for shadow in settings.shadows}
     ladders: set[str] = set()
     for route in settings.routes:
@@ -17,8 +17,8 @@ def check_usage(settings: Settings, problems: Problems) -> None:
         ladder = ladder_of(settings, route)
         if ladder is not None:
             ladders |= {ladder, *(str(path[1]) for path, _ in flat(settings, ladder))}
-    # An arm may use what nothing else does: it must not be called unused.
-    in_arms = {word for each in settings.experiments for word in _words(each.override)}
+    # A definition may be used by an experiment's arm only.
+    in_arms = {word for experiment in settings.experiments for word in _words(experiment.override)}
     rungs |= in_arms
     ladders |= in_arms
     signals = {used for path, whole in located(settings) for _, when in nested(path, whole) for used in when.signal}
@@ -41,7 +41,7 @@ def check_usage(settings: Settings, problems: Problems) -> None:
 
 
 def _words(value: object) -> Iterator[str]:
-    """Every string in an override, and every step of its dotted keys."""
+    """All strings in an override, and all steps of its dotted keys."""
     match value:
         case str():
             yield value

@@ -1,4 +1,4 @@
-"""What the strings that follow a class's fields say of them: Python throws them away, the source keeps them."""
+"""Reads the docstrings of a class's fields from its source, since Python does not keep them."""
 
 import ast
 import inspect
@@ -6,11 +6,11 @@ import textwrap
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """By field, in one line each."""
+    """By field, as one line. Empty if the source is not available."""
     try:
         source = textwrap.dedent(inspect.getsource(cls))
     except OSError:
-        return {}  # installed without its source
+        return {}
     (definition,) = ast.parse(source).body
     assert isinstance(definition, ast.ClassDef)
     docs: dict[str, str] = {}

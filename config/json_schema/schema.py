@@ -1,7 +1,7 @@
-"""JSON Schema of the TOML file, for editors that complete and check while one types.
+"""Generates the JSON Schema of the TOML file, for completion and checks in editors.
 
-What it refuses `penstock policy check` refuses, too; what spans several keys (names, reach, what fits together) only
-`config.check` sees. Draft 2020-12, without anything that taplo (Even Better TOML) does not know.
+`penstock policy check` refuses everything that the schema refuses; relations between keys (references, reachability,
+consistency) are checked only by `config.check`. Draft 2020-12, limited to what taplo (Even Better TOML) supports.
 """
 
 import inspect
@@ -23,16 +23,16 @@ from config.model.units import (
     write_size,
 )
 from config.parse.bounds import BOUNDS
-from config.parse.decode import told_fields
+from config.parse.decode import file_fields
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NAMES: Schema = {"pattern": r"\S"}
-_FARTHEST = 1e300
-"""Bounds beyond it only keep out what is no number."""
+_UNBOUNDED = 1e300
+"""Bounds beyond it only exclude NaN and infinity, and are left out."""
 
 
 def settings_schema(*, part: bool = False) -> Schema:
-    """The schema of the whole file; `part`: of one file in a folder, which need not hold every table."""
+    """The schema of a whole configuration, or with `part` of one file in a folder, where no table is required."""
     tables: dict[str, Schema] = {}
     _of(msgspec.inspect.type_info(Settings), tables)
     root = tables.pop(Settings.__name__)
@@ -47,7 +47,7 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
         case msgspec.inspect.StructType(cls=cls):
             name = cls.__name__
             if name not in tables:
-                tables[name] = {}  # a table may hold itself
+                tables[name] = {}  # a table may contain itself
                 tables[name] = _table(info, tables)
             return {"$ref": f"#/$defs/{name}"}
         case msgspec.inspect.DictType(value_type=inner):
@@ -81,7 +81,7 @@ def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schem
     docs = field_docs(info.cls)
     extras = FIELDS.get(info.cls, {})
     properties: dict[str, Schema] = {}
-    for field in told_fields(info):
+    for field in file_fields(info):
         schema = _of(field.type, tables) | _bounds(info.cls, field)
         if isinstance(field.type, msgspec.inspect.Metadata):
             schema = {"anyOf": [{"const": "auto"}, schema], "default": "auto"}
@@ -92,7 +92,7 @@ def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schem
             if default is not None:
                 schema["default"] = default
         properties[field.encode_name] = _merged(schema, extras.get(field.name, {}))
-    required = [field.encode_name for field in told_fields(info) if field.required]
+    required = [field.encode_name for field in file_fields(info) if field.required]
     return {
         "type": "object",
         "description": inspect.getdoc(info.cls) or "",
@@ -115,9 +115,9 @@ def _bounds(table: type, field: msgspec.inspect.Field) -> Schema:
     if bound is None or not any(isinstance(k, msgspec.inspect.IntType | msgspec.inspect.FloatType) for k in kinds):
         return {}
     schema: Schema = {}
-    if bound.low is not None and bound.low > -_FARTHEST:
+    if bound.low is not None and bound.low > -_UNBOUNDED:
         schema["exclusiveMinimum" if bound.above else "minimum"] = bound.low
-    if bound.high is not None and bound.high < _FARTHEST:
+    if bound.high is not None and bound.high < _UNBOUNDED:
         schema["maximum"] = bound.high
     if bound.multiple_of is not None:
         schema["multipleOf"] = bound.multiple_of
@@ -125,7 +125,7 @@ def _bounds(table: type, field: msgspec.inspect.Field) -> Schema:
 
 
 def _written(value: object) -> object:
-    """A default as the file would say it; None: it says it by being silent."""
+    """A default in TOML's types; None if it can only be written by leaving the key out."""
     match value:
         case Seconds():
             return write_duration(value)
@@ -143,10 +143,10 @@ def _written(value: object) -> object:
 
 
 def _merged(schema: Schema, extra: Schema) -> Schema:
-    """What is said of a list's or a table's members goes with what is known of them."""
+    """Both schemas; the schemas of members are merged recursively, for other keywords `extra` takes precedence."""
     merged = {**schema, **extra}
-    for word in ("items", "additionalProperties", "propertyNames"):
-        inner, more = schema.get(word), extra.get(word)
+    for keyword in ("items", "additionalProperties", "propertyNames"):
+        inner, more = schema.get(keyword), extra.get(keyword)
         if isinstance(inner, dict) and isinstance(more, dict):
-            merged[word] = _merged(inner, more)
+            merged[keyword] = _merged(inner, more)
     return merged

@@ -1,4 +1,7 @@
-"""What the schema says beyond the types: words, shapes and examples. `config.check` says the same in better words."""
+"""Parts of the schema that do not follow from the types: allowed names, required combinations and examples.
+
+`config.check` checks the same with better messages.
+"""
 
 from collections.abc import Mapping
 
@@ -10,7 +13,7 @@ from config.model.settings import Settings
 from config.model.table import Bytes, ClockTime, Range, Seconds
 from config.model.tenancy import KeySettings
 from config.model.upstreams import SecretSource, UpstreamSettings
-from config.model.words import ADDRESSES, LANGUAGES, WHYS
+from config.model.words import ADDRESSES, LANGUAGES, REASON_CODES
 
 Schema = dict[str, object]
 
@@ -75,5 +78,5 @@ FIELDS: Mapping[type, Mapping[str, Schema]] = {
         "language": {"enum": list(LANGUAGES)},
         "time": {"examples": ["2026-11-21T22:30:00+01:00"]},
     },
-    ExpectedDecision: {"why": {"enum": list(WHYS)}},
+    ExpectedDecision: {"why": {"enum": list(REASON_CODES)}},
 }

@@ -1,1 +1,1 @@
-"""The settings, typed: what a configuration can say, with defaults."""
+"""The types of the settings: all tables and keys of a configuration, with their defaults."""

@@ -1,10 +1,10 @@
-"""The admin API: where it listens, who may use it, and what is kept for it."""
+"""Settings of the admin API."""
 
 from config.model.table import Bytes, Table
 
 
 class AdminKey(Table, frozen=True):
-    """Made by `penstock keys new --admin`. It opens `/metrics`, too, and no other key opens the admin API."""
+    """A key for the admin API, made by `penstock keys new --admin`. It also gives access to `/metrics`."""
 
     id: str
     hash: str
@@ -12,15 +12,15 @@ class AdminKey(Table, frozen=True):
 
 
 class AdminSettings(Table, frozen=True):
-    """It listens apart from the API that clients use."""
+    """The admin API. It has its own address, apart from the API for clients."""
 
     enabled: bool = False
     host: str = "127.0.0.1"
     port: int = 8081
-    """0 takes a free one."""
+    """0: any free port."""
     keys: tuple[AdminKey, ...] = ()
-    """No keys: on loopback only, and not for pages of other sites."""
+    """Without keys the admin API is available on loopback only, and not to web pages of other origins."""
     decisions: int = 10_000
-    """The last decision records that are kept, for `penstock policy explain --id`."""
+    """Number of recent decision records that are kept, for `penstock policy explain --id`."""
     decisions_memory: Bytes = Bytes(32 * 2**20)
-    """What they may take up together."""
+    """Limit on the memory of the decision records."""

@@ -1,4 +1,4 @@
-"""The artefact of `penstock policy calibrate`: how the deferral statistic relates to shares and accuracy. JSON."""
+"""Calibrations, the JSON files written by `penstock policy calibrate`: shares and accuracy by deferral threshold."""
 
 import datetime as dt
 from pathlib import Path
@@ -16,11 +16,11 @@ class CalibrationRow(msgspec.Struct, frozen=True):
     large_share: float
     accuracy: float
     lag_error: float = 0.0
-    """Standard error of how far this accuracy is behind the large model's, as it was found on these prompts."""
+    """Standard error of the difference between this accuracy and the large model's on the calibration's prompts."""
 
 
 class CalibrationData(msgspec.Struct, frozen=True):
-    """What it was made from."""
+    """The data set that the calibration was made from."""
 
     sha256: str
     prompts: int
@@ -28,31 +28,31 @@ class CalibrationData(msgspec.Struct, frozen=True):
 
 
 class CalibrationError(msgspec.Struct, frozen=True):
-    """How far off it is, estimated on folds that it was not fitted to."""
+    """Errors of the calibration's probabilities, cross-validated."""
 
     expected_calibration_error: float
     brier: float
     share_standard_error: float
-    """Of the realised share at a threshold for a half, on as many fresh prompts."""
+    """Standard error of the realised share, for a threshold of share 0.5 on as many new prompts."""
 
 
 class PromptModel(msgspec.Struct, frozen=True, kw_only=True):
-    """Thresholds by what a prompt says: see `policies.cascade.prompt_model`, which reads it."""
+    """Parameters of the logistic models of `policies.cascade.prompt_model`."""
 
     slope: float
-    """Log-odds that one nat of the statistic is worth; positive."""
+    """Log-odds per nat of the statistic; positive."""
     small_bias: float
     small_words: tuple[float, ...]
     large_bias: float
     large_words: tuple[float, ...]
     small_mean: float
-    """Log-odds, over the prompts that it was made from."""
+    """Mean log-odds over the calibration's prompts, at a statistic of 0."""
     large_mean: float
-    """A probability, likewise."""
+    """Mean probability over the calibration's prompts."""
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """See the module. `rows` rise in threshold and in large_share; `isotonic` rises in both."""
+    """One calibration. `rows` increase in threshold and do not decrease in large_share; `isotonic` likewise."""
 
     schema: Literal[1] = 1
     name: str
@@ -61,7 +61,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     small: str
     large: str
     small_digest: str
-    """Of the model's weights and tokenizer; "" if unknown."""
+    """Digest of the model's weights and tokenizer (`config.model_digest`); "" if unknown. `large_digest` likewise."""
     large_digest: str
     labels: Literal["labelled", "agreement"]
     data: CalibrationData
@@ -72,25 +72,26 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """(statistic, probability that the small model's answer is right)."""
     error: CalibrationError
     prompt: PromptModel | None = None
-    """With it, thresholds are levels of `policies.cascade.prompt_model.score_of`, as is what `isotonic` starts from."""
+    """If present, the thresholds of `rows` and the statistics of `isotonic` are values of
+    `policies.cascade.prompt_model.score_of`."""
 
 
-class BadCalibration(Exception):  # noqa: N818  (a fact about a file)
-    """The file is not there, or no calibration; the text says which and what to do."""
+class BadCalibration(Exception):  # noqa: N818  (describes the file)
+    """The file cannot be read, or is not a calibration; the text says why and what to do."""
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Raises BadCalibration."""
+    """Read a calibration from its JSON file. Raises BadCalibration."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Calibration)
+        calibration = msgspec.json.decode(path.read_bytes(), type=Calibration)
     except OSError as error:
-        what = error.strerror or str(error)
-        raise BadCalibration(f"{path} cannot be read ({what}): make it with `penstock policy calibrate`") from None
+        reason = error.strerror or str(error)
+        raise BadCalibration(f"{path} cannot be read ({reason}): make it with `penstock policy calibrate`") from None
     except msgspec.DecodeError as error:
         raise BadCalibration(f"{path} is no calibration: {error}") from None
-    for before, after in zip(found.rows, found.rows[1:], strict=False):
+    for before, after in zip(calibration.rows, calibration.rows[1:], strict=False):
         if not (before.threshold < after.threshold and before.large_share <= after.large_share):
             raise BadCalibration(f"{path} is no calibration: its rows do not rise")
-    if len(found.rows) < 2:
+    if len(calibration.rows) < 2:
         raise BadCalibration(f"{path} is no calibration: it has fewer than two rows")
-    return found
+    return calibration

@@ -1,4 +1,4 @@
-"""Conditions: what a request and the live load must be like. Typed; no expressions in strings."""
+"""Conditions on a request and on the live load, as typed tables instead of expressions in strings."""
 
 from typing import Literal
 
@@ -12,33 +12,33 @@ BreakerStateName = Literal["closed", "open", "half_open"]
 
 
 class LoadCondition(Table, frozen=True):
-    """Live load of one rung. All the fields that are given must hold."""
+    """A condition on the live load of one rung. It holds if all given fields do."""
 
     of: str
     queue_wait_over_slo: Range | None = None
-    """Expected wait divided by the tier's TTFT promise."""
+    """Expected wait divided by the tier's TTFT objective (slo.ttft)."""
     kv_usage: Range | None = None
     """Share of the KV blocks in use, 0..1; engines only."""
     breaker: tuple[BreakerStateName, ...] = ()
-    """Any of these states."""
+    """Holds in any of these states."""
 
 
 class TimeCondition(Table, frozen=True):
-    """Wall-clock time in a time zone.
+    """A span of wall-clock time in a time zone.
 
-    A span whose end is not after its begin goes past midnight; the days are those on which a span begins.
+    If `to` is not after `from`, the span extends past midnight; `days` are the days on which it begins.
     """
 
     from_: ClockTime = msgspec.field(default=ClockTime(0), name="from")
     to: ClockTime = ClockTime(24 * 60)
     days: tuple[Day, ...] = ()
-    """None given: every day."""
+    """Empty: every day."""
     zone: str = "UTC"
-    """A name of the IANA data base, such as "Europe/Berlin"."""
+    """A name of the IANA time zone database, such as "Europe/Berlin"."""
 
 
 class SignalSettings(Table, frozen=True):
-    """A condition. All the fields that are given must hold; lists hold if any member does."""
+    """A condition. It holds if all given fields do; a list holds if any of its members does."""
 
     model: tuple[str, ...] = ()
     tenant: tuple[str, ...] = ()
@@ -46,16 +46,16 @@ class SignalSettings(Table, frozen=True):
     tag: tuple[str, ...] = ()
     """Values of the request header `x-penstock-tags` (comma separated)."""
     header: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    """By the header's name in lower case: the values, any of which it has. Every header named must have one."""
+    """By header name in lower case: the accepted values. Every header given here must have one of its values."""
     path: tuple[str, ...] = ()
-    """The address: "/v1/chat/completions", "/v1/completions", "/v1/stream"."""
+    """The path: "/v1/chat/completions", "/v1/completions", "/v1/stream"."""
     has: tuple[Has, ...] = ()
-    """What the request brings or asks for: any of these."""
+    """Features of the request: holds if it uses any of these."""
     signal: tuple[str, ...] = ()
     """Names of entries of [signals]."""
     prompt_tokens: Range | None = None
     max_tokens: Range | None = None
-    """Output tokens that the client allows; 0 if it did not say."""
+    """Output tokens that the client allows; 0 if the request has no limit."""
     turn: Range | None = None
     """User turns in the conversation, this one included."""
     complexity: Range | None = None
@@ -63,7 +63,7 @@ class SignalSettings(Table, frozen=True):
     code: Range | None = None
     """Share of the last user text's lines that look like code, 0..1."""
     language: tuple[str, ...] = ()
-    """ISO 639-1 codes of the last user text's likely language, such as "en"; "und" where nothing tells."""
+    """ISO 639-1 codes of the last user text's likely language, such as "en"; "und" if it is undetermined."""
     budget_used: Range | None = None
     """Share of the tenant's budget that is spent or reserved, 0..1; 0 without a budget."""
     load: LoadCondition | None = None

@@ -1,4 +1,4 @@
-"""Tests inside the policy file: given such a request under such a load, expect this decision."""
+"""Tests inside the policy file: for a given request under a given load, a decision is expected."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from config.model.table import Seconds, Table
 
 
 class GivenLoad(Table, frozen=True):
-    """One rung's load."""
+    """The load of one rung."""
 
     healthy: bool = True
     queue_wait: Seconds = Seconds(0)
@@ -19,7 +19,7 @@ class GivenLoad(Table, frozen=True):
 
 
 class GivenRequest(Table, frozen=True):
-    """The request, as far as the test cares; what is not given is as unremarkable as can be."""
+    """The request of a test. What is not given has a neutral default."""
 
     model: str | None = None
     """None: the first of [models]."""
@@ -32,7 +32,7 @@ class GivenRequest(Table, frozen=True):
     path: str = "/v1/chat/completions"
     has: tuple[Has, ...] = ()
     text: str | None = None
-    """The last user text, from which complexity, code and language are taken unless they are given."""
+    """The last user text, from which complexity, code and language are computed unless they are given."""
     prompt_tokens: int = 100
     max_tokens: int = 0
     turn: int = 1
@@ -43,7 +43,7 @@ class GivenRequest(Table, frozen=True):
     time: str | None = None
     """ISO 8601 with a zone, such as "2026-11-21T22:30:00+01:00"."""
     unit: str = ""
-    """The request's, conversation's, user's and tenant's name for experiments."""
+    """The request, conversation and user id by which experiments split traffic."""
     load: dict[str, GivenLoad] = msgspec.field(default_factory=dict)
     busy: tuple[str, ...] = ()
     """Cascades whose `when_busy` holds."""
@@ -52,7 +52,7 @@ class GivenRequest(Table, frozen=True):
 
 
 class ExpectedDecision(Table, frozen=True):
-    """What must be so; what is not given may be anything."""
+    """The expected decision. What is not given is not compared."""
 
     route: str | None = None
     refused: str | None = None
@@ -61,20 +61,20 @@ class ExpectedDecision(Table, frozen=True):
     ladder: str | None = None
     first_rung: str | None = None
     rungs: tuple[str, ...] | None = None
-    """All rungs in the order in which they would be tried; "static_answer" for a ladder's text."""
+    """All rungs in the order in which they are tried first; "static_answer" for a ladder's text."""
     may_escalate: bool | None = None
     mode: Literal["gate", "window", "verified"] | None = None
     why: str | None = None
-    """The cascade's word: "default", "asked_large", "busy", "small_unavailable", "budget"."""
+    """The cascade's reason code: "default", "asked_large", "busy", "small_unavailable", "budget"."""
     arm: str | None = None
     reason: str | None = None
     """A text that one of the plan's reasons contains."""
 
 
 class TestSettings(Table, frozen=True, kw_only=True):
-    """One test."""
+    """One test of the policy."""
 
-    __test__ = False  # pytest takes the name for its own
+    __test__ = False  # keeps pytest from collecting it as a test class
 
     name: str
     given: GivenRequest = GivenRequest()

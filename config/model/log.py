@@ -1,10 +1,11 @@
-"""What is logged beside events of the server itself."""
+"""Settings of the log."""
 
 from config.model.table import Table
 
 
 class LogSettings(Table, frozen=True):
-    """Lines for each request."""
+    """What is logged in addition to the server's own events."""
 
     requests: bool = True
-    """One line `request_finished` for each request, however it ends: who, where, why, tokens, times, cost; no text."""
+    """Log an event `request_finished` for every request, however it ends: tenant, rungs, reasons, tokens, times and
+    cost, but no text."""

@@ -1,10 +1,10 @@
-"""Who may read `/metrics`."""
+"""Settings of `/metrics`."""
 
 from config.model.table import Table
 
 
 class MetricsKey(Table, frozen=True):
-    """Made by `penstock keys new --metrics`. It opens `/metrics`, where the figures of all tenants are, and no more."""
+    """A key for `/metrics` only, made by `penstock keys new --metrics`."""
 
     id: str
     hash: str
@@ -12,7 +12,8 @@ class MetricsKey(Table, frozen=True):
 
 
 class MetricsSettings(Table, frozen=True):
-    """`/metrics` shows what all tenants use and spend, so a tenant's key does not open it."""
+    """Access to `/metrics`. It shows usage and spending of all tenants, so tenants' keys give no access."""
 
     keys: tuple[MetricsKey, ...] = ()
-    """For the scraper. The keys of the admin API open `/metrics`, too; where nobody needs a key, it is open."""
+    """Keys for scrapers. Keys of the admin API give access as well. If there are neither these keys nor tenants' keys,
+    no key is needed."""

@@ -1,4 +1,4 @@
-"""Where a request goes: routes, cascades and ladders."""
+"""Settings of routes, cascades and ladders."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,20 +11,20 @@ from config.model.table import Seconds, Table
 
 
 class Use(Table, frozen=True):
-    """What a route uses: exactly one of the two."""
+    """What a route uses: exactly one of a cascade and a ladder."""
 
     cascade: str | None = None
     ladder: str | None = None
 
 
 class Deadlines(Table, frozen=True):
-    """Counted from the request's arrival, `queue` and `stall` excepted."""
+    """Time limits, from the request's arrival except `queue` and `stall`."""
 
     queue: Seconds | None = None
-    """The longest wait in the line of one engine or upstream; None: the tier's `queue.wait`."""
+    """The longest wait in the queue of one backend; None: the tier's `queue.wait`."""
     ttft: Seconds = Seconds(30)
     stall: Seconds = Seconds(15)
-    """Between two tokens."""
+    """The longest time between two tokens."""
     total: Seconds = Seconds(120)
 
 
@@ -35,21 +35,21 @@ class Caps(Table, frozen=True):
 
 
 class Emit(Table, frozen=True):
-    """What the client sees while it is undecided.
+    """What the client receives before the cascade decides whether the answer escalates.
 
-    Nothing (`gate`), all but the last `window` tokens (`window`), or what the large model has checked (`verified`).
+    Nothing (`gate`), all but the last `window` tokens (`window`), or what the large model has verified (`verified`).
     """
 
     mode: Literal["gate", "window", "verified"] = "gate"
     window: int = 8
     draft_tokens: int = 64
-    """`verified`: tokens that the small model drafts in one round at the most."""
+    """`verified`: maximum length of one draft of the small model."""
     off_above_batch: int = 2
-    """`verified`: while the large engine runs more sequences than this, it answers alone."""
+    """`verified`: if the large engine runs more sequences than this, it answers without drafts."""
 
 
 class RouteSettings(Table, frozen=True):
-    """The first route whose `when` holds takes the request."""
+    """One route. A request takes the first route whose `when` holds."""
 
     name: str
     use: Use
@@ -59,23 +59,23 @@ class RouteSettings(Table, frozen=True):
     deadlines: Deadlines = Deadlines()
     caps: Caps = Caps()
     emit: Emit | None = None
-    """Instead of what its cascade says."""
+    """Replaces the `emit` of the route's cascade."""
     midstream: Literal["error", "continue", "restart"] = "error"
     on_content_filter: Literal["stop", "next"] = "stop"
-    """What an upstream's content filter has refused: ends with 400 `content_filter`, or is asked of the next rung."""
+    """If an upstream's content filter refuses: end with 400 `content_filter`, or try the next rung."""
 
 
 TARGETS = ("large_share", "budget_per_day", "accuracy_of_large")
-"""Of which a `Target` has exactly one."""
+"""A `Target` has exactly one of these."""
 
 
 class Target(Table, frozen=True):
-    """What a calibrated cascade keeps: exactly one of them."""
+    """The target of a calibrated cascade: exactly one of large_share, budget_per_day and accuracy_of_large."""
 
     large_share: float | None = None
     """Share of the requests that the large stage answers, 0..1."""
     hold: bool = False
-    """With `large_share`: the threshold follows what the last answers did, so that the share is kept on any prompts."""
+    """With `large_share`: adjust the threshold by recent answers, so that the share is kept on any traffic."""
     budget_per_day: float | None = None
     """Money for both stages together, by [prices]; the threshold follows the day's spending (UTC)."""
     burst: float = 0.1
@@ -85,21 +85,21 @@ class Target(Table, frozen=True):
 
 
 class Defer(Table, frozen=True, kw_only=True):
-    """When the small model's answer is not trusted: by a calibration and the cascade's target, or by a number."""
+    """When the small model's answer escalates: by a calibration and the cascade's target, or by a fixed threshold."""
 
     statistic: Statistic = "min_margin"
     calibration: Path | None = None
-    """Made by `penstock policy calibrate`; relative to the TOML file."""
+    """A file made by `penstock policy calibrate`; relative to the TOML file."""
     stale_after: Seconds = Seconds(90 * 86_400)
-    """A calibration older than this is warned of."""
+    """Warn about a calibration that is older than this."""
     threshold: float | None = None
     """Nats: an answer whose statistic is smaller escalates."""
     artefact: Calibration | None = None
-    """What `calibration` names, read when the file is loaded."""
+    """The calibration, read when the file is loaded."""
 
 
 class WhenBusy(Table, frozen=True):
-    """Stay on a stage while a signal holds; hysteresis by `release_at` (of the same measure) and `dwell`."""
+    """Stay on one stage while a signal holds, at least for `dwell` and until its measure is below `release_at`."""
 
     signal: str
     stay_on: str
@@ -111,23 +111,23 @@ class CascadeSettings(Table, frozen=True, kw_only=True):
     """Start small, escalate when the small model is probably wrong."""
 
     stages: tuple[str, ...]
-    """The small rung and the large one."""
+    """Names of the small rung and of the large one."""
     target: Target | None = None
     defer: Defer = Defer()
     emit: Emit = Emit()
     atomic: tuple[Literal["tool_calls", "json"], ...] = ("tool_calls", "json")
-    """What is shown whole or not at all: held until it is decided, whatever `emit` says."""
+    """Parts of an answer that are never released before they are complete, whatever `emit` says."""
     skip_to_large: SignalSettings | None = None
-    """Before generation: requests that the small model is not even asked."""
+    """Requests that start on the large stage."""
     when_busy: WhenBusy | None = None
     on_failure: str
-    """The ladder that takes over when a stage cannot serve."""
+    """The ladder that is used if a stage cannot serve."""
     adapters: dict[str, str] = msgspec.field(default_factory=dict)
-    """By stage: the adapter that it answers with."""
+    """By stage: the adapter that it uses."""
 
 
 class BreakerSettings(Table, frozen=True):
-    """When a rung is left alone."""
+    """The circuit breaker of a rung. It opens at `failure_rate` over at least `at_least` requests within `over`."""
 
     failure_rate: float = 0.5
     over: Seconds = Seconds(30)
@@ -143,20 +143,20 @@ class RungSettings(Table, frozen=True):
     answer: str | None = None
     ladder: str | None = None
     ttft: Seconds | None = None
-    """Time to the first token on this rung; None: whatever the route still allows."""
+    """Limit on the time to first token on this rung; None: only the route's deadline applies."""
     retries: int = 0
-    """After a failure that another try may mend; the pauses between them grow."""
+    """Retries after transient failures, with increasing pauses."""
     wait_out: Seconds = Seconds(0)
-    """Of an upstream: a pause that it asks for (`Retry-After`) is waited out, once, if it is not longer than this."""
+    """For upstreams: the longest `Retry-After` that is waited for, once, before the next rung is tried."""
     breaker: BreakerSettings = BreakerSettings()
     mark: str | None = None
-    """A word that the response carries when this rung answered, such as "degraded"."""
+    """A word in the response if this rung answered, such as "degraded"."""
     adapter: str | None = None
-    """One of the engine's adapters, which answers here. A client that asks for one gets that instead."""
+    """The engine's adapter that this rung uses, unless the client requests another one."""
 
 
 class RetryBudgetSettings(Table, frozen=True):
-    """Retries allowed in relation to requests, shared by all: keeps a failing rung from being hammered."""
+    """Limit on retries relative to requests, over all rungs, so that retries do not overload a failing rung."""
 
     ratio: float = 0.2
     min_per_second: float = 1.0

@@ -1,8 +1,8 @@
-"""The settings, typed: what a TOML file can say, with defaults. Loading and checking live beside this file.
+"""The whole file, `Settings`, and the tables of the server, the ledger and the engines.
 
-This is the process's own part and the whole; the policy language lies in `who`, `conditions`, `routing`, `rollout`,
-`expectations` and `upstreams`. In TOML a duration is a string with a unit ("500ms", "2s", "10m", "1d"), a size likewise
-("64MiB"); here they are `Seconds` (float) and `Bytes` (int). Unknown keys are errors.
+The policy language is in `tenancy`, `conditions`, `routing`, `rollout`, `expectations` and `upstreams`. In TOML a
+duration is a string with a unit ("500ms", "2s", "10m", "1d"), and so is a size ("64MiB"); here they are `Seconds`
+(float) and `Bytes` (int). Unknown keys are errors.
 """
 
 from pathlib import Path
@@ -23,187 +23,186 @@ from config.model.upstreams import UpstreamSettings
 
 
 class ServerSettings(Table, frozen=True):
-    """Where the edge listens and what it bounds."""
+    """The HTTP server: its address and its limits."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     max_body: Bytes = Bytes(4 * 2**20)
     body_memory: Bytes = Bytes(256 * 2**20)
-    """Bodies of requests that are being read may take so much memory together; above it 503. At least `max_body`."""
+    """Memory of all request bodies that are being read; above it 503. At least `max_body`."""
     body_memory_per_key: Bytes = Bytes(128 * 2**20)
-    """Of one key; above it 429. At least `max_body`."""
+    """The same for one key; above it 429. At least `max_body`."""
     body_memory_per_peer: Bytes = Bytes(128 * 2**20)
-    """Of one address (an IPv6 network of 64 bits counts as one); above it 429. At least `max_body`. Not for loopback
-    and `trusted_proxies`."""
+    """The same for one client address (an IPv6 /64 network counts as one); above it 429. At least `max_body`. Not for
+    loopback and `trusted_proxies`."""
     max_head: Bytes = Bytes(32 * 1024)
-    """Request line and headers of one request."""
+    """Size of the request line and headers of one request."""
     max_headers: int = 100
     max_connections: int = 1000
-    """That are answered, or whose body is read, at the same time; above it 503."""
+    """Connections with a request that is being read or answered; above it 503."""
     connections_per_key: int | None = None
-    """Connections of one key that are answered at the same time; above it 429. None: nine tenths of
-    `max_connections`."""
+    """Connections with a request of one key; above it 429. None: nine tenths of `max_connections`."""
     connections_per_peer: int | None = None
-    """Connections from one address; above it 429. None: `max_connections`, as a proxy in front is one address. Not for
-    loopback and `trusted_proxies`."""
+    """Connections from one client address; above it 429. None: `max_connections`, since a proxy in front is one
+    address. Not for loopback and `trusted_proxies`."""
     probe_connections: int = 16
-    """Beside `max_connections`: they answer health probes while all others are busy. Above both together, the one that
-    was idle or silent the longest is closed for a newcomer."""
+    """Connections in addition to `max_connections`, which answer health probes while all others are busy. Above the sum
+    the connection that has been idle the longest is closed for a new one."""
     tier_connections: int | None = None
-    """Connections that each tier leaves free for every tier above it. None: a twentieth of `max_connections`."""
+    """Connections that a tier leaves free for every tier above it. None: a twentieth of `max_connections`."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks ("10.0.0.0/8") of proxies: bounds for one address do not count for them."""
+    """Addresses or networks ("10.0.0.0/8") of proxies, to which limits per client address do not apply."""
     max_choices: int = 16
-    """`n` times the number of prompts in one request."""
+    """Limit on `n` times the number of prompts in one request."""
     max_inputs: int = 256
-    """Inputs of one request for embeddings."""
+    """Limit on the inputs of one embeddings request."""
     streams_per_socket: int = 64
-    """Requests that run at once on one WebSocket."""
+    """Concurrent requests on one WebSocket."""
     messages_per_second: int = 1000
-    """Requests, WebSocket frames and tiny packets of one connection; one that sends more is read more slowly."""
+    """Requests, WebSocket frames and tiny packets of one connection; above it the connection is read more slowly."""
     header_timeout: Seconds = Seconds(10)
-    """For a request's head, and for silence within its body."""
+    """Time limit for a request's head, and for a pause within its body."""
     body_timeout: Seconds = Seconds(60)
-    """For the whole body of a request, from its head on, and for one message of a WebSocket."""
+    """Time limit for the whole body of a request, and for one message of a WebSocket."""
     body_rate: Bytes = Bytes(4096)
-    """Bytes a second that a body must bring on the average."""
+    """Minimum average rate at which a body must arrive, per second."""
     keep_alive: Seconds = Seconds(75)
     heartbeat: Seconds = Seconds(10)
     """An SSE comment is sent to a stream that was silent this long."""
     write_stall: Seconds = Seconds(20)
-    """A reader that takes nothing for this long is cut."""
+    """A client that reads nothing for this long is disconnected."""
     answer_model: Literal["asked", "served"] = "asked"
-    """What clients read as `model` in an answer: the name that they asked for, or that of the model which served. The
-    headers x-penstock-model-asked and x-penstock-model-served tell both."""
+    """The `model` field of an answer: the name in the request, or the model that answered. The headers
+    x-penstock-model-asked and x-penstock-model-served always contain both."""
     drain: Seconds = Seconds(25)
-    """After SIGTERM running requests may go on this long; then they get their terminal error event."""
+    """After SIGTERM, how long running requests may continue before they end with an error event."""
     watch: bool = True
-    """A changed file is taken up by itself; False: only when SIGHUP or the admin API says so."""
+    """Reload changed files automatically; false: only on SIGHUP or by the admin API."""
     ws_origins: tuple[str, ...] = ()
-    """Browser origins (exact) whose pages may use the server, by HTTP (CORS) and by WebSocket, and without keys ask at
-    all; other clients send no Origin and may."""
+    """Browser origins (exact) whose pages may use the server by HTTP (CORS) and WebSocket. Without keys, requests from
+    other origins are refused; clients other than browsers send no Origin and are not affected."""
 
 
 class LedgerSettings(Table, frozen=True):
-    """Where usage is written down."""
+    """The ledger, which records usage."""
 
     path: Path = Path("penstock.sqlite3")
-    """Relative to the working directory; ":memory:" keeps it in memory, and a restart forgets what tenants have used
-    and which experiments were rolled back."""
+    """An SQLite file, relative to the working directory. ":memory:" keeps it in memory only: a restart then forgets the
+    usage of tenants and which experiments were rolled back."""
 
 
 class KVSettings(Table, frozen=True):
     """The paged KV cache of one engine."""
 
     memory: AutoBytes = Bytes(AUTO)
-    """"auto": engines that state nothing share half of the memory that is free beside all weights, adapters and
-    stated pools (nine tenths on a GPU), and none takes more than `max_running` sequences of `max_model_len` could
-    fill."""
+    """"auto": engines with "auto" share half of the memory (nine tenths on a GPU) that is left by all weights, adapters
+    and pools of a given size. No pool is larger than `max_running` sequences of `max_model_len` can fill."""
     block_size: int = 16
+    """Tokens of one block."""
     swap: Bytes = Bytes(0)
-    """Host memory for blocks of the prefix cache that a GPU's pool evicts; a hit copies them back. Not on a CPU."""
+    """Host memory for prefix cache blocks that a GPU's pool evicts; a hit copies them back. No effect on a CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
-    """"auto": as the model computes. "int8", with a scale for each token and head, takes half of bfloat16's memory,
-    at a small loss."""
+    """"auto": the model's. "int8", with a scale for each token and head, takes half of bfloat16's memory, at a small
+    loss of accuracy."""
 
 
 class Speculate(Table, frozen=True):
-    """Drafts by n-gram look-up: what followed these tokens the last time is expected to follow again.
+    """Speculative decoding by n-gram look-up: drafts the tokens that followed the last n tokens earlier in the text.
 
-    It changes when tokens come, never which. It pays where answers repeat their prompt, and costs where they do not.
+    The tokens stay the same; only their timing changes. It is faster where answers repeat their prompt, else slower.
     """
 
     ngram: int = 3
-    """Tokens that must be the same."""
+    """Number of tokens that must match."""
     tokens: int = 8
     """Length of a draft."""
 
 
 class GpuSettings(Table, frozen=True):
-    """How an engine with `device = "cuda:…"` computes; elsewhere only `kernels` counts."""
+    """Settings of an engine with `device = "cuda:…"`; on a CPU only `kernels` has an effect."""
 
     kernels: Literal["auto", "triton", "portable"] = "auto"
-    """auto: Triton's on a GPU where the package is installed. portable: plain torch, right everywhere and slow."""
+    """auto: Triton kernels on a GPU if Triton is installed. portable: plain torch, which is slow but runs anywhere."""
     graphs: bool = True
-    """Decode steps are replayed as CUDA graphs. Models with experts are not."""
+    """Run decode steps as CUDA graphs; not for mixture-of-experts models."""
     overlap: bool = True
-    """The next step is launched before the last one's tokens are read. Not with `speculate`."""
+    """Launch the next step before the tokens of the last one are read; not with `speculate`."""
 
 
 class AdapterSettings(Table, frozen=True):
     """A LoRA adapter that is loaded with its engine."""
 
     path: Path
-    """A folder as PEFT writes it: adapter_config.json, adapter_model.safetensors; relative to the TOML file."""
+    """A folder in PEFT's format: adapter_config.json, adapter_model.safetensors; relative to the TOML file."""
 
 
 class EngineSettings(Table, frozen=True):
-    """A model that this process runs."""
+    """An engine: a model that runs in this process."""
 
     model: Path
     """A directory with config.json, *.safetensors, tokenizer.json; relative to the TOML file."""
     device: str = "cpu"
     replicas: int = 1
-    """Of the same model, each with its own thread, weights and KV cache; requests go to the one with least to do."""
+    """Replicas of the model, with separate threads, weights and KV caches; requests go to the least loaded one."""
     tensor_parallel: int = 1
-    """Ranks that compute each replica together, each with its part of the weights and of the KV cache, one in the
-    engine's thread and the others in processes of their own."""
+    """Ranks of every replica, each with a part of the weights and of the KV cache. The first runs in the engine's
+    thread, the others in processes of their own."""
     devices: tuple[str, ...] = ()
-    """One for each rank of each replica, instead of `device`."""
+    """The devices of all ranks of all replicas, instead of `device`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     quantization: Literal["int8", "int4"] | None = None
-    """Weights of the layers' products in so few bits (CPU only): less memory and faster decoding, at some loss."""
+    """Quantize the weights of linear layers (CPU only): less memory and faster decoding, at some loss of accuracy."""
     quantization_group: int | None = None
-    """Inputs that share a scale of int4 weights, a multiple of 2 that divides each matrix's inputs; None: 64."""
+    """Inputs that share a scale of int4 weights, a multiple of 2 that divides every matrix's inputs; None: 64."""
     threads: AutoCount = AUTO
-    """Of each rank's own mathematics. "auto": the engines on the CPU share its cores, but for one that the event loop
+    """Compute threads of one rank. "auto": the engines on the CPU share all cores but one, which the event loop
     keeps."""
     kv: KVSettings = KVSettings()
     gpu: GpuSettings = GpuSettings()
     max_running: int = 32
-    """Sequences that decode in one batch."""
+    """Maximum number of sequences that decode in one batch."""
     max_step_tokens: int = 256
-    """Tokens (prefill and decode) of one step at the most."""
+    """Maximum number of tokens (prefill and decode) in one step."""
     prefill_chunk: int = 256
-    """Prompt tokens of one sequence in one step at the most."""
+    """Maximum number of prompt tokens of one sequence in one step."""
     max_model_len: int | None = None
     """None: the model's own `max_position_embeddings`."""
     prefix_cache: bool = True
     generation_config: bool = True
-    """The model's generation_config.json has a say where a request leaves temperature, top_p, top_k, min_p,
-    repetition_penalty or its limit of tokens out; false: the API's defaults hold."""
+    """Use the model's generation_config.json for temperature, top_p, top_k, min_p, repetition_penalty and the token
+    limit if a request does not set them; false: use the API's defaults."""
     ignore_config_keys: tuple[str, ...] = ()
-    """Keys of the model's config.json that are passed over; all others must be known, or the engine does not start."""
+    """Keys of the model's config.json to ignore. All others must be known, or the engine does not start."""
     ignore_tensors: tuple[str, ...] = ()
-    """Tensors of the model's files that may be left unread, by name, with * for any part of it."""
+    """Names of tensors in the model's files that need not be used, with * as a wildcard."""
     batch_invariant: bool = False
-    """A request's bytes shall not depend on its company, on chunks or on preemptions, on any device and for any model.
-    Compiled kernels are so anyway; plain torch becomes so, and slower (python -m benchmarks.engine.invariance)."""
+    """Outputs must not depend on other requests in the batch, on chunking or on preemption, on any device and model.
+    Compiled kernels always guarantee this; plain torch becomes slower (python -m benchmarks.engine.invariance)."""
     speculate: Speculate | None = None
     adapters: dict[str, AdapterSettings] = msgspec.field(default_factory=dict)
-    """By the name that requests and ladders ask for."""
+    """By name, as in requests and ladders."""
     max_adapters: int = 16
-    """Loaded at the same time. Where the admin API is on and a model has `adapters = true`, `kv.memory = "auto"` leaves
-    room for so many of `max_adapter_rank`."""
+    """Maximum number of loaded adapters. If the admin API is enabled and a model has `adapters = true`,
+    `kv.memory = "auto"` reserves memory for this many adapters of `max_adapter_rank`."""
     max_adapter_rank: int = 64
     stall: Seconds = Seconds(30)
-    """No step finished for this long while there is work: the engine is unhealthy."""
+    """The engine is unhealthy if it has work and no step finishes for this long."""
 
 
 class ModelSettings(Table, frozen=True):
-    """A name that clients may put into `model`."""
+    """A model name that clients can use in requests."""
 
     description: str = ""
     adapters: bool = False
-    """Clients may ask for NAME:ADAPTER, with any adapter that is loaded where the name is answered."""
+    """Clients may request NAME:ADAPTER, with any adapter that is loaded where this model is answered."""
 
 
 class CoreSettings(Table, frozen=True):
-    """How the engines on the CPU share its cores."""
+    """How engines on the CPU share its cores."""
 
     at_once: AutoCount = AUTO
-    """Engines that compute at the same moment; if there are more they take turns, step by step, each for the same share
-    of time. "auto": as many as there are cores."""
+    """Engines that compute at the same time. If there are more, they alternate step by step with equal shares of time.
+    "auto": as many as there are cores."""
 
 
 class Settings(Table, frozen=True, kw_only=True):
@@ -220,11 +219,12 @@ class Settings(Table, frozen=True, kw_only=True):
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)
     models: dict[str, ModelSettings]
     prices: dict[str, Price] = msgspec.field(default_factory=dict)
-    """By rung. A rung without a price costs nothing."""
+    """By rung. A rung without a price is free."""
     tiers: dict[str, TierSettings] = msgspec.field(default_factory=lambda: {"default": TierSettings()})
     tenants: dict[str, TenantSettings] = msgspec.field(default_factory=dict)
     keys: tuple[KeySettings, ...] = ()
-    """No keys: everybody is the tenant "anonymous" (tier "default" or [tenants.anonymous]), on loopback only."""
+    """Without keys all requests belong to the tenant "anonymous" (tier "default", or as in [tenants.anonymous]), and
+    only loopback addresses are allowed."""
     signals: dict[str, SignalSettings] = msgspec.field(default_factory=dict)
     routes: tuple[RouteSettings, ...]
     cascades: dict[str, CascadeSettings] = msgspec.field(default_factory=dict)

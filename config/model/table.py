@@ -1,11 +1,11 @@
-"""What every table of the TOML file is made of."""
+"""The base class of all tables of the TOML file, and the types of durations, sizes, times and ranges."""
 
 from typing import Annotated
 
 import msgspec
 
 AUTO = 0
-"""What a number or a size is that was written "auto", or not at all."""
+"""The value of a number or size that is "auto" or not given."""
 OR_AUTO = msgspec.Meta(extra={"auto": True})
 
 

@@ -1,4 +1,4 @@
-"""Who asks, what they are promised, and what they may spend."""
+"""Settings of tenants, tiers, API keys, quotas, budgets and prices."""
 
 from typing import Literal
 
@@ -6,14 +6,14 @@ from config.model.table import Bytes, Seconds, Table
 
 
 class SLO(Table, frozen=True):
-    """What a tier promises."""
+    """Service level objectives of a tier: time to first token and inter-token latency."""
 
     ttft: Seconds = Seconds(2)
     itl: Seconds = Seconds(0.2)
 
 
 class QueueLimits(Table, frozen=True):
-    """Bounds of a tier's share of the queue; the first one reached refuses."""
+    """Limits of a tier in a queue. A request that exceeds any of them is refused."""
 
     wait: Seconds = Seconds(30)
     requests: int = 256
@@ -22,7 +22,7 @@ class QueueLimits(Table, frozen=True):
 
 
 class TierSettings(Table, frozen=True):
-    """A class of service. A higher priority is served first, always."""
+    """A class of service. Tiers of higher priority are always served first."""
 
     priority: int = 0
     slo: SLO = SLO()
@@ -32,47 +32,48 @@ class TierSettings(Table, frozen=True):
 
 
 class TokenQuota(Table, frozen=True):
-    """Prompt plus output tokens that a tenant may use; None is unlimited."""
+    """Limits on a tenant's prompt plus output tokens; None: unlimited."""
 
     per_minute: int | None = None
     per_day: int | None = None
 
 
 class Budget(Table, frozen=True, kw_only=True):
-    """Money that a tenant may spend in a period of the calendar (UTC), by [prices]."""
+    """Money that a tenant may spend in a calendar period (UTC), by [prices]."""
 
     amount: float
     per: Literal["hour", "day", "month"] = "day"
     when_spent: Literal["refuse", "downgrade", "small_only"] = "refuse"
-    """Of a request that may cost more than is left. refuse: 429 until the period ends. downgrade: served in the tier
-    `downgrade_to`. small_only: cascades stay on their small stage, and of a ladder only the cheapest rung and static
-    answers are left. What these leave must fit, too; rungs without a price always do."""
+    """What happens to a request that may cost more than the remaining budget. refuse: 429 until the period ends.
+    downgrade: it is served in the tier `downgrade_to`. small_only: cascades stay on their small stage, and ladders use
+    only their cheapest rung and static answers. The changed request must fit into the budget as well; rungs without a
+    price always do."""
     downgrade_to: str | None = None
 
 
 class TenantSettings(Table, frozen=True):
-    """Who pays: keys belong to a tenant, quotas and fairness count by tenant."""
+    """A customer: keys belong to a tenant; quotas, budgets and fair queueing are by tenant."""
 
     tier: str = "default"
     weight: float = 1.0
     tokens: TokenQuota = TokenQuota()
     requests_per_minute: int | None = None
     concurrent: int | None = None
-    """Requests in flight at the most."""
+    """Maximum number of requests in flight."""
     budget: Budget | None = None
 
 
 class Price(Table, frozen=True, kw_only=True):
-    """Money for a million tokens of one rung."""
+    """The price of a million tokens on one rung."""
 
     input: float
     output: float
     cached_input: float | None = None
-    """For prompt tokens that the prefix cache supplied; None: the same as `input`."""
+    """Price of prompt tokens that the prefix cache supplies; None: the same as `input`."""
 
 
 class KeySettings(Table, frozen=True):
-    """An API key `prefix_id_secret`: made by `penstock keys new`, of which only the hash is kept here."""
+    """An API key `prefix_id_secret`, made by `penstock keys new`. Only its hash is stored here."""
 
     id: str
     tenant: str

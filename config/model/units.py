@@ -1,4 +1,4 @@
-"""Durations, sizes and times of day as they are written: numbers and units, nothing else."""
+"""Parses and writes durations, sizes and times of day."""
 
 import re
 
@@ -16,21 +16,21 @@ _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)
 _SIZE = re.compile(SIZE_PATTERN, re.ASCII)
 _CLOCK_TIME = re.compile(CLOCK_TIME_PATTERN, re.ASCII)
-_LONGEST = 24
-"""Characters; longer ones are not numbers that anybody means."""
+_MAX_CHARS = 24
+"""Longer texts are rejected without parsing."""
 
 
 def parse_duration(text: str) -> Seconds:
-    """So "500ms" is 0.5. ValueError for anything else than a number and a unit."""
-    if len(text) > _LONGEST or not _DURATION.fullmatch(text):
+    """Parse "500ms" to 0.5. Raises ValueError for anything but a number and a unit."""
+    if len(text) > _MAX_CHARS or not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is not {DURATION_EXAMPLE}")
     number, unit = _split(text)
     return Seconds(float(number) * _SECONDS[unit])
 
 
 def parse_size(text: str) -> Bytes:
-    """So "64MiB" is 67108864. ValueError for anything else than a number and a unit, or for a part of a byte."""
-    if len(text) > _LONGEST or not _SIZE.fullmatch(text):
+    """Parse "64MiB" to 67108864. Raises ValueError for anything but a number and a unit, and for parts of a byte."""
+    if len(text) > _MAX_CHARS or not _SIZE.fullmatch(text):
         raise ValueError(f"{text!r} is not {SIZE_EXAMPLE}")
     number, unit = _split(text)
     size = float(number) * _BYTES[unit]
@@ -40,7 +40,7 @@ def parse_size(text: str) -> Bytes:
 
 
 def parse_clock_time(text: str) -> ClockTime:
-    """So "22:30" is 1350. ValueError for anything else than hours and minutes, two digits each, up to 24:00."""
+    """Parse "22:30" to 1350. Raises ValueError for anything but hours and minutes of two digits, up to 24:00."""
     if not _CLOCK_TIME.fullmatch(text):
         raise ValueError(f"{text!r} is not {CLOCK_TIME_EXAMPLE}")
     hours, minutes = text.split(":")
@@ -48,7 +48,7 @@ def parse_clock_time(text: str) -> ClockTime:
 
 
 def write_duration(seconds: float) -> str:
-    """The other way round, in the largest unit that keeps it short: "500ms", "2s", "10m", "1d"."""
+    """The inverse of `parse_duration`, in the largest unit without a fraction: "500ms", "2s", "10m", "1d"."""
     for unit in ("d", "h", "m"):
         if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:.10g}{unit}"
@@ -56,7 +56,7 @@ def write_duration(seconds: float) -> str:
 
 
 def write_size(size: int) -> str:
-    """The same for sizes: "64MiB", "100B"."""
+    """The inverse of `parse_size`: "64MiB", "100B"."""
     for unit in ("GiB", "MiB", "KiB"):
         if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}"
@@ -64,7 +64,7 @@ def write_size(size: int) -> str:
 
 
 def write_clock_time(minutes: int) -> str:
-    """The same for times of day: "22:30"."""
+    """The inverse of `parse_clock_time`: "22:30"."""
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 

@@ -1,1 +1,1 @@
-"""From TOML to typed settings, finding every fault instead of the first."""
+"""Decodes TOML into typed settings, and reports all faults instead of only the first."""

@@ -1,4 +1,4 @@
-"""Which numbers make sense, field by field. A field that is not listed may be anything of its type."""
+"""The allowed ranges of numbers, by table and field. A field that is not listed is not restricted."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ from config.model.upstreams import UpstreamSettings
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """low <= value <= high; with `above`, low < value."""
+    """low <= value <= high; with `above` low < value. None: no bound."""
 
     low: float | None = None
     high: float | None = None
@@ -43,7 +43,7 @@ class Bound(msgspec.Struct, frozen=True):
         return text if self.multiple_of is None else f"{text}, a multiple of {self.multiple_of}"
 
     def allows(self, value: float) -> bool:
-        """Whether the value lies within; a number that is none never does."""
+        """Whether the value is in range. False for NaN and infinity."""
         if not float("-inf") < value < float("inf"):
             return False
         if self.low is not None and (value <= self.low if self.above else value < self.low):

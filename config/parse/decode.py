@@ -1,7 +1,7 @@
-"""From TOML's values to the types of `config.model.settings`, finding every fault instead of the first.
+"""Decodes TOML values into the types of `config.model`, and reports all faults instead of only the first.
 
-A value that cannot be understood is reported, marked as broken, and replaced by a stand-in, so that the rest can
-still be looked at. The result is worth using only if nothing was reported.
+A value that cannot be decoded is reported, marked as broken and replaced by a placeholder, so that the rest can still
+be checked. The result may be used only if no error was reported.
 """
 
 import datetime as dt
@@ -31,23 +31,23 @@ from config.problems.source_map import Path, SourceMap, show_path
 
 _Info = msgspec.inspect.Type
 SETTINGS = msgspec.inspect.type_info(Settings)
-"""What a whole file can say."""
+"""The type of the whole file."""
 
 
 def decode_settings(document: dict[str, object], problems: Problems) -> Settings:
-    """The whole file, see above."""
+    """Decode a whole file."""
     settings = _Decoder(problems, document).value(SETTINGS, document, ())
     assert isinstance(settings, Settings)
     return settings
 
 
 def decode_value(info: msgspec.inspect.Type, value: object, problems: Problems, path: Path) -> object:
-    """One value of a known type, which stands at `path`; see above."""
+    """Decode one value, which is at `path`, to the given type."""
     return _Decoder(problems, {}).value(info, value, path)
 
 
-def told_fields(info: msgspec.inspect.StructType) -> list[msgspec.inspect.Field]:
-    """The fields that a file may give: not those that are filled in when it has been read."""
+def file_fields(info: msgspec.inspect.StructType) -> list[msgspec.inspect.Field]:
+    """The fields that can be set in a file: not those that are filled in after it was read, such as calibrations."""
     return [field for field in info.fields if not _is_filled_in(field.type)]
 
 
@@ -65,8 +65,9 @@ class _Decoder:
         self._problems = problems
         self._document = document or {}
         self._bound: Bound | None = None
-        """Of the field that is being read."""
+        """The range of the field that is being decoded."""
         self._guesses = document is not None
+        """Whether to guess what a wrong value was meant to be."""
 
     def value(self, info: _Info, value: object, path: Path) -> object:
         match info:
@@ -79,7 +80,7 @@ class _Decoder:
             case msgspec.inspect.VarTupleType():
                 return self._tuple(info, value, path)
             case msgspec.inspect.UnionType(types=types):
-                # TOML has no null: None stands for a key that is not there.
+                # TOML has no null: None means that the key is absent.
                 (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
                 return self.value(inner, value, path)
             case msgspec.inspect.Metadata(type=inner):
@@ -104,8 +105,8 @@ class _Decoder:
 
     def _struct(self, info: msgspec.inspect.StructType, value: object, path: Path) -> object:
         if not isinstance(value, dict):
-            return self._wrong(info, path, "a table", value, _stand_in(info))
-        fields = {field.encode_name: field for field in told_fields(info)}
+            return self._wrong(info, path, "a table", value, _placeholder(info))
+        fields = {field.encode_name: field for field in file_fields(info)}
         value = self._respelled(fields, value, path)
         given: dict[str, object] = {}
         bounds = BOUNDS.get(info.cls, {})
@@ -121,11 +122,11 @@ class _Decoder:
                     at_key=True,
                     breaks=True,
                 )
-                given[field.name] = _stand_in(field.type)
+                given[field.name] = _placeholder(field.type)
         return info.cls(**given)
 
     def _field(self, field: msgspec.inspect.Field, value: object, path: Path, bound: Bound | None) -> object:
-        """A value within its bound; after a fault what was probably meant, else the default, if there is one."""
+        """The value of a field; if it is wrong, a guess of what was meant, or the default."""
         before, self._bound = self._bound, bound
         decoded = self.value(field.type, value, path)
         is_good = self._is_within(decoded) or value == "auto"
@@ -142,8 +143,8 @@ class _Decoder:
     def _respelled(
         self, fields: Mapping[str, msgspec.inspect.Field], value: dict[str, object], path: Path
     ) -> dict[str, object]:
-        """The table with each misspelled key as it was probably meant, so that nothing follows from its spelling."""
-        found = dict(value)
+        """The table with misspelled keys corrected, so that the misspelling causes no further problems."""
+        corrected = dict(value)
         for key in value:
             if key in fields:
                 continue
@@ -155,19 +156,19 @@ class _Decoder:
                 suggestion=meant,
                 at_key=True,
             )
-            inner = found.pop(key)
+            inner = corrected.pop(key)
             if not meant:
                 continue
-            if meant not in found and self._is_good(fields[meant].type, inner):
-                found[meant] = inner
-            elif isinstance(present := found.get(meant), dict) and isinstance(inner, dict):
-                found[meant] = inner | present
-        return found
+            if meant not in corrected and self._is_valid(fields[meant].type, inner):
+                corrected[meant] = inner
+            elif isinstance(present := corrected.get(meant), dict) and isinstance(inner, dict):
+                corrected[meant] = inner | present
+        return corrected
 
-    def _is_good(self, info: _Info, value: object) -> bool:
-        tried = Problems(FilePath(), SourceMap(""))
-        _Decoder(tried).value(info, value, ())
-        return not len(tried)
+    def _is_valid(self, info: _Info, value: object) -> bool:
+        problems = Problems(FilePath(), SourceMap(""))
+        _Decoder(problems).value(info, value, ())
+        return not len(problems)
 
     def _dict(self, info: msgspec.inspect.DictType, value: object, path: Path) -> dict[str, object]:
         if not isinstance(value, dict):
@@ -180,7 +181,7 @@ class _Decoder:
 
     def _member(self, info: _Info, value: object, path: Path) -> object:
         decoded = self.value(info, value, path)
-        return _stand_in(info) if decoded is None else decoded
+        return _placeholder(info) if decoded is None else decoded
 
     def _tuple(self, info: msgspec.inspect.VarTupleType, value: object, path: Path) -> tuple[object, ...]:
         if not isinstance(value, list):
@@ -192,9 +193,9 @@ class _Decoder:
             return decoded if isinstance(decoded, tuple) else ()
         item = info.item_type
         if isinstance(item, msgspec.inspect.LiteralType):
-            # None of the words shall be taken for what was not one.
-            found = (self.value(item, member, (*path, index)) for index, member in enumerate(value))
-            return tuple([word for word in found if word is not None])
+            # Invalid members are left out: a placeholder would be one of the allowed words.
+            words = (self.value(item, member, (*path, index)) for index, member in enumerate(value))
+            return tuple([word for word in words if word is not None])
         return tuple([self._member(item, member, (*path, index)) for index, member in enumerate(value)])
 
     def _literal(self, values: tuple[object, ...], value: object, path: Path) -> object:
@@ -234,11 +235,11 @@ class _Decoder:
         except ValueError:
             return self._wrong(info, path, SIZE_EXAMPLE, value, None)
 
-    def _wrong(self, info: _Info, path: Path, expected: str, value: object, stand_in: object) -> object:
-        """Report it; what was probably meant, or the stand-in."""
+    def _wrong(self, info: _Info, path: Path, expected: str, value: object, placeholder: object) -> object:
+        """Report a value of the wrong type. Returns a guess of what was meant, or the placeholder."""
         if not self._guesses:
             self._problems.add(path, f"got {_show(value)}", expected=expected, breaks=True)
-            return stand_in
+            return placeholder
         meant, decoded = self._meant(info, value, path)
         if meant:
             is_list = isinstance(info, msgspec.inspect.VarTupleType)
@@ -246,23 +247,23 @@ class _Decoder:
         hidden = any(isinstance(step, str) and is_secret_name(step) for step in path)
         shown = "a string" if hidden and isinstance(value, str) else _show(value)
         self._problems.add(path, f"got {shown}", expected=expected, breaks=True)
-        return decoded if meant else stand_in
+        return decoded if meant else placeholder
 
     def _meant(self, info: _Info, value: object, path: Path) -> tuple[str, object]:
-        """As it should be written, and read; "" if nothing comes near."""
+        """A guess of what the value was meant to be, as TOML and decoded; "" without a guess."""
         if isinstance(info, msgspec.inspect.StructType) and info.cls is SecretSource:
             return '{ env = "NAME_OF_A_VARIABLE" }', None
         highest = None if self._bound is None else self._bound.high
-        found = list(guesses(info, value, highest))
+        candidates = list(guesses(info, value, highest))
         if isinstance(info, msgspec.inspect.StructType) and info.cls is Use and isinstance(value, str):
             ladders = self._document.get("ladders")
-            found.sort(
+            candidates.sort(
                 key=lambda guess: (guess == {"ladder": value}) != (isinstance(ladders, dict) and value in ladders)
             )
-        for guess in found:
-            tried = Problems(FilePath(), SourceMap(""))
-            decoded = _Decoder(tried).value(info, guess, ())
-            if not len(tried) and self._is_within(decoded):
+        for guess in candidates:
+            problems = Problems(FilePath(), SourceMap(""))
+            decoded = _Decoder(problems).value(info, guess, ())
+            if not len(problems) and self._is_within(decoded):
                 return write(guess), decoded
         return "", None
 
@@ -272,16 +273,16 @@ def _default(field: msgspec.inspect.Field) -> object:
         return field.default
     if field.default_factory is not msgspec.NODEFAULT:
         return field.default_factory()
-    return _stand_in(field.type)
+    return _placeholder(field.type)
 
 
-def _stand_in(info: _Info) -> object:
+def _placeholder(info: _Info) -> object:
     match info:
         case msgspec.inspect.UnionType(types=types):
             (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
-            return _stand_in(inner)
+            return _placeholder(inner)
         case msgspec.inspect.StructType():
-            return info.cls(**{field.name: _stand_in(field.type) for field in info.fields if field.required})
+            return info.cls(**{field.name: _placeholder(field.type) for field in info.fields if field.required})
         case msgspec.inspect.DictType():
             return {}
         case msgspec.inspect.VarTupleType():

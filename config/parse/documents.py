@@ -1,9 +1,8 @@
-"""The file or the folder of files that a configuration is written in, put together to one document.
+"""Reads a configuration from one file, or from the `*.toml` files of a folder, which are merged into one document.
 
-In a folder every `*.toml` counts, by name. Top-level tables are put together entry by entry, top-level lists of tables
-(routes, keys, experiments, shadows, tests) follow each other in the order of the files. Anything deeper is in one file
-as a whole: half a tenant here and half there would be read by nobody. Every file says its `schema`, so that each can
-be opened, checked by an editor and moved alone.
+The files of a folder are read in the order of their names. Top-level tables are merged entry by entry; top-level lists
+of tables (routes, keys, experiments, shadows, tests) are concatenated. An entry, such as one tenant, must be in one
+file completely. Every file has the key `schema`, so that an editor can check it on its own.
 """
 
 import tomllib
@@ -17,12 +16,12 @@ from config.problems.problems import Problems
 from config.problems.source_map import Path, Position, SourceMap
 from config.problems.toml_faults import toml_fault
 
-_LARGEST_FILE = 4 * 2**20
+_MAX_FILE_BYTES = 4 * 2**20
 _SCHEMA = "schema"
 
 
 class Clash(msgspec.Struct, frozen=True):
-    """What two files say that only one may say."""
+    """An entry that is defined in two files."""
 
     path: Path
     position: Position
@@ -37,14 +36,14 @@ class DocumentPart(msgspec.Struct, frozen=True):
     tables: dict[str, object]
     source: SourceMap
     begins: dict[str, int]
-    """Where its members of top-level lists begin in the whole."""
+    """By top-level list: the index in the merged list of this file's first member."""
 
 
 class Document:
-    """All of it, with the places of what is written. `key` and `value` are those of `SourceMap`."""
+    """The merged document, with positions of keys and values as in `SourceMap`."""
 
     def __init__(self, texts: Iterable[tuple[FilePath, str]]) -> None:
-        """Raises `ConfigError` with what is no TOML in any of the texts."""
+        """Raises `ConfigError` with the syntax errors of all texts."""
         self.tables: dict[str, object] = {}
         self.clashes: list[Clash] = []
         self._parts: list[DocumentPart] = []
@@ -61,27 +60,27 @@ class Document:
             raise ConfigError(faults)
 
     def key(self, path: Path) -> Position:
-        """Where the key is written, and in which file."""
+        """The position and file of the key."""
         part, local = self._part_of(path)
         return _in(part, part.source.key(local))
 
     def value(self, path: Path) -> Position:
-        """Where the value begins, and in which file."""
+        """The position and file of the value."""
         part, local = self._part_of(path)
         return _in(part, part.source.value(local))
 
     def report_clashes(self, problems: Problems) -> None:
-        """Write down what is said twice."""
+        """Report the entries that are defined in several files."""
         for clash in self.clashes:
             problems.add(clash.path, clash.message, expected=clash.expected, position=clash.position)
 
     def _part_of(self, path: Path) -> tuple[DocumentPart, Path]:
-        """The part that says most of the path, and the path in it."""
+        """The part that contains the path, or most of it, and the path within that part."""
         match path:
-            case (str(table), int(index), *rest) if any(table in part.begins for part in self._parts):
+            case (str(table), int(index), *inner) if any(table in part.begins for part in self._parts):
                 holders = [part for part in self._parts if part.begins.get(table, index + 1) <= index]
                 part = holders[-1] if holders else self._parts[0]
-                return part, (table, index - part.begins.get(table, 0), *rest)
+                return part, (table, index - part.begins.get(table, 0), *inner)
         return max(self._parts, key=lambda part: part.source.depth(path)), path
 
     def _join(self, part: DocumentPart) -> None:
@@ -118,30 +117,30 @@ class Document:
 
 
 def files_of(path: FilePath) -> tuple[FilePath, ...]:
-    """The files that a configuration is read from: the file itself, or what a folder holds, by name.
+    """The files of a configuration: the file itself, or the `*.toml` files of the folder, sorted by name.
 
-    Files whose names begin with a dot are what editors leave behind, and do not count. Raises `ConfigError`.
+    Files whose names start with a dot, such as temporary files of editors, are ignored. Raises `ConfigError`.
     """
     if not path.is_dir():
         return (path,)
     try:
-        found = sorted(each for each in path.iterdir() if each.suffix == ".toml" and not each.name.startswith("."))
+        files = sorted(file for file in path.iterdir() if file.suffix == ".toml" and not file.name.startswith("."))
     except OSError as error:
-        raise _whole_file(path, f"cannot be read: {error.strerror or error}") from None
-    if not found:
-        raise _whole_file(path, "is a folder without a *.toml file")
-    return tuple(found)
+        raise _file_error(path, f"cannot be read: {error.strerror or error}") from None
+    if not files:
+        raise _file_error(path, "is a folder without a *.toml file")
+    return tuple(files)
 
 
 def read_text(path: FilePath) -> str:
-    """A file's text. Raises `ConfigError`."""
+    """Read a file of at most `_MAX_FILE_BYTES`. Raises `ConfigError`."""
     try:
         with path.open("rb") as file:
-            raw = file.read(_LARGEST_FILE + 1)
+            raw = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise _whole_file(path, f"cannot be read: {error.strerror or error}") from None
-    if len(raw) > _LARGEST_FILE:
-        raise _whole_file(path, f"is larger than {_LARGEST_FILE // 2**20} MiB: that is no configuration")
+        raise _file_error(path, f"cannot be read: {error.strerror or error}") from None
+    if len(raw) > _MAX_FILE_BYTES:
+        raise _file_error(path, f"is larger than {_MAX_FILE_BYTES // 2**20} MiB: that is no configuration")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -151,7 +150,7 @@ def read_text(path: FilePath) -> str:
 
 
 def syntax_error(path: FilePath, message: str, position: Position, expected: str = "") -> ConfigError:
-    """The text cannot even be read."""
+    """A `ConfigError` with a single syntax error."""
     line, column = position.line, position.column
     return ConfigError([Problem(file=path, line=line, column=column, where="", message=message, expected=expected)])
 
@@ -171,5 +170,5 @@ def _in(part: DocumentPart, position: Position) -> Position:
     return Position(position.line, position.column, part.file)
 
 
-def _whole_file(path: FilePath, message: str) -> ConfigError:
+def _file_error(path: FilePath, message: str) -> ConfigError:
     return ConfigError([Problem(file=path, line=0, column=0, where="", message=message)])

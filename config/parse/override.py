@@ -1,4 +1,4 @@
-"""One key of the settings, given by its dotted name, with another value: what an experiment's arm does."""
+"""Replaces the value of one key of the settings, given by its dotted name, for the arms of experiments."""
 
 from collections.abc import Iterable
 
@@ -6,26 +6,27 @@ import msgspec
 import msgspec.inspect
 
 from config.model.settings import Settings
-from config.parse.decode import SETTINGS, decode_value, told_fields
+from config.parse.decode import SETTINGS, decode_value, file_fields
 from config.problems.problems import Problems, nearest
 from config.problems.source_map import Path
 
-_MAY_CHANGE = ("routes", "cascades", "ladders")
+_TABLES = ("routes", "cascades", "ladders")
+"""The tables whose keys can be overridden."""
 _Info = msgspec.inspect.Type
 
 
 def apply_override(settings: Settings, key: str, value: object, problems: Problems, place: Path) -> Settings:
-    """The settings with the key's other value; routes are called by name, rungs by number from 0.
+    """The settings with another value for `key`, in which routes are given by name and rungs by number from 0.
 
-    What cannot be applied is reported at `place`, and the settings come back as they were.
+    An override that cannot be applied is reported at `place`, and the settings are returned unchanged.
     """
     steps = key.split(".")
-    if steps[0] not in _MAY_CHANGE:
+    if steps[0] not in _TABLES:
         problems.add(
             place,
             f"'{key}' cannot be overridden",
-            expected=f"a name that begins with {', '.join(_MAY_CHANGE[:-1])} or {_MAY_CHANGE[-1]}",
-            suggestion=nearest(steps[0], _MAY_CHANGE),
+            expected=f"a name that begins with {', '.join(_TABLES[:-1])} or {_TABLES[-1]}",
+            suggestion=nearest(steps[0], _TABLES),
             at_key=True,
         )
         return settings
@@ -41,16 +42,16 @@ class _Override:
         self._place = place
 
     def replaced(self, info: _Info, present: object, steps: list[str]) -> object:
-        """What stands where `present` stood."""
+        """`present` with the override applied at the given steps."""
         if not steps:
             return decode_value(info, self._value, self._problems, self._place)
-        step, *rest = steps
+        step, *further = steps
         match info:
             case msgspec.inspect.UnionType(types=types):
                 (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
                 return self.replaced(inner, present, steps)
             case msgspec.inspect.StructType():
-                fields = {field.encode_name: field for field in told_fields(info)}
+                fields = {field.encode_name: field for field in file_fields(info)}
                 if step not in fields:
                     return self._unknown(step, fields, present)
                 field = fields[step]
@@ -60,22 +61,22 @@ class _Override:
                             self._place, f"there is nothing yet in which '{step}' could be set", at_key=True
                         )
                         return None
-                    return info.cls(**{field.name: self.replaced(field.type, None, rest)})
+                    return info.cls(**{field.name: self.replaced(field.type, None, further)})
                 assert isinstance(present, msgspec.Struct)
-                changed = self.replaced(field.type, getattr(present, field.name), rest)
+                changed = self.replaced(field.type, getattr(present, field.name), further)
                 return msgspec.structs.replace(present, **{field.name: changed})
             case msgspec.inspect.DictType(value_type=member):
                 members = present if isinstance(present, dict) else {}
                 if step not in members:
                     return self._unknown(step, members, present)
-                return {**members, step: self.replaced(member, members[step], rest)}
+                return {**members, step: self.replaced(member, members[step], further)}
             case msgspec.inspect.VarTupleType(item_type=member):
                 items = list(present) if isinstance(present, tuple) else []
                 names = {getattr(item, "name", str(number)): number for number, item in enumerate(items)}
                 if step not in names:
                     return self._unknown(step, names, present)
                 number = names[step]
-                items[number] = self.replaced(member, items[number], rest)
+                items[number] = self.replaced(member, items[number], further)
                 return tuple(items)
         self._problems.add(self._place, f"'{step}' is a key of something that has no keys", at_key=True)
         return present

@@ -1,4 +1,4 @@
-"""What a file names by a path: found from the file's own folder, and read where it belongs to the policy."""
+"""Makes the paths in the settings absolute, relative to the folder of the TOML file, and reads the calibrations."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from config.problems.problems import Problems
 
 
 def resolve(settings: Settings, folder: Path, problems: Problems, *, calibrated: bool = True) -> Settings:
-    """The settings with absolute paths and, if `calibrated`, the calibrations read; what cannot be read is reported."""
+    """The settings with absolute paths and, if `calibrated`, with the calibrations. Unreadable ones are reported."""
     return msgspec.structs.replace(
         settings,
         engines={name: _engine(engine, folder) for name, engine in settings.engines.items()},

@@ -1,6 +1,6 @@
-"""What was probably meant by a value of the wrong form, written so that it can be pasted: `300` → `{ at_least = 300 }`.
+"""Guesses what a value of the wrong type was meant to be, for suggestions such as `300` → `{ at_least = 300 }`.
 
-Guesses only: who asks tries each and takes the first that can be used.
+The caller tries the guesses in order and takes the first that can be decoded.
 """
 
 import datetime as dt
@@ -32,14 +32,16 @@ _CLOCK = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::00)?\s*(am|pm)?", re.IGNOR
 
 
 def guesses(info: _Info, value: object, highest: float | None) -> Iterator[object]:
-    """Values of the right form that the value may have meant; `highest` is the field's upper bound."""
+    """Values of the right type that may have been meant, most likely first. `highest` is the field's upper bound."""
     match info:
         case msgspec.inspect.StructType(fields=fields):
             if not isinstance(value, dict | list):
                 yield from ({field.encode_name: value} for field in fields)
-                yield from ({field.encode_name: each} for field in fields for each in _alike(field, value, highest))
+                yield from (
+                    {field.encode_name: guess} for field in fields for guess in _field_guesses(field, value, highest)
+                )
         case msgspec.inspect.DictType(value_type=msgspec.inspect.VarTupleType()) if not isinstance(value, dict):
-            # Of the request's headers: which one it was cannot be known.
+            # The only such table is one of request headers, whose name is unknown: an example stands for it.
             yield {"x-app": value if isinstance(value, list) else [value]}
         case msgspec.inspect.VarTupleType() if not isinstance(value, list):
             yield [value]
@@ -65,7 +67,7 @@ def guesses(info: _Info, value: object, highest: float | None) -> Iterator[objec
 
 
 def write(value: object) -> str:
-    """As TOML on one line."""
+    """The value as TOML on one line."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -78,7 +80,7 @@ def write(value: object) -> str:
     return str(value)
 
 
-def _alike(field: msgspec.inspect.Field, value: object, highest: float | None) -> Iterator[object]:
+def _field_guesses(field: msgspec.inspect.Field, value: object, highest: float | None) -> Iterator[object]:
     info = field.type
     if isinstance(info, msgspec.inspect.UnionType):
         info = next(kind for kind in info.types if not isinstance(kind, msgspec.inspect.NoneType))
@@ -109,26 +111,26 @@ def _durations(value: object) -> Iterator[object]:
         return
     if _NUMBER.fullmatch(value):
         yield f"{value}s"
-    if found := _WITH_UNIT.fullmatch(value.strip()):
-        word = found[2].lower()
+    if match := _WITH_UNIT.fullmatch(value.strip()):
+        word = match[2].lower()
         unit = _TIME_WORDS.get(word, word)
         if unit in _SECONDS:
-            yield write_duration(float(found[1]) * _SECONDS[unit])
+            yield write_duration(float(match[1]) * _SECONDS[unit])
 
 
 def _sizes(value: object) -> Iterator[object]:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         yield write_size(value)
-    if isinstance(value, str) and (found := _WITH_UNIT.fullmatch(value.strip())):
-        factor = _BYTES.get(found[2][0].lower())
+    if isinstance(value, str) and (match := _WITH_UNIT.fullmatch(value.strip())):
+        factor = _BYTES.get(match[2][0].lower())
         if factor is not None:
-            yield write_size(int(float(found[1]) * factor))
+            yield write_size(int(float(match[1]) * factor))
 
 
 def _times(value: object) -> Iterator[object]:
     if isinstance(value, dt.time):
         yield f"{value.hour:02}:{value.minute:02}"
-    found = _CLOCK.fullmatch(str(value).strip()) if isinstance(value, str | int) else None
-    if found is not None:
-        hour = int(found[1]) + (12 if (found[3] or "").lower() == "pm" and int(found[1]) < 12 else 0)
-        yield f"{hour:02}:{found[2] or '00'}"
+    match = _CLOCK.fullmatch(str(value).strip()) if isinstance(value, str | int) else None
+    if match is not None:
+        hour = int(match[1]) + (12 if (match[3] or "").lower() == "pm" and int(match[1]) < 12 else 0)
+        yield f"{hour:02}:{match[2] or '00'}"

@@ -1,1 +1,1 @@
-"""What can be wrong with a configuration, and where it stands."""
+"""Problems of a configuration, with their positions in the file."""

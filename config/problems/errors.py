@@ -1,6 +1,6 @@
-"""What can be wrong with a configuration.
+"""The errors of `config`.
 
-ConfigError     the file, or what was asked beside it, cannot be used; lists every problem at once
+ConfigError     the configuration, or the options of the command line, cannot be used; contains all problems
 """
 
 from collections.abc import Iterable
@@ -13,22 +13,22 @@ Severity = Literal["error", "warning"]
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong, where it stands and what would be right."""
+    """One problem, with its position and a way to correct it."""
 
     file: Path
     line: int
-    """Counted from 1; 0: not in the file."""
+    """Counted from 1; 0: the problem has no position."""
     column: int
     where: str
     """The key's path, such as "ladders.safe[0].to"; "" for the whole file."""
     message: str
-    """What is wrong, one sentence without its full stop."""
+    """What is wrong: one sentence without its full stop."""
     expected: str = ""
-    """What would be right: "a duration such as \"500ms\"", "one of: small, large"."""
+    """What would be correct: "a duration such as \"500ms\"", "one of: small, large"."""
     suggestion: str = ""
-    """The nearest valid word."""
+    """The most similar valid name."""
     severity: Severity = "error"
-    """A warning tells of what is probably not meant; the file can be used all the same."""
+    """A warning is about something that is probably a mistake; the configuration can still be used."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else str(self.file)
@@ -43,15 +43,15 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """As one reads the files."""
-    return tuple(sorted(problems, key=lambda each: (str(each.file), each.line, each.column, each.where)))
+    """Sorted by file and position."""
+    return tuple(sorted(problems, key=lambda problem: (str(problem.file), problem.line, problem.column, problem.where)))
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `str()` prints one error a line, in the order of the file."""
+    """The configuration cannot be used. `str()` has one line for every error, in file order."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        found = in_order(problems)
-        self.problems = tuple(problem for problem in found if problem.severity == "error")
-        self.warnings = tuple(problem for problem in found if problem.severity == "warning")
+        ordered = in_order(problems)
+        self.problems = tuple(problem for problem in ordered if problem.severity == "error")
+        self.warnings = tuple(problem for problem in ordered if problem.severity == "warning")
         super().__init__("\n".join(str(problem) for problem in self.problems))

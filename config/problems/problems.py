@@ -1,4 +1,4 @@
-"""The list on which everything that finds fault writes."""
+"""Collects the problems that parsing and checking find."""
 
 import difflib
 import re
@@ -12,53 +12,54 @@ from config.problems.errors import Problem, Severity
 from config.problems.secrets import MASK, is_secret_step, looks_secret
 from config.problems.source_map import Path, Position, show_path
 
-_LISTED = 40
-"""Names that a message lists; of more it gives the number."""
-_LISTED_LINES = 8
+_MAX_LISTED = 40
+"""A message lists at most this many names; for more it gives their number."""
+_MAX_LINES = 8
 _QUOTED = re.compile(r"""(["'])(.+?)\1""")
-_COMPARISONS = 100_000
-"""Of words that might have been meant, for one file: a quarter of a second."""
+_MAX_COMPARISONS = 100_000
+"""Limit on comparisons with similar names for one file, about a quarter of a second."""
 
 
 class Places(Protocol):
-    """Where keys and values are written: `SourceMap`, or `config.parse.documents.Document` for several files."""
+    """Positions of keys and values: a `SourceMap`, or a `config.parse.documents.Document` for several files."""
 
     def key(self, path: Path) -> Position:
-        """Of the key."""
+        """The position of the key."""
         ...
 
     def value(self, path: Path) -> Position:
-        """Of the value."""
+        """The position of the value."""
         ...
 
 
 class Problems:
-    """Collects problems of one file.
+    """The problems of one configuration.
 
-    A place whose value could not be understood is `broken`: what follows from it is not reported again.
+    A place whose value could not be decoded is `broken`: problems that follow from it are not reported.
     """
 
     def __init__(self, file: FilePath, source: Places, secrets: Collection[str] = ()) -> None:
-        """`secrets` are texts that no problem repeats."""
+        """`secrets`: texts that are masked in problems."""
         self._secrets = secrets
         self._unknown: dict[tuple[str, str], int | None] = {}
-        """Where its problem is in `_found`; None: there is none, for its place is broken already."""
-        self._again_on: dict[int, list[str]] = {}
+        """By kind and name: index of its problem in `_problems`; None if it was not reported at a broken place."""
+        self._repeated_on: dict[int, list[str]] = {}
+        """By index in `_problems`: further lines with the same unknown name."""
         self._file = file
         self._source = source
-        self._found: list[Problem] = []
+        self._problems: list[Problem] = []
         self._broken: set[Path] = set()
         self._around_broken: set[Path] = set()
-        """Tables and lists with something broken in them: what is said of the whole would follow from that."""
+        """Tables and lists with a broken member: problems of the whole would follow from that."""
         self._touched: set[Path] = set()
-        """Places of errors, and all places around them."""
-        self._comparisons = _COMPARISONS
+        """Places of errors and all places that contain them."""
+        self._comparisons = _MAX_COMPARISONS
 
     def __iter__(self) -> Iterator[Problem]:
-        return iter(self._found)
+        return iter(self._problems)
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._problems)
 
     def add(
         self,
@@ -72,14 +73,17 @@ class Problems:
         severity: Severity = "error",
         position: Position | None = None,
     ) -> None:
-        """Report at a value (or at its key, or elsewhere), unless the place is broken already."""
+        """Report a problem at a value, at its key, or at `position`, unless the place is broken.
+
+        `breaks`: the place is broken from now on.
+        """
         if self.is_broken(path) or (len(path) > 1 and path in self._around_broken):
             return
         if severity == "error":
             self._touched.update(path[:length] for length in range(len(path) + 1))
         if position is None:
             position = self._source.key(path) if at_key else self._source.value(path)
-        self._found.append(
+        self._problems.append(
             Problem(
                 file=position.file or self._file,
                 line=position.line,
@@ -96,29 +100,29 @@ class Problems:
             self._around_broken.add(path[:-1])
 
     def warn(self, path: Path, message: str, *, expected: str = "", suggestion: str = "", at_key: bool = False) -> None:
-        """The same for what is probably not meant."""
+        """Report a warning."""
         self.add(path, message, expected=expected, suggestion=suggestion, at_key=at_key, severity="warning")
 
     def nearest(self, word: str, words: Collection[str]) -> str:
-        """The most similar one; "" also when looking for so many has taken long enough."""
+        """The most similar name; "" if none is similar, or if the limit on comparisons is reached."""
         if len(words) > self._comparisons:
             return ""
         self._comparisons -= len(words)
         return nearest(word, words)
 
     def unknown_name(self, path: Path, kind: str, name: str, known: Iterable[str], *, at_key: bool = False) -> None:
-        """A name that should be one of those that the file defines elsewhere."""
+        """Report a name that the file does not define. The same name in several places is one problem."""
         if self.is_broken(path):
             return
         place = ("rung" if "engine" in kind else kind, name)
         number = self._unknown.get(place)
         if number is not None:
-            self._again(number, path)
+            self._add_line(number, path)
             return
-        number = len(self._found)
+        number = len(self._problems)
         names = list(known)
         expected = f"a {kind}, but the file defines none"
-        if len(names) > _LISTED:
+        if len(names) > _MAX_LISTED:
             expected = f"one of the {len(names)} that the file defines"
         elif names:
             expected = f"one of: {', '.join(sorted(names))}"
@@ -129,50 +133,50 @@ class Problems:
             suggestion=self.nearest(name, names),
             at_key=at_key,
         )
-        self._unknown[place] = number if len(self._found) > number else None
+        self._unknown[place] = number if len(self._problems) > number else None
 
     def is_unknown(self, name: str) -> bool:
-        """Whether it was reported that there is nothing of this name."""
+        """Whether this name was reported as unknown."""
         return any(known == name for _, known in self._unknown)
 
-    def _again(self, number: int, path: Path) -> None:
-        """The same unknown name once more: one cause, one error."""
+    def _add_line(self, number: int, path: Path) -> None:
+        """Add another place of an unknown name to its problem."""
         self._touched.update(path[:length] for length in range(len(path) + 1))
-        first, place = self._found[number], self._source.value(path)
-        lines = self._again_on.setdefault(number, [])
+        first, place = self._problems[number], self._source.value(path)
+        lines = self._repeated_on.setdefault(number, [])
         elsewhere = place.file is not None and place.file != first.file
         lines.append(f"{place.file.name}:{place.line}" if elsewhere and place.file else str(place.line))
-        if len(lines) <= _LISTED_LINES:
+        if len(lines) <= _MAX_LINES:
             word = "line" if len(lines) == 1 else "lines"
-            also = f" (also on {word} {', '.join(lines)}{', ...' if len(lines) == _LISTED_LINES else ''})"
+            also = f" (also on {word} {', '.join(lines)}{', ...' if len(lines) == _MAX_LINES else ''})"
             message = first.message.partition(" (also on ")[0] + also
-            self._found[number] = msgspec.structs.replace(first, message=message)
+            self._problems[number] = msgspec.structs.replace(first, message=message)
 
     def _is_secret(self, text: str) -> bool:
         return bool(text) and (text in self._secrets or looks_secret(text))
 
     def _safe(self, text: str) -> str:
-        """Without what is quoted in it and is a secret."""
-        return _QUOTED.sub(lambda found: f"{found[1]}{MASK}{found[1]}" if self._is_secret(found[2]) else found[0], text)
+        """The text with quoted secrets masked."""
+        return _QUOTED.sub(lambda match: f"{match[1]}{MASK}{match[1]}" if self._is_secret(match[2]) else match[0], text)
 
     def is_broken_below(self, path: Path) -> bool:
-        """Whether the place, or one inside it, could not be understood."""
+        """Whether the place, one that contains it or one inside it is broken."""
         return self.is_broken(path) or any(broken[: len(path)] == path for broken in self._broken)
 
     def is_broken(self, path: Path) -> bool:
-        """Whether the place, or one around it, could not be understood."""
+        """Whether the place, or one that contains it, is broken."""
         return bool(self._broken) and any(path[:length] in self._broken for length in range(len(path) + 1))
 
     def is_touched(self, path: Path) -> bool:
-        """Whether there is an error at the place or in it, or it could not be understood."""
+        """Whether the place is broken, or there is an error at it or inside it."""
         return path in self._touched or self.is_broken(path)
 
     def has_errors(self) -> bool:
-        """Whether there is more than warnings."""
+        """Whether there are errors, not only warnings."""
         return bool(self._touched)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """The most similar one, or "" if none comes near."""
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return found[0] if found else ""
+    """The most similar of the words; "" if none is similar."""
+    matches = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return matches[0] if matches else ""

@@ -1,4 +1,4 @@
-"""What in a configuration may be a secret, and must be repeated nowhere: no message, log or source line shows it."""
+"""Recognises secrets in a configuration, so that no message, log or quoted source line contains them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -21,41 +21,41 @@ _KEY_BEFORE = re.compile(r"""["']?([A-Za-z0-9_.-]+)["']?\s*[=:]\s*[\[{]?\s*$""")
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]#]+)")
 _USER = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""Of a header, and of what else has a name."""
+"""Valid names of headers."""
 _QUERY = re.compile(r"(?<=\?)[^\"'\s]+")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what a key of this name holds is not to be shown."""
+    """Whether the value of a key with this name is secret."""
     words = [word.lower() for word in _PART.split(name) if word]
     return not _WORDS.isdisjoint(words) and words[-2:] not in (["key", "header"], ["header", "key"])
 
 
 def looks_secret(value: str) -> bool:
-    """Whether a text has the shape of a key or a token."""
+    """Whether a text has the form of a key or token, or is a URL with a user."""
     return bool(_LOOKS_SO.fullmatch(value.strip()) or (_USER.search(value) and "://" in value))
 
 
 def is_secret_step(path: Sequence[str | int], at: int) -> bool:
-    """Whether a name on the way is a secret: by its shape, or as what was put where the name of a header belongs."""
+    """Whether a key in the path is itself secret: by its form, or because it is no valid header name in `headers`."""
     step = path[at]
     if not isinstance(step, str):
         return False
-    below = any(isinstance(each, str) and is_secret_name(each) for each in path[:at])
+    below = any(isinstance(outer, str) and is_secret_name(outer) for outer in path[:at])
     return looks_secret(step) or (below and _NAME.fullmatch(step) is None)
 
 
 def holds_keys(name: str) -> bool:
-    """Whether it is a list of tables about keys, so that a text in it, in place of a table, is a key."""
+    """Whether it is a list of key tables: a string in it, written by mistake instead of a table, is a key."""
     return name.rpartition(".")[2] == "keys"
 
 
 def secret_texts(document: object) -> frozenset[str]:
-    """Texts that a document has under names of `is_secret_name` only."""
-    found: tuple[set[str], set[str]] = (set(), set())
+    """The strings of a document that occur only below keys of `is_secret_name`."""
+    texts: tuple[set[str], set[str]] = (set(), set())
     for text, inside in _texts(document, inside=False):
-        found[inside].add(text)
-    return frozenset(found[True] - found[False])
+        texts[inside].add(text)
+    return frozenset(texts[True] - texts[False])
 
 
 def _texts(value: object, *, inside: bool, of_keys: bool = False) -> Iterator[tuple[str, bool]]:
@@ -74,28 +74,28 @@ def _texts(value: object, *, inside: bool, of_keys: bool = False) -> Iterator[tu
 
 
 def masked_line(lines: list[str], number: int) -> str:
-    """A line of a TOML text (counted from 1) with everything hidden that may be a secret."""
+    """A line of a TOML text (counted from 1) with everything masked that may be a secret."""
     line = lines[number - 1]
     inside = is_secret_name(_table_of(lines, number))
 
-    def hidden(found: re.Match[str]) -> str:
-        text = found.group()
-        if line[found.end() :].lstrip().startswith("=") and not inside:
+    def hidden(match: re.Match[str]) -> str:
+        text = match.group()
+        if line[match.end() :].lstrip().startswith("=") and not inside:
             return text  # a key in quotes
-        if inside or _is_under_secret(line[: found.start()]) or looks_secret(text.strip("\"'")):
+        if inside or _is_under_secret(line[: match.start()]) or looks_secret(text.strip("\"'")):
             return text[0] + MASK.center(len(text) - 2, "*")[: max(len(text) - 2, 1)] + text[0]
         return _QUERY.sub(MASK, _USER.sub(MASK, text))
 
     shown = _QUOTED.sub(hidden, line)
     shown = _BARE_VALUE.sub(
-        lambda found: f"{found[1]}{MASK}" if inside or _is_under_secret(found.string[: found.end(1)]) else found[0],
+        lambda match: f"{match[1]}{MASK}" if inside or _is_under_secret(match.string[: match.end(1)]) else match[0],
         shown,
     )
-    return _BARE_WORD.sub(lambda found: MASK if looks_secret(found.group()) else found.group(), shown)
+    return _BARE_WORD.sub(lambda match: MASK if looks_secret(match.group()) else match.group(), shown)
 
 
 def _is_under_secret(before: str) -> bool:
-    """Whether what comes after this part of a line is the value of a secret name, or inside its table or list."""
+    """Whether the text after this part of a line is the value of a secret key, or inside its table or list."""
     depth, at, in_table = 0, len(before), False
     direct = _KEY_BEFORE.search(before)
     if direct and (_is_secret_path(direct[1]) or holds_keys(direct[1])):
@@ -121,9 +121,9 @@ def _is_secret_path(dotted: str) -> bool:
 
 
 def _table_of(lines: list[str], number: int) -> str:
-    """The last name in the header that the line stands under."""
+    """The last name in the table header above the line."""
     for line in reversed(lines[: number - 1]):
-        found = _HEADER.match(line)
-        if found and "=" not in line:
-            return found[1].strip().split(".")[-1].strip("\"' ")
+        header = _HEADER.match(line)
+        if header and "=" not in line:
+            return header[1].strip().split(".")[-1].strip("\"' ")
     return ""

@@ -1,6 +1,6 @@
-"""Where each key and value of a TOML document stands: parsers give values, people need lines.
+"""Maps the keys and values of a TOML document to their positions, which `tomllib` does not provide.
 
-A small scanner over text that `tomllib` has accepted already, so it never has to judge, only to find its way.
+A small scanner. `tomllib` has already accepted the text, so the scanner need not detect errors.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 import msgspec
 
 Path = tuple[str | int, ...]
-"""Of a value in the document: keys, and positions in arrays."""
+"""The path of a value in the document: keys and array indices."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _BLANK = re.compile(r"[ \t]*")
@@ -27,12 +27,12 @@ _ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b", 
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
-    """Counted from 1, columns in characters."""
+    """Lines and columns are counted from 1, columns in characters."""
 
     line: int
     column: int
     file: FilePath | None = None
-    """None: there is only one."""
+    """None: the only file."""
 
 
 def show_path(path: Path) -> str:
@@ -48,7 +48,7 @@ def show_path(path: Path) -> str:
 
 
 class SourceMap:
-    """Positions by path. Asked for a path that is not written, it answers with the nearest one around it."""
+    """Positions by path. A path that is not in the text has the position of the closest one that contains it."""
 
     def __init__(self, text: str) -> None:
         self._text = text.replace("\r\n", "\n")
@@ -57,20 +57,21 @@ class SourceMap:
         self._values: dict[Path, int] = {}
         self._arrays: dict[Path, int] = {}
         self._headed: dict[Path, int] = {}
-        self._again: tuple[Path, int, int] | None = None
+        self._duplicate: tuple[Path, int, int] | None = None
+        """The first path that is defined twice, and the offsets of both definitions."""
         self._at = 0
         self._document()
 
     def key(self, path: Path) -> Position:
-        """Where the key is written that made this path."""
+        """The position of the key."""
         return self._find(self._keys, path)
 
     def value(self, path: Path) -> Position:
-        """Where the value begins; for a table with a header, where the header names it."""
+        """The start of the value; for a table with a header, its name in the header."""
         return self._find(self._values, path)
 
     def depth(self, path: Path) -> int:
-        """How many of the path's steps are written."""
+        """How many of the path's steps are in the text."""
         known = [
             length for length in range(1, len(path) + 1) if path[:length] in self._keys or path[:length] in self._values
         ]
@@ -88,9 +89,9 @@ class SourceMap:
         line = bisect_right(self._line_starts, offset)
         return Position(line, offset - self._line_starts[line - 1] + 1)
 
-    def _note_again(self, path: Path, here: int, places: dict[Path, int]) -> None:
-        if self._again is None and path in places:
-            self._again = path, self._keys.get(path, places[path]), here
+    def _note_duplicate(self, path: Path, here: int, places: dict[Path, int]) -> None:
+        if self._duplicate is None and path in places:
+            self._duplicate = path, self._keys.get(path, places[path]), here
 
     def _document(self) -> None:
         table: Path = ()
@@ -119,9 +120,9 @@ class SourceMap:
             elif path in self._arrays:
                 path = (*path, self._arrays[path])
             else:
-                self._note_again(path, offset, self._values)
+                self._note_duplicate(path, offset, self._values)
                 if number == len(names):
-                    self._note_again(path, offset, self._headed)
+                    self._note_duplicate(path, offset, self._headed)
                     self._headed[path] = offset
         return path
 
@@ -129,9 +130,9 @@ class SourceMap:
         path = table
         for name, offset in self._dotted_key():
             path = (*path, name)
-            self._note_again(path, offset, self._values)
+            self._note_duplicate(path, offset, self._values)
             self._keys.setdefault(path, offset)
-        self._note_again(path, offset, self._headed)
+        self._note_duplicate(path, offset, self._headed)
         self._at += 1  # the equals sign
         self._skip(_BLANK)
         self._value(path)
@@ -194,23 +195,23 @@ class SourceMap:
         for opening, pattern in _STRINGS:
             if self._text.startswith(opening, self._at):
                 return self._skip(pattern)
-        raise AssertionError("called on a quotation mark only")
+        raise AssertionError("not at a quotation mark")
 
     def _skip(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self._text, self._at)
-        assert found is not None, "tomllib has accepted this text"
-        self._at = found.end()
-        return found.group()
+        match = pattern.match(self._text, self._at)
+        assert match is not None, "tomllib has accepted this text"
+        self._at = match.end()
+        return match.group()
 
 
 class BrokenSourceMap(SourceMap):
-    """Of a text that `tomllib` has refused: as far as it is good."""
+    """Positions in a text that `tomllib` has refused, up to the first error."""
 
-    def said_twice(self) -> tuple[Path, Position, Position] | None:
-        """The first thing that it says twice, and both places."""
-        if self._again is None:
+    def duplicate(self) -> tuple[Path, Position, Position] | None:
+        """The first path that is defined twice, and the positions of both definitions."""
+        if self._duplicate is None:
             return None
-        path, first, second = self._again
+        path, first, second = self._duplicate
         return path, self._position(first), self._position(second)
 
     def _document(self) -> None:
@@ -220,6 +221,6 @@ class BrokenSourceMap(SourceMap):
             return
 
 
-def _unescape(found: re.Match[str]) -> str:
-    code = found.group(1) or found.group(2)
-    return chr(int(code, 16)) if code else _ESCAPED[found.group(3)]
+def _unescape(match: re.Match[str]) -> str:
+    code = match.group(1) or match.group(2)
+    return chr(int(code, 16)) if code else _ESCAPED[match.group(3)]

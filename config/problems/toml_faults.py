@@ -1,4 +1,4 @@
-"""What is wrong with a text that is no TOML, in words: what stands there, what was said twice, what would be right."""
+"""Turns tomllib's syntax errors into messages that say what is wrong, where, and how to correct it."""
 
 import re
 
@@ -9,16 +9,16 @@ _TWICE = re.compile(r"overwrite|twice|Duplicate|immutable|redefine|mutate", re.I
 _WORD = re.compile(r"[^\s,\]}#=]+")
 _UNIT = re.compile(r"(?<![\w.\"'])([0-9][0-9_]*(?:\.[0-9]+)?)\s?(ms|s|m|h|d|B|KiB|MiB|GiB|KB|MB|GB|%)(?![\w\"'])")
 _UNITS = {"KB": "KiB", "MB": "MiB", "GB": "GiB"}
-_RIGHT = {
+_EXPECTED = {
     "Unterminated string": "a quotation mark at the end of the string",
     "Unclosed array": "a ']'",
     "Unclosed inline": "a '}' on the same line",
     "Expected '='": "KEY = VALUE",
 }
-_YES_NO = {"True": "true", "False": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
-_NOTHING = {"null", "None", "nil", "none", "Null"}
+_BOOLEANS = {"True": "true", "False": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
+_NULLS = {"null", "None", "nil", "none", "Null"}
 _COLON = re.compile(r"\s*[\w.\"'-]+\s*:\s*\S")
-_WORDS = {
+_MESSAGES = {
     "Expected '=' after a key in a key/value pair": "there is no '=' after the key",
     "Invalid statement": "this is neither a key with its value nor the head of a table",
     "Invalid value": "this is no value",
@@ -34,32 +34,32 @@ _WORDS = {
 
 
 def toml_fault(message: str, text: str) -> tuple[str, str, Position]:
-    """What tomllib says of the text, as: what is wrong, what would be right, and where."""
+    """Translate tomllib's error message. Returns the message, what is expected, and the position."""
     text = text.replace("\r\n", "\n")
     lines = text.split("\n")
     place = Position(len(lines), len(lines[-1]) + 1)
-    if found := _PLACE.search(message):
-        message = message[: found.start()]
-        if found[1]:
-            place = Position(int(found[1]), int(found[2]))
-    if _TWICE.search(message) and (again := BrokenSourceMap(text).said_twice()):
-        path, first, second = again
+    if position := _PLACE.search(message):
+        message = message[: position.start()]
+        if position[1]:
+            place = Position(int(position[1]), int(position[2]))
+    if _TWICE.search(message) and (duplicate := BrokenSourceMap(text).duplicate()):
+        path, first, second = duplicate
         return f"'{show_path(path)}' is given twice: on line {first.line}, and here", "it once", second
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     if message.startswith("Illegal character") and "\\n" in message:
         message = "Unterminated string"
-    unit = next((each for each in _UNIT.finditer(line) if each.end() >= place.column), None)
+    unit = next((match for match in _UNIT.finditer(line) if match.end() >= place.column), None)
     opened = _last_opened(lines)
     if opened is not None and unit is None and (message.startswith("Unclosed") or place.line == len(lines)):
         place = opened
         line = lines[place.line - 1]
-    known = _WORDS.get(message, f"{message[:1].lower()}{message[1:]}")
-    return f"this is not TOML: {known}", _right(message, line, place, unit), place
+    shown = _MESSAGES.get(message, f"{message[:1].lower()}{message[1:]}")
+    return f"this is not TOML: {shown}", _expected(message, line, place, unit), place
 
 
-def _right(message: str, line: str, place: Position, unit: re.Match[str] | None) -> str:
-    found = _WORD.match(line[place.column - 1 :])
-    word = found.group() if found else ""
+def _expected(message: str, line: str, place: Position, unit: re.Match[str] | None) -> str:
+    match = _WORD.match(line[place.column - 1 :])
+    word = match.group() if match else ""
     if _COLON.match(line):
         return f"'=' between a key and its value: write {line.strip().replace(':', ' =', 1)}"
     if unit is not None and unit[2] == "%":
@@ -67,14 +67,14 @@ def _right(message: str, line: str, place: Position, unit: re.Match[str] | None)
     if unit is not None:
         return f'quotation marks: write "{unit[1]}{_UNITS.get(unit[2], unit[2])}"'
     if message == "Invalid value":
-        return _right_value(word)
-    return next((right for begin, right in _RIGHT.items() if message.startswith(begin)), "")
+        return _expected_value(word)
+    return next((expected for begin, expected in _EXPECTED.items() if message.startswith(begin)), "")
 
 
-def _right_value(word: str) -> str:
-    if word in _YES_NO:
-        return f"true or false: write {_YES_NO[word]}"
-    if word in _NOTHING:
+def _expected_value(word: str) -> str:
+    if word in _BOOLEANS:
+        return f"true or false: write {_BOOLEANS[word]}"
+    if word in _NULLS:
         return "the line left out: a key that is not there has its default"
     if re.fullmatch(r"\.\d+|\d+\.", word):
         return f"digits on both sides of the point: write {float(word):g}"
@@ -82,10 +82,10 @@ def _right_value(word: str) -> str:
 
 
 def _last_opened(lines: list[str]) -> Position | None:
-    """The last bracket or brace behind a '=' that nothing closes."""
+    """The last bracket or brace after a '=' that is not closed on its line."""
     for number in range(len(lines), 0, -1):
         line = lines[number - 1]
-        found = re.search(r"=\s*([\[{])", line)
-        if found and line.count("[") + line.count("{") > line.count("]") + line.count("}"):
-            return Position(number, found.start(1) + 1)
+        match = re.search(r"=\s*([\[{])", line)
+        if match and line.count("[") + line.count("{") > line.count("]") + line.count("}"):
+            return Position(number, match.start(1) + 1)
     return None

@@ -7,7 +7,7 @@ Fallback machine, cascade machine, breakers, retry budget and fair queue are the
 
 from typing import TYPE_CHECKING
 
-from config.tenants import queue_line
+from config.tenants import tenant_queue_name
 from gateway.simulation.draws import Margins
 from gateway.simulation.replayed_sequence import Replayed
 from gateway.simulation.simulated_queue import Waiting
@@ -292,7 +292,7 @@ class SimulatedRequest:
             attempt.gives_up_at = attempt.margins.gives_up_at(plan.cascade, output)
         tier = world.settings.tiers[self.features.tier]
         tenant = self.features.tenant
-        line = queue_line(tenant, world.tenants[tenant], self.features.tier)
+        line = tenant_queue_name(tenant, world.tenants[tenant], self.features.tier)
         prompt = request.prompt_tokens + prefix
         upstream = world.upstreams.get(effect.rung)
         begin = prompt if upstream is None else prompt_steps(upstream) + prefix

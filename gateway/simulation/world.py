@@ -12,7 +12,7 @@ from random import Random
 import msgspec
 
 from config.model.settings import EngineSettings, Settings
-from config.tenants import known_tenants, queue_lines
+from config.tenants import known_tenants, tenant_queues
 from engine.core.messages import EngineStats
 from gateway.profiling.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.draws import SimulatedDraws
@@ -348,7 +348,7 @@ class World:
     def _backend_queue(
         self, name: str, engine: EngineSettings, measured: EngineProfile, seed: int, leaps: bool
     ) -> SimulatedQueue:
-        backend_queue = SimulatedQueue(self.settings.tiers, queue_lines(self.tenants), engine)
+        backend_queue = SimulatedQueue(self.settings.tiers, tenant_queues(self.tenants), engine)
         for replica in range(engine.replicas):
             title = name if engine.replicas == 1 else f"{name}/{replica}"
             places = list(range(len(measured.spread)))

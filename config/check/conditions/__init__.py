@@ -1,1 +1,1 @@
-"""Conditions: each by itself, and what all of them together leave over or never reach."""
+"""Checks conditions one by one, and finds routes and signals that can never hold or be reached."""

@@ -1,4 +1,4 @@
-"""Settings that can never have an effect, or refuse everything: good to read, and probably not what was meant."""
+"""Warns about valid settings that have no effect, or that refuse every request."""
 
 from collections.abc import Iterator
 
@@ -11,18 +11,18 @@ from config.model.settings import Settings
 from config.problems.problems import Problems
 from config.problems.source_map import Path
 
-_LEAST_TOKENS = 64
-"""Of a chat of a few words with its template and a short answer: what a smaller bound holds is no traffic."""
-_LEAST_BYTES = 64
-_FEW_PROMPTS = 50
-_FEW_PROMPTS_BY_WORDS = 300
-"""From so many prompts on a calibration that looks at their words has seen enough of them."""
-_MOST_PER_S = 200
-"""Requests a second that one rung may be expected to see."""
+_MIN_TOKENS = 64
+"""A chat of a few words with its template and a short answer needs as many: a smaller limit refuses everything."""
+_MIN_BYTES = 64
+_MIN_PROMPTS = 50
+_MIN_PROMPTS_BY_WORDS = 300
+"""Prompts that a calibration with a prompt model needs."""
+_MAX_REQUESTS_PER_S = 200
+"""The highest request rate that one rung may be expected to have."""
 
 
 def check_effects(settings: Settings, problems: Problems) -> None:
-    """Only warnings, and only of what is in good order otherwise."""
+    """Report warnings only, and only about places without errors."""
     _check_bounds(settings, problems)
     _check_values(settings, problems)
     _check_calibrations(settings, problems)
@@ -32,25 +32,25 @@ def check_effects(settings: Settings, problems: Problems) -> None:
 
 
 def _check_bounds(settings: Settings, problems: Problems) -> None:
-    """Bounds that are smaller than any request."""
+    """Limits that are smaller than any request."""
     what = "a chat of a few words with its answer takes more, so every request is refused"
     for name, tier in settings.tiers.items():
         path: Path = ("tiers", name, "queue")
-        if tier.queue.tokens < _LEAST_TOKENS:
+        if tier.queue.tokens < _MIN_TOKENS:
             problems.warn(
                 (*path, "tokens"),
                 f"{tier.queue.tokens} tokens in the queue at the most: {what}",
-                expected=f"at least {_LEAST_TOKENS}, and room for the longest prompt with its max_tokens",
+                expected=f"at least {_MIN_TOKENS}, and room for the longest prompt with its max_tokens",
             )
-        if tier.queue.bytes < _LEAST_BYTES:
+        if tier.queue.bytes < _MIN_BYTES:
             problems.warn((*path, "bytes"), f"{tier.queue.bytes} bytes in the queue at the most: {what}")
     for name, tenant in settings.tenants.items():
         for word, quota in (("per_minute", tenant.tokens.per_minute), ("per_day", tenant.tokens.per_day)):
-            if quota is not None and quota < _LEAST_TOKENS:
+            if quota is not None and quota < _MIN_TOKENS:
                 problems.warn(
                     ("tenants", name, "tokens", word),
                     f"{quota} tokens are less than one request needs: {what}",
-                    expected=f"at least {_LEAST_TOKENS}, and more than the longest prompt with its max_tokens",
+                    expected=f"at least {_MIN_TOKENS}, and more than the longest prompt with its max_tokens",
                 )
 
 
@@ -82,21 +82,21 @@ def _exact_values(path: Path, when: SignalSettings) -> Iterator[tuple[Path, str]
 
 def _check_calibrations(settings: Settings, problems: Problems) -> None:
     for name, cascade in settings.cascades.items():
-        found = cascade.defer.artefact
-        if found is None:
+        calibration = cascade.defer.artefact
+        if calibration is None:
             continue
-        least = _FEW_PROMPTS if found.prompt is None else _FEW_PROMPTS_BY_WORDS
-        if found.data.prompts < least:
-            how = "" if found.prompt is None else " and looks at their words"
+        min_prompts = _MIN_PROMPTS if calibration.prompt is None else _MIN_PROMPTS_BY_WORDS
+        if calibration.data.prompts < min_prompts:
+            how = "" if calibration.prompt is None else " and looks at their words"
             problems.warn(
                 ("cascades", name, "defer", "calibration"),
-                f"it was made from {found.data.prompts} prompts{how}: its thresholds are chance",
-                expected=f"one from at least {least} prompts",
+                f"it was made from {calibration.data.prompts} prompts{how}: its thresholds are chance",
+                expected=f"one from at least {min_prompts} prompts",
             )
 
 
 def _check_rungs(settings: Settings, problems: Problems) -> None:
-    """Engines and rungs: what is switched off by what stands beside it."""
+    """Settings of engines and rungs that other settings make ineffective."""
     for name, engine in settings.engines.items():
         if engine.kv.swap and engine.device == "cpu" and not engine.devices:
             problems.warn(
@@ -108,7 +108,7 @@ def _check_rungs(settings: Settings, problems: Problems) -> None:
             path: Path = ("ladders", name, index)
             if rung.retries and not retries.ratio and not retries.min_per_second:
                 problems.warn((*path, "retries"), "nothing is ever retried: the retry budget is 0", at_key=True)
-            if rung.breaker.at_least / rung.breaker.over > _MOST_PER_S:
+            if rung.breaker.at_least / rung.breaker.over > _MAX_REQUESTS_PER_S:
                 problems.warn(
                     (*path, "breaker", "at_least"),
                     f"it can open only after {rung.breaker.at_least} requests within {rung.breaker.over:g} s",
@@ -152,8 +152,8 @@ def _check_experiments(settings: Settings, problems: Problems) -> None:
     routes = {route.name: route for route in settings.routes}
     for index, experiment in enumerate(settings.experiments):
         path: Path = ("experiments", index)
-        mine = [routes[name] for name in experiment.route if name in routes]
-        if problems.is_touched(path) or len(mine) < len(experiment.route):
+        used = [routes[name] for name in experiment.route if name in routes]
+        if problems.is_touched(path) or len(used) < len(experiment.route):
             continue
         if experiment.unit == "tenant" and len(settings.tenants) < len(experiment.arms):
             count = max(len(settings.tenants), 1)
@@ -163,14 +163,14 @@ def _check_experiments(settings: Settings, problems: Problems) -> None:
                 "some arm gets no request",
                 expected='unit = "user", "conversation" or "request"',
             )
-        _check_overrides(settings, path, experiment, mine, problems)
+        _check_overrides(settings, path, experiment, used, problems)
         if experiment.guard is not None:
             for number, metric in enumerate(experiment.guard.metrics):
-                why = _no_evidence(settings, experiment, mine, metric)
-                if why:
+                reason = _no_evidence(settings, experiment, used, metric)
+                if reason:
                     problems.warn(
                         (*path, "guard", "metrics", number),
-                        f"the guard never has evidence of '{metric}': {why}",
+                        f"the guard never has evidence of '{metric}': {reason}",
                         expected="another metric",
                     )
 

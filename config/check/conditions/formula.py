@@ -1,7 +1,7 @@
-"""Conditions as formulas over variables with finitely many values, and whether some request can meet them.
+"""Conditions as formulas over variables with finitely many values, and a search for values that satisfy them.
 
-A plain search (Davis, Logemann and Loveland 1962, with sets of values in place of truth values): exact, and bounded by
-its effort. The conditions that people write are decided in a few steps.
+DPLL (Davis, Logemann and Loveland 1962) with sets of values in place of truth values. The result is exact, or unknown
+when a limit on the effort is reached. Conditions as people write them take a few steps.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,47 +10,47 @@ from typing import Literal, Union
 import msgspec
 
 EFFORT = 100_000
-"""Formulas looked at for one question, after which nothing is claimed."""
-_EFFORT_IN_ALL = 500_000
+"""Limit on the formulas examined by one search; beyond it the result is unknown."""
+_TOTAL_EFFORT = 500_000
 
 Point = Mapping[str, int]
-"""For each variable the values that are left; every choice among them meets what was asked."""
+"""By variable, the remaining values, as bits. Any choice among them satisfies the formulas of the search."""
 
 
 class Effort:
-    """What all questions about one file may take together: seconds, however many routes there are."""
+    """The remaining effort of all searches for one file. It limits them to seconds, however many routes there are."""
 
     def __init__(self) -> None:
-        self.left = _EFFORT_IN_ALL
+        self.left = _TOTAL_EFFORT
 
 
 class Within(msgspec.Struct, frozen=True):
-    """The variable's value is one of these: bits, one a value."""
+    """The variable has one of these values, as bits."""
 
     variable: str
     values: int
 
 
 class Every(msgspec.Struct, frozen=True):
-    """All of the parts; of none: true."""
+    """The conjunction of the parts; without parts true."""
 
     parts: tuple["Formula", ...]
 
 
 class Some(msgspec.Struct, frozen=True):
-    """Any of the parts; of none: false."""
+    """The disjunction of the parts; without parts false."""
 
     parts: tuple["Formula", ...]
 
 
-Formula = Union[Within, Every, Some]  # noqa: UP007  (the classes name it before it exists)
+Formula = Union[Within, Every, Some]  # noqa: UP007  (the classes refer to it before it is defined)
 
 TRUE = Every(())
 FALSE = Some(())
 
 
 def negated(formula: Formula, domains: Mapping[str, int]) -> Formula:
-    """What holds exactly where the formula does not; `domains` are all values of each variable."""
+    """The negation of the formula. `domains`: all values of every variable, as bits."""
     match formula:
         case Within(variable, values):
             return Within(variable, domains[variable] & ~values)
@@ -61,34 +61,34 @@ def negated(formula: Formula, domains: Mapping[str, int]) -> Formula:
 
 
 def can_hold(formulas: Iterable[Formula], domains: Mapping[str, int], effort: Effort | None = None) -> bool | None:
-    """Whether some values meet all of the formulas; None: that would take too long to find out."""
-    found = find(formulas, domains, effort)
-    return found if found is None or found is False else True
+    """Whether some values satisfy all formulas; None if the effort did not suffice."""
+    point = find(formulas, domains, effort)
+    return point if point is None or point is False else True
 
 
 def find(
     formulas: Iterable[Formula], domains: Mapping[str, int], effort: Effort | None = None
 ) -> Point | Literal[False] | None:
-    """Values that meet all of the formulas (a variable that is not named may be anything); False: there are none.
+    """Values that satisfy all formulas; variables that are not in it may have any value. False: there are none.
 
-    None: it would take too long to find out.
+    None if the effort did not suffice.
     """
-    most = EFFORT if effort is None else min(EFFORT, effort.left)
+    max_effort = EFFORT if effort is None else min(EFFORT, effort.left)
     search = _Search(domains)
     states: list[tuple[dict[str, int], list[Formula]]] = [({}, list(formulas))]
     try:
         while states:
             narrowed, todo = states.pop()
             open_ = search.propagate(narrowed, todo)
-            if search.effort > most:
+            if search.effort > max_effort:
                 return None
             if open_ is None:
                 continue
             if not open_:
                 return narrowed
             choice = min(range(len(open_)), key=lambda index: len(open_[index].parts))
-            rest = [*open_[:choice], *open_[choice + 1 :]]
-            states.extend((dict(narrowed), [part, *rest]) for part in reversed(open_[choice].parts))
+            others = [*open_[:choice], *open_[choice + 1 :]]
+            states.extend((dict(narrowed), [part, *others]) for part in reversed(open_[choice].parts))
         return False
     finally:
         if effort is not None:
@@ -96,7 +96,7 @@ def find(
 
 
 def holds_at(formula: Formula, point: Mapping[str, int]) -> bool:
-    """Whether it holds where each variable has the one value that the point gives it, or its first one."""
+    """Whether it holds at the point, which gives a variable one value; others have their first value."""
     match formula:
         case Within(variable, values):
             return bool(point.get(variable, 1) & values)
@@ -112,7 +112,7 @@ class _Search:
         self.effort = 0
 
     def propagate(self, narrowed: dict[str, int], todo: list[Formula]) -> list[Some] | None:
-        """Narrow the variables by what must be; what is left to choose from, or None for a contradiction."""
+        """Unit propagation: narrow the variables. Returns the remaining disjunctions, or None for a contradiction."""
         while True:
             before = dict(narrowed)
             choices: list[Some] = []
@@ -132,7 +132,7 @@ class _Search:
             todo = list(choices)
 
     def _simplified(self, formula: Formula, narrowed: Mapping[str, int]) -> Formula:
-        """The same as far as the variables are narrowed; TRUE and FALSE where that decides it."""
+        """The formula simplified for the narrowed variables; TRUE or FALSE if they decide it."""
         self.effort += 1
         match formula:
             case Within(variable, values):
@@ -164,8 +164,8 @@ class _Search:
                 values[simple.variable] = values.get(simple.variable, 0) | simple.values
             elif simple != FALSE:
                 kept.append(simple)
-        for variable, some in values.items():
-            if some == narrowed.get(variable, self._domains[variable]):
+        for variable, union in values.items():
+            if union == narrowed.get(variable, self._domains[variable]):
                 return TRUE
-            kept.append(Within(variable, some))
+            kept.append(Within(variable, union))
         return kept[0] if len(kept) == 1 else Some(tuple(kept))

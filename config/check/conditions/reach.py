@@ -1,9 +1,9 @@
-"""Routes and signals that never hold, routes behind others that take all of their requests, models without a route."""
+"""Finds routes and signals that never hold, routes that are shadowed by earlier ones, and models without a route."""
 
 from config.check.conditions.formula import TRUE, Effort, Formula, can_hold
-from config.check.conditions.sieve import Sieve, box_of
+from config.check.conditions.ordered_conditions import OrderedConditions, box_of
 from config.check.conditions.space import Space, nested
-from config.check.names import circles
+from config.check.names import cycles
 from config.model.conditions import SignalSettings
 from config.model.settings import Settings
 from config.problems.problems import Problems
@@ -11,67 +11,70 @@ from config.problems.source_map import Path
 from config.tenants import known_tenants
 
 _DECIDING = ("routes", "signals", "models", "tenants", "tiers", "keys")
-_NAMED = 5
-"""Routes that one warning names."""
+_MAX_NAMED = 5
+"""A warning names at most this many routes."""
 
 
 def check_reach(settings: Settings, problems: Problems) -> None:
-    """See the module. A condition with an error in it may hold or not: nothing follows from it.
+    """Run all reachability checks. A condition that contains an error is treated as unknown.
 
-    What is impossible whatever models and tenants there are is an error; what only those of the file make so may
-    change with the next one, and is a warning.
+    What is impossible for any models and tenants is an error. What is impossible only for those of the file may become
+    possible when others are added, and is a warning.
     """
     if problems.is_broken(("routes",)):
         return
     _check_tiers(settings, problems)
-    space = Space(settings, problems, as_it_is=False)
-    _check_signals(settings, space, problems)
-    _check_skips(settings, space, problems)
-    today = Space(settings, problems)
-    _check_models(settings, today, problems)
-    _check_routes(settings, space, today, problems)
+    open_space = Space(settings, problems, closed=False)
+    _check_signals(settings, open_space, problems)
+    _check_skips(settings, open_space, problems)
+    closed_space = Space(settings, problems)
+    _check_models(settings, closed_space, problems)
+    _check_routes(settings, open_space, closed_space, problems)
 
 
-def _check_routes(settings: Settings, space: Space, today: Space, problems: Problems) -> None:
+def _check_routes(settings: Settings, open_space: Space, closed_space: Space, problems: Problems) -> None:
     effort = Effort()
-    others, others_today = Sieve(space.domains, effort), Sieve(today.domains, effort)
+    earlier = OrderedConditions(open_space.domains, effort)
+    earlier_closed = OrderedConditions(closed_space.domains, effort)
     for index, route in enumerate(settings.routes):
         path: Path = ("routes", index, "when")
-        mine, mine_today = space.formula(path, route.when), today.formula(path, route.when)
-        if can_hold([mine], space.domains) is False:
+        formula, formula_closed = open_space.formula(path, route.when), closed_space.formula(path, route.when)
+        if can_hold([formula], open_space.domains) is False:
             problems.add(path, f"the condition of '{route.name}' never holds")
         else:
-            _check_members(path, route.when, space, problems)
-            if not _is_shadowed(settings, index, mine, others, problems):
-                _check_today(settings, index, mine_today, others_today, problems)
-        others.add(mine)
-        others_today.add(mine_today)
-    _check_hole(settings, others_today, today, problems)
+            _check_members(path, route.when, open_space, problems)
+            if not _is_shadowed(settings, index, formula, earlier, problems):
+                _check_closed(settings, index, formula_closed, earlier_closed, problems)
+        earlier.add(formula)
+        earlier_closed.add(formula_closed)
+    _check_unrouted(settings, earlier_closed, closed_space, problems)
 
 
-def _check_hole(settings: Settings, routes: Sieve, today: Space, problems: Problems) -> None:
-    """Requests of the file's own tenants for its own models that come through all of the conditions."""
+def _check_unrouted(settings: Settings, routes: OrderedConditions, space: Space, problems: Problems) -> None:
+    """Warn if no route takes some requests of the file's tenants for its models."""
     if not settings.routes or any(problems.is_touched((table,)) for table in _DECIDING):
         return
     point = routes.left_for(TRUE)
     if point is not None and point is not False:
         problems.warn(
             ("routes",),
-            f"no route takes some requests, and they are refused with 'no_route', such as {today.example(point)}",
+            f"no route takes some requests, and they are refused with 'no_route', such as {space.example(point)}",
             expected="a last route without `when`, or one for these",
             at_key=True,
         )
 
 
-def _is_shadowed(settings: Settings, index: int, mine: Formula, others: Sieve, problems: Problems) -> bool:
-    """By one route, which is then named, or by several together."""
-    if others.left_for(mine) is not False:
+def _is_shadowed(
+    settings: Settings, index: int, formula: Formula, earlier: OrderedConditions, problems: Problems
+) -> bool:
+    """Whether earlier routes take all requests of this one, which is reported."""
+    if earlier.left_for(formula) is not False:
         return False
-    taker = others.first_taker(mine)
+    taker = earlier.first_taker(formula)
     if taker is None:
-        _say_covered(settings, index, mine, others, problems)
+        _warn_covered(settings, index, formula, earlier, problems)
         return True
-    everything = others.takes_everything(taker)
+    everything = earlier.takes_everything(taker)
     problems.add(
         ("routes", index),
         f"the route '{settings.routes[index].name}' is never reached: '{settings.routes[taker].name}' above takes "
@@ -81,19 +84,26 @@ def _is_shadowed(settings: Settings, index: int, mine: Formula, others: Sieve, p
     return True
 
 
-def _check_today(settings: Settings, index: int, mine: Formula, others: Sieve, problems: Problems) -> None:
+def _check_closed(
+    settings: Settings, index: int, formula: Formula, earlier: OrderedConditions, problems: Problems
+) -> None:
+    """Warn if the route is not reached with the file's own models and tenants."""
     name = settings.routes[index].name
-    if others.never(mine):
+    if earlier.never(formula):
         problems.warn(
             ("routes", index, "when"), f"the condition of '{name}' holds for no model and tenant that the file defines"
         )
-    elif others.left_for(mine) is False:
-        _say_covered(settings, index, mine, others, problems)
+    elif earlier.left_for(formula) is False:
+        _warn_covered(settings, index, formula, earlier, problems)
 
 
-def _say_covered(settings: Settings, index: int, mine: Formula, others: Sieve, problems: Problems) -> None:
-    names = [f"'{settings.routes[each].name}'" for each in others.needed(mine)]
-    named = " and ".join([*names[:_NAMED], *([f"{len(names) - _NAMED} more"] if len(names) > _NAMED else [])])
+def _warn_covered(
+    settings: Settings, index: int, formula: Formula, earlier: OrderedConditions, problems: Problems
+) -> None:
+    """Warn that several earlier routes together take all requests of this one."""
+    names = [f"'{settings.routes[position].name}'" for position in earlier.needed(formula)]
+    more = len(names) - _MAX_NAMED
+    named = " and ".join([*names[:_MAX_NAMED], *([f"{more} more"] if more > 0 else [])])
     problems.warn(
         ("routes", index),
         f"the route '{settings.routes[index].name}' is never reached: {named} above "
@@ -102,12 +112,12 @@ def _say_covered(settings: Settings, index: int, mine: Formula, others: Sieve, p
 
 
 def _check_signals(settings: Settings, space: Space, problems: Problems) -> None:
-    """Those first that others use, so that a fault is told where it is."""
+    """Check signals before those that use them, so that a fault is reported where it is."""
     uses = {
         name: [used for _, when in nested((), signal) for used in when.signal]
         for name, signal in settings.signals.items()
     }
-    if circles(uses):
+    if cycles(uses):
         order = list(uses)
     else:
         order = []
@@ -135,9 +145,9 @@ def _check_skips(settings: Settings, space: Space, problems: Problems) -> None:
             problems.add(path, "the condition never holds")
 
 
-def _check_members(path: Path, whole: SignalSettings, space: Space, problems: Problems) -> None:
-    """A choice with an alternative that cannot be."""
-    for place, when in nested(path, whole):
+def _check_members(path: Path, condition: SignalSettings, space: Space, problems: Problems) -> None:
+    """Warn about members of `any` that can never hold."""
+    for place, when in nested(path, condition):
         if place == path or place[-2] != "any":
             continue
         if can_hold([space.formula(place, when)], space.domains) is False:
@@ -146,27 +156,27 @@ def _check_members(path: Path, whole: SignalSettings, space: Space, problems: Pr
 
 def _check_tiers(settings: Settings, problems: Problems) -> None:
     tenants = known_tenants(settings).values()
-    inhabited = {tenant.tier for tenant in tenants}
-    inhabited |= {tenant.budget.downgrade_to for tenant in tenants if tenant.budget and tenant.budget.downgrade_to}
+    used = {tenant.tier for tenant in tenants}
+    used |= {tenant.budget.downgrade_to for tenant in tenants if tenant.budget and tenant.budget.downgrade_to}
     for tier in settings.tiers:
-        if tier not in inhabited and not problems.is_touched(("tenants",)):
+        if tier not in used and not problems.is_touched(("tenants",)):
             problems.warn(("tiers", tier), f"no tenant is in the tier '{tier}'", at_key=True)
 
 
 def _check_models(settings: Settings, space: Space, problems: Problems) -> None:
-    """Most routes ask for some models, or for none: only what else they say is worth a search."""
-    takes = [space.formula(("routes", index, "when"), route.when) for index, route in enumerate(settings.routes)]
+    """Report models without a route. Most conditions are boxes, which need no search."""
+    formulas = [space.formula(("routes", index, "when"), route.when) for index, route in enumerate(settings.routes)]
     served = 0
-    others = Sieve(space.domains, Effort())
-    for formula in takes:
-        box, is_whole = box_of(formula, space.domains)
-        if not is_whole:
+    others = OrderedConditions(space.domains, Effort())
+    for formula in formulas:
+        box, is_exact = box_of(formula, space.domains)
+        if not is_exact:
             others.add(formula)
         elif all(box.values()):
             served |= box.get("model", space.domains["model"])
-    for model in settings.models if takes else ():
-        asked = space.model(model)
-        if not asked.values & served and not others.can_meet(asked):
+    for model in settings.models if formulas else ():
+        requested = space.model(model)
+        if not requested.values & served and not others.can_meet(requested):
             problems.add(
                 ("models", model),
                 f"no route can serve the model '{model}'",

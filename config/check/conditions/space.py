@@ -1,7 +1,7 @@
-"""Everything that a file's conditions can tell apart: for each measure the few values that make a difference.
+"""The space of requests as far as a file's conditions distinguish them: for every variable, its relevant values.
 
-A request is a point in this space. Measures count as independent of each other but for a tenant and its tier, so what
-is said to be impossible is so for every request, and what is called possible may not be.
+A request is a point in this space. Variables are treated as independent, except a tenant and its tier. So a conclusion
+that something is impossible is certain, while something that seems possible may not be.
 """
 
 import math
@@ -23,7 +23,7 @@ _DAY = 24 * 60
 _WEEK = 7 * _DAY
 _INFINITY = float("inf")
 
-# Lowest and highest value, and whether it counts whole things.
+# Lowest and highest value, and whether it is an integer.
 _NUMBERS: dict[str, tuple[float, float, bool]] = {
     "prompt_tokens": (0, _INFINITY, True),
     "max_tokens": (0, _INFINITY, True),
@@ -34,16 +34,16 @@ _NUMBERS: dict[str, tuple[float, float, bool]] = {
 }
 _LOADS: dict[str, tuple[float, float, bool]] = {"queue_wait_over_slo": (0, _INFINITY, False), "kv_usage": (0, 1, False)}
 _INNER = ("any", "all", "not")
-"""Fields with conditions of their own: what is wrong in one of them leaves the others standing."""
+"""Fields that contain conditions: an error inside one does not make the whole field unknown."""
 _BREAKERS = ("closed", "open", "half_open")
 _UNKNOWN = 1
-"""The first value of a measure of the load: nothing is known of the rung, and no range holds."""
+"""The first value of a load variable means that the load is unknown: no range holds."""
 
 Located = tuple[Path, SignalSettings]
 
 
 def located(settings: Settings) -> Iterator[Located]:
-    """Every condition of the settings, whole ones only."""
+    """All conditions of the settings with their paths, without those nested in them."""
     for name, signal in settings.signals.items():
         yield ("signals", name), signal
     for index, route in enumerate(settings.routes):
@@ -54,7 +54,7 @@ def located(settings: Settings) -> Iterator[Located]:
 
 
 def nested(path: Path, when: SignalSettings) -> Iterator[Located]:
-    """The condition and every one inside it."""
+    """The condition and all conditions inside it."""
     yield path, when
     for index, member in enumerate(when.any):
         yield from nested((*path, "any", index), member)
@@ -65,39 +65,43 @@ def nested(path: Path, when: SignalSettings) -> Iterator[Located]:
 
 
 class Space:
-    """See the module."""
+    """The variables of a file's conditions, and the conditions as formulas over them."""
 
-    def __init__(self, settings: Settings, problems: Problems, *, as_it_is: bool = True) -> None:
-        """Of what an error was reported of nothing is known.
+    def __init__(self, settings: Settings, problems: Problems, *, closed: bool = True) -> None:
+        """Places with reported errors are treated as unknown.
 
-        `as_it_is`: there are no models and tenants but those of the file; otherwise others may be added.
+        `closed`: only the models and tenants of the file exist; otherwise there may be others.
         """
         self.domains: dict[str, int] = {}
+        """By variable: all of its values, as bits."""
         self._settings = settings
         self._problems = problems
         self._values: dict[str, dict[str, int]] = {}
-        """By variable, and value, the value's number."""
+        """By variable and value: the value's number."""
         for variable, known in (("model", settings.models), ("path", ADDRESSES), ("language", LANGUAGES)):
             self._values[variable] = {value: number for number, value in enumerate(known)}
-        self._who = [
+        self._principals = [
             (name, tier)
             for name, tenant in known_tenants(settings).items()
             for tier in _tiers(settings, problems, name, tenant)
         ]
-        if not as_it_is:
+        """(tenant, tier), the values of the variable "principal"."""
+        if not closed:
             _number(self._values["model"], "")
-            self._who += [("", tier) for tier in settings.tiers]
-        self.domains["who"] = _all(len(self._who))
+            self._principals += [("", tier) for tier in settings.tiers]
+        self.domains["principal"] = _all(len(self._principals))
         self._tenants: dict[str, int] = {}
         self._tiers: dict[str, int] = {}
-        for number, (name, tier) in enumerate(self._who):
+        for number, (name, tier) in enumerate(self._principals):
             self._tenants[name] = self._tenants.get(name, 0) | 1 << number
             self._tiers[tier] = self._tiers.get(tier, 0) | 1 << number
         self._marks: dict[str, list[float]] = {}
+        """By numeric variable: the lower ends of its intervals."""
         self._zones: dict[str, list[int]] = {}
-        every = [each for path, when in located(settings) for _, each in nested(path, when)]
-        for when in every:
-            self._survey(when)
+        """By time zone: the lower ends of its intervals, in minutes of the week."""
+        for path, condition in located(settings):
+            for _, when in nested(path, condition):
+                self._add_variables(when)
         for variable, values in self._values.items():
             self.domains[variable] = _all(len(values))
         for variable, marks in self._marks.items():
@@ -109,27 +113,27 @@ class Space:
         self._signals: dict[str, Formula] = {}
 
     def formula(self, path: Path, when: SignalSettings) -> Formula:
-        """The condition that stands at the path."""
+        """The formula of the condition at the path."""
         if self._problems.is_broken(path):
             return self.unknown(path)
         parts: list[Formula] = []
         faulty = 0
-        for field, found in self._fields(path, when):
+        for field, formulas in self._fields(path, when):
             if self._problems.is_touched((*path, field)) and field not in _INNER:
                 parts.append(self.unknown((*path, field)))
                 faulty += 1
             else:
-                parts += found
+                parts += formulas
         if self._problems.is_touched(path) and not faulty:
             parts.append(self.unknown(path))
         return Every(tuple(parts))
 
     def _fields(self, path: Path, when: SignalSettings) -> Iterator[tuple[str, list[Formula]]]:
-        """What each field asks for: all of it must be so."""
+        """The formulas of every field, which must all hold."""
         for field, wanted in (("model", when.model), ("path", when.path), ("language", when.language)):
             yield field, [self._one_of(field, wanted)] if wanted else []
-        yield "tenant", [self._asked_by(tenants=when.tenant)] if when.tenant else []
-        yield "tier", [self._asked_by(tiers=when.tier)] if when.tier else []
+        yield "tenant", [self._from_principals(tenants=when.tenant)] if when.tenant else []
+        yield "tier", [self._from_principals(tiers=when.tier)] if when.tier else []
         for field, words in (("tag", when.tag), ("has", when.has)):
             yield field, [Some(tuple(Within(f"{field} {word}", 0b10) for word in words))] if words else []
         yield "header", [self._one_of(f"header {name}", values) for name, values in when.header.items()]
@@ -139,9 +143,9 @@ class Space:
         yield "load", self._loaded(when.load) if when.load is not None else []
         yield "time", [self._at(when.time)] if when.time is not None else []
         yield "signal", [Some(tuple(self.signal(name) for name in when.signal))] if when.signal else []
-        members = tuple(self.formula((*path, "any", index), each) for index, each in enumerate(when.any))
+        members = tuple(self.formula((*path, "any", index), member) for index, member in enumerate(when.any))
         yield "any", [Some(members)] if members else []
-        yield "all", [self.formula((*path, "all", index), each) for index, each in enumerate(when.all)]
+        yield "all", [self.formula((*path, "all", index), member) for index, member in enumerate(when.all)]
         if when.not_ is not None:
             yield "not", [negated(self.formula((*path, "not"), when.not_), self.domains)]
 
@@ -156,52 +160,52 @@ class Space:
         return parts
 
     def signal(self, name: str) -> Formula:
-        """The signal's condition."""
+        """The formula of a signal."""
         path: Path = ("signals", name)
         if name not in self._settings.signals or self._problems.is_broken(path):
             return self.unknown(path)
         if name not in self._signals:
-            self._signals[name] = self.unknown(path)  # to itself, until its circle has been reported
+            self._signals[name] = self.unknown(path)  # ends the recursion of a signal that uses itself
             self._signals[name] = self.formula(path, self._settings.signals[name])
         return self._signals[name]
 
     def forget(self, name: str) -> None:
-        """Know nothing more of a signal, so that what is wrong with it is not said again of what uses it."""
+        """Treat a signal as unknown, so that its fault is not reported again for the conditions that use it."""
         self._signals[name] = self.unknown(("signals", name))
 
     def unknown(self, path: Path) -> Formula:
-        """Something of which nothing is known."""
+        """A formula that may hold or not, independent of everything else."""
         variable = f"unknown {path}"
         self.domains[variable] = 0b11
         return Within(variable, 0b10)
 
     def model(self, name: str) -> Within:
-        """Asks for this model."""
+        """Requests for this model."""
         return self._one_of("model", (name,))
 
     def tenant(self, name: str) -> Within:
-        """Is asked by this tenant."""
-        return self._asked_by(tenants=(name,))
+        """Requests of this tenant."""
+        return self._from_principals(tenants=(name,))
 
     def example(self, point: Point) -> str:
-        """One request of the point, as a test's `given` would say it."""
+        """One request of the point, in the form of a test's `given`."""
         values = {variable: point.get(variable, 1) for variable in self.domains}
         first = {variable: (bits & -bits).bit_length() - 1 for variable, bits in values.items()}
-        name, tier = self._who[first["who"]]
-        said = [f'model = "{list(self._values["model"])[first["model"]]}"', f'tenant = "{name}"', f'tier = "{tier}"']
-        said += [
+        name, tier = self._principals[first["principal"]]
+        keys = [f'model = "{list(self._values["model"])[first["model"]]}"', f'tenant = "{name}"', f'tier = "{tier}"']
+        keys += [
             f'{field} = "{list(self._values[field])[first[field]]}"' for field in ("path", "language") if field in point
         ]
         for field in ("tag", "has"):
             words = [variable.partition(" ")[2] for variable in first if variable.startswith(f"{field} ")]
             present = [f'"{word}"' for word in words if first[f"{field} {word}"]]
-            said += [f"{field} = [{', '.join(present)}]"] if present else []
+            keys += [f"{field} = [{', '.join(present)}]"] if present else []
         headers = [name for name in self._values if name.startswith("header ") and first[name]]
         if headers:
-            each = [f'{name.partition(" ")[2]} = "{list(self._values[name])[first[name]]}"' for name in headers]
-            said.append(f"header = {{ {', '.join(each)} }}")
-        said += [f"{field} = {self._marks[field][first[field]]:g}" for field in _NUMBERS if field in self._marks]
-        shown = f"{{ {', '.join(said)} }}"
+            pairs = [f'{name.partition(" ")[2]} = "{list(self._values[name])[first[name]]}"' for name in headers]
+            keys.append(f"header = {{ {', '.join(pairs)} }}")
+        keys += [f"{field} = {self._marks[field][first[field]]:g}" for field in _NUMBERS if field in self._marks]
+        shown = f"{{ {', '.join(keys)} }}"
         for variable in point:
             if variable.startswith("time@"):
                 zone = variable.partition("@")[2]
@@ -209,11 +213,11 @@ class Space:
                 shown += f" on {_DAYS[day]} at {minute // 60:02}:{minute % 60:02} in {zone}"
         return shown
 
-    def _survey(self, when: SignalSettings) -> None:
+    def _add_variables(self, when: SignalSettings) -> None:
         for field, words in (("tag", when.tag), ("has", when.has)):
             self.domains |= {f"{field} {word}": 0b11 for word in words}
         for name, wanted in when.header.items():
-            # The first value stands for all others, and for none.
+            # The first value stands for all other values, and for a missing header.
             values = self._values.setdefault(f"header {name}", {"": 0})
             for value in wanted:
                 _number(values, value)
@@ -230,39 +234,39 @@ class Space:
     def _mark(self, variable: str, limits: tuple[float, float, bool], bounds: Range | None) -> None:
         if bounds is None:
             return
-        low, high, whole = limits
+        low, high, integer = limits
         marks = self._marks.setdefault(variable, [low])
-        marks += [mark for mark in _edges(bounds, whole) if low < mark <= high and math.isfinite(mark)]
+        marks += [mark for mark in _edges(bounds, integer) if low < mark <= high and math.isfinite(mark)]
 
     def _one_of(self, variable: str, wanted: Iterable[str]) -> Within:
         values = self._values[variable]
         return Within(variable, sum(1 << values[value] for value in set(wanted) if value in values))
 
-    def _asked_by(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Within:
-        found = 0
+    def _from_principals(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Within:
+        principals = 0
         for known, wanted in ((self._tenants, tenants), (self._tiers, tiers)):
             for name in wanted:
-                found |= known.get(name, 0)
-        return Within("who", found)
+                principals |= known.get(name, 0)
+        return Within("principal", principals)
 
     def _in_range(self, variable: str, bounds: Range) -> Formula:
-        """A mark stands for the values from it up to the next one."""
+        """The intervals within the bounds. A mark stands for the values from it up to the next mark."""
         field, of_a_rung, _ = variable.partition("@")
         low, below = _edges(bounds, (_LOADS if of_a_rung else _NUMBERS)[field][2])
         marks = self._marks[variable]
-        found = _all(bisect_left(marks, below)) & ~_all(bisect_left(marks, low))
-        return Within(variable, found << _UNKNOWN if of_a_rung else found)
+        intervals = _all(bisect_left(marks, below)) & ~_all(bisect_left(marks, low))
+        return Within(variable, intervals << _UNKNOWN if of_a_rung else intervals)
 
     def _at(self, when: TimeCondition) -> Formula:
         minutes = self._zones[when.zone]
-        found = 0
+        intervals = 0
         for begin, end in _spans(when):
-            found |= _all(bisect_left(minutes, end)) & ~_all(bisect_left(minutes, begin))
-        return Within(f"time@{when.zone}", found)
+            intervals |= _all(bisect_left(minutes, end)) & ~_all(bisect_left(minutes, begin))
+        return Within(f"time@{when.zone}", intervals)
 
 
 def _tiers(settings: Settings, problems: Problems, name: str, tenant: TenantSettings) -> Iterable[str]:
-    """In which the tenant may be served: any, where the file does not say it rightly."""
+    """The tiers in which the tenant may be served; all of them if its settings contain an error."""
     path: Path = ("tenants", name)
     if problems.is_touched((*path, "tier")) or problems.is_touched((*path, "budget")):
         return settings.tiers
@@ -271,7 +275,7 @@ def _tiers(settings: Settings, problems: Problems, name: str, tenant: TenantSett
 
 
 def _spans(when: TimeCondition) -> list[tuple[int, int]]:
-    """In minutes of the week."""
+    """The spans of the condition, in minutes of the week."""
     spans = []
     for day in when.days or _DAYS:
         start = _DAYS.index(day) * _DAY
@@ -282,11 +286,10 @@ def _spans(when: TimeCondition) -> list[tuple[int, int]]:
     return spans
 
 
-def _edges(bounds: Range, whole: bool) -> tuple[float, float]:
+def _edges(bounds: Range, integer: bool) -> tuple[float, float]:
     low = -_INFINITY if bounds.at_least is None else bounds.at_least
     below = _INFINITY if bounds.below is None else bounds.below
-    if whole:
-        # The next whole number, which infinity has not.
+    if integer:
         low, below = (float(math.ceil(edge)) if math.isfinite(edge) else edge for edge in (low, below))
     return low, below
 

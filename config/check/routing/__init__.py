@@ -1,1 +1,1 @@
-"""Routes, cascades, ladders and rollouts: whether they can do what they say."""
+"""Checks routes, cascades, ladders, experiments and shadows."""

@@ -1,4 +1,4 @@
-"""Cascades: two stages, one way to decide between them, and what is done while that takes too long."""
+"""Checks cascades: their two stages, the deferral rule, `when_busy`, `emit` and the calibration."""
 
 import datetime as dt
 
@@ -14,7 +14,7 @@ _STAGES = 2
 
 
 def check_cascades(settings: Settings, problems: Problems, today: dt.date | None) -> None:
-    """See the module. Without `today` nothing is said of a calibration's age."""
+    """Check all cascades. With `today`, warn about stale calibrations."""
     rungs = set(rungs_of(settings))
     for name, cascade in settings.cascades.items():
         path: Path = ("cascades", name)
@@ -28,7 +28,7 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
         for stage, adapter in cascade.adapters.items():
             if stage not in cascade.stages:
                 if not all_stages:
-                    continue  # one of them is not what it should be, and was told
+                    continue  # the unknown stage was reported
                 problems.unknown_name((*path, "adapters", stage), "stage", stage, cascade.stages)
             else:
                 known_adapter(settings, (*path, "adapters", stage), stage, adapter, problems)
@@ -47,20 +47,20 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
 
 
 def check_emits(settings: Settings, problems: Problems) -> None:
-    """What cascades, and routes in their place, say of how an answer is shown."""
+    """Check the `emit` of cascades and of routes."""
     for path, cascade in emitting(settings):
         _check_emit(path, cascade, problems)
     for index, route in enumerate(settings.routes):
         if route.emit is None:
             continue
-        found = settings.cascades.get(route.use.cascade or "")
+        cascade_used = settings.cascades.get(route.use.cascade or "")
         if route.use.ladder is not None:
             problems.add(("routes", index, "emit"), "a ladder's answers are shown as they come", at_key=True)
         elif (
-            found is not None
+            cascade_used is not None
             and route.emit.mode != "verified"
-            and found.emit.mode == "verified"
-            and found.defer == Defer()
+            and cascade_used.emit.mode == "verified"
+            and cascade_used.defer == Defer()
         ):
             problems.add(
                 ("routes", index, "emit", "mode"),
@@ -70,7 +70,7 @@ def check_emits(settings: Settings, problems: Problems) -> None:
 
 
 def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, problems: Problems) -> None:
-    """A number, or a calibration with one target; in mode "verified" the large stage decides by itself."""
+    """Check that there is a threshold, or a calibration with one target. Mode "verified" needs neither."""
     defer, target = cascade.defer, cascade.target
     if target is not None:
         _check_target(settings, path, cascade, target, problems)
@@ -84,7 +84,7 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
                 )
         return
     if cascade.emit.mode == "verified" and defer == Defer():
-        return  # told where a route wants to emit it otherwise
+        return  # reported at the route that emits it in another mode
     if defer.threshold is not None and defer.calibration is not None:
         problems.add(
             (*path, "defer", "threshold"),
@@ -196,30 +196,30 @@ def _check_when_busy(settings: Settings, path: Path, cascade: CascadeSettings, p
         problems.add(
             (*path, "release_at"),
             f"{busy.release_at:g} is above the signal's at_least, {given[0].at_least:g}",
-            expected="a lower value, so that the switch does not flutter",
+            expected="a lower value, so that the cascade does not switch back and forth",
         )
 
 
 def _check_calibration(
-    path: Path, cascade: CascadeSettings, found: Calibration, problems: Problems, today: dt.date | None
+    path: Path, cascade: CascadeSettings, calibration: Calibration, problems: Problems, today: dt.date | None
 ) -> None:
     defer, target = cascade.defer, cascade.target
     place: Path = (*path, "defer", "calibration")
-    if len(cascade.stages) == _STAGES and (found.small, found.large) != cascade.stages:
+    if len(cascade.stages) == _STAGES and (calibration.small, calibration.large) != cascade.stages:
         problems.add(
             place,
-            f"it was made for the stages {found.small} and {found.large}",
+            f"it was made for the stages {calibration.small} and {calibration.large}",
             expected=f"one that `penstock policy calibrate` made for {' and '.join(cascade.stages)}",
         )
-    if found.statistic != defer.statistic:
+    if calibration.statistic != defer.statistic:
         problems.add(
             (*path, "defer", "statistic"),
-            f'the calibration "{found.name}" was made for "{found.statistic}", not "{defer.statistic}"',
-            expected=f'statistic = "{found.statistic}", or another calibration',
-            suggestion=found.statistic,
+            f'the calibration "{calibration.name}" was made for "{calibration.statistic}", not "{defer.statistic}"',
+            expected=f'statistic = "{calibration.statistic}", or another calibration',
+            suggestion=calibration.statistic,
         )
     if today is not None:
-        age = (today - found.created).days
+        age = (today - calibration.created).days
         if age * 86_400 > defer.stale_after:
             problems.warn(
                 place,
@@ -227,7 +227,7 @@ def _check_calibration(
                 expected="a new one: `penstock policy calibrate`",
             )
     if target is not None and target.large_share is not None:
-        lowest, highest = found.rows[0].large_share, found.rows[-1].large_share
+        lowest, highest = calibration.rows[0].large_share, calibration.rows[-1].large_share
         if not lowest <= target.large_share <= highest:
             problems.warn(
                 (*path, "target", "large_share"),

@@ -1,6 +1,7 @@
-"""Rungs between which an answer can go on: from its tokens with the same tokenizer, or, an upstream, from its text.
+"""Checks that rungs can continue each other's answers where a cascade or a route requires it.
 
-Without that "verified" does nothing, an error; "window" falls back to "gate" and "continue" to "error", a warning.
+A rung can continue from tokens of another with the same tokenizer, and an upstream from text. Otherwise mode "verified"
+is useless, which is an error; "window" acts as "gate" and "continue" as "error", which is a warning.
 """
 
 from collections.abc import Mapping
@@ -13,11 +14,11 @@ _EXPECTED = "rungs with the same tokenizer.json, or upstreams with 'tokenizer' a
 
 
 def check_continuity(settings: Settings, problems: Problems, digests: Mapping[str, str] | None) -> None:
-    """`digests` of the engines' tokenizer files, as far as they could be read; None: nobody looked."""
+    """Check cascades and routes. `digests`: of the engines' tokenizer files that could be read; None: not computed."""
     known: dict[str, str | None] = {name: None if digests is None else digests.get(name) for name in settings.engines}
 
     def may_go_on(one: str, other: str) -> bool:
-        """False only if it is certain that the other cannot go on from the tokens of the one."""
+        """False only if `other` certainly cannot continue from the tokens of `one`."""
         names = [_engine_of(settings, rung) for rung in (one, other)]
         if None in names or not _goes_on(settings, other):
             return False
@@ -49,8 +50,8 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
             for _, rung in flat(settings, route.use.ladder or "")
             if rung.to in settings.engines and rung.retries
         ):
-            continue  # its retry goes on from the tokens on another replica
-        # From text an upstream goes on after whatever rung.
+            continue  # a retry continues from the tokens on another replica
+        # An upstream that continues from text can do so after any rung.
         after_text = len(rungs) > 1 and any(rung in settings.upstreams and _goes_on(settings, rung) for rung in rungs)
         if not after_text and not any(may_go_on(one, other) for one in rungs for other in rungs if one != other):
             problems.warn(
@@ -74,7 +75,7 @@ def _goes_on(settings: Settings, rung: str) -> bool:
 
 
 def _engine_of(settings: Settings, rung: str) -> str | None:
-    """The engine whose tokenizer a rung has; None: unknown."""
+    """The engine whose tokenizer the rung uses; None: unknown."""
     if rung in settings.engines:
         return rung
     return settings.upstreams[rung].tokenizer

@@ -1,4 +1,4 @@
-"""Times that fit into each other: a rung's into its route's, and both into what the tier promises."""
+"""Checks that deadlines are consistent: those of rungs with their routes', and both with the tiers' objectives."""
 
 from config.check.names import flat, ladder_of
 from config.model.routing import Deadlines, RouteSettings, RungSettings
@@ -9,7 +9,7 @@ from config.tenants import known_tenants
 
 
 def check_deadlines(settings: Settings, problems: Problems) -> None:
-    """See the module."""
+    """Check all routes and rungs."""
     users: dict[Path, tuple[RungSettings, list[RouteSettings]]] = {}
     for index, route in enumerate(settings.routes):
         _check_route(("routes", index, "deadlines"), route, problems)
@@ -23,7 +23,7 @@ def check_deadlines(settings: Settings, problems: Problems) -> None:
             problems.warn(
                 (*path, "wait_out"),
                 f"{rung.wait_out:g} s is as long as the route '{longest.name}' waits for the first token "
-                f"({longest.deadlines.ttft:g} s): nobody waits until then",
+                f"({longest.deadlines.ttft:g} s): it is never waited out",
                 expected=f"less than {longest.deadlines.ttft:g} s",
             )
         if rung.ttft is not None and not problems.is_broken((*path, "ttft")):
@@ -74,7 +74,7 @@ def _check_attempts(path: Path, rung: RungSettings, ttft: float, longest: RouteS
 def _check_promise(settings: Settings, path: Path, ttft: float, problems: Problems) -> None:
     _, name, index = path
     if index == len(settings.ladders[str(name)]) - 1:
-        return  # nothing comes after it that could still keep the promise
+        return  # there is no later rung that could still meet the objective
     tiers = {tenant.tier for tenant in known_tenants(settings).values()} & set(settings.tiers)
     strictest = min(tiers, key=lambda tier: settings.tiers[tier].slo.ttft, default=None)
     if strictest is not None and ttft > settings.tiers[strictest].slo.ttft:

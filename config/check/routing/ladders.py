@@ -1,6 +1,6 @@
-"""Ladders: each rung says what it is, none hides the ones below it, and no ladder goes on with itself."""
+"""Checks ladders: the keys of every rung, rungs that can never be reached, and ladders that refer to themselves."""
 
-from config.check.names import circles, flat, known, known_adapter, known_rung
+from config.check.names import cycles, flat, known, known_adapter, known_rung
 from config.model.routing import BreakerSettings, RungSettings
 from config.model.settings import Settings
 from config.problems.problems import Problems
@@ -10,16 +10,16 @@ _ONE_OF = ("to", "answer", "ladder")
 
 
 def check_ladders(settings: Settings, problems: Problems) -> None:
-    """See the module."""
+    """Check all ladders."""
     uses = {
         name: [rung.ladder for rung in ladder if rung.ladder is not None] for name, ladder in settings.ladders.items()
     }
-    for circle in circles(uses):
-        rungs = settings.ladders[circle[0]]
-        number = next(index for index, rung in enumerate(rungs) if rung.ladder == circle[1])
+    for cycle in cycles(uses):
+        rungs = settings.ladders[cycle[0]]
+        number = next(index for index, rung in enumerate(rungs) if rung.ladder == cycle[1])
         problems.add(
-            ("ladders", circle[0], number, "ladder"),
-            f"the ladder goes on with itself: {' → '.join(circle)}",
+            ("ladders", cycle[0], number, "ladder"),
+            f"the ladder refers to itself: {' → '.join(cycle)}",
             breaks=True,
         )
     breakers: dict[str, tuple[BreakerSettings, str]] = {}
@@ -70,31 +70,31 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
 
 
 def _check_order(settings: Settings, name: str, problems: Problems) -> None:
-    """Nothing comes after what always answers, and nothing is asked twice for no reason."""
+    """Report rungs after one that always answers, and rungs and ladders that occur twice."""
     ladder = settings.ladders[name]
-    asked: dict[tuple[str, str | None], int] = {}
-    gone_through: set[str] = set()
+    tried: dict[tuple[str, str | None], int] = {}
+    tried_ladders: set[str] = set()
     for index, rung in enumerate(ladder):
         path: Path = ("ladders", name, index)
         always = rung.answer is not None and rung.to is None
         if rung.ladder is not None:
-            inside_it: set[str] = set()
-            list(flat(settings, rung.ladder, inside_it))
-            for again in sorted(inside_it & gone_through):
-                problems.add(path, f"the ladder '{again}' was gone through already", expected="each ladder once")
-            gone_through |= inside_it
+            ladders: set[str] = set()
+            list(flat(settings, rung.ladder, ladders))
+            for repeated in sorted(ladders & tried_ladders):
+                problems.add(path, f"the ladder '{repeated}' was gone through already", expected="each ladder once")
+            tried_ladders |= ladders
             always = any(inner.answer is not None for _, inner in flat(settings, rung.ladder))
         if always and index + 1 < len(ladder):
             above = "the one above" if rung.ladder is None else f"the ladder '{rung.ladder}' above"
             problems.add(("ladders", name, index + 1), f"this rung is never reached: {above} always answers")
         inside = [rung] if rung.ladder is None else [inner for _, inner in flat(settings, rung.ladder)]
-        for to, adapter in dict.fromkeys((each.to, each.adapter) for each in inside):
+        for to, adapter in dict.fromkeys((member.to, member.adapter) for member in inside):
             if to is None:
                 continue
-            if (to, adapter) in asked:
+            if (to, adapter) in tried:
                 problems.warn(
                     path,
-                    f"'{to}' was asked already, by rung {asked[to, adapter] + 1} of this ladder",
+                    f"'{to}' was asked already, by rung {tried[to, adapter] + 1} of this ladder",
                     expected="retries there, or another rung here",
                 )
-            asked.setdefault((to, adapter), index)
+            tried.setdefault((to, adapter), index)

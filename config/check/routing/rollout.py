@@ -1,4 +1,4 @@
-"""Experiments and shadows: arms that add up, overrides that make another good policy, copies that go somewhere else."""
+"""Checks experiments (their arms, and the policy with each arm's overrides) and shadows."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path as FilePath
@@ -21,10 +21,10 @@ Check = Callable[[Settings, Problems], None]
 
 
 def check_experiments(settings: Settings, problems: Problems, check: Check) -> None:
-    """See the module. `check` is what an arm's settings have to pass."""
-    check_distinct("experiments", "experiment", [each.name for each in settings.experiments], problems)
+    """Check all experiments. `check` is run on the settings of every arm."""
+    check_distinct("experiments", "experiment", [experiment.name for experiment in settings.experiments], problems)
     taken: dict[str, str] = {}
-    around = _Surroundings(settings)
+    affected = _AffectedParts(settings)
     for index, experiment in enumerate(settings.experiments):
         path: Path = ("experiments", index)
         known_routes(settings, (*path, "route"), experiment.route, problems)
@@ -44,7 +44,7 @@ def check_experiments(settings: Settings, problems: Problems, check: Check) -> N
                 continue
             keys = list(experiment.override[arm])
             if changed.ladders is settings.ladders and not _new_faults(
-                around.of(settings, keys), around.of(changed, keys), check
+                affected.of(settings, keys), affected.of(changed, keys), check
             ):
                 continue
             if len(keys) == 1:
@@ -56,8 +56,8 @@ def check_experiments(settings: Settings, problems: Problems, check: Check) -> N
 
 
 def check_shadows(settings: Settings, problems: Problems) -> None:
-    """See the module."""
-    check_distinct("shadows", "shadow", [each.name for each in settings.shadows], problems)
+    """Check all shadows."""
+    check_distinct("shadows", "shadow", [shadow.name for shadow in settings.shadows], problems)
     for index, shadow in enumerate(settings.shadows):
         path: Path = ("shadows", index)
         known_routes(settings, (*path, "route"), shadow.route, problems)
@@ -89,7 +89,7 @@ def _check_arms(path: Path, experiment: ExperimentSettings, problems: Problems) 
                 breaks=True,
             )
     total = sum(arms.values())
-    # Not a number compares with nothing, and is out of range above.
+    # False for a NaN, which was reported above as out of range.
     if abs(total - _ALL) > _ROUNDING:
         problems.add((*path, "arms"), f"the arms add up to {total:g}", expected="100 percent")
     for arm in experiment.override:
@@ -113,7 +113,7 @@ def _check_arms(path: Path, experiment: ExperimentSettings, problems: Problems) 
 
 
 def _check_override(path: Path, settings: Settings, experiment: ExperimentSettings, problems: Problems) -> Settings:
-    """The arm's settings, each key applied; what cannot be applied is reported."""
+    """The settings with the arm's overrides. Those that cannot be applied are reported."""
     arm = str(path[-1])
     overrides = experiment.override[arm]
     changed = settings
@@ -139,8 +139,8 @@ def _check_override(path: Path, settings: Settings, experiment: ExperimentSettin
     return changed
 
 
-class _Surroundings:
-    """What an arm's changes can be felt by: enough to see whether they make a new fault, in a policy of any size."""
+class _AffectedParts:
+    """Selects the parts of a policy that an arm's overrides affect: checking only these is fast in a large policy."""
 
     def __init__(self, settings: Settings) -> None:
         self._by_name: dict[str, int] = {}
@@ -151,12 +151,12 @@ class _Surroundings:
                 self._by_cascade.setdefault(route.use.cascade, []).append(number)
 
     def of(self, settings: Settings, keys: Iterable[str]) -> Settings:
-        """With only the routes and cascades that the dotted keys name or that lead there, and what those use."""
+        """The settings with only the routes and cascades that the keys name, the routes that use these, and ladders."""
         numbers: set[int] = set()
         cascades: set[str] = set()
         for key in keys:
             match key.split("."):
-                case ["routes", name, *_] if name in self._by_name:  # what names no route is told elsewhere
+                case ["routes", name, *_] if name in self._by_name:  # an unknown route was reported
                     numbers.add(self._by_name[name])
                 case ["cascades", name, *_]:
                     cascades.add(name)
@@ -176,23 +176,23 @@ class _Surroundings:
 
 
 def _new_faults(before: Settings, after: Settings, check: Check) -> list[tuple[str, str, str]]:
-    """What is wrong with an arm's settings that is not wrong without it."""
-    found = []
-    for each in (before, after):
+    """Errors of the settings with an arm's overrides that the settings without them do not have."""
+    faults = []
+    for settings in (before, after):
         unplaced = Problems(FilePath(), SourceMap(""))
-        check(each, unplaced)
-        found.append(
+        check(settings, unplaced)
+        faults.append(
             {
                 (f"{problem.where}: {problem.message}", problem.expected, problem.suggestion): None
                 for problem in unplaced
                 if problem.severity == "error"
             }
         )
-    return [fault for fault in found[1] if fault not in found[0]]
+    return [fault for fault in faults[1] if fault not in faults[0]]
 
 
 def _check_copy(path: Path, settings: Settings, shadow: ShadowSettings, problems: Problems) -> None:
-    """A shadow of what answers anyway shows nothing."""
+    """Warn if the shadow's rung is the one that answers on the route anyway."""
     for route in settings.routes:
         if route.name not in shadow.route:
             continue

@@ -1,4 +1,4 @@
-"""Routes: each has a name of its own and uses one thing."""
+"""Checks routes: their names are distinct, and each uses one cascade or one ladder."""
 
 from config.check.names import check_distinct, known
 from config.model.settings import Settings
@@ -7,7 +7,7 @@ from config.problems.source_map import Path
 
 
 def check_routes(settings: Settings, problems: Problems) -> None:
-    """See the module."""
+    """Check all routes."""
     check_distinct("routes", "route", [route.name for route in settings.routes], problems)
     for index, route in enumerate(settings.routes):
         path: Path = ("routes", index, "use")

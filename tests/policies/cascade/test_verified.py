@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from policies.cascade.verified import Draft, ExpectDraft, VerifiedMachine, max_drafted_tokens, draft_deadline
+from policies.cascade.verified import Draft, ExpectDraft, VerifiedMachine, draft_deadline, max_drafted_tokens
 
 MOST, OFF_ABOVE = 16, 4
 

@@ -93,7 +93,7 @@ def test_a_digest_follows_the_files(tmp_path: Path) -> None:
 
 def test_of_large_files_every_tensor_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces are taken of each, wherever it changed as a whole."""
-    monkeypatch.setattr(digests, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(digests, "_MAX_FULL_BYTES", 0)
     copy = tmp_path / "small"
     shutil.copytree(MODELS / "small", copy)
     file = copy / "model.safetensors"
@@ -109,7 +109,7 @@ def test_of_large_files_every_tensor_counts(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_file_that_is_no_safetensors_has_a_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(digests, "_MAX_FULL_BYTES", 0)
     for name, content in (("config.json", b"{}"), ("tokenizer.json", b"{}"), ("model.safetensors", b"\x05\0\0")):
         (tmp_path / name).write_bytes(content)
     assert model_digest(tmp_path)

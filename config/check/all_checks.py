@@ -1,13 +1,13 @@
-"""All checks of settings that could be read."""
+"""Runs all checks of decoded settings."""
 
 import datetime as dt
 from collections.abc import Mapping
 
 from config.check.admin import check_admin, check_operators_keys
 from config.check.budgets import check_budgets
-from config.check.conditions.each_condition import check_conditions
 from config.check.conditions.effects import check_effects
 from config.check.conditions.reach import check_reach
+from config.check.conditions.single_conditions import check_conditions
 from config.check.engines import check_adapters, check_engines, check_prices
 from config.check.expectations import check_tests
 from config.check.routing.calibrated_weights import check_calibrated_weights
@@ -32,10 +32,10 @@ def check_settings(
     today: dt.date | None = None,
     tokenizers: Mapping[str, str] | None = None,
 ) -> None:
-    """Report everything that does not fit.
+    """Report all inconsistencies.
 
-    Only with `today` is said whose calibration is too old, and only with `tokenizers` (by engine, a digest of its
-    tokenizer) which engines cannot go on with each other's tokens.
+    `today`: warn about stale calibrations. `tokenizers` (by engine, a digest of its tokenizer): check which engines can
+    continue each other's tokens.
     """
     check_server(settings, problems)
     check_engines(settings, problems)
@@ -49,7 +49,7 @@ def check_settings(
     check_conditions(settings, problems)
 
     def check_flow(settings: Settings, problems: Problems) -> None:
-        """What an experiment's arm can change."""
+        """The checks of what an experiment's arm can override."""
         check_ladders(settings, problems)
         check_cascades(settings, problems, today)
         check_emits(settings, problems)

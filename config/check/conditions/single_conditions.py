@@ -1,11 +1,11 @@
-"""Each condition by itself: names that exist, ranges and times that something can lie in, headers that may be read."""
+"""Checks conditions one by one: names must exist, ranges and time spans must not be empty, headers must be allowed."""
 
 import re
 import zoneinfo
 from collections.abc import Collection, Iterable
 
 from config.check.conditions.space import located, nested
-from config.check.names import circles, known_rung
+from config.check.names import cycles, known_rung
 from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
 from config.model.settings import Settings
 from config.model.table import Range
@@ -18,19 +18,20 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RANGES = ("prompt_tokens", "max_tokens", "turn", "complexity", "code", "budget_used")
 _END_OF_DAY = 24 * 60
-_HEAVIEST = 1000
+_MAX_WEIGHT = 1000
+"""Limit on the conditions in a signal with the signals that it uses."""
 
 
 def check_conditions(settings: Settings, problems: Problems) -> None:
-    """All of them, and that no signal uses itself."""
+    """Check all conditions, and that no signal uses itself."""
     uses = {
         name: [used for _, when in nested((), signal) for used in when.signal]
         for name, signal in settings.signals.items()
     }
-    rounds = circles(uses)
-    for circle in rounds:
-        problems.add(("signals", circle[0]), f"the signal uses itself: {' → '.join(circle)}", breaks=True)
-    if not rounds:
+    found_cycles = cycles(uses)
+    for cycle in found_cycles:
+        problems.add(("signals", cycle[0]), f"the signal uses itself: {' → '.join(cycle)}", breaks=True)
+    if not found_cycles:
         _check_weights(settings, uses, problems)
     tenants = known_tenants(settings)
     for path, whole in located(settings):
@@ -39,18 +40,18 @@ def check_conditions(settings: Settings, problems: Problems) -> None:
 
 
 def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Problems) -> None:
-    """Signals that use others several times over grow with every step."""
+    """Report signals whose size explodes because they use other signals several times, at several levels."""
     weights: dict[str, int] = {}
 
     def weigh(name: str) -> int:
         if name not in weights:
             own = sum(1 for _ in nested((), settings.signals[name]))
             weights[name] = own + sum(weigh(used) for used in uses[name] if used in uses)
-            if weights[name] > _HEAVIEST:
-                weights[name] = 1  # told once, not again of all that use it
+            if weights[name] > _MAX_WEIGHT:
+                weights[name] = 1  # so that the signals that use it are not reported as well
                 problems.add(
                     ("signals", name),
-                    f"with the signals that it uses it stands for more than {_HEAVIEST} conditions",
+                    f"with the signals that it uses it stands for more than {_MAX_WEIGHT} conditions",
                     expected="a signal that says each thing once",
                     breaks=True,
                 )
@@ -61,7 +62,7 @@ def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Pro
 
 
 def check_header_name(path: Path, name: str, problems: Problems) -> None:
-    """A request header that a condition may look at."""
+    """Report header names that are invalid or secret, or that have capital letters."""
     if not _HEADER.fullmatch(name):
         problems.add(path, f"'{name}' is no name of a header", at_key=True)
     elif name.lower() in _SECRET_HEADERS:
@@ -71,13 +72,13 @@ def check_header_name(path: Path, name: str, problems: Problems) -> None:
 
 
 def check_language(path: Path, code: str, problems: Problems) -> None:
-    """A language that is told from others."""
+    """Report a language that `policies.routing.language` does not identify."""
     if code not in LANGUAGES:
-        problems.unknown_name(path, "language that is told from others", code, LANGUAGES)
+        problems.unknown_name(path, "language that is identified", code, LANGUAGES)
 
 
 def check_address(path: Path, address: str, problems: Problems) -> None:
-    """An address at which requests arrive."""
+    """Report a path at which no requests arrive."""
     if address not in ADDRESSES:
         problems.unknown_name(path, "address", address, ADDRESSES)
 
@@ -132,7 +133,7 @@ def _check_load(settings: Settings, path: Path, load: LoadCondition, problems: P
         if bounds is not None:
             _check_range((*path, field), bounds, problems)
     if load.kv_usage is not None and load.of in settings.upstreams:
-        problems.add((*path, "kv_usage"), f"nobody knows the KV blocks of the upstream '{load.of}'")
+        problems.add((*path, "kv_usage"), f"the KV usage of the upstream '{load.of}' is unknown")
 
 
 def _check_time(path: Path, when: TimeCondition, problems: Problems) -> None:
@@ -144,7 +145,7 @@ def _check_time(path: Path, when: TimeCondition, problems: Problems) -> None:
         )
     try:
         zoneinfo.ZoneInfo(when.zone)
-    # A name may be no name at all, lead out of the data base, or be a folder in it.
+    # The name may be invalid, lead out of the database, or be a folder in it.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         problems.add(
             (*path, "zone"),
