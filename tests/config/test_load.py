@@ -1,4 +1,4 @@
-"""Every kind of mistake in a file is found, all at once, with its place and what would be right."""
+"""Mistakes of every kind in a file are reported, all at once, with position and correction."""
 
 from pathlib import Path
 
@@ -129,8 +129,8 @@ def test_the_embedded_profile_is_good() -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_once_with_its_place(old: str, new: str, fragments: list[str]) -> None:
-    """`¦` marks the place that must be told."""
+def test_a_mistake_is_reported_once_with_its_place(old: str, new: str, fragments: list[str]) -> None:
+    """`¦` marks the position that must be reported."""
     marked, _ = with_line(old, new)
     found = problems(marked.replace("¦", ""))
     wanted = [shown for _, shown in found if all(fragment in shown for fragment in fragments)]
@@ -149,7 +149,7 @@ def test_all_problems_at_once_in_the_files_order() -> None:
     assert "did you mean 'retries'" in found[2][1]
 
 
-def test_missing_tables_are_told_without_their_consequences() -> None:
+def test_missing_tables_are_reported_without_their_consequences() -> None:
     found = problems(GOOD.replace("[engines.", "[engine."))
     assert ["unknown key 'engine'" in shown for _, shown in found] == [True]
     assert "did you mean 'engines'" in "".join(shown for _, shown in found)
@@ -178,7 +178,7 @@ def test_a_model_that_no_route_can_serve() -> None:
     assert found[0][0] == 8
 
 
-def test_signals_that_use_each_other_in_a_circle() -> None:
+def test_signals_that_use_each_other_in_a_cycle() -> None:
     text = GOOD + '[signals.a]\nnot = { signal = ["b"] }\n[signals.b]\nany = [{ signal = ["c"] }]\n'
     found = problems(text + '[signals.c]\nsignal = ["a"]\n')
     assert len(found) == 1

@@ -1,4 +1,4 @@
-"""What another process has read is what this one would have read."""
+"""A configuration read in another process is the same as one read in this process."""
 
 import os
 import subprocess
@@ -32,10 +32,10 @@ share = 0.5
 
 
 @pytest.mark.parametrize("text", [CONFIG, CONFIG + MORE, CONFIG.replace("retries", "retrys"), "= no"])
-def test_nothing_is_lost_on_the_way(text: str) -> None:
-    found = report(Path("/nowhere/service.toml"), text)
-    assert decode_report(encode_report(found)) == found
-    assert (found.loaded is None) == bool(found.problems)
+def test_encoding_keeps_everything(text: str) -> None:
+    result = report(Path("/nowhere/service.toml"), text)
+    assert decode_report(encode_report(result)) == result
+    assert (result.loaded is None) == bool(result.problems)
 
 
 def test_the_process_reads_the_same() -> None:
@@ -52,7 +52,7 @@ def test_the_process_reads_the_same() -> None:
     assert any(problem.where == "schema" for problem in decode_report(broken.stdout).problems)
 
 
-def test_whoever_asked_and_is_gone_is_told_nothing() -> None:
+def test_a_closed_pipe_causes_no_error_output() -> None:
     gone, out = os.pipe()
     os.close(gone)
     try:

@@ -1,4 +1,4 @@
-"""Complexity, keys, hysteresis, drain rate and the sliding window: small values, each with its promise."""
+"""Complexity, keys, hysteresis, drain rate and the sliding window."""
 
 import hashlib
 import math
@@ -19,7 +19,7 @@ from policies.routing.hysteresis import Hysteresis
 # --- complexity ---------------------------------------------------------------------------------------------------
 
 
-def test_plainly_different_prompts_are_ordered() -> None:
+def test_clearly_different_prompts_are_ordered() -> None:
     code = "Write a function. It must be exactly O(n), without recursion.\n```\ndef f(x): return {x: [x]};\n```\n" * 5
     ladder = [
         "hi",
@@ -46,7 +46,7 @@ def test_the_terms_are_the_score(text: str, turns: int) -> None:
     assert complexity(text, turns) == 1 / (1 + math.exp(-sum(term.adds for term in terms)))
 
 
-def test_the_terms_say_what_counted() -> None:
+def test_the_terms_explain_the_score() -> None:
     terms = {term.word: term.adds for term in complexity_terms("Explain ```x``` 123456, without a must", 3)}
     assert {word for word, adds in terms.items() if adds > 0} == set(terms) - {"begin"}
     plain = {term.word: term.adds for term in complexity_terms("hello there")}
@@ -66,7 +66,7 @@ def test_later_turns_count_and_long_texts_cost_no_more() -> None:
 # --- keys -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_key_opens_and_nothing_else_does() -> None:
+def test_only_the_new_key_authenticates() -> None:
     made = new_key("acme", bytes(range(RANDOM_BYTES)))
     ring = KeyRing([made.settings])
     assert ring.authenticate(made.raw) == "acme"
@@ -84,7 +84,7 @@ def test_a_new_key_opens_and_nothing_else_does() -> None:
         assert ring.authenticate(wrong) is None
 
 
-def test_nobody_has_no_key() -> None:
+def test_an_unknown_key_authenticates_no_tenant() -> None:
     empty = KeyRing([])
     assert empty.authenticate("") is None
     assert empty.authenticate("penstock__") is None
@@ -92,7 +92,7 @@ def test_nobody_has_no_key() -> None:
     assert KeyRing([KeySettings(id="x", tenant="", hash=hash_key("penstock_x_y"))]).authenticate("penstock_x_y") is None
 
 
-def test_a_key_with_something_behind_it_is_another_key() -> None:
+def test_a_key_with_a_suffix_is_another_key() -> None:
     longest = "penstock_x_" + "s" * 245
     ring = KeyRing([KeySettings(id="x", tenant="acme", hash=hash_key(longest))])
     assert ring.authenticate(longest) == "acme"
@@ -107,7 +107,7 @@ def test_a_key_may_have_a_name() -> None:
         new_key("acme", bytes(RANDOM_BYTES), key_id="a_b")
 
 
-def test_keys_take_enough_randomness() -> None:
+def test_keys_need_enough_random_bytes() -> None:
     with pytest.raises(ValueError, match="38 random bytes"):
         new_key("acme", b"short")
     assert new_key("a", bytes(38)).raw != new_key("a", bytes(37) + b"\1").raw
@@ -127,7 +127,7 @@ def test_every_key_is_read_back(random_bytes: bytes) -> None:
 @given(
     st.lists(st.tuples(st.sampled_from([0.0, 0.4, 0.5, 0.7, 0.8, 1.0]), st.sampled_from([0.0, 1.0, 5.0])), max_size=60)
 )
-def test_a_switch_does_not_flutter(steps: list[tuple[float, float]]) -> None:
+def test_a_switch_has_hysteresis_and_dwell(steps: list[tuple[float, float]]) -> None:
     switch = Hysteresis(0.8, 0.5, 5.0)
     now = on_at = 0.0
     was = False
@@ -147,7 +147,7 @@ def test_a_switch_does_not_flutter(steps: list[tuple[float, float]]) -> None:
         was = on
 
 
-def test_release_above_enter_makes_no_switch() -> None:
+def test_release_above_enter_is_refused() -> None:
     with pytest.raises(ValueError, match="must not be above"):
         Hysteresis(0.5, 0.8, 1.0)
 
@@ -167,7 +167,7 @@ def test_a_steady_rate_is_measured() -> None:
     assert rate.retry_after_s(0, 40.0) == 0.1
 
 
-def test_a_stalled_queue_asks_for_patience_and_an_idle_one_keeps_its_rate() -> None:
+def test_a_stalled_queue_has_longer_waits_and_an_idle_one_keeps_its_rate() -> None:
     stalled, idle = DrainRate(), DrainRate()
     stalled.resume(0.0)
     idle.resume(0.0)
@@ -182,7 +182,7 @@ def test_a_stalled_queue_asks_for_patience_and_an_idle_one_keeps_its_rate() -> N
     assert idle.wait_s(10, 80.0) == pytest.approx(1, rel=0.1)
 
 
-def test_the_first_instant_is_not_trusted() -> None:
+def test_a_very_short_first_interval_is_not_extrapolated() -> None:
     rate = DrainRate()
     rate.resume(0.0)
     rate.served(1, 0.0)
@@ -195,7 +195,7 @@ def test_the_first_instant_is_not_trusted() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(0, 9), st.integers(0, 9)), max_size=40), st.integers(1, 30))
-def test_a_window_never_forgets_too_early_nor_keeps_too_long(steps: list[tuple[float, int, int]], limit: int) -> None:
+def test_a_window_keeps_amounts_neither_too_short_nor_too_long(steps: list[tuple[float, int, int]], limit: int) -> None:
     window = SlidingWindow(10.0, 1.0)
     added: list[tuple[float, int]] = []
     now = 0.0

@@ -1,4 +1,4 @@
-"""Decisions side by side, over made-up and recorded requests."""
+"""Comparison of two policies on synthetic and recorded requests."""
 
 import msgspec
 import pytest
@@ -27,7 +27,7 @@ def aspect(found: DecisionDiff | None, name: str) -> Aspect:
     return next(each for each in found.aspects if each.name == name)
 
 
-def test_made_up_requests_reach_every_route_and_both_sides_of_its_bounds() -> None:
+def test_synthetic_requests_reach_every_route_and_both_sides_of_its_bounds() -> None:
     decider = Decider(SETTINGS, SAME)
     situations = [situation_of(each, SETTINGS) for each in synthetic_requests([SETTINGS], 1000, 3)]
     routes = {getattr(decider.decide(each), "route", "") for each in situations}
@@ -108,7 +108,7 @@ def test_escalations_of_recorded_answers(margins: tuple[float, ...], rung: str, 
 
 
 def test_what_was_never_seen_is_unknown() -> None:
-    # It escalated at 0.4; whether the rest of the answer would have fallen below 0.3 nobody knows.
+    # It escalated at 0.4; it is unknown whether a later margin would have been below 0.3.
     trace = recorded(10, margins=(0.6, 0.4), rung="large")
     found = compare(SETTINGS, read(POLICY.replace("threshold = 0.46", "threshold = 0.3")), trace=trace).trace
     (shift,) = aspect(found, "escalates").shifts

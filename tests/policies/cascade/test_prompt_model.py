@@ -1,4 +1,4 @@
-"""Thresholds by what a prompt says: right at both ends, and worth it where tasks differ."""
+"""Thresholds by prompt: correct at both ends, and better than one threshold where tasks differ."""
 
 import math
 import random
@@ -30,20 +30,20 @@ MODEL = PromptModel(
     small_mean=0.7,
     large_mean=0.8,
 )
-WORLD = [("sum the numbers", 0.9, 0.6), ("who lives there", 0.5, 0.5), ("reverse the word", 0.95, 0.9)]
-"""What is asked, how often large is right, and how often small is."""
+TASKS = [("sum the numbers", 0.9, 0.6), ("who lives there", 0.5, 0.5), ("reverse the word", 0.95, 0.9)]
+"""(prompt, how often large is right, how often small is right)."""
 
 
-def world(seed: int, count: int) -> list[Scored]:
-    """Where small is wrong its statistic is lower; of the second task large knows no more."""
+def prompts(seed: int, count: int) -> list[Scored]:
+    """If small is wrong its statistic is lower; on the second task large is no better than small."""
     rng = random.Random(seed)
-    found = []
+    scored = []
     for _ in range(count):
-        text, large, small = rng.choice(WORLD)
+        text, large, small = rng.choice(TASKS)
         right = rng.random() < small
         score = rng.gauss(3.0 if right else 0.5, 1.5)
-        found.append(Scored(score, right, rng.random() < large, words_of(f"{text} {rng.randrange(1000)}")))
-    return found
+        scored.append(Scored(score, right, rng.random() < large, words_of(f"{text} {rng.randrange(1000)}")))
+    return scored
 
 
 @given(st.floats(-0.99, 0.99), st.floats(-30, 30), st.floats(-5, 5), st.floats(0.01, 0.99))
@@ -74,25 +74,25 @@ def test_numbers_count_by_their_length() -> None:
     assert words_of("What is 17 + 25?") != words_of("What is 171 + 25?")
 
 
-def test_doubt_is_no_reason_where_large_knows_no_more() -> None:
-    model = fit_prompt_model(world(1, 3000))
-    thresholds = [threshold_at(model, priors_of(model, words_of(f"{text} 500")), -0.2) for text, _, _ in WORLD]
+def test_the_threshold_is_lower_where_large_is_no_better() -> None:
+    model = fit_prompt_model(prompts(1, 3000))
+    thresholds = [threshold_at(model, priors_of(model, words_of(f"{text} 500")), -0.2) for text, _, _ in TASKS]
     assert max(thresholds[1:]) < thresholds[0]
     assert neutral_priors(model)[1] == pytest.approx(0.78, abs=0.05)
 
 
 def test_unseen_prompts_are_ordered_better_than_by_the_statistic_alone() -> None:
-    seen = world(2, 3000)
+    seen = prompts(2, 3000)
     levels = scores_unseen(seen)
 
     def recovered(scores: list[float]) -> float:
         order = sorted(range(len(seen)), key=lambda place: scores[place])
         return sum(seen[place].large_right - seen[place].small_right for place in order[: len(seen) // 4])
 
-    assert recovered(levels) > 1.05 * recovered([each.score for each in seen])
+    assert recovered(levels) > 1.05 * recovered([prompt.score for prompt in seen])
 
 
-def test_a_statistic_that_says_the_wrong_thing_is_refused() -> None:
-    upside_down = [msgspec.structs.replace(each, score=-each.score) for each in world(3, 500)]
+def test_a_statistic_that_falls_with_accuracy_is_refused() -> None:
+    upside_down = [msgspec.structs.replace(prompt, score=-prompt.score) for prompt in prompts(3, 500)]
     with pytest.raises(ValueError, match="not righter"):
         fit_prompt_model(upside_down)

@@ -1,4 +1,4 @@
-"""The threshold of complexity that the docs show tells hard prompts from others, and their table is of the score."""
+"""The complexity threshold in the docs separates hard prompts from others, and the table there is up to date."""
 
 import re
 
@@ -26,6 +26,6 @@ def test_the_documented_quantiles_are_those_of_the_score() -> None:
     for kind, scores in SCORES.items():
         row = re.search(rf"^\| {kind} .*$", POLICIES, re.MULTILINE)
         assert row is not None
-        told = [float(cell) for cell in row.group().split("|")[2:-1]]
+        documented = [float(cell) for cell in row.group().split("|")[2:-1]]
         places = [0, len(scores) // 4, len(scores) // 2, 3 * len(scores) // 4, len(scores) - 1]
-        assert told == [round(scores[place], 2) for place in places]
+        assert documented == [round(scores[place], 2) for place in places]

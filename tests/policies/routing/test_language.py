@@ -1,4 +1,4 @@
-"""Languages of short messages: how many are told rightly, and that none is told wrongly but as unknown."""
+"""Languages of short messages: how many are identified, and that the others are unknown instead of wrong."""
 
 import pytest
 from hypothesis import given
@@ -9,28 +9,28 @@ from policies.routing.language import language
 from tests.paths import ROOT
 
 MESSAGES = [line.split("\t") for line in (ROOT / "tests/policies/short_messages.tsv").read_text().splitlines()]
-"""Ten of each language that a policy can name, as people write to a shop; and ten that are in none."""
+"""Ten messages to a shop in every language that a policy can name, and ten in none."""
 RIGHT = 0.95
 OTHERS = """
 Hvor er min pakke?|Hvordan nulstiller jeg min adgangskode?|Hvordan tilbakestiller jeg passordet?|Missä pakettini on?
 Де моя посилка?|Як скинути пароль?|Къде е пратката ми?|بسته من کجاست؟|میرا پارسل کہاں ہے؟|Kde je můj balík?
 Unde este coletul meu?|Hol van a csomagom?|On és el meu paquet?|Di mana paket saya?|Bưu kiện của tôi ở đâu?
 """
-"""Of languages that no policy can name."""
+"""Messages in languages that no policy can name."""
 
 
 def test_the_messages_are_balanced() -> None:
     assert {code: sum(each == code for each, _ in MESSAGES) for code in LANGUAGES} == dict.fromkeys(LANGUAGES, 10)
 
 
-def test_nearly_all_short_messages_are_told_and_hardly_any_wrongly() -> None:
-    told = [(code, language(text)) for code, text in MESSAGES]
-    assert sum(code == found for code, found in told) / len(told) >= RIGHT
-    assert sum(found not in {code, "und"} for code, found in told) <= 1
+def test_nearly_all_short_messages_are_identified_and_hardly_any_wrongly() -> None:
+    identified = [(code, language(text)) for code, text in MESSAGES]
+    assert sum(code == found for code, found in identified) / len(identified) >= RIGHT
+    assert sum(found not in {code, "und"} for code, found in identified) <= 1
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_no_language_is_told_badly(code: str) -> None:
+def test_no_language_is_identified_badly(code: str) -> None:
     assert sum(language(text) == code for each, text in MESSAGES if each == code) >= 7
 
 
