@@ -173,7 +173,7 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
 
     tenant: str
     line: str
-    """Under which name its requests wait: see `config.tenants.queue_line`."""
+    """Under which name its requests wait: see `config.tenants.tenant_queue_name`."""
     tier: str
     priority: int
     cache_salt: bytes

@@ -1,4 +1,4 @@
 """Tools for policy authors: explanations, policy tests, comparisons of policies, calibration fits.
 
-Only commands and the admin API use this package; the request path does not.
+Commands and the simulation use this package; serving requests does not.
 """

@@ -39,7 +39,7 @@ class ExpectDraft(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 def draft_deadline(now: float, deadline: float) -> float:
-    """Deadline of a draft that begins now; the large model then starts without waiting for the rest of it."""
+    """The time until which a draft that begins at `now` may take, when the answer must end by `deadline`."""
     return now + max(deadline - now, 0.0) * _DRAFT_TIME_SHARE
 
 

@@ -1,4 +1,4 @@
-"""A file with more than fifty different faults: each is told at its line, and none hides another."""
+"""A file with more than fifty different faults: all are reported at their lines, and none hides another."""
 
 import datetime as dt
 import re
@@ -17,20 +17,20 @@ from tests.paths import ROOT
 FILE = ROOT / "tests/config/faulty" / "everything.toml"
 TODAY = dt.date(2026, 11, 21)
 
-Told = dict[tuple[int, Severity], list[str]]
+Reported = dict[tuple[int, Severity], list[str]]
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Told:
-    """What is said of the file, by line."""
+def reported(tmp_path: Path) -> Reported:
+    """The messages about the file, by line."""
     shutil.copy(FILE, tmp_path / FILE.name)
     (tmp_path / "old.json").write_bytes(msgspec.json.encode(OLD))
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / FILE.name, today=TODAY)
-    found: Told = defaultdict(list)
+    messages: Reported = defaultdict(list)
     for problem in (*caught.value.problems, *caught.value.warnings):
-        found[problem.line, problem.severity].append(str(problem).split(": ", 1)[1])
-    return found
+        messages[problem.line, problem.severity].append(str(problem).split(": ", 1)[1])
+    return messages
 
 
 OLD = Calibration(
@@ -60,16 +60,16 @@ def wanted() -> list[tuple[int, Severity, str]]:
     return [mark for mark in marks if mark[0] > 3]
 
 
-def test_every_fault_is_reported_at_its_line_and_nothing_else(told: Told) -> None:
+def test_every_fault_is_reported_at_its_line_and_nothing_else(reported: Reported) -> None:
     marks = wanted()
     assert len({text for _, _, text in marks}) >= 50
-    silent = []
+    missing = []
     for line, severity, text in marks:
-        said = told[line, severity]
-        heard = next((each for each in said if text in each), None)
-        if heard is None:
-            silent.append((line, severity, text))
+        messages = reported[line, severity]
+        match = next((message for message in messages if text in message), None)
+        if match is None:
+            missing.append((line, severity, text))
         else:
-            said.remove(heard)
-    assert silent == []
-    assert {place: said for place, said in told.items() if said} == {}
+            messages.remove(match)
+    assert missing == []
+    assert {place: messages for place, messages in reported.items() if messages} == {}

@@ -1,4 +1,4 @@
-"""The open network is refused without keys."""
+"""Without keys only loopback addresses are accepted."""
 
 from pathlib import Path
 

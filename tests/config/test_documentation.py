@@ -1,4 +1,4 @@
-"""What the documents show can be loaded, has nothing wrong with it, and passes its own tests."""
+"""The examples in the documentation can be loaded, have no problems, and pass their own tests."""
 
 import datetime as dt
 import re
@@ -23,7 +23,7 @@ def blocks(name: str) -> list[str]:
 
 
 def whole_files(name: str) -> list[str]:
-    """A block that says its schema begins a file, the others go on with it."""
+    """A block with the key `schema` begins a file; the blocks after it continue that file."""
     files: list[str] = []
     for block in blocks(name):
         if block.startswith("schema"):

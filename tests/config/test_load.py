@@ -1,4 +1,4 @@
-"""Every kind of mistake in a file is found, all at once, with its place and what would be right."""
+"""Mistakes of every kind in a file are reported, all at once, with position and correction."""
 
 from pathlib import Path
 
@@ -178,7 +178,7 @@ def test_a_model_that_no_route_can_serve() -> None:
     assert found[0][0] == 8
 
 
-def test_signals_that_use_each_other_in_a_circle() -> None:
+def test_signals_that_use_each_other_in_a_cycle() -> None:
     text = GOOD + '[signals.a]\nnot = { signal = ["b"] }\n[signals.b]\nany = [{ signal = ["c"] }]\n'
     found = problems(text + '[signals.c]\nsignal = ["a"]\n')
     assert len(found) == 1

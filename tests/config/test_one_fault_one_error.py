@@ -1,4 +1,4 @@
-"""Each single fault in a good policy is one error, at its line: nothing is said of what only follows from it."""
+"""Any single fault in a valid policy is one error, at its line, without errors that only follow from it."""
 
 import random
 import re
@@ -25,12 +25,12 @@ WRONG = {
     int: ('"V"', "-1", "true", "{ x = 1 }"),
     float: ('"V"', "-1", "true", "{ x = 1 }"),
 }
-"""Instead of a value V of the type."""
+"""By type: wrong values in place of a value V."""
 ELSEWHERE = {("name", '"Vx"'), ("at_least", "-1"), ("arms", "key")}
-"""What is good where it stands, and does not fit to what stands elsewhere."""
+"""Changes that are valid at their own place, and inconsistent with another one."""
 
 
-def found(text: str) -> tuple[Problem, ...]:
+def problems_of(text: str) -> tuple[Problem, ...]:
     try:
         parse(text, Path("/x.toml"))
     except ConfigError as error:
@@ -57,17 +57,17 @@ def leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
 
 LEAVES = list(leaves(tomllib.loads(TEXT)))
 SHARES = [6, pytest.param(1, marks=pytest.mark.slow)]
-"""One of so many values of a table, and all."""
+"""A sixth of the values of a table, or all."""
 
 
 def some(table: str, share: int) -> list[tuple[tuple[str | int, ...], object]]:
-    """Of the table's leaves; always the same."""
-    mine = [leaf for leaf in LEAVES if leaf[0][0] == table]
-    return random.Random(table).sample(mine, -(-len(mine) // share))
+    """A seeded sample of the table's leaves."""
+    in_table = [leaf for leaf in LEAVES if leaf[0][0] == table]
+    return random.Random(table).sample(in_table, -(-len(in_table) // share))
 
 
 def test_the_policy_is_good() -> None:
-    assert found(TEXT) == ()
+    assert problems_of(TEXT) == ()
     assert parse(TEXT, Path("/x.toml")).warnings == ()
 
 
@@ -80,11 +80,11 @@ def test_a_value_that_is_none(table: str, share: int) -> None:
         assert literal is not None
         for wrong in WRONG[type(value)]:
             new = wrong.replace("V", str(value))
-            told = found(replaced(place.line, place.column, literal.group(), new))
-            assert len(told) <= 1, (new, told)
-            assert told or wrong in {'"Vx"', "-1"} or new == value, (path, new)
+            reported = problems_of(replaced(place.line, place.column, literal.group(), new))
+            assert len(reported) <= 1, (new, reported)
+            assert reported or wrong in {'"Vx"', "-1"} or new == value, (path, new)
             if (path[-1], wrong) not in ELSEWHERE:
-                assert [problem.line for problem in told] in ([], [place.line]), (new, told)
+                assert [problem.line for problem in reported] in ([], [place.line]), (new, reported)
 
 
 @pytest.mark.parametrize("table", sorted({str(path[0]) for path, _ in LEAVES}))
@@ -96,28 +96,28 @@ def test_a_key_that_is_misspelled(table: str, share: int) -> None:
         place = PLACES.key(path)
         if not LINES[place.line - 1][place.column - 1 :].startswith(path[-1]):
             continue
-        told = found(replaced(place.line, place.column, path[-1], path[-1][:-1]))
-        assert len(told) <= 1, told
+        reported = problems_of(replaced(place.line, place.column, path[-1], path[-1][:-1]))
+        assert len(reported) <= 1, reported
         if (*path[-2:-1], "key") not in ELSEWHERE:
-            assert [problem.line for problem in told] in ([], [place.line]), told
+            assert [problem.line for problem in reported] in ([], [place.line]), reported
 
 
 @pytest.mark.parametrize(
     "number", sampled([(line, number) for number, line in enumerate(LINES) if HEADER.fullmatch(line)], 12)
 )
 def test_a_table_that_is_renamed_or_taken_away(number: int) -> None:
-    end = next(each for each in range(number + 1, len(LINES)) if not LINES[each] or LINES[each].startswith("["))
+    end = next(line for line in range(number + 1, len(LINES)) if not LINES[line] or LINES[line].startswith("["))
     renamed = [*LINES[:number], LINES[number].replace("]", "x]"), *LINES[number + 1 :]]
     away = [*LINES[:number], *LINES[end:]]
     misspelled = [*LINES[:number], LINES[number].replace(".", "x.", 1), *LINES[number + 1 :]]
     for lines in (renamed, away):
-        assert len(found("\n".join(lines))) == 1, (LINES[number], found("\n".join(lines)))
-    told = found("\n".join(misspelled))
-    assert told[0].line == number + 1
-    assert len(told) == 1 or "adapters" in LINES[number + 3], told
+        assert len(problems_of("\n".join(lines))) == 1, (LINES[number], problems_of("\n".join(lines)))
+    reported = problems_of("\n".join(misspelled))
+    assert reported[0].line == number + 1
+    assert len(reported) == 1 or "adapters" in LINES[number + 3], reported
 
 
 def test_a_name_that_is_unknown_in_several_places_is_reported_once() -> None:
-    (problem,) = found(TEXT.replace('on_failure = "safe"', 'on_failure = "saef"'))
+    (problem,) = problems_of(TEXT.replace('on_failure = "safe"', 'on_failure = "saef"'))
     assert "there is no ladder 'saef' (also on line " in problem.message
     assert problem.suggestion == "safe"

@@ -1,4 +1,4 @@
-"""What docs/operations.md shows can be loaded."""
+"""The examples in docs/operations.md can be loaded."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_its_examples_fit_into_a_file() -> None:
 
 
 def test_prometheus_can_read_its_part() -> None:
-    """Fields and types are those of Prometheus's own documentation of `scrape_config`."""
+    """Fields and types are those in Prometheus's documentation of `scrape_config`."""
     (block,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     (job,) = yaml.safe_load(block)["scrape_configs"]
     assert set(job) == {"job_name", "scrape_interval", "metrics_path", "authorization", "static_configs"}

@@ -1,4 +1,4 @@
-"""What another process has read is what this one would have read."""
+"""A configuration read in another process is the same as one read in this process."""
 
 import os
 import subprocess
@@ -32,10 +32,10 @@ share = 0.5
 
 
 @pytest.mark.parametrize("text", [CONFIG, CONFIG + MORE, CONFIG.replace("retries", "retrys"), "= no"])
-def test_nothing_is_lost_on_the_way(text: str) -> None:
-    found = report(Path("/nowhere/service.toml"), text)
-    assert decode_report(encode_report(found)) == found
-    assert (found.loaded is None) == bool(found.problems)
+def test_encoding_keeps_everything(text: str) -> None:
+    result = report(Path("/nowhere/service.toml"), text)
+    assert decode_report(encode_report(result)) == result
+    assert (result.loaded is None) == bool(result.problems)
 
 
 def test_the_process_reads_the_same() -> None:

@@ -1,4 +1,4 @@
-"""What the page on upstreams shows of refusals can be loaded, and its table has every kind."""
+"""The example of refusals in docs/upstreams.md can be loaded, and its table has all kinds of failures."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A value of the wrong form is told as it can be pasted; pasted, it is good."""
+"""For a value of the wrong type, the message contains a correction that can be pasted and is valid."""
 
 import re
 from pathlib import Path
@@ -61,14 +61,14 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("good", "bad", "pasted"), TABLE)
-def test_each_can_be_pasted(good: str, bad: str, pasted: str) -> None:
+def test_the_suggestion_can_be_pasted(good: str, bad: str, pasted: str) -> None:
     assert VALID.count(good) == 1, good
     with pytest.raises(ConfigError) as caught:
         parse(VALID.replace(good, bad), Path("/x.toml"))
     (problem,) = caught.value.problems
-    found = WRITE.search(problem.expected)
-    assert found is not None, problem
-    assert found[1] == pasted
+    suggestion = WRITE.search(problem.expected)
+    assert suggestion is not None, problem
+    assert suggestion[1] == pasted
     line = VALID.replace(good, bad).split("\n")[problem.line - 1]
     literal = re.match(r'"[^"]*"|\[.*?\]|\{.*?\}(?= *\}|$)|[^\s,}]+', line[problem.column - 1 :])
     assert literal is not None

@@ -1,4 +1,4 @@
-"""The admin API is never open to the network without keys of its own."""
+"""The admin API cannot listen on the network without its own keys."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SAME = f'[[keys]]\nid = "b"\ntenant = "t"\nhash = "{HASH}"\n[tenants.t]'
 
 
 @pytest.mark.parametrize(
-    ("table", "where", "said"),
+    ("table", "where", "fragment"),
     [
         ('[admin]\nenabled = true\nhost = "0.0.0.0"', "admin.host", "no [[admin.keys]]"),
         ("[admin]\nenabled = true\nport = 8080", "admin.port", "listens on port 8080 already"),
@@ -39,16 +39,16 @@ SAME = f'[[keys]]\nid = "b"\ntenant = "t"\nhash = "{HASH}"\n[tenants.t]'
         ),
     ],
 )
-def test_what_is_refused(table: str, where: str, said: str) -> None:
+def test_what_is_refused(table: str, where: str, fragment: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_settings(f"{CONFIG}\n{table}\n", Path("/nowhere/service.toml"))
     (problem,) = caught.value.problems
     assert problem.where == where
-    assert said in str(problem)
+    assert fragment in str(problem)
 
 
 def test_what_is_served() -> None:
     table = f'[admin]\nenabled = true\nhost = "0.0.0.0"\n[[admin.keys]]\nid = "a"\nhash = "{HASH}"\n'
     assert parse_settings(CONFIG + table, Path("/nowhere/service.toml")).admin.keys[0].id == "a"
-    # What does not listen need not be safe.
+    # An admin API that is not enabled needs no keys.
     assert not parse_settings(CONFIG + '[admin]\nhost = "0.0.0.0"\n', Path("/nowhere/service.toml")).admin.enabled

@@ -1,4 +1,4 @@
-"""Adapters in the configuration: known ones, at engines, with room for all."""
+"""Adapters in the configuration: their names, where they may be used, and how many."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def settings() -> Settings:
 
 def test_a_good_file_and_its_paths() -> None:
     adapters = settings().engines["mine"].adapters
-    assert {name: str(each.path) for name, each in adapters.items()} == {
+    assert {name: str(adapter.path) for name, adapter in adapters.items()} == {
         "legal": "/etc/adapters/legal",
         "sql": "/srv/sql",
     }
@@ -89,14 +89,14 @@ def test_only_engines_have_adapters_and_only_some() -> None:
     assert found == ["ladders.safe[2].adapter: a static answer has no adapter ()"]
 
 
-def test_names_and_room() -> None:
+def test_names_and_number() -> None:
     assert "cannot be an adapter's name" in problems("adapters.sql]", 'adapters."s:l"]')[0]
     assert "can be loaded" in problems("max_adapters = 2", "max_adapters = 1")[0]
 
 
-def test_the_same_rung_with_and_without_its_adapter_is_asked_twice_for_a_reason(tmp_path: Path) -> None:
+def test_the_same_rung_with_and_without_its_adapter_is_no_duplicate(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(TEXT)
-    assert [str(each) for each in load(tmp_path / "x.toml").warnings if "already" in str(each)] == []
+    assert [str(warning) for warning in load(tmp_path / "x.toml").warnings if "already" in str(warning)] == []
     (tmp_path / "x.toml").write_text(
         TEXT.replace('[[ladders.safe]]\nto = "mine"\n[[l', '[[ladders.safe]]\nto = "mine"\nadapter = "legal"\n[[l')
     )

@@ -1,4 +1,4 @@
-"""How answers are shown: by the cascade, or by a route in its place."""
+"""The `emit` of cascades, and of routes that replace it."""
 
 from pathlib import Path
 
@@ -38,16 +38,16 @@ def problems(route: str, cascade: str) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", ["gate", "window", "verified"])
-def test_a_route_may_say_how(mode: str) -> None:
+def test_a_route_may_set_the_mode(mode: str) -> None:
     assert problems(f'emit = {{ mode = "{mode}" }}', "defer = { threshold = 1.0 }") == []
 
 
-def test_who_only_verifies_cannot_decide_otherwise() -> None:
+def test_a_route_cannot_gate_a_cascade_without_a_deferral_rule() -> None:
     found = problems('emit = { mode = "gate" }', 'emit = { mode = "verified" }')
     assert found == ["routes[0].emit.mode: nothing says when the small answer of 'thrifty' is not trusted"]
 
 
-def test_a_ladder_is_shown_as_it_comes() -> None:
+def test_a_route_with_a_ladder_has_no_emit() -> None:
     text = TEXT.replace('use = { cascade = "thrifty" }', 'use = { ladder = "safe" }')
     text = text.replace("ROUTE", 'emit = { mode = "gate" }').replace("CASCADE", "defer = { threshold = 1.0 }")
     with pytest.raises(ConfigError, match="ladder's answers are shown as they come"):

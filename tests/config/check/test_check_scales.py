@@ -1,4 +1,4 @@
-"""What checking a policy takes grows as the policy does: counted in calls of functions, whatever the machine does."""
+"""The work of checking a policy grows linearly with its size, measured in function calls and not in time."""
 
 import sys
 from types import FrameType
@@ -28,7 +28,7 @@ def calls(shape: str, size: int) -> int:
 
 
 BOUNDED = {"misspelled names"}
-"""Its suggestions are looked for only so long: that shows in larger policies than a test should read."""
+"""The search for suggestions is limited, which has an effect only in larger policies than a test should check."""
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape not in BOUNDED])

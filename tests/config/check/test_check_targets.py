@@ -1,4 +1,4 @@
-"""What a target may say beside its one number."""
+"""Options of a target in addition to its value."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Bounds of the server that fit each other, proxies that are addresses, and origins that a browser could send."""
+"""Checks of the server's limits, proxies and origins."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def of(lines: str) -> ServerLimits:
 
 
 @pytest.mark.parametrize(
-    ("line", "where", "said"),
+    ("line", "where", "fragment"),
     [
         ('body_memory = "1MiB"', "server.body_memory", "less than max_body"),
         ('body_memory_per_key = "1MiB"', "server.body_memory_per_key", "less than max_body"),
@@ -36,23 +36,24 @@ def of(lines: str) -> ServerLimits:
         ("connection_per_key = 5", "server.connection_per_key", "connections_per_key"),
     ],
 )
-def test_what_is_refused(line: str, where: str, said: str) -> None:
+def test_what_is_refused(line: str, where: str, fragment: str) -> None:
     with pytest.raises(ConfigError) as caught:
         of(line)
     (problem,) = caught.value.problems
     assert problem.where == where
-    assert said in str(problem)
+    assert fragment in str(problem)
 
 
-def test_what_a_browser_sends_and_where_proxies_stand() -> None:
+def test_valid_origins_and_proxies() -> None:
     of('ws_origins = ["https://app.example", "http://localhost:3000", "http://[::1]:8080", "chrome-extension://abc"]')
     assert of('trusted_proxies = ["10.0.0.0/8", "::1", "192.0.2.7"]').trusted_proxies[1] == "::1"
 
 
 def test_bounds_that_are_shares_of_the_connections() -> None:
-    most = of("")
-    assert (most.max_connections_per_key, most.max_connections_per_peer, most.tier_connections) == (900, 1016, 50)
+    default = of("")
+    limits = (default.max_connections_per_key, default.max_connections_per_peer, default.tier_connections)
+    assert limits == (900, 1016, 50)
     few = of("max_connections = 10\nprobe_connections = 0")
     assert (few.max_connections_per_key, few.max_connections_per_peer, few.tier_connections) == (9, 10, 0)
-    said = of("connections_per_key = 3\nconnections_per_peer = 4\ntier_connections = 0")
-    assert (said.max_connections_per_key, said.max_connections_per_peer, said.tier_connections) == (3, 4, 0)
+    given = of("connections_per_key = 3\nconnections_per_peer = 4\ntier_connections = 0")
+    assert (given.max_connections_per_key, given.max_connections_per_peer, given.tier_connections) == (3, 4, 0)

@@ -1,4 +1,4 @@
-"""What is wrong with an upstream is told at its place."""
+"""Problems of upstreams are reported at their place."""
 
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def test_a_good_one() -> None:
 def test_a_mistake_is_reported_once(old: str, new: str, fragment: str) -> None:
     assert old in GOOD
     found = problems(GOOD.replace(old, new, 1))
-    assert len([each for each in found if fragment in each]) == 1, found
+    assert len([message for message in found if fragment in message]) == 1, found
 
 
 LADDER = '[[ladders.safe]]\nto = "cloud"\n'
@@ -98,10 +98,10 @@ LADDER = '[[ladders.safe]]\nto = "cloud"\n'
 def test_what_is_done_about_refusals_is_checked(old: str, new: str, fragment: str) -> None:
     assert old in GOOD
     found = problems(GOOD.replace(old, new, 1))
-    assert len([each for each in found if fragment in each]) == 1, found
+    assert len([message for message in found if fragment in message]) == 1, found
 
 
-def test_a_pause_that_nobody_can_wait_for_is_warned_of() -> None:
+def test_a_pause_longer_than_the_deadline_is_a_warning() -> None:
     loaded = parse_settings(GOOD.replace(LADDER, f'{LADDER}wait_out = "2s"\n'), Path("/etc/p.toml"))
     assert (loaded.ladders["safe"][0].wait_out, loaded.routes[0].on_content_filter) == (2.0, "stop")
     text = GOOD.replace(LADDER, f'{LADDER}wait_out = "45s"\n')
@@ -124,10 +124,10 @@ def test_upstreams_alone_are_enough() -> None:
 
 
 @pytest.mark.parametrize("name", ["x-api-key", "api-key", "Cookie", "x-goog-api-key"])
-def test_a_key_under_another_header_is_warned_of(name: str) -> None:
+def test_a_key_in_another_header_is_a_warning(name: str) -> None:
     text = GOOD.replace('headers = { x-team = "search" }', f'headers = {{ {name} = "opensesame" }}')
-    found = [str(each) for each in parse(text, Path("/etc/p.toml")).warnings]
-    told = [each for each in found if "a key does not belong into the file" in each]
-    assert len(told) == 1, found
-    assert f'key_header = "{name}"' in told[0]
-    assert "opensesame" not in told[0]
+    found = [str(message) for message in parse(text, Path("/etc/p.toml")).warnings]
+    reported = [message for message in found if "a key does not belong into the file" in message]
+    assert len(reported) == 1, found
+    assert f'key_header = "{name}"' in reported[0]
+    assert "opensesame" not in reported[0]

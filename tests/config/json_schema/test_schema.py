@@ -1,4 +1,4 @@
-"""The schema says what the loader does."""
+"""The schema agrees with the loader."""
 
 import json
 import re

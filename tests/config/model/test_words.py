@@ -1,4 +1,4 @@
-"""Words that the policy language knows are those that the project means."""
+"""The names in the policy language are those that the other modules define."""
 
 from config.model.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
 from policies.authoring import decision
@@ -6,17 +6,17 @@ from policies.routing.language import language
 from tests.paths import ROOT
 
 
-def test_languages_are_those_that_are_told_apart() -> None:
+def test_languages_are_those_that_are_identified() -> None:
     messages = (ROOT / "tests/policies/short_messages.tsv").read_text().splitlines()
     assert set(LANGUAGES) == {language(message.split("\t")[1]) for message in messages}
 
 
-def test_addresses_are_those_at_which_requests_arrive() -> None:
+def test_paths_are_those_at_which_requests_arrive() -> None:
     routes = (ROOT / "gateway/endpoints/routes.py").read_text()
     for address in ADDRESSES:
         assert f'b"{address}"' in routes
     assert routes.count('b"/v1/') == len(ADDRESSES)
 
 
-def test_a_text_of_a_ladder_has_one_name() -> None:
+def test_a_static_answer_has_one_name() -> None:
     assert STATIC_ANSWER == decision.STATIC_ANSWER

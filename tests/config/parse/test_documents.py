@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_tables_are_put_together_and_lists_follow_each_other(folder: Path) -> None:
+def test_tables_are_merged_and_lists_concatenated(folder: Path) -> None:
     settings = load_settings(folder)
     assert [route.name for route in settings.routes] == ["code", "rest"]
     assert (settings.server.port, settings.server.drain) == (9000, 5.0)
@@ -58,7 +58,7 @@ def test_the_files_are_known_by_name(folder: Path) -> None:
     assert files_of(folder / "20-shop.toml") == (folder / "20-shop.toml",)
 
 
-def told(folder: Path) -> list[str]:
+def reported(folder: Path) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_settings(folder)
     return [str(problem).removeprefix(f"{folder}/") for problem in caught.value.problems]
@@ -67,8 +67,8 @@ def told(folder: Path) -> list[str]:
 def test_each_problem_names_its_own_file(folder: Path) -> None:
     (folder / "20-shop.toml").write_text(SHOP.replace('"code"]', '"cod"]'))
     (folder / "90-rest.toml").write_text(REST.replace('to = "small"', 'to = "smal"').replace("safe", "save", 1))
-    found = told(folder)
-    assert [each.split(": ")[:2] for each in found] == [
+    messages = reported(folder)
+    assert [message.split(": ")[:2] for message in messages] == [
         ["20-shop.toml:4:19", "routes[0].when.model[0]"],
         ["90-rest.toml:6:18", "routes[1].use.ladder"],
         ["90-rest.toml:8:6", "ladders.safe[0].to"],
@@ -78,16 +78,16 @@ def test_each_problem_names_its_own_file(folder: Path) -> None:
 def test_what_two_files_say_is_reported_with_both_places(folder: Path) -> None:
     (folder / "30-more.toml").write_text('schema = 1\n[engines.small]\nmodel = "x"\n[server]\nport = 1\n')
     expected = "too; expected it in one file as a whole"
-    assert told(folder) == [
+    assert reported(folder) == [
         f"30-more.toml:2:10: engines.small: 'engines.small' is given by {folder}/10-engines.toml:4, {expected}",
         f"30-more.toml:5:1: server.port: 'server.port' is given by {folder}/10-engines.toml:3, {expected}",
     ]
 
 
-def test_every_file_says_its_schema(folder: Path) -> None:
+def test_every_file_has_the_key_schema(folder: Path) -> None:
     (folder / "20-shop.toml").write_text(SHOP.replace("schema = 1\n", ""))
     (folder / "90-rest.toml").write_text(REST.replace("schema = 1", "schema = 2"))
-    assert [each.split(";")[0] for each in told(folder)] == [
+    assert [message.split(";")[0] for message in reported(folder)] == [
         "20-shop.toml:1:1: schema: the key 'schema' is missing",
         f"90-rest.toml:1:1: schema: 'schema' is given by {folder}/10-engines.toml:1, too",
     ]
@@ -96,7 +96,7 @@ def test_every_file_says_its_schema(folder: Path) -> None:
 def test_the_syntax_of_all_files_is_reported_at_once(folder: Path) -> None:
     (folder / "20-shop.toml").write_text("schema = = 1\n")
     (folder / "90-rest.toml").write_text("schema = 1\n[open\n")
-    assert [each.split(": ")[0] for each in told(folder)] == ["20-shop.toml:1:10", "90-rest.toml:2:6"]
+    assert [message.split(": ")[0] for message in reported(folder)] == ["20-shop.toml:1:10", "90-rest.toml:2:6"]
     (folder / "10-engines.toml").write_bytes(b"\xff")
-    assert told(folder)[0].startswith("10-engines.toml:1:1: this is not UTF-8")
-    assert len(told(folder)) == 3
+    assert reported(folder)[0].startswith("10-engines.toml:1:1: this is not UTF-8")
+    assert len(reported(folder)) == 3

@@ -1,4 +1,4 @@
-"""Overrides of single keys, as experiments' arms make them."""
+"""Overrides of single keys by the arms of experiments."""
 
 from pathlib import Path
 

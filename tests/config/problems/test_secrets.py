@@ -1,4 +1,4 @@
-"""What is taken for a secret by its shape or its name, and what is not."""
+"""Texts that are taken for secrets because of their form or of the name of their key, and others that are not."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Positions by path, over every way in which TOML can write a value."""
+"""Positions by path, for all ways of writing a value in TOML."""
 
 import tomllib
 
@@ -84,15 +84,15 @@ def leaves(value: object, path: Path = ()) -> list[tuple[Path, object]]:
 
 @settings(max_examples=150, deadline=None)
 @given(document=st.dictionaries(st.text("xyz.\"'[é", min_size=1, max_size=4), VALUES, max_size=4))
-def test_each_value_is_found_where_it_stands(document: dict[str, object]) -> None:
+def test_every_value_is_found_at_its_position(document: dict[str, object]) -> None:
     text = tomlkit.dumps(document)
     source = SourceMap(text)
     lines = text.split("\n")
     for path, value in leaves(tomllib.loads(text)):
         place = source.value(path)
-        rest = lines[place.line - 1][place.column - 1 :]
+        text_there = lines[place.line - 1][place.column - 1 :]
         if isinstance(value, str):
-            assert rest[0] in "\"'"
+            assert text_there[0] in "\"'"
         else:
-            assert rest.startswith(str(value).lower())
+            assert text_there.startswith(str(value).lower())
         assert source.key(path) <= place

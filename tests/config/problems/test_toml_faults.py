@@ -1,4 +1,4 @@
-"""A text that is no TOML is told in words, at its place, with what would be right."""
+"""Syntax errors are explained, with their position and a correction."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("text", "line", "message", "expected"), TABLE)
-def test_words_for_each_fault(text: str, line: int, message: str, expected: str) -> None:
+def test_message_and_correction(text: str, line: int, message: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, Path("/x.toml"))
     (problem,) = caught.value.problems

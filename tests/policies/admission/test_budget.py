@@ -1,4 +1,4 @@
-"""Budgets: never more spent than there is, and each period anew."""
+"""Budgets are never overspent, and are reset with every period."""
 
 import datetime as dt
 import math
@@ -31,7 +31,7 @@ def test_periods_are_the_calendars(per: str, begin: str, end: str) -> None:
     assert period_end(per, NOON) == dt.datetime.fromisoformat(end + "+00:00").timestamp()  # type: ignore[arg-type]
 
 
-def test_the_worst_case_is_set_aside_and_the_rest_given_back() -> None:
+def test_the_worst_case_is_reserved_and_the_difference_released() -> None:
     money = book()
     assert money.fits("acme", 8.0, NOON)
     hold = money.reserve("acme", 8.0, NOON)
@@ -44,7 +44,7 @@ def test_the_worst_case_is_set_aside_and_the_rest_given_back() -> None:
     assert view.resets_in_s == 11.5 * 3600
 
 
-def test_a_new_day_has_new_money_and_yesterdays_requests_do_not_touch_it() -> None:
+def test_a_new_day_resets_the_budget_and_yesterdays_requests_do_not_count() -> None:
     money = book()
     hold = money.reserve("acme", 10.0, NOON)
     tomorrow = NOON + 86_400
@@ -62,7 +62,7 @@ def test_without_a_budget_everything_fits() -> None:
     assert money.settle(hold, 1e9)
 
 
-def test_other_settings_keep_what_was_spent() -> None:
+def test_new_settings_keep_what_was_spent() -> None:
     money = book()
     money.restore("acme", {"hour": 1.0, "day": 6.0}, NOON)
     money.apply_settings({"acme": TenantSettings(budget=Budget(amount=7.0))})
@@ -73,15 +73,15 @@ def test_other_settings_keep_what_was_spent() -> None:
     assert money.fits("acme", 1e9, NOON)
 
 
-def test_what_an_upstream_used_beyond_the_worst_case_is_gone_too() -> None:
+def test_usage_of_an_upstream_beyond_the_worst_case_is_charged() -> None:
     money = book()
     money.settle(money.reserve("acme", 4.0, NOON), 9.0)
     assert not money.fits("acme", 2.0, NOON)
-    # What costs nothing always fits.
+    # A cost of 0 always fits.
     assert money.fits("acme", 0.0, NOON)
 
 
-def test_a_tenant_that_comes_back_within_the_period_does_not_begin_anew() -> None:
+def test_a_tenant_that_is_added_again_within_the_period_keeps_its_spending() -> None:
     money, acme = book(), {"acme": TenantSettings(budget=Budget(amount=10.0, per="month"))}
     money.settle(money.reserve("acme", 8.0, NOON), 8.0)
     money.apply_settings({})
@@ -95,7 +95,7 @@ def test_a_tenant_that_comes_back_within_the_period_does_not_begin_anew() -> Non
 
 
 class Spending(RuleBasedStateMachine):
-    """Reservations that must fit never let more be spent than there is."""
+    """With reservations only of what fits, no budget is overspent."""
 
     holds: Bundle[BudgetHold] = Bundle("holds")
 

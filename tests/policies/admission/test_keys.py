@@ -10,7 +10,7 @@ from config.model.tenancy import KeySettings
 from policies.admission.keys import RANDOM_BYTES, KeyRing, hash_key, new_key
 
 
-def test_a_new_key_opens_and_nothing_else_does() -> None:
+def test_only_the_new_key_authenticates() -> None:
     made = new_key("acme", bytes(range(RANDOM_BYTES)))
     ring = KeyRing([made.settings])
     assert ring.authenticate(made.raw) == "acme"
@@ -28,7 +28,7 @@ def test_a_new_key_opens_and_nothing_else_does() -> None:
         assert ring.authenticate(wrong) is None
 
 
-def test_nobody_has_no_key() -> None:
+def test_an_unknown_key_authenticates_no_tenant() -> None:
     empty = KeyRing([])
     assert empty.authenticate("") is None
     assert empty.authenticate("penstock__") is None
@@ -36,7 +36,7 @@ def test_nobody_has_no_key() -> None:
     assert KeyRing([KeySettings(id="x", tenant="", hash=hash_key("penstock_x_y"))]).authenticate("penstock_x_y") is None
 
 
-def test_a_key_with_something_behind_it_is_another_key() -> None:
+def test_a_key_with_a_suffix_is_another_key() -> None:
     longest = "penstock_x_" + "s" * 245
     ring = KeyRing([KeySettings(id="x", tenant="acme", hash=hash_key(longest))])
     assert ring.authenticate(longest) == "acme"
@@ -51,7 +51,7 @@ def test_a_key_may_have_a_name() -> None:
         new_key("acme", bytes(RANDOM_BYTES), key_id="a_b")
 
 
-def test_keys_take_enough_randomness() -> None:
+def test_keys_need_enough_random_bytes() -> None:
     with pytest.raises(ValueError, match="38 random bytes"):
         new_key("acme", b"short")
     assert new_key("a", bytes(38)).raw != new_key("a", bytes(37) + b"\1").raw

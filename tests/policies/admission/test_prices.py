@@ -1,4 +1,4 @@
-"""What tokens cost, and the most that a request can cost."""
+"""The cost of an attempt, and the worst-case cost of a request."""
 
 import pytest
 
@@ -23,33 +23,33 @@ PRICES = {
         ("small", 10, 5, 0, 20.0),
         ("small", 10, 5, 8, 2 * 1 + 8 * 0.25 + 10.0),
         ("small", 10, 0, 10, 2.5),
-        # Without a price of their own, cached tokens cost what the others do.
+        # Without a price for cached input, cached tokens cost as much as the others.
         ("large", 10, 5, 8, 200.0),
         ("free", 10, 5, 8, 0.0),
         ("unheard of", 10, 5, 8, 0.0),
     ],
 )
-def test_a_token_costs_what_its_rung_says(rung: str, prompt: int, made: int, cached: int, cost: float) -> None:
+def test_the_cost_of_an_attempt(rung: str, prompt: int, made: int, cached: int, cost: float) -> None:
     assert cost_of(PRICES.get(rung), prompt, made, cached) == cost
 
 
 @pytest.mark.parametrize(
-    ("rungs", "found"),
+    ("rungs", "cheapest_rung"),
     [
         ([], None),
         (["large"], "large"),
         (["large", "small"], "small"),
-        # The output's price decides, then the input's, then who comes first.
+        # The output price decides, then the input price, then the order.
         (["reads", "small"], "small"),
         (["small", "reads"], "small"),
         (["large", "dear"], "large"),
-        # What has no price costs nothing.
+        # A rung without a price is free.
         (["small", "unheard of", "free"], "unheard of"),
         (["free", "unheard of"], "free"),
     ],
 )
-def test_the_cheapest(rungs: list[str], found: str | None) -> None:
-    assert cheapest(PRICES, rungs) == found
+def test_the_cheapest(rungs: list[str], cheapest_rung: str | None) -> None:
+    assert cheapest(PRICES, rungs) == cheapest_rung
 
 
 def plan(*rungs: str | None, stages: tuple[str, str] | None = None) -> Plan:
@@ -79,22 +79,22 @@ def plan(*rungs: str | None, stages: tuple[str, str] | None = None) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("planned", "most"),
+    ("planned", "cost"),
     [
         (plan(), 0.0),
         (plan(None), 0.0),
         (plan("small"), 10 + 2 * 5),
         (plan("unheard of"), 0.0),
-        # Only one rung answers: the dearest of them, wherever it stands.
+        # Only one rung answers: at worst the cost expensive, wherever it is.
         (plan("small", "large", None), 100 + 20 * 5),
         (plan("large", "small"), 100 + 20 * 5),
-        # Both stages are paid.
+        # Both stages are billed.
         (plan(stages=("small", "large")), 20 + 200),
         (plan("small", stages=("small", "large")), 20 + 200),
-        # The ladder behind a cascade takes over from the large stage.
+        # The ladder of a cascade replaces the large stage.
         (plan("dear", stages=("small", "large")), 20 + 450),
         (plan("dear", stages=("large", "small")), 200 + 450),
     ],
 )
-def test_the_most_that_a_request_can_cost(planned: Plan, most: float) -> None:
-    assert worst_cost(PRICES, planned, prompt_tokens=10, output_tokens=5) == most
+def test_the_worst_case_cost_of_a_request(planned: Plan, cost: float) -> None:
+    assert worst_cost(PRICES, planned, prompt_tokens=10, output_tokens=5) == cost

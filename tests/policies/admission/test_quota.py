@@ -1,4 +1,4 @@
-"""Quotas: no over-spend, no leak, exactly one settlement, free and truthful refusals."""
+"""Quotas: no over-spending, no leak, exactly one settlement, refusals that are true and do not count."""
 
 import msgspec
 import pytest
@@ -29,7 +29,7 @@ def refuse(quota: QuotaBook, tokens: int, now: float) -> QuotaRefusal:
     return given
 
 
-def test_the_worst_case_is_reserved_and_the_rest_comes_back() -> None:
+def test_the_worst_case_is_reserved_and_unused_tokens_are_released() -> None:
     quota = book(per_minute=1000)
     first = reserve(quota, 800, 0.0)
     assert refuse(quota, 300, 0.0).used == 800
@@ -55,7 +55,7 @@ def test_a_refusal_names_limit_scope_and_reset() -> None:
     reserve(quota, 500, 30.0 + refusal.resets_in_s)
 
 
-def test_what_never_fits_is_said_so() -> None:
+def test_a_refusal_of_what_never_fits_says_so() -> None:
     refusal = refuse(book(per_minute=1000), 1001, 0.0)
     assert refusal.resets_in_s is None
     assert "never fits" in str(refusal)
@@ -138,7 +138,7 @@ NEVER = "this request may need up to 11. It never fits: lower max_tokens or shor
 
 
 @pytest.mark.parametrize(
-    ("limits", "tokens", "said"),
+    ("limits", "tokens", "text"),
     [
         ({"per_minute": 10}, 11, f"10 tokens per minute of tenant acme is reached: 1 in use, and {NEVER}"),
         ({"per_day": 10}, 11, f"10 tokens per day of tenant acme is reached: 1 in use, and {NEVER}"),
@@ -159,10 +159,10 @@ NEVER = "this request may need up to 11. It never fits: lower max_tokens or shor
         ),
     ],
 )
-def test_a_refusal_in_words(limits: dict[str, int], tokens: int, said: str) -> None:
+def test_the_text_of_a_refusal(limits: dict[str, int], tokens: int, text: str) -> None:
     quota = book(**limits)
     reserve(quota, 1, 0.0)
-    assert str(refuse(quota, tokens, 0.0)) == f"The limit of {said}"
+    assert str(refuse(quota, tokens, 0.0)) == f"The limit of {text}"
 
 
 def test_what_never_fits_is_reported_before_what_fits_later() -> None:
@@ -176,8 +176,8 @@ def test_what_never_fits_is_reported_before_what_fits_later() -> None:
 def test_unlimited_tenants_and_unknown_ones() -> None:
     quota = book()
     assert isinstance(quota.reserve("other", 10**12, 0.0), Reservation)
-    with pytest.raises(UnknownTenant, match="no tenant 'nobody'"):
-        quota.reserve("nobody", 1, 0.0)
+    with pytest.raises(UnknownTenant, match="no tenant 'unknown'"):
+        quota.reserve("unknown", 1, 0.0)
 
 
 ACME = TenantSettings(tokens=TokenQuota(per_day=100), requests_per_minute=1)
@@ -186,7 +186,7 @@ ACME = TenantSettings(tokens=TokenQuota(per_day=100), requests_per_minute=1)
 @pytest.mark.parametrize(
     ("used", "ended", "back_at", "limit"),
     [
-        # What it has under way, its minute and its day are remembered, each for itself.
+        # Requests in flight, the minute and the day keep the account independently.
         (0, False, 130.0, "concurrent"),
         (0, True, 30.0, "requests_per_minute"),
         (100, True, 130.0, "tokens_per_day"),
@@ -194,7 +194,7 @@ ACME = TenantSettings(tokens=TokenQuota(per_day=100), requests_per_minute=1)
         (100, True, 86_400.0 + 300.0 + 1.0, None),
     ],
 )
-def test_a_tenant_that_comes_back_does_not_begin_anew(
+def test_a_tenant_that_is_added_again_keeps_its_usage(
     used: int, back_at: float, limit: str | None, *, ended: bool
 ) -> None:
     quota = QuotaBook({"acme": ACME})
@@ -231,7 +231,7 @@ class QuotaMachine(RuleBasedStateMachine):
         self.open: list[Reservation] = []
         self.closed: list[Reservation] = []
         self.charges: dict[int, tuple[float, int]] = {}
-        """Reservation → (when, tokens that count)."""
+        """By reservation: (time, tokens that count)."""
         self.reserved_total = self.spent_total = self.refused_total = self.overruns = 0
 
     def within(self, seconds: float) -> int:
@@ -302,7 +302,7 @@ class QuotaMachine(RuleBasedStateMachine):
         assert use.reserved_tokens == sum(reservation.tokens for reservation in self.open)
         assert (use.reserved_total, use.spent_total) == (self.reserved_total, self.spent_total)
         assert (use.requests_total, use.refused_total) == (len(self.charges), self.refused_total)
-        # Slices of a second and of five minutes: what counts may count that much longer.
+        # Slices of a second and of five minutes: amounts may count that much longer.
         assert self.within(60) <= use.minute_tokens <= self.within(61)
         assert self.within(86_400) <= use.day_tokens <= self.within(86_700)
         assert self.requests_within(60) <= use.minute_requests <= self.requests_within(61)
@@ -321,21 +321,21 @@ TestQuotaMachine = QuotaMachine.TestCase
 TestQuotaMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def test_limits_are_what_is_left_and_when_all_of_it_is_back() -> None:
+def test_remaining_limits_and_when_they_reset() -> None:
     quota = book(per_minute=1000, per_day=1500, requests_per_minute=5)
     assert quota.limits("other", 0.0) is None
-    assert quota.limits("nobody", 0.0) is None
+    assert quota.limits("unknown", 0.0) is None
     left = quota.limits("acme", 0.0)
     assert left == RateLimits(WindowLimit(5, 5, 0.0), WindowLimit(1000, 1000, 0.0))
     first = reserve(quota, 800, 10.2)
     left = quota.limits("acme", 12.0)
-    # The minute has less left than the day; its last slice began at 10 s and counts for a minute after its end.
+    # The minute has less remaining than the day; its last slice began at 10 s and counts for a minute after its end.
     assert left == RateLimits(WindowLimit(5, 4, 59.0), WindowLimit(1000, 200, 59.0))
     quota.settle(first, 700, 13.0)
     reserve(quota, 300, 13.0)
     assert quota.limits("acme", 13.0) == RateLimits(WindowLimit(5, 3, 61.0), WindowLimit(1000, 0, 61.0))
     later = quota.limits("acme", 74.0)
-    # The minute is free again: now the day has the least.
+    # The minute is free again: now the day has less remaining.
     assert later is not None
     assert later.tokens == WindowLimit(1500, 500, 300.0 + 86_400.0 - 74.0)
     assert later.requests == WindowLimit(5, 5, 0.0)

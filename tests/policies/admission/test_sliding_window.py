@@ -1,4 +1,4 @@
-"""A sum over the last so many seconds: by example, at the edges of slices."""
+"""Sums over a sliding window, at the edges of slices."""
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,7 @@ def window(*added: tuple[int, float], over_s: float = 60.0, slice_s: float = 5.0
     [
         ([], 0.0, 0),
         ([(7, 0.0)], 0.0, 7),
-        # Until its slice, from 0 to 5, is wholly older than the window.
+        # Until its whole slice, from 0 to 5, is older than the window.
         ([(7, 0.0)], 64.9, 7),
         ([(7, 0.0)], 65.0, 0),
         ([(7, 4.9)], 64.9, 7),
@@ -33,7 +33,7 @@ def window(*added: tuple[int, float], over_s: float = 60.0, slice_s: float = 5.0
         ([(7, 4.0), (5, 6.0), (3, 11.0)], 75.0, 0),
     ],
 )
-def test_what_counts(added: list[tuple[int, float]], now: float, total: int) -> None:
+def test_amounts_in_the_window(added: list[tuple[int, float]], now: float, total: int) -> None:
     made = window(*added)
     assert made.sum(now) == total
     made.check_integrity()
@@ -44,7 +44,7 @@ def test_one_slice_is_one_handle() -> None:
     first, same, next_one = made.add(1, 0.0), made.add(2, 4.9), made.add(4, 5.0)
     assert first is same is not next_one
     assert (first.start, first.amount, next_one.start, next_one.amount) == (0.0, 3, 5.0, 4)
-    # Aligned, so that steady traffic makes no slice for each addition.
+    # Aligned, so that steady traffic does not create a slice for every addition.
     assert made.add(8, 13.0).start == 10.0
 
 
@@ -62,7 +62,7 @@ def test_a_correction_counts_as_long_as_its_slice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("room_for", "limit", "wait_s"),
+    ("amount", "limit", "wait_s"),
     [
         (11, 10, None),
         # 7 of the slice that begins at 0 count until 65, and 5 of the one at 5 until 70; it is 20 now.
@@ -76,12 +76,12 @@ def test_a_correction_counts_as_long_as_its_slice() -> None:
         (1, 12, 45.0),
     ],
 )
-def test_when_there_is_room(room_for: int, limit: int, wait_s: float | None) -> None:
+def test_when_an_amount_fits(amount: int, limit: int, wait_s: float | None) -> None:
     made = window((7, 4.0), (5, 6.0))
-    assert made.fits_in_s(room_for, limit, 20.0) == wait_s
+    assert made.fits_in_s(amount, limit, 20.0) == wait_s
     if wait_s:
-        assert made.sum(20.0 + wait_s - 0.01) + room_for > limit
-        assert made.sum(20.0 + wait_s) + room_for <= limit
+        assert made.sum(20.0 + wait_s - 0.01) + amount > limit
+        assert made.sum(20.0 + wait_s) + amount <= limit
 
 
 def test_integrity_is_really_checked() -> None:

@@ -1,4 +1,4 @@
-"""What becomes of a request for which there is no money left."""
+"""What `when_spent` does to a request that does not fit into the budget."""
 
 import pytest
 
@@ -19,7 +19,7 @@ ASKED = Features(model="m", tenant="acme", tier="gold", prompt_tokens=10, max_to
         (Budget(amount=1.0, when_spent="small_only", downgrade_to="slow"), "gold", True),
     ],
 )
-def test_it_goes_on_as_something_cheaper(budget: Budget, tier: str, *, spent: bool) -> None:
+def test_it_is_changed_to_something_cheaper(budget: Budget, tier: str, *, spent: bool) -> None:
     left = spent_action(ASKED, budget)
     assert left is not None
     assert (left.tier, left.budget_spent) == (tier, spent)

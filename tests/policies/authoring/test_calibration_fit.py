@@ -1,4 +1,4 @@
-"""Fitting a calibration: thresholds that keep their promise on prompts that were never seen."""
+"""Fitting a calibration: its thresholds keep shares and accuracy on new prompts."""
 
 import datetime as dt
 import math
@@ -16,7 +16,7 @@ from policies.cascade.calibration import probability_right, threshold_for_accura
 
 
 def world(seed: int, count: int) -> list[Scored]:
-    """A small model whose score tells how likely it is right, and a large one that is right nine times in ten."""
+    """A small model whose score is related to its accuracy, and a large one that is right nine times in ten."""
     rng = Random(seed)
     scores = [rng.random() * 8 for _ in range(count)]
     return [Scored(score, rng.random() < 1 - math.exp(-score / 2), rng.random() < 0.9) for score in scores]
@@ -123,7 +123,7 @@ def test_probabilities_are_about_right_on_fresh_prompts() -> None:
 
 
 def test_the_error_is_not_measured_on_the_prompts_of_the_fit() -> None:
-    """Scores that tell nothing: a fit on the same prompts would look well calibrated all the same."""
+    """With uninformative scores, a fit would look well calibrated on its own prompts."""
     rng = Random(3)
     noise = [Scored(rng.random(), rng.random() < 0.5, True) for _ in range(60)]
     assert calibrated(noise).error.brier > 0.25
@@ -136,7 +136,7 @@ def test_too_few_or_strange_scores() -> None:
         fit([*world(1, 20), Scored(math.inf, True, True)])
 
 
-def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_file_is_read_back_unchanged(tmp_path: Path) -> None:
     calibration = calibrated(world(1, 300))
     path = tmp_path / "calibration.json"
     path.write_bytes(encode_calibration(calibration))

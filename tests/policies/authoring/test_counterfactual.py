@@ -1,4 +1,4 @@
-"""What would change a decision: every sentence is true, and none that is true of a single number is missing."""
+"""Counterfactuals: all of them are true, and for single numbers none is missing."""
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ DAY = 86_400.0
 NOON = 1_774_695_600.0
 """Saturday 2026-03-28 12:00 in Berlin: the clocks there go forward in the night that follows."""
 
-# --- a world of small policies ---------------------------------------------------------------------------------------
+# --- small policies --------------------------------------------------------------------------------------------------
 
 RANGES = st.sampled_from([Range(at_least=100), Range(below=50.5), Range(at_least=20, below=80)])
 SHARES = st.sampled_from([Range(at_least=0.3), Range(below=0.7), Range(at_least=0.1 + 0.2, below=0.6)])
@@ -169,7 +169,7 @@ def difference(one: msgspec.Struct, other: msgspec.Struct) -> set[str]:
 
 
 def single(base: Situation, changed: Situation) -> bool:
-    """One thing only, with what follows from it: the tenant's tier, the budget's end, a cascade that is busy."""
+    """One change, with its consequences: the tenant's tier, a spent budget, a busy cascade."""
     features = difference(base.features, changed.features)
     load = difference(base.load, changed.load) - {"busy"} or difference(base.load, changed.load)
     if features - {"tier", "budget_spent"} == set() and len(features) == 1:
@@ -186,7 +186,7 @@ def tier_of(decider: Decider, base: Situation) -> str:
 
 def values_within(found: Counterfactual) -> list[float]:
     low, high = found.at_least, found.below
-    most = {"complexity": 1.0, "kv_usage of large": 1.0, "kv_usage of small": 1.0}.get(found.word, math.inf)
+    maximum = {"complexity": 1.0, "kv_usage of large": 1.0, "kv_usage of small": 1.0}.get(found.word, math.inf)
     candidates = [
         0,
         1,
@@ -211,13 +211,13 @@ def values_within(found: Counterfactual) -> list[float]:
         0.71,
         1.0,
     ]
-    inside = [c for c in candidates if (low is None or c >= low) and (high is None or c < high) and c <= most]
+    inside = [c for c in candidates if (low is None or c >= low) and (high is None or c < high) and c <= maximum]
     return [*inside, found.value]
 
 
 @settings(max_examples=100, deadline=None)
 @given(policy=POLICIES, base=SITUATIONS)
-def test_every_sentence_is_true(policy: Settings, base: Situation) -> None:
+def test_every_counterfactual_is_true(policy: Settings, base: Situation) -> None:
     decider = Decider(policy, SAME)
     decided = DecisionOutcome.of(decider.decide(base))
     for found, changed in changed_decisions(decider, base):
@@ -262,27 +262,27 @@ def test_no_other_outcome_of_a_single_number_is_missing(
 ) -> None:
     decider = Decider(policy, SAME)
     decided = DecisionOutcome.of(decider.decide(base))
-    told = {(found.word, found.outcome): found for found in counterfactuals(decider, base)}
+    reported = {(found.word, found.outcome): found for found in counterfactuals(decider, base)}
     for field, value in (("prompt_tokens", tokens), ("complexity", share), ("model", "third"), ("turn", 1 + tokens)):
         other = msgspec.structs.replace(base.features, **{field: value})
         outcome = DecisionOutcome.of(decider.decide(Situation(other, base.load)))
         if outcome == decided:
             continue
-        found = told[field, outcome]
+        found = reported[field, outcome]
         if not isinstance(value, str):
             now = getattr(base.features, field)
             assert abs(found.value - now) <= abs(value - now) + 1e-12
 
 
-def test_the_words() -> None:
+def test_the_texts() -> None:
     decider = Decider(BASE, SAME)
     features = Features(
         model="chat", tenant="anonymous", tier="default", prompt_tokens=10, max_tokens=0, complexity=0.42
     )
     engines = {"small": EngineLoad(name="small"), "large": EngineLoad(name="large", expected_wait_s=1.2)}
     load = Load(engines=engines)
-    told = {found.change: (found.now, found.then) for found in counterfactuals(decider, Situation(features, load))}
-    assert told == {
+    reported = {found.change: (found.now, found.then) for found in counterfactuals(decider, Situation(features, load))}
+    assert reported == {
         "queue_wait_over_slo of large >= 0.8": ("0.6", "route chat, but stays on small"),
         "complexity >= 0.7": ("0.42", "route chat, but starts on large and stays there"),
         "breaker of large is open": ("closed", "route chat, but emits by gate"),
@@ -291,8 +291,8 @@ def test_the_words() -> None:
         "small is down": ("up", "route chat, but starts on large and stays there"),
     }
     busy = msgspec.structs.replace(load, busy=frozenset({("thrifty", "default")}))
-    told = {found.change: (found.now, found.then) for found in counterfactuals(decider, Situation(features, busy))}
-    assert told == {
+    reported = {found.change: (found.now, found.then) for found in counterfactuals(decider, Situation(features, busy))}
+    assert reported == {
         "queue_wait_over_slo of large < 0.5": ("0.6", "route chat, but may escalate"),
         "cascade thrifty is no longer busy": ("busy", "route chat, but may escalate"),
     }
@@ -302,7 +302,7 @@ LONG_WAIT = SignalSettings(load=LoadCondition(of="small", queue_wait_over_slo=Ra
 
 
 def changes_of(when: SignalSettings, base: Situation) -> list[tuple[str, object]]:
-    """What leads to a route with this condition above the one for all."""
+    """Counterfactuals that lead to a route with this condition, which precedes the one for all requests."""
     policy = with_routes([SignalSettings()], None, "refuse")
     first = msgspec.structs.replace(policy.routes[0], name="first", when=when, use=Use(ladder="safe"))
     policy = msgspec.structs.replace(policy, routes=(first, *policy.routes))
@@ -339,17 +339,17 @@ def test_the_clock_that_goes_forward_in_the_night() -> None:
     ]
 
 
-def test_a_spent_budget_measures_by_the_tier_that_it_leaves() -> None:
+def test_after_a_spent_budget_waits_are_relative_to_the_new_tier() -> None:
     decider = Decider(with_routes([LONG_WAIT, SignalSettings()], None, "downgrade"), SAME)
     base = plain(tenant="acme", tier="gold", budget_used=1.0)
     base = waiting(base, 0.3)
     found = {each.change: each.now for each in counterfactuals(decider, base)}
-    # 0.3 s are all that gold promises, and 0.15 of what the tier promises in which the request goes on.
+    # 0.3 s are the whole objective of gold, and 0.15 of the objective of the tier in which the request is served.
     assert found["queue_wait_over_slo of small >= 0.5"] == "0.15"
     assert found["budget_used < 1"] == "1"
 
 
-def test_a_wait_that_is_said_by_its_share_of_the_promise() -> None:
+def test_rounding_of_waits_relative_to_the_objective() -> None:
     # 0.029 and 0.007 are bounds that 0.3 s, multiplied and divided again, misses by a rounding.
     for bound in (0.1, 0.3, 0.029, 0.053, 1 / 3, 1.1):
         long = SignalSettings(load=LoadCondition(of="small", queue_wait_over_slo=Range(at_least=bound)))

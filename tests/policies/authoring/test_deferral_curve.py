@@ -1,4 +1,4 @@
-"""The deferral statistic's yardsticks, against hand-made cases, a second way of working them out, and their bounds."""
+"""The metrics of deferral statistics, compared with hand-made cases, another implementation, and their bounds."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def named(found: Curves, name: str) -> Curve:
 
 
 def world(right: list[float], wrong: list[float]) -> tuple[list[QuestionOutcome], list[float]]:
-    """The large model is always right; scores of the answers that the small one got right, and wrong."""
+    """The large model is always right. `right`, `wrong`: scores of the small model's right and wrong answers."""
     return [QuestionOutcome(True, True)] * len(right) + [QuestionOutcome(False, True)] * len(wrong), right + wrong
 
 
@@ -63,7 +63,7 @@ def test_ties_count_as_the_mean_of_their_orders(found: list[tuple[int, bool, boo
     scores = [float(score) for score, _, _ in found]
     auc = named(curves(outcomes, scores, 1), "mine").auc.value
     gain = [large - small for _, small, large in found]
-    # A question's gain counts for all shares past it: 1 minus its mean place, halfway through its ties.
+    # A question's gain counts for all shares after it: 1 minus its mean position, in the middle of its ties.
     places = [(sum(s < score for s in scores) + sum(s == score for s in scores) / 2) / len(scores) for score in scores]
     expected = sum(o.small_right for o in outcomes) / len(outcomes)
     expected += sum(g * (1 - place) for g, place in zip(gain, places, strict=True)) / len(outcomes)
@@ -91,7 +91,7 @@ def drawn(seed: int, count: int) -> tuple[list[QuestionOutcome], list[float]]:
     return [QuestionOutcome(bool(each), bool(rng.random() < 0.9)) for each in right], scores.tolist()
 
 
-def test_an_interval_holds_what_fresh_questions_show_and_narrows_with_more() -> None:
+def test_an_interval_contains_the_value_on_new_questions_and_narrows_with_more() -> None:
     truth = named(curves(*drawn(1, 100_000), 1), "mine").normalised.value
     few, many = (named(curves(*drawn(2, count), 300), "mine").normalised for count in (200, 3000))
     for interval in (few, many):

@@ -1,4 +1,4 @@
-"""Tests inside a policy: what they see, and that they can fail."""
+"""Tests inside a policy: all that they can expect, and that they can fail."""
 
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def test_a_text_gives_what_is_not_given() -> None:
     assert situation_of(GivenRequest(text="der die das und ist nicht"), BASE).features.language == "de"
 
 
-def test_refusals_say_why() -> None:
+def test_refusals_have_a_reason() -> None:
     verdict = run(GivenRequest(tenant="bob"), route="chat")
     assert verdict.differences == (Difference("route", "chat", None),)
     assert verdict.decided == "refused: no_route"

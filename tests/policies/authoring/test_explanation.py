@@ -1,4 +1,4 @@
-"""Explanations: everything that decided is there, and true."""
+"""Explanations are complete and true."""
 
 import datetime as dt
 import math
@@ -96,7 +96,7 @@ def asking(settings: Settings = SETTINGS, **given: Any) -> Situation:
 
 def explained(settings: Settings = SETTINGS, **given: Any) -> Explanation:
     found = explain(Decider(settings, SAME), asking(settings, **given))
-    # Whatever it holds goes through JSON.
+    # Every explanation can be encoded as JSON.
     assert msgspec.json.decode(msgspec.json.encode(found), type=Explanation) == found
     return found
 
@@ -202,12 +202,12 @@ def test_a_refusal() -> None:
     assert found.refused is not None
     assert (found.refused.code, found.deadlines, found.way) == ("no_route", None, ())
     assert [seen.taken for seen in found.routes] == [False]
-    unknown = explained(model="nobody")
+    unknown = explained(model="unknown")
     assert unknown.refused is not None
     assert (unknown.refused.code, unknown.routes) == ("model_not_found", ())
 
 
-def test_a_request_from_elsewhere_is_in_its_tenants_tier() -> None:
+def test_a_request_of_an_unknown_tier_is_in_its_tenants_tier() -> None:
     situation = asking(tenant="bob")
     elsewhere = Situation(msgspec.structs.replace(situation.features, tier="gone"), situation.load)
     found = explain(Decider(SETTINGS, SAME), elsewhere)
@@ -223,7 +223,7 @@ def test_the_score() -> None:
     assert found.features.complexity == complexity(text, 2)
 
 
-def test_what_the_server_knew_besides() -> None:
+def test_what_only_the_server_knew() -> None:
     decider = Decider(SETTINGS, SAME)
     situation = asking(tenant="acme", tag=("support",))
     plan = decider.decide(situation)

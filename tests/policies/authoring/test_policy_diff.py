@@ -1,4 +1,4 @@
-"""Decisions side by side, over made-up and recorded requests."""
+"""Comparison of two policies on synthetic and recorded requests."""
 
 import msgspec
 import pytest
@@ -83,7 +83,7 @@ def test_escalations_of_recorded_answers(margins: tuple[float, ...], rung: str, 
 
 
 def test_what_was_never_seen_is_unknown() -> None:
-    # It escalated at 0.4; whether the rest of the answer would have fallen below 0.3 nobody knows.
+    # It escalated at 0.4; it is unknown whether a later margin would have been below 0.3.
     trace = recorded(10, margins=(0.6, 0.4), rung="large")
     found = compare(SETTINGS, read(POLICY.replace("threshold = 0.46", "threshold = 0.3")), trace=trace).trace
     (shift,) = aspect(found, "escalates").shifts

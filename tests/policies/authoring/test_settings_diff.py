@@ -1,4 +1,4 @@
-"""What changes between two files, in words."""
+"""Differences between two policy files, as text."""
 
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), CHANGES)
-def test_the_words(old: str, new: str, expected: list[str]) -> None:
+def test_the_texts(old: str, new: str, expected: list[str]) -> None:
     assert old in POLICY
     assert words(POLICY, POLICY.replace(old, new, 1)) == expected
 
@@ -106,7 +106,7 @@ POLICIES = st.builds(
 
 @settings(max_examples=80, deadline=None)
 @given(before=POLICIES, after=POLICIES, shuffled=st.randoms())
-def test_nothing_differs_in_silence(before: Settings, after: Settings, shuffled: Any) -> None:
+def test_every_difference_is_reported(before: Settings, after: Settings, shuffled: Any) -> None:
     routes = list(after.routes)
     shuffled.shuffle(routes)
     after = msgspec.structs.replace(after, routes=tuple(routes))
@@ -121,7 +121,7 @@ def test_nothing_differs_in_silence(before: Settings, after: Settings, shuffled:
     }
 
 
-def test_a_condition_in_a_list_is_written_as_the_file_would() -> None:
+def test_a_condition_in_a_list_is_written_as_in_the_file() -> None:
     base = read(POLICY)
     hard = SignalSettings(any=(SignalSettings(signal=("long",)), SignalSettings(has=("schema",))))
     other = msgspec.structs.replace(base, signals={**base.signals, "hard": hard})

@@ -1,4 +1,4 @@
-"""Thresholds that keep promises."""
+"""Thresholds for shares and for accuracies."""
 
 import datetime as dt
 
@@ -46,13 +46,13 @@ def test_accuracy_holds_from_the_threshold_on() -> None:
     assert threshold_for_accuracy(CALIBRATION, 0.1) == 0.0
 
 
-def test_probabilities_are_constant_beyond_what_was_seen() -> None:
+def test_probabilities_are_constant_beyond_the_data() -> None:
     assert probability_right(CALIBRATION, -1.0) == 0.1
     assert probability_right(CALIBRATION, 9.0) == 0.9
     assert probability_right(CALIBRATION, 2.0) == pytest.approx(0.7)
 
 
-def test_a_cascade_starts_where_its_target_says() -> None:
+def test_a_cascade_starts_with_the_threshold_of_its_target() -> None:
     defer = Defer(artefact=CALIBRATION)
     assert threshold_of(Defer(threshold=0.3), None) == 0.3
     assert threshold_of(defer, Target(large_share=0.2)) == 0.5
@@ -60,6 +60,6 @@ def test_a_cascade_starts_where_its_target_says() -> None:
     assert threshold_of(defer, Target(budget_per_day=9.0)) == threshold_for_share(CALIBRATION, 0.5)
 
 
-def test_none_and_all_hold_for_statistics_beyond_those_seen() -> None:
+def test_shares_of_0_and_1_hold_for_statistics_beyond_the_data() -> None:
     assert threshold_for_share(CALIBRATION, 0.0) == float("-inf")
     assert threshold_for_share(CALIBRATION, 1.0) == float("inf")

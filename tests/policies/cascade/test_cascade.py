@@ -1,4 +1,4 @@
-"""What the cascade shows, and when it decides."""
+"""What the cascade releases, and when it decides."""
 
 import math
 from typing import Literal
@@ -46,7 +46,7 @@ def test_the_first_low_margin_escalates_after_what_was_released() -> None:
     assert machine.statistic == 0.99
 
 
-def test_a_margin_at_the_threshold_is_enough_and_one_that_is_no_number_is_not() -> None:
+def test_a_margin_at_the_threshold_is_enough_and_a_nan_is_not() -> None:
     assert CascadeMachine(cascade(), 1).on_output(0, (1,), " x", (1.0,), False) == ()
     assert CascadeMachine(cascade(), 1).on_output(0, (1,), " x", (math.nan,), False) == (Escalate((0,), "low_margin"),)
 
@@ -61,8 +61,8 @@ def test_an_output_without_tokens_only_flushes() -> None:
     assert machine.on_output(0, (), " x", (), True) == (Release(0, 1, 2), Accept("confident"))
 
 
-def test_text_that_lags_is_not_cut() -> None:
-    """Half a character: its first token is shown together with the one that completes it."""
+def test_text_is_not_split_within_a_character() -> None:
+    """The first token of an incomplete character is released together with the one that completes it."""
     machine = CascadeMachine(cascade(), 1)
     assert machine.on_output(0, (1,), " a", (5.0,), False) == ()
     assert machine.on_output(0, (2,), "", (5.0,), False) == ()
@@ -78,7 +78,7 @@ def test_outputs_of_several_tokens_are_released_whole() -> None:
     assert machine.on_output(0, (5, 6), " ef", (5.0, 5.0), False) == (Release(0, 4, 2),)
 
 
-def test_gate_shows_nothing_before_the_end() -> None:
+def test_gate_releases_nothing_before_the_end() -> None:
     machine = CascadeMachine(cascade("gate"), 1)
     for token in range(9):
         assert machine.on_output(0, (token,), " x", (5.0,), False) == ()
@@ -96,7 +96,7 @@ def test_several_choices_are_a_gate_over_all() -> None:
     assert other.on_output(1, (1,), " a", (0.5,), False) == (Escalate((0, 0), "low_margin"),)
 
 
-def test_an_answer_has_a_choice() -> None:
+def test_an_answer_has_at_least_one_choice() -> None:
     with pytest.raises(ValueError, match="at least one choice"):
         CascadeMachine(cascade(), 0)
 
@@ -114,20 +114,20 @@ OUTPUTS = st.lists(
 
 
 def may_end_at(texts: list[str]) -> list[int]:
-    """Numbers of outputs behind which the text may be parted."""
-    spans, found, last = TextSpans(), [], 0
+    """Numbers of outputs after which the text may be split."""
+    spans, numbers, last = TextSpans(), [], 0
     for number, text in enumerate(texts, 1):
         if text:
             if spans.may_split_before(text):
-                found.append(last)
+                numbers.append(last)
             spans.feed(text)
             last = number
-    return found
+    return numbers
 
 
 @settings(max_examples=200, deadline=None)
 @given(mode=st.sampled_from(["gate", "window"]), window=st.integers(1, 5), choices=st.integers(1, 3), outputs=OUTPUTS)
-def test_what_is_shown_was_safe_to_show(
+def test_what_is_released_was_safe_to_release(
     mode: Literal["gate", "window"],
     window: int,
     choices: int,
@@ -187,13 +187,13 @@ def test_what_is_shown_was_safe_to_show(
         if all(finished):
             assert verdicts
         if mode == "window" and choices == 1 and not verdicts:
-            # Nothing that may be shown is kept back.
+            # Nothing that may be released is held back.
             safe = [ends[0][k] for k in may_end_at(texts[0]) if ends[0][k] <= ends[0][-1] - window]
             assert released[0][0] == max([*safe, 0])
 
 
 @pytest.mark.parametrize("atomic", [(), ("json",), ("tool_calls",)])
-def test_from_a_call_on_nothing_is_released_before_the_decision(atomic: tuple[Atomic, ...]) -> None:
+def test_after_a_tool_call_begins_nothing_is_released_before_the_decision(atomic: tuple[Atomic, ...]) -> None:
     machine = CascadeMachine(msgspec.structs.replace(cascade(window=1), atomic=atomic), 1)
     machine.on_output(0, (1,), " a", (5.0,), False)
     assert machine.on_output(0, (2,), " b", (5.0,), False) == (Release(0, 1, 1),)
@@ -214,14 +214,14 @@ def test_a_statistic_that_may_rise_decides_at_the_end_and_is_always_gate() -> No
     assert other.on_output(0, (1, 2), " ab", (0.1, 9.0), True) == (Escalate((0,), "low_margin"),)
 
 
-def test_many_slight_doubts_add_up() -> None:
+def test_many_uncertain_tokens_add_up() -> None:
     machine = CascadeMachine(msgspec.structs.replace(cascade(threshold=1.0), statistic="joint_margin"), 1)
     assert machine.mode == "window"
     assert machine.on_output(0, (1, 2), " ab", (2.0, 2.0), False) == ()
     assert machine.on_output(0, (3,), " c", (2.0,), False) == (Escalate((0,), "low_margin"),)
 
 
-def test_all_to_the_large_model_takes_what_a_grammar_forced_along() -> None:
+def test_with_an_infinite_threshold_tokens_forced_by_a_grammar_escalate_too() -> None:
     machine = CascadeMachine(cascade(threshold=math.inf), 1)
     assert machine.on_output(0, (1,), "{", (math.inf,), False) == (Escalate((0,), "low_margin"),)
 
@@ -235,8 +235,8 @@ WRONG_HALVES = [
 
 
 @pytest.mark.parametrize("pieces", WRONG_HALVES)
-def test_what_only_makes_sense_whole_is_not_released_by_halves(pieces: tuple[str, ...]) -> None:
-    """The large model would go on in the middle of it: {"score": 4, "score": 4}."""
+def test_structures_are_not_released_in_part(pieces: tuple[str, ...]) -> None:
+    """The large model would continue in the middle of it: {"score": 4, "score": 4}."""
     machine = CascadeMachine(cascade(window=1), 1)
     for token, piece in enumerate(pieces):
         assert machine.on_output(0, (token,), piece, (5.0,), False) == ()

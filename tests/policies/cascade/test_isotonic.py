@@ -1,4 +1,4 @@
-"""Pool-adjacent-violators: the least-squares fit among all that never fall."""
+"""Pool-adjacent-violators gives the least-squares fit among all non-decreasing functions."""
 
 from itertools import pairwise
 
@@ -26,7 +26,7 @@ def test_nothing_to_fit(scores: list[float], right: list[bool]) -> None:
 
 
 def least_squares(scores: list[float], right: list[bool]) -> dict[float, float]:
-    """The same fit by the min-max formula (Barlow et al., 1972), which knows no pools."""
+    """The same fit by the min-max formula (Barlow et al., 1972), which uses no pools."""
     levels = sorted(set(scores))
     hits = {x: sum(r for s, r in zip(scores, right, strict=True) if s == x) for x in levels}
 
@@ -42,14 +42,14 @@ def least_squares(scores: list[float], right: list[bool]) -> dict[float, float]:
 
 
 @given(pairs)
-def test_it_is_the_least_squares_fit(found: list[tuple[float, bool]]) -> None:
-    scores, right = [s for s, _ in found], [r for _, r in found]
+def test_it_is_the_least_squares_fit(answers: list[tuple[float, bool]]) -> None:
+    scores, right = [s for s, _ in answers], [r for _, r in answers]
     knots = fit_isotonic(scores, right)
     assert all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(knots))
     for score, expected in least_squares(scores, right).items():
         assert probability_at(knots, score) == pytest.approx(expected)
 
 
-def test_between_knots_it_is_a_line_and_beyond_them_level() -> None:
+def test_between_knots_it_is_linear_and_beyond_them_constant() -> None:
     knots = ((1.0, 0.2), (3.0, 0.6))
     assert [probability_at(knots, x) for x in (0, 1, 2, 3, 9)] == pytest.approx([0.2, 0.2, 0.4, 0.6, 0.6])

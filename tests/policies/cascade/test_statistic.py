@@ -1,4 +1,4 @@
-"""The deferral statistics: their values, and what those that never rise promise."""
+"""The deferral statistics: their values, and that those that must not rise do not."""
 
 import math
 
@@ -37,7 +37,7 @@ def test_values(name: Statistic, margins: tuple[float, ...], expected: float) ->
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_margin_that_is_no_number_is_not_forgotten(name: Statistic, place: int) -> None:
+def test_a_nan_margin_is_kept(name: Statistic, place: int) -> None:
     margins = [1.0, 5.0]
     margins.insert(place, math.nan)
     assert math.isnan(statistic_of(name, tuple(margins)))
@@ -66,7 +66,7 @@ def test_order_does_not_matter(margins: tuple[float, ...]) -> None:
         assert statistic_of(name, margins) == pytest.approx(statistic_of(name, margins[::-1]))
 
 
-def test_one_stumble_in_a_long_answer_is_forgiven_by_the_quantile_alone() -> None:
+def test_one_low_margin_in_a_long_answer_hardly_changes_the_quantile_alone() -> None:
     stumble, doubts = (0.1, *[9.0] * 29), (1.5,) * 30
     assert statistic_of("min_margin", stumble) < statistic_of("min_margin", doubts)
     assert statistic_of("low_quantile", stumble) > statistic_of("low_quantile", doubts)

@@ -1,4 +1,4 @@
-"""An answer is parted between words, and never inside JSON, code or markup. `¦` marks where it may be."""
+"""An answer is split between words, and never inside JSON, code or markup. `¦` marks where it may be split."""
 
 import json
 
@@ -12,7 +12,7 @@ TEXTS = [
     "plain¦ ¦words¦ ¦and¦ ¦more",
     "l'été¦ ¦à¦ ¦Paris",
     "well-known and¦ ¦e.g.¦ ¦this",
-    # Numbers, and what they are numbers of.
+    # Numbers and their units.
     "42 and¦ ¦4711",
     "It¦ ¦is¦ ¦3.14 km¦ ¦away,¦ ¦says¦ ¦he",
     "1,000.50 EUR¦ ¦for¦ ¦it",
@@ -51,7 +51,7 @@ TEXTS = [
     "so¦ ¦\\(a (+) b\\)¦ ¦is¦ ¦it",
     "so¦ ¦\\[a + b\\]¦ ¦is¦ ¦it",
     "\\begin{align}\na b \\end{align}¦ ¦so¦ ¦it¦ ¦is",
-    # Lines that belong together.
+    # Tables and lists of fields.
     "name: Bob\nage: 4\n\nThat is¦ ¦all¦ ¦there¦ ¦is",
     "Sure¦ ¦thing.¦\n\nname: Bob x\nitems:\n  - a b\n  - c\nThat is¦ ¦all",
     "x¦ = 5\ny = 6\nThat is¦ ¦it¦ ¦now",
@@ -65,7 +65,7 @@ TEXTS = [
     "**Bold¦ ¦words**¦ ¦here¦ ¦and",
     "#¦ ¦Title¦ ¦here¦\n\nText¦ ¦is¦ ¦here",
     "- one¦ ¦two¦\n- three¦ ¦four",
-    # Scripts without blanks.
+    # Scripts without spaces.
     "日¦本¦語¦の¦文¦。",
     "価¦格¦は¦3.14元¦で¦す",
     "ไท¦ย",
@@ -75,13 +75,13 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("marked", TEXTS)
-def test_where_a_text_may_be_parted(marked: str) -> None:
-    """Character by character, the finest parting there is."""
-    spans, found = TextSpans(), ""
+def test_where_a_text_may_be_split(marked: str) -> None:
+    """One character at a time."""
+    spans, result = TextSpans(), ""
     for character in marked.replace("¦", ""):
-        found += ("¦" if spans.may_split_before(character) else "") + character
+        result += ("¦" if spans.may_split_before(character) else "") + character
         spans.feed(character)
-    assert found == marked
+    assert result == marked
 
 
 JSON = st.recursive(
@@ -92,7 +92,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.lists(st.integers(1, 5), min_size=1), st.booleans())
-def test_json_is_never_parted_however_it_comes(value: object, sizes: list[int], ascii_only: bool) -> None:
+def test_json_is_never_split_whatever_the_pieces(value: object, sizes: list[int], ascii_only: bool) -> None:
     document = json.dumps({"value": value}, ensure_ascii=ascii_only)
     text = f"It is: {document} Good."
     begin, end = text.index("{"), text.index("{") + len(document)
@@ -106,7 +106,7 @@ def test_json_is_never_parted_however_it_comes(value: object, sizes: list[int], 
     assert spans.may_split_before(" more")
 
 
-def test_a_text_of_nothing_is_not_parted() -> None:
+def test_an_empty_text_is_not_split() -> None:
     spans = TextSpans()
     assert not spans.may_split_before("x")
     spans.feed("")

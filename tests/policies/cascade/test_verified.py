@@ -1,3 +1,5 @@
+"""Drafting for mode "verified": when drafts are made, how long they are, and when drafting ends."""
+
 from random import Random
 
 import pytest
@@ -7,38 +9,38 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from policies.cascade.verified import Draft, ExpectDraft, VerifiedMachine, draft_deadline, max_drafted_tokens
 
-MOST, OFF_ABOVE = 16, 4
+MAX_DRAFT, OFF_ABOVE = 16, 4
 
 
-def machine(max_tokens: int = 200, draft_tokens: int = MOST) -> VerifiedMachine:
+def machine(max_tokens: int = 200, draft_tokens: int = MAX_DRAFT) -> VerifiedMachine:
     return VerifiedMachine(draft_tokens=draft_tokens, off_above_batch=OFF_ABOVE, max_tokens=max_tokens)
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """A small engine that drafts, a large one that speaks, and nobody who keeps them in step."""
+    """A small engine that drafts and a large one that generates, with events in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         rng = Random(7)
         self.text = [rng.randrange(3) for _ in range(80)]
         self.machine = machine(max_tokens=len(self.text))
-        self.said = 0
-        self.asked: Draft | None = self.machine.begin(1)
+        self.output_tokens = 0
+        self.draft: Draft | None = self.machine.begin(1)
         self.base = self.drafted = 0
         self.given: list[int] = []
-        """What the large engine still expects, in the machine's eyes."""
+        """The part of the draft that the machine has not seen verified yet."""
         self.agreed = 0
 
-    @precondition(lambda self: self.asked is not None and self.drafted < self.asked.tokens)
+    @precondition(lambda self: self.draft is not None and self.drafted < self.draft.tokens)
     @rule(right=st.integers(0, 4), more=st.integers(1, 6))
     def the_small_one_drafts(self, right: int, more: int) -> None:
-        for _ in range(min(more, self.asked.tokens - self.drafted)):
+        for _ in range(min(more, self.draft.tokens - self.drafted)):
             place = self.base + self.drafted
             token = self.text[place] if right and place < len(self.text) else 9
             self.machine.on_draft([token])
             self.drafted += 1
 
-    @precondition(lambda self: self.asked is not None)
+    @precondition(lambda self: self.draft is not None)
     @rule(trouble=st.sampled_from(["", "", "", "", "draft_failed"]))
     def the_draft_ends(self, trouble: str) -> None:
         effect = self.machine.on_draft_end(trouble)
@@ -46,66 +48,66 @@ class AnyOrder(RuleBasedStateMachine):
         assert not trouble or self.machine.alone
         if effect is not None:
             assert isinstance(effect, ExpectDraft)
-            assert effect.after == self.said
-            assert 0 < len(effect.token_ids) <= self.drafted - (self.said - self.base)
-            assert self.said + len(effect.token_ids) < len(self.text)
+            assert effect.after == self.output_tokens
+            assert 0 < len(effect.token_ids) <= self.drafted - (self.output_tokens - self.base)
+            assert self.output_tokens + len(effect.token_ids) < len(self.text)
             self.given = list(effect.token_ids)
-        self.asked = None
+        self.draft = None
 
     @rule(count=st.integers(1, 9), batch=st.integers(1, OFF_ABOVE + 1))
-    def the_large_one_speaks(self, count: int, batch: int) -> None:
-        spoken = self.text[self.said : self.said + count]
-        if not spoken:
+    def the_large_one_generates(self, count: int, batch: int) -> None:
+        generated = self.text[self.output_tokens : self.output_tokens + count]
+        if not generated:
             return
-        for token in spoken:
+        for token in generated:
             right = bool(self.given) and self.given[0] == token
             self.given = self.given[1:] if right else []
             self.agreed += right
         drafting, alone = self.machine.drafting, self.machine.alone
-        effect = self.machine.on_output(spoken, batch)
-        self.said += len(spoken)
+        effect = self.machine.on_output(generated, batch)
+        self.output_tokens += len(generated)
         if effect is not None:
             assert not drafting
             assert not alone
             assert not self.given
             assert batch <= OFF_ABOVE
-            assert 0 < effect.tokens <= MOST
-            assert self.said + effect.tokens < len(self.text)
-            self.asked, self.base, self.drafted = effect, self.said, 0
+            assert 0 < effect.tokens <= MAX_DRAFT
+            assert self.output_tokens + effect.tokens < len(self.text)
+            self.draft, self.base, self.drafted = effect, self.output_tokens, 0
 
     @invariant()
-    def books(self) -> None:
+    def counts_agree(self) -> None:
         self.machine.check_integrity()
         assert self.machine.accepted == self.agreed
-        assert self.machine.drafting == (self.asked is not None)
+        assert self.machine.drafting == (self.draft is not None)
 
 
 TestAnyOrder = AnyOrder.TestCase
 
 
 def answer(text: list[int], wrong: set[int], *, tokens_meanwhile: int = 0) -> tuple[VerifiedMachine, int]:
-    """All rounds of one answer; the large model says so many tokens while a draft is made. Returns steps, too."""
+    """Run a whole answer; the large model generates `tokens_meanwhile` during a draft. Returns the number of steps."""
     it = machine(max_tokens=len(text) + 1)
-    said = steps = 0
+    output_tokens = steps = 0
     draft = it.begin(1)
-    while said < len(text):
+    while output_tokens < len(text):
         if draft is not None:
-            base = said
+            base = output_tokens
             it.on_draft([9 if place in wrong else text[place] for place in range(base, min(base + draft.tokens, 200))])
             for _ in range(tokens_meanwhile if base else 0):
-                if said < len(text):
-                    assert it.on_output([text[said]], 1) is None
-                    said, steps = said + 1, steps + 1
+                if output_tokens < len(text):
+                    assert it.on_output([text[output_tokens]], 1) is None
+                    output_tokens, steps = output_tokens + 1, steps + 1
         effect = it.on_draft_end() if draft is not None else None
-        if said == len(text):
+        if output_tokens == len(text):
             break
         taken = 1
         if effect is not None:
-            while taken <= len(effect.token_ids) and effect.token_ids[taken - 1] == text[said + taken - 1]:
+            while taken <= len(effect.token_ids) and effect.token_ids[taken - 1] == text[output_tokens + taken - 1]:
                 taken += 1
-        taken = min(taken, len(text) - said)
-        draft = it.on_output(text[said : said + taken], 1)
-        said, steps = said + taken, steps + 1
+        taken = min(taken, len(text) - output_tokens)
+        draft = it.on_output(text[output_tokens : output_tokens + taken], 1)
+        output_tokens, steps = output_tokens + taken, steps + 1
         it.check_integrity()
     return it, steps
 
@@ -123,7 +125,7 @@ def test_good_drafts_save_nearly_all_steps():
 def test_bad_drafts_cost_two_rounds():
     it, steps = answer(TEXT, set(range(200)))
     assert (it.rounds, it.accepted, it.alone, steps) == (2, 0, True, 200)
-    assert it.drafted <= MOST + 4
+    assert it.drafted <= MAX_DRAFT + 4
 
 
 def test_the_length_follows_what_is_accepted():
@@ -140,14 +142,14 @@ def test_the_length_follows_what_is_accepted():
     assert it.on_output([0], 1) == Draft(4)
 
 
-def test_drafts_that_come_too_late_end():
+def test_late_drafts_end_drafting():
     it, steps = answer(TEXT, set(), tokens_meanwhile=20)
     assert (it.rounds, it.alone) == (1, True)
     assert it.accepted == 16
     assert steps == 200 - 16
 
 
-def test_what_was_said_meanwhile_shortens_the_draft():
+def test_tokens_generated_meanwhile_shorten_the_draft():
     it = machine()
     it.begin(1)
     it.on_draft_end()
@@ -166,31 +168,31 @@ def test_when_drafting_begins(max_tokens, batch, why):
     assert it.why == why
 
 
-def test_short_drafts_can_be_asked_for():
+def test_short_drafts_can_be_configured():
     assert machine(draft_tokens=1).begin(1) == Draft(1)
 
 
 @given(st.floats(0, 1e6), st.floats(-1e6, 1e6))
-def test_patience_never_passes_the_deadline(now, ahead):
+def test_a_draft_never_outlives_the_deadline(now, ahead):
     assert now <= draft_deadline(now, now + ahead) <= max(now, now + ahead)
 
 
 @given(st.integers(1, 120), st.integers(1, 64), st.data())
-def test_however_badly_it_goes_no_more_is_drafted_than_was_reserved_for(max_tokens, draft_tokens, data):
+def test_drafted_tokens_are_within_the_bound(max_tokens, draft_tokens, data):
     it = VerifiedMachine(draft_tokens=draft_tokens, off_above_batch=9, max_tokens=max_tokens)
-    said = made = 0
+    output_tokens = made = 0
     draft = it.begin(1)
-    while said < max_tokens:
+    while output_tokens < max_tokens:
         if draft is not None:
             made += draft.tokens
             right = data.draw(st.integers(0, draft.tokens))
             it.on_draft([1] * right + [0] * (draft.tokens - right))
-            meanwhile = min(data.draw(st.integers(0, 3)), max_tokens - said)
-            said += meanwhile
+            meanwhile = min(data.draw(st.integers(0, 3)), max_tokens - output_tokens)
+            output_tokens += meanwhile
             draft = it.on_output([1] * meanwhile, 1) if meanwhile else None
             assert draft is None, "one draft at a time"
             it.on_draft_end()
-        count = min(data.draw(st.integers(1, 70)), max_tokens - said)
-        said += count
+        count = min(data.draw(st.integers(1, 70)), max_tokens - output_tokens)
+        output_tokens += count
         draft = it.on_output([1] * count, 1)
     assert made <= max_drafted_tokens(max_tokens, draft_tokens)

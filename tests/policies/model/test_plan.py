@@ -1,4 +1,4 @@
-"""From settings to plans."""
+"""Plans made from settings, features and load."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def plan(
     return make_plan(policy, features, load or Load(), 100.0)
 
 
-def test_a_route_may_emit_in_its_own_way(service: Settings) -> None:
+def test_a_route_may_replace_the_emit_of_its_cascade(service: Settings) -> None:
     text = TEXT.replace(
         'midstream = "continue"', 'emit = { mode = "verified", draft_tokens = 9 }\nmidstream = "continue"'
     )
@@ -77,7 +77,7 @@ def test_a_route_may_emit_in_its_own_way(service: Settings) -> None:
     assert (cascade.mode, cascade.draft_tokens, cascade.threshold) == ("verified", 9, 1.5)
 
 
-def test_a_plan_says_everything(service: Settings) -> None:
+def test_a_plan_contains_the_whole_decision(service: Settings) -> None:
     made = plan(service)
     assert (made.route, made.ttft_at, made.total_at, made.stall_s) == ("chat", 103.0, 150.0, 4.0)
     assert (made.output_cap, made.midstream) == (64, "continue")
@@ -154,7 +154,7 @@ def test_a_busy_large_engine_keeps_requests_on_small_with_hysteresis(service: Se
     assert not busy(0.0, 32.0)
 
 
-def test_an_engine_that_is_down_is_not_started_on(service: Settings) -> None:
+def test_a_request_does_not_start_on_an_engine_that_is_down(service: Settings) -> None:
     down = Load(engines={"small": EngineLoad(name="small", healthy=False)})
     made = plan(service, down)
     assert made.cascade is not None
@@ -170,7 +170,7 @@ def test_an_engine_that_is_down_is_not_started_on(service: Settings) -> None:
         (Load(), {}, "tokenizers differ or are unknown"),
     ],
 )
-def test_nothing_is_shown_early_that_large_could_not_continue(
+def test_nothing_is_released_early_that_large_could_not_continue(
     service: Settings, load: Load, tokenizers: dict[str, str], why: str
 ) -> None:
     made = plan(service, load, tokenizers)
@@ -179,7 +179,7 @@ def test_nothing_is_shown_early_that_large_could_not_continue(
     assert any(why in reason for reason in made.reasons)
 
 
-def test_nothing_is_shown_early_on_a_statistic_that_may_rise(service: Settings) -> None:
+def test_nothing_is_released_early_with_a_statistic_that_may_rise(service: Settings) -> None:
     name, cascade = next(iter(service.cascades.items()))
     defer = msgspec.structs.replace(cascade.defer, statistic="low_quantile")
     changed = {name: msgspec.structs.replace(cascade, defer=defer)}
@@ -189,11 +189,11 @@ def test_nothing_is_shown_early_on_a_statistic_that_may_rise(service: Settings) 
     assert any("low_quantile decides at an answer's end only" in reason for reason in made.reasons)
 
 
-def test_one_breaker_an_engine(service: Settings) -> None:
+def test_every_engine_has_one_breaker(service: Settings) -> None:
     assert Policy.compile(service).breakers == {"small": BreakerSettings(probes=7), "large": BreakerSettings()}
 
 
-def test_the_digest_is_of_the_meaning(service: Settings) -> None:
+def test_the_digest_depends_only_on_what_decides(service: Settings) -> None:
     def digest(text: str) -> str:
         return Policy.compile(parse_settings(text, Path("/elsewhere/y.toml"))).digest
 

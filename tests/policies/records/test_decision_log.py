@@ -1,4 +1,4 @@
-"""The ring of decisions: the newest are kept, within both bounds."""
+"""The decision log keeps the newest decisions, within both bounds."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +16,10 @@ def decision(number: int, *, text: int = 0) -> LoggedDecision:
 
 
 def test_a_decision_is_a_record_before_and_after_its_end() -> None:
-    ring = DecisionLog(10, 10**6)
+    log = DecisionLog(10, 10**6)
     made = decision(1)
-    ring.add(made)
-    begun = ring.find("r1")
+    log.add(made)
+    begun = log.find("r1")
     assert begun is not None
     assert (begun.outcome, begun.policy, begun.at) == ("", "abc", 5.0)
     made.end = DecisionEnd(
@@ -30,28 +30,28 @@ def test_a_decision_is_a_record_before_and_after_its_end() -> None:
         tokens=TokenCounts(prompt=3, completion=9),
         timings=Timings(total=0.5),
     )
-    ended = ring.find("r1")
+    ended = log.find("r1")
     assert ended is not None
     assert (ended.outcome, ended.rung, ended.tokens.completion, ended.timings.total) == ("ok", "small", 9, 0.5)
     assert decode_record(encode_record(ended)) == ended
-    assert ring.find("r2") is None
+    assert log.find("r2") is None
 
 
 def test_the_same_id_is_kept_once() -> None:
-    ring = DecisionLog(10, 10**6)
-    ring.add(decision(1, text=1000))
-    ring.add(decision(1))
-    assert (len(ring), ring.bytes) == (1, decision(1).bytes)
+    log = DecisionLog(10, 10**6)
+    log.add(decision(1, text=1000))
+    log.add(decision(1))
+    assert (len(log), log.bytes) == (1, decision(1).bytes)
 
 
 def test_smaller_bounds_hold_at_once() -> None:
-    ring = DecisionLog(10, 10**6)
+    log = DecisionLog(10, 10**6)
     for number in range(10):
-        ring.add(decision(number))
-    ring.apply_settings(3, 10**6)
-    assert [ring.find(f"r{number}") is not None for number in range(10)] == [False] * 7 + [True] * 3
-    ring.apply_settings(0, 10**6)
-    assert (len(ring), ring.bytes) == (0, 0)
+        log.add(decision(number))
+    log.apply_settings(3, 10**6)
+    assert [log.find(f"r{number}") is not None for number in range(10)] == [False] * 7 + [True] * 3
+    log.apply_settings(0, 10**6)
+    assert (len(log), log.bytes) == (0, 0)
 
 
 @given(
@@ -59,15 +59,15 @@ def test_smaller_bounds_hold_at_once() -> None:
     st.integers(0, 12),
     st.integers(0, 40_000),
 )
-def test_both_bounds_hold_and_the_newest_stay(added: list[tuple[int, int]], most: int, most_bytes: int) -> None:
-    ring = DecisionLog(most, most_bytes)
+def test_both_bounds_hold_and_the_newest_stay(added: list[tuple[int, int]], max_decisions: int, max_bytes: int) -> None:
+    log = DecisionLog(max_decisions, max_bytes)
     order: list[tuple[int, int]] = []
     for number, text in added:
         made = decision(number, text=text)
-        ring.add(made)
+        log.add(made)
         order = [*(pair for pair in order if pair[0] != number), (number, made.bytes)]
-        while len(order) > most or sum(size for _, size in order) > most_bytes:
+        while len(order) > max_decisions or sum(size for _, size in order) > max_bytes:
             order.pop(0)
-        assert len(ring) == len(order) <= most
-        assert ring.bytes == sum(size for _, size in order) <= most_bytes
-    assert all(ring.find(f"r{number}") is not None for number, _ in order)
+        assert len(log) == len(order) <= max_decisions
+        assert log.bytes == sum(size for _, size in order) <= max_bytes
+    assert all(log.find(f"r{number}") is not None for number, _ in order)

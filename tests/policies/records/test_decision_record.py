@@ -1,4 +1,4 @@
-"""Decision records: nothing is lost on the way through JSON, and they decide again what they decided."""
+"""Decision records survive JSON without loss, and deciding them again gives the same decision."""
 
 import math
 from pathlib import Path
@@ -42,7 +42,7 @@ FEATURES = st.builds(
 
 @settings(max_examples=100, deadline=None)
 @given(features=FEATURES, load=LOADS)
-def test_a_record_decides_again_what_it_decided(features: Features, load: Load) -> None:
+def test_deciding_a_record_again_gives_the_same_decision(features: Features, load: Load) -> None:
     plan = make_plan(POLICY, features, load, 1000.0)
     made = decision_record(
         request_id="r1", arrived_at=1000.0, policy=POLICY.digest, features=features, load=load, plan=plan

@@ -35,15 +35,15 @@ def test_azure_is_sorted_and_counted_from_the_first_arrival(tmp_path: Path) -> N
     assert first.wall_at == pytest.approx(1700158546.68059)
 
 
-def test_mooncake_brings_its_prefixes(tmp_path: Path) -> None:
+def test_mooncake_traces_have_prefixes(tmp_path: Path) -> None:
     first, second = read_trace(written(tmp_path, MOONCAKE))
     assert (first.at, second.at) == (0.0, 0.5)
     assert first.prefix[0] == second.prefix[0]
     assert first.prefix_block == 512
-    assert first.output_tokens == 1  # the least that an engine can do
+    assert first.output_tokens == 1  # the minimum that an engine generates
 
 
-def test_a_recording_of_our_own(tmp_path: Path) -> None:
+def test_a_penstock_recording(tmp_path: Path) -> None:
     first, second = read_trace(written(tmp_path, PENSTOCK))
     assert (first.at, second.at) == (0.0, 0.5)
     assert (first.wall_at, second.wall_at) == (1002.0, 1002.5)
@@ -53,7 +53,7 @@ def test_a_recording_of_our_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "fragment"),
     [
         ("", ":1: this is no trace"),
         ("a,b,c\n", ":1: this is no trace"),
@@ -69,27 +69,27 @@ def test_a_recording_of_our_own(tmp_path: Path) -> None:
         ('{"penstock_trace": 2, "started": 0}\n', ":1: Invalid enum value 2"),
     ],
 )
-def test_faults_name_their_line(tmp_path: Path, text: str, said: str) -> None:
+def test_faults_name_their_line(tmp_path: Path, text: str, fragment: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(BadTrace) as caught:
         read_trace(path)
     assert str(caught.value).startswith(str(path))
-    assert said in str(caught.value)
+    assert fragment in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("end", "requests"), [('{"at": 1, "prompt_tok', 2), ('{"at": 1, "prompt_tokens": 3, "output_tokens": 3}', 3)]
 )
-def test_of_an_unfinished_recording_what_was_written_counts(tmp_path: Path, end: str, requests: int) -> None:
+def test_an_unfinished_recording_is_read_as_far_as_it_goes(tmp_path: Path, end: str, requests: int) -> None:
     assert len(read_trace(written(tmp_path, PENSTOCK + end))) == requests
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BadTrace, match="cannot be read: No such file"):
         read_trace(tmp_path / "nothing")
 
 
-def test_features_take_the_policys_first_where_the_trace_is_silent() -> None:
+def test_missing_features_default_to_the_policys_first() -> None:
     settings = load_settings(embedded_profile())
     features = trace_features(TraceRequest(at=0, prompt_tokens=5, output_tokens=2, tags=("vip",)), settings, 3)
     assert (features.model, features.tenant, features.tier) == ("penstock", "anonymous", "default")

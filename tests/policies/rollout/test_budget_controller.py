@@ -1,4 +1,4 @@
-"""A day's money lasts for the day; a share that drifts is noticed."""
+"""A daily budget lasts for the day; a share that drifts is detected."""
 
 import random
 
@@ -37,7 +37,7 @@ def day(budget: float, requests: int, *, waves: bool, seed: int = 1) -> tuple[fl
 def test_the_money_lasts_and_is_used(budget: float, waves: bool) -> None:
     # Ten thousand requests cost 10 on small alone and 110 if all escalate.
     spent, _ = day(budget, 10_000, waves=waves)
-    # Small answers cannot be saved: where they are most of the money, a wave that nobody foresaw overdraws a little.
+    # Small answers are always made: where they cost most of the budget, an unforeseen wave overdraws it a little.
     assert spent <= budget * (1.02 if budget > 15 else 1.1)
     assert spent >= budget * 0.85
 
@@ -75,7 +75,7 @@ def burst(
 
 
 def test_a_first_burst_may_spend_ahead_of_the_pace() -> None:
-    """150 requests cost 1.5 of a day's 100: that is no reason to be mean."""
+    """150 requests cost 1.5 of a day's 100, which is within the burst."""
     large, budget_controller = burst(0.1, at=MIDNIGHT + 60, spent=0.0)
     assert large > 140
     assert budget_controller.spent < 2
@@ -86,11 +86,11 @@ def test_a_first_burst_may_spend_ahead_of_the_pace() -> None:
 def test_the_allowance_is_all_that_is_spent_ahead() -> None:
     large, _ = burst(0.1, at=MIDNIGHT + 60, spent=0.0, requests=20_000, budget=10.0)
     on_pace = 10.0 * (60 + 10_000) / 86_400
-    # Small answers cannot be saved: 20,000 of them cost 20.
+    # Small answers are always made: 20,000 of them cost 20.
     assert large * LARGE < on_pace + 0.1 * 10.0 + 0.1
 
 
-def test_what_quiet_hours_left_over_may_be_spent_in_a_burst() -> None:
+def test_what_quiet_hours_did_not_spend_may_be_spent_in_a_burst() -> None:
     noon = MIDNIGHT + 43_200
     saved, _ = burst(0.1, at=noon, spent=5.0, requests=2000)
     behind, _ = burst(0.1, at=noon, spent=65.0, requests=2000)
@@ -98,8 +98,8 @@ def test_what_quiet_hours_left_over_may_be_spent_in_a_burst() -> None:
     assert behind < 200
 
 
-def test_what_still_runs_counts_as_spent() -> None:
-    """A thousand at the same moment do not all find the same money."""
+def test_the_cost_of_running_requests_counts_as_spent() -> None:
+    """A thousand requests at the same moment do not all spend the same money."""
     rng = random.Random(4)
     budget_controller = BudgetController(1.0, CALIBRATION, MIDNIGHT + 60, 0.5, 0.1)
     for number in range(20):

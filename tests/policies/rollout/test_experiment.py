@@ -1,4 +1,4 @@
-"""Arms: sticky, in proportion, independent."""
+"""Arms are stable for a unit, in proportion, and independent between experiments."""
 
 from collections import Counter
 
@@ -25,7 +25,7 @@ def test_arms_get_their_share_and_keep_their_units() -> None:
     assert Counter(arms)["b"] == pytest.approx(1000, abs=4 * (5000 * 0.2 * 0.8) ** 0.5)
 
 
-def test_moving_a_boundary_moves_only_those_beside_it() -> None:
+def test_moving_a_boundary_moves_only_the_units_next_to_it() -> None:
     before, after = split(control=80, b=20), split(control=70, b=30)
     for i in range(1000):
         unit = asks(conversation=f"c{i}")

@@ -1,4 +1,4 @@
-"""The sequential tests keep their promise under the null, and find what is there."""
+"""The sequential tests keep their false alarm rate under the null hypothesis, and detect real differences."""
 
 import random
 
@@ -8,7 +8,7 @@ from policies.rollout.guard import SampleRatioTest, WorseTest
 
 
 def run(rng: random.Random, rates: tuple[float, float], share: float, answers: int, alpha: float) -> int | None:
-    """After how many answers it rejects; None: never."""
+    """The number of answers until it rejects; None: never."""
     test = WorseTest((1 - share) / share)
     for number in range(answers):
         in_arm = rng.random() < share
@@ -19,10 +19,10 @@ def run(rng: random.Random, rates: tuple[float, float], share: float, answers: i
 
 
 @pytest.mark.parametrize(("rate", "share"), [(0.05, 0.5), (0.3, 0.05), (0.02, 0.2)])
-def test_false_alarms_are_as_rare_as_promised(rate: float, share: float) -> None:
+def test_the_false_alarm_rate(rate: float, share: float) -> None:
     rng = random.Random(1)
     alarms = sum(run(rng, (rate, rate), share, 1500, 0.05) is not None for _ in range(200))
-    # Ten expected at the most; four standard deviations more.
+    # At most ten are expected; plus four standard deviations.
     assert alarms <= 10 + 4 * 3.1
 
 
@@ -32,7 +32,7 @@ def test_a_better_arm_is_no_alarm() -> None:
 
 
 @pytest.mark.parametrize(("arm", "share", "within"), [(0.3, 0.5, 400), (0.5, 0.05, 1500), (1.0, 0.05, 400)])
-def test_a_worse_arm_is_found_soon(arm: float, share: float, within: int) -> None:
+def test_a_worse_arm_is_detected_soon(arm: float, share: float, within: int) -> None:
     rng = random.Random(3)
     found = [run(rng, (0.02, arm), share, 4000, 0.01) for _ in range(40)]
     assert all(number is not None for number in found)

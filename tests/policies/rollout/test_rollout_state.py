@@ -1,4 +1,4 @@
-"""What a policy learns from its answers."""
+"""The state of experiments, targets and budgets."""
 
 import math
 import random
@@ -88,7 +88,7 @@ def test_an_arm_that_fails_is_rolled_back_and_its_traffic_is_controls() -> None:
     assert not view.sample_ratio_off
 
 
-def test_a_new_policy_keeps_what_it_leaves_as_it_was() -> None:
+def test_a_new_policy_keeps_the_state_of_what_is_unchanged() -> None:
     settings = parse_settings(TEXT, Path("/etc/x.toml"))
     rollout = RolloutState(settings, NOON)
     rollout.roll_back("e", "by hand")
@@ -98,7 +98,7 @@ def test_a_new_policy_keeps_what_it_leaves_as_it_was() -> None:
         parse_settings(TEXT.replace("= 50", "= 50.0").replace("0.01", "0.02"), Path("/etc/x.toml")), NOON
     )
     assert rollout.rolled_back == frozenset()
-    assert not rollout.roll_back("nobody", "")
+    assert not rollout.roll_back("unknown", "")
 
 
 def test_a_share_that_drifts_is_reported_once() -> None:
@@ -125,7 +125,7 @@ def test_a_budget_moves_the_threshold_of_the_next_plan() -> None:
     assert plan.cascade is not None
     assert later.cascade.threshold == -math.inf < plan.cascade.threshold
     assert rollout.cascades(NOON + 60)["thrifty"].spent_today == pytest.approx(0.5)
-    # Nothing comes any more, and a new day begins: there is new money, and the threshold is that of now.
+    # A new day begins without further requests: the budget is reset, and the threshold follows.
     tomorrow = rollout.cascades(NOON + 86_400)["thrifty"]
     assert tomorrow.spent_today == 0.0
     assert tomorrow.threshold > later.cascade.threshold

@@ -1,4 +1,4 @@
-"""Copies are bounded, dropped first, and compared once both answers are there."""
+"""Copies are limited, dropped before requests, and compared when both answers have ended."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ def test_both_answers_are_compared_in_either_order() -> None:
     assert book.open_pairs == 0
 
 
-def test_what_has_no_answer_is_not_compared() -> None:
+def test_pairs_without_an_answer_are_not_compared() -> None:
     book = ShadowBook([TRY])
     for request, copied, original in (("a", answer(), None), ("b", None, answer())):
         assert book.begin("try", request, "large", IDLE) is None
@@ -44,7 +44,7 @@ def test_what_has_no_answer_is_not_compared() -> None:
     assert book.open_pairs == 0
 
 
-def test_no_copy_is_made_where_it_could_be_in_the_way() -> None:
+def test_no_copy_is_made_where_requests_could_have_to_wait() -> None:
     book = ShadowBook([TRY])
     waits = Load(engines={"large": EngineLoad(name="large", waiting=1)})
     full = Load(engines={"large": EngineLoad(name="large", kv_usage=0.9)})
@@ -74,7 +74,7 @@ def test_copies_have_a_tier_below_all_others_only_while_there_may_be_some() -> N
     assert book.with_copies(tiers, tenants) == (tiers, tenants)
 
 
-def test_a_shadow_that_goes_and_comes_back_keeps_the_figures_of_its_open_pairs() -> None:
+def test_a_shadow_that_is_removed_and_added_again_keeps_the_figures_of_its_open_pairs() -> None:
     book = ShadowBook([TRY])
     assert book.begin("try", "a", "large", IDLE) is None
     book.copy_ended("try", "a", answer())
@@ -86,7 +86,7 @@ def test_a_shadow_that_goes_and_comes_back_keeps_the_figures_of_its_open_pairs()
 
 
 class ShadowMachine(RuleBasedStateMachine):
-    """Whatever ends first, and whatever is configured meanwhile."""
+    """In any order of endings, with any changes of the settings in between."""
 
     @initialize()
     def make(self) -> None:

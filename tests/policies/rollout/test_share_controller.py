@@ -1,4 +1,4 @@
-"""A share is kept on prompts that the calibration does not fit, also while many answers are under way."""
+"""The controller keeps a share on prompts that the calibration does not fit, also with many answers in flight."""
 
 import math
 import random
@@ -12,7 +12,7 @@ from tests.policies.cascade.test_calibration import CALIBRATION
 
 
 def shares(target: float, shift: float, *, under_way: int, seed: int, held: bool = True) -> list[float]:
-    """Of each 500 requests in a row; prompts on which the log-odds of going to the large model are off by `shift`."""
+    """The share in every 500 consecutive requests; the log-odds of going to the large model are off by `shift`."""
     rng = random.Random(seed)
     holder = ShareController(target, CALIBRATION)
     first = holder.threshold
@@ -43,7 +43,7 @@ def test_it_is_back_within_three_points_after_five_hundred_requests(
     assert abs(shares(target, shift, under_way=under_way, seed=0, held=False)[1] - target) > 0.04
 
 
-def test_where_the_calibration_fits_nothing_moves_far() -> None:
+def test_with_a_fitting_calibration_the_threshold_moves_little() -> None:
     for seed in range(5):
         assert shares(0.25, 0.0, under_way=20, seed=seed) == pytest.approx([0.25] * 3, abs=0.03)
 
@@ -56,7 +56,7 @@ def test_none_and_all_need_no_learning(target: float, threshold: float) -> None:
     assert holder.threshold == threshold
 
 
-def test_prompts_that_never_or_always_go_large_end_nothing() -> None:
+def test_prompts_that_never_or_always_go_to_large_do_no_harm() -> None:
     for large in (False, True):
         holder = ShareController(0.25, CALIBRATION)
         for _ in range(3000):

@@ -1,4 +1,4 @@
-"""Code at a glance."""
+"""The share of code in a text."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Each word of a condition, with what it takes and what it does not."""
+"""The fields of conditions, with features for which they hold and for which they do not."""
 
 import datetime as dt
 import zoneinfo
@@ -40,7 +40,7 @@ def load(**fields: object) -> Load:
 
 BUSY_RUNGS = Load(breakers={"e": BreakerView("open", 1), "other": BreakerView("half_open", 1)})
 TABLE = [
-    # condition, what it takes, what it does not
+    # condition, features for which it holds, features for which it does not
     (SignalSettings(model=("m", "n")), features(model="n"), features(model="o")),
     (SignalSettings(tenant=("acme",)), features(), features(tenant="m")),
     (SignalSettings(tier=("gold",)), features(tier="gold"), features(tenant="gold")),
@@ -84,7 +84,7 @@ SIGNALS = {
 
 
 @pytest.mark.parametrize(("when", "taken", "not_taken"), TABLE)
-def test_a_condition_takes_what_it_says(when: SignalSettings, taken: Features, not_taken: Features) -> None:
+def test_a_condition(when: SignalSettings, taken: Features, not_taken: Features) -> None:
     test = condition_compiler(settings(**SIGNALS))(when)
     for request, holds in ((taken, True), (not_taken, False)):
         assert test.holds(request, Load()) is holds
@@ -92,8 +92,8 @@ def test_a_condition_takes_what_it_says(when: SignalSettings, taken: Features, n
 
 
 @pytest.mark.parametrize(("when", "taken", "not_taken"), TABLE)
-def test_a_route_takes_what_its_condition_takes(when: SignalSettings, taken: Features, not_taken: Features) -> None:
-    """Whoever comes first: what is remembered of one request's names must not decide about another's."""
+def test_a_route_matches_like_its_condition(when: SignalSettings, taken: Features, not_taken: Features) -> None:
+    """In any order: the cached candidates for one request's names must not be used for another's."""
     for order in ((taken, not_taken), (not_taken, taken)):
         matcher = compile_routes(settings(when, SignalSettings(), **SIGNALS))
         for _ in range(2):
@@ -149,7 +149,7 @@ def clock(text: str) -> ClockTime:
         # The days are those on which the span begins: Monday's night ends on Tuesday morning.
         ("22:00-06:00", ("mon",), ["mon 22:00", "mon 23:59", "tue 00:00", "tue 05:59"],
          ["mon 05:59", "mon 00:00", "tue 06:00", "tue 22:00", "wed 00:00"]),
-        # Sunday's night ends on Monday: the week is a circle.
+        # Sunday's night ends on Monday: the week wraps around.
         ("22:00-06:00", ("sun",), ["sun 22:00", "mon 00:00", "mon 05:59"], ["sun 05:59", "mon 06:00", "mon 22:00"]),
         ("22:00-06:00", ("sat", "sun"), ["sat 23:00", "sun 01:00", "sun 23:00", "mon 01:00"],
          ["sat 01:00", "mon 23:00", "tue 01:00"]),
@@ -174,6 +174,6 @@ def test_hours_and_days(span: str, days: tuple[str, ...], holds: list[str], does
 
     assert [moment for moment in holds if not test.holds(at(moment), Load())] == []
     assert [moment for moment in does_not if test.holds(at(moment), Load())] == []
-    told = {moment: test.facts(at(moment), Load())[0] for moment in (holds[0], does_not[0])}
-    assert told[holds[0]].startswith(f"time is {holds[0]}, {begin} to {end} {zone}")
-    assert told[does_not[0]].startswith(f"time is {does_not[0]}, not {begin} to {end} {zone}")
+    facts = {moment: test.facts(at(moment), Load())[0] for moment in (holds[0], does_not[0])}
+    assert facts[holds[0]].startswith(f"time is {holds[0]}, {begin} to {end} {zone}")
+    assert facts[does_not[0]].startswith(f"time is {does_not[0]}, not {begin} to {end} {zone}")

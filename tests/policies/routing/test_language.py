@@ -1,4 +1,4 @@
-"""Languages of short messages: how many are told rightly, and that none is told wrongly but as unknown."""
+"""Languages of short messages: how many are identified, and that the others are unknown instead of wrong."""
 
 import pytest
 from hypothesis import given
@@ -9,14 +9,14 @@ from policies.routing.language import language
 from tests.paths import ROOT
 
 MESSAGES = [line.split("\t") for line in (ROOT / "tests/policies/short_messages.tsv").read_text().splitlines()]
-"""Ten of each language that a policy can name, as people write to a shop; and ten that are in none."""
+"""Ten messages to a shop in every language that a policy can name, and ten in none."""
 RIGHT = 0.95
 OTHERS = """
 Hvor er min pakke?|Hvordan nulstiller jeg min adgangskode?|Hvordan tilbakestiller jeg passordet?|Missä pakettini on?
 Де моя посилка?|Як скинути пароль?|Къде е пратката ми?|بسته من کجاست؟|میرا پارسل کہاں ہے؟|Kde je můj balík?
 Unde este coletul meu?|Hol van a csomagom?|On és el meu paquet?|Di mana paket saya?|Bưu kiện của tôi ở đâu?
 """
-"""Of languages that no policy can name."""
+"""Messages in languages that no policy can name."""
 
 
 def test_the_messages_are_balanced() -> None:

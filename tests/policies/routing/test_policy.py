@@ -1,4 +1,4 @@
-"""Damaged policies are refused with problems, or decide without a fault: nothing in between."""
+"""Damaged policies are either refused with problems, or decide without an exception."""
 
 import json
 import tomllib
@@ -184,7 +184,7 @@ PLACES = places(DOCUMENT)
 
 
 def at(document: Any, path: tuple[Any, ...]) -> Any:
-    """None: an earlier change has taken it away."""
+    """None: an earlier change has removed it."""
     for step in path:
         try:
             document = document[step]
@@ -212,7 +212,7 @@ def test_one_or_two_changes_of_a_good_policy(data: st.DataObject) -> None:
             case "change":
                 around[key] = data.draw(VALUES)
             case "copy":
-                # Of the same kind, from elsewhere in the file: this often makes another good policy.
+                # A value of the same kind from elsewhere in the file, which often makes another valid policy.
                 other = data.draw(
                     st.sampled_from([each for each in PLACES if each[-1] == key or len(each) == len(place)])
                 )

@@ -1,4 +1,4 @@
-"""Routes: the first that holds, with true reasons."""
+"""Route matching: the first route whose condition holds, with true reasons."""
 
 import pytest
 from hypothesis import given, settings
@@ -41,7 +41,7 @@ def decide(
     return test.holds(found, load), ", ".join(test.facts(found, load))
 
 
-def test_the_first_route_wins_and_says_why() -> None:
+def test_the_first_route_wins_with_its_reasons() -> None:
     matcher = compile_routes(
         service(
             SignalSettings(model=("small",)),
@@ -68,7 +68,7 @@ def test_no_route() -> None:
         matcher.match(features(), Load())
 
 
-def test_facts_are_true_whichever_way_it_went() -> None:
+def test_facts_are_true_whether_the_condition_holds_or_not() -> None:
     assert decide(SignalSettings(tenant=("a", "b")), features()) == (False, "tenant is acme, not a or b")
     assert decide(SignalSettings(tag=("a",)), features()) == (False, "not tagged a")
     assert decide(SignalSettings(prompt_tokens=Range(below=100)), features()) == (False, "prompt_tokens 100 >= 100")
@@ -87,7 +87,7 @@ def test_facts_are_true_whichever_way_it_went() -> None:
     )
 
 
-def test_load_is_measured_against_the_tiers_promise() -> None:
+def test_waits_are_relative_to_the_tiers_objective() -> None:
     when = SignalSettings(load=LoadCondition(of="large", queue_wait_over_slo=Range(at_least=0.5)))
     busy = Load(engines={"large": EngineLoad(name="large", expected_wait_s=1.5)})
     assert decide(when, features(), busy) == (True, "queue_wait_over_slo of large 0.75 >= 0.5")
@@ -117,7 +117,7 @@ SIGNAL = SignalSettings(prompt_tokens=Range(at_least=50))
 
 
 def meaning(when: SignalSettings, found: Features) -> bool:
-    """What the documentation says, said once more in the plainest way."""
+    """The documented meaning of conditions, implemented in the simplest way."""
 
     def within(bounds: Range | None) -> bool:
         if bounds is None:
@@ -144,7 +144,7 @@ def meaning(when: SignalSettings, found: Features) -> bool:
     tags=st.frozensets(st.sampled_from(["x", "z"])),
     prompt_tokens=st.sampled_from([5, 49, 50, 99, 100]),
 )
-def test_conditions_mean_what_they_say(
+def test_conditions_agree_with_the_simple_implementation(
     conditions: list[SignalSettings], model: str, tags: frozenset[str], prompt_tokens: int
 ) -> None:
     found = features(model=model, tags=tags, prompt_tokens=prompt_tokens)

@@ -1,4 +1,4 @@
-"""What can never have an effect, refuses everything, or falls through all routes is told; what is well is not."""
+"""Warnings about settings without effect, settings that refuse everything, and requests that no route takes."""
 
 import datetime as dt
 import re
@@ -47,15 +47,15 @@ def warnings(text: str) -> list[str]:
     return [str(warning) for warning in parse(text, Path("/x.toml")).warnings]
 
 
-@pytest.mark.parametrize(("old", "new", "told"), TABLE)
-def test_each_is_reported_once(old: str, new: str, told: str | None) -> None:
+@pytest.mark.parametrize(("old", "new", "fragment"), TABLE)
+def test_each_is_reported_once(old: str, new: str, fragment: str | None) -> None:
     assert VALID.count(old) == 1
     found = warnings(VALID.replace(old, new))
-    if told is None:
+    if fragment is None:
         assert found == []
     else:
         assert len(found) == 1, found
-        assert told in found[0]
+        assert fragment in found[0]
 
 
 LADDERS = """\
@@ -98,7 +98,7 @@ override = { a = { "routes.rest.caps.output_tokens" = 5 }, b = { "routes.rest.ca
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "fragment"),
     [
         ("caps.output_tokens = 5000\n", "caps nothing: no rung of the route holds more than 4096"),
         ("when.budget_used = { at_least = 0.5 }\n" + REST.replace("rest", "all"), "no tenant has a budget"),
@@ -115,13 +115,13 @@ override = { a = { "routes.rest.caps.output_tokens" = 5 }, b = { "routes.rest.ca
         ],
     ],
 )
-def test_each_of_a_small_policy_is_reported(more: str, told: str) -> None:
+def test_each_in_a_small_policy_is_reported(more: str, fragment: str) -> None:
     found = warnings(LADDERS + REST + more)
     assert len(found) == 1, found
-    assert told in found[0]
+    assert fragment in found[0]
 
 
-HOLES = [
+UNCOVERED = [
     ('when.model = ["chat", "code"]\nwhen.tag = ["x"]',),
     ('when.tenant = ["acme"]', 'when = { tenant = ["shop"], model = ["code", "chat"], has = ["stream"] }'),
     ("when.prompt_tokens = { below = 1000 }",),
@@ -136,24 +136,24 @@ HOLES = [
 ]
 
 
-@pytest.mark.parametrize("whens", HOLES)
-def test_a_hole_is_reported_with_a_request_that_falls_through(whens: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("whens", UNCOVERED)
+def test_requests_without_a_route_are_reported_with_an_example(whens: tuple[str, ...]) -> None:
     routes = "".join(f'[[routes]]\nname = "r{at}"\nuse.ladder = "l"\n{when}\n' for at, when in enumerate(whens))
     loaded = parse(LADDERS + routes, Path("/x.toml"))
-    (warning,) = [each for each in loaded.warnings if "no route takes some requests" in each.message]
-    found = GIVEN.search(warning.message)
-    assert found is not None, warning.message
-    document = msgspec.toml.decode(f"given = {found[1]}")["given"]
-    if found[2]:
-        day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun").index(found[2])
-        document["time"] = f"2026-11-{23 + day}T{found[3]}:00+00:00"
+    (message,) = [warning.message for warning in loaded.warnings if "no route takes some requests" in warning.message]
+    example = GIVEN.search(message)
+    assert example is not None, message
+    document = msgspec.toml.decode(f"given = {example[1]}")["given"]
+    if example[2]:
+        day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun").index(example[2])
+        document["time"] = f"2026-11-{23 + day}T{example[3]}:00+00:00"
     given = msgspec.convert(document, GivenRequest)
     decided = Decider(loaded.settings, {}).decide(situation_of(given, loaded.settings))
     assert isinstance(decided, DecisionRefusal)
     assert decided.code == "no_route"
 
 
-def test_no_hole_behind_a_last_route_or_where_all_cases_are_covered() -> None:
+def test_no_warning_if_the_routes_cover_all_requests() -> None:
     whens = ("when.prompt_tokens = { below = 1000 }", "when.prompt_tokens = { at_least = 1000 }")
     routes = "".join(f'[[routes]]\nname = "r{at}"\nuse.ladder = "l"\n{when}\n' for at, when in enumerate(whens))
     assert warnings(LADDERS + routes) == []
@@ -171,6 +171,6 @@ def test_a_calibration_from_few_prompts(tmp_path: Path) -> None:
     assert "it was made from 20 prompts: its thresholds are chance" in warning.message
 
 
-def test_the_profile_that_comes_with_the_package_is_well() -> None:
+def test_the_embedded_profile_has_no_warnings() -> None:
     assert load(embedded_profile(), today=dt.date(2026, 11, 28)).warnings == ()
     assert warnings(VALID) == []

@@ -1,4 +1,4 @@
-"""What is said of conditions beforehand holds for every request."""
+"""The conclusions about conditions are true for every request."""
 
 from itertools import product
 from pathlib import Path
@@ -59,7 +59,7 @@ def complaints(*whens: str, signals: str = "") -> list[str]:
         ("{ language = ['de', 'en'] }", "{ all = [{ language = ['de'] }, { path = ['/v1/completions'] }] }"),
     ],
 )
-def test_a_route_behind_one_that_takes_all_of_its_requests(earlier: str, later: str) -> None:
+def test_a_route_after_one_that_takes_all_of_its_requests(earlier: str, later: str) -> None:
     signals = "signals.s = { any = [{ tag = ['x'] }, { tag = ['y'] }] }\n"
     found = complaints(earlier, later, signals=signals)
     assert len(found) == 1
@@ -102,12 +102,12 @@ def test_routes_that_can_be_reached(whens: tuple[str, ...]) -> None:
     assert complaints(*whens, *([] if "{}" in whens else ["{}"])) == []
 
 
-def test_a_fault_in_one_condition_hides_nothing_of_the_others() -> None:
+def test_a_fault_in_one_condition_does_not_hide_others() -> None:
     found = complaints("{ tag = ['x'] }", "{ model = ['q'] }", "{ tag = ['x'], model = ['m'] }", "{}", "{}")
     assert [each.split(":")[0] for each in found] == ["routes[1].when.model[0]", "routes[2]", "routes[4]"]
 
 
-def test_what_is_wrong_with_a_signal_is_said_of_the_signal_alone() -> None:
+def test_a_fault_of_a_signal_is_reported_only_there() -> None:
     signals = "signals.never = { turn = { below = 1 } }\nsignals.user = { signal = ['never'], tag = ['x'] }\n"
     assert complaints("{ signal = ['user'] }", "{}", signals=signals) == [
         "signals.never: the signal 'never' never holds"
@@ -154,7 +154,7 @@ def holds(when: SignalSettings, request: tuple[str, tuple[str, str], tuple[bool,
 
 @settings(max_examples=300, deadline=None)
 @given(takes=st.lists(CONDITIONS, min_size=1, max_size=4))
-def test_the_verdict_is_what_trying_every_request_gives(takes: list[SignalSettings]) -> None:
+def test_the_result_is_that_of_trying_every_request(takes: list[SignalSettings]) -> None:
     signals = {str(index): when for index, when in enumerate(takes)}
     space = Space(
         Settings(
@@ -174,8 +174,8 @@ def test_the_verdict_is_what_trying_every_request_gives(takes: list[SignalSettin
     assert verdict is reached
 
 
-def test_what_would_take_too_long_is_left_open() -> None:
-    # More pigeons than holes: true of no assignment, and known for taking this kind of search very long.
+def test_beyond_the_limit_on_effort_the_result_is_unknown() -> None:
+    # The pigeonhole principle: unsatisfiable, and known to take exponential time with this kind of search.
     pigeons, holes = 12, 11
     domains = {f"{pigeon} in {hole}": 0b11 for pigeon in range(pigeons) for hole in range(holes)}
     from config.check.conditions.formula import Some

@@ -1,4 +1,4 @@
-"""A calibration is of the weights that it was made for, and of no others under the same name."""
+"""A calibration is valid only for the weights that it was made for, not for others of the same name."""
 
 import json
 import shutil
@@ -73,7 +73,7 @@ def test_a_calibration_that_is_about_to_be_made_is_no_problem(served: Path) -> N
     load(served, calibrated=False)
 
 
-def test_what_nobody_wrote_down_cannot_be_compared(served: Path) -> None:
+def test_a_calibration_without_digests_is_not_compared(served: Path) -> None:
     file = served.parent / "calibrations/embedded.json"
     made = json.loads(file.read_text())
     file.write_text(json.dumps({**made, "small_digest": "", "large_digest": ""}))
