@@ -79,7 +79,7 @@ class CallTracker:
         """The call's task has ended; its slot is free. Raises IntegrityError if its job still expects an answer."""
         job = self._running.pop(call)
         if job is not None:
-            raise IntegrityError("a call's task is gone before its work was told of an end")
+            raise IntegrityError("a call's task has ended before its job was completed or dropped")
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if slots or unfinished calls are inconsistent."""
@@ -92,4 +92,4 @@ class CallTracker:
         ]:
             held[job.job_id] = held.get(job.job_id, 0) + 1
         if held != self._left:
-            raise IntegrityError("the works' open calls do not add up")
+            raise IntegrityError("the jobs' unfinished calls do not add up")

@@ -108,7 +108,7 @@ class TimeSliceScheduler(Generic[M]):
         present = [*self._waiting, *self._holders]
         sound = len(set(present)) == len(present) and set(present) == set(self._used)
         if not sound or self._free < 0 or (self._waiting and self._free) or set(self._used_while_absent) & set(present):
-            raise EngineError("turns_integrity", "somebody waits for a turn that nobody has; this is a defect")
+            raise EngineError("turns_integrity", "the lists of members are inconsistent; this is a defect")
 
     def _end(self, member: M) -> None:
         self._holders.remove(member)

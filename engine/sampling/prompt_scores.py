@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.errors import EngineError
+from engine.errors import bad_logits
 from engine.scheduling.batch import ScoredToken, ScoreRows
 
 _HEAD_ROWS = 64
@@ -46,10 +46,7 @@ def _score(logits: Tensor, targets: Tensor, top: int) -> list[ScoredToken]:
     logprobs = logits.log_softmax(-1)
     own = logprobs.gather(1, targets.to(logits.device).unsqueeze(1))
     if not bool(own.isfinite().all()):
-        raise EngineError(
-            "bad_logits",
-            'the model computed NaN or infinite logits; check its weights, or load it with dtype = "float32"',
-        )
+        raise bad_logits()
     ranks = (logprobs > own).sum(-1) + 1
     best = logprobs.topk(min(top, logits.shape[1]), dim=-1)
     columns = (targets, own.squeeze(1), ranks, best.indices, best.values)

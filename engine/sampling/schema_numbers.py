@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _EXACT = 2**53
 """All integers up to this are exact doubles."""
 _MAX_SCHEMAS = 20_000
@@ -41,9 +41,9 @@ def number_faults(schema: Any) -> Iterator[NumberFault]:
     """
     looked_at = 0
     for where, part in _objects("", schema):
-        for keyword in _BOUNDS:
+        for keyword in BOUNDS:
             value = part.get(keyword)
-            if _is_number(value) and (why := _bound_fault(keyword, value)):
+            if is_number(value) and (why := _bound_fault(keyword, value)):
                 yield NumberFault(part, keyword, f"{where}/{keyword}", why)
         for keyword in ("const", "enum"):
             if keyword in part and (why := next(filter(None, map(_value_fault, _numbers(part[keyword]))), "")):
@@ -102,10 +102,10 @@ def _gaps(where: str, together: tuple[list[dict[str, Any]], list[list[dict[str, 
             (1, "exclusiveMinimum", ("maximum", "exclusiveMaximum")),
             (-1, "exclusiveMaximum", ("minimum", "exclusiveMinimum")),
         ):
-            ends = [sign * value for schema in group for name in others if _is_number(value := schema.get(name))]
+            ends = [sign * value for schema in group for name in others if is_number(value := schema.get(name))]
             for schema in group:
                 bound = schema.get(keyword)
-                if not _is_number(bound) or bound != int(bound) or sign * bound < 0:
+                if not is_number(bound) or bound != int(bound) or sign * bound < 0:
                     continue
                 if any(sign * bound <= end < sign * bound + 1 for end in ends):
                     why = f"{bound} itself is let through where the other bound is less than 1 away from it"
@@ -167,7 +167,7 @@ def _numbers(value: Any) -> Iterator[float]:
     if isinstance(value, list):
         for item in value:
             yield from _numbers(item)
-    elif _is_number(value):
+    elif is_number(value):
         yield value
 
 
@@ -176,7 +176,8 @@ def _allows_fractions(part: dict[str, Any]) -> bool:
     return "number" in kinds if isinstance(kinds, list) else kinds == "number"
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number; bool is a subclass of int in Python."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

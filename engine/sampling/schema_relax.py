@@ -14,12 +14,11 @@ from typing import Any
 import msgspec
 from llguidance import LLMatcher
 
-from engine.sampling.schema_numbers import drop_numbers, number_faults
+from engine.sampling.schema_numbers import BOUNDS, drop_numbers, is_number, number_faults
 
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _SINGLE = ("additionalProperties", "items", "not", "if", "then", "else", "contains", "propertyNames")
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _ENDLESS = 2**31
 """Counts of this size cannot be reached by an answer, in characters, elements or names."""
@@ -156,7 +155,7 @@ class _Relaxer:
 
 
 def _bounds(schema: dict[str, Any]) -> dict[str, float]:
-    return {name: schema[name] for name in _BOUNDS if _is_number(schema.get(name))}
+    return {name: schema[name] for name in BOUNDS if is_number(schema.get(name))}
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, Callable[[Any], None]]]:
@@ -232,10 +231,6 @@ def _places(where: str, value: Any) -> Iterator[str]:
 def _escaped(name: str) -> str:
     """RFC 6901, section 3."""
     return name.replace("~", "~0").replace("/", "~1")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _fault(schema: Any) -> str:

@@ -169,14 +169,14 @@ class BlockManager:
         blank, idle = set(self._blank), set(self._idle)
         unheld = {block for block, count in enumerate(counts) if not count} - {0}
         if counts[0] or len(blank) != len(self._blank) or blank & idle or blank | idle != unheld:
-            raise _broken("blank and idle blocks are not exactly the blocks that nobody holds")
+            raise _broken("blank and idle blocks are not exactly the unreferenced blocks")
         named = {block: name for block, name in enumerate(self._names) if name is not None}
         if {name: block for block, name in named.items()} != self._by_name or len(named) != len(self._by_name):
-            raise _broken("the prefix cache's names and blocks do not mirror each other")
+            raise _broken("the prefix cache's names and blocks do not match")
         if blank & named.keys() or not idle <= named.keys():
             raise _broken("a blank block has a name, or an idle one has none")
         self._host.check_integrity(list(self._by_name))
 
 
 def _broken(what: str) -> EngineError:
-    return EngineError("engine_integrity", f"the KV block manager's books are wrong: {what}; this is a defect")
+    return EngineError("engine_integrity", f"the KV block manager is inconsistent: {what}; this is a defect")

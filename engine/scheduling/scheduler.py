@@ -415,4 +415,4 @@ def _cheapest(sequence: Sequence) -> tuple[int, int]:
 
 
 def _broken(what: str) -> EngineError:
-    return EngineError("engine_integrity", f"the scheduler's books are wrong: {what}; this is a defect")
+    return EngineError("engine_integrity", f"the scheduler is inconsistent: {what}; this is a defect")

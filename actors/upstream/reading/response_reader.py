@@ -81,8 +81,8 @@ class ResponseReader:
         self._stop: str | int | None = None
         self._counts = UsageCounts()
         # Since the last output:
-        self._texts: list[str] = []
-        self._thoughts: list[str] = []
+        self._new_texts: list[str] = []
+        self._new_reasoning: list[str] = []
         self._positions: list[TokenLogprobs] = []
 
     @property
@@ -243,35 +243,35 @@ class ResponseReader:
             raise garbled("it holds a choice that nobody asked for")
         if choice.error:
             raise UpstreamCallError(of_event(msgspec.json.encode({"error": choice.error})))
-        text, thought, called = "", "", ""
+        text, reasoning, called = "", "", ""
         if choice.delta is not None:
-            text, thought = text_of(choice.delta)
+            text, reasoning = text_of(choice.delta)
             if choice.delta.tool_calls or choice.delta.function_call is not None:
                 called = self._parts(choice.delta)
         if choice.message is not None:
-            more, thinking, calls = self._rest_of(choice.message, text, thought)
-            text, thought, called = text + more, thought + thinking, called + calls
+            more, thinking, calls = self._unstreamed(choice.message, text, reasoning)
+            text, reasoning, called = text + more, reasoning + thinking, called + calls
         if not text and choice.text and choice.message is None:
             # Text completion; some servers repeat the delta's content here in chat chunks.
             text = choice.text
         positions = token_logprobs_of(choice.logprobs) if self._logprobs and choice.logprobs else []
-        if text or thought or called or positions:
-            self._add(text, thought, called, positions)
+        if text or reasoning or called or positions:
+            self._add(text, reasoning, called, positions)
         if choice.usage:
             self._counts = self._counts.then(counts_of(usage=choice.usage))
         if choice.finish_reason is not None:
             self._finish_reason(choice)
 
-    def _add(self, text: str, thought: str, called: str, positions: list[TokenLogprobs]) -> None:
+    def _add(self, text: str, reasoning: str, called: str, positions: list[TokenLogprobs]) -> None:
         if self._ending is not None:
             self._ending, self._resumed = None, True
-        added = text + thought + called
+        added = text + reasoning + called
         if text:
-            self._texts.append(text)
+            self._new_texts.append(text)
             self._content.append(text)
-        if thought:
-            self._thoughts.append(thought)
-            self._reasoning.append(thought)
+        if reasoning:
+            self._new_reasoning.append(reasoning)
+            self._reasoning.append(reasoning)
         self._positions += positions
         self._characters += len(added)
         if self._characters > self._max_characters:
@@ -287,14 +287,14 @@ class ResponseReader:
             return self._calls.take_function(message.function_call)
         return ""
 
-    def _rest_of(self, message: Message, text: str, thought: str) -> tuple[str, str, str]:
+    def _unstreamed(self, message: Message, new_text: str, new_reasoning: str) -> tuple[str, str, str]:
         """The part of a whole message that was not streamed: some send one at the end, or all content each time."""
-        said, mused = text_of(message)
-        shown = "".join(self._content) + text
-        if text and not said.startswith(shown):
-            said = ""
+        content, reasoning = text_of(message)
+        streamed = "".join(self._content) + new_text
+        if new_text and not content.startswith(streamed):
+            content = ""
         called = "" if self._calls else self._parts(message)
-        return said.removeprefix(shown), mused.removeprefix("".join(self._reasoning) + thought), called
+        return content.removeprefix(streamed), reasoning.removeprefix("".join(self._reasoning) + new_reasoning), called
 
     def _finish_reason(self, choice: ChunkChoice) -> None:
         ending = finish_meaning(choice.finish_reason)
@@ -320,15 +320,15 @@ class ResponseReader:
         if self.done:
             finish = self._finish()
             calls = self._calls.whole(cut=finish.reason == "length")
-        text = "".join(self._texts)
+        text = "".join(self._new_texts)
         count = self._counter.tokens - before
-        self._texts.clear()
-        if not self._thoughts and not self._positions and self._is_named:
+        self._new_texts.clear()
+        if not self._new_reasoning and not self._positions and self._is_named:
             if not text and not count and finish is None:
                 return None
             return TextDelta(self._sequence_id, text, count, (), finish, self._word, calls)
-        thought, positions = "".join(self._thoughts), tuple(self._positions)
-        self._thoughts.clear()
+        thought, positions = "".join(self._new_reasoning), tuple(self._positions)
+        self._new_reasoning.clear()
         self._positions.clear()
         if not text and not thought and not positions and not count and finish is None:
             return None
