@@ -38,7 +38,7 @@ _SERVICE = (
     "actors/request/test_response_stream.py",
     "actors/service/test_admission_and_queue.py",
 )
-_BESIDE = {
+ALONGSIDE = {
     "policies/fallback/breaker.py": ("actors/request/test_response_stream.py",),
     "policies/fallback/fallback_machine.py": ("actors/request/test_response_stream.py",),
     "policies/cascade/cascade.py": ("actors/request/test_response_stream.py",),
@@ -97,7 +97,7 @@ def tests_of(root: Path, module: Path) -> list[str]:
     named = [file for file in files if file.stem == f"test_{module.stem}"]
     importing = [file for file in files if imports.search(file.read_text())]
     beside: list[Path] = []
-    for prefix, names in _BESIDE.items():
+    for prefix, names in ALONGSIDE.items():
         if module.as_posix().startswith(prefix):
             for name in names:
                 place = tests / name
