@@ -1,12 +1,12 @@
 """Rules of the service that no linter knows."""
 
 import ast
-import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.module_map import MAP_ROW, mapped
 from tests.paths import ROOT
 
 ROOMS = ("gateway", "actors", "engine", "policies", "config", "loadtests")
@@ -102,7 +102,6 @@ def test_on_the_real_clock_tests_wait_with_patience() -> None:
 
 MAPPED_ROOMS = ("gateway", "actors", "engine", "policies", "config")
 TESTS = ROOT / "tests"
-MAP_ROW = re.compile(r"^\| `([\w/]+\.py)` \| (`[^|]+`) \| ([^|]+) \|$", re.MULTILINE)
 
 
 def does_something(path: Path) -> bool:
@@ -141,16 +140,9 @@ def own_test(module: Path) -> Path:
     return TESTS / module.relative_to(ROOT).parent / f"test_{module.name}"
 
 
-def mapped() -> dict[str, list[str]]:
-    """By module: the files of tests that `tests/MAP.md` names."""
-    return {
-        module: re.findall(r"`([^`]+)`", files) for module, files, _ in MAP_ROW.findall((TESTS / "MAP.md").read_text())
-    }
-
-
 def test_the_tests_of_a_module_are_found_by_its_name_or_in_the_map() -> None:
     modules = [path for path in FILES if path.parts[len(ROOT.parts)] in MAPPED_ROOMS and path.name != "__init__.py"]
-    table, wrong = mapped(), []
+    table, wrong = mapped(TESTS), []
     for module in modules:
         name, has_own = str(module.relative_to(ROOT)), own_test(module).is_file()
         if has_own and name in table:
@@ -168,7 +160,7 @@ def test_the_tests_of_a_module_are_found_by_its_name_or_in_the_map() -> None:
 
 def test_the_map_names_files_that_reach_the_module() -> None:
     wrong = []
-    for name, files in mapped().items():
+    for name, files in mapped(TESTS).items():
         for file in files:
             if not (TESTS / file).is_file():
                 wrong.append(f"{name}: there is no tests/{file}")
@@ -180,7 +172,7 @@ def test_the_map_names_files_that_reach_the_module() -> None:
 def test_every_row_of_the_map_is_read_and_in_order() -> None:
     text = (TESTS / "MAP.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| `")]
-    assert len(mapped()) == len(rows)
+    assert len(mapped(TESTS)) == len(rows)
     for section in text.split("## ")[1:]:
         modules = [row[0] for row in MAP_ROW.findall(section)]
         assert modules == sorted(modules)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants import areas
 from tests.mutants.__main__ import main, sample
-from tests.mutants.areas import ALONGSIDE, PURE_CORES_AND_BOOKS, sources, tests_of
 from tests.mutants.mutations import mutations
 from tests.paths import ROOT
 
@@ -117,8 +117,8 @@ def test_what_is_changed(source: str, changed: set[str]) -> None:
 
 
 def test_what_the_areas_name_exists() -> None:
-    assert [path for path in PURE_CORES_AND_BOOKS if not (ROOT / path).exists()] == []
-    beside = {name for names in ALONGSIDE.values() for name in names}
+    assert [path for path in areas.PURE_CORES_AND_BOOKS if not (ROOT / path).exists()] == []
+    beside = {name for names in areas.ALONGSIDE.values() for name in names}
     assert [name for name in sorted(beside) if not (ROOT / "tests" / name).exists()] == []
-    for path in sources(ROOT, list(PURE_CORES_AND_BOOKS)):
-        assert tests_of(ROOT, path), f"no test concerns {path}"
+    for path in areas.sources(ROOT, list(areas.PURE_CORES_AND_BOOKS)):
+        assert areas.tests_of(ROOT, path), f"no test concerns {path}"
