@@ -64,7 +64,6 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/parity/test_invariance.py": ({"_alive", "_preempt", "_scheduler"}, PREEMPTS),
     "tests/parity/test_ranks.py": ({"_runner"}, INSIDE),
     "tests/parity/test_triton.py": ({"_decoder"}, INSIDE),
-    "tests/policies/admission/test_keys.py": ({"_sum"}, SPOILS),
     "tests/policies/admission/test_quota.py": ({"_open"}, SPOILS),
     "tests/policies/admission/test_sliding_window.py": ({"_sum"}, SPOILS),
     "tests/policies/fallback/test_breaker.py": ({"_failed"}, SPOILS),

@@ -1,28 +1,36 @@
 """Rules of the service that no linter knows."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.module_map import MAP_ROW, mapped
 from tests.paths import ROOT
 
 ROOMS = ("gateway", "actors", "engine", "policies", "config", "loadtests")
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 
-def names(path: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def names(path: Path) -> frozenset[str]:
     """Everything that a file imports or asks a module for, dotted."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found: set[str] = set()
+    for node in ast.walk(parsed(path)):
         match node:
             case ast.Import(names=aliases):
-                yield from (alias.name for alias in aliases)
+                found.update(alias.name for alias in aliases)
             case ast.ImportFrom(module=module, names=aliases) if module is not None:
-                yield module
-                yield from (f"{module}.{alias.name}" for alias in aliases)
+                found |= {module, *(f"{module}.{alias.name}" for alias in aliases)}
             case ast.Attribute(value=ast.Name(id=module), attr=attribute):
-                yield f"{module}.{attribute}"
+                found.add(f"{module}.{attribute}")
+    return frozenset(found)
 
 
 def users(*wanted: str) -> set[str]:
@@ -90,3 +98,81 @@ def test_on_the_real_clock_tests_wait_with_patience() -> None:
     files = [path for path in sorted((ROOT / "tests").rglob("*.py")) if "autojump_clock" not in path.read_text()]
     found = [each for path in files if str(path.relative_to(ROOT)) not in PATIENT for each in numbers_waited_for(path)]
     assert not found, "\n".join(found)
+
+
+MAPPED_ROOMS = ("gateway", "actors", "engine", "policies", "config")
+TESTS = ROOT / "tests"
+
+
+def does_something(path: Path) -> bool:
+    """It has a function outside its protocols: else it holds types and constants."""
+    nodes: list[ast.AST] = [parsed(path)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return True
+        if not (isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases)):
+            nodes += ast.iter_child_nodes(node)
+    return False
+
+
+@cache
+def imported(path: Path) -> frozenset[Path]:
+    """Files of ours that a file imports, anywhere in it."""
+    found: set[Path] = set()
+    for name in names(path):
+        place = ROOT.joinpath(*name.split("."))
+        found |= {each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file()}
+    return frozenset(found)
+
+
+@cache
+def reached(path: Path) -> frozenset[Path]:
+    """All files of ours that are loaded, or may be, when a file runs."""
+    found, new = {path}, {path}
+    while new:
+        new = {each for one in new for each in imported(one)} - found
+        found |= new
+    return frozenset(found)
+
+
+def own_test(module: Path) -> Path:
+    return TESTS / module.relative_to(ROOT).parent / f"test_{module.name}"
+
+
+def test_the_tests_of_a_module_are_found_by_its_name_or_in_the_map() -> None:
+    modules = [path for path in FILES if path.parts[len(ROOT.parts)] in MAPPED_ROOMS and path.name != "__init__.py"]
+    table, wrong = mapped(TESTS), []
+    for module in modules:
+        name, has_own = str(module.relative_to(ROOT)), own_test(module).is_file()
+        if has_own and name in table:
+            wrong.append(f"{name} has a file of its name: take it out of tests/MAP.md")
+        if not has_own and name not in table and does_something(module):
+            wrong.append(
+                f"{name}: write {own_test(module).relative_to(ROOT)}, or say in tests/MAP.md where its tests are"
+            )
+    wrong += [
+        f"tests/MAP.md: there is no {name}"
+        for name in sorted(table.keys() - {str(m.relative_to(ROOT)) for m in modules})
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_map_names_files_that_reach_the_module() -> None:
+    wrong = []
+    for name, files in mapped(TESTS).items():
+        for file in files:
+            if not (TESTS / file).is_file():
+                wrong.append(f"{name}: there is no tests/{file}")
+            elif ROOT / name not in reached(TESTS / file):
+                wrong.append(f"{name}: tests/{file} loads nothing that loads it")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_row_of_the_map_is_read_and_in_order() -> None:
+    text = (TESTS / "MAP.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len(mapped(TESTS)) == len(rows)
+    for section in text.split("## ")[1:]:
+        modules = [row[0] for row in MAP_ROW.findall(section)]
+        assert modules == sorted(modules)

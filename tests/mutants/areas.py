@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from tests.module_map import mapped
+
 PURE_CORES_AND_BOOKS = (
     "policies/admission/quota.py",
     "policies/admission/budget.py",
@@ -38,7 +40,7 @@ _SERVICE = (
     "actors/request/test_response_stream.py",
     "actors/service/test_admission_and_queue.py",
 )
-_BESIDE = {
+ALONGSIDE = {
     "policies/fallback/breaker.py": ("actors/request/test_response_stream.py",),
     "policies/fallback/fallback_machine.py": ("actors/request/test_response_stream.py",),
     "policies/cascade/cascade.py": ("actors/request/test_response_stream.py",),
@@ -89,17 +91,18 @@ def sources(root: Path, paths: list[str]) -> list[Path]:
 
 
 def tests_of(root: Path, module: Path) -> list[str]:
-    """The files of tests that concern a module: of its name first, then those that import it, then those beside it."""
+    """The files of tests that concern a module: of its name or in the map, those that import it, those beside it."""
     dotted = ".".join(module.with_suffix("").parts)
     imports = re.compile(rf"^\s*(?:from {re.escape(dotted)} import|import {re.escape(dotted)}\b)", re.MULTILINE)
     tests = root / "tests"
     files = [file for folder in _SEARCHED for file in sorted((tests / folder).rglob("test_*.py"))]
     named = [file for file in files if file.stem == f"test_{module.stem}"]
     importing = [file for file in files if imports.search(file.read_text())]
+    in_the_map = [tests / name for name in mapped(tests).get(module.as_posix(), ()) if name.startswith(_SEARCHED)]
     beside: list[Path] = []
-    for prefix, names in _BESIDE.items():
+    for prefix, names in ALONGSIDE.items():
         if module.as_posix().startswith(prefix):
             for name in names:
                 place = tests / name
                 beside += sorted(place.rglob("test_*.py")) if place.is_dir() else [place] if place.exists() else []
-    return [str(file.relative_to(root)) for file in dict.fromkeys([*named, *importing, *beside])]
+    return [str(file.relative_to(root)) for file in dict.fromkeys([*named, *in_the_map, *importing, *beside])]

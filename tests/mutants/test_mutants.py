@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants import areas
 from tests.mutants.__main__ import main, sample
 from tests.mutants.mutations import mutations
+from tests.paths import ROOT
 
 TOY = '''"""A toy."""
 
@@ -112,3 +114,11 @@ def test_a_seed_names_a_sample(toy: Path) -> None:
 )
 def test_what_is_changed(source: str, changed: set[str]) -> None:
     assert {each.applied(source) for each in mutations(source)} == changed
+
+
+def test_what_the_areas_name_exists() -> None:
+    assert [path for path in areas.PURE_CORES_AND_BOOKS if not (ROOT / path).exists()] == []
+    beside = {name for names in areas.ALONGSIDE.values() for name in names}
+    assert [name for name in sorted(beside) if not (ROOT / "tests" / name).exists()] == []
+    for path in areas.sources(ROOT, list(areas.PURE_CORES_AND_BOOKS)):
+        assert areas.tests_of(ROOT, path), f"no test concerns {path}"
