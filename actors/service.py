@@ -116,7 +116,7 @@ class Service:
         Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
-        self._wall = wall
+        self.wall = wall
         self._types = actor_types
         elsewhere = [
             title
@@ -323,8 +323,8 @@ class Service:
             ledger=self._books.statistics(),
             usage=dict(self._books.usage),
             costs=dict(self._books.costs),
-            budgets=self._budgets.views(self._wall()),
-            cascades=self._rollout.cascades(self._wall()),
+            budgets=self._budgets.views(self.wall()),
+            cascades=self._rollout.cascades(self.wall()),
             experiments=self._rollout.experiments(),
             notices_total=dict(counters.notices),
             policy=self._policy.statistics(self.policy),
@@ -387,7 +387,7 @@ class Service:
         for backend_queue in self._backend_queues.values():
             backend_queue.queue.apply_settings(*self._shadow_book.beside(settings.tiers, queue_lines(tenants)))
         self._breakers.apply_settings(snapshot.policy.breakers, settings.retry_budget)
-        self._rollout.apply_settings(settings, self._wall())
+        self._rollout.apply_settings(settings, self.wall())
         self._decisions.apply_settings(settings.admin.decisions, settings.admin.decisions_memory)
         self._registry.apply_settings(settings.engines)
         self._router.apply_settings(snapshot)
@@ -491,7 +491,7 @@ class Service:
             on_spent=self._on_spent,
         )
         admission = partial(
-            types.admission, self._admission, self._quota, self._budgets, restored=self._restored, wall=self._wall
+            types.admission, self._admission, self._quota, self._budgets, restored=self._restored, wall=self.wall
         )
         return [
             Child("ledger", ledger, self._ledger),
@@ -540,7 +540,7 @@ class Service:
                 connect_s=float(settings.connect),
                 keep=settings.concurrent,
                 transport=self._transport() if self._transport is not None else None,
-                wall=self._wall,
+                wall=self.wall,
             )
 
         actor = partial(

@@ -1,7 +1,6 @@
 """What all ways to ask have in common: who asks, and the request's identity."""
 
 import secrets
-import time
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
@@ -59,7 +58,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
 
         `asked` and `served`: the model's names, and `policy`: the digest of the one that decided.
         """
-        return Identity(request_id, self.model_field(asked, served), int(time.time()), f"fp_{policy}")
+        return Identity(request_id, self.model_field(asked, served), int(self.service.wall()), f"fp_{policy}")
 
     def model_field(self, asked: str, served: str) -> str:
         """What an answer holds as `model`."""
