@@ -21,7 +21,7 @@ from actors.api.errors import (
     ledger_unavailable,
 )
 from actors.api.request import InferenceRequest
-from actors.api.statistics import ReplicaView, ServiceStatistics
+from actors.api.statistics import ServiceStatistics
 from actors.breakers.breakers import BreakerRegistry
 from actors.breakers.permits import Permits
 from actors.control.admin_service import AdminService
@@ -54,6 +54,7 @@ from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
 from actors.routing.policy_snapshot import PolicySnapshot
 from actors.routing.router import Router
+from actors.service_view import ServiceView
 from actors.shadows.shadows import CopiesUnderWay
 from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
 from actors.upstream.client import MakeTransport, UpstreamClient
@@ -63,7 +64,6 @@ from actors.worker_threads import RealWorkerThreads, WorkerThreads
 from config.model.settings import Settings
 from config.source import ConfigSource
 from config.tenants import tenant_queues
-from engine.core.messages import EngineStats
 from engine.errors import ModelError
 from policies.admission.budget import BudgetBook
 from policies.admission.quota import QuotaBook
@@ -80,7 +80,6 @@ from policies.routing.policy import rung_breakers
 _MAILBOX = 4096
 _RELOADS = 16
 _COPIES = 256
-_NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
 log = structlog.get_logger()
 
 
@@ -110,7 +109,7 @@ class Service:
         Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
-        self._wall = wall
+        self.wall = wall
         self._types = actor_types
         elsewhere = [
             title
@@ -121,7 +120,6 @@ class Service:
         self._workers: WorkerThreads = (
             workers if workers is not None else RealWorkerThreads(settings.cores.at_once, elsewhere, wall=wall)
         )
-        self._created = int(wall())
         self._texts = dict(texts if texts is not None else _load_texts(settings))
         for name, upstream in settings.upstreams.items():
             if upstream.tokenizer is not None:
@@ -228,6 +226,26 @@ class Service:
         self._supervisor = service_tree(self._tree, self._core(), self._backends(engines), auxiliaries)
         self._drain = DrainController(self._responses, self._ledger)
         self._was_ready = False
+        self._view = ServiceView(
+            router=self._router,
+            all_published=self._all_published,
+            engines=self._engines,
+            replicas=self._replicas,
+            upstreams=self._upstreams,
+            backend_queues=self._backend_queues,
+            breakers=self._breakers,
+            counters=self._counters,
+            books=self._books,
+            budgets=self._budgets,
+            rollout=self._rollout,
+            policy=self._policy,
+            shadows=self._shadow_book,
+            registry=self._registry,
+            tree=self._tree,
+            running=self._responses,
+            wall=wall,
+            created=int(wall()),
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Supervise all actors until cancelled. Raises ServiceFailed when the core cannot be kept alive."""
@@ -262,72 +280,11 @@ class Service:
 
     def models(self) -> tuple[ModelCard, ...]:
         """The names that clients may ask for."""
-        cards: list[ModelCard] = []
-        for name, model in self._router.snapshot.settings.models.items():
-            length, available = self._length_of(name), self._is_available(name)
-            cards.append(ModelCard(name, model.description, self._created, length, available=available))
-            for adapter in self._router.adapters_of(name):
-                cards.append(ModelCard(f"{name}:{adapter}", model.description, self._created, length, name, available))
-        return tuple(cards)
-
-    def _is_available(self, model: str) -> bool:
-        """Some backend that may answer to this name is not marked down."""
-        rungs = self._router.snapshot.policy.rungs_of(model)
-        return not rungs or any(self._all_published[rung].down_until is None for rung in rungs)
-
-    def _length_of(self, model: str) -> int | None:
-        """What every engine that may answer to this name can hold."""
-        lengths = [self._length_at(name) for name in self._router.snapshot.policy.rungs_of(model)]
-        known = [each for each in lengths if each is not None]
-        return min(known) if known and len(known) == len(lengths) else None
-
-    def _length_at(self, rung: str) -> int | None:
-        """Tokens that it holds, as far as that is known."""
-        if rung in self._upstreams:
-            return self._upstreams[rung].context
-        limits = self._all_published[rung].limits
-        return None if limits is None else limits.max_model_len
+        return self._view.models()
 
     def statistics(self) -> ServiceStatistics:
         """All figures, as they are published now."""
-        now = trio.current_time()
-        counters = self._counters
-        return ServiceStatistics(
-            requests_total=dict(counters.requests),
-            refusals_total=dict(counters.refusals),
-            escalations_total=dict(counters.escalations),
-            fallbacks_total=dict(counters.fallbacks),
-            prompt_tokens_total=counters.prompt_tokens,
-            completion_tokens_total=counters.completion_tokens,
-            discarded_tokens_total=counters.discarded_tokens,
-            overrun_total=counters.overruns,
-            in_flight=len(self._responses),
-            latency=counters.latency(),
-            engines={name: published.stats or _NOTHING_YET for name, published in self._engines.items()},
-            engine_restarts_total={name: published.restarts for name, published in self._all_published.items()},
-            replicas={
-                name: tuple(
-                    [ReplicaView(each.state, each.restarts, each.stats or _NOTHING_YET) for each in all_published]
-                )
-                for name, all_published in self._replicas.items()
-            },
-            upstreams={name: published.statistics() for name, published in self._upstreams.items()},
-            queues={name: backend_queue.statistics(now) for name, backend_queue in self._backend_queues.items()},
-            breakers={rung: view.state for rung, view in self._breakers.views(now).items()},
-            ledger=self._books.statistics(),
-            usage=dict(self._books.usage),
-            costs=dict(self._books.costs),
-            budgets=self._budgets.views(self._wall()),
-            cascades=self._rollout.cascades(self._wall()),
-            experiments=self._rollout.experiments(),
-            notices_total=dict(counters.notices),
-            policy=self._policy.statistics(self.policy),
-            shadows=self._shadow_book.views(),
-            adapters=tuple([view for name in self._settings.engines for view in self._registry.views(name)]),
-            actor_restarts_total=dict(self._tree.restarts),
-            backends_down={name: each.down_until is not None for name, each in self._all_published.items()},
-            auxiliaries_off=dict(self._tree.off),
-        )
+        return self._view.statistics()
 
     def check_key(self, key: str | None) -> None:
         """Raises BadKey."""
@@ -346,7 +303,7 @@ class Service:
         return self._quota.limits(tenant, trio.current_time())
 
     def known_tenant(self, key: str | None) -> str:
-        """Whose key this is; empty if it is nobody's."""
+        """The tenant whose key this is; empty if there is none."""
         try:
             return self._router.snapshot.tenant_of(key)
         except BadKey:
@@ -358,7 +315,7 @@ class Service:
 
     @property
     def keyless(self) -> bool:
-        """Nobody needs a key."""
+        """No key is needed."""
         return not self._router.snapshot.settings.keys
 
     @property
@@ -381,7 +338,7 @@ class Service:
         for backend_queue in self._backend_queues.values():
             backend_queue.queue.apply_settings(*self._shadow_book.with_copies(settings.tiers, tenant_queues(tenants)))
         self._breakers.apply_settings(snapshot.policy.breakers, settings.retry_budget)
-        self._rollout.apply_settings(settings, self._wall())
+        self._rollout.apply_settings(settings, self.wall())
         self._decisions.apply_settings(settings.admin.decisions, settings.admin.decisions_memory)
         self._registry.apply_settings(settings.engines)
         self._router.apply_settings(snapshot)
@@ -458,7 +415,7 @@ class Service:
         return BackendQueue(self._all_published[name], queue, slots, prefixes)
 
     def _job_lost(self, message: QueueMessage) -> None:
-        """The dispatcher died with this in hand: its reader is told, and the job must not run for nobody."""
+        """The dispatcher died with this in hand: its reader was told, so the job must not run."""
         if isinstance(message, Enqueue):
             self._dispatch.put_unbounded(Withdraw(message.job))
 
@@ -485,7 +442,7 @@ class Service:
             on_spent=self._on_spent,
         )
         admission = partial(
-            types.admission, self._admission, self._quota, self._budgets, restored=self._restored, wall=self._wall
+            types.admission, self._admission, self._quota, self._budgets, restored=self._restored, wall=self.wall
         )
         return [
             Child("ledger", ledger, self._ledger),
@@ -534,7 +491,7 @@ class Service:
                 connect_s=float(settings.connect),
                 keep=settings.concurrent,
                 transport=self._transport() if self._transport is not None else None,
-                wall=self._wall,
+                wall=self.wall,
             )
 
         actor = partial(

@@ -1,6 +1,7 @@
 """Rules of the service that no linter knows."""
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +41,83 @@ def users(*wanted: str) -> set[str]:
 
 def test_threads_live_in_one_file() -> None:
     assert users("threading", "trio.to_thread", "concurrent.futures") == {"actors/kernel/thread_bridge.py"}
+
+
+def test_the_wall_clock_is_read_in_one_place() -> None:
+    """Else budgets and experiments could not be put on a test's clock."""
+    readers = users("time.time", "time.time_ns", "datetime.datetime.now", "dt.datetime.now", "time.monotonic")
+    assert {each for each in readers if each.startswith("actors/")} == {"actors/kernel/clock.py"}
+    # What is given no other clock: the service itself, and what it makes without one in tests alone.
+    assert users("actors.kernel.clock.system_time") == {
+        "actors/ledger/store.py",
+        "actors/service.py",
+        "actors/upstream/client.py",
+        "actors/worker_threads.py",
+    }
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(*rooms: str) -> dict[str, list[tuple[Path, Function]]]:
+    """All functions of these packages, by name, each with its file."""
+    found: dict[str, list[tuple[Path, Function]]] = {}
+    for path in (path for room in rooms for path in sorted((ROOT / room).rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, Function):
+                found.setdefault(node.name, []).append((path, node))
+    return found
+
+
+def called(function: Function) -> Iterator[str]:
+    """The names of what a function calls; of a class, its constructor."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call):
+            match node.func:
+                case ast.Name(id=name) | ast.Attribute(attr=name):
+                    yield name
+
+
+def awaits(function: Function) -> bool:
+    """Other tasks may run before it returns."""
+    kinds = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.AsyncFunctionDef)
+    return any(isinstance(node, kinds) for node in ast.walk(function))
+
+
+def test_nothing_awaits_while_settings_are_given_to_their_owners() -> None:
+    """The reloader's task writes what actors own: it may, as long as no task can run in between (ADR 10).
+
+    What a call refers to is told by its name alone: every function of that name is looked at, of a private one those in
+    the same file.
+    """
+    others = {name for kind in (dict, list, set, str) for name in dir(kind)}
+    known = functions("actors", "policies", "config")
+    left, seen = list(known["_apply_settings"]), set[tuple[str, str]]()
+    assert len(left) == 1
+    while left:
+        path, function = left.pop()
+        assert not awaits(function), f"{path}: {function.name} awaits"
+        for name in set(called(function)) - others:
+            place = str(path) if name.startswith("_") else ""
+            if (place, name) not in seen:
+                seen.add((place, name))
+                left += [each for each in known.get(name, []) if not place or each[0] == path]
+    names = {name for _, name in seen}
+    assert {"apply_settings", "beside", "queue_lines"} <= names
+    assert len(known["apply_settings"]) >= 8
+
+
+def test_no_actor_awaits_while_a_message_is_in_hand() -> None:
+    found = []
+    for path in sorted((ROOT / "actors").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ClassDef) or not any("Actor[" in ast.unparse(base) for base in node.bases):
+                continue
+            found.append(node.name)
+            for each in node.body:
+                if isinstance(each, Function) and each.name in {"on", "after_batch"}:
+                    assert not awaits(each), f"{node.name}.{each.name} awaits"
+    assert len(found) >= 7
 
 
 def test_processes_that_stay_are_started_in_one_place() -> None:

@@ -101,7 +101,7 @@ class AdminService:
 
     @property
     def keyless(self) -> bool:
-        """Nobody needs a key of the admin API."""
+        """The admin API needs no key."""
         return not self._router.snapshot.settings.admin.keys
 
     def check_key(self, key: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The process that reads a configuration, so that a large one holds up nobody's answer."""
+"""The process that reads a configuration, so that a large one delays no answer."""
 
 from pathlib import Path
 from typing import Protocol

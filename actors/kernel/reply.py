@@ -1,4 +1,4 @@
-"""A one-shot answer to a message: set or failed once, awaited by one task."""
+"""A one-shot reply to a message: set or failed once, awaited by one task."""
 
 from typing import Generic, TypeVar
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Reply(Generic[T]):
-    """Put into a message by the one who asks. A message lost in a crash fails it with ActorDied."""
+    """Part of a message, made by its sender. If the message is lost in a crash, the reply fails with ActorDied."""
 
     __slots__ = ("_abandoned", "_outcome", "_waiter")
 
@@ -24,7 +24,7 @@ class Reply(Generic[T]):
         return self._outcome is not None
 
     def set(self, value: T) -> bool:
-        """False if nobody will read it (its task was cancelled, or it was settled before): undo what it stands for."""
+        """False if it will not be read (its task was cancelled, or it was settled before): undo what it stands for."""
         return self._settle(outcome.Value(value))
 
     def fail(self, error: Exception) -> bool:

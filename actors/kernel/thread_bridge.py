@@ -18,13 +18,14 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 _SWITCH_INTERVAL_S = 5e-4
-"""A thread that computes gives the interpreter up within this: the loop's latency, paid in switches."""
+"""A thread that computes releases the interpreter within this: it bounds the event loop's latency, at the price of
+switches."""
 _LONG_WORK_THREADS = 2
 NICE = 5
 """How much nicer than the process threads are that compute without end, with the OpenMP teams that they start (Linux).
 When the event loop wakes while all cores compute, it gets one sooner; where a core is free it costs nothing."""
 _LONGEST_TURN_S = 1.0
-"""Who takes longer (it hangs, or the machine does) is no longer waited for."""
+"""A thread that holds its time slice for longer (it hangs, or the machine does) is no longer waited for."""
 
 
 class ThreadBridge(Generic[C, P]):
@@ -61,7 +62,7 @@ class ThreadBridge(Generic[C, P]):
         self._inbox.put(command)
 
     def abandon(self) -> None:
-        """Hear no more of it: later posts are dropped, and the thread ends by itself or with the process."""
+        """Drop its later posts; the thread ends by itself or with the process."""
         self._on_posts = None
 
     async def join(self, timeout_s: float) -> bool:
@@ -86,7 +87,7 @@ class ThreadBridge(Generic[C, P]):
         self._tell(self._deliver_soon)
 
     def _tell(self, what: Callable[[], None]) -> None:
-        # If the loop has ended without waiting for this thread, nobody is left to tell.
+        # The event loop may have ended without waiting for this thread.
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(what, idempotent=True)
 

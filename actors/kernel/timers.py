@@ -1,7 +1,7 @@
 """All deadlines on one timer wheel: moving a deadline on, which every token does, is one assignment.
 
-The wheel outlives the restarts of the loop that fires it. A callback that raises concerns nobody but its own timer: the
-error is logged, and the others fire.
+The wheel outlives the restarts of the loop that fires it. If a callback raises, the error is logged and the other
+timers fire.
 """
 
 import heapq

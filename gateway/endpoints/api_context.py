@@ -1,7 +1,6 @@
 """What all endpoints have in common: the service, who asks, how bodies are read, and answers handed out whole."""
 
 import secrets
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -82,7 +81,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
 
         `asked`, `served`: names of the model requested and of the one that answered. `policy`: digest of the policy.
         """
-        return Identity(request_id, self.model_field(asked, served), int(time.time()), f"fp_{policy}")
+        return Identity(request_id, self.model_field(asked, served), int(self.service.wall()), f"fp_{policy}")
 
     def model_field(self, asked: str, served: str) -> str:
         """The value of an answer's field `model`."""

@@ -122,6 +122,7 @@ def _model(card: Any) -> dict[str, Any]:
         "max_model_len": card.max_model_len,
         "description": card.description,
         "parent": card.parent,
+        "available": card.available,
     }
 
 

@@ -1,4 +1,4 @@
-"""Metrics of the policy in force, its reloads, shadows and adapters."""
+"""Metrics of the policy in force, its reloads, shadows, adapters and supervision."""
 
 from collections.abc import Iterator, Mapping
 
@@ -20,6 +20,22 @@ def adapter_families(statistics: ServiceStatistics) -> Iterator[Metric]:
             size.add_metric(names, view.memory_bytes)
     yield running
     yield size
+
+
+def supervision_families(statistics: ServiceStatistics) -> Iterator[Metric]:
+    """What the supervisors have done."""
+    restarts = CounterMetricFamily("penstock:actor_restarts", "Actors started again.", labels=("actor",))
+    for actor, count in statistics.actor_restarts_total.items():
+        restarts.add_metric((actor,), count)
+    yield restarts
+    down = GaugeMetricFamily("penstock:backend_down", "1 if it is marked down.", labels=("backend",))
+    for backend, is_down in statistics.backends_down.items():
+        down.add_metric((backend,), float(is_down))
+    yield down
+    off = GaugeMetricFamily("penstock:auxiliary_off", "1 if it has failed too often.", labels=("auxiliary",))
+    for auxiliary, is_off in statistics.auxiliaries_off.items():
+        off.add_metric((auxiliary,), float(is_off))
+    yield off
 
 
 def live_families(statistics: ServiceStatistics) -> Iterator[Metric]:

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from actors.api.statistics import Histogram, QueueStatistics, ReplicaView, ServiceStatistics, UpstreamStatistics
 from actors.service import Service
 from engine.core.messages import EngineStats
-from gateway.telemetry.live_metrics import adapter_families, live_families
+from gateway.telemetry.live_metrics import adapter_families, live_families, supervision_families
 from gateway.telemetry.policy_metrics import policy_families
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -40,6 +40,7 @@ class ServiceCollector(Collector):
         yield from policy_families(statistics)
         yield from live_families(statistics)
         yield from adapter_families(statistics)
+        yield from supervision_families(statistics)
         yield GaugeMetricFamily("penstock:connections", "Open client connections.", value=self._connections())
         ready = self._service.readiness()
         yield GaugeMetricFamily("penstock:ready", "1 if new requests are accepted.", value=float(ready.ready))

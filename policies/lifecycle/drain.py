@@ -1,7 +1,7 @@
-"""How the service ends: serving → draining → stopping → dead. Never backwards, and never stuck.
+"""How the service ends: serving → draining → stopping → dead, never backwards, each within a bounded time.
 
-draining: not ready, new work is refused, running answers go on until the deadline. stopping: answers that still run get
-their terminal error; then the ledger settles and closes. dead: the process may end.
+draining: not ready, new requests are refused, running answers continue until the deadline. stopping: answers that still
+run get their terminal error; then the ledger is flushed. dead: the process may end.
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ DrainAction = Literal["refuse_new", "end_running", "close_ledger", "exit"]
 
 
 class DrainStatistics(msgspec.Struct, frozen=True):
-    """Where the drain stands."""
+    """The drain's state."""
 
     state: DrainState
     deadline: float | None
@@ -22,7 +22,7 @@ class DrainStatistics(msgspec.Struct, frozen=True):
 
 
 class Drain:
-    """Decides; the caller does, in order, what it is told. `running` is the number of answers not ended yet."""
+    """Decides; the caller executes the actions in order. `running` is the number of answers that have not ended."""
 
     def __init__(self) -> None:
         self._state: DrainState = "serving"
@@ -35,17 +35,12 @@ class Drain:
         return self._state
 
     @property
-    def accepts_work(self) -> bool:
-        """Whether new requests may come in."""
-        return self._state == "serving"
-
-    @property
     def deadline(self) -> float | None:
         """When running answers are ended, once draining."""
         return self._deadline
 
     def begin(self, deadline: float, running: int, now: float) -> tuple[DrainAction, ...]:
-        """SIGTERM, or somebody asked. A second call may only bring the deadline forward (an impatient operator)."""
+        """The drain is asked for, by SIGTERM for example. A second call may only bring the deadline forward."""
         if self._state == "serving":
             self._state = "draining"
             self._deadline = deadline
@@ -67,7 +62,7 @@ class Drain:
         return ()
 
     def ledger_closed(self) -> tuple[DrainAction, ...]:
-        """Everything is settled and written."""
+        """All entries are committed."""
         if self._state != "stopping":
             return ()
         self._state = "dead"

@@ -1,7 +1,7 @@
-"""What a changed configuration may change while the service serves, and what it needs a restart for.
+"""What a changed configuration may change while the service serves, and what needs a restart.
 
-A file is taken whole or not at all: what runs is always exactly what one file says. Places that only a restart can
-change are those that something was built from: listeners, the ledger's file, engines and upstreams.
+A file is applied whole or not at all: what runs is always exactly what one file says. A restart is needed for what the
+service has built at its start: listeners, the ledger's file, engines and upstreams.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ class Change(msgspec.Struct, frozen=True):
 
     live: tuple[str, ...]
     restart: tuple[str, ...]
-    """Not without a restart."""
+    """What cannot change without a restart."""
 
     def __bool__(self) -> bool:
         return bool(self.live or self.restart)
@@ -102,7 +102,7 @@ def _differences(place: str, before: Any, after: Any) -> Iterator[str]:
 
 
 def _parts(value: Any) -> Mapping[str, Any] | None:
-    """A table's keys, or a list's entries by name; None: it is to be seen as a whole."""
+    """A table's keys, or a list's entries by name; None: it is compared as a whole."""
     if isinstance(value, dict):
         return value
     if isinstance(value, msgspec.Struct):

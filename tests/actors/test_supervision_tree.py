@@ -306,6 +306,8 @@ async def test_a_crash_at_any_message_loses_nothing(autojump_clock, tmp_path, ch
             assert outcome(await service.ask(model, prompts=HI)) == "answered"
         await service.assert_clean()
         assert_the_books_agree(service)
+        roll_backs = [each.experiment for each in service.workers.store_file.spent(0.0).roll_backs]
+        assert roll_backs == (["arms"] if crowd.seen["roll back"] == "done" else [])
         restarts = {name: count for name, count in service.service.statistics().actor_restarts_total.items() if count}
         assert restarts.pop(ACTORS.get(child, child), 1) == 1
         # The engine that fails, and the one that the test kills.

@@ -1,5 +1,6 @@
 """A service whose answers are scripted: the same API as `actors.service.Service`, no engine behind it."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -102,10 +103,13 @@ class FakeCard:
     created: int = 1_700_000_000
     max_model_len: int | None = 512
     parent: str | None = None
+    available: bool = True
 
 
 class FakeService:
     """`script` says, for each request, what happens; an exception from it is what `open` raises."""
+
+    wall = staticmethod(time.time)
 
     def __init__(
         self,
@@ -157,7 +161,7 @@ class FakeService:
         return self.ready
 
     def models(self) -> tuple[FakeCard, ...]:
-        return (FakeCard("penstock"), FakeCard("org/other"))
+        return (FakeCard("penstock"), FakeCard("org/other", available=False))
 
     def statistics(self) -> ServiceStatistics:
         histogram = Histogram((0.1, 1.0), (3, 2, 1), 4.5)
@@ -193,6 +197,9 @@ class FakeService:
             cascades={"thrifty": CascadeView(0.46, ShareView(0.25, 0.31, 500, True), 1.5)},
             experiments={"try": ExperimentView(True, "slow", False, {"b": ArmView(9, 8, {"error_rate": (2, 9)}, {})})},
             notices_total={("cascade_drifted", "thrifty"): 1},
+            actor_restarts_total={"recorder": 6},
+            backends_down={"small": False, "cloud": True},
+            auxiliaries_off={"recorder": True},
             upstreams={
                 "cloud": UpstreamStatistics(
                     9, {"upstream_error": 2}, histogram, 1, 0, 70, {"http://up/v1": ReplicaStatistics(1, 9, 2, 0.5)}

@@ -10,10 +10,10 @@ from actors.admission.admission import Admission, budget_spent, over_quota
 from actors.api.errors import BadKey
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.protocol.admission import Grant, Reserve, Settle
+from actors.protocol.admission import Grant, Reserve, RestoreUsage, Settle
 from config.model.tenancy import Budget, TenantSettings, TokenQuota
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView
-from policies.admission.quota import QuotaBook, QuotaRefusal
+from policies.admission.quota import QuotaBook, QuotaRefusal, Used
 
 NOON = 1_700_000_000.0
 TENANTS = {
@@ -95,6 +95,15 @@ async def test_a_tenant_that_is_gone_meanwhile_has_no_good_key(admission):
     assert "Incorrect API key" in caught.value.body.message
     assert admission.held() == (0, 0, 0.0, 0.0)
     assert isinstance(await admission.ask(tenant="free", cost=1e9).wait(), Grant)
+
+
+async def test_earlier_usage_is_restored_once_however_often_it_is_handed_over(admin):
+    usage = RestoreUsage({"acme": {"hour": 2.0, "day": 2.0, "month": 2.0}}, {}, {"acme": (Used("day", 1.0, 30),)})
+    for _ in range(2):
+        admin.mailbox.put_unbounded(usage)
+    await wait_all_tasks_blocked()
+    assert admin.held() == (0, 0, 0.0, 2.0)
+    assert admin.quota.statistics(trio.current_time()).tenants["acme"].day_tokens == 30
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ async def ledger_locked(world: World, **options: Any) -> Told:
 
 
 async def admission_is_down(world: World) -> Told:
-    """It has died of another message and is not back yet: what is asked meanwhile waits for it."""
+    """It has died of another message, twice, and is not back yet: what is asked meanwhile waits for it."""
     world.service.service._admission.put_unbounded(Settle(None, None))  # type: ignore[arg-type]
     said = await world.told()
     assert world.service.restarts["admission"] == 1

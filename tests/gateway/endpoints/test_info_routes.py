@@ -16,6 +16,7 @@ async def test_models() -> None:
         listed = (await client.get("/v1/models")).json
         assert [each["id"] for each in listed["data"]] == ["penstock", "org/other"]
         assert listed["data"][0]["object"] == "model"
+        assert [each["available"] for each in listed["data"]] == [True, False]
         assert (await client.get("/v1/models/org/other")).json["max_model_len"] == 512
         missing = await client.get("/v1/models/none")
         assert (missing.status, missing.error["code"]) == (404, "model_not_found")
@@ -115,10 +116,14 @@ async def test_metrics_can_be_scraped() -> None:
             ("penstock:experiment_bad", 2),
             ("penstock:experiment_rolled_back", 1),
             ("penstock:policy_notices", 1),
+            ("penstock:actor_restarts", 6),
+            ("penstock:auxiliary_off", 1),
         ):
             assert families[name].samples[0].value == value, name
         answered = families["penstock:requests"].samples[0]
         assert (answered.labels["rung"], answered.value) == ("small", 6)
+        down = {each.labels["backend"]: each.value for each in families["penstock:backend_down"].samples}
+        assert down == {"small": 0, "cloud": 1}
         states = {each.labels["state"]: each.value for each in families["penstock:breaker_state"].samples}
         assert states == {"closed": 0, "half_open": 1, "open": 0}
         assert families["penstock:connections"].samples[0].value == 1

@@ -8,9 +8,7 @@ from policies.lifecycle.drain import Drain
 
 def test_running_answers_may_finish() -> None:
     drain = Drain()
-    assert drain.accepts_work
     assert drain.begin(25.0, 2, 0.0) == ("refuse_new",)
-    assert not drain.accepts_work
     assert drain.update(1, 5.0) == ()
     assert drain.update(0, 6.0) == ("close_ledger",)
     assert drain.ledger_closed() == ("exit",)

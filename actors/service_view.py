@@ -1,0 +1,121 @@
+"""What clients and scrapers read of the service: the models, and all figures. It owns nothing, and asks no actor."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+import trio
+
+from actors.api.counters import ServiceCounters
+from actors.api.engine_status import BackendStatus, EngineStatus, ReplicatedEngineStatus
+from actors.api.statistics import ReplicaView, ServiceStatistics
+from actors.breakers.breakers import BreakerRegistry
+from actors.control.policy_status import PolicyStatus
+from actors.engines.adapter_registry import AdapterRegistry
+from actors.kernel.clock import WallClock
+from actors.ledger.ledger import LedgerState
+from actors.queue.backend_queue import BackendQueue
+from actors.readiness import ModelCard
+from actors.routing.router import Router
+from actors.supervision_tree import TreeStatus
+from actors.upstream.upstream_status import UpstreamStatus
+from engine.core.messages import EngineStats
+from policies.admission.budget import BudgetBook
+from policies.rollout.rollout_state import RolloutState
+from policies.rollout.shadow import ShadowBook
+
+_NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
+
+
+class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """Made once by the service."""
+
+    router: Router
+    all_published: Mapping[str, BackendStatus]
+    """Of engines and upstreams."""
+    engines: Mapping[str, EngineStatus | ReplicatedEngineStatus]
+    replicas: Mapping[str, Sequence[EngineStatus]]
+    """By engine."""
+    upstreams: Mapping[str, UpstreamStatus]
+    backend_queues: Mapping[str, BackendQueue]
+    breakers: BreakerRegistry
+    counters: ServiceCounters
+    books: LedgerState
+    budgets: BudgetBook
+    rollout: RolloutState
+    policy: PolicyStatus
+    shadows: ShadowBook
+    registry: AdapterRegistry
+    tree: TreeStatus
+    running: Collection[object]
+    """Answers that have not ended."""
+    wall: WallClock
+    created: int
+    """When the service began, seconds since 1970."""
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """The names that clients may ask for."""
+        cards: list[ModelCard] = []
+        for name, model in self.router.snapshot.settings.models.items():
+            length, available = self._length_of(name), self._is_available(name)
+            cards.append(ModelCard(name, model.description, self.created, length, available=available))
+            for adapter in self.router.adapters_of(name):
+                cards.append(ModelCard(f"{name}:{adapter}", model.description, self.created, length, name, available))
+        return tuple(cards)
+
+    def statistics(self) -> ServiceStatistics:
+        """All figures, as they are published now."""
+        now, at, counters = trio.current_time(), self.wall(), self.counters
+        return ServiceStatistics(
+            requests_total=dict(counters.requests),
+            refusals_total=dict(counters.refusals),
+            escalations_total=dict(counters.escalations),
+            fallbacks_total=dict(counters.fallbacks),
+            prompt_tokens_total=counters.prompt_tokens,
+            completion_tokens_total=counters.completion_tokens,
+            discarded_tokens_total=counters.discarded_tokens,
+            overrun_total=counters.overruns,
+            in_flight=len(self.running),
+            latency=counters.latency(),
+            engines={name: published.stats or _NOTHING_YET for name, published in self.engines.items()},
+            engine_restarts_total={name: published.restarts for name, published in self.all_published.items()},
+            replicas={
+                name: tuple(
+                    [ReplicaView(each.state, each.restarts, each.stats or _NOTHING_YET) for each in all_published]
+                )
+                for name, all_published in self.replicas.items()
+            },
+            upstreams={name: published.statistics() for name, published in self.upstreams.items()},
+            queues={name: backend_queue.statistics(now) for name, backend_queue in self.backend_queues.items()},
+            breakers={rung: view.state for rung, view in self.breakers.views(now).items()},
+            ledger=self.books.statistics(),
+            usage=dict(self.books.usage),
+            costs=dict(self.books.costs),
+            budgets=self.budgets.views(at),
+            cascades=self.rollout.cascades(at),
+            experiments=self.rollout.experiments(),
+            notices_total=dict(counters.notices),
+            policy=self.policy.statistics(self.router.snapshot.policy.digest),
+            shadows=self.shadows.views(),
+            adapters=tuple([view for name in self.replicas for view in self.registry.views(name)]),
+            actor_restarts_total=dict(self.tree.restarts),
+            backends_down={name: each.down_until is not None for name, each in self.all_published.items()},
+            auxiliaries_off=dict(self.tree.off),
+        )
+
+    def _is_available(self, model: str) -> bool:
+        """Some backend that may answer to this name is not marked down."""
+        rungs = self.router.snapshot.policy.rungs_of(model)
+        return not rungs or any(self.all_published[rung].down_until is None for rung in rungs)
+
+    def _length_of(self, model: str) -> int | None:
+        """Tokens that every backend which may answer to this name can hold."""
+        lengths = [self._length_at(name) for name in self.router.snapshot.policy.rungs_of(model)]
+        known = [each for each in lengths if each is not None]
+        return min(known) if known and len(known) == len(lengths) else None
+
+    def _length_at(self, rung: str) -> int | None:
+        """Tokens that it holds, as far as that is known."""
+        if rung in self.upstreams:
+            return self.upstreams[rung].context
+        limits = self.all_published[rung].limits
+        return None if limits is None else limits.max_model_len
