@@ -8,6 +8,7 @@ from actors.api.messages import ChatPrompt, InferenceRequest, Prompt, TextPrompt
 from config.model.conditions import Has
 from config.model.tenancy import TenantSettings
 from policies.model.features import Features
+from policies.model.requirements import Requirements
 from policies.routing.code_share import code_density
 from policies.routing.complexity import complexity
 from policies.routing.language import language
@@ -20,9 +21,9 @@ _TELLING_TURNS = 2
 
 
 def features_of(
-    request: InferenceRequest, policy: Policy, tenant: str, settings: TenantSettings, prompt_tokens: int
+    request: InferenceRequest, policy: Policy, tenant: str, settings: TenantSettings, lengths: Sequence[int]
 ) -> Features:
-    """What costs something to find out is found out only if the policy needs it."""
+    """`lengths`: tokens of each prompt. What costs something to find out is found out only if the policy needs it."""
     text, turns = last_user_text(request.prompts)
     headers = _headers(request, policy.headers)
     needs = policy.needs
@@ -34,7 +35,7 @@ def features_of(
         headers=headers,
         path=request.path,
         has=_has(request),
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=sum(lengths),
         max_tokens=request.params.max_tokens,
         choices=len(request.prompts) * request.n,
         turn=turns,
@@ -43,9 +44,25 @@ def features_of(
         language=language(text) if "language" in needs else "und",
         priors=priors_for(policy, text),
         at=time.time(),
+        requirements=_requirements(request, lengths),
         request=request.request_id,
         conversation=_conversation(request, tenant) if "conversation" in needs else "",
         user=request.user or "",
+    )
+
+
+def _requirements(request: InferenceRequest, lengths: Sequence[int]) -> Requirements:
+    embedding, params = request.embedding, request.params
+    return Requirements(
+        adapter=request.adapter,
+        embedding=embedding is not None,
+        dimensions=None if embedding is None else embedding.size,
+        upstream_fields=request.needs_upstream,
+        bound_to=request.bound_to,
+        prompt_logprobs=params.prompt_logprobs is not None,
+        prompt_only=params.prompt_only,
+        prompt_lengths=tuple(lengths) if len(lengths) > 1 else (),
+        param=request.param,
     )
 
 

@@ -10,13 +10,7 @@ from actors.api.engine_status import EngineStatus
 from actors.api.statistics import UpstreamStatistics
 from actors.upstream.replicas import Replicas
 from engine.core.limits import EngineLimits
-
-UNBOUNDED = 1 << 40
-"""Stands for a length or a vocabulary that nobody has told us."""
-UNSAID_TOKENS = 4096
-"""Output tokens that are reserved on an upstream whose room is not known when neither the client nor the route says how
-many. The upstream itself is told nothing."""
-
+from policies.model.backends import UNBOUNDED, upstream_length
 
 class UpstreamStatus(EngineStatus):
     """One upstream's notice board, and an engine's to those who do not care which it is."""
@@ -24,10 +18,10 @@ class UpstreamStatus(EngineStatus):
     __slots__ = ("context", "failures", "replicas", "requests_total", "ttft", "urls")
 
     def __init__(self, name: str, urls: Sequence[str], context: int | None, *, counts: bool) -> None:
-        """`counts`: its tokenizer is here. Where it is not, a guess at the prompt refuses nobody: the upstream does."""
+        """`counts`: its tokenizer is here."""
         super().__init__(name)
         self.context = context
-        length = context if context is not None and counts else UNBOUNDED
+        length = upstream_length(context, counts=counts)
         self.limits = EngineLimits(vocab_size=UNBOUNDED, model_tokens=length, pool_tokens=length)
         self.urls = tuple(urls)
         self.replicas = Replicas(len(self.urls))

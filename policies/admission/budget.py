@@ -63,6 +63,15 @@ class BudgetView(msgspec.Struct, frozen=True, gc=False):
     reserved: float
     resets_in_s: float
 
+    @classmethod
+    def of_share(cls, budget: Budget, used: float, at: float) -> "BudgetView":
+        """Of a budget of which a share is used."""
+        return cls(budget.amount, budget.per, used * budget.amount, 0.0, period_end(budget.per, at) - at)
+
+    def fits(self, cost: float) -> bool:
+        """Whether so much is left; always if it costs nothing."""
+        return cost <= 0 or self.spent + self.reserved + cost <= self.amount + _TINY
+
     @property
     def used(self) -> float:
         """Share that is spent or reserved."""
@@ -141,11 +150,8 @@ class BudgetBook:
 
     def fits(self, tenant: str, cost: float, at: float) -> bool:
         """Whether so much is left; always without a budget, and always if it costs nothing."""
-        purse = self._turned(tenant, at)
-        if purse is None or purse.budget is None or cost <= 0:
-            return True
-        money = purse.of(purse.budget)
-        return money.spent + money.reserved + cost <= purse.budget.amount + _TINY
+        view = self.view(tenant, at)
+        return view is None or view.fits(cost)
 
     def reserve(self, tenant: str, cost: float, at: float) -> BudgetHold:
         """Set the worst case aside, whether it fits or not: ask `fits` first where that matters."""
@@ -235,7 +241,7 @@ def spent_action(features: Features, budget: Budget) -> Features | None:
             return None
         case "downgrade":
             tier = budget.downgrade_to or features.tier
-            return msgspec.structs.replace(features, tier=tier, downgraded_from=features.tier)
+            return msgspec.structs.replace(features, tier=tier, downgraded_from=features.downgraded_from or features.tier)
         case "small_only":
             return msgspec.structs.replace(features, budget_spent=True)
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 import msgspec
 
 from config.model.conditions import Has
+from policies.model.requirements import Requirements
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -48,6 +49,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """This request does not fit into what is left of the budget: only the cheapest may answer it."""
     downgraded_from: str = ""
     """The tenant's tier, if a spent budget has moved the request from there into `tier`."""
+    requirements: Requirements = Requirements()
+    """What it needs of whoever answers it; no condition looks at it."""
     request: str = ""
     conversation: str = ""
     user: str = ""

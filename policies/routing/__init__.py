@@ -1,4 +1,5 @@
-"""From features and load to a plan: conditions, routes, and the measures that conditions look at.
+"""From a request's features and the load to its plan and what is reserved for it.
 
-Public: `policy.Policy`, which uses the others; `decision`.
+Public: `planner.decide`, which everybody who decides calls; `policy.Policy`, which it decides by; `busy`, `conditions`
+and the measures that conditions look at.
 """

@@ -94,7 +94,7 @@ def conversation(number: int, *texts: str, header: str = "", prompt: Any = None,
         arrived_at=0.0,
         **fields,
     )
-    return features_of(request, POLICY, "acme", TenantSettings(), 5).conversation
+    return features_of(request, POLICY, "acme", TenantSettings(), [5]).conversation
 
 
 @pytest.mark.parametrize(
@@ -146,4 +146,4 @@ def _features(unit: str) -> Any:
         arrived_at=0.0,
         conversation=unit,
     )
-    return features_of(request, POLICY, "acme", TenantSettings(), 5)
+    return features_of(request, POLICY, "acme", TenantSettings(), [5])
