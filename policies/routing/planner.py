@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from config.model.tenancy import TenantSettings
+from config.model.tenancy import Budget, TenantSettings
 from policies.admission.budget import BudgetRefusal, BudgetView, spending_options
 from policies.admission.prices import worst_cost
 from policies.errors import CannotServe, unsupported
@@ -101,7 +101,7 @@ def decide(
         fits = budget is None or budget.fits(planned.cost)
         if fits and not (known_spent and wanted is asked):
             return planned
-        refusal = _spent(planned, budget)
+        refusal = _spent(planned, settings, budget)
     assert refusal is not None, "there is always the request as it is"
     return refusal
 
@@ -130,11 +130,9 @@ def _planned(
     return Planned(features, load, plan, prompt_tokens, bound, cost)
 
 
-def _spent(planned: Planned, budget: BudgetView | None) -> PlanRefusal:
+def _spent(planned: Planned, settings: Budget | None, view: BudgetView | None) -> PlanRefusal:
     tenant = planned.features.tenant
-    if budget is None:
-        return PlanRefusal(
-            BUDGET_SPENT, f"The budget of tenant '{tenant}' is spent.", planned.features, plan=planned.plan
-        )
-    refusal = BudgetRefusal(tenant, budget, planned.cost)
-    return PlanRefusal(BUDGET_SPENT, str(refusal), planned.features, plan=planned.plan, budget=refusal)
+    refusal = None if view is None else BudgetRefusal(tenant, view, planned.cost)
+    period = "" if settings is None else f" for this {settings.per}"
+    message = f"The budget of tenant '{tenant}' is spent{period}." if refusal is None else str(refusal)
+    return PlanRefusal(BUDGET_SPENT, message, planned.features, plan=planned.plan, budget=refusal)

@@ -1,7 +1,7 @@
 """Words that the policy language knows are those that the project means."""
 
 from config.model.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
-from policies.routing import decision
+from policies.authoring import decision
 from policies.routing.language import language
 from tests.paths import ROOT
 

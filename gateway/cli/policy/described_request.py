@@ -12,11 +12,11 @@ import msgspec
 
 from actors.api.errors import Refusal
 from actors.api.messages import InferenceRequest
-from actors.prompt.model_text import ModelText
+from actors.prompt.model_text import ModelText, estimated_tokens
 from actors.routing.features import features_of, last_user_text
 from config.model.conditions import BreakerStateName
 from config.model.expectations import GivenLoad, GivenRequest
-from config.model.settings import ServerSettings
+from config.model.settings import ServerSettings, Settings
 from config.model.units import parse_duration
 from config.problems.problems import nearest
 from engine.errors import EngineError
@@ -25,14 +25,15 @@ from gateway.cli.policy.request_flags import LOAD_KEYS
 from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody
 from gateway.endpoints.embeddings import EMBEDDING, read_embedding
 from gateway.errors import CliError
+from gateway.openai.requests.user_and_conversation import user_of
 from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation, situation_of
 from policies.model.features import Features
 from policies.routing.complexity import Term, complexity_terms
+from policies.routing.token_budget import PromptSizes
 
 _COMPLETIONS = "/v1/completions"
 _EMBEDDINGS = "/v1/embeddings"
-_CHARACTERS_PER_TOKEN = 4
 # By flag: the features that it sets.
 _SETS: dict[str, tuple[str, ...]] = {
     "model": ("model",),
@@ -79,10 +80,11 @@ def described(arguments: argparse.Namespace, decider: Decider) -> Described:
     told = {feature for flag, sets in _SETS.items() if getattr(arguments, flag) is not None for feature in sets}
     if arguments.path is None:
         told.discard("path")
-    merged = msgspec.structs.replace(asked.features, at=features.at, **{name: getattr(features, name) for name in told})
+    known = Situation(asked.features, situation.load, asked.sizes)
+    changed = known.changed(at=features.at, **{name: getattr(features, name) for name in told})
     if given.text is None and given.complexity is None:
         terms = asked.terms
-    return Described(Situation(merged, situation.load), terms, notes)
+    return Described(changed, terms, notes)
 
 
 def _given(arguments: argparse.Namespace, decider: Decider) -> GivenRequest:
@@ -142,6 +144,7 @@ def _load_value(flag: str, key: str, value: str) -> object:
 
 class _Asked(msgspec.Struct, frozen=True):
     features: Features
+    sizes: PromptSizes
     terms: tuple[Term, ...]
 
 
@@ -160,19 +163,18 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
             path=path,
             headers=tuple([(name.encode(), value.encode()) for name, value in features.headers.items()]),
             tags=tuple(features.tags),
-            user=body.user,
+            user=user_of(body) if path != _EMBEDDINGS else body.user,
             streamed=streamed,
             arrived_at=0.0,
         )
-        tokens, notes = _count(arguments, request, decider)
-        if request.bound_to is not None:
-            notes += (f"the answer is bound to {request.bound_to}: a cascade for which that is atomic works as a gate",)
+        sizes, notes = _count(request, settings)
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
     tenant = decider.tenants[features.tenant]
-    found = features_of(request, decider.policy, features.tenant, tenant, tokens)
+    model = request.model if request.model in settings.models else request.model.rpartition(":")[0]
+    found = features_of(request, decider.policy, features.tenant, tenant, sizes.of(model) or ())
     text, turns = last_user_text(request.prompts)
-    return _Asked(found, complexity_terms(text, turns)), notes
+    return _Asked(found, sizes, complexity_terms(text, turns)), notes
 
 
 def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, ParsedBody, bool]:
@@ -203,21 +205,23 @@ def _bytes(file: Path) -> bytes:
         raise CliError(f"{file} cannot be read: {error.strerror or error}", 2) from None
 
 
-def _count(arguments: argparse.Namespace, request: InferenceRequest, decider: Decider) -> tuple[int, tuple[str, ...]]:
-    """Tokens of all prompts, by the tokenizer that the server counts with, or an estimate."""
-    if arguments.prompt_tokens is not None:
-        return arguments.prompt_tokens, ()
+def _count(request: InferenceRequest, settings: Settings) -> tuple[PromptSizes, tuple[str, ...]]:
+    """Tokens of each prompt, by the tokenizers that the server counts with, or an estimate."""
     folders = {
         name: engine.model
-        for name, engine in decider.settings.engines.items()
+        for name, engine in settings.engines.items()
         if (engine.model / "tokenizer.json").is_file() and is_encoder(engine.model) == (request.embedding is not None)
     }
-    if folders:
-        text = ModelText.load(folders.get(request.model, next(iter(folders.values()))))
-        return sum([len(text.encode(prompt)) for prompt in request.prompts]), ()
-    characters = len(msgspec.json.encode(request.prompts, enc_hook=dict))
-    note = f"no tokenizer on this machine: prompt tokens are estimated at {_CHARACTERS_PER_TOKEN} characters each"
-    return max(characters // _CHARACTERS_PER_TOKEN, 1), (note,)
+    if not folders:
+        note = "no tokenizer on this machine: prompt tokens are estimated, at three bytes each"
+        return PromptSizes({}, tuple(map(estimated_tokens, request.prompts))), (note,)
+    counted: dict[Path, tuple[int, ...]] = {}
+    for folder in folders.values():
+        if folder not in counted:
+            text = ModelText.load(folder)
+            lengths = [len(text.encode(prompt)) for prompt in request.prompts]
+            counted[folder] = tuple([min(length, request.truncate_prompt_tokens or length) for length in lengths])
+    return PromptSizes({name: counted[folder] for name, folder in folders.items()}, next(iter(counted.values()))), ()
 
 
 def _pair(flag: str, text: str) -> tuple[str, str]:
