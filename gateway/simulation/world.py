@@ -86,6 +86,8 @@ class World:
             )
         self.samples: dict[str, list[Sample]] = {name: [] for name in hosts}
         tokenizers = {name: each.tokenizer for name, each in profile.engines.items() if name in settings.engines}
+        for name, upstream in settings.upstreams.items():
+            tokenizers[name] = tokenizers.get(upstream.tokenizer or "", "")
         self.policy = Policy.compile(settings, tokenizers)
         self.draws = SimulatedDraws(seed, self.policy, shares, trace)
         self.retries = RetryBudget(settings.retry_budget)
@@ -239,7 +241,9 @@ class World:
     def _backends(self, profile: Profile) -> Backends:
         """As a server has them once its engines are loaded."""
         lengths = {
-            name: self.backend_queues[name].max_model_len for name in self.settings.engines if name in self.backend_queues
+            name: self.backend_queues[name].max_model_len
+            for name in self.settings.engines
+            if name in self.backend_queues
         }
         for name, upstream in self.settings.upstreams.items():
             lengths[name] = upstream_length(upstream.context, counts=upstream.tokenizer is not None)

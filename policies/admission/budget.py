@@ -241,7 +241,9 @@ def spent_action(features: Features, budget: Budget) -> Features | None:
             return None
         case "downgrade":
             tier = budget.downgrade_to or features.tier
-            return msgspec.structs.replace(features, tier=tier, downgraded_from=features.downgraded_from or features.tier)
+            return msgspec.structs.replace(
+                features, tier=tier, downgraded_from=features.downgraded_from or features.tier
+            )
         case "small_only":
             return msgspec.structs.replace(features, budget_spent=True)
 

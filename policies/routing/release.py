@@ -23,9 +23,7 @@ def released_safely(plan: Plan, features: Features, prompt_tokens: int, max_mode
     return plan
 
 
-def _goes_too_far(
-    plan: Plan, features: Features, prompt_tokens: int, max_model_len: Mapping[str, int]
-) -> str | None:
+def _goes_too_far(plan: Plan, features: Features, prompt_tokens: int, max_model_len: Mapping[str, int]) -> str | None:
     """The large model must be able to go on after whatever the small one may have said."""
     cascade, asked = plan.cascade, features.max_tokens
     assert cascade is not None

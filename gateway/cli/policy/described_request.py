@@ -154,19 +154,7 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     path = arguments.path or _path_of(arguments.request)
     features = situation.features
     try:
-        body, asked, streamed = _asked(path, _bytes(arguments.request), settings.server)
-        request = InferenceRequest(
-            **{name: getattr(asked, name) for name in asked.__struct_fields__ if name != "view"},
-            echo=asked.view.echo,
-            request_id=features.request,
-            model=body.model,
-            path=path,
-            headers=tuple([(name.encode(), value.encode()) for name, value in features.headers.items()]),
-            tags=tuple(features.tags),
-            user=user_of(body) if path != _EMBEDDINGS else body.user,
-            streamed=streamed,
-            arrived_at=0.0,
-        )
+        request = request_of_body(path, _bytes(arguments.request), features, settings.server)
         sizes, notes = _count(request, settings)
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
@@ -175,6 +163,23 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     found = features_of(request, decider.policy, features.tenant, tenant, sizes.of(model) or ())
     text, turns = last_user_text(request.prompts)
     return _Asked(found, sizes, complexity_terms(text, turns)), notes
+
+
+def request_of_body(path: str, raw: bytes, features: Features, settings: ServerSettings) -> InferenceRequest:
+    """What a body asks for, with the tags and headers of `features`. Raises Refusal and EngineError."""
+    body, asked, streamed = _asked(path, raw, settings)
+    return InferenceRequest(
+        **{name: getattr(asked, name) for name in asked.__struct_fields__ if name != "view"},
+        echo=asked.view.echo,
+        request_id=features.request,
+        model=body.model,
+        path=path,
+        headers=tuple([(name.encode(), value.encode()) for name, value in features.headers.items()]),
+        tags=tuple(features.tags),
+        user=user_of(body) if path != _EMBEDDINGS else body.user,
+        streamed=streamed,
+        arrived_at=0.0,
+    )
 
 
 def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, ParsedBody, bool]:
