@@ -1,9 +1,11 @@
 """Errors of the decision logic.
 
 PolicyError
-├── NoRoute             no route's condition holds for the request
-├── UnknownTenant       the settings do not name this tenant
-└── IntegrityError      internal counters contradict each other: a defect, never caused by input
+├── CannotServe         the request cannot be served as it is
+│   └── NoRoute         no route takes it
+├── NoSuchModel         nothing has the name that was asked for
+├── UnknownTenant       a book was asked about a tenant that the settings do not name
+└── IntegrityError      a book contradicts itself: a defect, never the caller's input
 """
 
 
@@ -11,12 +13,32 @@ class PolicyError(Exception):
     """Base class of the errors of `policies`."""
 
 
-class NoRoute(PolicyError):  # noqa: N818  (a regular outcome, not a fault)
-    """No route's condition holds. The text can be sent to the client as it is."""
+class CannotServe(PolicyError):  # noqa: N818  (it is an answer, not a fault)
+    """Sending it again does not help; `param` is the field of the body that is to blame."""
+
+    def __init__(self, message: str, *, param: str | None, code: str) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class NoRoute(CannotServe):
+    """No route's condition holds; the request can be refused with this message."""
 
     def __init__(self, model: str) -> None:
-        super().__init__(f"No route takes this request for the model '{model}': check its tags, tenant and size.")
-        self.model = model
+        super().__init__(
+            f"No route takes this request for the model '{model}': check its tags, tenant and size.",
+            param=None,
+            code="no_route",
+        )
+
+
+class NoSuchModel(PolicyError):  # noqa: N818  (it is an answer, not a fault)
+    """No policy knows the name."""
+
+    def __init__(self, model: str, nearest: str | None) -> None:
+        hint = f" Did you mean '{nearest}'?" if nearest else " GET /v1/models lists the names."
+        super().__init__(f"The model '{model}' does not exist.{hint}")
 
 
 class UnknownTenant(PolicyError):  # noqa: N818  (named as the rest of the tree)
@@ -28,4 +50,9 @@ class UnknownTenant(PolicyError):  # noqa: N818  (named as the rest of the tree)
 
 
 class IntegrityError(PolicyError):
-    """Counters or sums that must agree do not. Raised by `check_integrity()` methods."""
+    """A book's figures do not add up."""
+
+
+def unsupported(name: str) -> str:
+    """What is said of a field whose value nobody obeys here."""
+    return f"'{name}' is not supported by this server with that value. Remove the field."

@@ -2,8 +2,6 @@
 
 Refusal                     a request is not served; nothing was sent, so a true status is still possible
 ├── InvalidRequest          400  the request cannot be served as it is
-│   ├── PromptTooLong       400  context_length_exceeded
-│   └── InputTooLong        400  context_length_exceeded, of an input that is to be embedded
 ├── BadKey                  401  missing or unknown API key
 ├── Forbidden               403  a known key that does not open this
 ├── UnknownModel            404  model_not_found, with the nearest name
@@ -66,38 +64,6 @@ class InvalidRequest(Refusal):
         super().__init__(ErrorBody(400, "invalid_request_error", code, message, param))
 
 
-def unsupported(name: str) -> str:
-    """What is said of a field whose value nobody obeys here."""
-    return f"'{name}' is not supported by this server with that value. Remove the field."
-
-
-class PromptTooLong(InvalidRequest):
-    """Prompt and output do not fit into the model's length."""
-
-    def __init__(self, *, model_tokens: int, prompt_tokens: int, max_tokens: int, param: str) -> None:
-        asked = f"{prompt_tokens} in the prompt"
-        if max_tokens:
-            asked += f" and {max_tokens} for the completion"
-        super().__init__(
-            f"This model's maximum context length is {model_tokens} tokens, but the request needs "
-            f"{prompt_tokens + max(max_tokens, 1)} ({asked}). Shorten the prompt or lower max_tokens.",
-            param=param,
-            code="context_length_exceeded",
-        )
-
-
-class InputTooLong(InvalidRequest):
-    """An input does not fit into the model that is to embed it."""
-
-    def __init__(self, *, model_tokens: int, input_tokens: int, index: int) -> None:
-        super().__init__(
-            f"This model's maximum input length is {model_tokens} tokens, special tokens included, but input {index} "
-            f"has {input_tokens}. Shorten it, or split it.",
-            param="input",
-            code="context_length_exceeded",
-        )
-
-
 class BadKey(Refusal):
     """No key, or none that we know."""
 
@@ -120,9 +86,7 @@ class Forbidden(Refusal):
 class UnknownModel(Refusal):
     """A model name that no policy knows."""
 
-    def __init__(self, model: str, nearest: str | None) -> None:
-        hint = f" Did you mean '{nearest}'?" if nearest else " GET /v1/models lists the names."
-        message = f"The model '{model}' does not exist.{hint}"
+    def __init__(self, message: str) -> None:
         super().__init__(ErrorBody(404, "invalid_request_error", "model_not_found", message, "model"))
 
 

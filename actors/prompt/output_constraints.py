@@ -13,7 +13,6 @@ from actors.prompt.model_text import ModelText
 from engine.errors import RequestRefused
 from engine.sampling.grammar import CompiledGrammar, Grammar
 from engine.text.tool_calls import ToolSet, ToolStyle, calls_grammar
-from policies.model.plan import Plan, gated
 
 
 class OutputConstraints(msgspec.Struct, frozen=True):
@@ -25,21 +24,6 @@ class OutputConstraints(msgspec.Struct, frozen=True):
 
 
 _ANY = OutputConstraints()
-
-
-def shown_whole(plan: Plan, request: InferenceRequest) -> Plan:
-    """Use mode "gate" instead of "window" for atomic answers: the large model cannot correct half of one.
-
-    The same holds for answers with prompt log-probabilities, which are those of the one answering model.
-    """
-    cascade = plan.cascade
-    if cascade is None or cascade.mode != "window":
-        return plan
-    if request.body.params.prompt_logprobs is not None:
-        return gated(plan, "the prompt's log-probabilities are asked for")
-    if request.body.bound_to not in cascade.atomic:
-        return plan
-    return gated(plan, f"the answer is atomic ({request.body.bound_to})")
 
 
 class ConstraintsByModel:

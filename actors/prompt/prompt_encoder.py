@@ -6,6 +6,7 @@ from actors.api.errors import InvalidRequest
 from actors.api.request import Prompt, TextPrompt
 from actors.kernel.workers import WorkerPool
 from actors.prompt.model_text import ModelText, TokenIds, encode_prompts, estimated_tokens
+from policies.routing.token_budget import PromptSizes
 
 
 class PromptEncoder:
@@ -53,6 +54,17 @@ class PromptEncoder:
             else:
                 shown.append(reader.tokenizer.decode(read[index]) if reader is not None and read is not None else "")
         return tuple(shown)
+
+    @property
+    def sizes(self) -> PromptSizes:
+        """As far as they have been counted; rungs without a text of their own read as the first engine does."""
+        counted = {
+            name: None if (encoded := self._encoded.get(text.reading)) is None else tuple(map(len, encoded))
+            for name, text in self._texts.items()
+        }
+        if not counted:
+            return PromptSizes({}, tuple(map(estimated_tokens, self._prompts)))
+        return PromptSizes(counted, next(iter(counted.values())))
 
     async def lengths(self, rung: str, *, lenient: bool) -> list[int]:
         """Number of tokens of every prompt for this rung.

@@ -22,6 +22,7 @@ from actors.kernel.mailbox import Mailbox
 from actors.kernel.workers import WorkerPool
 from engine.scheduling.block_chain import chain_next, chain_root
 from policies.model.features import Features
+from policies.model.requirements import described_requirements
 from policies.records.trace import TraceHead, TraceRequest
 
 PREFIX_BLOCK = 16
@@ -152,13 +153,14 @@ def _write(file: FileIO, data: bytes) -> None:
 def request_of(recording: Recording, note: RecordedRequest) -> TraceRequest:
     """What the recording keeps of it."""
     features = note.features
+    described = described_requirements(features.path, features.has)
     return TraceRequest(
         at=max(note.arrived_at - recording.zero, 0.0),
         prompt_tokens=max(features.prompt_tokens, 1),
         output_tokens=note.output_tokens,
         model=features.model,
         tenant=features.tenant,
-        tier=features.tier,
+        tier=features.downgraded_from or features.tier,
         tags=tuple(sorted(features.tags)),
         headers=dict(features.headers),
         path=features.path,
@@ -172,6 +174,7 @@ def request_of(recording: Recording, note: RecordedRequest) -> TraceRequest:
         priors={name: (_finite(small), _finite(large)) for name, (small, large) in features.priors.items()},
         conversation=_hidden(recording.salt, features.conversation),
         user=_hidden(recording.salt, features.user),
+        requirements=None if features.requirements == described else features.requirements,
         prefix=_prefix(recording.salt, note.prompt),
         margins=tuple([min(margin, _SUREST) for margin in note.margins]),
         rung=note.rung,

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from actors.api.errors import InvalidRequest, unsupported
+from actors.api.errors import InvalidRequest
 from actors.api.request import InferenceRequest, Principal
 from actors.api.response import Delta
 from actors.prompt.output_constraints import ConstraintsByModel
@@ -15,6 +15,7 @@ from actors.request.embedding_attempt import prepare_inputs
 from actors.request.ports import RequestPorts
 from actors.request.upstream_attempt import NotExpressible, prepare_calls
 from engine.core.limits import EngineLimits
+from policies.errors import unsupported
 from policies.fallback import fallback_machine
 from policies.model.breaker_view import Permit
 from policies.model.plan import Plan

@@ -1,17 +1,17 @@
 """How a request comes in: who asks, what will be tried, and what it may spend."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import trio
 
 from actors.admission.admission import budget_spent, over_quota
-from actors.api.errors import InvalidRequest, Refusal, Unavailable, unsupported
+from actors.api.errors import InvalidRequest, Refusal, Unavailable
 from actors.api.request import InferenceRequest
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply
 from actors.kernel.workers import WorkerPool
-from actors.prompt.output_constraints import ConstraintsByModel, shown_whole
+from actors.prompt.output_constraints import ConstraintsByModel
 from actors.prompt.prompt_encoder import PromptEncoder
 from actors.protocol.admission import Grant, Reserve, Settle
 from actors.protocol.ledger import LedgerEntry, OpenEntry
@@ -22,30 +22,14 @@ from actors.request.request_log import LogIdentity
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import CopiedRequest, ShadowPorts
 from actors.routing.features import features_of
-from actors.routing.modality import of_one_kind
 from actors.routing.policy_snapshot import PolicySnapshot
 from actors.routing.router import Router
-from actors.routing.token_budget import output_bound, rungs_of, without_a_release_too_far
-from policies.admission.budget import BudgetBook, BudgetRefusal, spending_options
-from policies.admission.prices import worst_cost
+from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView
 from policies.admission.quota import QuotaRefusal
+from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features
-from policies.model.load import Load
-from policies.model.plan import Plan, capped, with_adapter
 from policies.records.decision_log import DecisionEnd, LoggedDecision
-
-
-class _Decided(msgspec.Struct, frozen=True):
-    """What a request may do and need."""
-
-    features: Features
-    load: Load
-    plan: Plan
-    prompt_tokens: int
-    tokens: int
-    """In the worst case."""
-    cost: float
-    """In the worst case."""
+from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
 
 
 class RequestAdmission:
@@ -65,7 +49,12 @@ class RequestAdmission:
         self._router = router
         self._budgets = budgets
         self._texts = ports.texts
-        self._encoders = {name: text.sizes for name, text in self._texts.items() if text.sizes is not None}
+        engines = router.snapshot.settings.engines
+        self._encoders = {
+            name: EmbeddingModel(str(engines[name].model), text.sizes.whole, text.sizes.shorter)
+            for name, text in self._texts.items()
+            if text.sizes is not None
+        }
         self._texts_for = {
             embeds: {name: text for name, text in self._texts.items() if (name in self._encoders) == embeds}
             for embeds in (False, True)
@@ -90,31 +79,28 @@ class RequestAdmission:
         )
         shapes = ConstraintsByModel(request, self._texts, self._workers)
         lengths = await prompts.lengths(request.model, lenient=bool(self._ports.upstreams))
-        features = features_of(
-            request, snapshot.policy, tenant, snapshot.tenants[tenant], sum(lengths), at=self._ports.wall()
-        )
-        budget = snapshot.tenants[tenant].budget
-        if budget is not None and (view := self._budgets.view(tenant, self._ports.wall())) is not None:
-            features = msgspec.structs.replace(features, budget_used=view.used)
-        decided: _Decided | None = None
-        grant: Grant | BudgetRefusal | None = None
+        features = self._features(request, snapshot, tenant, lengths)
+        wanted, budget = features, None
+        decided: Planned | PlanRefusal | None = None
         try:
-            for wanted in spending_options(features, budget):
-                decided = await self._size(request, snapshot, prompts, wanted)
+            while True:
+                decided = await self._decide(request, snapshot, prompts, wanted, budget)
+                if isinstance(decided, PlanRefusal):
+                    raise _refusal_of(decided)
                 who.route = decided.plan.route
-                first = next(iter(rungs_of(decided.plan)), "")
+                first = next(iter(decided.plan.backends), "")
                 if first in self._texts and first not in self._ports.upstreams:
                     await shapes.for_engine(first)
                 grant = await self._reserve(decided)
                 if isinstance(grant, Grant):
                     break
-            else:
-                assert isinstance(grant, BudgetRefusal)
-                raise budget_spent(grant)
+                if wanted.budget_spent:
+                    raise budget_spent(grant)
+                # Admission has the last word on money: what was read before may be spent, or given back, by its turn.
+                wanted, budget = msgspec.structs.replace(features, budget_spent=True), grant.view
         except Refusal as refusal:
             end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
-            refused = features if decided is None else decided.features
-            self._keep(request, snapshot, refused, decided).end = end
+            self._keep(request, snapshot, decided or features).end = end
             if self._ports.recording is not None and request.body.embedding is None:
                 self._ports.recording.note(RecordedRequest(features, request.arrived_at))
             raise
@@ -146,7 +132,7 @@ class RequestAdmission:
             prompt_tokens=decided.prompt_tokens,
             grant=grant,
             entry_id=entry_id,
-            decision=self._keep(request, snapshot, decided.features, decided),
+            decision=self._keep(request, snapshot, decided),
             ports=ports,
         )
         principal = snapshot.callers[tenant, decided.features.tier]
@@ -166,45 +152,57 @@ class RequestAdmission:
             on_end=self._on_end,
         )
 
+    def _features(
+        self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, lengths: Sequence[int]
+    ) -> Features:
+        features = features_of(
+            request, snapshot.policy, tenant, snapshot.tenants[tenant], lengths, at=self._ports.wall()
+        )
+        if snapshot.tenants[tenant].budget is None:
+            return features
+        view = self._budgets.view(tenant, self._ports.wall())
+        return features if view is None else msgspec.structs.replace(features, budget_used=view.used)
+
     def _keep(
-        self, request: InferenceRequest, snapshot: PolicySnapshot, features: Features, decided: _Decided | None
+        self, request: InferenceRequest, snapshot: PolicySnapshot, decided: Planned | PlanRefusal | Features
     ) -> LoggedDecision:
-        """What was decided, for whoever asks why."""
+        """What was decided, for whoever asks why; of a request that was refused before that, its features."""
         decision = LoggedDecision(
             request.request_id,
             arrived_at=request.arrived_at,
             policy=snapshot.policy.digest,
-            features=features,
-            load=self._router.load(trio.current_time()) if decided is None else decided.load,
-            plan=None if decided is None else decided.plan,
+            features=decided if isinstance(decided, Features) else decided.features,
+            load=decided.load if isinstance(decided, Planned) else self._router.load(trio.current_time()),
+            plan=None if isinstance(decided, Features) else decided.plan,
         )
         self._ports.decisions.add(decision)
         return decision
 
-    async def _size(
-        self, request: InferenceRequest, snapshot: PolicySnapshot, prompts: PromptEncoder, features: Features
-    ) -> _Decided:
-        now = trio.current_time()
-        load = self._router.load(now)
-        plan = self._router.plan(snapshot.policy, features, load, request.arrived_at)
-        plan = of_one_kind(plan, request, self._encoders, snapshot.settings.engines)
-        if request.adapter:
-            plan = with_adapter(plan, request.adapter)
-        rungs = rungs_of(plan) or (request.model,)
-        if request.body.needs_upstream and self._ports.upstreams.keys().isdisjoint(rungs):
-            name = request.body.needs_upstream[0]
-            raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
-        lengths = await prompts.lengths(rungs[0], lenient=not self._ports.upstreams.keys().isdisjoint(rungs))
-        all_published = self._ports.all_published
-        bound = output_bound(request, plan, lengths, all_published)
-        plan = without_a_release_too_far(plan, request.body.params.max_tokens, max(lengths), all_published)
-        plan = shown_whole(plan, request)
-        plan = capped(plan, request.body.params.max_tokens)
-        prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.body.n
-        cost = worst_cost(snapshot.policy.prices, plan, prompt_tokens, output_tokens)
-        return _Decided(features, load, plan, prompt_tokens, prompt_tokens + output_tokens, cost)
+    async def _decide(
+        self,
+        request: InferenceRequest,
+        snapshot: PolicySnapshot,
+        prompts: PromptEncoder,
+        features: Features,
+        budget: BudgetView | None,
+    ) -> Planned | PlanRefusal:
+        """Raises InvalidRequest: nobody can read the prompt."""
+        sizes = prompts.sizes
+        while True:
+            lengths = {
+                name: published.limits.max_model_len
+                for name, published in self._ports.all_published.items()
+                if published.limits is not None
+            }
+            planning = PlanningSnapshot(snapshot.policy, snapshot.tenants, Backends(lengths, self._encoders))
+            load = self._router.load(trio.current_time())
+            decided = decide(planning, features, sizes, load, budget, request.arrived_at)
+            if not isinstance(decided, SizesNeeded):
+                return decided
+            counted = await prompts.lengths(decided.rung, lenient=decided.may_estimate)
+            sizes = sizes.counted(decided.rung, counted)
 
-    async def _reserve(self, decided: _Decided) -> Grant | BudgetRefusal:
+    async def _reserve(self, decided: Planned) -> Grant | BudgetRefusal:
         """Money for it, if that is left when it is admission's turn: what was read before may be spent by then."""
         reply: Reply[Grant | QuotaRefusal | BudgetRefusal] = Reply()
         try:
@@ -216,3 +214,10 @@ class RequestAdmission:
         if isinstance(answer, QuotaRefusal):
             raise over_quota(answer)
         return answer
+
+
+def _refusal_of(decided: PlanRefusal) -> Refusal:
+    """What the client reads."""
+    if decided.budget is not None:
+        return budget_spent(decided.budget)
+    return InvalidRequest(decided.message, param=decided.param, code=decided.code)

@@ -13,12 +13,12 @@ from actors.request.account import EmittedChoice
 from actors.request.attempt import Attempt, params_of
 from actors.request.output_assembly import OutputAssembly
 from actors.upstream.request_body import unsupported_reason
-from actors.upstream.upstream_status import UNBOUNDED, UNSAID_TOKENS
 from config.model.upstreams import UpstreamSettings
 from engine.core.limits import EngineLimits
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer
 from policies.fallback.fallback_machine import Try
+from policies.model.backends import UNBOUNDED, UNSAID_TOKENS
 from policies.model.breaker_view import Permit
 from policies.model.plan import Plan
 

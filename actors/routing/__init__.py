@@ -1,4 +1,4 @@
-"""From a request to its plan: features, the compiled policy, the live load, and the token budget.
+"""What `policies.routing.planner` decides by, fetched: features, the compiled policy, the live load.
 
 Public: `router.Router`; the functions of the other modules.
 """

@@ -7,6 +7,7 @@ from actors.api.request import ChatPrompt, InferenceRequest, ParsedBody, Prompt,
 from config.model.conditions import Has
 from config.model.tenancy import TenantSettings
 from policies.model.features import Features
+from policies.model.requirements import Requirements
 from policies.routing.code_share import code_density
 from policies.routing.complexity import complexity
 from policies.routing.language import language
@@ -23,11 +24,14 @@ def features_of(
     policy: Policy,
     tenant: str,
     settings: TenantSettings,
-    prompt_tokens: int,
+    lengths: Sequence[int],
     *,
     at: float = 0.0,
 ) -> Features:
-    """What costs something to find out is found out only if the policy needs it."""
+    """The features of a request. Those that cost time are computed only if the policy looks at them.
+
+    `lengths`: tokens of each prompt. `at`: seconds since 1970.
+    """
     body = request.body
     text, turns = last_user_text(body.prompts)
     headers = _headers(request, policy.headers)
@@ -40,7 +44,7 @@ def features_of(
         headers=headers,
         path=request.credentials.path,
         has=_has(body),
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=sum(lengths),
         max_tokens=body.params.max_tokens,
         choices=len(body.prompts) * body.n,
         turn=turns,
@@ -49,9 +53,26 @@ def features_of(
         language=language(text) if "language" in needs else "und",
         priors=priors_for(policy, text),
         at=at,
+        requirements=_requirements(request, lengths),
         request=request.request_id,
         conversation=_conversation(request, tenant) if "conversation" in needs else "",
         user=body.user or "",
+    )
+
+
+def _requirements(request: InferenceRequest, lengths: Sequence[int]) -> Requirements:
+    body = request.body
+    embedding, params = body.embedding, body.params
+    return Requirements(
+        adapter=request.adapter,
+        embedding=embedding is not None,
+        dimensions=None if embedding is None else embedding.size,
+        upstream_fields=body.needs_upstream,
+        bound_to=body.bound_to,
+        prompt_logprobs=params.prompt_logprobs is not None,
+        prompt_only=params.prompt_only,
+        prompt_lengths=tuple(lengths) if len(lengths) > 1 else (),
+        param=body.param,
     )
 
 

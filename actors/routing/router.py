@@ -1,22 +1,19 @@
-"""From a request's features to its plan: the compiled policy and the live load, published, asked without waiting."""
+"""What plans are made by: the policy as it is now and the live load, both read without waiting."""
 
-import difflib
 from collections.abc import Mapping
 
 import msgspec
 
-from actors.api.errors import InvalidRequest, UnknownModel
+from actors.api.errors import UnknownModel
 from actors.breakers.breakers import BreakerRegistry
 from actors.kernel.clock import WallClock
 from actors.queue.backend_queue import BackendQueue
 from actors.routing.policy_snapshot import PolicySnapshot
-from policies.errors import NoRoute
-from policies.model.features import Features
+from policies.errors import NoSuchModel
 from policies.model.load import EngineLoad, Load
-from policies.model.plan import Plan
 from policies.rollout.rollout_state import RolloutState
 from policies.routing.busy import BusyBook
-from policies.routing.policy import Policy, make_plan
+from policies.routing.model_name import find_model
 
 _FRESH_S = 0.02
 """A published load is looked at for this long."""
@@ -51,15 +48,10 @@ class Router:
 
     def find_model(self, asked: str) -> tuple[str, str]:
         """The model and the adapter that a client asks for: NAME or NAME:ADAPTER. Raises UnknownModel."""
-        models = self.snapshot.settings.models
-        if asked in models:
-            return asked, ""
-        model, _, adapter = asked.rpartition(":")
-        if adapter in self.adapters_of(model):
-            return model, adapter
-        known = [*models, *(f"{model}:{adapter}" for model in models for adapter in self.adapters_of(model))]
-        nearest = difflib.get_close_matches(asked[:200], known, n=1)
-        raise UnknownModel(asked[:200], nearest[0] if nearest else None)
+        try:
+            return find_model(asked, self.snapshot.settings.models, self.adapters_of)
+        except NoSuchModel as error:
+            raise UnknownModel(str(error)) from None
 
     def adapters_of(self, model: str) -> tuple[str, ...]:
         """Those that clients may ask for with this model: loaded on some rung that may answer to it."""
@@ -68,13 +60,6 @@ class Router:
             return ()
         rungs = self.snapshot.policy.rungs_of(model)
         return tuple(sorted({name for rung in rungs for name in self._backend_queues[rung].published.adapters}))
-
-    def plan(self, policy: Policy, features: Features, load: Load, arrived_at: float) -> Plan:
-        """What will be tried under this load, by the policy that the request began with. Raises InvalidRequest."""
-        try:
-            return make_plan(policy, features, load, arrived_at)
-        except NoRoute as error:
-            raise InvalidRequest(str(error), code="no_route") from None
 
     def load(self, now: float) -> Load:
         """The load as it was at most `_FRESH_S` ago."""

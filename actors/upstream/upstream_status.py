@@ -10,12 +10,7 @@ from actors.api.engine_status import BackendActivity, EngineStatus
 from actors.api.statistics import UpstreamStatistics
 from actors.upstream.replicas import Replicas
 from engine.core.limits import EngineLimits
-
-UNBOUNDED = 1 << 40
-"""Used for an unknown context length or vocabulary size."""
-UNSAID_TOKENS = 4096
-"""Output tokens reserved for an upstream with unknown context length, if neither client nor route sets a limit. The
-upstream receives no limit."""
+from policies.model.backends import UNBOUNDED, upstream_length
 
 
 class UpstreamStatus(EngineStatus):
@@ -34,10 +29,10 @@ class UpstreamStatus(EngineStatus):
     )
 
     def __init__(self, name: str, urls: Sequence[str], context: int | None, *, counts: bool) -> None:
-        """`counts`: its tokenizer is known. Without it prompt lengths are estimates, which refuse no request."""
+        """`counts`: its tokenizer is here."""
         super().__init__(name)
         self.context = context
-        length = context if context is not None and counts else UNBOUNDED
+        length = upstream_length(context, counts=counts)
         self.limits = EngineLimits(vocab_size=UNBOUNDED, model_tokens=length, pool_tokens=length)
         self.urls = tuple(urls)
         self.replicas = Replicas(len(self.urls))

@@ -92,6 +92,19 @@ def _with_pools(
     return resolved
 
 
+def longest_sequence(settings: EngineSettings) -> int:
+    """Tokens, by the model, the settings and a pool whose size they state; one that is "auto" is taken to be enough.
+
+    Raises ModelError.
+    """
+    config = read_model_config(settings.model, None)
+    longest = min(settings.max_model_len or config.max_positions, config.max_positions)
+    if settings.kv.memory == AUTO:
+        return longest
+    block = kv_token_bytes(config, _kv_width(settings)) // settings.tensor_parallel * settings.kv.block_size
+    return min(longest, (settings.kv.memory // block - 1) * settings.kv.block_size)
+
+
 def _adapters_message(settings: EngineSettings, *, more: bool) -> str:
     configured = len(settings.adapters)
     message = f"adapters: {configured} configured"

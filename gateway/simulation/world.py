@@ -18,25 +18,25 @@ from gateway.profiling.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.draws import SimulatedDraws
 from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.simulated_queue import SimulatedQueue
-from gateway.simulation.simulated_request import SimulatedAttempt, SimulatedRequest, output_limit
+from gateway.simulation.simulated_request import SimulatedAttempt, SimulatedRequest
 from gateway.simulation.simulated_upstream import as_engine
 from gateway.simulation.turns import SimulatedTimeSlices, at_once, shares_cores
-from policies.admission.budget import BudgetBook, BudgetHold, BudgetRefusal, spending_options
-from policies.admission.prices import cost_of, worst_cost
-from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.admission.budget import BudgetBook, BudgetRefusal
+from policies.admission.prices import cost_of
+from policies.admission.quota import QuotaBook, QuotaRefusal
 from policies.admission.reservation import set_aside
-from policies.authoring.decision import BUDGET_SPENT
-from policies.errors import NoRoute
 from policies.fallback.breaker import Breaker
 from policies.fallback.retry_budget import RetryBudget
-from policies.model.features import Features
+from policies.model.backends import Backends, EmbeddingModel, upstream_length
 from policies.model.load import EngineLoad, Load
 from policies.model.plan import Plan
 from policies.records.trace import TraceRequest, trace_features
 from policies.rollout.experiment import unit_of
 from policies.rollout.rollout_state import AnswerResult, RolloutState
 from policies.routing.busy import BusyBook
-from policies.routing.policy import Policy, make_plan
+from policies.routing.planner import PlanningSnapshot, PlanRefusal, SizesNeeded, decide
+from policies.routing.policy import Policy
+from policies.routing.token_budget import PromptSizes
 
 _NEVER = float("inf")
 _FRESH_S = 0.02
@@ -52,10 +52,6 @@ class Sample(msgspec.Struct, frozen=True):
     queued: int
     """In the fair queue."""
     kv_usage: float
-
-
-class SimulationTooLong(Exception):  # noqa: N818  (a fact about a request)
-    """No rung can take it."""
 
 
 class World:
@@ -90,6 +86,8 @@ class World:
             )
         self.samples: dict[str, list[Sample]] = {name: [] for name in hosts}
         tokenizers = {name: each.tokenizer for name, each in profile.engines.items() if name in settings.engines}
+        for name, upstream in settings.upstreams.items():
+            tokenizers[name] = tokenizers.get(upstream.tokenizer or "", "")
         self.policy = Policy.compile(settings, tokenizers)
         self.draws = SimulatedDraws(seed, self.policy, shares, trace)
         self.retries = RetryBudget(settings.retry_budget)
@@ -119,6 +117,7 @@ class World:
         if self._turns is not None:
             self._turns.join([engine for engine in self.engines if shares_cores(hosts[engine.name][0])])
         self._expiries = dict.fromkeys(self.backend_queues, _NEVER)
+        self._planning = PlanningSnapshot(self.policy, self.tenants, self._backends(profile))
 
     def run(self, progress: Callable[[float, int], None]) -> float:
         """To the end of the last answer; the time then. `progress` hears the time and how many have arrived."""
@@ -218,54 +217,39 @@ class World:
     def _arrive(self, number: int, now: float) -> None:
         request, features = self.trace[number], self.features[number]
         answer = SimulatedRequest(self, number, request, features, request.at)
-        load = self._live_load(now)
-        budget = self.tenants[features.tenant].budget
         at = self._epoch + now
-        view = self._budgets.view(features.tenant, at)
-        if view is not None:
-            features = msgspec.structs.replace(features, budget_used=view.used)
-        aside: tuple[Reservation, BudgetHold] | QuotaRefusal | BudgetRefusal | None = None
-        try:
-            for wanted in spending_options(features, budget):
-                answer.features = wanted
-                plan, tokens, cost = self._size(request, wanted, load)
-                aside = set_aside(self._quota, self._budgets, wanted.tenant, tokens, cost, now, at)
-                if not isinstance(aside, BudgetRefusal):
-                    break
-        except NoRoute:
-            answer.refuse("no_route", now)
+        budget = self._budgets.view(features.tenant, at)
+        if budget is not None:
+            features = msgspec.structs.replace(features, budget_used=budget.used)
+        sizes = PromptSizes.alike(features)
+        decided = decide(self._planning, features, sizes, self._live_load(now), budget, request.at)
+        assert not isinstance(decided, SizesNeeded), "a trace has one length for all rungs"
+        answer.features = decided.features
+        if isinstance(decided, PlanRefusal):
+            answer.refuse(decided.code, now)
             return
-        except SimulationTooLong:
-            answer.refuse("context_length_exceeded", now)
+        tenant = features.tenant
+        aside = set_aside(self._quota, self._budgets, tenant, decided.tokens, decided.cost, now, at)
+        assert not isinstance(aside, BudgetRefusal), "the plan was made for what is left"
+        if isinstance(aside, QuotaRefusal):
+            answer.refuse(aside.limit, now)
             return
-        match aside:
-            case BudgetRefusal():
-                answer.refuse(BUDGET_SPENT, now)
-            case QuotaRefusal(limit):
-                answer.refuse(limit, now)
-            case (reservation, hold):
-                answer.reservation, answer.hold = reservation, hold
-                answer.held = self._rollout.on_start(plan, self._epoch + now, hold.amount)
-                answer.start(plan, now)
+        answer.reservation, answer.hold = aside
+        answer.held = self._rollout.on_start(decided.plan, at, answer.hold.amount)
+        answer.start(_played(decided.plan), now)
 
-    def _size(self, request: TraceRequest, features: Features, load: Load) -> tuple[Plan, int, float]:
-        """The plan, and what it may need: tokens and money. Raises NoRoute or TooLong."""
-        plan = make_plan(self.policy, features, load, request.at)
-        cascade = plan.cascade
-        if cascade is not None and cascade.mode == "verified":
-            # The reader gets the large model's answer; what drafts save is not simulated.
-            plan = msgspec.structs.replace(plan, cascade=msgspec.structs.replace(cascade, start_on="large"))
-        stages = () if cascade is None else (cascade.small, cascade.large)
-        longest = [
-            self.backend_queues[each.to].max_model_len
-            for each in (*stages, *plan.rungs)
-            if each.to in self.backend_queues
-        ]
-        most = output_limit(request, plan.output_cap, max(longest)) if longest else 0
-        if most is None:
-            raise SimulationTooLong
-        output = most * request.choices
-        return plan, request.prompt_tokens + output, worst_cost(self.policy.prices, plan, request.prompt_tokens, output)
+    def _backends(self, profile: Profile) -> Backends:
+        """As a server has them once its engines are loaded."""
+        lengths = {
+            name: self.backend_queues[name].max_model_len
+            for name in self.settings.engines
+            if name in self.backend_queues
+        }
+        for name, upstream in self.settings.upstreams.items():
+            lengths[name] = upstream_length(upstream.context, counts=upstream.tokenizer is not None)
+        folders = {name: str(engine.model) for name, engine in self.settings.engines.items()}
+        encoders = {name: EmbeddingModel(folders[name]) for name in profile.encoders if name in folders}
+        return Backends(lengths, encoders)
 
     def _step(self, engine: SimulatedEngine, now: float) -> None:
         for sequence in engine.on_due(now):
@@ -370,3 +354,11 @@ class World:
                 )
             )
         return backend_queue
+
+
+def _played(plan: Plan) -> Plan:
+    """In mode "verified" the reader gets the large model's answer; what drafts save is not simulated."""
+    cascade = plan.cascade
+    if cascade is None or cascade.mode != "verified":
+        return plan
+    return msgspec.structs.replace(plan, cascade=msgspec.structs.replace(cascade, start_on="large"))

@@ -63,6 +63,15 @@ class BudgetView(msgspec.Struct, frozen=True, gc=False):
     reserved: float
     resets_in_s: float
 
+    @classmethod
+    def of_share(cls, budget: Budget, used: float, at: float) -> "BudgetView":
+        """Of a budget of which a share is used."""
+        return cls(budget.amount, budget.per, used * budget.amount, 0.0, period_end(budget.per, at) - at)
+
+    def fits(self, cost: float) -> bool:
+        """Whether so much is left; always if it costs nothing."""
+        return cost <= 0 or self.spent + self.reserved + cost <= self.amount + _TOLERANCE
+
     @property
     def used(self) -> float:
         """Share of the budget that is spent or reserved."""
@@ -140,12 +149,9 @@ class BudgetBook:
         return {tenant: view for tenant, view in views.items() if view is not None}
 
     def fits(self, tenant: str, cost: float, at: float) -> bool:
-        """Whether the remaining budget covers `cost`. True without a budget, and if `cost` is 0."""
-        spending = self._advanced(tenant, at)
-        if spending is None or spending.budget is None or cost <= 0:
-            return True
-        current = spending.of(spending.budget)
-        return current.spent + current.reserved + cost <= spending.budget.amount + _TOLERANCE
+        """Whether so much is left; always without a budget, and always if it costs nothing."""
+        view = self.view(tenant, at)
+        return view is None or view.fits(cost)
 
     def reserve(self, tenant: str, cost: float, at: float) -> BudgetHold:
         """Reserve the worst-case cost without checking that it fits: see `fits`."""
@@ -235,7 +241,9 @@ def spent_action(features: Features, budget: Budget) -> Features | None:
             return None
         case "downgrade":
             tier = budget.downgrade_to or features.tier
-            return msgspec.structs.replace(features, tier=tier, downgraded_from=features.tier)
+            return msgspec.structs.replace(
+                features, tier=tier, downgraded_from=features.downgraded_from or features.tier
+            )
         case "small_only":
             return msgspec.structs.replace(features, budget_spent=True)
 

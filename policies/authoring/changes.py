@@ -16,7 +16,7 @@ import msgspec
 from config.model.conditions import TimeCondition
 from config.model.tenancy import TierSettings
 from policies.authoring.boundaries import NUMBERS, Boundaries
-from policies.authoring.decision import Decider, DecisionRefusal
+from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation
 from policies.model.breaker_view import BreakerState, BreakerView
 from policies.model.load import EngineLoad, Load
@@ -98,11 +98,11 @@ def axes(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[
 
 
 def _with(base: Situation, **features: Any) -> Situation:
-    return Situation(msgspec.structs.replace(base.features, **features), base.load)
+    return base.changed(**features)
 
 
 def _with_load(base: Situation, **load: Any) -> Situation:
-    return Situation(base.features, msgspec.structs.replace(base.load, **load))
+    return msgspec.structs.replace(base, load=msgspec.structs.replace(base.load, **load))
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -339,9 +339,8 @@ def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> 
 
 
 def _tier(decider: Decider, base: Situation) -> str:
-    """The tier in which the request is served, which a spent budget may change."""
-    settled = decider.settle_budget(base.features)
-    return base.features.tier if isinstance(settled, DecisionRefusal) else settled.tier
+    """In which it is served, should a spent budget have changed it."""
+    return decider.plan(base).features.tier
 
 
 def _wait(ratio: float, slo_s: float, span: Span) -> float:
@@ -360,7 +359,7 @@ def _measured(decider: Decider, base: Situation, engine: EngineLoad, field: _Mea
     engines = {**load.engines, engine.name: msgspec.structs.replace(engine, **{field: value})}
     load = msgspec.structs.replace(load, engines=engines)
     busy = _busy_after(decider, base, engine.name, field, load)
-    return Situation(base.features, msgspec.structs.replace(load, busy=busy))
+    return msgspec.structs.replace(base, load=msgspec.structs.replace(load, busy=busy))
 
 
 def _busy_after(

@@ -8,15 +8,17 @@ import msgspec
 
 from config.model.settings import Settings
 from config.tenants import known_tenants
-from policies.admission.budget import spent_action
+from policies.admission.budget import BudgetView
 from policies.authoring.situation import Situation
-from policies.errors import NoRoute
-from policies.model.features import Features
+from policies.errors import NoSuchModel
+from policies.model.backends import UNBOUNDED, Backends, upstream_length
 from policies.model.plan import EmitMode, Plan, PlannedRung
-from policies.routing.policy import Policy, make_plan
+from policies.routing.conditions import Finding
+from policies.routing.model_name import find_model
+from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
+from policies.routing.policy import Policy
+from policies.routing.token_budget import PromptSizes
 
-BUDGET_SPENT = "budget_spent"
-"""Refusal code for a spent budget."""
 STATIC_ANSWER = "static_answer"
 """Stands for a ladder's static text in lists of rungs."""
 
@@ -34,44 +36,76 @@ Decision = Plan | DecisionRefusal
 class Decider:
     """All decisions of a policy file. Immutable. Without quotas and queues, which depend on other requests."""
 
-    def __init__(self, settings: Settings, tokenizers: Mapping[str, str] = MappingProxyType({})) -> None:
-        """`tokenizers`: see `Policy.compile`."""
+    def __init__(
+        self,
+        settings: Settings,
+        tokenizers: Mapping[str, str] = MappingProxyType({}),
+        backends: Backends | None = None,
+    ) -> None:
+        """`tokenizers`: see `Policy.compile`. Engines whose length `backends` does not say refuse no prompt."""
         self.settings = settings
         self.policy = Policy.compile(settings, tokenizers)
         self.tenants = known_tenants(settings)
+        self.backends = _all_loaded(settings, backends or Backends())
+        self._planning = PlanningSnapshot(self.policy, self.tenants, self.backends)
 
     def decide(self, situation: Situation, now: float = 0.0) -> Decision:
-        """The plan, with deadlines relative to `now`, or the reason why there is none."""
-        features, load = situation.features, situation.load
-        settled = self.settle_budget(features)
-        try:
-            if isinstance(settled, DecisionRefusal):
-                if settled.code == BUDGET_SPENT:
-                    # A server looks for a route before it looks for money.
-                    self.policy.matcher.match(features, load)
-                return settled
-            return make_plan(self.policy, settled, load, now)
-        except NoRoute as error:
-            return DecisionRefusal("no_route", str(error))
+        """The plan, whose deadlines count from `now`, or why there is none."""
+        return decision_of(self.plan(situation, now))
 
-    def settle_budget(self, features: Features) -> Features | DecisionRefusal:
-        """The features after `when_spent`, for the plan. Refused for an unknown model or tenant, or a spent budget."""
-        if features.model not in self.settings.models:
-            return DecisionRefusal("model_not_found", f"The model '{features.model}' does not exist.")
-        if features.tenant not in self.tenants:
-            return DecisionRefusal("invalid_api_key", f"There is no tenant '{features.tenant}'.")
-        tenant = self.tenants[features.tenant]
+    def plan(self, situation: Situation, now: float = 0.0) -> Planned | PlanRefusal:
+        """The same, with what is reserved, and the features with which it was decided: a spent budget changes them."""
+        features = situation.features
+        try:
+            model, adapter = find_model(features.model, self.settings.models, self._adapters_of)
+        except NoSuchModel as error:
+            return PlanRefusal("model_not_found", str(error), features, "model")
+        if adapter:
+            needs = msgspec.structs.replace(features.requirements, adapter=adapter)
+            features = msgspec.structs.replace(features, model=model, requirements=needs)
+        tenant = self.tenants.get(features.tenant)
+        if tenant is None:
+            return PlanRefusal("invalid_api_key", f"There is no tenant '{features.tenant}'.", features)
         if features.tier not in self.settings.tiers:
             # Recorded under another policy: here it is in the tenant's.
             features = msgspec.structs.replace(features, tier=tenant.tier)
-        budget = tenant.budget
-        if budget is None or not (features.budget_spent or features.budget_used >= 1):
-            return msgspec.structs.replace(features, budget_spent=False)
-        left = spent_action(features, budget)
-        if left is None:
-            message = f"The budget of tenant '{features.tenant}' is spent for this {budget.per}."
-            return DecisionRefusal(BUDGET_SPENT, message)
-        return left
+        budget = None
+        if tenant.budget is not None:
+            if features.budget_used >= 1:
+                features = msgspec.structs.replace(features, budget_spent=True)
+            # Of a request that is said not to fit, what `when_spent` makes of it is taken to fit.
+            if not features.budget_spent:
+                budget = BudgetView.of_share(tenant.budget, features.budget_used, features.at)
+        sizes = situation.sizes or PromptSizes.alike(features)
+        decided = decide(self._planning, features, sizes, situation.load, budget, now)
+        assert not isinstance(decided, SizesNeeded), "a situation has a size for every rung"
+        return decided
+
+    def findings(self, situation: Situation) -> tuple[tuple[str, Finding], ...]:
+        """The finding of each route's condition, the first that holds last; empty for an unknown tenant or model."""
+        features = self.plan(situation).features
+        if features.model not in self.settings.models or features.tenant not in self.tenants:
+            return ()
+        return self.policy.matcher.findings(features, situation.load)
+
+    def _adapters_of(self, model: str) -> frozenset[str]:
+        """Those that are loaded with an engine which may answer to this name."""
+        if not self.settings.models[model].adapters:
+            return frozenset()
+        engines = [self.settings.engines.get(rung) for rung in self.policy.rungs_of(model)]
+        return frozenset([name for engine in engines if engine is not None for name in engine.adapters])
+
+
+def decision_of(planned: Planned | PlanRefusal) -> Decision:
+    """Without what is reserved."""
+    return planned.plan if isinstance(planned, Planned) else DecisionRefusal(planned.code, planned.message)
+
+
+def _all_loaded(settings: Settings, known: Backends) -> Backends:
+    lengths = {name: known.max_model_len.get(name, UNBOUNDED) for name in settings.engines}
+    for name, upstream in settings.upstreams.items():
+        lengths[name] = upstream_length(upstream.context, counts=upstream.tokenizer is not None)
+    return Backends(lengths, known.encoders)
 
 
 class DecisionOutcome(msgspec.Struct, frozen=True):

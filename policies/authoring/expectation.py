@@ -46,18 +46,11 @@ def judge(decider: Decider, test: TestSettings) -> ExpectationVerdict:
 
 
 def facts(decider: Decider, situation: Situation, decision: Decision) -> Iterator[str]:
-    """Why it was decided so: the conditions that did not hold for earlier routes, then the plan's own reasons.
-
-    For a refusal, its message first.
-    """
-    taken = None if isinstance(decision, DecisionRefusal) else decision.route
-    settled = decider.settle_budget(situation.features)
+    """Why it was decided so: for each route that was passed over what did not hold, then the plan's own reasons."""
     if isinstance(decision, DecisionRefusal):
         yield decision.message
-    if isinstance(settled, DecisionRefusal):
-        return
-    for name, finding in decider.policy.matcher.findings(settled, situation.load):
-        if name == taken:
+    for name, finding in decider.findings(situation):
+        if finding.holds:
             break
         yield f"not route {name}: {', '.join(finding.facts())}"
     if not isinstance(decision, DecisionRefusal):

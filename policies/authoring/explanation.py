@@ -10,11 +10,12 @@ import msgspec
 from config.model.calibration import Calibration
 from config.model.routing import TARGETS, CascadeSettings, Target
 from policies.authoring.counterfactual import Counterfactual, counterfactuals
-from policies.authoring.decision import Decider, Decision, DecisionOutcome, DecisionRefusal, way
+from policies.authoring.decision import Decider, Decision, DecisionOutcome, DecisionRefusal, decision_of, way
 from policies.authoring.situation import Situation
 from policies.cascade.calibration import probability_right, share_for_threshold
 from policies.cascade.prompt_model import Priors, neutral_priors
 from policies.model.attempt_record import AttemptRecord
+from policies.model.degraded import Degraded
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Plan, PlannedCascade, PlannedRung, PlannedShadow
@@ -22,6 +23,7 @@ from policies.records.decision_record import DecisionRecord, Timings, TokenCount
 from policies.rollout.experiment import Split, unit_of
 from policies.routing.complexity import Term
 from policies.routing.conditions import Finding, condition_compiler
+from policies.routing.planner import BUDGET_SPENT, Planned, PlanRefusal
 from policies.routing.policy import CompiledCascade, CompiledRoute, first_threshold
 
 _DAY_S = 86_400
@@ -116,6 +118,17 @@ class BudgetTerms(msgspec.Struct, frozen=True):
     when_spent: str
 
 
+class ReservedTerms(msgspec.Struct, frozen=True):
+    """What is set aside for the request until it has ended: its worst case."""
+
+    tokens: int
+    """Of the tenant's quotas: all prompts, and `output_bound` for each choice."""
+    output_bound: int
+    """Output tokens of a choice at the most, on whatever rung."""
+    cost: float
+    """Of the tenant's budget, by [prices]."""
+
+
 class Happened(msgspec.Struct, frozen=True):
     """What happened to a request that was served."""
 
@@ -125,7 +138,7 @@ class Happened(msgspec.Struct, frozen=True):
     differs: str
     """How the recorded decision differs from the explanation's `outcome`; "" if it does not.
 
-    Another policy may have decided, or the server knew more than the features, such as that the answer is atomic.
+    By another policy; or the server knew more than its record says, such as the lengths of its engines.
     """
     outcome: str
     code: str
@@ -165,6 +178,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     output_cap: int | None
     midstream: str | None
     reasons: tuple[str, ...]
+    degraded: tuple[Degraded, ...] = ()
+    """In which ways less will be done than was asked for."""
+    reserved: ReservedTerms | None = None
     would_change: tuple[Counterfactual, ...]
     happened: Happened | None = None
     notes: tuple[str, ...] = ()
@@ -178,10 +194,10 @@ def explain(
     record: DecisionRecord | None = None,
     notes: tuple[str, ...] = (),
 ) -> Explanation:
-    """Decide, and explain the decision. `terms`: of the request's text; `record`: of the request, if it was served."""
-    decision = decider.decide(situation)
-    settled = decider.settle_budget(situation.features)
-    features = situation.features if isinstance(settled, DecisionRefusal) else settled
+    """Decide and say why. `terms` are those of the request's own text; `record` is of the request, if it was served."""
+    planned = decider.plan(situation)
+    features = planned.features
+    decision = decision_of(planned)
     plan = None if isinstance(decision, DecisionRefusal) else decision
     # Through a record, whose numbers and mappings can be encoded as JSON.
     plain = decision_record(
@@ -192,7 +208,7 @@ def explain(
         load=situation.load,
         plan=plan,
     )
-    seen = () if isinstance(settled, DecisionRefusal) else _routes(decider, features, situation.load, plan)
+    seen = _routes(decider, situation)
     route = None if plan is None else _compiled(decider, plan)
     compiled = route if route is None or plan is None else route.arms.get(plan.arm, route)
     return Explanation(
@@ -204,7 +220,7 @@ def explain(
         routes=seen,
         routes_left=len(decider.policy.routes) - len(seen),
         complexity=terms,
-        budget=_budget(decider, situation.features),
+        budget=_budget(decider, situation.features, planned),
         experiment=None if route is None or plan is None else _experiment(route, plan, features, situation.load),
         cascade=None
         if plain.plan is None or plain.plan.cascade is None or compiled is None or compiled.cascade is None
@@ -216,20 +232,22 @@ def explain(
         output_cap=None if plan is None else plan.output_cap,
         midstream=None if plan is None else plan.midstream,
         reasons=() if plan is None else plan.reasons,
+        degraded=() if plan is None else plan.degraded,
+        reserved=ReservedTerms(planned.tokens, planned.output_bound, planned.cost)
+        if isinstance(planned, Planned)
+        else None,
         would_change=counterfactuals(decider, situation),
         happened=None if record is None else _happened(record, decision),
         notes=notes,
     )
 
 
-def _routes(decider: Decider, features: Features, load: Load, plan: Plan | None) -> tuple[RouteSeen, ...]:
+def _routes(decider: Decider, situation: Situation) -> tuple[RouteSeen, ...]:
     seen = []
-    for compiled, (name, finding) in zip(
-        decider.policy.routes, decider.policy.matcher.findings(features, load), strict=True
-    ):
-        taken = plan is not None and name == plan.route
-        seen.append(RouteSeen(name, compiled.settings.owner, taken, finding))
-        if taken:
+    owners = {route.settings.name: route.settings.owner for route in decider.policy.routes}
+    for name, finding in decider.findings(situation):
+        seen.append(RouteSeen(name, owners[name], finding.holds, finding))
+        if finding.holds:
             break
     return tuple(seen)
 
@@ -239,12 +257,14 @@ def _compiled(decider: Decider, plan: Plan) -> CompiledRoute:
     return next(route for route in decider.policy.routes if route.settings.name == plan.route)
 
 
-def _budget(decider: Decider, features: Features) -> BudgetTerms | None:
+def _budget(decider: Decider, features: Features, planned: Planned | PlanRefusal) -> BudgetTerms | None:
     tenant = decider.tenants.get(features.tenant)
     if tenant is None or tenant.budget is None:
         return None
     budget = tenant.budget
-    spent = features.budget_spent or features.budget_used >= 1
+    left = planned.features
+    spent = left.budget_spent or bool(left.downgraded_from)
+    spent = spent or (isinstance(planned, PlanRefusal) and planned.code == BUDGET_SPENT)
     return BudgetTerms(budget.amount, budget.per, features.budget_used, spent, budget.when_spent)
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import msgspec
 
@@ -11,10 +12,12 @@ from config.tenants import known_tenants
 from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
+from policies.model.requirements import Requirements, described_requirements
 from policies.routing.busy import BusyBook
 from policies.routing.code_share import code_density
 from policies.routing.complexity import complexity
 from policies.routing.language import language
+from policies.routing.token_budget import PromptSizes
 
 SOME_NOON = dt.datetime(2026, 1, 7, 12, tzinfo=dt.UTC).timestamp()
 """The time of a description without one: a Wednesday."""
@@ -25,6 +28,27 @@ class Situation(msgspec.Struct, frozen=True):
 
     features: Features
     load: Load
+    sizes: PromptSizes | None = None
+    """Where rungs read the prompts differently; None: they all read `features.prompt_tokens`."""
+
+    def changed(self, **features: Any) -> Self:
+        """With other features, and what follows from them."""
+        needs, sizes = self.features.requirements, self.sizes
+        if "prompt_tokens" in features:
+            needs, sizes = msgspec.structs.replace(needs, prompt_lengths=()), None
+        if "has" in features:
+            bound_to = (needs.bound_to or "json") if "schema" in features["has"] else None
+            needs = msgspec.structs.replace(needs, bound_to=bound_to)
+        changed = msgspec.structs.replace(self.features, requirements=needs, **features)
+        return msgspec.structs.replace(self, features=changed, sizes=sizes)
+
+
+def recorded_situation(features: Features, load: Load) -> Situation:
+    """Of a decision record; one that an older version wrote tells what the request needs by its features only."""
+    if features.requirements == Requirements():
+        needs = described_requirements(features.path, features.has)
+        features = msgspec.structs.replace(features, requirements=needs)
+    return Situation(features, load)
 
 
 def situation_of(given: GivenRequest, settings: Settings, at: float = SOME_NOON) -> Situation:
@@ -55,6 +79,7 @@ def situation_of(given: GivenRequest, settings: Settings, at: float = SOME_NOON)
         language=given.language or (language(text) if text is not None else "und"),
         at=at if given.time is None else time_of(given.time),
         budget_used=given.budget_used,
+        requirements=described_requirements(given.path, given.has),
         request=given.unit,
         conversation=given.unit,
         user=given.unit,

@@ -6,6 +6,7 @@ from types import MappingProxyType
 import msgspec
 
 from config.model.conditions import Has
+from policies.model.requirements import Requirements
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -47,7 +48,9 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     budget_spent: bool = False
     """The request does not fit into the remaining budget: only the cheapest rung may answer it."""
     downgraded_from: str = ""
-    """The tenant's own tier, if a spent budget has moved the request into `tier`; else ""."""
+    """The tenant's tier, if a spent budget has moved the request from there into `tier`."""
+    requirements: Requirements = Requirements()
+    """What it needs of whoever answers it; no condition looks at it."""
     request: str = ""
     conversation: str = ""
     user: str = ""

@@ -111,6 +111,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[Degraded, ...] = ()
     """Codes of `policies.model.degraded` that are known before the first attempt."""
 
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """All that may answer, the likeliest first."""
+        stages = [] if self.cascade is None else [self.cascade.small.to, self.cascade.large.to]
+        names = [*stages, *(rung.to for rung in self.rungs)]
+        return tuple(dict.fromkeys([name for name in names if name is not None]))
+
+    @property
+    def has_upstream(self) -> bool:
+        """Whether one of them is a server elsewhere."""
+        cascade = self.cascade
+        stages = () if cascade is None else (cascade.small, cascade.large)
+        return any(rung.is_upstream for rung in (*stages, *self.rungs))
+
     def __str__(self) -> str:
         arm = f", arm {self.arm} of {self.experiment}" if self.arm else ""
         lines = [f"route {self.route}{arm}", *(f"  because {reason}" for reason in self.reasons)]

@@ -17,6 +17,7 @@ from config.model.conditions import Has
 from config.model.settings import Settings
 from config.tenants import known_tenants
 from policies.model.features import Features
+from policies.model.requirements import Requirements, described_requirements
 
 TraceFormat = Literal["azure", "mooncake", "penstock"]
 
@@ -74,6 +75,8 @@ class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """By cascade whose calibration has a prompt model, as the recording server computed them."""
     conversation: str = ""
     user: str = ""
+    requirements: Requirements | None = None
+    """None: as far as `path` and `has` tell them."""
     prefix: tuple[int, ...] = ()
     """One id per full block of `prefix_block` prompt tokens: prompts share as many blocks as leading ids are equal."""
     prefix_block: int = 0
@@ -158,6 +161,7 @@ def trace_features(request: TraceRequest, settings: Settings, number: int = 0) -
         language=request.language or "und",
         priors=request.priors,
         at=request.wall_at,
+        requirements=request.requirements or described_requirements(request.path, request.has),
         request=f"trace-{number}",
         conversation=request.conversation,
         user=request.user,

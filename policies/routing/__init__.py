@@ -1,4 +1,5 @@
-"""Makes a plan from a request's features and the live load: conditions, route matching, feature extraction.
+"""From a request's features and the load to its plan and what is reserved for it.
 
-The entry points are `policy.Policy` and `policy.make_plan`.
+Public: `planner.decide`, which everybody who decides calls; `policy.Policy`, which it decides by; `busy`, `conditions`
+and the measures that conditions look at.
 """

@@ -12,11 +12,11 @@ import msgspec
 
 from actors.api.errors import Refusal
 from actors.api.request import Credentials, InferenceRequest, ParsedBody
-from actors.prompt.model_text import ModelText
+from actors.prompt.model_text import ModelText, estimated_tokens
 from actors.routing.features import features_of, last_user_text
 from config.model.conditions import BreakerStateName
 from config.model.expectations import GivenLoad, GivenRequest
-from config.model.settings import ServerSettings
+from config.model.settings import ServerSettings, Settings
 from config.model.units import parse_duration
 from config.problems.problems import nearest
 from engine.errors import EngineError
@@ -29,11 +29,11 @@ from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation, situation_of
 from policies.model.features import Features
 from policies.routing.complexity import Term, complexity_terms
+from policies.routing.token_budget import PromptSizes
 
 _COMPLETIONS = "/v1/completions"
 _EMBEDDINGS = "/v1/embeddings"
-_CHARACTERS_PER_TOKEN = 4
-# The features that each flag sets.
+# By flag: the features that it sets.
 _SETS: dict[str, tuple[str, ...]] = {
     "model": ("model",),
     "tenant": ("tenant", "tier"),
@@ -79,12 +79,11 @@ def described(arguments: argparse.Namespace, decider: Decider) -> Described:
     overridden = {feature for flag, sets in _SETS.items() if getattr(arguments, flag) is not None for feature in sets}
     if arguments.path is None:
         overridden.discard("path")
-    merged = msgspec.structs.replace(
-        body.features, at=features.at, **{name: getattr(features, name) for name in overridden}
-    )
+    known = Situation(body.features, situation.load, body.sizes)
+    changed = known.changed(at=features.at, **{name: getattr(features, name) for name in overridden})
     if given.text is None and given.complexity is None:
         terms = body.terms
-    return Described(Situation(merged, situation.load), terms, notes)
+    return Described(changed, terms, notes)
 
 
 def _given(arguments: argparse.Namespace, decider: Decider) -> GivenRequest:
@@ -144,6 +143,7 @@ def _load_value(flag: str, key: str, value: str) -> object:
 
 class _BodyFeatures(msgspec.Struct, frozen=True):
     features: Features
+    sizes: PromptSizes
     terms: tuple[Term, ...]
 
 
@@ -155,24 +155,28 @@ def _read_body(
     path = arguments.path or _path_of(arguments.request)
     features = situation.features
     try:
-        body = _parsed(path, _bytes(arguments.request), settings.server)
-        headers = tuple([(name.encode(), value.encode()) for name, value in features.headers.items()])
-        request = InferenceRequest(
-            request_id=features.request,
-            credentials=Credentials(path=path, headers=headers, tags=tuple(features.tags)),
-            body=body,
-            arrived_at=0.0,
-            model=body.model,
-        )
-        tokens, notes = _count(arguments, request, decider)
-        if body.bound_to is not None:
-            notes += (f"the answer is bound to {body.bound_to}: a cascade for which that is atomic works as a gate",)
+        request = request_of_body(path, _bytes(arguments.request), features, settings.server)
+        sizes, notes = _count(request, settings)
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
     tenant = decider.tenants[features.tenant]
-    found = features_of(request, decider.policy, features.tenant, tenant, tokens, at=features.at)
-    text, turns = last_user_text(body.prompts)
-    return _BodyFeatures(found, complexity_terms(text, turns)), notes
+    model = request.model if request.model in settings.models else request.model.rpartition(":")[0]
+    found = features_of(request, decider.policy, features.tenant, tenant, sizes.of(model) or (), at=features.at)
+    text, turns = last_user_text(request.body.prompts)
+    return _BodyFeatures(found, sizes, complexity_terms(text, turns)), notes
+
+
+def request_of_body(path: str, raw: bytes, features: Features, settings: ServerSettings) -> InferenceRequest:
+    """What a body asks for, with the tags and headers of `features`. Raises Refusal and EngineError."""
+    body = _parsed(path, raw, settings)
+    headers = tuple([(name.encode(), value.encode()) for name, value in features.headers.items()])
+    return InferenceRequest(
+        request_id=features.request,
+        credentials=Credentials(path=path, headers=headers, tags=tuple(features.tags)),
+        body=body,
+        arrived_at=0.0,
+        model=body.model,
+    )
 
 
 def _parsed(path: str, raw: bytes, settings: ServerSettings) -> ParsedBody:
@@ -200,22 +204,24 @@ def _bytes(file: Path) -> bytes:
         raise CliError(f"{file} cannot be read: {error.strerror or error}", 2) from None
 
 
-def _count(arguments: argparse.Namespace, request: InferenceRequest, decider: Decider) -> tuple[int, tuple[str, ...]]:
-    """Tokens of all prompts by the tokenizer that the server would use, or an estimate with a note."""
-    if arguments.prompt_tokens is not None:
-        return arguments.prompt_tokens, ()
+def _count(request: InferenceRequest, settings: Settings) -> tuple[PromptSizes, tuple[str, ...]]:
+    """Tokens of each prompt, by the tokenizers that the server counts with, or an estimate."""
     folders = {
         name: engine.model
-        for name, engine in decider.settings.engines.items()
+        for name, engine in settings.engines.items()
         if (engine.model / "tokenizer.json").is_file()
         and is_encoder(engine.model) == (request.body.embedding is not None)
     }
-    if folders:
-        text = ModelText.load(folders.get(request.model, next(iter(folders.values()))))
-        return sum([len(text.encode(prompt)) for prompt in request.body.prompts]), ()
-    characters = len(msgspec.json.encode(request.body.prompts, enc_hook=dict))
-    note = f"no tokenizer on this machine: prompt tokens are estimated at {_CHARACTERS_PER_TOKEN} characters each"
-    return max(characters // _CHARACTERS_PER_TOKEN, 1), (note,)
+    if not folders:
+        note = "no tokenizer on this machine: prompt tokens are estimated, at three bytes each"
+        return PromptSizes({}, tuple(map(estimated_tokens, request.body.prompts))), (note,)
+    counted: dict[Path, tuple[int, ...]] = {}
+    for folder in folders.values():
+        if folder not in counted:
+            text = ModelText.load(folder)
+            lengths = [len(text.encode(prompt)) for prompt in request.body.prompts]
+            counted[folder] = tuple([min(length, request.body.truncate_prompt_tokens or length) for length in lengths])
+    return PromptSizes({name: counted[folder] for name, folder in folders.items()}, next(iter(counted.values()))), ()
 
 
 def _pair(flag: str, text: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from gateway.cli.policy.request_flags import add_flags
 from gateway.cli.terminal import print_data
 from gateway.errors import CliError
 from policies.authoring.explanation import explain
-from policies.authoring.situation import Situation
+from policies.authoring.situation import recorded_situation
 from policies.records.decision_record import DecisionRecord, decode_record
 
 ADMIN_KEY = "PENSTOCK_ADMIN_KEY"
@@ -24,10 +24,11 @@ examples:
   penstock policy explain --config policy.toml --request body.json --tag support --load large.queue_wait=3s
   penstock policy explain --config policy.toml --id 0f6c… --admin http://127.0.0.1:8081
 
---id explains a request that a server has answered; the key for its admin API is read from the environment variable
-PENSTOCK_ADMIN_KEY. The policy is that of the file; a note says so if it is not the one that made the decision.
---json prints: policy, features, load, refused, outcome, routes, complexity, budget, experiment,
-cascade, rungs, way, shadows, deadlines, output_cap, midstream, reasons, would_change, happened, notes.
+With --id the request is one that a server has answered; the key for its admin API is read from the environment
+variable PENSTOCK_ADMIN_KEY. The policy is that of the file, and a note says if it is not the one that decided.
+--json prints the same as data: policy, features, load, refused, outcome, routes, complexity, budget, experiment,
+cascade, rungs, way, shadows, deadlines, output_cap, midstream, reasons, degraded, reserved, would_change, happened,
+notes.
 """
 
 
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         record = fetch_record(arguments.admin, arguments.id, os.environ.get(ADMIN_KEY))
         if record.policy != decider.policy.digest:
             notes += (f"it was decided by policy {record.policy}; what follows is what this file would decide",)
-        explanation = explain(decider, Situation(record.features, record.load), record=record, notes=notes)
+        explanation = explain(decider, recorded_situation(record.features, record.load), record=record, notes=notes)
     else:
         what = described(arguments, decider)
         explanation = explain(decider, what.situation, terms=what.terms, notes=(*notes, *what.notes))

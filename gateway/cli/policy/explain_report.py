@@ -8,6 +8,7 @@ from policies.authoring.counterfactual import Counterfactual
 from policies.authoring.explanation import CascadeTerms, ExperimentTerms, Explanation, Happened, RouteSeen
 from policies.model.features import Features
 from policies.model.plan import PlannedRung
+from policies.model.requirements import Requirements
 from policies.routing.conditions import Finding
 
 _MOST_OUTCOMES = 12
@@ -79,8 +80,19 @@ def _request(page: Page, features: Features) -> None:
     parts += [f"{name}: {value}" for name, value in sorted(features.headers.items())]
     parts += [f"{features.prompt_tokens} prompt tokens"]
     parts += [f"{features.max_tokens} output tokens allowed"] if features.max_tokens else []
+    parts += _requirements(features.requirements)
     parts += [f"turn {features.turn}", f"complexity {features.complexity:.3g}"]
     page.line(", ".join(parts), indent=2, hang=0)
+
+
+def _requirements(needs: Requirements) -> list[str]:
+    parts = [f"adapter {needs.adapter}"] if needs.adapter else []
+    if needs.embedding:
+        parts.append("wants embeddings" if needs.dimensions is None else f"wants embeddings of {needs.dimensions}")
+    parts += [f"'{name}' needs an upstream" for name in needs.upstream_fields]
+    parts += [f"bound to {needs.bound_to}"] if needs.bound_to else []
+    parts += ["asks how likely its prompt is"] if needs.prompt_logprobs else []
+    return parts
 
 
 def _routes(page: Page, explanation: Explanation) -> None:
@@ -217,8 +229,15 @@ def _rungs(page: Page, explanation: Explanation) -> None:
             f"{stall} between two tokens",
             indent=2,
         )
-    cap = f"at most {explanation.output_cap} output tokens; " if explanation.output_cap is not None else ""
-    page.line(f"{cap}if it fails after content was sent: {explanation.midstream}", indent=2)
+    if explanation.reserved is not None:
+        reservation = explanation.reserved
+        cost = f", {number(reservation.cost)} of money" if reservation.cost else ""
+        output = f"{reservation.output_bound} of each choice's output"
+        page.line(f"reserves {reservation.tokens} tokens, {output}{cost}", indent=2)
+    if explanation.degraded:
+        page.line(f"degraded: {', '.join(explanation.degraded)}", indent=2, style="yellow")
+    cap = f"output of {explanation.output_cap} tokens at the most; " if explanation.output_cap is not None else ""
+    page.line(f"{cap}if it breaks off in the middle: {explanation.midstream}", indent=2)
 
 
 def _rung(rung: PlannedRung) -> str:

@@ -6,7 +6,11 @@ from actors.prompt.model_text import tokenizer_digest
 from config.load import load_settings
 from config.model.settings import Settings
 from config.profiles import embedded_profile
+from engine.errors import ModelError
+from engine.memory.resources import longest_sequence
+from engine.model.encoder_config import is_encoder, read_encoder_config
 from policies.authoring.decision import Decider
+from policies.model.backends import Backends, EmbeddingModel
 
 _ASSUMED = "assumed"
 
@@ -18,7 +22,29 @@ def read_policy(path: Path | None) -> tuple[Decider, tuple[str, ...]]:
     """
     settings = load_settings(path or embedded_profile())
     digests, notes = tokenizers(settings)
-    return Decider(settings, digests), notes
+    known, more = backends(settings)
+    return Decider(settings, digests, known), notes + more
+
+
+def backends(settings: Settings) -> tuple[Backends, tuple[str, ...]]:
+    """How much each engine holds and what it makes, by its folder. A pool's size is counted where it is stated."""
+    lengths: dict[str, int] = {}
+    encoders: dict[str, EmbeddingModel] = {}
+    missing: list[str] = []
+    for name, engine in settings.engines.items():
+        try:
+            if is_encoder(engine.model):
+                encoder = read_encoder_config(engine.model, None)
+                lengths[name] = engine.max_model_len or encoder.max_tokens
+                encoders[name] = EmbeddingModel(str(engine.model), encoder.sizes.whole, encoder.sizes.shorter)
+            else:
+                lengths[name] = longest_sequence(engine)
+        except ModelError:
+            missing.append(name)
+    notes: tuple[str, ...] = ()
+    if missing:
+        notes = (f"no model for {', '.join(missing)} on this machine: taken to make text and to hold every prompt",)
+    return Backends(lengths, encoders), notes
 
 
 def tokenizers(settings: Settings) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -7,9 +7,9 @@ an engine would have to obey it, never ignored; what an upstream can be asked fo
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from actors.api.errors import unsupported
 from gateway.errors import BadField
 from gateway.openai.requests.json_body import GivenFields
+from policies.errors import unsupported
 
 _MAX_LABELS = 16
 _MAX_NAME_CHARACTERS = 64

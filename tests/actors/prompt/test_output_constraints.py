@@ -189,7 +189,7 @@ async def test_policies_see_tools_and_schemas(autojump_clock):
             request = service.request("small", **options)
             snapshot = service.service._router.snapshot
             tenant = snapshot.tenants["anonymous"]
-            assert features_of(request, snapshot.policy, "anonymous", tenant, 1).has & {"tools", "schema"} == has
+            assert features_of(request, snapshot.policy, "anonymous", tenant, [1]).has & {"tools", "schema"} == has
 
 
 def text_of(template: str) -> ModelText:

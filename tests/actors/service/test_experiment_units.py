@@ -101,7 +101,7 @@ def conversation(number: int, *texts: str, header: str = "", prompt: Any = None,
         ),
         arrived_at=0.0,
     )
-    return features_of(request, POLICY, "acme", TenantSettings(), 5).conversation
+    return features_of(request, POLICY, "acme", TenantSettings(), [5]).conversation
 
 
 @pytest.mark.parametrize(
@@ -150,4 +150,4 @@ def _features(unit: str) -> Any:
         body=ParsedBody(model="small", prompts=(chat("x"),), params=SamplingParams(max_tokens=1), conversation=unit),
         arrived_at=0.0,
     )
-    return features_of(request, POLICY, "acme", TenantSettings(), 5)
+    return features_of(request, POLICY, "acme", TenantSettings(), [5])

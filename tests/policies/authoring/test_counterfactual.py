@@ -15,7 +15,7 @@ from config.model.settings import Settings
 from config.model.table import ClockTime, Range, Seconds
 from config.model.tenancy import SLO, Budget, TenantSettings, TierSettings
 from policies.authoring.counterfactual import Counterfactual, changed_decisions, counterfactuals
-from policies.authoring.decision import Decider, DecisionOutcome, DecisionRefusal
+from policies.authoring.decision import Decider, DecisionOutcome
 from policies.authoring.situation import Situation
 from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
@@ -180,8 +180,7 @@ def single(base: Situation, changed: Situation) -> bool:
 
 
 def tier_of(decider: Decider, base: Situation) -> str:
-    settled = decider.settle_budget(base.features)
-    return base.features.tier if isinstance(settled, DecisionRefusal) else settled.tier
+    return decider.plan(base).features.tier
 
 
 def values_within(found: Counterfactual) -> list[float]:
