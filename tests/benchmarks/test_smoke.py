@@ -155,12 +155,12 @@ def test_a_peer_that_dies_while_it_is_measured_costs_nobody_his_figures(
     calls = iter([True, True])  # of the peer: it answers its first two prompts, and then no more
     answers = peers.answers
 
-    def answered(port: int, asks: list[peers.Ask]) -> object:
+    def answered(port: int, requests: list[peers.BenchRequest]) -> object:
         if port == 1:
             if next(calls, False):
-                return None, [[1]] * len(asks)
+                return None, [[1]] * len(requests)
             raise ConnectionResetError("gone")
-        return answers(port, asks)
+        return answers(port, requests)
 
     monkeypatch.setattr(peers, "answers", answered)
     out = tmp_path / "report.json"
