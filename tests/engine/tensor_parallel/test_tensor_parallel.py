@@ -236,12 +236,12 @@ def _lives(pid: int) -> bool:
 def test_what_is_sent_is_what_arrives() -> None:
     import io
 
-    from engine.tensor_parallel.wire import Setup, Word, WorkerFailed, frame, read_frame
+    from engine.tensor_parallel.wire import Setup, WorkerFailed, WorkerReply, frame, read_frame
 
     setup = Setup(settings_of(Path("/m"), stall=Seconds(2.5)), 1, 2, "/tmp/store")
     pipe = io.BytesIO(frame(setup) + frame(WorkerFailed("a", "b")) + frame(setup)[:-1])
     assert read_frame(pipe, Setup) == setup
-    assert read_frame(pipe, Word) == WorkerFailed("a", "b")
+    assert read_frame(pipe, WorkerReply) == WorkerFailed("a", "b")
     assert read_frame(pipe, Setup) is None
     assert read_frame(pipe, Setup) is None
     assert msgspec.structs.replace(setup, rank=2) != setup
