@@ -55,7 +55,7 @@ class StepLoop:
         self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, time_slice: TimeSlice | None = None
     ) -> None:
         """`time_slice`: limits how many engines step at the same time, where they share cores."""
-        self._turn: TimeSlice = time_slice or NoTimeSlices()
+        self._time_slice: TimeSlice = time_slice or NoTimeSlices()
         self._engine = engine
         self._inbox = inbox
         self._post = post
@@ -63,7 +63,7 @@ class StepLoop:
 
     def run(self) -> None:
         """Return after a `Stop` or a failure. A failure is posted as `EngineFailed`, the last report."""
-        engine, time_slice = self._engine, self._turn
+        engine, time_slice = self._engine, self._time_slice
         try:
             while self._drain():
                 if engine.has_work:

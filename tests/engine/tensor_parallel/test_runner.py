@@ -61,7 +61,7 @@ def runner(directory: Path) -> Iterator[TensorRunner]:
 class SplitLoader(weights.WeightLoader):
     """One rank that sums in the order of two."""
 
-    def back(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
+    def residual_linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
         half = inputs // 2
         whole = self.take(f"{name}.weight", outputs, inputs)
         first, second = (self._linears.make_head(part.contiguous()) for part in (whole[:, :half], whole[:, half:]))
