@@ -55,7 +55,7 @@ class ArrivalRecordingService(Service):
         """By model name, in trio's time."""
 
     async def open(self, request: InferenceRequest) -> ResponseStream:
-        self.arrivals.setdefault(request.model, []).append(request.arrived_at)
+        self.arrivals.setdefault(request.body.model, []).append(request.arrived_at)
         return await super().open(request)
 
 
