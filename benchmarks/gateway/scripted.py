@@ -13,6 +13,7 @@ from actors.api.messages import (
     Start,
     Usage,
 )
+from actors.kernel.clock import system_time
 from actors.request.request_log import RequestLog
 
 _SERVED = Served("bench", "bench", "asked_for", (AttemptSummary("bench", "answered", "asked_for"),))
@@ -60,6 +61,7 @@ class ScriptedService:
 
     policy = _DECIDED.policy
     keyless = False
+    wall = staticmethod(system_time)
 
     def check_key(self, key: str | None) -> None:
         """Everybody may."""
