@@ -4,6 +4,7 @@ import trio
 
 from actors.api.request import InferenceRequest
 from actors.api.response import AttemptSummary, DecisionInfo, Delta, Done, ResponseEvent, Served, Start, Usage
+from actors.kernel.clock import system_time
 from actors.request.request_log import RequestLog
 
 _SERVED = Served("bench", "bench", "asked_for", (AttemptSummary("bench", "answered", "asked_for"),))
@@ -50,6 +51,7 @@ class ScriptedService:
 
     policy = _DECIDED.policy
     keyless = False
+    wall = staticmethod(system_time)
 
     def check_key(self, key: str | None) -> None: ...
 

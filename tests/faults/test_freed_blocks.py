@@ -59,6 +59,7 @@ class Watched:
         self.request_log = self.service.request_log
         self.known_tenant = self.service.known_tenant
         self.tiers_above = self.service.tiers_above
+        self.wall = self.service.wall
         self.keyless = False
         self.policy = self.service.policy
 
