@@ -12,6 +12,7 @@ from actors.upstream.replicas import Replicas
 from engine.core.limits import EngineLimits
 from policies.model.backends import UNBOUNDED, upstream_length
 
+
 class UpstreamStatus(EngineStatus):
     """One upstream's notice board, and an engine's to those who do not care which it is."""
 

@@ -82,8 +82,10 @@ class Decider:
         return decided
 
     def findings(self, situation: Situation) -> tuple[tuple[str, Finding], ...]:
-        """What each route's condition saw; nothing if nobody known asks, or for no model. The first that holds takes
-        the request."""
+        """What each route's condition saw: the first that holds takes the request.
+
+        Nothing for an unknown model or tenant.
+        """
         features = self.plan(situation).features
         if features.model not in self.settings.models or features.tenant not in self.tenants:
             return ()

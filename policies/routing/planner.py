@@ -74,7 +74,7 @@ class SizesNeeded(msgspec.Struct, frozen=True):
     """An upstream may take what the rung cannot read."""
 
 
-def decide(
+def decide(  # noqa: PLR0917  (all that a decision looks at)
     snapshot: PlanningSnapshot,
     features: Features,
     sizes: PromptSizes,

@@ -33,7 +33,7 @@ from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features
 from policies.model.plan import Plan
 from policies.records.decision_record import DecisionRecord
-from policies.records.trace import read_trace
+from policies.records.trace import TraceRequest, read_trace
 from tests.actors.fakes import Stage, stage
 from tests.actors.upstream.network import Network
 from tests.actors.upstream.network import says as upstream_says
@@ -286,7 +286,7 @@ SCHEMA = {
 }
 GERMAN = "Bitte schreibe mir einen kurzen Text, der nicht zu lang ist und von der See und den Bergen handelt."
 CODE = "```python\ndef add(a, b):\n    return a + b\n\nprint(add(1, 2))\n```"
-HARD = "Prove, step by step, that it must not be exactly 17 + 25 = 42, without only using at least 4 and at most 12 lemmas."
+HARD = "Prove, step by step, that it must not be exactly 42, without only using at least 4 and at most 12 lemmas."
 LOGPROBS = {"echo": True, "logprobs": 1}
 TOO_LONG = "context_length_exceeded"
 
@@ -471,9 +471,12 @@ def simulated(policy: Settings, trace: Path) -> list[SimulatedRequest]:
         for name in ("small", "large", "tiny")
     }
     profile = Profile(penstock_profile=1, machine="none", engines=engines, encoders=("mini",))
-    world = World(policy, profile, read_trace(trace), seed=1, shares=dict.fromkeys(policy.cascades, 0.0))
-    world.run(lambda at, arrived: None)
-    return sorted(world.answers, key=lambda answer: answer.number)
+    rows = read_trace(trace)
+    # Over one that comes much later the world spreads its samples, of which a short trace has too many.
+    last = TraceRequest(at=300.0, wall_at=rows[-1].wall_at + 300, prompt_tokens=1, output_tokens=1, tenant="slow")
+    world = World(policy, profile, (*rows, last), seed=1, shares=dict.fromkeys(policy.cascades, 0.0))
+    world.run(lambda _at, _arrived: None)
+    return sorted(world.answers, key=lambda answer: answer.number)[:-1]
 
 
 def by_simulation(answer: SimulatedRequest) -> Decided:
